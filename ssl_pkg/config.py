@@ -1,0 +1,287 @@
+"""The configuration: composed by Hydra from `ssl_pkg/conf`, checked here, typed from here on. Imports no torch."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from hydra import compose, initialize_config_module
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from ssl_pkg.errors import BadInput
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Range = tuple[NonNegativeFloat, NonNegativeFloat]
+Stage = Literal["pretrain", "probe", "finetune", "ood", "embed", "width"]
+STAGES: tuple[Stage, ...] = ("pretrain", "probe", "finetune", "ood", "embed", "width")
+RANDOM = "random"  # the `source` that stands for the random initialisation
+SYNTHETIC = "synthetic"  # the `data.root` that stands for the drawn data set
+
+
+class Section(BaseModel):
+    """A part of the configuration: no unknown keys, no conversion of types, not changed after it was read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Jitter(Section):
+    """Colour jitter: each factor is drawn as torchvision's ColorJitter draws it."""
+
+    probability: Probability
+    brightness: NonNegativeFloat
+    contrast: NonNegativeFloat
+    saturation: NonNegativeFloat
+    hue: Annotated[float, Field(ge=0, le=0.5)]
+
+
+class View(Section):
+    """The distribution that one random view is drawn from."""
+
+    crop_area: Range  # fraction of the image's area
+    flip: Probability
+    jitter: Jitter | None = None
+    grey: Probability = 0.0
+    blur: Probability = 0.0
+    solarize: Probability = 0.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "View":
+        low, high = self.crop_area
+        if not 0 < low <= high <= 1:
+            raise ValueError("crop_area must be two fractions of the area, 0 < low <= high <= 1")
+        return self
+
+
+class Optimizer(Section):
+    """An optimizer and its base rate, which `lr_scaling` multiplies by B/256, sqrt(B/256) or 1."""
+
+    name: Literal["lars", "sgd", "adamw"]
+    base_lr: PositiveFloat
+    lr_scaling: Literal["linear", "sqrt", "none"]
+    weight_decay: NonNegativeFloat
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of LARS and SGD
+
+
+class Method(Section):
+    """What is pretrained, on which views, and how. `model` goes to the class that its `_target_` names."""
+
+    name: str
+    model: dict[str, Any]
+    split: Literal["unlabeled", "train"]
+    epochs: PositiveInt
+    warmup_epochs: NonNegativeFloat
+    batch_size: PositiveInt
+    optimizer: Optimizer
+    views: tuple[View, ...]
+
+
+class Budget(Section):
+    """How much work: sizes and lengths that the methods' YAML refers to."""
+
+    name: str
+    resolution: Annotated[int, Field(ge=32, le=96)]
+    ssl_epochs: PositiveInt
+    ssl_batch_size: PositiveInt
+    ssl_warmup_epochs: NonNegativeFloat
+    supervised_epochs: PositiveInt
+    supervised_batch_size: PositiveInt
+    queue_size: PositiveInt
+    key_momentum: Probability
+    target_decay: Probability
+    max_steps: PositiveInt | None
+
+
+class Study(Section):
+    """Which runs a study has; read by `jobs`."""
+
+    name: str
+    methods: tuple[str, ...]
+    seeds: tuple[NonNegativeInt, ...]
+    cpus: PositiveInt
+
+
+class Data(Section):
+    """Where the images lie: a folder, or the word `synthetic`."""
+
+    root: str
+
+
+class Checkpoint(Section):
+    """How far apart checkpoints are, at most."""
+
+    minutes: PositiveFloat
+    epochs: PositiveInt
+
+
+class Pretrain(Section):
+    """Validation during pretraining by weighted kNN."""
+
+    knn_every: PositiveInt
+    knn_neighbours: PositiveInt
+    knn_temperature: PositiveFloat
+
+
+class Probe(Section):
+    """The grid of the linear probe's l2 penalty."""
+
+    l2_low: PositiveFloat
+    l2_high: PositiveFloat
+    l2_count: PositiveInt
+    validation_fraction: Fraction
+
+
+class Finetune(Section):
+    """Fine-tuning with AdamW: the grid, its trials, and the final run."""
+
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    base_lrs: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+    weight_decays: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)]
+    selection_epochs: PositiveInt
+    validation_fraction: Fraction
+    warmup_epochs: NonNegativeFloat
+    crop_area: Range
+    flip: Probability
+    snapshots: Annotated[int, Field(ge=2)]
+    snapshot_images: PositiveInt
+
+
+class Embed(Section):
+    """t-SNE (van der Maaten and Hinton 2008)."""
+
+    perplexity: Annotated[float, Field(gt=1)]
+    points: Annotated[int, Field(ge=10)]
+
+
+class Width(Section):
+    """Measures of the width of the optimum."""
+
+    images: PositiveInt
+    batch_size: PositiveInt
+    adaptive_rho: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+    ascent_steps: PositiveInt
+    noise_draws: PositiveInt
+    pac_bayes_drop: Fraction
+    keskar_epsilon: PositiveFloat
+    lanczos_steps: Annotated[int, Field(ge=2)]
+    hutchinson_draws: PositiveInt
+    landscape_points: Annotated[int, Field(ge=3)]
+    landscape_radius: PositiveFloat
+
+
+class Config(Section):
+    """The whole configuration of one run."""
+
+    stage: Stage
+    run_dir: Annotated[str, Field(min_length=1)]
+    source: str | None
+    seed: NonNegativeInt
+    method: Method | None = None
+    budget: Budget
+    study: Study
+    data: Data
+    device: Literal["auto", "cpu", "cuda"]
+    threads: NonNegativeInt
+    precision: Literal["auto", "float32", "bfloat16", "float16"]
+    log_every: PositiveInt
+    checkpoint: Checkpoint
+    pretrain: Pretrain
+    probe: Probe
+    finetune: Finetune
+    embed: Embed
+    width: Width
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Config":
+        if self.stage == "pretrain" and self.method is None:
+            raise ValueError(f"stage=pretrain needs a method: give method= one of {', '.join(methods())}")
+        if self.stage == "pretrain" and self.source is not None:
+            raise ValueError("stage=pretrain starts from a random initialisation: leave source out")
+        if self.stage != "pretrain" and self.source is None:
+            raise ValueError(
+                f"stage={self.stage} needs a model: give source= the run directory that holds it, or source={RANDOM}"
+            )
+        return self
+
+    def relevant(self) -> dict[str, Any]:
+        """The fields that this stage reads, as plain values: what `config.yaml` holds."""
+        content = self.model_dump(mode="json")
+        for stage in STAGES:
+            if stage != self.stage:
+                content.pop(stage, None)
+        return content
+
+
+def methods() -> list[str]:
+    """The methods that the configuration tree knows, by name."""
+    folder = Path(__file__).parent / "conf" / "method"
+    return sorted(file.stem for file in folder.glob("*.yaml"))
+
+
+def load_config(overrides: list[str]) -> Config:
+    """Composes the packaged tree with the command line's `overrides` and checks the result.
+
+    Raises BadInput, in one sentence, for an unknown key, a wrong type or an impossible value.
+    """
+    try:
+        with initialize_config_module("ssl_pkg.conf", version_base="1.3"):
+            composed = compose("config", overrides=overrides)
+        # strict validation knows tuples only from JSON, and YAML has none: lists become tuples on the way
+        plain = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))
+    except MissingMandatoryValue as error:
+        key = str(error.full_key or error).removeprefix("Missing mandatory value: ")
+        raise BadInput(f"{key} must be given, like `{key}=…` on the command line") from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise BadInput(_one_sentence(str(error))) from error
+    plain.pop("hydra", None)
+    try:
+        return Config.model_validate(_tuples(plain))
+    except ValidationError as error:
+        raise BadInput(describe(error)) from error
+
+
+def describe(error: ValidationError) -> str:
+    """The first complaint of pydantic as one sentence with the field's name and what was found there."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return f"there is no field {where}: look for it in ssl_pkg/conf"
+    if first["type"] == "missing":
+        return f"{where} must be given"
+    if not where:
+        return message
+    return f"{where}={first['input']!r} is not possible: {message[0].lower()}{message[1:]}"
+
+
+def cpu_threads(config: Config) -> int:
+    """CPU threads that a run with this configuration uses."""
+    return config.threads or len(os.sched_getaffinity(0))
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tuples(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return tuple(_tuples(entry) for entry in value)
+    return value
+
+
+def _one_sentence(message: str) -> str:
+    """The lines of a Hydra message that say something, joined."""
+    lines = [line.strip() for line in message.splitlines()]
+    kept = [line for line in lines if line and not line.startswith(("full_key", "object_type", "reference_type"))]
+    return " ".join(kept) or "the configuration can't be composed"

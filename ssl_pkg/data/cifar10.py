@@ -1,0 +1,126 @@
+"""CIFAR-10's test set, in both layouts that its authors publish (Krizhevsky 2009): what the models never saw."""
+
+import io
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from ssl_pkg.data.images import Indices, Split
+from ssl_pkg.data.manifest import identify
+from ssl_pkg.errors import BadInput
+
+PYTHON, BINARY = "cifar-10-batches-py", "cifar-10-batches-bin"
+SIDE: Final = 32
+IMAGE_BYTES: Final = 3 * SIDE * SIDE
+NAMES: Final = "airplane automobile bird cat deer dog frog horse ship truck".split()  # labels 0 to 9 as published
+SAME_CLASS: Final = {"automobile": "car"}  # two names of one class
+COUNTED_AS: Final = {
+    "frog": "monkey"
+}  # the seed study's rule: STL-10 has no frog, and a predicted monkey counts as one
+PICKLED: Final = {
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("_codecs", "encode"),
+}
+
+
+@dataclass(frozen=True)
+class OutOfDistribution:
+    """Images whose labels are indices into the classes of the model under test.
+
+    substituted: the labels that stand for a class which the model doesn't know (the frog rule); often empty.
+    """
+
+    test: Split
+    substituted: tuple[int, ...]
+    manifest: dict[str, Any]
+
+
+def open_cifar10(root: Path, classes: tuple[str, ...]) -> OutOfDistribution:
+    """Opens the test set below ROOT, its labels mapped by name to `classes`, the model's.
+
+    Raises BadInput if it is not there, is not CIFAR-10's layout, or has a class that `classes` don't cover.
+    """
+    if (root / PYTHON / "test_batch").is_file():
+        folder, (pixels, labels, names) = PYTHON, _read_python(root / PYTHON)
+        files = [f"{PYTHON}/test_batch"]
+    elif (root / BINARY / "test_batch.bin").is_file():
+        folder, (pixels, labels, names) = BINARY, _read_binary(root / BINARY)
+        files = [f"{BINARY}/test_batch.bin"]
+    else:
+        raise BadInput(
+            f"{root} has neither {PYTHON}/test_batch nor {BINARY}/test_batch.bin: put CIFAR-10's test set there"
+        )
+    if len(labels) == 0 or labels.min() < 0 or labels.max() >= len(names):
+        raise BadInput(f"{root / files[0]} has labels outside 0..{len(names) - 1}: it is not CIFAR-10's")
+    table = np.array([_class_index(name, classes, root / folder) for name in names])
+    substituted = tuple(int(table[i]) for i, name in enumerate(names) if name in COUNTED_AS and name not in classes)
+    return OutOfDistribution(Split("ood", pixels, table[labels]), substituted, identify(root, files, "CIFAR-10"))
+
+
+def _class_index(name: str, classes: tuple[str, ...], folder: Path) -> int:
+    for candidate in (name, SAME_CLASS.get(name), COUNTED_AS.get(name)):
+        if candidate in classes:
+            return classes.index(candidate)
+    raise BadInput(f"{folder} has a class {name!r} that none of the model's classes ({', '.join(classes)}) stands for")
+
+
+def _read_python(folder: Path) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], Indices, list[str]]:
+    batch = _unpickle(folder / "test_batch")
+    names = _unpickle(folder / "batches.meta").get("label_names")
+    pixels, labels = batch.get("data"), batch.get("labels")
+    fits = (
+        isinstance(pixels, np.ndarray)
+        and pixels.dtype == np.uint8
+        and isinstance(labels, list)
+        and pixels.shape == (len(labels), IMAGE_BYTES)
+        and all(isinstance(label, int) for label in labels)
+        and isinstance(names, list)
+        and all(isinstance(name, str) for name in names)
+    )
+    if not fits:
+        raise BadInput(f"{folder} does not hold CIFAR-10's fields data, labels and label_names: get it again")
+    assert isinstance(pixels, np.ndarray) and isinstance(names, list)
+    return pixels.reshape(-1, 3, SIDE, SIDE), np.array(labels, dtype=np.int64), names
+
+
+def _read_binary(folder: Path) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], Indices, list[str]]:
+    file, meta = folder / "test_batch.bin", folder / "batches.meta.txt"
+    try:
+        content = np.fromfile(file, dtype=np.uint8)
+        names = meta.read_text().split() if meta.exists() else NAMES
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"can't read CIFAR-10's {file.name} and {meta.name} in {folder}: {error}") from error
+    if content.size == 0 or content.size % (1 + IMAGE_BYTES):
+        raise BadInput(
+            f"{file} has {content.size:,} bytes, not a multiple of {1 + IMAGE_BYTES:,} (a label and an image): "
+            "it is truncated, get it again"
+        )
+    records = content.reshape(-1, 1 + IMAGE_BYTES)
+    return records[:, 1:].reshape(-1, 3, SIDE, SIDE), records[:, 0].astype(np.int64), names
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Unpickles dicts, lists, numbers, strings and numpy arrays; a pickle from a stranger can't run code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in PICKLED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return super().find_class(module, name)
+
+
+def _unpickle(file: Path) -> dict[str, Any]:
+    try:
+        content = _ArraysOnly(io.BytesIO(file.read_bytes()), encoding="latin1").load()
+    except OSError as error:
+        raise BadInput(f"can't read {file}: {error.strerror}") from error
+    except Exception as error:  # a damaged pickle can raise almost anything
+        raise BadInput(f"{file} is not one of CIFAR-10's pickles ({error}): get it again") from error
+    if not isinstance(content, dict):
+        raise BadInput(f"{file} is not one of CIFAR-10's pickles: get it again")
+    return content

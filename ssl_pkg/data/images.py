@@ -1,0 +1,64 @@
+"""Labelled images in memory or on disk, and the order in which training takes them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Indices = npt.NDArray[np.int64]
+UNLABELED = -1
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and labels by index.
+
+    pixels: uint8 (n, 3, H, W), or with rows and columns swapped where `columns_first`; may be a memory map.
+    labels: int64 (n,), class indices from 0; UNLABELED where there are none.
+    """
+
+    name: str
+    pixels: npt.NDArray[np.uint8]
+    labels: Indices
+    columns_first: bool = False
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def gather(self, indices: Indices, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, H, W) uint8, not necessarily contiguous, and labels (B,) int64, on `device`."""
+        images = torch.from_numpy(self.pixels[indices])
+        labels = torch.from_numpy(self.labels[indices])
+        if device.type == "cuda":
+            images, labels = images.pin_memory(), labels.pin_memory()
+        images = images.to(device, non_blocking=True)
+        return (images.mT if self.columns_first else images), labels.to(device, non_blocking=True)
+
+    def take(self, indices: Indices) -> "Split":
+        """The split of these samples only, in this order, in memory."""
+        return Split(self.name, self.pixels[indices], self.labels[indices], self.columns_first)
+
+
+def holdout(labels: Indices, fraction: float) -> tuple[Indices, Indices]:
+    """Stratified split of labelled samples into (kept, held out): the same for every model, method and seed.
+
+    Each class gives round(fraction · its size) samples, at least one, drawn with a fixed generator.
+    """
+    generator = np.random.default_rng(0)
+    held = []
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        held.append(members[: max(1, round(fraction * len(members)))])
+    chosen = np.sort(np.concatenate(held))
+    return np.setdiff1d(np.arange(len(labels)), chosen), chosen
+
+
+def balanced(labels: Indices, count: int) -> Indices:
+    """Indices of at most `count` samples, as many of each class as there are, in file order: a fixed subset."""
+    ranks = np.zeros(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        ranks[members] = np.arange(len(members))
+    return np.sort(np.argsort(ranks, kind="stable")[:count])

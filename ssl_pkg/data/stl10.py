@@ -1,0 +1,108 @@
+"""STL-10 as its authors publish it: binary splits, memory-mapped and checked (Coates, Lee and Ng 2011).
+
+Images are uint8, 3 x 96 x 96 with rows and columns swapped; labels are uint8, 1 to 10.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from ssl_pkg.data.images import UNLABELED, Indices, Split
+from ssl_pkg.data.manifest import identify
+from ssl_pkg.errors import BadInput
+
+SIDE: Final = 96
+IMAGE_BYTES: Final = 3 * SIDE * SIDE
+FOLDER: Final = "stl10_binary"
+CLASSES: Final = 10
+
+
+@dataclass(frozen=True)
+class STL10:
+    """The three splits, the class names, and the manifest that says whether this is the real STL-10."""
+
+    train: Split
+    test: Split
+    unlabeled: Split
+    classes: tuple[str, ...]
+    folds: tuple[Indices, ...]
+    manifest: dict[str, Any]
+
+
+def open_stl10(root: Path) -> STL10:
+    """Opens ROOT/stl10_binary. Raises BadInput if a file is missing, truncated or contradicts another."""
+    folder = root / FOLDER
+    if not root.is_dir():
+        raise BadInput(f"data.root={root} is not a folder: give the folder that holds {FOLDER}/")
+    if not folder.is_dir():
+        raise BadInput(f"{root} has no {FOLDER}/: give data.root= the folder that holds STL-10's binary files")
+    classes = _class_names(folder / "class_names.txt")
+    train = _labelled(folder, "train")
+    test = _labelled(folder, "test")
+    pixels = _pixels(folder / "unlabeled_X.bin")
+    unlabeled = Split("unlabeled", pixels, np.full(len(pixels), UNLABELED, dtype=np.int64), columns_first=True)
+    files = [f"{FOLDER}/{split}" for split in ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin")]
+    manifest = identify(root, [*files, f"{FOLDER}/unlabeled_X.bin"], "STL-10")
+    return STL10(train, test, unlabeled, classes, _folds(folder / "fold_indices.txt", len(train)), manifest)
+
+
+def _pixels(file: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    size = _size(file)
+    if size == 0 or size % IMAGE_BYTES:
+        raise BadInput(
+            f"{file} has {size:,} bytes, which is not a multiple of {IMAGE_BYTES:,} (one image of 3x96x96): "
+            "it is truncated or not STL-10's, get it again"
+        )
+    return np.memmap(file, dtype=np.uint8, mode="r", shape=(size // IMAGE_BYTES, 3, SIDE, SIDE))
+
+
+def _labelled(folder: Path, name: str) -> Split:
+    pixels = _pixels(folder / f"{name}_X.bin")
+    file = folder / f"{name}_y.bin"
+    _size(file)
+    labels = np.fromfile(file, dtype=np.uint8)
+    if len(labels) != len(pixels):
+        raise BadInput(
+            f"{file} has {len(labels):,} labels for {len(pixels):,} images: the two files don't belong together"
+        )
+    if labels.min() < 1 or labels.max() > CLASSES:
+        wrong = labels[(labels < 1) | (labels > CLASSES)]
+        raise BadInput(
+            f"{file} has {len(wrong):,} labels outside 1..{CLASSES} (such as {wrong[0]}): it is not STL-10's"
+        )
+    return Split(name, pixels, labels.astype(np.int64) - 1, columns_first=True)
+
+
+def _class_names(file: Path) -> tuple[str, ...]:
+    _size(file)
+    try:
+        names = tuple(file.read_text().split())
+    except UnicodeDecodeError:
+        names = ()
+    if len(names) != CLASSES or len(set(names)) != CLASSES:
+        raise BadInput(f"{file} should name {CLASSES} different classes, one a line, and has {len(set(names))}")
+    return names
+
+
+def _folds(file: Path, count: int) -> tuple[Indices, ...]:
+    """STL-10's predefined folds of train; none where a cut-down set has no such file."""
+    if not file.exists():
+        return ()
+    try:
+        folds = tuple(np.array(line.split(), dtype=np.int64) for line in file.read_text().splitlines() if line.strip())
+    except (ValueError, OverflowError, UnicodeDecodeError):
+        raise BadInput(f"{file} should hold one fold a line, as indices into train") from None
+    if any(fold.min() < 0 or fold.max() >= count for fold in folds):
+        raise BadInput(f"{file} has indices outside train's {count:,} images: it belongs to another set")
+    return folds
+
+
+def _size(file: Path) -> int:
+    """Bytes of a readable file; raises BadInput where there is none."""
+    try:
+        with file.open("rb"):
+            return file.stat().st_size
+    except OSError as error:
+        raise BadInput(f"can't read {file}: {error.strerror}") from error

@@ -1,0 +1,20 @@
+"""The exit statuses of `python -m ssl_pkg` and the exceptions behind them."""
+
+from typing import Final
+
+COMPLETE: Final = 0  # result.json is written
+FAULT: Final = 1  # a fault of the program or the machine
+BAD_INPUT: Final = 2  # configuration or data are wrong; the same line will fail again
+INTERRUPTED: Final = 75  # stopped by a signal with a checkpoint on disk; the same line goes on (EX_TEMPFAIL)
+
+
+class BadInput(Exception):
+    """What the user gave is wrong. The message is one sentence: what was found, where, what to do."""
+
+
+class Interrupted(Exception):
+    """A signal asked the run to stop, and its checkpoint is on disk."""
+
+
+class Busy(Exception):
+    """Another living process owns the run directory."""

@@ -1,0 +1,39 @@
+"""A network's output for every image of a split: embeddings or logits, without randomness."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from ssl_pkg.augment.views import resize
+from ssl_pkg.data.images import Split
+
+Array = npt.NDArray[np.float32]
+BATCH = 256
+
+
+@torch.inference_mode()
+def outputs(
+    network: nn.Module,
+    split: Split,
+    resolution: int,
+    device: torch.device,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
+) -> Array:
+    """float32 (n, D): `network` in eval mode on every image, resized with antialiasing, in the split's order.
+
+    In full precision, so that what is reported does not depend on the machine's fast formats. on_batch(done, total) is
+    called before each batch. The network is left in the mode it came in.
+    """
+    mode = network.training
+    network.eval()
+    results = []
+    for start in range(0, len(split), BATCH):
+        on_batch(start, len(split))
+        images, _ = split.gather(np.arange(start, min(start + BATCH, len(split))), device)
+        results.append(network(resize(images, resolution)).float())
+    network.train(mode)
+    array: Array = torch.cat(results).cpu().numpy()
+    return array

@@ -1,0 +1,24 @@
+"""Weighted nearest neighbours in embedding space (Wu et al. 1805.01978, section 3.4)."""
+
+import torch
+import torch.nn.functional as F
+
+from ssl_pkg.data.images import Indices
+from ssl_pkg.evaluation.forward import Array
+
+
+def knn_predict(bank: Array, bank_labels: Indices, queries: Array, neighbours: int, temperature: float) -> Indices:
+    """The class (m,) of each query: its `neighbours` most similar bank entries vote with exp(cosine / temperature).
+
+    bank: (n, D), bank_labels: (n,), queries: (m, D).
+    """
+    keys = F.normalize(torch.from_numpy(bank), dim=1)
+    labels = torch.from_numpy(bank_labels)
+    classes = int(labels.max()) + 1
+    predictions = []
+    for part in torch.from_numpy(queries).split(1024):
+        similarity, nearest = (F.normalize(part, dim=1) @ keys.T).topk(min(neighbours, len(keys)), dim=1)
+        votes = torch.zeros(len(part), classes).scatter_add_(1, labels[nearest], (similarity / temperature).exp())
+        predictions.append(votes.argmax(dim=1))
+    result: Indices = torch.cat(predictions).numpy()
+    return result

@@ -1,0 +1,35 @@
+"""What a method is: the protocol between `methods/` and the training loop."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Method(Protocol):
+    """A module that turns views into a loss.
+
+    `encoder` is torchvision's ResNet-18 without its last layer; everything that a resumed run needs is in
+    `state_dict()` (heads, target network, queue), so that a checkpoint of a method is its state dict.
+    """
+
+    encoder: nn.Module
+
+    def loss(self, views: Sequence[Tensor], labels: Tensor, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of step `step` of `steps`, and what else to log.
+
+        views: for each of the method's views a batch (B, 3, H, W), normalised, on the training device.
+        labels: (B,) int64; -1 where the split has none.
+        Returns a scalar with gradient, and scalars without one that stay on the device.
+        """
+        ...
+
+    def after_step(self, step: int, steps: int) -> None:
+        """What follows the optimizer's step: a target network's average, a queue's new keys."""
+        ...
+
+
+def full_precision(tensor: Tensor) -> torch.autocast:
+    """Keeps autocast away from a part of a loss: a cosine in bfloat16, over a temperature, is off by percents."""
+    return torch.autocast(tensor.device.type, enabled=False)

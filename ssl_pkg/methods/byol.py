@@ -1,0 +1,76 @@
+"""BYOL (Grill et al. 2006.07733)."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from pydantic import PositiveInt, validate_call
+from torch import Tensor, nn
+
+from ssl_pkg.config import Probability
+from ssl_pkg.models.ema import frozen_copy, move_average
+from ssl_pkg.models.encoder import EMBEDDING
+from ssl_pkg.models.heads import byol_mlp
+
+
+def regression_loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """‖q/‖q‖ − z′/‖z′‖‖² = 2 − 2·cos(q, z′), the mean over the batch (section 3.1, equation 2).
+
+    prediction, target: (N, D). The gradient is stopped at the target.
+    """
+    return 2 - 2 * F.cosine_similarity(prediction, target.detach(), dim=1).mean()
+
+
+def target_decay(base: float, step: int, steps: int) -> float:
+    """τ = 1 − (1 − τ_base)·(cos(πk/K) + 1)/2 at step k of K: from τ_base to 1 (section 3.3)."""
+    return 1 - (1 - base) * (math.cos(math.pi * step / steps) + 1) / 2
+
+
+class BYOL(nn.Module):
+    """An online network (encoder, projector, predictor) that predicts a target network (encoder, projector)."""
+
+    @validate_call(config={"arbitrary_types_allowed": True})
+    def __init__(
+        self,
+        encoder: nn.Module,
+        classes: int,
+        batch_size: int,
+        *,
+        hidden: PositiveInt,
+        out: PositiveInt,
+        target_decay: Probability,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.projector = byol_mlp(EMBEDDING, hidden, out)
+        self.predictor = byol_mlp(out, hidden, out)
+        # The target starts as the online network does (appendix J). It stays in train mode: it normalises by its own
+        # batch's statistics, and only its parameters are averages.
+        self.target_encoder = frozen_copy(self.encoder)
+        self.target_projector = frozen_copy(self.projector)
+        self.base_decay = target_decay
+
+    def loss(self, views: Sequence[Tensor], labels: Tensor, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum of both directions (equation 2 and below), each view a batch of its own.
+
+        z_std is the mean over dimensions of the standard deviation over the batch of the online z/‖z‖: about 1/√D when
+        the projections spread over the sphere, 0 when they have collapsed.
+        """
+        first, second = views
+        z_first = self.projector(self.encoder(first))
+        z_second = self.projector(self.encoder(second))
+        with torch.no_grad():
+            target_first = self.target_projector(self.target_encoder(first)).float()
+            target_second = self.target_projector(self.target_encoder(second)).float()
+        loss = regression_loss(self.predictor(z_first).float(), target_second) + regression_loss(
+            self.predictor(z_second).float(), target_first
+        )
+        z = F.normalize(z_first.detach().float(), dim=1)
+        return loss, {"z_std": z.std(dim=0, correction=0).mean()}
+
+    def after_step(self, step: int, steps: int) -> None:
+        """The target follows the online network (equation 1)."""
+        decay = target_decay(self.base_decay, step, steps)
+        move_average(self.target_encoder, self.encoder, decay)
+        move_average(self.target_projector, self.projector, decay)

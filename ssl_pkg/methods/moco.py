@@ -1,0 +1,95 @@
+"""MoCo v2 (Chen et al. 2003.04297), on MoCo (He et al. 1911.05722)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from pydantic import PositiveFloat, PositiveInt, validate_call
+from torch import Tensor, nn
+
+from ssl_pkg.config import Probability
+from ssl_pkg.errors import BadInput
+from ssl_pkg.methods.base import full_precision
+from ssl_pkg.models.ema import frozen_copy, move_average
+from ssl_pkg.models.encoder import EMBEDDING
+from ssl_pkg.models.heads import moco_projector
+
+
+def queue_logits(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
+    """Logits (N, 1 + K) of InfoNCE (1911.05722 equation 1): the own key first, then the queue.
+
+    query, key: (N, D) with unit rows; queue: (K, D) with unit rows.
+    """
+    with full_precision(query):
+        positive = (query * key).sum(dim=1, keepdim=True)
+        return torch.cat([positive, query @ queue.T], dim=1) / temperature
+
+
+class MoCo(nn.Module):
+    """A query network, a key network that is its moving average, and a queue of the latest keys."""
+
+    queue: Tensor
+    deal: Tensor
+    undeal: Tensor
+
+    @validate_call(config={"arbitrary_types_allowed": True})
+    def __init__(
+        self,
+        encoder: nn.Module,
+        classes: int,
+        batch_size: int,
+        *,
+        projector_hidden: PositiveInt,
+        projector_out: PositiveInt,
+        temperature: PositiveFloat,
+        queue_size: PositiveInt,
+        key_momentum: Probability,
+        bn_splits: PositiveInt,
+    ) -> None:
+        super().__init__()
+        if queue_size % batch_size:
+            raise BadInput(f"method.model.queue_size={queue_size} must be a multiple of method.batch_size={batch_size}")
+        if batch_size % bn_splits or batch_size == bn_splits:
+            raise BadInput(f"method.batch_size={batch_size} must be a multiple of method.model.bn_splits={bn_splits}")
+        self.encoder = encoder
+        self.projector = moco_projector(EMBEDDING, projector_hidden, projector_out)
+        self.key_encoder = frozen_copy(self.encoder)
+        self.key_projector = frozen_copy(self.projector)
+        self.register_buffer("queue", F.normalize(torch.randn(queue_size, projector_out), dim=1))
+        # Shuffling BN (1911.05722 section 3.3): a key's batch statistics must not be its query's, or they give it away.
+        # The paper shuffles at random; the order of a batch is random already, so dealing it out to the groups like
+        # cards does the same without a random state: query and key group share 1/bn_splits of their samples.
+        deal = torch.arange(batch_size).view(-1, bn_splits).T.flatten()
+        self.register_buffer("deal", deal, persistent=False)
+        self.register_buffer("undeal", deal.argsort(), persistent=False)
+        self.temperature = temperature
+        self.key_momentum = key_momentum
+        self.bn_splits = bn_splits
+
+    def loss(self, views: Sequence[Tensor], labels: Tensor, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """InfoNCE of the queries of view 0 against the keys of view 1 and the queue."""
+        query = F.normalize(self._project(self.encoder, self.projector, views[0]), dim=1)
+        with torch.no_grad():
+            dealt = self._project(self.key_encoder, self.key_projector, views[1][self.deal])
+            key = F.normalize(dealt[self.undeal], dim=1)
+        logits = queue_logits(query, key, self.queue, self.temperature)
+        own = torch.zeros(len(query), dtype=torch.long, device=logits.device)
+        self._latest_keys = key
+        accuracy = (logits.detach().argmax(dim=1) == own).float().mean()
+        return F.cross_entropy(logits, own), {"contrast_accuracy": accuracy}
+
+    @torch.no_grad()
+    def after_step(self, step: int, steps: int) -> None:
+        """The key network follows (equation 2), and the oldest keys of the queue give way to the latest."""
+        move_average(self.key_encoder, self.encoder, self.key_momentum)
+        move_average(self.key_projector, self.projector, self.key_momentum)
+        count = len(self._latest_keys)
+        start = step * count % len(self.queue)
+        self.queue[start : start + count] = self._latest_keys
+
+    def _project(self, encoder: nn.Module, projector: nn.Module, images: Tensor) -> Tensor:
+        """Projections of `bn_splits` groups that each have batch statistics of their own.
+
+        The groups stand for the paper's GPUs.
+        """
+        return torch.cat([projector(encoder(group)) for group in images.chunk(self.bn_splits)]).float()

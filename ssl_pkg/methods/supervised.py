@@ -1,0 +1,32 @@
+"""The supervised baseline: cross-entropy on labelled images."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from pydantic import validate_call
+from torch import Tensor, nn
+
+from ssl_pkg.models.encoder import EMBEDDING
+
+
+class Supervised(nn.Module):
+    """An encoder and a linear classifier, trained together from random weights."""
+
+    @validate_call(config={"arbitrary_types_allowed": True})
+    def __init__(self, encoder: nn.Module, classes: int, batch_size: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(EMBEDDING, classes)
+
+    def loss(self, views: Sequence[Tensor], labels: Tensor, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Cross-entropy of the one view, and the batch's accuracy."""
+        logits = self.head(self.encoder(views[0])).float()
+        accuracy = (logits.detach().argmax(dim=1) == labels).float().mean()
+        return F.cross_entropy(logits, labels), {"accuracy": accuracy}
+
+    def classifier(self) -> dict[str, Tensor]:
+        """The state dict of torchvision's plain resnet18 with these weights."""
+        return self.encoder.state_dict() | {f"fc.{name}": tensor for name, tensor in self.head.state_dict().items()}
+
+    def after_step(self, step: int, steps: int) -> None:
+        """Nothing follows a step."""

@@ -1,0 +1,62 @@
+"""torchvision's ResNet-18 (He et al. 1512.03385), its 7x7 stem and max-pool kept, and its files."""
+
+import copy
+from pathlib import Path
+from typing import Any, Final, cast
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+from ssl_pkg.errors import BadInput
+from ssl_pkg.runs import write_atomic
+
+EMBEDDING: Final = 512  # size of the average pool's output
+
+
+def build_encoder() -> nn.Module:
+    """ResNet-18 from random weights without its last layer: (B, 3, H, W) -> (B, 512)."""
+    encoder: nn.Module = resnet18(weights=None)
+    encoder.fc = nn.Identity()
+    return encoder
+
+
+def build_classifier(encoder: nn.Module, classes: int) -> nn.Module:
+    """A plain `resnet18(num_classes=classes)` with the encoder's weights, copied, and a new last layer."""
+    classifier: nn.Module = resnet18(weights=None, num_classes=classes)
+    classifier.load_state_dict(encoder.state_dict(), strict=False)
+    return classifier
+
+
+def embedding_of(classifier: nn.Module) -> nn.Module:
+    """The classifier without its last layer, on the same device: (B, 3, H, W) -> (B, 512)."""
+    encoder = copy.deepcopy(classifier)
+    encoder.fc = nn.Identity()
+    return encoder
+
+
+def save_weights(path: Path, module: nn.Module, facts: dict[str, str]) -> None:
+    """Writes the state dict as safetensors, atomically, with `facts` as metadata."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    write_atomic(path, save(state, metadata=facts))
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a safetensors file. Raises BadInput where it is missing or damaged."""
+    try:
+        with safe_open(path, framework="pt") as content:
+            names = cast(list[str], content.keys())
+            return {name: content.get_tensor(name) for name in names}, cast(dict[str, str], content.metadata() or {})
+    except FileNotFoundError:
+        raise BadInput(f"{path} does not exist: finish the run that makes it first") from None
+    except (OSError, SafetensorError) as error:
+        raise BadInput(f"{path} can't be read as safetensors ({error}): make it again") from error
+
+
+def load_into(module: nn.Module, state: dict[str, Any], path: Path) -> None:
+    """Loads `state`, read from `path`, into `module`. Raises BadInput if names or shapes differ."""
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise BadInput(f"{path} does not hold torchvision's ResNet-18 with the expected last layer") from error

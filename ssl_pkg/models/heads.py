@@ -1,0 +1,31 @@
+"""The small networks on top of the encoder, one function for each paper's form."""
+
+from torch import nn
+
+
+def simclr_projector(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """SimCLR's g (2002.05709 section 2.1, appendix B): batch normalisation after each layer, the last without beta."""
+    last = nn.BatchNorm1d(outputs)
+    last.register_parameter("bias", None)
+    return nn.Sequential(
+        nn.Linear(inputs, hidden, bias=False),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, outputs, bias=False),
+        last,
+    )
+
+
+def byol_mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """BYOL's projector and predictor (2006.07733 section 3.3): linear, BN, ReLU, linear."""
+    return nn.Sequential(
+        nn.Linear(inputs, hidden),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, outputs, bias=False),
+    )
+
+
+def moco_projector(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """MoCo v2's head (2003.04297 section 3): two layers and a ReLU, no batch normalisation."""
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, outputs))

@@ -1,0 +1,160 @@
+"""The run directory: the only interface between `ssl_pkg`, `jobs` and `analysis`. Imports no torch.
+
+    runs/STUDY/JOB/
+      config.yaml        the resolved configuration
+      provenance.json    git commit, package versions, data manifest, device, world size
+      metrics.jsonl      one object a line: step, epoch, phase, seconds, then name -> value; each step once
+      tensorboard/       the same metrics for TensorBoard
+      checkpoints/       what an interrupted run goes on from
+      status             phase, step, of how many, rate, heartbeat (JSON, rewritten atomically)
+      result.json        written last and atomically: its presence IS completion
+
+and the artifacts of the stage (C classes, arrays in sample order):
+
+    pretrain   encoder.safetensors   ResNet-18 without its last layer; torchvision's resnet18 loads it
+    final model (supervised pretrain, probe, finetune):
+               model.safetensors     torchvision's resnet18(num_classes=C); metadata: method, resolution, classes
+               predictions.npz       logits (n, C) float32, labels (n,) int64, on the test split
+    finetune   embeddings.npz        frames (K, n, 512) float16, steps (K,), labels (n,): test images while it trains
+    ood        predictions.npz       logits (n, C) float32, labels (n,) int64 (class indices of the model's classes)
+    embed      embeddings.npz        train (n, 512) float16, train_labels, test (m, 512), test_labels
+               tsne.npz              train (a, 2), train_labels (a,), test (b, 2), test_labels (b,); of a fine-tuned
+                                     model also frames (K, n, 2), frame_steps (K,), frame_labels (n,)
+    width      landscape.npz         alphas (A,), loss (A,), accuracy (A,), and the plane: grid (G,), plane (G, G)
+
+`result.json` holds stage, method, model (`random-probe`, `supervised`, `simclr-probe`, `simclr-finetune`, ...), seed,
+data (the name that `provenance.json` gives to what was seen), resolution, classes, seconds, weights_sha256,
+metrics_sha256, and `rows`: the numbers, each {evaluation, metric, value, low, high, n}. Accuracies are fractions,
+low and high a 95 % interval or null, n the number of samples behind the value.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+CLOCK_FIELDS: Final = ("seconds",)  # of a metric line: how long it took, not what came out
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Replaces `path` by `content`, so that a reader sees the old bytes or the new ones and never a part of them.
+
+    Raises OSError (disk full, no permission) and leaves the old file and no temporary one.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes `content` atomically as indented JSON. Raises ValueError if a number is not finite."""
+    write_atomic(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+
+def metrics_sha256(lines: list[dict[str, Any]]) -> str:
+    """Digest of metric lines without their clock times: equal runs have equal digests."""
+    digest = hashlib.sha256()
+    for line in lines:
+        kept = {name: value for name, value in line.items() if name not in CLOCK_FIELDS}
+        digest.update(json.dumps(kept, sort_keys=True).encode() + b"\n")
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """One `runs/STUDY/JOB/`. Reading methods return None or nothing where a file is missing or torn."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The job's name, e.g. `pretrain-simclr-s0`."""
+        return self.path.name
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run is finished."""
+        return self.result() is not None
+
+    def result(self) -> dict[str, Any] | None:
+        """Content of `result.json`."""
+        return _read_json(self.path / "result.json")
+
+    def provenance(self) -> dict[str, Any] | None:
+        """Content of `provenance.json`."""
+        return _read_json(self.path / "provenance.json")
+
+    def status(self) -> dict[str, Any] | None:
+        """Content of `status`: phase, step, steps, rate (steps/s), heartbeat (seconds since the epoch)."""
+        return _read_json(self.path / "status")
+
+    def config(self) -> dict[str, Any] | None:
+        """Content of `config.yaml`."""
+        try:
+            content = yaml.safe_load((self.path / "config.yaml").read_text())
+        except (OSError, yaml.YAMLError, UnicodeDecodeError):
+            return None
+        return content if isinstance(content, dict) else None
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of `metrics.jsonl`; a torn last line (a crash while writing) is left out."""
+        try:
+            text = (self.path / "metrics.jsonl").read_text(errors="replace")
+        except OSError:
+            return []
+        lines = []
+        for line in text.splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict) and "step" in entry:
+                lines.append(entry)
+        return lines
+
+    def write_status(self, *, phase: str, step: int, steps: int, rate: float | None) -> None:
+        """Rewrites `status`; `rate` in steps per second."""
+        now = {"phase": phase, "step": step, "steps": steps, "rate": rate, "heartbeat": time.time()}
+        write_atomic(self.path / "status", (json.dumps(now) + "\n").encode())
+
+
+def runs_of(study: Path) -> Iterator[RunDirectory]:
+    """The run directories below `runs/STUDY/`, by name."""
+    if study.is_dir():
+        for folder in sorted(study.iterdir()):
+            if (folder / "config.yaml").is_file():
+                yield RunDirectory(folder)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

@@ -1,0 +1,93 @@
+"""Embeddings of train and test by a final model, and their t-SNE maps."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ssl_pkg.config import Config
+from ssl_pkg.data.dataset import open_dataset
+from ssl_pkg.data.images import Split, balanced
+from ssl_pkg.errors import BadInput
+from ssl_pkg.evaluation.accuracy import proportion
+from ssl_pkg.evaluation.forward import Array, outputs
+from ssl_pkg.evaluation.knn import knn_predict
+from ssl_pkg.evaluation.tsne import aligned_frames, tsne
+from ssl_pkg.models.encoder import embedding_of
+from ssl_pkg.runs import write_atomic
+from ssl_pkg.stages.models import npz, source_classifier
+from ssl_pkg.training.interrupts import Interrupts
+from ssl_pkg.training.precision import prepare
+from ssl_pkg.training.session import Session
+
+
+def run(config: Config, interrupts: Interrupts) -> None:
+    """Leaves the average pool's output (512) of train and test, one joint map of both, and kNN accuracy on test.
+
+    Of a fine-tuned model also the maps of the snapshots that its fine-tuning left.
+    """
+    dataset, hardware = open_dataset(config.data), prepare(config)
+    classifier, source = source_classifier(config)
+    resolution = source["resolution"]
+    encoder = embedding_of(classifier)
+    encoder.to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    snapshots = _snapshots(Path(str(config.source)) / "embeddings.npz")
+    with Session(config, hardware, interrupts, dataset.manifest) as session:
+
+        def embed(split: Split) -> Array:
+            phase = f"embed {split.name}"
+            return outputs(
+                encoder, split, resolution, hardware.device, lambda done, total: session.at(phase, done, total)
+            )
+
+        train, test = embed(dataset.train), embed(dataset.test)
+        train_labels, test_labels = dataset.train.labels, dataset.test.labels
+        content = npz(
+            train=train.astype(np.float16),
+            train_labels=train_labels,
+            test=test.astype(np.float16),
+            test_labels=test_labels,
+        )
+        write_atomic(session.run.path / "embeddings.npz", content)
+        predicted = knn_predict(
+            train, train_labels, test, config.pretrain.knn_neighbours, config.pretrain.knn_temperature
+        )
+
+        session.at("t-SNE", 0, 1)
+        shown_train = balanced(train_labels, config.embed.points)
+        shown_test = balanced(test_labels, config.embed.points)
+        points = tsne(np.concatenate([train[shown_train], test[shown_test]]), config.embed.perplexity, config.seed)
+        maps: dict[str, Any] = {
+            "train": points[: len(shown_train)],
+            "train_labels": train_labels[shown_train],
+            "test": points[len(shown_train) :],
+            "test_labels": test_labels[shown_test],
+        }
+        if snapshots is not None:
+            maps["frames"] = aligned_frames(
+                snapshots["frames"].astype(np.float32),
+                config.embed.perplexity,
+                config.seed,
+                lambda done, total: session.at("t-SNE frames", done, total),
+            )
+            maps |= {"frame_steps": snapshots["steps"], "frame_labels": snapshots["labels"]}
+        write_atomic(session.run.path / "tsne.npz", npz(**maps))
+        session.finish(
+            model=source["model"],
+            method=source["method"],
+            classes=source["classes"],
+            resolution=resolution,
+            rows=[proportion("knn", "accuracy", predicted == test_labels)],
+        )
+
+
+def _snapshots(file: Path) -> dict[str, Any] | None:
+    """The frames that a fine-tuning left, or None for a model that wasn't fine-tuned."""
+    if not file.exists():
+        return None
+    try:
+        with np.load(file) as content:
+            return {name: content[name] for name in ("frames", "steps", "labels")}
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"{file} does not hold the frames of a fine-tuning ({error}): make that run again") from error

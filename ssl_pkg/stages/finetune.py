@@ -1,0 +1,167 @@
+"""Fine-tuning of a whole pretrained network on labelled train, with snapshots of how its embeddings move."""
+
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ssl_pkg.config import Config, Optimizer, View
+from ssl_pkg.data.dataset import open_dataset
+from ssl_pkg.data.images import Split, balanced, holdout
+from ssl_pkg.data.stl10 import CLASSES
+from ssl_pkg.evaluation.accuracy import Row, proportion, row
+from ssl_pkg.evaluation.forward import outputs
+from ssl_pkg.methods.supervised import Supervised
+from ssl_pkg.runs import write_atomic
+from ssl_pkg.stages.models import finish_classifier, npz, source_encoder
+from ssl_pkg.training.batches import ViewBatches
+from ssl_pkg.training.interrupts import Interrupts
+from ssl_pkg.training.loop import Task, fit
+from ssl_pkg.training.optimizers import build_optimizer, warmup_cosine
+from ssl_pkg.training.precision import prepare
+from ssl_pkg.training.session import Session
+
+AfterEpoch = Callable[[Supervised, int], dict[str, float]]
+
+
+class Candidate(NamedTuple):
+    """One point of the grid."""
+
+    lr: float
+    weight_decay: float
+
+    def __str__(self) -> str:
+        return f"lr={self.lr:g} wd={self.weight_decay:g}"
+
+
+def run(config: Config, interrupts: Interrupts) -> None:
+    """Chooses rate and decay on a held-out part of train, then trains on all of it."""
+    dataset, hardware = open_dataset(config.data), prepare(config)
+    _, method, resolution = source_encoder(config)
+    kept, held = holdout(dataset.train.labels, config.finetune.validation_fraction)
+    trial_batches = _batches(config, dataset.train.take(kept), resolution, hardware.device)
+    final_batches = _batches(config, dataset.train, resolution, hardware.device)
+    rest = dataset.train.take(held)
+    grid = [Candidate(*pair) for pair in product(config.finetune.base_lrs, config.finetune.weight_decays)]
+
+    with Session(config, hardware, interrupts, dataset.manifest) as session:
+
+        def accuracy(model: Supervised, epoch: int) -> dict[str, float]:
+            return {"val_accuracy": float(_accuracy(session, model, rest, resolution)["value"])}
+
+        carried: dict[str, Any] = session.checkpoint["carried"] if session.checkpoint else {"trials": {}}
+        trial_steps = config.finetune.selection_epochs * trial_batches.steps_per_epoch
+        for number, candidate in enumerate(grid):
+            if str(candidate) in carried["trials"]:
+                continue
+            phase, epochs = f"select {candidate}", config.finetune.selection_epochs
+            model = _train(session, candidate, trial_batches, phase, epochs, number * trial_steps, accuracy, carried)
+            carried["trials"][str(candidate)] = _accuracy(session, model, rest, resolution)
+        best = max(grid, key=lambda candidate: carried["trials"][str(candidate)]["value"])
+
+        snapshots = _Snapshots(session, dataset.test, resolution)
+        epochs, start = config.finetune.epochs, len(grid) * trial_steps
+        model = _train(session, best, final_batches, "final", epochs, start, snapshots.take, carried)
+        snapshots.gather(final_batches.steps_per_epoch)
+        finish_classifier(
+            session,
+            model.classifier(),
+            dataset,
+            model=f"{method}-finetune",
+            method=method,
+            resolution=resolution,
+            rows=[
+                carried["trials"][str(best)],
+                row("validation", "lr", best.lr, len(held)),
+                row("validation", "weight_decay", best.weight_decay, len(held)),
+            ],
+            tried=[{"candidate": name, "accuracy": entry["value"]} for name, entry in carried["trials"].items()],
+        )
+
+
+def _batches(config: Config, split: Split, resolution: int, device: torch.device) -> ViewBatches:
+    view = View(crop_area=config.finetune.crop_area, flip=config.finetune.flip)
+    return ViewBatches(
+        split, [view], resolution=resolution, batch_size=config.finetune.batch_size, seed=config.seed, device=device
+    )
+
+
+def _train(
+    session: Session,
+    candidate: Candidate,
+    batches: ViewBatches,
+    phase: str,
+    epochs: int,
+    first_journal_step: int,
+    after_epoch: AfterEpoch,
+    carried: dict[str, Any],
+) -> Supervised:
+    """One training from the pretrained encoder and a new last layer, the same for every candidate."""
+    config, hardware = session.config, session.hardware
+    encoder, _, _ = source_encoder(config)
+    model = Supervised(encoder=encoder, classes=CLASSES, batch_size=config.finetune.batch_size)
+    model.to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = Optimizer(name="adamw", base_lr=candidate.lr, lr_scaling="none", weight_decay=candidate.weight_decay)
+    steps = epochs * batches.steps_per_epoch
+    warmup = min(round(config.finetune.warmup_epochs * batches.steps_per_epoch), steps)
+    task = Task(
+        phase=phase,
+        model=model,
+        optimizer=build_optimizer(optimizer, model.parameters()),
+        rate=lambda step: candidate.lr * warmup_cosine(step, steps, warmup),
+        batch=batches,
+        steps=steps,
+        steps_per_epoch=batches.steps_per_epoch,
+        validate=lambda epoch: after_epoch(model, epoch),
+        first_journal_step=first_journal_step,
+    )
+    if session.checkpoint is None or session.checkpoint["phase"] != phase:
+        after_epoch(model, 0)
+    fit(session, task, session.checkpoint, carried)
+    return model
+
+
+def _accuracy(session: Session, model: Supervised, split: Split, resolution: int) -> Row:
+    """Accuracy on the held-out part of train."""
+    logits = outputs(torch.nn.Sequential(model.encoder, model.head), split, resolution, session.hardware.device)
+    return proportion("validation", "accuracy", logits.argmax(axis=1) == split.labels)
+
+
+class _Snapshots:
+    """Embeddings of the same test images after chosen epochs, each in a file of its own until all are there."""
+
+    def __init__(self, session: Session, test: Split, resolution: int) -> None:
+        config = session.config.finetune
+        self._session, self._resolution = session, resolution
+        self._epochs = sorted(
+            {round(e) for e in np.linspace(0, config.epochs, min(config.snapshots, config.epochs + 1))}
+        )
+        self._images = test.take(balanced(test.labels, config.snapshot_images))
+        self._folder: Path = session.run.path / "snapshots"
+        self._folder.mkdir(exist_ok=True)
+
+    def take(self, model: Supervised, epoch: int) -> dict[str, float]:
+        """Embeds after `epoch`, if it is one of those chosen. Nothing to log."""
+        if epoch in self._epochs:
+            frame = outputs(model.encoder, self._images, self._resolution, self._session.hardware.device)
+            write_atomic(self._file(epoch), npz(frame=frame.astype(np.float16)))
+        return {}
+
+    def gather(self, steps_per_epoch: int) -> None:
+        """Joins the frames into embeddings.npz."""
+        frames = []
+        for epoch in self._epochs:
+            with np.load(self._file(epoch)) as content:
+                frames.append(content["frame"])
+        steps = np.array(self._epochs) * steps_per_epoch
+        content = npz(frames=np.stack(frames), steps=steps, labels=self._images.labels)
+        write_atomic(self._session.run.path / "embeddings.npz", content)
+        for file in self._folder.iterdir():
+            file.unlink()
+        self._folder.rmdir()
+
+    def _file(self, epoch: int) -> Path:
+        return self._folder / f"epoch-{epoch:04d}.npz"

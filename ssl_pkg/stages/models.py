@@ -1,0 +1,103 @@
+"""What the stages share: where a model comes from, and what a final model leaves."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+from ssl_pkg.config import RANDOM, Config
+from ssl_pkg.data.stl10 import STL10
+from ssl_pkg.errors import BadInput
+from ssl_pkg.evaluation.accuracy import Row, classification
+from ssl_pkg.evaluation.forward import outputs
+from ssl_pkg.models.encoder import build_encoder, load_into, load_weights, save_weights
+from ssl_pkg.runs import RunDirectory, write_atomic
+from ssl_pkg.training.session import Session
+
+
+def source_result(config: Config) -> dict[str, Any]:
+    """result.json of the run that `source` names. Raises BadInput if it isn't there or isn't complete."""
+    source = RunDirectory(Path(str(config.source)))
+    result = source.result()
+    if result is None:
+        raise BadInput(f"source={source.path} holds no result.json: finish that run first")
+    if config.method is not None and config.method.name != result.get("method"):
+        raise BadInput(
+            f"method={config.method.name} contradicts source={source.path}, a run of {result.get('method')}: "
+            f"leave method out"
+        )
+    return result
+
+
+def source_encoder(config: Config) -> tuple[nn.Module, str, int]:
+    """The encoder to probe or to fine-tune, its method and its resolution.
+
+    `random` is the network that a pretraining with this seed starts from.
+    """
+    torch.manual_seed(config.seed)
+    encoder = build_encoder()
+    if config.source == RANDOM:
+        return encoder, RANDOM, config.budget.resolution
+    result = source_result(config)
+    path = Path(str(config.source)) / "encoder.safetensors"
+    state, _ = load_weights(path)
+    load_into(encoder, state, path)
+    return encoder, str(result["method"]), int(result["resolution"])
+
+
+def source_classifier(config: Config) -> tuple[nn.Module, dict[str, Any]]:
+    """The final model to evaluate, and the result of the run that left it."""
+    if config.source == RANDOM:
+        raise BadInput(f"stage={config.stage} evaluates a final model: give source= the run directory that holds one")
+    result = source_result(config)
+    path = Path(str(config.source)) / "model.safetensors"
+    state, _ = load_weights(path)
+    classifier: nn.Module = resnet18(weights=None, num_classes=len(result["classes"]))
+    load_into(classifier, state, path)
+    return classifier.eval(), result
+
+
+def finish_classifier(
+    session: Session,
+    classifier: dict[str, Tensor],
+    dataset: STL10,
+    *,
+    model: str,
+    method: str,
+    resolution: int,
+    rows: list[Row],
+    **more: Any,
+) -> None:
+    """Leaves a final model: its weights, its predictions on test, and the run's result.
+
+    classifier: the state dict of torchvision's resnet18(num_classes=C).
+    """
+    network: nn.Module = resnet18(weights=None, num_classes=len(dataset.classes))
+    network.load_state_dict(classifier)
+    network.to(session.hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    logits = outputs(
+        network, dataset.test, resolution, session.hardware.device, lambda done, total: session.at("test", done, total)
+    )
+    facts = {"method": method, "resolution": str(resolution), "classes": ",".join(dataset.classes)}
+    save_weights(session.run.path / "model.safetensors", network, facts)
+    write_atomic(session.run.path / "predictions.npz", npz(logits=logits, labels=dataset.test.labels))
+    session.finish(
+        model=model,
+        method=method,
+        classes=dataset.classes,
+        resolution=resolution,
+        rows=[*classification("test", logits, dataset.test.labels, dataset.classes), *rows],
+        weights=network.state_dict(),
+        **more,
+    )
+
+
+def npz(**arrays: Any) -> bytes:
+    """The arrays as the bytes of a compressed .npz file."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()

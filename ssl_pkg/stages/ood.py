@@ -1,0 +1,46 @@
+"""A final model on CIFAR-10's test set, which it was not trained for."""
+
+import numpy as np
+import torch
+
+from ssl_pkg.config import Config
+from ssl_pkg.data.cifar10 import open_cifar10
+from ssl_pkg.data.dataset import data_root
+from ssl_pkg.evaluation.accuracy import classification, proportion
+from ssl_pkg.evaluation.forward import outputs
+from ssl_pkg.runs import write_atomic
+from ssl_pkg.stages.models import npz, source_classifier
+from ssl_pkg.training.interrupts import Interrupts
+from ssl_pkg.training.precision import prepare
+from ssl_pkg.training.session import Session
+
+
+def run(config: Config, interrupts: Interrupts) -> None:
+    """Predicts every image; a class that the model doesn't know counts as its substitute (frog as monkey)."""
+    hardware = prepare(config)
+    classifier, source = source_classifier(config)
+    classes = tuple(source["classes"])
+    ood = open_cifar10(data_root(config.data), classes)
+    classifier.to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with Session(config, hardware, interrupts, ood.manifest) as session:
+        logits = outputs(
+            classifier,
+            ood.test,
+            source["resolution"],
+            hardware.device,
+            lambda done, total: session.at("predict", done, total),
+        )
+        labels = ood.test.labels
+        write_atomic(session.run.path / "predictions.npz", npz(logits=logits, labels=labels))
+        shared = ~np.isin(labels, ood.substituted)
+        session.finish(
+            model=source["model"],
+            method=source["method"],
+            classes=classes,
+            resolution=source["resolution"],
+            rows=[
+                *classification("ood", logits, labels, classes),
+                proportion("ood", "accuracy_shared", (logits.argmax(axis=1) == labels)[shared]),
+            ],
+            substituted=[classes[label] for label in ood.substituted],
+        )

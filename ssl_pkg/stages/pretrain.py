@@ -1,0 +1,121 @@
+"""Pretraining: a method on the unlabeled images, or the supervised baseline on the labelled ones."""
+
+from functools import partial
+from typing import Any, cast
+
+import torch
+from hydra.utils import get_class
+from pydantic import ValidationError
+from torch import nn
+
+from ssl_pkg.config import Config, describe
+from ssl_pkg.config import Method as MethodConfig
+from ssl_pkg.data.dataset import open_dataset
+from ssl_pkg.data.images import holdout
+from ssl_pkg.data.stl10 import STL10
+from ssl_pkg.errors import BadInput
+from ssl_pkg.evaluation.accuracy import Row, proportion
+from ssl_pkg.evaluation.forward import outputs
+from ssl_pkg.evaluation.knn import knn_predict
+from ssl_pkg.methods.base import Method
+from ssl_pkg.methods.supervised import Supervised
+from ssl_pkg.models.encoder import build_encoder, save_weights
+from ssl_pkg.stages.models import finish_classifier
+from ssl_pkg.training.batches import ViewBatches
+from ssl_pkg.training.interrupts import Interrupts
+from ssl_pkg.training.loop import Task, fit
+from ssl_pkg.training.optimizers import build_optimizer, peak_rate, warmup_cosine
+from ssl_pkg.training.precision import prepare
+from ssl_pkg.training.session import Session
+
+
+def run(config: Config, interrupts: Interrupts) -> None:
+    """Trains config.method and leaves its encoder; of the supervised baseline also the classifier."""
+    assert config.method is not None  # config.py sees to it
+    dataset, hardware, resolution = open_dataset(config.data), prepare(config), config.budget.resolution
+    batches = ViewBatches(
+        dataset.train if config.method.split == "train" else dataset.unlabeled,
+        config.method.views,
+        resolution=resolution,
+        batch_size=config.method.batch_size,
+        seed=config.seed,
+        device=hardware.device,
+    )
+    model = build_method(config.method, len(dataset.classes), config.seed)
+    module = cast(nn.Module, model).to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    supervised = isinstance(model, Supervised)
+
+    with Session(config, hardware, interrupts, dataset.manifest) as session:
+        task = Task(
+            phase="train",
+            model=model,
+            optimizer=build_optimizer(config.method.optimizer, module.parameters()),
+            rate=learning_rate(config.method, _steps(config, batches), batches.steps_per_epoch),
+            batch=batches,
+            steps=_steps(config, batches),
+            steps_per_epoch=batches.steps_per_epoch,
+            validate=partial(_validate, session, model, dataset),
+        )
+        fit(session, task, session.checkpoint, carried={})
+
+        encoder = model.encoder
+        facts = {"method": config.method.name, "resolution": str(resolution)}
+        save_weights(session.run.path / "encoder.safetensors", encoder, facts)
+        if supervised:
+            finish_classifier(
+                session, cast(Supervised, model).classifier(), dataset,
+                model=config.method.name, method=config.method.name, resolution=resolution, rows=[],
+            )  # fmt: skip
+        else:
+            session.finish(
+                model=config.method.name, method=config.method.name, classes=dataset.classes, resolution=resolution,
+                rows=[_knn(session, model, dataset)], weights=encoder.state_dict(),
+            )  # fmt: skip
+
+
+def build_method(config: MethodConfig, classes: int, seed: int) -> Method:
+    """The method that config.model's `_target_` names, from the random weights that belong to `seed`.
+
+    Raises BadInput if a field of config.model is unknown, has a wrong type or an impossible value.
+    """
+    fields = dict(config.model)
+    torch.manual_seed(seed)
+    encoder = build_encoder()
+    try:
+        target = get_class(str(fields.pop("_target_", None)))
+        return cast(Method, target(encoder=encoder, classes=classes, batch_size=config.batch_size, **fields))
+    except ValidationError as error:
+        raise BadInput(f"method.model: {describe(error)}") from error
+    except (ImportError, ValueError) as error:
+        raise BadInput(f"method.model._target_ names no class: {error}") from error
+
+
+def learning_rate(config: MethodConfig, steps: int, steps_per_epoch: int) -> Any:
+    """The rate as a function of the step: warm-up in epochs, then a cosine to the last step."""
+    peak = peak_rate(config.optimizer, config.batch_size)
+    warmup = min(round(config.warmup_epochs * steps_per_epoch), steps)
+    return lambda step: peak * warmup_cosine(step, steps, warmup)
+
+
+def _steps(config: Config, batches: ViewBatches) -> int:
+    assert config.method is not None
+    steps = config.method.epochs * batches.steps_per_epoch
+    return min(steps, config.budget.max_steps or steps)
+
+
+def _validate(session: Session, model: Method, dataset: STL10, epoch: int) -> dict[str, float]:
+    if isinstance(model, Supervised) or epoch % session.config.pretrain.knn_every:
+        return {}
+    return {"knn": float(_knn(session, model, dataset)["value"])}
+
+
+def _knn(session: Session, model: Method, dataset: STL10) -> Row:
+    """kNN accuracy on a held-out part of labelled train; test is not touched."""
+    config = session.config
+    features = outputs(model.encoder, dataset.train, config.budget.resolution, session.hardware.device)
+    labels = dataset.train.labels
+    bank, queries = holdout(labels, config.probe.validation_fraction)
+    predicted = knn_predict(
+        features[bank], labels[bank], features[queries], config.pretrain.knn_neighbours, config.pretrain.knn_temperature
+    )
+    return proportion("knn_validation", "accuracy", predicted == labels[queries])

@@ -1,0 +1,42 @@
+"""The linear probe of a frozen encoder."""
+
+import torch
+
+from ssl_pkg.config import Config
+from ssl_pkg.data.dataset import open_dataset
+from ssl_pkg.evaluation.accuracy import row
+from ssl_pkg.evaluation.forward import outputs
+from ssl_pkg.evaluation.probe import fit_probe
+from ssl_pkg.stages.models import finish_classifier, source_encoder
+from ssl_pkg.training.interrupts import Interrupts
+from ssl_pkg.training.precision import prepare
+from ssl_pkg.training.session import Session
+
+
+def run(config: Config, interrupts: Interrupts) -> None:
+    """Embeds labelled train once, fits the probe on it, and leaves encoder and probe as one classifier."""
+    dataset, hardware = open_dataset(config.data), prepare(config)
+    encoder, method, resolution = source_encoder(config)
+    encoder.to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with Session(config, hardware, interrupts, dataset.manifest) as session:
+        features = outputs(
+            encoder, dataset.train, resolution, hardware.device, lambda done, total: session.at("embed", done, total)
+        )
+        probe = fit_probe(
+            features, dataset.train.labels, config.probe, lambda done, total: session.at("fit", done, total)
+        )
+        head = {"fc.weight": torch.from_numpy(probe.weight), "fc.bias": torch.from_numpy(probe.bias)}
+        held = round(len(dataset.train) * config.probe.validation_fraction)
+        finish_classifier(
+            session,
+            encoder.state_dict() | head,
+            dataset,
+            model=f"{method}-probe",
+            method=method,
+            resolution=resolution,
+            rows=[
+                row("validation", "accuracy", max(accuracy for _, accuracy in probe.tried), held),
+                row("validation", "l2", probe.l2, held),
+            ],
+            tried=[{"l2": l2, "accuracy": accuracy} for l2, accuracy in probe.tried],
+        )

@@ -1,0 +1,56 @@
+"""Random views by step: a pure function of (seed, step), so that a resumed run sees what it would have seen."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ssl_pkg.augment.draws import draw, permutation
+from ssl_pkg.augment.views import make_view
+from ssl_pkg.config import View
+from ssl_pkg.data.images import Indices, Split
+from ssl_pkg.errors import BadInput
+
+
+class ViewBatches:
+    """The batches of one training: each epoch a new order of the whole split, without its incomplete last batch.
+
+    Calling it with a step gives the batch's views, each (B, 3, R, R) normalised, and its labels (B,). Raises BadInput
+    when built if the split has no full batch.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        views: Sequence[View],
+        *,
+        resolution: int,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        if batch_size > len(split):
+            raise BadInput(
+                f"the batch size {batch_size:,} is larger than the {split.name} split ({len(split):,} images)"
+            )
+        self._split, self._views, self._resolution = split, views, resolution
+        self._batch_size, self._seed, self._device = batch_size, seed, device
+        self._epoch, self._order = -1, torch.empty(0).long().numpy()
+        self.steps_per_epoch = len(split) // batch_size
+
+    def __call__(self, step: int) -> tuple[list[Tensor], Tensor]:
+        """Views and labels of step `step`, from 0."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        indices = self._epoch_order(epoch)[position * self._batch_size : (position + 1) * self._batch_size]
+        images, labels = self._split.gather(indices, self._device)
+        height, width = images.shape[2:]
+        views = [
+            make_view(images, draw(view, self._seed, epoch, indices, number, height, width), self._resolution)
+            for number, view in enumerate(self._views)
+        ]
+        return views, labels
+
+    def _epoch_order(self, epoch: int) -> Indices:
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, permutation(self._seed, epoch, len(self._split))
+        return self._order

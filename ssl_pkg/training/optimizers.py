@@ -1,0 +1,94 @@
+"""Optimizers and the learning rate as a function of the step."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssl_pkg.config import Optimizer
+
+
+class LARS(torch.optim.Optimizer):
+    """Layer-wise adaptive rate scaling (You, Gitman and Ginsburg 1708.03888, algorithm 1), as SimCLR and BYOL use it.
+
+        λ = η·‖w‖ / ‖g + β·w‖,   v ← m·v + γ·λ·(g + β·w),   w ← w − v
+
+    The paper writes ‖g‖ + β‖w‖ in λ; SimCLR's and BYOL's trainings use the norm of the sum, and so do we. Biases and
+    the parameters of batch normalisation (one dimension) are neither scaled nor decayed (2002.05709 section 2.2,
+    2006.07733 section 3.3): λ = 1, β = 0.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust: float = 1e-3,
+    ) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """One step. No value is read back from the device."""
+        for group in self.param_groups:
+            parameters: list[Tensor] = [p for p in group["params"] if p.grad is not None]
+            weights = [p for p in parameters if p.ndim > 1]
+            others = [p for p in parameters if p.ndim <= 1]
+            if weights:
+                self._move(weights, self._scaled(weights, group), group)
+            if others:
+                self._move(others, _gradients(others), group)
+
+    @staticmethod
+    def _scaled(weights: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+        """λ·(g + β·w) of each weight; λ = 1 where a norm is 0."""
+        updates = torch._foreach_add(_gradients(weights), weights, alpha=group["weight_decay"])
+        weight_norms = torch.stack(torch._foreach_norm(weights))
+        update_norms = torch.stack(torch._foreach_norm(updates))
+        ratios = group["trust"] * weight_norms / update_norms
+        ratios = torch.where((weight_norms > 0) & (update_norms > 0), ratios, torch.ones_like(ratios))
+        torch._foreach_mul_(updates, list(ratios.unbind()))
+        return list(updates)
+
+    def _move(self, parameters: list[Tensor], updates: list[Tensor], group: dict[str, Any]) -> None:
+        for parameter in parameters:
+            if "velocity" not in self.state[parameter]:
+                self.state[parameter]["velocity"] = torch.zeros_like(parameter)
+        velocities = [self.state[parameter]["velocity"] for parameter in parameters]
+        torch._foreach_mul_(velocities, group["momentum"])
+        torch._foreach_add_(velocities, updates, alpha=group["lr"])
+        torch._foreach_sub_(parameters, velocities)
+
+
+def _gradients(parameters: list[Tensor]) -> list[Tensor]:
+    return [p.grad for p in parameters if p.grad is not None]
+
+
+def build_optimizer(config: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer that `config` names, over those of `parameters` that take a gradient. Its rate is set each step."""
+    trained = [p for p in parameters if p.requires_grad]
+    if config.name == "lars":
+        return LARS(trained, lr=0.0, momentum=config.momentum, weight_decay=config.weight_decay)
+    if config.name == "sgd":
+        return torch.optim.SGD(
+            trained, lr=0.0, momentum=config.momentum, weight_decay=config.weight_decay, foreach=True
+        )
+    return torch.optim.AdamW(trained, lr=0.0, weight_decay=config.weight_decay, fused=True)
+
+
+def peak_rate(config: Optimizer, batch_size: int) -> float:
+    """The learning rate after warm-up: base rate × B/256, × sqrt(B/256), or as it is."""
+    return (
+        config.base_lr
+        * {"linear": batch_size / 256, "sqrt": math.sqrt(batch_size / 256), "none": 1.0}[config.lr_scaling]
+    )
+
+
+def warmup_cosine(step: int, steps: int, warmup_steps: int) -> float:
+    """The factor on the peak rate at `step` of `steps`: linear warm-up, then half a cosine to 0 (2002.05709, 2.2)."""
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))

@@ -1,0 +1,64 @@
+"""The device and the number formats of a run, and what must be fixed for it to be repeatable."""
+
+import contextlib
+import platform
+from dataclasses import dataclass
+
+import torch
+
+from ssl_pkg.config import Config, cpu_threads
+from ssl_pkg.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where a run computes, and in which format its convolutions and matrix products do."""
+
+    device: torch.device
+    dtype: torch.dtype
+    threads: int
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """The context in which the network runs."""
+        if self.dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def describe(self) -> dict[str, str | int]:
+        """What `provenance.json` says of it."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else platform.processor()
+        capability = torch.backends.cpu.get_cpu_capability()
+        return {
+            "device": self.device.type,
+            "name": name or platform.machine(),
+            "cpu_capability": capability,
+            "precision": str(self.dtype).removeprefix("torch."),
+            "threads": self.threads,
+        }
+
+
+def prepare(config: Config) -> Hardware:
+    """Chooses device and precision, and sets PyTorch's switches. Raises BadInput if they are not to be had."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise BadInput("device=cuda, but PyTorch sees no GPU here: leave device out, or give device=cpu")
+    use_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+    device = torch.device("cuda" if use_gpu else "cpu")
+    if config.precision == "float16" and not use_gpu:
+        raise BadInput("precision=float16 needs a GPU: leave precision out, or give bfloat16 or float32")
+    threads = cpu_threads(config)
+    torch.set_num_threads(threads)
+    if use_gpu:
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.deterministic = True
+    dtype = _fastest(device) if config.precision == "auto" else getattr(torch, config.precision)
+    return Hardware(device, dtype, threads)
+
+
+def _fastest(device: torch.device) -> torch.dtype:
+    """bfloat16 where the hardware multiplies it; float16, with scaled losses, on older GPUs; else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+    abilities = torch.cpu.get_capabilities()
+    native = abilities.get("amx_bf16") or abilities.get("avx512_bf16") or abilities.get("bf16")
+    return torch.bfloat16 if native else torch.float32

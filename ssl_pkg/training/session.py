@@ -1,0 +1,172 @@
+"""One stage's life in its run directory: from the owner's lock to result.json."""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+from torch import Tensor
+
+from ssl_pkg.config import Config
+from ssl_pkg.errors import BadInput, Interrupted
+from ssl_pkg.runs import RunDirectory, metrics_sha256, write_atomic, write_json
+from ssl_pkg.training.checkpoint import load_checkpoint, save_checkpoint
+from ssl_pkg.training.interrupts import Interrupts
+from ssl_pkg.training.journal import Journal
+from ssl_pkg.training.owner import Owner
+from ssl_pkg.training.precision import Hardware
+from ssl_pkg.training.progress import Reporter
+from ssl_pkg.training.provenance import provenance
+
+FREE: tuple[str, ...] = ("run_dir", "source", "checkpoint", "study", "data")  # a resumed run may differ in these
+
+
+class Session:
+    """A context: entering it takes the run directory and reads the newest checkpoint, leaving it gives it free.
+
+    Raises BadInput if the directory can't be written, is no run directory, or holds a run with another configuration;
+    Busy if another process holds it.
+    """
+
+    def __init__(self, config: Config, hardware: Hardware, interrupts: Interrupts, data: dict[str, Any]) -> None:
+        self.config, self.hardware, self._interrupts, self._data = config, hardware, interrupts, data
+        self.run = RunDirectory(Path(config.run_dir))
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._created = _make_folder(self.run.path)
+        try:
+            self._owner = Owner(self.run.path)
+        except OSError as error:
+            raise BadInput(f"can't write run_dir={self.run.path}: {error.strerror}") from error
+        try:
+            self._open()
+        except BaseException:
+            self._owner.release()
+            if self._created:
+                shutil.rmtree(self.run.path)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.reporter.stop()
+        self.journal.close()
+        self._owner.release()
+        if isinstance(error, BadInput) and self._created:
+            shutil.rmtree(self.run.path)
+
+    def _open(self) -> None:
+        content = self.config.relevant() | {"threads": self.hardware.threads}
+        content["precision"] = str(self.hardware.dtype).removeprefix("torch.")
+        content["device"] = self.hardware.device.type
+        _refuse_difference(self.run, content)
+        self.checkpoint = load_checkpoint(self.run.path / "checkpoints")
+        write_atomic(self.run.path / "config.yaml", yaml.safe_dump(content, sort_keys=False).encode())
+        write_json(self.run.path / "provenance.json", provenance(self.hardware, self._data))
+        self.journal = Journal(self.run, self.checkpoint["journal_step"] if self.checkpoint else 0)
+        self._seconds_before = self.checkpoint["seconds"] if self.checkpoint else 0.0
+        self.reporter = Reporter(self.run, self._owner, self.run.name)
+        self.reporter.start()
+
+    def seconds(self) -> float:
+        """Time spent on this run, over all its interruptions."""
+        return float(self._seconds_before + time.monotonic() - self._started)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal asks the run to stop."""
+        return self._interrupts.received is not None
+
+    def at(self, phase: str, step: int, steps: int) -> None:
+        """Between two pieces of work that no checkpoint holds: reports, and stops here if a signal came."""
+        self.reporter.at(phase, step, steps)
+        if self.interrupted:
+            raise Interrupted(f"stopped by {self._interrupts.received}")
+
+    def save(self, journal_step: int, state: Mapping[str, Any]) -> None:
+        """Writes a checkpoint: `state` as of `journal_step` finished steps."""
+        content = dict(state) | {"journal_step": journal_step, "seconds": self.seconds()}
+        save_checkpoint(self.run.path / "checkpoints", journal_step, content)
+
+    def finish(
+        self,
+        *,
+        model: str,
+        method: str,
+        classes: Sequence[str],
+        resolution: int,
+        rows: list[dict[str, Any]],
+        weights: Mapping[str, Tensor] | None = None,
+        **more: Any,
+    ) -> None:
+        """Writes result.json: the run is complete."""
+        write_json(
+            self.run.path / "result.json",
+            {
+                "stage": self.config.stage,
+                "model": model,
+                "method": method,
+                "seed": self.config.seed,
+                "data": self._data["name"],
+                "resolution": resolution,
+                "classes": list(classes),
+                "seconds": round(self.seconds(), 3),
+                "weights_sha256": None if weights is None else weights_sha256(weights),
+                "metrics_sha256": metrics_sha256(self.journal.lines),
+                "rows": rows,
+            }
+            | more,
+        )
+
+
+def weights_sha256(weights: Mapping[str, Tensor]) -> str:
+    """Digest over the weights' bytes, in name order."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode() + b"\0" + weights[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _make_folder(path: Path) -> bool:
+    """Makes the run directory; returns whether it is new. Raises BadInput if it can't be or is something else."""
+    if path.is_dir():
+        if any(path.iterdir()) and not any((path / known).exists() for known in ("config.yaml", "owner")):
+            raise BadInput(f"run_dir={path} holds something that is not a run: give another folder, or empty this one")
+        return False
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"can't make run_dir={path}: {error.strerror}") from error
+    return True
+
+
+def _refuse_difference(run: RunDirectory, content: dict[str, Any]) -> None:
+    """Raises BadInput, showing the difference, if the run was started with another configuration."""
+    earlier = run.config()
+    if earlier is None:
+        return
+    before, now = (_flat({k: v for k, v in c.items() if k not in FREE}) for c in (earlier, content))
+    changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+    if changed:
+        shown = ", ".join(f"{key}: {before.get(key)} -> {now.get(key)}" for key in changed[:4])
+        more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
+        raise BadInput(
+            f"{run.path} was started with another configuration ({shown}{more}): go on with the same one, "
+            "or give another run_dir"
+        )
+
+
+def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    """A nested mapping as one level of dotted keys."""
+    if not isinstance(content, dict):
+        return {prefix: content}
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
