@@ -5,7 +5,7 @@ from math import sqrt
 from typing import Any
 
 import numpy as np
-from scipy.special import log_softmax
+import torch
 
 from ssl_pkg.data.images import Indices
 from ssl_pkg.evaluation.forward import Array
@@ -21,15 +21,17 @@ def wilson(correct: int, count: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def row(evaluation: str, metric: str, value: float, n: int, low: float | None = None, high: float | None = None) -> Row:
+def row(
+    evaluation: str, metric: str, value: float, n: int, interval: tuple[float, float] | tuple[None, None] = (None, None)
+) -> Row:
     """One number of result.json."""
+    low, high = interval
     return {"evaluation": evaluation, "metric": metric, "value": float(value), "low": low, "high": high, "n": n}
 
 
 def proportion(evaluation: str, metric: str, hits: np.ndarray[Any, np.dtype[np.bool_]]) -> Row:
     """The share of true entries in `hits`, with its interval."""
-    low, high = wilson(int(hits.sum()), len(hits))
-    return row(evaluation, metric, float(hits.mean()), len(hits), low, high)
+    return row(evaluation, metric, float(hits.mean()), len(hits), wilson(int(hits.sum()), len(hits)))
 
 
 def classification(evaluation: str, logits: Array, labels: Indices, classes: Sequence[str]) -> list[Row]:
@@ -38,7 +40,7 @@ def classification(evaluation: str, logits: Array, labels: Indices, classes: Seq
     logits: (n, C), labels: (n,). Classes without a sample have no row.
     """
     hits = logits.argmax(axis=1) == labels
-    log_probability = log_softmax(logits.astype(np.float64), axis=1)
+    log_probability = torch.from_numpy(logits).double().log_softmax(dim=1).numpy()
     confidence = np.exp(log_probability.max(axis=1))
     by_class = [
         proportion(evaluation, f"accuracy/{name}", hits[labels == label])
@@ -59,7 +61,7 @@ def classification(evaluation: str, logits: Array, labels: Indices, classes: Seq
 def calibration_error(
     confidence: np.ndarray[Any, np.dtype[np.float64]], hits: np.ndarray[Any, np.dtype[np.bool_]], bins: int = 15
 ) -> float:
-    """Expected calibration error: |accuracy − confidence| by confidence bin, weighted (Guo et al. 1706.04599, eq. 3)."""
+    """Expected calibration error: |accuracy − confidence| by bin of confidence (Guo et al. 1706.04599, eq. 3)."""
     edge = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = [
         abs(hits[edge == index].mean() - confidence[edge == index].mean()) * (edge == index).mean()

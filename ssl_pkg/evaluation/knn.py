@@ -16,7 +16,7 @@ def knn_predict(bank: Array, bank_labels: Indices, queries: Array, neighbours: i
     labels = torch.from_numpy(bank_labels)
     classes = int(labels.max()) + 1
     predictions = []
-    for part in torch.from_numpy(queries).split(1024):
+    for part in torch.split(torch.from_numpy(queries), 1024):
         similarity, nearest = (F.normalize(part, dim=1) @ keys.T).topk(min(neighbours, len(keys)), dim=1)
         votes = torch.zeros(len(part), classes).scatter_add_(1, labels[nearest], (similarity / temperature).exp())
         predictions.append(votes.argmax(dim=1))

@@ -37,6 +37,15 @@ class Candidate(NamedTuple):
         return f"lr={self.lr:g} wd={self.weight_decay:g}"
 
 
+class Phase(NamedTuple):
+    """One of the trainings that a fine-tuning consists of."""
+
+    name: str
+    epochs: int
+    first_journal_step: int
+    after_epoch: AfterEpoch  # also called with 0, before the first step
+
+
 def run(config: Config, interrupts: Interrupts) -> None:
     """Chooses rate and decay on a held-out part of train, then trains on all of it."""
     dataset, hardware = open_dataset(config.data), prepare(config)
@@ -57,14 +66,14 @@ def run(config: Config, interrupts: Interrupts) -> None:
         for number, candidate in enumerate(grid):
             if str(candidate) in carried["trials"]:
                 continue
-            phase, epochs = f"select {candidate}", config.finetune.selection_epochs
-            model = _train(session, candidate, trial_batches, phase, epochs, number * trial_steps, accuracy, carried)
+            trial = Phase(f"select {candidate}", config.finetune.selection_epochs, number * trial_steps, accuracy)
+            model = _train(session, candidate, trial_batches, trial, carried)
             carried["trials"][str(candidate)] = _accuracy(session, model, rest, resolution)
         best = max(grid, key=lambda candidate: carried["trials"][str(candidate)]["value"])
 
         snapshots = _Snapshots(session, dataset.test, resolution)
-        epochs, start = config.finetune.epochs, len(grid) * trial_steps
-        model = _train(session, best, final_batches, "final", epochs, start, snapshots.take, carried)
+        final = Phase("final", config.finetune.epochs, len(grid) * trial_steps, snapshots.take)
+        model = _train(session, best, final_batches, final, carried)
         snapshots.gather(final_batches.steps_per_epoch)
         finish_classifier(
             session,
@@ -93,10 +102,7 @@ def _train(
     session: Session,
     candidate: Candidate,
     batches: ViewBatches,
-    phase: str,
-    epochs: int,
-    first_journal_step: int,
-    after_epoch: AfterEpoch,
+    phase: Phase,
     carried: dict[str, Any],
 ) -> Supervised:
     """One training from the pretrained encoder and a new last layer, the same for every candidate."""
@@ -105,21 +111,21 @@ def _train(
     model = Supervised(encoder=encoder, classes=CLASSES, batch_size=config.finetune.batch_size)
     model.to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = Optimizer(name="adamw", base_lr=candidate.lr, lr_scaling="none", weight_decay=candidate.weight_decay)
-    steps = epochs * batches.steps_per_epoch
+    steps = phase.epochs * batches.steps_per_epoch
     warmup = min(round(config.finetune.warmup_epochs * batches.steps_per_epoch), steps)
     task = Task(
-        phase=phase,
+        phase=phase.name,
         model=model,
         optimizer=build_optimizer(optimizer, model.parameters()),
         rate=lambda step: candidate.lr * warmup_cosine(step, steps, warmup),
         batch=batches,
         steps=steps,
         steps_per_epoch=batches.steps_per_epoch,
-        validate=lambda epoch: after_epoch(model, epoch),
-        first_journal_step=first_journal_step,
+        validate=lambda epoch: phase.after_epoch(model, epoch),
+        first_journal_step=phase.first_journal_step,
     )
-    if session.checkpoint is None or session.checkpoint["phase"] != phase:
-        after_epoch(model, 0)
+    if session.checkpoint is None or session.checkpoint["phase"] != phase.name:
+        phase.after_epoch(model, 0)
     fit(session, task, session.checkpoint, carried)
     return model
 

@@ -5,6 +5,7 @@ import platform
 from dataclasses import dataclass
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from ssl_pkg.config import Config, cpu_threads
 from ssl_pkg.errors import BadInput
@@ -47,6 +48,7 @@ def prepare(config: Config) -> Hardware:
         raise BadInput("precision=float16 needs a GPU: leave precision out, or give bfloat16 or float32")
     threads = cpu_threads(config)
     torch.set_num_threads(threads)
+    threadpool_limits(threads)  # scikit-learn's
     if use_gpu:
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True

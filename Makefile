@@ -1,0 +1,79 @@
+# `make` lists what there is. Everything runs from .venv, which `make setup` fills from requirements.lock.
+STUDY   ?= demo
+RUNS    ?= runs
+REPORTS ?= reports
+SEEDS   ?=
+DATA    ?=
+CLUSTER ?=
+IMAGE   ?= ssl-study
+BASE_PYTHON ?= python3
+
+PYTHON := .venv/bin/python
+study_options = --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(DATA),--data "$(DATA)") $(if $(SEEDS),--seeds "$(SEEDS)")
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-unit lint format data study submit-all status cancel report image bench lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@echo
+	@echo 'Variables: STUDY=demo|photos-quick|photos|stl10  DATA=folder with stl10_binary/ and CIFAR-10'
+	@echo '           RUNS=runs  REPORTS=reports  SEEDS="0 1 2"  CLUSTER=profile  IMAGE=name'
+
+setup: .venv/installed  ## make .venv with the locked packages (once; two minutes)
+
+.venv/installed: pyproject.toml requirements.lock
+	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make setup needs Python 3.11 or newer; give BASE_PYTHON=python3.11")'
+	$(BASE_PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	@touch $@
+
+demo: setup  ## the whole study on drawn images, and its report (ten minutes on two cores)
+	@$(PYTHON) -m jobs study demo --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(SEEDS),--seeds "$(SEEDS)")
+
+study: setup  ## the study STUDY on this machine, on the images in DATA; run it again to go on
+	@$(PYTHON) -m jobs study $(STUDY) $(study_options)
+
+report: setup  ## tables, figures and the PDF of STUDY, from whatever has been run
+	@$(PYTHON) -m analysis "$(RUNS)/$(STUDY)" --out "$(REPORTS)/$(STUDY)"
+
+status: setup  ## how far the runs of STUDY are
+	@$(PYTHON) -m jobs status $(STUDY) --runs "$(RUNS)"
+
+cancel: setup  ## stop the running study STUDY; each run leaves a checkpoint
+	@$(PYTHON) -m jobs cancel $(STUDY) --runs "$(RUNS)"
+
+data: setup  ## draw the synthetic data set into DATA
+	@test -n "$(DATA)" || { echo 'make data: say where, like DATA=data/synthetic' >&2; exit 2; }
+	@$(PYTHON) -m ssl_pkg.data.synthetic "$(DATA)"
+
+test: test-unit  ## all tests
+	$(PYTHON) -m pytest tests/integration
+
+test-unit: setup  ## the fast tests
+	$(PYTHON) -m pytest tests/unit
+
+lint: setup  ## format check, lint, types
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+format: setup  ## format the code and mend what can be mended by itself
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+submit-all: setup  ## send the study STUDY to the cluster CLUSTER (not there yet)
+	@$(PYTHON) -m jobs submit $(STUDY) --cluster "$(CLUSTER)"
+
+image:  ## build the container image IMAGE (not there yet)
+	@echo 'make image: the container image is not there yet; `make study` runs on this machine' >&2; exit 2
+
+bench:  ## speed beside the libraries that people use (not there yet)
+	@echo 'make bench: the benchmark is not there yet' >&2; exit 2
+
+lock: setup  ## resolve pyproject.toml anew into requirements.lock
+	.venv/bin/pip-compile --quiet --extra dev --extra bench --strip-extras --no-emit-index-url --no-emit-find-links --output-file requirements.lock pyproject.toml
+
+clean:  ## remove .venv and caches; runs and reports stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
