@@ -1,0 +1,145 @@
+"""The study as a graph of stages: which runs there are, each with its command line, and which must be complete before
+which. This machine's runner and SLURM send the same jobs."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from jobs.ledger import REPORT
+from ssl_pkg.config import RANDOM, STAGES, Study
+from ssl_pkg.runs import RunDirectory
+
+SUPERVISED: Final = "supervised"  # the method whose pretraining is a final model already
+EVALUATIONS: Final = ("ood", "embed", "width")  # of every final model
+CIRCUMSTANCES: Final = (
+    "run_dir",
+    "source",
+    "data.root",
+    "device",
+    "threads",
+    "checkpoint.minutes",
+    "checkpoint.epochs",
+)
+WEIGHT: Final = {"pretrain": 8.0, "finetune": 4.0, "width": 2.0}  # rough length of a stage; of the others: 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of the study."""
+
+    name: str
+    stage: str  # one of ssl_pkg's, or REPORT
+    model: str  # pretrain, probe, finetune: the method; ood, embed, width: the final model; report: nothing
+    seed: int | None
+    overrides: tuple[str, ...]  # what follows `python -m ssl_pkg` (report: `python -m analysis`) on the command line
+    parents: tuple[str, ...]  # names of the jobs that must be complete before
+    run_dir: Path  # where the result appears
+
+    @property
+    def complete(self) -> bool:
+        """Whether the result is there; a report must be newer than the results that it tells of."""
+        if self.stage != REPORT:
+            return RunDirectory(self.run_dir).complete
+        try:
+            made = (self.run_dir / "report.pdf").stat().st_mtime
+            return all(made >= result.stat().st_mtime for result in Path(self.overrides[0]).glob("*/result.json"))
+        except OSError:
+            return False
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The overrides that say what the run is, without those of CIRCUMSTANCES: where and how it is made."""
+        return tuple(entry for entry in self.overrides if self.stage != REPORT and _key(entry) not in CIRCUMSTANCES)
+
+
+def plan(study: Study, *, runs: Path, reports: Path, data_root: str, overrides: Sequence[str] = ()) -> list[Job]:
+    """All jobs of `study`, parents before children, the report last.
+
+    runs, reports: the folders above RUNS/STUDY and REPORTS/STUDY. overrides: the user's own; each stage gets those
+    that it reads.
+    """
+    planner = _Planner(study.name, runs / study.name, data_root, tuple(overrides))
+    methods = tuple(dict.fromkeys(study.methods))
+    jobs = [job for seed in dict.fromkeys(study.seeds) for job in planner.of_seed(methods, seed)]
+    inner = {parent for job in jobs for parent in job.parents}
+    leaves = tuple(job.name for job in jobs if job.name not in inner)
+    out = reports / study.name
+    report = Job(REPORT, REPORT, "", None, (str(runs / study.name), "--out", str(out)), leaves, out)
+    return [*jobs, report]
+
+
+@dataclass(frozen=True)
+class _Planner:
+    """What all jobs of a plan have in common."""
+
+    study: str
+    folder: Path
+    data_root: str
+    overrides: tuple[str, ...]
+
+    def of_seed(self, methods: Sequence[str], seed: int) -> Iterator[Job]:
+        """The jobs of one seed, parents before children."""
+        finals: list[tuple[str, Job]] = []  # final models by name, each with the job that leaves it
+        for method in methods:
+            pretrain = self.job("pretrain", method, seed)
+            yield pretrain
+            if method == SUPERVISED:
+                finals.append((method, pretrain))
+                continue
+            for stage in ("probe", "finetune"):
+                adapted = self.job(stage, method, seed, source=pretrain)
+                yield adapted
+                finals.append((f"{method}-{stage}", adapted))
+        probe = self.job("probe", RANDOM, seed)  # what everything is compared with
+        yield probe
+        for model, leaving in [*finals, (f"{RANDOM}-probe", probe)]:
+            for stage in EVALUATIONS:
+                yield self.job(stage, model, seed, source=leaving)
+
+    def job(self, stage: str, model: str, seed: int, source: Job | None = None) -> Job:
+        """One run; without `source` a pretraining, or a probe of the random initialisation."""
+        name = f"{stage}-{model}-s{seed}"
+        run_dir = self.folder / name
+        line = [f"study={self.study}", f"stage={stage}", f"seed={seed}"]
+        if stage == "pretrain":
+            line.append(f"method={model}")
+        else:
+            line.append(assign("source", str(source.run_dir) if source else RANDOM))
+        line += [assign("data.root", self.data_root), assign("run_dir", str(run_dir))]
+        line += [override for override in self.overrides if reads(stage, override)]
+        return Job(name, stage, model, seed, tuple(line), (source.name,) if source else (), run_dir)
+
+
+def reads(stage: str, override: str) -> bool:
+    """Whether `stage` reads the field that `override` sets: `method.…` is pretrain's, `study.…` the planner's own."""
+    section, _, _ = _key(override).partition(".")
+    if section == "study":
+        return False
+    if section == "method":
+        return stage == "pretrain"
+    return section == stage or section not in STAGES
+
+
+def assign(key: str, value: str) -> str:
+    """`key=value` for Hydra's command line, quoted where its grammar asks for it."""
+    if re.fullmatch(r"[A-Za-z./_][\w./+-]*", value):
+        return f"{key}={value}"
+    return "{}='{}'".format(key, value.replace("'", "\\'"))
+
+
+def urgency(jobs: Sequence[Job]) -> dict[str, float]:
+    """How much work hangs on each job: its own and that of the longest chain behind it. Starting the most urgent
+    first keeps the tail short."""
+    behind: dict[str, float] = {}
+    lengths: dict[str, float] = {}
+    for job in reversed(jobs):
+        lengths[job.name] = WEIGHT.get(job.stage, 1.0) + behind.get(job.name, 0.0)
+        for parent in job.parents:
+            behind[parent] = max(behind.get(parent, 0.0), lengths[job.name])
+    return lengths
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~").partition("@")[0]

@@ -1,0 +1,114 @@
+"""What a runner leaves in RUNS/STUDY for others to read: the state of each run, and which process it is.
+
+    .lock              held while a runner works
+    .runner            its process number, host and birth (JSON)
+    .jobs/ledger.json  name of each planned run -> state, times, exit status, settings
+    .jobs/JOB/         submitit's files
+    logs/JOB.log       what the run's process printed, all starts in order
+
+The run directories are the truth about what is complete; the ledger only adds what they can't tell.
+"""
+
+import json
+import os
+import socket
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from jobs.processes import birth_of
+from ssl_pkg.runs import write_json
+
+REPORT: Final = "report"  # the last job's name and stage; analysis makes it, and it has no run directory
+
+
+class State(StrEnum):
+    """Where a run stands."""
+
+    COMPLETE = "complete"
+    RUNNING = "running"
+    PENDING = "pending"
+    BLOCKED = "blocked"  # a run that it needs has failed
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"  # stopped with a checkpoint; the next start goes on
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the ledger knows of one run; times in seconds since the epoch."""
+
+    state: State = State.PENDING
+    started: float | None = None
+    ended: float | None = None
+    exit_status: int | None = None
+    settings: tuple[str, ...] = ()
+
+
+def log_of(folder: Path, name: str) -> Path:
+    """The log of run `name` of the study in `folder`."""
+    return folder / "logs" / f"{name}.log"
+
+
+def write_ledger(folder: Path, entries: dict[str, Entry]) -> None:
+    """Rewrites the ledger. A full disk doesn't stop a study: what is written later tells the same and more."""
+    with suppress(OSError):
+        (folder / ".jobs").mkdir(exist_ok=True)
+        write_json(folder / ".jobs" / "ledger.json", {name: asdict(entry) for name, entry in entries.items()})
+
+
+def read_ledger(folder: Path) -> dict[str, Entry]:
+    """The ledger's entries, in the plan's order; none where there is no ledger."""
+    content = _read(folder / ".jobs" / "ledger.json")
+    entries = {}
+    for name, fields in content.items():
+        with suppress(TypeError, ValueError, KeyError):
+            entries[name] = Entry(**{**fields, "state": State(fields["state"]), "settings": tuple(fields["settings"])})
+    return entries
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that runs a study."""
+
+    pid: int
+    host: str
+    birth: str
+
+    @property
+    def here(self) -> bool:
+        """Whether it was started on this machine."""
+        return self.host == socket.gethostname()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is a living process of this machine, that very one."""
+        return self.here and birth_of(self.pid) == self.birth
+
+
+def write_owner(folder: Path) -> None:
+    """Says that this process runs the study in `folder`."""
+    owner = Owner(os.getpid(), socket.gethostname(), birth_of(os.getpid()) or "")
+    write_json(folder / ".runner", asdict(owner))
+
+
+def read_owner(folder: Path) -> Owner | None:
+    """The process that said so last."""
+    try:
+        return Owner(**_read(folder / ".runner"))
+    except TypeError:
+        return None
+
+
+def forget_owner(folder: Path) -> None:
+    """Takes the word back."""
+    (folder / ".runner").unlink(missing_ok=True)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

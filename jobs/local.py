@@ -1,0 +1,111 @@
+"""`python -m jobs study` and `cancel` on this machine: one runner at a time for a study, and its last words."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock, Timeout
+
+from jobs.display import display
+from jobs.graph import Job
+from jobs.ledger import REPORT, State, forget_owner, log_of, read_owner, write_owner
+from jobs.machine import Slot
+from jobs.runner import GRACE, Programs, Runner
+from jobs.stage import last_output
+from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED, BadInput
+
+TAIL: Final = 15  # lines of a failed run's log that are shown
+SHOWN: Final = 3  # failed runs whose logs are shown
+
+
+def run_study(
+    jobs: Sequence[Job], folder: Path, slots: Sequence[Slot], *, again: str, programs: Programs | None = None
+) -> int:
+    """Runs what is missing of the plan and returns the exit status: 0 if all is complete, 1 if something failed, 75 if
+    it was interrupted. `again`: the command line that goes on. Raises BadInput if `folder` can't be had."""
+    with _owned(folder):
+        shown = display()
+        runner = Runner(jobs, folder, slots, shown, programs or Programs())
+        try:
+            runner.run()
+        finally:
+            shown.close(runner.rows)
+    return _conclude(runner, jobs, folder, again)
+
+
+@contextmanager
+def _owned(folder: Path) -> Iterator[None]:
+    """Keeps other runners out. Raises BadInput if one is there already, or if `folder` can't be written."""
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        write_owner(folder)
+    except Timeout as error:
+        raise BadInput(_busy(folder)) from error
+    except OSError as error:
+        raise BadInput(f"{folder} can't be written: {error.strerror}; give another folder by --runs") from error
+    try:
+        yield
+    finally:
+        forget_owner(folder)
+        lock.release()
+
+
+def cancel(folder: Path) -> str:
+    """Stops the runner of the study in `folder`; its runs leave their checkpoints. Returns a sentence on what happened.
+
+    Raises BadInput where it can't be stopped from here.
+    """
+    owner = read_owner(folder)
+    if owner and not owner.here:
+        raise BadInput(f"study {folder.name} is run by process {owner.pid} on {owner.host}: cancel it there")
+    if owner is None or not owner.alive:
+        return f"study {folder.name} is not being run on this machine: nothing to cancel"
+    os.kill(owner.pid, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE + 15
+    while owner.alive:
+        if time.monotonic() > deadline:
+            raise BadInput(
+                f"the runner of study {folder.name}, process {owner.pid}, doesn't stop: look at its terminal"
+            )
+        time.sleep(0.2)
+    return (
+        f"study {folder.name} was stopped; what ran has left a checkpoint, and `python -m jobs study` goes on from it"
+    )
+
+
+def _busy(folder: Path) -> str:
+    owner = read_owner(folder)
+    who = f"process {owner.pid} on {owner.host}" if owner else "another process"
+    return (
+        f"study {folder.name} is being run by {who}: look at it with `python -m jobs status {folder.name}`, "
+        f"stop it with `python -m jobs cancel {folder.name}`"
+    )
+
+
+def _conclude(runner: Runner, jobs: Sequence[Job], folder: Path, again: str) -> int:
+    """The last words: the report's table, or what failed and how to go on."""
+    states = {name: entry.state for name, entry in runner.entries.items()}
+    failed = [name for name, state in states.items() if state is State.FAILED]
+    for name in failed[:SHOWN]:
+        log = log_of(folder, name)
+        print(f"\n{name} failed; the end of {log}:")
+        print("\n".join(f"    {line}" for line in last_output(log)[-TAIL:]))
+    if failed[SHOWN:]:
+        print(f"\nfailed too: {', '.join(failed[SHOWN:])}; their logs are in {folder / 'logs'}")
+    if failed:
+        print(f"\nWhen the cause is gone, this runs what is missing: {again}")
+        return FAULT
+    if any(state is not State.COMPLETE for state in states.values()):
+        print(f"\nInterrupted. This goes on: {again}")
+        return INTERRUPTED
+    for job in jobs:
+        if job.stage == REPORT:
+            print("\n".join(last_output(log_of(folder, job.name))))
+            print(f"The report: {job.run_dir / 'report.pdf'}")
+    return COMPLETE

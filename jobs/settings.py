@@ -1,0 +1,94 @@
+"""From what was typed to a checked configuration and its plan. Imports no torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import ssl_pkg
+from jobs.graph import Job, plan, reads
+from jobs.ledger import read_ledger
+from ssl_pkg.config import RANDOM, SYNTHETIC, Config, load_config, methods
+from ssl_pkg.errors import BadInput
+
+OURS: Final = ("stage", "run_dir", "source", "seed", "method", "study", "study.name")  # set for each run by the plan
+
+
+def studies() -> list[str]:
+    """The studies that the configuration tree knows, by name."""
+    return sorted(file.stem for file in (Path(ssl_pkg.__path__[0]) / "conf" / "study").glob("*.yaml"))
+
+
+def configure(study: str, *, data: str | None, seeds: str | None, overrides: Sequence[str]) -> Config:
+    """The study's configuration with what the user wants otherwise. Raises BadInput."""
+    if study not in studies():
+        raise BadInput(f"there is no study {study!r}: choose one of {', '.join(studies())}")
+    _check_keys(overrides)
+    line = [f"study={study}", "stage=probe", f"source={RANDOM}", "run_dir=-"]
+    line += [override for override in overrides if not override.startswith("method.")]
+    if seeds is not None:
+        line.append(f"study.seeds=[{','.join(str(seed) for seed in _seeds(seeds))}]")
+    if data is not None:
+        line.append("data.root='-'")  # a placeholder: a path needs no parsing
+    config = _composed(study, line)
+    root = config.data.root if data is None else data
+    if root != SYNTHETIC and not Path(root).is_dir():
+        raise BadInput(f"there is no data folder {root}: give the one that holds stl10_binary/ by --data")
+    config = config.model_copy(update={"data": config.data.model_copy(update={"root": root})})
+    _check_methods(study, config, overrides)
+    return config
+
+
+def plan_study(config: Config, *, runs: Path, reports: Path, overrides: Sequence[str] = ()) -> list[Job]:
+    """The plan of a configured study. Raises BadInput where `runs` holds complete runs of other settings."""
+    passed = [override for override in overrides if not override.startswith("data.root=")]
+    jobs = plan(config.study, runs=runs, reports=reports, data_root=config.data.root, overrides=passed)
+    recorded = read_ledger(runs / config.study.name)
+    for job in jobs:
+        entry = recorded.get(job.name)
+        if entry and entry.settings and entry.settings != job.settings and job.complete:
+            there = " ".join(setting for setting in entry.settings if setting not in job.settings) or "the defaults"
+            now = " ".join(setting for setting in job.settings if setting not in entry.settings) or "the defaults"
+            raise BadInput(
+                f"{job.run_dir} is complete with other settings (there: {there}; now: {now}): "
+                "give another folder by --runs, or remove it"
+            )
+    return jobs
+
+
+def _composed(study: str, line: list[str]) -> Config:
+    try:
+        return load_config(line)
+    except BadInput as error:
+        if str(error).startswith("data.root must be given"):
+            raise BadInput(f"study {study} needs images: give their folder by --data") from error
+        raise
+
+
+def _check_keys(overrides: Sequence[str]) -> None:
+    for override in overrides:
+        key, equals, _ = override.partition("=")
+        if not equals:
+            raise BadInput(f"{override!r} is not of the form key=value")
+        if key in OURS:
+            raise BadInput(f"{key}= is set for each run by the plan: leave it out")
+
+
+def _check_methods(study: str, config: Config, overrides: Sequence[str]) -> None:
+    """Unknown methods, and overrides of fields that a method doesn't have, come out before anything has started."""
+    passed = [override for override in overrides if reads("pretrain", override)]
+    known = methods()
+    for method in config.study.methods:
+        if method not in known:
+            raise BadInput(f"study {study} names the method {method!r}: there are {', '.join(known)}")
+        if any(override.startswith("method.") for override in passed):
+            load_config([f"study={study}", "stage=pretrain", f"method={method}", "run_dir=-", "data.root=-", *passed])
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        seeds = list(dict.fromkeys(int(word) for word in text.replace(",", " ").split()))
+    except ValueError:
+        seeds = []
+    if not seeds or min(seeds) < 0:
+        raise BadInput(f'seeds must be whole numbers from 0, like --seeds "0 1 2", not {text!r}')
+    return seeds

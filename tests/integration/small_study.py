@@ -1,0 +1,38 @@
+"""A study of six stub jobs. Run as a script it is a runner: `small_study.py ROOT SLOTS WAIT`."""
+
+import sys
+from pathlib import Path
+
+from jobs.graph import Job
+from jobs.ledger import REPORT
+from jobs.local import run_study
+from jobs.machine import Slot
+from jobs.runner import Programs
+
+STUB = (sys.executable, str(Path(__file__).with_name("stub_stage.py")))
+PROGRAMS = Programs(stage=STUB, report=STUB)
+NAMES = ("pretrain-a-s0", "probe-a-s0", "ood-a-probe-s0", "pretrain-b-s0", "probe-b-s0")
+
+
+def small_study(root: Path, wait: float = 0.1) -> list[Job]:
+    """a: pretrain, probe, ood; b: pretrain, probe; the report. Each lasts `wait` seconds."""
+    parents = {"probe-a-s0": "pretrain-a-s0", "ood-a-probe-s0": "probe-a-s0", "probe-b-s0": "pretrain-b-s0"}
+    folder = root / "small"
+    jobs = []
+    for name in NAMES:
+        parent = parents.get(name)
+        line = (f"run_dir={folder / name}", f"wait={wait}", f"source={folder / parent if parent else 'random'}")
+        jobs.append(Job(name, name.partition("-")[0], "a", 0, line, (parent,) if parent else (), folder / name))
+    leaves = ("ood-a-probe-s0", "probe-b-s0")
+    out = root / "reports"
+    return [*jobs, Job(REPORT, REPORT, "", None, (str(folder), "--out", str(out)), leaves, out)]
+
+
+def run(root: Path, slots: int = 2, wait: float = 0.1) -> int:
+    """Runs it and returns the exit status."""
+    jobs = small_study(root, wait)
+    return run_study(jobs, root / "small", [Slot(1)] * slots, again="the same again", programs=PROGRAMS)
+
+
+if __name__ == "__main__":
+    sys.exit(run(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))

@@ -1,0 +1,79 @@
+"""Stands in for `python -m ssl_pkg` and `python -m analysis` in the tests of the local runner: a real child process
+that keeps the contract of the run directory and of the exit status, without torch.
+
+`wait=SECONDS` makes a stage last. A file FAIL-NAME, HANG-NAME or IGNORE-NAME beside the study's folder makes the run
+NAME fail, exit 75 without a signal, or be deaf to signals. EVENTS there gets a line at each start and end.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from ssl_pkg.runs import RunDirectory, write_json
+
+SAVING = 1.5  # seconds that a checkpoint takes: longer than submitit's patience at Ctrl-C
+asked: list[int] = []
+
+
+def main(arguments: list[str]) -> int:
+    if "--out" in arguments:
+        return report(Path(arguments[arguments.index("--out") + 1]))
+    settings = dict(word.split("=", 1) for word in arguments)
+    run = RunDirectory(Path(settings["run_dir"]))
+    root = run.path.parent.parent
+    run.path.mkdir(parents=True, exist_ok=True)
+    (run.path / "config.yaml").write_text("stage: stub\n")
+    resumed = (run.path / "checkpoint").exists()
+    write_json(run.path / "child.json", {"environment": dict(os.environ), "arguments": arguments, "resumed": resumed})
+    print(f"working on {run.name}")
+    if (root / f"FAIL-{run.name}").exists():
+        print("the cause of it all", file=sys.stderr)
+        return 1
+    if (root / f"HANG-{run.name}").exists():
+        return 75
+    if source := settings.get("source"):
+        assert source == "random" or RunDirectory(Path(source)).complete
+    if not (root / f"IGNORE-{run.name}").exists():
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+            signal.signal(number, note)
+    return work(run, 0.0 if resumed else float(settings.get("wait", "0.1")))
+
+
+def note(number: int, frame: FrameType | None) -> None:
+    asked.append(number)
+
+
+def work(run: RunDirectory, seconds: float) -> int:
+    event(run, "begin")
+    steps = max(1, round(seconds / 0.05))
+    for step in range(steps):
+        run.write_status(phase="stub", step=step, steps=steps, rate=20.0)
+        time.sleep(0.05)
+        if asked:
+            time.sleep(SAVING)
+            (run.path / "checkpoint").write_text(signal.Signals(asked[0]).name)
+            event(run, "end")
+            return 75
+    event(run, "end")
+    write_json(run.path / "result.json", {"seconds": seconds, "rows": []})
+    return 0
+
+
+def event(run: RunDirectory, what: str) -> None:
+    with (run.path.parent.parent / "EVENTS").open("a") as events:
+        events.write(json.dumps([what, run.name]) + "\n")
+
+
+def report(out: Path) -> int:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "report.pdf").write_text("a report")
+    print("the table of results")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,225 @@
+"""The contract of `python -m ssl_pkg`: its exit statuses, its run directory, and exactness after an interruption."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from ssl_pkg.data.synthetic import Sizes, draw
+
+SMALL = ["budget=tiny", "threads=1"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "drawn"
+    draw(root, Sizes(train_per_class=16, test_per_class=5, unlabeled=160, ood_per_class=3))
+    return root
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-W", "error::UserWarning", "-m", "ssl_pkg", *SMALL, *arguments]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=240, check=False)
+
+
+def pretrain(method: str, data: Path, folder: Path, *more: str) -> list[str]:
+    return ["stage=pretrain", f"method={method}", f"data.root={data}", f"run_dir={folder}", *more]
+
+
+def result(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text())
+
+
+def test_a_model_goes_through_every_stage(tmp_path: Path, data: Path) -> None:
+    done = run(*pretrain("byol", data, tmp_path / "pretrain"))
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "pretrain/metrics.jsonl").read_text().splitlines()]
+    assert all("z_std" in line for line in lines if "loss" in line)
+    assert [line["step"] for line in lines] == [2, 4, 5, 6, 8] or [line["step"] for line in lines] == [2, 4, 6, 8]
+    again = run(*pretrain("byol", data, tmp_path / "pretrain"))
+    assert again.returncode == 0
+    assert "is complete" in again.stderr
+
+    where = [f"data.root={data}"]
+    for stage in ("probe", "finetune"):
+        done = run(f"stage={stage}", f"source={tmp_path / 'pretrain'}", f"run_dir={tmp_path / stage}", *where)
+        assert done.returncode == 0, done.stderr
+        assert result(tmp_path / stage)["model"] == f"byol-{stage}"
+        with np.load(tmp_path / stage / "predictions.npz") as predictions:
+            accuracy = (predictions["logits"].argmax(axis=1) == predictions["labels"]).mean()
+        rows = {(row["evaluation"], row["metric"]): row["value"] for row in result(tmp_path / stage)["rows"]}
+        assert rows["test", "accuracy"] == pytest.approx(accuracy)
+    for stage in ("ood", "embed", "width"):
+        done = run(f"stage={stage}", f"source={tmp_path / 'finetune'}", f"run_dir={tmp_path / stage}", *where)
+        assert done.returncode == 0, done.stderr
+        assert result(tmp_path / stage)["model"] == "byol-finetune"
+    with np.load(tmp_path / "embed/tsne.npz") as maps:
+        assert maps["frames"].shape[0] == len(maps["frame_steps"]) == 2
+    for name in ("config.yaml", "provenance.json", "metrics.jsonl", "status", "result.json", "tensorboard"):
+        assert (tmp_path / "pretrain" / name).exists()
+    assert json.loads((tmp_path / "pretrain/provenance.json").read_text())["data"]["name"] == "synthetic"
+
+
+def test_probe_leaves_the_encoder_as_it_was(tmp_path: Path, data: Path) -> None:
+    run(*pretrain("moco", data, tmp_path / "pretrain"))
+    run("stage=probe", f"source={tmp_path / 'pretrain'}", f"run_dir={tmp_path / 'probe'}", f"data.root={data}")
+    before = load_file(tmp_path / "pretrain/encoder.safetensors")
+    after = load_file(tmp_path / "probe/model.safetensors")
+    assert set(after) - set(before) == {"fc.weight", "fc.bias"}
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("method", ["supervised", "simclr", "byol", "moco"])
+def test_a_run_interrupted_anywhere_ends_as_the_uninterrupted_one(tmp_path: Path, data: Path, method: str) -> None:
+    assert run(*pretrain(method, data, tmp_path / "straight")).returncode == 0
+    line, folder = command(*pretrain(method, data, tmp_path / "broken")), tmp_path / "broken"
+    for attempt, number in enumerate((signal.SIGTERM, signal.SIGUSR2, signal.SIGKILL)):
+        process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+        seen = 2 * attempt + 1
+        while process.poll() is None and lines_of(folder) < seen:
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=120)
+        if process.returncode == 0:
+            break  # it was faster than the signal
+        assert process.returncode == (75 if number != signal.SIGKILL else -9), errors
+    assert subprocess.run(line, capture_output=True, timeout=240, check=False).returncode == 0
+    for key in ("weights_sha256", "metrics_sha256", "rows"):
+        assert result(folder)[key] == result(tmp_path / "straight")[key]
+    assert (folder / "encoder.safetensors").read_bytes() == (tmp_path / "straight/encoder.safetensors").read_bytes()
+
+
+def lines_of(folder: Path) -> int:
+    try:
+        return (folder / "metrics.jsonl").read_text().count("\n")
+    except OSError:
+        return 0
+
+
+def test_an_interrupted_fine_tuning_ends_as_the_uninterrupted_one(tmp_path: Path, data: Path) -> None:
+    run(*pretrain("simclr", data, tmp_path / "pretrain"))
+    options = ["stage=finetune", f"source={tmp_path / 'pretrain'}", f"data.root={data}"]
+    options += ["finetune.base_lrs=[0.001,0.0003]", "finetune.batch_size=16"]
+    assert run(*options, f"run_dir={tmp_path / 'straight'}").returncode == 0
+    folder = tmp_path / "broken"
+    for seen in (2, 6, 11):  # in the first trial, in the second, in the final training
+        process = subprocess.Popen(command(*options, f"run_dir={folder}"), stderr=subprocess.DEVNULL)
+        while process.poll() is None and lines_of(folder) < seen:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=120) in (75, 0)
+    assert run(*options, f"run_dir={folder}").returncode == 0
+    for key in ("weights_sha256", "metrics_sha256", "rows", "tried"):
+        assert result(folder)[key] == result(tmp_path / "straight")[key]
+    with np.load(folder / "embeddings.npz") as broken, np.load(tmp_path / "straight/embeddings.npz") as straight:
+        assert all(np.array_equal(broken[name], straight[name]) for name in straight)
+
+
+def test_a_second_process_on_a_run_directory_is_refused(tmp_path: Path, data: Path) -> None:
+    line = command(*pretrain("simclr", data, tmp_path / "run"))
+    first = subprocess.Popen(line, stderr=subprocess.DEVNULL)
+    while first.poll() is None and not (tmp_path / "run/owner").exists():
+        time.sleep(0.01)
+    second = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    assert first.wait(timeout=120) == 0
+    assert second.returncode == 1
+    assert "is being written by process" in second.stderr
+    assert len(second.stderr.splitlines()) == 1
+
+
+def cut(root: Path) -> None:
+    with (root / "stl10_binary/train_X.bin").open("r+b") as file:
+        file.truncate(100_000)
+
+
+def wrong_labels(root: Path) -> None:
+    np.full(160, 77, np.uint8).tofile(root / "stl10_binary/train_y.bin")
+
+
+def few_labels(root: Path) -> None:
+    np.ones(3, np.uint8).tofile(root / "stl10_binary/train_y.bin")
+
+
+def nothing(root: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("damage", "arguments", "sentence"),
+    [
+        (nothing, ["data.root=/nowhere"], "data.root=/nowhere is not a folder"),
+        (cut, [], "is truncated"),
+        (wrong_labels, [], "labels outside 1..10"),
+        (few_labels, [], "3 labels for 160 images"),
+        (nothing, ["run_dir=/proc/run"], "can't make run_dir=/proc/run"),
+        (nothing, ["method=dino"], "Could not find 'method/dino'"),
+        (nothing, ["budget.ssl_batch_size=161"], "batch size 161 is larger than the unlabeled split (160 images)"),
+        (nothing, ["seed=abc"], "seed='abc' is not possible"),
+        (nothing, ["method.model.temperature=-1"], "temperature=-1 is not possible"),
+        (nothing, ["method.model.temprature=1", "sed=1"], "temprature"),
+        (nothing, ["+method.model.extra=1"], "extra"),
+        (nothing, ["device=cuda"], "sees no GPU here"),
+    ],
+)
+def test_wrong_input_is_one_sentence_status_2_and_nothing_left(
+    tmp_path: Path, data: Path, damage: object, arguments: list[str], sentence: str
+) -> None:
+    import shutil
+
+    import torch
+
+    if arguments == ["device=cuda"] and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    shutil.copytree(data, tmp_path / "data")
+    damage(tmp_path / "data")  # type: ignore[operator]
+    before = sorted(tmp_path.rglob("*"))
+    done = run(*pretrain("simclr", tmp_path / "data", tmp_path / "run"), *arguments)
+    assert done.returncode == 2, done.stderr
+    assert sentence in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_stages_that_need_a_finished_run_say_so(tmp_path: Path, data: Path) -> None:
+    for stage, source, sentence in (
+        ("probe", tmp_path / "none", "holds no result.json"),
+        ("ood", "random", "evaluates a final model"),
+    ):
+        done = run(f"stage={stage}", f"source={source}", f"data.root={data}", f"run_dir={tmp_path / 'run'}")
+        assert done.returncode == 2, done.stderr
+        assert sentence in done.stderr
+        assert not (tmp_path / "run").exists()
+
+
+def test_another_configuration_in_a_started_run_is_refused_with_the_difference(tmp_path: Path, data: Path) -> None:
+    assert run(*pretrain("simclr", data, tmp_path / "run", "budget.max_steps=2")).returncode == 0
+    (tmp_path / "run/result.json").unlink()
+    done = run(*pretrain("simclr", data, tmp_path / "run", "budget.max_steps=2", "seed=1"))
+    assert done.returncode == 2
+    assert "seed: 0 -> 1" in done.stderr
+
+
+def test_a_folder_that_holds_something_else_is_not_touched(tmp_path: Path, data: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("important")
+    done = run(*pretrain("simclr", data, tmp_path))
+    assert done.returncode == 2
+    assert "is not a run" in done.stderr
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_help_gets_one_started() -> None:
+    done = run("--help") if not SMALL else subprocess.run(
+        [sys.executable, "-m", "ssl_pkg", "--help"], capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "stage=pretrain method=simclr" in done.stdout

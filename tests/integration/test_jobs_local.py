@@ -1,0 +1,196 @@
+"""A small study on this machine: through submitit's local executor, with real child processes."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_study import NAMES, run
+
+from jobs.ledger import State, log_of, read_owner
+from jobs.local import cancel
+from jobs.status import observe, report
+from ssl_pkg.errors import BadInput
+from ssl_pkg.runs import RunDirectory
+
+DRIVER = Path(__file__).with_name("small_study.py")
+
+
+@contextmanager
+def runner(root: Path, *, slots: int = 2, wait: float = 30.0) -> Iterator["subprocess.Popen[str]"]:
+    """A runner in a process group of its own, as a terminal starts it; ended with the block."""
+    process = subprocess.Popen(
+        [sys.executable, str(DRIVER), str(root), str(slots), str(wait)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        cwd=DRIVER.parents[2],
+        env={**os.environ, "PYTHONPATH": str(DRIVER.parents[2])},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def events(root: Path) -> list[tuple[str, str]]:
+    try:
+        lines = (root / "EVENTS").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    return [(what, name) for what, name in map(json.loads, lines)]
+
+
+def begun(root: Path) -> list[str]:
+    return [name for what, name in events(root) if what == "begin"]
+
+
+def most_at_once(root: Path) -> int:
+    running = peak = 0
+    for what, _ in events(root):
+        running += 1 if what == "begin" else -1
+        peak = max(peak, running)
+    return peak
+
+
+def states(root: Path) -> dict[str, State]:
+    return {row.name: row.state for row in observe(root / "small")}
+
+
+def child(root: Path, name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((root / "small" / name / "child.json").read_text())
+    return content
+
+
+def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_study_completes_and_a_second_call_starts_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert run(tmp_path) == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert cpu_seconds / (len(NAMES) + 1) < 1.0  # of a job, with the stub's own
+    assert all(RunDirectory(tmp_path / "small" / name).complete for name in NAMES)
+    assert set(states(tmp_path).values()) == {State.COMPLETE}
+    assert most_at_once(tmp_path) == 2
+    printed = capsys.readouterr().out
+    assert "the table of results" in printed
+    assert str(tmp_path / "reports" / "report.pdf") in printed
+
+    made = child(tmp_path, "probe-a-s0")
+    assert made["environment"]["OMP_NUM_THREADS"] == "1"
+    assert made["arguments"][-1] == "threads=1"
+    assert "working on probe-a-s0" in log_of(tmp_path / "small", "probe-a-s0").read_text()
+    assert read_owner(tmp_path / "small") is None
+
+    first = events(tmp_path)
+    assert run(tmp_path) == 0
+    assert events(tmp_path) == first
+    assert "the table of results" in capsys.readouterr().out
+
+    shutil.rmtree(tmp_path / "small" / "probe-b-s0")
+    assert run(tmp_path) == 0
+    assert begun(tmp_path) == [name for what, name in first if what == "begin"] + ["probe-b-s0"]
+
+
+def test_one_slot_runs_one_at_a_time_longest_chain_first(tmp_path: Path) -> None:
+    assert run(tmp_path, slots=1) == 0
+    assert most_at_once(tmp_path) == 1
+    assert begun(tmp_path)[:2] == ["pretrain-a-s0", "pretrain-b-s0"]
+
+
+def test_a_failure_blocks_its_descendants_only_and_heals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cause = tmp_path / "FAIL-probe-a-s0"
+    cause.touch()
+    assert run(tmp_path) == 1
+    assert states(tmp_path) == {
+        "pretrain-a-s0": State.COMPLETE,
+        "probe-a-s0": State.FAILED,
+        "ood-a-probe-s0": State.BLOCKED,
+        "pretrain-b-s0": State.COMPLETE,
+        "probe-b-s0": State.COMPLETE,
+        "report": State.BLOCKED,
+    }
+    printed = capsys.readouterr().out
+    assert "the cause of it all" in printed
+    assert str(log_of(tmp_path / "small", "probe-a-s0")) in printed
+    assert "the same again" in printed
+
+    cause.unlink()
+    before = begun(tmp_path)
+    assert run(tmp_path) == 0
+    assert begun(tmp_path)[len(before) :] == ["probe-a-s0", "ood-a-probe-s0"]
+
+
+def test_a_child_that_exits_75_is_interrupted_not_failed(tmp_path: Path) -> None:
+    (tmp_path / "HANG-pretrain-b-s0").touch()
+    assert run(tmp_path) == 75
+    now = states(tmp_path)
+    assert (now["pretrain-b-s0"], now["probe-b-s0"], now["report"]) == (State.INTERRUPTED, State.PENDING, State.PENDING)
+    assert now["ood-a-probe-s0"] is State.COMPLETE
+
+
+@pytest.mark.parametrize(
+    "stop",
+    [
+        pytest.param(lambda pid: os.killpg(pid, signal.SIGINT), id="Ctrl-C in its terminal"),
+        pytest.param(lambda pid: os.killpg(pid, signal.SIGHUP), id="its terminal closed"),
+    ],
+)
+def test_the_terminals_signals_reach_the_children_as_one(tmp_path: Path, stop: Callable[[int], None]) -> None:
+    with runner(tmp_path) as process:
+        until(lambda: len(begun(tmp_path)) == 2)
+        asked = time.monotonic()
+        stop(process.pid)
+        printed, _ = process.communicate(timeout=20)
+        assert time.monotonic() - asked < 10
+    assert process.returncode == 75, printed
+    assert "Interrupted. This goes on: the same again" in printed
+    for name in ("pretrain-a-s0", "pretrain-b-s0"):
+        assert (tmp_path / "small" / name / "checkpoint").read_text() in ("SIGTERM", "SIGINT")
+        assert states(tmp_path)[name] is State.INTERRUPTED
+
+
+def test_a_killed_runner_leaves_no_work_behind_and_no_obstacle(tmp_path: Path) -> None:
+    with runner(tmp_path) as process:
+        until(lambda: len(begun(tmp_path)) == 2)
+        process.kill()
+        process.wait()
+        assert run(tmp_path) == 0  # at once, while the children of the first are still stopping
+    assert (tmp_path / "small" / "pretrain-a-s0" / "checkpoint").read_text() == "SIGTERM"
+    assert most_at_once(tmp_path) == 2
+
+
+def test_one_runner_at_a_time_which_is_cancelled_and_goes_on_next_time(tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    with runner(tmp_path) as process:
+        until(lambda: len(begun(tmp_path)) == 2)
+        with pytest.raises(BadInput, match=f"^study small is being run by process {process.pid} on "):
+            run(tmp_path)
+        until(lambda: states(tmp_path)["pretrain-a-s0"] is State.RUNNING)
+        until(lambda: report(folder)["runs"][0]["steps"] == 600)
+        assert report(folder)["runner"]["pid"] == process.pid
+        assert "was stopped" in cancel(folder)
+        printed, _ = process.communicate(timeout=20)
+    assert process.returncode == 75, printed
+    assert begun(tmp_path) == ["pretrain-a-s0", "pretrain-b-s0"]
+    assert (folder / "pretrain-a-s0" / "checkpoint").read_text() == "SIGTERM"
+    assert "nothing to cancel" in cancel(folder)
+    assert run(tmp_path) == 0
+    assert child(tmp_path, "pretrain-a-s0")["resumed"]

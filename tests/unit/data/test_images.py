@@ -1,0 +1,39 @@
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssl_pkg.data.images import Split, balanced, holdout
+
+LABELS = st.lists(st.integers(0, 4), min_size=2, max_size=60).map(np.array)
+
+
+@given(labels=LABELS, fraction=st.floats(0.05, 0.6))
+def test_holdout_takes_its_share_of_each_class_and_no_sample_twice(labels: np.ndarray, fraction: float) -> None:
+    kept, held = holdout(labels, fraction)
+    assert sorted([*kept, *held]) == list(range(len(labels)))
+    for label in np.unique(labels):
+        size = int((labels == label).sum())
+        assert int((labels[held] == label).sum()) == max(1, round(fraction * size))
+    again = holdout(labels, fraction)
+    assert np.array_equal(kept, again[0])
+
+
+@given(labels=LABELS, count=st.integers(1, 80))
+def test_balanced_takes_as_many_of_each_class_as_there_are(labels: np.ndarray, count: int) -> None:
+    chosen = balanced(labels, count)
+    assert len(chosen) == min(count, len(labels))
+    assert len(set(chosen.tolist())) == len(chosen)
+    sizes = {label: int((labels == label).sum()) for label in np.unique(labels)}
+    taken = {label: int((labels[chosen] == label).sum()) for label in sizes}
+    largest = max(taken.values())
+    assert all(taken[label] >= min(size, largest - 1) for label, size in sizes.items())
+
+
+def test_gather_turns_columns_first_images_upright() -> None:
+    upright = np.arange(2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)
+    split = Split("x", np.ascontiguousarray(upright.swapaxes(2, 3)), np.array([7, 8]), columns_first=True)
+    images, labels = split.gather(np.array([1, 0]), torch.device("cpu"))
+    assert np.array_equal(images.numpy(), upright[[1, 0]])
+    assert labels.tolist() == [8, 7]
+    assert np.array_equal(split.take(np.array([1])).gather(np.array([0]), torch.device("cpu"))[0].numpy(), upright[[1]])

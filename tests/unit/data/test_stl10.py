@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import STL, write_stl10
+from torchvision.datasets import STL10 as Reference  # noqa: N811
+
+from ssl_pkg.data.stl10 import open_stl10
+from ssl_pkg.errors import BadInput
+
+
+def test_images_labels_and_names_are_those_that_torchvision_reads(tmp_path: Path) -> None:
+    dataset = open_stl10(write_stl10(tmp_path))
+    reference = Reference.__new__(Reference)  # its constructor insists on the official md5
+    reference.root, reference.base_folder = str(tmp_path), "stl10_binary"
+    images, labels = reference._STL10__loadfile("train_X.bin", "train_y.bin")
+    pixels, found = dataset.train.gather(np.arange(20), torch.device("cpu"))
+    assert np.array_equal(pixels.numpy(), images)
+    assert found.tolist() == labels.tolist()
+    assert dataset.classes == tuple(STL)
+    assert [fold.tolist() for fold in dataset.folds] == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_splits_are_memory_maps_and_the_unlabeled_has_no_labels(tmp_path: Path) -> None:
+    dataset = open_stl10(write_stl10(tmp_path))
+    for split in (dataset.train, dataset.test, dataset.unlabeled):
+        assert isinstance(split.pixels, np.memmap)
+    assert (dataset.unlabeled.labels == -1).all()
+    assert (len(dataset.train), len(dataset.test), len(dataset.unlabeled)) == (20, 10, 5)
+
+
+def cut(folder: Path) -> None:
+    with (folder / "train_X.bin").open("r+b") as file:
+        file.truncate(27_648 * 3 + 5)
+
+
+def high_label(folder: Path) -> None:
+    np.full(20, 11, np.uint8).tofile(folder / "train_y.bin")
+
+
+def zero_label(folder: Path) -> None:
+    np.zeros(10, np.uint8).tofile(folder / "test_y.bin")
+
+
+def few_labels(folder: Path) -> None:
+    np.ones(19, np.uint8).tofile(folder / "train_y.bin")
+
+
+def no_images(folder: Path) -> None:
+    (folder / "unlabeled_X.bin").write_bytes(b"")
+
+
+def no_file(folder: Path) -> None:
+    (folder / "test_X.bin").unlink()
+
+
+def nine_names(folder: Path) -> None:
+    (folder / "class_names.txt").write_text("\n".join(STL[:9]))
+
+
+def wild_folds(folder: Path) -> None:
+    (folder / "fold_indices.txt").write_text("0 1 99\n")
+
+
+def no_numbers(folder: Path) -> None:
+    (folder / "fold_indices.txt").write_text("a b c\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (cut, "train_X.bin has 82,949 bytes, which is not a multiple of 27,648"),
+        (high_label, "train_y.bin has 20 labels outside 1..10 .such as 11"),
+        (zero_label, "test_y.bin has 10 labels outside 1..10 .such as 0"),
+        (few_labels, "train_y.bin has 19 labels for 20 images"),
+        (no_images, "unlabeled_X.bin has 0 bytes"),
+        (no_file, "can't read .*test_X.bin: No such file"),
+        (nine_names, "should name 10 different classes"),
+        (wild_folds, "indices outside train's 20 images"),
+        (no_numbers, "should hold one fold a line"),
+    ],
+)
+def test_damage_is_told_in_one_sentence_that_names_the_file(tmp_path: Path, damage: object, sentence: str) -> None:
+    root = write_stl10(tmp_path)
+    damage(root / "stl10_binary")  # type: ignore[operator]
+    with pytest.raises(BadInput, match=sentence):
+        open_stl10(root)
+
+
+def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="is not a folder"):
+        open_stl10(tmp_path / "nowhere")
+    with pytest.raises(BadInput, match="has no stl10_binary"):
+        open_stl10(tmp_path)

@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from ssl_pkg.evaluation.accuracy import calibration_error, classification, wilson
+
+
+@pytest.mark.parametrize(("correct", "count"), [(0, 7), (3, 7), (7, 7), (613, 800)])
+def test_wilson_interval_is_scipys(correct: int, count: int) -> None:
+    interval = binomtest(correct, count).proportion_ci(method="wilson")
+    assert wilson(correct, count) == pytest.approx((interval.low, interval.high), abs=1e-4)
+
+
+def test_rows_of_a_small_case_computed_by_hand() -> None:
+    probability = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.5, 0.3, 0.2], [0.6, 0.3, 0.1]])
+    labels = np.array([0, 1, 1, 0])
+    rows = classification("test", np.log(probability).astype(np.float32), labels, ["a", "b", "c"])
+    values = {row["metric"]: row["value"] for row in rows}
+    assert values["accuracy"] == 0.75
+    assert values["accuracy/a"] == 1.0
+    assert values["accuracy/b"] == 0.5
+    assert "accuracy/c" not in values  # no sample of it
+    assert values["mean_class_accuracy"] == 0.75
+    assert values["nll"] == pytest.approx(-np.log([0.7, 0.8, 0.3, 0.6]).mean(), rel=1e-5)
+    assert values["mean_confidence"] == pytest.approx((0.7 + 0.8 + 0.5 + 0.6) / 4, rel=1e-5)
+    assert {row["n"] for row in rows if "/" not in row["metric"]} == {4}
+
+
+def test_calibration_error_equals_a_loop_over_bins() -> None:
+    generator = np.random.default_rng(0)
+    confidence, hits = generator.uniform(0.1, 1, 500), generator.random(500) < 0.6
+    slow = 0.0
+    for index in range(15):
+        chosen = [i for i in range(500) if index / 15 <= confidence[i] < (index + 1) / 15]
+        if chosen:
+            slow += abs(sum(hits[i] - confidence[i] for i in chosen)) / 500
+    assert calibration_error(confidence, hits) == pytest.approx(slow)

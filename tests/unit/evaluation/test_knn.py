@@ -1,0 +1,23 @@
+import numpy as np
+
+from ssl_pkg.evaluation.knn import knn_predict
+
+
+def test_votes_equal_a_loop_over_neighbours() -> None:
+    generator = np.random.default_rng(0)
+    bank, queries = generator.normal(size=(60, 5)), generator.normal(size=(25, 5))
+    labels = generator.integers(0, 4, 60)
+    expected = []
+    for query in queries:
+        cosine = [float(query @ key / np.linalg.norm(query) / np.linalg.norm(key)) for key in bank]
+        votes = np.zeros(4)
+        for index in sorted(range(60), key=lambda i: -cosine[i])[:7]:
+            votes[labels[index]] += np.exp(cosine[index] / 0.07)
+        expected.append(int(votes.argmax()))
+    found = knn_predict(bank.astype(np.float32), labels, queries.astype(np.float32), neighbours=7, temperature=0.07)
+    assert found.tolist() == expected
+
+
+def test_a_bank_smaller_than_the_neighbourhood_votes_as_a_whole() -> None:
+    bank = np.eye(3, dtype=np.float32)
+    assert knn_predict(bank, np.array([2, 0, 1]), bank, neighbours=20, temperature=0.07).tolist() == [2, 0, 1]

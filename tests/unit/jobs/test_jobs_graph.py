@@ -1,0 +1,118 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from jobs.graph import Job, assign, plan, reads, urgency
+from ssl_pkg.config import Study, load_config
+
+METHODS = ("supervised", "simclr", "byol", "moco")
+
+
+def planned(
+    *, methods: tuple[str, ...] = METHODS, seeds: tuple[int, ...] = (0,), overrides: tuple[str, ...] = ()
+) -> dict[str, Job]:
+    study = Study(name="demo", methods=methods, seeds=seeds, cpus=1)
+    places = {"runs": Path("runs"), "reports": Path("reports")}
+    jobs = plan(study, **places, data_root="synthetic", overrides=overrides)
+    assert len({job.name for job in jobs}) == len(jobs)
+    assert len({job.run_dir for job in jobs}) == len(jobs)
+    return {job.name: job for job in jobs}
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+@pytest.mark.parametrize("methods", [METHODS, ("byol",), ("supervised",), (), ("supervised", "other")])
+def test_every_model_of_every_seed_is_evaluated(methods: tuple[str, ...], seeds: tuple[int, ...]) -> None:
+    jobs = planned(methods=methods, seeds=seeds)
+    ssl = [method for method in methods if method != "supervised"]
+    finals = len(methods) - len(ssl) + 2 * len(ssl) + 1
+    assert len(jobs) == len(seeds) * (len(methods) + 2 * len(ssl) + 1 + 3 * finals) + 1
+    for seed in seeds:
+        for stage in ("ood", "embed", "width"):
+            assert f"{stage}-random-probe-s{seed}" in jobs
+            assert all(f"{stage}-{method}-{how}-s{seed}" in jobs for method in ssl for how in ("probe", "finetune"))
+
+
+def test_parents_exist_and_come_first() -> None:
+    seen: set[str] = set()
+    for name, job in planned(seeds=(0, 1)).items():
+        assert set(job.parents) <= seen
+        seen.add(name)
+    assert name == "report"
+
+
+def test_a_run_starts_from_its_parents_run_directory() -> None:
+    jobs = planned()
+    assert jobs["probe-byol-s0"].overrides == (
+        "study=demo",
+        "stage=probe",
+        "seed=0",
+        "source=runs/demo/pretrain-byol-s0",
+        "data.root=synthetic",
+        "run_dir=runs/demo/probe-byol-s0",
+    )
+    assert "source=random" in jobs["probe-random-s0"].overrides
+    assert jobs["probe-random-s0"].parents == ()
+    assert jobs["ood-supervised-s0"].parents == ("pretrain-supervised-s0",)
+    assert "source=runs/demo/finetune-moco-s0" in jobs["width-moco-finetune-s0"].overrides
+    assert jobs["report"].overrides == ("runs/demo", "--out", "reports/demo")
+    assert not any(name.startswith("pretrain") for name in jobs["report"].parents)
+
+
+def test_what_is_named_twice_is_done_once() -> None:
+    assert planned(methods=("byol", "byol"), seeds=(1, 1)) == planned(methods=("byol",), seeds=(1,))
+
+
+def test_every_line_is_a_configuration() -> None:
+    for job in planned(overrides=("budget=tiny", "finetune.epochs=2")).values():
+        if job.stage != "report":
+            config = load_config(list(job.overrides))
+            assert (config.stage, config.seed, Path(config.run_dir)) == (job.stage, 0, job.run_dir)
+            assert config.budget.name == "tiny"
+            if job.stage == "pretrain":
+                assert config.method
+                assert config.method.name == job.model
+
+
+def test_overrides_go_to_the_stages_that_read_them() -> None:
+    jobs = planned(overrides=("precision=float32", "method.epochs=3", "finetune.epochs=2", "study.seeds=[1]"))
+    assert jobs["pretrain-byol-s0"].settings[-2:] == ("precision=float32", "method.epochs=3")
+    assert jobs["finetune-byol-s0"].settings[-2:] == ("precision=float32", "finetune.epochs=2")
+    assert jobs["ood-byol-probe-s0"].settings[-1] == "precision=float32"
+    assert reads("pretrain", "pretrain.knn_every=1")
+    assert reads("ood", "+new=1")
+    assert not reads("ood", "+width.images=1")
+
+
+@pytest.mark.parametrize("path", ["/data/stl 10", "a=b", "a,b", "it's", "(x)", "123", "data/stl10", "/a-b_c.d+e"])
+def test_any_path_survives_hydra(path: str) -> None:
+    line = ["stage=probe", "source=random", "run_dir=x", assign("data.root", path)]
+    assert load_config(line).data.root == path
+
+
+def test_long_chains_come_first() -> None:
+    jobs = list(planned().values())
+    lengths = urgency(jobs)
+    first = sorted(jobs, key=lambda job: -lengths[job.name])
+    assert [job.name for job in first[:4]] == [
+        "pretrain-simclr-s0",
+        "pretrain-byol-s0",
+        "pretrain-moco-s0",
+        "pretrain-supervised-s0",
+    ]
+    assert first[-1].name == "report"
+    assert all(lengths[parent] > lengths[job.name] for job in jobs for parent in job.parents)
+
+
+def test_a_report_is_complete_while_no_result_is_newer(tmp_path: Path) -> None:
+    out, run = tmp_path / "reports", tmp_path / "runs" / "a"
+    report = Job("report", "report", "", None, (str(run.parent), "--out", str(out)), (), out)
+    assert not report.complete
+    run.mkdir(parents=True)
+    out.mkdir()
+    (run / "result.json").write_text("{}")
+    (out / "report.pdf").touch()
+    assert report.complete
+    newer = (out / "report.pdf").stat().st_mtime_ns + 1_000_000
+    os.utime(run / "result.json", ns=(newer, newer))
+    assert not report.complete

@@ -1,0 +1,98 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs.__main__ import main
+from jobs.ledger import Entry, State, write_ledger
+from jobs.settings import configure, plan_study
+from ssl_pkg.errors import BadInput
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (["nope"], "there is no study 'nope': choose one of demo, photos, photos-quick, stl10"),
+        (["stl10"], "study stl10 needs images: give their folder by --data"),
+        (["stl10", "--data", "nowhere"], "there is no data folder nowhere: give the one that holds stl10_binary/ by"),
+        (["demo", "data.root=nowhere"], "there is no data folder nowhere"),
+        (["demo", "--seeds", "0 a"], "seeds must be whole numbers from 0, like --seeds \"0 1 2\", not '0 a'"),
+        (["demo", "--seeds", "-1"], "seeds must be whole numbers"),
+        (["demo", "--seeds", ""], "seeds must be whole numbers"),
+        (["demo", "nonsense"], "'nonsense' is not of the form key=value"),
+        (["demo", "stage=ood"], "stage= is set for each run by the plan: leave it out"),
+        (["demo", "budget=none"], "In 'config': Could not find 'budget/none'"),
+        (["demo", "method.nothing=1"], "Could not override 'method.nothing'"),
+        (["demo", "finetune.epochs=0"], "finetune.epochs=0 is not possible"),
+        (["demo", "study.methods=[byol,nope]"], "study demo names the method 'nope': there are byol, moco"),
+        (["demo", "seed=1,2"], "seed= is set for each run"),
+        (["demo", "log_every=1,2"], "Ambiguous value for argument 'log_every=1,2'"),
+        (["demo", "--runs", "file"], "file/demo can't be written: Not a directory; give another folder by --runs"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    line: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert main(["study", *line]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(sentence)
+    assert printed.err.count("\n") == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_submission_status_and_cancel_without_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["submit", "demo", "--cluster", "any"]) == 2
+    assert "not there yet" in capsys.readouterr().err
+    for command in ("status", "cancel"):
+        assert main([command, "demo"]) == 2
+        assert capsys.readouterr().err.startswith("there are no runs in runs/demo")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_users_wishes_reach_the_configuration(tmp_path: Path) -> None:
+    data = str(tmp_path)
+    config = configure("stl10", data=data, seeds="3, 1 3", overrides=["budget=tiny", "method.epochs=1"])
+    assert (config.study.seeds, config.data.root, config.budget.name) == ((3, 1), data, "tiny")
+    assert configure("demo", data=None, seeds=None, overrides=[f"data.root={data}"]).data.root == data
+    assert configure("demo", data=None, seeds=None, overrides=[]).data.root == "synthetic"
+
+
+def test_planning_again_gives_the_same_jobs(tmp_path: Path) -> None:
+    config = configure("demo", data=None, seeds="0 1", overrides=["budget=tiny"])
+    first = plan_study(config, runs=tmp_path, reports=tmp_path, overrides=["budget=tiny"])
+    assert plan_study(config, runs=tmp_path, reports=tmp_path, overrides=["budget=tiny"]) == first
+    assert not list(tmp_path.iterdir())
+
+
+def test_complete_runs_of_other_settings_are_not_taken_for_the_wanted_ones(tmp_path: Path) -> None:
+    config = configure("demo", data=None, seeds=None, overrides=[])
+
+    def again(*overrides: str) -> int:
+        return len(plan_study(config, runs=tmp_path, reports=tmp_path, overrides=overrides))
+
+    jobs = plan_study(config, runs=tmp_path, reports=tmp_path, overrides=["budget=tiny"])
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    write_ledger(folder, {job.name: Entry(State.COMPLETE, settings=job.settings) for job in jobs})
+    assert again() == len(jobs)  # nothing is complete yet
+
+    run = folder / "pretrain-byol-s0"
+    run.mkdir()
+    (run / "result.json").write_text(json.dumps({"seconds": 1}))
+    assert again("budget=tiny") == len(jobs)
+    assert again("budget=tiny", "threads=2", "device=cpu") == len(jobs)
+    assert again("budget=tiny", "finetune.epochs=2") == len(jobs)  # pretraining doesn't read it
+    with pytest.raises(
+        BadInput, match=r"byol-s0 is complete with other settings \(there: budget=tiny; now: the defaults\)"
+    ):
+        again()

@@ -1,0 +1,96 @@
+import math
+
+import pytest
+import torch
+
+from ssl_pkg.methods.byol import BYOL, regression_loss, target_decay
+from ssl_pkg.models.encoder import build_encoder
+
+
+def build() -> BYOL:
+    torch.manual_seed(0)
+    return BYOL(build_encoder(), 10, 4, hidden=16, out=8, target_decay=0.9)
+
+
+def views() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(4, 3, 32, 32, generator=generator) for _ in range(2)]
+
+
+def test_regression_loss_equals_the_squared_distance_of_unit_vectors() -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, z = (torch.randn(5, 7, generator=generator, dtype=torch.float64) for _ in range(2))
+    slow = 0.0
+    for a, b in zip(q, z, strict=True):
+        slow += float(sum((x / a.norm() - y / b.norm()) ** 2 for x, y in zip(a, b, strict=True)))
+    assert float(regression_loss(q, z)) == pytest.approx(slow / 5, rel=1e-12)
+
+
+@pytest.mark.parametrize(("angle", "loss"), [(0.0, 0.0), (math.pi / 3, 1.0), (math.pi / 2, 2.0), (math.pi, 4.0)])
+def test_regression_loss_of_an_angle_has_its_closed_form(angle: float, loss: float) -> None:
+    q = torch.tensor([[2.0, 0.0]], dtype=torch.float64)
+    z = torch.tensor([[math.cos(angle), math.sin(angle)]], dtype=torch.float64) * 5
+    assert float(regression_loss(q, z)) == pytest.approx(loss, abs=1e-12)
+
+
+def test_loss_is_the_sum_of_both_directions_through_predictor_and_target() -> None:
+    method, (first, second) = build(), views()
+    loss, _ = method.loss([first, second], torch.zeros(4), 0, 1)
+    other = build()  # the same by hand
+    online = [other.predictor(other.projector(other.encoder(view))) for view in (first, second)]
+    target = [other.target_projector(other.target_encoder(view)) for view in (first, second)]
+
+    def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return ((a / a.norm(dim=1, keepdim=True)) * (b / b.norm(dim=1, keepdim=True))).sum(dim=1).mean()
+
+    by_hand = (2 - 2 * cosine(online[0], target[1])) + (2 - 2 * cosine(online[1], target[0]))
+    assert loss.item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_gradient_reaches_the_online_network_and_stops_at_the_target() -> None:
+    method = build()
+    method.loss(views(), torch.zeros(4), 0, 1)[0].backward()
+    for part in (method.encoder, method.projector, method.predictor):
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters() if p.ndim > 1)
+    for part in (method.target_encoder, method.target_projector):
+        assert all(p.grad is None and not p.requires_grad for p in part.parameters())
+
+
+def test_target_starts_equal_follows_as_an_average_and_keeps_its_own_statistics() -> None:
+    method = build()
+    weights = [p.detach().clone() for p in method.target_encoder.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(weights, method.encoder.parameters(), strict=True))
+    with torch.no_grad():
+        for parameter in method.encoder.parameters():
+            parameter.add_(1.0)
+        method.encoder.bn1.running_mean.fill_(7.0)
+    method.after_step(step=3, steps=10)
+    decay = target_decay(0.9, 3, 10)
+    for before, after in zip(weights, method.target_encoder.parameters(), strict=True):
+        torch.testing.assert_close(after, decay * before + (1 - decay) * (before + 1))
+    assert not (method.target_encoder.bn1.running_mean == 7.0).any()
+
+
+def test_target_forwards_in_train_mode() -> None:
+    method = build().train()
+    method.loss(views(), torch.zeros(4), 0, 1)
+    assert method.target_encoder.training
+    assert int(method.target_encoder.bn1.num_batches_tracked) == 2
+
+
+@pytest.mark.parametrize(("step", "expected"), [(0, 0.97), (50, 0.985), (100, 1.0)])
+def test_decay_goes_from_its_base_to_one_along_half_a_cosine(step: int, expected: float) -> None:
+    assert target_decay(0.97, step, 100) == pytest.approx(expected, abs=1e-12)
+
+
+def test_z_std_tells_collapse_from_spread() -> None:
+    method = build()
+    _, metrics = method.loss(views(), torch.zeros(4), 0, 1)
+    assert 0.1 < float(metrics["z_std"]) <= 1 / math.sqrt(8) + 1e-6
+    with torch.no_grad():
+        for parameter in method.projector.parameters():
+            parameter.zero_()
+        method.projector[1].bias.fill_(1.0)
+        method.projector[3].weight.fill_(1.0)
+    _, metrics = method.loss(views(), torch.zeros(4), 0, 1)
+    assert float(metrics["z_std"]) == pytest.approx(0, abs=1e-6)

@@ -1,0 +1,115 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ssl_pkg.errors import BadInput
+from ssl_pkg.methods.moco import MoCo, queue_logits
+from ssl_pkg.models.encoder import build_encoder
+
+
+def build(batch_size: int = 4, queue_size: int = 12, bn_splits: int = 2, momentum: float = 0.9) -> MoCo:
+    torch.manual_seed(0)
+    return MoCo(
+        build_encoder(), 10, batch_size,
+        projector_hidden=16, projector_out=8, temperature=0.2, queue_size=queue_size, key_momentum=momentum,
+        bn_splits=bn_splits,
+    )  # fmt: skip
+
+
+def views(seed: int = 1, count: int = 4) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(count, 3, 32, 32, generator=generator) for _ in range(2)]
+
+
+def test_logits_equal_a_loop_over_queries_and_keys() -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key, queue = (
+        F.normalize(torch.randn(n, 5, generator=generator, dtype=torch.float64), dim=1) for n in (3, 3, 7)
+    )
+    logits = queue_logits(query, key, queue, 0.2)
+    for i in range(3):
+        dots = [float(query[i] @ key[i])] + [float(query[i] @ negative) for negative in queue]
+        assert logits[i].tolist() == pytest.approx([dot / 0.2 for dot in dots], rel=1e-12)
+
+
+@pytest.mark.parametrize("queue_size", [1, 16, 4096])
+def test_loss_of_an_orthogonal_queue_has_its_closed_form(queue_size: int) -> None:
+    query = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    queue = torch.tensor([[0.0, 1.0]], dtype=torch.float64).expand(queue_size, 2)
+    loss = F.cross_entropy(queue_logits(query, query, queue, 0.2), torch.zeros(1, dtype=torch.long))
+    assert float(loss) == pytest.approx(math.log(1 + queue_size * math.exp(-1 / 0.2)), rel=1e-12)
+
+
+def test_logits_stay_in_full_precision_under_autocast() -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key, queue = (F.normalize(torch.randn(n, 64, generator=generator), dim=1) for n in (4, 4, 32))
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = queue_logits(query, key, queue, 0.1)
+    assert torch.equal(logits, queue_logits(query, key, queue, 0.1))
+
+
+def test_queue_is_a_ring_of_the_latest_keys() -> None:
+    method, keys = build(momentum=1.0), []
+    for step in range(4):  # the queue of 12 holds three batches of 4
+        method.loss(views(step), torch.zeros(4), step, 10)
+        keys.append(method._latest_keys.clone())
+        method.after_step(step, 10)
+    assert torch.equal(method.queue, torch.cat([keys[3], keys[1], keys[2]]))
+    torch.testing.assert_close(method.queue.norm(dim=1), torch.ones(12))
+
+
+def test_a_batch_never_meets_its_own_keys_in_the_queue() -> None:
+    method = build()
+    before = method.queue.clone()
+    method.loss(views(), torch.zeros(4), 0, 10)
+    assert torch.equal(method.queue, before)  # enqueued after the step, not before the loss
+
+
+def test_keys_come_back_in_the_order_of_their_queries() -> None:
+    method = build(batch_size=8, queue_size=8, bn_splits=4).eval()  # eval: no group statistics, each image by itself
+    images = views(count=8)
+    method.loss(images, torch.zeros(8), 0, 1)
+    alone = F.normalize(method.key_projector(method.key_encoder(images[1])), dim=1)
+    torch.testing.assert_close(method._latest_keys, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_groups_of_queries_and_of_keys_share_as_few_samples_as_possible() -> None:
+    method = build(batch_size=16, queue_size=16, bn_splits=4)
+    query_groups = torch.arange(16).chunk(4)
+    key_groups = method.deal.chunk(4)
+    assert sorted(method.deal.tolist()) == list(range(16))
+    for queries in query_groups:
+        for keys in key_groups:
+            assert len(set(queries.tolist()) & set(keys.tolist())) == 1
+
+
+def test_statistics_are_those_of_each_group_alone() -> None:
+    method = build(bn_splits=2)
+    image_groups = views()[0].chunk(2)
+    joined = method._project(method.encoder, method.projector, torch.cat(image_groups))
+    alone = torch.cat([method.projector(method.encoder(group)) for group in image_groups])
+    torch.testing.assert_close(joined, alone)
+
+
+def test_key_network_follows_and_takes_no_gradient() -> None:
+    method = build(momentum=0.9)
+    loss, _ = method.loss(views(), torch.zeros(4), 0, 1)
+    loss.backward()
+    assert all(p.grad is None for p in method.key_encoder.parameters())
+    before = [p.detach().clone() for p in method.key_encoder.parameters()]
+    with torch.no_grad():
+        for parameter in method.encoder.parameters():
+            parameter.mul_(2.0)
+    method.after_step(0, 1)
+    for old, new, online in zip(
+        before, method.key_encoder.parameters(), method.encoder.parameters(), strict=True
+    ):
+        torch.testing.assert_close(new, 0.9 * old + 0.1 * online)
+
+
+@pytest.mark.parametrize(("batch_size", "queue_size", "bn_splits"), [(4, 10, 2), (4, 12, 3), (4, 12, 4)])
+def test_sizes_that_do_not_divide_are_refused(batch_size: int, queue_size: int, bn_splits: int) -> None:
+    with pytest.raises(BadInput, match="must be a multiple"):
+        build(batch_size=batch_size, queue_size=queue_size, bn_splits=bn_splits)

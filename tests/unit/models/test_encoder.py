@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torchvision.models import resnet18
+
+from ssl_pkg.errors import BadInput
+from ssl_pkg.models.encoder import build_encoder, embedding_of, load_into, load_weights, save_weights
+
+
+def test_saved_encoder_loads_into_torchvisions_plain_resnet18(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    encoder = build_encoder().eval()
+    save_weights(tmp_path / "encoder.safetensors", encoder, {"method": "x"})
+    plain = resnet18()
+    missing, unexpected = plain.load_state_dict(load_file(tmp_path / "encoder.safetensors"), strict=False)
+    assert missing == ["fc.weight", "fc.bias"]
+    assert unexpected == []
+    plain.fc = torch.nn.Identity()
+    images = torch.randn(2, 3, 48, 48)
+    assert torch.equal(plain.eval()(images), encoder(images))
+    assert load_weights(tmp_path / "encoder.safetensors")[1] == {"method": "x"}
+
+
+def test_encoder_is_resnet18_with_its_stem(tmp_path: Path) -> None:
+    encoder = build_encoder()
+    assert (encoder.conv1.kernel_size, encoder.conv1.stride) == ((7, 7), (2, 2))
+    assert isinstance(encoder.maxpool, torch.nn.MaxPool2d)
+    assert encoder(torch.randn(2, 3, 96, 96)).shape == (2, 512)
+
+
+def test_embedding_of_a_classifier_is_what_its_last_layer_sees() -> None:
+    classifier = resnet18(num_classes=10).eval()
+    images = torch.randn(2, 3, 48, 48)
+    torch.testing.assert_close(classifier.fc(embedding_of(classifier)(images)), classifier(images))
+    assert classifier.fc.out_features == 10
+
+
+def test_missing_damaged_or_foreign_weights_are_told(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="does not exist"):
+        load_weights(tmp_path / "none.safetensors")
+    (tmp_path / "bad.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(BadInput, match="can't be read as safetensors"):
+        load_weights(tmp_path / "bad.safetensors")
+    with pytest.raises(BadInput, match="does not hold torchvision's ResNet-18"):
+        load_into(build_encoder(), {"x": torch.zeros(1)}, tmp_path / "x")

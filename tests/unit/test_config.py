@@ -1,0 +1,93 @@
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssl_pkg.config import load_config, methods
+from ssl_pkg.errors import BadInput
+
+PRETRAIN = ["stage=pretrain", "run_dir=x"]
+
+
+@pytest.mark.parametrize("method", methods())
+@pytest.mark.parametrize("budget", ["tiny", "demo", "quick", "full"])
+def test_every_method_and_budget_composes(method: str, budget: str) -> None:
+    config = load_config([*PRETRAIN, f"method={method}", f"budget={budget}"])
+    assert config.method is not None
+    assert config.method.name == method
+    assert config.budget.name == budget
+
+
+@pytest.mark.parametrize("study", ["demo", "photos-quick", "photos", "stl10"])
+def test_every_study_composes_once_it_knows_its_data(study: str) -> None:
+    config = load_config([*PRETRAIN, "method=simclr", f"study={study}", "data.root=/somewhere"])
+    assert config.study.name == study
+    assert set(config.study.methods) == set(methods())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["stage=pretrain", "method=simclr"], "run_dir must be given"),
+        (["run_dir=x", "method=simclr"], "stage must be given"),
+        (PRETRAIN, "needs a method: give method= one of byol, moco, simclr, supervised"),
+        ([*PRETRAIN, "method=dino"], "Could not find 'method/dino'"),
+        ([*PRETRAIN, "method=simclr", "stage=train"], "stage='train' is not possible"),
+        ([*PRETRAIN, "method=simclr", "seed=abc"], "seed='abc' is not possible: input should be a valid integer"),
+        ([*PRETRAIN, "method=simclr", "seed=-1"], "seed=-1 is not possible"),
+        ([*PRETRAIN, "method=simclr", "sed=1"], "'sed'"),
+        ([*PRETRAIN, "method=simclr", "+sed=1"], "there is no field sed"),
+        ([*PRETRAIN, "method=simclr", "method.epochs=1.5"], "method.epochs=1.5 is not possible"),
+        ([*PRETRAIN, "method=simclr", "method.epochs=0"], "method.epochs=0 is not possible"),
+        ([*PRETRAIN, "method=simclr", "budget.resolution=97"], "budget.resolution=97 is not possible"),
+        ([*PRETRAIN, "method=simclr", "precision=int8"], "precision='int8' is not possible"),
+        ([*PRETRAIN, "method=simclr", "study=photos"], "data.root must be given"),
+        (["stage=probe", "run_dir=x"], "needs a model: give source="),
+        ([*PRETRAIN, "method=simclr", "source=y"], "leave source out"),
+        ([*PRETRAIN, "method=simclr", "seed=["], "no viable alternative"),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_sentence(overrides: list[str], sentence: str) -> None:
+    with pytest.raises(BadInput, match=sentence) as caught:
+        load_config(overrides)
+    assert "\n" not in str(caught.value)
+
+
+TEXT = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    key=st.sampled_from(["seed", "method.epochs", "data.root", "log_every", "checkpoint", "method", "budget.x", ""]),
+    value=TEXT,
+)
+def test_any_override_is_taken_or_told(key: str, value: str) -> None:
+    try:
+        load_config([*PRETRAIN, "method=simclr", f"{key}={value}"])
+    except BadInput as error:
+        assert str(error)
+
+
+def test_config_of_a_run_holds_what_its_stage_reads() -> None:
+    content = load_config(["stage=probe", "run_dir=x", "source=y"]).relevant()
+    assert "probe" in content
+    assert "finetune" not in content
+    assert yaml.safe_load(yaml.safe_dump(content)) == content
+
+
+def test_configuration_and_run_directories_need_no_torch() -> None:
+    script = "import sys, ssl_pkg.config, ssl_pkg.runs; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_the_package_itself_imports_nothing() -> None:
+    import ssl_pkg
+
+    tree = ast.parse(Path(str(ssl_pkg.__file__)).read_text())
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import torch
+
+from ssl_pkg.config import View
+from ssl_pkg.data.images import Split
+from ssl_pkg.errors import BadInput
+from ssl_pkg.training.batches import ViewBatches
+
+PLAIN = View(crop_area=(1.0, 1.0), flip=0.0)
+RANDOM = View(crop_area=(0.2, 1.0), flip=0.5)
+
+
+def batches(views: list[View], seed: int = 0, count: int = 20, batch_size: int = 6) -> ViewBatches:
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 3, 96, 96), dtype=np.uint8)
+    split = Split("train", pixels, np.arange(count))
+    return ViewBatches(split, views, resolution=32, batch_size=batch_size, seed=seed, device=torch.device("cpu"))
+
+
+def test_an_epoch_takes_each_sample_once_and_drops_the_incomplete_batch() -> None:
+    source = batches([PLAIN])
+    assert source.steps_per_epoch == 3
+    epochs = [torch.cat([source(3 * epoch + i)[1] for i in range(3)]).tolist() for epoch in range(2)]
+    assert all(len(set(epoch)) == 18 for epoch in epochs)
+    assert epochs[0] != epochs[1]
+
+
+def test_a_step_gives_the_same_bytes_whatever_was_asked_before() -> None:
+    straight, jumping = batches([RANDOM, RANDOM]), batches([RANDOM, RANDOM])
+    expected = [straight(step) for step in range(7)]
+    for step in (6, 2, 5):
+        views, labels = jumping(step)
+        assert torch.equal(labels, expected[step][1])
+        assert all(torch.equal(a, b) for a, b in zip(views, expected[step][0], strict=True))
+
+
+def test_views_differ_from_each_other_and_by_seed_and_by_epoch() -> None:
+    first, second = batches([RANDOM, RANDOM])(0)[0]
+    assert not torch.equal(first, second)
+    assert not torch.equal(batches([RANDOM], seed=1)(0)[0][0], first)
+
+
+def test_labels_belong_to_their_images() -> None:
+    source = batches([PLAIN], count=12)
+    views, labels = source(1)
+    whole = {int(label): view for view, label in zip(views[0], labels, strict=True)}
+    again = batches([PLAIN], seed=5, count=12)
+    for step in range(2):
+        images, names = again(step)
+        for image, name in zip(images[0], names, strict=True):
+            if int(name) in whole:
+                torch.testing.assert_close(image, whole[int(name)])
+
+
+def test_a_batch_larger_than_the_split_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"batch size 21 is larger than the train split .20 images"):
+        batches([PLAIN], batch_size=21)

@@ -1,0 +1,81 @@
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ssl_pkg.training.checkpoint import load_checkpoint, save_checkpoint
+
+
+def state(step: int) -> dict[str, object]:
+    return {"step": step, "model": {"weight": torch.arange(5.0) * step}, "carried": {"trials": {"a": 0.5}}}
+
+
+def test_the_newest_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    for step in (1, 2, 10):
+        save_checkpoint(tmp_path / "checkpoints", step, state(step))
+    loaded = load_checkpoint(tmp_path / "checkpoints")
+    assert loaded is not None
+    assert loaded["step"] == 10
+    assert torch.equal(loaded["model"]["weight"], torch.arange(5.0) * 10)
+
+
+def test_the_last_two_are_kept(tmp_path: Path) -> None:
+    for step in range(5):
+        save_checkpoint(tmp_path, step, state(step))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["step-000000003.ckpt", "step-000000004.ckpt"]
+
+
+def test_there_is_none_in_an_empty_or_missing_folder(tmp_path: Path) -> None:
+    assert load_checkpoint(tmp_path) is None
+    assert load_checkpoint(tmp_path / "missing") is None
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_damage_to_the_newest_falls_back_to_the_one_before(tmp_path: Path, data: st.DataObject) -> None:
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, state(step))
+    newest = tmp_path / "step-000000002.ckpt"
+    content = bytearray(newest.read_bytes())
+    position = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        content = content[:position]
+    else:
+        content[position] ^= 1 << data.draw(st.integers(0, 7))
+    newest.write_bytes(content)
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None
+    assert loaded["step"] == 1
+
+
+def test_falling_back_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_checkpoint(tmp_path, 1, state(1)).write_bytes(b"half")
+    assert load_checkpoint(tmp_path) is None
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_a_checkpoint_can_not_run_code(tmp_path: Path) -> None:
+    import hashlib
+
+    marker = tmp_path / "ran"
+
+    class Attack:
+        def __reduce__(self) -> tuple[object, tuple[Path]]:
+            return Path.touch, (marker,)
+
+    payload = pickle.dumps(Attack())
+    header = b"ssl-checkpoint " + hashlib.sha256(payload).hexdigest().encode() + b"\n"
+    (tmp_path / "step-000000001.ckpt").write_bytes(header + payload)
+    assert load_checkpoint(tmp_path) is None
+    assert not marker.exists()
+
+
+def test_a_half_written_temporary_file_is_not_taken_for_a_checkpoint(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, state(1))
+    (tmp_path / ".step-000000002.ckpt.abc.tmp").write_bytes(b"half")
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None
+    assert loaded["step"] == 1

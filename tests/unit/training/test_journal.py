@@ -1,0 +1,43 @@
+import json
+from pathlib import Path
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from ssl_pkg.runs import RunDirectory, metrics_sha256
+from ssl_pkg.training.journal import Journal
+
+
+def line(step: int) -> dict[str, object]:
+    return {"step": step, "epoch": step / 10, "phase": "train", "seconds": step * 1.5, "loss": 1 / step}
+
+
+def test_a_resume_from_an_older_checkpoint_leaves_each_step_once(tmp_path: Path) -> None:
+    journal = Journal(RunDirectory(tmp_path), 0)
+    for step in (10, 20, 30):
+        journal.write(line(step))
+    journal.close()
+    journal = Journal(RunDirectory(tmp_path), 20)  # the checkpoint was of step 20
+    for step in (30, 40):
+        journal.write(line(step))
+    journal.close()
+    steps = [json.loads(text)["step"] for text in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [10, 20, 30, 40]
+
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    assert [event.step for event in board.Scalars("loss")] == [10, 20, 30, 40]
+
+
+def test_a_torn_last_line_is_dropped(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line(10)) + "\n" + json.dumps(line(20))[:17])
+    journal = Journal(RunDirectory(tmp_path), 20)
+    journal.write(line(20))
+    journal.close()
+    assert [entry["step"] for entry in RunDirectory(tmp_path).metrics()] == [10, 20]
+
+
+def test_the_digest_ignores_the_clock_and_nothing_else() -> None:
+    first, second = line(10), line(10) | {"seconds": 99.0}
+    assert metrics_sha256([first]) == metrics_sha256([second])
+    for change in ({"loss": 0.2}, {"step": 11}, {"phase": "final"}, {"extra": 1}):
+        assert metrics_sha256([first]) != metrics_sha256([first | change])

@@ -1,0 +1,102 @@
+import math
+
+import pytest
+import torch
+
+from ssl_pkg.config import Optimizer
+from ssl_pkg.training.optimizers import LARS, build_optimizer, peak_rate, warmup_cosine
+
+
+def test_lars_takes_the_step_computed_by_hand() -> None:
+    # w = (3, 4), g = (0.6, 0.8), β = 0.5: u = g + βw = (2.1, 2.8), ‖w‖ = 5, ‖u‖ = 3.5, λ = 0.001·5/3.5
+    weight = torch.nn.Parameter(torch.tensor([[3.0, 4.0]], dtype=torch.float64))
+    weight.grad = torch.tensor([[0.6, 0.8]], dtype=torch.float64)
+    optimizer = LARS([weight], lr=2.0, momentum=0.9, weight_decay=0.5)
+    optimizer.step()
+    ratio = 0.001 * 5 / 3.5
+    first = [2.0 * ratio * 2.1, 2.0 * ratio * 2.8]
+    assert weight.tolist()[0] == pytest.approx([3 - first[0], 4 - first[1]], rel=1e-12)
+
+    w = [3 - first[0], 4 - first[1]]
+    u = [0.6 + 0.5 * w[0], 0.8 + 0.5 * w[1]]
+    ratio = 0.001 * math.hypot(*w) / math.hypot(*u)
+    velocity = [0.9 * first[i] + 2.0 * ratio * u[i] for i in range(2)]
+    optimizer.step()
+    assert weight.tolist()[0] == pytest.approx([w[i] - velocity[i] for i in range(2)], rel=1e-12)
+
+
+def test_lars_neither_scales_nor_decays_biases_and_batch_norm() -> None:
+    bias = torch.nn.Parameter(torch.tensor([3.0, 4.0], dtype=torch.float64))
+    bias.grad = torch.tensor([0.5, -1.0], dtype=torch.float64)
+    LARS([bias], lr=0.1, momentum=0.9, weight_decay=0.5).step()
+    assert bias.tolist() == pytest.approx([3.0 - 0.05, 4.0 + 0.1], rel=1e-12)
+
+
+def test_lars_moves_a_weight_of_zeros_by_its_plain_gradient() -> None:
+    weight = torch.nn.Parameter(torch.zeros(1, 2, dtype=torch.float64))
+    weight.grad = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+    LARS([weight], lr=0.1).step()
+    assert weight.tolist()[0] == pytest.approx([-0.1, -0.2])
+
+
+def test_lars_step_does_not_depend_on_the_scale_of_the_gradient() -> None:
+    def step(scale: float) -> torch.Tensor:
+        weight = torch.nn.Parameter(torch.tensor([[3.0, 4.0]]))
+        weight.grad = scale * torch.tensor([[0.6, 0.8]])
+        LARS([weight], lr=1.0).step()
+        return weight.detach()
+
+    torch.testing.assert_close(step(1.0), step(1000.0))
+
+
+@pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
+def test_a_resumed_optimizer_goes_on_as_if_nothing_had_happened(name: str) -> None:
+    def network() -> torch.nn.Module:
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
+
+    def steps(module: torch.nn.Module, optimizer: torch.optim.Optimizer, numbers: range) -> None:
+        for number in numbers:
+            for group in optimizer.param_groups:
+                group["lr"] = 0.1 / (number + 1)
+            x = torch.randn(5, 4, generator=torch.Generator().manual_seed(number))
+            module(x).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    config = Optimizer(name=name, base_lr=0.1, lr_scaling="none", weight_decay=0.01)
+    straight = network()
+    steps(straight, build_optimizer(config, straight.parameters()), range(6))
+
+    first = network()
+    optimizer = build_optimizer(config, first.parameters())
+    steps(first, optimizer, range(3))
+    second = network()
+    second.load_state_dict(first.state_dict())
+    resumed = build_optimizer(config, second.parameters())
+    resumed.load_state_dict(optimizer.state_dict())
+    steps(second, resumed, range(3, 6))
+    for a, b in zip(straight.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    moving, frozen = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2), requires_grad=False)
+    config = Optimizer(name="sgd", base_lr=0.1, lr_scaling="none", weight_decay=0.5)
+    optimizer = build_optimizer(config, [moving, frozen])
+    assert [p for group in optimizer.param_groups for p in group["params"]] == [moving]
+
+
+@pytest.mark.parametrize(("scaling", "expected"), [("linear", 0.6), ("sqrt", 0.3 * math.sqrt(2)), ("none", 0.3)])
+def test_peak_rate_scales_with_the_batch(scaling: str, expected: float) -> None:
+    config = Optimizer(name="lars", base_lr=0.3, lr_scaling=scaling, weight_decay=0.0)  # type: ignore[arg-type]
+    assert peak_rate(config, 512) == pytest.approx(expected)
+
+
+def test_rate_rises_linearly_and_falls_along_half_a_cosine_by_step() -> None:
+    rates = [warmup_cosine(step, 110, 10) for step in range(110)]
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert rates[10] == 1.0
+    assert rates[60] == pytest.approx(0.5)
+    assert rates[109] < 0.001
+    assert rates[10:] == sorted(rates[10:], reverse=True)
