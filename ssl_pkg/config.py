@@ -171,15 +171,24 @@ class Width(Section):
 
     images: PositiveInt
     batch_size: PositiveInt
-    adaptive_rho: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+    worst_rho: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+    average_rho: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
     ascent_steps: PositiveInt
     noise_draws: PositiveInt
     pac_bayes_drop: Fraction
+    pac_bayes_steps: PositiveInt
     keskar_epsilon: PositiveFloat
     lanczos_steps: Annotated[int, Field(ge=2)]
     hutchinson_draws: PositiveInt
-    landscape_points: Annotated[int, Field(ge=3)]
+    line_points: Annotated[int, Field(ge=3)]
+    plane_points: Annotated[int, Field(ge=3)]
     landscape_radius: PositiveFloat
+
+    @model_validator(mode="after")
+    def _centred(self) -> "Width":
+        if self.line_points % 2 == 0 or self.plane_points % 2 == 0:
+            raise ValueError("line_points and plane_points must be odd, so that the model itself is the middle point")
+        return self
 
 
 class Config(Section):

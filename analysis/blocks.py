@@ -1,0 +1,72 @@
+"""What the report is made of: paragraphs, notes, lists, tables and figures, as plain data that report.typ sets.
+
+Text is text: nothing in it is read as markup, so a class called `#1 *best*_` arrives as it is written.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from analysis.figures import style
+
+Block = dict[str, Any]
+
+
+@dataclass
+class Section:
+    """A heading and what stands under it."""
+
+    title: str
+    blocks: list[Block] = field(default_factory=list)
+
+    def text(self, text: str) -> None:
+        """Adds a paragraph."""
+        self.blocks.append({"kind": "text", "text": text})
+
+    def note(self, text: str) -> None:
+        """Adds a paragraph that stands out."""
+        self.blocks.append({"kind": "note", "text": text})
+
+    def items(self, items: Sequence[str], *, size: float = 10) -> None:
+        """Adds a list."""
+        if items:
+            self.blocks.append({"kind": "items", "items": list(items), "size": size})
+
+    def subheading(self, text: str) -> None:
+        """Adds a heading one level below the section's."""
+        self.blocks.append({"kind": "heading", "text": text})
+
+    def table(
+        self,
+        headings: Sequence[str],
+        rows: Sequence[Sequence[str | Block]],
+        caption: str,
+        *,
+        size: float = 8.5,
+        left: int = 1,
+        widths: Sequence[float] = (),
+    ) -> None:
+        """Adds a table; the first `left` columns are set left, the others right; `widths` are shares of the line."""
+        content = {"headings": list(headings), "rows": [list(row) for row in rows]}
+        layout = {"size": size, "left": left, "widths": list(widths)}
+        if rows:
+            self.blocks.append({"kind": "table", "caption": caption, **content, **layout})
+
+    def figure(self, folder: Path, name: str, figure: Figure | None, caption: str, reading: str) -> None:
+        """Saves a figure below `folder` and adds it with its caption and one sentence on how to read it."""
+        if figure is not None:
+            path = style.save(figure, folder, name).resolve()
+            self.blocks.append({"kind": "figure", "path": str(path), "caption": caption, "reading": reading})
+
+
+def math(formula: str) -> Block:
+    """A table cell in typst's math notation: for the project's own formulas, never for data."""
+    return {"math": formula}
+
+
+def two_lines(main: str, below: str) -> Block:
+    """A table cell with a second, smaller line."""
+    return {"main": main, "below": below}

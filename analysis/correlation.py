@@ -1,0 +1,97 @@
+"""Rank correlation between the width of an optimum and accuracy, over the models of a study.
+
+A point is a model (its mean over seeds): the seeds of one model are no independent models. The random initialisation
+is left out: it is no optimum. The p-value is exact (all permutations) up to eight models; the interval is the
+percentile bootstrap over models. With so few points both are rough, and the report says so.
+"""
+
+import itertools
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from analysis import names
+from analysis.estimates import estimate
+from analysis.gather import Study
+
+Floats = npt.NDArray[np.float64]
+TARGETS: Final = {"test": "test accuracy", "ood": "OOD accuracy"}
+_DRAWS: Final = 5000
+_LEAST: Final = 4  # models: with three, every order has a p of a third at least
+_EXACT: Final = 8  # 8! = 40,320 permutations
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Spearman's rho of a measure with an accuracy over n models, with p-value and 95 % interval."""
+
+    measure: str
+    target: str
+    rho: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+
+def points(study: Study, measure: str, target: str) -> dict[str, tuple[float, float]]:
+    """(measure, accuracy) of each final model that has both."""
+    found = {}
+    for model in study.models:
+        width, accuracy = estimate(study, model, "width", measure), estimate(study, model, target, "accuracy")
+        if width is not None and accuracy is not None and model != names.RANDOM_PROBE:
+            found[model] = (width.value, accuracy.value)
+    return found
+
+
+def measures_of(study: Study) -> list[str]:
+    """The width measures that the study has, in the report's order."""
+    rows = study.results
+    return names.measures_in_order(rows.loc[rows["evaluation"] == "width", "metric"])
+
+
+@lru_cache(maxsize=1)
+def correlations(study: Study) -> list[Correlation]:
+    """Every measure against test and OOD accuracy, where four models or more have both and they differ."""
+    found = []
+    for measure in measures_of(study):
+        for target in TARGETS:
+            pairs = np.array(list(points(study, measure, target).values()))
+            if len(pairs) >= _LEAST and np.ptp(pairs[:, 0]) > 0 and np.ptp(pairs[:, 1]) > 0:
+                found.append(spearman(measure, target, pairs[:, 0], pairs[:, 1]))
+    return found
+
+
+def spearman(measure: str, target: str, x: Floats, y: Floats) -> Correlation:
+    """Spearman's rho of x with y, its permutation p-value and its bootstrap interval."""
+    n = len(x)
+    rho = float(_rho(x[None], y[None])[0])
+    ranks = stats.rankdata(x)
+    shuffled = _rho(ranks[_permutations(n)], np.broadcast_to(y, (len(_permutations(n)), n)))
+    p = float(np.mean(np.abs(shuffled) >= abs(rho) - 1e-12))
+    draws = np.random.default_rng(0).integers(0, n, (_DRAWS, n))
+    resampled = _rho(x[draws], y[draws])
+    low, high = np.nanpercentile(resampled, [2.5, 97.5])
+    return Correlation(measure, target, rho, float(low), float(high), p, n)
+
+
+def _rho(x: Floats, y: Floats) -> Floats:
+    """Spearman's rho of each row of x with the same row of y; nan where a row is constant."""
+    a, b = stats.rankdata(x, axis=1), stats.rankdata(y, axis=1)
+    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+    size = np.sqrt((a**2).sum(1) * (b**2).sum(1))
+    product: Floats = (a * b).sum(1)
+    rho: Floats = np.divide(product, size, out=np.full(len(a), np.nan), where=size > 0)
+    return rho
+
+
+@cache
+def _permutations(n: int) -> npt.NDArray[np.int64]:
+    if n <= _EXACT:
+        return np.array(list(itertools.permutations(range(n))))
+    generator = np.random.default_rng(0)
+    return np.stack([generator.permutation(n) for _ in range(20_000)])

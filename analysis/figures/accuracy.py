@@ -1,0 +1,41 @@
+"""Accuracy of every model as dots with intervals."""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis import names
+from analysis.figures import style
+from analysis.gather import Study
+from analysis.tables import Column, main_columns, main_value
+
+
+def dots(study: Study) -> Figure | None:
+    """A panel for each accuracy of the main table, a row for each model."""
+    columns, models = main_columns(study), study.models
+    if not models:
+        return None
+    figure, panels = style.rows_of(1, len(columns), 0.75 + 0.21 * len(models), sharey=True)
+    for axes, column in zip(panels[0], columns, strict=True):
+        _panel(axes, study, column, models)
+    panels[0, 0].set_yticks(range(len(models)), [names.model_label(model) for model in models])
+    panels[0, 0].set_ylim(len(models) - 0.5, -0.5)
+    figure.supxlabel("accuracy (%)", fontsize=7.5)
+    return figure
+
+
+def _panel(axes: Axes, study: Study, column: Column, models: list[str]) -> None:
+    for row, model in enumerate(models):
+        found = main_value(study, model, column)
+        if found is None:
+            continue
+        look = style.look(model, study.methods)
+        if found.bounds:
+            axes.plot(found.bounds, [row, row], color=look.color, linewidth=1.4, solid_capstyle="butt")
+        if len(found.by_seed) > 1:
+            axes.plot(list(found.by_seed.values()), [row] * len(found.by_seed), "|", color=look.color, markersize=5)
+        axes.plot(found.value, row, look.marker, color=look.color, markerfacecolor=look.face, markersize=4)
+        if model == names.RANDOM_PROBE:
+            axes.axvline(found.value, color=look.color, linewidth=0.7, linestyle=":")
+    axes.set_title(column.heading)
+    axes.grid(axis="y", visible=False)
+    style.percent_axis(axes.xaxis)

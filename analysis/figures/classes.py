@@ -1,0 +1,176 @@
+"""What a model gets right and wrong by class, and how its confidence fits: heat maps, confusion, reliability."""
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from scipy.special import softmax
+
+from analysis import names
+from analysis.estimates import estimate
+from analysis.figures import style
+from analysis.gather import Study
+from analysis.tables import class_names, substituted
+
+Floats = npt.NDArray[np.float64]
+_BINS = 15  # as for the expected calibration error
+_KINDS: Final[dict[str, dict[str, Any]]] = {
+    "test": {"color": "#0072B2", "linestyle": "-"},
+    "ood": {"color": "#D55E00", "linestyle": "--"},
+}
+
+
+def heat_maps(study: Study) -> Figure | None:
+    """Accuracy of each model on each class, test above OOD."""
+    shown = [kind for kind in ("test", "ood") if class_names(study, kind)]
+    if not shown or not study.models:
+        return None
+    tables = {kind: _table(study, kind) for kind in shown}
+    values = np.concatenate([values.ravel() for _, _, values in tables.values()])
+    limits = np.floor(10 * np.nanmin(values)) / 10, np.ceil(10 * np.nanmax(values)) / 10
+    figure, panels = style.grid(len(shown), 1, 0.85 + 0.17 * len(study.models))
+    image: Any = None
+    for axes, evaluation in zip(panels, shown, strict=True):
+        image = _heat_map(axes, *tables[evaluation], limits)
+        axes.set_title("Test" if evaluation == "test" else "OOD", loc="left")
+    bar = figure.colorbar(image, ax=panels, shrink=0.6, aspect=30, pad=0.01)
+    bar.set_label("accuracy (%)")
+    bar.outline.set_visible(False)
+    style.percent_axis(bar.ax.yaxis)
+    return figure
+
+
+def _table(study: Study, evaluation: str) -> tuple[list[str], list[str], Floats]:
+    """The models that have accuracies by class, the classes, and the accuracies."""
+    labels = class_names(study, evaluation)
+    found = {
+        model: [estimate(study, model, evaluation, f"accuracy/{label}") for label in labels] for model in study.models
+    }
+    found = {model: row for model, row in found.items() if any(row)}
+    values = [[np.nan if entry is None else entry.value for entry in row] for row in found.values()]
+    if evaluation == "ood":
+        labels = _marked(study, labels)
+    return list(found), labels, np.array(values, float).reshape(len(found), len(labels))
+
+
+def _heat_map(axes: Axes, models: list[str], labels: list[str], values: Floats, limits: tuple[float, float]) -> Any:
+    image = axes.imshow(values, vmin=limits[0], vmax=limits[1], cmap="cividis", aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        shade = "white" if value < 0.45 * limits[0] + 0.55 * limits[1] else "black"
+        if np.isfinite(value):
+            axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=shade, fontsize=7)
+    axes.grid(False)
+    axes.tick_params(length=0)
+    axes.set_yticks(range(len(models)), [names.model_label(model) for model in models])
+    shown = [style.shortened(label) for label in labels]
+    axes.set_xticks(range(len(labels)), shown, rotation=30, ha="right", rotation_mode="anchor")
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return image
+
+
+def confusion(study: Study) -> Figure | None:
+    """OOD confusion of each model over all its seeds, each row (true class) summing to one."""
+    found = {model: _joined(study, model, "ood") for model in study.models}
+    shown = {model: arrays for model, arrays in found.items() if arrays is not None}
+    if not shown:
+        return None
+    count = next(iter(shown.values()))[0].shape[1]
+    predicted, true = _confusion_names(study, count)
+    figure, panels = style.grid(len(shown), 4, 1.75, sharex=True, sharey=True, layout="compressed")
+    image: Any = None
+    for axes, (model, (logits, labels)) in zip(panels, shown.items(), strict=True):
+        matrix = np.zeros((count, count))
+        np.add.at(matrix, (labels, logits.argmax(1)), 1)
+        image = axes.imshow(matrix / np.maximum(matrix.sum(1, keepdims=True), 1), vmin=0, vmax=1, cmap="Blues")
+        axes.set_title(names.model_label(model))
+        axes.set_xticks(range(count), predicted, rotation=90)
+        axes.set_yticks(range(count), true)
+        axes.tick_params(length=0)
+        axes.grid(False)
+    for axes in panels[-4:]:
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel("predicted class")
+    bar = figure.colorbar(image, ax=panels, shrink=0.5 if len(panels) > 4 else 0.95, aspect=30, pad=0.01)
+    bar.set_label("share")
+    for axes in panels[::4]:
+        axes.set_ylabel("true class")
+    return figure
+
+
+def _marked(study: Study, labels: list[str]) -> list[str]:
+    """Class names with a star at those that stand for a class which the models lack."""
+    return [f"{name}*" if name in substituted(study) else name for name in labels]
+
+
+def _confusion_names(study: Study, count: int) -> tuple[list[str], list[str]]:
+    classes = next((run.classes for run in study.complete("ood") if len(run.classes) == count), None)
+    predicted = classes or [str(index) for index in range(count)]
+    marked = _marked(study, predicted)
+    return [style.shortened(name) for name in predicted], [style.shortened(name) for name in marked]
+
+
+def _joined(study: Study, model: str, evaluation: str) -> tuple[Floats, npt.NDArray[np.int64]] | None:
+    """Logits and labels of all seeds of a model, one after another."""
+    parts = [part for part in study.predictions(model, evaluation).values() if part["labels"].max() < _width(part)]
+    parts = [part for part in parts if _width(part) == _width(parts[0])]
+    if not parts:
+        return None
+    logits = np.concatenate([part["logits"] for part in parts]).astype(float)
+    return logits, np.concatenate([part["labels"] for part in parts]).astype(np.int64)
+
+
+def _width(part: dict[str, npt.NDArray[Any]]) -> int:
+    return int(part["logits"].shape[1])
+
+
+def reliability(study: Study) -> Figure | None:
+    """Accuracy over confidence on test and OOD, and below it how often each confidence occurs."""
+    found = {model: {kind: _joined(study, model, kind) for kind in ("test", "ood")} for model in study.models}
+    shown = {model: parts for model, parts in found.items() if any(part is not None for part in parts.values())}
+    if not shown:
+        return None
+    rows = -(-len(shown) // 4)
+    figure, panels = style.rows_of(2 * rows, 4, 0.95, sharex=True, sharey="row", height_ratios=[3, 1] * rows)
+    pairs = [
+        (panels[2 * (index // 4), index % 4], panels[2 * (index // 4) + 1, index % 4]) for index in range(4 * rows)
+    ]
+    for upper, lower in pairs[len(shown) :]:
+        upper.set_axis_off()
+        lower.set_axis_off()
+    for (upper, lower), (model, parts) in zip(pairs, shown.items(), strict=False):
+        upper.plot([0, 1], [0, 1], color="#999999", linewidth=0.6)
+        for kind, part in parts.items():
+            if part is not None:
+                _calibration(upper, lower, *part, **_KINDS[kind])
+        upper.set(title=names.model_label(model), xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1])
+        lower.set(ylim=(0, 1), yticks=[])
+    for upper, lower in pairs[::4]:
+        upper.set_ylabel("accuracy")
+        lower.set_ylabel("share")
+    handles = [Line2D([], [], label="test" if kind == "test" else "OOD", **look) for kind, look in _KINDS.items()]
+    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+    figure.supxlabel("confidence (largest softmax probability)", fontsize=7.5)
+    return figure
+
+
+def _calibration(
+    upper: Axes,
+    lower: Axes,
+    logits: Floats,
+    labels: npt.NDArray[np.int64],
+    **look: Any,
+) -> None:
+    confidence = softmax(logits, axis=1).max(1)
+    hits = logits.argmax(1) == labels
+    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    counts = np.bincount(bins, minlength=_BINS)
+    filled = counts >= 10  # fewer images say nothing about an accuracy
+    mean = np.bincount(bins, confidence, _BINS)[filled] / counts[filled]
+    right = np.bincount(bins, hits.astype(float), _BINS)[filled] / counts[filled]
+    upper.plot(mean, right, marker="o", markersize=2.2, **look)
+    edges = np.linspace(0, 1, _BINS + 1)
+    lower.stairs(counts / counts.sum(), edges, **look)

@@ -1,0 +1,161 @@
+"""Learning curves of every run that left metrics, finished or not; thin lines are further seeds."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis import names
+from analysis.estimates import estimate
+from analysis.figures import style
+from analysis.gather import Run, Study
+
+_POINTS = 300  # of a drawn line: longer records are averaged in bins
+_RATES = ("accuracy", "knn", "contrast_accuracy")
+_RATE_LABELS = {"accuracy": "training accuracy", "knn": "kNN, held out", "contrast_accuracy": "pretext task, top-1"}
+
+
+def pretraining(study: Study) -> Figure | None:
+    """A row for each method: loss (with the deviation of z where it is logged), accuracies, learning rate."""
+    methods = [method for method in study.methods if _with(study.of("pretrain", method), "loss")]
+    if not methods:
+        return None
+    figure, panels = style.rows_of(len(methods), 3, 1.35)
+    for row, method in zip(panels, methods, strict=True):
+        color = style.method_color(method, study.methods)
+        runs = _with(study.of("pretrain", method), "loss")
+        for order, run in enumerate(runs):
+            _losses(row[0], run, color, order)
+            _rates(row[1], run, color, order)
+            _line(row[2], run.metrics, "lr", color=color, linewidth=_thin(order))
+        _spread(row[0], runs)
+        twin = " (left), s.d. of z (dashed)" if _with(runs, "z_std") else ""
+        row[0].set(title=f"{names.method_label(method)}: loss{twin}")
+        row[1].set(title="accuracy (%)")
+        row[2].set(title="learning rate", ylim=(0, None))
+        style.percent_axis(row[1].yaxis)
+        if row[1].lines:
+            row[1].legend(loc="best", handlelength=1.4)
+        else:
+            row[1].set_axis_off()
+    for axes in panels[-1]:
+        axes.set_xlabel("epoch")
+    return figure
+
+
+def finetuning(study: Study) -> Figure | None:
+    """A row for each fine-tuned model: validation accuracy of the trials, loss and accuracy of the final training."""
+    models = names.in_order((run.model for run in _with(study.of("finetune"), "phase")), study.methods)
+    if not models:
+        return None
+    figure, panels = style.rows_of(len(models), 3, 1.35)
+    for row, model in zip(panels, models, strict=True):
+        color = style.look(model, study.methods).color
+        runs = _with(study.of("finetune", model), "phase")
+        _trials(row[0], runs[0].metrics)
+        for order, run in enumerate(runs):
+            final = run.metrics[run.metrics["phase"] == "final"]
+            _line(row[1], final, "loss", color=color, linewidth=_thin(order))
+            _line(row[2], final, "accuracy", color=color, linewidth=_thin(order))
+        row[0].set_title(f"{names.method_label(names.method_of(model))}: choice, validation (%)")
+        row[1].set_title("final training: loss")
+        row[2].set_title("final training: accuracy (%)")
+        style.percent_axis(row[0].yaxis)
+        style.percent_axis(row[2].yaxis)
+    for axes in panels[-1]:
+        axes.set_xlabel("epoch")
+    return figure
+
+
+def probing(study: Study) -> Figure | None:
+    """Validation accuracy of every linear probe over its l2 penalty, the chosen value marked."""
+    grids = {run.model: (run, _tried(run)) for run in reversed(study.complete("probe"))}
+    grids = {model: (run, grid) for model, (run, grid) in grids.items() if not grid.empty}
+    if not grids:
+        return None
+    figure, (axes,) = style.grid(1, 1, 2.0)
+    for model in names.in_order(grids, study.methods):
+        run, frame = grids[model]
+        color = style.look(model, study.methods).color
+        best = frame[np.isclose(frame["l2"], _chosen(study, run), rtol=1e-6)]
+        axes.plot(frame["l2"], frame["accuracy"], color=color, label=names.model_label(model))
+        axes.plot(best["l2"], best["accuracy"], "o", color=color, markersize=5)
+    axes.set(xlabel="l2 penalty", ylabel="validation accuracy (%)")
+    style.percent_axis(axes.yaxis)
+    style.log_axis(axes.xaxis)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def _tried(run: Run) -> pd.DataFrame:
+    """The l2 penalties that a probe tried and the validation accuracy of each, from its result."""
+    tried = (run.result or {}).get("tried")
+    rows = [row for row in tried if isinstance(row, dict)] if isinstance(tried, list) else []
+    return pd.DataFrame(rows, columns=["l2", "accuracy"]).astype(float).dropna().sort_values("l2")
+
+
+def _with(runs: Sequence[Run], column: str) -> list[Run]:
+    return [run for run in runs if column in run.metrics]
+
+
+def _thin(order: int) -> float:
+    return 1.1 if order == 0 else 0.5
+
+
+def _line(axes: Axes, frame: pd.DataFrame, column: str, **options: object) -> bool:
+    """One metric over epochs, averaged in bins where there are many points; says whether there was anything."""
+    if column not in frame:
+        return False
+    frame = frame.dropna(subset=[column])
+    if frame.empty:
+        return False
+    x = frame["epoch"].to_numpy(float) if "epoch" in frame else frame["step"].to_numpy(float)
+    y = frame[column].to_numpy(float)
+    if len(x) > _POINTS:
+        bins = np.array_split(np.arange(len(x)), _POINTS)
+        x, y = (np.array([values[part].mean() for part in bins]) for values in (x, y))
+    axes.plot(x, y, marker="." if len(x) < 3 else "", **options)  # type: ignore[arg-type]
+    return True
+
+
+def _losses(axes: Axes, run: Run, color: str, order: int) -> None:
+    _line(axes, run.metrics, "loss", color=color, linewidth=_thin(order))
+
+
+def _rates(axes: Axes, run: Run, color: str, order: int) -> None:
+    for column, line in zip(_RATES, ("-", "-", ":"), strict=True):
+        label = {"label": _RATE_LABELS[column]} if order == 0 else {}
+        _line(axes, run.metrics, column, color=color, linestyle=line, linewidth=_thin(order), **label)
+
+
+def _spread(axes: Axes, runs: Sequence[Run]) -> None:
+    """The standard deviation of z on an axis of its own, beside the loss: a collapse would take both to zero."""
+    runs = _with(runs, "z_std")
+    if not runs:
+        return
+    twin = axes.twinx()
+    for order, run in enumerate(runs):
+        _line(twin, run.metrics, "z_std", color="#555555", linestyle="--", linewidth=_thin(order))
+    twin.grid(False)
+    twin.spines["right"].set_visible(True)
+    twin.tick_params(axis="y", colors="#555555")
+    twin.set_ylim(0, None)
+    axes.set_ylim(0, None)
+
+
+def _trials(axes: Axes, frame: pd.DataFrame) -> None:
+    """Validation accuracy of each trial of the grid, of the first seed."""
+    phases = [phase for phase in frame["phase"].dropna().unique() if str(phase).startswith("select")]
+    for phase, line in zip(phases, ("-", "--", ":", "-.") * len(phases), strict=False):
+        label = str(phase).removeprefix("select").strip()
+        shade = style.CLASSES[phases.index(phase) % len(style.CLASSES)]
+        _line(axes, frame[frame["phase"] == phase], "val_accuracy", color=shade, linestyle=line, label=label)
+    if axes.lines:
+        axes.legend(loc="best", handlelength=1.6)
+
+
+def _chosen(study: Study, run: Run) -> float:
+    found = estimate(study, run.model, "validation", "l2")
+    return found.by_seed.get(run.seed, np.nan) if found else np.nan

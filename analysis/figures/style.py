@@ -1,0 +1,155 @@
+"""How every figure looks: sizes for an A4 column, fonts of 7 points or more, colours that colour-blind people can tell.
+
+No pyplot: figures are objects of their own and leave nothing behind. Call everything inside `styled()`.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from analysis import names
+
+WIDTH: Final = 6.5  # inches: the text width of the report
+_RC: Final[dict[str, Any]] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 7.5,
+    "axes.titlesize": 7.5,
+    "axes.titlepad": 4,
+    "axes.labelsize": 7.5,
+    "axes.labelpad": 2.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "legend.handlelength": 1.8,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.5,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.1,
+    "text.parse_math": False,  # names of classes and methods are text, whatever characters they hold
+    "pdf.fonttype": 42,
+    "savefig.dpi": 200,
+    "figure.constrained_layout.h_pad": 0.05,
+    "figure.constrained_layout.w_pad": 0.05,
+}
+# Okabe and Ito's colours for methods; black and grey for what is no self-supervised method.
+_METHODS: Final = {
+    names.RANDOM: "#8a8a8a",
+    names.SUPERVISED: "#000000",
+    "simclr": "#0072B2",
+    "byol": "#D55E00",
+    "moco": "#009E73",
+}
+_OTHERS: Final = ("#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C6D31")
+# Tol's `muted` scheme and a dark grey: ten classes.
+CLASSES: Final = (
+    "#332288", "#CC6677", "#DDAA33", "#117733", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499", "#444444",
+)  # fmt: skip
+MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a model is drawn: a probe open and dashed, everything else filled and solid."""
+
+    color: str
+    marker: str
+    line: str
+    face: str
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Makes figures in the report's style; the settings outside are untouched."""
+    with mpl.rc_context(cast(Any, _RC)):
+        yield
+
+
+def method_color(method: str, methods: Sequence[str]) -> str:
+    """The colour of a method, also of one that this file doesn't know."""
+    if method in _METHODS:
+        return _METHODS[method]
+    strangers = [name for name in methods if name not in _METHODS]
+    return _OTHERS[(strangers.index(method) if method in strangers else len(strangers)) % len(_OTHERS)]
+
+
+def look(model: str, methods: Sequence[str]) -> Look:
+    """How a model is drawn in every figure."""
+    color = method_color(names.method_of(model), methods)
+    if names.kind_of(model) == "probe":
+        return Look(color, "o", "--", "white")
+    return Look(color, "s" if names.kind_of(model) == "finetune" else "D", "-", color)
+
+
+def grid(count: int, columns: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` panels, `columns` in a row, rows `height` inches high; spare places stay empty.
+
+    layout="compressed" suits panels of a fixed shape.
+    """
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(WIDTH, height * rows), layout=options.pop("layout", "constrained"))
+    axes = list(np.asarray(figure.subplots(rows, columns, squeeze=False, **options)).flat)
+    for spare in axes[count:]:
+        spare.set_axis_off()
+    return figure, axes[:count]
+
+
+def rows_of(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, npt.NDArray[Any]]:
+    """A figure of rows x columns panels, as a two-dimensional array."""
+    figure = Figure(figsize=(WIDTH, height * rows), layout="constrained")
+    return figure, np.asarray(figure.subplots(rows, columns, squeeze=False, **options))
+
+
+def save(figure: Figure, folder: Path, name: str) -> Path:
+    """Writes NAME.pdf and NAME.png (200 dpi), the same bytes for the same figure; gives the PDF's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.pdf"
+    figure.draw_without_rendering()  # the layout is found once, not again for each file
+    figure.set_layout_engine(None)
+    figure.savefig(path, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    figure.savefig(folder / f"{name}.png", metadata={"Software": None})
+    return path
+
+
+def shortened(name: str, longest: int = 14) -> str:
+    """A name that fits beside an axis."""
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+
+
+def log_axis(axis: Any) -> None:
+    """A logarithmic axis with plain labels (1e-3), at most five of them."""
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(LogLocator(numticks=5))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def percent_axis(axis: Any) -> None:
+    """Fractions shown as percent."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
+
+
+def bare(axes: Axes) -> None:
+    """No ticks and no grid, a thin frame: for maps without units."""
+    axes.grid(False)
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set(visible=True, linewidth=0.4, color="#999999")

@@ -1,0 +1,104 @@
+"""t-SNE maps: train and test images of every embedded model, and aligned frames of fine-tuning."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis import names
+from analysis.figures import style
+from analysis.gather import Arrays, Study
+
+Points = npt.NDArray[Any]
+_FRAMES = 6  # panels of a row: the first and the last frame, and some between
+_DOTS = 1000  # drawn in a panel: more hide each other
+
+
+def maps(study: Study) -> Figure | None:
+    """Train beside test, two models in a row; the numbers stand at the median of each class."""
+    found = _maps_of(study)
+    if not found:
+        return None
+    figure, panels = style.grid(2 * len(found), 4, 1.72)
+    for index, (model, arrays) in enumerate(found.items()):
+        reach = _reach(np.concatenate([arrays["train"], arrays["test"]]))
+        for axes, split in zip(panels[2 * index : 2 * index + 2], ("train", "test"), strict=True):
+            _scatter(axes, arrays[split], arrays[f"{split}_labels"])
+            axes.set(title=f"{names.model_label(model)}: {split}", xlim=reach[0], ylim=reach[1])
+    _legend(figure, study, found)
+    return figure
+
+
+def frames(study: Study) -> Figure | None:
+    """How the embedding of the same test images moves while a model is fine-tuned: a row for each model."""
+    needed = ("frames", "frame_steps", "frame_labels")
+    found = {model: arrays for model, arrays in _maps_of(study).items() if all(name in arrays for name in needed)}
+    found = {model: arrays for model, arrays in found.items() if arrays["frames"].ndim == 3 and len(arrays["frames"])}
+    if not found:
+        return None
+    columns = min(_FRAMES, max(4, *(len(arrays["frames"]) for arrays in found.values())))
+    figure, panels = style.rows_of(len(found), columns, 1.28)
+    for row, (model, arrays) in zip(panels, found.items(), strict=True):
+        chosen = np.unique(np.linspace(0, len(arrays["frames"]) - 1, columns).round().astype(int))
+        reach = _reach(arrays["frames"])
+        for axes in row[len(chosen) :]:
+            axes.set_axis_off()
+        for axes, index in zip(row, chosen, strict=False):
+            _scatter(axes, arrays["frames"][index], arrays["frame_labels"], size=1.6)
+            axes.set(xlim=reach[0], ylim=reach[1])
+            axes.set_title(f"step {int(arrays['frame_steps'][index]):,}")
+        row[0].set_ylabel(names.method_label(names.method_of(model)))
+    _legend(figure, study, found)
+    return figure
+
+
+def _maps_of(study: Study) -> dict[str, Arrays]:
+    """The maps of each embedded model, of its first seed that has them."""
+    found: dict[str, Arrays] = {}
+    for run in study.complete("embed"):
+        arrays = run.arrays("tsne.npz", "train", "train_labels", "test", "test_labels")
+        if arrays is not None:
+            found.setdefault(run.model, arrays)
+    return found
+
+
+def _scatter(axes: Axes, points: Points, labels: Points, size: float = 2.2) -> None:
+    """One colour and one marker for each class; a fixed order of drawing, so that no class lies on top of all "
+    "others."""
+    style.bare(axes)
+    kept = np.random.default_rng(0).permutation(len(points))[:_DOTS]
+    size *= min(2.5, (_DOTS / max(len(kept), 1)) ** 0.5)
+    halo: list[patheffects.AbstractPathEffect] = [patheffects.withStroke(linewidth=1.6, foreground="white")]
+    for label in np.unique(labels):
+        part = points[kept][labels[kept] == label]
+        color = style.CLASSES[int(label) % len(style.CLASSES)]
+        marker = style.MARKERS[int(label) % len(style.MARKERS)]
+        axes.scatter(part[:, 0], part[:, 1], s=size, c=color, marker=marker, linewidths=0, alpha=0.75, rasterized=True)
+    for label in np.unique(labels):
+        x, y = np.median(points[labels == label], axis=0)
+        color = style.CLASSES[int(label) % len(style.CLASSES)]
+        text = axes.text(x, y, str(int(label)), color=color, fontsize=7.5, fontweight="bold", ha="center", va="center")
+        text.set_path_effects(halo)
+
+
+def _legend(figure: Figure, study: Study, found: dict[str, Arrays]) -> None:
+    labels = sorted({int(label) for arrays in found.values() for label in np.unique(arrays["test_labels"])})
+    classes = next((run.classes for run in study.complete("embed") if run.classes), [])
+    handles = []
+    for label in labels:
+        color, marker = (values[label % len(values)] for values in (style.CLASSES, style.MARKERS))
+        name = style.shortened(classes[label]) if label < len(classes) else "class"
+        handles.append(Line2D([], [], color=color, marker=marker, linestyle="", markersize=4, label=f"{label} {name}"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, handletextpad=0.1, columnspacing=1.4)
+
+
+def _reach(points: Points) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Limits that hold all points, for panels that share a map."""
+    low, high = points.reshape(-1, 2).min(0), points.reshape(-1, 2).max(0)
+    margin = 0.05 * (high - low) + 1e-6
+    (x0, y0), (x1, y1) = low - margin, high + margin
+    return (float(x0), float(x1)), (float(y0), float(y1))

@@ -1,0 +1,158 @@
+"""The loss around each optimum, and the width of the optimum against accuracy."""
+
+# ruff: noqa: RUF001 (what people read has Greek letters, dashes and minus signs)
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis import names
+from analysis.correlation import TARGETS, Correlation, points
+from analysis.figures import style
+from analysis.gather import Arrays, Study
+from analysis.tables import signed
+
+
+def slices(study: Study) -> Figure | None:
+    """Loss and accuracy along one filter-normalised direction, all models together; the mean over seeds."""
+    found = {model: _mean(study, model, ("alphas", "loss", "accuracy")) for model in _models(study)}
+    shown = {model: arrays for model, arrays in found.items() if arrays is not None}
+    if not shown:
+        return None
+    figure, panels = style.grid(2, 2, 2.6)
+    for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
+        for model, arrays in shown.items():
+            look = style.look(model, study.methods)
+            label = names.model_label(model)
+            axes.plot(arrays["alphas"], arrays[name], look.line, color=look.color, label=label)
+        axes.set(xlabel="α along the direction", title=name if name == "loss" else "accuracy (%)")
+    values = np.concatenate([arrays["loss"] for arrays in shown.values()])
+    if values.min() > 0 and values.max() > 20 * values.min():
+        style.log_axis(panels[0].yaxis)
+        panels[0].set_title("loss (logarithmic)")
+    style.percent_axis(panels[1].yaxis)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    return figure
+
+
+def planes(study: Study) -> Figure | None:
+    """Loss on a filter-normalised plane, the same levels for every model; of the first seed."""
+    found = {model: arrays for model in _models(study) for arrays in _landscapes(study, model, ("grid", "plane"))[:1]}
+    found = {model: arrays for model, arrays in found.items() if _finite(arrays["plane"])}
+    if not found:
+        return None
+    figure, panels = style.grid(len(found), 4, 1.75, sharex=True, sharey=True, layout="compressed")
+    levels = _levels([arrays["plane"] for arrays in found.values()])
+    drawn: Any = None
+    for axes, (model, arrays) in zip(panels, found.items(), strict=True):
+        plane = np.clip(arrays["plane"].astype(float), levels[0], levels[-1]).T  # first direction to the right
+        drawn = axes.contourf(arrays["grid"], arrays["grid"], plane, levels=levels, cmap="cividis")
+        axes.contour(arrays["grid"], arrays["grid"], plane, levels=levels, colors="white", linewidths=0.3)
+        axes.plot(0, 0, "+", color="white", markersize=5)
+        axes.set(title=names.model_label(model), aspect="equal")
+        axes.grid(False)
+    for index, axes in enumerate(panels):
+        axes.set(xlabel="α" if index >= len(panels) - 4 else "", ylabel="β" if index % 4 == 0 else "")
+    shrink = 0.6 if len(panels) > 4 else 0.95
+    bar = figure.colorbar(drawn, ax=panels, shrink=shrink, aspect=30, pad=0.01, format="%.2g", ticks=levels[::3])
+    bar.set_label("loss")
+    return figure
+
+
+def scatter(study: Study, measures: Sequence[str], found: Sequence[Correlation]) -> Figure | None:
+    """Each measure against test and OOD accuracy, a point for each model."""
+    pairs = [(measure, target) for measure in measures for target in TARGETS if points(study, measure, target)]
+    if not pairs:
+        return None
+    figure, panels = style.grid(len(pairs), 4, 1.65)
+    by_pair = {(entry.measure, entry.target): entry for entry in found}
+    models: dict[str, None] = {}
+    for axes, (measure, target) in zip(panels, pairs, strict=True):
+        shown = points(study, measure, target)
+        models.update(dict.fromkeys(shown))
+        _points(axes, study, shown)
+        entry = by_pair.get((measure, target))
+        axes.set_title(f"ρ = {signed(entry.rho, 2)}, n = {entry.n}" if entry else f"n = {len(shown)}")
+        axes.set(xlabel=_short(measure), ylabel=f"{target if target == 'test' else 'OOD'} (%)")
+    handles, labels = _handles(panels, names.in_order(models, study.methods))
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, handletextpad=0.1)
+    return figure
+
+
+def forest(found: Sequence[Correlation]) -> Figure | None:
+    """Spearman's rho of every measure with its bootstrap interval."""
+    if not found:
+        return None
+    measures = list(dict.fromkeys(entry.measure for entry in found))
+    figure, panels = style.rows_of(1, 2, 0.6 + 0.17 * len(measures), sharey=True)
+    for axes, target in zip(panels[0], TARGETS, strict=True):
+        axes.axvline(0, color="#999999", linewidth=0.7)
+        for entry in found:
+            if entry.target == target:
+                row = measures.index(entry.measure)
+                axes.plot([entry.low, entry.high], [row, row], color="#0072B2", linewidth=1.2)
+                axes.plot(entry.rho, row, "o", color="#0072B2", markersize=3.5)
+        axes.set(title=f"with {TARGETS[target]}", xlim=(-1.05, 1.05), xlabel="Spearman's ρ")
+        axes.grid(axis="y", visible=False)
+    panels[0, 0].set_yticks(range(len(measures)), [names.measure_label(measure) for measure in measures])
+    panels[0, 0].set_ylim(len(measures) - 0.5, -0.5)
+    return figure
+
+
+def _models(study: Study) -> list[str]:
+    return names.in_order((run.model for run in study.complete("width")), study.methods)
+
+
+def _landscapes(study: Study, model: str, needed: tuple[str, ...]) -> list[Arrays]:
+    found = [run.arrays("landscape.npz", *needed) for run in study.complete("width", model)]
+    return [arrays for arrays in found if arrays is not None]
+
+
+def _mean(study: Study, model: str, columns: tuple[str, ...]) -> Arrays | None:
+    found = _landscapes(study, model, columns)
+    found = [arrays for arrays in found if arrays["loss"].shape == found[0]["loss"].shape and _finite(arrays["loss"])]
+    return {name: np.mean([arrays[name] for arrays in found], axis=0) for name in columns} if found else None
+
+
+def _finite(values: Any) -> bool:
+    return bool(np.isfinite(values).all())
+
+
+def _levels(planes: Sequence[Any]) -> Any:
+    """Nine levels from the least loss to twenty times it (or the largest), evenly spaced in the logarithm."""
+    low = max(min(float(plane.min()) for plane in planes), 1e-4)
+    high = max(float(np.median([plane.max() for plane in planes])), 1.5 * low)
+    return np.geomspace(low, high, 10)
+
+
+def _points(axes: Axes, study: Study, shown: dict[str, tuple[float, float]]) -> None:
+    for model, (width, accuracy) in shown.items():
+        look = style.look(model, study.methods)
+        label = names.model_label(model)
+        axes.plot(width, accuracy, look.marker, color=look.color, markerfacecolor=look.face, markersize=4, label=label)
+    style.percent_axis(axes.yaxis)
+    widths = [width for width, _ in shown.values()]
+    if min(widths) > 0 and max(widths) > 30 * min(widths):
+        style.log_axis(axes.xaxis)
+    else:
+        axes.locator_params(axis="x", nbins=4)
+
+
+def _short(measure: str) -> str:
+    """A measure's label in two lines at most."""
+    return (
+        names.measure_label(measure).replace(" (magnitude-aware)", "").replace(" sharpness", "").replace(", ", ",\n", 1)
+    )
+
+
+def _handles(panels: Sequence[Axes], models: Sequence[str]) -> tuple[list[Any], list[str]]:
+    seen: dict[str, Any] = {}
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        seen.update(zip(labels, handles, strict=True))
+    wanted = [names.model_label(model) for model in models]
+    return [seen[label] for label in wanted], wanted

@@ -1,0 +1,136 @@
+"""How models, methods, measures and stages are called in the report; an unknown name is shown as it is."""
+
+# ruff: noqa: RUF001 (what people read has Greek letters, dashes and minus signs)
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+RANDOM: Final = "random"
+SUPERVISED: Final = "supervised"
+RANDOM_PROBE: Final = "random-probe"
+KINDS: Final = {"probe": "probe", "finetune": "fine-tuned"}
+STAGES: Final = ("pretrain", "probe", "finetune", "ood", "embed", "width")
+
+_METHODS: Final = {
+    RANDOM: "Random init.",
+    SUPERVISED: "Supervised",
+    "simclr": "SimCLR",
+    "byol": "BYOL",
+    "moco": "MoCo v2",
+}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A family of width measures: its label, its formula in typst's math, and what rescaling does to it."""
+
+    label: str
+    formula: str
+    rescaling: str
+    wider: str  # what a wide optimum shows
+
+
+MEASURES: Final = {
+    "adaptive_worst": Measure(
+        "Adaptive worst-case sharpness",
+        'max_(abs(delta_i) <= r abs(w_i)) L(w + delta) - L(w) " " "(projected ascent)"',
+        "invariant",
+        "small",
+    ),
+    "adaptive_average": Measure(
+        "Adaptive average sharpness",
+        "EE_(epsilon tilde.op cal(N)(0, 1)) L(w + r abs(w) epsilon) - L(w)",
+        "invariant",
+        "small",
+    ),
+    "pac_bayes_sigma": Measure(
+        "PAC-Bayes width σ (magnitude-aware)",
+        '"largest" sigma: EE_u "acc"(w + sigma sqrt(w^2 + epsilon^2) u) >= "acc"(w) - "drop"',
+        "nearly invariant",
+        "large",
+    ),
+    "keskar": Measure(
+        "Keskar sharpness",
+        "100 (max_(abs(delta_i) <= epsilon (abs(w_i) + 1)) L(w + delta) - L(w)) \\/ (1 + L(w))",
+        "not invariant",
+        "small",
+    ),
+    "hessian_top": Measure(
+        "Hessian, top eigenvalue", 'lambda_max (nabla^2 L(w)) " " "(Lanczos)"', "not invariant", "small"
+    ),
+    "hessian_trace": Measure(
+        "Hessian, trace", 'tr nabla^2 L(w) " " "(Hutchinson, Rademacher)"', "not invariant", "small"
+    ),
+    "train_loss": Measure("Loss on the subset", "L(w)", "–", "–"),
+    "train_accuracy": Measure("Accuracy on the subset", '"acc"(w)', "–", "–"),
+}
+SUFFIXES: Final = {"normalized": "normalised logits", "normalised": "normalised logits", "head": "head only"}
+
+
+def kind_of(model: str) -> str:
+    """`probe` or `finetune`, or nothing for a model that is neither."""
+    kind = model.rpartition("-")[2]
+    return kind if kind in KINDS else ""
+
+
+def method_of(model: str) -> str:
+    """The method that a model came from: `simclr` of `simclr-probe`."""
+    return model.rpartition("-")[0] if kind_of(model) else model
+
+
+def method_label(method: str) -> str:
+    """A method's name for people."""
+    return _METHODS.get(method, method)
+
+
+def model_label(model: str) -> str:
+    """A model's name for people: `SimCLR probe`."""
+    kind = kind_of(model)
+    return f"{method_label(method_of(model))} {KINDS[kind]}" if kind else method_label(model)
+
+
+def in_order(models: Iterable[str], methods: Sequence[str]) -> list[str]:
+    """Models as the report lists them: random, supervised, then the methods in their order, probe before fine-tuned."""
+
+    def rank(model: str) -> tuple[int, str, int]:
+        method = method_of(model)
+        first = [RANDOM, SUPERVISED, *(name for name in methods if name != SUPERVISED)]
+        place = first.index(method) if method in first else len(first)
+        return place, method, ["", "probe", "finetune"].index(kind_of(model))
+
+    return sorted(set(models), key=rank)
+
+
+def split_measure(name: str) -> tuple[str, str, tuple[str, ...]]:
+    """Family, radius and suffixes: (`adaptive_worst`, `0.03`, (`normalized`,)) of `adaptive_worst_0.03_normalized`."""
+    suffixes: list[str] = []
+    rest = name
+    while rest.rpartition("_")[2] in SUFFIXES and "_" in rest:
+        rest, _, suffix = rest.rpartition("_")
+        suffixes.insert(0, suffix)
+    radius = re.fullmatch(r"(.+)_([0-9.]+(?:e-?[0-9]+)?)", rest)
+    if radius and radius[1] in MEASURES:
+        return radius[1], radius[2], tuple(suffixes)
+    return rest, "", tuple(suffixes)
+
+
+def measure_label(name: str) -> str:
+    """A width measure's name for people, with its radius and what was done to the network."""
+    family, radius, suffixes = split_measure(name)
+    label = MEASURES[family].label if family in MEASURES else family
+    parts = [label, *([f"radius {radius}"] if radius else []), *(SUFFIXES[suffix] for suffix in suffixes)]
+    return ", ".join(parts)
+
+
+def measures_in_order(names: Iterable[str]) -> list[str]:
+    """Measures of the whole network first, then with normalised logits, then of the head; each by family and radius."""
+    families = list(MEASURES)
+
+    def rank(name: str) -> tuple[bool, int, int, str, float]:
+        family, radius, suffixes = split_measure(name)
+        place = families.index(family) if family in families else len(families)
+        return "head" in suffixes, len(suffixes), place, family, float(radius or 0)
+
+    return sorted(set(names), key=rank)

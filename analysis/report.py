@@ -1,0 +1,50 @@
+"""The study's report: sections in order, set by typst into report.pdf with the fonts that typst brings along."""
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import typst
+
+from analysis import tables
+from analysis.blocks import Section
+from analysis.figures import style
+from analysis.gather import Study
+from analysis.sections import accuracy, embeddings, front, methods, sources, training, width
+
+_TEMPLATE: Final = Path(__file__).parent / "report.typ"
+
+
+def build(study: Study, out: Path, date: datetime.date) -> Path:
+    """Writes tables/, figures/ and report.pdf below `out`; the same study and date give the same bytes."""
+    tables.write(study, out / "tables")
+    path = out / "report.pdf"
+    path.write_bytes(compile_pdf(content(study, out / "figures", date)))
+    return path
+
+
+def content(study: Study, figures: Path, date: datetime.date) -> dict[str, Any]:
+    """Everything that the report says, as report.typ reads it; draws the figures below `figures`."""
+    builders: tuple[Callable[[], Section], ...] = (
+        lambda: front.findings(study),
+        lambda: accuracy.section(study, figures),
+        lambda: training.section(study, figures),
+        lambda: embeddings.section(study, figures),
+        lambda: accuracy.by_class(study, figures),
+        lambda: width.section(study, figures),
+        lambda: methods.section(study),
+        sources.section,
+    )
+    with style.styled():
+        sections = [build_section() for build_section in builders]
+    head = {"date": [date.year, date.month, date.day], **front.title(study, date)}
+    return head | {"sections": [dataclasses.asdict(section) for section in sections if section.blocks]}
+
+
+def compile_pdf(report: dict[str, Any]) -> bytes:
+    """Sets the report. Raises typst.TypstError if the template is broken."""
+    inputs = {"report": json.dumps(report)}
+    return typst.compile(str(_TEMPLATE), root="/", sys_inputs=inputs, ignore_system_fonts=True)

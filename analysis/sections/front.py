@@ -1,0 +1,256 @@
+"""The report's head (what was run, on which data, what is missing) and the findings that the numbers support."""
+
+# ruff: noqa: RUF001 (what people read has Greek letters, dashes and minus signs)
+
+import datetime
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from analysis import names, tables
+from analysis.blocks import Section
+from analysis.correlation import TARGETS, correlations
+from analysis.estimates import Difference, difference, estimate
+from analysis.gather import Study
+
+OFFICIAL: Final = frozenset({"STL-10", "CIFAR-10"})  # the names that md5 sums of the published files earn
+_CHANCE: Final = 0.05
+
+
+def title(study: Study, date: datetime.date) -> dict[str, Any]:
+    """Title, subtitle, the warning on the data, and the facts of the study."""
+    return {
+        "title": f"Self-supervised pretraining of a ResNet-18: {study.name}",
+        "subtitle": f"{_listed(names.method_label(name) for name in study.methods)}: from learning curves to width",
+        "data": f"data: {', '.join(data_names(study))}",
+        "note": data_warning(data_names(study, ood=False), data_names(study, ood=True)),
+        "facts": [list(fact) for fact in _facts(study, date) if fact[1]],
+    }
+
+
+def data_names(study: Study, *, ood: bool | None = None) -> list[str]:
+    """The names of the data that complete runs saw: of all runs, or only of those on (or not on) OOD images."""
+    runs = [run for run in study.complete() if ood is None or ood == (run.stage == "ood")]
+    return sorted({str((run.result or {}).get("data") or "unnamed data") for run in runs})
+
+
+def data_warning(seen: Sequence[str], seen_ood: Sequence[str] = ()) -> str:
+    """What to say where a number is not from the published files; nothing where all are."""
+    wrong, wrong_ood = _unofficial(seen), _unofficial(seen_ood)
+    if wrong:
+        return (
+            f"These are not STL-10 numbers. The data was {_described(wrong | wrong_ood)}. "
+            "Compare nothing here with published results."
+        )
+    if wrong_ood:
+        return f"The OOD numbers here are not CIFAR-10 numbers. That data was {_described(wrong_ood)}."
+    return ""
+
+
+def _unofficial(seen: Sequence[str]) -> set[str]:
+    return {part for name in seen for part in re.split(r"\s*(?:,|\+|/| and )\s*", name)} - OFFICIAL
+
+
+def _described(wrong: Iterable[str]) -> str:
+    what = {
+        "synthetic": "synthetic images, drawn by a program",
+        "stand-in": "files in the published layout that are not the published ones",
+    }
+    return _listed(f"“{name}” ({what[name]})" if name in what else f"“{name}”" for name in sorted(wrong))
+
+
+def _facts(study: Study, date: datetime.date) -> list[tuple[str, str]]:
+    sources = [run.provenance for run in study.complete()]
+    roots = {str(source.get("data", {}).get("root", "")) for source in sources if isinstance(source.get("data"), dict)}
+    done = len(study.planned) - len(study.missing)
+    return [
+        (
+            "Data",
+            ", ".join(data_names(study)) + (f" (read from {_listed(sorted(roots - {''}))})" if roots - {""} else ""),
+        ),
+        ("Methods", _listed(names.method_label(name) for name in study.methods)),
+        ("Seeds", ", ".join(map(str, study.seeds))),
+        ("Runs", f"{done} of the {len(study.planned)} of a whole study with these methods and seeds are complete"),
+        ("Missing", grouped(study.missing)),
+        ("Not used", " ".join(study.notes)),
+        ("Code", _listed(_values(sources, "commit"))),
+        ("Versions", _listed(_versions(source) for source in sources)),
+        ("Hardware", _listed(_hardware(source) for source in sources)),
+        ("Report of", date.isoformat()),
+    ]
+
+
+def grouped(keys: Iterable[tuple[str, str, int]]) -> str:
+    """Runs in few words: `ood of byol-probe (seeds 0, 1); width of …`."""
+    stages: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for stage, model, seed in keys:
+        stages[stage][model].append(seed)
+    parts = []
+    for stage, models in stages.items():
+        seeds = {tuple(found) for found in models.values()}
+        if len(seeds) == 1:
+            parts.append(f"{stage} of {_listed(models)} ({_seeds(next(iter(seeds)))})")
+        else:
+            parts.append(f"{stage} of " + _listed(f"{model} ({_seeds(found)})" for model, found in models.items()))
+    return "; ".join(parts)
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
+def _values(sources: Iterable[dict[str, Any]], key: str) -> list[str]:
+    return sorted({str(source[key]) for source in sources if source.get(key)})
+
+
+def _versions(source: dict[str, Any]) -> str:
+    versions = source.get("versions")
+    return ", ".join(f"{name} {value}" for name, value in versions.items()) if isinstance(versions, dict) else ""
+
+
+def _hardware(source: dict[str, Any]) -> str:
+    hardware = source.get("hardware")
+    if not isinstance(hardware, dict):
+        return ""
+    keys = [
+        f"{hardware.get('name', '')} ({hardware.get('device', 'unknown device')})",
+        str(hardware.get("precision", "")),
+    ]
+    if hardware.get("device") == "cpu":
+        keys.append(f"threads: {hardware.get('threads', '?')}")
+    return ", ".join(key for key in [*keys, f"processes: {source.get('world_size', 1)}"] if key)
+
+
+def _listed(parts: Iterable[str]) -> str:
+    """`a, b and c`, each part once, empty ones left out."""
+    unique = [part for part in dict.fromkeys(parts) if part]
+    return " and ".join([", ".join(unique[:-1]), unique[-1]]) if len(unique) > 1 else "".join(unique)
+
+
+def findings(study: Study) -> Section:
+    """Sentences that are made from the numbers, with the uncertainty of each."""
+    made = Section("Findings")
+    made.text(
+        "Each sentence here is generated from the tables of this report. A difference is called clear only where its "
+        f"95 % interval leaves out zero; {_how(study)}"
+    )
+    made.items([sentence for sentence in _sentences(study) if sentence])
+    return made
+
+
+def _how(study: Study) -> str:
+    if len(study.seeds) > 1:
+        return (
+            "with several seeds that is Student's t interval of the differences seed by seed, "
+            "with one seed it is the interval over the same images."
+        )
+    return "it is taken over the same test images and one seed, so that the spread between two trainings is not in it."
+
+
+def _sentences(study: Study) -> list[str]:
+    finetuned = [model for model in study.models if names.kind_of(model) == "finetune"]
+    probes = [model for model in study.models if names.kind_of(model) == "probe" and model != names.RANDOM_PROBE]
+    base, random = names.SUPERVISED, names.RANDOM_PROBE
+    return [
+        _best(study, "test", "Test accuracy in percent"),
+        _against(study, finetuned, base, "test", "Fine-tuning against the supervised baseline, test accuracy"),
+        _against(study, probes, base, "test", "A linear probe on frozen features against the supervised baseline"),
+        _against(study, probes, random, "test", "A linear probe against the same probe on the random initialisation"),
+        _best(study, "ood", "OOD accuracy, all classes, in percent"),
+        _against(study, [*probes, *finetuned], base, "ood", "OOD accuracy against the supervised baseline"),
+        _drop(study),
+        _spread(study),
+        _width(study),
+        _one_seed(study),
+    ]
+
+
+def _best(study: Study, evaluation: str, what: str) -> str:
+    """The highest model, and whether the next one is clearly behind."""
+    values = {model: estimate(study, model, evaluation, "accuracy") for model in study.models}
+    found = {model: value for model, value in values.items() if value is not None}
+    ranked = sorted(found, key=lambda model: -found[model].value)
+    if not ranked:
+        return ""
+    first = f"{what}: {names.model_label(ranked[0])} is highest with {tables.percent(found[ranked[0]])}"
+    if len(ranked) == 1:
+        return f"{what}: the only model is {names.model_label(ranked[0])} with {tables.percent(found[ranked[0]])}."
+    gap = difference(study, ranked[0], ranked[1], evaluation)
+    return f"{first}; the next, {names.model_label(ranked[1])}, is {_verdict(gap, 'behind')}."
+
+
+def _verdict(gap: Difference | None, word: str) -> str:
+    """`3.1 points behind [1.9, 4.3]`, and whether that is clear."""
+    if gap is None or gap.low is None or gap.high is None:
+        return "not comparable" if gap is None else f"{100 * gap.value:.1f} points {word}, with no interval to judge by"
+    numbers = f"{100 * gap.value:.1f} points {word} [{tables.signed(100 * gap.low)}, {tables.signed(100 * gap.high)}]"
+    return numbers if gap.clear else f"{numbers}, which does not settle the order"
+
+
+def _against(study: Study, models: Sequence[str], other: str, evaluation: str, what: str) -> str:
+    """Each model's difference to another one, sorted into clearly above, clearly below and unsettled."""
+    groups: dict[str, list[str]] = {"clearly above": [], "clearly below": [], "not clearly different": []}
+    labels = {model: names.model_label(model) for model in models}
+    if len({names.kind_of(model) for model in models}) == 1:
+        labels = {model: names.method_label(names.method_of(model)) for model in models}
+    for model in models:
+        gap = difference(study, model, other, evaluation)
+        if gap is not None:
+            group = "not clearly different" if not gap.clear else "clearly above" if gap.value > 0 else "clearly below"
+            groups[group].append(f"{labels[model]} {tables.gain_text(gap)}")
+    parts = [f"{group}: {', '.join(found)}" for group, found in groups.items() if found]
+    return f"{what}, in points: {'; '.join(parts)}." if parts else ""
+
+
+def _drop(study: Study) -> str:
+    changes = {}
+    for model in study.models:
+        test, ood = estimate(study, model, "test", "accuracy"), estimate(study, model, "ood", "accuracy")
+        if test and ood and model != names.RANDOM_PROBE:
+            changes[model] = 100 * (ood.value - test.value)
+    if len(changes) < 2:
+        return ""
+    best, worst = max(changes, key=lambda m: changes[m]), min(changes, key=lambda m: changes[m])
+    return (
+        f"OOD accuracy minus test accuracy: from {tables.signed(changes[best])} ({names.model_label(best)}) to "
+        f"{tables.signed(changes[worst])} points ({names.model_label(worst)}). The two sets hold different images, so "
+        "this mixes shift and difficulty."
+    )
+
+
+def _spread(study: Study) -> str:
+    """Whether a method that logs the deviation of z collapsed."""
+    parts = []
+    for method in study.methods:
+        ends = [
+            run.metrics["z_std"].dropna()
+            for run in study.complete("pretrain", method)
+            if "z_std" in run.metrics and run.metrics["z_std"].notna().any()
+        ]
+        if ends:
+            low, last = min(float(end.min()) for end in ends), [float(end.iloc[-1]) for end in ends]
+            values = f"{min(last):.3g}" if len(last) == 1 else f"{min(last):.3g} to {max(last):.3g}"
+            parts.append(f"{names.method_label(method)} ends at {values} (least on the way {low:.3g})")
+    return f"Standard deviation of z, zero in a collapse: {'; '.join(parts)}." if parts else ""
+
+
+def _width(study: Study) -> str:
+    found = correlations(study)
+    if not found:
+        return ""
+    small = [entry for entry in found if entry.p < _CHANCE]
+    top = max(found, key=lambda entry: abs(entry.rho))
+    return (
+        f"Width and accuracy: {len(small)} of {len(found)} rank correlations have p < .05, where chance alone would "
+        f"give about {_CHANCE * len(found):.1f}; the strongest is ρ = {tables.signed(top.rho, 2)} "
+        f"({names.measure_label(top.measure)} with "
+        f"{TARGETS[top.target]}, n = {top.n} models, p = {top.p:.3f}, before any correction for having looked at "
+        f"{len(found)}). So few models support no general statement on flat optima."
+    )
+
+
+def _one_seed(study: Study) -> str:
+    if len(study.seeds) > 1:
+        return ""
+    return "There is one seed: how much a second training would differ is not known, and no interval here contains it."

@@ -1,0 +1,180 @@
+"""How the numbers were obtained: hyperparameters from config.yaml, the data, the compute."""
+
+# ruff: noqa: RUF001 (what people read has Greek letters, dashes and minus signs)
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import pandas as pd
+
+from analysis import names, tables
+from analysis.blocks import Section
+from analysis.gather import Run, Study
+
+_STAGES: Final = {
+    "probe": "Linear probe: the encoder frozen in eval mode, logistic regression on cached features",
+    "finetune": "Fine-tuning: all weights, from the pretrained encoder",
+    "embed": "t-SNE",
+    "width": "Width of the optimum",
+    "pretrain": "kNN validation during pretraining",
+}
+_SCALES: Final = {"linear": (1.0, " · B/256"), "sqrt": (0.5, " · √(B/256)"), "none": (0.0, "")}  # power of B/256
+
+
+def section(study: Study) -> Section:
+    """Hyperparameters, settings of the evaluations, data and compute."""
+    made = Section("How the numbers were obtained")
+    made.text(
+        "Every model is torchvision's ResNet-18 with its 7×7 stem and max-pool. Self-supervised methods are trained "
+        "without labels; labels come in with the probe and with fine-tuning (and with kNN, which only watches). "
+        "Whatever "
+        "is chosen is chosen on a part of train, nothing on the test split or on the OOD images. An accuracy's "
+        "interval is Wilson's (95 %)."
+    )
+    _pretraining(made, study)
+    _settings(made, study)
+    _data(made, study)
+    _compute(made, study)
+    return made
+
+
+def _pretraining(made: Section, study: Study) -> None:
+    """A column for each method, a row for each setting."""
+    chosen = {run.method: run for run in reversed(study.of("pretrain")) if isinstance(run.config.get("method"), dict)}
+    methods = [method for method in study.methods if method in chosen]
+    columns = {method: _recipe(chosen[method]) for method in methods}
+    keys = list(dict.fromkeys(key for recipe in columns.values() for key in recipe))
+    keys = [key for key in keys if not key.startswith("view")] + [key for key in keys if key.startswith("view")]
+    made.table(
+        ["Setting", *(names.method_label(method) for method in methods)],
+        [[key, *(columns[method].get(key, tables.ABSENT) for method in methods)] for key in keys],
+        "Settings of pretraining and of the supervised baseline, from config.yaml of the first seed's run.",
+        size=8,
+        left=1 + len(methods),
+        widths=[1.1, *([1.2] * len(methods))],
+    )
+
+
+def _recipe(run: Run) -> dict[str, str]:
+    method: dict[str, Any] = run.config["method"]
+    budget = _mapping(run.config.get("budget"))
+    optimizer = _mapping(method.get("optimizer"))
+    recipe = {
+        "split": method.get("split"),
+        "resolution": f"{budget['resolution']} px" if "resolution" in budget else None,
+        "epochs": method.get("epochs"),
+        "at most … steps": budget.get("max_steps"),
+        "warm-up epochs": method.get("warmup_epochs"),
+        "batch size": method.get("batch_size"),
+        "optimizer": optimizer.get("name"),
+        "peak learning rate": _rate(optimizer, method.get("batch_size")),
+        "weight decay": optimizer.get("weight_decay"),
+        "momentum": None if optimizer.get("name") == "adamw" else optimizer.get("momentum"),
+        "schedule": "warm-up, then cosine to zero, per step",
+        "precision": run.config.get("precision"),
+    }
+    recipe |= {key: value for key, value in _mapping(method.get("model")).items() if key != "_target_"}
+    for index, view in enumerate(method.get("views") or [], start=1):
+        recipe[f"view {index}"] = _view(_mapping(view))
+    return {key.replace("_", " "): _text(value) for key, value in recipe.items() if value is not None}
+
+
+def _rate(optimizer: Mapping[str, Any], batch_size: Any) -> str | None:
+    base, scaling = optimizer.get("base_lr"), optimizer.get("lr_scaling", "none")
+    if not isinstance(base, int | float) or not isinstance(batch_size, int) or scaling not in _SCALES:
+        return None
+    power, shown = _SCALES[scaling]
+    return f"{base * (batch_size / 256) ** power:.4g}" + (f" = {base:g}{shown}" if shown else "")
+
+
+def _view(view: Mapping[str, Any]) -> str:
+    area, jitter = view.get("crop_area"), _mapping(view.get("jitter"))
+    parts = [f"crop {area[0]:g}–{area[1]:g} of the area"] if isinstance(area, list) and len(area) == 2 else []
+    if jitter:
+        strengths = "/".join(_text(jitter.get(key)) for key in ("brightness", "contrast", "saturation", "hue"))
+        parts.append(f"jitter {strengths} (p {_text(jitter.get('probability'))})")
+    parts += [f"{key} p {_text(view[key])}" for key in ("flip", "grey", "blur", "solarize") if view.get(key)]
+    return "; ".join(parts)
+
+
+def _settings(made: Section, study: Study) -> None:
+    """The settings of every stage after pretraining."""
+    rows = []
+    for stage, title in _STAGES.items():
+        for run in study.of(stage):
+            content = run.config.get(stage)
+            if isinstance(content, dict):
+                listed = "; ".join(f"{key.replace('_', ' ')} {_text(value)}" for key, value in content.items())
+                rows.append([title, listed])
+                break
+    made.table(["Stage", "Settings"], rows, "Settings of the other stages, from config.yaml.", left=2, widths=[1, 2.4])
+
+
+def _data(made: Section, study: Study) -> None:
+    """Which files were read, with their md5."""
+    files: dict[tuple[str, str], tuple[str, str]] = {}
+    for run in study.complete():
+        manifest = _mapping(run.provenance.get("data"))
+        for file, facts in _mapping(manifest.get("files")).items():
+            size = _mapping(facts).get("bytes")
+            shown = f"{size:,}" if isinstance(size, int) else tables.ABSENT
+            files[str(file), str(_mapping(facts).get("md5") or "not read")] = (str(manifest.get("name")), shown)
+    made.table(
+        ["File", "Counts as", "Bytes", "md5"],
+        [[file, name, size, digest] for (file, digest), (name, size) in sorted(files.items())],
+        "The data that the runs read. Files count as STL-10 or CIFAR-10 only where their md5 is the published one.",
+        size=8,
+        left=2,
+        widths=[1.5, 0.6, 0.7, 1.4],
+    )
+
+
+def _compute(made: Section, study: Study) -> None:
+    """Time by model and stage, and what is not complete."""
+    frame = tables.runs(study)
+    done = frame[frame["complete"] & frame["seconds"].notna()]
+    stages = [stage for stage in names.STAGES if stage in set(done["stage"])]
+    rows = []
+    for model in names.in_order(done["model"], study.methods):
+        own = done[done["model"] == model]
+        means = [own.loc[own["stage"] == stage, "seconds"] for stage in stages]
+        cells = [_duration(part.mean()) if len(part) else tables.ABSENT for part in means]
+        rows.append([names.model_label(model), *cells, _duration(own["seconds"].sum())])
+    made.table(
+        ["Model", *stages, "All seeds, sum"],
+        rows,
+        f"Time of the complete runs, mean over seeds; {len(done)} runs took {_duration(done['seconds'].sum())} in "
+        "total.",
+        widths=[1.5, *([0.8] * len(stages)), 1],
+    )
+    _incomplete(made, frame)
+
+
+def _incomplete(made: Section, frame: pd.DataFrame) -> None:
+    open_runs = frame[~frame["complete"].astype(bool) & (frame["folder"] != "")]
+    groups = open_runs.groupby(["stage", "model", "state"], sort=False)["seed"].apply(list)
+    rows = []
+    for (stage, model, state), seeds in groups.items():  # type: ignore[misc]
+        rows.append([str(stage), str(model), ", ".join(map(str, seeds)), str(state)])  # type: ignore[has-type]
+    caption = "Runs that were begun and are not complete; those that are not there at all are named on the first page."
+    made.table(["Stage", "Model", "Seeds", "State"], rows, caption, left=4)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return str(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(_text, value))
+    return str(value)

@@ -1,0 +1,154 @@
+"""Width of the optimum: the measures, the landscapes, and their relation to accuracy."""
+
+# ruff: noqa: RUF001 (what people read has Greek letters, dashes and minus signs)
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis import names, tables
+from analysis.blocks import Block, Section, math, two_lines
+from analysis.correlation import TARGETS, Correlation, correlations, measures_of
+from analysis.estimates import Estimate, estimate
+from analysis.figures import width
+from analysis.gather import Study
+
+_PANELS = 6  # measures that get a scatter of their own
+
+
+def section(study: Study, figures: Path) -> Section:
+    """Everything on the width of the optimum."""
+    made = Section("Width of the optimum")
+    measures, found = measures_of(study), correlations(study)
+    if not measures:
+        return made
+    made.text(
+        "All measures use one fixed, unaugmented, labelled subset of train, the same seeds and the same radii for "
+        "every model. Batch normalisation is folded into the convolutions first. Where cross-entropy is near zero, "
+        "scaling the logits changes sharpness at equal accuracy; so the loss on "
+        "the subset is given too, and measures on normalised logits where they were taken. A probe was trained in its "
+        "head alone: “head only” perturbs nothing else."
+    )
+    _formulas(made, measures)
+    _values(made, study, measures)
+    _landscapes(made, study, figures)
+    made.subheading("Relation to accuracy")
+    _relation(made, study, found, measures, figures)
+    return made
+
+
+def _formulas(made: Section, measures: Sequence[str]) -> None:
+    families = dict.fromkeys(names.split_measure(measure)[0] for measure in measures)
+    rows: list[list[str | Block]] = [
+        [entry.label, math(entry.formula), entry.rescaling, entry.wider]
+        for entry in (names.MEASURES[family] for family in families if family in names.MEASURES)
+    ]
+    caption = "The measures: what each is, what rescaling the weights does to it, and which values mean a wide optimum."
+    made.table(["Measure", "Definition", "Rescaling", "Wide"], rows, caption, left=4, widths=[1.5, 2.8, 0.8, 0.4])
+
+
+def _values(made: Section, study: Study, measures: Sequence[str]) -> None:
+    frame = tables.width(study)
+    models = list(dict.fromkeys(frame["model"]))
+    rows = []
+    for measure in measures:
+        cells: list[str | dict[str, str]] = []
+        for model in models:
+            found = estimate(study, model, "width", measure)
+            text = tables.number(found.value if found else None)
+            below = _spread(found)
+            cells.append(two_lines(text, below) if below else text)
+        rows.append([names.measure_label(measure), *cells])
+    made.table(
+        ["Measure", *(names.model_label(model) for model in models)],
+        rows,
+        "Values of the measures. Second line: standard deviation over seeds where there are several; of one seed "
+        "the 95 % interval over the random draws that the measure takes, if it takes any.",
+        size=7.5,
+        widths=[2.3, *([1.0] * len(models))],
+    )
+
+
+def _spread(found: Estimate | None) -> str:
+    if found is None or found.bounds is None:
+        return ""
+    if found.sd is not None:
+        return f"± {tables.number(found.sd)}"
+    return f"[{tables.number(found.bounds[0])}, {tables.number(found.bounds[1])}]"
+
+
+def _landscapes(made: Section, study: Study, figures: Path) -> None:
+    made.figure(
+        figures,
+        "landscape-line",
+        width.slices(study),
+        "Loss and accuracy on the subset along one filter-normalised random direction, the same for every model; mean "
+        "over seeds. α = 1 is a step as long as the weights themselves, filter by filter.",
+        "the wider the valley around α = 0, the less a model minds a change of its weights.",
+    )
+    made.figure(
+        figures,
+        "landscape-plane",
+        width.planes(study),
+        "Loss on the plane of two filter-normalised random directions, the same directions and levels for every model, "
+        "first seed: α to the right, β upwards, the cross is the trained model.",
+        "a large dark basin is a wide optimum in these two of millions of directions.",
+    )
+
+
+def _relation(
+    made: Section, study: Study, found: Sequence[Correlation], measures: Sequence[str], figures: Path
+) -> None:
+    if not found:
+        made.text("Fewer than four models have both a width and an accuracy: there is no correlation to compute.")
+        return
+    made.note(
+        f"n is tiny: at most {max(entry.n for entry in found)} models, {len(found)} correlations looked at and no "
+        "correction "
+        "for that. A few models of related training are no sample of anything; read this as a description of these "
+        "models, not as evidence that wide optima are better."
+    )
+    rows = [
+        [names.measure_label(measure), *(_entry(found, measure, target) for target in TARGETS)]
+        for measure in dict.fromkeys(entry.measure for entry in found)
+    ]
+    made.table(
+        ["Measure", *(f"ρ with {target}" for target in TARGETS.values())],
+        rows,
+        "Spearman's ρ with its 95 % bootstrap interval, the two-sided permutation p (exact up to eight models), and n.",
+        size=8,
+        widths=[1.4, 1.2, 1.2],
+    )
+    made.figure(
+        figures,
+        "width-accuracy",
+        width.scatter(study, _headline(measures), found),
+        "Measures against accuracy, a point a model (mean over seeds), the random initialisation left out; one "
+        "radius for each kind of measure. ρ: Spearman's rank correlation.",
+        "for sharpness measures a falling cloud would say “flat is better”, for the PAC-Bayes width a rising one.",
+    )
+    made.figure(
+        figures,
+        "width-correlations",
+        width.forest(found),
+        "Spearman's ρ of every measure with both accuracies; bars: 95 % percentile bootstrap over models (5,000 "
+        "draws).",
+        "a bar across zero is compatible with no relation at all.",
+    )
+
+
+def _headline(measures: Sequence[str]) -> list[str]:
+    """One plain measure of each family, the middle radius where there are several."""
+    plain: dict[str, list[str]] = {}
+    for measure in measures:
+        family, _, suffixes = names.split_measure(measure)
+        if not suffixes:
+            plain.setdefault(family, []).append(measure)
+    return [found[len(found) // 2] for found in plain.values()][:_PANELS]
+
+
+def _entry(found: Sequence[Correlation], measure: str, target: str) -> str:
+    for entry in found:
+        if (entry.measure, entry.target) == (measure, target):
+            bounds = f"[{tables.signed(entry.low, 2)}, {tables.signed(entry.high, 2)}]"
+            return f"{tables.signed(entry.rho, 2)} {bounds}, p = {entry.p:.3f}, n = {entry.n}"
+    return tables.ABSENT

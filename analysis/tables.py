@@ -1,0 +1,224 @@
+"""The tables of a study as data frames, and how they are written: CSV with plain numbers, Markdown to read."""
+
+# ruff: noqa: RUF001 (what people read has Greek letters, dashes and minus signs)
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from analysis import names
+from analysis.correlation import correlations, measures_of
+from analysis.estimates import Difference, Estimate, difference, estimate
+from analysis.gather import RESULT_COLUMNS, Study
+
+ABSENT: Final = "–"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of accuracies in the main table: its key, its heading, where its number comes from."""
+
+    key: str
+    heading: str
+    evaluation: str
+    metric: str
+
+
+def main_columns(study: Study) -> list[Column]:
+    """The accuracies of the main table that the study has, test accuracy always; kNN on test before kNN on train."""
+    classes = next((len(run.classes) for run in study.complete("ood") if run.classes), 10)
+    lacking = len(substituted(study))
+    columns = [
+        Column("test", "Test accuracy", "test", "accuracy"),
+        Column("ood10", f"OOD, {classes} classes", "ood", "accuracy"),
+        *([Column("ood9", f"OOD, {classes - lacking} classes", "ood", "accuracy_shared")] if lacking else []),
+        Column("knn", "kNN", "knn", "accuracy"),
+        Column("knn", "kNN", "embedding", "knn_accuracy"),
+        Column("knn_validation", "kNN, validation", "knn_validation", "accuracy"),
+        Column("knn_validation", "kNN, validation", "knn", "accuracy"),
+    ]
+    found: dict[str, Column] = {}
+    for column in columns:
+        if column.key == "test" or any(main_value(study, model, column) for model in study.models):
+            found.setdefault(column.key.partition("_")[0], column)
+    return list(found.values())
+
+
+def main_value(study: Study, model: str, column: Column) -> Estimate | None:
+    """The number of a model in a column. A frozen encoder's kNN in pretraining stands with its probe."""
+    if column.key == "knn_validation" and names.kind_of(model) == "probe":
+        model = names.method_of(model)
+    return estimate(study, model, column.evaluation, column.metric)
+
+
+def substituted(study: Study) -> list[str]:
+    """The classes whose OOD images are of a class that the models lack (CIFAR-10's frogs, counted as monkeys)."""
+    found = [(run.result or {}).get("substituted") for run in study.complete("ood")]
+    return sorted({str(name) for names_ in found if isinstance(names_, list) for name in names_})
+
+
+def gain(study: Study, model: str) -> Difference | None:
+    """Test accuracy above the linear probe on the random initialisation."""
+    return None if model == names.RANDOM_PROBE else difference(study, model, names.RANDOM_PROBE, "test")
+
+
+def summary(study: Study) -> pd.DataFrame:
+    """The main table with plain numbers: accuracies as fractions, the gain in points."""
+    rows = []
+    for model in study.models:
+        row: dict[str, Any] = {"model": model, "seeds": 0}
+        for column in main_columns(study):
+            found = main_value(study, model, column)
+            row |= {
+                column.key: found.value if found else None,
+                f"{column.key}_low": found.low if found else None,
+                f"{column.key}_high": found.high if found else None,
+                f"{column.key}_sd": found.sd if found else None,
+            }
+            if column.key == "test" and found:
+                row["seeds"] = len(found.by_seed)
+        gap = gain(study, model)
+        row["gain_points"] = 100 * gap.value if gap else None
+        row["gain_low"] = 100 * gap.low if gap and gap.low is not None else None
+        row["gain_high"] = 100 * gap.high if gap and gap.high is not None else None
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    return frame.astype(dict.fromkeys(frame.columns.drop(["model", "seeds"], errors="ignore"), float))
+
+
+def summary_text(study: Study) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of the main table, for people."""
+    columns = main_columns(study)
+    headings = ["Model", columns[0].heading, "Gain over random probe", *(column.heading for column in columns[1:])]
+    rows = []
+    for model in study.models:
+        cells = [percent(main_value(study, model, column)) for column in columns]
+        rows.append([names.model_label(model), cells[0], gain_text(gain(study, model)), *cells[1:]])
+    return headings, rows
+
+
+def percent(found: Estimate | None) -> str:
+    """An accuracy in percent: `74.1 ± 0.6` over seeds, `74.1 [73.1, 75.0]` with the interval of one seed."""
+    if found is None:
+        return ABSENT
+    if found.sd is not None:
+        return f"{100 * found.value:.1f} ± {100 * found.sd:.1f}"
+    if found.low is not None and found.high is not None:
+        return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+    return f"{100 * found.value:.1f}"
+
+
+def gain_text(gap: Difference | None) -> str:
+    """A difference of accuracies in points, with its interval."""
+    if gap is None:
+        return ABSENT
+    if gap.low is None or gap.high is None:
+        return signed(100 * gap.value)
+    return f"{signed(100 * gap.value)} [{signed(100 * gap.low)}, {signed(100 * gap.high)}]"
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """A number with its sign, a true minus."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, without a needless exponent."""
+    if value is None or math.isnan(value):
+        return ABSENT
+    if value != 0 and not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.2e}"
+    return f"{value:,.{max(0, 2 - int(f'{value:e}'.partition('e')[2]))}f}"
+
+
+def width(study: Study) -> pd.DataFrame:
+    """Every width measure of every model, over seeds: measure, model, value, sd, seeds."""
+    measured = study.results.loc[study.results["evaluation"] == "width", "model"]
+    rows = []
+    for measure in measures_of(study):
+        for model in names.in_order(measured, study.methods):
+            found = estimate(study, model, "width", measure)
+            if found:
+                row = {"measure": measure, "model": model, "value": found.value, "sd": found.sd}
+                rows.append(row | {"seeds": len(found.by_seed)})
+    return pd.DataFrame(rows, columns=["measure", "model", "value", "sd", "seeds"])
+
+
+def per_class(study: Study) -> pd.DataFrame:
+    """Accuracy by class on test and OOD: evaluation, model, class, value, low, high, sd, n, seeds."""
+    rows = []
+    for evaluation in ("test", "ood"):
+        for model in study.models:
+            for label in class_names(study, evaluation):
+                found = estimate(study, model, evaluation, f"accuracy/{label}")
+                if found:
+                    row = {"evaluation": evaluation, "model": model, "class": label, "value": found.value}
+                    rows.append(
+                        row
+                        | {"low": found.low, "high": found.high, "sd": found.sd}
+                        | {"n": found.n, "seeds": len(found.by_seed)}
+                    )
+    columns = ["evaluation", "model", "class", "value", "low", "high", "sd", "n", "seeds"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def class_names(study: Study, evaluation: str) -> list[str]:
+    """Classes that `accuracy/CLASS` rows name, in the models' order of classes, others (like `frog`) last."""
+    rows = study.results
+    metrics = rows.loc[(rows["evaluation"] == evaluation) & rows["metric"].str.startswith("accuracy/"), "metric"]
+    found = dict.fromkeys(metric.removeprefix("accuracy/") for metric in metrics)
+    order = next((run.classes for run in study.complete() if run.classes), [])
+    return [*(name for name in order if name in found), *(name for name in found if name not in order)]
+
+
+def runs(study: Study) -> pd.DataFrame:
+    """Every run, present or planned: stage, model, seed, seconds, complete, state, folder."""
+    rows = [
+        [run.stage, run.model, run.seed, run.seconds, run.complete, run.state, run.directory.name] for run in study.runs
+    ]
+    present = {(run.stage, run.model, run.seed) for run in study.runs}
+    rows += [[*key, None, False, "not there", ""] for key in study.planned if key not in present]
+    return pd.DataFrame(rows, columns=["stage", "model", "seed", "seconds", "complete", "state", "folder"])
+
+
+def correlation(study: Study) -> pd.DataFrame:
+    """Spearman's rho of every width measure with both accuracies."""
+    columns = ["measure", "target", "rho", "low", "high", "p", "n"]
+    return pd.DataFrame([vars(found) for found in correlations(study)], columns=columns)
+
+
+def write(study: Study, folder: Path) -> None:
+    """Writes every table of the study below `folder`: results.csv, the others as CSV and Markdown."""
+    folder.mkdir(parents=True, exist_ok=True)
+    study.results[RESULT_COLUMNS].to_csv(folder / "results.csv", index=False)
+    summary(study).to_csv(folder / "summary.csv", index=False)
+    _write_text(folder / "summary.md", markdown(*summary_text(study)))
+    frames = {"width": width, "per_class": per_class, "runs": runs, "correlations": correlation}
+    for name, build in frames.items():
+        frame = build(study)
+        frame.to_csv(folder / f"{name}.csv", index=False)
+        _write_text(
+            folder / f"{name}.md", markdown(list(frame.columns), [_cells(row) for row in frame.values.tolist()])
+        )
+
+
+def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; what would end a cell is escaped."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join("| " + " | ".join(_escaped(cell) for cell in line) + " |" for line in lines) + "\n"
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+
+
+def _cells(row: Sequence[Any]) -> list[str]:
+    return [number(cell) if isinstance(cell, float) else ABSENT if cell is None else str(cell) for cell in row]
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

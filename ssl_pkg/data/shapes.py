@@ -1,0 +1,106 @@
+"""The ten motifs of the synthetic images, as signed distance functions.
+
+Each takes coordinates u, v (any shape, float32; v points down) in units of the motif's radius and returns the distance
+to its edge, negative inside, near enough to the true distance for antialiasing. None is a rotation or a mirror image of
+another, or of another at another size.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+def disc(u: Array, v: Array) -> Array:
+    """A full circle."""
+    return np.hypot(u, v) - np.float32(0.86)
+
+
+def ring(u: Array, v: Array) -> Array:
+    """A circle with a round hole."""
+    return np.abs(np.hypot(u, v) - np.float32(0.66)) - np.float32(0.24)
+
+
+def square(u: Array, v: Array) -> Array:
+    """A square with sharp corners."""
+    return np.maximum(np.abs(u), np.abs(v)) - np.float32(0.74)
+
+
+def triangle(u: Array, v: Array) -> Array:
+    """An equilateral triangle."""
+    return np.maximum(np.float32(0.8660254) * np.abs(u) - np.float32(0.5) * v, v) - np.float32(0.55)
+
+
+def star(u: Array, v: Array) -> Array:
+    """A star with five points."""
+    sector = 2 * np.pi / 5
+    angle = np.abs(np.mod(np.arctan2(u, -v) + sector / 2, sector) - sector / 2)
+    radius = np.hypot(u, v)
+    # the edge from a point (radius 1, angle 0) to a notch (radius .42, angle sector / 2)
+    notch_x, notch_y = 0.42 * np.cos(sector / 2), 0.42 * np.sin(sector / 2)
+    length = np.hypot(notch_y, 1 - notch_x)
+    normal_x, normal_y = np.float32(notch_y / length), np.float32((1 - notch_x) / length)
+    return (radius * np.cos(angle) - np.float32(1)) * normal_x + radius * np.sin(angle) * normal_y
+
+
+def cross(u: Array, v: Array) -> Array:
+    """A plus sign."""
+    a, b = np.abs(u), np.abs(v)
+    return np.maximum(np.maximum(a, b) - np.float32(0.95), np.minimum(a, b) - np.float32(0.29))
+
+
+def moon(u: Array, v: Array) -> Array:
+    """A crescent."""
+    bite = np.float32(0.72) - np.hypot(u - np.float32(0.55), v)
+    return np.maximum(np.hypot(u + np.float32(0.15), v) - np.float32(0.9), bite)
+
+
+def heart(u: Array, v: Array) -> Array:
+    """A heart."""
+    scale = np.float32(0.62)
+    a, b = np.abs(u) * scale, np.float32(0.52) - v * scale  # the point of the heart is at (0, 0), its notch at (0, 1)
+    lobe = np.hypot(a - np.float32(0.25), b - np.float32(0.75)) - np.float32(0.35355339)
+    along = np.maximum(a + b, 0) * np.float32(0.5)
+    wedge = np.sqrt(np.minimum(a**2 + (b - 1) ** 2, (a - along) ** 2 + (b - along) ** 2)) * np.sign(a - b)
+    return np.where(a + b > 1, lobe, wedge) / scale
+
+
+def flower(u: Array, v: Array) -> Array:
+    """Six round petals around a hole."""
+    sector = np.pi / 3
+    angle = np.mod(np.arctan2(v, u), sector) - sector / 2
+    radius = np.hypot(u, v)
+    petal = np.hypot(radius * np.cos(angle) - np.float32(0.66), radius * np.sin(angle)) - np.float32(0.3)
+    return np.maximum(np.minimum(petal, radius - np.float32(0.62)), np.float32(0.24) - radius)
+
+
+def stick(u: Array, v: Array) -> Array:
+    """A long bar with round ends."""
+    return np.hypot(np.maximum(np.abs(u) - np.float32(0.72), 0), v) - np.float32(0.26)
+
+
+MOTIFS: Final[dict[str, Callable[[Array, Array], Array]]] = {
+    "cross": cross,
+    "disc": disc,
+    "flower": flower,
+    "heart": heart,
+    "moon": moon,
+    "ring": ring,
+    "square": square,
+    "star": star,
+    "stick": stick,
+    "triangle": triangle,
+}
+CLASSES: Final = tuple(MOTIFS)  # in alphabetical order, as STL-10's
+
+
+def distances(labels: NDArray[np.intp], u: Array, v: Array) -> Array:
+    """Signed distance to motif `labels[i]` at each point of u[i], v[i]; u and v are (n, ...)."""
+    result = np.empty(u.shape, np.float32)
+    for label, motif in enumerate(MOTIFS.values()):
+        here = np.flatnonzero(labels == label)
+        result[here] = motif(u[here], v[here])
+    return result

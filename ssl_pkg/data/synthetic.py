@@ -1,0 +1,170 @@
+"""The synthetic default data set: drawn on first use, no download, no licence, the published file layouts.
+
+    ROOT/stl10_binary/            {train,test,unlabeled}_X.bin, {train,test}_y.bin, class_names.txt, fold_indices.txt
+    ROOT/cifar-10-batches-bin/    test_batch.bin, batches.meta.txt: the same classes, drawn as chalk lines, 32×32
+    ROOT/synthetic.json           generator version, sizes, md5 of each file: how a reader recognises the set
+
+Ten motifs (`shapes.py`), scattered over smooth grounds (`scenes.py`). The same numpy on the same machine draws the same
+bytes. `python -m ssl_pkg.data.synthetic OUT` writes the set to a new folder.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from ssl_pkg.data import scenes
+from ssl_pkg.data.shapes import CLASSES
+from ssl_pkg.errors import BAD_INPUT, COMPLETE
+
+GENERATOR: Final = 1  # raised whenever the bytes change
+CHUNK: Final = 50  # images painted at a time
+OOD_CLASSES: Final = tuple(CLASSES[(3 * i + 4) % 10] for i in range(10))  # another order: map by name, not by number
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many images are drawn."""
+
+    train_per_class: int = 200
+    test_per_class: int = 100
+    unlabeled: int = 8000
+    ood_per_class: int = 100
+
+    def __post_init__(self) -> None:
+        if min(self.train_per_class, self.test_per_class, self.unlabeled, self.ood_per_class) < 1:
+            raise ValueError("every size must be at least 1")
+
+
+DEFAULT: Final = Sizes()
+
+
+def ensure(sizes: Sizes = DEFAULT) -> Path:
+    """The folder in the user's cache that holds the set; it is drawn on first use, which takes some seconds."""
+    name = f"synthetic-v{GENERATOR}"
+    if sizes != DEFAULT:
+        name += "-" + "-".join(str(size) for size in asdict(sizes).values())
+    caches = [_user_cache(), Path(tempfile.gettempdir()) / f"ssl-study-{os.getuid()}"]
+    for cache in caches:
+        if (cache / name / "synthetic.json").is_file():
+            return cache / name
+    for cache in caches[:-1]:
+        if _writable(cache):
+            break
+    else:
+        cache = caches[-1]
+    print(f"Drawing the synthetic data set into {cache / name} (once).", file=sys.stderr)
+    draw(cache / name, sizes)
+    return cache / name
+
+
+def draw(root: Path, sizes: Sizes = DEFAULT) -> None:
+    """Writes the set to `root`, whole or not at all; a `root` that another process has written first is kept.
+
+    Raises OSError (disk full, no permission, `root` is there and not empty) and leaves nothing behind.
+    """
+    root.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}."))
+    try:
+        work.chmod(0o755)
+        md5 = {name: _write(work / name, parts) for name, parts in _files(sizes)}
+        manifest = {"generator": GENERATOR, "sizes": asdict(sizes), "md5": md5}
+        (work / "synthetic.json").write_text(json.dumps(manifest, indent=2) + "\n")
+        try:
+            work.rename(root)
+        except OSError:
+            if not (root / "synthetic.json").is_file():
+                raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _files(sizes: Sizes) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """Each file's name and content, in parts."""
+    train, test = 10 * sizes.train_per_class, 10 * sizes.test_per_class
+    for split, count in (("train", train), ("test", test), ("unlabeled", sizes.unlabeled)):
+        yield f"stl10_binary/{split}_X.bin", _columns_first(split, count)
+        if split != "unlabeled":
+            labels = scenes.labels_of(split, np.arange(count)) + 1
+            yield f"stl10_binary/{split}_y.bin", iter([labels.astype(np.uint8).tobytes()])
+    yield "stl10_binary/class_names.txt", iter([_lines(CLASSES)])
+    yield "stl10_binary/fold_indices.txt", iter([_folds(sizes.train_per_class)])
+    yield "cifar-10-batches-bin/test_batch.bin", _rows_with_label("ood", 10 * sizes.ood_per_class)
+    yield "cifar-10-batches-bin/batches.meta.txt", iter([_lines(OOD_CLASSES)])
+
+
+def _columns_first(split: str, count: int) -> Iterator[bytes]:
+    for start in range(0, count, CHUNK):
+        images = scenes.paint(split, np.arange(start, min(start + CHUNK, count)))
+        yield images.transpose(0, 3, 2, 1).tobytes()
+
+
+def _rows_with_label(split: str, count: int) -> Iterator[bytes]:
+    code = np.array([OOD_CLASSES.index(name) for name in CLASSES], np.uint8)
+    for start in range(0, count, CHUNK):
+        indices = np.arange(start, min(start + CHUNK, count))
+        planes = scenes.paint(split, indices).transpose(0, 3, 1, 2).reshape(len(indices), -1)
+        yield np.column_stack([code[scenes.labels_of(split, indices)], planes]).tobytes()
+
+
+def _folds(train_per_class: int) -> bytes:
+    """Ten lines, each the indices of a random fifth of train, every class alike."""
+    words = np.random.Philox(key=len(scenes.SPLITS)).random_raw(10 * 10 * train_per_class)
+    order = words.reshape(10, train_per_class, 10).argsort(1)[:, : max(1, train_per_class // 5)]
+    return _lines([" ".join(map(str, np.sort((fold * 10 + np.arange(10)).ravel()))) for fold in order])
+
+
+def _lines(lines: tuple[str, ...] | list[str]) -> bytes:
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _write(path: Path, parts: Iterator[bytes]) -> str:
+    """Writes the parts one after the other and returns their md5."""
+    digest = hashlib.md5(usedforsecurity=False)
+    path.parent.mkdir(exist_ok=True)
+    with path.open("wb") as out:
+        for part in parts:
+            digest.update(part)
+            out.write(part)
+    return digest.hexdigest()
+
+
+def _user_cache() -> Path:
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (given if given.is_absolute() else Path("~/.cache").expanduser()) / "ssl-study"
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m ssl_pkg.data.synthetic OUT`."""
+    parser = argparse.ArgumentParser(prog="ssl_pkg.data.synthetic", description="Draws the synthetic data set.")
+    parser.add_argument("out", type=Path, help="a folder that does not exist yet")
+    for name, size in asdict(DEFAULT).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=size, help=f"images (default {size})")
+    given = vars(parser.parse_args(arguments))
+    out = given.pop("out")
+    if out.exists():
+        print(f"{out} exists; name a folder that does not exist yet.", file=sys.stderr)
+        return BAD_INPUT
+    draw(out, Sizes(**given))
+    return COMPLETE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

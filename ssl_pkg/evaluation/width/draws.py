@@ -1,0 +1,41 @@
+"""Random draws that are the same for every model and device, and means over them."""
+
+import math
+import statistics
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.special import stdtrit
+from torch import Tensor
+
+
+class Interval(NamedTuple):
+    """A value and its 95 % interval, where randomness gives it one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def generator(seed: int, purpose: str, draw: int = 0) -> torch.Generator:
+    """The generator of draw number `draw` for `purpose`: on the CPU, so that devices do not differ."""
+    state = np.random.SeedSequence([seed, draw, *purpose.encode()]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]))
+
+
+def gaussian(like: Tensor, seed: int, purpose: str, draw: int = 0) -> Tensor:
+    """Standard normal noise of the shape and on the device of `like`, a function of the shape and the draw alone."""
+    return torch.randn(like.shape, generator=generator(seed, purpose, draw)).to(like.device)
+
+
+def mean_interval(draws: list[float]) -> Interval:
+    """Mean of independent draws and its 95 % interval by Student's t; a single draw has none.
+
+    Of three draws the interval is 4.3 standard errors to either side, not 1.96.
+    """
+    mean = statistics.fmean(draws)
+    if len(draws) < 2:
+        return Interval(mean)
+    half = float(stdtrit(len(draws) - 1, 0.975)) * statistics.stdev(draws) / math.sqrt(len(draws))
+    return Interval(mean, mean - half, mean + half)

@@ -1,0 +1,46 @@
+"""The Hessian H of the loss at the weights: its largest eigenvalue and its trace. Neither is invariant to rescaling."""
+
+import numpy as np
+import torch
+
+from ssl_pkg.evaluation.width.draws import Interval, gaussian, generator, mean_interval
+from ssl_pkg.evaluation.width.perturb import Objective
+
+
+def top_eigenvalue(objective: Objective, steps: int, seed: int) -> Interval:
+    """The largest eigenvalue of H (nats per squared weight), from below: the largest Ritz value of `steps` of Lanczos.
+
+    Lanczos (1950) with full reorthogonalisation: in the orthonormal basis V of v, Hv, H^2 v, ... the matrix V^T H V is
+    tridiagonal, and its largest eigenvalue comes nearer to H's than power iteration with as many products does. v is
+    normal noise. One product costs two backward passes, and on a ResNet-18 four products came within 1 % of eight.
+    """
+    noise = gaussian(objective.weights, seed, "lanczos")
+    basis = [noise / noise.norm()]
+    diagonal: list[float] = []
+    beside: list[float] = []
+    for _ in range(min(steps, len(noise))):
+        product = objective.hessian_product(basis[-1])
+        diagonal.append(torch.dot(product, basis[-1]).item())
+        for known in basis * 2:  # a single pass leaves rounding errors behind
+            product -= torch.dot(product, known) * known
+        rest = product.norm().item()
+        if rest <= 1e-5 * max(map(abs, diagonal)):  # the space is complete up to rounding
+            break
+        beside.append(rest)
+        basis.append(product / rest)
+    off = beside[: len(diagonal) - 1]
+    return Interval(float(np.linalg.eigvalsh(np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1))[-1]))
+
+
+def trace(objective: Objective, draws: int, seed: int) -> Interval:
+    """The trace of H (nats per squared weight): the mean of z^T H z over `draws` vectors z of independent signs.
+
+    Hutchinson (1990): E z^T H z = tr H; with signs (Rademacher) its variance is 2 sum_{i != j} H_ij^2, less than with
+    normal z.
+    """
+    estimates = []
+    for draw in range(draws):
+        bits = torch.randint(2, objective.weights.shape, generator=generator(seed, "hutchinson", draw))
+        signs = (2 * bits - 1).to(objective.weights)
+        estimates.append(torch.dot(signs, objective.hessian_product(signs)).item())
+    return mean_interval(estimates)

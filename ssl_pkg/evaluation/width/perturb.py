@@ -1,0 +1,126 @@
+"""The loss on one fixed labelled set as a function of one flat vector of weights; all measures of width ask this.
+
+Everything runs in true float32, without autocast or TF32: the measures are small differences of losses and derivatives
+of derivatives, which a mantissa of 7 to 10 bits would drown.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Inside, float32 is float32: no autocast, no TF32 or bfloat16 products, cuDNN's deterministic algorithms."""
+    backends: Any = torch.backends
+    cudnn = backends.cudnn
+    kinds = [cudnn.conv, backends.cuda.matmul, backends.mkldnn.conv, backends.mkldnn.matmul]
+    precisions, deterministic, benchmark = [kind.fp32_precision for kind in kinds], cudnn.deterministic, cudnn.benchmark
+    try:
+        for kind in kinds:
+            kind.fp32_precision = "ieee"
+        cudnn.deterministic, cudnn.benchmark = True, False
+        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+            yield
+    finally:
+        for kind, precision in zip(kinds, precisions, strict=True):
+            kind.fp32_precision = precision
+        cudnn.deterministic, cudnn.benchmark = deterministic, benchmark
+
+
+class Values(NamedTuple):
+    """Means over the images."""
+
+    loss: float  # cross-entropy (nats) of the logits
+    normalized_loss: float  # of the normalised logits
+    accuracy: float  # fraction
+
+
+class Objective:
+    """L(w): the mean cross-entropy of `network` on (inputs, labels) with its weights replaced by the flat vector w.
+
+    network: has no state besides its parameters (see folding.py); it is never changed, w is put in functionally.
+    inputs: (N, ...) float32; labels: (N,) int64, on the network's device.
+    tick: called after every batch; an exception that it raises passes through and leaves nothing half done.
+    """
+
+    def __init__(
+        self, network: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int, tick: Callable[[], None]
+    ) -> None:
+        self.network = network
+        self.parameters = {name: weight.detach() for name, weight in network.named_parameters()}
+        self.weights = torch.cat([weight.flatten() for weight in self.parameters.values()])
+        self.count = len(labels)
+        self._batches = list(zip(torch.split(inputs, batch_size), torch.split(labels, batch_size), strict=True))
+        self._tick = tick
+
+    @cached_property
+    def start(self) -> Values:
+        """The means at the network's own weights."""
+        return self.at(self.weights)
+
+    @full_precision()
+    def at(self, weights: Tensor) -> Values:
+        """The means at w = `weights`."""
+        total = torch.zeros(3, dtype=torch.float64, device=weights.device)
+        with torch.no_grad():
+            for inputs, labels in self._batches:
+                logits = self._logits(weights, inputs)
+                total[0] += F.cross_entropy(logits, labels, reduction="sum")
+                total[1] += F.cross_entropy(normalize(logits), labels, reduction="sum")
+                total[2] += (logits.argmax(1) == labels).sum()
+                self._tick()
+        return Values(*(total / self.count).tolist())
+
+    @full_precision()
+    def gradient(self, weights: Tensor, *, normalized: bool = False) -> tuple[float, Tensor]:
+        """L(w) and dL/dw (P,) at w = `weights`, of the loss of the normalised logits if `normalized`."""
+        leaf = weights.detach().clone().requires_grad_()
+        total = torch.zeros((), dtype=torch.float64, device=weights.device)
+        gradient = torch.zeros_like(weights)
+        for inputs, labels in self._batches:
+            logits = self._logits(leaf, inputs)
+            loss = F.cross_entropy(normalize(logits) if normalized else logits, labels, reduction="sum")
+            gradient += torch.autograd.grad(loss, leaf)[0]
+            total += loss.detach()
+            self._tick()
+        return total.item() / self.count, gradient / self.count
+
+    @full_precision()
+    def hessian_product(self, vector: Tensor) -> Tensor:
+        """H v (P,) at the network's own weights, H the Hessian of L, by differentiating <dL/dw, v> once more."""
+        leaf = self.weights.clone().requires_grad_()
+        product = torch.zeros_like(vector)
+        for inputs, labels in self._batches:
+            loss = F.cross_entropy(self._logits(leaf, inputs), labels, reduction="sum")
+            (gradient,) = torch.autograd.grad(loss, leaf, create_graph=True)
+            product += torch.autograd.grad(gradient, leaf, grad_outputs=vector)[0]
+            self._tick()
+        return product / self.count
+
+    def split(self, flat: Tensor) -> tuple[Tensor, ...]:
+        """The parts of a flat vector (P,) that belong to each parameter, in the order of `parameters`."""
+        return torch.split(flat, [weight.numel() for weight in self.parameters.values()])
+
+    def _logits(self, weights: Tensor, inputs: Tensor) -> Tensor:
+        replaced = {
+            name: part.view(weight.shape)
+            for part, (name, weight) in zip(self.split(weights), self.parameters.items(), strict=True)
+        }
+        logits: Tensor = functional_call(self.network, replaced, (inputs,))
+        return logits
+
+
+def normalize(logits: Tensor) -> Tensor:
+    """(f - mean f) / ||f - mean f||_2 of each sample's logits f (B, C), mean and norm over its C classes.
+
+    Then neither the scale of the logits nor a constant added to them matters, so that models of equal accuracy and
+    different confidence can be compared: logit normalization in Andriushchenko et al. 2302.07011.
+    """
+    return F.normalize(logits - logits.mean(1, keepdim=True), dim=1)

@@ -1,0 +1,56 @@
+"""The width of the optimum at which a final model stands."""
+
+from functools import partial
+
+from ssl_pkg.augment.views import resize
+from ssl_pkg.config import Config
+from ssl_pkg.data.dataset import open_dataset
+from ssl_pkg.data.images import balanced
+from ssl_pkg.evaluation.width.measures import Found, gather, width_units
+from ssl_pkg.runs import write_atomic
+from ssl_pkg.stages.models import npz, source_classifier
+from ssl_pkg.training.interrupts import Interrupts
+from ssl_pkg.training.precision import prepare
+from ssl_pkg.training.session import Session
+
+NOISE_SEED = 0  # the same directions and noise for every model, whatever its own seed
+
+
+def run(config: Config, interrupts: Interrupts) -> None:
+    """Takes every measure on one fixed unaugmented part of labelled train; of a probe also on its head alone.
+
+    A unit of work that is done is kept in a checkpoint, so an interrupted run goes on with the next one.
+    """
+    dataset, hardware = open_dataset(config.data), prepare(config)
+    classifier, source = source_classifier(config)
+    classifier.to(hardware.device)
+    chosen = balanced(dataset.train.labels, config.width.images)
+    pixels, labels = dataset.train.gather(chosen, hardware.device)
+    images = resize(pixels, source["resolution"])
+    with Session(config, hardware, interrupts, dataset.manifest) as session:
+        found: dict[str, Found] = session.checkpoint["found"] if session.checkpoint else {}
+        phase, total = "prepare", 1
+
+        def tick() -> None:
+            session.at(phase, len(found), total)
+
+        measure = partial(width_units, classifier, images, labels, config.width, seed=NOISE_SEED, tick=tick)
+        units = measure(head_only=False)
+        if source["model"].endswith("-probe"):
+            units += measure(head_only=True)
+        total = len(units)
+        for unit in units:
+            if unit.name not in found:
+                phase = unit.name
+                tick()
+                found[unit.name] = unit.measure()
+                session.save(len(found), {"found": found})
+        rows, landscape = gather(found[unit.name] for unit in units)
+        write_atomic(session.run.path / "landscape.npz", npz(**landscape))
+        session.finish(
+            model=source["model"],
+            method=source["method"],
+            classes=source["classes"],
+            resolution=source["resolution"],
+            rows=rows,
+        )

@@ -1,0 +1,241 @@
+"""A small study on disk, with numbers that the tests know: real files in the layout of `ssl_pkg/runs.py`."""
+
+import datetime
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from analysis.gather import Study
+from ssl_pkg.runs import write_json
+
+CLASSES = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
+DATE = datetime.date(2026, 1, 2)
+AWKWARD = "#1 *best*_ $x$ <a> @b \\ | [c]"  # a class name that is markup to typst, to matplotlib and to Markdown
+SKILL = {"random": 0.35, "supervised": 0.66, "simclr": 0.72, "byol": 0.74, "moco": 0.71}
+
+
+@dataclass
+class FakeStudy:
+    """Writes run directories below `path`; `images` on test and OOD, `points` on a t-SNE map."""
+
+    path: Path
+    methods: Sequence[str] = ("supervised", "simclr", "byol", "moco")
+    seeds: Sequence[int] = (0,)
+    data: str = "synthetic"
+    classes: Sequence[str] = tuple(CLASSES)
+    images: int = 200
+    points: int = 60
+    steps: int = 40
+    written: list[dict[str, Any]] = field(default_factory=list)  # every row, with its model and seed
+
+    def whole(self) -> "FakeStudy":
+        """Every run of every method and seed."""
+        for seed in self.seeds:
+            self.probe("random", seed)
+            for method in self.methods:
+                self.pretrain(method, seed)
+                if method != "supervised":
+                    self.probe(method, seed)
+                    self.finetune(method, seed)
+            for model in self.finals():
+                self.ood(model, seed)
+                self.embed(model, seed)
+                self.width(model, seed)
+        return self
+
+    def finals(self) -> list[str]:
+        encoders = [method for method in self.methods if method != "supervised"]
+        uses = [f"{method}-{use}" for method in encoders for use in ("probe", "finetune")]
+        return ["random-probe", *(["supervised"] if "supervised" in self.methods else []), *uses]
+
+    def pretrain(self, method: str, seed: int = 0, *, complete: bool = True) -> Path:
+        draws = self._draws("pretrain", method, seed)
+        loss = 2.5 * np.exp(-np.linspace(0, 2, self.steps)) + np.cumsum(draws.normal(0, 0.01, self.steps)) + 0.5
+        lines = []
+        for step in range(self.steps):
+            line: dict[str, Any] = {"loss": float(loss[step]), "lr": 0.3 * float(np.cos(np.pi * step / self.steps / 2))}
+            if method == "supervised":
+                line["accuracy"] = 0.1 + 0.8 * step / self.steps
+            elif method == "byol":
+                line["z_std"] = 0.06 + 0.005 * float(draws.normal())
+            else:
+                line["contrast_accuracy"] = 0.9 * step / self.steps
+            if method != "supervised" and step % 10 == 9:
+                line["knn"] = 0.3 + 0.3 * step / self.steps
+            lines.append({"step": step + 1, "epoch": (step + 1) / 10, "phase": "train", "seconds": float(step)} | line)
+        config = {"method": _method(method), "pretrain": {"knn_every": 1, "knn_neighbours": 20}}
+        run = self._open(f"pretrain-{method}-s{seed}", seed, None, config, lines)
+        if complete and method == "supervised":
+            self._close(run, "supervised", seed, self._tested(run, method, "supervised", seed))
+        elif complete:
+            rows = [self._row("knn_validation", "accuracy", SKILL.get(method, 0.6) - 0.1, 100)]
+            self._close(run, method, seed, rows)
+        else:
+            status = {"phase": "pretrain", "step": self.steps, "steps": 3 * self.steps, "rate": 1.0, "heartbeat": 0.0}
+            write_json(run / "status", status)
+        return run
+
+    def probe(self, method: str, seed: int = 0) -> Path:
+        l2 = np.geomspace(1e-6, 1e5, 12)
+        values = 0.5 - 0.01 * (np.log10(l2) + 1) ** 2
+        tried = [{"l2": float(a), "accuracy": float(b)} for a, b in zip(l2, values, strict=True)]
+        config = {"probe": {"l2_low": 1e-6, "l2_high": 1e5, "l2_count": 12, "validation_fraction": 0.2}}
+        source = "random" if method == "random" else f"runs/x/pretrain-{method}-s{seed}"
+        run = self._open(f"probe-{method}-s{seed}", seed, source, config, [])
+        rows = self._tested(run, method, f"{method}-probe", seed)
+        rows += [
+            self._row("validation", "accuracy", 0.5, 40),
+            self._row("validation", "l2", float(l2[values.argmax()])),
+        ]
+        self._close(run, f"{method}-probe", seed, rows, tried=tried)
+        return run
+
+    def finetune(self, method: str, seed: int = 0) -> Path:
+        lines = []
+        for trial, phase in enumerate(["select lr=0.001 wd=0.01", "select lr=0.0003 wd=0.0001", "final"]):
+            for step in range(1, 6):
+                line = {"step": 5 * trial + step, "epoch": step, "phase": phase, "seconds": 1.0, "loss": 2 / step}
+                key = "accuracy" if phase == "final" else "val_accuracy"
+                lines.append(line | {key: 0.5 + 0.05 * step + 0.02 * trial})
+        config = {"finetune": {"epochs": 5, "base_lrs": [1e-3, 3e-4], "weight_decays": [1e-2, 1e-4]}}
+        run = self._open(f"finetune-{method}-s{seed}", seed, f"pretrain-{method}-s{seed}", config, lines)
+        rows = self._tested(run, method, f"{method}-finetune", seed, bonus=0.04)
+        rows += [self._row("validation", "lr", 3e-4), self._row("validation", "weight_decay", 1e-4)]
+        self._close(run, f"{method}-finetune", seed, rows)
+        return run
+
+    def ood(self, model: str, seed: int = 0) -> Path:
+        run = self._open(f"ood-{model}-s{seed}", seed, self._source(model, seed), {}, [])
+        hits, rows = self._predict(run, model, seed, "ood", 0.72 * SKILL.get(model.partition("-")[0], 0.6))
+        shared = hits[self._labels() != 7]
+        rows += [self._row("ood", "accuracy_shared", float(shared.mean()), len(shared), shared)]
+        rows += [self._row("ood", "mean_confidence", 0.8, self.images), self._row("ood", "ece", 0.2, self.images)]
+        self._close(run, model, seed, rows, substituted=["monkey"])
+        return run
+
+    def embed(self, model: str, seed: int = 0) -> Path:
+        draws = self._draws("embed", model, seed)
+        run = self._open(f"embed-{model}-s{seed}", seed, self._source(model, seed), {"embed": {"perplexity": 30}}, [])
+        labels = np.arange(self.points) % len(self.classes)
+        spread = draws.normal(0, 25, (len(self.classes), 2))
+        maps = {split: spread[labels] + draws.normal(0, 5, (self.points, 2)) for split in ("train", "test")}
+        arrays = maps | {"train_labels": labels, "test_labels": labels}
+        if model.endswith("finetune"):
+            ways = np.linspace(0.3, 1, 5)[:, None, None] * maps["test"]
+            arrays |= {"frames": ways, "frame_steps": np.arange(5) * 10, "frame_labels": labels}
+        np.savez(run / "tsne.npz", **arrays)
+        skill = SKILL.get(model.partition("-")[0], 0.6) - 0.05
+        rows = [self._row("knn", "accuracy", skill, self.images), self._row("embedding", "silhouette", 0.1)]
+        self._close(run, model, seed, rows)
+        return run
+
+    def width(self, model: str, seed: int = 0) -> Path:
+        draws = self._draws("width", model, seed)
+        run = self._open(f"width-{model}-s{seed}", seed, self._source(model, seed), {"width": {"images": 1000}}, [])
+        alphas, grid = np.linspace(-1, 1, 21), np.linspace(-1, 1, 11)
+        curve = 0.05 + float(draws.uniform(1, 5)) * alphas**2
+        plane = 0.05 + float(draws.uniform(1, 5)) * (grid[:, None] ** 2 + grid**2)
+        accuracy = 1 / (1 + curve)
+        np.savez(run / "landscape.npz", alphas=alphas, loss=curve, accuracy=accuracy, grid=grid, plane=plane)
+        names = [f"adaptive_{kind}_{rho}" for kind in ("worst", "average") for rho in (0.01, 0.03, 0.1)]
+        names += ["pac_bayes_sigma", "keskar", "hessian_top", "hessian_trace", "train_loss"]
+        names += ["adaptive_worst_0.03_normalized", "keskar_normalized"]
+        names += ["adaptive_worst_0.03_head", "hessian_top_head"] if model.endswith("probe") else []
+        rows = [self._row("width", name, float(np.exp(draws.normal(0, 1.5)))) for name in names]
+        self._close(run, model, seed, rows)
+        return run
+
+    def _source(self, model: str, seed: int) -> str:
+        method, _, use = model.partition("-")
+        return f"runs/x/{use or 'pretrain'}-{method}-s{seed}"
+
+    def _labels(self) -> np.ndarray[Any, Any]:
+        return np.arange(self.images) % len(self.classes)
+
+    def _tested(self, run: Path, method: str, model: str, seed: int, bonus: float = 0.0) -> list[dict[str, Any]]:
+        _, rows = self._predict(run, model, seed, "test", SKILL.get(method, 0.6) + bonus)
+        return [*rows, self._row("test", "nll", 0.9, self.images), self._row("test", "ece", 0.08, self.images)]
+
+    def _predict(
+        self, run: Path, model: str, seed: int, evaluation: str, skill: float
+    ) -> tuple[Any, list[dict[str, Any]]]:
+        """Logits of a model that is right with probability `skill`; the rows are counted from these logits."""
+        draws, labels = self._draws(evaluation, model, seed), self._labels()
+        # Half of what decides a hit belongs to the image: models agree about which images are hard, as real ones do.
+        ease = 0.5 * np.random.default_rng(seed).random(self.images) + 0.5 * draws.random(self.images)
+        wrong = (labels + draws.integers(1, len(self.classes), self.images)) % len(self.classes)
+        said = np.where(ease < np.quantile(ease, skill), labels, wrong)
+        logits = draws.normal(0, 1, (self.images, len(self.classes))).astype(np.float32)
+        logits[np.arange(self.images), said] = 3.5 + np.abs(draws.normal(0, 2.5, self.images))
+        np.savez(run / "predictions.npz", logits=logits, labels=labels)
+        hits = logits.argmax(1) == labels
+        rows = [self._row(evaluation, "accuracy", float(hits.mean()), self.images, hits)]
+        rows += [self._row(evaluation, "mean_class_accuracy", float(hits.mean()), self.images)]
+        for index, name in enumerate(self.classes):
+            own = hits[labels == index]
+            rows.append(self._row(evaluation, f"accuracy/{name}", float(own.mean()), len(own), own))
+        return hits, rows
+
+    @staticmethod
+    def _row(evaluation: str, metric: str, value: float, n: int | None = None, hits: Any = None) -> dict[str, Any]:
+        half = None if hits is None else 1.96 * np.sqrt(max(value * (1 - value), 1e-9) / len(hits))
+        low, high = (None, None) if half is None else (max(0.0, value - half), min(1.0, value + half))
+        return {"evaluation": evaluation, "metric": metric, "value": value, "low": low, "high": high, "n": n}
+
+    def _draws(self, stage: str, model: str, seed: int) -> np.random.Generator:
+        return np.random.default_rng([seed, *f"{stage} {model}".encode()])
+
+    def _open(self, name: str, seed: int, source: str | None, more: Any, lines: list[dict[str, Any]]) -> Path:
+        run, stage = self.path / name, name.partition("-")[0]
+        run.mkdir(parents=True)
+        study = {"name": self.path.name, "methods": list(self.methods), "seeds": list(self.seeds), "cpus": 1}
+        config = {"stage": stage, "run_dir": str(run), "source": source, "seed": seed, "method": None, "study": study}
+        config |= {"budget": {"name": "fake", "resolution": 48, "max_steps": None}, "precision": "float32"}
+        (run / "config.yaml").write_text(yaml.safe_dump(config | more, sort_keys=False))
+        files = {"stl10_binary/test_X.bin": {"bytes": 12345, "md5": "7f263ba9f9e0b06b93213547f721ac82"}}
+        write_json(
+            run / "provenance.json",
+            {
+                "commit": "0123456789ab",
+                "versions": {"python": "3.11.7", "torch": "2.14.1"},
+                "data": {"name": self.data, "root": "/data/fake", "files": files},
+                "hardware": {"device": "cpu", "name": "x86_64", "precision": "float32", "threads": 1},
+                "world_size": 1,
+            },
+        )
+        (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return run
+
+    def _close(self, run: Path, model: str, seed: int, rows: list[dict[str, Any]], **more: Any) -> None:
+        stage, method = run.name.partition("-")[0], model.partition("-")[0]
+        seconds = {"pretrain": 600.0, "finetune": 200.0}.get(stage, 20.0)
+        result = {"stage": stage, "method": method, "model": model, "seed": seed, "data": self.data, "resolution": 48}
+        result |= {"classes": list(self.classes), "seconds": seconds, "rows": rows}
+        write_json(run / "result.json", result | more)
+        self.written += [{"model": model, **row, "seed": seed} for row in rows]
+
+
+@dataclass
+class Built:
+    """A study on disk, as gathered, and the report that was made of it."""
+
+    fake: FakeStudy
+    study: Study
+    out: Path
+    pdf: Path
+    font_sizes: list[float] = field(default_factory=list)
+
+
+def _method(name: str) -> dict[str, Any]:
+    view = {"crop_area": [0.2, 1.0], "flip": 0.5, "grey": 0.2, "blur": 0.5, "solarize": 0.0}
+    view |= {"jitter": {"probability": 0.8, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}}
+    model = {"_target_": f"ssl_pkg.methods.{name}.X"} | ({"temperature": 0.2} if name != "byol" else {"out": 256})
+    optimizer = {"name": "lars", "base_lr": 0.3, "lr_scaling": "linear", "weight_decay": 1e-6, "momentum": 0.9}
+    split = "train" if name == "supervised" else "unlabeled"
+    plan = {"epochs": 4, "warmup_epochs": 0.5, "batch_size": 256}
+    return {"name": name, "model": model, "split": split, **plan, "optimizer": optimizer, "views": [view, view]}

@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+from fake_study import Built, FakeStudy
+
+from analysis import tables
+from analysis.gather import NoStudy, gather
+from analysis.sections import front
+
+
+def test_every_planned_run_of_a_whole_study_is_there(built: Built) -> None:
+    assert built.study.missing == []
+    assert len(built.study.planned) == len(built.study.runs) == 26
+    assert built.study.notes == ()
+
+
+def test_a_folder_that_is_not_there_and_one_without_complete_runs_are_refused(tmp_path: Path, fake: FakeStudy) -> None:
+    with pytest.raises(NoStudy, match="there is no folder"):
+        gather(tmp_path / "nowhere")
+    fake.pretrain("simclr", complete=False)
+    with pytest.raises(NoStudy, match="holds no complete run"):
+        gather(fake.path)
+
+
+def test_an_unfinished_run_is_known_by_its_source_and_named_as_missing(fake: FakeStudy) -> None:
+    fake.pretrain("supervised")
+    fake.pretrain("simclr", complete=False)
+    fake.probe("simclr").joinpath("result.json").unlink()
+    fake.ood("simclr-probe").joinpath("result.json").unlink()
+    study = gather(fake.path)
+    assert {(run.stage, run.model) for run in study.runs if not run.complete} == {
+        ("pretrain", "simclr"),
+        ("probe", "simclr-probe"),
+        ("ood", "simclr-probe"),
+    }
+    assert ("ood", "simclr-probe", 0) in study.missing
+    assert ("pretrain", "supervised", 0) not in study.missing
+    frame = tables.runs(study).set_index(["stage", "model"])
+    assert frame.loc[("pretrain", "simclr"), "state"] == "unfinished, step 12 of 36"
+    assert frame.loc[("width", "moco-finetune"), "state"] == "not there"
+    assert "width of random-probe, supervised, simclr-probe" in front.grouped(study.missing)
+
+
+def test_torn_files_are_survived_and_named(fake: FakeStudy) -> None:
+    run = fake.pretrain("supervised")
+    with (run / "metrics.jsonl").open("a") as metrics:
+        metrics.write('{"step": 13, "epoch": 1.3, "lo')
+    (fake.probe("simclr") / "result.json").write_text('{"stage": "pro')
+    (fake.probe("byol") / "result.json").write_text('{"stage": "probe", "model": "byol-probe", "seed": 0}')
+    (fake.embed("supervised") / "tsne.npz").write_bytes(b"PK\x03\x04 torn")
+    study = gather(fake.path)
+    by_name = {found.directory.name: found for found in study.runs}
+    assert len(by_name[run.name].metrics) == 12
+    assert not by_name["probe-simclr-s0"].complete
+    assert not by_name["probe-byol-s0"].complete
+    assert study.notes == ("probe-byol-s0: result.json has no usable 'rows'; the run counts as unfinished.",)
+    assert by_name["embed-supervised-s0"].arrays("tsne.npz", "train") is None
+
+
+def test_a_run_that_is_there_twice_counts_once(fake: FakeStudy) -> None:
+    run = fake.pretrain("supervised")
+    run.rename(run.with_name("copy"))
+    fake.pretrain("supervised")
+    study = gather(fake.path)
+    assert [found.directory.name for found in study.runs] == ["copy"]
+    assert study.notes == ("pretrain-supervised-s0: left out, copy is the same run.",)
+
+
+def test_models_stand_in_the_order_of_the_study(built: Built) -> None:
+    assert built.study.models == [
+        "random-probe",
+        "supervised",
+        *(f"{method}-{use}" for method in ("byol", "barlow") for use in ("probe", "finetune")),
+    ]

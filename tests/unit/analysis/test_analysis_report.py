@@ -1,0 +1,153 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from fake_study import AWKWARD, DATE, Built, FakeStudy
+
+from analysis import report
+from analysis.__main__ import main
+from analysis.figures import style
+from analysis.gather import gather
+from analysis.sections import front
+
+FIGURES = {
+    "accuracy", "curves-pretraining", "curves-probe", "curves-finetuning", "tsne", "tsne-finetuning", "per-class",
+    "confusion-ood", "reliability", "landscape-line", "landscape-plane", "width-accuracy", "width-correlations",
+}  # fmt: skip
+
+
+def _pages(pdf: bytes) -> int:
+    return max(int(count) for count in re.findall(rb"/Type\s*/Pages.*?/Count\s+(\d+)", pdf, re.DOTALL))
+
+
+def test_a_whole_study_gives_every_part_of_the_report(built: Built) -> None:
+    pdf = built.pdf.read_bytes()
+    assert pdf.startswith(b"%PDF")
+    assert 9 <= _pages(pdf) <= 20
+    assert {path.stem for path in (built.out / "figures").glob("*.pdf")} == FIGURES
+    assert {path.stem for path in (built.out / "figures").glob("*.png")} == FIGURES
+    names = {path.name for path in (built.out / "tables").iterdir()}
+    both = {f"{table}.{kind}" for table in ("summary", "width", "per_class", "runs") for kind in ("csv", "md")}
+    assert both | {"results.csv"} <= names
+
+
+def test_nothing_in_a_figure_is_smaller_than_seven_points(built: Built) -> None:
+    assert min(built.font_sizes) >= 7
+
+
+def test_markup_in_a_name_is_shown_and_not_obeyed(built: Built) -> None:
+    if shutil.which("pdftotext") is None:
+        pytest.skip("pdftotext is not installed: the text of the PDF can't be read")
+    text = subprocess.run(["pdftotext", "-raw", built.pdf, "-"], capture_output=True, text=True, check=True).stdout
+    assert style.shortened(AWKWARD) in text  # axes of the figures, drawn by matplotlib
+    content = {"kind": "text", "text": AWKWARD}
+    table = {"kind": "table", "headings": [AWKWARD], "rows": [[AWKWARD]], "caption": AWKWARD}
+    blocks = [content, table | {"size": 9, "left": 1, "widths": []}, {"kind": "items", "items": [AWKWARD], "size": 10}]
+    head = {"title": AWKWARD, "subtitle": "", "data": "", "note": AWKWARD, "facts": [[AWKWARD, AWKWARD]]}
+    sections = [{"title": AWKWARD, "blocks": blocks}]
+    pdf = report.compile_pdf(head | {"date": [2026, 1, 2], "sections": sections})
+    told = subprocess.run(["pdftotext", "-raw", "-", "-"], input=pdf, capture_output=True, check=True).stdout.decode()
+    assert told.count(AWKWARD) == 9
+
+
+def test_one_complete_run_gives_a_report_that_says_what_is_missing(fake: FakeStudy, tmp_path: Path) -> None:
+    fake.pretrain("supervised")
+    (fake.path / "pretrain-supervised-s0" / "provenance.json").unlink()
+    study = gather(fake.path)
+    pdf = report.build(study, tmp_path / "out", DATE)
+    assert pdf.read_bytes().startswith(b"%PDF")
+    facts = dict(front.title(study, DATE)["facts"])
+    assert "1 of the 35" in facts["Runs"]
+    assert "probe of random-probe, simclr-probe, byol-probe and moco-probe (seed 0)" in facts["Missing"]
+
+
+def test_the_same_study_and_date_give_the_same_bytes(fake: FakeStudy, tmp_path: Path) -> None:
+    fake.probe("random")
+    first, second = (report.build(gather(fake.path), tmp_path / name, DATE).parent for name in ("first", "second"))
+    for path in sorted(first.rglob("*.*")):
+        other = second / path.relative_to(first)
+        assert path.read_bytes() == other.read_bytes(), path.name
+
+
+def test_figures_leave_matplotlib_as_they_found_it(built: Built) -> None:
+    assert built.pdf.is_file()
+    assert mpl.rcParams["text.parse_math"] is True
+    with style.styled():
+        assert mpl.rcParams["text.parse_math"] is False
+
+
+@pytest.mark.parametrize(
+    ("seen", "warned"),
+    [
+        (["STL-10"], False),
+        (["CIFAR-10", "STL-10"], False),
+        (["STL-10 and CIFAR-10"], False),
+        (["synthetic"], True),
+        (["stand-in"], True),
+        (["STL-10", "stand-in"], True),
+        (["STL-10-like"], True),
+    ],
+)
+def test_only_the_published_files_go_without_a_warning(seen: list[str], warned: bool) -> None:
+    assert front.data_warning(seen).startswith("These are not STL-10 numbers") is warned
+    assert front.data_warning(["STL-10"], seen).startswith("The OOD numbers") is warned
+
+
+def test_findings_call_a_difference_clear_only_if_it_is(fake: FakeStudy) -> None:
+    fake.images = 400
+    fake.pretrain("supervised")
+    fake.probe("random")
+    fake.finetune("simclr")  # .76 against .66
+    sentences = front.findings(gather(fake.path)).blocks[1]["items"]
+    assert any("clearly above: SimCLR" in sentence for sentence in sentences)
+    run = fake.finetune("byol")
+    for name in ("predictions.npz", "result.json"):
+        shutil.copy(fake.path / "finetune-simclr-s0" / name, run / name)
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps(result | {"method": "byol", "model": "byol-finetune"}))
+    sentences = front.findings(gather(fake.path)).blocks[1]["items"]
+    assert "does not settle the order" in sentences[0]
+    assert any("one seed" in sentence for sentence in sentences)
+
+
+def test_extreme_numbers_do_not_break_a_figure(fake: FakeStudy, tmp_path: Path) -> None:
+    fake.pretrain("supervised")
+    run = fake.width("supervised")
+    flat = np.zeros(5)
+    np.savez(run / "landscape.npz", alphas=flat, loss=flat, accuracy=flat, grid=np.arange(3), plane=np.zeros((3, 3)))
+    embed = fake.embed("supervised")
+    points, labels = np.zeros((3, 2)), np.array([0, 1, 11])
+    np.savez(embed / "tsne.npz", train=points, train_labels=labels, test=points, test_labels=labels)
+    assert report.build(gather(fake.path), tmp_path / "out", DATE).is_file()
+
+
+def test_the_command_prints_the_table_and_where_the_report_is(
+    fake: FakeStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.probe("random")
+    assert main([str(fake.path), "--out", str(tmp_path / "out"), "--date", "2026-01-02"]) == 0
+    printed = capsys.readouterr().out
+    assert "Random init. probe" in printed
+    assert str(tmp_path / "out" / "report.pdf") in printed
+    assert "runs are missing" in printed
+
+
+def test_the_command_refuses_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "nowhere")]) == 2
+    assert main([str(tmp_path)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "there is no folder" in lines[0]
+    assert "holds no complete run" in lines[1]
+
+
+def test_analysis_needs_no_torch_and_no_jobs() -> None:
+    check = "import sys, analysis.__main__; print({'torch', 'jobs', 'submitit', 'ssl_pkg.config'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

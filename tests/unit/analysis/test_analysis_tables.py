@@ -1,0 +1,94 @@
+import csv
+
+import numpy as np
+import pandas as pd
+import pytest
+from fake_study import AWKWARD, Built, FakeStudy
+
+from analysis import tables
+from analysis.gather import gather
+
+
+def test_results_csv_holds_exactly_what_the_runs_wrote(built: Built) -> None:
+    with (built.out / "tables" / "results.csv").open(newline="") as file:
+        header, *lines = csv.reader(file)
+    assert header == ["model", "evaluation", "metric", "value", "low", "high", "n", "seed"]
+    read = {(line[0], line[1], line[2], line[7]): line[3:7] for line in lines}
+    assert len(read) == len(lines) == len(built.fake.written)
+    for row in built.fake.written:
+        value, low, high, n = read[row["model"], row["evaluation"], row["metric"], str(row["seed"])]
+        assert float(value) == row["value"]
+        assert [float(bound) if bound else None for bound in (low, high)] == [row["low"], row["high"]]
+        assert (int(n) if n else None) == row["n"]
+
+
+def test_summary_has_mean_and_deviation_over_seeds(fake: FakeStudy) -> None:
+    fake.seeds = (0, 1, 2)
+    for seed in fake.seeds:
+        fake.probe("random", seed)
+        fake.pretrain("supervised", seed)
+    values = {
+        model: np.array([r["value"] for r in fake.written if (r["model"], r["metric"]) == (model, "accuracy")])
+        for model in ("supervised",)
+    }
+    frame = tables.summary(gather(fake.path)).set_index("model")
+    assert frame.loc["supervised", "seeds"] == 3
+    assert frame.loc["supervised", "test"] == pytest.approx(values["supervised"].mean())
+    assert frame.loc["supervised", "test_sd"] == pytest.approx(values["supervised"].std(ddof=1))
+    assert np.isnan(frame.loc["supervised", "test_low"])
+
+
+def test_one_seed_keeps_the_interval_of_its_row(built: Built) -> None:
+    frame = tables.summary(built.study).set_index("model")
+    row = next(
+        r
+        for r in built.fake.written
+        if (r["model"], r["evaluation"], r["metric"]) == ("byol-probe", "test", "accuracy")
+    )
+    assert frame.loc["byol-probe", ["test", "test_low", "test_high"]].tolist() == [
+        row["value"],
+        row["low"],
+        row["high"],
+    ]
+    gain = 100 * (frame.loc["byol-probe", "test"] - frame.loc["random-probe", "test"])
+    assert frame.loc["byol-probe", "gain_points"] == pytest.approx(gain)
+    assert "ood9" in frame
+    assert "knn" in frame
+
+
+def test_knn_of_pretraining_stands_in_where_there_is_none_on_test(fake: FakeStudy) -> None:
+    fake.pretrain("simclr")
+    fake.probe("simclr")
+    study = gather(fake.path)
+    column = tables.main_columns(study)[-1]
+    assert column.heading == "kNN, validation"
+    found = tables.main_value(study, "simclr-probe", column)
+    assert found is not None
+    assert found.value == pytest.approx(0.62)
+
+
+def test_per_class_survives_any_name(built: Built) -> None:
+    frame = pd.read_csv(built.out / "tables" / "per_class.csv")
+    assert set(frame["class"]) == set(built.fake.classes)
+    rows = {(r["model"], r["evaluation"], r["metric"]): r["value"] for r in built.fake.written}
+    for entry in frame.to_dict("records"):
+        assert entry["value"] == rows[entry["model"], entry["evaluation"], f"accuracy/{entry['class']}"]
+    lines = (built.out / "tables" / "per_class.md").read_text().splitlines()
+    cells = {line.replace("\\|", "").count("|") for line in lines}
+    assert cells == {len(frame.columns) + 1}
+    assert AWKWARD in set(frame["class"])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, tables.ABSENT),
+        (float("nan"), tables.ABSENT),
+        (0.0, "0.00"),
+        (0.12345, "0.123"),
+        (1234.5, "1,234"),
+        (2.5e-7, "2.50e-07"),
+    ],
+)
+def test_numbers_have_three_digits(value: float | None, text: str) -> None:
+    assert tables.number(value) == text

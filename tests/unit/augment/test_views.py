@@ -1,0 +1,170 @@
+"""Whole views against the chain of torchvision's operations; resizing for evaluation."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as reference
+
+from ssl_pkg.augment import operations, views
+from ssl_pkg.augment.draws import BRIGHTNESS, CONTRAST, HUE, SATURATION, Parameters, draw
+from ssl_pkg.augment.views import make_view, resize
+from ssl_pkg.config import Jitter, View
+
+# both agree to 1e-5 before normalisation, which divides by .26
+TOLERANCE = 5e-5
+BUSY = View(
+    crop_area=(0.2, 1.0),
+    flip=0.5,
+    jitter=Jitter(probability=0.8, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),
+    grey=0.2,
+    blur=0.5,
+    solarize=0.2,
+)
+PLAIN = View(crop_area=(0.2, 1.0), flip=0.5)
+
+
+def photographs(count: int, height: int = 96, width: int = 96) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    smooth = torch.rand(count, 3, 5, 5, generator=generator)
+    x = torch.nn.functional.interpolate(smooth, (height, width), mode="bilinear")
+    return (x + 0.1 * torch.randn(x.shape, generator=generator)).clamp_(0, 1).mul_(255).byte()
+
+
+def by_columns(images: Tensor) -> Tensor:
+    """The same images, stored as STL-10's files store them."""
+    return images.mT.contiguous().mT
+
+
+def one_by_one(images: Tensor, p: Parameters, resolution: int) -> Tensor:
+    """What torchvision makes of the same parameters."""
+    size = [resolution, resolution]
+    kernel = [operations.blur_kernel_size(resolution)] * 2
+    made = []
+    for i, image in enumerate(images):
+        box = (int(p.top[i]), int(p.left[i]), int(p.height[i]), int(p.width[i]))
+        x = reference.resized_crop(image / 255, *box, size, antialias=True)
+        if p.flip[i]:
+            x = reference.horizontal_flip(x)
+        jitter = {
+            BRIGHTNESS: lambda x, i=i: reference.adjust_brightness(x, p.brightness[i]),
+            CONTRAST: lambda x, i=i: reference.adjust_contrast(x, p.contrast[i]),
+            SATURATION: lambda x, i=i: reference.adjust_saturation(x, p.saturation[i]),
+            HUE: lambda x, i=i: reference.adjust_hue(x, p.hue[i]),
+        }
+        for operation in p.order[i]:
+            x = jitter[operation](x)
+        if p.grey[i]:
+            x = reference.rgb_to_grayscale(x, num_output_channels=3)
+        if p.sigma[i] > 0:
+            x = reference.gaussian_blur(x, kernel, [p.sigma[i]])
+        if p.solarize[i]:
+            x = reference.solarize(x, 0.5)
+        made.append(reference.normalize(x, list(operations.MEAN), list(operations.STD)))
+    return torch.stack(made)
+
+
+class TestMakeView:
+    @pytest.mark.parametrize("resolution", [96, 48, 33])
+    @pytest.mark.parametrize("view", [BUSY, PLAIN], ids=["busy", "plain"])
+    def test_as_torchvision_on_the_same_parameters(self, resolution: int, view: View) -> None:
+        images = photographs(64)
+        parameters = draw(view, 0, 0, np.arange(64), 0)
+        expected = one_by_one(images, parameters, resolution)
+        for stored in (images, by_columns(images)):
+            ours = make_view(stored, parameters, resolution)
+            assert ours.shape == (64, 3, resolution, resolution) and ours.dtype == torch.float32
+            assert ours.is_contiguous(memory_format=torch.channels_last)
+            torch.testing.assert_close(ours, expected, atol=TOLERANCE, rtol=0)
+
+    def test_images_that_are_not_square(self) -> None:
+        images = photographs(12, 50, 70)
+        parameters = draw(BUSY, 0, 0, np.arange(12), 0, 50, 70)
+        expected = one_by_one(images, parameters, 32)
+        for stored in (images, by_columns(images)):
+            torch.testing.assert_close(make_view(stored, parameters, 32), expected, atol=TOLERANCE, rtol=0)
+
+    def test_pure(self) -> None:
+        images = photographs(40)
+        parameters = draw(BUSY, 0, 0, np.arange(40), 0)
+        before = images.clone()
+        first, again = make_view(images, parameters, 48), make_view(images, parameters, 48)
+        assert first.numpy().tobytes() == again.numpy().tobytes()
+        assert torch.equal(images, before)
+
+    @pytest.mark.parametrize("resolution", [96, 48])
+    def test_does_not_depend_on_the_batch(self, resolution: int) -> None:
+        images = by_columns(photographs(40))
+        parameters = draw(BUSY, 0, 0, np.arange(40), 0)
+        together = make_view(images, parameters, resolution)
+        for rows in (np.array([7]), np.arange(39, -1, -1), np.array([5, 3, 5, 30, 11])):
+            alone = make_view(images.mT[rows].mT, parameters.take(rows), resolution)
+            torch.testing.assert_close(alone, together[rows], atol=1e-6, rtol=1e-6)
+
+    @pytest.mark.parametrize("chunk", [1, 3, 1000])
+    def test_does_not_depend_on_the_chunks(self, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        images = photographs(40)
+        parameters = draw(BUSY, 0, 0, np.arange(40), 0)
+        usual = make_view(images, parameters, 96)
+        monkeypatch.setattr(views, "CHUNK", chunk)
+        torch.testing.assert_close(make_view(images, parameters, 96), usual, atol=1e-6, rtol=1e-6)
+
+    def test_does_not_depend_on_autocast(self) -> None:
+        images = photographs(10)
+        parameters = draw(BUSY, 0, 0, np.arange(10), 0)
+        usual = make_view(images, parameters, 96)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            inside = make_view(images, parameters, 96)
+        assert torch.equal(inside, usual)
+
+    def test_a_model_can_learn_from_it(self) -> None:
+        views = make_view(photographs(4), draw(BUSY, 0, 0, np.arange(4), 0), 32)
+        convolution = torch.nn.Conv2d(3, 4, 3)
+        convolution(views).sum().backward()
+        assert convolution.weight.grad is not None and convolution.weight.grad.isfinite().all()
+
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+    @pytest.mark.parametrize("resolution", [96, 48])
+    def test_on_a_gpu_as_on_a_cpu_and_without_waiting(self, resolution: int) -> None:
+        images = by_columns(photographs(64))
+        parameters = draw(BUSY, 0, 0, np.arange(64), 0)
+        expected = make_view(images, parameters, resolution)
+        on_device = images.cuda()
+        make_view(on_device, parameters, resolution)  # the constants go to the device once
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            ours = make_view(on_device, parameters, resolution)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        # products in TF32, where it is allowed, keep 11 bits
+        torch.testing.assert_close(ours.cpu(), expected, atol=2e-2, rtol=0)
+
+
+class TestResize:
+    def test_its_own_size_is_exact(self) -> None:
+        images = photographs(3)
+        expected = reference.normalize(images / 255, list(operations.MEAN), list(operations.STD))
+        assert torch.equal(resize(images, 96), expected)
+        assert torch.equal(resize(by_columns(images), 96), expected)
+
+    @pytest.mark.parametrize(("side", "resolution"), [(96, 48), (96, 64), (32, 96), (32, 48), (32, 32)])
+    def test_as_torchvision(self, side: int, resolution: int) -> None:
+        images = photographs(5, side, side)
+        resized = reference.resize(images / 255, [resolution, resolution], antialias=True)
+        expected = reference.normalize(resized, list(operations.MEAN), list(operations.STD))
+        ours = resize(images, resolution)
+        assert ours.is_contiguous(memory_format=torch.channels_last) and ours.dtype == torch.float32
+        torch.testing.assert_close(ours, expected, atol=TOLERANCE, rtol=0)
+
+    def test_as_a_view_of_the_whole_image(self) -> None:
+        images = photographs(5)
+        certain = draw(View(crop_area=(1.0, 1.0), flip=0.0), 0, 0, np.arange(5), 0)
+        corner, side = np.zeros(5, dtype=np.int64), np.full(5, 96)
+        whole = dataclasses.replace(certain, top=corner, left=corner, height=side, width=side)
+        for resolution in (96, 48):
+            torch.testing.assert_close(
+                make_view(images, whole, resolution), resize(images, resolution), atol=TOLERANCE, rtol=0
+            )

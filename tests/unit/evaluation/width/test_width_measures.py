@@ -1,0 +1,124 @@
+import copy
+import json
+
+import pytest
+import torch
+from small_networks import convolutional, draw, labels, with_statistics
+from torch import nn
+from torchvision.models import resnet18
+
+from ssl_pkg.config import Width, load_config
+from ssl_pkg.errors import BadInput
+from ssl_pkg.evaluation.width.measures import Found, Unit, gather, width_units
+
+IMAGES, LABELS = draw(12, 3, 9, 9), labels(12, 4)
+START = ["stage=width", "source=x", "run_dir=x", "data.root=synthetic"]
+NUMBERS = [
+    "adaptive_worst_0.002",
+    "adaptive_worst_0.002_normalized",
+    "adaptive_average_0.1",
+    "adaptive_average_0.1_normalized",
+    "pac_bayes_sigma",
+    "keskar",
+    "hessian_top",
+    "hessian_trace",
+]
+
+
+@pytest.fixture(scope="module")
+def config() -> Width:
+    return load_config([*START, "budget=tiny", "width.batch_size=5"]).width
+
+
+def units(model: nn.Module, config: Width, *, head_only: bool = False) -> list[Unit]:
+    return width_units(model, IMAGES, LABELS, config, head_only=head_only, seed=0, tick=lambda: None)
+
+
+@pytest.fixture(scope="module")
+def whole(config: Width) -> dict[str, Found]:
+    return {unit.name: unit.measure() for unit in units(convolutional(), config)}
+
+
+def test_every_metric_has_a_row_and_the_landscape_its_arrays(whole: dict[str, Found], config: Width) -> None:
+    rows, arrays = gather(json.loads(json.dumps(list(whole.values()), allow_nan=False)))
+    assert [row["metric"] for row in rows] == ["train_loss", "train_accuracy", *NUMBERS]
+    assert all(row["evaluation"] == "width" and row["n"] == 12 for row in rows)
+    for row in rows:
+        if row["metric"].startswith(("adaptive_average", "hessian_trace")):
+            assert row["low"] < row["value"] < row["high"]
+    line, plane = config.line_points, config.plane_points
+    shapes = {"alphas": (line,), "loss": (line,), "accuracy": (line,), "grid": (plane,), "plane": (plane, plane)}
+    assert {name: array.shape for name, array in arrays.items()} == shapes
+    assert arrays["loss"][line // 2] == arrays["plane"][plane // 2, plane // 2] == rows[0]["value"]
+
+
+def test_units_stopped_anywhere_and_measured_again_give_the_same(whole: dict[str, Found], config: Width) -> None:
+    """Each unit is stopped once within its work, then all are measured in another order by a second process."""
+    stopped = 0
+    ticks = 0
+
+    def stop_each_fifth_batch() -> None:
+        nonlocal ticks
+        ticks += 1
+        if ticks % 5 == 0:
+            raise InterruptedError
+
+    for unit in width_units(
+        convolutional(), IMAGES, LABELS, config, head_only=False, seed=0, tick=stop_each_fifth_batch
+    ):
+        try:
+            unit.measure()
+        except InterruptedError:
+            stopped += 1
+    assert stopped > 5
+    again = {unit.name: unit.measure() for unit in reversed(units(convolutional(), config))}
+    assert again == whole
+
+
+def test_the_head_alone_is_softmax_regression_on_the_features(config: Width) -> None:
+    model = convolutional()
+    rows, arrays = gather(unit.measure() for unit in units(model, config, head_only=True))
+    assert [row["metric"] for row in rows] == [f"{name}_head" for name in NUMBERS]
+    assert not arrays
+    many = config.model_copy(update={"hutchinson_draws": 200, "lanczos_steps": 30})
+    estimates = {unit.name: unit.measure()["rows"][0] for unit in units(model, many, head_only=True)[-2:]}
+    head = model.get_submodule("fc")
+    with torch.no_grad():
+        features = model[:-1](IMAGES)
+        share = head(features).softmax(1).double()
+    inputs = torch.cat([features, torch.ones(12, 1)], 1).double()
+    spread = torch.diag_embed(share) - torch.einsum("ni,nj->nij", share, share)
+    hessian = torch.einsum("nij,nf,ng->ifjg", spread, inputs, inputs).reshape(4 * 9, 4 * 9) / 12
+    trace = estimates["hessian_trace_head"]
+    assert abs(trace["value"] - hessian.trace()) < 2 * (trace["value"] - trace["low"])
+    top = torch.linalg.eigvalsh(hessian)[-1].item()
+    assert estimates["hessian_top_head"]["value"] == pytest.approx(top, rel=1e-4)
+
+
+def test_a_resnet18_is_measured_and_not_changed(config: Width) -> None:
+    torch.manual_seed(0)
+    model = with_statistics(resnet18(num_classes=4))
+    before = copy.deepcopy(model.state_dict())
+    images = draw(4, 3, 32, 32)
+    parts = [
+        width_units(model, images, LABELS[:4], config, head_only=head_only, seed=0, tick=lambda: None)
+        for head_only in (False, True)
+    ]
+    rows, _ = gather(unit.measure() for part in parts for unit in part if not unit.name.startswith(("pac", "plane")))
+    values = {row["metric"]: row["value"] for row in rows}
+    assert values["adaptive_worst_0.002"] > values["adaptive_worst_0.002_head"] > 0
+    assert values["hessian_trace"] > values["hessian_trace_head"] > 0
+    after = model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)  # bit for bit
+    assert model.training
+
+
+@pytest.mark.parametrize("field", ["line_points", "plane_points"])
+def test_a_landscape_that_misses_the_model_is_refused(field: str) -> None:
+    with pytest.raises(BadInput, match="must be odd"):
+        load_config([*START, f"width.{field}=4"])
+
+
+@pytest.mark.parametrize("budget", ["tiny", "demo", "quick", "full"])
+def test_every_budget_has_counts_that_are_possible(budget: str) -> None:
+    assert load_config([*START, f"budget={budget}"]).width.images > 0
