@@ -15,7 +15,8 @@ from ssl_pkg.errors import BadInput
 PYTHON, BINARY = "cifar-10-batches-py", "cifar-10-batches-bin"
 SIDE: Final = 32
 IMAGE_BYTES: Final = 3 * SIDE * SIDE
-NAMES: Final = "airplane automobile bird cat deer dog frog horse ship truck".split()  # labels 0 to 9 as published
+# labels 0 to 9 as published
+NAMES: Final = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 SAME_CLASS: Final = {"automobile": "car"}  # two names of one class
 COUNTED_AS: Final = {
     "frog": "monkey"

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-STL = "airplane bird car cat deer dog horse monkey ship truck".split()
-CIFAR = "airplane automobile bird cat deer dog frog horse ship truck".split()
+STL = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
+CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
 def write_stl10(root: Path, train: int = 20, test: int = 10, unlabeled: int = 5) -> Path:

@@ -181,7 +181,9 @@ def test_command_line_writes_the_set_and_refuses_an_existing_folder(
 
 
 @pytest.mark.parametrize("given", [["--unlabeled=0"], ["--train-per-class=-1"]])
-def test_command_line_refuses_empty_splits(tmp_path: Path, given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line_refuses_empty_splits(
+    tmp_path: Path, given: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
         main([str(tmp_path / "set"), *given])
     assert stop.value.code == 2

@@ -41,6 +41,7 @@ def test_penalty_is_chosen_on_held_out_train_only() -> None:
 
 def test_held_out_samples_are_not_learnt_before_they_are_asked() -> None:
     generator = np.random.default_rng(0)
-    x, labels = generator.normal(size=(300, 400)).astype(np.float32), np.arange(300) % 3  # nothing to learn but by heart
+    x = generator.normal(size=(300, 400)).astype(np.float32)  # nothing to learn but by heart
+    labels = np.arange(300) % 3
     probe = fit_probe(x, labels, CONFIG, lambda done, total: None)
     assert all(accuracy < 0.5 for _, accuracy in probe.tried)

@@ -103,9 +103,7 @@ def test_key_network_follows_and_takes_no_gradient() -> None:
         for parameter in method.encoder.parameters():
             parameter.mul_(2.0)
     method.after_step(0, 1)
-    for old, new, online in zip(
-        before, method.key_encoder.parameters(), method.encoder.parameters(), strict=True
-    ):
+    for old, new, online in zip(before, method.key_encoder.parameters(), method.encoder.parameters(), strict=True):
         torch.testing.assert_close(new, 0.9 * old + 0.1 * online)
 
 
