@@ -29,7 +29,7 @@ class Rendering:
     chalk: bool
 
 
-PRINT: Final = Rendering(side=96, grid=3, radius=(10.0, 17.0), chalk=False)
+PRINT: Final = Rendering(side=96, grid=3, radius=(12.0, 17.0), chalk=False)
 CHALK: Final = Rendering(side=32, grid=2, radius=(5.5, 8.5), chalk=True)
 
 
@@ -61,18 +61,20 @@ def labels_of(split: str, indices: NDArray[np.intp]) -> Labels:
     """The class of each image: in turn where labels are published, at random in `unlabeled`."""
     if split != "unlabeled":
         return indices % len(CLASSES)
-    return (Draws(split, indices, 0).uniform(0, len(CLASSES), 1)[:, 0]).astype(np.intp)
+    return (Draws(split, indices, 0).uniform(0, len(CLASSES))).astype(np.intp)
 
 
 def paint(split: str, indices: NDArray[np.intp]) -> Pixels:
-    """The images (n, side, side, 3) as one sees them, rows first."""
+    """The images (n, 3, side, side), rows first."""
     look = CHALK if split == "ood" else PRINT
     draws = Draws(split, indices, look.side**2 * 3)
-    draws.uniform(0, 1, 1)  # the label's
-    ground, level = _ground(draws, look)
-    _stamp(ground, level, labels_of(split, indices), draws, look)
-    ground += draws.uniform(0.01, 0.08, 1, 1, 1) * draws.noise().reshape(ground.shape)
-    return (ground.clip(0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+    draws.uniform(0, 1)  # the label's
+    image = _ground(draws, look)
+    _stamp(image, labels_of(split, indices), draws, look)
+    image += np.float32(0.03) * draws.noise().reshape(image.shape)
+    image *= 255
+    image += 0.5
+    return image.clip(0, 255).astype(np.uint8)
 
 
 def colour(hue: Array, saturation: Array, luminance: Array) -> Array:
@@ -81,86 +83,70 @@ def colour(hue: Array, saturation: Array, luminance: Array) -> Array:
     pure = np.clip(np.abs(np.mod(turns, 1) * 6 - 3) - 1, 0, 1)
     offset = pure - (pure @ LUMINANCE)[..., None]
     room = np.minimum(luminance, 1 - luminance)[..., None] * 2
-    return np.clip(luminance[..., None] + saturation[..., None] * room * offset, 0, 1)
+    return np.asarray(np.clip(luminance[..., None] + saturation[..., None] * room * offset, 0, 1), np.float32)
 
 
-def _ground(draws: Draws, look: Rendering) -> tuple[Array, Array]:
-    """A smooth ground: four colours blended from the corners, with a slow wave. Returns it and its luminance (n,)."""
+def _ground(draws: Draws, look: Rendering) -> Array:
+    """A smooth ground (n, 3, side, side): four colours blended from the corners."""
+    luminance = draws.uniform(0.05, 0.15, 4) if look.chalk else draws.uniform(0.42, 0.58, 4)
+    corners = colour(draws.uniform(0, 1, 4), draws.uniform(0.0, 0.1, 4), luminance)
     axis = np.linspace(0, 1, look.side, dtype=np.float32)
-    level = draws.uniform(0.06, 0.2) if look.chalk else draws.uniform(0.2, 0.8)
-    level = level.reshape(-1)
-    hue = draws.uniform(0, 1, 1) + draws.uniform(-0.2, 0.2, 4)
-    spread = 0.03 if look.chalk else 0.12
-    luminance = level[:, None] + draws.uniform(-spread, spread, 4)
-    corners = colour(np.mod(hue, 1), draws.uniform(0.1, 0.9, 4), luminance.clip(0.02, 0.98))
-    left = corners[:, None, 0] * (1 - axis)[:, None] + corners[:, None, 1] * axis[:, None]
-    right = corners[:, None, 2] * (1 - axis)[:, None] + corners[:, None, 3] * axis[:, None]
-    ground = left[:, :, None] * (1 - axis)[:, None] + right[:, :, None] * axis[:, None]
-    angle, waves, phase = draws.uniform(0, 2 * np.pi, 1, 1), draws.uniform(2, 9, 1, 1), draws.uniform(0, 6.3, 1, 1)
-    along = np.cos(angle) * axis[:, None] + np.sin(angle) * axis
-    ground += (draws.uniform(0, spread / 2, 1, 1) * np.sin(waves * along + phase))[..., None]
-    return ground, level
+    weight = np.stack([1 - axis, axis])
+    # corner 2a + b is a rows down and b columns right
+    ground = np.einsum("nabc,ay,bx->ncyx", corners.reshape(-1, 2, 2, 3), weight, weight, optimize=True)
+    return np.ascontiguousarray(ground)
 
 
-def _stamp(ground: Array, level: Array, labels: Labels, draws: Draws, look: Rendering) -> None:
-    """Paints the motifs onto `ground` in place, one after the other."""
-    count, side = look.grid**2, look.side
-    radius = draws.uniform(*look.radius, count)
-    centre = _centres(draws, look)
-    present = draws.uniform(0, 1, count) < 0.85
-    present[:, 0] = True
-    ink = _ink(draws, level, look, count)
-    half = int(look.radius[1] * 1.3) + 3
+def _stamp(image: Array, labels: Labels, draws: Draws, look: Rendering) -> None:
+    """Paints the motifs onto `image` in place, one over the other, each with a soft shadow."""
+    centre, ink, radius = _centres(draws, look), _inks(draws, look), draws.uniform(*look.radius, look.grid**2)
+    angle = draws.uniform(0, 2 * np.pi, look.grid**2)
+    light, shadow = draws.uniform(-0.2, 0.2, look.grid**2, 2), np.float32(0.4)
+    absent = draws.uniform(0, 1, look.grid**2) < 0.05
+    absent[:, 0] = False  # one is always there
+    owner, slot = np.nonzero(~absent)
+
+    half = int(look.radius[1]) + 5
     corner = np.floor(centre).astype(np.intp) - half
     window = np.arange(2 * half, dtype=np.float32)
-    x = window - (centre - corner)[..., 0:1]  # (n, count, window)
-    y = window - (centre - corner)[..., 1:2]
-    angle = draws.uniform(0, 2 * np.pi, count, 1, 1)
-    cos, sin, unit = np.cos(angle), np.sin(angle), 1 / radius[..., None, None]
-    u = (cos * x[:, :, None, :] + sin * y[..., None]) * unit
-    v = (cos * y[..., None] - sin * x[:, :, None, :]) * unit
-    distance = distances(labels, u, v) / unit
-    light = draws.uniform(-0.2, 0.2, 1, 2)
-    shade = 1 + (light[..., 0:1] * x)[:, :, None, :] * unit + (light[..., 1:2] * y)[..., None] * unit
-    glow = draws.uniform(0.0, 0.45, 1)
-    pad = 3 * half
-    canvas = np.pad(ground, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    image = np.arange(len(ground))[:, None, None]
-    for k in range(count):
-        where = (
-            image,
-            corner[:, k, 1, None, None] + pad + np.arange(2 * half)[:, None],
-            corner[:, k, 0, None, None] + pad + np.arange(2 * half),
-        )
-        edge = distance[:, k]
-        if look.chalk:
-            edge = np.abs(edge) - np.float32(0.9)
-        cover = np.clip(np.float32(0.5) - edge, 0, 1) * present[:, k, None, None]
-        halo = np.clip(1 - edge / np.float32(5), 0, 1) ** 2 * (glow * present[:, k, None])[..., None]
-        paint = ink[:, k, None, None, :] * shade[:, k, ..., None]
-        under = canvas[where] * (1 - halo[..., None])
-        canvas[where] = under + cover[..., None] * (paint - under)
-    ground[:] = canvas[:, pad:-pad, pad:-pad]
+    unit = 1 / radius[owner, slot, None, None]
+    x = (window - (centre - corner)[owner, slot, 0, None])[:, None, :] * unit
+    y = (window - (centre - corner)[owner, slot, 1, None])[:, :, None] * unit
+    cos, sin = np.cos(angle)[owner, slot, None, None], np.sin(angle)[owner, slot, None, None]
+    u, v = (np.asarray(turned, np.float32) for turned in (cos * x + sin * y, cos * y - sin * x))
+    edge = distances(labels[owner], u, v) / unit
+    if look.chalk:
+        stroke = np.clip(np.float32(1.4) - np.abs(edge), 0, 1)
+        cover = np.maximum(stroke, np.float32(0.4) * np.clip(np.float32(0.5) - edge, 0, 1))
+    else:
+        cover = np.clip(np.float32(0.5) - edge, 0, 1)
+    keep = 1 - np.clip(1 - edge / np.float32(5), 0, 1) ** 2 * shadow
+    shade = 1 + light[owner, slot, 0, None, None] * x + light[owner, slot, 1, None, None] * y
+
+    pad = 2 * half
+    canvas = np.pad(image, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    left, top = (corner[owner, slot] + pad).clip(0, canvas.shape[-1] - pad).T
+    for i, (n, k) in enumerate(zip(owner, slot, strict=True)):
+        under = canvas[n, :, top[i] : top[i] + pad, left[i] : left[i] + pad]
+        under *= keep[i]
+        under += cover[i] * (ink[n, k, :, None, None] * shade[i] - under)
+    image[:] = canvas[:, :, pad:-pad, pad:-pad]
 
 
 def _centres(draws: Draws, look: Rendering) -> Array:
-    """Places (n, grid², 2) on a shaken grid that is turned and moved as a whole."""
+    """Places (n, grid², 2), x and y, on a shaken grid that is turned and moved as a whole."""
     period = look.side / look.grid
     cells = (np.stack(np.meshgrid(*[np.arange(look.grid)] * 2), -1).reshape(-1, 2) + 0.5) * period
     shaken = cells.astype(np.float32) - look.side / 2 + draws.uniform(-period / 4, period / 4, look.grid**2, 2)
     angle = draws.uniform(-0.4, 0.4, 1)
     cos, sin = np.cos(angle), np.sin(angle)
-    x = cos * shaken[..., 0] - sin * shaken[..., 1]
-    y = sin * shaken[..., 0] + cos * shaken[..., 1]
-    moved: Array = np.stack([x, y], -1) + look.side / 2 + draws.uniform(-period / 4, period / 4, 1, 2)
-    return moved
+    turned = np.stack([cos * shaken[..., 0] - sin * shaken[..., 1], sin * shaken[..., 0] + cos * shaken[..., 1]], -1)
+    return np.asarray(turned + look.side / 2 + draws.uniform(-period / 4, period / 4, 1, 2), np.float32)
 
 
-def _ink(draws: Draws, level: Array, look: Rendering, count: int) -> Array:
-    """A colour (n, count, 3) for each motif: lighter or darker than the ground; on a blackboard pale."""
-    hue, saturation = draws.uniform(0, 1, count), draws.uniform(0.1, 1, count)
-    step = draws.uniform(0.25, 0.45, count)
-    lighter = draws.uniform(0.15, 0.85, count) > level[:, None]
-    if look.chalk:
-        return colour(hue, saturation * np.float32(0.5), draws.uniform(0.65, 0.95, count))
-    return colour(hue, saturation, np.clip(level[:, None] + np.where(lighter, step, -step), 0.03, 0.97))
+def _inks(draws: Draws, look: Rendering) -> Array:
+    """A colour (n, grid², 3) for each motif, light or dark; chalk is pale."""
+    hue, saturation = draws.uniform(0, 1, look.grid**2), draws.uniform(0.0, 0.8, look.grid**2)
+    light, dark = draws.uniform(0.8, 0.95, look.grid**2), draws.uniform(0.05, 0.2, look.grid**2)
+    is_light = draws.uniform(0, 1, look.grid**2) < 0.5
+    return colour(hue, saturation, light if look.chalk else np.where(is_light, light, dark))

@@ -14,24 +14,28 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 
-def disc(u: Array, v: Array) -> Array:
-    """A full circle."""
-    return np.hypot(u, v) - np.float32(0.86)
-
-
 def ring(u: Array, v: Array) -> Array:
     """A circle with a round hole."""
     return np.abs(np.hypot(u, v) - np.float32(0.66)) - np.float32(0.24)
 
 
-def square(u: Array, v: Array) -> Array:
-    """A square with sharp corners."""
-    return np.maximum(np.abs(u), np.abs(v)) - np.float32(0.74)
+def window(u: Array, v: Array) -> Array:
+    """A square of four panes."""
+    a, b = np.abs(np.abs(u) - np.float32(0.46)), np.abs(np.abs(v) - np.float32(0.46))
+    return np.maximum(a, b) - np.float32(0.33)
 
 
 def triangle(u: Array, v: Array) -> Array:
-    """An equilateral triangle."""
-    return np.maximum(np.float32(0.8660254) * np.abs(u) - np.float32(0.5) * v, v) - np.float32(0.55)
+    """An equilateral triangle with a hole."""
+    whole = np.maximum(np.float32(0.8660254) * np.abs(u) - np.float32(0.5) * v, v) - np.float32(0.57)
+    return np.asarray(np.abs(whole + np.float32(0.15)) - np.float32(0.15), np.float32)
+
+
+def zigzag(u: Array, v: Array) -> Array:
+    """A zigzag line of four strokes."""
+    slope = np.abs(np.mod(u + np.float32(0.5), np.float32(1.0)) - np.float32(0.5)) - np.float32(0.25)
+    line = np.abs(v - np.float32(1.7) * slope) * np.float32(0.507) - np.float32(0.13)
+    return np.asarray(np.maximum(line, np.abs(u) - np.float32(0.95)), np.float32)
 
 
 def star(u: Array, v: Array) -> Array:
@@ -43,7 +47,7 @@ def star(u: Array, v: Array) -> Array:
     notch_x, notch_y = 0.42 * np.cos(sector / 2), 0.42 * np.sin(sector / 2)
     length = np.hypot(notch_y, 1 - notch_x)
     normal_x, normal_y = np.float32(notch_y / length), np.float32((1 - notch_x) / length)
-    return (radius * np.cos(angle) - np.float32(1)) * normal_x + radius * np.sin(angle) * normal_y
+    return np.asarray((radius * np.cos(angle) - np.float32(1)) * normal_x + radius * np.sin(angle) * normal_y, np.float32)
 
 
 def cross(u: Array, v: Array) -> Array:
@@ -55,7 +59,7 @@ def cross(u: Array, v: Array) -> Array:
 def moon(u: Array, v: Array) -> Array:
     """A crescent."""
     bite = np.float32(0.72) - np.hypot(u - np.float32(0.55), v)
-    return np.maximum(np.hypot(u + np.float32(0.15), v) - np.float32(0.9), bite)
+    return np.asarray(np.maximum(np.hypot(u + np.float32(0.15), v) - np.float32(0.9), bite), np.float32)
 
 
 def heart(u: Array, v: Array) -> Array:
@@ -65,7 +69,7 @@ def heart(u: Array, v: Array) -> Array:
     lobe = np.hypot(a - np.float32(0.25), b - np.float32(0.75)) - np.float32(0.35355339)
     along = np.maximum(a + b, 0) * np.float32(0.5)
     wedge = np.sqrt(np.minimum(a**2 + (b - 1) ** 2, (a - along) ** 2 + (b - along) ** 2)) * np.sign(a - b)
-    return np.where(a + b > 1, lobe, wedge) / scale
+    return np.asarray(np.where(a + b > 1, lobe, wedge) / scale, np.float32)
 
 
 def flower(u: Array, v: Array) -> Array:
@@ -74,7 +78,7 @@ def flower(u: Array, v: Array) -> Array:
     angle = np.mod(np.arctan2(v, u), sector) - sector / 2
     radius = np.hypot(u, v)
     petal = np.hypot(radius * np.cos(angle) - np.float32(0.66), radius * np.sin(angle)) - np.float32(0.3)
-    return np.maximum(np.minimum(petal, radius - np.float32(0.62)), np.float32(0.24) - radius)
+    return np.asarray(np.maximum(np.minimum(petal, radius - np.float32(0.62)), np.float32(0.24) - radius), np.float32)
 
 
 def stick(u: Array, v: Array) -> Array:
@@ -84,15 +88,15 @@ def stick(u: Array, v: Array) -> Array:
 
 MOTIFS: Final[dict[str, Callable[[Array, Array], Array]]] = {
     "cross": cross,
-    "disc": disc,
     "flower": flower,
     "heart": heart,
     "moon": moon,
     "ring": ring,
-    "square": square,
     "star": star,
     "stick": stick,
     "triangle": triangle,
+    "window": window,
+    "zigzag": zigzag,
 }
 CLASSES: Final = tuple(MOTIFS)  # in alphabetical order, as STL-10's
 

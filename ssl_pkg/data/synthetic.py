@@ -28,7 +28,7 @@ from ssl_pkg.errors import BAD_INPUT, COMPLETE
 
 GENERATOR: Final = 1  # raised whenever the bytes change
 CHUNK: Final = 50  # images painted at a time
-OOD_CLASSES: Final = tuple(CLASSES[(3 * i + 4) % 10] for i in range(10))  # another order: map by name, not by number
+OOD_CLASSES: Final = tuple(CLASSES[(3 * i + 3) % 10] for i in range(10))  # another order: map by name, not by number
 
 
 @dataclass(frozen=True)
@@ -105,14 +105,14 @@ def _files(sizes: Sizes) -> Iterator[tuple[str, Iterator[bytes]]]:
 def _columns_first(split: str, count: int) -> Iterator[bytes]:
     for start in range(0, count, CHUNK):
         images = scenes.paint(split, np.arange(start, min(start + CHUNK, count)))
-        yield images.transpose(0, 3, 2, 1).tobytes()
+        yield images.transpose(0, 1, 3, 2).tobytes()
 
 
 def _rows_with_label(split: str, count: int) -> Iterator[bytes]:
     code = np.array([OOD_CLASSES.index(name) for name in CLASSES], np.uint8)
     for start in range(0, count, CHUNK):
         indices = np.arange(start, min(start + CHUNK, count))
-        planes = scenes.paint(split, indices).transpose(0, 3, 1, 2).reshape(len(indices), -1)
+        planes = scenes.paint(split, indices).reshape(len(indices), -1)
         yield np.column_stack([code[scenes.labels_of(split, indices)], planes]).tobytes()
 
 
@@ -162,7 +162,11 @@ def main(arguments: list[str] | None = None) -> int:
     if out.exists():
         print(f"{out} exists; name a folder that does not exist yet.", file=sys.stderr)
         return BAD_INPUT
-    draw(out, Sizes(**given))
+    try:
+        draw(out, Sizes(**given))
+    except (ValueError, OSError) as error:
+        print(f"can't draw into {out}: {error}", file=sys.stderr)
+        return BAD_INPUT
     return COMPLETE
 
 
