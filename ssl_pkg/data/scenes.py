@@ -21,7 +21,7 @@ WORDS: Final = 256  # random words of one image before those of its noise
 
 @dataclass(frozen=True)
 class Rendering:
-    """How a split looks: lengths in pixels, `grid` motifs along each side at most."""
+    """How a split looks: lengths in pixels, `grid` motifs along each side, some of them cut off."""
 
     side: int
     grid: int
@@ -29,8 +29,8 @@ class Rendering:
     chalk: bool
 
 
-PRINT: Final = Rendering(side=96, grid=3, radius=(12.0, 17.0), chalk=False)
-CHALK: Final = Rendering(side=32, grid=2, radius=(5.5, 8.5), chalk=True)
+PRINT: Final = Rendering(side=96, grid=4, radius=(12.0, 15.5), chalk=False)
+CHALK: Final = Rendering(side=32, grid=3, radius=(5.5, 7.5), chalk=True)
 
 
 class Draws:
@@ -89,7 +89,7 @@ def colour(hue: Array, saturation: Array, luminance: Array) -> Array:
 def _ground(draws: Draws, look: Rendering) -> Array:
     """A smooth ground (n, 3, side, side): four colours blended from the corners."""
     luminance = draws.uniform(0.05, 0.15, 4) if look.chalk else draws.uniform(0.42, 0.58, 4)
-    corners = colour(draws.uniform(0, 1, 4), draws.uniform(0.0, 0.1, 4), luminance)
+    corners = colour(draws.uniform(0.45, 0.55, 4), draws.uniform(0.1, 0.3, 4), luminance)
     axis = np.linspace(0, 1, look.side, dtype=np.float32)
     weight = np.stack([1 - axis, axis])
     # corner 2a + b is a rows down and b columns right
@@ -102,9 +102,7 @@ def _stamp(image: Array, labels: Labels, draws: Draws, look: Rendering) -> None:
     centre, ink, radius = _centres(draws, look), _inks(draws, look), draws.uniform(*look.radius, look.grid**2)
     angle = draws.uniform(0, 2 * np.pi, look.grid**2)
     light, shadow = draws.uniform(-0.2, 0.2, look.grid**2, 2), np.float32(0.4)
-    absent = draws.uniform(0, 1, look.grid**2) < 0.05
-    absent[:, 0] = False  # one is always there
-    owner, slot = np.nonzero(~absent)
+    owner, slot = (index.ravel() for index in np.indices(radius.shape))
 
     half = int(look.radius[1]) + 5
     corner = np.floor(centre).astype(np.intp) - half
@@ -134,19 +132,18 @@ def _stamp(image: Array, labels: Labels, draws: Draws, look: Rendering) -> None:
 
 
 def _centres(draws: Draws, look: Rendering) -> Array:
-    """Places (n, grid², 2), x and y, on a shaken grid that is turned and moved as a whole."""
-    period = look.side / look.grid
-    cells = (np.stack(np.meshgrid(*[np.arange(look.grid)] * 2), -1).reshape(-1, 2) + 0.5) * period
-    shaken = cells.astype(np.float32) - look.side / 2 + draws.uniform(-period / 4, period / 4, look.grid**2, 2)
-    angle = draws.uniform(-0.4, 0.4, 1)
-    cos, sin = np.cos(angle), np.sin(angle)
-    turned = np.stack([cos * shaken[..., 0] - sin * shaken[..., 1], sin * shaken[..., 0] + cos * shaken[..., 1]], -1)
-    return np.asarray(turned + look.side / 2 + draws.uniform(-period / 4, period / 4, 1, 2), np.float32)
+    """Places (n, grid², 2), x and y, on a slightly shaken grid that is moved as a whole."""
+    period = look.side / (look.grid - 1)
+    cells = np.stack(np.meshgrid(*[np.arange(look.grid)] * 2), -1).reshape(-1, 2) * period
+    shaken = cells + draws.uniform(-period / 12, period / 12, look.grid**2, 2)
+    return np.asarray(shaken + draws.uniform(-period / 2, period / 2, 1, 2), np.float32)
 
 
 def _inks(draws: Draws, look: Rendering) -> Array:
-    """A colour (n, grid², 3) for each motif, light or dark; chalk is pale."""
-    hue, saturation = draws.uniform(0, 1, look.grid**2), draws.uniform(0.0, 0.8, look.grid**2)
-    light, dark = draws.uniform(0.8, 0.95, look.grid**2), draws.uniform(0.05, 0.2, look.grid**2)
-    is_light = draws.uniform(0, 1, look.grid**2) < 0.5
-    return colour(hue, saturation, light if look.chalk else np.where(is_light, light, dark))
+    """A colour (n, grid², 3) for each motif: cream or navy like the squares of a chessboard; chalk is pale."""
+    count = look.grid**2
+    row, column = np.divmod(np.arange(count), look.grid)
+    is_light = ((row + column) % 2 == 0) | look.chalk
+    hue = np.where(is_light, draws.uniform(0.06, 0.18, count), draws.uniform(0.55, 0.7, count))
+    luminance = np.where(is_light, draws.uniform(0.8, 0.92, count), draws.uniform(0.06, 0.18, count))
+    return colour(hue, draws.uniform(0.3, 0.8, count), luminance)

@@ -47,7 +47,9 @@ def star(u: Array, v: Array) -> Array:
     notch_x, notch_y = 0.42 * np.cos(sector / 2), 0.42 * np.sin(sector / 2)
     length = np.hypot(notch_y, 1 - notch_x)
     normal_x, normal_y = np.float32(notch_y / length), np.float32((1 - notch_x) / length)
-    return np.asarray((radius * np.cos(angle) - np.float32(1)) * normal_x + radius * np.sin(angle) * normal_y, np.float32)
+    return np.asarray(
+        (radius * np.cos(angle) - np.float32(1)) * normal_x + radius * np.sin(angle) * normal_y, np.float32
+    )
 
 
 def cross(u: Array, v: Array) -> Array:

@@ -1,4 +1,4 @@
-"""The synthetic data set: published layouts, the same bytes each time, whole or not at all, and no shortcut by pixels."""
+"""The synthetic data set: published layouts, the same bytes each time, whole or not at all, no shortcut by pixels."""
 
 import hashlib
 import json
