@@ -101,6 +101,7 @@ class Budget(Section):
     queue_size: PositiveInt
     key_momentum: Probability
     target_decay: Probability
+    predictor_rate: PositiveFloat
     max_steps: PositiveInt | None
 
 
@@ -269,8 +270,10 @@ def describe(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         return f"there is no field {where}: look for it in ssl_pkg/conf"
-    if first["type"] == "missing":
+    if first["type"].startswith("missing"):
         return f"{where} must be given"
+    if first["type"] == "unexpected_keyword_argument":
+        return f"there is no field {where}: look for it in ssl_pkg/conf/method"
     if not where:
         return message
     return f"{where}={first['input']!r} is not possible: {message[0].lower()}{message[1:]}"

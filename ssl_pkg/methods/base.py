@@ -1,7 +1,7 @@
 """What a method is: the protocol between `methods/` and the training loop."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,10 @@ class Method(Protocol):
     """
 
     encoder: nn.Module
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What the optimizer moves: each group has `params`, and may have `rate`, a factor on the learning rate."""
+        ...
 
     def loss(self, views: Sequence[Tensor], labels: Tensor, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of step `step` of `steps`, and what else to log.

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveInt, validate_call
+from pydantic import PositiveFloat, PositiveInt, validate_call
 from torch import Tensor, nn
 
 from ssl_pkg.config import Probability
@@ -40,16 +41,25 @@ class BYOL(nn.Module):
         hidden: PositiveInt,
         out: PositiveInt,
         target_decay: Probability,
+        predictor_rate: PositiveFloat,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.projector = byol_mlp(EMBEDDING, hidden, out)
         self.predictor = byol_mlp(out, hidden, out)
-        # The target starts as the online network does (appendix J). It stays in train mode: it normalises by its own
+        # The target starts as the online network does. It stays in train mode: it normalises by its own
         # batch's statistics, and only its parameters are averages.
         self.target_encoder = frozen_copy(self.encoder)
         self.target_projector = frozen_copy(self.projector)
         self.base_decay = target_decay
+        self.predictor_rate = predictor_rate
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The predictor apart, for it may learn faster than what it predicts from (section 5)."""
+        return [
+            {"params": [*self.encoder.parameters(), *self.projector.parameters()]},
+            {"params": list(self.predictor.parameters()), "rate": self.predictor_rate},
+        ]
 
     def loss(self, views: Sequence[Tensor], labels: Tensor, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum of both directions (equation 2 and below), each view a batch of its own.

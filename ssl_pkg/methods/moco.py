@@ -1,6 +1,7 @@
 """MoCo v2 (Chen et al. 2003.04297), on MoCo (He et al. 1911.05722)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -65,6 +66,10 @@ class MoCo(nn.Module):
         self.temperature = temperature
         self.key_momentum = key_momentum
         self.bn_splits = bn_splits
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """All weights, at one rate."""
+        return [{"params": list(self.parameters())}]
 
     def loss(self, views: Sequence[Tensor], labels: Tensor, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor]]:
         """InfoNCE of the queries of view 0 against the keys of view 1 and the queue."""

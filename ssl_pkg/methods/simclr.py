@@ -1,7 +1,7 @@
 """SimCLR (Chen et al. 2002.05709)."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +50,10 @@ class SimCLR(nn.Module):
         self.encoder = encoder
         self.projector = simclr_projector(EMBEDDING, projector_hidden, projector_out)
         self.temperature = temperature
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """All weights, at one rate."""
+        return [{"params": list(self.parameters())}]
 
     def loss(self, views: Sequence[Tensor], labels: Tensor, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor]]:
         """NT-Xent of the two views' projections."""

@@ -1,6 +1,7 @@
 """The supervised baseline: cross-entropy on labelled images."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from pydantic import validate_call
@@ -17,6 +18,10 @@ class Supervised(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.head = nn.Linear(EMBEDDING, classes)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """All weights, at one rate."""
+        return [{"params": list(self.parameters())}]
 
     def loss(self, views: Sequence[Tensor], labels: Tensor, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy of the one view, and the batch's accuracy."""

@@ -116,7 +116,7 @@ def _train(
     task = Task(
         phase=phase.name,
         model=model,
-        optimizer=build_optimizer(optimizer, model.parameters()),
+        optimizer=build_optimizer(optimizer, model.parameter_groups()),
         rate=lambda step: candidate.lr * warmup_cosine(step, steps, warmup),
         batch=batches,
         steps=steps,

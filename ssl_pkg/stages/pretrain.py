@@ -42,14 +42,14 @@ def run(config: Config, interrupts: Interrupts) -> None:
         device=hardware.device,
     )
     model = build_method(config.method, len(dataset.classes), config.seed)
-    module = cast(nn.Module, model).to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    cast(nn.Module, model).to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     supervised = isinstance(model, Supervised)
 
     with Session(config, hardware, interrupts, dataset.manifest) as session:
         task = Task(
             phase="train",
             model=model,
-            optimizer=build_optimizer(config.method.optimizer, module.parameters()),
+            optimizer=build_optimizer(config.method.optimizer, model.parameter_groups()),
             rate=learning_rate(config.method, _steps(config, batches), batches.steps_per_epoch),
             batch=batches,
             steps=_steps(config, batches),

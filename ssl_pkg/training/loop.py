@@ -50,7 +50,7 @@ def fit(session: Session, task: Task, checkpoint: dict[str, Any] | None, carried
         session.reporter.at(task.phase, step, task.steps)
         views, labels = task.batch(step)
         for group in task.optimizer.param_groups:
-            group["lr"] = task.rate(step)
+            group["lr"] = task.rate(step) * group["rate"]
         with session.hardware.autocast():
             loss, metrics = task.model.loss(views, labels, step, task.steps)
         torch.autograd.backward(scaler.scale(loss))

@@ -22,7 +22,7 @@ class LARS(torch.optim.Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[nn.Parameter],
+        parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
         lr: float,
         momentum: float = 0.9,
         weight_decay: float = 0.0,
@@ -67,9 +67,12 @@ def _gradients(parameters: list[Tensor]) -> list[Tensor]:
     return [p.grad for p in parameters if p.grad is not None]
 
 
-def build_optimizer(config: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer that `config` names, over those of `parameters` that take a gradient. Its rate is set each step."""
-    trained = [p for p in parameters if p.requires_grad]
+def build_optimizer(config: Optimizer, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """The optimizer that `config` names, over those parameters in `groups` that take a gradient.
+
+    Its rate is set at each step, to the schedule's times the group's own `rate` (1 where it has none).
+    """
+    trained = [{"rate": 1.0} | group | {"params": [p for p in group["params"] if p.requires_grad]} for group in groups]
     if config.name == "lars":
         return LARS(trained, lr=0.0, momentum=config.momentum, weight_decay=config.weight_decay)
     if config.name == "sgd":

@@ -57,7 +57,9 @@ class Objective:
         self.parameters = {name: weight.detach() for name, weight in network.named_parameters()}
         self.weights = torch.cat([weight.flatten() for weight in self.parameters.values()])
         self.count = len(labels)
-        self._batches = list(zip(torch.split(inputs, batch_size), torch.split(labels, batch_size), strict=True))
+        self._batches = list(
+            zip(torch.split(inputs.contiguous(), batch_size), torch.split(labels, batch_size), strict=True)
+        )
         self._tick = tick
 
     @cached_property

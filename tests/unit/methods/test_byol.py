@@ -9,7 +9,7 @@ from ssl_pkg.models.encoder import build_encoder
 
 def build() -> BYOL:
     torch.manual_seed(0)
-    return BYOL(build_encoder(), 10, 4, hidden=16, out=8, target_decay=0.9)
+    return BYOL(build_encoder(), 10, 4, hidden=16, out=8, target_decay=0.9, predictor_rate=10.0)
 
 
 def views() -> list[torch.Tensor]:
@@ -94,3 +94,12 @@ def test_z_std_tells_collapse_from_spread() -> None:
         method.projector[3].weight.fill_(1.0)
     _, metrics = method.loss(views(), torch.zeros(4), 0, 1)
     assert float(metrics["z_std"]) == pytest.approx(0, abs=1e-6)
+
+
+def test_only_the_predictor_has_a_rate_of_its_own_and_nothing_of_the_target_is_moved() -> None:
+    method = build()
+    rest, predictor = method.parameter_groups()
+    assert predictor["rate"] == 10.0
+    assert [id(p) for p in predictor["params"]] == [id(p) for p in method.predictor.parameters()]
+    online = {id(p) for part in (method.encoder, method.projector) for p in part.parameters()}
+    assert {id(p) for p in rest["params"]} == online

@@ -66,14 +66,14 @@ def test_a_resumed_optimizer_goes_on_as_if_nothing_had_happened(name: str) -> No
 
     config = Optimizer(name=name, base_lr=0.1, lr_scaling="none", weight_decay=0.01)
     straight = network()
-    steps(straight, build_optimizer(config, straight.parameters()), range(6))
+    steps(straight, build_optimizer(config, [{"params": list(straight.parameters())}]), range(6))
 
     first = network()
-    optimizer = build_optimizer(config, first.parameters())
+    optimizer = build_optimizer(config, [{"params": list(first.parameters())}])
     steps(first, optimizer, range(3))
     second = network()
     second.load_state_dict(first.state_dict())
-    resumed = build_optimizer(config, second.parameters())
+    resumed = build_optimizer(config, [{"params": list(second.parameters())}])
     resumed.load_state_dict(optimizer.state_dict())
     steps(second, resumed, range(3, 6))
     for a, b in zip(straight.parameters(), second.parameters(), strict=True):
@@ -83,7 +83,7 @@ def test_a_resumed_optimizer_goes_on_as_if_nothing_had_happened(name: str) -> No
 def test_frozen_parameters_are_left_out() -> None:
     moving, frozen = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2), requires_grad=False)
     config = Optimizer(name="sgd", base_lr=0.1, lr_scaling="none", weight_decay=0.5)
-    optimizer = build_optimizer(config, [moving, frozen])
+    optimizer = build_optimizer(config, [{"params": [moving, frozen]}])
     assert [p for group in optimizer.param_groups for p in group["params"]] == [moving]
 
 
