@@ -98,10 +98,13 @@ class Budget(Section):
     ssl_warmup_epochs: NonNegativeFloat
     supervised_epochs: PositiveInt
     supervised_batch_size: PositiveInt
-    queue_size: PositiveInt
-    key_momentum: Probability
     target_decay: Probability
     predictor_rate: PositiveFloat
+    queue_size: PositiveInt
+    queue_temperature: PositiveFloat
+    key_momentum: Probability
+    bn_splits: PositiveInt
+    query_lr: PositiveFloat
     max_steps: PositiveInt | None
 
 
