@@ -26,7 +26,7 @@ from ssl_pkg.data import scenes
 from ssl_pkg.data.shapes import CLASSES
 from ssl_pkg.errors import BAD_INPUT, COMPLETE
 
-GENERATOR: Final = 1  # raised whenever the bytes change
+GENERATOR: Final = 2  # raised whenever the bytes change
 CHUNK: Final = 50  # images painted at a time
 OOD_CLASSES: Final = tuple(CLASSES[(3 * i + 3) % 10] for i in range(10))  # another order: map by name, not by number
 
