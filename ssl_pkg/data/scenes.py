@@ -26,11 +26,11 @@ class Rendering:
     side: int
     grid: int
     radius: tuple[float, float]
-    chalk: bool
+    coarse: bool  # of a few pixels, in neighbouring colours
 
 
-PRINT: Final = Rendering(side=96, grid=4, radius=(12.0, 15.5), chalk=False)
-CHALK: Final = Rendering(side=32, grid=3, radius=(5.5, 7.5), chalk=True)
+PRINT: Final = Rendering(side=96, grid=4, radius=(12.0, 15.5), coarse=False)
+COARSE: Final = Rendering(side=32, grid=4, radius=(3.8, 5.0), coarse=True)
 
 
 class Draws:
@@ -66,7 +66,7 @@ def labels_of(split: str, indices: NDArray[np.intp]) -> Labels:
 
 def paint(split: str, indices: NDArray[np.intp]) -> Pixels:
     """The images (n, 3, side, side), rows first."""
-    look = CHALK if split == "ood" else PRINT
+    look = COARSE if split == "ood" else PRINT
     draws = Draws(split, indices, look.side**2 * 3)
     draws.uniform(0, 1)  # the label's
     image = _ground(draws, look)
@@ -88,8 +88,10 @@ def colour(hue: Array, saturation: Array, luminance: Array) -> Array:
 
 def _ground(draws: Draws, look: Rendering) -> Array:
     """A smooth ground (n, 3, side, side): four colours blended from the corners."""
-    luminance = draws.uniform(0.05, 0.15, 4) if look.chalk else draws.uniform(0.42, 0.58, 4)
-    corners = colour(draws.uniform(0.45, 0.55, 4), draws.uniform(0.1, 0.3, 4), luminance)
+    hue, luminance = draws.uniform(0.45, 0.55, 4), draws.uniform(0.42, 0.58, 4)
+    if look.coarse:
+        hue = np.mod(hue + np.float32(0.1), 1)
+    corners = colour(hue, draws.uniform(0.1, 0.3, 4), luminance)
     axis = np.linspace(0, 1, look.side, dtype=np.float32)
     weight = np.stack([1 - axis, axis])
     # corner 2a + b is a rows down and b columns right
@@ -113,11 +115,7 @@ def _stamp(image: Array, labels: Labels, draws: Draws, look: Rendering) -> None:
     cos, sin = np.cos(angle)[owner, slot, None, None], np.sin(angle)[owner, slot, None, None]
     u, v = (np.asarray(turned, np.float32) for turned in (cos * x + sin * y, cos * y - sin * x))
     edge = distances(labels[owner], u, v) / unit
-    if look.chalk:
-        stroke = np.clip(np.float32(1.4) - np.abs(edge), 0, 1)
-        cover = np.maximum(stroke, np.float32(0.4) * np.clip(np.float32(0.5) - edge, 0, 1))
-    else:
-        cover = np.clip(np.float32(0.5) - edge, 0, 1)
+    cover = np.clip(np.float32(0.5) - edge, 0, 1)
     keep = 1 - np.clip(1 - edge / np.float32(5), 0, 1) ** 2 * shadow
     shade = 1 + light[owner, slot, 0, None, None] * x + light[owner, slot, 1, None, None] * y
 
@@ -132,18 +130,20 @@ def _stamp(image: Array, labels: Labels, draws: Draws, look: Rendering) -> None:
 
 
 def _centres(draws: Draws, look: Rendering) -> Array:
-    """Places (n, grid², 2), x and y, on a slightly shaken grid that is moved as a whole."""
+    """Places (n, grid², 2), x and y, on a slightly shaken lattice that is moved as a whole."""
     period = look.side / (look.grid - 1)
-    cells = np.stack(np.meshgrid(*[np.arange(look.grid)] * 2), -1).reshape(-1, 2) * period
-    shaken = cells + draws.uniform(-period / 12, period / 12, look.grid**2, 2)
-    return np.asarray(shaken + draws.uniform(-period / 2, period / 2, 1, 2), np.float32)
+    cells = np.stack(np.meshgrid(*[np.arange(look.grid)] * 2), -1).reshape(-1, 2)
+    shaken = cells + draws.uniform(-1 / 12, 1 / 12, look.grid**2, 2) + draws.uniform(-0.5, 0.5, 1, 2)
+    return np.asarray(shaken * period, np.float32)
 
 
 def _inks(draws: Draws, look: Rendering) -> Array:
-    """A colour (n, grid², 3) for each motif: cream or navy like the squares of a chessboard; chalk is pale."""
+    """A colour (n, grid², 3) for each motif: cream or navy like the squares of a chessboard; coarse ones lime or violet."""
     count = look.grid**2
     row, column = np.divmod(np.arange(count), look.grid)
-    is_light = ((row + column) % 2 == 0) | look.chalk
+    is_light = (row + column) % 2 == 0
     hue = np.where(is_light, draws.uniform(0.06, 0.18, count), draws.uniform(0.55, 0.7, count))
+    if look.coarse:
+        hue = np.mod(hue + np.float32(0.1), 1)
     luminance = np.where(is_light, draws.uniform(0.8, 0.92, count), draws.uniform(0.06, 0.18, count))
     return colour(hue, draws.uniform(0.3, 0.8, count), luminance)

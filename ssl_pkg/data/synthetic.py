@@ -1,7 +1,7 @@
 """The synthetic default data set: drawn on first use, no download, no licence, the published file layouts.
 
     ROOT/stl10_binary/            {train,test,unlabeled}_X.bin, {train,test}_y.bin, class_names.txt, fold_indices.txt
-    ROOT/cifar-10-batches-bin/    test_batch.bin, batches.meta.txt: the same classes, drawn as chalk lines, 32×32
+    ROOT/cifar-10-batches-bin/    test_batch.bin, batches.meta.txt: the same classes, coarser and in other colours, 32×32
     ROOT/synthetic.json           generator version, sizes, md5 of each file: how a reader recognises the set
 
 Ten motifs (`shapes.py`), scattered over smooth grounds (`scenes.py`). The same numpy on the same machine draws the same
@@ -26,7 +26,7 @@ from ssl_pkg.data import scenes
 from ssl_pkg.data.shapes import CLASSES
 from ssl_pkg.errors import BAD_INPUT, COMPLETE
 
-GENERATOR: Final = 2  # raised whenever the bytes change
+GENERATOR: Final = 3  # raised whenever the bytes change
 CHUNK: Final = 50  # images painted at a time
 OOD_CLASSES: Final = tuple(CLASSES[(3 * i + 3) % 10] for i in range(10))  # another order: map by name, not by number
 
