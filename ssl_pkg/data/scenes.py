@@ -138,7 +138,7 @@ def _centres(draws: Draws, look: Rendering) -> Array:
 
 
 def _inks(draws: Draws, look: Rendering) -> Array:
-    """A colour (n, grid², 3) for each motif: cream or navy like the squares of a chessboard; coarse ones lime or violet."""
+    """A colour (n, grid², 3) for each motif: cream or navy as on a chessboard; coarse ones lime or violet."""
     count = look.grid**2
     row, column = np.divmod(np.arange(count), look.grid)
     is_light = (row + column) % 2 == 0

@@ -1,7 +1,7 @@
 """The synthetic default data set: drawn on first use, no download, no licence, the published file layouts.
 
     ROOT/stl10_binary/            {train,test,unlabeled}_X.bin, {train,test}_y.bin, class_names.txt, fold_indices.txt
-    ROOT/cifar-10-batches-bin/    test_batch.bin, batches.meta.txt: the same classes, coarser and in other colours, 32×32
+    ROOT/cifar-10-batches-bin/    test_batch.bin, batches.meta.txt: the same classes, coarser, other colours, 32×32
     ROOT/synthetic.json           generator version, sizes, md5 of each file: how a reader recognises the set
 
 Ten motifs (`shapes.py`), scattered over smooth grounds (`scenes.py`). The same numpy on the same machine draws the same
