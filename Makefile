@@ -72,7 +72,8 @@ bench:  ## speed beside the libraries that people use (not there yet)
 	@echo 'make bench: the benchmark is not there yet' >&2; exit 2
 
 lock: setup  ## resolve pyproject.toml anew into requirements.lock
-	.venv/bin/pip-compile --quiet --extra dev --extra bench --strip-extras --no-emit-index-url --no-emit-find-links --output-file requirements.lock pyproject.toml
+	.venv/bin/pip-compile --quiet --extra dev --extra bench --strip-extras --no-emit-index-url --no-emit-find-links \
+		--unsafe-package ssl-study --output-file requirements.lock pyproject.toml
 
 clean:  ## remove .venv and caches; runs and reports stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
