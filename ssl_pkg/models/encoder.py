@@ -1,11 +1,13 @@
 """torchvision's ResNet-18 (He et al. 1512.03385), its 7x7 stem and max-pool kept, and its files."""
 
 import copy
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
@@ -13,6 +15,7 @@ from ssl_pkg.errors import BadInput
 from ssl_pkg.runs import write_atomic
 
 EMBEDDING: Final = 512  # size of the average pool's output
+FACTS: Final = "ssl-study"  # key of the weights' metadata
 
 
 def build_encoder() -> nn.Module:
@@ -36,18 +39,19 @@ def embedding_of(classifier: nn.Module) -> nn.Module:
     return encoder
 
 
-def save_weights(path: Path, module: nn.Module, facts: dict[str, str]) -> None:
-    """Writes the state dict as safetensors, atomically, with `facts` as metadata."""
+def save_weights(path: Path, module: nn.Module, facts: Mapping[str, object]) -> None:
+    """Writes the state dict as safetensors, atomically, with `facts` as JSON under the metadata's one key FACTS.
+
+    One key, because the library writes several in a random order, and equal runs shall leave equal bytes.
+    """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    write_atomic(path, save(state, metadata=facts))
+    write_atomic(path, save(state, metadata={FACTS: json.dumps(facts)}))
 
 
-def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a safetensors file. Raises BadInput where it is missing or damaged."""
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises BadInput where it is missing or damaged."""
     try:
-        with safe_open(path, framework="pt") as content:
-            names = cast(list[str], content.keys())
-            return {name: content.get_tensor(name) for name in names}, cast(dict[str, str], content.metadata() or {})
+        return load_file(path)
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist: finish the run that makes it first") from None
     except (OSError, SafetensorError) as error:

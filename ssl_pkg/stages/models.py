@@ -44,7 +44,7 @@ def source_encoder(config: Config) -> tuple[nn.Module, str, int]:
         return encoder, RANDOM, config.budget.resolution
     result = source_result(config)
     path = Path(str(config.source)) / "encoder.safetensors"
-    state, _ = load_weights(path)
+    state = load_weights(path)
     load_into(encoder, state, path)
     return encoder, str(result["method"]), int(result["resolution"])
 
@@ -55,7 +55,7 @@ def source_classifier(config: Config) -> tuple[nn.Module, dict[str, Any]]:
         raise BadInput(f"stage={config.stage} evaluates a final model: give source= the run directory that holds one")
     result = source_result(config)
     path = Path(str(config.source)) / "model.safetensors"
-    state, _ = load_weights(path)
+    state = load_weights(path)
     classifier: nn.Module = resnet18(weights=None, num_classes=len(result["classes"]))
     load_into(classifier, state, path)
     return classifier.eval(), result
@@ -82,7 +82,7 @@ def finish_classifier(
     logits = outputs(
         network, dataset.test, resolution, session.hardware.device, lambda done, total: session.at("test", done, total)
     )
-    facts = {"method": method, "resolution": str(resolution), "classes": ",".join(dataset.classes)}
+    facts = {"method": method, "resolution": resolution, "classes": list(dataset.classes)}
     save_weights(session.run.path / "model.safetensors", network, facts)
     write_atomic(session.run.path / "predictions.npz", npz(logits=logits, labels=dataset.test.labels))
     session.finish(

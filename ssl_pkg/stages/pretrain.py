@@ -59,8 +59,9 @@ def run(config: Config, interrupts: Interrupts) -> None:
         fit(session, task, session.checkpoint, carried={})
 
         encoder = model.encoder
-        facts = {"method": config.method.name, "resolution": str(resolution)}
-        save_weights(session.run.path / "encoder.safetensors", encoder, facts)
+        save_weights(
+            session.run.path / "encoder.safetensors", encoder, {"method": config.method.name, "resolution": resolution}
+        )
         if supervised:
             finish_classifier(
                 session, cast(Supervised, model).classifier(), dataset,

@@ -82,6 +82,7 @@ def test_probe_leaves_the_encoder_as_it_was(tmp_path: Path, data: Path) -> None:
 def test_a_run_interrupted_anywhere_ends_as_the_uninterrupted_one(tmp_path: Path, data: Path, method: str) -> None:
     assert run(*pretrain(method, data, tmp_path / "straight")).returncode == 0
     line, folder = command(*pretrain(method, data, tmp_path / "broken")), tmp_path / "broken"
+    interruptions = 0
     for attempt, number in enumerate((signal.SIGTERM, signal.SIGUSR2, signal.SIGKILL)):
         process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
         seen = 2 * attempt + 1
@@ -92,6 +93,8 @@ def test_a_run_interrupted_anywhere_ends_as_the_uninterrupted_one(tmp_path: Path
         if process.returncode == 0:
             break  # it was faster than the signal
         assert process.returncode == (75 if number != signal.SIGKILL else -9), errors
+        interruptions += 1
+    assert interruptions
     assert subprocess.run(line, capture_output=True, timeout=240, check=False).returncode == 0
     for key in ("weights_sha256", "metrics_sha256", "rows"):
         assert result(folder)[key] == result(tmp_path / "straight")[key]
@@ -125,12 +128,13 @@ def test_an_interrupted_fine_tuning_ends_as_the_uninterrupted_one(tmp_path: Path
 
 
 def test_a_second_process_on_a_run_directory_is_refused(tmp_path: Path, data: Path) -> None:
-    line = command(*pretrain("simclr", data, tmp_path / "run"))
+    line = command(*pretrain("simclr", data, tmp_path / "run", "budget.max_steps=null", "method.epochs=1000"))
     first = subprocess.Popen(line, stderr=subprocess.DEVNULL)
     while first.poll() is None and not (tmp_path / "run/owner").exists():
         time.sleep(0.01)
     second = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
-    assert first.wait(timeout=120) == 0
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(timeout=120) == 75
     assert second.returncode == 1
     assert "is being written by process" in second.stderr
     assert len(second.stderr.splitlines()) == 1

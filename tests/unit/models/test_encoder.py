@@ -1,12 +1,14 @@
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torchvision.models import resnet18
 
 from ssl_pkg.errors import BadInput
-from ssl_pkg.models.encoder import build_encoder, embedding_of, load_into, load_weights, save_weights
+from ssl_pkg.models.encoder import FACTS, build_encoder, embedding_of, load_into, load_weights, save_weights
 
 
 def test_saved_encoder_loads_into_torchvisions_plain_resnet18(tmp_path: Path) -> None:
@@ -20,7 +22,16 @@ def test_saved_encoder_loads_into_torchvisions_plain_resnet18(tmp_path: Path) ->
     plain.fc = torch.nn.Identity()
     images = torch.randn(2, 3, 48, 48)
     assert torch.equal(plain.eval()(images), encoder(images))
-    assert load_weights(tmp_path / "encoder.safetensors")[1] == {"method": "x"}
+
+
+def test_saved_weights_carry_facts_and_are_the_same_bytes_each_time(tmp_path: Path) -> None:
+    facts = {"method": "x", "resolution": 96, "classes": ["cat", "dog"]}
+    linear = torch.nn.Linear(2, 2)
+    for number in range(20):
+        save_weights(tmp_path / f"{number}.safetensors", linear, facts)
+    assert len({file.read_bytes() for file in tmp_path.iterdir()}) == 1
+    with safe_open(tmp_path / "0.safetensors", framework="pt") as content:
+        assert json.loads(content.metadata()[FACTS]) == facts
 
 
 def test_encoder_is_resnet18_with_its_stem(tmp_path: Path) -> None:
