@@ -4,10 +4,11 @@ They compute what torchvision.transforms.v2.functional computes on float tensors
 ends in _ works in place: on a CPU the time goes into moving memory, and a few samples stay in its second-level cache.
 """
 
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # STL-10's own statistics, of channels in [0, 1].
@@ -15,46 +16,64 @@ MEAN = (0.4467, 0.4398, 0.4066)
 STD = (0.2603, 0.2566, 0.2713)
 
 _LUMA = (0.2989, 0.587, 0.114)  # of ITU-R BT.601, as torchvision rounds it
-_BLOCK = 32  # pixels of a view that a blur's product makes at a time: saves 58 % of its multiplications at 96 px
 _SMALLEST_CHROMA = 1e-12  # below it a pixel is grey, and its hue doesn't matter
 
 
-def resampling_matrix(start: Tensor, length: Tensor, size: int, resolution: int) -> Tensor:
+def resized_crops(images: Tensor, rows: Tensor, boxes: Tensor, resolution: int) -> Tensor:
+    """Crops of the images `rows` (n,), resized to resolution x resolution with antialiasing.
+
+    images: (N, 3, H, W) uint8; boxes: (n, 4), top, left, height and width in pixels; all on one device. Returns
+    (n, 3, resolution, resolution) uint8 in channels_last memory format. On a CPU this is torch's kernel for bytes,
+    which as Pillow rounds to 8 bits after each axis; it takes one crop at a time, so that threads of Python share them.
+    Elsewhere the axes are two batched products and rounded once: up to 1/255 from the CPU's.
+    """
+    if images.device.type != "cpu":
+        return crops_by_products(images.index_select(0, rows), boxes, resolution)
+    images = images.contiguous(memory_format=torch.channels_last)
+    shape = (len(rows), 3, resolution, resolution)
+    crops = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
+    places = [(row, *box) for row, box in zip(rows.tolist(), boxes.long().tolist(), strict=True)]
+    # what F.interpolate calls, without its checks, which would take longer than the kernel
+    resize = torch.ops.aten._upsample_bilinear2d_aa.out
+
+    def work(first: int) -> None:
+        for number in range(first, len(places), threads):
+            row, top, left, height, width = places[number]
+            box = images[row : row + 1, :, top : top + height, left : left + width]
+            resize(box, (resolution, resolution), False, None, out=crops[number : number + 1])
+
+    threads = torch.get_num_threads()
+    list(_workers(threads).map(work, range(threads)))
+    return crops
+
+
+@lru_cache(maxsize=1)
+def _workers(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="crop")
+
+
+def crops_by_products(images: Tensor, boxes: Tensor, resolution: int) -> Tensor:
+    """`resized_crops` as a product along each axis. Where TF32 is allowed the weights have 11 bits."""
+    top, left, height, width = boxes.unbind(1)
+    rows = _resampling_matrix(top, height, images.shape[2], resolution)
+    columns = _resampling_matrix(left, width, images.shape[3], resolution)
+    x = rows.unsqueeze(1) @ images.float() @ columns.unsqueeze(1).mT
+    return x.round_().clamp_(0, 255).to(torch.uint8).contiguous(memory_format=torch.channels_last)
+
+
+def _resampling_matrix(start: Tensor, length: Tensor, size: int, resolution: int) -> Tensor:
     """Weights (n, resolution, size) that resample the part [start, start + length) (n,) of an axis of `size` pixels.
 
     Bilinear with antialiasing, as Pillow and torch's `interpolate(antialias=True)` do it: a triangle around each new
     pixel's centre, one pixel of the coarser grid to either side, cut off at the part's ends and scaled to sum 1.
-    A negative length reads the axis backwards from `start`: a flip.
     """
     start, length = start.view(-1, 1, 1), length.view(-1, 1, 1)
     step = length / resolution
-    support = step.abs().clamp_(min=1)
-    pixels = _centres(size, start.device)
-    # a pixel outside is infinitely far: to say so takes one row of pixels, where a mask would take the whole matrix
-    inside = (pixels - (start + length / 2)).abs_() < length.abs() / 2
-    pixels = torch.where(inside, pixels / support, torch.inf)
-    centres = (start + step * _centres(resolution, start.device).mT) / support
-    weights = (pixels - centres).abs_().sub_(1).clamp_(max=0)  # their negative, which the division takes away
-    return weights.div_(weights.sum(dim=2, keepdim=True))
-
-
-def _centres(size: int, device: torch.device) -> Tensor:
-    """The positions (1, 1, size) of the centres of pixels."""
-    return torch.arange(0.5, size, device=device).view(1, 1, -1)
-
-
-def separable(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Applies `rows` (n, R, H) to the columns and `columns` (n, S, W) to the rows of x (n, 3, H, W): (n, 3, R, S).
-
-    Two batched matrix products, the first along the axis that x has innermost in memory: there a sample's channels
-    are one matrix. Where TF32 is allowed the weights have 11 bits, which moves a pixel by a tenth of an 8-bit step.
-    """
-    samples, channels, height, width = x.shape
-    if x.is_contiguous():
-        x = (x.flatten(1, 2) @ columns.mT).view(samples, channels, height, -1)
-        return rows.unsqueeze(1) @ x
-    x = (x.mT.flatten(1, 2) @ rows.mT).view(samples, channels, width, -1)
-    return x.mT @ columns.unsqueeze(1).mT
+    pixels = torch.arange(0.5, size, device=start.device).view(1, 1, -1)
+    centres = start + step * torch.arange(0.5, resolution, device=start.device).view(1, -1, 1)
+    weights = (1 - (pixels - centres).abs() / step.clamp(min=1)).clamp_(min=0)
+    weights *= (pixels > start) & (pixels < start + length)
+    return weights / weights.sum(dim=2, keepdim=True)
 
 
 def blur_kernel_size(side: int) -> int:
@@ -63,44 +82,22 @@ def blur_kernel_size(side: int) -> int:
 
 
 def gaussian_blur_(x: Tensor, sigma: Tensor, kernel_size: int) -> None:
-    """Blurs x (n, 3, H, W) with a Gaussian of standard deviation `sigma` (n,) > 0, cut to the kernel; edges reflect."""
-    radius = kernel_size // 2
-    offsets = torch.arange(radius + 1, device=x.device, dtype=x.dtype)
-    tail = (offsets / sigma.unsqueeze(1)).square_().mul_(-0.5).exp_()  # (n, 1 + radius), from the centre outwards
-    tail /= 2 * tail.sum(dim=1, keepdim=True) - tail[:, :1]
-    height, width = x.shape[2:]
-    rows = (tail @ _reflected_bands(height, kernel_size, x.device)).view(-1, 1, height, height)
-    columns = rows
-    if width != height:
-        columns = (tail @ _reflected_bands(width, kernel_size, x.device)).view(-1, 1, width, width)
-    y = torch.empty_like(x)
-    for block, window in _blocks(width, radius):
-        y[..., block] = x[..., window] @ columns[..., block, window].mT
-    for block, window in _blocks(height, radius):
-        x[..., block, :] = rows[..., block, window] @ y[..., window, :]
+    """Blurs x (n, 3, H, W) with a Gaussian of standard deviation `sigma` (n,) > 0, cut to the kernel; edges reflect.
 
-
-def _blocks(size: int, radius: int) -> Iterator[tuple[slice, slice]]:
-    """Blocks of an axis with the window of pixels that each draws on: a blur's matrix is zero outside of them."""
-    for first in range(0, size, _BLOCK):
-        last = min(first + _BLOCK, size)
-        yield slice(first, last), slice(max(first - radius, 0), min(last + radius, size))
-
-
-@lru_cache(maxsize=8)
-def _reflected_bands(size: int, kernel_size: int, device: torch.device) -> Tensor:
-    """For each offset d the flattened matrix (size, size) that adds the pixels at distance d, reflected at the edges.
-
-    A blur's matrix is the sum of these (1 + radius, size * size), weighted by the kernel.
+    Along each axis, the sum of the image moved by every offset: each sample has its own weights, for which no library
+    has a fast convolution.
     """
     radius = kernel_size // 2
-    bands = torch.zeros(radius + 1, size, size)
-    last = size - 1
-    for pixel in range(size):
-        for offset in range(-radius, radius + 1):
-            neighbour = last - abs(last - abs(pixel + offset))
-            bands[abs(offset), pixel, neighbour] += 1
-    return bands.view(radius + 1, -1).to(device)
+    offsets = torch.arange(radius + 1, device=x.device, dtype=x.dtype)
+    weights = (offsets / sigma.unsqueeze(1)).square_().mul_(-0.5).exp_()  # (n, 1 + radius), from the centre outwards
+    weights /= 2 * weights.sum(dim=1, keepdim=True) - weights[:, :1]
+    weights = weights.T.reshape(radius + 1, -1, 1, 1, 1)
+    for axis, padding in ((3, (radius, radius, 0, 0)), (2, (0, 0, radius, radius))):
+        padded, size = F.pad(x, padding, mode="reflect"), x.shape[axis]
+        torch.mul(padded.narrow(axis, radius, size), weights[0], out=x)
+        for offset in range(1, radius + 1):
+            pair = padded.narrow(axis, radius - offset, size) + padded.narrow(axis, radius + offset, size)
+            x.addcmul_(pair, weights[offset])
 
 
 def adjust_brightness_(x: Tensor, factor: Tensor) -> None:
@@ -137,6 +134,11 @@ def adjust_hue_(x: Tensor, turns: Tensor) -> None:
     # the distance from each channel's opposite colour, folded once: V - C up to 1, V from 2 on
     ramp = (hue - _constant((0.0, 2.0, -2.0), x.device)).abs_().sub_(3).abs_().clamp_(1, 2)
     torch.addcmul(low.sub_(chroma), ramp, chroma, out=x)
+
+
+def flip_(x: Tensor) -> None:
+    """Mirrors the rows of x (n, 3, H, W)."""
+    x.copy_(x.flip(3))
 
 
 def grey_(x: Tensor) -> None:

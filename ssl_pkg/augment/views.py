@@ -33,6 +33,7 @@ class _Work(NamedTuple):
     """What is to be done with a batch, on the device."""
 
     rows: Tensor  # (B,) int64, each sample's place in the batch
+    boxes: Tensor  # (B, 4), top, left, height and width of its crop
     values: dict[str, Tensor]  # (B,) float32 each
     steps: list[_Step]
 
@@ -52,9 +53,10 @@ def make_view(images: Tensor, parameters: Parameters, resolution: int) -> Tensor
     work = _prepare(parameters.take(rows), rows, device)
     chunk = CHUNK * torch.get_num_threads() if device.type == "cpu" else batch
     with torch.autocast(device.type, enabled=False):  # its bfloat16 would keep 8 bits of a pixel's position
+        crops = operations.resized_crops(images, work.rows, work.boxes, resolution)
         for first in range(0, batch, chunk):
             part = slice(first, min(first + chunk, batch))
-            views.index_copy_(0, work.rows[part], _make(images, work, part, resolution))
+            views.index_copy_(0, work.rows[part], _make(crops, work, part))
     return views
 
 
@@ -71,15 +73,11 @@ def resize(images: Tensor, resolution: int) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _make(images: Tensor, work: _Work, part: slice, resolution: int) -> Tensor:
+def _make(crops: Tensor, work: _Work, part: slice) -> Tensor:
     """The views of one part of the work, (n, 3, resolution, resolution)."""
-    values = {name: value[part] for name, value in work.values.items()}
-    pixels = _gather(images, work.rows[part])
-    rows = operations.resampling_matrix(values["top"], values["height"], pixels.shape[2], resolution).div_(255)
-    columns = operations.resampling_matrix(values["left"], values["width"], pixels.shape[3], resolution)
-    x = operations.separable(pixels, rows, columns)
+    x = crops[part].to(torch.float32, memory_format=torch.contiguous_format).div_(255)
     for step in work.steps:
-        _apply(step, x, values[step.name], part)
+        _apply(step, x, work.values[step.name][part], part)
     operations.normalize_(x)
     return x.contiguous(memory_format=torch.channels_last)
 
@@ -100,20 +98,13 @@ def _apply(step: _Step, x: Tensor, value: Tensor, part: slice) -> None:
         x.index_copy_(0, members, samples)
 
 
-def _gather(images: Tensor, rows: Tensor) -> Tensor:
-    """These rows as float32 in 0 to 255, in the memory order that the images have: gathering is then a plain copy."""
-    if images.is_contiguous():
-        return images.index_select(0, rows).float()
-    return images.mT.index_select(0, rows).float().mT
-
-
 def _side_by_side(parameters: Parameters) -> Integers:
     """An order (B,) of the samples in which those with the same operations are neighbours.
 
     Then an operation's samples mostly are one slice of a chunk, which is worked on where it lies.
     """
     code = parameters.order @ 4 ** np.arange(3, -1, -1)  # alike orders lie together, as words in a dictionary
-    return np.lexsort((parameters.grey, parameters.sigma > 0, parameters.brightness != 1, code))
+    return np.lexsort((parameters.flip, parameters.grey, parameters.sigma > 0, parameters.brightness != 1, code))
 
 
 def _steps(parameters: Parameters) -> Iterator[tuple[str, Integers]]:
@@ -124,7 +115,8 @@ def _steps(parameters: Parameters) -> Iterator[tuple[str, Integers]]:
         SATURATION: ("saturation", parameters.saturation != 1),
         HUE: ("hue", parameters.hue != 0),
     }
-    drawn = [
+    drawn = [("flip", parameters.flip)]
+    drawn += [
         (name, changes & (parameters.order[:, place] == operation))
         for place in range(4)
         for operation, (name, changes) in jitter.items()
@@ -140,9 +132,10 @@ def _prepare(parameters: Parameters, rows: Integers, device: torch.device) -> _W
     p = parameters
     values = {
         "top": p.top,
+        "left": p.left,
         "height": p.height,
-        "left": np.where(p.flip, p.left + p.width, p.left),  # a flip reads the crop backwards
-        "width": np.where(p.flip, -p.width, p.width),
+        "width": p.width,
+        "flip": p.flip,
         "brightness": p.brightness,
         "contrast": p.contrast,
         "saturation": p.saturation,
@@ -161,6 +154,7 @@ def _prepare(parameters: Parameters, rows: Integers, device: torch.device) -> _W
     moved_rows, *moved_members = words[table.size :].long().split_with_sizes([len(entry) for entry in indices])
     return _Work(
         rows=moved_rows,
+        boxes=moved[:4].T,
         values=dict(zip(values, moved, strict=True)),
         steps=[
             _Step(name, members.tolist(), on_device)
@@ -173,6 +167,10 @@ def _blur_(x: Tensor, sigma: Tensor) -> None:
     operations.gaussian_blur_(x, sigma, operations.blur_kernel_size(x.shape[-1]))
 
 
+def _flip_(x: Tensor, _: Tensor) -> None:
+    operations.flip_(x)
+
+
 def _grey_(x: Tensor, _: Tensor) -> None:
     operations.grey_(x)
 
@@ -183,6 +181,7 @@ def _solarize_(x: Tensor, _: Tensor) -> None:
 
 # By the name of the parameter that they take.
 _OPERATIONS: dict[str, Callable[[Tensor, Tensor], None]] = {
+    "flip": _flip_,
     "brightness": operations.adjust_brightness_,
     "contrast": operations.adjust_contrast_,
     "saturation": operations.adjust_saturation_,

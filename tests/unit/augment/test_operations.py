@@ -34,67 +34,63 @@ def assert_as_reference(ours: Tensor, expected: list[Tensor]) -> None:
     torch.testing.assert_close(ours, torch.stack(expected), atol=TIGHT, rtol=0)
 
 
-def crop(x: Tensor, boxes: Tensor, resolution: int) -> Tensor:
-    """The boxes (n, 4) of top, left, height and width, resized."""
-    top, left, height, width = boxes.unbind(1)
-    rows = operations.resampling_matrix(top, height, x.shape[2], resolution)
-    columns = operations.resampling_matrix(left, width, x.shape[3], resolution)
-    return operations.separable(x, rows, columns)
+def as_bytes(x: Tensor) -> Tensor:
+    return x.mul(255).round().to(torch.uint8)
+
+
+def crops(images: Tensor, boxes: list[list[int]], resolution: int) -> Tensor:
+    """One crop of each image."""
+    return operations.resized_crops(images, torch.arange(len(images)), torch.tensor(boxes), resolution)
 
 
 class TestCrop:
+    BOXES = ([0, 0, 96, 96], [10, 20, 50, 61], [95, 95, 1, 1], [3, 0, 40, 90], [0, 60, 96, 7], [31, 7, 33, 48])
+
     @pytest.mark.parametrize("resolution", [96, 64, 48, 33, 32])
-    @pytest.mark.parametrize("transposed", [False, True])
-    def test_resized_crop_up_and_down(self, resolution: int, transposed: bool) -> None:
-        x = photographs(6)
-        boxes = torch.tensor(
-            [[0, 0, 96, 96], [10, 20, 50, 61], [95, 95, 1, 1], [3, 0, 40, 90], [0, 60, 96, 7], [31, 7, 33, 48]]
-        ).float()
-        stored = x.mT.contiguous().mT if transposed else x
-        ours = crop(stored, boxes, resolution)
-        expected = [
-            reference.resized_crop(image, *map(int, box), [resolution, resolution], antialias=True)
-            for image, box in zip(x, boxes, strict=True)
-        ]
-        assert_as_reference(ours, expected)
+    @pytest.mark.parametrize("layout", ["rows", "columns", "channels last"])
+    def test_is_torchvisions_on_bytes(self, resolution: int, layout: str) -> None:
+        x = as_bytes(photographs(6))
+        stored = {"rows": x, "columns": x.mT.contiguous().mT, "channels last": x.to(memory_format=torch.channels_last)}
+        ours = crops(stored[layout], list(self.BOXES), resolution)
+        assert ours.dtype == torch.uint8 and ours.is_contiguous(memory_format=torch.channels_last)
+        for made, image, box in zip(ours, x, self.BOXES, strict=True):
+            expected = reference.resized_crop(image, *box, [resolution, resolution], antialias=True)
+            assert torch.equal(made, expected)
 
     @settings(derandomize=True, deadline=None, max_examples=80)
     @given(data=st.data(), height=st.integers(1, 100), width=st.integers(1, 100), resolution=st.integers(1, 100))
     def test_any_box_of_any_image(self, data: st.DataObject, height: int, width: int, resolution: int) -> None:
         top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
         box = [top, left, data.draw(st.integers(1, height - top)), data.draw(st.integers(1, width - left))]
-        x = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
-        ours = crop(x, torch.tensor([box], dtype=torch.float32), resolution)
-        expected = reference.resized_crop(x[0], *box, [resolution, resolution], antialias=True)
-        assert_as_reference(ours, [expected])
-        assert ours.min() >= 0 and ours.max() <= 1 + 1e-6
+        x = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)) * 255
+        x = x.round().to(torch.uint8)
+        exact = reference.resized_crop(x[0].double(), *box, [resolution, resolution], antialias=True)
+        by_kernel = crops(x, [box], resolution)[0]
+        by_products = operations.crops_by_products(x, torch.tensor([box]).float(), resolution)[0]
+        # the kernel rounds after each axis, with weights of 8 bits and more; the products once
+        torch.testing.assert_close(by_kernel.double(), exact, atol=1.6, rtol=0)
+        torch.testing.assert_close(by_products.double(), exact, atol=0.501, rtol=0)
 
-    @pytest.mark.parametrize("resolution", [96, 48])
-    def test_flip(self, resolution: int) -> None:
-        x = photographs(2)
-        boxes = torch.tensor([[5.0, 12.0, 60.0, 70.0], [0.0, 40.0, 96.0, 31.0]])
-        backwards = boxes @ torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 1, 0, -1]])
-        flipped, plain = crop(x, backwards, resolution), crop(x, boxes, resolution)
-        torch.testing.assert_close(flipped, reference.horizontal_flip(plain), atol=TIGHT, rtol=0)
+    def test_rows_may_come_again_and_in_any_order(self) -> None:
+        x, rows = as_bytes(photographs(4)), [3, 0, 0, 2, 3]
+        boxes = torch.tensor([list(box) for box in self.BOXES[:5]])
+        ours = operations.resized_crops(x, torch.tensor(rows), boxes, 48)
+        for made, row, box in zip(ours, rows, boxes.tolist(), strict=True):
+            assert torch.equal(made, crops(x[row : row + 1], [box], 48)[0])
 
     def test_the_whole_image_at_its_own_size_is_exact(self) -> None:
-        whole, zero = torch.tensor([96.0]), torch.tensor([0.0])
-        identity = operations.resampling_matrix(zero, whole, 96, 96)
-        assert torch.equal(identity, torch.eye(96).unsqueeze(0))
-        assert torch.equal(operations.resampling_matrix(whole, -whole, 96, 96), identity.flip(1))
+        x = as_bytes(photographs(3))
+        assert torch.equal(crops(x, [[0, 0, 96, 96]] * 3, 96), x)
 
     @pytest.mark.parametrize("resolution", [96, 48])
-    def test_within_a_rounding_of_pillow(self, resolution: int) -> None:
-        x = photographs(3).mul(255).round().div(255)
-        boxes = torch.tensor([[0, 0, 96, 96], [10, 20, 50, 61], [31, 7, 33, 48]])
-        ours = crop(x, boxes.float(), resolution)
-        for image, (top, left, height, width), made in zip(x, boxes.tolist(), ours, strict=True):
-            pillow = Image.fromarray(image.mul(255).round().byte().permute(1, 2, 0).numpy())
-            box = (left, top, left + width, top + height)
-            resized = pillow.crop(box).resize((resolution, resolution), Image.Resampling.BILINEAR)
-            expected = torch.from_numpy(np.array(resized)).permute(2, 0, 1) / 255
-            # Pillow rounds to 8 bits after each axis
-            torch.testing.assert_close(made, expected, atol=1.01 / 255, rtol=0)
+    def test_within_one_of_pillow(self, resolution: int) -> None:
+        x, boxes = as_bytes(photographs(3)), [[0, 0, 96, 96], [10, 20, 50, 61], [31, 7, 33, 48]]
+        ours = crops(x, boxes, resolution)
+        for image, (top, left, height, width), made in zip(x, boxes, ours, strict=True):
+            pillow = Image.fromarray(image.permute(1, 2, 0).numpy()).crop((left, top, left + width, top + height))
+            resized = np.array(pillow.resize((resolution, resolution), Image.Resampling.BILINEAR))
+            difference = (made.permute(1, 2, 0).int() - torch.from_numpy(resized).int()).abs()
+            assert difference.max() <= 1
 
 
 class TestColour:
@@ -168,6 +164,12 @@ class TestColour:
         operations.gaussian_blur_(x[2:3], torch.tensor([1.0]), 9)
         assert torch.equal(x[[0, 3, 4]], before[[0, 3, 4]])
         assert not torch.equal(x[1:3], before[1:3])
+
+    def test_flip(self) -> None:
+        x = photographs(3)
+        expected = reference.horizontal_flip(x)
+        operations.flip_(x)
+        assert torch.equal(x, expected)
 
     def test_grey(self) -> None:
         x = photographs(3)

@@ -45,7 +45,7 @@ def one_by_one(images: Tensor, p: Parameters, resolution: int) -> Tensor:
     made = []
     for i, image in enumerate(images):
         box = (int(p.top[i]), int(p.left[i]), int(p.height[i]), int(p.width[i]))
-        x = reference.resized_crop(image / 255, *box, size, antialias=True)
+        x = reference.resized_crop(image, *box, size, antialias=True) / 255
         if p.flip[i]:
             x = reference.horizontal_flip(x)
         jitter = {
@@ -164,7 +164,6 @@ class TestResize:
         certain = draw(View(crop_area=(1.0, 1.0), flip=0.0), 0, 0, np.arange(5), 0)
         corner, side = np.zeros(5, dtype=np.int64), np.full(5, 96)
         whole = dataclasses.replace(certain, top=corner, left=corner, height=side, width=side)
-        for resolution in (96, 48):
-            torch.testing.assert_close(
-                make_view(images, whole, resolution), resize(images, resolution), atol=TOLERANCE, rtol=0
-            )
+        for resolution, bytes_apart in ((96, 0), (48, 1)):  # a crop is rounded to bytes
+            difference = (make_view(images, whole, resolution) - resize(images, resolution)).abs().max()
+            assert difference * min(operations.STD) <= bytes_apart / 255 + 1e-5
