@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from ssl_pkg.errors import BadInput
+from ssl_pkg.models.convolution import use_small_map_convolutions
 from ssl_pkg.runs import write_atomic
 
 EMBEDDING: Final = 512  # size of the average pool's output
@@ -22,6 +23,7 @@ def build_encoder() -> nn.Module:
     """ResNet-18 from random weights without its last layer: (B, 3, H, W) -> (B, 512)."""
     encoder: nn.Module = resnet18(weights=None)
     encoder.fc = nn.Identity()
+    use_small_map_convolutions(encoder)
     return encoder
 
 
