@@ -17,6 +17,7 @@ CIRCUMSTANCES: Final = (
     "run_dir",
     "source",
     "data.root",
+    "data.resident_gb",
     "device",
     "threads",
     "checkpoint.minutes",

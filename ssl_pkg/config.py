@@ -118,9 +118,10 @@ class Study(Section):
 
 
 class Data(Section):
-    """Where the images lie: a folder, or the word `synthetic`."""
+    """Where the images lie: a folder, or the word `synthetic`; and how much of them training may hold in memory."""
 
     root: str
+    resident_gb: NonNegativeFloat
 
 
 class Checkpoint(Section):

@@ -1,6 +1,7 @@
 """Labelled images in memory or on disk, and the order in which training takes them."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 Indices = npt.NDArray[np.int64]
+Gather = Callable[[Indices], tuple[Tensor, Tensor]]  # (B,) to images (B, 3, H, W) uint8 and labels (B,) on a device
 UNLABELED = -1
 
 
@@ -35,6 +37,28 @@ class Split:
             images, labels = images.pin_memory(), labels.pin_memory()
         images = images.to(device, non_blocking=True)
         return (images.mT if self.columns_first else images), labels.to(device, non_blocking=True)
+
+    def resident(self, device: torch.device, gigabytes: float) -> "Gather":
+        """What `gather` does, from memory: the device's, or the host's if there is no room for this on the device.
+
+        A split of more than `gigabytes` stays where it is, in a memory map its pages come and go.
+        """
+        size = self.pixels.nbytes
+        if size > gigabytes * 1e9:
+            return lambda indices: self.gather(indices, device)
+        in_memory = np.array(self.pixels) if isinstance(self.pixels, np.memmap) else self.pixels
+        if device.type != "cuda" or size > torch.cuda.mem_get_info(device)[0] / 2:
+            loaded = replace(self, pixels=in_memory)
+            return lambda indices: loaded.gather(indices, device)
+        pixels = torch.from_numpy(in_memory).to(device)
+        labels = torch.from_numpy(self.labels).to(device)
+
+        def gather(indices: Indices) -> tuple[Tensor, Tensor]:
+            chosen = torch.from_numpy(indices).pin_memory().to(device, non_blocking=True)
+            images = pixels.index_select(0, chosen)
+            return (images.mT if self.columns_first else images), labels.index_select(0, chosen)
+
+        return gather
 
     def take(self, indices: Indices) -> "Split":
         """The split of these samples only, in this order, in memory."""

@@ -94,7 +94,13 @@ def run(config: Config, interrupts: Interrupts) -> None:
 def _batches(config: Config, split: Split, resolution: int, device: torch.device) -> ViewBatches:
     view = View(crop_area=config.finetune.crop_area, flip=config.finetune.flip)
     return ViewBatches(
-        split, [view], resolution=resolution, batch_size=config.finetune.batch_size, seed=config.seed, device=device
+        split,
+        [view],
+        resolution=resolution,
+        batch_size=config.finetune.batch_size,
+        seed=config.seed,
+        device=device,
+        resident_gb=config.data.resident_gb,
     )
 
 

@@ -40,6 +40,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
         batch_size=config.method.batch_size,
         seed=config.seed,
         device=hardware.device,
+        resident_gb=config.data.resident_gb,
     )
     model = build_method(config.method, len(dataset.classes), config.seed)
     cast(nn.Module, model).to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -15,6 +15,8 @@ from ssl_pkg.errors import BadInput
 class ViewBatches:
     """The batches of one training: each epoch a new order of the whole split, without its incomplete last batch.
 
+    A split of up to `resident_gb` gigabytes is held in memory; a larger one is read from its file.
+
     Calling it with a step gives the batch's views, each (B, 3, R, R) normalised, and its labels (B,). Raises BadInput
     when built if the split has no full batch.
     """
@@ -28,13 +30,15 @@ class ViewBatches:
         batch_size: int,
         seed: int,
         device: torch.device,
+        resident_gb: float,
     ) -> None:
         if batch_size > len(split):
             raise BadInput(
                 f"the batch size {batch_size:,} is larger than the {split.name} split ({len(split):,} images)"
             )
-        self._split, self._views, self._resolution = split, views, resolution
-        self._batch_size, self._seed, self._device = batch_size, seed, device
+        self._gather = split.resident(device, resident_gb)
+        self._count, self._views, self._resolution = len(split), views, resolution
+        self._batch_size, self._seed = batch_size, seed
         self._epoch, self._order = -1, torch.empty(0).long().numpy()
         self.steps_per_epoch = len(split) // batch_size
 
@@ -42,7 +46,7 @@ class ViewBatches:
         """Views and labels of step `step`, from 0."""
         epoch, position = divmod(step, self.steps_per_epoch)
         indices = self._epoch_order(epoch)[position * self._batch_size : (position + 1) * self._batch_size]
-        images, labels = self._split.gather(indices, self._device)
+        images, labels = self._gather(indices)
         height, width = images.shape[2:]
         views = [
             make_view(images, draw(view, self._seed, epoch, indices, number, height, width), self._resolution)
@@ -52,5 +56,5 @@ class ViewBatches:
 
     def _epoch_order(self, epoch: int) -> Indices:
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, permutation(self._seed, epoch, len(self._split))
+            self._epoch, self._order = epoch, permutation(self._seed, epoch, self._count)
         return self._order

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssl_pkg.errors import Interrupted
 from ssl_pkg.methods.base import Method
+from ssl_pkg.training.precision import Hardware
 from ssl_pkg.training.session import Session
 
 Batch = tuple[list[Tensor], Tensor]
@@ -38,7 +39,7 @@ def fit(session: Session, task: Task, checkpoint: dict[str, Any] | None, carried
     """
     module = cast(nn.Module, task.model)
     module.train()
-    scaler = torch.amp.GradScaler(session.hardware.device.type, enabled=session.hardware.dtype == torch.float16)
+    scaler = session.hardware.scaler()
     start, window = 0, _Window()
     if checkpoint is not None and checkpoint["phase"] == task.phase:
         module.load_state_dict(checkpoint["model"])
@@ -48,18 +49,7 @@ def fit(session: Session, task: Task, checkpoint: dict[str, Any] | None, carried
     saved_at = time.monotonic()
     for step in range(start, task.steps):
         session.reporter.at(task.phase, step, task.steps)
-        views, labels = task.batch(step)
-        for group in task.optimizer.param_groups:
-            group["lr"] = task.rate(step) * group["rate"]
-        with session.hardware.autocast():
-            loss, metrics = task.model.loss(views, labels, step, task.steps)
-        torch.autograd.backward(scaler.scale(loss))
-        scaler.step(task.optimizer)
-        scaler.update()
-        task.optimizer.zero_grad(set_to_none=True)
-        task.model.after_step(step, task.steps)
-        window.add({"loss": loss.detach(), **metrics})
-
+        window.add(advance(task, scaler, session.hardware, step))
         done = step + 1
         epoch_ended = done % task.steps_per_epoch == 0
         validation = task.validate(done // task.steps_per_epoch) if epoch_ended else {}
@@ -86,6 +76,21 @@ def fit(session: Session, task: Task, checkpoint: dict[str, Any] | None, carried
         if session.interrupted:
             raise Interrupted(f"stopped after step {done} of {task.steps}")
     session.reporter.at(task.phase, task.steps, task.steps)
+
+
+def advance(task: Task, scaler: torch.amp.GradScaler, hardware: Hardware, step: int) -> dict[str, Tensor]:
+    """Step `step` of the training. Returns the loss and what else is to be logged; nothing waits for the device."""
+    views, labels = task.batch(step)
+    for group in task.optimizer.param_groups:
+        group["lr"] = task.rate(step) * group["rate"]
+    with hardware.autocast():
+        loss, metrics = task.model.loss(views, labels, step, task.steps)
+    torch.autograd.backward(scaler.scale(loss))
+    scaler.step(task.optimizer)
+    scaler.update()
+    task.optimizer.zero_grad(set_to_none=True)
+    task.model.after_step(step, task.steps)
+    return {"loss": loss.detach(), **metrics}
 
 
 class _Window:

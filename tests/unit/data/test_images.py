@@ -1,4 +1,7 @@
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,3 +40,31 @@ def test_gather_turns_columns_first_images_upright() -> None:
     assert np.array_equal(images.numpy(), upright[[1, 0]])
     assert labels.tolist() == [8, 7]
     assert np.array_equal(split.take(np.array([1])).gather(np.array([0]), torch.device("cpu"))[0].numpy(), upright[[1]])
+
+
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")],
+    ),
+]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("columns_first", [False, True])
+def test_a_split_in_memory_gives_what_its_file_gives(tmp_path: Path, device: str, columns_first: bool) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 3, 4, 5), dtype=np.uint8)
+    pixels.tofile(tmp_path / "pixels")
+    mapped = np.memmap(tmp_path / "pixels", dtype=np.uint8, mode="r+", shape=pixels.shape)
+    split = Split("x", mapped, np.arange(9), columns_first)
+    from_memory = split.resident(torch.device(device), gigabytes=pixels.nbytes / 1e9)
+    from_file = split.resident(torch.device(device), gigabytes=(pixels.nbytes - 1) / 1e9)
+    chosen = np.array([4, 0, 4, 8])
+    for gather in (from_memory, from_file):
+        images, labels = gather(chosen)
+        upright = pixels.swapaxes(2, 3) if columns_first else pixels
+        assert np.array_equal(images.cpu().numpy(), upright[chosen])
+        assert labels.tolist() == [4, 0, 4, 8]
+    mapped[0] = 255 - mapped[0]
+    assert torch.equal(from_file(np.array([0]))[0], 255 - from_memory(np.array([0]))[0])

@@ -14,7 +14,8 @@ RANDOM = View(crop_area=(0.2, 1.0), flip=0.5)
 def batches(views: list[View], seed: int = 0, count: int = 20, batch_size: int = 6) -> ViewBatches:
     pixels = np.random.default_rng(0).integers(0, 256, (count, 3, 96, 96), dtype=np.uint8)
     split = Split("train", pixels, np.arange(count))
-    return ViewBatches(split, views, resolution=32, batch_size=batch_size, seed=seed, device=torch.device("cpu"))
+    options = {"resolution": 32, "batch_size": batch_size, "seed": seed, "resident_gb": 1.0}
+    return ViewBatches(split, views, device=torch.device("cpu"), **options)
 
 
 def test_an_epoch_takes_each_sample_once_and_drops_the_incomplete_batch() -> None:
