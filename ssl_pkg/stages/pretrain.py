@@ -1,5 +1,6 @@
 """Pretraining: a method on the unlabeled images, or the supervised baseline on the labelled ones."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -25,7 +26,7 @@ from ssl_pkg.training.batches import ViewBatches
 from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.loop import Task, fit
 from ssl_pkg.training.optimizers import build_optimizer, peak_rate, warmup_cosine
-from ssl_pkg.training.precision import prepare
+from ssl_pkg.training.precision import Hardware, prepare
 from ssl_pkg.training.session import Session
 
 
@@ -33,39 +34,20 @@ def run(config: Config, interrupts: Interrupts) -> None:
     """Trains config.method and leaves its encoder; of the supervised baseline also the classifier."""
     assert config.method is not None  # config.py sees to it
     dataset, hardware, resolution = open_dataset(config.data), prepare(config), config.budget.resolution
-    batches = ViewBatches(
-        dataset.train if config.method.split == "train" else dataset.unlabeled,
-        config.method.views,
-        resolution=resolution,
-        batch_size=config.method.batch_size,
-        seed=config.seed,
-        device=hardware.device,
-        resident_gb=config.data.resident_gb,
-    )
-    model = build_method(config.method, len(dataset.classes), config.seed)
-    cast(nn.Module, model).to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    supervised = isinstance(model, Supervised)
+    task = training(config, dataset, hardware)
+    model = task.model
 
     with Session(config, hardware, interrupts, dataset.manifest) as session:
-        task = Task(
-            phase="train",
-            model=model,
-            optimizer=build_optimizer(config.method.optimizer, model.parameter_groups()),
-            rate=learning_rate(config.method, _steps(config, batches), batches.steps_per_epoch),
-            batch=batches,
-            steps=_steps(config, batches),
-            steps_per_epoch=batches.steps_per_epoch,
-            validate=partial(_validate, session, model, dataset),
-        )
+        task = replace(task, validate=partial(_validate, session, model, dataset))
         fit(session, task, session.checkpoint, carried={})
 
         encoder = model.encoder
         save_weights(
             session.run.path / "encoder.safetensors", encoder, {"method": config.method.name, "resolution": resolution}
         )
-        if supervised:
+        if isinstance(model, Supervised):
             finish_classifier(
-                session, cast(Supervised, model).classifier(), dataset,
+                session, model.classifier(), dataset,
                 model=config.method.name, method=config.method.name, resolution=resolution, rows=[],
             )  # fmt: skip
         else:
@@ -73,6 +55,33 @@ def run(config: Config, interrupts: Interrupts) -> None:
                 model=config.method.name, method=config.method.name, classes=dataset.classes, resolution=resolution,
                 rows=[_knn(session, model, dataset)], weights=encoder.state_dict(),
             )  # fmt: skip
+
+
+def training(config: Config, dataset: STL10, hardware: Hardware) -> Task:
+    """The training of config.method from its random start, without validation. Raises BadInput if it doesn't fit."""
+    assert config.method is not None  # config.py sees to it
+    batches = ViewBatches(
+        dataset.train if config.method.split == "train" else dataset.unlabeled,
+        config.method.views,
+        resolution=config.budget.resolution,
+        batch_size=config.method.batch_size,
+        seed=config.seed,
+        device=hardware.device,
+        resident_gb=config.data.resident_gb,
+    )
+    model = build_method(config.method, len(dataset.classes), config.seed)
+    cast(nn.Module, model).to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    steps = config.method.epochs * batches.steps_per_epoch
+    steps = min(steps, config.budget.max_steps or steps)
+    return Task(
+        phase="train",
+        model=model,
+        optimizer=build_optimizer(config.method.optimizer, model.parameter_groups()),
+        rate=learning_rate(config.method, steps, batches.steps_per_epoch),
+        batch=batches,
+        steps=steps,
+        steps_per_epoch=batches.steps_per_epoch,
+    )
 
 
 def build_method(config: MethodConfig, classes: int, seed: int) -> Method:
@@ -97,12 +106,6 @@ def learning_rate(config: MethodConfig, steps: int, steps_per_epoch: int) -> Any
     peak = peak_rate(config.optimizer, config.batch_size)
     warmup = min(round(config.warmup_epochs * steps_per_epoch), steps)
     return lambda step: peak * warmup_cosine(step, steps, warmup)
-
-
-def _steps(config: Config, batches: ViewBatches) -> int:
-    assert config.method is not None
-    steps = config.method.epochs * batches.steps_per_epoch
-    return min(steps, config.budget.max_steps or steps)
 
 
 def _validate(session: Session, model: Method, dataset: STL10, epoch: int) -> dict[str, float]:

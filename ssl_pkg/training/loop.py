@@ -27,7 +27,8 @@ class Task:
     batch: Callable[[int], Batch]
     steps: int
     steps_per_epoch: int
-    validate: Callable[[int], dict[str, float]]  # after each epoch, by its number from 1: more to log, or nothing
+    # after each epoch, by its number from 1: more to log, or nothing
+    validate: Callable[[int], dict[str, float]] = lambda epoch: {}
     first_journal_step: int = 0  # where this training starts in the journal of a run that has several
 
 

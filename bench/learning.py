@@ -1,0 +1,118 @@
+"""`make bench-learning DATA=DIR`: what ours and lightly's SimCLR have learnt after the same time on the same images.
+
+Both train at 64 px for the same minutes, one after the other on the whole machine; then both encoders are evaluated
+alike, by kNN on a held-out part of train and by the L-BFGS probe (penalty chosen on that part) on test. Ours has the
+settings of the `quick` budget: what some hundred steps need. Writes bench/learning.json.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from torch import nn
+
+from bench.ours import stepper
+from bench.rivals import Lightly
+from bench.windows import machine
+from ssl_pkg.config import Config, load_config
+from ssl_pkg.data.dataset import open_dataset
+from ssl_pkg.data.images import holdout
+from ssl_pkg.data.stl10 import STL10
+from ssl_pkg.evaluation.forward import outputs
+from ssl_pkg.evaluation.knn import knn_predict
+from ssl_pkg.evaluation.probe import fit_probe
+from ssl_pkg.stages.pretrain import training
+from ssl_pkg.training.precision import prepare
+
+RESOLUTION = 64
+TRIAL = 8  # steps that tell how many fit into the time
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Trains both, prints and writes what they have learnt."""
+    parser = argparse.ArgumentParser(prog="python -m bench.learning", description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--data", required=True, help="folder with stl10_binary/")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("learning.json"))
+    options = parser.parse_args(arguments)
+    line = ["stage=pretrain", "method=simclr", "run_dir=-", f"data.root='{options.data}'", "budget=quick"]
+    config = load_config([*line, f"budget.resolution={RESOLUTION}"])
+    dataset = open_dataset(config.data)
+    found = {
+        "machine": machine(),
+        "data": dataset.manifest["name"],
+        "minutes": options.minutes,
+        "ours": _ours(config, line, dataset, options.minutes),
+        "lightly": _lightly(config, dataset, options.minutes),
+    }
+    options.out.write_text(json.dumps(found, indent=2) + "\n")
+    table = Table("", "pairs", "pairs/s", "kNN, held-out train", "probe, test")
+    for name in ("ours", "lightly"):
+        entry: Any = found[name]
+        accuracies = [f"{100 * entry[key]:.1f} %" for key in ("knn", "probe")]
+        table.add_row(name, f"{entry['pairs']:,}", f"{entry['pairs'] / entry['seconds']:.1f}", *accuracies)
+    Console().print(table)
+    return 0
+
+
+def _ours(config: Config, line: list[str], dataset: STL10, minutes: float) -> dict[str, Any]:
+    """The steps that fit into the time, by a trial, are the training's length: its schedule ends with it."""
+    assert config.method is not None
+    hardware, batch = prepare(config), config.method.batch_size
+    trial = stepper(training(config, dataset, hardware), hardware)
+    trial()
+    seconds = _timed(trial, lambda step, _: step < TRIAL, "trial")[1] / TRIAL
+    steps = int(minutes * 60 / seconds)
+    epochs = -(-steps * batch // len(dataset.unlabeled))
+    planned = load_config(
+        [*line, f"budget.resolution={RESOLUTION}", f"method.epochs={epochs}", f"budget.max_steps={steps}"]
+    )
+    task = training(planned, dataset, hardware)
+    done, seconds = _timed(stepper(task, hardware), lambda step, spent: step < steps and spent < 60 * minutes, "ours")
+    return {"pairs": done * batch, "seconds": seconds} | _evaluated(task.model.encoder, dataset, config)
+
+
+def _lightly(config: Config, dataset: STL10, minutes: float) -> dict[str, Any]:
+    """lightly's recipe has a constant rate, so it trains until the time is over."""
+    rival = Lightly(dataset.unlabeled, RESOLUTION, workers=0)
+    done, seconds = _timed(rival.step, lambda _, spent: spent < 60 * minutes, "lightly")
+    return {"pairs": done * 256, "seconds": seconds} | _evaluated(rival.encoder(), dataset, config)
+
+
+def _timed(step: Callable[[], object], go_on: Callable[[int, float], bool], name: str) -> tuple[int, float]:
+    """Steps done and seconds taken while `go_on(steps, seconds)` holds."""
+    done, start = 0, time.perf_counter()
+    with Progress(console=Console(stderr=True)) as progress:
+        bar = progress.add_task(name, total=None)
+        while go_on(done, time.perf_counter() - start):
+            step()
+            done += 1
+            progress.update(bar, description=f"{name}: step {done}")
+    return done, time.perf_counter() - start
+
+
+def _evaluated(encoder: nn.Module, dataset: STL10, config: Config) -> dict[str, float]:
+    device, labels = next(encoder.parameters()).device, dataset.train.labels
+    train, test = (outputs(encoder, split, RESOLUTION, device) for split in (dataset.train, dataset.test))
+    bank, queries = holdout(labels, config.probe.validation_fraction)
+    neighbours = config.pretrain.knn_neighbours, config.pretrain.knn_temperature
+    nearest = knn_predict(train[bank], labels[bank], train[queries], *neighbours)
+    probe = fit_probe(train, labels, config.probe, lambda done, total: None)
+    predicted = (test @ probe.weight.T + probe.bias).argmax(axis=1)
+    return {
+        "knn": float((nearest == labels[queries]).mean()),
+        "probe": float((predicted == dataset.test.labels).mean()),
+    }
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    sys.exit(main())

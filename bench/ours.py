@@ -1,0 +1,64 @@
+"""This project's pretraining as a step to be measured: the very code of the stage, without its run directory."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
+
+from ssl_pkg.config import Config, load_config
+from ssl_pkg.data.dataset import open_dataset
+from ssl_pkg.stages.pretrain import training
+from ssl_pkg.training.loop import Batch, Task, advance
+from ssl_pkg.training.precision import Hardware, prepare
+
+BATCH = 256
+
+
+def configuration(method: str, data: Path | str, resolution: int, *more: str) -> Config:
+    """The full study's configuration at this resolution, in batches of BATCH."""
+    line = ["stage=pretrain", f"method={method}", "run_dir=-", f"data.root='{data}'", "budget=full"]
+    return load_config([*line, f"budget.resolution={resolution}", f"method.batch_size={BATCH}", *more])
+
+
+def build(config: Config) -> tuple[Task, Hardware]:
+    """The task as the stage builds it, in train mode."""
+    hardware = prepare(config)
+    task = training(config, open_dataset(config.data), hardware)
+    cast(nn.Module, task.model).train()
+    return task, hardware
+
+
+def stepper(task: Task, hardware: Hardware, batch: Callable[[int], Batch] | None = None) -> Callable[[], object]:
+    """A function that goes on by one step; `batch` in place of the task's own."""
+    scaler, step = hardware.scaler(), 0
+    if batch is not None:
+        task = Task(**{**vars(task), "batch": batch})
+
+    def go_on() -> None:
+        nonlocal step
+        metrics = advance(task, scaler, hardware, step)
+        step += 1
+        if step % 10 == 0:
+            float(metrics["loss"])
+
+    return go_on
+
+
+def fixed_batch(task: Task) -> Callable[[int], Batch]:
+    """The same views at every step, already on the device."""
+    views, labels = task.batch(0)
+    return lambda step: (views, labels)
+
+
+def forward_backward_flops(task: Task, batch: Batch) -> int:
+    """Floating-point operations of one step, a multiplication and an addition as two, as torch counts them."""
+    from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415 - only this needs it
+
+    views, labels = batch
+    with FlopCounterMode(display=False) as counter:
+        loss, _ = task.model.loss(views, labels, 0, task.steps)
+        torch.autograd.backward(loss)
+    task.optimizer.zero_grad(set_to_none=True)
+    return int(counter.get_total_flops())

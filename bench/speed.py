@@ -1,0 +1,187 @@
+"""`make bench`: images a second of every method's real pretraining, beside its limit and beside what people use.
+
+    full         the real pretraining (for the SSL methods: pairs of views a second)
+    limit        the same step on views that already lie on the device
+    lightly      lightly's documented SimCLR, with the better of 0 and 2 loader workers
+    torchvision  our step, fed by torchvision's transforms on Pillow images through a DataLoader, likewise
+
+Prints a table and writes bench/latest.json.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from bench.ours import BATCH, build, configuration, fixed_batch, forward_backward_flops, stepper
+from bench.rivals import Lightly, usual_batches, usual_transform
+from bench.windows import Variant, machine, measure
+from ssl_pkg.augment.draws import draw
+from ssl_pkg.augment.views import make_view
+from ssl_pkg.config import Config
+from ssl_pkg.data.dataset import open_dataset
+
+METHODS = ("simclr", "byol", "moco", "supervised")
+SIDE = 2048  # of the matrices whose product is the machine's limit
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measures, prints and writes."""
+    options = _parser().parse_args(arguments)
+    found: dict[str, Any] = {"machine": machine(), "batch": BATCH, "data": options.data}
+    found |= _trainings(options, 96, METHODS)
+    found["at_64px"] = _trainings(options, 64, ("simclr",))
+    found |= _views(options) | _start(options.data)
+    options.out.write_text(json.dumps(found, indent=2) + "\n")
+    _print(found)
+    print(f"written to {options.out}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.speed", description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--data", default="synthetic", help="folder with stl10_binary/ (default: the drawn images)")
+    parser.add_argument("--windows", type=int, default=5, help="rounds of measurement (5)")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("latest.json"))
+    return parser
+
+
+def _trainings(options: argparse.Namespace, resolution: int, methods: tuple[str, ...]) -> dict[str, Any]:
+    """Each method's full and limit; beside SimCLR's the rivals and the use of the machine's matrix products."""
+    variants: dict[tuple[str, str], Variant] = {}
+    for method in methods:
+        task, hardware = build(configuration(method, options.data, resolution))
+        variants[method, "full"] = Variant(f"{method} full", stepper(task, hardware), BATCH)
+        limit = stepper(task, hardware, fixed_batch(task))
+        variants[method, "limit"] = Variant(f"{method} limit", limit, BATCH)
+        if method != "simclr":
+            continue
+        flops = forward_backward_flops(task, task.batch(0))
+        unlabeled = open_dataset(configuration(method, options.data, resolution).data).unlabeled
+        for workers in (0, 2):
+            rival = Lightly(unlabeled, resolution, workers)
+            settle = 2 if workers else 0
+            name = f"lightly, {workers} workers"
+            variants[method, name] = Variant(name, rival.step, BATCH, settle=settle)
+            name = f"torchvision, {workers} workers"
+            batch = usual_batches(unlabeled, resolution, workers, hardware.device)
+            variants[method, name] = Variant(name, stepper(task, hardware, batch), BATCH, settle=settle)
+        variants[method, "gemm"] = Variant("matrix products", _products(hardware.device), 20 * 2 * SIDE**3)
+    measure(list(variants.values()), options.windows, f"{resolution} px")
+
+    found: dict[str, Any] = {method: {} for method in methods}
+    for (method, name), variant in variants.items():
+        kind = name.partition(",")[0]  # of the two numbers of workers the faster counts
+        if kind != "gemm" and variant.rate > found[method].get(kind, 0):
+            found[method] |= {kind: variant.rate, f"{kind}_windows": variant.rates}
+    gemm = variants["simclr", "gemm"].rate
+    used = flops * variants["simclr", "limit"].rate / BATCH
+    return found | {"gemm_tflops": gemm / 1e12, "step_gflop": flops / 1e9, "gemm_utilisation": used / gemm}
+
+
+def _products(device: torch.device) -> Callable[[], object]:
+    """Twenty products of square bfloat16 matrices."""
+    a, b = (torch.randn(SIDE, SIDE, device=device, dtype=torch.bfloat16) for _ in range(2))
+
+    def multiply() -> None:
+        for _ in range(20):
+            torch.mm(a, b)
+
+    return multiply
+
+
+def _views(options: argparse.Namespace) -> dict[str, Any]:
+    """SimCLR's views of 96 px a second, draws included, on one core."""
+    config = configuration("simclr", options.data, 96)
+    assert config.method is not None
+    view, images = config.method.views[0], open_dataset(config.data).unlabeled
+    chosen = np.arange(min(BATCH, len(images)))
+    pixels, _ = images.gather(chosen, torch.device("cpu"))
+    pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in pixels]
+    usual, threads = usual_transform(96), torch.get_num_threads()
+
+    def ours() -> None:
+        make_view(pixels, draw(view, 0, 0, chosen, 0), 96)
+
+    def theirs() -> None:
+        for picture in pictures:
+            usual(picture)
+
+    torch.set_num_threads(1)
+    variants = [Variant("views", ours, len(chosen), steps=5), Variant("torchvision's views", theirs, len(chosen))]
+    measure(variants, max(5, options.windows), "one core")
+    torch.set_num_threads(threads)
+    return {"views_per_core": variants[0].rate, "torchvision_views_per_core": variants[1].rate}
+
+
+def _start(data: str) -> dict[str, float]:
+    """Seconds from the command line to the first step's metric line, with empty caches and again; memory on top."""
+    open_dataset(configuration("simclr", data, 96).data)  # drawn, if it has to be
+    with tempfile.TemporaryDirectory() as folder:
+        cold, _ = _first_step(configuration("simclr", data, 96), Path(folder), "cold")
+        warm, peak = _first_step(configuration("simclr", data, 96), Path(folder), "warm")
+    resident = open_dataset(configuration("simclr", data, 96).data).unlabeled.pixels.nbytes
+    return {
+        "first_step_cold_s": cold,
+        "first_step_warm_s": warm,
+        "peak_memory_over_data_gb": (peak - resident) / 1e9,
+    }
+
+
+def _first_step(config: Config, folder: Path, name: str) -> tuple[float, int]:
+    """Seconds to the first metric line, and the process's peak memory in bytes."""
+    root = open_dataset(config.data).manifest["root"]
+    line = ["stage=pretrain", "method=simclr", "budget=full", f"method.batch_size={BATCH}", "log_every=1"]
+    line += ["budget.max_steps=3", f"run_dir={folder / name}", f"data.root='{root}'", "pretrain.knn_every=1000"]
+    environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
+    metrics, start = folder / name / "metrics.jsonl", time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "ssl_pkg", *line], env=environment, stderr=subprocess.DEVNULL)
+    seconds = None
+    while seconds is None and process.poll() is None:
+        time.sleep(0.02)
+        if metrics.exists() and metrics.stat().st_size:
+            seconds = time.perf_counter() - start
+    _, status, usage = os.wait4(process.pid, 0)
+    if seconds is None:
+        raise RuntimeError(f"the pretraining ended with status {status} before its first step")
+    return seconds, usage.ru_maxrss * 1024
+
+
+def _print(found: dict[str, Any]) -> None:
+    console = Console()
+    table = Table("", "full", "limit", "full / limit", "lightly", "ours / lightly", "torchvision-fed", "ours / fed")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    rows = [(f"{method}, 96 px", found[method]) for method in METHODS]
+    for name, entry in [*rows, ("simclr, 64 px", found["at_64px"]["simclr"])]:
+        cells = [f"{entry['full']:.1f}", f"{entry['limit']:.1f}", f"{entry['full'] / entry['limit']:.3f}"]
+        for rival in ("lightly", "torchvision"):
+            rate = entry.get(rival)
+            cells += [f"{rate:.1f}", f"{entry['full'] / rate:.2f}"] if rate else ["", ""]
+        table.add_row(name, *cells)
+    table.title = f"images (pairs) a second, batches of {BATCH}: {found['machine']['gpu'] or found['machine']['cpu']}"
+    console.print(table)
+    facts = Table.grid(padding=(0, 2))
+    ratio = found["views_per_core"] / found["torchvision_views_per_core"]
+    used = f"{found['gemm_utilisation']:.2f}, at 64 px {found['at_64px']['gemm_utilisation']:.2f}"
+    facts.add_row("views a second on one core", f"{found['views_per_core']:.0f}, {ratio:.1f} times torchvision's")
+    facts.add_row("use of the machine's bfloat16 products", f"{used} of {found['gemm_tflops']:.2f} TFLOP/s")
+    facts.add_row("start to first step", f"{found['first_step_cold_s']:.1f} s, {found['first_step_warm_s']:.1f} s warm")
+    facts.add_row("peak memory over the data", f"{found['peak_memory_over_data_gb']:.2f} GB")
+    console.print(facts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

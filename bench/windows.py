@@ -1,0 +1,86 @@
+"""Variants of a piece of work, measured in turn: where a machine's speed drifts, neighbours in time can be compared."""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+
+@dataclass
+class Variant:
+    """Something that is done again and again.
+
+    settle: how often it is done at the start of a window before the clock runs: a loader that worked ahead while others
+    were measured has used that up by then.
+    """
+
+    name: str
+    step: Callable[[], object]
+    amount: float  # of images, pairs, views, FLOP that one step handles
+    steps: int = 2  # in a window
+    settle: int = 0
+    rates: list[float] = field(default_factory=list)  # of each window, amount a second
+
+    @property
+    def rate(self) -> float:
+        """The median window's."""
+        return statistics.median(self.rates)
+
+
+def measure(variants: Sequence[Variant], windows: int, title: str) -> None:
+    """One uncounted step of each variant, then `windows` rounds in which each has its window."""
+    with Progress(console=Console(stderr=True)) as progress:
+        bar = progress.add_task(title, total=(windows + 1) * len(variants))
+        for round_number in range(windows + 1):
+            for variant in variants:
+                progress.update(bar, description=f"{title}: {variant.name}")
+                if round_number == 0:
+                    variant.step()
+                else:
+                    _window(variant)
+                progress.advance(bar)
+
+
+def _window(variant: Variant) -> None:
+    for _ in range(variant.settle):
+        variant.step()
+    _finish()
+    start = time.perf_counter()
+    for _ in range(variant.steps):
+        variant.step()
+    _finish()
+    variant.rates.append(variant.steps * variant.amount / (time.perf_counter() - start))
+
+
+def _finish() -> None:
+    """Waits for the device."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def machine() -> dict[str, Any]:
+    """What a figure was measured on."""
+    model = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")]
+    abilities = torch.cpu.get_capabilities()
+    return {
+        "cpu": model[0] if model else platform.processor(),
+        "cores": torch.get_num_threads(),
+        "amx": bool(abilities.get("amx_bf16")),
+        "avx512_bf16": bool(abilities.get("avx512_bf16")),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "torch": torch.__version__,
+    }
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
