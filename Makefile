@@ -12,10 +12,10 @@ PYTHON := .venv/bin/python
 study_options = --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(DATA),--data "$(DATA)") $(if $(SEEDS),--seeds "$(SEEDS)")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format data study submit-all status cancel report image bench lock clean
+.PHONY: help setup demo test test-unit lint format data study submit-all status cancel report image bench bench-ablation bench-learning lock clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 	@echo
 	@echo 'Variables: STUDY=demo|photos-quick|photos|stl10  DATA=folder with stl10_binary/ and CIFAR-10'
 	@echo '           RUNS=runs  REPORTS=reports  SEEDS="0 1 2"  CLUSTER=profile  IMAGE=name'
@@ -68,8 +68,19 @@ submit-all: setup  ## send the study STUDY to the cluster CLUSTER (not there yet
 image:  ## build the container image IMAGE (not there yet)
 	@echo 'make image: the container image is not there yet; `make study` runs on this machine' >&2; exit 2
 
-bench:  ## speed beside the libraries that people use (not there yet)
-	@echo 'make bench: the benchmark is not there yet' >&2; exit 2
+bench: .venv/bench  ## speed beside lightly and torchvision (a quarter of an hour), into bench/latest.json
+	$(PYTHON) -m bench.speed $(if $(DATA),--data "$(DATA)")
+
+bench-ablation: .venv/bench  ## what each item of PyTorch's tuning guide gives here, into docs/performance-ablation.md
+	$(PYTHON) -m bench.ablation $(if $(DATA),--data "$(DATA)")
+
+bench-learning: .venv/bench  ## what ours and lightly's have learnt on DATA after ten minutes each
+	@test -n "$(DATA)" || { echo 'make bench-learning: say on which images, like DATA=data/stl10' >&2; exit 2; }
+	$(PYTHON) -m bench.learning --data "$(DATA)"
+
+.venv/bench: .venv/installed
+	.venv/bin/pip install --quiet --constraint requirements.lock --editable '.[dev,bench]'
+	@touch $@
 
 lock: setup  ## resolve pyproject.toml anew into requirements.lock
 	.venv/bin/pip-compile --quiet --extra dev --extra bench --strip-extras --no-emit-index-url --no-emit-find-links \

@@ -2,9 +2,11 @@
 
 import argparse
 import datetime
+import errno
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
@@ -12,22 +14,32 @@ from rich.table import Table
 from analysis import report, tables
 from analysis.gather import NoStudy, Study, gather
 
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Builds the report and prints the main table; 2 where there is nothing to report on."""
+    """Builds the report and prints the main table; 2 where there is nothing to report on or no place for it."""
     options = _parser().parse_args(arguments)
     try:
         study = gather(options.study)
-        out = options.out or Path("reports") / study.name
-        path = report.build(study, out, options.date)
-    except NoStudy as error:
-        print(f"analysis: {error}.", file=sys.stderr)
-        return 2
+    except (NoStudy, OSError) as error:
+        return _refused(f"{error}", 2)
+    out = options.out or Path("reports") / study.name
+    try:
+        (out / "tables").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        print(f"analysis: can't write the report: {error}.", file=sys.stderr)
-        return 1
+        return _refused(f"the report can't go to {out}: {error.strerror}", 1 if error.errno in _FULL else 2)
+    try:
+        path = report.build(study, out, options.date)
+    except OSError as error:
+        return _refused(f"can't write the report: {error}", 1)
     _print(study, path)
     return 0
+
+
+def _refused(why: str, status: int) -> int:
+    print(f"analysis: {why}.", file=sys.stderr)
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:

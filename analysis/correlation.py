@@ -49,16 +49,21 @@ def points(study: Study, measure: str, target: str) -> dict[str, tuple[float, fl
 
 
 def measures_of(study: Study) -> list[str]:
-    """The width measures that the study has, in the report's order."""
+    """What the study measured at its optima, in the report's order: the widths, and the loss and accuracy there."""
     rows = study.results
     return names.measures_in_order(rows.loc[rows["evaluation"] == "width", "metric"])
 
 
+def widths_of(study: Study) -> list[str]:
+    """The measures of width alone."""
+    return [measure for measure in measures_of(study) if names.split_measure(measure)[0] not in names.NO_WIDTH]
+
+
 @lru_cache(maxsize=1)
 def correlations(study: Study) -> list[Correlation]:
-    """Every measure against test and OOD accuracy, where four models or more have both and they differ."""
+    """Every measure of width against test and OOD accuracy, where four models or more have both and they differ."""
     found = []
-    for measure in measures_of(study):
+    for measure in widths_of(study):
         for target in TARGETS:
             pairs = np.array(list(points(study, measure, target).values()))
             if len(pairs) >= _LEAST and np.ptp(pairs[:, 0]) > 0 and np.ptp(pairs[:, 1]) > 0:

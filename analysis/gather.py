@@ -1,20 +1,18 @@
 """A study's run directories as one object: which runs there are, what they say, and which ones are missing."""
 
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 
 from analysis import names
+from analysis.artifacts import Arrays, metric_frame, read_arrays
 from ssl_pkg.runs import RunDirectory, runs_of
 
 RESULT_COLUMNS: Final = ["model", "evaluation", "metric", "value", "low", "high", "n", "seed"]
-Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 class NoStudy(Exception):
@@ -52,7 +50,7 @@ class Run:
     @cached_property
     def metrics(self) -> pd.DataFrame:
         """The metric lines as columns; torn lines are left out."""
-        return pd.DataFrame(self.directory.metrics())
+        return metric_frame(self.directory.metrics())
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
@@ -70,16 +68,9 @@ class Run:
         return "unfinished"
 
     def arrays(self, file: str, *needed: str) -> Arrays | None:
-        """The arrays of an npz artifact; None where the file, or one of the arrays `needed`, can't be read."""
-        try:
-            with (
-                (self.directory.path / file).open("rb") as opened,
-                np.load(opened, allow_pickle=False) as archive,
-            ):
-                content = {name: np.asarray(archive[name]) for name in archive.files}
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-            return None
-        return content if all(name in content for name in needed) else None
+        """The arrays of an npz artifact; None where the file, or one of the arrays `needed`, can't be used."""
+        content = read_arrays(self.directory.path / file)
+        return content if content is not None and all(name in content for name in needed) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,11 +121,17 @@ class Study:
         tested = self.results[(self.results["evaluation"] == "test") & (self.results["metric"] == "accuracy")]
         return names.in_order(tested["model"], self.methods)
 
+    @cached_property
+    def seeds_tested(self) -> int:
+        """The most seeds that a final model has a test accuracy of: only with several is there a spread over seeds."""
+        tested = (rows for (_, *kind), rows in self.numbers.items() if kind == ["test", "accuracy"])
+        return max(map(len, tested), default=0)
+
     def predictions(self, model: str, evaluation: str) -> dict[int, Arrays]:
         """Logits and labels of a final model by seed; evaluation is `test` or `ood`."""
         runs = [run for run in self.complete(model=model) if (run.stage == "ood") == (evaluation == "ood")]
-        found = {run.seed: run.arrays("predictions.npz", "logits", "labels") for run in runs if run.stage in _PREDICT}
-        return {seed: arrays for seed, arrays in found.items() if arrays is not None and _fits(arrays)}
+        found = {run: run.arrays("predictions.npz", "logits", "labels") for run in runs if run.stage in _PREDICT}
+        return {run.seed: arrays for run, arrays in found.items() if arrays is not None and _of_classes(run, arrays)}
 
 
 _PREDICT: Final = ("pretrain", "probe", "finetune", "ood")
@@ -258,6 +255,7 @@ def _rows_of(run: Run) -> Iterator[dict[str, Any]]:
         yield {"model": run.model, **numbers, "seed": run.seed, "stage": run.stage, "method": run.method}
 
 
-def _fits(arrays: Arrays) -> bool:
-    logits, labels = arrays["logits"], arrays["labels"]
-    return logits.ndim == 2 and labels.shape == logits.shape[:1] and len(labels) > 0
+def _of_classes(run: Run, arrays: Arrays) -> bool:
+    """Whether predictions have a logit for each class of the run, and no label beyond these."""
+    count = arrays["logits"].shape[1]
+    return len(run.classes) in (0, count) and int(arrays["labels"].max()) < count

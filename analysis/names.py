@@ -66,6 +66,7 @@ MEASURES: Final = {
     "train_loss": Measure("Loss on the subset", "L(w)", "–", "–"),
     "train_accuracy": Measure("Accuracy on the subset", '"acc"(w)', "–", "–"),
 }
+NO_WIDTH: Final = frozenset({"train_loss", "train_accuracy"})  # where the optimum lies, not how wide it is
 SUFFIXES: Final = {"normalized": "normalised logits", "normalised": "normalised logits", "head": "head only"}
 
 

@@ -39,9 +39,10 @@ def main(arguments: list[str]) -> int:
 def _study(options: argparse.Namespace, overrides: list[str], again: str) -> int:
     from jobs.local import run_study  # noqa: PLC0415
     from jobs.machine import slots  # noqa: PLC0415
-    from jobs.settings import configure, plan_study  # noqa: PLC0415
+    from jobs.settings import check_data, configure, plan_study  # noqa: PLC0415
 
     config = configure(options.study, data=options.data, seeds=options.seeds, overrides=overrides)
+    check_data(config.data.root)
     jobs = plan_study(config, runs=options.runs, reports=options.reports, overrides=overrides)
     room = slots(config.threads or config.study.cpus, use_gpus=config.device != "cpu")
     return run_study(jobs, options.runs / config.study.name, room, again=again)

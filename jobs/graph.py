@@ -22,6 +22,8 @@ CIRCUMSTANCES: Final = (
     "threads",
     "checkpoint.minutes",
     "checkpoint.epochs",
+    "study.methods",
+    "study.seeds",
 )
 WEIGHT: Final = {"pretrain": 8.0, "finetune": 4.0, "width": 2.0}  # rough length of a stage; of the others: 1
 
@@ -61,9 +63,9 @@ def plan(study: Study, *, runs: Path, reports: Path, data_root: str, overrides: 
     runs, reports: the folders above RUNS/STUDY and REPORTS/STUDY. overrides: the user's own; each stage gets those
     that it reads.
     """
-    planner = _Planner(study.name, runs / study.name, data_root, tuple(overrides))
-    methods = tuple(dict.fromkeys(study.methods))
-    jobs = [job for seed in dict.fromkeys(study.seeds) for job in planner.of_seed(methods, seed)]
+    methods, seeds = tuple(dict.fromkeys(study.methods)), tuple(dict.fromkeys(study.seeds))
+    planner = _Planner(study.name, runs / study.name, data_root, methods, seeds, tuple(overrides))
+    jobs = [job for seed in seeds for job in planner.of_seed(seed)]
     inner = {parent for job in jobs for parent in job.parents}
     leaves = tuple(job.name for job in jobs if job.name not in inner)
     out = reports / study.name
@@ -78,12 +80,14 @@ class _Planner:
     study: str
     folder: Path
     data_root: str
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
     overrides: tuple[str, ...]
 
-    def of_seed(self, methods: Sequence[str], seed: int) -> Iterator[Job]:
+    def of_seed(self, seed: int) -> Iterator[Job]:
         """The jobs of one seed, parents before children."""
         finals: list[tuple[str, Job]] = []  # final models by name, each with the job that leaves it
-        for method in methods:
+        for method in self.methods:
             pretrain = self.job("pretrain", method, seed)
             yield pretrain
             if method == SUPERVISED:
@@ -108,6 +112,7 @@ class _Planner:
             line.append(f"method={model}")
         else:
             line.append(assign("source", str(source.run_dir) if source else RANDOM))
+        line += [f"study.methods=[{','.join(self.methods)}]", f"study.seeds=[{','.join(map(str, self.seeds))}]"]
         line += [assign("data.root", self.data_root), assign("run_dir", str(run_dir))]
         line += [override for override in self.overrides if reads(stage, override)]
         return Job(name, stage, model, seed, tuple(line), (source.name,) if source else (), run_dir)

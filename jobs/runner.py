@@ -22,7 +22,7 @@ from submitit.core.utils import UncompletedJobError
 
 from jobs.display import Display
 from jobs.graph import Job, urgency
-from jobs.ledger import REPORT, Entry, State, log_of, write_ledger
+from jobs.ledger import REPORT, Entry, State, log_of, read_ledger, write_ledger
 from jobs.machine import Slot
 from jobs.stage import StageProcess
 from jobs.status import Row, row
@@ -63,6 +63,7 @@ class Runner:
         self._running: list[_Running] = []
         self._stopping = False
         self._told = 0.0
+        self._others = read_ledger(folder)
         urgencies = urgency(jobs)
         self._queue = sorted(jobs, key=lambda job: -urgencies[job.name])
         self.entries = {
@@ -71,7 +72,7 @@ class Runner:
 
     def run(self) -> None:
         """Runs what is missing until nothing is left that can be run, or until a signal asks to stop."""
-        write_ledger(self._folder, self.entries)
+        self._write()
         with self._listening():
             self._start_ready()
             while self._running:
@@ -126,7 +127,8 @@ class Runner:
             self._running.remove(running)
             self._free.append(running.slot)
             status = self._exit_status(running)
-            if status == COMPLETE and running.job.complete:
+            finished = running.job.complete and (status == COMPLETE or running.job.stage != REPORT)
+            if finished:  # also if it was killed after its result was there
                 self._set(running.job, State.COMPLETE, exit_status=status)
             elif status == INTERRUPTED or (status is None and self._stopping):
                 self._set(running.job, State.INTERRUPTED, exit_status=INTERRUPTED)
@@ -162,7 +164,14 @@ class Runner:
         self._display.changed(row(self._folder, job.name, entry, now))
         if state is State.FAILED:
             self._block_descendants()
-        write_ledger(self._folder, self.entries)
+        self._write()
+
+    def _write(self) -> None:
+        """Writes the ledger; what it knows of runs of other seeds or methods stays in it."""
+        write_ledger(
+            self._folder,
+            self.entries | {name: entry for name, entry in self._others.items() if name not in self.entries},
+        )
 
     def _block_descendants(self) -> None:
         for job in self._jobs:  # parents come before children

@@ -1,14 +1,17 @@
 """From what was typed to a checked configuration and its plan. Imports no torch."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import ssl_pkg
 from jobs.graph import Job, plan, reads
-from jobs.ledger import read_ledger
+from jobs.ledger import REPORT, read_ledger
 from ssl_pkg.config import RANDOM, SYNTHETIC, Config, load_config, methods
-from ssl_pkg.errors import BadInput
+from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
+from ssl_pkg.runs import RunDirectory
 
 OURS: Final = ("stage", "run_dir", "source", "seed", "method", "study", "study.name")  # set for each run by the plan
 
@@ -44,6 +47,8 @@ def plan_study(config: Config, *, runs: Path, reports: Path, overrides: Sequence
     jobs = plan(config.study, runs=runs, reports=reports, data_root=config.data.root, overrides=passed)
     recorded = read_ledger(runs / config.study.name)
     for job in jobs:
+        if job.stage != REPORT and job.complete:
+            _refuse_other_data(job, config.data.root)
         entry = recorded.get(job.name)
         if entry and entry.settings and entry.settings != job.settings and job.complete:
             there = " ".join(setting for setting in entry.settings if setting not in job.settings) or "the defaults"
@@ -53,6 +58,34 @@ def plan_study(config: Config, *, runs: Path, reports: Path, overrides: Sequence
                 "give another folder by --runs, or remove it"
             )
     return jobs
+
+
+def check_data(root: str) -> None:
+    """Raises BadInput, with ssl_pkg's sentence, where a study can't run on the images below `root`."""
+    if root == SYNTHETIC:
+        return
+    command = [sys.executable, "-m", "ssl_pkg.data.dataset", root]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == BAD_INPUT:
+        raise BadInput(done.stderr.strip())
+    if done.returncode != COMPLETE:
+        raise RuntimeError(done.stderr)
+
+
+def _refuse_other_data(job: Job, root: str) -> None:
+    """Raises BadInput if a complete run saw other images than those below `root`, as far as their files' sizes tell."""
+    seen = (RunDirectory(job.run_dir).provenance() or {}).get("data") or {}
+    there = "the drawn images" if seen.get("name") == SYNTHETIC else str(seen.get("root"))
+    if root == SYNTHETIC:
+        other = bool(seen) and seen.get("name") != SYNTHETIC
+    else:
+        files = {Path(root) / name: entry["bytes"] for name, entry in (seen.get("files") or {}).items()}
+        other = any(not file.is_file() or file.stat().st_size != size for file, size in files.items())
+    if other:
+        raise BadInput(
+            f"{job.run_dir} is complete on other images ({there}, now {root}): one study has one data set, "
+            "so give another folder by --runs, or remove it"
+        )
 
 
 def _composed(study: str, line: list[str]) -> Config:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ssl_pkg.config import STAGES, load_config, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, BadInput, Busy, Interrupted
+from ssl_pkg.resume import FREE, RESOLVED, refuse_difference
 from ssl_pkg.runs import RunDirectory
 from ssl_pkg.training.interrupts import Interrupts
 
@@ -34,7 +35,9 @@ def main(arguments: list[str]) -> int:
         return COMPLETE if arguments else BAD_INPUT
     try:
         config = load_config(arguments)
-        if RunDirectory(Path(config.run_dir)).complete:
+        run = RunDirectory(Path(config.run_dir))
+        if run.complete:
+            refuse_difference(run, config.relevant(), free=(*FREE, *RESOLVED))
             print(f"{config.run_dir} is complete", file=sys.stderr)
             return COMPLETE
         interrupts = Interrupts().install()

@@ -9,6 +9,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -24,7 +25,18 @@ from ssl_pkg.errors import BadInput
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Range = tuple[NonNegativeFloat, NonNegativeFloat]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what scikit-learn takes
+BatchSize = Annotated[int, Field(ge=2)]  # batch normalisation needs two
+
+
+def _areas(crop_area: tuple[float, float]) -> tuple[float, float]:
+    low, high = crop_area
+    if not 0 < low <= high <= 1:
+        raise ValueError("it must be two fractions of the area, 0 < low <= high <= 1")
+    return crop_area
+
+
+CropArea = Annotated[tuple[NonNegativeFloat, NonNegativeFloat], AfterValidator(_areas)]
 Stage = Literal["pretrain", "probe", "finetune", "ood", "embed", "width"]
 STAGES: tuple[Stage, ...] = ("pretrain", "probe", "finetune", "ood", "embed", "width")
 RANDOM = "random"  # the `source` that stands for the random initialisation
@@ -34,7 +46,7 @@ SYNTHETIC = "synthetic"  # the `data.root` that stands for the drawn data set
 class Section(BaseModel):
     """A part of the configuration: no unknown keys, no conversion of types, not changed after it was read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Jitter(Section):
@@ -50,19 +62,12 @@ class Jitter(Section):
 class View(Section):
     """The distribution that one random view is drawn from."""
 
-    crop_area: Range  # fraction of the image's area
+    crop_area: CropArea  # fraction of the image's area
     flip: Probability
     jitter: Jitter | None = None
     grey: Probability = 0.0
     blur: Probability = 0.0
     solarize: Probability = 0.0
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "View":
-        low, high = self.crop_area
-        if not 0 < low <= high <= 1:
-            raise ValueError("crop_area must be two fractions of the area, 0 < low <= high <= 1")
-        return self
 
 
 class Optimizer(Section):
@@ -83,7 +88,7 @@ class Method(Section):
     split: Literal["unlabeled", "train"]
     epochs: PositiveInt
     warmup_epochs: NonNegativeFloat
-    batch_size: PositiveInt
+    batch_size: BatchSize
     optimizer: Optimizer
     views: tuple[View, ...]
 
@@ -113,7 +118,7 @@ class Study(Section):
 
     name: str
     methods: tuple[str, ...]
-    seeds: tuple[NonNegativeInt, ...]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     cpus: PositiveInt
 
 
@@ -147,18 +152,24 @@ class Probe(Section):
     l2_count: PositiveInt
     validation_fraction: Fraction
 
+    @model_validator(mode="after")
+    def _ordered(self) -> "Probe":
+        if self.l2_low > self.l2_high:
+            raise ValueError(f"probe.l2_low={self.l2_low} must not be above probe.l2_high={self.l2_high}")
+        return self
+
 
 class Finetune(Section):
     """Fine-tuning with AdamW: the grid, its trials, and the final run."""
 
     epochs: PositiveInt
-    batch_size: PositiveInt
+    batch_size: BatchSize
     base_lrs: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
     weight_decays: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)]
     selection_epochs: PositiveInt
     validation_fraction: Fraction
     warmup_epochs: NonNegativeFloat
-    crop_area: Range
+    crop_area: CropArea
     flip: Probability
     snapshots: Annotated[int, Field(ge=2)]
     snapshot_images: PositiveInt
@@ -202,7 +213,7 @@ class Config(Section):
     stage: Stage
     run_dir: Annotated[str, Field(min_length=1)]
     source: str | None
-    seed: NonNegativeInt
+    seed: Seed
     method: Method | None = None
     budget: Budget
     study: Study

@@ -79,6 +79,7 @@ def confusion(study: Study) -> Figure | None:
     if not shown:
         return None
     count = next(iter(shown.values()))[0].shape[1]
+    shown = {model: pair for model, pair in shown.items() if pair[0].shape[1] == count}
     predicted, true = _confusion_names(study, count)
     figure, panels = style.grid(len(shown), 4, 1.75, sharex=True, sharey=True, layout="compressed")
     image: Any = None
@@ -115,7 +116,7 @@ def _confusion_names(study: Study, count: int) -> tuple[list[str], list[str]]:
 
 def _joined(study: Study, model: str, evaluation: str) -> tuple[Floats, npt.NDArray[np.int64]] | None:
     """Logits and labels of all seeds of a model, one after another."""
-    parts = [part for part in study.predictions(model, evaluation).values() if part["labels"].max() < _width(part)]
+    parts = list(study.predictions(model, evaluation).values())
     parts = [part for part in parts if _width(part) == _width(parts[0])]
     if not parts:
         return None

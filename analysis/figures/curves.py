@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import names
+from analysis.artifacts import numbers
 from analysis.estimates import estimate
 from analysis.figures import style
 from analysis.gather import Run, Study
@@ -92,7 +93,7 @@ def probing(study: Study) -> Figure | None:
 def _tried(run: Run) -> pd.DataFrame:
     """The l2 penalties that a probe tried and the validation accuracy of each, from its result."""
     tried = (run.result or {}).get("tried")
-    rows = [row for row in tried if isinstance(row, dict)] if isinstance(tried, list) else []
+    rows = [numbers(row) for row in tried if isinstance(row, dict)] if isinstance(tried, list) else []
     return pd.DataFrame(rows, columns=["l2", "accuracy"]).astype(float).dropna().sort_values("l2")
 
 

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import names
+from analysis.artifacts import Arrays
 from analysis.figures import style
-from analysis.gather import Arrays, Study
+from analysis.gather import Study
 
 Points = npt.NDArray[Any]
 _FRAMES = 6  # panels of a row: the first and the last frame, and some between
@@ -37,7 +38,6 @@ def frames(study: Study) -> Figure | None:
     """How the embedding of the same test images moves while a model is fine-tuned: a row for each model."""
     needed = ("frames", "frame_steps", "frame_labels")
     found = {model: arrays for model, arrays in _maps_of(study).items() if all(name in arrays for name in needed)}
-    found = {model: arrays for model, arrays in found.items() if arrays["frames"].ndim == 3 and len(arrays["frames"])}
     if not found:
         return None
     columns = min(_FRAMES, max(4, *(len(arrays["frames"]) for arrays in found.values())))

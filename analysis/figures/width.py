@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import names
+from analysis.artifacts import Arrays
 from analysis.correlation import TARGETS, Correlation, points
 from analysis.figures import style
-from analysis.gather import Arrays, Study
+from analysis.gather import Study
 from analysis.tables import signed
 
 
@@ -42,7 +43,7 @@ def slices(study: Study) -> Figure | None:
 def planes(study: Study) -> Figure | None:
     """Loss on a filter-normalised plane, the same levels for every model; of the first seed."""
     found = {model: arrays for model in _models(study) for arrays in _landscapes(study, model, ("grid", "plane"))[:1]}
-    found = {model: arrays for model, arrays in found.items() if _finite(arrays["plane"])}
+    found = {model: arrays for model, arrays in found.items() if _drawable(arrays["plane"])}
     if not found:
         return None
     figure, panels = style.grid(len(found), 4, 1.75, sharex=True, sharey=True, layout="compressed")
@@ -120,6 +121,10 @@ def _mean(study: Study, model: str, columns: tuple[str, ...]) -> Arrays | None:
 
 def _finite(values: Any) -> bool:
     return bool(np.isfinite(values).all())
+
+
+def _drawable(plane: Any) -> bool:
+    return len(plane) > 1 and _finite(plane)  # contours need two points on each side
 
 
 def _levels(planes: Sequence[Any]) -> Any:

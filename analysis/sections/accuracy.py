@@ -52,13 +52,13 @@ def _numbers(study: Study) -> str:
     found = [(kind, estimate(study, study.models[-1], kind, "accuracy")) for kind in ("test", "ood")]
     counts = [f"{entry.n:,} {kind if kind == 'test' else 'OOD'}" for kind, entry in found if entry and entry.n]
     images = f" There are {' and '.join(counts)} images." if counts else ""
-    if len(study.seeds) > 1:
+    if study.seeds_tested > 1:
         return f"Cells: mean ± standard deviation over seeds; brackets: 95 % Wilson interval of one seed.{images}"
     return f"Brackets: 95 % Wilson interval over the images.{images}"
 
 
 def _bars(study: Study) -> str:
-    if len(study.seeds) > 1:
+    if study.seeds_tested > 1:
         return (
             "Bars: one standard deviation over seeds to both sides (ticks: single seeds), or the Wilson interval of "
             "one seed."

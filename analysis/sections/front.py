@@ -140,7 +140,7 @@ def findings(study: Study) -> Section:
 
 
 def _how(study: Study) -> str:
-    if len(study.seeds) > 1:
+    if study.seeds_tested > 1:
         return (
             "with several seeds that is Student's t interval of the differences seed by seed, "
             "with one seed it is the interval over the same images."
@@ -251,6 +251,9 @@ def _width(study: Study) -> str:
 
 
 def _one_seed(study: Study) -> str:
-    if len(study.seeds) > 1:
+    if study.seeds_tested != 1:
         return ""
-    return "There is one seed: how much a second training would differ is not known, and no interval here contains it."
+    return (
+        "Each model has one seed: how much a second training would differ is not known, and no interval here contains "
+        "it."
+    )

@@ -48,7 +48,7 @@ def _pretraining(made: Section, study: Study) -> None:
     made.table(
         ["Setting", *(names.method_label(method) for method in methods)],
         [[key, *(columns[method].get(key, tables.ABSENT) for method in methods)] for key in keys],
-        "Settings of pretraining and of the supervised baseline, from config.yaml of the first seed's run.",
+        "Settings of the training from random weights, from config.yaml of the first seed's run.",
         size=8,
         left=1 + len(methods),
         widths=[1.1, *([1.2] * len(methods))],

@@ -21,11 +21,9 @@ def section(study: Study, figures: Path) -> Section:
         figures,
         "curves-pretraining",
         curves.pretraining(study),
-        "Pretraining and the supervised baseline, from metrics.jsonl (values between two log lines are averaged). "
-        "The loss "
-        "is each method's own and is not comparable between methods. kNN: on held-out labelled train. Thin lines: "
-        "further "
-        "seeds." + _deviation(study),
+        "Training from random weights, from metrics.jsonl (values between two log lines are averaged). The loss is "
+        "each method's own and is not comparable between methods. kNN: on held-out labelled train. Thin lines: "
+        "further seeds." + _deviation(study),
         "a loss that falls while kNN rises is learning; where s.d. of z goes to zero, the method has collapsed.",
     )
     _choices(made, study)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from analysis import names, tables
 from analysis.blocks import Block, Section, math, two_lines
-from analysis.correlation import TARGETS, Correlation, correlations, measures_of
+from analysis.correlation import TARGETS, Correlation, correlations, measures_of, widths_of
 from analysis.estimates import Estimate, estimate
 from analysis.figures import width
 from analysis.gather import Study
@@ -32,7 +32,7 @@ def section(study: Study, figures: Path) -> Section:
     _values(made, study, measures)
     _landscapes(made, study, figures)
     made.subheading("Relation to accuracy")
-    _relation(made, study, found, measures, figures)
+    _relation(made, study, found, figures)
     return made
 
 
@@ -95,9 +95,7 @@ def _landscapes(made: Section, study: Study, figures: Path) -> None:
     )
 
 
-def _relation(
-    made: Section, study: Study, found: Sequence[Correlation], measures: Sequence[str], figures: Path
-) -> None:
+def _relation(made: Section, study: Study, found: Sequence[Correlation], figures: Path) -> None:
     if not found:
         made.text("Fewer than four models have both a width and an accuracy: there is no correlation to compute.")
         return
@@ -121,7 +119,7 @@ def _relation(
     made.figure(
         figures,
         "width-accuracy",
-        width.scatter(study, _headline(measures), found),
+        width.scatter(study, _headline(widths_of(study)), found),
         "Measures against accuracy, a point a model (mean over seeds), the random initialisation left out; one "
         "radius for each kind of measure. ρ: Spearman's rank correlation.",
         "for sharpness measures a falling cloud would say “flat is better”, for the PAC-Bayes width a rising one.",

@@ -49,10 +49,12 @@ def open_cifar10(root: Path, classes: tuple[str, ...]) -> OutOfDistribution:
     """
     if (root / PYTHON / "test_batch").is_file():
         folder, (pixels, labels, names) = PYTHON, _read_python(root / PYTHON)
-        files = [f"{PYTHON}/test_batch"]
+        files = [f"{PYTHON}/test_batch", f"{PYTHON}/batches.meta"]
     elif (root / BINARY / "test_batch.bin").is_file():
         folder, (pixels, labels, names) = BINARY, _read_binary(root / BINARY)
-        files = [f"{BINARY}/test_batch.bin"]
+        files = [
+            f"{BINARY}/{name}" for name in ("test_batch.bin", "batches.meta.txt") if (root / BINARY / name).is_file()
+        ]
     else:
         raise BadInput(
             f"{root} has neither {PYTHON}/test_batch nor {BINARY}/test_batch.bin: put CIFAR-10's test set there"
@@ -61,7 +63,9 @@ def open_cifar10(root: Path, classes: tuple[str, ...]) -> OutOfDistribution:
         raise BadInput(f"{root / files[0]} has labels outside 0..{len(names) - 1}: it is not CIFAR-10's")
     table = np.array([_class_index(name, classes, root / folder) for name in names])
     substituted = tuple(int(table[i]) for i, name in enumerate(names) if name in COUNTED_AS and name not in classes)
-    return OutOfDistribution(Split("ood", pixels, table[labels]), substituted, identify(root, files, "CIFAR-10"))
+    return OutOfDistribution(
+        Split("ood", pixels, table[labels]), substituted, identify(root, files, "CIFAR-10", named=names)
+    )
 
 
 def _class_index(name: str, classes: tuple[str, ...], folder: Path) -> int:

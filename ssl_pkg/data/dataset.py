@@ -1,10 +1,13 @@
-"""`data.root` becomes a data set: a folder on disk, or the drawn one."""
+"""`data.root` becomes a data set: a folder, or the drawn one. `python -m ssl_pkg.data.dataset ROOT` checks a folder."""
 
+import sys
 from pathlib import Path
 
 from ssl_pkg.config import SYNTHETIC, Data
+from ssl_pkg.data.cifar10 import open_cifar10
 from ssl_pkg.data.stl10 import STL10, open_stl10
 from ssl_pkg.data.synthetic import ensure
+from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
 
 
 def data_root(config: Data) -> Path:
@@ -15,3 +18,19 @@ def data_root(config: Data) -> Path:
 def open_dataset(config: Data) -> STL10:
     """STL-10, a stand-in or the drawn set. Raises BadInput if it is not there or damaged."""
     return open_stl10(data_root(config))
+
+
+def main(arguments: list[str]) -> int:
+    """Says in one line whether a study can run on the images below ROOT; returns the exit status."""
+    try:
+        stl10 = open_stl10(Path(arguments[0]))
+        cifar10 = open_cifar10(Path(arguments[0]), stl10.classes)
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    print(f"{stl10.manifest['name']} and {cifar10.manifest['name']}")
+    return COMPLETE
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,12 +1,13 @@
 """Which data a run saw: the md5 of every file, and the name that they earn.
 
 The official files are known by the md5 values that torchvision lists too (`torchvision.datasets.STL10`, `CIFAR10`); the
-synthetic set by its own `synthetic.json`; everything else is a stand-in, and no number on it is an STL-10 number.
+synthetic set by its own `synthetic.json`; everything else is a stand-in, and no number on it is an STL-10 number. Of
+CIFAR-10 only the python layout is known: no md5 of the binary layout's test_batch.bin is published.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,19 +21,25 @@ OFFICIAL: Final = {
     "stl10_binary/test_X.bin": "7f263ba9f9e0b06b93213547f721ac82",
     "stl10_binary/test_y.bin": "36f9794fa4beb8a2c72628de14fa638e",
     "cifar-10-batches-py/test_batch": "40351d587109b95175f43aff81a1287e",
+    "cifar-10-batches-py/batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+}
+OFFICIAL_CLASSES: Final = {
+    "STL-10": ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"),
+    "CIFAR-10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
 }
 OFFICIAL_BYTES: Final = 100_000 * 27_648  # of the largest official file: what is larger is not official and is not read
 
 
-def identify(root: Path, files: Iterable[str], official_name: str) -> dict[str, Any]:
+def identify(root: Path, files: Iterable[str], official_name: str, named: Sequence[str]) -> dict[str, Any]:
     """The manifest of `files` below `root`: {"name", "root", "files": {file: {"bytes", "md5"}}}.
 
     `name` is `official_name` if every file is the official one, "synthetic" if they are those of the drawn set,
-    "stand-in" otherwise.
+    "stand-in" otherwise. named: the classes in the files' order, for a text file of names has no official md5.
     """
     entries = {file: {"bytes": (root / file).stat().st_size, "md5": md5(root / file)} for file in files}
     found = {file: entry["md5"] for file, entry in entries.items()}
-    if all(found[file] == OFFICIAL.get(file) for file in found):
+    binary = [file for file in found if not file.endswith(".txt")]
+    if all(found[file] == OFFICIAL.get(file) for file in binary) and tuple(named) == OFFICIAL_CLASSES[official_name]:
         name = official_name
     elif all(found[file] == value for file, value in _drawn(root, found).items()):
         name = "synthetic"

@@ -41,10 +41,13 @@ def open_stl10(root: Path) -> STL10:
     classes = _class_names(folder / "class_names.txt")
     train = _labelled(folder, "train")
     test = _labelled(folder, "test")
+    for label, name in enumerate(classes):
+        if (count := int((train.labels == label).sum())) < 2:  # one to learn from, one to choose by
+            raise BadInput(f"{folder / 'train_y.bin'} has {count} images of class {label + 1} ({name}): it needs two")
     pixels = _pixels(folder / "unlabeled_X.bin")
     unlabeled = Split("unlabeled", pixels, np.full(len(pixels), UNLABELED, dtype=np.int64), columns_first=True)
-    files = [f"{FOLDER}/{split}" for split in ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin")]
-    manifest = identify(root, [*files, f"{FOLDER}/unlabeled_X.bin"], "STL-10")
+    files = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "unlabeled_X.bin", "class_names.txt")
+    manifest = identify(root, [f"{FOLDER}/{file}" for file in files], "STL-10", named=classes)
     return STL10(train, test, unlabeled, classes, _folds(folder / "fold_indices.txt", len(train)), manifest)
 
 
@@ -92,8 +95,8 @@ def _folds(file: Path, count: int) -> tuple[Indices, ...]:
         return ()
     try:
         folds = tuple(np.array(line.split(), dtype=np.int64) for line in file.read_text().splitlines() if line.strip())
-    except (ValueError, OverflowError, UnicodeDecodeError):
-        raise BadInput(f"{file} should hold one fold a line, as indices into train") from None
+    except (ValueError, OverflowError, OSError):
+        raise BadInput(f"{file} should be a file with one fold a line, as indices into train") from None
     if any(fold.min() < 0 or fold.max() >= count for fold in folds):
         raise BadInput(f"{file} has indices outside train's {count:,} images: it belongs to another set")
     return folds

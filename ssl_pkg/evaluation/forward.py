@@ -1,6 +1,8 @@
 """A network's output for every image of a split: embeddings or logits, without randomness."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,26 @@ Array = npt.NDArray[np.float32]
 BATCH = 256
 
 
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Inside, float32 is float32: no autocast, no TF32 or bfloat16 products, cuDNN's deterministic algorithms."""
+    backends: Any = torch.backends
+    cudnn = backends.cudnn
+    kinds = [cudnn.conv, backends.cuda.matmul, backends.mkldnn.conv, backends.mkldnn.matmul]
+    precisions, deterministic, benchmark = [kind.fp32_precision for kind in kinds], cudnn.deterministic, cudnn.benchmark
+    try:
+        for kind in kinds:
+            kind.fp32_precision = "ieee"
+        cudnn.deterministic, cudnn.benchmark = True, False
+        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+            yield
+    finally:
+        for kind, precision in zip(kinds, precisions, strict=True):
+            kind.fp32_precision = precision
+        cudnn.deterministic, cudnn.benchmark = deterministic, benchmark
+
+
+@full_precision()
 @torch.inference_mode()
 def outputs(
     network: nn.Module,

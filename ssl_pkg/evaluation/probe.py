@@ -32,14 +32,14 @@ class LinearProbe:
 def fit_probe(features: Array, labels: Indices, config: Probe, on_fit: Callable[[int, int], None]) -> LinearProbe:
     """Chooses the l2 penalty on a held-out part of train, then fits all of train with it.
 
-    features: (n, D), labels: (n,). Features are standardised by train's statistics, which makes one grid fit every
-    encoder; the scaling is folded into the weights afterwards. The penalty is l2/2·‖W‖² beside the mean cross-entropy.
-    The grid is walked from the largest penalty down, each fit starting from the one before; ties go to the larger
-    penalty. on_fit(done, total) is called before each fit.
+    features: (n, D), labels: (n,). Features are standardised by the statistics of what is fitted, which makes one grid
+    fit every encoder; the scaling is folded into the weights afterwards. The penalty is l2/2·‖W‖² beside the mean
+    cross-entropy. The grid is walked from the largest penalty down, each fit starting from the one before; ties go to
+    the larger penalty. on_fit(done, total) is called before each fit.
     """
-    mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-6
-    standard = (features - mean) / scale
     kept, held = holdout(labels, config.validation_fraction)
+    mean, scale = _statistics(features[kept])
+    standard = (features - mean) / scale
     grid = np.geomspace(config.l2_low, config.l2_high, config.l2_count)[::-1]
     tried: list[tuple[float, float]] = []
     model = LogisticRegression(max_iter=MAX_ITERATIONS, tol=TOLERANCE, warm_start=True)
@@ -50,10 +50,16 @@ def fit_probe(features: Array, labels: Indices, config: Probe, on_fit: Callable[
     best = max(tried, key=lambda pair: pair[1])[0]
     on_fit(len(grid), len(grid) + 1)
     model = LogisticRegression(max_iter=MAX_ITERATIONS, tol=TOLERANCE)
-    _fit(model, standard, labels, best)
+    mean, scale = _statistics(features)
+    _fit(model, (features - mean) / scale, labels, best)
     weight = (model.coef_ / scale).astype(np.float32)
     bias = (model.intercept_ - weight @ mean).astype(np.float32)
     return LinearProbe(weight, bias, best, tried)
+
+
+def _statistics(features: Array) -> tuple[Array, Array]:
+    """Mean and scale (D,) of features (n, D)."""
+    return features.mean(axis=0), features.std(axis=0) + np.float32(1e-6)
 
 
 def _fit(model: LogisticRegression, features: Array, labels: Indices, l2: float) -> None:

@@ -1,7 +1,7 @@
 """What a method is: the protocol between `methods/` and the training loop."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +10,13 @@ from torch import Tensor, nn
 class Method(Protocol):
     """A module that turns views into a loss.
 
+    `views` is how many views of an image it takes; `splits` the splits that it can learn from.
     `encoder` is torchvision's ResNet-18 without its last layer; everything that a resumed run needs is in
     `state_dict()` (heads, target network, queue), so that a checkpoint of a method is its state dict.
     """
 
+    views: ClassVar[int]
+    splits: ClassVar[tuple[str, ...]]
     encoder: nn.Module
 
     def parameter_groups(self) -> list[dict[str, Any]]:

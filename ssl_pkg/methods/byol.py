@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +31,10 @@ def target_decay(base: float, step: int, steps: int) -> float:
 class BYOL(nn.Module):
     """An online network (encoder, projector, predictor) that predicts a target network (encoder, projector)."""
 
-    @validate_call(config={"arbitrary_types_allowed": True})
+    views: ClassVar[int] = 2
+    splits: ClassVar[tuple[str, ...]] = ("unlabeled", "train")
+
+    @validate_call(config={"arbitrary_types_allowed": True, "allow_inf_nan": False})
     def __init__(
         self,
         encoder: nn.Module,

@@ -1,7 +1,7 @@
 """MoCo v2 (Chen et al. 2003.04297), on MoCo (He et al. 1911.05722)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -29,11 +29,13 @@ def queue_logits(query: Tensor, key: Tensor, queue: Tensor, temperature: float) 
 class MoCo(nn.Module):
     """A query network, a key network that is its moving average, and a queue of the latest keys."""
 
+    views: ClassVar[int] = 2
+    splits: ClassVar[tuple[str, ...]] = ("unlabeled", "train")
     queue: Tensor
     deal: Tensor
     undeal: Tensor
 
-    @validate_call(config={"arbitrary_types_allowed": True})
+    @validate_call(config={"arbitrary_types_allowed": True, "allow_inf_nan": False})
     def __init__(
         self,
         encoder: nn.Module,

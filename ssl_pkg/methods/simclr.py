@@ -1,7 +1,7 @@
 """SimCLR (Chen et al. 2002.05709)."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,10 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, 
 class SimCLR(nn.Module):
     """An encoder f and a projector g; both views go through in one batch, so their statistics are shared."""
 
-    @validate_call(config={"arbitrary_types_allowed": True})
+    views: ClassVar[int] = 2
+    splits: ClassVar[tuple[str, ...]] = ("unlabeled", "train")
+
+    @validate_call(config={"arbitrary_types_allowed": True, "allow_inf_nan": False})
     def __init__(
         self,
         encoder: nn.Module,

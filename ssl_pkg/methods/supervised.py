@@ -1,7 +1,7 @@
 """The supervised baseline: cross-entropy on labelled images."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from pydantic import validate_call
@@ -13,7 +13,10 @@ from ssl_pkg.models.encoder import EMBEDDING
 class Supervised(nn.Module):
     """An encoder and a linear classifier, trained together from random weights."""
 
-    @validate_call(config={"arbitrary_types_allowed": True})
+    views: ClassVar[int] = 1
+    splits: ClassVar[tuple[str, ...]] = ("train",)
+
+    @validate_call(config={"arbitrary_types_allowed": True, "allow_inf_nan": False})
     def __init__(self, encoder: nn.Module, classes: int, batch_size: int) -> None:
         super().__init__()
         self.encoder = encoder

@@ -1,5 +1,6 @@
 """Fine-tuning of a whole pretrained network on labelled train, with snapshots of how its embeddings move."""
 
+import shutil
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -74,7 +75,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
         snapshots = _Snapshots(session, dataset.test, resolution)
         final = Phase("final", config.finetune.epochs, len(grid) * trial_steps, snapshots.take)
         model = _train(session, best, final_batches, final, carried)
-        snapshots.gather(final_batches.steps_per_epoch)
+        snapshots.join(final_batches.steps_per_epoch)
         finish_classifier(
             session,
             model.classifier(),
@@ -89,6 +90,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
             ],
             tried=[{"candidate": name, "accuracy": entry["value"]} for name, entry in carried["trials"].items()],
         )
+        snapshots.remove()
 
 
 def _batches(config: Config, split: Split, resolution: int, device: torch.device) -> ViewBatches:
@@ -162,7 +164,7 @@ class _Snapshots:
             write_atomic(self._file(epoch), npz(frame=frame.astype(np.float16)))
         return {}
 
-    def gather(self, steps_per_epoch: int) -> None:
+    def join(self, steps_per_epoch: int) -> None:
         """Joins the frames into embeddings.npz."""
         frames = []
         for epoch in self._epochs:
@@ -171,9 +173,10 @@ class _Snapshots:
         steps = np.array(self._epochs) * steps_per_epoch
         content = npz(frames=np.stack(frames), steps=steps, labels=self._images.labels)
         write_atomic(self._session.run.path / "embeddings.npz", content)
-        for file in self._folder.iterdir():
-            file.unlink()
-        self._folder.rmdir()
+
+    def remove(self) -> None:
+        """Deletes the single files: not before the run is complete, for until then it may start from them again."""
+        shutil.rmtree(self._folder)
 
     def _file(self, epoch: int) -> Path:
         return self._folder / f"epoch-{epoch:04d}.npz"

@@ -30,6 +30,9 @@ def source_result(config: Config) -> dict[str, Any]:
             f"method={config.method.name} contradicts source={source.path}, a run of {result.get('method')}: "
             f"leave method out"
         )
+    kinds = {"model": str, "method": str, "resolution": int, "classes": list}
+    if not all(isinstance(result.get(key), kind) for key, kind in kinds.items()):
+        raise BadInput(f"{source.path / 'result.json'} lacks model, method, resolution or classes: it is damaged")
     return result
 
 
@@ -43,7 +46,7 @@ def source_encoder(config: Config) -> tuple[nn.Module, str, int]:
     if config.source == RANDOM:
         return encoder, RANDOM, config.budget.resolution
     result = source_result(config)
-    path = Path(str(config.source)) / "encoder.safetensors"
+    path = _artifact(config, "encoder.safetensors", "a pretraining")
     state = load_weights(path)
     load_into(encoder, state, path)
     return encoder, str(result["method"]), int(result["resolution"])
@@ -54,11 +57,18 @@ def source_classifier(config: Config) -> tuple[nn.Module, dict[str, Any]]:
     if config.source == RANDOM:
         raise BadInput(f"stage={config.stage} evaluates a final model: give source= the run directory that holds one")
     result = source_result(config)
-    path = Path(str(config.source)) / "model.safetensors"
+    path = _artifact(config, "model.safetensors", "a supervised pretraining, a probe or a fine-tuning")
     state = load_weights(path)
     classifier: nn.Module = resnet18(weights=None, num_classes=len(result["classes"]))
     load_into(classifier, state, path)
     return classifier.eval(), result
+
+
+def _artifact(config: Config, name: str, left_by: str) -> Path:
+    path = Path(str(config.source)) / name
+    if not path.is_file():
+        raise BadInput(f"source={config.source} has no {name}: stage={config.stage} goes on from {left_by}")
+    return path
 
 
 def finish_classifier(

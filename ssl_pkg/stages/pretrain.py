@@ -70,6 +70,12 @@ def training(config: Config, dataset: STL10, hardware: Hardware) -> Task:
         resident_gb=config.data.resident_gb,
     )
     model = build_method(config.method, len(dataset.classes), config.seed)
+    if len(config.method.views) != model.views:
+        raise BadInput(
+            f"method.views has {len(config.method.views)} entries, and {config.method.name} takes {model.views}"
+        )
+    if config.method.split not in model.splits:
+        raise BadInput(f"method.split={config.method.split} has no labels: {config.method.name} needs train")
     cast(nn.Module, model).to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = config.method.epochs * batches.steps_per_epoch
     steps = min(steps, config.budget.max_steps or steps)
@@ -94,6 +100,8 @@ def build_method(config: MethodConfig, classes: int, seed: int) -> Method:
     encoder = build_encoder()
     try:
         target = get_class(str(fields.pop("_target_", None)))
+        if not issubclass(target, nn.Module) or not hasattr(target, "after_step"):
+            raise ValueError(f"{target.__name__} is no method")
         return cast(Method, target(encoder=encoder, classes=classes, batch_size=config.batch_size, **fields))
     except ValidationError as error:
         raise BadInput(f"method.model: {describe(error)}") from error

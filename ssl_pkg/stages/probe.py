@@ -4,6 +4,7 @@ import torch
 
 from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
+from ssl_pkg.data.images import holdout
 from ssl_pkg.evaluation.accuracy import row
 from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.evaluation.probe import fit_probe
@@ -26,7 +27,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
             features, dataset.train.labels, config.probe, lambda done, total: session.at("fit", done, total)
         )
         head = {"fc.weight": torch.from_numpy(probe.weight), "fc.bias": torch.from_numpy(probe.bias)}
-        held = round(len(dataset.train) * config.probe.validation_fraction)
+        held = len(holdout(dataset.train.labels, config.probe.validation_fraction)[1])
         finish_classifier(
             session,
             encoder.state_dict() | head,

@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import platform
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -60,8 +60,9 @@ def prepare(config: Config) -> Hardware:
     threadpool_limits(threads)  # scikit-learn's
     _keep_freed_memory()
     if use_gpu:
-        torch.backends.cuda.matmul.allow_tf32 = True
-        torch.backends.cudnn.allow_tf32 = True
+        backends: Any = torch.backends
+        for kind in (backends.cuda.matmul, backends.cudnn.conv):
+            kind.fp32_precision = "tf32"
         torch.backends.cudnn.deterministic = True
     dtype = _fastest(device) if config.precision == "auto" else getattr(torch, config.precision)
     return Hardware(device, dtype, threads)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ssl_pkg.config import Config
 from ssl_pkg.errors import BadInput, Interrupted
+from ssl_pkg.resume import content_of, refuse_difference
 from ssl_pkg.runs import RunDirectory, metrics_sha256, write_atomic, write_json
 from ssl_pkg.training.checkpoint import load_checkpoint, save_checkpoint
 from ssl_pkg.training.interrupts import Interrupts
@@ -21,8 +22,6 @@ from ssl_pkg.training.owner import Owner
 from ssl_pkg.training.precision import Hardware
 from ssl_pkg.training.progress import Reporter
 from ssl_pkg.training.provenance import provenance
-
-FREE: tuple[str, ...] = ("run_dir", "source", "checkpoint", "study", "data")  # a resumed run may differ in these
 
 
 class Session:
@@ -62,10 +61,15 @@ class Session:
             shutil.rmtree(self.run.path)
 
     def _open(self) -> None:
-        content = self.config.relevant() | {"threads": self.hardware.threads}
-        content["precision"] = str(self.hardware.dtype).removeprefix("torch.")
-        content["device"] = self.hardware.device.type
-        _refuse_difference(self.run, content)
+        content = content_of(
+            self.config,
+            self._data,
+            threads=self.hardware.threads,
+            precision=str(self.hardware.dtype).removeprefix("torch."),
+            device=self.hardware.device.type,
+        )
+        refuse_difference(self.run, content)
+        _sweep(self.run.path)
         self.checkpoint = load_checkpoint(self.run.path / "checkpoints")
         write_atomic(self.run.path / "config.yaml", yaml.safe_dump(content, sort_keys=False).encode())
         write_json(self.run.path / "provenance.json", provenance(self.hardware, self._data))
@@ -125,6 +129,13 @@ class Session:
         )
 
 
+def _sweep(path: Path) -> None:
+    """Removes what a kill left of files that were being written; only the owner of the run directory may."""
+    for folder in (path, path / "checkpoints"):
+        for unfinished in folder.glob(".*.tmp"):
+            unfinished.unlink()
+
+
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:
     """Digest over the weights' bytes, in name order."""
     digest = hashlib.sha256()
@@ -144,29 +155,3 @@ def _make_folder(path: Path) -> bool:
     except OSError as error:
         raise BadInput(f"can't make run_dir={path}: {error.strerror}") from error
     return True
-
-
-def _refuse_difference(run: RunDirectory, content: dict[str, Any]) -> None:
-    """Raises BadInput, showing the difference, if the run was started with another configuration."""
-    earlier = run.config()
-    if earlier is None:
-        return
-    before, now = (_flat({k: v for k, v in c.items() if k not in FREE}) for c in (earlier, content))
-    changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-    if changed:
-        shown = ", ".join(f"{key}: {before.get(key)} -> {now.get(key)}" for key in changed[:4])
-        more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
-        raise BadInput(
-            f"{run.path} was started with another configuration ({shown}{more}): go on with the same one, "
-            "or give another run_dir"
-        )
-
-
-def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
-    """A nested mapping as one level of dotted keys."""
-    if not isinstance(content, dict):
-        return {prefix: content}
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat

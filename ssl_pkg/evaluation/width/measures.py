@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from ssl_pkg.config import Width
 from ssl_pkg.evaluation.accuracy import Row
+from ssl_pkg.evaluation.forward import full_precision
 from ssl_pkg.evaluation.width.draws import Interval
 from ssl_pkg.evaluation.width.folding import fold_batch_norm
 from ssl_pkg.evaluation.width.hessian import top_eigenvalue, trace
 from ssl_pkg.evaluation.width.landscape import Landscape, spaced
-from ssl_pkg.evaluation.width.perturb import Objective, full_precision
+from ssl_pkg.evaluation.width.perturb import Objective
 from ssl_pkg.evaluation.width.sharpness import adaptive_average, adaptive_worst, keskar, pac_bayes_width
 
 

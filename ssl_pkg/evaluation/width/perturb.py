@@ -4,34 +4,16 @@ Everything runs in true float32, without autocast or TF32: the measures are smal
 of derivatives, which a mantissa of 7 to 10 bits would drown.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """Inside, float32 is float32: no autocast, no TF32 or bfloat16 products, cuDNN's deterministic algorithms."""
-    backends: Any = torch.backends
-    cudnn = backends.cudnn
-    kinds = [cudnn.conv, backends.cuda.matmul, backends.mkldnn.conv, backends.mkldnn.matmul]
-    precisions, deterministic, benchmark = [kind.fp32_precision for kind in kinds], cudnn.deterministic, cudnn.benchmark
-    try:
-        for kind in kinds:
-            kind.fp32_precision = "ieee"
-        cudnn.deterministic, cudnn.benchmark = True, False
-        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
-            yield
-    finally:
-        for kind, precision in zip(kinds, precisions, strict=True):
-            kind.fp32_precision = precision
-        cudnn.deterministic, cudnn.benchmark = deterministic, benchmark
+from ssl_pkg.evaluation.forward import full_precision
 
 
 class Values(NamedTuple):

@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.width.draws import Interval, gaussian, mean_interval
 from ssl_pkg.evaluation.width.perturb import Objective, Values
 
@@ -110,10 +111,17 @@ def _maximum(objective: Objective, radius: Tensor, steps: int, normalized: bool)
     delta = torch.zeros_like(radius)
     for step in range(steps):
         loss, gradient = objective.gradient(objective.weights + delta, normalized=normalized)
-        best = max(best, loss)
+        best = _higher(best, loss)
         size = 2 * min(1.0, 2 * (1 - step / steps))
         delta = (delta + size * radius * gradient.sign()).clamp(-radius, radius)
-    return max(best, _loss(objective.at(objective.weights + delta), normalized))
+    return _higher(best, _loss(objective.at(objective.weights + delta), normalized))
+
+
+def _higher(best: float, loss: float) -> float:
+    """The larger of the two. A loss that is no number would lose every comparison and leave a maximum of nothing."""
+    if not math.isfinite(loss):
+        raise BadInput("the loss is not finite within a radius of width.worst_rho or width.keskar_epsilon: lower it")
+    return max(best, loss)
 
 
 def _loss(values: Values, normalized: bool) -> float:

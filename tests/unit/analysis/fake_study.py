@@ -146,6 +146,7 @@ class FakeStudy:
         names += ["pac_bayes_sigma", "keskar", "hessian_top", "hessian_trace", "train_loss"]
         names += ["adaptive_worst_0.03_normalized", "keskar_normalized"]
         names += ["adaptive_worst_0.03_head", "hessian_top_head"] if model.endswith("probe") else []
+        names += ["train_accuracy"]
         rows = [self._row("width", name, float(np.exp(draws.normal(0, 1.5)))) for name in names]
         self._close(run, model, seed, rows)
         return run

@@ -1,10 +1,16 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from fake_study import Built, FakeStudy
 from scipy import stats
 
-from analysis.correlation import correlations, measures_of, points, spearman
+from analysis import names, tables
+from analysis.correlation import TARGETS, correlations, measures_of, points, spearman
 from analysis.gather import gather
+from analysis.sections import front, width
+
+HEADS = {"adaptive_worst_0.03_head", "hessian_top_head"}  # of probes alone: too few models
 
 
 def test_spearman_by_hand() -> None:
@@ -48,6 +54,33 @@ def test_seeds_are_averaged_not_counted(fake: FakeStudy) -> None:
     values = [r["value"] for r in fake.written if (r["model"], r["metric"]) == ("byol-probe", "hessian_top")]
     assert points(study, "hessian_top", "test")["byol-probe"][0] == pytest.approx(np.mean(values))
     assert {found.n for found in correlations(study)} == {4}
+
+
+def test_loss_and_accuracy_on_the_subset_are_told_and_not_correlated(built: Built, tmp_path: Path) -> None:
+    beside = {"train_loss", "train_accuracy"}
+    assert beside < set(measures_of(built.study))
+    assert beside < set(tables.width(built.study)["measure"])
+    found = correlations(built.study)
+    assert {(entry.measure, entry.target) for entry in found} == {
+        (measure, target) for measure in set(measures_of(built.study)) - beside - HEADS for target in TARGETS
+    }
+    assert beside.isdisjoint(tables.correlation(built.study)["measure"])
+    sentence = next(text for text in front.findings(built.study).blocks[1]["items"] if "rank correlations" in text)
+    assert f"of {len(found)} rank correlations" in sentence
+    drawn: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(width.width, "scatter", lambda study, measures, found: drawn.extend(measures))
+        section = width.section(built.study, tmp_path)
+    assert drawn
+    assert beside.isdisjoint(drawn)
+    values, related = (
+        {row[0] for row in block["rows"]}
+        for block in section.blocks
+        if block.get("headings", [""])[0] == "Measure" and "Definition" not in block["headings"]
+    )
+    labels = {names.measure_label(measure) for measure in beside}
+    assert labels <= values
+    assert labels.isdisjoint(related)
 
 
 def test_three_models_are_too_few(fake: FakeStudy) -> None:

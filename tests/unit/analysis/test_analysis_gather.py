@@ -1,9 +1,11 @@
+import json
 from pathlib import Path
 
 import pytest
-from fake_study import Built, FakeStudy
+from fake_study import DATE, Built, FakeStudy
 
-from analysis import tables
+from analysis import report, tables
+from analysis.figures import style
 from analysis.gather import NoStudy, gather
 from analysis.sections import front
 
@@ -20,6 +22,35 @@ def test_a_folder_that_is_not_there_and_one_without_complete_runs_are_refused(tm
     fake.pretrain("simclr", complete=False)
     with pytest.raises(NoStudy, match="holds no complete run"):
         gather(fake.path)
+
+
+def test_a_study_of_one_method_is_whole_with_it_and_names_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeStudy(tmp_path / "study", methods=("simclr",), images=100, points=30, steps=12).whole()
+    study = gather(fake.path)
+    assert study.missing == []
+    assert study.methods == ("simclr",)
+    assert study.models == ["random-probe", "simclr-probe", "simclr-finetune"]
+    monkeypatch.setattr(style, "save", lambda figure, folder, name: folder / name)
+    with style.styled():
+        content = report.content(study, tmp_path / "figures", DATE)
+    facts = dict(content["facts"])
+    assert facts["Runs"].startswith(f"{len(study.runs)} of the {len(study.runs)} of a whole study")
+    assert facts["Methods"] == "SimCLR"
+    assert "Missing" not in facts
+    sections = [section for section in content["sections"] if section["title"] != "Sources"]
+    told = json.dumps([content["title"], content["subtitle"], content["facts"], sections]).lower()
+    assert [name for name in ("supervised baseline", "byol", "moco") if name in told] == []
+
+
+def test_a_seed_that_was_planned_later_counts(fake: FakeStudy) -> None:
+    fake.pretrain("supervised", 0)
+    fake.seeds = (0, 1)
+    fake.pretrain("supervised", 1)
+    study = gather(fake.path)
+    assert study.seeds == (0, 1)
+    assert ("probe", "random-probe", 1) in study.missing
 
 
 def test_an_unfinished_run_is_known_by_its_source_and_named_as_missing(fake: FakeStudy) -> None:

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,7 +16,7 @@ from analysis import report
 from analysis.__main__ import main
 from analysis.figures import style
 from analysis.gather import gather
-from analysis.sections import front
+from analysis.sections import accuracy, front
 
 FIGURES = {
     "accuracy", "curves-pretraining", "curves-probe", "curves-finetuning", "tsne", "tsne-finetuning", "per-class",
@@ -116,6 +118,26 @@ def test_findings_call_a_difference_clear_only_if_it_is(fake: FakeStudy) -> None
     assert any("one seed" in sentence for sentence in sentences)
 
 
+@pytest.mark.parametrize(("planned", "tested"), [((0, 1, 2), (0,)), ((0,), (0, 1)), ((0, 1), ()), ((0, 1), (0, 1))])
+def test_what_is_said_of_seeds_follows_from_those_that_were_tested(
+    fake: FakeStudy, tmp_path: Path, planned: tuple[int, ...], tested: tuple[int, ...]
+) -> None:
+    fake.seeds = planned
+    fake.pretrain("simclr", 0)
+    for seed in tested:
+        fake.pretrain("supervised", seed)
+    fake.probe("byol", 1).joinpath("result.json").unlink()
+    study = gather(fake.path)
+    assert study.seeds_tested == len(tested)
+    with style.styled():
+        told = json.dumps([front.findings(study).blocks, accuracy.section(study, tmp_path).blocks], ensure_ascii=False)
+    several = len(tested) > 1
+    assert ("Student's t interval" in told) is several
+    assert ("mean ± standard deviation" in told) is several
+    assert ("one standard deviation over seeds" in told) is several
+    assert ("Each model has one seed" in told) is (len(tested) == 1)
+
+
 def test_extreme_numbers_do_not_break_a_figure(fake: FakeStudy, tmp_path: Path) -> None:
     fake.pretrain("supervised")
     run = fake.width("supervised")
@@ -145,6 +167,38 @@ def test_the_command_refuses_in_one_sentence(tmp_path: Path, capsys: pytest.Capt
     assert len(lines) == 2
     assert "there is no folder" in lines[0]
     assert "holds no complete run" in lines[1]
+
+
+def test_a_place_where_no_report_can_be_is_wrong_input(
+    fake: FakeStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.probe("random")
+    taken = tmp_path / "file"
+    taken.write_text("mine")
+    for out in (taken, taken / "below", Path("/proc/x")):
+        assert main([str(fake.path), "--out", str(out)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"analysis: the report can't go to {out}: ")
+    assert taken.read_text() == "mine"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here: no disk that is full")
+def test_a_full_disk_is_no_wrong_input(
+    fake: FakeStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.probe("random")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "report.pdf").symlink_to("/dev/full")
+    assert main([str(fake.path), "--out", str(out)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("analysis: can't write the report: ")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    assert main([str(fake.path), "--out", str(tmp_path / "other")]) == 1
 
 
 def test_analysis_needs_no_torch_and_no_jobs() -> None:

@@ -25,8 +25,10 @@ def test_the_official_values_make_the_official_name(tmp_path: Path, monkeypatch:
     files = [f"stl10_binary/{split}_X.bin" for split in ("train", "test")]
     official = {file: hashlib.md5((root / file).read_bytes()).hexdigest() for file in files}
     monkeypatch.setattr(manifest, "OFFICIAL", official)
-    assert identify(root, files, "STL-10")["name"] == "STL-10"
-    assert identify(root, [*files, "stl10_binary/train_y.bin"], "STL-10")["name"] == "stand-in"
+    names = list(manifest.OFFICIAL_CLASSES["STL-10"])
+    assert identify(root, files, "STL-10", named=names)["name"] == "STL-10"
+    assert identify(root, files, "STL-10", named=names[::-1])["name"] == "stand-in"
+    assert identify(root, [*files, "stl10_binary/train_y.bin"], "STL-10", named=names)["name"] == "stand-in"
 
 
 def test_torchvision_lists_the_same_official_values() -> None:
@@ -34,18 +36,21 @@ def test_torchvision_lists_the_same_official_values() -> None:
 
     theirs = {f"stl10_binary/{name}": value for name, value in STL10.train_list + STL10.test_list}
     theirs |= {f"cifar-10-batches-py/{name}": value for name, value in CIFAR10.test_list}
+    theirs[f"cifar-10-batches-py/{CIFAR10.meta['filename']}"] = CIFAR10.meta["md5"]
     assert theirs == manifest.OFFICIAL
 
 
 def test_the_drawn_set_is_recognised_until_a_byte_differs(tmp_path: Path) -> None:
     root = tmp_path / "drawn"
-    draw(root, Sizes(train_per_class=1, test_per_class=1, unlabeled=10, ood_per_class=1))
+    draw(root, Sizes(train_per_class=2, test_per_class=1, unlabeled=10, ood_per_class=1))
     assert open_stl10(root).manifest["name"] == "synthetic"
-    file = root / "stl10_binary/test_X.bin"
-    content = bytearray(file.read_bytes())
-    content[0] ^= 1
-    file.write_bytes(content)
-    assert open_stl10(root).manifest["name"] == "stand-in"
+    for name in ("test_X.bin", "class_names.txt"):
+        file = root / "stl10_binary" / name
+        drawn = file.read_bytes()
+        file.write_bytes(bytes([drawn[0] ^ 1]) + drawn[1:])
+        assert open_stl10(root).manifest["name"] == "stand-in"
+        file.write_bytes(drawn)
+    assert open_stl10(root).manifest["name"] == "synthetic"
 
 
 def test_a_kept_md5_is_not_used_for_a_changed_file(tmp_path: Path) -> None:

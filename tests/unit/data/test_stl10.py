@@ -67,6 +67,15 @@ def no_numbers(folder: Path) -> None:
     (folder / "fold_indices.txt").write_text("a b c\n")
 
 
+def folder_of_folds(folder: Path) -> None:
+    (folder / "fold_indices.txt").unlink(missing_ok=True)
+    (folder / "fold_indices.txt").mkdir()
+
+
+def one_class(folder: Path) -> None:
+    np.ones(20, np.uint8).tofile(folder / "train_y.bin")
+
+
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
@@ -78,7 +87,9 @@ def no_numbers(folder: Path) -> None:
         (no_file, "can't read .*test_X.bin: No such file"),
         (nine_names, "should name 10 different classes"),
         (wild_folds, "indices outside train's 20 images"),
-        (no_numbers, "should hold one fold a line"),
+        (no_numbers, "should be a file with one fold a line"),
+        (folder_of_folds, "should be a file with one fold a line"),
+        (one_class, "train_y.bin has 0 images of class 2 "),
     ],
 )
 def test_damage_is_told_in_one_sentence_that_names_the_file(tmp_path: Path, damage: object, sentence: str) -> None:

@@ -48,6 +48,8 @@ def test_a_run_starts_from_its_parents_run_directory() -> None:
         "stage=probe",
         "seed=0",
         "source=runs/demo/pretrain-byol-s0",
+        "study.methods=[supervised,simclr,byol,moco]",
+        "study.seeds=[0]",
         "data.root=synthetic",
         "run_dir=runs/demo/probe-byol-s0",
     )

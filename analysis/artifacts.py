@@ -1,0 +1,77 @@
+"""What a run leaves beside its result: arrays of the shapes that `ssl_pkg/runs.py` names, metrics that are numbers.
+
+Anything else counts as not there, so that no figure has to ask.
+"""
+
+import io
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+# The axes of each array: a letter is one length throughout the file, a digit that length itself.
+_AXES: Final = {
+    "predictions.npz": {"logits": "nC", "labels": "n"},
+    "tsne.npz": {
+        **{"train": "a2", "train_labels": "a", "test": "b2", "test_labels": "b"},
+        **{"frames": "Kn2", "frame_steps": "K", "frame_labels": "n"},
+    },
+    "landscape.npz": {"alphas": "A", "loss": "A", "accuracy": "A", "grid": "G", "plane": "GG"},
+}
+_INDICES: Final = ("labels", "steps")  # how the names of whole numbers from 0 end
+_UNBOUNDED: Final = ("loss", "accuracy", "plane")  # far from an optimum the loss may be infinite
+
+
+def read_arrays(path: Path) -> Arrays | None:
+    """The arrays of an npz artifact; None where it is missing, damaged in any way, or of other shapes."""
+    axes = _AXES[path.name]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # Whole members, not np.load on the file: zipfile compares the checksum at a member's end only.
+            members = {name.removesuffix(".npy"): io.BytesIO(archive.read(name)) for name in archive.namelist()}
+        present = [name for name in axes if name in members]
+        arrays = {name: np.lib.format.read_array(members[name], allow_pickle=False) for name in present}
+    except Exception:  # one wrong byte can raise zlib.error, NotImplementedError, RuntimeError, ValueError and others
+        return None
+    return arrays if _fit(arrays, axes) else None
+
+
+def _fit(arrays: Arrays, axes: Mapping[str, str]) -> bool:
+    """Whether the arrays have numbers, and the lengths agree with each other."""
+    lengths = {"2": 2}
+    for name, array in arrays.items():
+        index = name.endswith(_INDICES)
+        if array.dtype.kind not in ("iu" if index else "iuf") or array.ndim != len(axes[name]) or array.size == 0:
+            return False
+        if any(lengths.setdefault(axis, size) != size for axis, size in zip(axes[name], array.shape, strict=True)):
+            return False
+        if name not in _UNBOUNDED and not (array >= 0 if index else np.isfinite(array)).all():
+            return False
+    return True
+
+
+def metric_frame(lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Metric lines as columns; a value that is no number is nan, a column without any number is not there."""
+    rows = []
+    for line in lines:
+        row = numbers(line)
+        if isinstance(line.get("phase"), str):
+            row["phase"] = line["phase"]
+        if "step" in row:
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def numbers(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries that are finite numbers."""
+    return {name: value for name, value in entries.items() if _is_number(value)}
+
+
+def _is_number(value: Any) -> bool:
+    # A comparison, for math.isfinite raises OverflowError on whole numbers that JSON may hold.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -1,0 +1,52 @@
+"""Whether a run directory may be gone on with: its configuration and its inputs must be the ones that it began with.
+
+Imports no torch, so that a complete run answers at once.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+from ssl_pkg.config import RANDOM, Config
+from ssl_pkg.errors import BadInput
+from ssl_pkg.runs import RunDirectory
+
+# A run may be gone on with that differs in these. Where data and source lie is free, what they hold is not: `inputs`.
+FREE: Final = ("run_dir", "source", "checkpoint", "study", "data")
+RESOLVED: Final = ("threads", "precision", "device", "inputs")  # known only after torch and the data are loaded
+
+
+def content_of(config: Config, data: dict[str, Any], **resolved: Any) -> dict[str, Any]:
+    """What `config.yaml` holds: the fields that the stage reads, and the digests of what it reads them for.
+
+    data: the manifest of the images. resolved: the values that `auto` stood for.
+    """
+    inputs: dict[str, Any] = {name: entry["md5"] or entry["bytes"] for name, entry in data["files"].items()}
+    if config.source not in (None, RANDOM):
+        inputs["source"] = (RunDirectory(Path(str(config.source))).result() or {}).get("weights_sha256")
+    return config.relevant() | resolved | {"inputs": inputs}
+
+
+def refuse_difference(run: RunDirectory, content: dict[str, Any], free: tuple[str, ...] = FREE) -> None:
+    """Raises BadInput, showing the difference, if the run was started with another configuration or other inputs."""
+    earlier = run.config()
+    if earlier is None:
+        return
+    before, now = (_flat({k: v for k, v in c.items() if k not in free}) for c in (earlier, content))
+    changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+    if changed:
+        shown = ", ".join(f"{key}: {before.get(key)} -> {now.get(key)}" for key in changed[:4])
+        more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
+        raise BadInput(
+            f"{run.path} was started with another configuration ({shown}{more}): go on with the same one, "
+            "or give another run_dir"
+        )
+
+
+def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    """A nested mapping as one level of dotted keys."""
+    if not isinstance(content, dict):
+        return {prefix: content}
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
