@@ -127,6 +127,46 @@ def test_an_interrupted_fine_tuning_ends_as_the_uninterrupted_one(tmp_path: Path
         assert all(np.array_equal(broken[name], straight[name]) for name in straight)
 
 
+def test_a_fine_tuning_interrupted_after_its_last_step_can_be_finished(tmp_path: Path, data: Path) -> None:
+    run(*pretrain("simclr", data, tmp_path / "pretrain"))
+    options = ["stage=finetune", f"source={tmp_path / 'pretrain'}", f"data.root={data}", f"run_dir={tmp_path / 'run'}"]
+    process = subprocess.Popen(command(*options), stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (tmp_path / "run/embeddings.npz").exists():
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    assert (tmp_path / "run/snapshots").exists(), "the kill came too late"
+    (tmp_path / "run/result.json").unlink(missing_ok=True)
+    (tmp_path / "run/.model.safetensors.cut.tmp").write_bytes(b"half")
+    done = run(*options)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "run/snapshots").exists()
+    assert not list((tmp_path / "run").glob(".*.tmp"))
+
+
+def test_other_inputs_in_a_started_run_are_refused(tmp_path: Path, data: Path) -> None:
+    other = tmp_path / "other"
+    draw(other, Sizes(train_per_class=16, test_per_class=6, unlabeled=160, ood_per_class=3))
+    for name in ("simclr", "byol"):
+        assert run(*pretrain(name, data, tmp_path / name, "budget.max_steps=1")).returncode == 0
+    probe = ["stage=probe", f"run_dir={tmp_path / 'probe'}"]
+    assert run(*probe, f"source={tmp_path / 'simclr'}", f"data.root={data}").returncode == 0
+    (tmp_path / "probe/result.json").unlink()
+    done = run(*probe, f"source={tmp_path / 'simclr'}", f"data.root={other}")
+    assert done.returncode == 2
+    assert "inputs.stl10_binary/test_X.bin: " in done.stderr
+    done = run(*probe, f"source={tmp_path / 'byol'}", f"data.root={data}")
+    assert done.returncode == 2
+    assert "inputs.source: " in done.stderr
+
+
+def test_a_complete_run_answers_only_to_its_own_configuration(tmp_path: Path, data: Path) -> None:
+    assert run(*pretrain("simclr", data, tmp_path / "run", "budget.max_steps=1")).returncode == 0
+    done = run(*pretrain("simclr", data, tmp_path / "run", "budget.max_steps=1", "seed=7"))
+    assert done.returncode == 2
+    assert "seed: 0 -> 7" in done.stderr
+
+
 def test_a_second_process_on_a_run_directory_is_refused(tmp_path: Path, data: Path) -> None:
     line = command(*pretrain("simclr", data, tmp_path / "run", "budget.max_steps=null", "method.epochs=1000"))
     first = subprocess.Popen(line, stderr=subprocess.DEVNULL)
@@ -172,6 +212,12 @@ def nothing(root: Path) -> None:
         (nothing, ["method.model.temprature=1", "sed=1"], "temprature"),
         (nothing, ["+method.model.extra=1"], "extra"),
         (nothing, ["device=cuda"], "sees no GPU here"),
+        (nothing, ["seed=4294967296"], "seed=4294967296 is not possible"),
+        (nothing, ["method.batch_size=1"], "batch_size=1 is not possible"),
+        (nothing, ["method.views=[]"], "method.views has 0 entries, and simclr takes 2"),
+        (nothing, ["method.warmup_epochs=inf"], "warmup_epochs=inf is not possible"),
+        (nothing, ["method.model._target_=collections.OrderedDict"], "OrderedDict is no method"),
+        (nothing, ["method=supervised", "method.split=unlabeled"], "has no labels"),
     ],
 )
 def test_wrong_input_is_one_sentence_status_2_and_nothing_left(

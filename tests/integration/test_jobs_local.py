@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from small_study import NAMES, run
 
-from jobs.ledger import State, log_of, read_owner
+from jobs.ledger import Entry, State, log_of, read_ledger, read_owner, write_ledger
 from jobs.local import cancel
 from jobs.status import observe, report
 from ssl_pkg.errors import BadInput
@@ -138,6 +138,16 @@ def test_a_failure_blocks_its_descendants_only_and_heals(tmp_path: Path, capsys:
     assert begun(tmp_path)[len(before) :] == ["probe-a-s0", "ood-a-probe-s0"]
 
 
+def test_the_ledger_keeps_what_it_knows_of_other_seeds(tmp_path: Path) -> None:
+    other = Entry(State.COMPLETE, settings=("stage=pretrain", "seed=1"))
+    (tmp_path / "small").mkdir()
+    write_ledger(tmp_path / "small", {"pretrain-a-s1": other})
+    assert run(tmp_path) == 0
+    entries = read_ledger(tmp_path / "small")
+    assert entries["pretrain-a-s1"] == other
+    assert list(entries)[-1] == "pretrain-a-s1"
+
+
 def test_a_child_that_exits_75_is_interrupted_not_failed(tmp_path: Path) -> None:
     (tmp_path / "HANG-pretrain-b-s0").touch()
     assert run(tmp_path) == 75
@@ -189,7 +199,7 @@ def test_one_runner_at_a_time_which_is_cancelled_and_goes_on_next_time(tmp_path:
         assert "was stopped" in cancel(folder)
         printed, _ = process.communicate(timeout=20)
     assert process.returncode == 75, printed
-    assert begun(tmp_path) == ["pretrain-a-s0", "pretrain-b-s0"]
+    assert sorted(begun(tmp_path)) == ["pretrain-a-s0", "pretrain-b-s0"]
     assert (folder / "pretrain-a-s0" / "checkpoint").read_text() == "SIGTERM"
     assert "nothing to cancel" in cancel(folder)
     assert run(tmp_path) == 0

@@ -1,11 +1,13 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from jobs.__main__ import main
 from jobs.ledger import Entry, State, write_ledger
-from jobs.settings import configure, plan_study
+from jobs.settings import check_data, configure, plan_study
+from ssl_pkg.data.synthetic import Sizes, draw
 from ssl_pkg.errors import BadInput
 
 
@@ -96,3 +98,37 @@ def test_complete_runs_of_other_settings_are_not_taken_for_the_wanted_ones(tmp_p
         BadInput, match=r"byol-s0 is complete with other settings \(there: budget=tiny; now: the defaults\)"
     ):
         again()
+
+
+def test_a_study_has_one_data_set(tmp_path: Path) -> None:
+    images = tmp_path / "images" / "stl10_binary" / "test_X.bin"
+    images.parent.mkdir(parents=True)
+    images.write_bytes(b"12345")
+    run = tmp_path / "demo" / "ood-byol-probe-s0"
+    run.mkdir(parents=True)
+    (run / "result.json").write_text(json.dumps({"seconds": 1}))
+    seen = {"name": "stand-in", "root": "/elsewhere", "files": {"stl10_binary/test_X.bin": {"bytes": 5, "md5": "x"}}}
+    (run / "provenance.json").write_text(json.dumps({"data": seen}))
+
+    def again(data: str | None) -> None:
+        config = configure("demo", data=data, seeds=None, overrides=[])
+        plan_study(config, runs=tmp_path, reports=tmp_path)
+
+    again(str(images.parents[1]))  # the same images, which have moved
+    images.write_bytes(b"123456")
+    for data in (str(images.parents[1]), None):
+        with pytest.raises(BadInput, match=r"byol-probe-s0 is complete on other images .*/elsewhere, now "):
+            again(data)
+
+
+@pytest.mark.parametrize("missing", ["stl10_binary", "cifar-10-batches-bin"])
+def test_images_that_can_not_be_used_are_told_before_anything_starts(
+    tmp_path: Path, missing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw(tmp_path / "drawn", Sizes(train_per_class=2, test_per_class=1, unlabeled=4, ood_per_class=1))
+    check_data(str(tmp_path / "drawn"))
+    shutil.rmtree(tmp_path / "drawn" / missing)
+    assert main(["study", "demo", "--data", str(tmp_path / "drawn"), "--runs", str(tmp_path / "runs")]) == 2
+    error = capsys.readouterr().err
+    assert missing in error and len(error.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()

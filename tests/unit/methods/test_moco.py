@@ -67,6 +67,21 @@ def test_a_batch_never_meets_its_own_keys_in_the_queue() -> None:
     assert torch.equal(method.queue, before)  # enqueued after the step, not before the loss
 
 
+def test_loss_is_that_of_queries_of_view_0_against_keys_of_view_1_and_the_queue() -> None:
+    method = build(batch_size=4, queue_size=8, bn_splits=2).eval()  # eval: each image by itself
+    images = views(count=4)
+    loss, _ = method.loss(images, torch.zeros(4), 0, 1)
+    query = F.normalize(method.projector(method.encoder(images[0])), dim=1).tolist()
+    key = F.normalize(method.key_projector(method.key_encoder(images[1])), dim=1).tolist()
+    total = 0.0
+    for i in range(4):
+        candidates = [key[i], *method.queue.tolist()]
+        products = [sum(a * b for a, b in zip(query[i], k, strict=True)) for k in candidates]
+        powers = [math.exp(product / method.temperature) for product in products]
+        total -= math.log(powers[0] / sum(powers))
+    assert loss.item() == pytest.approx(total / 4, rel=1e-4)
+
+
 def test_keys_come_back_in_the_order_of_their_queries() -> None:
     method = build(batch_size=8, queue_size=8, bn_splits=4).eval()  # eval: no group statistics, each image by itself
     images = views(count=8)

@@ -70,6 +70,21 @@ def test_both_views_share_their_batch_statistics() -> None:
     assert int(method.encoder.bn1.num_batches_tracked) == 1  # one forward, not two
 
 
+def test_loss_is_that_of_the_projections_of_the_same_images() -> None:
+    torch.manual_seed(0)
+    method = SimCLR(build_encoder(), 10, 4, projector_hidden=8, projector_out=4, temperature=0.3).eval()
+    views = [torch.randn(4, 3, 32, 32), torch.randn(4, 3, 32, 32)]
+    loss, _ = method.loss(views, torch.zeros(4), 0, 1)
+    projections = [method.projector(method.encoder(view)) for view in views]  # in eval mode each image by itself
+    z = torch.cat([entry / entry.norm(dim=1, keepdim=True) for entry in projections]).tolist()
+    total = 0.0
+    for i in range(8):
+        similar = [sum(a * b for a, b in zip(z[i], z[k], strict=True)) / 0.3 for k in range(8)]
+        others = [math.exp(similar[k]) for k in range(8) if k != i]
+        total -= math.log(math.exp(similar[(i + 4) % 8]) / sum(others))
+    assert loss.item() == pytest.approx(total / 8, rel=1e-4)
+
+
 def test_last_layer_of_the_projector_has_no_beta() -> None:
     method = SimCLR(build_encoder(), 10, 4, projector_hidden=8, projector_out=4, temperature=0.5)
     assert [name for name, _ in method.projector.named_parameters()] == [

@@ -20,7 +20,9 @@ def test_lars_takes_the_step_computed_by_hand() -> None:
     w = [3 - first[0], 4 - first[1]]
     u = [0.6 + 0.5 * w[0], 0.8 + 0.5 * w[1]]
     ratio = 0.001 * math.hypot(*w) / math.hypot(*u)
-    velocity = [0.9 * first[i] + 2.0 * ratio * u[i] for i in range(2)]
+    # another rate: it enters the velocity, in which earlier steps keep theirs
+    velocity = [0.9 * first[i] + 0.5 * ratio * u[i] for i in range(2)]
+    optimizer.param_groups[0]["lr"] = 0.5
     optimizer.step()
     assert weight.tolist()[0] == pytest.approx([w[i] - velocity[i] for i in range(2)], rel=1e-12)
 

@@ -1,0 +1,164 @@
+"""What the stages report, computed once more from what they leave, by other libraries where there are any."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NearestNeighbors
+from torchvision.models import resnet18
+
+from ssl_pkg.augment.views import resize
+from ssl_pkg.data.cifar10 import open_cifar10
+from ssl_pkg.data.images import Split, balanced, holdout
+from ssl_pkg.data.stl10 import STL10, open_stl10
+from ssl_pkg.data.synthetic import Sizes, draw
+
+NEIGHBOURS = 5
+LINES = {
+    "pretrain": ["stage=pretrain", "method=simclr"],
+    "probe": ["stage=probe", "source=pretrain"],
+    "random": ["stage=probe", "source=random", "seed=3"],
+    "finetune": ["stage=finetune", "source=pretrain", "finetune.base_lrs=[0.001,1.0e-9]"],
+    "ood": ["stage=ood", "source=finetune"],
+    "embed": ["stage=embed", "source=finetune"],
+    "width": ["stage=width", "source=finetune"],
+}
+Rows = dict[tuple[str, str], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One run directory a line of LINES, and `data`."""
+    root = tmp_path_factory.mktemp("study")
+    draw(root / "data", Sizes(train_per_class=16, test_per_class=10, unlabeled=160, ood_per_class=10))
+    for name, line in LINES.items():
+        own = ("source=pretrain", "source=finetune")
+        resolved = [f"source={root / entry.partition('=')[2]}" if entry in own else entry for entry in line]
+        command = [sys.executable, "-m", "ssl_pkg", "budget=tiny", "threads=1", *resolved, f"run_dir={root / name}"]
+        command += [f"data.root={root / 'data'}", f"pretrain.knn_neighbours={NEIGHBOURS}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    return root
+
+
+@pytest.fixture(scope="module")
+def stl10(study: Path) -> STL10:
+    return open_stl10(study / "data")
+
+
+def rows(run: Path) -> Rows:
+    found = json.loads((run / "result.json").read_text())["rows"]
+    return {(row["evaluation"], row["metric"]): row for row in found}
+
+
+def network(file: Path) -> torch.nn.Module:
+    plain = resnet18(num_classes=10)
+    if file.name == "encoder.safetensors":
+        plain.fc = torch.nn.Identity()
+    plain.load_state_dict(load_file(file))
+    return plain.eval()
+
+
+@torch.no_grad()
+def outputs(module: torch.nn.Module, split: Split) -> np.ndarray:
+    images, _ = split.gather(np.arange(len(split)), torch.device("cpu"))
+    return module(resize(images, 32)).numpy()
+
+
+def knn(bank: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    distances, nearest = NearestNeighbors(n_neighbors=NEIGHBOURS, metric="cosine").fit(bank).kneighbors(queries)
+    votes = np.zeros((len(queries), 10))
+    for query, (row, others) in enumerate(zip(distances, nearest, strict=True)):
+        for distance, other in zip(row, others, strict=True):
+            votes[query, labels[other]] += np.exp((1 - distance) / 0.07)
+    return votes.argmax(axis=1)
+
+
+def test_pretraining_is_validated_on_held_out_train(study: Path, stl10: STL10) -> None:
+    features, labels = outputs(network(study / "pretrain/encoder.safetensors"), stl10.train), stl10.train.labels
+    kept, held = holdout(labels, 0.2)
+    expected = (knn(features[kept], labels[kept], features[held]) == labels[held]).mean()
+    assert rows(study / "pretrain")["knn_validation", "accuracy"]["value"] == pytest.approx(expected)
+
+
+def test_the_learning_rate_is_the_methods_over_the_whole_training(study: Path) -> None:
+    lines = [json.loads(line) for line in (study / "pretrain/metrics.jsonl").read_text().splitlines()]
+    peak, warmup = (
+        1.2 * (32 / 256) ** 0.5,
+        2,
+    )  # budget tiny: batches of 32, 5 an epoch, 8 steps, half an epoch's warm-up
+    for line in lines:
+        step = line["step"] - 1
+        factor = (step + 1) / warmup if step < warmup else 0.5 * (1 + np.cos(np.pi * (step - warmup) / (8 - warmup)))
+        assert line["lr"] == pytest.approx(peak * factor)
+
+
+def test_the_probe_is_chosen_on_held_out_train_and_fitted_on_all_of_it(study: Path, stl10: STL10) -> None:
+    entry, labels = rows(study / "probe"), stl10.train.labels
+    kept, held = holdout(labels, 0.2)
+    assert entry["validation", "accuracy"]["n"] == len(held)
+    encoder = network(study / "pretrain/encoder.safetensors")
+    train, test = outputs(encoder, stl10.train), outputs(encoder, stl10.test)
+    l2 = entry["validation", "l2"]["value"]
+
+    def accuracy(rows: np.ndarray, queries: np.ndarray, wanted: np.ndarray) -> float:
+        mean, scale = train[rows].mean(axis=0), train[rows].std(axis=0) + 1e-6
+        model = LogisticRegression(C=1 / (len(rows) * l2), max_iter=5000, tol=1e-6)
+        model.fit((train[rows] - mean) / scale, labels[rows])
+        return float((model.predict((queries - mean) / scale) == wanted).mean())
+
+    chosen = accuracy(kept, train[held], labels[held])
+    assert entry["validation", "accuracy"]["value"] == pytest.approx(chosen, abs=0.04)  # one image of 30
+    final = accuracy(np.arange(len(labels)), test, stl10.test.labels)
+    assert entry["test", "accuracy"]["value"] == pytest.approx(final, abs=0.02)
+
+
+def test_the_random_network_is_that_of_the_seed(study: Path) -> None:
+    torch.manual_seed(3)
+    assert torch.equal(
+        load_file(study / "random/model.safetensors")["conv1.weight"], resnet18().state_dict()["conv1.weight"]
+    )
+
+
+def test_fine_tuning_takes_the_better_trial_and_moves_the_weights(study: Path) -> None:
+    tried = {
+        entry["candidate"]: entry["accuracy"]
+        for entry in json.loads((study / "finetune/result.json").read_text())["tried"]
+    }
+    entry = rows(study / "finetune")
+    assert len(tried) == 2
+    assert entry["validation", "accuracy"]["value"] == max(tried.values())
+    assert tried[f"lr={entry['validation', 'lr']['value']:g} wd=0.0001"] == max(tried.values())
+    assert entry["validation", "accuracy"]["n"] == 30
+    lines = [json.loads(line) for line in (study / "finetune/metrics.jsonl").read_text().splitlines()]
+    trial = [line["lr"] for line in lines if line["phase"] == "select lr=0.001 wd=0.0001"]
+    assert trial == pytest.approx([0.001 * 0.5 * (1 + np.cos(np.pi * (step - 1) / 2)) for step in (2,)])
+
+
+def test_out_of_distribution_accuracy_with_and_without_the_substituted_class(study: Path, stl10: STL10) -> None:
+    ood = open_cifar10(study / "data", stl10.classes)
+    hits = outputs(network(study / "finetune/model.safetensors"), ood.test).argmax(axis=1) == ood.test.labels
+    assert rows(study / "ood")["ood", "accuracy"]["value"] == pytest.approx(hits.mean())
+    shared = ~np.isin(ood.test.labels, ood.substituted)
+    assert rows(study / "ood")["ood", "accuracy_shared"]["value"] == pytest.approx(hits[shared].mean())
+
+
+def test_knn_of_test_images_asks_those_of_train(study: Path, stl10: STL10) -> None:
+    with np.load(study / "embed/embeddings.npz") as saved:
+        train, test = saved["train"].astype(np.float32), saved["test"].astype(np.float32)  # kept in float16
+    expected = (knn(train, stl10.train.labels, test) == stl10.test.labels).mean()
+    assert rows(study / "embed")["knn", "accuracy"]["value"] == pytest.approx(expected, abs=0.021)
+
+
+def test_width_starts_from_the_loss_of_the_model_on_its_subset_of_train(study: Path, stl10: STL10) -> None:
+    subset = stl10.train.take(balanced(stl10.train.labels, 40))
+    logits = torch.from_numpy(outputs(network(study / "finetune/model.safetensors"), subset))
+    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(subset.labels))
+    assert rows(study / "width")["width", "train_loss"]["value"] == pytest.approx(float(loss), rel=1e-3)
