@@ -104,6 +104,7 @@ class Budget(Section):
     supervised_epochs: PositiveInt
     supervised_batch_size: PositiveInt
     target_decay: Probability
+    online_lr: PositiveFloat
     predictor_rate: PositiveFloat
     queue_size: PositiveInt
     queue_temperature: PositiveFloat
