@@ -74,9 +74,12 @@ bench: .venv/bench  ## speed beside lightly and torchvision (a quarter of an hou
 bench-ablation: .venv/bench  ## what each item of PyTorch's tuning guide gives here, into docs/performance-ablation.md
 	$(PYTHON) -m bench.ablation $(if $(DATA),--data "$(DATA)")
 
-bench-learning: .venv/bench  ## what ours and lightly's have learnt on DATA after ten minutes each
-	@test -n "$(DATA)" || { echo 'make bench-learning: say on which images, like DATA=data/stl10' >&2; exit 2; }
+bench-learning: data-given .venv/bench  ## what ours and lightly's have learnt on DATA after ten minutes each
 	$(PYTHON) -m bench.learning --data "$(DATA)"
+
+.PHONY: data-given
+data-given:
+	@test -n "$(DATA)" || { echo 'make bench-learning: say on which images, like DATA=data/stl10' >&2; exit 2; }
 
 .venv/bench: .venv/installed
 	.venv/bin/pip install --quiet --constraint requirements.lock --editable '.[dev,bench]'

@@ -1,8 +1,7 @@
 """Whole views: uint8 images on the training device in, normalised float32 batches out.
 
-SimCLR's views of 256 images of 96 pixels, per second of CPU time on one core of an AMD EPYC (Zen 4), draws included,
-beside torchvision's on Pillow images in the same run: 2,600 against 710 at 96 pixels, 5,600 against 1,100 at 48. At 96
-pixels two fifths of the time are the crop's products, a sixth is the blur, a tenth the hue.
+SimCLR's views of 256 images in STL-10's layout, draws included, per second of CPU time on one core of an AMD EPYC
+(Zen 4): 3,900 at 96 pixels, 6,200 at 64, 7,900 at 48. `make bench` measures them beside torchvision's.
 """
 
 from bisect import bisect_left
