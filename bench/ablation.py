@@ -1,7 +1,7 @@
 """`make bench-ablation`: what each item of PyTorch's performance tuning guide gives to SimCLR's step on this machine.
 
 Each variant is our step without one item (or with one that we leave out); the table says how much faster the step is
-with it. Items that don't apply have their reason. Writes docs/performance-ablation.md, which docs/performance.md shows.
+with it. Items that don't apply have their reason. Writes docs/performance-ablation.md.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from bench.ours import BATCH, build, configuration, fixed_batch, stepper
 from bench.rivals import usual_batches
 from bench.windows import Variant, machine, measure
+from ssl_pkg.augment.views import resize
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.models.convolution import SmallMapConv2d
@@ -161,8 +162,6 @@ def _evaluation(task: Task, options: argparse.Namespace) -> float:
         return outputs(task.model.encoder, part, options.resolution, device)
 
     def with_gradients() -> Tensor:
-        from ssl_pkg.augment.views import resize  # noqa: PLC0415 - only this baseline needs it
-
         encoder = task.model.encoder.eval()
         batches = np.split(np.arange(len(part)), range(256, len(part), 256))
         embedded = [encoder(resize(part.gather(rows, device)[0], options.resolution)) for rows in batches]

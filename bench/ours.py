@@ -6,6 +6,7 @@ from typing import cast
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_pkg.config import Config, load_config
 from ssl_pkg.data.dataset import open_dataset
@@ -54,8 +55,6 @@ def fixed_batch(task: Task) -> Callable[[int], Batch]:
 
 def forward_backward_flops(task: Task, batch: Batch) -> int:
     """Floating-point operations of one step, a multiplication and an addition as two, as torch counts them."""
-    from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415 - only this needs it
-
     views, labels = batch
     with FlopCounterMode(display=False) as counter:
         loss, _ = task.model.loss(views, labels, 0, task.steps)
