@@ -24,8 +24,9 @@ setup: .venv/installed  ## make .venv with the locked packages (once; two minute
 
 .venv/installed: pyproject.toml requirements.lock
 	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make setup needs Python 3.11 or newer; give BASE_PYTHON=python3.11")'
-	$(BASE_PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	@echo 'make setup: the locked packages go into .venv, once; about two minutes'
+	@$(BASE_PYTHON) -m venv .venv
+	@.venv/bin/pip install --quiet --constraint requirements.lock --editable '.[dev]'
 	@touch $@
 
 demo: setup  ## the whole study on drawn images, and its report (ten minutes on two cores)
@@ -34,17 +35,20 @@ demo: setup  ## the whole study on drawn images, and its report (ten minutes on 
 study: setup  ## the study STUDY on this machine, on the images in DATA; run it again to go on
 	@$(PYTHON) -m jobs study $(STUDY) $(study_options)
 
-report: setup  ## tables, figures and the PDF of STUDY, from whatever has been run
+report: is-set-up  ## tables, figures and the PDF of STUDY, from whatever has been run
 	@$(PYTHON) -m analysis "$(RUNS)/$(STUDY)" --out "$(REPORTS)/$(STUDY)"
 
-status: setup  ## how far the runs of STUDY are
+status: is-set-up  ## how far the runs of STUDY are
 	@$(PYTHON) -m jobs status $(STUDY) --runs "$(RUNS)"
 
-cancel: setup  ## stop the running study STUDY; each run leaves a checkpoint
+cancel: is-set-up  ## stop the running study STUDY; each run leaves a checkpoint
 	@$(PYTHON) -m jobs cancel $(STUDY) --runs "$(RUNS)"
 
-data: setup  ## draw the synthetic data set into DATA
-	@test -n "$(DATA)" || { echo 'make data: say where, like DATA=data/synthetic' >&2; exit 2; }
+.PHONY: is-set-up
+is-set-up:  # for what only looks: no two minutes of set-up before the answer that there is nothing to see
+	@test -e .venv/installed || { echo 'make $(MAKECMDGOALS): `make setup` comes first; it takes two minutes, once' >&2; exit 2; }
+
+data: data-given setup  ## draw the synthetic data set into DATA
 	@$(PYTHON) -m ssl_pkg.data.synthetic "$(DATA)"
 
 test: test-unit  ## all tests
@@ -62,8 +66,8 @@ format: setup  ## format the code and mend what can be mended by itself
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-submit-all: setup  ## send the study STUDY to the cluster CLUSTER (not there yet)
-	@$(PYTHON) -m jobs submit $(STUDY) --cluster "$(CLUSTER)"
+submit-all:  ## send the study STUDY to the cluster CLUSTER (not there yet)
+	@echo 'make submit-all: submission to SLURM is not there yet; `make study` runs on this machine' >&2; exit 2
 
 image:  ## build the container image IMAGE (not there yet)
 	@echo 'make image: the container image is not there yet; `make study` runs on this machine' >&2; exit 2
@@ -79,7 +83,7 @@ bench-learning: data-given .venv/bench  ## what ours and lightly's have learnt o
 
 .PHONY: data-given
 data-given:
-	@test -n "$(DATA)" || { echo 'make bench-learning: say on which images, like DATA=data/stl10' >&2; exit 2; }
+	@test -n "$(DATA)" || { echo 'make $(MAKECMDGOALS): give the folder of the images, like DATA=data/images' >&2; exit 2; }
 
 .venv/bench: .venv/installed
 	.venv/bin/pip install --quiet --constraint requirements.lock --editable '.[dev,bench]'
