@@ -20,12 +20,12 @@ def main(arguments: list[str]) -> int:
         parser.error(f"unknown: {' '.join(rest)}")
     try:
         if options.command == "study":
-            return _study(options, overrides, again=shlex.join(["python", "-m", "jobs", *arguments]))
+            return _study(options, overrides, again=shlex.join([sys.executable, "-m", "jobs", *arguments]))
         if options.command == "status":
             return _status(options)
         if options.command == "cancel":
             return _cancel(options)
-        raise BadInput("submission to SLURM is not there yet: `python -m jobs study` runs the study on this machine")
+        raise BadInput("submission to SLURM is not there yet: the command study runs it on this machine")
     except BadInput as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
@@ -76,7 +76,7 @@ def _cancel(options: argparse.Namespace) -> int:
 def _existing(options: argparse.Namespace) -> Path:
     folder: Path = options.runs / options.study
     if not folder.is_dir():
-        raise BadInput(f"there are no runs in {folder}: start the study, or give the folder above it by --runs")
+        raise BadInput(f"there are no runs in {folder}: start the study, or give the folder above it by --runs (make: RUNS=)")
     return folder
 
 

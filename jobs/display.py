@@ -7,7 +7,7 @@ from typing import Final, Protocol
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from jobs.ledger import State
@@ -110,16 +110,17 @@ def display() -> Display:
 
 
 def picture(rows: list[Row], height: int | None) -> RenderableType:
-    """The table with its totals; in `height` lines, the rows that matter most."""
+    """The table with its totals, made for 80 columns; in `height` lines, the rows that matter most."""
     room = len(rows) if height is None else max(1, height - 4)
     chosen = sorted(rows, key=lambda row: URGENT.index(row.state))[:room]
-    table = Table("run", "state", "", "step", "rate", "left", "elapsed", box=None, pad_edge=False, header_style="bold")
+    run = Column("run", no_wrap=True, min_width=max((len(row.name) for row in rows), default=0))
+    table = Table(run, "state", "", "step", "left", "elapsed", box=None, pad_edge=False, header_style="bold")
     for row in rows:
         if row not in chosen:
             continue
-        bar = "" if row.fraction is None else ProgressBar(total=1.0, completed=row.fraction, width=14)
-        cells = (Text(cell, no_wrap=True) for cell in _cells(row))
-        table.add_row(Text(row.name, no_wrap=True), Text(row.state, STYLES[row.state]), bar, *cells)
+        bar = "" if row.fraction is None else ProgressBar(total=1.0, completed=row.fraction, width=8)
+        step, _, *times = (Text(cell, no_wrap=True, overflow="ellipsis") for cell in _cells(row))
+        table.add_row(Text(row.name), Text(row.state, STYLES[row.state]), bar, step, *times)
     counts = Text("  ").join(Text(f"{count} {state}", STYLES[state]) for state, count in totals(rows).items())
     return Group(table, Text(""), counts)
 
@@ -152,7 +153,7 @@ def _cells(row: Row) -> tuple[str, str, str, str]:
 def _progress(row: Row) -> str:
     step, rate, left, elapsed = _cells(row)
     percent = "" if row.fraction is None else f"{row.fraction:.0%}"
-    words = (step, percent, rate, left and f"{left} left", elapsed)
+    words = (step, percent, rate, elapsed and f"{elapsed} elapsed", left and f"{left} left")
     return " ".join(word for word in words if word)
 
 

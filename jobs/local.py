@@ -48,7 +48,7 @@ def _owned(folder: Path) -> Iterator[None]:
     except Timeout as error:
         raise BadInput(_busy(folder)) from error
     except OSError as error:
-        raise BadInput(f"{folder} can't be written: {error.strerror}; give another folder by --runs") from error
+        raise BadInput(f"{folder} can't be written: {error.strerror}; give another folder by --runs (make: RUNS=)") from error
     try:
         yield
     finally:
@@ -74,17 +74,15 @@ def cancel(folder: Path) -> str:
                 f"the runner of study {folder.name}, process {owner.pid}, doesn't stop: look at its terminal"
             )
         time.sleep(0.2)
-    return (
-        f"study {folder.name} was stopped; what ran has left a checkpoint, and `python -m jobs study` goes on from it"
-    )
+    return f"study {folder.name} was stopped; what ran has left a checkpoint, and the line that started it goes on"
 
 
 def _busy(folder: Path) -> str:
     owner = read_owner(folder)
     who = f"process {owner.pid} on {owner.host}" if owner else "another process"
     return (
-        f"study {folder.name} is being run by {who}: look at it with `python -m jobs status {folder.name}`, "
-        f"stop it with `python -m jobs cancel {folder.name}`"
+        f"study {folder.name} is being run by {who}: `python -m jobs status {folder.name}` (make: status) shows it, "
+        f"`python -m jobs cancel {folder.name}` (make: cancel) stops it"
     )
 
 
@@ -99,13 +97,12 @@ def _conclude(runner: Runner, jobs: Sequence[Job], folder: Path, again: str) -> 
     if failed[SHOWN:]:
         print(f"\nfailed too: {', '.join(failed[SHOWN:])}; their logs are in {folder / 'logs'}")
     if failed:
-        print(f"\nWhen the cause is gone, this runs what is missing: {again}")
+        print(f"\nWhen the cause is gone, the same line runs what is missing, and so does: {again}")
         return FAULT
     if any(state is not State.COMPLETE for state in states.values()):
-        print(f"\nInterrupted. This goes on: {again}")
+        print(f"\nInterrupted. The same line goes on, and so does: {again}")
         return INTERRUPTED
     for job in jobs:
         if job.stage == REPORT:
-            print("\n".join(last_output(log_of(folder, job.name))))
-            print(f"The report: {job.run_dir / 'report.pdf'}")
+            print("\n".join(last_output(log_of(folder, job.name))) or f"The report: {job.run_dir / 'report.pdf'}")
     return COMPLETE

@@ -35,7 +35,7 @@ def configure(study: str, *, data: str | None, seeds: str | None, overrides: Seq
     config = _composed(study, line)
     root = config.data.root if data is None else data
     if root != SYNTHETIC and not Path(root).is_dir():
-        raise BadInput(f"there is no data folder {root}: give the one that holds stl10_binary/ by --data")
+        raise BadInput(f"there is no data folder {root}: give the one that holds stl10_binary/ by --data (make: DATA=)")
     config = config.model_copy(update={"data": config.data.model_copy(update={"root": root})})
     _check_methods(study, config, overrides)
     return config
@@ -55,7 +55,7 @@ def plan_study(config: Config, *, runs: Path, reports: Path, overrides: Sequence
             now = " ".join(setting for setting in job.settings if setting not in entry.settings) or "the defaults"
             raise BadInput(
                 f"{job.run_dir} is complete with other settings (there: {there}; now: {now}): "
-                "give another folder by --runs, or remove it"
+                "give another folder by --runs (make: RUNS=), or remove it"
             )
     return jobs
 
@@ -84,7 +84,7 @@ def _refuse_other_data(job: Job, root: str) -> None:
     if other:
         raise BadInput(
             f"{job.run_dir} is complete on other images ({there}, now {root}): one study has one data set, "
-            "so give another folder by --runs, or remove it"
+            "so give another folder by --runs (make: RUNS=), or remove it"
         )
 
 
@@ -93,7 +93,7 @@ def _composed(study: str, line: list[str]) -> Config:
         return load_config(line)
     except BadInput as error:
         if str(error).startswith("data.root must be given"):
-            raise BadInput(f"study {study} needs images: give their folder by --data") from error
+            raise BadInput(f"study {study} needs images: give their folder by --data (make: DATA=)") from error
         raise
 
 
@@ -123,5 +123,5 @@ def _seeds(text: str) -> list[int]:
     except ValueError:
         seeds = []
     if not seeds or min(seeds) < 0:
-        raise BadInput(f'seeds must be whole numbers from 0, like --seeds "0 1 2", not {text!r}')
+        raise BadInput(f'seeds must be whole numbers from 0, like "0 1 2", not {text!r}')
     return seeds

@@ -91,7 +91,7 @@ def test_a_study_completes_and_a_second_call_starts_nothing(tmp_path: Path, caps
     assert most_at_once(tmp_path) == 2
     printed = capsys.readouterr().out
     assert "the table of results" in printed
-    assert str(tmp_path / "reports" / "report.pdf") in printed
+    assert "report.pdf" not in printed  # the table says where the report is
 
     made = child(tmp_path, "probe-a-s0")
     assert made["environment"]["OMP_NUM_THREADS"] == "1"
@@ -103,6 +103,10 @@ def test_a_study_completes_and_a_second_call_starts_nothing(tmp_path: Path, caps
     assert run(tmp_path) == 0
     assert events(tmp_path) == first
     assert "the table of results" in capsys.readouterr().out
+
+    shutil.rmtree(tmp_path / "small" / "logs")
+    assert run(tmp_path) == 0
+    assert str(tmp_path / "reports" / "report.pdf") in capsys.readouterr().out
 
     shutil.rmtree(tmp_path / "small" / "probe-b-s0")
     assert run(tmp_path) == 0
@@ -171,7 +175,7 @@ def test_the_terminals_signals_reach_the_children_as_one(tmp_path: Path, stop: C
         printed, _ = process.communicate(timeout=20)
         assert time.monotonic() - asked < 10
     assert process.returncode == 75, printed
-    assert "Interrupted. This goes on: the same again" in printed
+    assert "Interrupted. The same line goes on, and so does: the same again" in printed
     for name in ("pretrain-a-s0", "pretrain-b-s0"):
         assert (tmp_path / "small" / name / "checkpoint").read_text() in ("SIGTERM", "SIGINT")
         assert states(tmp_path)[name] is State.INTERRUPTED

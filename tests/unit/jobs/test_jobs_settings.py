@@ -15,10 +15,10 @@ from ssl_pkg.errors import BadInput
     ("line", "sentence"),
     [
         (["nope"], "there is no study 'nope': choose one of demo, photos, photos-quick, stl10"),
-        (["stl10"], "study stl10 needs images: give their folder by --data"),
+        (["stl10"], "study stl10 needs images: give their folder by --data (make: DATA=)"),
         (["stl10", "--data", "nowhere"], "there is no data folder nowhere: give the one that holds stl10_binary/ by"),
         (["demo", "data.root=nowhere"], "there is no data folder nowhere"),
-        (["demo", "--seeds", "0 a"], "seeds must be whole numbers from 0, like --seeds \"0 1 2\", not '0 a'"),
+        (["demo", "--seeds", "0 a"], "seeds must be whole numbers from 0, like \"0 1 2\", not '0 a'"),
         (["demo", "--seeds", "-1"], "seeds must be whole numbers"),
         (["demo", "--seeds", ""], "seeds must be whole numbers"),
         (["demo", "nonsense"], "'nonsense' is not of the form key=value"),

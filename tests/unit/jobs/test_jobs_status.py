@@ -121,6 +121,16 @@ def test_the_table_shows_what_matters_where_there_is_little_room() -> None:
     assert shown[-1].split() == ["30", "complete", "1", "running", "30", "pending", "1", "failed"]
 
 
+def test_a_terminal_of_80_columns_has_room_for_names_and_times() -> None:
+    long = Row("embed-simclr-finetune-s0", State.RUNNING, "select lr=0.001 wd=0.01", 30, 1200, 12.3, 3700.0, 75.0)
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(picture([*ROWS, long], None))
+    (line,) = (line for line in capture.get().splitlines() if line.startswith("embed"))
+    assert line.split()[0] == long.name
+    assert line.split()[-2:] == ["1:01:40", "1:15"]
+
+
 def test_plain_lines() -> None:
     lines = plain(ROWS)
     assert len(lines) == len(ROWS) + 2
@@ -142,7 +152,7 @@ def test_a_log_gets_a_line_for_each_change_and_now_and_then_one(
         clock[0] = float(second)
         lines.tick(lambda: ROWS)
     said = [line.partition("] ")[2] for line in capsys.readouterr().out.splitlines()]
-    beat = "now train 30/120 25% 2/s 0:45 left 0:15 | 30 complete, 1 running, 30 pending, 1 failed"
+    beat = "now train 30/120 25% 2/s 0:15 elapsed 0:45 left | 30 complete, 1 running, 30 pending, 1 failed"
     assert said == ["a: running", "a: failed (0:03, exit status 1)", beat, beat]
 
 
