@@ -76,7 +76,9 @@ def _cancel(options: argparse.Namespace) -> int:
 def _existing(options: argparse.Namespace) -> Path:
     folder: Path = options.runs / options.study
     if not folder.is_dir():
-        raise BadInput(f"there are no runs in {folder}: start the study, or give the folder above it by --runs (make: RUNS=)")
+        raise BadInput(
+            f"there are no runs in {folder}: start the study, or give the folder above it by --runs (make: RUNS=)"
+        )
     return folder
 
 

@@ -48,7 +48,9 @@ def _owned(folder: Path) -> Iterator[None]:
     except Timeout as error:
         raise BadInput(_busy(folder)) from error
     except OSError as error:
-        raise BadInput(f"{folder} can't be written: {error.strerror}; give another folder by --runs (make: RUNS=)") from error
+        raise BadInput(
+            f"{folder} can't be written: {error.strerror}; give another folder by --runs (make: RUNS=)"
+        ) from error
     try:
         yield
     finally:
