@@ -1,14 +1,15 @@
 """`python -m ssl_pkg stage=… method=… seed=… data.root=… run_dir=…`: one stage, one run directory, one exit status."""
 
 import importlib
+import signal
 import sys
 from pathlib import Path
 
 from ssl_pkg.config import STAGES, load_config, methods
-from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, BadInput, Busy, Interrupted
+from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput, Busy, Interrupted
 from ssl_pkg.resume import FREE, RESOLVED, refuse_difference
 from ssl_pkg.runs import RunDirectory
-from ssl_pkg.training.interrupts import Interrupts
+from ssl_pkg.training.interrupts import SIGNALS, Interrupts
 
 HELP = f"""\
 usage: python -m ssl_pkg stage=STAGE run_dir=DIR [method=METHOD] [source=DIR] [seed=N] [data.root=DIR] [KEY=VALUE ...]
@@ -33,15 +34,14 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return COMPLETE if arguments else BAD_INPUT
+    interrupts = Interrupts().install()
     try:
         config = load_config(arguments)
         run = RunDirectory(Path(config.run_dir))
         if run.complete:
             refuse_difference(run, config.relevant(), free=(*FREE, *RESOLVED))
-            print(f"{config.run_dir} is complete", file=sys.stderr)
-            return COMPLETE
-        interrupts = Interrupts().install()
-        importlib.import_module(f"ssl_pkg.stages.{config.stage}").run(config, interrupts)
+        else:
+            importlib.import_module(f"ssl_pkg.stages.{config.stage}").run(config, interrupts)
     except BadInput as error:
         print(f"ssl_pkg: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -51,9 +51,21 @@ def main(arguments: list[str]) -> int:
     except Interrupted as error:
         print(f"{error}; run the same line again to go on", file=sys.stderr)
         return INTERRUPTED
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(
+            f"ssl_pkg: can't write run_dir={config.run_dir} ({error.strerror}): "
+            "make room, then run the same line again",
+            file=sys.stderr,
+        )
+        return FAULT
     print(f"{config.run_dir} is complete", file=sys.stderr)
     return COMPLETE
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    for number in SIGNALS:  # while the interpreter ends, Python's own handlers would give another exit status
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(status)

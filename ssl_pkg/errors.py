@@ -1,11 +1,14 @@
 """The exit statuses of `python -m ssl_pkg` and the exceptions behind them."""
 
+import errno
 from typing import Final
 
 COMPLETE: Final = 0  # result.json is written
 FAULT: Final = 1  # a fault of the program or the machine
 BAD_INPUT: Final = 2  # configuration or data are wrong; the same line will fail again
 INTERRUPTED: Final = 75  # stopped by a signal with a checkpoint on disk; the same line goes on (EX_TEMPFAIL)
+
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of an OSError: full disk, quota, limit of a file's size
 
 
 class BadInput(Exception):
