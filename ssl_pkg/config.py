@@ -270,6 +270,8 @@ def load_config(overrides: list[str]) -> Config:
     except MissingMandatoryValue as error:
         key = str(error.full_key or error).removeprefix("Missing mandatory value: ")
         raise BadInput(f"{key} must be given, like `{key}=…` on the command line") from error
+    except RecursionError as error:
+        raise BadInput("a value on the command line is nested too deeply") from error
     except (HydraException, OmegaConfBaseException, ValueError, TypeError, AssertionError) as error:
         raise BadInput(_one_sentence(str(error))) from error
     plain.pop("hydra", None)

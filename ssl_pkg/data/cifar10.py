@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import pickletools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,7 @@ from ssl_pkg.errors import BadInput
 PYTHON, BINARY = "cifar-10-batches-py", "cifar-10-batches-bin"
 SIDE: Final = 32
 IMAGE_BYTES: Final = 3 * SIDE * SIDE
-# labels 0 to 9 as published
+CLASSES: Final = 10  # labels 0 to 9 as published
 NAMES: Final = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 SAME_CLASS: Final = {"automobile": "car"}  # two names of one class
 COUNTED_AS: Final = {
@@ -59,6 +60,8 @@ def open_cifar10(root: Path, classes: tuple[str, ...]) -> OutOfDistribution:
         raise BadInput(
             f"{root} has neither {PYTHON}/test_batch nor {BINARY}/test_batch.bin: put CIFAR-10's test set there"
         )
+    if len(set(names)) != len(names):
+        raise BadInput(f"{root / folder} names a class twice: it is not CIFAR-10's")
     if len(labels) == 0 or labels.min() < 0 or labels.max() >= len(names):
         raise BadInput(f"{root / files[0]} has labels outside 0..{len(names) - 1}: it is not CIFAR-10's")
     table = np.array([_class_index(name, classes, root / folder) for name in names])
@@ -84,7 +87,7 @@ def _read_python(folder: Path) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], Ind
         and pixels.dtype == np.uint8
         and isinstance(labels, list)
         and pixels.shape == (len(labels), IMAGE_BYTES)
-        and all(isinstance(label, int) for label in labels)
+        and all(type(label) is int and 0 <= label < CLASSES for label in labels)
         and isinstance(names, list)
         and all(isinstance(name, str) for name in names)
     )
@@ -98,7 +101,7 @@ def _read_binary(folder: Path) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], Ind
     file, meta = folder / "test_batch.bin", folder / "batches.meta.txt"
     try:
         content = np.fromfile(file, dtype=np.uint8)
-        names = meta.read_text().split() if meta.exists() else NAMES
+        lines = meta.read_text().splitlines() if meta.exists() else NAMES
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"can't read CIFAR-10's {file.name} and {meta.name} in {folder}: {error}") from error
     if content.size == 0 or content.size % (1 + IMAGE_BYTES):
@@ -107,6 +110,7 @@ def _read_binary(folder: Path) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], Ind
             "it is truncated, get it again"
         )
     records = content.reshape(-1, 1 + IMAGE_BYTES)
+    names = [line.strip() for line in lines if line.strip()]
     return records[:, 1:].reshape(-1, 3, SIDE, SIDE), records[:, 0].astype(np.int64), names
 
 
@@ -119,13 +123,26 @@ class _ArraysOnly(pickle.Unpickler):
         return super().find_class(module, name)
 
 
+def _refuse_large_memo(pickled: bytes) -> None:
+    """Raises if the pickle numbers an object higher than there are objects: pickle makes room for all below it."""
+    numbered = 0
+    for operation, argument, _ in pickletools.genops(pickled):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT"):
+            numbered += 1
+            if argument > numbered:
+                raise pickle.UnpicklingError(f"it numbers its object {numbered} as {argument}")
+
+
 def _unpickle(file: Path) -> dict[str, Any]:
     try:
-        content = _ArraysOnly(io.BytesIO(file.read_bytes()), encoding="latin1").load()
+        pickled = file.read_bytes()
+        _refuse_large_memo(pickled)
+        content = _ArraysOnly(io.BytesIO(pickled), encoding="latin1").load()
     except OSError as error:
         raise BadInput(f"can't read {file}: {error.strerror}") from error
     except Exception as error:  # a damaged pickle can raise almost anything
-        raise BadInput(f"{file} is not one of CIFAR-10's pickles ({error}): get it again") from error
+        reason = " ".join(str(error).split())
+        raise BadInput(f"{file} is not one of CIFAR-10's pickles ({reason}): get it again") from error
     if not isinstance(content, dict):
         raise BadInput(f"{file} is not one of CIFAR-10's pickles: get it again")
     return content

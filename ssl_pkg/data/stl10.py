@@ -81,7 +81,7 @@ def _labelled(folder: Path, name: str) -> Split:
 def _class_names(file: Path) -> tuple[str, ...]:
     _size(file)
     try:
-        names = tuple(file.read_text().split())
+        names = tuple(line.strip() for line in file.read_text().splitlines() if line.strip())
     except UnicodeDecodeError:
         names = ()
     if len(names) != CLASSES or len(set(names)) != CLASSES:
