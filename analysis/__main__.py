@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from analysis import report, tables
+from analysis.data import data_note
 from analysis.gather import NoStudy, Study, gather
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -60,17 +62,21 @@ def _today() -> datetime.date:
 
 
 def _print(study: Study, path: Path) -> None:
+    """The main table in 80 columns, without its intervals, and what must be known beside it."""
     headings, rows = tables.summary_text(study)
-    table = Table(*headings, title=f"{study.name}: accuracies in %, gain in points")
+    title = f"{study.name}: accuracies in %, gain in points"
+    table = Table(*headings, title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table.columns[0].no_wrap = True
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
-        table.add_row(row[0], *(cell.replace(" [", "\n[") for cell in row[1:]))
+        table.add_row(row[0], *(cell.partition(" [")[0].replace(" ± ", "±") for cell in row[1:]))
     console = Console(markup=False, highlight=False)
-    console.print(table)
+    console.print(table if rows else f"{study.name}: no model has a test accuracy yet, so there is no table to show.")
     if study.missing:
         console.print(f"{len(study.missing)} of {len(study.planned)} runs are missing; the report names them.")
-    console.print(f"{path}", soft_wrap=True)
+    console.print(data_note(study))
+    console.print(f"95 % intervals and all else: {path}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from analysis import names
 from analysis.artifacts import Arrays, metric_frame, read_arrays
 from ssl_pkg.runs import RunDirectory, runs_of
 
-RESULT_COLUMNS: Final = ["model", "evaluation", "metric", "value", "low", "high", "n", "seed"]
+RESULT_COLUMNS: Final = ["model", "evaluation", "metric", "value", "low", "high", "n", "seed", "data"]
 
 
 class NoStudy(Exception):
@@ -40,6 +40,12 @@ class Run:
     def classes(self) -> list[str]:
         """Names of the classes, or nothing."""
         return [str(name) for name in (self.result or {}).get("classes") or []]
+
+    @property
+    def tried(self) -> list[Any]:
+        """What the run chose from on validation, each with its accuracy."""
+        tried = (self.result or {}).get("tried")
+        return tried if isinstance(tried, list) else []
 
     @property
     def seconds(self) -> float | None:
@@ -140,11 +146,13 @@ _PREDICT: Final = ("pretrain", "probe", "finetune", "ood")
 def gather(path: Path) -> Study:
     """Reads the study below `path`. Raises NoStudy where there is no folder or no complete run in it."""
     if not path.is_dir():
-        raise NoStudy(f"there is no folder {path}: give the folder that holds a study's run directories")
+        raise NoStudy(
+            f"there is no folder {path}: give the folder that holds a study's run directories (make: RUNS= and STUDY=)"
+        )
     notes: list[str] = []
     runs = _identified({directory.name: directory for directory in runs_of(path)}, notes)
     if not any(run.complete for run in runs):
-        raise NoStudy(f"{path} holds no complete run (a run directory with a config.yaml and a result.json)")
+        raise NoStudy(f"{path} holds no complete run yet (a run directory with a config.yaml and a result.json)")
     methods, seeds = _planned_values(runs)
     return Study(
         name=path.resolve().name,
@@ -252,7 +260,8 @@ def _rows_of(run: Run) -> Iterator[dict[str, Any]]:
     """The rows of a complete run as RESULT_COLUMNS name them, then stage and method."""
     for row in (run.result or {})["rows"]:
         numbers = {key: row.get(key) for key in ("evaluation", "metric", "value", "low", "high", "n")}
-        yield {"model": run.model, **numbers, "seed": run.seed, "stage": run.stage, "method": run.method}
+        origin = {"data": (run.result or {}).get("data"), "stage": run.stage, "method": run.method}
+        yield {"model": run.model, **numbers, "seed": run.seed, **origin}
 
 
 def _of_classes(run: Run, arrays: Arrays) -> bool:

@@ -104,6 +104,12 @@ def in_order(models: Iterable[str], methods: Sequence[str]) -> list[str]:
     return sorted(set(models), key=rank)
 
 
+def listed(parts: Iterable[str]) -> str:
+    """`a, b and c`, each part once, empty ones left out."""
+    unique = [part for part in dict.fromkeys(parts) if part]
+    return " and ".join([", ".join(unique[:-1]), unique[-1]]) if len(unique) > 1 else "".join(unique)
+
+
 def split_measure(name: str) -> tuple[str, str, tuple[str, ...]]:
     """Family, radius and suffixes: (`adaptive_worst`, `0.03`, (`normalized`,)) of `adaptive_worst_0.03_normalized`."""
     suffixes: list[str] = []
@@ -115,6 +121,11 @@ def split_measure(name: str) -> tuple[str, str, tuple[str, ...]]:
     if radius and radius[1] in MEASURES:
         return radius[1], radius[2], tuple(suffixes)
     return rest, "", tuple(suffixes)
+
+
+def of_head(name: str) -> bool:
+    """Whether a measure perturbs the head alone."""
+    return "head" in split_measure(name)[2]
 
 
 def measure_label(name: str) -> str:

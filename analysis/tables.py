@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis import names
 from analysis.correlation import correlations, measures_of
+from analysis.data import data_note
 from analysis.estimates import Difference, Estimate, difference, estimate
 from analysis.gather import RESULT_COLUMNS, Study
 
@@ -196,7 +197,7 @@ def write(study: Study, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     study.results[RESULT_COLUMNS].to_csv(folder / "results.csv", index=False)
     summary(study).to_csv(folder / "summary.csv", index=False)
-    _write_text(folder / "summary.md", markdown(*summary_text(study)))
+    _write_text(folder / "summary.md", f"{markdown(*summary_text(study))}\n{data_note(study)}\n")
     frames = {"width": width, "per_class": per_class, "runs": runs, "correlations": correlation}
     for name, build in frames.items():
         frame = build(study)

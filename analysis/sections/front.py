@@ -3,7 +3,6 @@
 # ruff: noqa: RUF001 (what people read has Greek letters, dashes and minus signs)
 
 import datetime
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -11,53 +10,23 @@ from typing import Any, Final
 from analysis import names, tables
 from analysis.blocks import Section
 from analysis.correlation import TARGETS, correlations
+from analysis.data import data_names, data_warning
 from analysis.estimates import Difference, difference, estimate
 from analysis.gather import Study
 
-OFFICIAL: Final = frozenset({"STL-10", "CIFAR-10"})  # the names that md5 sums of the published files earn
 _CHANCE: Final = 0.05
 
 
 def title(study: Study, date: datetime.date) -> dict[str, Any]:
     """Title, subtitle, the warning on the data, and the facts of the study."""
+    methods = names.listed(map(names.method_label, study.methods))
     return {
         "title": f"Self-supervised pretraining of a ResNet-18: {study.name}",
-        "subtitle": f"{_listed(names.method_label(name) for name in study.methods)}: from learning curves to width",
+        "subtitle": f"{methods}: from learning curves to width",
         "data": f"data: {', '.join(data_names(study))}",
         "note": data_warning(data_names(study, ood=False), data_names(study, ood=True)),
         "facts": [list(fact) for fact in _facts(study, date) if fact[1]],
     }
-
-
-def data_names(study: Study, *, ood: bool | None = None) -> list[str]:
-    """The names of the data that complete runs saw: of all runs, or only of those on (or not on) OOD images."""
-    runs = [run for run in study.complete() if ood is None or ood == (run.stage == "ood")]
-    return sorted({str((run.result or {}).get("data") or "unnamed data") for run in runs})
-
-
-def data_warning(seen: Sequence[str], seen_ood: Sequence[str] = ()) -> str:
-    """What to say where a number is not from the published files; nothing where all are."""
-    wrong, wrong_ood = _unofficial(seen), _unofficial(seen_ood)
-    if wrong:
-        return (
-            f"These are not STL-10 numbers. The data was {_described(wrong | wrong_ood)}. "
-            "Compare nothing here with published results."
-        )
-    if wrong_ood:
-        return f"The OOD numbers here are not CIFAR-10 numbers. That data was {_described(wrong_ood)}."
-    return ""
-
-
-def _unofficial(seen: Sequence[str]) -> set[str]:
-    return {part for name in seen for part in re.split(r"\s*(?:,|\+|/| and )\s*", name)} - OFFICIAL
-
-
-def _described(wrong: Iterable[str]) -> str:
-    what = {
-        "synthetic": "synthetic images, drawn by a program",
-        "stand-in": "files in the published layout that are not the published ones",
-    }
-    return _listed(f"“{name}” ({what[name]})" if name in what else f"“{name}”" for name in sorted(wrong))
 
 
 def _facts(study: Study, date: datetime.date) -> list[tuple[str, str]]:
@@ -67,16 +36,17 @@ def _facts(study: Study, date: datetime.date) -> list[tuple[str, str]]:
     return [
         (
             "Data",
-            ", ".join(data_names(study)) + (f" (read from {_listed(sorted(roots - {''}))})" if roots - {""} else ""),
+            ", ".join(data_names(study))
+            + (f" (read from {names.listed(sorted(roots - {''}))})" if roots - {""} else ""),
         ),
-        ("Methods", _listed(names.method_label(name) for name in study.methods)),
+        ("Methods", names.listed(map(names.method_label, study.methods))),
         ("Seeds", ", ".join(map(str, study.seeds))),
         ("Runs", f"{done} of the {len(study.planned)} of a whole study with these methods and seeds are complete"),
         ("Missing", grouped(study.missing)),
         ("Not used", " ".join(study.notes)),
-        ("Code", _listed(_values(sources, "commit"))),
-        ("Versions", _listed(_versions(source) for source in sources)),
-        ("Hardware", _listed(_hardware(source) for source in sources)),
+        ("Code", names.listed(_values(sources, "commit"))),
+        ("Versions", names.listed(_versions(source) for source in sources)),
+        ("Hardware", names.listed(_hardware(source) for source in sources)),
         ("Report of", date.isoformat()),
     ]
 
@@ -90,9 +60,9 @@ def grouped(keys: Iterable[tuple[str, str, int]]) -> str:
     for stage, models in stages.items():
         seeds = {tuple(found) for found in models.values()}
         if len(seeds) == 1:
-            parts.append(f"{stage} of {_listed(models)} ({_seeds(next(iter(seeds)))})")
+            parts.append(f"{stage} of {names.listed(models)} ({_seeds(next(iter(seeds)))})")
         else:
-            parts.append(f"{stage} of " + _listed(f"{model} ({_seeds(found)})" for model, found in models.items()))
+            parts.append(f"{stage} of " + names.listed(f"{model} ({_seeds(found)})" for model, found in models.items()))
     return "; ".join(parts)
 
 
@@ -120,12 +90,6 @@ def _hardware(source: dict[str, Any]) -> str:
     if hardware.get("device") == "cpu":
         keys.append(f"threads: {hardware.get('threads', '?')}")
     return ", ".join(key for key in [*keys, f"processes: {source.get('world_size', 1)}"] if key)
-
-
-def _listed(parts: Iterable[str]) -> str:
-    """`a, b and c`, each part once, empty ones left out."""
-    unique = [part for part in dict.fromkeys(parts) if part]
-    return " and ".join([", ".join(unique[:-1]), unique[-1]]) if len(unique) > 1 else "".join(unique)
 
 
 def findings(study: Study) -> Section:

@@ -12,14 +12,22 @@ from analysis.gather import gather
 def test_results_csv_holds_exactly_what_the_runs_wrote(built: Built) -> None:
     with (built.out / "tables" / "results.csv").open(newline="") as file:
         header, *lines = csv.reader(file)
-    assert header == ["model", "evaluation", "metric", "value", "low", "high", "n", "seed"]
+    assert header == ["model", "evaluation", "metric", "value", "low", "high", "n", "seed", "data"]
     read = {(line[0], line[1], line[2], line[7]): line[3:7] for line in lines}
     assert len(read) == len(lines) == len(built.fake.written)
+    assert {line[8] for line in lines} == {built.fake.data}
     for row in built.fake.written:
         value, low, high, n = read[row["model"], row["evaluation"], row["metric"], str(row["seed"])]
         assert float(value) == row["value"]
         assert [float(bound) if bound else None for bound in (low, high)] == [row["low"], row["high"]]
         assert (int(n) if n else None) == row["n"]
+
+
+def test_the_summary_to_read_says_which_images_it_is_from(built: Built) -> None:
+    *table, empty, note = (built.out / "tables" / "summary.md").read_text().splitlines()
+    assert len(table) == 2 + len(built.fake.finals())
+    assert empty == ""
+    assert note.startswith("These are not STL-10 numbers. The data was “synthetic”")
 
 
 def test_summary_has_mean_and_deviation_over_seeds(fake: FakeStudy) -> None:
