@@ -62,11 +62,6 @@ class Section:
             self.blocks.append({"kind": "figure", "path": str(path), "caption": caption, "reading": reading})
 
 
-def math(formula: str) -> Block:
+def formula(text: str) -> Block:
     """A table cell in typst's math notation: for the project's own formulas, never for data."""
-    return {"math": formula}
-
-
-def two_lines(main: str, below: str) -> Block:
-    """A table cell with a second, smaller line."""
-    return {"main": main, "below": below}
+    return {"math": text}

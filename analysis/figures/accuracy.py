@@ -14,7 +14,7 @@ def dots(study: Study) -> Figure | None:
     columns, models = main_columns(study), study.models
     if not models:
         return None
-    figure, panels = style.rows_of(1, len(columns), 0.75 + 0.21 * len(models), sharey=True)
+    figure, panels = style.rows_of(1, len(columns), 0.75 + 0.18 * len(models), sharey=True)
     for axes, column in zip(panels[0], columns, strict=True):
         _panel(axes, study, column, models)
     panels[0, 0].set_yticks(range(len(models)), [names.model_label(model) for model in models])

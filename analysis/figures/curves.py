@@ -14,8 +14,7 @@ from analysis.figures import style
 from analysis.gather import Run, Study
 
 _POINTS = 300  # of a drawn line: longer records are averaged in bins
-_RATES = ("accuracy", "knn", "contrast_accuracy")
-_RATE_LABELS = {"accuracy": "training accuracy", "knn": "kNN, held out", "contrast_accuracy": "pretext task, top-1"}
+_RATES = {"accuracy": "training accuracy", "knn": "kNN", "contrast_accuracy": "pretext task (dotted)"}
 
 
 def pretraining(study: Study) -> Figure | None:
@@ -23,7 +22,7 @@ def pretraining(study: Study) -> Figure | None:
     methods = [method for method in study.methods if _with(study.of("pretrain", method), "loss")]
     if not methods:
         return None
-    figure, panels = style.rows_of(len(methods), 3, 1.35)
+    figure, panels = style.rows_of(len(methods), 3, 1.05, sharex="row")
     for row, method in zip(panels, methods, strict=True):
         color = style.method_color(method, study.methods)
         runs = _with(study.of("pretrain", method), "loss")
@@ -34,40 +33,54 @@ def pretraining(study: Study) -> Figure | None:
         _spread(row[0], runs)
         twin = " (left), s.d. of z (dashed)" if _with(runs, "z_std") else ""
         row[0].set(title=f"{names.method_label(method)}: loss{twin}")
-        row[1].set(title="accuracy (%)")
+        shown = ", ".join(label for column, label in _RATES.items() if _with(runs, column))
+        row[1].set(title=f"{shown}, %", ylim=(0, 1))  # the same for all: a wobble of two points is no fall
         row[2].set(title="learning rate", ylim=(0, None))
         style.percent_axis(row[1].yaxis)
-        if row[1].lines:
-            row[1].legend(loc="best", handlelength=1.4)
-        else:
+        if not shown:
             row[1].set_axis_off()
+            row[1].set_title("")
     for axes in panels[-1]:
         axes.set_xlabel("epoch")
     return figure
 
 
 def finetuning(study: Study) -> Figure | None:
-    """A row for each fine-tuned model: validation accuracy of the trials, loss and accuracy of the final training."""
+    """Loss and accuracy of the final trainings; then the trials of each model that had something to choose from."""
     models = names.in_order((run.model for run in _with(study.of("finetune"), "phase")), study.methods)
     if not models:
         return None
-    figure, panels = style.rows_of(len(models), 3, 1.35)
-    for row, model in zip(panels, models, strict=True):
-        color = style.look(model, study.methods).color
-        runs = _with(study.of("finetune", model), "phase")
-        _trials(row[0], runs[0].metrics)
-        for order, run in enumerate(runs):
+    chose = choosers(study)
+    figure, panels = style.grid(2 + len(chose), min(3, 2 + len(chose)), 1.6)
+    for model in models:
+        color, label = style.look(model, study.methods).color, names.method_label(names.method_of(model))
+        for order, run in enumerate(_with(study.of("finetune", model), "phase")):
             final = run.metrics[run.metrics["phase"] == "final"]
-            _line(row[1], final, "loss", color=color, linewidth=_thin(order))
-            _line(row[2], final, "accuracy", color=color, linewidth=_thin(order))
-        row[0].set_title(f"{names.method_label(names.method_of(model))}: choice, validation (%)")
-        row[1].set_title("final training: loss")
-        row[2].set_title("final training: accuracy (%)")
-        style.percent_axis(row[0].yaxis)
-        style.percent_axis(row[2].yaxis)
-    for axes in panels[-1]:
-        axes.set_xlabel("epoch")
+            options = {"color": color, "linewidth": _thin(order), "label": label if order == 0 else "_"}
+            _line(panels[0], final, "loss", **options)
+            _line(panels[1], final, "accuracy", **options)
+    panels[0].set(title="final training: loss", ylim=(0, None))
+    panels[1].set(title="final training: accuracy (%)")
+    for axes, (model, run) in zip(panels[2:], chose.items(), strict=True):
+        _trials(axes, run.metrics)
+        axes.set(title=f"{names.method_label(names.method_of(model))}: choice, validation (%)")
+    labels = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(labels.values(), labels, loc="outside lower center", ncols=4)
+    for axes in panels[1:]:
+        style.percent_axis(axes.yaxis)
+    for axes in panels:
+        axes.set(xlabel="epoch")
     return figure
+
+
+def choosers(study: Study) -> dict[str, Run]:
+    """The fine-tuned models that tried more than one pair of rate and decay, each with its first seed's run."""
+    runs = {run.model: run for run in reversed(_with(study.of("finetune"), "phase"))}
+    return {
+        model: runs[model]
+        for model in names.in_order(runs, study.methods)
+        if len(_tried_pairs(runs[model].metrics)) > 1
+    }
 
 
 def probing(study: Study) -> Figure | None:
@@ -76,7 +89,7 @@ def probing(study: Study) -> Figure | None:
     grids = {model: (run, grid) for model, (run, grid) in grids.items() if not grid.empty}
     if not grids:
         return None
-    figure, (axes,) = style.grid(1, 1, 2.0)
+    figure, (axes,) = style.grid(1, 1, 1.6)
     for model in names.in_order(grids, study.methods):
         run, frame = grids[model]
         color = style.look(model, study.methods).color
@@ -92,8 +105,7 @@ def probing(study: Study) -> Figure | None:
 
 def _tried(run: Run) -> pd.DataFrame:
     """The l2 penalties that a probe tried and the validation accuracy of each, from its result."""
-    tried = (run.result or {}).get("tried")
-    rows = [numbers(row) for row in tried if isinstance(row, dict)] if isinstance(tried, list) else []
+    rows = [numbers(row) for row in run.tried if isinstance(row, dict)]
     return pd.DataFrame(rows, columns=["l2", "accuracy"]).astype(float).dropna().sort_values("l2")
 
 
@@ -126,9 +138,9 @@ def _losses(axes: Axes, run: Run, color: str, order: int) -> None:
 
 
 def _rates(axes: Axes, run: Run, color: str, order: int) -> None:
-    for column, line in zip(_RATES, ("-", "-", ":"), strict=True):
-        label = {"label": _RATE_LABELS[column]} if order == 0 else {}
-        _line(axes, run.metrics, column, color=color, linestyle=line, linewidth=_thin(order), **label)
+    for column in _RATES:
+        line = ":" if column == "contrast_accuracy" else "-"
+        _line(axes, run.metrics, column, color=color, linestyle=line, linewidth=_thin(order))
 
 
 def _spread(axes: Axes, runs: Sequence[Run]) -> None:
@@ -146,15 +158,19 @@ def _spread(axes: Axes, runs: Sequence[Run]) -> None:
     axes.set_ylim(0, None)
 
 
+def _tried_pairs(frame: pd.DataFrame) -> list[str]:
+    """The phases in which a pair was tried."""
+    return [str(phase) for phase in frame["phase"].dropna().unique() if str(phase).startswith("select")]
+
+
 def _trials(axes: Axes, frame: pd.DataFrame) -> None:
     """Validation accuracy of each trial of the grid, of the first seed."""
-    phases = [phase for phase in frame["phase"].dropna().unique() if str(phase).startswith("select")]
+    phases = _tried_pairs(frame)
     for phase, line in zip(phases, ("-", "--", ":", "-.") * len(phases), strict=False):
-        label = str(phase).removeprefix("select").strip()
+        label = phase.removeprefix("select").strip()
         shade = style.CLASSES[phases.index(phase) % len(style.CLASSES)]
         _line(axes, frame[frame["phase"] == phase], "val_accuracy", color=shade, linestyle=line, label=label)
-    if axes.lines:
-        axes.legend(loc="best", handlelength=1.6)
+    axes.locator_params(axis="x", integer=True)
 
 
 def _chosen(study: Study, run: Run) -> float:

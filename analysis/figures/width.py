@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from analysis import names
 from analysis.artifacts import Arrays
@@ -23,7 +24,7 @@ def slices(study: Study) -> Figure | None:
     shown = {model: arrays for model, arrays in found.items() if arrays is not None}
     if not shown:
         return None
-    figure, panels = style.grid(2, 2, 2.6)
+    figure, panels = style.grid(2, 2, 2.3)
     for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
         for model, arrays in shown.items():
             look = style.look(model, study.methods)
@@ -46,7 +47,7 @@ def planes(study: Study) -> Figure | None:
     found = {model: arrays for model, arrays in found.items() if _drawable(arrays["plane"])}
     if not found:
         return None
-    figure, panels = style.grid(len(found), 4, 1.75, sharex=True, sharey=True, layout="compressed")
+    figure, panels = style.grid(len(found), 4, 1.55, sharex=True, sharey=True, layout="compressed")
     levels = _levels([arrays["plane"] for arrays in found.values()])
     drawn: Any = None
     for axes, (model, arrays) in zip(panels, found.items(), strict=True):
@@ -58,8 +59,9 @@ def planes(study: Study) -> Figure | None:
         axes.grid(False)
     for index, axes in enumerate(panels):
         axes.set(xlabel="α" if index >= len(panels) - 4 else "", ylabel="β" if index % 4 == 0 else "")
+    shown = FuncFormatter(lambda value, _: f"{float(f'{value:.2g}'):,g}")
     shrink = 0.6 if len(panels) > 4 else 0.95
-    bar = figure.colorbar(drawn, ax=panels, shrink=shrink, aspect=30, pad=0.01, format="%.2g", ticks=levels[::3])
+    bar = figure.colorbar(drawn, ax=panels, shrink=shrink, aspect=30, pad=0.01, format=shown, ticks=levels[::3])
     bar.set_label("loss")
     return figure
 
@@ -145,6 +147,7 @@ def _points(axes: Axes, study: Study, shown: dict[str, tuple[float, float]]) -> 
         style.log_axis(axes.xaxis)
     else:
         axes.locator_params(axis="x", nbins=4)
+        axes.ticklabel_format(axis="x", scilimits=(-3, 5))
 
 
 def _short(measure: str) -> str:

@@ -18,6 +18,12 @@ _MEANING = {
     "pretraining; it stands in the row of the frozen encoder's probe.",
 }
 
+_CROPS = (
+    "The heads of the supervised and the fine-tuned models were fitted on random crops and are tested on whole images, "
+    "which can cost them accuracy (Touvron et al., 2019); kNN compares whole images with whole images, so it can lie "
+    "above them."
+)
+
 
 def section(study: Study, figures: Path) -> Section:
     """The main table and its figure."""
@@ -27,7 +33,8 @@ def section(study: Study, figures: Path) -> Section:
         return made
     headings, rows = tables.summary_text(study)
     widths = [1.4, *([1.3] * (len(headings) - 2)), 1.3 if any("[" in row[-1] for row in rows) else 0.9]
-    made.table(headings, rows, _caption(study), size=8.5, widths=widths)
+    made.text(_meanings(study))
+    made.table(headings, rows, f"Accuracies in percent. {_numbers(study)}", size=8.5, widths=widths)
     made.figure(
         figures,
         "accuracy",
@@ -35,17 +42,19 @@ def section(study: Study, figures: Path) -> Section:
         f"The accuracies of the table above. {_bars(study)} The dotted line is the random initialisation's probe.",
         "further right is better; two models whose bars overlap by much can't be told apart.",
     )
-    _confidence(made, study)
     return made
 
 
-def _caption(study: Study) -> str:
+def _meanings(study: Study) -> str:
+    """What each column of the main table is."""
     meanings = [_MEANING[column.key] for column in tables.main_columns(study)]
     gains = (
         "Gain: test accuracy minus that of a linear probe on the random initialisation, in points, with its 95 % "
         "interval (over seeds where there are several, else over the same test images)."
     )
-    return " ".join(["Accuracies in percent.", *meanings, gains, _numbers(study)])
+    fitted_on_crops = any(names.kind_of(model) != "probe" for model in study.models)
+    crops = [_CROPS] if _MEANING["knn"] in meanings and fitted_on_crops else []
+    return " ".join([*meanings, *crops, gains])
 
 
 def _numbers(study: Study) -> str:
@@ -97,8 +106,9 @@ def _confidence(made: Section, study: Study) -> None:
 
 
 def by_class(study: Study, figures: Path) -> Section:
-    """Accuracy by class, confusion, reliability."""
+    """Calibration, accuracy by class, confusion, reliability."""
     made = Section("Classes and confidence")
+    _confidence(made, study)
     rule = ""
     if tables.substituted(study):
         rule = " *: OOD images of a class that the models lack, counted as this one (CIFAR-10's frogs as monkeys)."

@@ -20,6 +20,14 @@ def section(study: Study, figures: Path) -> Section:
     settings = _settings(study)
     made.figure(
         figures,
+        "tsne-finetuning",
+        tsne.frames(study),
+        "t-SNE of the same test images while the model is fine-tuned, from before the first step to after the last; "
+        "first seed. The frames of a row are aligned and share their axes.",
+        "follow one colour from left to right: classes that drift apart are being separated by the labels.",
+    )
+    made.figure(
+        figures,
         "tsne",
         tsne.maps(study),
         "t-SNE of the average-pool output (512 values) of train and of test images, one colour and marker a class, the "
@@ -29,14 +37,6 @@ def section(study: Study, figures: Path) -> Section:
         "mean little.",
     )
     _numbers(made, study)
-    made.figure(
-        figures,
-        "tsne-finetuning",
-        tsne.frames(study),
-        "The same test images while the model is fine-tuned, from before the first step to after the last; first seed. "
-        "The frames of a row are aligned and share their axes.",
-        "follow one colour from left to right: classes that drift apart are being separated by the labels.",
-    )
     return made
 
 

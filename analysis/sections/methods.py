@@ -70,7 +70,7 @@ def _recipe(run: Run) -> dict[str, str]:
         "peak learning rate": _rate(optimizer, method.get("batch_size")),
         "weight decay": optimizer.get("weight_decay"),
         "momentum": None if optimizer.get("name") == "adamw" else optimizer.get("momentum"),
-        "schedule": "warm-up, then cosine to zero, per step",
+        "schedule": ("warm-up, then " if method.get("warmup_epochs") else "") + "cosine to zero, per step",
         "precision": run.config.get("precision"),
     }
     recipe |= {key: value for key, value in _mapping(method.get("model")).items() if key != "_target_"}

@@ -26,6 +26,7 @@ SOURCES: Final = (
     "arXiv 2302.07011",
     "H. Li, Z. Xu, G. Taylor, C. Studer, T. Goldstein: Visualizing the Loss Landscape of Neural Nets (filter "
     "normalization), 2017. arXiv 1712.09913",
+    "H. Touvron, A. Vedaldi, M. Douze, H. Jégou: Fixing the Train-Test Resolution Discrepancy, 2019. arXiv 1906.06423",
     "C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger: On Calibration of Modern Neural Networks, 2017. arXiv 1706.04599",
     "L. van der Maaten, G. Hinton: Visualizing Data using t-SNE. Journal of Machine Learning Research 9, 2008",
     "A. Coates, H. Lee, A. Y. Ng: An Analysis of Single-Layer Networks in Unsupervised Feature Learning (STL-10). "

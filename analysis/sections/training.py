@@ -22,19 +22,21 @@ def section(study: Study, figures: Path) -> Section:
         "curves-pretraining",
         curves.pretraining(study),
         "Training from random weights, from metrics.jsonl (values between two log lines are averaged). The loss is "
-        "each method's own and is not comparable between methods. kNN: on held-out labelled train. Thin lines: "
-        "further seeds." + _deviation(study),
+        "each method's own and is not comparable between methods. kNN: on held-out labelled train. Pretext task: "
+        "share of views whose partner is found. Thin lines: further seeds." + _deviation(study),
         "a loss that falls while kNN rises is learning; where s.d. of z goes to zero, the method has collapsed.",
     )
     _choices(made, study)
+    trials = highest = ""
+    if curves.choosers(study):
+        trials = " Choice: each pair of learning rate and weight decay on the validation part of train, first seed."
+        highest = " In a panel of choice, the curve that ends highest is the pair that the final run took."
     made.figure(
         figures,
         "curves-finetuning",
         curves.finetuning(study),
-        "Fine-tuning: left, each pair of learning rate and weight decay on the validation part of train (first seed); "
-        "middle and right, loss and training accuracy of the final run with the chosen pair. Thin lines: further "
-        "seeds.",
-        "the highest curve on the left at its end is the pair that the final run took.",
+        "Fine-tuning: loss and training accuracy of the final run. Thin lines: further seeds." + trials,
+        "the lower the loss, the better the labels of train are fitted, which need not carry over to test." + highest,
     )
     made.figure(
         figures,
@@ -62,9 +64,10 @@ def _deviation(study: Study) -> str:
 
 
 def _choices(made: Section, study: Study) -> None:
-    """What the probes and the fine-tuning chose on validation."""
+    """What the probes and the fine-tuning chose on validation, where there was more than one thing to choose from."""
+    chose = {run.model for run in study.complete() if len(run.tried) > 1}
     rows = study.results
-    rows = rows[rows["evaluation"] == "validation"]
+    rows = rows[(rows["evaluation"] == "validation") & rows["model"].isin(chose)]
     metrics = [*(key for key in _CHOSEN if key in set(rows["metric"])), *sorted(set(rows["metric"]) - _CHOSEN.keys())]
     cells = []
     for model in names.in_order(rows["model"], study.methods):

@@ -2,16 +2,20 @@
 
 # ruff: noqa: RUF001 (what people read has Greek letters, dashes and minus signs)
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from analysis import names, tables
-from analysis.blocks import Block, Section, math, two_lines
+from analysis.blocks import Block, Section, formula
 from analysis.correlation import TARGETS, Correlation, correlations, measures_of, widths_of
 from analysis.estimates import Estimate, estimate
 from analysis.figures import width
 from analysis.gather import Study
 
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _PANELS = 6  # measures that get a scatter of their own
 
 
@@ -29,7 +33,7 @@ def section(study: Study, figures: Path) -> Section:
         "head alone: “head only” perturbs nothing else."
     )
     _formulas(made, measures)
-    _values(made, study, measures)
+    _values(made, study)
     _landscapes(made, study, figures)
     made.subheading("Relation to accuracy")
     _relation(made, study, found, figures)
@@ -39,41 +43,54 @@ def section(study: Study, figures: Path) -> Section:
 def _formulas(made: Section, measures: Sequence[str]) -> None:
     families = dict.fromkeys(names.split_measure(measure)[0] for measure in measures)
     rows: list[list[str | Block]] = [
-        [entry.label, math(entry.formula), entry.rescaling, entry.wider]
+        [entry.label, formula(entry.formula), entry.rescaling, entry.wider]
         for entry in (names.MEASURES[family] for family in families if family in names.MEASURES)
     ]
     caption = "The measures: what each is, what rescaling the weights does to it, and which values mean a wide optimum."
     made.table(["Measure", "Definition", "Rescaling", "Wide"], rows, caption, left=4, widths=[1.5, 2.8, 0.8, 0.4])
 
 
-def _values(made: Section, study: Study, measures: Sequence[str]) -> None:
+def _values(made: Section, study: Study) -> None:
+    """A table of the whole network, of every model, and one of the head alone, of the probes."""
     frame = tables.width(study)
-    models = list(dict.fromkeys(frame["model"]))
-    rows = []
-    for measure in measures:
-        cells: list[str | dict[str, str]] = []
-        for model in models:
-            found = estimate(study, model, "width", measure)
-            text = tables.number(found.value if found else None)
-            below = _spread(found)
-            cells.append(two_lines(text, below) if below else text)
-        rows.append([names.measure_label(measure), *cells])
-    made.table(
-        ["Measure", *(names.model_label(model) for model in models)],
-        rows,
-        "Values of the measures. Second line: standard deviation over seeds where there are several; of one seed "
-        "the 95 % interval over the random draws that the measure takes, if it takes any.",
-        size=7.5,
-        widths=[2.3, *([1.0] * len(models))],
+    spread = (
+        "±: standard deviation over seeds where there are several; of one seed the distance to the farther end of the "
+        "95 % interval over the random draws that the measure takes, if it takes any."
     )
+    measures = list(dict.fromkeys(frame["measure"]))
+    whole = [measure for measure in measures if not names.of_head(measure)]
+    head = [measure for measure in measures if names.of_head(measure)]
+    for shown, caption in (
+        (whole, "Values of the measures. " + spread),
+        (head, "The same measures, of the head alone."),
+    ):
+        models = list(dict.fromkeys(frame.loc[frame["measure"].isin(shown), "model"]))
+        made.table(
+            ["Measure", *(names.model_label(model) for model in models)],
+            [_row(measure, [estimate(study, model, "width", measure) for model in models]) for measure in shown],
+            caption,
+            size=7.5,
+            widths=[max(1.7, 7 - len(models)), *([1.0] * len(models))],
+        )
 
 
-def _spread(found: Estimate | None) -> str:
-    if found is None or found.bounds is None:
-        return ""
-    if found.sd is not None:
-        return f"± {tables.number(found.sd)}"
-    return f"[{tables.number(found.bounds[0])}, {tables.number(found.bounds[1])}]"
+def _row(measure: str, found: Sequence[Estimate | None]) -> list[str]:
+    """A measure's values in one power of ten, with the decimals that give their median three digits."""
+    middle = float(np.median([abs(entry.value) for entry in found if entry]))
+    exponent = math.floor(math.log10(middle)) if middle else 0
+    power = 0 if -1 <= exponent <= 3 else 3 * (exponent // 3)
+    decimals = max(0, 2 - exponent + power)
+
+    def shown(value: float) -> str:
+        return f"{round(value / 10.0**power, decimals) + 0.0:,.{decimals}f}".replace("-", "−")
+
+    cells = []
+    for entry in found:
+        bounds = entry.bounds if entry else None
+        spread = f" ± {shown(max(bounds[1] - entry.value, entry.value - bounds[0]))}" if entry and bounds else ""
+        cells.append(shown(entry.value) + spread if entry else tables.ABSENT)
+    unit = f", in\u00a010{str(power).translate(_SUPERSCRIPTS)}" if power else ""
+    return [names.measure_label(measure) + unit, *cells]
 
 
 def _landscapes(made: Section, study: Study, figures: Path) -> None:
@@ -118,19 +135,19 @@ def _relation(made: Section, study: Study, found: Sequence[Correlation], figures
     )
     made.figure(
         figures,
-        "width-accuracy",
-        width.scatter(study, _headline(widths_of(study)), found),
-        "Measures against accuracy, a point a model (mean over seeds), the random initialisation left out; one "
-        "radius for each kind of measure. ρ: Spearman's rank correlation.",
-        "for sharpness measures a falling cloud would say “flat is better”, for the PAC-Bayes width a rising one.",
-    )
-    made.figure(
-        figures,
         "width-correlations",
         width.forest(found),
         "Spearman's ρ of every measure with both accuracies; bars: 95 % percentile bootstrap over models (5,000 "
         "draws).",
         "a bar across zero is compatible with no relation at all.",
+    )
+    made.figure(
+        figures,
+        "width-accuracy",
+        width.scatter(study, _headline(widths_of(study)), found),
+        "Measures against accuracy, a point a model (mean over seeds), the random initialisation left out; one "
+        "radius for each kind of measure. ρ: Spearman's rank correlation.",
+        "for sharpness measures a falling cloud would say “flat is better”, for the PAC-Bayes width a rising one.",
     )
 
 

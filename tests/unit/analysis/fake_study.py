@@ -95,9 +95,10 @@ class FakeStudy:
         self._close(run, f"{method}-probe", seed, rows, tried=tried)
         return run
 
-    def finetune(self, method: str, seed: int = 0) -> Path:
+    def finetune(self, method: str, seed: int = 0, pairs: int = 2) -> Path:
         lines = []
-        for trial, phase in enumerate(["select lr=0.001 wd=0.01", "select lr=0.0003 wd=0.0001", "final"]):
+        tried = ["lr=0.0003 wd=0.0001", "lr=0.001 wd=0.01"][:pairs]
+        for trial, phase in enumerate([*(f"select {pair}" for pair in tried), "final"]):
             for step in range(1, 6):
                 line = {"step": 5 * trial + step, "epoch": step, "phase": phase, "seconds": 1.0, "loss": 2 / step}
                 key = "accuracy" if phase == "final" else "val_accuracy"
@@ -106,7 +107,8 @@ class FakeStudy:
         run = self._open(f"finetune-{method}-s{seed}", seed, f"pretrain-{method}-s{seed}", config, lines)
         rows = self._tested(run, method, f"{method}-finetune", seed, bonus=0.04)
         rows += [self._row("validation", "lr", 3e-4), self._row("validation", "weight_decay", 1e-4)]
-        self._close(run, f"{method}-finetune", seed, rows)
+        choice = [{"candidate": pair, "accuracy": 0.7} for pair in tried]
+        self._close(run, f"{method}-finetune", seed, rows, tried=choice)
         return run
 
     def ood(self, model: str, seed: int = 0) -> Path:
@@ -147,7 +149,8 @@ class FakeStudy:
         names += ["adaptive_worst_0.03_normalized", "keskar_normalized"]
         names += ["adaptive_worst_0.03_head", "hessian_top_head"] if model.endswith("probe") else []
         names += ["train_accuracy"]
-        rows = [self._row("width", name, float(np.exp(draws.normal(0, 1.5)))) for name in names]
+        size = {"hessian_trace": 4e4, "adaptive_average_0.01": 3e-3}  # very different, as real measures are
+        rows = [self._row("width", name, size.get(name, 1.0) * float(np.exp(draws.normal(0, 1.5)))) for name in names]
         self._close(run, model, seed, rows)
         return run
 

@@ -73,13 +73,14 @@ def test_loss_and_accuracy_on_the_subset_are_told_and_not_correlated(built: Buil
         section = width.section(built.study, tmp_path)
     assert drawn
     assert beside.isdisjoint(drawn)
-    values, related = (
+    values, head, related = (
         {row[0] for row in block["rows"]}
         for block in section.blocks
         if block.get("headings", [""])[0] == "Measure" and "Definition" not in block["headings"]
     )
     labels = {names.measure_label(measure) for measure in beside}
     assert labels <= values
+    assert {names.measure_label(measure) for measure in HEADS} == head
     assert labels.isdisjoint(related)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from fake_study import AWKWARD, DATE, Built, FakeStudy
 
-from analysis import report
+from analysis import data, report
 from analysis.__main__ import main
 from analysis.figures import style
 from analysis.gather import gather
@@ -97,8 +97,17 @@ def test_figures_leave_matplotlib_as_they_found_it(built: Built) -> None:
     ],
 )
 def test_only_the_published_files_go_without_a_warning(seen: list[str], warned: bool) -> None:
-    assert front.data_warning(seen).startswith("These are not STL-10 numbers") is warned
-    assert front.data_warning(["STL-10"], seen).startswith("The OOD numbers") is warned
+    assert data.data_warning(seen).startswith("These are not STL-10 numbers") is warned
+    assert data.data_warning(["STL-10"], seen).startswith("The OOD numbers") is warned
+
+
+def test_a_table_that_leaves_the_report_names_its_images(fake: FakeStudy) -> None:
+    fake.data = "STL-10"
+    fake.probe("random")
+    assert data.data_note(gather(fake.path)) == "The data was STL-10, the published files."
+    fake.data = "stand-in"
+    fake.probe("byol")
+    assert data.data_note(gather(fake.path)).startswith("These are not STL-10 numbers. The data was “stand-in”")
 
 
 def test_findings_call_a_difference_clear_only_if_it_is(fake: FakeStudy) -> None:
@@ -156,8 +165,39 @@ def test_the_command_prints_the_table_and_where_the_report_is(
     assert main([str(fake.path), "--out", str(tmp_path / "out"), "--date", "2026-01-02"]) == 0
     printed = capsys.readouterr().out
     assert "Random init. probe" in printed
-    assert str(tmp_path / "out" / "report.pdf") in printed
+    assert printed.count(str(tmp_path / "out" / "report.pdf")) == 1
     assert "runs are missing" in printed
+    assert "These are not STL-10 numbers" in printed
+
+
+def test_the_table_has_a_line_for_each_model_in_80_columns(
+    fake: FakeStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for seed in (0, 1):
+        for method in ("random", "moco"):
+            fake.probe(method, seed)
+        fake.finetune("moco", seed)
+        for model in ("random-probe", "moco-probe", "moco-finetune"):
+            fake.ood(model, seed)
+            fake.embed(model, seed)
+    assert main([str(fake.path), "--out", str(tmp_path / "out")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines[:-1])) <= 80
+    for label in ("Random init. probe", "MoCo v2 probe", "MoCo v2 fine-tuned"):
+        (line,) = (line for line in lines if line.strip().startswith(label))
+        assert line.count("±") == 4
+
+
+def test_no_table_is_printed_before_there_is_a_model(
+    fake: FakeStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.pretrain("simclr")
+    assert main([str(fake.path), "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "no model has a test accuracy yet" in printed
+    assert "Gain" not in printed
+    assert "34 of 35 runs are missing" in printed
 
 
 def test_the_command_refuses_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,7 +206,7 @@ def test_the_command_refuses_in_one_sentence(tmp_path: Path, capsys: pytest.Capt
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert "there is no folder" in lines[0]
-    assert "holds no complete run" in lines[1]
+    assert "holds no complete run yet" in lines[1]
 
 
 def test_a_place_where_no_report_can_be_is_wrong_input(

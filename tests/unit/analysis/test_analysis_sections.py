@@ -1,0 +1,68 @@
+# ruff: noqa: RUF001 (what people read has superscripts and minus signs)
+
+import re
+from pathlib import Path
+
+import pytest
+from fake_study import FakeStudy
+
+from analysis import names
+from analysis.blocks import Block, Section
+from analysis.figures import style
+from analysis.gather import gather
+from analysis.sections import accuracy, training, width
+
+
+def tables(section: Section) -> list[Block]:
+    return [block for block in section.blocks if block["kind"] == "table"]
+
+
+def test_only_where_there_were_two_was_anything_chosen(fake: FakeStudy, tmp_path: Path) -> None:
+    fake.probe("byol")
+    fake.finetune("byol", pairs=1)
+    with style.styled():
+        (table,) = tables(training.section(gather(fake.path), tmp_path))
+        assert [row[0] for row in table["rows"]] == ["BYOL probe"]
+        assert table["headings"] == ["Model", "Validation accuracy (%)", "l2"]
+        fake.finetune("simclr", pairs=2)
+        (table,) = tables(training.section(gather(fake.path), tmp_path))
+    assert [row[0] for row in table["rows"]] == ["SimCLR fine-tuned", "BYOL probe"]
+    assert table["headings"][2:] == ["l2", "learning rate", "weight decay"]
+
+
+def test_the_values_of_the_measures_can_be_read_back(fake: FakeStudy, tmp_path: Path) -> None:
+    for model in ("supervised", "byol-probe"):
+        fake.width(model)
+    with style.styled():
+        _, whole, head = tables(width.section(gather(fake.path), tmp_path))
+    assert whole["headings"] == ["Measure", "Supervised", "BYOL probe"]
+    assert head["headings"] == ["Measure", "BYOL probe"]
+    written = {
+        (names.measure_label(row["metric"]), names.model_label(row["model"])): row["value"] for row in fake.written
+    }
+    powers = set()
+    for table in (whole, head):
+        for label, *cells in table["rows"]:
+            measure, _, unit = label.partition(", in\u00a010")
+            power = int((unit or "0").translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")))
+            powers.add(power)
+            for model, cell in zip(table["headings"][1:], cells, strict=True):
+                assert re.fullmatch(r"−?[0-9,]{1,6}(\.[0-9]+)?", cell)
+                value = float(cell.replace(",", "").replace("−", "-")) * 10.0**power
+                rounding = 0.51 * 10.0 ** (power - len(cell.partition(".")[2]))
+                assert value == pytest.approx(written.pop((measure, model)), abs=rounding)
+    assert not written
+    assert powers == {-3, 0, 3}
+
+
+@pytest.mark.parametrize(("model", "said"), [("random-probe", False), ("supervised", True), ("byol-finetune", True)])
+def test_the_advantage_of_knn_is_explained_where_a_head_saw_crops(
+    fake: FakeStudy, tmp_path: Path, model: str, said: bool
+) -> None:
+    make = {"probe": fake.probe, "finetune": fake.finetune, "supervised": fake.pretrain}
+    make[model.partition("-")[2] or model](model.partition("-")[0])
+    fake.embed(model)
+    with style.styled():
+        text = accuracy.section(gather(fake.path), tmp_path).blocks[0]["text"]
+    assert "kNN: weighted nearest neighbours of the test images" in text
+    assert ("fitted on random crops" in text) is said
