@@ -39,6 +39,7 @@ def _areas(crop_area: tuple[float, float]) -> tuple[float, float]:
 CropArea = Annotated[tuple[NonNegativeFloat, NonNegativeFloat], AfterValidator(_areas)]
 Stage = Literal["pretrain", "probe", "finetune", "ood", "embed", "width"]
 STAGES: tuple[Stage, ...] = ("pretrain", "probe", "finetune", "ood", "embed", "width")
+OmegaConf.register_new_resolver("times", lambda one, other: one * other, replace=True)  # YAML has no arithmetic
 RANDOM = "random"  # the `source` that stands for the random initialisation
 SYNTHETIC = "synthetic"  # the `data.root` that stands for the drawn data set
 
@@ -111,6 +112,7 @@ class Budget(Section):
     key_momentum: Probability
     bn_splits: PositiveInt
     query_lr: PositiveFloat
+    blur: Probability  # a factor on the probabilities of blur
     max_steps: PositiveInt | None
 
 

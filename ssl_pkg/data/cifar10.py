@@ -129,7 +129,7 @@ def _refuse_large_memo(pickled: bytes) -> None:
     for operation, argument, _ in pickletools.genops(pickled):
         if operation.name in ("PUT", "BINPUT", "LONG_BINPUT"):
             numbered += 1
-            if argument > numbered:
+            if (argument or 0) > numbered:
                 raise pickle.UnpicklingError(f"it numbers its object {numbered} as {argument}")
 
 
