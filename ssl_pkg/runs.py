@@ -43,18 +43,18 @@ import yaml
 CLOCK_FIELDS: Final = ("seconds",)  # of a metric line: how long it took, not what came out
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Replaces `path` by `content`, so that a reader sees the old bytes or the new ones and never a part of them.
+def write_atomic(path: Path, *parts: bytes | memoryview) -> None:
+    """Replaces `path` by `parts` in a row: a reader sees the old bytes or the new ones and never a part of them.
 
     Raises OSError (disk full, no permission) and leaves the old file and no temporary one.
     """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as out:
-            out.write(content)
+            out.writelines(parts)
             out.flush()
             os.fsync(out.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).chmod(0o666 & ~_UMASK)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -70,6 +70,9 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+_UMASK: Final = _umask()  # once: it is the whole process's, and threads write too
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -118,7 +121,7 @@ class RunDirectory:
         """Content of `config.yaml`."""
         try:
             content = yaml.safe_load((self.path / "config.yaml").read_text())
-        except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        except Exception:  # PyYAML raises almost anything on a damaged file
             return None
         return content if isinstance(content, dict) else None
 
@@ -132,9 +135,9 @@ class RunDirectory:
         for line in text.splitlines():
             try:
                 entry = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
-            if isinstance(entry, dict) and "step" in entry:
+            if isinstance(entry, dict) and type(entry.get("step")) is int:
                 lines.append(entry)
         return lines
 
@@ -155,6 +158,6 @@ def runs_of(study: Path) -> Iterator[RunDirectory]:
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None

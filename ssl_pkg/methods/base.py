@@ -10,13 +10,15 @@ from torch import Tensor, nn
 class Method(Protocol):
     """A module that turns views into a loss.
 
-    `views` is how many views of an image it takes; `splits` the splits that it can learn from.
+    `views` is how many views of an image it takes; `splits` the splits that it can learn from; `global_statistics`
+    whether batch normalisation takes the whole batch's statistics where several processes share it.
     `encoder` is torchvision's ResNet-18 without its last layer; everything that a resumed run needs is in
     `state_dict()` (heads, target network, queue), so that a checkpoint of a method is its state dict.
     """
 
     views: ClassVar[int]
     splits: ClassVar[tuple[str, ...]]
+    global_statistics: ClassVar[bool]
     encoder: nn.Module
 
     def parameter_groups(self) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from ssl_pkg.config import Probability
 from ssl_pkg.models.ema import frozen_copy, move_average
 from ssl_pkg.models.encoder import EMBEDDING
 from ssl_pkg.models.heads import byol_mlp
+from ssl_pkg.models.ranks import gather
 
 
 def regression_loss(prediction: Tensor, target: Tensor) -> Tensor:
@@ -33,6 +34,7 @@ class BYOL(nn.Module):
 
     views: ClassVar[int] = 2
     splits: ClassVar[tuple[str, ...]] = ("unlabeled", "train")
+    global_statistics: ClassVar[bool] = True
 
     @validate_call(config={"arbitrary_types_allowed": True, "allow_inf_nan": False})
     def __init__(
@@ -79,7 +81,7 @@ class BYOL(nn.Module):
         loss = regression_loss(self.predictor(z_first).float(), target_second) + regression_loss(
             self.predictor(z_second).float(), target_first
         )
-        z = F.normalize(z_first.detach().float(), dim=1)
+        z = F.normalize(gather(z_first.detach().float()), dim=1)
         return loss, {"z_std": z.std(dim=0, correction=0).mean()}
 
     def after_step(self, step: int, steps: int) -> None:

@@ -14,6 +14,7 @@ from ssl_pkg.methods.base import full_precision
 from ssl_pkg.models.ema import frozen_copy, move_average
 from ssl_pkg.models.encoder import EMBEDDING
 from ssl_pkg.models.heads import moco_projector
+from ssl_pkg.models.ranks import gather, own, world_size
 
 
 def queue_logits(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
@@ -31,6 +32,7 @@ class MoCo(nn.Module):
 
     views: ClassVar[int] = 2
     splits: ClassVar[tuple[str, ...]] = ("unlabeled", "train")
+    global_statistics: ClassVar[bool] = False  # shuffling BN lives from groups with statistics of their own
     queue: Tensor
     deal: Tensor
     undeal: Tensor
@@ -54,6 +56,8 @@ class MoCo(nn.Module):
             raise BadInput(f"method.model.queue_size={queue_size} must be a multiple of method.batch_size={batch_size}")
         if batch_size % bn_splits or batch_size == bn_splits:
             raise BadInput(f"method.batch_size={batch_size} must be a multiple of method.model.bn_splits={bn_splits}")
+        if bn_splits % world_size():
+            raise BadInput(f"method.model.bn_splits={bn_splits} must be a multiple of the {world_size()} processes")
         self.encoder = encoder
         self.projector = moco_projector(EMBEDDING, projector_hidden, projector_out)
         self.key_encoder = frozen_copy(self.encoder)
@@ -77,13 +81,13 @@ class MoCo(nn.Module):
         """InfoNCE of the queries of view 0 against the keys of view 1 and the queue."""
         query = F.normalize(self._project(self.encoder, self.projector, views[0]), dim=1)
         with torch.no_grad():
-            dealt = self._project(self.key_encoder, self.key_projector, views[1][self.deal])
-            key = F.normalize(dealt[self.undeal], dim=1)
-        logits = queue_logits(query, key, self.queue, self.temperature)
-        own = torch.zeros(len(query), dtype=torch.long, device=logits.device)
-        self._latest_keys = key
-        accuracy = (logits.detach().argmax(dim=1) == own).float().mean()
-        return F.cross_entropy(logits, own), {"contrast_accuracy": accuracy}
+            dealt = own(gather(views[1])[self.deal])
+            keys = F.normalize(gather(self._project(self.key_encoder, self.key_projector, dealt))[self.undeal], dim=1)
+        logits = queue_logits(query, own(keys), self.queue, self.temperature)
+        first = torch.zeros(len(query), dtype=torch.long, device=logits.device)
+        self._latest_keys = keys
+        accuracy = (logits.detach().argmax(dim=1) == first).float().mean()
+        return F.cross_entropy(logits, first), {"contrast_accuracy": accuracy}
 
     @torch.no_grad()
     def after_step(self, step: int, steps: int) -> None:
@@ -95,8 +99,9 @@ class MoCo(nn.Module):
         self.queue[start : start + count] = self._latest_keys
 
     def _project(self, encoder: nn.Module, projector: nn.Module, images: Tensor) -> Tensor:
-        """Projections of `bn_splits` groups that each have batch statistics of their own.
+        """Projections of this rank's share of the `bn_splits` groups that each have batch statistics of their own.
 
         The groups stand for the paper's GPUs.
         """
-        return torch.cat([projector(encoder(group)) for group in images.chunk(self.bn_splits)]).float()
+        groups = images.chunk(self.bn_splits // world_size())
+        return torch.cat([projector(encoder(group)) for group in groups]).float()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ssl_pkg.methods.base import full_precision
 from ssl_pkg.models.encoder import EMBEDDING
 from ssl_pkg.models.heads import simclr_projector
+from ssl_pkg.models.ranks import gather
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -37,6 +38,7 @@ class SimCLR(nn.Module):
 
     views: ClassVar[int] = 2
     splits: ClassVar[tuple[str, ...]] = ("unlabeled", "train")
+    global_statistics: ClassVar[bool] = True  # section 2.1 "Global BN": local ones let a network tell positives
 
     @validate_call(config={"arbitrary_types_allowed": True, "allow_inf_nan": False})
     def __init__(
@@ -59,9 +61,9 @@ class SimCLR(nn.Module):
         return [{"params": list(self.parameters())}]
 
     def loss(self, views: Sequence[Tensor], labels: Tensor, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """NT-Xent of the two views' projections."""
+        """NT-Xent of the two views' projections, those of all ranks: each anchor has the whole batch's negatives."""
         projections = self.projector(self.encoder(torch.cat(list(views)))).float()
-        first, second = projections.chunk(2)
+        first, second = (gather(part) for part in projections.chunk(2))
         loss, nearest = nt_xent(first, second, self.temperature)
         return loss, {"contrast_accuracy": nearest}
 

@@ -15,6 +15,7 @@ class Supervised(nn.Module):
 
     views: ClassVar[int] = 1
     splits: ClassVar[tuple[str, ...]] = ("train",)
+    global_statistics: ClassVar[bool] = True
 
     @validate_call(config={"arbitrary_types_allowed": True, "allow_inf_nan": False})
     def __init__(self, encoder: nn.Module, classes: int, batch_size: int) -> None:

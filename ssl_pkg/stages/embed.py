@@ -49,7 +49,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
             test=test.astype(np.float16),
             test_labels=test_labels,
         )
-        write_atomic(session.run.path / "embeddings.npz", content)
+        write_atomic(session.file("embeddings.npz"), content)
         predicted = knn_predict(
             train, train_labels, test, config.pretrain.knn_neighbours, config.pretrain.knn_temperature
         )
@@ -72,7 +72,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
                 lambda done, total: session.at("t-SNE frames", done, total),
             )
             maps |= {"frame_steps": snapshots["steps"], "frame_labels": snapshots["labels"]}
-        write_atomic(session.run.path / "tsne.npz", npz(**maps))
+        write_atomic(session.file("tsne.npz"), npz(**maps))
         session.finish(
             model=source["model"],
             method=source["method"],

@@ -124,9 +124,11 @@ def _train(
     task = Task(
         phase=phase.name,
         model=model,
+        loss=model.loss,
         optimizer=build_optimizer(optimizer, model.parameter_groups()),
         rate=lambda step: candidate.lr * warmup_cosine(step, steps, warmup),
         batch=batches,
+        indices=batches.indices,
         steps=steps,
         steps_per_epoch=batches.steps_per_epoch,
         validate=lambda epoch: phase.after_epoch(model, epoch),
@@ -154,13 +156,14 @@ class _Snapshots:
             {round(e) for e in np.linspace(0, config.epochs, min(config.snapshots, config.epochs + 1))}
         )
         self._images = test.take(balanced(test.labels, config.snapshot_images))
-        self._folder: Path = session.run.path / "snapshots"
+        self._folder: Path = session.file("snapshots")
         self._folder.mkdir(exist_ok=True)
 
     def take(self, model: Supervised, epoch: int) -> dict[str, float]:
         """Embeds after `epoch`, if it is one of those chosen. Nothing to log."""
         if epoch in self._epochs:
             frame = outputs(model.encoder, self._images, self._resolution, self._session.hardware.device)
+            self._session.file(self._folder.name)
             write_atomic(self._file(epoch), npz(frame=frame.astype(np.float16)))
         return {}
 
@@ -172,7 +175,7 @@ class _Snapshots:
                 frames.append(content["frame"])
         steps = np.array(self._epochs) * steps_per_epoch
         content = npz(frames=np.stack(frames), steps=steps, labels=self._images.labels)
-        write_atomic(self._session.run.path / "embeddings.npz", content)
+        write_atomic(self._session.file("embeddings.npz"), content)
 
     def remove(self) -> None:
         """Deletes the single files: not before the run is complete, for until then it may start from them again."""

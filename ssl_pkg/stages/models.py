@@ -93,8 +93,8 @@ def finish_classifier(
         network, dataset.test, resolution, session.hardware.device, lambda done, total: session.at("test", done, total)
     )
     facts = {"method": method, "resolution": resolution, "classes": list(dataset.classes)}
-    save_weights(session.run.path / "model.safetensors", network, facts)
-    write_atomic(session.run.path / "predictions.npz", npz(logits=logits, labels=dataset.test.labels))
+    save_weights(session.file("model.safetensors"), network, facts)
+    write_atomic(session.file("predictions.npz"), npz(logits=logits, labels=dataset.test.labels))
     session.finish(
         model=model,
         method=method,

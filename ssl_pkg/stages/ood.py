@@ -31,7 +31,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
             lambda done, total: session.at("predict", done, total),
         )
         labels = ood.test.labels
-        write_atomic(session.run.path / "predictions.npz", npz(logits=logits, labels=labels))
+        write_atomic(session.file("predictions.npz"), npz(logits=logits, labels=labels))
         shared = ~np.isin(labels, ood.substituted)
         session.finish(
             model=source["model"],

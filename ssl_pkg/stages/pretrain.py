@@ -21,29 +21,40 @@ from ssl_pkg.evaluation.knn import knn_predict
 from ssl_pkg.methods.base import Method
 from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.models.encoder import build_encoder, save_weights
+from ssl_pkg.models.ranks import rank, synchronise_batch_norm, world_size
 from ssl_pkg.stages.models import finish_classifier
 from ssl_pkg.training.batches import ViewBatches
 from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.loop import Task, fit
 from ssl_pkg.training.optimizers import build_optimizer, peak_rate, warmup_cosine
 from ssl_pkg.training.precision import Hardware, prepare
-from ssl_pkg.training.session import Session
+from ssl_pkg.training.session import Follower, Session
+from ssl_pkg.training.world import joined, loss_of, place
 
 
 def run(config: Config, interrupts: Interrupts) -> None:
     """Trains config.method and leaves its encoder; of the supervised baseline also the classifier."""
+    here = place()
+    hardware = prepare(config, here)
+    with joined(here):
+        _run(config, hardware, interrupts)
+
+
+def _run(config: Config, hardware: Hardware, interrupts: Interrupts) -> None:
     assert config.method is not None  # config.py sees to it
-    dataset, hardware, resolution = open_dataset(config.data), prepare(config), config.budget.resolution
+    dataset, resolution = open_dataset(config.data), config.budget.resolution
     task = training(config, dataset, hardware)
     model = task.model
 
-    with Session(config, hardware, interrupts, dataset.manifest) as session:
-        task = replace(task, validate=partial(_validate, session, model, dataset))
+    with (Follower if rank() else Session)(config, hardware, interrupts, dataset.manifest) as session:
+        if rank() == 0:
+            task = replace(task, validate=partial(_validate, session, model, dataset))
         fit(session, task, session.checkpoint, carried={})
-
+        if rank():
+            return
         encoder = model.encoder
         save_weights(
-            session.run.path / "encoder.safetensors", encoder, {"method": config.method.name, "resolution": resolution}
+            session.file("encoder.safetensors"), encoder, {"method": config.method.name, "resolution": resolution}
         )
         if isinstance(model, Supervised):
             finish_classifier(
@@ -76,15 +87,20 @@ def training(config: Config, dataset: STL10, hardware: Hardware) -> Task:
         )
     if config.method.split not in model.splits:
         raise BadInput(f"method.split={config.method.split} has no labels: {config.method.name} needs train")
-    cast(nn.Module, model).to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = cast(nn.Module, model)
+    if model.global_statistics:
+        synchronise_batch_norm(module)
+    module.to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = config.method.epochs * batches.steps_per_epoch
     steps = min(steps, config.budget.max_steps or steps)
     return Task(
         phase="train",
         model=model,
+        loss=loss_of(model) if world_size() > 1 else model.loss,
         optimizer=build_optimizer(config.method.optimizer, model.parameter_groups()),
         rate=learning_rate(config.method, steps, batches.steps_per_epoch),
         batch=batches,
+        indices=batches.indices,
         steps=steps,
         steps_per_epoch=batches.steps_per_epoch,
     )

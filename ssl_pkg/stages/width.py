@@ -46,7 +46,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
                 found[unit.name] = unit.measure()
                 session.save(len(found), {"found": found})
         rows, landscape = gather(found[unit.name] for unit in units)
-        write_atomic(session.run.path / "landscape.npz", npz(**landscape))
+        write_atomic(session.file("landscape.npz"), npz(**landscape))
         session.finish(
             model=source["model"],
             method=source["method"],

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,6 +11,7 @@ from ssl_pkg.augment.views import make_view
 from ssl_pkg.config import View
 from ssl_pkg.data.images import Indices, Split
 from ssl_pkg.errors import BadInput
+from ssl_pkg.models.ranks import rank, world_size
 
 
 class ViewBatches:
@@ -17,8 +19,8 @@ class ViewBatches:
 
     A split of up to `resident_gb` gigabytes is held in memory; a larger one is read from its file.
 
-    Calling it with a step gives the batch's views, each (B, 3, R, R) normalised, and its labels (B,). Raises BadInput
-    when built if the split has no full batch.
+    Calling it with a step gives the batch's views, each (B, 3, R, R) normalised, and its labels (B,); of several
+    processes each gets its own part of the batch. Raises BadInput when built if the split has no full batch.
     """
 
     def __init__(
@@ -36,6 +38,8 @@ class ViewBatches:
             raise BadInput(
                 f"the batch size {batch_size:,} is larger than the {split.name} split ({len(split):,} images)"
             )
+        if batch_size % world_size():
+            raise BadInput(f"the batch size {batch_size} must be a multiple of the {world_size()} processes")
         self._gather = split.resident(device, resident_gb)
         self._count, self._views, self._resolution = len(split), views, resolution
         self._batch_size, self._seed = batch_size, seed
@@ -44,8 +48,7 @@ class ViewBatches:
 
     def __call__(self, step: int) -> tuple[list[Tensor], Tensor]:
         """Views and labels of step `step`, from 0."""
-        epoch, position = divmod(step, self.steps_per_epoch)
-        indices = self._epoch_order(epoch)[position * self._batch_size : (position + 1) * self._batch_size]
+        epoch, indices = step // self.steps_per_epoch, np.split(self.indices(step), world_size())[rank()]
         images, labels = self._gather(indices)
         height, width = images.shape[2:]
         views = [
@@ -53,6 +56,11 @@ class ViewBatches:
             for number, view in enumerate(self._views)
         ]
         return views, labels
+
+    def indices(self, step: int) -> Indices:
+        """Which images of the split the whole batch of step `step` has."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        return self._epoch_order(epoch)[position * self._batch_size : (position + 1) * self._batch_size]
 
     def _epoch_order(self, epoch: int) -> Indices:
         if epoch != self._epoch:

@@ -4,9 +4,13 @@ A file is a line `ssl-checkpoint <sha256 of the rest>` and then what torch.save 
 when complete; the last two are kept; a reader takes the newest whose digest holds.
 """
 
+import copy
 import hashlib
 import io
 import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +22,45 @@ MAGIC: Final = b"ssl-checkpoint "
 KEPT: Final = 2
 
 
+class CheckpointWriter:
+    """Writes behind the training's back: it waits only while the state is copied in memory."""
+
+    def __init__(self, folder: Path, verify: Callable[[], None], say: Callable[[str], None]) -> None:
+        """verify: raises if nothing may be written any more. say: tells a person."""
+        self._folder, self._verify, self._say = folder, verify, say
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a file is being written: another `save` would wait for it."""
+        return self._writing is not None and not self._writing.done()
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Copies `state` as of `step` finished steps and has it written. Raises what `verify` raised."""
+        self.wait()
+        began = time.monotonic()
+        snapshot = copy.deepcopy(state)
+        self._writing = self._thread.submit(self._write, step, snapshot, time.monotonic() - began)
+
+    def wait(self) -> None:
+        """Until the last file is on disk. Raises what `verify` raised."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, step: int, state: dict[str, Any], stall: float) -> None:
+        self._verify()
+        began = time.monotonic()
+        try:
+            path = save_checkpoint(self._folder, step, state)
+        except OSError as error:
+            self._say(f"no checkpoint of step {step} ({error.strerror}): the one before stays, and the run goes on")
+            return
+        megabytes, seconds = path.stat().st_size / 1e6, time.monotonic() - began
+        self._say(f"checkpoint of step {step}: {megabytes:.0f} MB in {seconds:.1f} s, training waited {stall:.2f} s")
+
+
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     """Writes `state` as of `step` finished steps and deletes all but the newest two.
 
@@ -26,9 +69,9 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     folder.mkdir(exist_ok=True)
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    payload = buffer.getvalue()
+    payload = buffer.getbuffer()
     path = folder / f"step-{step:09d}.ckpt"
-    write_atomic(path, MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
+    write_atomic(path, MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n", payload)
     for old in _newest_first(folder)[KEPT:]:
         old.unlink(missing_ok=True)
     return path

@@ -8,12 +8,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from ssl_pkg.data.images import Indices
 from ssl_pkg.errors import Interrupted
 from ssl_pkg.methods.base import Method
+from ssl_pkg.models.ranks import averaged
 from ssl_pkg.training.precision import Hardware
 from ssl_pkg.training.session import Session
 
 Batch = tuple[list[Tensor], Tensor]
+Loss = Callable[[list[Tensor], Tensor, int, int], tuple[Tensor, dict[str, Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -22,9 +25,11 @@ class Task:
 
     phase: str
     model: Method
+    loss: Loss  # of the model; where there are several processes, its gradient is that of the whole batch
     optimizer: torch.optim.Optimizer
     rate: Callable[[int], float]
     batch: Callable[[int], Batch]
+    indices: Callable[[int], Indices]  # of the images of the whole batch
     steps: int
     steps_per_epoch: int
     # after each epoch, by its number from 1: more to log, or nothing
@@ -47,20 +52,23 @@ def fit(session: Session, task: Task, checkpoint: dict[str, Any] | None, carried
         task.optimizer.load_state_dict(checkpoint["optimizer"])
         scaler.load_state_dict(checkpoint["scaler"])
         start, window = checkpoint["step"], _Window(**checkpoint["window"])
-    saved_at = time.monotonic()
+    config = session.config.checkpoint
+    saved_at, due = time.monotonic(), False
     for step in range(start, task.steps):
-        session.reporter.at(task.phase, step, task.steps)
-        window.add(advance(task, scaler, session.hardware, step))
+        session.report(task.phase, step, task.steps)
+        window.add(step, advance(task, scaler, session.hardware, step))
         done = step + 1
         epoch_ended = done % task.steps_per_epoch == 0
-        validation = task.validate(done // task.steps_per_epoch) if epoch_ended else {}
-        if validation or done % session.config.log_every == 0 or done == task.steps:
+        if epoch_ended or done % session.config.log_every == 0 or done == task.steps:
+            _refuse_infinite(session, task, window)
+            validation = task.validate(done // task.steps_per_epoch) if epoch_ended else {}
             _log(session, task, step, window.mean() | validation)
             window = _Window()
-        config = session.config.checkpoint
-        due = epoch_ended and (done // task.steps_per_epoch) % config.epochs == 0
+        due = due or (epoch_ended and (done // task.steps_per_epoch) % config.epochs == 0)
         due = due or time.monotonic() - saved_at > 60 * config.minutes
-        if due or session.interrupted or done == task.steps:
+        stop, save = session.agree(due)
+        if save or stop or done == task.steps:
+            _refuse_infinite(session, task, window)
             session.save(
                 task.first_journal_step + done,
                 {
@@ -73,25 +81,28 @@ def fit(session: Session, task: Task, checkpoint: dict[str, Any] | None, carried
                     "carried": carried,
                 },
             )
-            saved_at = time.monotonic()
-        if session.interrupted:
+            saved_at, due = time.monotonic(), False
+        if stop:
             raise Interrupted(f"stopped after step {done} of {task.steps}")
-    session.reporter.at(task.phase, task.steps, task.steps)
+    session.report(task.phase, task.steps, task.steps)
 
 
 def advance(task: Task, scaler: torch.amp.GradScaler, hardware: Hardware, step: int) -> dict[str, Tensor]:
-    """Step `step` of the training. Returns the loss and what else is to be logged; nothing waits for the device."""
+    """Step `step` of the training. Returns the loss and what else is to be logged, as means over the ranks.
+
+    Nothing waits for the device.
+    """
     views, labels = task.batch(step)
     for group in task.optimizer.param_groups:
         group["lr"] = task.rate(step) * group["rate"]
     with hardware.autocast():
-        loss, metrics = task.model.loss(views, labels, step, task.steps)
+        loss, metrics = task.loss(views, labels, step, task.steps)
     torch.autograd.backward(scaler.scale(loss))
     scaler.step(task.optimizer)
     scaler.update()
     task.optimizer.zero_grad(set_to_none=True)
     task.model.after_step(step, task.steps)
-    return {"loss": loss.detach(), **metrics}
+    return averaged({"loss": loss.detach(), **metrics})
 
 
 class _Window:
@@ -99,26 +110,41 @@ class _Window:
 
     def __init__(self, total: dict[str, Tensor] | None = None, count: int = 0) -> None:
         self.total, self.count = total or {}, count
+        self._wrong: Tensor | None = None
+        self._last = -1
 
-    def add(self, metrics: dict[str, Tensor]) -> None:
+    def add(self, step: int, metrics: dict[str, Tensor]) -> None:
         for name, value in metrics.items():
             addend = value.detach().double()
             self.total[name] = self.total[name].to(addend.device) + addend if name in self.total else addend
         self.count += 1
+        # steps since the first whose sum is not finite: sums stay so
+        wrong = torch.stack([total.isfinite() for total in self.total.values()]).all().logical_not()
+        self._wrong = wrong.int() if self._wrong is None else self._wrong + wrong
+        self._last = step
+
+    def first_infinite(self) -> int | None:
+        """The first step whose metrics are not all finite. Waits for the device."""
+        steps = 0 if self._wrong is None else int(self._wrong)
+        return self._last - steps + 1 if steps else None
 
     def mean(self) -> dict[str, float]:
         return {name: float(value) / self.count for name, value in self.total.items()}
 
 
+def _refuse_infinite(session: Session, task: Task, window: _Window) -> None:
+    step = window.first_infinite()
+    if step is not None:
+        names = [name for name, total in window.total.items() if not total.isfinite()]
+        raise ArithmeticError(
+            f"{', '.join(names)} stopped being finite at step {step + 1} of {task.phase}, on images "
+            f"{task.indices(step).tolist()}: the newest file in {session.run.path / 'checkpoints'} is from before"
+        )
+
+
 def _log(session: Session, task: Task, step: int, metrics: dict[str, float]) -> None:
     done = step + 1
-    wrong = [name for name, value in metrics.items() if not abs(value) < float("inf")]
-    if wrong:
-        raise ArithmeticError(
-            f"{', '.join(wrong)} stopped being finite in the {session.config.log_every} steps before step {done} of "
-            f"{task.phase}; {session.run.path / 'checkpoints'} holds the last good state"
-        )
-    session.journal.write(
+    session.log(
         {
             "step": task.first_journal_step + done,
             "epoch": round(done / task.steps_per_epoch, 4),
@@ -128,4 +154,3 @@ def _log(session: Session, task: Task, step: int, metrics: dict[str, float]) -> 
         }
         | metrics
     )
-    session.reporter.note(f"loss {metrics['loss']:.3f}")

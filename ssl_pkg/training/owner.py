@@ -1,4 +1,4 @@
-"""One process at a time writes a run directory."""
+"""One process at a time writes a run directory. Works on network file systems: no flock, no clock but the server's."""
 
 import contextlib
 import json
@@ -11,26 +11,36 @@ from typing import Any, Final
 
 from ssl_pkg.errors import Busy
 
-STALE_SECONDS: Final = 120.0  # a heartbeat this old, from a host that can't be asked, is a dead owner's
+STALE_SECONDS: Final = 60.0  # an owner that can't be asked is dead when its heart has not beaten for so long
+_LOOK_SECONDS: Final = 0.5
 
 
 class Owner:
     """The file `owner`, created atomically: who holds it may write. Its time of change is the holder's heartbeat."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises Busy if a living process holds the run directory."""
+        """Raises Busy if a living process holds the run directory; waits up to STALE_SECONDS to know."""
         self._path = folder / "owner"
         self._token = secrets.token_hex(8)
-        content = {"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid()), "token": self._token}
+        content = _identity() | {"pid": os.getpid(), "born": _born(os.getpid()), "token": self._token}
         while not self._create(json.dumps(content)):
             holder = _read(self._path)
-            if holder is not None and _alive(holder, self._path):
-                raise Busy(
-                    f"{folder} is being written by process {holder.get('pid')} on {holder.get('host')}: "
-                    "wait for it, or stop it"
-                )
+            if holder is not None and self._alive(holder):
+                raise Busy(f"{folder} is being written by {_named(holder)}: wait for it, or stop it")
             if holder is not None:
                 self._bury(str(holder.get("token")))
+
+    def holds(self) -> bool:
+        """Whether the run directory is still ours: a process that stood still for long may have been succeeded."""
+        return (_read(self._path) or {}).get("token") == self._token
+
+    def verify(self) -> None:
+        """To be called before anything is written. Raises Busy if another process has taken over."""
+        if not self.holds():
+            raise Busy(
+                f"{self._path.parent} was taken over by {_named(_read(self._path) or {})} while this process stood "
+                "still: this one stops here and writes nothing more"
+            )
 
     def beat(self) -> None:
         """Tells others that this process lives."""
@@ -39,21 +49,49 @@ class Owner:
 
     def release(self) -> None:
         """Gives the run directory free, if it is still ours."""
-        holder = _read(self._path)
-        if holder is not None and holder.get("token") == self._token:
+        if self.holds():
             self._path.unlink(missing_ok=True)
 
     def _create(self, content: str) -> bool:
         """Makes the file with its content in one step: a link to a complete file either appears or is refused."""
-        draft = self._path.with_name(f".owner.{self._token}")
-        draft.write_text(content)
+        draft = self._draft(content)
         try:
             os.link(draft, self._path)
         except FileExistsError:
-            return False
+            return self.holds()  # over NFS a link can succeed and its answer get lost
         finally:
             draft.unlink()
         return True
+
+    def _draft(self, content: str) -> Path:
+        draft = self._path.with_name(f".owner.{self._token}")
+        draft.write_text(content)
+        return draft
+
+    def _alive(self, holder: dict[str, Any]) -> bool:
+        """Asks this host about the process; of another host, or another container, waits for a beat of its heart."""
+        if {key: holder.get(key) for key in _identity()} == _identity():
+            return holder.get("born") is not None and _born(int(holder.get("pid", -1))) == holder.get("born")
+        last = self._last_beat()
+        while last is not None and self._now() - last < STALE_SECONDS:
+            time.sleep(_LOOK_SECONDS)
+            if self._last_beat() != last:
+                return (_read(self._path) or {}).get("token") == holder.get("token")
+        return False
+
+    def _last_beat(self) -> float | None:
+        try:
+            return self._path.stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+    def _now(self) -> float:
+        """What time the file server has: hosts' clocks differ."""
+        draft = self._draft("")
+        try:
+            return draft.stat().st_mtime
+        finally:
+            draft.unlink()
 
     def _bury(self, token: str) -> None:
         """Removes a dead owner's file, and never that of somebody who was faster.
@@ -66,7 +104,7 @@ class Owner:
         except FileExistsError:
             time.sleep(0.05)
             with contextlib.suppress(FileNotFoundError):
-                if time.time() - claim.stat().st_mtime > STALE_SECONDS:  # its maker died in the middle
+                if self._now() - claim.stat().st_mtime > STALE_SECONDS:  # its maker died in the middle
                     claim.unlink()
             return
         holder = _read(self._path)
@@ -75,13 +113,17 @@ class Owner:
         claim.unlink(missing_ok=True)
 
 
-def _alive(holder: dict[str, Any], path: Path) -> bool:
-    if holder.get("host") == socket.gethostname():
-        return holder.get("born") is not None and _born(int(holder.get("pid", -1))) == holder.get("born")
+def _identity() -> dict[str, Any]:
+    """Within what a process number means something: a host, and on it a container."""
     try:
-        return time.time() - path.stat().st_mtime < STALE_SECONDS
-    except FileNotFoundError:
-        return False
+        container = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        container = ""
+    return {"host": socket.gethostname(), "container": container}
+
+
+def _named(holder: dict[str, Any]) -> str:
+    return f"process {holder['pid']} on {holder.get('host')}" if "pid" in holder else "somebody"
 
 
 def _born(pid: int) -> str | None:

@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from ssl_pkg.config import Config, cpu_threads
 from ssl_pkg.errors import BadInput
+from ssl_pkg.training.world import Place
 
 _M_TRIM_THRESHOLD: Final = -1  # malloc.h
 _M_MMAP_MAX: Final = -4
@@ -47,15 +48,18 @@ class Hardware:
         }
 
 
-def prepare(config: Config) -> Hardware:
-    """Chooses device and precision, and sets PyTorch's switches. Raises BadInput if they are not to be had."""
+def prepare(config: Config, here: Place | None = None) -> Hardware:
+    """Chooses device and precision, and sets PyTorch's switches. Raises BadInput if they are not to be had.
+
+    here: which of several processes this one is; each takes a GPU of its own, or its share of the cores.
+    """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise BadInput("device=cuda, but PyTorch sees no GPU here: leave device out, or give device=cpu")
     use_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-    device = torch.device("cuda" if use_gpu else "cpu")
+    device = torch.device("cuda", here.local_rank if here else 0) if use_gpu else torch.device("cpu")
     if config.precision == "float16" and not use_gpu:
         raise BadInput("precision=float16 needs a GPU: leave precision out, or give bfloat16 or float32")
-    threads = cpu_threads(config)
+    threads = config.threads or max(1, cpu_threads(config) // (here.local_size or 1 if here else 1))
     torch.set_num_threads(threads)
     threadpool_limits(threads)  # scikit-learn's
     _keep_freed_memory()

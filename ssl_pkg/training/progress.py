@@ -48,6 +48,10 @@ class Reporter:
         """What is worth reading beside the bar, such as the loss."""
         self._note = text
 
+    def say(self, text: str) -> None:
+        """A line that stays, above the bar."""
+        self._bar.console.print(f"{self._title}: {text}", markup=False, highlight=False, soft_wrap=True)
+
     def stop(self) -> None:
         """Tells a last time and ends the thread."""
         self._stop.set()
@@ -68,6 +72,8 @@ class Reporter:
             current = (step - earlier_step) / (now - then)
             self._rate = current if self._rate is None else 0.7 * self._rate + 0.3 * current
             self._seen = (now, phase, step)
+        if not self._owner.holds():  # the run itself finds out before its next write
+            return
         self._owner.beat()
         self._bar.update(
             self._task, description=f"{self._title}: {phase}", completed=step, total=steps, note=self._note

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final
 
+from ssl_pkg.models.ranks import world_size
 from ssl_pkg.training.precision import Hardware
 
 PACKAGES: Final = ("torch", "torchvision", "numpy", "scikit-learn", "hydra-core")
@@ -22,7 +23,7 @@ def provenance(hardware: Hardware, data: dict[str, Any]) -> dict[str, Any]:
         "data": data,
         "hardware": hardware.describe(),
         "host": platform.node(),
-        "world_size": 1,
+        "world_size": world_size(),
     }
 
 

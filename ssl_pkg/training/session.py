@@ -12,16 +12,17 @@ import yaml
 from torch import Tensor
 
 from ssl_pkg.config import Config
-from ssl_pkg.errors import BadInput, Interrupted
+from ssl_pkg.errors import BadInput, Busy, Interrupted
 from ssl_pkg.resume import content_of, refuse_difference
 from ssl_pkg.runs import RunDirectory, metrics_sha256, write_atomic, write_json
-from ssl_pkg.training.checkpoint import load_checkpoint, save_checkpoint
+from ssl_pkg.training.checkpoint import CheckpointWriter, load_checkpoint
 from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.journal import Journal
 from ssl_pkg.training.owner import Owner
 from ssl_pkg.training.precision import Hardware
 from ssl_pkg.training.progress import Reporter
 from ssl_pkg.training.provenance import provenance
+from ssl_pkg.training.world import largest, shared
 
 
 class Session:
@@ -34,9 +35,18 @@ class Session:
     def __init__(self, config: Config, hardware: Hardware, interrupts: Interrupts, data: dict[str, Any]) -> None:
         self.config, self.hardware, self._interrupts, self._data = config, hardware, interrupts, data
         self.run = RunDirectory(Path(config.run_dir))
-        self._started = time.monotonic()
+        self._started, self._seconds_before = time.monotonic(), 0.0
 
     def __enter__(self) -> Self:
+        try:
+            self._take()
+        except (BadInput, Busy) as error:
+            shared(error)
+            raise
+        shared(self.checkpoint)
+        return self
+
+    def _take(self) -> None:
         self._created = _make_folder(self.run.path)
         try:
             self._owner = Owner(self.run.path)
@@ -49,14 +59,16 @@ class Session:
             if self._created:
                 shutil.rmtree(self.run.path)
             raise
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.reporter.stop()
-        self.journal.close()
-        self._owner.release()
+        try:
+            self._writer.wait()
+        finally:
+            self.reporter.stop()
+            self.journal.close()
+            self._owner.release()
         if isinstance(error, BadInput) and self._created:
             shutil.rmtree(self.run.path)
 
@@ -76,6 +88,7 @@ class Session:
         self.journal = Journal(self.run, self.checkpoint["journal_step"] if self.checkpoint else 0)
         self._seconds_before = self.checkpoint["seconds"] if self.checkpoint else 0.0
         self.reporter = Reporter(self.run, self._owner, self.run.name)
+        self._writer = CheckpointWriter(self.run.path / "checkpoints", self._owner.verify, self.reporter.say)
         self.reporter.start()
 
     def seconds(self) -> float:
@@ -87,16 +100,39 @@ class Session:
         """Whether a signal asks the run to stop."""
         return self._interrupts.received is not None
 
+    def file(self, name: str) -> Path:
+        """Where the run's file `name` is to be written, now. Raises Busy if another process has taken the run over."""
+        self._owner.verify()
+        return self.run.path / name
+
+    def report(self, phase: str, step: int, steps: int) -> None:
+        """`step` of `steps` are done in `phase`."""
+        self.reporter.at(phase, step, steps)
+
     def at(self, phase: str, step: int, steps: int) -> None:
         """Between two pieces of work that no checkpoint holds: reports, and stops here if a signal came."""
-        self.reporter.at(phase, step, steps)
+        self.report(phase, step, steps)
         if self.interrupted:
             raise Interrupted(f"stopped by {self._interrupts.received}")
 
+    def agree(self, due: bool) -> tuple[bool, bool]:
+        """Whether a signal asks any rank to stop, and whether a checkpoint is `due` and none is being written.
+
+        Every rank gets the same answers, so that all stop after the same step.
+        """
+        stop, save = largest(self.interrupted, due and not self._writer.busy)
+        return stop, save
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Appends a line to metrics.jsonl. Raises Busy as `file` does, OSError if the disk is full."""
+        self._owner.verify()
+        self.journal.write(line)
+        self.reporter.note(f"loss {line['loss']:.3f}")
+
     def save(self, journal_step: int, state: Mapping[str, Any]) -> None:
-        """Writes a checkpoint: `state` as of `journal_step` finished steps."""
+        """Has a checkpoint written: `state` as of `journal_step` finished steps."""
         content = dict(state) | {"journal_step": journal_step, "seconds": self.seconds()}
-        save_checkpoint(self.run.path / "checkpoints", journal_step, content)
+        self._writer.save(journal_step, content)
 
     def finish(
         self,
@@ -110,8 +146,9 @@ class Session:
         **more: Any,
     ) -> None:
         """Writes result.json: the run is complete."""
+        self._writer.wait()
         write_json(
-            self.run.path / "result.json",
+            self.file("result.json"),
             {
                 "stage": self.config.stage,
                 "model": model,
@@ -127,6 +164,34 @@ class Session:
             }
             | more,
         )
+
+
+class Follower(Session):
+    """A session of a rank other than 0: the run directory is rank 0's alone, and its checkpoint comes from there."""
+
+    def __enter__(self) -> Self:
+        answer = shared(None)
+        if isinstance(answer, Exception):
+            raise answer
+        self.checkpoint = answer
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """There is nothing to give free."""
+
+    def report(self, phase: str, step: int, steps: int) -> None:
+        """Rank 0 says it."""
+
+    def agree(self, due: bool) -> tuple[bool, bool]:
+        """As rank 0's, which alone knows whether a checkpoint can be written."""
+        stop, save = largest(self.interrupted, False)
+        return stop, save
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Rank 0 writes it."""
+
+    def save(self, journal_step: int, state: Mapping[str, Any]) -> None:
+        """Rank 0 writes it."""
 
 
 def _sweep(path: Path) -> None:

@@ -1,12 +1,15 @@
+import errno
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ssl_pkg.training.checkpoint import load_checkpoint, save_checkpoint
+from ssl_pkg.errors import Busy
+from ssl_pkg.training.checkpoint import CheckpointWriter, load_checkpoint, save_checkpoint
 
 
 def state(step: int) -> dict[str, object]:
@@ -79,3 +82,48 @@ def test_a_half_written_temporary_file_is_not_taken_for_a_checkpoint(tmp_path: P
     loaded = load_checkpoint(tmp_path)
     assert loaded is not None
     assert loaded["step"] == 1
+
+
+def test_what_is_written_behind_is_the_state_at_the_call(tmp_path: Path) -> None:
+    said: list[str] = []
+    writer = CheckpointWriter(tmp_path, lambda: None, said.append)
+    changing: dict[str, Any] = {"step": 1, "weight": torch.zeros(1000), "carried": {"trials": {"a": 1}}}
+    writer.save(1, changing)
+    changing["weight"].fill_(7)
+    changing["carried"]["trials"]["b"] = 2
+    writer.wait()
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None
+    assert torch.equal(loaded["weight"], torch.zeros(1000))
+    assert loaded["carried"] == {"trials": {"a": 1}}
+    assert "checkpoint of step 1: 0 MB in" in said[0]
+
+
+def test_a_full_disk_is_said_and_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    writer = CheckpointWriter(tmp_path, lambda: None, said.append)
+    writer.save(1, state(1))
+    writer.wait()
+
+    def full(path: Path, *parts: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ssl_pkg.training.checkpoint.write_atomic", full)
+        writer.save(2, state(2))
+        writer.wait()
+    assert "no checkpoint of step 2 (No space left on device)" in said[1]
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None
+    assert loaded["step"] == 1
+
+
+def test_a_writer_that_may_not_write_raises_and_leaves_nothing(tmp_path: Path) -> None:
+    def refuse() -> None:
+        raise Busy("taken over")
+
+    writer = CheckpointWriter(tmp_path, refuse, print)
+    writer.save(1, state(1))
+    with pytest.raises(Busy):
+        writer.wait()
+    assert list(tmp_path.iterdir()) == []

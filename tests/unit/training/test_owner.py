@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from ssl_pkg.errors import Busy
-from ssl_pkg.training.owner import STALE_SECONDS, Owner
+from ssl_pkg.training import owner as owner_module
+from ssl_pkg.training.owner import Owner
 
 
 def test_a_second_process_is_refused_while_the_first_lives(tmp_path: Path) -> None:
@@ -32,18 +34,39 @@ def test_a_dead_process_of_this_host_is_succeeded_at_once(tmp_path: Path) -> Non
 
 
 def test_a_reused_process_number_is_not_taken_for_the_dead_owner(tmp_path: Path) -> None:
-    content = {"host": socket.gethostname(), "pid": os.getpid(), "born": "1", "token": "t"}
+    content = owner_module._identity() | {"pid": os.getpid(), "born": "1", "token": "t"}
     (tmp_path / "owner").write_text(json.dumps(content))
     Owner(tmp_path).release()
 
 
-def test_an_owner_on_another_host_is_believed_as_long_as_its_heart_beats(tmp_path: Path) -> None:
-    (tmp_path / "owner").write_text(json.dumps({"host": "elsewhere", "pid": 1, "born": "1", "token": "t"}))
-    with pytest.raises(Busy, match="elsewhere"):
+@pytest.mark.parametrize("where", [{"host": "elsewhere"}, {"host": socket.gethostname(), "container": "other"}])
+def test_an_owner_that_cannot_be_asked_is_believed_when_its_heart_beats(tmp_path: Path, where: dict[str, str]) -> None:
+    (tmp_path / "owner").write_text(json.dumps(where | {"pid": os.getpid(), "born": "1", "token": "t"}))
+    beat = threading.Timer(0.7, os.utime, [tmp_path / "owner"])
+    beat.start()
+    with pytest.raises(Busy, match=f"process {os.getpid()} on {where['host']}"):
         Owner(tmp_path)
-    long_ago = time.time() - STALE_SECONDS - 1
-    os.utime(tmp_path / "owner", (long_ago, long_ago))
+    beat.join()
+
+
+def test_one_that_stays_silent_is_succeeded_also_when_the_clocks_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssl_pkg.training.owner.STALE_SECONDS", 1.0)
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    (tmp_path / "owner").write_text(json.dumps({"host": "elsewhere", "pid": 1, "born": "1", "token": "t"}))
     Owner(tmp_path).release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_was_succeeded_may_write_no_more(tmp_path: Path) -> None:
+    stale = Owner(tmp_path)
+    stale.verify()
+    (tmp_path / "owner").write_text(json.dumps({"host": "elsewhere", "pid": 7, "born": "1", "token": "new"}))
+    with pytest.raises(Busy, match="taken over by process 7 on elsewhere"):
+        stale.verify()
+    stale.release()
+    assert (tmp_path / "owner").exists()
 
 
 def _race(folder: Path, start: Barrier, won: "multiprocessing.Queue[int]") -> None:
@@ -60,7 +83,7 @@ def _race(folder: Path, start: Barrier, won: "multiprocessing.Queue[int]") -> No
 @pytest.mark.parametrize("dead_owner", [False, True])
 def test_of_many_that_start_at_once_exactly_one_wins(tmp_path: Path, dead_owner: bool) -> None:
     if dead_owner:
-        content = {"host": socket.gethostname(), "pid": 2**22 + 1, "born": "1", "token": "dead"}
+        content = owner_module._identity() | {"pid": 2**22 + 1, "born": "1", "token": "dead"}
         (tmp_path / "owner").write_text(json.dumps(content))
     context = multiprocessing.get_context("spawn")
     start, won = context.Barrier(4), context.Queue()

@@ -1,0 +1,124 @@
+"""What the processes of one training do together inside a network. With one process, each of these does nothing.
+
+Every rank holds an equal part of the global batch, in rank order. DistributedDataParallel averages the ranks'
+gradients; with the functions here that average is the gradient of one process with the whole batch.
+"""
+
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this one is, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def own(batch: Tensor) -> Tensor:
+    """This rank's rows of a global batch."""
+    return batch.chunk(world_size())[rank()]
+
+
+def gather(part: Tensor) -> Tensor:
+    """The global batch of which `part` is this rank's rows; gradients find their way back to the ranks' parts."""
+    return part if world_size() == 1 else cast(Tensor, _Gather.apply(part))
+
+
+def averaged(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Scalars without gradient, each as its mean over the ranks."""
+    if world_size() == 1:
+        return values
+    total = torch.stack([value.detach().float() for value in values.values()])
+    dist.all_reduce(total)
+    return dict(zip(values, (total / world_size()).unbind(), strict=True))
+
+
+def synchronise_batch_norm(network: nn.Module) -> None:
+    """Has every batch normalisation in `network` take its statistics over the batches of all ranks.
+
+    Names and shapes of its state stay. PyTorch's SyncBatchNorm refuses tensors on the CPU.
+    """
+    for module in network.modules() if world_size() > 1 else ():
+        if isinstance(module, _BatchNorm):
+            module.__class__ = _SynchronisedBatchNorm
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        parts = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(world_size())]
+        dist.all_gather(parts, part.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        # the sum of what all ranks' losses say about this part; their mean is taken with the parameters' gradients
+        total = grad.contiguous().clone()
+        dist.all_reduce(total)
+        return own(total)
+
+
+class _SynchronisedBatchNorm(_BatchNorm):
+    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002
+        """Any (N, C, ...)."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        if not self.training:
+            return super().forward(input)
+        mean, variance = _global_statistics(input)
+        count = input.numel() // input.shape[1] * world_size()
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean, self.momentum or 0.0)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum or 0.0)
+        return cast(Tensor, _Normalise.apply(input, self.weight, self.bias, mean, variance, self.eps))
+
+
+def _global_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel over all ranks, (C,): the parts' moments joined, nothing cancels."""
+    x = x.detach().float()
+    variance, mean = torch.var_mean(x, dim=_all_but_channels(x), correction=0)
+    moments = gather(torch.stack([mean, variance]).unsqueeze(0))
+    means, variances = moments[:, 0], moments[:, 1]
+    mean = means.mean(dim=0)
+    return mean, (variances + (means - mean).square()).mean(dim=0)
+
+
+class _Normalise(torch.autograd.Function):
+    """y = (x − μ)/√(σ² + ε)·γ + β, where μ and σ² are those of all ranks' x (Ioffe and Szegedy 1502.03167)."""
+
+    @staticmethod
+    def forward(  # noqa: PLR0917
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, mean: Tensor, variance: Tensor, eps: float
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, mean, variance)
+        ctx.eps, ctx.has_bias = eps, bias is not None
+        return F.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None, None]:
+        x, weight, mean, variance = ctx.saved_tensors
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        scale = (variance + ctx.eps).rsqrt()
+        normal = ((x.float() - mean.view(shape)) * scale.view(shape)).to(grad.dtype)
+        dims = _all_but_channels(x)
+        sums = torch.stack([grad.float().sum(dims), (grad * normal).float().sum(dims)])
+        grad_bias, grad_weight = sums.clone()
+        dist.all_reduce(sums)
+        mean_grad, mean_product = (sums / (x.numel() // x.shape[1] * world_size())).to(grad.dtype)
+        factor = (weight * scale).to(grad.dtype).view(shape)
+        grad_x = factor * (grad - mean_grad.view(shape) - normal * mean_product.view(shape))
+        return grad_x, grad_weight, grad_bias if ctx.has_bias else None, None, None, None
+
+
+def _all_but_channels(x: Tensor) -> list[int]:
+    return [dimension for dimension in range(x.ndim) if dimension != 1]

@@ -1,0 +1,197 @@
+"""The processes of one training: who they are, how they meet, and that none outlives the others for long.
+
+torchrun says who a process is by RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT; srun by SLURM_PROCID,
+SLURM_STEP_NUM_TASKS, SLURM_LOCALID and SLURM_STEP_NODELIST.
+"""
+
+import os
+import re
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+from torch.nn.parallel import DistributedDataParallel
+
+from ssl_pkg.errors import FAULT, BadInput, Interrupted
+from ssl_pkg.methods.base import Method
+
+BEAT_SECONDS: Final = 1.0
+SILENCE_SECONDS: Final = 15.0  # a rank not heard of for so long is gone
+# A rank may wait long for another that evaluates or writes; whether that one is alive, the watch knows.
+_PATIENCE: Final = timedelta(hours=12)
+_MEETING: Final = timedelta(minutes=5)
+_LEFT: Final = 1 << 40  # added to the beats of a rank that has left in good order
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process among the others."""
+
+    rank: int
+    size: int
+    local_rank: int  # among those on its host
+    local_size: int | None  # None where the scheduler has given each its own cores
+    address: str
+    port: int
+    store_is_there: bool  # torchrun's agent holds one already
+
+
+def place(environment: Mapping[str, str] = os.environ) -> Place | None:
+    """What the environment says, or None for a process of its own. Raises BadInput where it makes no sense."""
+    try:
+        if int(environment.get("WORLD_SIZE", 1)) > 1:
+            return Place(
+                int(environment["RANK"]), int(environment["WORLD_SIZE"]), int(environment["LOCAL_RANK"]),
+                int(environment["LOCAL_WORLD_SIZE"]), environment["MASTER_ADDR"], int(environment["MASTER_PORT"]),
+                environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
+            )  # fmt: skip
+        if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+            # every rank must come to the same port, and two jobs on a host to different ones
+            port = 20000 + (int(environment["SLURM_JOB_ID"]) * 10 + int(environment["SLURM_STEP_ID"]) % 10) % 20000
+            return Place(
+                int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"]),
+                int(environment["SLURM_LOCALID"]), None, first_host(environment["SLURM_STEP_NODELIST"]), port, False,
+            )  # fmt: skip
+    except (KeyError, ValueError) as error:
+        raise BadInput(
+            f"the environment says that this is one of several processes, but not which ({error}): "
+            "start them with torchrun or srun"
+        ) from error
+    return None
+
+
+def first_host(nodes: str) -> str:
+    """The first host of a SLURM list like `gpu[003-005,9]-ib,login1`."""
+    found = re.match(r"([^,\[]*)(?:\[([^\],-]+)[^\]]*\])?([^,\[]*)", nodes)
+    return "".join(part or "" for part in found.groups()) if found else nodes
+
+
+@contextmanager
+def joined(here: Place | None) -> Iterator[None]:
+    """Inside, the processes of this training are one group: gloo between CPUs, NCCL between GPUs."""
+    if here is None:
+        yield
+        return
+    lead = here.rank == 0 and not here.store_is_there
+
+    def connect(is_master: bool) -> TCPStore:
+        return TCPStore(here.address, here.port, None, is_master, timeout=_MEETING, wait_for_workers=False)
+
+    store = connect(lead)
+    watch = _Watch(connect(False), here)
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+        store=PrefixStore("group", store), rank=here.rank, world_size=here.size, timeout=_PATIENCE,
+    )  # fmt: skip
+    dist.barrier()
+    watch.start()
+    try:
+        try:
+            yield
+        except Interrupted:  # of all ranks, after the same step
+            watch.leave(last=lead)
+            raise
+        watch.leave(last=lead)
+    finally:
+        watch.stop()
+        dist.destroy_process_group()
+
+
+class _Loss(nn.Module):
+    """A method's loss as a module's forward, which is what DistributedDataParallel takes."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, views: list[Tensor], labels: Tensor, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.method.loss(views, labels, step, steps)
+
+
+def loss_of(method: Method) -> nn.Module:
+    """The method's loss, whose backward leaves the mean of all ranks' gradients; they travel while it computes.
+
+    Each rank keeps its own running statistics where they are not synchronised; rank 0's are those that are saved.
+    """
+    # a 1x1 kernel lies in memory the same way in both layouts, which the reducer takes for a difference
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+    return DistributedDataParallel(_Loss(method), forward_sync_buffers=False, gradient_as_bucket_view=True)
+
+
+def shared(value: Any) -> Any:
+    """Rank 0's `value`, on every rank."""
+    if not dist.is_initialized():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]
+
+
+def largest(*flags: bool) -> list[bool]:
+    """Of each flag whether it is set on any rank."""
+    if not dist.is_initialized():
+        return list(flags)
+    numbers = torch.tensor(flags, dtype=torch.uint8)  # on the CPU, so that no rank waits for its GPU
+    dist.all_reduce(numbers, op=dist.ReduceOp.MAX)
+    return [bool(number) for number in numbers.tolist()]
+
+
+class _Watch(threading.Thread):
+    """Counts this rank's beats up, looks whether the others' go on, and ends the process when one's do not."""
+
+    def __init__(self, store: TCPStore, here: Place) -> None:
+        super().__init__(name="watch", daemon=True)
+        self._store, self._here = store, here
+        self._left, self._stopped = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        # the leader looks at all, the others at the leader: when it ends, its store ends with it
+        watched = [r for r in range(self._here.size) if (r == 0) != (self._here.rank == 0)]
+        seen = {r: (0, time.monotonic()) for r in watched}
+        while not self._stopped.wait(BEAT_SECONDS):
+            try:
+                self._store.add(_beats(self._here.rank), 1)
+                for r in watched:
+                    beats, now = self._store.add(_beats(r), 0), time.monotonic()
+                    if beats != seen[r][0]:
+                        seen[r] = (beats, now)
+                    elif beats < _LEFT and now - seen[r][1] > SILENCE_SECONDS:
+                        self._end(f"rank {r} has not been heard of for {SILENCE_SECONDS:.0f} s")
+            except (RuntimeError, dist.DistError):
+                self._end("the leading process has ended")
+
+    def leave(self, last: bool) -> None:
+        """Says that this rank needs the others no more; the one that holds the store stays until all have said so."""
+        self._store.add(_beats(self._here.rank), _LEFT)
+        while last and any(self._store.add(_beats(r), 0) < _LEFT for r in range(self._here.size)):
+            time.sleep(0.05)
+        self._left.set()
+
+    def stop(self) -> None:
+        """Ends the thread."""
+        self._stopped.set()
+        self.join()
+
+    def _end(self, why: str) -> None:
+        if self._left.is_set() or self._stopped.is_set():
+            self._stopped.set()
+            return
+        print(
+            f"ssl_pkg: rank {self._here.rank} of {self._here.size} stops, for {why}: run the same line again to go on",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+        os._exit(FAULT)  # the main thread may stand in a collective that nothing else can end
+
+
+def _beats(rank: int) -> str:
+    return f"beats/{rank}"

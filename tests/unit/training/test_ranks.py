@@ -1,0 +1,135 @@
+"""Two processes with half a batch each compute what one process computes with the whole batch."""
+
+import socket
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_pkg.config import load_config
+from ssl_pkg.methods.base import Method
+from ssl_pkg.models.ranks import averaged, own, synchronise_batch_norm, world_size
+from ssl_pkg.stages.pretrain import build_method
+from ssl_pkg.training.world import Place, first_host, joined, largest, loss_of, place, shared
+
+METHODS = ("supervised", "simclr", "byol", "moco")
+BATCH, STEPS = 16, 8
+
+
+def built(name: str) -> Method:
+    config = load_config(["stage=pretrain", f"method={name}", "run_dir=-", "budget=tiny", f"method.batch_size={BATCH}"])
+    assert config.method is not None
+    method = build_method(config.method, 10, seed=0)
+    if method.global_statistics:
+        synchronise_batch_norm(cast(nn.Module, method))
+    return method
+
+
+def batch(name: str) -> tuple[list[Tensor], Tensor]:
+    """Soft blobs, on which no rectifier stands so near its edge that a rounding flips it and the gradient with it."""
+    generator = torch.Generator().manual_seed(1)
+    spots = [torch.randn(BATCH, 3, 4, 4, generator=generator) for _ in range(1 if name == "supervised" else 2)]
+    views = [F.interpolate(spot, size=(32, 32), mode="bicubic") for spot in spots]
+    return views, torch.randint(10, (BATCH,), generator=generator)
+
+
+def computed(name: str) -> dict[str, Any]:
+    """Loss, metrics, gradients and state after one backward, of this process's part of the batch."""
+    method = built(name)
+    views, labels = batch(name)
+    function = loss_of(method) if world_size() > 1 else method.loss
+    loss, metrics = function([own(view) for view in views], own(labels), 0, STEPS)
+    loss.backward()
+    module = cast(nn.Module, method)
+    method.after_step(0, STEPS)
+    return {
+        "metrics": averaged({"loss": loss.detach(), **metrics}),
+        "gradients": {n: p.grad for n, p in module.named_parameters() if p.grad is not None},
+        "state": module.state_dict(),
+    }
+
+
+def one_rank(rank: int, port: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    with joined(Place(rank, 2, rank, 2, "127.0.0.1", port, store_is_there=False)):
+        results = {name: computed(name) for name in METHODS}
+        results["shared"] = shared("from rank 0" if rank == 0 else None)
+        results["largest"] = largest(rank == 1, False)
+        torch.save(results, folder / f"{rank}.pt")
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(one_rank, args=(port, folder), nprocs=2)  # type: ignore[no-untyped-call]
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+def distance(one: Tensor, other: Tensor) -> float:
+    """The largest difference, as a part of the largest value."""
+    return float((one - other).abs().max() / one.abs().max().clamp(min=1e-12))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_loss_and_every_gradient_are_those_of_the_whole_batch(name: str, ranks: list[dict[str, Any]]) -> None:
+    whole = computed(name)
+    scale = max(float(gradient.abs().max()) for gradient in whole["gradients"].values())
+    for part in (rank[name] for rank in ranks):
+        assert part["metrics"].keys() == whole["metrics"].keys()
+        for metric, value in whole["metrics"].items():
+            assert float(part["metrics"][metric]) == pytest.approx(float(value), rel=1e-5)
+        assert part["gradients"].keys() == whole["gradients"].keys()
+        for parameter, gradient in whole["gradients"].items():
+            # a bias in front of a batch normalisation has a gradient of zero, which is rounding noise on both sides
+            if gradient.abs().max() > 1e-6 * scale:
+                assert distance(gradient, part["gradients"][parameter]) < 1e-5, parameter
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_both_ranks_hold_the_same_gradients_to_the_bit(name: str, ranks: list[dict[str, Any]]) -> None:
+    first, second = (rank[name]["gradients"] for rank in ranks)
+    assert all(torch.equal(gradient, second[parameter]) for parameter, gradient in first.items())
+
+
+@pytest.mark.parametrize("name", ["supervised", "simclr", "byol"])
+def test_running_statistics_are_those_of_the_whole_batch(name: str, ranks: list[dict[str, Any]]) -> None:
+    whole = computed(name)["state"]
+    for part in (rank[name]["state"] for rank in ranks):
+        for key in whole:
+            if "running" in key:
+                assert distance(whole[key], part[key]) < 1e-5, key
+
+
+def test_every_rank_puts_the_whole_batch_of_keys_into_the_queue(ranks: list[dict[str, Any]]) -> None:
+    whole = computed("moco")["state"]["queue"]
+    for part in (rank["moco"]["state"]["queue"] for rank in ranks):
+        assert distance(whole, part) < 1e-5
+
+
+def test_ranks_agree_on_what_rank_0_says_and_on_any_ranks_flag(ranks: list[dict[str, Any]]) -> None:
+    assert [rank["shared"] for rank in ranks] == ["from rank 0"] * 2
+    assert [rank["largest"] for rank in ranks] == [[True, False]] * 2
+
+
+def test_the_environments_of_torchrun_and_srun_are_read() -> None:
+    torchrun = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "a"}
+    assert place(torchrun | {"MASTER_PORT": "1"}) == Place(3, 4, 1, 2, "a", 1, store_is_there=False)
+    srun = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "0", "SLURM_STEP_NODELIST": "n[07-8]"}
+    found = place(srun | {"SLURM_JOB_ID": "12", "SLURM_STEP_ID": "0"})
+    assert found == Place(1, 2, 0, None, "n07", 20120, store_is_there=False)
+    assert place({}) is None
+    assert place({"SLURM_JOB_ID": "12", "SLURM_NTASKS": "2"}) is None  # a job's script is one process
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"), [("a", "a"), ("a1,b2", "a1"), ("gpu[003-005,9]", "gpu003"), ("r[1,3-4]-ib,x", "r1-ib")]
+)
+def test_the_first_host_of_a_list_is_found(nodes: str, first: str) -> None:
+    assert first_host(nodes) == first
