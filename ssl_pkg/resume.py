@@ -30,6 +30,8 @@ def refuse_difference(run: RunDirectory, content: dict[str, Any], free: tuple[st
     """Raises BadInput, showing the difference, if the run was started with another configuration or other inputs."""
     earlier = run.config()
     if earlier is None:
+        if (run.path / "config.yaml").exists():
+            raise BadInput(f"{run.path / 'config.yaml'} is damaged: put it right, or give another run_dir")
         return
     before, now = (_flat({k: v for k, v in c.items() if k not in free}) for c in (earlier, content))
     changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
