@@ -12,7 +12,7 @@ PYTHON := .venv/bin/python
 study_options = --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(DATA),--data "$(DATA)") $(if $(SEEDS),--seeds "$(SEEDS)")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format data study submit-all status cancel report image bench bench-ablation bench-learning lock clean
+.PHONY: help setup demo test test-unit lint format data study submit-all status cancel report image bench bench-ablation bench-scale bench-learning lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -77,6 +77,9 @@ bench: .venv/bench  ## speed beside lightly and torchvision (a quarter of an hou
 
 bench-ablation: .venv/bench  ## what each item of PyTorch's tuning guide gives here, into docs/performance-ablation.md
 	$(PYTHON) -m bench.ablation $(if $(DATA),--data "$(DATA)")
+
+bench-scale: .venv/bench  ## a million images, two processes: how cost and memory grow
+	$(PYTHON) -m bench.scale
 
 bench-learning: data-given .venv/bench  ## what ours and lightly's have learnt on DATA after ten minutes each
 	$(PYTHON) -m bench.learning --data "$(DATA)"

@@ -224,6 +224,7 @@ class Config(Section):
     device: Literal["auto", "cpu", "cuda"]
     threads: NonNegativeInt
     precision: Literal["auto", "float32", "bfloat16", "float16"]
+    compile: Literal["auto", "always", "never"]
     log_every: PositiveInt
     checkpoint: Checkpoint
     pretrain: Pretrain

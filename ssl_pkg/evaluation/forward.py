@@ -1,7 +1,8 @@
 """A network's output for every image of a split: embeddings or logits, without randomness."""
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,9 @@ def full_precision() -> Iterator[None]:
         for kind in kinds:
             kind.fp32_precision = "ieee"
         cudnn.deterministic, cudnn.benchmark = True, False
-        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+        # an encoder that was compiled to train computes in eager here; without dynamo, a second to import, none was
+        eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+        with eager, torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
             yield
     finally:
         for kind, precision in zip(kinds, precisions, strict=True):

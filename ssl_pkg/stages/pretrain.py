@@ -8,6 +8,7 @@ import torch
 from hydra.utils import get_class
 from pydantic import ValidationError
 from torch import nn
+from torchvision.models import ResNet
 
 from ssl_pkg.config import Config, describe
 from ssl_pkg.config import Method as MethodConfig
@@ -91,6 +92,9 @@ def training(config: Config, dataset: STL10, hardware: Hardware) -> Task:
     if model.global_statistics:
         synchronise_batch_norm(module)
     module.to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if hardware.compiles:
+        for network in (part for part in module.modules() if isinstance(part, ResNet)):
+            network.compile()  # in place: names in the state dict stay
     steps = config.method.epochs * batches.steps_per_epoch
     steps = min(steps, config.budget.max_steps or steps)
     return Task(

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import os
 import platform
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,6 +11,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from ssl_pkg.config import Config, cpu_threads
+from ssl_pkg.data.cache import user_cache
 from ssl_pkg.errors import BadInput
 from ssl_pkg.training.world import Place
 
@@ -24,6 +26,7 @@ class Hardware:
     device: torch.device
     dtype: torch.dtype
     threads: int
+    compiles: bool  # whether torch.compile is to make the network's kernels
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """The context in which the network runs."""
@@ -69,7 +72,10 @@ def prepare(config: Config, here: Place | None = None) -> Hardware:
             kind.fp32_precision = "tf32"
         torch.backends.cudnn.deterministic = True
     dtype = _fastest(device) if config.precision == "auto" else getattr(torch, config.precision)
-    return Hardware(device, dtype, threads)
+    compiles = use_gpu if config.compile == "auto" else config.compile == "always"
+    if compiles:  # where a requeued job finds its kernels again; each node's /tmp is its own
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(user_cache() / "compiled"))
+    return Hardware(device, dtype, threads, compiles)
 
 
 def _keep_freed_memory() -> None:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ssl_pkg.config import Config
 from ssl_pkg.errors import BadInput, Busy, Interrupted
-from ssl_pkg.resume import content_of, refuse_difference
+from ssl_pkg.models.ranks import world_size
+from ssl_pkg.resume import FREE, content_of, refuse_difference
 from ssl_pkg.runs import RunDirectory, metrics_sha256, write_atomic, write_json
 from ssl_pkg.training.checkpoint import CheckpointWriter, load_checkpoint
 from ssl_pkg.training.interrupts import Interrupts
@@ -79,8 +80,11 @@ class Session:
             threads=self.hardware.threads,
             precision=str(self.hardware.dtype).removeprefix("torch."),
             device=self.hardware.device.type,
+            world_size=world_size(),
         )
-        refuse_difference(self.run, content)
+        earlier = (self.run.config() or content).get("world_size")
+        # with another number of processes the bits differ anyhow, and each has another share of the cores
+        refuse_difference(self.run, content, FREE if earlier == world_size() else (*FREE, "threads"))
         _sweep(self.run.path)
         self.checkpoint = load_checkpoint(self.run.path / "checkpoints")
         write_atomic(self.run.path / "config.yaml", yaml.safe_dump(content, sort_keys=False).encode())
@@ -90,6 +94,11 @@ class Session:
         self.reporter = Reporter(self.run, self._owner, self.run.name)
         self._writer = CheckpointWriter(self.run.path / "checkpoints", self._owner.verify, self.reporter.say)
         self.reporter.start()
+        if earlier != world_size():
+            self.reporter.say(
+                f"goes on with {world_size()} processes instead of {earlier}: the same images, views and batches, "
+                "but sums in another order, so not the same bits"
+            )
 
     def seconds(self) -> float:
         """Time spent on this run, over all its interruptions."""

@@ -1,0 +1,105 @@
+"""`make bench-scale`: how cost and memory grow with the data set and with the number of processes.
+
+    100,000 and 1,000,000 images   a sparse file in STL-10's layout, read from its memory map: seconds until the first
+                                   batch is there, and the process's peak memory after some steps
+    1 and 2 processes              the same pretraining, the same batch, all cores: pairs a second
+
+Prints two tables. Needs no room on the disk: the file is empty.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.ours import BATCH, build, configuration
+from ssl_pkg.data.dataset import open_dataset
+from ssl_pkg.training.loop import advance
+
+COUNTS: Final = (100_000, 1_000_000)
+IMAGE_BYTES: Final = 27_648
+STEPS: Final = 8
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--resolution", type=int, default=96)
+    parser.add_argument("--only", type=Path, help=argparse.SUPPRESS)  # what a child process measures
+    options = parser.parse_args(arguments)
+    if options.only:
+        print(json.dumps(_measured(options.only, options.resolution)))
+        return 0
+    drawn = Path(open_dataset(configuration("simclr", "synthetic", options.resolution).data).manifest["root"])
+    sizes = Table("images", "file", "start", "peak memory", title="A data set on the disk")
+    processes = Table("processes", "pairs a second", title=f"SimCLR, {options.resolution} px, batches of {BATCH}")
+    with tempfile.TemporaryDirectory() as folder:
+        for count in COUNTS:
+            root = _sparse(drawn, Path(folder) / str(count), count)
+            line = [sys.executable, "-m", "bench.scale", "--resolution", str(options.resolution), "--only", str(root)]
+            found = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
+            gigabytes = count * IMAGE_BYTES / 1e9
+            sizes.add_row(
+                f"{count:,}", f"{gigabytes:.1f} GB", f"{found['start_s']:.1f} s", f"{found['peak_gb']:.2f} GB"
+            )
+        for number in (1, 2):
+            rate = _together(number, drawn, Path(folder) / f"by-{number}", options.resolution)
+            processes.add_row(str(number), f"{rate:.1f}")
+    for table in (sizes, processes):
+        Console().print(table)
+    return 0
+
+
+def _sparse(drawn: Path, root: Path, count: int) -> Path:
+    """The drawn set with `count` black unlabeled images that take no room."""
+    shutil.copytree(drawn, root, ignore=shutil.ignore_patterns("unlabeled_X.bin"))
+    with (root / "stl10_binary/unlabeled_X.bin").open("wb") as out:
+        out.truncate(count * IMAGE_BYTES)
+    return root
+
+
+def _measured(root: Path, resolution: int) -> dict[str, float]:
+    start = time.perf_counter()
+    task, hardware = build(configuration("simclr", root, resolution, "data.resident_gb=0"))
+    task.batch(0)
+    ready = time.perf_counter() - start
+    scaler = hardware.scaler()
+    for step in range(STEPS):
+        advance(task, scaler, hardware, step)
+    return {"start_s": ready, "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}
+
+
+def _together(number: int, data: Path, folder: Path, resolution: int) -> float:
+    """Pairs a second of a pretraining by `number` processes that share the cores; the first steps don't count."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    line = [sys.executable, "-m", "ssl_pkg", "stage=pretrain", "method=simclr", "budget=full", "log_every=1"]
+    line += [f"budget.resolution={resolution}", f"method.batch_size={BATCH}", f"budget.max_steps={STEPS}"]
+    line += [f"data.root='{data}'", f"run_dir={folder}"]
+    ranks = []
+    for rank in range(number):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number}
+        environment = os.environ | meeting | {name: str(value) for name, value in place.items()}
+        ranks.append(subprocess.Popen(line, env=environment, stderr=subprocess.DEVNULL))
+    if any(process.wait() for process in ranks):
+        raise RuntimeError(f"a pretraining by {number} processes failed")
+    times = [json.loads(text)["seconds"] for text in (folder / "metrics.jsonl").read_text().splitlines()]
+    return float(BATCH / statistics.median(after - before for before, after in pairwise(times[2:])))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""Several processes that train together, by `python -m ssl_pkg`: exact resume, and none that waits for a dead one."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ssl_pkg.data.synthetic import Sizes, draw
+
+LINE = ("stage=pretrain", "budget=tiny", "threads=1", "precision=float32", "budget.max_steps=12")
+Ranks = list[subprocess.Popen[str]]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "drawn"
+    draw(root, Sizes(train_per_class=16, test_per_class=5, unlabeled=160, ood_per_class=3))
+    return root
+
+
+@pytest.fixture
+def started() -> Iterator[Ranks]:
+    """Whatever a test starts is ended with it."""
+    processes: Ranks = []
+    yield processes
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def start(data: Path, folder: Path, method: str, started: Ranks, ranks: int = 2) -> Ranks:
+    """The ranks of one training, without an agent such as torchrun that would end the others when one dies."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    line = [sys.executable, "-m", "ssl_pkg", *LINE, f"method={method}", f"data.root={data}", f"run_dir={folder}"]
+    for rank in range(ranks):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
+        environment = os.environ | meeting | {name: str(value) for name, value in place.items()}
+        started.append(subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True))
+    return started[-ranks:]
+
+
+def ended(processes: Ranks, seconds: float = 120) -> list[int]:
+    end = time.monotonic() + seconds
+    return [process.wait(max(0.1, end - time.monotonic())) for process in processes]
+
+
+def wait_for_step(folder: Path, step: int) -> None:
+    for _ in range(1200):
+        if f'"step": {step},' in _text(folder):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"step {step} never came")
+
+
+def _text(folder: Path) -> str:
+    file = folder / "metrics.jsonl"
+    return file.read_text() if file.exists() else ""
+
+
+def digests(folder: Path) -> tuple[str, str]:
+    result = json.loads((folder / "result.json").read_text())
+    return result["weights_sha256"], result["metrics_sha256"]
+
+
+def steps(folder: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in _text(folder).splitlines()]
+
+
+@pytest.mark.parametrize("method", ["simclr", "moco"])
+def test_two_ranks_that_are_interrupted_and_killed_end_with_the_same_bits(
+    method: str, tmp_path: Path, data: Path, started: Ranks
+) -> None:
+    assert ended(start(data, tmp_path / "whole", method, started)) == [0, 0]
+
+    folder = tmp_path / "broken"
+    ranks = start(data, folder, method, started)
+    wait_for_step(folder, 2)
+    ranks[1].send_signal(signal.SIGTERM)
+    assert ended(ranks) == [75, 75]
+
+    ranks = start(data, folder, method, started)
+    wait_for_step(folder, 6)
+    ranks[1].kill()
+    assert ended(ranks[:1], seconds=30)[0] not in (0, 75)
+
+    assert ended(start(data, folder, method, started)) == [0, 0]
+    assert digests(folder) == digests(tmp_path / "whole")
+
+
+def test_a_rank_that_stands_still_ends_the_others_within_thirty_seconds(
+    tmp_path: Path, data: Path, started: Ranks
+) -> None:
+    ranks = start(data, tmp_path, "byol", started)
+    wait_for_step(tmp_path, 2)
+    ranks[1].send_signal(signal.SIGSTOP)
+    assert ended(ranks[:1], seconds=30) == [1]
+    assert "rank 1 has not been heard of" in ranks[0].stderr.read()  # type: ignore[union-attr]
+
+
+def test_a_run_of_two_ranks_goes_on_with_one(tmp_path: Path, data: Path, started: Ranks) -> None:
+    ranks = start(data, tmp_path, "supervised", started)
+    wait_for_step(tmp_path, 2)
+    ranks[0].send_signal(signal.SIGUSR2)
+    assert ended(ranks) == [75, 75]
+    (alone,) = start(data, tmp_path, "supervised", started, ranks=1)
+    assert ended([alone]) == [0]
+    assert "goes on with 1 processes instead of 2" in alone.stderr.read()  # type: ignore[union-attr]
+    assert steps(tmp_path) == sorted(set(steps(tmp_path)))
+    assert steps(tmp_path)[-1] == 10  # two epochs of five steps
+
+
+def test_a_batch_that_cannot_be_split_is_one_sentence_from_both(tmp_path: Path, data: Path, started: Ranks) -> None:
+    ranks = start(data, tmp_path / "run", "moco", started, ranks=3)
+    assert ended(ranks) == [2, 2, 2]
+    for rank in ranks:
+        assert "must be a multiple of the 3 processes" in rank.stderr.read()  # type: ignore[union-attr]
+    assert not (tmp_path / "run").exists()

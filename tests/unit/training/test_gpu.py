@@ -1,0 +1,53 @@
+"""What only a GPU can show: a step never waits for it, and a compiled network learns what the eager one does."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ssl_pkg.config import Config, load_config
+from ssl_pkg.data.dataset import open_dataset
+from ssl_pkg.data.synthetic import Sizes, draw
+from ssl_pkg.stages.pretrain import training
+from ssl_pkg.training.loop import Task, advance
+from ssl_pkg.training.precision import Hardware, prepare
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "drawn"
+    draw(root, Sizes(train_per_class=16, test_per_class=5, unlabeled=160, ood_per_class=3))
+    return root
+
+
+def built(method: str, data: Path, *more: str) -> tuple[Config, Task, Hardware]:
+    line = ["stage=pretrain", f"method={method}", f"data.root={data}", "run_dir=-", "budget=tiny", *more]
+    config = load_config(line)
+    hardware = prepare(config)
+    return config, training(config, open_dataset(config.data), hardware), hardware
+
+
+@pytest.mark.parametrize("method", ["supervised", "simclr", "byol", "moco"])
+def test_a_step_does_not_wait_for_the_gpu(method: str, data: Path) -> None:
+    _, task, hardware = built(method, data, "compile=never")
+    scaler = hardware.scaler()
+    advance(task, scaler, hardware, 0)  # what is made once may wait
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for step in (1, 2, 3):
+            metrics = advance(task, scaler, hardware, step)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.isfinite(metrics["loss"])
+
+
+def test_a_compiled_network_has_the_eager_ones_loss_and_names(data: Path) -> None:
+    losses, names = [], []
+    for choice in ("never", "always"):
+        _, task, hardware = built("simclr", data, f"compile={choice}", "precision=float32")
+        losses.append(float(advance(task, hardware.scaler(), hardware, 0)["loss"]))
+        names.append(list(task.model.encoder.state_dict()))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert names[0] == names[1]
