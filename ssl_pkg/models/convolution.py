@@ -28,7 +28,8 @@ class SmallMapConv2d(nn.Conv2d):
         stride, padding = self.stride[0], int(self.padding[0])
         side = (input.shape[2] + 2 * padding - weight.shape[2]) // stride + 1
         small = side <= (_SMALL_STRIDED if stride == 2 else _SMALL)
-        if input.device.type != "cpu" or not torch.is_grad_enabled() or not small:
+        here = input.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        if not (here and small):
             return cast(Tensor, super()._conv_forward(input, weight, bias))
         if torch.is_autocast_enabled("cpu"):
             dtype = torch.get_autocast_dtype("cpu")

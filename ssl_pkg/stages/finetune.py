@@ -142,7 +142,10 @@ def _train(
 
 def _accuracy(session: Session, model: Supervised, split: Split, resolution: int) -> Row:
     """Accuracy on the held-out part of train."""
-    logits = outputs(torch.nn.Sequential(model.encoder, model.head), split, resolution, session.hardware.device)
+    logits = outputs(
+        torch.nn.Sequential(model.encoder, model.head), split, resolution, session.hardware.device,
+        lambda done, total: session.at("validate", done, total),
+    )  # fmt: skip
     return proportion("validation", "accuracy", logits.argmax(axis=1) == split.labels)
 
 
@@ -162,7 +165,10 @@ class _Snapshots:
     def take(self, model: Supervised, epoch: int) -> dict[str, float]:
         """Embeds after `epoch`, if it is one of those chosen. Nothing to log."""
         if epoch in self._epochs:
-            frame = outputs(model.encoder, self._images, self._resolution, self._session.hardware.device)
+            frame = outputs(
+                model.encoder, self._images, self._resolution, self._session.hardware.device,
+                lambda done, total: self._session.at("snapshot", done, total),
+            )  # fmt: skip
             self._session.file(self._folder.name)
             write_atomic(self._file(epoch), npz(frame=frame.astype(np.float16)))
         return {}

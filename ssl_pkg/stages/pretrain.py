@@ -145,7 +145,10 @@ def _validate(session: Session, model: Method, dataset: STL10, epoch: int) -> di
 def _knn(session: Session, model: Method, dataset: STL10) -> Row:
     """kNN accuracy on a held-out part of labelled train; test is not touched."""
     config = session.config
-    features = outputs(model.encoder, dataset.train, config.budget.resolution, session.hardware.device)
+    features = outputs(
+        model.encoder, dataset.train, config.budget.resolution, session.hardware.device,
+        lambda done, total: session.at("validate", done, total),
+    )  # fmt: skip
     labels = dataset.train.labels
     bank, queries = holdout(labels, config.probe.validation_fraction)
     predicted = knn_predict(

@@ -46,37 +46,42 @@ def fit(session: Session, task: Task, checkpoint: dict[str, Any] | None, carried
     module = cast(nn.Module, task.model)
     module.train()
     scaler = session.hardware.scaler()
-    start, window = 0, _Window()
+    start, window, unlogged = 0, _Window(), False
     if checkpoint is not None and checkpoint["phase"] == task.phase:
         module.load_state_dict(checkpoint["model"])
         task.optimizer.load_state_dict(checkpoint["optimizer"])
         scaler.load_state_dict(checkpoint["scaler"])
-        start, window = checkpoint["step"], _Window(**checkpoint["window"])
+        start, window, unlogged = checkpoint["step"], _Window(**checkpoint["window"]), checkpoint["unlogged"]
     config = session.config.checkpoint
     saved_at, due = time.monotonic(), False
-    for step in range(start, task.steps):
+    for step in range(start - unlogged, task.steps):
         session.report(task.phase, step, task.steps)
-        window.add(step, advance(task, scaler, session.hardware, step))
+        if step >= start:
+            window.add(step, advance(task, scaler, session.hardware, step))
         done = step + 1
         epoch_ended = done % task.steps_per_epoch == 0
         if epoch_ended or done % session.config.log_every == 0 or done == task.steps:
             _refuse_infinite(session, task, window)
-            validation = task.validate(done // task.steps_per_epoch) if epoch_ended else {}
-            _log(session, task, step, window.mean() | validation)
-            window = _Window()
+            try:
+                validation = task.validate(done // task.steps_per_epoch) if epoch_ended else {}
+                _log(session, task, step, window.mean() | validation)
+                window, unlogged = _Window(), False
+            except Interrupted:  # in the middle of a long validation, which is made again
+                unlogged = True
         due = due or (epoch_ended and (done // task.steps_per_epoch) % config.epochs == 0)
         due = due or time.monotonic() - saved_at > 60 * config.minutes
         stop, save = session.agree(due)
         if save or stop or done == task.steps:
             _refuse_infinite(session, task, window)
             session.save(
-                task.first_journal_step + done,
+                task.first_journal_step + done - unlogged,
                 {
                     "phase": task.phase,
                     "step": done,
                     "model": module.state_dict(),
                     "optimizer": task.optimizer.state_dict(),
                     "scaler": scaler.state_dict(),
+                    "unlogged": unlogged,
                     "window": {"total": window.total, "count": window.count},
                     "carried": carried,
                 },

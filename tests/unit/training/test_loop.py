@@ -1,0 +1,161 @@
+"""The loop on a network of four numbers: what an interruption or a bad loss at any place leaves behind."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from ssl_pkg.config import load_config
+from ssl_pkg.errors import Interrupted
+from ssl_pkg.runs import CLOCK_FIELDS, RunDirectory
+from ssl_pkg.training.checkpoint import load_checkpoint
+from ssl_pkg.training.interrupts import Interrupts
+from ssl_pkg.training.loop import Task, fit
+from ssl_pkg.training.precision import Hardware
+from ssl_pkg.training.session import Session
+
+STEPS, EPOCH = 12, 4
+DATA: dict[str, Any] = {"name": "stand-in", "root": "-", "files": {}}
+CPU = Hardware(torch.device("cpu"), torch.float32, threads=1, compiles=False)
+
+
+class Line(nn.Module):
+    """A method that fits a line to noise, and carries an average of its weights along."""
+
+    views: ClassVar[int] = 1
+    splits: ClassVar[tuple[str, ...]] = ("train",)
+    global_statistics: ClassVar[bool] = True
+    average: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder: nn.Module = nn.Linear(3, 1)
+        self.register_buffer("average", torch.zeros(3))
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return [{"params": list(self.parameters())}]
+
+    def loss(self, views: Sequence[Tensor], labels: Tensor, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor]]:
+        error = (self.encoder(views[0]) - 1).square().mean()
+        return error, {"size": self.average.norm()}
+
+    def after_step(self, step: int, steps: int) -> None:
+        with torch.no_grad():
+            self.average.lerp_(self.encoder.weight[0], 0.1)  # type: ignore[index, arg-type]
+
+
+def train(folder: Path, *, stop_after: int | None = None, stop_in: int | None = None, bad: int | None = None) -> Line:
+    """Goes on with the run; a signal comes in step `stop_after`, or in the validation of epoch `stop_in`."""
+    config = load_config(["stage=pretrain", "method=simclr", "budget=tiny", f"run_dir='{folder}'", "log_every=3"])
+    interrupts, model = Interrupts(), Line()
+
+    def batch(step: int) -> tuple[list[Tensor], Tensor]:
+        if step == stop_after:
+            interrupts.received = "SIGTERM"
+        x = torch.randn(5, 3, generator=torch.Generator().manual_seed(step))
+        return [x * float("inf") if step == bad else x], torch.zeros(5)
+
+    with Session(config, CPU, interrupts, DATA) as session:
+
+        def validate(epoch: int) -> dict[str, float]:
+            if epoch == stop_in:
+                interrupts.received = "SIGTERM"
+            session.at("validate", 0, 1)
+            return {"validation": float(model.average.sum())}
+
+        optimizer = torch.optim.SGD([{"params": model.parameters(), "rate": 1.0}], lr=0.0, momentum=0.9)
+        task = Task(
+            "train", model, model.loss, optimizer, lambda step: 0.1 / (1 + step), batch,
+            lambda step: np.arange(5) + step, STEPS, EPOCH, validate,
+        )  # fmt: skip
+        fit(session, task, session.checkpoint, carried={})
+    return model
+
+
+def left(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Metric lines without the clock, and the last checkpoint without it."""
+    lines = [{k: v for k, v in line.items() if k not in CLOCK_FIELDS} for line in RunDirectory(folder).metrics()]
+    checkpoint = load_checkpoint(folder / "checkpoints")
+    assert checkpoint is not None
+    return lines, {key: value for key, value in checkpoint.items() if key != "seconds"}
+
+
+def assert_equal(one: Any, other: Any) -> None:
+    if isinstance(one, Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_equal(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for entry, counterpart in zip(one, other, strict=True):
+            assert_equal(entry, counterpart)
+    else:
+        assert one == other
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train(folder)
+    return left(folder)
+
+
+@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    stops=st.lists(
+        st.one_of(
+            st.tuples(st.just("stop_after"), st.integers(0, STEPS - 1)),
+            st.tuples(st.just("stop_in"), st.integers(1, STEPS // EPOCH)),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_signals_in_any_step_or_validation_leave_no_trace(
+    tmp_path_factory: pytest.TempPathFactory,
+    whole: tuple[list[dict[str, Any]], dict[str, Any]],
+    stops: list[tuple[str, int]],
+) -> None:
+    folder = tmp_path_factory.mktemp("broken") / "run"
+    for kind, where in stops:
+        try:
+            train(folder, **{kind: where})  # type: ignore[arg-type]
+        except Interrupted:
+            continue
+    train(folder)
+    assert_equal(left(folder), whole)
+
+
+def test_a_signal_in_a_validation_stops_there_and_the_line_is_written_once(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        train(tmp_path / "run", stop_in=1)
+    assert [line["step"] for line in left(tmp_path / "run")[0]] == [3]
+    train(tmp_path / "run")
+    assert [line["step"] for line in left(tmp_path / "run")[0]] == [3, 4, 6, 8, 9, 12]
+
+
+@pytest.mark.parametrize("bad", [0, 4, 5, 11])
+def test_a_loss_that_is_not_finite_names_its_step_and_images(tmp_path: Path, bad: int) -> None:
+    images = str((np.arange(5) + bad).tolist())
+    with pytest.raises(ArithmeticError) as caught:
+        train(tmp_path / "run", bad=bad)
+    assert f"at step {bad + 1} of train, on images {images}" in str(caught.value)
+    checkpoint = load_checkpoint(tmp_path / "run" / "checkpoints")
+    if checkpoint is not None:
+        assert checkpoint["step"] <= bad
+        assert all(tensor.isfinite().all() for tensor in checkpoint["model"].values())
+
+
+def test_no_checkpoint_is_taken_from_a_loss_that_is_not_finite(tmp_path: Path) -> None:
+    with pytest.raises(ArithmeticError):
+        train(tmp_path / "run", bad=4, stop_after=4)
+    assert load_checkpoint(tmp_path / "run" / "checkpoints") is None
