@@ -48,8 +48,8 @@ cancel: is-set-up  ## stop the running study STUDY; each run leaves a checkpoint
 is-set-up:  # for what only looks: no two minutes of set-up before the answer that there is nothing to see
 	@test -e .venv/installed || { echo 'make $(MAKECMDGOALS): `make setup` comes first; it takes two minutes, once' >&2; exit 2; }
 
-data: data-given setup  ## draw the synthetic data set into DATA
-	@$(PYTHON) -m ssl_pkg.data.synthetic "$(DATA)"
+data: data-given setup  ## with STUDY=stl10 fetch STL-10 and CIFAR-10 into DATA, else draw the synthetic set there
+	@$(PYTHON) -m ssl_pkg.data.$(if $(filter stl10,$(STUDY)),download,synthetic) "$(DATA)"
 
 test: test-unit  ## all tests
 	$(PYTHON) -m pytest tests/integration

@@ -59,7 +59,10 @@ def prepare(config: Config, here: Place | None = None) -> Hardware:
     if config.device == "cuda" and not torch.cuda.is_available():
         raise BadInput("device=cuda, but PyTorch sees no GPU here: leave device out, or give device=cpu")
     use_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-    device = torch.device("cuda", here.local_rank if here else 0) if use_gpu else torch.device("cpu")
+    device = torch.device("cpu")
+    if use_gpu:  # a scheduler may show each process only its own
+        device = torch.device("cuda", here.local_rank % torch.cuda.device_count() if here else 0)
+        torch.cuda.set_device(device)
     if config.precision == "float16" and not use_gpu:
         raise BadInput("precision=float16 needs a GPU: leave precision out, or give bfloat16 or float32")
     threads = config.threads or max(1, cpu_threads(config) // (here.local_size or 1 if here else 1))

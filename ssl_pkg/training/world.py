@@ -29,7 +29,7 @@ BEAT_SECONDS: Final = 1.0
 SILENCE_SECONDS: Final = 15.0  # a rank not heard of for so long is gone
 # A rank may wait long for another that evaluates or writes; whether that one is alive, the watch knows.
 _PATIENCE: Final = timedelta(hours=12)
-_MEETING: Final = timedelta(minutes=5)
+_MEETING_SECONDS: Final = 300.0  # until all have started
 _LEFT: Final = 1 << 40  # added to the beats of a rank that has left in good order
 
 
@@ -85,16 +85,23 @@ def joined(here: Place | None) -> Iterator[None]:
     lead = here.rank == 0 and not here.store_is_there
 
     def connect(is_master: bool) -> TCPStore:
-        return TCPStore(here.address, here.port, None, is_master, timeout=_MEETING, wait_for_workers=False)
+        return TCPStore(
+            here.address,
+            here.port,
+            None,
+            is_master,
+            timeout=timedelta(seconds=_MEETING_SECONDS),
+            wait_for_workers=False,
+        )
 
     store = connect(lead)
     watch = _Watch(connect(False), here)
+    watch.start()
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
         store=PrefixStore("group", store), rank=here.rank, world_size=here.size, timeout=_PATIENCE,
     )  # fmt: skip
     dist.barrier()
-    watch.start()
     try:
         try:
             yield
@@ -165,8 +172,8 @@ class _Watch(threading.Thread):
                     beats, now = self._store.add(_beats(r), 0), time.monotonic()
                     if beats != seen[r][0]:
                         seen[r] = (beats, now)
-                    elif beats < _LEFT and now - seen[r][1] > SILENCE_SECONDS:
-                        self._end(f"rank {r} has not been heard of for {SILENCE_SECONDS:.0f} s")
+                    elif beats < _LEFT and now - seen[r][1] > (SILENCE_SECONDS if beats else _MEETING_SECONDS):
+                        self._end(f"rank {r} has not been heard of for {now - seen[r][1]:.0f} s")
             except (RuntimeError, dist.DistError):
                 self._end("the leading process has ended")
 

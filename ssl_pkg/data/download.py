@@ -1,0 +1,140 @@
+"""`python -m ssl_pkg.data.download DIR`: STL-10 and CIFAR-10 from their authors' servers.
+
+An archive is opened only when its md5 is the published one (torchvision lists the same values). What was interrupted
+goes on where it stopped; a set appears under its name only when it is complete.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import http.client
+import shutil
+import sys
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from rich.console import Console
+from rich.progress import Progress
+
+from ssl_pkg.errors import BAD_INPUT, BadInput
+
+TIMEOUT: Final = 60.0  # seconds without a byte
+CHUNK: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A .tar.gz, what it must be, and the folder that it unpacks to."""
+
+    url: str
+    md5: str
+    folder: str
+
+
+ARCHIVES: Final = (
+    Archive(
+        "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz", "91f7769df0f17e558f3565bffb0c7dfb", "stl10_binary"
+    ),
+    Archive(
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        "c58f30108f718f92721af3b95e74349a",
+        "cifar-10-batches-py",
+    ),
+)
+
+
+def fetch(archive: Archive, root: Path) -> None:
+    """Leaves `root/archive.folder`, unless it is there.
+
+    Raises BadInput if the archive can't be had or is another one, OSError if it can't be written.
+    """
+    if (root / archive.folder).is_dir():
+        print(f"{root / archive.folder} is there", file=sys.stderr)
+        return
+    root.mkdir(parents=True, exist_ok=True)
+    part = root / f"{archive.folder}.tar.gz.part"
+    with part.open("a+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadInput(f"{part} is being downloaded by another process: wait for it") from None
+        try:
+            _download(archive.url, file)
+        except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
+            raise BadInput(
+                f"can't fetch {archive.url} ({error}): run the same line again to go on, or unpack the archive into "
+                f"{root} yourself"
+            ) from error
+        file.seek(0)
+        found = hashlib.file_digest(file, "md5").hexdigest()
+        if found != archive.md5:
+            part.unlink()
+            raise BadInput(
+                f"{archive.url} gave a file with md5 {found} instead of {archive.md5}: it was deleted, run it again"
+            )
+        file.seek(0)
+        _unpack(file, archive, root)
+    part.unlink()
+
+
+def _download(url: str, file: BinaryIO) -> None:
+    """Appends to `file` what it lacks of the content of `url`."""
+    have = file.seek(0, 2)
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if have and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return  # it was complete
+        raise
+    with response, Progress(console=Console(stderr=True)) as progress:
+        if have and response.status != http.client.PARTIAL_CONTENT:  # a server that can't go on begins anew
+            file.truncate(have := 0)
+        rest = response.headers.get("Content-Length")
+        bar = progress.add_task(Path(url).name, total=have + int(rest) if rest else None, completed=have)
+        while block := response.read(CHUNK):
+            file.write(block)
+            progress.advance(bar, len(block))
+        file.flush()
+    if rest and file.seek(0, 2) < have + int(rest):
+        raise http.client.IncompleteRead(b"", have + int(rest) - file.tell())
+
+
+def _unpack(file: BinaryIO, archive: Archive, root: Path) -> None:
+    """Unpacks beside the place and moves there; a member that would leave the folder is refused (PEP 706)."""
+    work = Path(tempfile.mkdtemp(dir=root, prefix=f".{archive.folder}."))
+    try:
+        with tarfile.open(fileobj=file, mode="r:gz") as content:
+            content.extractall(work, filter="data")
+        (work / archive.folder).rename(root / archive.folder)
+    except (tarfile.TarError, FileNotFoundError) as error:
+        raise BadInput(f"{archive.url} does not unpack to {archive.folder} ({error})") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def main(arguments: Sequence[str], archives: Sequence[Archive] = ARCHIVES) -> int:
+    """Fetches all; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m ssl_pkg.data.download", description="Fetches STL-10 and CIFAR-10.")
+    parser.add_argument("root", type=Path, help="folder that gets stl10_binary/ and cifar-10-batches-py/: 3.3 GB")
+    root = parser.parse_args(arguments).root
+    try:
+        for archive in archives:
+            fetch(archive, root)
+    except BadInput as error:
+        print(f"ssl_pkg: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except OSError as error:
+        print(f"ssl_pkg: can't write {root}: {error.strerror}", file=sys.stderr)
+        return BAD_INPUT
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,141 @@
+"""Downloads from a server of our own, which can break off, refuse ranges, and serve what nobody asked for."""
+
+import fcntl
+import hashlib
+import io
+import tarfile
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from ssl_pkg.data.download import Archive, fetch, main
+from ssl_pkg.errors import BadInput
+
+
+def packed(*members: tuple[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as out:
+        for name, content in members:
+            facts = tarfile.TarInfo(name)
+            facts.size = len(content)
+            out.addfile(facts, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+SET = packed(("set/train_X.bin", bytes(range(256)) * 5000), ("set/names.txt", b"cat\n"))
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `content` at every path but /missing; the first answer breaks off after `cut` bytes."""
+
+    content, cut, ranges = SET, len(SET), True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[str | None] = []
+
+    def archive(self, path: str = "set.tar.gz") -> Archive:
+        md5 = hashlib.md5(self.content).hexdigest()
+        return Archive(f"http://127.0.0.1:{self.server_port}/{path}", md5, "set")
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        asked = self.headers.get("Range")
+        self.server.asked.append(asked)
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.server.ranges else 0
+        if self.path == "/missing":
+            self.send_error(404)
+        elif start >= len(self.server.content):
+            self.send_error(416)
+        else:
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(self.server.content) - start))
+            self.end_headers()
+            self.wfile.write(self.server.content[start : self.server.cut])
+            self.server.cut = len(self.server.content)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Says nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def test_a_set_is_fetched_once_and_nothing_else_is_left(tmp_path: Path, server: Server) -> None:
+    assert main([str(tmp_path / "data")], [server.archive()]) == 0
+    assert main([str(tmp_path / "data")], [server.archive()]) == 0
+    assert server.asked == [None]
+    assert (tmp_path / "data/set/train_X.bin").read_bytes() == bytes(range(256)) * 5000
+    assert [entry.name for entry in (tmp_path / "data").iterdir()] == ["set"]
+
+
+@pytest.mark.parametrize("ranges", [True, False], ids=["from there", "anew where the server knows no ranges"])
+def test_a_download_that_broke_off_goes_on(tmp_path: Path, server: Server, ranges: bool) -> None:
+    server.cut, server.ranges = 1000, ranges
+    with pytest.raises(BadInput, match="run the same line again to go on"):
+        fetch(server.archive(), tmp_path)
+    assert not (tmp_path / "set").exists()
+    fetch(server.archive(), tmp_path)
+    assert server.asked == [None, "bytes=1000-"]
+    assert (tmp_path / "set/names.txt").read_text() == "cat\n"
+
+
+def test_a_download_that_was_complete_is_not_made_again(tmp_path: Path, server: Server) -> None:
+    (tmp_path / "set.tar.gz.part").write_bytes(SET)
+    fetch(server.archive(), tmp_path)
+    assert (tmp_path / "set/names.txt").exists()
+
+
+def test_another_file_than_the_published_one_is_deleted_unopened(tmp_path: Path, server: Server) -> None:
+    archive = server.archive()
+    server.content = packed(("set/names.txt", b"dog\n"))
+    with pytest.raises(BadInput, match=f"instead of {archive.md5}"):
+        fetch(archive, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../outside", "set/../../outside"])
+def test_an_archive_that_would_leave_its_folder_is_refused(tmp_path: Path, server: Server, name: str) -> None:
+    server.content = packed(("set/names.txt", b"cat\n"), (name, b"evil"))
+    with pytest.raises(BadInput, match="does not unpack"):
+        fetch(server.archive(), tmp_path / "data")
+    assert not list(tmp_path.rglob("*outside*"))
+    assert not (tmp_path / "data/set").exists()
+
+
+def test_an_absolute_name_in_an_archive_leads_nowhere(tmp_path: Path, server: Server) -> None:
+    outside = tmp_path / "outside"
+    server.content = packed(("set/names.txt", b"cat\n"), (str(outside), b"evil"))
+    fetch(server.archive(), tmp_path / "data")
+    assert not outside.exists()
+    assert [entry.name for entry in (tmp_path / "data").iterdir()] == ["set"]
+
+
+def test_what_can_not_be_had_is_one_sentence(
+    tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path)], [server.archive("missing")]) == 2
+    nobody = Archive("http://127.0.0.1:9/set.tar.gz", "", "set")
+    assert main([str(tmp_path)], [nobody]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.startswith("ssl_pkg: can't fetch http://127.0.0.1:") for line in lines] == [True, True]
+
+
+def test_two_at_once_are_told_apart(tmp_path: Path, server: Server) -> None:
+    with (tmp_path / "set.tar.gz.part").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(BadInput, match="by another process"):
+            fetch(server.archive(), tmp_path)
