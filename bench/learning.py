@@ -22,7 +22,8 @@ from torch import nn
 from bench.ours import stepper
 from bench.rivals import Lightly
 from bench.windows import machine
-from ssl_pkg.config import Config, load_config
+from ssl_pkg.compose import load_config
+from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import holdout
 from ssl_pkg.data.stl10 import STL10

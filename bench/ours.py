@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssl_pkg.config import Config, load_config
+from ssl_pkg.compose import load_config
+from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.stages.pretrain import training
 from ssl_pkg.training.loop import Batch, Task, advance

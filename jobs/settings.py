@@ -9,7 +9,8 @@ from typing import Final
 import ssl_pkg
 from jobs.graph import Job, plan, reads
 from jobs.ledger import REPORT, read_ledger
-from ssl_pkg.config import RANDOM, SYNTHETIC, Config, load_config, methods
+from ssl_pkg.compose import load_config
+from ssl_pkg.config import RANDOM, SYNTHETIC, Config, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
 from ssl_pkg.runs import RunDirectory
 

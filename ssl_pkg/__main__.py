@@ -5,7 +5,8 @@ import signal
 import sys
 from pathlib import Path
 
-from ssl_pkg.config import STAGES, load_config, methods
+from ssl_pkg.compose import load_config
+from ssl_pkg.config import STAGES, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput, Busy, Interrupted
 from ssl_pkg.resume import FREE, RESOLVED, refuse_difference
 from ssl_pkg.runs import RunDirectory

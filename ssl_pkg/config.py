@@ -1,13 +1,9 @@
-"""The configuration: composed by Hydra from `ssl_pkg/conf`, checked here, typed from here on. Imports no torch."""
+"""The configuration's fields, their types and limits. `compose.py` fills it from `ssl_pkg/conf`. Imports no torch."""
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
-from hydra import compose, initialize_config_module
-from hydra.errors import HydraException
-from omegaconf import OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -17,11 +13,8 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
-
-from ssl_pkg.errors import BadInput
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -39,7 +32,6 @@ def _areas(crop_area: tuple[float, float]) -> tuple[float, float]:
 CropArea = Annotated[tuple[NonNegativeFloat, NonNegativeFloat], AfterValidator(_areas)]
 Stage = Literal["pretrain", "probe", "finetune", "ood", "embed", "width"]
 STAGES: tuple[Stage, ...] = ("pretrain", "probe", "finetune", "ood", "embed", "width")
-OmegaConf.register_new_resolver("times", lambda one, other: one * other, replace=True)  # YAML has no arithmetic
 RANDOM = "random"  # the `source` that stands for the random initialisation
 SYNTHETIC = "synthetic"  # the `data.root` that stands for the drawn data set
 
@@ -260,61 +252,6 @@ def methods() -> list[str]:
     return sorted(file.stem for file in folder.glob("*.yaml"))
 
 
-def load_config(overrides: list[str]) -> Config:
-    """Composes the packaged tree with the command line's `overrides` and checks the result.
-
-    Raises BadInput, in one sentence, for an unknown key, a wrong type or an impossible value.
-    """
-    try:
-        with initialize_config_module("ssl_pkg.conf", version_base="1.3"):
-            composed = compose("config", overrides=overrides)
-        # strict validation knows tuples only from JSON, and YAML has none: lists become tuples on the way
-        plain = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))
-    except MissingMandatoryValue as error:
-        key = str(error.full_key or error).removeprefix("Missing mandatory value: ")
-        raise BadInput(f"{key} must be given, like `{key}=…` on the command line") from error
-    except RecursionError as error:
-        raise BadInput("a value on the command line is nested too deeply") from error
-    except (HydraException, OmegaConfBaseException, ValueError, TypeError, AssertionError) as error:
-        raise BadInput(_one_sentence(str(error))) from error
-    plain.pop("hydra", None)
-    try:
-        return Config.model_validate(_tuples(plain))
-    except ValidationError as error:
-        raise BadInput(describe(error)) from error
-
-
-def describe(error: ValidationError) -> str:
-    """The first complaint of pydantic as one sentence with the field's name and what was found there."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        return f"there is no field {where}: look for it in ssl_pkg/conf"
-    if first["type"].startswith("missing"):
-        return f"{where} must be given"
-    if first["type"] == "unexpected_keyword_argument":
-        return f"there is no field {where}: look for it in ssl_pkg/conf/method"
-    if not where:
-        return message
-    return f"{where}={first['input']!r} is not possible: {message[0].lower()}{message[1:]}"
-
-
 def cpu_threads(config: Config) -> int:
     """CPU threads that a run with this configuration uses."""
     return config.threads or len(os.sched_getaffinity(0))
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _tuples(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return tuple(_tuples(entry) for entry in value)
-    return value
-
-
-def _one_sentence(message: str) -> str:
-    """The lines of a Hydra message that say something, joined."""
-    lines = [line.strip() for line in message.splitlines()]
-    kept = [line for line in lines if line and not line.startswith(("full_key", "object_type", "reference_type"))]
-    return " ".join(kept) or "the configuration can't be composed"

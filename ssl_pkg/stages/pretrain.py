@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from torch import nn
 from torchvision.models import ResNet
 
-from ssl_pkg.config import Config, describe
+from ssl_pkg.compose import describe
+from ssl_pkg.config import Config
 from ssl_pkg.config import Method as MethodConfig
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import holdout

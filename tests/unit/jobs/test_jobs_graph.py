@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from jobs.graph import Job, assign, plan, reads, urgency
-from ssl_pkg.config import Study, load_config
+from ssl_pkg.compose import load_config
+from ssl_pkg.config import Study
 
 METHODS = ("supervised", "simclr", "byol", "moco")
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssl_pkg.config import Config, load_config
+from ssl_pkg.compose import load_config
+from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.synthetic import Sizes, draw
 from ssl_pkg.stages.pretrain import training

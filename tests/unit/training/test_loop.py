@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from ssl_pkg.config import load_config
+from ssl_pkg.compose import load_config
 from ssl_pkg.errors import Interrupted
 from ssl_pkg.runs import CLOCK_FIELDS, RunDirectory
 from ssl_pkg.training.checkpoint import load_checkpoint

@@ -10,7 +10,7 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_pkg.config import load_config
+from ssl_pkg.compose import load_config
 from ssl_pkg.methods.base import Method
 from ssl_pkg.models.ranks import averaged, own, synchronise_batch_norm, world_size
 from ssl_pkg.stages.pretrain import build_method
