@@ -54,7 +54,7 @@ def write_atomic(path: Path, *parts: bytes | memoryview) -> None:
             out.writelines(parts)
             out.flush()
             os.fsync(out.fileno())
-        Path(temporary).chmod(0o666 & ~_UMASK)
+        Path(temporary).chmod(0o666 & ~_umask())
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -67,12 +67,9 @@ def write_atomic(path: Path, *parts: bytes | memoryview) -> None:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-_UMASK: Final = _umask()  # once: it is the whole process's, and threads write too
+    """The process's umask. os.umask tells it only by changing it, for all threads that write at the moment."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1], 8) for line in lines if line.startswith("Umask:"))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
