@@ -148,15 +148,24 @@ def _first_step(config: Config, folder: Path, name: str) -> tuple[float, int]:
     environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
     metrics, start = folder / name / "metrics.jsonl", time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "ssl_pkg", *line], env=environment, stderr=subprocess.DEVNULL)
-    seconds = None
-    while seconds is None and process.poll() is None:
+    seconds, peak = None, 0
+    while process.poll() is None:
         time.sleep(0.02)
-        if metrics.exists() and metrics.stat().st_size:
+        if seconds is None and metrics.exists() and metrics.stat().st_size:
             seconds = time.perf_counter() - start
-    _, status, usage = os.wait4(process.pid, 0)
+        peak = max(peak, _peak_memory(process.pid))
     if seconds is None:
-        raise RuntimeError(f"the pretraining ended with status {status} before its first step")
-    return seconds, usage.ru_maxrss * 1024
+        raise RuntimeError(f"the pretraining ended with status {process.returncode} before its first step")
+    return seconds, peak
+
+
+def _peak_memory(pid: int) -> int:
+    """The process's largest resident set so far, in bytes. What `wait4` tells includes the parent's at the fork."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def _print(found: dict[str, Any]) -> None:
