@@ -12,7 +12,7 @@ PYTHON := .venv/bin/python
 study_options = --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(DATA),--data "$(DATA)") $(if $(SEEDS),--seeds "$(SEEDS)")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format data study submit-all status cancel report image bench bench-ablation bench-scale bench-learning lock clean
+.PHONY: help setup demo test test-unit test-faults lint format data study submit-all status cancel report image bench bench-ablation bench-scale bench-learning lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -51,11 +51,14 @@ is-set-up:  # for what only looks: no two minutes of set-up before the answer th
 data: data-given setup  ## with STUDY=stl10 fetch STL-10 and CIFAR-10 into DATA, else draw the synthetic set there
 	@$(PYTHON) -m ssl_pkg.data.$(if $(filter stl10,$(STUDY)),download,synthetic) "$(DATA)"
 
-test: test-unit  ## all tests
-	$(PYTHON) -m pytest tests/integration
+test: test-unit  ## all tests, those of faults in their short form
+	$(PYTHON) -m pytest tests/integration tests/faults
 
 test-unit: setup  ## the fast tests
 	$(PYTHON) -m pytest tests/unit
+
+test-faults: setup  ## kills, signals, full disks and hostile files by the hundred (half an hour)
+	FAULTS=long $(PYTHON) -m pytest tests/faults
 
 lint: setup  ## format check, lint, types
 	.venv/bin/ruff format --check .

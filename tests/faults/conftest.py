@@ -1,0 +1,68 @@
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from trainers import METHODS, SMALL, start
+
+from ssl_pkg.data.synthetic import Sizes, draw
+from ssl_pkg.errors import COMPLETE
+
+ROOM = 8 * 2**30
+
+
+@pytest.fixture(scope="session")
+def root() -> Iterator[Path]:
+    """A folder in memory where there is room for it: the tests write a hundred gigabytes of checkpoints."""
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > ROOM
+    with tempfile.TemporaryDirectory(dir=memory if roomy else None, prefix="faults-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def folder(root: Path) -> Iterator[Path]:
+    """An empty folder of the test's own."""
+    with tempfile.TemporaryDirectory(dir=root) as own:
+        yield Path(own)
+
+
+@pytest.fixture(scope="session")
+def data(root: Path) -> Path:
+    draw(root / "data", Sizes(train_per_class=4, test_per_class=2, unlabeled=64, ood_per_class=2))
+    return root / "data"
+
+
+class Study:
+    """What is run, and how it ends when nothing interrupts it."""
+
+    def __init__(self, root: Path, data: Path) -> None:
+        self._root, self._data = root, data
+        self.seconds: dict[str, float] = {}
+
+    def line(self, target: str, run_dir: Path, *more: str) -> list[str]:
+        """The command line of `target`: a method to pretrain, or a stage."""
+        if target in METHODS:
+            what = ["stage=pretrain", f"method={target}"]
+        else:
+            source = {"finetune": "simclr", "width": "supervised"}[target]
+            what = [f"stage={target}", f"source={self.straight(source)}"]
+        return [*SMALL, *what, f"data.root={self._data}", f"run_dir={run_dir}", *more]
+
+    def straight(self, target: str) -> Path:
+        """The run directory of the uninterrupted run, which is run once."""
+        folder = self._root / "straight" / target
+        if target not in self.seconds:
+            folder.parent.mkdir(exist_ok=True)
+            line, begun = self.line(target, folder), time.monotonic()
+            (trainer,) = start(line)
+            assert trainer.status() == COMPLETE, trainer.said()
+            self.seconds[target] = time.monotonic() - begun
+        return folder
+
+
+@pytest.fixture(scope="session")
+def study(root: Path, data: Path) -> Study:
+    return Study(root, data)

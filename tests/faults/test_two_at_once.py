@@ -1,0 +1,34 @@
+"""Two processes that are started on one run directory at the same moment: one trains, the other says why it doesn't."""
+
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from conftest import Study
+from trainers import LONG, differences, exists_within, start
+
+from ssl_pkg.errors import COMPLETE, FAULT
+
+NEW, ABANDONED = (25, 25) if LONG else (3, 2)
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("abandoned", "rounds"), [(False, NEW), (True, ABANDONED)], ids=["new", "after a kill"])
+def test_exactly_one_trains_and_nothing_is_damaged(study: Study, folder: Path, abandoned: bool, rounds: int) -> None:
+    straight, run_dir = study.straight("simclr"), folder / "run"
+    line = study.line("simclr", run_dir)
+    for _ in range(rounds):
+        if abandoned:
+            (killed,) = start(line)
+            assert exists_within(60, run_dir / "checkpoints", killed)
+            killed.send(signal.SIGKILL)
+            killed.status()
+        trainers = start(line, line)
+        by_status = {trainer.status(): trainer for trainer in trainers}
+        assert by_status.keys() == {COMPLETE, FAULT}, [trainer.said() for trainer in trainers]
+        refused = by_status[FAULT].said()
+        assert refused.startswith(f"ssl_pkg: {run_dir} is being written by process {by_status[COMPLETE].pid} on ")
+        assert len(refused.splitlines()) == 1
+        assert differences(straight, run_dir) == []
+        shutil.rmtree(run_dir)

@@ -1,0 +1,167 @@
+"""Small trainings as real processes, and what is left of a run: the tools of the fault tests.
+
+A trainer is forked from a server that has imported torch already, so that a restart costs tenths of a second.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from ssl_pkg.runs import CLOCK_FIELDS
+from ssl_pkg.training.checkpoint import load_checkpoint
+
+LONG = os.environ.get("FAULTS") == "long"
+METHODS = ("simclr", "byol", "moco", "supervised")
+SMALL = (
+    "budget=tiny", "threads=1", "budget.ssl_batch_size=16", "budget.supervised_batch_size=16", "log_every=3",
+    "checkpoint.epochs=1", "finetune.batch_size=16", "finetune.base_lrs=[0.001,0.0003]", "width.images=20",
+)  # fmt: skip
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(
+    ["ssl_pkg.__main__", *(f"ssl_pkg.stages.{s}" for s in ("pretrain", "finetune", "width"))]
+)
+_lock = threading.Lock()  # multiprocessing looks after its children without one
+
+
+class Trainer:
+    """A process that does what `python -m ssl_pkg` does with `line`, as soon as all wait at the barrier `start`."""
+
+    def __init__(self, line: Sequence[str], start: Barrier) -> None:
+        self._stderr, stderr = _context.Pipe(duplex=False)
+        self._process = _context.Process(target=_train, args=(list(line), stderr, start), daemon=True)
+        with _lock:
+            self._process.start()
+        stderr.close()
+        assert self._process.pid
+        self.pid = self._process.pid
+        self._said = b""
+
+    def said(self) -> str:
+        """What it has written on stderr so far."""
+        while self._stderr.poll() and (more := os.read(self._stderr.fileno(), 65536)):
+            self._said += more
+        return self._said.decode()
+
+    def ends_within(self, seconds: float) -> bool:
+        """Waits for the end, at most so long."""
+        return bool(wait([self._process.sentinel], seconds))
+
+    def send(self, number: signal.Signals) -> None:
+        """Sends a signal, unless it has ended."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def status(self, seconds: float = 120) -> int:
+        """The exit status; the number of the signal, negative, that ended it. It must come within so many seconds."""
+        in_time = self.ends_within(seconds)
+        if not in_time:
+            self.send(signal.SIGKILL)
+        with _lock:
+            self._process.join()
+            assert in_time, f"process {self.pid} had not ended after {seconds} s"
+            assert self._process.exitcode is not None
+            return self._process.exitcode
+
+
+def start(*lines: Sequence[str]) -> list[Trainer]:
+    """Starts a trainer for each line, all of them at the same moment; they are ready for signals."""
+    barrier = _context.Barrier(len(lines) + 1)
+    trainers = [Trainer(line, barrier) for line in lines]
+    barrier.wait(60)
+    for trainer in trainers:
+        wait_until_it_catches_signals(trainer.pid)
+    return trainers
+
+
+def wait_until_it_catches_signals(pid: int) -> None:
+    """Waits until process `pid` has a handler for SIGUSR2; one for SIGINT every Python has from its first moment."""
+    mask = 0
+    while not mask >> (signal.SIGUSR2 - 1) & 1:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        (mask,) = (int(line.split()[1], 16) for line in lines if line.startswith("SigCgt"))
+
+
+def _train(line: list[str], stderr: Connection, start: Barrier) -> None:
+    from ssl_pkg.__main__ import main
+
+    os.dup2(stderr.fileno(), 2)
+    start.wait(60)
+    sys.exit(main(line))
+
+
+def exists_within(seconds: float, file: Path, trainer: Trainer) -> bool:
+    """Waits until the file is there, at most so long and only while the trainer runs."""
+    end = time.monotonic() + seconds
+    while not file.exists() and time.monotonic() < end and not trainer.ends_within(0.001):
+        pass
+    return file.exists()
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """What differs between two run directories, beside clock times; empty for equal runs."""
+    pairs = {
+        "files": (_files(one), _files(other)),
+        "result.json": (_without_clock(_json(one / "result.json")), _without_clock(_json(other / "result.json"))),
+        "metrics.jsonl": (_metrics(one), _metrics(other)),
+        "tensorboard": (_board(one), _board(other)),
+    }
+    found = [name for name, (a, b) in pairs.items() if a != b]
+    for file in sorted((*one.glob("*.safetensors"), *one.glob("*.npz"))):
+        if not (other / file.name).exists() or file.read_bytes() != (other / file.name).read_bytes():
+            found.append(file.name)
+    states = [_without_clock(load_checkpoint(folder / "checkpoints") or {}) for folder in (one, other)]
+    return found + list(_unequal(*states, where="checkpoint"))
+
+
+def _files(folder: Path) -> list[str]:
+    """Names in the run directory, but for those that depend on how often it was started."""
+    names = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    return sorted(name for name in names if not name.startswith(("checkpoints/step-", "tensorboard/")))
+
+
+def _without_clock(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in content.items() if name not in CLOCK_FIELDS}
+
+
+def _json(file: Path) -> dict[str, Any]:
+    return dict(json.loads(file.read_bytes()))
+
+
+def _metrics(folder: Path) -> list[str]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.dumps(_without_clock(json.loads(line))) for line in lines]
+
+
+def _board(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    board = EventAccumulator(str(folder / "tensorboard"))
+    board.Reload()
+    return {tag: [(event.step, event.value) for event in board.Scalars(tag)] for tag in board.Tags()["scalars"]}
+
+
+def _unequal(one: Any, other: Any, where: str) -> Iterator[str]:
+    """Where two states of a training differ, in any bit."""
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor) and one.dtype == other.dtype:
+        if not torch.equal(one, other):
+            yield where
+    elif isinstance(one, Mapping) and isinstance(other, Mapping) and list(one) == list(other):
+        for key in one:
+            yield from _unequal(one[key], other[key], f"{where}.{key}")
+    elif isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
+        for number, pair in enumerate(zip(one, other, strict=True)):
+            yield from _unequal(*pair, where=f"{where}.{number}")
+    elif type(one) is not type(other) or isinstance(one, torch.Tensor | Mapping | list | tuple) or one != other:
+        yield where
