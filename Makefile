@@ -58,7 +58,7 @@ test-unit: setup  ## the fast tests
 	$(PYTHON) -m pytest tests/unit
 
 test-faults: setup  ## kills, signals, full disks and hostile files by the hundred (half an hour)
-	FAULTS=long $(PYTHON) -m pytest tests/faults
+	FAULTS=long $(PYTHON) -m pytest tests/faults tests/integration/test_processes.py
 
 lint: setup  ## format check, lint, types
 	.venv/bin/ruff format --check .

@@ -62,7 +62,7 @@ class CheckpointWriter:
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Writes `state` as of `step` finished steps and deletes all but the newest two.
+    """Writes `state` as of `step` finished steps and deletes all but this file and the one before.
 
     Raises OSError (disk full); what was there is then still there.
     """
@@ -72,8 +72,10 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     payload = buffer.getbuffer()
     path = folder / f"step-{step:09d}.ckpt"
     write_atomic(path, MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n", payload)
-    for old in _newest_first(folder)[KEPT:]:
-        old.unlink(missing_ok=True)
+    files = _newest_first(folder)
+    # later steps' files were damaged when this run was read, or they would have been gone on from
+    for file in [*(f for f in files if f > path), *[f for f in files if f <= path][KEPT:]]:
+        file.unlink(missing_ok=True)
     return path
 
 

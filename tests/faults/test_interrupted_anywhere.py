@@ -96,9 +96,6 @@ def interrupt(line: list[str], run_dir: Path, longest: float, chance: random.Ran
     return status != COMPLETE
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the writer deletes what it has just written: damaged files of later steps count"
-)
 def test_a_checkpoint_is_kept_also_when_all_that_were_there_are_damaged(study: Study, folder: Path) -> None:
     line, checkpoints = study.line("simclr", folder / "run"), folder / "run/checkpoints"
     (trainer,) = start(line)

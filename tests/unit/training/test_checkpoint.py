@@ -127,3 +127,10 @@ def test_a_writer_that_may_not_write_raises_and_leaves_nothing(tmp_path: Path) -
     with pytest.raises(Busy):
         writer.wait()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_files_of_later_steps_give_way_to_what_is_written_now(tmp_path: Path) -> None:
+    for step in (8, 16):
+        save_checkpoint(tmp_path, step, state(step)).write_bytes(b"damaged")
+    save_checkpoint(tmp_path, 1, state(1))
+    assert [file.name for file in tmp_path.iterdir()] == ["step-000000001.ckpt"]
