@@ -88,8 +88,9 @@ def interrupt(line: list[str], run_dir: Path, longest: float, chance: random.Ran
         trainer.send(chance.choice(SIGNALS))  # a second signal changes nothing
     status = trainer.status(STOP_SECONDS + 1)
     assert status in (COMPLETE, -number if kill else INTERRUPTED), trainer.said()
-    said = re.search(r"stopped after step (\d+) of \d+; run the same line again", trainer.said())
-    if status == INTERRUPTED and said:
+    said = re.search(r"stopped after step (\d+) of \d+", trainer.said())
+    assert ("run the same line again to go on" in trainer.said()) == (status == INTERRUPTED)
+    if said:
         state = load_checkpoint(run_dir / "checkpoints")
         assert state is not None
         assert state["step"] == int(said[1])
