@@ -57,7 +57,7 @@ test: test-unit  ## all tests, those of faults in their short form
 test-unit: setup  ## the fast tests
 	$(PYTHON) -m pytest tests/unit
 
-test-faults: setup  ## kills, signals, full disks and hostile files by the hundred (half an hour)
+test-faults: setup  ## kills, signals, full disks and hostile files by the hundred
 	FAULTS=long $(PYTHON) -m pytest tests/faults tests/integration/test_processes.py
 
 lint: setup  ## format check, lint, types

@@ -27,10 +27,10 @@ from rich.table import Table
 
 from bench.ours import BATCH, build, configuration
 from ssl_pkg.data.dataset import open_dataset
+from ssl_pkg.data.stl10 import IMAGE_BYTES
 from ssl_pkg.training.loop import advance
 
 COUNTS: Final = (100_000, 1_000_000)
-IMAGE_BYTES: Final = 27_648
 STEPS: Final = 8
 
 

@@ -38,7 +38,7 @@ class SimCLR(nn.Module):
 
     views: ClassVar[int] = 2
     splits: ClassVar[tuple[str, ...]] = ("unlabeled", "train")
-    global_statistics: ClassVar[bool] = True  # section 2.1 "Global BN": local ones let a network tell positives
+    global_statistics: ClassVar[bool] = True  # section 2.2, "Global BN": local ones let a network tell positives
 
     @validate_call(config={"arbitrary_types_allowed": True, "allow_inf_nan": False})
     def __init__(

@@ -85,7 +85,8 @@ def _keep_freed_memory() -> None:
     """Has glibc keep what is freed, for the next step's activations, instead of giving it back to the kernel.
 
     Else each step gets its memory anew, page by page and zeroed: 190,000 page faults in a step of 256 images of 96 px,
-    12 % of its CPU time, and none of them with this. The price is a heap a tenth larger.
+    12 % of its CPU time, and none of them with this. The price is a peak of 3.3 GB instead of 2.9, the program and half
+    a gigabyte of images included.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # other C libraries have no such switch

@@ -15,7 +15,7 @@ ROOM = 8 * 2**30
 
 @pytest.fixture(scope="session")
 def root() -> Iterator[Path]:
-    """A folder in memory where there is room for it: the tests write a hundred gigabytes of checkpoints."""
+    """A folder in memory where there is room for it: the tests write checkpoints by the thousand."""
     memory = Path("/dev/shm")
     roomy = memory.is_dir() and shutil.disk_usage(memory).free > ROOM
     with tempfile.TemporaryDirectory(dir=memory if roomy else None, prefix="faults-") as folder:
