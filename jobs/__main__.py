@@ -37,9 +37,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _study(options: argparse.Namespace, overrides: list[str], again: str) -> int:
-    from jobs.local import run_study  # noqa: PLC0415
-    from jobs.machine import slots  # noqa: PLC0415
-    from jobs.settings import check_data, configure, plan_study  # noqa: PLC0415
+    from jobs.local import run_study
+    from jobs.machine import slots
+    from jobs.settings import check_data, configure, plan_study
 
     config = configure(options.study, data=options.data, seeds=options.seeds, overrides=overrides)
     check_data(config.data.root)
@@ -49,10 +49,10 @@ def _study(options: argparse.Namespace, overrides: list[str], again: str) -> int
 
 
 def _status(options: argparse.Namespace) -> int:
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
-    from jobs.display import picture, plain  # noqa: PLC0415
-    from jobs.status import observe, report  # noqa: PLC0415
+    from jobs.display import picture, plain
+    from jobs.status import observe, report
 
     folder = _existing(options)
     console = Console()
@@ -67,7 +67,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _cancel(options: argparse.Namespace) -> int:
-    from jobs.local import cancel  # noqa: PLC0415
+    from jobs.local import cancel
 
     print(cancel(_existing(options)))
     return COMPLETE

@@ -1,6 +1,7 @@
 """Learning curves of every run that left metrics, finished or not; thin lines are further seeds."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -117,7 +118,7 @@ def _thin(order: int) -> float:
     return 1.1 if order == 0 else 0.5
 
 
-def _line(axes: Axes, frame: pd.DataFrame, column: str, **options: object) -> bool:
+def _line(axes: Axes, frame: pd.DataFrame, column: str, **options: Any) -> bool:
     """One metric over epochs, averaged in bins where there are many points; says whether there was anything."""
     if column not in frame:
         return False
@@ -129,7 +130,7 @@ def _line(axes: Axes, frame: pd.DataFrame, column: str, **options: object) -> bo
     if len(x) > _POINTS:
         bins = np.array_split(np.arange(len(x)), _POINTS)
         x, y = (np.array([values[part].mean() for part in bins]) for values in (x, y))
-    axes.plot(x, y, marker="." if len(x) < 3 else "", **options)  # type: ignore[arg-type]
+    axes.plot(x, y, marker="." if len(x) < 3 else "", **options)
     return True
 
 

@@ -152,10 +152,10 @@ def _compute(made: Section, study: Study) -> None:
 
 def _incomplete(made: Section, frame: pd.DataFrame) -> None:
     open_runs = frame[~frame["complete"].astype(bool) & (frame["folder"] != "")]
-    groups = open_runs.groupby(["stage", "model", "state"], sort=False)["seed"].apply(list)
-    rows = []
-    for (stage, model, state), seeds in groups.items():  # type: ignore[misc]
-        rows.append([str(stage), str(model), ", ".join(map(str, seeds)), str(state)])  # type: ignore[has-type]
+    seeds: dict[tuple[str, str, str], list[str]] = {}
+    for stage, model, state, seed in open_runs[["stage", "model", "state", "seed"]].itertuples(index=False):
+        seeds.setdefault((str(stage), str(model), str(state)), []).append(str(seed))
+    rows = [[stage, model, ", ".join(own), state] for (stage, model, state), own in seeds.items()]
     caption = "Runs that were begun and are not complete; those that are not there at all are named on the first page."
     made.table(["Stage", "Model", "Seeds", "State"], rows, caption, left=4)
 

@@ -24,8 +24,8 @@ class SmallMapConv2d(nn.Conv2d):
     Only for kernels without groups, dilation and bias, as a ResNet has them.
     """
 
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
-        stride, padding = self.stride[0], int(self.padding[0])
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002 - torch names it
+        x, stride, padding = input, self.stride[0], int(self.padding[0])
         side = (input.shape[2] + 2 * padding - weight.shape[2]) // stride + 1
         small = side <= (_SMALL_STRIDED if stride == 2 else _SMALL)
         here = input.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
@@ -33,10 +33,10 @@ class SmallMapConv2d(nn.Conv2d):
             return cast(Tensor, super()._conv_forward(input, weight, bias))
         if torch.is_autocast_enabled("cpu"):
             dtype = torch.get_autocast_dtype("cpu")
-            input, weight = input.to(dtype), weight.to(dtype)  # noqa: A001
+            x, weight = x.to(dtype), weight.to(dtype)
         # with AMX all three products are faster, without it only that of the weight gradient
         everything = _has_amx() and side <= _SMALL
-        return cast(Tensor, _Convolution.apply(input, weight, (stride, padding), everything))
+        return cast(Tensor, _Convolution.apply(x, weight, (stride, padding), everything))
 
 
 def use_small_map_convolutions(network: nn.Module) -> None:

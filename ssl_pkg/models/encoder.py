@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -25,6 +26,12 @@ def build_encoder() -> nn.Module:
     encoder.fc = nn.Identity()
     use_small_map_convolutions(encoder)
     return encoder
+
+
+def move(network: nn.Module, device: torch.device) -> None:
+    """Moves the network to the device, in channels_last memory, in which convolutions are fastest."""
+    network.to(device)
+    network.to(memory_format=torch.channels_last)
 
 
 def build_classifier(encoder: nn.Module, classes: int) -> nn.Module:

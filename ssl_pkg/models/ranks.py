@@ -68,10 +68,10 @@ class _Gather(torch.autograd.Function):
 
 
 class _SynchronisedBatchNorm(_BatchNorm):
-    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002
+    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 - torch names it
         """Any (N, C, ...)."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch names it
         if not self.training:
             return super().forward(input)
         mean, variance = _global_statistics(input)
@@ -97,7 +97,7 @@ class _Normalise(torch.autograd.Function):
     """y = (x − μ)/√(σ² + ε)·γ + β, where μ and σ² are those of all ranks' x (Ioffe and Szegedy 1502.03167)."""
 
     @staticmethod
-    def forward(  # noqa: PLR0917
+    def forward(  # noqa: PLR0917 - autograd passes by position
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, mean: Tensor, variance: Tensor, eps: float
     ) -> Tensor:
         ctx.save_for_backward(x, weight, mean, variance)

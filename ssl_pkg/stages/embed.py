@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
@@ -14,7 +13,7 @@ from ssl_pkg.evaluation.accuracy import proportion
 from ssl_pkg.evaluation.forward import Array, outputs
 from ssl_pkg.evaluation.knn import knn_predict
 from ssl_pkg.evaluation.tsne import aligned_frames, tsne
-from ssl_pkg.models.encoder import embedding_of
+from ssl_pkg.models.encoder import embedding_of, move
 from ssl_pkg.runs import write_atomic
 from ssl_pkg.stages.models import npz, source_classifier
 from ssl_pkg.training.interrupts import Interrupts
@@ -31,7 +30,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
     classifier, source = source_classifier(config)
     resolution = source["resolution"]
     encoder = embedding_of(classifier)
-    encoder.to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    move(encoder, hardware.device)
     snapshots = _snapshots(Path(str(config.source)) / "embeddings.npz")
     with Session(config, hardware, interrupts, dataset.manifest) as session:
 

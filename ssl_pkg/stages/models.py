@@ -14,7 +14,7 @@ from ssl_pkg.data.stl10 import STL10
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import Row, classification
 from ssl_pkg.evaluation.forward import outputs
-from ssl_pkg.models.encoder import build_encoder, load_into, load_weights, save_weights
+from ssl_pkg.models.encoder import build_encoder, load_into, load_weights, move, save_weights
 from ssl_pkg.runs import RunDirectory, write_atomic
 from ssl_pkg.training.session import Session
 
@@ -88,7 +88,7 @@ def finish_classifier(
     """
     network: nn.Module = resnet18(weights=None, num_classes=len(dataset.classes))
     network.load_state_dict(classifier)
-    network.to(session.hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    move(network, session.hardware.device)
     logits = outputs(
         network, dataset.test, resolution, session.hardware.device, lambda done, total: session.at("test", done, total)
     )

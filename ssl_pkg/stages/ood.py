@@ -1,13 +1,13 @@
 """A final model on CIFAR-10's test set, which it was not trained for."""
 
 import numpy as np
-import torch
 
 from ssl_pkg.config import Config
 from ssl_pkg.data.cifar10 import open_cifar10
 from ssl_pkg.data.dataset import data_root
 from ssl_pkg.evaluation.accuracy import classification, proportion
 from ssl_pkg.evaluation.forward import outputs
+from ssl_pkg.models.encoder import move
 from ssl_pkg.runs import write_atomic
 from ssl_pkg.stages.models import npz, source_classifier
 from ssl_pkg.training.interrupts import Interrupts
@@ -21,7 +21,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
     classifier, source = source_classifier(config)
     classes = tuple(source["classes"])
     ood = open_cifar10(data_root(config.data), classes)
-    classifier.to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    move(classifier, hardware.device)
     with Session(config, hardware, interrupts, ood.manifest) as session:
         logits = outputs(
             classifier,

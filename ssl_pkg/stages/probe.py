@@ -8,6 +8,7 @@ from ssl_pkg.data.images import holdout
 from ssl_pkg.evaluation.accuracy import row
 from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.evaluation.probe import fit_probe
+from ssl_pkg.models.encoder import move
 from ssl_pkg.stages.models import finish_classifier, source_encoder
 from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.precision import prepare
@@ -18,7 +19,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
     """Embeds labelled train once, fits the probe on it, and leaves encoder and probe as one classifier."""
     dataset, hardware = open_dataset(config.data), prepare(config)
     encoder, method, resolution = source_encoder(config)
-    encoder.to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    move(encoder, hardware.device)
     with Session(config, hardware, interrupts, dataset.manifest) as session:
         features = outputs(
             encoder, dataset.train, resolution, hardware.device, lambda done, total: session.at("embed", done, total)

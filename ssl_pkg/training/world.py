@@ -19,7 +19,7 @@ from typing import Any, Final
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined] # in its stubs torch doesn't export them
 from torch.nn.parallel import DistributedDataParallel
 
 from ssl_pkg.errors import FAULT, BadInput, Interrupted

@@ -44,7 +44,7 @@ def test_a_model_goes_through_every_stage(tmp_path: Path, data: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (tmp_path / "pretrain/metrics.jsonl").read_text().splitlines()]
     assert all("z_std" in line for line in lines if "loss" in line)
-    assert [line["step"] for line in lines] == [2, 4, 5, 6, 8] or [line["step"] for line in lines] == [2, 4, 6, 8]
+    assert [line["step"] for line in lines] == [2, 4, 5, 6, 8]  # of five steps an epoch
     again = run(*pretrain("byol", data, tmp_path / "pretrain"))
     assert again.returncode == 0
     assert "is complete" in again.stderr
@@ -230,7 +230,7 @@ def test_wrong_input_is_one_sentence_status_2_and_nothing_left(
     if arguments == ["device=cuda"] and torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     shutil.copytree(data, tmp_path / "data")
-    damage(tmp_path / "data")  # type: ignore[operator]
+    damage(tmp_path / "data")
     before = sorted(tmp_path.rglob("*"))
     done = run(*pretrain("simclr", tmp_path / "data", tmp_path / "run"), *arguments)
     assert done.returncode == 2, done.stderr

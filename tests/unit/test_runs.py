@@ -17,7 +17,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
         write_json(path, {"value": float("nan")})
     path.chmod(0o600)
     with pytest.raises(TypeError):
-        write_atomic(path, "text")  # type: ignore[arg-type]
+        write_atomic(path, "text")
     assert json.loads(path.read_text()) == {"value": 1.0}
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
 

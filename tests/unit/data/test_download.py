@@ -60,7 +60,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(self.server.content[start : self.server.cut])
             self.server.cut = len(self.server.content)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server names it
         """Says nothing."""
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import STL, write_stl10
-from torchvision.datasets import STL10 as Reference  # noqa: N811
+from torchvision.datasets import STL10 as Reference  # noqa: N811 - what ours is compared with
 
 from ssl_pkg.data.stl10 import open_stl10
 from ssl_pkg.errors import BadInput
@@ -94,7 +94,7 @@ def one_class(folder: Path) -> None:
 )
 def test_damage_is_told_in_one_sentence_that_names_the_file(tmp_path: Path, damage: object, sentence: str) -> None:
     root = write_stl10(tmp_path)
-    damage(root / "stl10_binary")  # type: ignore[operator]
+    damage(root / "stl10_binary")
     with pytest.raises(BadInput, match=sentence):
         open_stl10(root)
 

@@ -25,7 +25,7 @@ DEFENCELESS = "import time; print('ready', flush=True); time.sleep(30)"
 
 
 def process(log: Path, code: str, **options: float) -> StageProcess:
-    return StageProcess((sys.executable, "-c", code), log, **options)  # type: ignore[arg-type]
+    return StageProcess((sys.executable, "-c", code), log, **options)
 
 
 def called(stage: StageProcess, results: "multiprocessing.SimpleQueue[int]") -> None:

@@ -91,7 +91,7 @@ def test_frozen_parameters_are_left_out() -> None:
 
 @pytest.mark.parametrize(("scaling", "expected"), [("linear", 0.6), ("sqrt", 0.3 * math.sqrt(2)), ("none", 0.3)])
 def test_peak_rate_scales_with_the_batch(scaling: str, expected: float) -> None:
-    config = Optimizer(name="lars", base_lr=0.3, lr_scaling=scaling, weight_decay=0.0)  # type: ignore[arg-type]
+    config = Optimizer(name="lars", base_lr=0.3, lr_scaling=scaling, weight_decay=0.0)
     assert peak_rate(config, 512) == pytest.approx(expected)
 
 

@@ -129,9 +129,9 @@ def test_rescaled_nodes_change_the_hessian_but_not_the_adaptive_measures() -> No
     before = objective(network, inputs, target)
     scaled = copy.deepcopy(network)
     factors = torch.tensor([10.0, 0.2, 4.0, 30.0, 0.5])
-    scaled[0].weight.data *= factors[:, None]  # type: ignore[index, union-attr]
-    scaled[0].bias.data *= factors  # type: ignore[index, union-attr]
-    scaled[2].weight.data /= factors  # type: ignore[index, union-attr]
+    scaled[0].weight.data *= factors[:, None]
+    scaled[0].bias.data *= factors
+    scaled[2].weight.data /= factors
     after = objective(scaled, inputs, target)
     assert after.start == pytest.approx(before.start, rel=1e-5)
     assert measured(after) == pytest.approx(measured(before), rel=1e-3)
