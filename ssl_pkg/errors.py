@@ -14,6 +14,9 @@ NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of an OSError: ful
 class BadInput(Exception):
     """What the user gave is wrong. The message is one sentence: what was found, where, what to do."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))  # what was found may hold line breaks
+
 
 class Interrupted(Exception):
     """A signal asked the run to stop, and its checkpoint is on disk."""

@@ -141,8 +141,7 @@ def _unpickle(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise BadInput(f"can't read {file}: {error.strerror}") from error
     except Exception as error:  # a damaged pickle can raise almost anything
-        reason = " ".join(str(error).split())
-        raise BadInput(f"{file} is not one of CIFAR-10's pickles ({reason}): get it again") from error
+        raise BadInput(f"{file} is not one of CIFAR-10's pickles ({error}): get it again") from error
     if not isinstance(content, dict):
         raise BadInput(f"{file} is not one of CIFAR-10's pickles: get it again")
     return content

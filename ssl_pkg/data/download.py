@@ -1,7 +1,8 @@
 """`python -m ssl_pkg.data.download DIR`: STL-10 and CIFAR-10 from their authors' servers.
 
 An archive is opened only when its md5 is the published one (torchvision lists the same values). What was interrupted
-goes on where it stopped; a set appears under its name only when it is complete.
+goes on where it stopped; a set appears under its name only when it is complete. torchvision's and pooch's downloads
+check md5 too, but begin STL-10's gigabytes anew after each interruption.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from typing import BinaryIO, Final
 from rich.console import Console
 from rich.progress import Progress
 
-from ssl_pkg.errors import BAD_INPUT, BadInput
+from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, NO_ROOM, BadInput
 
 TIMEOUT: Final = 60.0  # seconds without a byte
 CHUNK: Final = 1 << 20
@@ -131,9 +132,9 @@ def main(arguments: Sequence[str], archives: Sequence[Archive] = ARCHIVES) -> in
         print(f"ssl_pkg: {error}", file=sys.stderr)
         return BAD_INPUT
     except OSError as error:
-        print(f"ssl_pkg: can't write {root}: {error.strerror}", file=sys.stderr)
-        return BAD_INPUT
-    return 0
+        print(f"ssl_pkg: can't write {root} ({error.strerror}): run the same line again to go on", file=sys.stderr)
+        return FAULT if error.errno in NO_ROOM else BAD_INPUT
+    return COMPLETE
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,16 +16,24 @@ from ssl_pkg.data.stl10 import CLASSES
 from ssl_pkg.evaluation.accuracy import Row, proportion, row
 from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.methods.supervised import Supervised
+from ssl_pkg.models.encoder import move
 from ssl_pkg.runs import write_atomic
 from ssl_pkg.stages.models import finish_classifier, npz, source_encoder
 from ssl_pkg.training.batches import ViewBatches
 from ssl_pkg.training.interrupts import Interrupts
-from ssl_pkg.training.loop import Task, fit
+from ssl_pkg.training.loop import State, Task, fit
 from ssl_pkg.training.optimizers import build_optimizer, warmup_cosine
 from ssl_pkg.training.precision import prepare
 from ssl_pkg.training.session import Session
 
+Carried = dict[str, dict[str, Row]]  # what each candidate of the grid has come to
 AfterEpoch = Callable[[Supervised, int], dict[str, float]]
+
+
+class FinetuneState(State):
+    """A training's, which knows of the trials before it."""
+
+    carried: Carried
 
 
 class Candidate(NamedTuple):
@@ -62,7 +70,8 @@ def run(config: Config, interrupts: Interrupts) -> None:
         def accuracy(model: Supervised, epoch: int) -> dict[str, float]:
             return {"val_accuracy": float(_accuracy(session, model, rest, resolution)["value"])}
 
-        carried: dict[str, Any] = session.checkpoint["carried"] if session.checkpoint else {"trials": {}}
+        state = session.state(FinetuneState)
+        carried: Carried = state.carried if state else {"trials": {}}
         trial_steps = config.finetune.selection_epochs * trial_batches.steps_per_epoch
         for number, candidate in enumerate(grid):
             if str(candidate) in carried["trials"]:
@@ -111,13 +120,13 @@ def _train(
     candidate: Candidate,
     batches: ViewBatches,
     phase: Phase,
-    carried: dict[str, Any],
+    carried: Carried,
 ) -> Supervised:
     """One training from the pretrained encoder and a new last layer, the same for every candidate."""
     config, hardware = session.config, session.hardware
     encoder, _, _ = source_encoder(config)
     model = Supervised(encoder=encoder, classes=CLASSES, batch_size=config.finetune.batch_size)
-    model.to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    move(model, hardware.device)
     optimizer = Optimizer(name="adamw", base_lr=candidate.lr, lr_scaling="none", weight_decay=candidate.weight_decay)
     steps = phase.epochs * batches.steps_per_epoch
     warmup = min(round(config.finetune.warmup_epochs * batches.steps_per_epoch), steps)
@@ -134,9 +143,10 @@ def _train(
         validate=lambda epoch: phase.after_epoch(model, epoch),
         first_journal_step=phase.first_journal_step,
     )
-    if session.checkpoint is None or session.checkpoint["phase"] != phase.name:
+    state = session.state(State)
+    if state is None or state.phase != phase.name:
         phase.after_epoch(model, 0)
-    fit(session, task, session.checkpoint, carried)
+    fit(session, task, carried)
     return model
 
 

@@ -22,7 +22,7 @@ from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.evaluation.knn import knn_predict
 from ssl_pkg.methods.base import Method
 from ssl_pkg.methods.supervised import Supervised
-from ssl_pkg.models.encoder import build_encoder, save_weights
+from ssl_pkg.models.encoder import build_encoder, move, save_weights
 from ssl_pkg.models.ranks import rank, synchronise_batch_norm, world_size
 from ssl_pkg.stages.models import finish_classifier
 from ssl_pkg.training.batches import ViewBatches
@@ -51,7 +51,7 @@ def _run(config: Config, hardware: Hardware, interrupts: Interrupts) -> None:
     with (Follower if rank() else Session)(config, hardware, interrupts, dataset.manifest) as session:
         if rank() == 0:
             task = replace(task, validate=partial(_validate, session, model, dataset))
-        fit(session, task, session.checkpoint, carried={})
+        fit(session, task, carried={})
         if rank():
             return
         encoder = model.encoder
@@ -92,7 +92,7 @@ def training(config: Config, dataset: STL10, hardware: Hardware) -> Task:
     module = cast(nn.Module, model)
     if model.global_statistics:
         synchronise_batch_norm(module)
-    module.to(hardware.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    move(module, hardware.device)
     if hardware.compiles:
         for network in (part for part in module.modules() if isinstance(part, ResNet)):
             network.compile()  # in place: names in the state dict stay

@@ -11,9 +11,15 @@ from ssl_pkg.runs import write_atomic
 from ssl_pkg.stages.models import npz, source_classifier
 from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.precision import prepare
-from ssl_pkg.training.session import Session
+from ssl_pkg.training.session import Session, SoFar
 
 NOISE_SEED = 0  # the same directions and noise for every model, whatever its own seed
+
+
+class WidthState(SoFar):
+    """What a checkpoint holds: what the units that are done have found, by name."""
+
+    found: dict[str, Found]
 
 
 def run(config: Config, interrupts: Interrupts) -> None:
@@ -28,7 +34,8 @@ def run(config: Config, interrupts: Interrupts) -> None:
     pixels, labels = dataset.train.gather(chosen, hardware.device)
     images = resize(pixels, source["resolution"])
     with Session(config, hardware, interrupts, dataset.manifest) as session:
-        found: dict[str, Found] = session.checkpoint["found"] if session.checkpoint else {}
+        state = session.state(WidthState)
+        found = dict(state.found) if state else {}
         phase, total = "prepare", 1
 
         def tick() -> None:

@@ -1,11 +1,12 @@
 """The training loop: every stage that trains a network runs this one."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+from pydantic import BaseModel, NonNegativeInt
 from torch import Tensor, nn
 
 from ssl_pkg.data.images import Indices
@@ -13,7 +14,7 @@ from ssl_pkg.errors import Interrupted
 from ssl_pkg.methods.base import Method
 from ssl_pkg.models.ranks import averaged
 from ssl_pkg.training.precision import Hardware
-from ssl_pkg.training.session import Session
+from ssl_pkg.training.session import Session, SoFar
 
 Batch = tuple[list[Tensor], Tensor]
 Loss = Callable[[list[Tensor], Tensor, int, int], tuple[Tensor, dict[str, Tensor]]]
@@ -37,8 +38,30 @@ class Task:
     first_journal_step: int = 0  # where this training starts in the journal of a run that has several
 
 
-def fit(session: Session, task: Task, checkpoint: dict[str, Any] | None, carried: dict[str, Any]) -> None:
-    """Trains `task.model`, from `checkpoint` if there is one of this phase.
+class Sums(BaseModel):
+    """A window's state."""
+
+    model_config = SoFar.model_config
+
+    total: dict[str, Tensor]
+    count: int
+
+
+class State(SoFar):
+    """What a checkpoint of a training holds."""
+
+    phase: str
+    step: NonNegativeInt
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    unlogged: bool  # whether the line of the last step is still to be written
+    window: Sums
+    carried: Any  # what fit was given; the stage knows what it is
+
+
+def fit(session: Session, task: Task, carried: Mapping[str, Any]) -> None:
+    """Trains `task.model`, from the session's checkpoint if there is one of this phase.
 
     carried: what the run needs beside this training to go on (results of earlier phases); kept in each checkpoint.
     Raises Interrupted after writing a checkpoint if a signal came; ArithmeticError if the loss stops being finite.
@@ -47,11 +70,17 @@ def fit(session: Session, task: Task, checkpoint: dict[str, Any] | None, carried
     module.train()
     scaler = session.hardware.scaler()
     start, window, unlogged = 0, _Window(), False
-    if checkpoint is not None and checkpoint["phase"] == task.phase:
-        module.load_state_dict(checkpoint["model"])
-        task.optimizer.load_state_dict(checkpoint["optimizer"])
-        scaler.load_state_dict(checkpoint["scaler"])
-        start, window, unlogged = checkpoint["step"], _Window(**checkpoint["window"]), checkpoint["unlogged"]
+    state = session.state(State)
+    if state is not None and state.phase == task.phase:
+        try:
+            module.load_state_dict(state.model)
+            task.optimizer.load_state_dict(state.optimizer)
+            scaler.load_state_dict(state.scaler)
+        except Exception as error:  # what is in it may be anything, and so what its loading raises
+            raise session.foreign(error) from error
+        start, window, unlogged = state.step, _Window(state.window.total, state.window.count), state.unlogged
+    elif state is not None and state.journal_step > task.first_journal_step:
+        raise session.foreign(f"phase {state.phase}")
     config = session.config.checkpoint
     saved_at, due = time.monotonic(), False
     for step in range(start - unlogged, task.steps):

@@ -1,11 +1,13 @@
 """One process at a time writes a run directory. Works on network file systems: no flock, no clock but the server's."""
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +30,7 @@ class Owner:
             if holder is not None and self._alive(holder):
                 raise Busy(f"{folder} is being written by {_named(holder)}: wait for it, or stop it")
             if holder is not None:
-                self._bury(str(holder.get("token")))
+                self._bury(holder)
 
     def holds(self) -> bool:
         """Whether the run directory is still ours: a process that stood still for long may have been succeeded."""
@@ -54,19 +56,22 @@ class Owner:
 
     def _create(self, content: str) -> bool:
         """Makes the file with its content in one step: a link to a complete file either appears or is refused."""
-        draft = self._draft(content)
-        try:
-            os.link(draft, self._path)
-        except FileExistsError:
-            return self.holds()  # over NFS a link can succeed and its answer get lost
-        finally:
-            draft.unlink()
+        with self._draft(content) as draft:
+            try:
+                os.link(draft, self._path)
+            except FileExistsError:
+                return self.holds()  # over NFS a link can succeed and its answer get lost
         return True
 
-    def _draft(self, content: str) -> Path:
+    @contextlib.contextmanager
+    def _draft(self, content: str) -> Iterator[Path]:
+        """A file of our own with this content, for as long as it is needed."""
         draft = self._path.with_name(f".owner.{self._token}")
-        draft.write_text(content)
-        return draft
+        try:
+            draft.write_text(content)
+            yield draft
+        finally:
+            draft.unlink(missing_ok=True)
 
     def _alive(self, holder: dict[str, Any]) -> bool:
         """Asks this host about the process; of another host, or another container, waits for a beat of its heart."""
@@ -87,18 +92,16 @@ class Owner:
 
     def _now(self) -> float:
         """What time the file server has: hosts' clocks differ."""
-        draft = self._draft("")
-        try:
+        with self._draft("") as draft:
             return draft.stat().st_mtime
-        finally:
-            draft.unlink()
 
-    def _bury(self, token: str) -> None:
+    def _bury(self, dead: dict[str, Any]) -> None:
         """Removes a dead owner's file, and never that of somebody who was faster.
 
-        Only who holds the claim named after the dead token may remove it, after another look that it is still there.
+        Only who holds the claim named after the dead owner may remove it, after another look that it is still there.
         """
-        claim = self._path.with_name(f".owner.{token}.burial")
+        name = hashlib.sha256(repr(dead).encode(errors="replace")).hexdigest()[:16]
+        claim = self._path.with_name(f".owner.{name}.burial")
         try:
             os.close(os.open(claim, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
@@ -107,8 +110,7 @@ class Owner:
                 if self._now() - claim.stat().st_mtime > STALE_SECONDS:  # its maker died in the middle
                     claim.unlink()
             return
-        holder = _read(self._path)
-        if holder is not None and holder.get("token") == token:
+        if _read(self._path) == dead:
             self._path.unlink(missing_ok=True)
         claim.unlink(missing_ok=True)
 
@@ -135,8 +137,11 @@ def _born(pid: int) -> str | None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
+    """What the file says, nothing if it is damaged, None if there is none."""
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return None
-    return content if isinstance(content, dict) else None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

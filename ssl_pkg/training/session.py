@@ -6,13 +6,15 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
+from ssl_pkg.compose import describe
 from ssl_pkg.config import Config
-from ssl_pkg.errors import BadInput, Busy, Interrupted
+from ssl_pkg.errors import NO_ROOM, BadInput, Busy, Interrupted
 from ssl_pkg.models.ranks import world_size
 from ssl_pkg.resume import FREE, content_of, refuse_difference
 from ssl_pkg.runs import RunDirectory, metrics_sha256, write_atomic, write_json
@@ -24,6 +26,19 @@ from ssl_pkg.training.precision import Hardware
 from ssl_pkg.training.progress import Reporter
 from ssl_pkg.training.provenance import provenance
 from ssl_pkg.training.world import largest, shared
+
+
+class SoFar(BaseModel):
+    """What every checkpoint holds beside its stage's own state."""
+
+    model_config = ConfigDict(strict=True, frozen=True, arbitrary_types_allowed=True)
+
+    journal_step: int = 0
+    metrics_sha256: str = metrics_sha256([])  # of the metric lines up to there
+    seconds: float = 0.0
+
+
+StateT = TypeVar("StateT", bound=SoFar)
 
 
 class Session:
@@ -48,10 +63,15 @@ class Session:
         return self
 
     def _take(self) -> None:
-        self._created = _make_folder(self.run.path)
+        self._created = False
         try:
+            self._created = _make_folder(self.run.path)
             self._owner = Owner(self.run.path)
         except OSError as error:
+            if self._created:
+                shutil.rmtree(self.run.path)
+            if error.errno in NO_ROOM:
+                raise
             raise BadInput(f"can't write run_dir={self.run.path}: {error.strerror}") from error
         try:
             self._open()
@@ -89,8 +109,9 @@ class Session:
         self.checkpoint = load_checkpoint(self.run.path / "checkpoints")
         write_atomic(self.run.path / "config.yaml", yaml.safe_dump(content, sort_keys=False).encode())
         write_json(self.run.path / "provenance.json", provenance(self.hardware, self._data))
-        self.journal = Journal(self.run, self.checkpoint["journal_step"] if self.checkpoint else 0)
-        self._seconds_before = self.checkpoint["seconds"] if self.checkpoint else 0.0
+        so_far = self.state(SoFar) or SoFar()
+        self.journal = Journal(self.run, so_far.journal_step, so_far.metrics_sha256)
+        self._seconds_before = so_far.seconds
         self.reporter = Reporter(self.run, self._owner, self.run.name)
         self._writer = CheckpointWriter(self.run.path / "checkpoints", self._owner.verify, self.reporter.say)
         self.reporter.start()
@@ -99,6 +120,25 @@ class Session:
                 f"goes on with {world_size()} processes instead of {earlier}: the same images, views and batches, "
                 "but sums in another order, so not the same bits"
             )
+
+    def state(self, kind: type[StateT]) -> StateT | None:
+        """The checkpoint's fields that `kind` names, or None without a checkpoint.
+
+        Raises BadInput if they are not there or of another type: another program's, or another version's.
+        """
+        if self.checkpoint is None:
+            return None
+        try:
+            return kind.model_validate(self.checkpoint)
+        except ValidationError as error:
+            raise self.foreign(describe(error)) from error
+
+    def foreign(self, reason: object) -> BadInput:
+        """What to raise where the checkpoint is whole, but not this run's."""
+        return BadInput(
+            f"{self.run.path / 'checkpoints'} holds a state that is not this run's ({reason}): "
+            "remove it to begin anew, or give another run_dir"
+        )
 
     def seconds(self) -> float:
         """Time spent on this run, over all its interruptions."""
@@ -140,7 +180,10 @@ class Session:
 
     def save(self, journal_step: int, state: Mapping[str, Any]) -> None:
         """Has a checkpoint written: `state` as of `journal_step` finished steps."""
-        content = dict(state) | {"journal_step": journal_step, "seconds": self.seconds()}
+        self.journal.sync()
+        digest = metrics_sha256(self.journal.lines)
+        so_far = SoFar(journal_step=journal_step, metrics_sha256=digest, seconds=self.seconds())
+        content = dict(state) | so_far.model_dump()
         self._writer.save(journal_step, content)
 
     def finish(
@@ -219,13 +262,13 @@ def weights_sha256(weights: Mapping[str, Tensor]) -> str:
 
 
 def _make_folder(path: Path) -> bool:
-    """Makes the run directory; returns whether it is new. Raises BadInput if it can't be or is something else."""
+    """Makes the run directory; returns whether it is new. Raises OSError if it can't be.
+
+    Raises BadInput if it is something else.
+    """
     if path.is_dir():
         if any(path.iterdir()) and not any((path / known).exists() for known in ("config.yaml", "owner")):
             raise BadInput(f"run_dir={path} holds something that is not a run: give another folder, or empty this one")
         return False
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"can't make run_dir={path}: {error.strerror}") from error
+    path.mkdir(parents=True, exist_ok=True)
     return True

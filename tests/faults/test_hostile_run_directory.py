@@ -125,14 +125,7 @@ def go_on(study: Study, unfinished: Path, folder: Path, change: Callable[[Path],
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(
-    "name",
-    [
-        "config.yaml", "status", "provenance.json", "result.json",
-        pytest.param("metrics.jsonl", marks=pytest.mark.xfail(strict=True, reason="lines that are lost stay lost")),
-        pytest.param("owner", marks=pytest.mark.xfail(run=False, reason="a torn owner's file is waited for for ever")),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("name", ["config.yaml", "status", "provenance.json", "result.json", "metrics.jsonl", "owner"])
 @settings(cases(long=20, short=1), phases=[Phase.generate])
 @given(chance=st.data())
 def test_a_run_with_a_damaged_file_ends_as_if_it_were_whole_or_says_why_not(
@@ -155,7 +148,6 @@ FOREIGN = {"nothing": None, "a text": "x", "a list": [1], "a mapping": {"a": 1},
 FORGERIES = [(field, kind) for field in FIELDS for kind in ("missing", *FOREIGN)]
 
 
-@pytest.mark.xfail(strict=False, reason="a traceback")
 @pytest.mark.parametrize(("field", "kind"), FORGERIES if LONG else FORGERIES[::13])
 def test_a_checkpoint_that_holds_something_else_is_refused_or_has_no_effect(
     study: Study, unfinished: Path, folder: Path, field: str, kind: str
@@ -170,7 +162,6 @@ def test_a_checkpoint_that_holds_something_else_is_refused_or_has_no_effect(
     go_on(study, unfinished, folder, forge)
 
 
-@pytest.mark.xfail(strict=True, reason="a traceback")
 @pytest.mark.parametrize("kind", ["missing", "another shape", "a text"] if LONG else ["another shape"])
 def test_a_checkpoint_of_another_network_is_refused(study: Study, unfinished: Path, folder: Path, kind: str) -> None:
     def forge(run_dir: Path) -> None:

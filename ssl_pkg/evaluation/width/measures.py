@@ -7,12 +7,13 @@ labelled subset without augmentation. Models can be compared if images, labels, 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypedDict  # pydantic, which checks it in a checkpoint, takes typing's from Python 3.12 on
 
 from ssl_pkg.config import Width
 from ssl_pkg.evaluation.accuracy import Row

@@ -1,8 +1,10 @@
 import json
 from pathlib import Path
 
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from ssl_pkg.errors import BadInput
 from ssl_pkg.runs import RunDirectory, metrics_sha256
 from ssl_pkg.training.journal import Journal
 
@@ -12,11 +14,11 @@ def line(step: int) -> dict[str, object]:
 
 
 def test_a_resume_from_an_older_checkpoint_leaves_each_step_once(tmp_path: Path) -> None:
-    journal = Journal(RunDirectory(tmp_path), 0)
+    journal = Journal(RunDirectory(tmp_path), 0, metrics_sha256([]))
     for step in (10, 20, 30):
         journal.write(line(step))
     journal.close()
-    journal = Journal(RunDirectory(tmp_path), 20)  # the checkpoint was of step 20
+    journal = Journal(RunDirectory(tmp_path), 20, metrics_sha256([line(10), line(20)]))  # the checkpoint was of step 20
     for step in (30, 40):
         journal.write(line(step))
     journal.close()
@@ -30,10 +32,23 @@ def test_a_resume_from_an_older_checkpoint_leaves_each_step_once(tmp_path: Path)
 
 def test_a_torn_last_line_is_dropped(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text(json.dumps(line(10)) + "\n" + json.dumps(line(20))[:17])
-    journal = Journal(RunDirectory(tmp_path), 20)
+    journal = Journal(RunDirectory(tmp_path), 20, metrics_sha256([line(10)]))
     journal.write(line(20))
     journal.close()
     assert [entry["step"] for entry in RunDirectory(tmp_path).metrics()] == [10, 20]
+
+
+@pytest.mark.parametrize("left", [[], [line(10)], [line(10), line(20) | {"loss": 0.5}], [line(20), line(10)]])
+def test_lines_that_were_lost_or_changed_are_told_and_nothing_is_written(
+    tmp_path: Path, left: list[dict[str, object]]
+) -> None:
+    file = tmp_path / "metrics.jsonl"
+    file.write_text("".join(json.dumps(entry) + "\n" for entry in left))
+    before = file.read_bytes()
+    with pytest.raises(BadInput, match="is not as this run has written it up to step 20"):
+        Journal(RunDirectory(tmp_path), 20, metrics_sha256([line(10), line(20)]))
+    assert file.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
 def test_the_digest_ignores_the_clock_and_nothing_else() -> None:

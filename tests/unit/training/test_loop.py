@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pytest
@@ -48,16 +48,26 @@ class Line(nn.Module):
 
     def after_step(self, step: int, steps: int) -> None:
         with torch.no_grad():
-            self.average.lerp_(self.encoder.weight[0], 0.1)  # type: ignore[index, arg-type]
+            self.average.lerp_(next(self.encoder.parameters())[0], 0.1)
 
 
-def train(folder: Path, *, stop_after: int | None = None, stop_in: int | None = None, bad: int | None = None) -> Line:
-    """Goes on with the run; a signal comes in step `stop_after`, or in the validation of epoch `stop_in`."""
+class Stop(NamedTuple):
+    """When a signal comes: in step `after`, or in the validation of epoch `within`."""
+
+    after: int | None = None
+    within: int | None = None
+
+
+NEVER = Stop()
+
+
+def train(folder: Path, stop: Stop = NEVER, bad: int | None = None) -> Line:
+    """Goes on with the run until `stop`; the loss of step `bad` is infinite."""
     config = load_config(["stage=pretrain", "method=simclr", "budget=tiny", f"run_dir='{folder}'", "log_every=3"])
     interrupts, model = Interrupts(), Line()
 
     def batch(step: int) -> tuple[list[Tensor], Tensor]:
-        if step == stop_after:
+        if step == stop.after:
             interrupts.received = "SIGTERM"
         x = torch.randn(5, 3, generator=torch.Generator().manual_seed(step))
         return [x * float("inf") if step == bad else x], torch.zeros(5)
@@ -65,7 +75,7 @@ def train(folder: Path, *, stop_after: int | None = None, stop_in: int | None = 
     with Session(config, CPU, interrupts, DATA) as session:
 
         def validate(epoch: int) -> dict[str, float]:
-            if epoch == stop_in:
+            if epoch == stop.within:
                 interrupts.received = "SIGTERM"
             session.at("validate", 0, 1)
             return {"validation": float(model.average.sum())}
@@ -75,7 +85,7 @@ def train(folder: Path, *, stop_after: int | None = None, stop_in: int | None = 
             "train", model, model.loss, optimizer, lambda step: 0.1 / (1 + step), batch,
             lambda step: np.arange(5) + step, STEPS, EPOCH, validate,
         )  # fmt: skip
-        fit(session, task, session.checkpoint, carried={})
+        fit(session, task, carried={})
     return model
 
 
@@ -112,10 +122,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]
 @settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     stops=st.lists(
-        st.one_of(
-            st.tuples(st.just("stop_after"), st.integers(0, STEPS - 1)),
-            st.tuples(st.just("stop_in"), st.integers(1, STEPS // EPOCH)),
-        ),
+        st.builds(Stop, after=st.integers(0, STEPS - 1)) | st.builds(Stop, within=st.integers(1, STEPS // EPOCH)),
         min_size=1,
         max_size=4,
     )
@@ -123,12 +130,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]
 def test_signals_in_any_step_or_validation_leave_no_trace(
     tmp_path_factory: pytest.TempPathFactory,
     whole: tuple[list[dict[str, Any]], dict[str, Any]],
-    stops: list[tuple[str, int]],
+    stops: list[Stop],
 ) -> None:
     folder = tmp_path_factory.mktemp("broken") / "run"
-    for kind, where in stops:
+    for stop in stops:
         try:
-            train(folder, **{kind: where})  # type: ignore[arg-type]
+            train(folder, stop)
         except Interrupted:
             continue
     train(folder)
@@ -137,7 +144,7 @@ def test_signals_in_any_step_or_validation_leave_no_trace(
 
 def test_a_signal_in_a_validation_stops_there_and_the_line_is_written_once(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        train(tmp_path / "run", stop_in=1)
+        train(tmp_path / "run", Stop(within=1))
     assert [line["step"] for line in left(tmp_path / "run")[0]] == [3]
     train(tmp_path / "run")
     assert [line["step"] for line in left(tmp_path / "run")[0]] == [3, 4, 6, 8, 9, 12]
@@ -157,5 +164,5 @@ def test_a_loss_that_is_not_finite_names_its_step_and_images(tmp_path: Path, bad
 
 def test_no_checkpoint_is_taken_from_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     with pytest.raises(ArithmeticError):
-        train(tmp_path / "run", bad=4, stop_after=4)
+        train(tmp_path / "run", Stop(after=4), bad=4)
     assert load_checkpoint(tmp_path / "run" / "checkpoints") is None
