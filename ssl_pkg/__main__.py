@@ -1,7 +1,7 @@
 """`python -m ssl_pkg stage=… method=… seed=… data.root=… run_dir=…`: one stage, one run directory, one exit status."""
 
 import importlib
-import signal
+import os
 import sys
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from ssl_pkg.config import STAGES, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput, Busy, Interrupted
 from ssl_pkg.resume import FREE, RESOLVED, refuse_difference
 from ssl_pkg.runs import RunDirectory
-from ssl_pkg.training.interrupts import SIGNALS, Interrupts
+from ssl_pkg.training.interrupts import Interrupts
 
 HELP = f"""\
 usage: python -m ssl_pkg stage=STAGE run_dir=DIR [method=METHOD] [source=DIR] [seed=N] [data.root=DIR] [KEY=VALUE ...]
@@ -67,6 +67,8 @@ def main(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     status = main(sys.argv[1:])
-    for number in SIGNALS:  # while the interpreter ends, Python's own handlers would give another exit status
-        signal.signal(number, signal.SIG_IGN)
-    sys.exit(status)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: oneDNN's cache of primitives, taken down at the process's end, sometimes frees what it never set
+    # (a segmentation fault after a complete run); and a signal in Python's last moments would give another status.
+    os._exit(status)

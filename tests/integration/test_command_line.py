@@ -204,7 +204,7 @@ def nothing(root: Path) -> None:
         (cut, [], "is truncated"),
         (wrong_labels, [], "labels outside 1..10"),
         (few_labels, [], "3 labels for 160 images"),
-        (nothing, ["run_dir=/proc/run"], "can't make run_dir=/proc/run"),
+        (nothing, ["run_dir=/proc/run"], "can't write run_dir=/proc/run"),
         (nothing, ["method=dino"], "there is no method dino"),
         (nothing, ["budget.ssl_batch_size=161"], "batch size 161 is larger than the unlabeled split (160 images)"),
         (nothing, ["seed=abc"], "seed='abc' is not possible"),

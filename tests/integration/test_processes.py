@@ -35,7 +35,9 @@ def started() -> Iterator[Ranks]:
     yield processes
     for process in processes:
         process.kill()
-        process.communicate()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
 
 
 def start(data: Path, folder: Path, method: str, started: Ranks, ranks: int = 2) -> Ranks:
