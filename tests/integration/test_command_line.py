@@ -78,8 +78,8 @@ def test_probe_leaves_the_encoder_as_it_was(tmp_path: Path, data: Path) -> None:
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
-@pytest.mark.parametrize("method", ["supervised", "simclr", "byol", "moco"])
-def test_a_run_interrupted_anywhere_ends_as_the_uninterrupted_one(tmp_path: Path, data: Path, method: str) -> None:
+def test_a_run_interrupted_anywhere_ends_as_the_uninterrupted_one(tmp_path: Path, data: Path) -> None:
+    method = "moco"  # it keeps the most state; tests/faults interrupts them all
     assert run(*pretrain(method, data, tmp_path / "straight")).returncode == 0
     line, folder = command(*pretrain(method, data, tmp_path / "broken")), tmp_path / "broken"
     interruptions = 0
