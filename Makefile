@@ -12,7 +12,7 @@ PYTHON := .venv/bin/python
 study_options = --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(DATA),--data "$(DATA)") $(if $(SEEDS),--seeds "$(SEEDS)")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-faults lint format data study submit-all status cancel report image bench bench-ablation bench-scale bench-learning lock clean
+.PHONY: help setup demo test test-unit test-faults test-slurm test-slurm-long lint format data study submit-all status cancel logs slurm-up slurm-down report image bench bench-ablation bench-scale bench-learning lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -57,6 +57,12 @@ test: test-unit  ## all tests, those of faults in their short form
 test-unit: setup  ## the fast tests
 	$(PYTHON) -m pytest tests/unit
 
+test-slurm: setup  ## a study on a real SLURM, started here: preempted, cancelled, crashed (Debian: slurm-wlm, munge)
+	$(PYTHON) -m pytest tests/slurm
+
+test-slurm-long: setup  ## the same, longer: storms with more interruptions, 500 jobs
+	SLURM_TESTS=long $(PYTHON) -m pytest tests/slurm
+
 test-faults: setup  ## kills, signals, full disks and hostile files by the hundred
 	FAULTS=long $(PYTHON) -m pytest tests/faults tests/integration/test_processes.py
 
@@ -69,8 +75,22 @@ format: setup  ## format the code and mend what can be mended by itself
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-submit-all:  ## send the study STUDY to the cluster CLUSTER (not there yet)
-	@echo 'make submit-all: submission to SLURM is not there yet; `make study` runs on this machine' >&2; exit 2
+submit-all: cluster-given setup  ## send what is missing of STUDY to the cluster CLUSTER; WAIT=1 stays and shows it
+	@$(PYTHON) -m jobs submit $(STUDY) --cluster "$(CLUSTER)" $(study_options) $(if $(WAIT),--wait)
+
+logs: is-set-up  ## the end of the log of the run JOB of STUDY, all its starts in order
+	@test -n "$(JOB)" || { echo 'make logs: give the run, like JOB=pretrain-simclr-s0; `make status` shows them' >&2; exit 2; }
+	@$(PYTHON) -m jobs logs "$(JOB)" $(STUDY) --runs "$(RUNS)"
+
+slurm-up: setup  ## start a SLURM on this machine, CLUSTER=testbed (Debian: slurm-wlm, munge); TESTBED="--accounting"
+	@$(PYTHON) -m slurm.testbed up $(TESTBED)
+
+slurm-down: is-set-up  ## end that SLURM, its jobs too
+	@$(PYTHON) -m slurm.testbed down --purge
+
+.PHONY: cluster-given
+cluster-given:
+	@test -n "$(CLUSTER)" || { echo 'make submit-all: give the cluster, like CLUSTER=testbed; slurm/profiles holds them' >&2; exit 2; }
 
 image:  ## build the container image IMAGE (not there yet)
 	@echo 'make image: the container image is not there yet; `make study` runs on this machine' >&2; exit 2

@@ -160,7 +160,8 @@ def gather(path: Path) -> Study:
         runs=tuple(_without_doubles(runs, notes)),
         methods=methods,
         seeds=seeds,
-        planned=tuple(_planned(methods, seeds)),
+        # of a sweep only `jobs` knows the plan
+        planned=() if any(run.config.get("variant") for run in runs) else tuple(_planned(methods, seeds)),
         notes=tuple(notes),
     )
 
@@ -180,6 +181,8 @@ def _identified(directories: dict[str, RunDirectory], notes: list[str]) -> list[
         method, model = _origin(name, configs)
         if result is not None:
             method, model = str(result.get("method") or method), str(result["model"])
+        if isinstance(variant := config.get("variant"), str) and variant:
+            method, model = names.varied(method, variant), names.varied(method, variant) + model.removeprefix(method)
         seed = int((result or config).get("seed") or 0)
         runs.append(Run(directory, stage, method, model, seed, config, result))
     return runs
@@ -240,7 +243,7 @@ def _planned_values(runs: Sequence[Run]) -> tuple[tuple[str, ...], tuple[int, ..
         study = study if isinstance(study, dict) else {}
         methods.update(dict.fromkeys(str(name) for name in study.get("methods") or []))
         seeds.update(int(seed) for seed in study.get("seeds") or [] if isinstance(seed, int))
-    methods.update({run.method: None for run in runs if run.stage == "pretrain"})
+    methods.update({names.plain_method(run.method): None for run in runs if run.stage == "pretrain"})
     return tuple(methods), tuple(sorted(seeds | {run.seed for run in runs}))
 
 

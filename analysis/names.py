@@ -81,9 +81,21 @@ def method_of(model: str) -> str:
     return model.rpartition("-")[0] if kind_of(model) else model
 
 
+def varied(method: str, variant: str) -> str:
+    """How a method is called that a sweep ran several times: `simclr[temperature=0.1]`."""
+    return f"{method}[{variant}]"
+
+
+def plain_method(method: str) -> str:
+    """The method without the sweep's variant."""
+    return method.partition("[")[0]
+
+
 def method_label(method: str) -> str:
-    """A method's name for people."""
-    return _METHODS.get(method, method)
+    """A method's name for people: `SimCLR`, or `SimCLR (temperature=0.1)` in a sweep."""
+    plain = plain_method(method)
+    variant = method.removeprefix(plain).strip("[]")
+    return _METHODS.get(plain, plain) + (f" ({variant})" if variant else "")
 
 
 def model_label(model: str) -> str:
@@ -97,8 +109,9 @@ def in_order(models: Iterable[str], methods: Sequence[str]) -> list[str]:
 
     def rank(model: str) -> tuple[int, str, int]:
         method = method_of(model)
+        plain = plain_method(method)
         first = [RANDOM, SUPERVISED, *(name for name in methods if name != SUPERVISED)]
-        place = first.index(method) if method in first else len(first)
+        place = first.index(plain) if plain in first else len(first)
         return place, method, ["", "probe", "finetune"].index(kind_of(model))
 
     return sorted(set(models), key=rank)

@@ -20,8 +20,17 @@ STYLES: Final = {
     State.BLOCKED: "yellow",
     State.FAILED: "bold red",
     State.INTERRUPTED: "magenta",
+    State.CANCELLED: "magenta",
 }
-URGENT: Final = (State.FAILED, State.RUNNING, State.INTERRUPTED, State.BLOCKED, State.PENDING, State.COMPLETE)
+URGENT: Final = (
+    State.FAILED,
+    State.RUNNING,
+    State.CANCELLED,
+    State.INTERRUPTED,
+    State.BLOCKED,
+    State.PENDING,
+    State.COMPLETE,
+)
 REFRESH: Final = 1.0  # seconds between two pictures of the table
 HEARTBEAT: Final = 25.0  # and between two lines about the running runs, without a terminal
 Rows = Callable[[], list[Row]]
@@ -146,6 +155,8 @@ def duration(seconds: float | None) -> str:
 def _cells(row: Row) -> tuple[str, str, str, str]:
     """Step, rate, time left, elapsed."""
     step = f"{row.phase or ''} {row.step}/{row.steps}".strip() if row.step is not None and row.steps is not None else ""
+    requeued = f"requeued {row.requeues}x" if row.requeues else ""
+    step = ", ".join(part for part in (step, requeued, row.note) if part)
     rate = "" if row.rate is None else f"{row.rate:.3g}/s"
     return step, rate, duration(row.left), duration(row.elapsed)
 

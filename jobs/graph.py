@@ -1,14 +1,19 @@
 """The study as a graph of stages: which runs there are, each with its command line, and which must be complete before
 which. This machine's runner and SLURM send the same jobs."""
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
 from jobs.ledger import REPORT
 from ssl_pkg.config import RANDOM, STAGES, Study
+from ssl_pkg.errors import BadInput
 from ssl_pkg.runs import RunDirectory
 
 SUPERVISED: Final = "supervised"  # the method whose pretraining is a final model already
@@ -39,6 +44,14 @@ class Job:
     overrides: tuple[str, ...]  # what follows `python -m ssl_pkg` (report: `python -m analysis`) on the command line
     parents: tuple[str, ...]  # names of the jobs that must be complete before
     run_dir: Path  # where the result appears
+    choice: tuple[
+        str, ...
+    ] = ()  # of the swept overrides, those that this run, or one that it starts from, was made with
+
+    @property
+    def variant(self) -> str:
+        """What tells it from its like in a sweep, e.g. `temperature=0.1`; empty without one."""
+        return label(self.choice)
 
     @property
     def complete(self) -> bool:
@@ -61,11 +74,13 @@ def plan(study: Study, *, runs: Path, reports: Path, data_root: str, overrides: 
     """All jobs of `study`, parents before children, the report last.
 
     runs, reports: the folders above RUNS/STUDY and REPORTS/STUDY. overrides: the user's own; each stage gets those
-    that it reads.
+    that it reads; one that lists several values (Hydra's `key=a,b`) makes runs of their own for each. Raises BadInput.
     """
     methods, seeds = tuple(dict.fromkeys(study.methods)), tuple(dict.fromkeys(study.seeds))
-    planner = _Planner(study.name, runs / study.name, data_root, methods, seeds, tuple(overrides))
-    jobs = [job for seed in seeds for job in planner.of_seed(seed)]
+    fixed, choices = sweep(overrides)
+    planner = _Planner(study.name, runs / study.name, data_root, methods, seeds, fixed)
+    found = {job.name: job for choice in choices for seed in seeds for job in planner.of_seed(seed, choice)}
+    jobs = list(found.values())
     inner = {parent for job in jobs for parent in job.parents}
     leaves = tuple(job.name for job in jobs if job.name not in inner)
     out = reports / study.name
@@ -84,28 +99,32 @@ class _Planner:
     seeds: tuple[int, ...]
     overrides: tuple[str, ...]
 
-    def of_seed(self, seed: int) -> Iterator[Job]:
-        """The jobs of one seed, parents before children."""
+    def of_seed(self, seed: int, choice: tuple[str, ...]) -> Iterator[Job]:
+        """The jobs of one seed and one choice of the swept overrides, parents before children."""
         finals: list[tuple[str, Job]] = []  # final models by name, each with the job that leaves it
         for method in self.methods:
-            pretrain = self.job("pretrain", method, seed)
+            pretrain = self.job("pretrain", method, seed, choice)
             yield pretrain
             if method == SUPERVISED:
                 finals.append((method, pretrain))
                 continue
             for stage in ("probe", "finetune"):
-                adapted = self.job(stage, method, seed, source=pretrain)
+                adapted = self.job(stage, method, seed, choice, source=pretrain)
                 yield adapted
                 finals.append((f"{method}-{stage}", adapted))
-        probe = self.job("probe", RANDOM, seed)  # what everything is compared with
+        probe = self.job("probe", RANDOM, seed, choice)  # what everything is compared with
         yield probe
         for model, leaving in [*finals, (f"{RANDOM}-probe", probe)]:
             for stage in EVALUATIONS:
-                yield self.job(stage, model, seed, source=leaving)
+                yield self.job(stage, model, seed, choice, source=leaving)
 
-    def job(self, stage: str, model: str, seed: int, source: Job | None = None) -> Job:
+    def job(self, stage: str, model: str, seed: int, choice: tuple[str, ...], source: Job | None = None) -> Job:
         """One run; without `source` a pretraining, or a probe of the random initialisation."""
-        name = f"{stage}-{model}-s{seed}"
+        own = tuple(override for override in choice if reads(stage, override))
+        inherited = source.choice if source else ()
+        made_with = tuple(override for override in choice if override in own or override in inherited)
+        variant = label(made_with)
+        name = f"{stage}-{model}-s{seed}" + (f"-{variant}" if variant else "")
         run_dir = self.folder / name
         line = [f"study={self.study}", f"stage={stage}", f"seed={seed}"]
         if stage == "pretrain":
@@ -114,8 +133,37 @@ class _Planner:
             line.append(assign("source", str(source.run_dir) if source else RANDOM))
         line += [f"study.methods=[{','.join(self.methods)}]", f"study.seeds=[{','.join(map(str, self.seeds))}]"]
         line += [assign("data.root", self.data_root), assign("run_dir", str(run_dir))]
-        line += [override for override in self.overrides if reads(stage, override)]
-        return Job(name, stage, model, seed, tuple(line), (source.name,) if source else (), run_dir)
+        line += [assign("variant", variant)] if variant else []
+        line += [override for override in (*self.overrides, *own) if reads(stage, override)]
+        return Job(name, stage, model, seed, tuple(line), (source.name,) if source else (), run_dir, made_with)
+
+
+def sweep(overrides: Sequence[str]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The overrides that hold for every run, and all choices from those that list several values. Raises BadInput."""
+    fixed: list[str] = []
+    swept: list[list[str]] = []
+    for override in overrides:
+        try:
+            parsed = OverridesParser.create().parse_override(override)
+            values = list(parsed.sweep_string_iterator()) if parsed.is_sweep_override() else []
+        except HydraException as error:
+            raise BadInput(f"{override!r} can't be read: {' '.join(str(error).split())}") from error
+        if values:
+            swept.append([f"{override.partition('=')[0]}={value}" for value in dict.fromkeys(values)])
+        else:
+            fixed.append(override)
+    return tuple(fixed), list(itertools.product(*swept))
+
+
+def label(choice: Sequence[str]) -> str:
+    """`temperature=0.1` for `method.model.temperature=0.1`: short, and fit for a folder's name."""
+    keys = [_key(override) for override in choice]
+    lasts = [key.rpartition(".")[2] for key in keys]
+    words = []
+    for override, key, last in zip(choice, keys, lasts, strict=True):
+        value = re.sub(r"[^\w.+]+", "_", override.partition("=")[2]).strip("_")
+        words.append(f"{key if lasts.count(last) > 1 else last}={value}")
+    return ",".join(words)
 
 
 def reads(stage: str, override: str) -> bool:

@@ -4,6 +4,7 @@
     .runner            its process number, host and birth (JSON)
     .jobs/ledger.json  name of each planned run -> state, times, exit status, settings
     .jobs/JOB/         submitit's files
+    .jobs/slurm/       what was sent to a cluster (`jobs/batches.py`)
     logs/JOB.log       what the run's process printed, all starts in order
 
 The run directories are the truth about what is complete; the ledger only adds what they can't tell.
@@ -33,6 +34,7 @@ class State(StrEnum):
     BLOCKED = "blocked"  # a run that it needs has failed
     FAILED = "failed"
     INTERRUPTED = "interrupted"  # stopped with a checkpoint; the next start goes on
+    CANCELLED = "cancelled"  # taken out of the cluster's queue; the next submission goes on
 
 
 @dataclass(frozen=True)

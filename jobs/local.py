@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -34,7 +34,7 @@ def run_study(
             runner.run()
         finally:
             shown.close(runner.rows)
-    return _conclude(runner, jobs, folder, again)
+    return conclude({name: entry.state for name, entry in runner.entries.items()}, jobs, folder, again)
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def _owned(folder: Path) -> Iterator[None]:
         lock.acquire()
         write_owner(folder)
     except Timeout as error:
-        raise BadInput(_busy(folder)) from error
+        raise BadInput(busy(folder)) from error
     except OSError as error:
         raise BadInput(
             f"{folder} can't be written: {error.strerror}; give another folder by --runs (make: RUNS=)"
@@ -79,7 +79,8 @@ def cancel(folder: Path) -> str:
     return f"study {folder.name} was stopped; what ran has left a checkpoint, and the line that started it goes on"
 
 
-def _busy(folder: Path) -> str:
+def busy(folder: Path) -> str:
+    """Who is at the study in `folder`, in a sentence."""
     owner = read_owner(folder)
     who = f"process {owner.pid} on {owner.host}" if owner else "another process"
     return (
@@ -88,9 +89,8 @@ def _busy(folder: Path) -> str:
     )
 
 
-def _conclude(runner: Runner, jobs: Sequence[Job], folder: Path, again: str) -> int:
-    """The last words: the report's table, or what failed and how to go on."""
-    states = {name: entry.state for name, entry in runner.entries.items()}
+def conclude(states: Mapping[str, State], jobs: Sequence[Job], folder: Path, again: str) -> int:
+    """The last words, and the exit status: the report's table, or what failed and how to go on."""
     failed = [name for name, state in states.items() if state is State.FAILED]
     for name in failed[:SHOWN]:
         log = log_of(folder, name)

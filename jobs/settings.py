@@ -1,5 +1,6 @@
 """From what was typed to a checked configuration and its plan. Imports no torch."""
 
+import importlib.util
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -7,14 +8,23 @@ from pathlib import Path
 from typing import Final
 
 import ssl_pkg
-from jobs.graph import Job, plan, reads
+from jobs.graph import Job, plan, reads, sweep
 from jobs.ledger import REPORT, read_ledger
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import RANDOM, SYNTHETIC, Config, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
 from ssl_pkg.runs import RunDirectory
 
-OURS: Final = ("stage", "run_dir", "source", "seed", "method", "study", "study.name")  # set for each run by the plan
+OURS: Final = (
+    "stage",
+    "run_dir",
+    "source",
+    "seed",
+    "method",
+    "study",
+    "study.name",
+    "variant",
+)  # set for each run by the plan
 
 
 def studies() -> list[str]:
@@ -27,6 +37,12 @@ def configure(study: str, *, data: str | None, seeds: str | None, overrides: Seq
     if study not in studies():
         raise BadInput(f"there is no study {study!r}: choose one of {', '.join(studies())}")
     _check_keys(overrides)
+    fixed, choices = sweep(overrides)
+    found = [_configure(study, data, seeds, [*fixed, *choice]) for choice in choices]
+    return found[0]
+
+
+def _configure(study: str, data: str | None, seeds: str | None, overrides: Sequence[str]) -> Config:
     line = [f"study={study}", "stage=probe", f"source={RANDOM}", "run_dir=-"]
     line += [override for override in overrides if not override.startswith("method.")]
     if seeds is not None:
@@ -62,8 +78,9 @@ def plan_study(config: Config, *, runs: Path, reports: Path, overrides: Sequence
 
 
 def check_data(root: str) -> None:
-    """Raises BadInput, with ssl_pkg's sentence, where a study can't run on the images below `root`."""
-    if root == SYNTHETIC:
+    """Raises BadInput, with ssl_pkg's sentence, where a study can't run on the images below `root`. On a login node
+    without torch nothing is known of them: there each stage checks for itself."""
+    if root == SYNTHETIC or importlib.util.find_spec("torch") is None:
         return
     command = [sys.executable, "-m", "ssl_pkg.data.dataset", root]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

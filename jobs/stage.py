@@ -3,6 +3,7 @@ signal until it has been unpickled."""
 
 import fcntl
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -20,6 +21,9 @@ from ssl_pkg.errors import INTERRUPTED
 FORWARDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP)
 BEGIN: Final = ">>> "  # opens the line of the log above a start
 END: Final = "<<< "  # and the one below its end
+CANCELLED: Final = "cancelled"  # the last word in the log of a run that a cluster's user took out of the queue
+EXIT_STATUS: Final = re.compile(r"exit status (-?\d+) after")
+TAIL_BYTES: Final = 1 << 16  # of a log, that are looked at
 
 
 @dataclass(frozen=True)
@@ -35,20 +39,26 @@ class StageProcess:
     environment: dict[str, str | None] = field(default_factory=dict)  # changes to the child's; None removes
     runner: int | None = None  # the process whose end ends the child
     grace: float | None = None  # seconds from the first signal until the child is killed
+    alone: bool = True  # wait for the end of an earlier start; not where a file server may know no locks
 
     def __call__(self) -> int:
         """Runs the child to its end."""
+        status, asked = self.run()
+        return INTERRUPTED if asked and status < 0 else status
+
+    def run(self) -> tuple[int, int | None]:
+        """Runs the child to its end; returns its exit status and the first signal that came."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         relay = _Relay()
         with self.log.open("ab", buffering=0) as log, relay.listening():
-            if not self._own(log, relay):
-                return INTERRUPTED
+            if self.alone and not self._own(log, relay):
+                return INTERRUPTED, relay.signal
             began = time.monotonic()
             log.write(f"{BEGIN}{time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(self.command)}\n".encode())
             relay.start(self._popen(log))
             status = self._wait(relay)
             log.write(f"{END}exit status {status} after {time.monotonic() - began:.0f} s\n".encode())
-        return INTERRUPTED if relay.signal and status < 0 else status
+        return status, relay.signal
 
     def _own(self, log: BinaryIO, relay: "_Relay") -> bool:
         """Waits for the end of an earlier start of the same run: its process, too, holds the log open, and so the lock
@@ -132,9 +142,20 @@ class _Relay:
 
 def last_output(log: Path) -> list[str]:
     """The lines that the last start of a run printed."""
+    return [line for line in _last_start(log) if not line.startswith(END)]
+
+
+def last_words(log: Path) -> list[str]:
+    """What was written about the last start of a run: its exit status, a requeue, a cancellation."""
+    return [line.removeprefix(END) for line in _last_start(log) if line.startswith(END)]
+
+
+def _last_start(log: Path) -> list[str]:
     try:
-        lines = log.read_text(errors="replace").splitlines()
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - TAIL_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return []
     begins = [number for number, line in enumerate(lines) if line.startswith(BEGIN)]
-    return [line for line in lines[begins[-1] + 1 if begins else 0 :] if not line.startswith(END)]
+    return lines[begins[-1] + 1 if begins else 0 :]

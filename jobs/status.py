@@ -2,10 +2,11 @@
 
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from jobs.fates import fates
 from jobs.ledger import REPORT, Entry, State, read_ledger, read_owner
 from ssl_pkg.runs import RunDirectory, runs_of
 
@@ -25,6 +26,9 @@ class Row:
     left: float | None = None
     elapsed: float | None = None
     exit_status: int | None = None
+    note: str | None = None  # on a cluster: why it waits, or how it ended
+    requeues: int | None = None
+    job: str | None = None  # its number in the cluster's queue
 
     @property
     def fraction(self) -> float | None:
@@ -62,25 +66,39 @@ def row(folder: Path, name: str, entry: Entry, now: float) -> Row:
 
 def observe(folder: Path) -> list[Row]:
     """All runs of the study in `folder`: the planned ones in the plan's order, then the others."""
+    return look_at(folder)[0]
+
+
+def look_at(folder: Path) -> tuple[list[Row], str | None]:
+    """`observe`, and a sentence for the user if the cluster's scheduler doesn't answer."""
     now = time.time()
     owner = read_owner(folder)
     entries = read_ledger(folder)
     names = [*entries, *(run.name for run in runs_of(folder) if run.name not in entries)]
     managed = owner is not None and owner.alive
+    complete = [name for name in names if RunDirectory(folder / name).complete]
+    sent, warning = ({}, None) if managed else fates(folder, complete)
     rows = []
     for name in names:
         entry = entries.get(name, Entry(State.INTERRUPTED))
-        state = _state(RunDirectory(folder / name), entry.state, managed=managed, now=now)
-        rows.append(row(folder, name, Entry(state, entry.started, entry.ended, entry.exit_status), now))
-    return rows
+        fate = sent.get(name)
+        if fate is None or warning:
+            state = _state(RunDirectory(folder / name), entry.state, managed=managed, now=now)
+            seen = row(folder, name, replace(entry, state=state), now)
+            rows.append(replace(seen, note=fate.note, job=fate.job) if fate and state is State.PENDING else seen)
+        else:
+            seen = row(folder, name, Entry(fate.state, fate.started, now, fate.exit_status), now)
+            rows.append(replace(seen, note=fate.note, requeues=fate.requeues, job=fate.job))
+    return rows, warning
 
 
 def report(folder: Path) -> dict[str, Any]:
     """`observe` for programs."""
-    rows = observe(folder)
+    rows, warning = look_at(folder)
     owner = read_owner(folder)
     return {
         "study": folder.name,
+        "warning": warning,
         "runner": asdict(owner) if owner and owner.alive else None,
         "totals": {state.value: count for state, count in totals(rows).items()},
         "runs": [asdict(entry) for entry in rows],
@@ -105,7 +123,7 @@ def _state(run: RunDirectory, recorded: State, *, managed: bool, now: float) -> 
         return State.RUNNING if alive else State.PENDING  # its result was removed
     if recorded is State.RUNNING and not managed and not alive:
         return State.INTERRUPTED
-    return recorded
+    return State.RUNNING if recorded is State.PENDING and alive and not managed else recorded
 
 
 def _elapsed(entry: Entry, now: float) -> float | None:

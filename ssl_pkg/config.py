@@ -209,6 +209,7 @@ class Config(Section):
     run_dir: Annotated[str, Field(min_length=1)]
     source: str | None
     seed: Seed
+    variant: str  # of a sweep: what tells this run from its like in tables, e.g. `temperature=0.1`
     method: Method | None = None
     budget: Budget
     study: Study

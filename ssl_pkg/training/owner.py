@@ -24,9 +24,12 @@ class Owner:
         """Raises Busy if a living process holds the run directory; waits up to STALE_SECONDS to know."""
         self._path = folder / "owner"
         self._token = secrets.token_hex(8)
-        content = _identity() | {"pid": os.getpid(), "born": _born(os.getpid()), "token": self._token}
+        content = _identity() | _job() | {"pid": os.getpid(), "born": _born(os.getpid()), "token": self._token}
         while not self._create(json.dumps(content)):
             holder = _read(self._path)
+            if holder is not None and _earlier_start(holder, content):
+                self._take_over(json.dumps(content))
+                return
             if holder is not None and self._alive(holder):
                 raise Busy(f"{folder} is being written by {_named(holder)}: wait for it, or stop it")
             if holder is not None:
@@ -62,6 +65,11 @@ class Owner:
             except FileExistsError:
                 return self.holds()  # over NFS a link can succeed and its answer get lost
         return True
+
+    def _take_over(self, content: str) -> None:
+        """Puts our file in the place of the other's in one step; it looks before its next write, and stops."""
+        with self._draft(content) as draft:
+            draft.replace(self._path)
 
     @contextlib.contextmanager
     def _draft(self, content: str) -> Iterator[Path]:
@@ -113,6 +121,22 @@ class Owner:
         if _read(self._path) == dead:
             self._path.unlink(missing_ok=True)
         claim.unlink(missing_ok=True)
+
+
+def _earlier_start(holder: dict[str, Any], us: dict[str, Any]) -> bool:
+    """Whether the holder is an earlier start of the same SLURM job: after a node's failure SLURM starts a job anew
+    elsewhere, while the old process may live on beside it."""
+    return (
+        bool(us["job"])
+        and holder.get("job") == us["job"]
+        and isinstance(holder.get("start"), int)
+        and (holder["start"] < us["start"])
+    )
+
+
+def _job() -> dict[str, Any]:
+    start = os.environ.get("SLURM_RESTART_COUNT", "")
+    return {"job": os.environ.get("SLURM_JOB_ID", ""), "start": int(start) if start.isdecimal() else 0}
 
 
 def _identity() -> dict[str, Any]:

@@ -93,3 +93,32 @@ def test_of_many_that_start_at_once_exactly_one_wins(tmp_path: Path, dead_owner:
     for racer in racers:
         racer.join()
     assert sum(won.get() for _ in racers) == 1
+
+
+@pytest.mark.parametrize(("start", "succeeded"), [("0", True), ("1", True), ("2", False), ("3", False)])
+def test_a_job_that_was_started_anew_takes_over_from_its_earlier_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str, succeeded: bool
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "41")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", start)
+    earlier = Owner(tmp_path)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    if not succeeded:
+        with pytest.raises(Busy):
+            Owner(tmp_path)
+        return
+    later = Owner(tmp_path)
+    assert later.holds()
+    with pytest.raises(Busy, match="was taken over by"):
+        earlier.verify()
+    earlier.release()
+    assert later.holds()
+
+
+def test_another_job_does_not_take_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "41")
+    Owner(tmp_path)
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    with pytest.raises(Busy):
+        Owner(tmp_path)

@@ -1,0 +1,82 @@
+"""What was sent to SLURM: one file a batch in RUNS/STUDY/.jobs/slurm, which a later call, also a failed one's, reads.
+
+A batch is one sbatch: a job, or an array of like ones. Its file is written before it is sent, and again with the
+number that SLURM gave it. A batch without a number is looked for in the queue by its token, which is the job's comment.
+"""
+
+import json
+import os
+import secrets
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from ssl_pkg.runs import write_json
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Runs that were sent together."""
+
+    token: str  # names its file, its folder, and in the queue its comment
+    cluster: str
+    names: tuple[str, ...]  # the runs, in the order of the array
+    after: tuple[str, ...]  # ids of the jobs that must be complete before; of arrays that of the whole
+    conf: str = ""  # the cluster's SLURM_CONF, where its commands need one
+    number: str | None = None  # SLURM's; None until it has answered
+
+    @classmethod
+    def new(cls, cluster: str, names: tuple[str, ...], after: tuple[str, ...]) -> Self:
+        """A batch that is about to be sent."""
+        return cls(secrets.token_hex(6), cluster, names, after, os.environ.get("SLURM_CONF", ""))
+
+    def write(self, folder: Path) -> None:
+        """Writes the batch's file for the study in `folder`."""
+        (folder / ".jobs" / "slurm").mkdir(parents=True, exist_ok=True)
+        write_json(folder / ".jobs" / "slurm" / f"{self.token}.json", asdict(self))
+
+    def sent(self, number: str) -> Self:
+        """The batch with the number that SLURM gave it."""
+        return replace(self, number=number)
+
+    def forget(self, folder: Path) -> None:
+        """Removes the file: it was not sent."""
+        (folder / ".jobs" / "slurm" / f"{self.token}.json").unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A run's newest job."""
+
+    id: str
+    batch: Batch
+
+
+def read_batches(folder: Path) -> list[Batch]:
+    """All batches of the study in `folder`, in the order of their numbers, those without one last."""
+    found = []
+    for file in (folder / ".jobs" / "slurm").glob("*.json"):
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            content = json.loads(file.read_text())
+            found.append(Batch(**{**content, "names": tuple(content["names"]), "after": tuple(content["after"])}))
+    return sorted(found, key=lambda batch: (batch.number is None, int(batch.number or 0)))
+
+
+def sent_jobs(folder: Path) -> dict[str, Sent]:
+    """The newest job of each run of the study in `folder` that was sent. SLURM's commands reach that cluster from now
+    on, unless the environment names another."""
+    batches = read_batches(folder)
+    if batches and batches[-1].conf:
+        os.environ.setdefault("SLURM_CONF", batches[-1].conf)
+    return jobs_of(batches)
+
+
+def jobs_of(batches: list[Batch]) -> dict[str, Sent]:
+    """The newest job of each run in these batches."""
+    jobs = {}
+    for batch in batches:
+        if batch.number is not None:
+            for index, name in enumerate(batch.names):
+                jobs[name] = Sent(batch.number if len(batch.names) == 1 else f"{batch.number}_{index}", batch)
+    return jobs

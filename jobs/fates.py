@@ -1,0 +1,108 @@
+"""What became of the runs that were sent to SLURM: its queue, its accounting and the runs' own logs, put together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from jobs.batches import Sent, sent_jobs
+from jobs.ledger import State, log_of
+from jobs.queue import NEVER, RUNS, Away, Seen, look
+from jobs.stage import CANCELLED, EXIT_STATUS, last_output, last_words
+from ssl_pkg.errors import COMPLETE, INTERRUPTED
+
+ENDED_BADLY: Final = (State.FAILED, State.BLOCKED, State.CANCELLED, State.INTERRUPTED)
+WAITS_FOR_OTHERS: Final = "Dependency"
+
+
+@dataclass(frozen=True)
+class Fate:
+    """One run's job."""
+
+    state: State
+    job: str
+    note: str | None = None  # why it waits, or how it ended
+    requeues: int | None = None
+    started: float | None = None  # seconds since the epoch
+    exit_status: int | None = None
+
+
+def fates(folder: Path, complete: Sequence[str]) -> tuple[dict[str, Fate], str | None]:
+    """The fate of each run of the study in `folder` that was sent to SLURM, by name; and a sentence for the user if
+    SLURM doesn't answer. complete: the names of the runs whose results are there."""
+    sent = sent_jobs(folder)
+    open_jobs = {name: job for name, job in sent.items() if name not in complete}
+    try:
+        seen = look(job.id for job in open_jobs.values())
+    except Away as error:
+        warning = (
+            f"SLURM does not answer ({error}). The states are those of the run directories; "
+            "when it is back, `submit-all` sends what is missing"
+        )
+        return {name: Fate(State.PENDING, job.id, "SLURM does not answer") for name, job in open_jobs.items()}, warning
+    judge = _Judge(folder, {job.id: name for name, job in sent.items()})
+    judge.found = {name: Fate(State.COMPLETE, sent[name].id) for name in complete if name in sent}
+    for name, job in open_jobs.items():  # parents were sent before their children
+        judge.found[name] = judge.fate(name, job, seen.get(job.id))
+    return judge.found, None
+
+
+class _Judge:
+    """Puts together what is known of each job, after those that it waits for."""
+
+    def __init__(self, folder: Path, names: Mapping[str, str]) -> None:
+        self._folder, self._names = folder, names  # of the runs, by their jobs' ids
+        self.found: dict[str, Fate] = {}
+
+    def fate(self, name: str, job: Sent, seen: Seen | None) -> Fate:
+        """The fate of a run without a result."""
+        if seen is None or not seen.in_queue:
+            log = log_of(self._folder, name)
+            return _by_slurm(log, job.id, seen.state if seen else "") or _by_log(log, job.id)
+        if seen.state in RUNS:
+            return Fate(State.RUNNING, job.id, None, seen.restarts, seen.started)
+        parents = [self._names[parent] for parent in _parents(job) if parent in self._names]
+        known = [(parent, self.found[parent].state) for parent in parents if parent in self.found]
+        bad = [parent for parent, state in known if state in ENDED_BADLY]
+        if bad or seen.reason == NEVER:
+            return Fate(State.BLOCKED, job.id, f"needs {', '.join(bad or parents)}", seen.restarts)
+        awaited = [parent for parent, state in known if state is not State.COMPLETE]
+        if seen.reason == WAITS_FOR_OTHERS and awaited:
+            more = f" and {len(awaited) - 1} more" if awaited[1:] else ""
+            return Fate(State.PENDING, job.id, f"after {awaited[0]}{more}", seen.restarts)
+        return Fate(State.PENDING, job.id, seen.reason or None, seen.restarts)
+
+
+def _parents(job: Sent) -> list[str]:
+    """The ids of the jobs that this one waits for."""
+    kind, _, ids = ":".join(job.batch.after).partition(":")
+    if kind == "aftercorr":
+        return [f"{ids}_{job.id.partition('_')[2]}"]
+    return ids.split(":") if ids else []
+
+
+def _by_slurm(log: Path, job: str, state: str) -> Fate | None:
+    """What SLURM knows better than the log; None where the log must tell."""
+    if state == "CANCELLED" or CANCELLED in last_words(log):
+        return Fate(State.CANCELLED, job)
+    if state == "COMPLETED":  # of the report, which has no run directory
+        return Fate(State.COMPLETE, job)
+    if state == "OUT_OF_MEMORY":
+        return Fate(State.FAILED, job, "out of memory: raise memory_gb of the profile")
+    if state in ("TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE"):
+        return Fate(State.INTERRUPTED, job, state.lower().replace("_", " "))
+    return None
+
+
+def _by_log(log: Path, job: str) -> Fate:
+    words = last_words(log)
+    statuses = [int(found[1]) for word in words if (found := EXIT_STATUS.match(word))]
+    if not statuses:
+        note = "gone from the queue" if words else "gone from the queue before it began"
+        return Fate(State.INTERRUPTED, job, note)
+    if statuses[-1] == COMPLETE:
+        return Fate(State.COMPLETE, job)
+    if statuses[-1] == INTERRUPTED:
+        return Fate(State.INTERRUPTED, job, "not requeued")
+    said = [line.strip() for line in last_output(log) if line.strip()]
+    return Fate(State.FAILED, job, said[-1] if said else "no word in its log", exit_status=statuses[-1])

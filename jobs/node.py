@@ -1,0 +1,169 @@
+"""What a SLURM job runs on its node: one stage as a child process, and what must be said to SLURM when it ends.
+
+submitit's own checkpoint-and-requeue is not used. It knows USR2 only, takes a short job's preemption for a time-out,
+and gives up when the controller is away at that moment. Here the cause of a signal is asked for: a cancelled job stays
+cancelled, every other one is requeued, as often as it takes.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock
+
+from jobs.stage import CANCELLED, END, FORWARDED, StageProcess
+from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED
+from ssl_pkg.runs import RunDirectory, write_json
+
+DEATHS: Final = 3  # kills by somebody else, one after the other without progress, that are put up with
+PATIENCE: Final = 900.0  # seconds that a controller may be away when a job wants to be requeued
+TO_BE_ENDED: Final = 180.0  # seconds within which SLURM ends a job that it has requeued
+
+
+@dataclass(frozen=True)
+class NodeStage:
+    """The object that submitit pickles and calls on the node, once in each of the job's processes."""
+
+    command: tuple[str, ...]
+    run_dir: Path
+    log: Path
+    environment: dict[str, str | None] = field(default_factory=dict)
+    data_root: str = ""
+    copy_data_to: str | None = None  # where on the node's own disk the images are wanted
+
+    def __call__(self) -> None:
+        """Ends the process with the stage's exit status, which decides for SLURM about what depends on the job."""
+        raise SystemExit(self._run())
+
+    def _run(self) -> int:
+        # outside the stage's own time signals wait: submitit's handlers would end the job
+        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+        job, rank = os.environ["SLURM_JOB_ID"], int(os.environ.get("SLURM_PROCID", "0"))
+        log = self.log.with_suffix(f".rank{rank}.log") if rank else self.log
+        log.parent.mkdir(parents=True, exist_ok=True)
+
+        def say(text: str) -> None:
+            with log.open("a") as out:
+                out.write(f"{END}{text}\n")
+
+        start = int(os.environ.get("SLURM_RESTART_COUNT", "0")) + 1
+        say(f"job {_array_id()}, start {start}, on {os.environ.get('SLURMD_NODENAME', 'a node')}")
+        command = (*self.command, *self._local_data(say))
+        status, asked = StageProcess(command, log, self.environment, alone=False).run()
+        if status in (COMPLETE, BAD_INPUT):
+            return status
+        if asked is None and status != INTERRUPTED:
+            if status > 0:
+                return status
+            if not self._may_die_again(-status, say):
+                return FAULT
+        elif was_cancelled(job, say):
+            say(CANCELLED)
+            return INTERRUPTED
+        if rank == 0 or (asked is None and status < 0):
+            _requeue(job, say)
+        # Not returned from at once: SLURM counts a job that ends by itself within its grace as failed, and a process
+        # that ends takes the others of its job with it, which may still be writing their checkpoint.
+        time.sleep(TO_BE_ENDED)
+        return INTERRUPTED
+
+    def _may_die_again(self, number: int, say: Callable[[str], None]) -> bool:
+        """Whether a run that something killed is worth another try: it has come further since the last time."""
+        file = self.run_dir.parent / ".jobs" / "deaths" / f"{self.run_dir.name}.json"
+        now = RunDirectory(self.run_dir).status() or {}
+        place = [now.get("phase"), now.get("step")]
+        try:
+            before = json.loads(file.read_text())
+        except (OSError, ValueError):
+            before = {}
+        count = before["count"] + 1 if before.get("place") == place else 1
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, {"place": place, "count": count})
+        say(f"killed by signal {number}" + (f", {count} times at the same step" if count > 1 else ""))
+        if count > DEATHS:
+            say("given up: is memory_gb of the cluster's profile too small? `submit-all` tries again")
+            file.unlink(missing_ok=True)
+        return count <= DEATHS
+
+    def _local_data(self, say: Callable[[str], None]) -> list[str]:
+        """What to add to the command line so that the images are read from the node's own disk."""
+        if self.copy_data_to is None:
+            return []
+        target = Path(os.path.expandvars(self.copy_data_to)).expanduser()
+        if "$" in str(target):
+            say(f"copy_data_to={self.copy_data_to} names what the node doesn't have: {self.data_root} is read")
+            return []
+        try:
+            copy_data(Path(self.data_root), target)
+        except OSError as error:
+            say(f"copy_data_to: {target}: {error.strerror}: {self.data_root} is read")
+            return []
+        return [f"data.root={target}"]
+
+
+def copy_data(source: Path, target: Path) -> None:
+    """Copies the image files below `source`, once, however many processes of a node want it. Raises OSError."""
+    target.mkdir(parents=True, exist_ok=True)
+    with FileLock(target / ".copying"):
+        for file in sorted(source.glob("*/*")):
+            copy = target / file.relative_to(source)
+            if not file.is_file() or (copy.is_file() and copy.stat().st_size == file.stat().st_size):
+                continue
+            copy.parent.mkdir(exist_ok=True)
+            draft = copy.with_name(f".{copy.name}.copying")
+            shutil.copyfile(file, draft)
+            draft.replace(copy)
+
+
+def was_cancelled(job: str, say: Callable[[str], None]) -> bool:
+    """Whether the signal came from scancel: then the job must not come back. Waits for a controller that is away.
+
+    A job that is preempted, reaches its limit or loses a process runs on until SLURM ends it; one that was cancelled,
+    or that somebody requeues, is already completing. Of those only the cancelled one has its state for good.
+    """
+    shown = _until_answered(("scontrol", "-o", "show", "job", job), say)
+    if shown is None:
+        return False
+    fields = dict(re.findall(r"(\w+)=(\S+)", shown))
+    preempted = fields.get("PreemptTime", "None") >= fields.get("StartTime", "") and fields.get("PreemptTime") != "None"
+    over = fields.get("JobState") in ("CANCELLED", "COMPLETING")
+    return over and not preempted and fields.get("Reason") != "TimeLimit"
+
+
+def _requeue(job: str, say: Callable[[str], None]) -> None:
+    if _until_answered(("scontrol", "requeue", job), say) is None:
+        say("the job could not be requeued: `submit-all` sends it again, and it goes on from its checkpoint")
+    else:
+        say("requeued")
+
+
+def _until_answered(line: tuple[str, ...], say: Callable[[str], None]) -> str | None:
+    """What the command prints. None, with the reason in the log, if SLURM refuses or stays away for PATIENCE."""
+    end, told = time.monotonic() + PATIENCE, False
+    while True:
+        try:
+            done = subprocess.run(line, capture_output=True, text=True, timeout=30, check=False)
+            away, text = "ontact" in done.stderr or "timed out" in done.stderr, done.stderr.strip()
+            if done.returncode == 0:
+                return done.stdout
+        except subprocess.TimeoutExpired:
+            away, text = True, "no answer within 30 s"
+        if not told or not away:
+            say(f"{' '.join(line[:3])}: {text}")
+            told = True
+        if not away or time.monotonic() > end:
+            return None
+        time.sleep(2.0)
+
+
+def _array_id() -> str:
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]

@@ -1,0 +1,250 @@
+"""`python -m jobs submit`: what is missing of a study goes to SLURM, by submitit, and never twice."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from filelock import FileLock, Timeout
+from submitit import SlurmExecutor
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+from jobs.batches import Batch, Sent, jobs_of, read_batches, sent_jobs
+from jobs.graph import Job
+from jobs.ledger import REPORT, Entry, State, log_of, read_ledger, write_ledger
+from jobs.local import busy
+from jobs.node import NodeStage
+from jobs.profile import FOLDER, Profile
+from jobs.queue import NEVER, Away, Seen, cancel, commented, look
+from jobs.runner import Programs
+from ssl_pkg.config import SYNTHETIC
+from ssl_pkg.errors import BadInput
+
+# Until the stage's process can take a signal, it waits: without this, one that comes while Python starts ends the job.
+SHIELD: Final = "$(env --block-signal=TERM true 2>/dev/null && echo env --block-signal=TERM --block-signal=USR2)"
+OTHERS_SECONDS: Final = 120.0  # that another one who types the same may take
+
+
+@dataclass
+class Outcome:
+    """What became of each run of the plan."""
+
+    sent: list[str] = field(default_factory=list)
+    queued: list[str] = field(default_factory=list)  # by an earlier call
+    complete: list[str] = field(default_factory=list)
+
+
+class Submission:
+    """Sends the jobs of a plan to the cluster of `profile`."""
+
+    def __init__(
+        self, jobs: Sequence[Job], folder: Path, profile: Profile, *, data_root: str, programs: Programs
+    ) -> None:  # fmt: skip
+        self._jobs, self._folder, self._profile, self._data_root = jobs, folder.absolute(), profile, data_root
+        self._programs = programs
+
+    def send(self) -> Outcome:
+        """Sends what is missing, parents before children. Raises BadInput where SLURM or the folder refuses."""
+        if self._profile.conf:
+            os.environ.setdefault("SLURM_CONF", str(FOLDER.parent.parent / self._profile.conf))
+        with _alone(self._folder):
+            try:
+                return self._send()
+            except Away as error:
+                raise BadInput(f"SLURM does not answer ({error}): type the same line when it does") from error
+
+    def _send(self) -> Outcome:
+        outcome = Outcome()
+        self._sent = jobs_of(self._recovered())
+        self._seen = look(sent.id for sent in self._sent.values())
+        missing: list[Job] = []
+        useless: list[str] = []
+        for job in self._jobs:
+            if job.complete and not (job.stage == REPORT and missing):  # a report tells of all
+                outcome.complete.append(job.name)
+            elif self._stands(job, {other.name for other in missing}):
+                outcome.queued.append(job.name)
+            else:
+                missing.append(job)
+                useless += [self._sent[job.name].id] if self._in_queue(job.name) else []
+        cancel(useless)
+        entries = {
+            job.name: Entry(State.COMPLETE if job.complete else State.PENDING, settings=job.settings)
+            for job in self._jobs
+        }
+        others = {name: entry for name, entry in read_ledger(self._folder).items() if name not in entries}
+        write_ledger(self._folder, entries | others)
+        for level in _levels(missing):
+            for group, after in self._groups(level):
+                self._submit(group, after)
+                outcome.sent += [job.name for job in group]
+        return outcome
+
+    def _recovered(self) -> list[Batch]:
+        """The batches, with the numbers of those that were sent by a call that didn't live to write them down."""
+        batches = read_batches(self._folder)
+        if all(batch.number for batch in batches):
+            return batches
+        numbers = commented()
+        for batch in batches:
+            if batch.number is None and batch.token in numbers:
+                batch.sent(numbers[batch.token]).write(self._folder)
+            elif batch.number is None:
+                batch.forget(self._folder)
+        return read_batches(self._folder)
+
+    def _in_queue(self, name: str) -> bool:
+        return name in self._sent and self._seen.get(self._sent[name].id, Seen("")).in_queue
+
+    def _stands(self, job: Job, missing: set[str]) -> bool:
+        """Whether the queue holds a job of this run that will start: it waits for its parents' jobs of now."""
+        if not self._in_queue(job.name) or missing.intersection(job.parents):
+            return False
+        return self._seen[self._sent[job.name].id].reason != NEVER
+
+    def _groups(self, level: list[Job]) -> Iterator[tuple[list[Job], tuple[str, ...]]]:
+        """Like jobs together, each group with the dependency that holds for all of it.
+
+        SLURM can let each task of an array wait for its own parent only if the parents are the same tasks of another
+        array; elsewhere the jobs are sent one by one.
+        """
+        waiting = {
+            job.name: tuple(self._sent[parent].id for parent in job.parents if parent in self._open) for job in level
+        }
+        free = [job for job in level if not waiting[job.name]]
+        if free:
+            yield free, ()
+        bound = [job for job in level if waiting[job.name]]
+        parents = [waiting[job.name] for job in bound]
+        whole = {self._sent[parent].batch.number for job in bound for parent in job.parents}
+        if (
+            len(bound) > 1
+            and len(whole) == 1
+            and parents == [(f"{number}_{i}",) for number in whole for i in range(len(bound))]
+        ):
+            size = len(self._sent[bound[0].parents[0]].batch.names)
+            if size == len(bound):
+                yield bound, (f"aftercorr:{whole.pop()}",)
+                return
+        for job in bound:
+            yield [job], (f"afterok:{':'.join(_whole(waiting[job.name], self._sent.values()))}",)
+
+    @property
+    def _open(self) -> set[str]:
+        """The runs whose jobs are in the queue, those just sent among them."""
+        return {name for name, sent in self._sent.items() if sent.id not in self._seen or self._seen[sent.id].in_queue}
+
+    def _submit(self, group: list[Job], after: tuple[str, ...]) -> None:
+        batch = Batch.new(self._profile.name, tuple(job.name for job in group), after)
+        batch.write(self._folder)
+        executor = SlurmExecutor(
+            self._folder / ".jobs" / "slurm" / batch.token, python=f"{SHIELD} {_quoted(sys.executable)}"
+        )
+        executor.update_parameters(**self._parameters(group[0], batch))
+        try:
+            with executor.batch():
+                handles = [executor.submit(self._work(job)) for job in group]
+        except (FailedJobError, FailedSubmissionError, OSError) as error:
+            batch.forget(self._folder)
+            raise BadInput(f"SLURM refuses {group[0].name}: {' '.join(str(error).split())[:400]}") from error
+        number = handles[0].job_id.partition("_")[0]
+        batch = batch.sent(number)
+        batch.write(self._folder)
+        self._sent |= jobs_of([batch])
+
+    def _work(self, job: Job) -> NodeStage:
+        threads: dict[str, str | None] = {"OMP_NUM_THREADS": str(self._profile.cpus)}
+        log = log_of(self._folder, job.name)
+        if job.stage == REPORT:
+            return NodeStage(
+                (*self._python(self._programs.report), *job.overrides), job.run_dir.absolute(), log, threads
+            )
+        line = (*self._python(self._programs.stage), *job.overrides, f"threads={self._profile.cpus}")
+        copy = None if self._data_root == SYNTHETIC else self._profile.copy_data_to
+        return NodeStage(line, job.run_dir, log, threads, self._data_root, copy)
+
+    def _python(self, program: tuple[str, ...]) -> tuple[str, ...]:
+        return (self._profile.python or program[0], *program[1:])
+
+    def _parameters(self, job: Job, batch: Batch) -> dict[str, Any]:
+        """submitit's words for what the profile asks of SLURM."""
+        profile, several = self._profile, job.stage == "pretrain"
+        asked: dict[str, Any] = {
+            "job_name": f"{_name(job, len(batch.names))}.{self._folder.name}",
+            "time": profile.minutes,
+            "nodes": profile.nodes if several else 1,
+            "ntasks_per_node": profile.processes if several else 1,
+            "cpus_per_task": profile.cpus,
+            "mem": f"{round(profile.memory_gb * 1024)}M",
+            "signal_delay_s": profile.signal_seconds,
+            "setup": list(profile.setup),
+            "srun_args": ["--kill-on-bad-exit=1"],
+        }
+        asked |= {
+            "partition": profile.partition,
+            "account": profile.account,
+            "qos": profile.qos,
+            "constraint": profile.constraint,
+        }
+        asked["gpus_per_node"] = profile.gpus if job.stage != REPORT else 0
+        asked["array_parallelism"] = profile.at_once or len(batch.names)
+        more: dict[str, Any] = {"requeue": True, "comment": batch.token, **profile.sbatch}
+        if batch.after:
+            more["dependency"] = ",".join(batch.after)
+        return {name: value for name, value in asked.items() if value} | {"additional_parameters": more}
+
+
+def _levels(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """Like jobs next to each other, parents before children: one list for each stage of each model."""
+    groups: dict[tuple[str, str, str], list[Job]] = {}
+    for job in jobs:
+        groups.setdefault((job.stage, job.model, job.variant), []).append(job)
+    yield from groups.values()
+
+
+def _name(job: Job, size: int) -> str:
+    return job.name if size == 1 else job.name.rpartition("-s")[0]
+
+
+def _whole(ids: Sequence[str], sent: Iterable[Sent]) -> list[str]:
+    """The same ids, where they are all of an array as that array's own: SLURM's lines have a limit."""
+    sizes = {job.batch.number: len(job.batch.names) for job in sent}
+    numbers = [name.partition("_")[0] for name in ids]
+    short: dict[str, None] = {}
+    for name, number in zip(ids, numbers, strict=True):
+        short[number if numbers.count(number) == sizes.get(number) else name] = None
+    return list(short)
+
+
+def _quoted(path: str) -> str:
+    return "'" + path.replace("'", "'\\''") + "'"
+
+
+def cancel_sent(folder: Path) -> int:
+    """Cancels what the study in `folder` has in a cluster's queue; returns how many jobs. Raises Away."""
+    sent = {job.id for job in sent_jobs(folder).values()}
+    ids = [name for name, seen in look(sent).items() if seen.in_queue]
+    cancel(ids)
+    return len(ids)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One at a time sends; a second one waits, and then finds everything in the queue."""
+    lock = FileLock(folder / ".lock", timeout=OTHERS_SECONDS)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise BadInput(busy(folder)) from error
+    except OSError as error:
+        raise BadInput(
+            f"{folder} can't be written: {error.strerror}; give another folder by --runs (make: RUNS=)"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,146 @@
+"""What is sent, what is left alone, what heals: stub stages on a real SLURM, with and without accounting."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import OnCluster, job_of, slurm, until
+
+from jobs.__main__ import main
+from jobs.batches import read_batches
+from jobs.ledger import State
+from slurm.testbed import LocalCluster
+
+pytestmark = pytest.mark.parametrize("bed", [{}, {"accounting": True}], indirect=True, ids=["", "accounting"])
+Make = Callable[..., OnCluster]
+
+
+def test_a_study_completes_in_the_order_of_its_graph_and_is_sent_once(study: Make) -> None:
+    small = study(seeds=(0, 1, 2))
+    first = small.send()
+    assert sorted(first.sent) == sorted(job.name for job in small.jobs)
+    again = small.send()
+    assert (again.sent, sorted(again.queued + again.complete)) == ([], sorted(first.sent))
+    small.until_complete()
+    assert (small.root / "reports/small/report.pdf").exists()
+    last = small.send()
+    assert (last.sent, last.queued, len(last.complete)) == ([], [], len(small.jobs))
+    assert not slurm("squeue", "-h").strip()
+
+
+def test_seeds_are_arrays_with_names_that_a_person_knows(study: Make) -> None:
+    small = study(seeds=(0, 1), wait=5.0)
+    small.send()
+    named = slurm("squeue", "-h", "-o", "%j").split()
+    assert {"pretrain-simclr.small", "ood-simclr-probe.small", "report.small"} <= set(named)
+    arrays = {batch.names: batch.after for batch in read_batches(small.folder)}
+    assert arrays[("pretrain-simclr-s0", "pretrain-simclr-s1")] == ()
+    (after,) = arrays[("probe-simclr-s0", "probe-simclr-s1")]
+    assert after.startswith("aftercorr:")
+
+
+def test_two_who_send_at_once_send_each_run_once(study: Make) -> None:
+    small = study(seeds=(0, 1))
+    here, root = str(Path(__file__).parent), str(small.root)
+    code = (
+        f"import sys; sys.path.insert(0, {here!r}); from pathlib import Path; from conftest import OnCluster;"
+        f"print(len(OnCluster(Path({root!r}), seeds=(0, 1)).send().sent))"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert sorted(int(one.communicate(timeout=120)[0]) for one in both) == [0, len(small.jobs)]
+    small.until_complete()
+    events = [tuple(json.loads(line)) for line in (small.root / "EVENTS").read_text().splitlines()]
+    assert len(events) == len(set(events))
+
+
+def test_a_cancelled_run_stays_cancelled_until_it_is_sent_again_and_goes_on(study: Make) -> None:
+    small = study(wait=20.0)
+    small.send()
+    name = "pretrain-simclr-s0"
+    until(lambda: small.states()[name] is State.RUNNING and (small.folder / name / "status").exists())
+    slurm("scancel", job_of(small.rows()[name]))
+    until(lambda: small.states()[name] is State.CANCELLED, 30, lambda: str(small.rows()[name]))
+    assert (small.folder / name / "checkpoint").read_text() == "SIGTERM"
+    until(lambda: small.states()["probe-simclr-s0"] is State.BLOCKED)
+    assert small.rows()["probe-simclr-s0"].note == f"needs {name}"
+    assert "\n<<< cancelled" in small.log(name)
+    sent = small.send().sent
+    assert name in sent and "probe-simclr-s0" in sent and "pretrain-supervised-s0" not in sent
+    until((small.folder / name / "result.json").exists)
+    assert json.loads((small.folder / name / "child.json").read_text())["resumed"]
+
+
+def test_a_run_that_was_cancelled_before_it_began_is_sent_again(study: Make) -> None:
+    small = study(wait=3.0)
+    small.send()
+    name = "probe-simclr-s0"
+    slurm("scancel", job_of(small.rows()[name]))
+    until(lambda: small.states()[name] is State.CANCELLED)
+    assert name in small.send().sent
+    small.until_complete()
+
+
+def test_children_of_a_failed_run_are_blocked_and_heal_when_the_cause_is_gone(study: Make) -> None:
+    small = study()
+    cause = small.root / "FAIL-pretrain-simclr-s0"
+    cause.parent.mkdir(exist_ok=True)
+    cause.touch()
+    small.send()
+    until(lambda: small.states()["pretrain-simclr-s0"] is State.FAILED)
+    until(lambda: small.states()["ood-supervised-s0"] is State.COMPLETE)
+    rows = small.rows()
+    assert rows["pretrain-simclr-s0"].note == "the cause of it all"
+    children = [job.name for job in small.jobs if "simclr" in job.name and job.stage != "pretrain"]
+    assert {rows[name].state for name in [*children, "report"]} == {State.BLOCKED}
+    cause.unlink()
+    assert sorted(small.send().sent) == sorted(["pretrain-simclr-s0", *children, "report"])
+    small.until_complete()
+
+
+def test_one_lost_run_is_sent_alone_with_the_report(study: Make) -> None:
+    small = study(seeds=(0, 1))
+    small.send()
+    small.until_complete()
+    subprocess.run(["rm", "-r", small.folder / "ood-simclr-probe-s1"], check=True)
+    assert small.send().sent == ["ood-simclr-probe-s1", "report"]
+    small.until_complete()
+
+
+def test_a_call_that_died_after_sbatch_is_found_in_the_queue(study: Make) -> None:
+    small = study(wait=5.0)
+    small.send()
+    for file in (small.folder / ".jobs/slurm").glob("*.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"number": None}))
+    assert small.send().sent == []
+    small.until_complete()
+
+
+def test_cancel_takes_everything_out_of_the_queue(study: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    small = study(wait=20.0)
+    small.send()
+    until(lambda: State.RUNNING in small.states().values())
+    assert main(["cancel", "small", "--runs", str(small.root)]) == 0
+    assert f"{len(small.jobs)} jobs of study small are cancelled" in capsys.readouterr().out
+    until(lambda: set(small.states().values()) == {State.CANCELLED}, 60, lambda: str(small.states()))
+
+
+def test_status_says_what_is_known_when_the_controller_is_away(
+    bed: LocalCluster, study: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = study(wait=15.0)
+    small.send()
+    until((small.folder / "pretrain-simclr-s0" / "status").exists)
+    bed.kill("slurmctld")
+    try:
+        assert main(["status", "small", "--runs", str(small.root)]) == 0
+        said = capsys.readouterr().out
+        assert "SLURM does not answer" in said and "submit-all" in said
+        assert re.search(r"^pretrain-simclr-s0 +running ", said, re.MULTILINE)
+    finally:
+        bed.start_controller()
+    until(lambda: subprocess.run(["squeue"], capture_output=True, check=False).returncode == 0)
+    small.until_complete(240)

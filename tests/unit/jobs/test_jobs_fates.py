@@ -1,0 +1,104 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs.batches import Batch, Sent, jobs_of, read_batches
+from jobs.fates import Fate, _by_log, _by_slurm, _Judge
+from jobs.ledger import State
+from jobs.queue import Seen
+
+LOG = ">>> 2026-01-01 10:00:00 python -m ssl_pkg\n{said}\n<<< exit status {status} after 3 s\n{words}"
+
+
+def batch(number: str, *names: str, after: tuple[str, ...] = ()) -> Batch:
+    return Batch("token" + number, "test", names, after, number=number)
+
+
+def test_a_batch_of_one_is_a_job_and_of_several_an_array(tmp_path: Path) -> None:
+    batch("7", "a").write(tmp_path)
+    batch("12", "b-s0", "b-s1").write(tmp_path)
+    Batch.new("test", ("never-sent",), ()).write(tmp_path)
+    (tmp_path / ".jobs/slurm/torn.json").write_text('{"token": ')
+    (tmp_path / ".jobs/slurm/other.json").write_text(json.dumps({"number": 1}))
+    jobs = jobs_of(read_batches(tmp_path))
+    assert {name: job.id for name, job in jobs.items()} == {"a": "7", "b-s0": "12_0", "b-s1": "12_1"}
+
+
+def test_the_newest_job_of_a_run_counts(tmp_path: Path) -> None:
+    for number in ("9", "100", "10"):
+        batch(number, "a").write(tmp_path)
+    assert jobs_of(read_batches(tmp_path))["a"].id == "100"
+
+
+def judged(tmp_path: Path, seen: Seen, parent: State = State.RUNNING, after: str = "afterok:1") -> Fate:
+    judge = _Judge(tmp_path, {"1": "parent", "3_0": "parent"})
+    judge.found["parent"] = Fate(parent, "1")
+    return judge.fate("child", Sent("2_0", batch("2", "child", "other", after=(after,))), seen)
+
+
+@pytest.mark.parametrize("after", ["afterok:1", "aftercorr:3"])
+def test_a_waiting_run_says_for_what(tmp_path: Path, after: str) -> None:
+    waiting = Seen("PENDING", "Dependency", 2)
+    assert judged(tmp_path, waiting, after=after) == Fate(State.PENDING, "2_0", "after parent", 2)
+    assert judged(tmp_path, Seen("PENDING", "Priority", 0)) == Fate(State.PENDING, "2_0", "Priority", 0)
+
+
+@pytest.mark.parametrize("parent", [State.FAILED, State.CANCELLED, State.INTERRUPTED, State.BLOCKED])
+def test_a_run_whose_parent_will_not_come_is_blocked_before_slurm_says_so(tmp_path: Path, parent: State) -> None:
+    fate = judged(tmp_path, Seen("PENDING", "Dependency", 0), parent)
+    assert (fate.state, fate.note) == (State.BLOCKED, "needs parent")
+
+
+def test_slurms_own_word_is_enough_for_blocked(tmp_path: Path) -> None:
+    assert judged(tmp_path, Seen("PENDING", "DependencyNeverSatisfied", 0)).state is State.BLOCKED
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "state", "note"),
+    [
+        (1, "", State.FAILED, "the cause"),
+        (2, "", State.FAILED, "the cause"),
+        (-9, "", State.FAILED, "the cause"),
+        (75, "", State.INTERRUPTED, "not requeued"),
+        (75, "<<< requeued\n", State.INTERRUPTED, "not requeued"),
+        (0, "", State.COMPLETE, None),
+    ],
+)
+def test_without_accounting_the_log_tells_how_a_job_ended(
+    tmp_path: Path, status: int, words: str, state: State, note: str | None
+) -> None:
+    log = tmp_path / "log"
+    log.write_text(LOG.format(said="progress\nthe cause", status=status, words=words))
+    fate = _by_log(log, "1")
+    assert (fate.state, fate.note) == (state, note)
+
+
+def test_a_cancelled_run_is_known_by_its_log_alone(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(LOG.format(said="", status=75, words="<<< cancelled\n"))
+    assert _by_slurm(log, "1", "") == Fate(State.CANCELLED, "1")
+    log.write_text(log.read_text() + LOG.format(said="went on", status=1, words=""))
+    assert _by_slurm(log, "1", "") is None
+
+
+@pytest.mark.parametrize(
+    ("word", "state"),
+    [
+        ("CANCELLED", State.CANCELLED),
+        ("OUT_OF_MEMORY", State.FAILED),
+        ("TIMEOUT", State.INTERRUPTED),
+        ("NODE_FAIL", State.INTERRUPTED),
+        ("COMPLETED", State.COMPLETE),
+    ],
+)
+def test_slurms_word_on_an_ended_job(tmp_path: Path, word: str, state: State) -> None:
+    fate = _by_slurm(tmp_path / "no-log", "1", word)
+    assert fate is not None
+    assert fate.state is state
+
+
+def test_a_job_that_vanished_says_so(tmp_path: Path) -> None:
+    assert _by_log(tmp_path / "no-log", "1").note == "gone from the queue before it began"
+    (tmp_path / "log").write_text("<<< job 1, start 1, on a\n>>> now\nsaid\n")
+    assert _by_log(tmp_path / "log", "1").state is State.INTERRUPTED

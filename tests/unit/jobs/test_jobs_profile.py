@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+
+from jobs.profile import FOLDER, load_profile, profiles
+from ssl_pkg.errors import BadInput
+
+
+@pytest.mark.parametrize("name", profiles())
+def test_every_profile_that_is_shipped_is_valid(name: str) -> None:
+    assert load_profile(name).name == name
+
+
+def test_the_names_that_the_documentation_gives_are_there() -> None:
+    assert {"local", "testbed"} <= set(profiles())
+    assert sum(name.startswith("example-") for name in profiles()) >= 2
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("cpus: 1\nmemory_gb: 1\n", "minutes: field required"),
+        ("cpus: 0\nmemory_gb: 1\nminutes: 1\n", "cpus: input should be greater than 0"),
+        ("cpus: 1\nmemory_gb: 1\nminutes: 1\ncpu: 2\n", "cpu: extra inputs are not permitted"),
+        ("cpus: one\nmemory_gb: 1\nminutes: 1\n", "cpus: input should be a valid integer"),
+        ("- 1\n", "is no profile"),
+        ("", "is no profile"),
+        ("a: [1\n", "can't be read"),
+    ],
+)
+def test_a_wrong_profile_is_one_sentence_with_its_file_and_field(tmp_path: Path, content: str, sentence: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(content)
+    with pytest.raises(BadInput) as refusal:
+        load_profile(str(file))
+    assert str(file) in str(refusal.value)
+    assert sentence in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_unknown_profile_is_told_with_those_that_there_are() -> None:
+    with pytest.raises(BadInput, match=f"'nowhere'.*local.*testbed.*{FOLDER}"):
+        load_profile("nowhere")
