@@ -7,6 +7,7 @@ DATA    ?=
 CLUSTER ?=
 IMAGE   ?= ssl-study
 BASE_PYTHON ?= python3
+EXTRAS  ?= dev
 
 PYTHON := .venv/bin/python
 study_options = --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(DATA),--data "$(DATA)") $(if $(SEEDS),--seeds "$(SEEDS)")
@@ -18,7 +19,7 @@ help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 	@echo
 	@echo 'Variables: STUDY=demo|photos-quick|photos|stl10  DATA=folder with stl10_binary/ and CIFAR-10'
-	@echo '           RUNS=runs  REPORTS=reports  SEEDS="0 1 2"  CLUSTER=profile  IMAGE=name'
+	@echo '           RUNS=runs  REPORTS=reports  SEEDS="0 1 2"  CLUSTER=profile  JOB=run  WAIT=1  IMAGE=name'
 
 setup: .venv/installed  ## make .venv with the locked packages (once; two minutes)
 
@@ -26,7 +27,7 @@ setup: .venv/installed  ## make .venv with the locked packages (once; two minute
 	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make setup needs Python 3.11 or newer; give BASE_PYTHON=python3.11")'
 	@echo 'make setup: the locked packages go into .venv, once; about two minutes'
 	@$(BASE_PYTHON) -m venv .venv
-	@.venv/bin/pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	@.venv/bin/pip install --quiet --constraint requirements.lock --editable '.[$(EXTRAS)]'
 	@touch $@
 
 demo: setup  ## the whole study on drawn images, and its report (ten minutes on two cores)
@@ -75,7 +76,7 @@ format: setup  ## format the code and mend what can be mended by itself
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-submit-all: cluster-given setup  ## send what is missing of STUDY to the cluster CLUSTER; WAIT=1 stays and shows it
+submit-all: cluster-given is-set-up  ## send what is missing of STUDY to the cluster CLUSTER; WAIT=1 stays and shows it
 	@$(PYTHON) -m jobs submit $(STUDY) --cluster "$(CLUSTER)" $(study_options) $(if $(WAIT),--wait)
 
 logs: is-set-up  ## the end of the log of the run JOB of STUDY, all its starts in order

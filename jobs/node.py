@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -58,22 +58,36 @@ class NodeStage:
         say(f"job {_array_id()}, start {start}, on {os.environ.get('SLURMD_NODENAME', 'a node')}")
         command = (*self.command, *self._local_data(say))
         status, asked = StageProcess(command, log, self.environment, alone=False).run()
-        if status in (COMPLETE, BAD_INPUT):
+        if status == COMPLETE:
             return status
-        if asked is None and status != INTERRUPTED:
-            if status > 0:
-                return status
-            if not self._may_die_again(-status, say):
-                return FAULT
-        elif was_cancelled(job, say):
-            say(CANCELLED)
-            return INTERRUPTED
+        known = _fields(job, say)
+        if int(known.get("Restarts", "0")) >= start:
+            say("a later start of this job has taken over")
+            return COMPLETE  # any other status, and SLURM would end the later start in this one's place
+        final = self._final(status, asked, known, say)
+        if final is not None:
+            return final
         if rank == 0 or (asked is None and status < 0):
             _requeue(job, say)
         # Not returned from at once: SLURM counts a job that ends by itself within its grace as failed, and a process
         # that ends takes the others of its job with it, which may still be writing their checkpoint.
         time.sleep(TO_BE_ENDED)
         return INTERRUPTED
+
+    def _final(
+        self, status: int, asked: int | None, known: Mapping[str, str], say: Callable[[str], None]
+    ) -> int | None:
+        """The status with which the job ends for good; None if it is to come back."""
+        if status == BAD_INPUT:
+            return status
+        if asked is None and status != INTERRUPTED:
+            if status > 0:
+                return status
+            return None if self._may_die_again(-status, say) else FAULT
+        if was_cancelled(known):
+            say(CANCELLED)
+            return INTERRUPTED
+        return None
 
     def _may_die_again(self, number: int, say: Callable[[str], None]) -> bool:
         """Whether a run that something killed is worth another try: it has come further since the last time."""
@@ -123,19 +137,22 @@ def copy_data(source: Path, target: Path) -> None:
             draft.replace(copy)
 
 
-def was_cancelled(job: str, say: Callable[[str], None]) -> bool:
-    """Whether the signal came from scancel: then the job must not come back. Waits for a controller that is away.
+def was_cancelled(known: Mapping[str, str]) -> bool:
+    """Whether a signal came from scancel, by what SLURM tells of the job: then it must not come back.
 
     A job that is preempted, reaches its limit or loses a process runs on until SLURM ends it; one that was cancelled,
     or that somebody requeues, is already completing. Of those only the cancelled one has its state for good.
     """
+    preempted = known.get("PreemptTime", "None")
+    now = preempted != "None" and preempted >= known.get("StartTime", "")  # not in an earlier start
+    over = known.get("JobState") in ("CANCELLED", "COMPLETING")
+    return over and not now and known.get("Reason") != "TimeLimit"
+
+
+def _fields(job: str, say: Callable[[str], None]) -> dict[str, str]:
+    """What SLURM tells of a job. Waits for a controller that is away; nothing if it stays away."""
     shown = _until_answered(("scontrol", "-o", "show", "job", job), say)
-    if shown is None:
-        return False
-    fields = dict(re.findall(r"(\w+)=(\S+)", shown))
-    preempted = fields.get("PreemptTime", "None") >= fields.get("StartTime", "") and fields.get("PreemptTime") != "None"
-    over = fields.get("JobState") in ("CANCELLED", "COMPLETING")
-    return over and not preempted and fields.get("Reason") != "TimeLimit"
+    return dict(re.findall(r"(\w+)=(\S+)", shown or ""))
 
 
 def _requeue(job: str, say: Callable[[str], None]) -> None:

@@ -181,7 +181,9 @@ class Submission:
             "mem": f"{round(profile.memory_gb * 1024)}M",
             "signal_delay_s": profile.signal_seconds,
             "setup": list(profile.setup),
-            "srun_args": ["--kill-on-bad-exit=1"],
+            # one process that dies alone would be waited for; and a copy of the job that a node's failure left behind
+            # must not take the later start with it, which is what this does when there is but one
+            "srun_args": ["--kill-on-bad-exit=1"] if several and profile.nodes * profile.processes > 1 else [],
         }
         asked |= {
             "partition": profile.partition,

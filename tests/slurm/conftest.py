@@ -17,7 +17,7 @@ from jobs.profile import Profile
 from jobs.runner import Programs
 from jobs.status import Row, observe
 from jobs.submit import Outcome, Submission
-from slurm.testbed import NotPossible, LocalCluster
+from slurm.testbed import LocalCluster, NotPossible
 from ssl_pkg.config import Study
 
 STUB = Path(__file__).parent.parent / "integration" / "stub_stage.py"

@@ -165,6 +165,7 @@ def test_a_study_in_a_storm_ends_as_the_undisturbed_one(
 
 
 ONE = ("study.methods=[moco]", "log_every=1")
+SOME = (*ONE, "budget.max_steps=200", "budget.ssl_epochs=1000", "pretrain.knn_every=500")  # half a minute
 
 
 def wait_for_step(real: Real, name: str, step: int, seconds: float = 120) -> None:
@@ -187,26 +188,44 @@ def test_a_time_limit_shorter_than_the_work_is_no_obstacle(cluster: LocalCluster
 def test_after_a_nodes_failure_the_old_copy_stops_and_the_new_one_goes_on(
     cluster: LocalCluster, tmp_path: Path, undisturbed: Callable[..., Real]
 ) -> None:
-    steps = (*ONE, "budget.max_steps=800", "budget.ssl_epochs=1000", "pretrain.knn_every=500")
-    calm = undisturbed(*steps)
-    real = Real(tmp_path / "real", *steps)
+    real = Real(tmp_path / "real", *SOME)
     real.send()
     name = "pretrain-moco-s0"
     wait_for_step(real, name, 5)
     node = slurm("squeue", "-h", "-j", job_of(real.rows()[name]), "-o", "%N").strip()
-    cluster.kill(f"slurmd-{node}")  # its job lives on: nobody is there to tell it
-    until(lambda: real.log(name).count("<<< job ") == 2 or real.complete(), 120, real.told)
-    cluster.start_node(node)
-    until(real.complete, 240, real.told)
+    frozen = processes_of(cluster, job_of(real.rows()[name]))
+    for pid in frozen:  # a machine that hangs, and comes back when nobody expects it any more
+        os.kill(pid, signal.SIGSTOP)
+    cluster.kill(f"slurmd-{node}")
+    until(lambda: real.log(name).count("<<< job ") == 2, 120, real.told)
+    wait_for_step(real, name, 20)
+    for pid in frozen:
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: "a later start of this job has taken over" in real.log(name), 60, lambda: real.log(name))
     assert "was taken over by" in real.log(name)
-    assert real.results() == calm.results()
+    cluster.start_node(node)
+    until(real.complete, 200, real.told)
+    assert real.results() == undisturbed(*SOME).results()
+
+
+def processes_of(cluster: LocalCluster, job: str) -> list[int]:
+    """What runs on a node for one job: SLURM's own steps, the starter, the trainer."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (folder / "environ").read_bytes().split(b"\0")
+            step = (folder / "cmdline").read_bytes().startswith(f"slurmstepd: [{job}.".encode())
+        except OSError:
+            continue
+        if step or {f"SLURM_CONF={cluster.conf}".encode(), f"SLURM_JOB_ID={job}".encode()} <= set(environment):
+            found.append(int(folder.name))
+    return found
 
 
 def test_a_controller_that_is_away_when_a_job_wants_to_be_requeued_is_waited_for(
     cluster: LocalCluster, tmp_path: Path, undisturbed: Callable[..., Real]
 ) -> None:
-    steps = (*ONE, "budget.max_steps=800", "budget.ssl_epochs=1000", "pretrain.knn_every=500")
-    real = Real(tmp_path / "real", *steps)
+    real = Real(tmp_path / "real", *SOME)
     real.send()
     name = "pretrain-moco-s0"
     wait_for_step(real, name, 5)
@@ -216,7 +235,7 @@ def test_a_controller_that_is_away_when_a_job_wants_to_be_requeued_is_waited_for
     cluster.start_controller()
     until(real.complete, 240, real.told)
     assert "<<< requeued" in real.log(name)
-    assert real.results() == undisturbed(*steps).results()
+    assert real.results() == undisturbed(*SOME).results()
 
 
 @pytest.mark.timeout(600)
