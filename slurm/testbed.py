@@ -218,13 +218,12 @@ class LocalCluster:
                 "--auth-root-authentication-method=normal", "--skip-test-db",
             )  # fmt: skip
         if not _alive(self.base / "mariadb.pid"):
-            with (log / "mariadb.log").open("ab") as out:
-                subprocess.Popen(
-                    ["mariadbd", "--no-defaults", f"--user={getuser()}", f"--datadir={data}", f"--socket={socket_file}",
-                     "--bind-address=127.0.0.1", f"--port={self.port + 90}", f"--pid-file={self.base}/mariadb.pid",
-                     "--innodb-buffer-pool-size=64M", "--innodb-lock-wait-timeout=900", "--skip-log-bin"],
-                    env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
-                )  # fmt: skip
+            self._run(
+                "setsid", "--fork", "mariadbd", "--no-defaults", f"--user={getuser()}", f"--datadir={data}",
+                f"--socket={socket_file}", "--bind-address=127.0.0.1", f"--port={self.port + 90}",
+                f"--pid-file={self.base}/mariadb.pid", "--innodb-buffer-pool-size=64M",
+                "--innodb-lock-wait-timeout=900", "--skip-log-bin",
+            )  # fmt: skip
         sql = ("mariadb", "--no-defaults", "-S", str(socket_file), "-u", "root", "-e", SQL)
         _until(lambda: self._works(*sql), "the data base answers", log)
         conf = self.base / "slurmdbd.conf"
@@ -233,7 +232,6 @@ class LocalCluster:
         conf.write_text(DATABASE.format(**words, port=self.port + 91, storage=self.port + 90))
         if not _alive(self.base / "slurmdbd.pid"):
             self._run("slurmdbd")
-        self._works("sacctmgr", "-n", "-i", "add", "cluster", "testbed")
         known = ("sacctmgr", "-n", "-i", "add", "cluster", "testbed")
         _until(lambda: self._works(*known) or self._lists("sacctmgr", "testbed"), "accounting answers", log)
 

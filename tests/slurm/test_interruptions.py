@@ -20,6 +20,7 @@ from slurm.testbed import LocalCluster
 from ssl_pkg.runs import RunDirectory, runs_of
 
 LONG = os.environ.get("SLURM_TESTS") == "long"
+LONG_ONLY = pytest.mark.skipif(not LONG, reason="a quarter of an hour: make test-slurm-long")
 SAME = ("weights_sha256", "metrics_sha256", "rows")
 TINY = ("budget=tiny", "threads=1")
 
@@ -143,6 +144,7 @@ class Storm:
             del self._away[name]
 
 
+@LONG_ONLY
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize(
     "cluster", [{"cpus": 1}, {"cpus": 1, "user_signal": False}], indirect=True, ids=["USR2", "TERM"]
@@ -173,6 +175,7 @@ def wait_for_step(real: Real, name: str, step: int, seconds: float = 120) -> Non
     until(lambda: (run.status() or {}).get("step", -1) >= step or run.complete, seconds, real.told)
 
 
+@LONG_ONLY
 @pytest.mark.timeout(1500)
 def test_a_time_limit_shorter_than_the_work_is_no_obstacle(cluster: LocalCluster, tmp_path: Path) -> None:
     """SLURM's shortest limit is a minute; the signal comes when a third of it is left."""
@@ -295,7 +298,7 @@ def test_the_login_node_needs_no_torch(cluster: LocalCluster, tmp_path: Path) ->
         assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.skipif(not LONG, reason="make test-slurm-long")
+@LONG_ONLY
 @pytest.mark.timeout(900)
 def test_five_hundred_jobs_are_sent_within_two_minutes_and_shown_within_two_seconds(
     cluster: LocalCluster, tmp_path: Path

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -131,9 +132,10 @@ def test_cancel_takes_everything_out_of_the_queue(study: Make, capsys: pytest.Ca
 def test_status_says_what_is_known_when_the_controller_is_away(
     bed: LocalCluster, study: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = study(wait=15.0)
+    small = study(wait=12.0)
     small.send()
     until((small.folder / "pretrain-simclr-s0" / "status").exists)
+    time.sleep(8)  # what the controller hasn't saved yet it would start once more, and drain the nodes for it
     bed.kill("slurmctld")
     try:
         assert main(["status", "small", "--runs", str(small.root)]) == 0
