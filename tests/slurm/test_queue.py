@@ -132,7 +132,7 @@ def test_cancel_takes_everything_out_of_the_queue(study: Make, capsys: pytest.Ca
 def test_status_says_what_is_known_when_the_controller_is_away(
     bed: LocalCluster, study: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = study(wait=12.0)
+    small = study(wait=20.0)
     small.send()
     until((small.folder / "pretrain-simclr-s0" / "status").exists)
     time.sleep(8)  # what the controller hasn't saved yet it would start once more, and drain the nodes for it
