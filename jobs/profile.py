@@ -1,5 +1,6 @@
 """Cluster profiles: what this project must know of a cluster, one YAML file each in slurm/profiles."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -68,8 +69,15 @@ def load_profile(name: str) -> Profile:
         raise BadInput(f"{file}: {field}: {first['msg'][:1].lower() + first['msg'][1:]}") from error
 
 
+def reach(profile: Profile) -> None:
+    """Makes SLURM's commands reach the profile's cluster, unless the environment names another."""
+    if profile.conf:
+        os.environ.setdefault("SLURM_CONF", str(FOLDER.parent.parent / profile.conf))
+
+
 def lacks(profile: Profile) -> list[str]:
     """What the cluster at hand lacks of what the profile and this project want, in sentences."""
+    reach(profile)
     missing = [tool for tool in ("sbatch", "srun", "squeue", "scontrol", "scancel") if shutil.which(tool) is None]
     if missing:
         return [

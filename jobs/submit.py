@@ -1,6 +1,5 @@
 """`python -m jobs submit`: what is missing of a study goes to SLURM, by submitit, and never twice."""
 
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from jobs.graph import Job
 from jobs.ledger import REPORT, Entry, State, log_of, read_ledger, write_ledger
 from jobs.local import busy
 from jobs.node import NodeStage
-from jobs.profile import FOLDER, Profile
+from jobs.profile import Profile, reach
 from jobs.queue import NEVER, Away, Seen, cancel, commented, look
 from jobs.runner import Programs
 from ssl_pkg.config import SYNTHETIC
@@ -48,8 +47,7 @@ class Submission:
 
     def send(self) -> Outcome:
         """Sends what is missing, parents before children. Raises BadInput where SLURM or the folder refuses."""
-        if self._profile.conf:
-            os.environ.setdefault("SLURM_CONF", str(FOLDER.parent.parent / self._profile.conf))
+        reach(self._profile)
         with _alone(self._folder):
             try:
                 return self._send()
