@@ -58,10 +58,10 @@ test: test-unit  ## all tests, those of faults in their short form
 test-unit: setup  ## the fast tests
 	$(PYTHON) -m pytest tests/unit
 
-test-slurm: setup  ## a study on a real SLURM, started here: preempted, cancelled, crashed (Debian: slurm-wlm, munge)
+test-slurm: setup  ## studies on a real SLURM, started here: sent, cancelled, failed, healed (Debian: slurm-wlm, munge)
 	$(PYTHON) -m pytest tests/slurm
 
-test-slurm-long: setup  ## the same, longer: storms with more interruptions, 500 jobs
+test-slurm-long: setup  ## also with real training: storms, dead nodes and ranks, time limits, 500 jobs
 	SLURM_TESTS=long $(PYTHON) -m pytest tests/slurm
 
 test-faults: setup  ## kills, signals, full disks and hostile files by the hundred

@@ -20,7 +20,7 @@ from slurm.testbed import LocalCluster
 from ssl_pkg.runs import RunDirectory, runs_of
 
 LONG = os.environ.get("SLURM_TESTS") == "long"
-LONG_ONLY = pytest.mark.skipif(not LONG, reason="a quarter of an hour: make test-slurm-long")
+LONG_ONLY = pytest.mark.skipif(not LONG, reason="minutes each: make test-slurm-long")
 SAME = ("weights_sha256", "metrics_sha256", "rows")
 TINY = ("budget=tiny", "threads=1")
 
@@ -188,6 +188,8 @@ def test_a_time_limit_shorter_than_the_work_is_no_obstacle(cluster: LocalCluster
     assert limited.results() == calm.results()
 
 
+@LONG_ONLY
+@pytest.mark.timeout(600)
 def test_after_a_nodes_failure_the_old_copy_stops_and_the_new_one_goes_on(
     cluster: LocalCluster, tmp_path: Path, undisturbed: Callable[..., Real]
 ) -> None:
@@ -225,6 +227,8 @@ def processes_of(cluster: LocalCluster, job: str) -> list[int]:
     return found
 
 
+@LONG_ONLY
+@pytest.mark.timeout(600)
 def test_a_controller_that_is_away_when_a_job_wants_to_be_requeued_is_waited_for(
     cluster: LocalCluster, tmp_path: Path, undisturbed: Callable[..., Real]
 ) -> None:
@@ -241,6 +245,7 @@ def test_a_controller_that_is_away_when_a_job_wants_to_be_requeued_is_waited_for
     assert real.results() == undisturbed(*SOME).results()
 
 
+@LONG_ONLY
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("cluster", [{"cpus": 1}], indirect=True)
 @pytest.mark.parametrize("victim", ["the trainer", "its starter"])
