@@ -59,7 +59,7 @@ def ended(processes: Ranks, seconds: float = 120) -> list[int]:
 
 
 def wait_for_step(folder: Path, step: int) -> None:
-    for _ in range(1200):
+    for _ in range(3600):
         if f'"step": {step},' in _text(folder):
             return
         time.sleep(0.05)
