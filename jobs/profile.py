@@ -1,19 +1,26 @@
 """Cluster profiles: what this project must know of a cluster, one YAML file each in slurm/profiles."""
 
 import os
-import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
 
 import slurm
 from ssl_pkg.errors import BadInput
 
 LOCAL: Final = "local"  # the profile of this machine, where no SLURM is asked
+OURS: Final = ("array", "comment", "dependency", "error", "job-name", "output", "requeue", "open-mode", "signal")
 FOLDER: Final = Path(slurm.__path__[0]) / "profiles"
 
 
@@ -41,6 +48,14 @@ class Profile(BaseModel):
     copy_data_to: str | None = None  # a folder on the node's own disk, like $TMPDIR/data
     sbatch: dict[str, str | int | bool] = Field(default_factory=dict)  # passed on as they are
 
+    @field_validator("sbatch")
+    @classmethod
+    def _leaves_ours(cls, given: dict[str, str | int | bool]) -> dict[str, str | int | bool]:
+        ours = [name for name in given if name.replace("_", "-") in OURS]
+        if ours:
+            raise ValueError(f"{ours[0]} is what this project tells its jobs by: leave it out")
+        return given
+
 
 def profiles() -> list[str]:
     """The profiles that there are, by name."""
@@ -66,79 +81,17 @@ def load_profile(name: str) -> Profile:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"{file}: {field}: {first['msg'][:1].lower() + first['msg'][1:]}") from error
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(Profile.model_fields)
+            raise BadInput(f"{file}: there is no field {field}: there are {known}") from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise BadInput(f"{file}: {field}: {message[:1].lower() + message[1:]}") from error
 
 
 def reach(profile: Profile) -> None:
     """Makes SLURM's commands reach the profile's cluster, unless the environment names another."""
     if profile.conf:
         os.environ.setdefault("SLURM_CONF", str(FOLDER.parent.parent / profile.conf))
-
-
-def lacks(profile: Profile) -> list[str]:
-    """What the cluster at hand lacks of what the profile and this project want, in sentences."""
-    reach(profile)
-    missing = [tool for tool in ("sbatch", "srun", "squeue", "scontrol", "scancel") if shutil.which(tool) is None]
-    if missing:
-        return [
-            f"{', '.join(missing)} not found: this is no login node of a SLURM cluster, or its module is not loaded"
-        ]
-    shown = _ask("scontrol", "show", "config")
-    if shown is None:
-        return ["`scontrol show config` gets no answer: the controller is away, or SLURM_CONF names another cluster"]
-    config = dict(re.findall(r"^(\S+)\s*= (.*?)\s*$", shown, re.MULTILINE))
-    found = [*_lacking_partition(profile, config), *_lacking_settings(config)]
-    if profile.gpus and "gpu" not in config.get("GresTypes", ""):
-        found.append(f"the profile asks for {profile.gpus} GPUs a node, and the cluster knows no GPUs (GresTypes)")
-    return found
-
-
-def _lacking_partition(profile: Profile, config: dict[str, str]) -> list[str]:
-    listed = _ask("sinfo", "-h", "-o", "%R|%l|%c|%m") or ""
-    rows = [line.split("|") for line in listed.splitlines() if line.count("|") == 3]
-    if profile.partition is None:
-        return []
-    mine = [row for row in rows if row[0] == profile.partition]
-    if not mine:
-        return [f"there is no partition {profile.partition}: there are {', '.join(sorted({row[0] for row in rows}))}"]
-    found = []
-    limit = min((_minutes(row[1]) for row in mine), default=None, key=lambda minutes: minutes or 1 << 40)
-    if limit is not None and profile.minutes > limit:
-        found.append(f"minutes: {profile.minutes} is more than partition {profile.partition} allows ({limit})")
-    most = max(int(row[2].rstrip("+")) for row in mine)
-    if profile.cpus * profile.processes > most:
-        found.append(f"cpus: {profile.cpus} x {profile.processes} a node, and the largest node has {most}")
-    return found
-
-
-def _lacking_settings(config: dict[str, str]) -> list[str]:
-    found = []
-    if "none" in config.get("AccountingStorageType", "none"):
-        found.append("no accounting: sacct can't tell how jobs ended; status reads it from the runs' own logs")
-    preempts = config.get("PreemptType", "preempt/none") not in ("preempt/none", "(null)")
-    if preempts and "preempt_send_user_signal" not in config.get("SlurmctldParameters", ""):
-        found.append("preemption sends SIGTERM only: that works, with a checkpoint within the partition's GraceTime")
-    if preempts and "REQUEUE" not in config.get("PreemptMode", ""):
-        found.append(f"preemption does not requeue (PreemptMode={config.get('PreemptMode')}): send what it ended again")
-    if config.get("JobRequeue") == "0":
-        found.append("jobs are not requeued after a node's failure unless they ask for it: this project's do ask")
-    return found
-
-
-def _minutes(limit: str) -> int | None:
-    """SLURM's days-hours:minutes:seconds in minutes; None if there is no limit."""
-    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit)
-    if not found:
-        return None
-    days, hours, minutes, _ = (int(part or 0) for part in found.groups())
-    return (days * 24 + hours) * 60 + minutes
-
-
-def _ask(*line: str) -> str | None:
-    try:
-        return subprocess.run(line, capture_output=True, text=True, timeout=60, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def shown(profile: Profile) -> dict[str, Any]:

@@ -21,8 +21,9 @@ def test_the_names_that_the_documentation_gives_are_there() -> None:
     [
         ("cpus: 1\nmemory_gb: 1\n", "minutes: field required"),
         ("cpus: 0\nmemory_gb: 1\nminutes: 1\n", "cpus: input should be greater than 0"),
-        ("cpus: 1\nmemory_gb: 1\nminutes: 1\ncpu: 2\n", "cpu: extra inputs are not permitted"),
+        ("cpus: 1\nmemory_gb: 1\nminutes: 1\ncpu: 2\n", "there is no field cpu: there are name, conf, partition"),
         ("cpus: one\nmemory_gb: 1\nminutes: 1\n", "cpus: input should be a valid integer"),
+        ("cpus: 1\nmemory_gb: 1\nminutes: 1\nsbatch: {job_name: mine}\n", "sbatch: job_name is what this project"),
         ("- 1\n", "is no profile"),
         ("", "is no profile"),
         ("a: [1\n", "can't be read"),
