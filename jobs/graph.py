@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from jobs.ledger import REPORT
+from jobs.stage import assign
 from ssl_pkg.config import RANDOM, STAGES, Study
 from ssl_pkg.errors import BadInput
 from ssl_pkg.runs import RunDirectory
@@ -174,13 +175,6 @@ def reads(stage: str, override: str) -> bool:
     if section == "method":
         return stage == "pretrain"
     return section == stage or section not in STAGES
-
-
-def assign(key: str, value: str) -> str:
-    """`key=value` for Hydra's command line, quoted where its grammar asks for it."""
-    if re.fullmatch(r"[A-Za-z./_][\w./+-]*", value):
-        return f"{key}={value}"
-    return "{}='{}'".format(key, value.replace("'", "\\'"))
 
 
 def urgency(jobs: Sequence[Job]) -> dict[str, float]:

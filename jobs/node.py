@@ -5,6 +5,7 @@ and gives up when the controller is away at that moment. Here the cause of a sig
 cancelled, every other one is requeued, as often as it takes.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -19,7 +20,7 @@ from typing import Final
 
 from filelock import FileLock
 
-from jobs.stage import CANCELLED, END, FORWARDED, StageProcess
+from jobs.stage import CANCELLED, END, FORWARDED, StageProcess, assign
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED
 from ssl_pkg.runs import RunDirectory, write_json
 
@@ -46,7 +47,7 @@ class NodeStage:
     def _run(self) -> int:
         # outside the stage's own time signals wait: submitit's handlers would end the job
         signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
-        job, rank = os.environ["SLURM_JOB_ID"], int(os.environ.get("SLURM_PROCID", "0"))
+        job, rank = _job(), int(os.environ.get("SLURM_PROCID", "0"))
         log = self.log.with_suffix(f".rank{rank}.log") if rank else self.log
         log.parent.mkdir(parents=True, exist_ok=True)
 
@@ -55,7 +56,7 @@ class NodeStage:
                 out.write(f"{END}{text}\n")
 
         start = int(os.environ.get("SLURM_RESTART_COUNT", "0")) + 1
-        say(f"job {_array_id()}, start {start}, on {os.environ.get('SLURMD_NODENAME', 'a node')}")
+        say(f"job {job}, start {start}, on {os.environ.get('SLURMD_NODENAME', 'a node')}")
         command = (*self.command, *self._local_data(say))
         status, asked = StageProcess(command, log, self.environment, alone=False).run()
         if status == COMPLETE:
@@ -116,25 +117,36 @@ class NodeStage:
             say(f"copy_data_to={self.copy_data_to} names what the node doesn't have: {self.data_root} is read")
             return []
         try:
-            copy_data(Path(self.data_root), target)
+            return [assign("data.root", str(copy_data(Path(self.data_root), target)))]
         except OSError as error:
             say(f"copy_data_to: {target}: {error.strerror}: {self.data_root} is read")
             return []
-        return [f"data.root={target}"]
 
 
-def copy_data(source: Path, target: Path) -> None:
-    """Copies the image files below `source`, once, however many processes of a node want it. Raises OSError."""
-    target.mkdir(parents=True, exist_ok=True)
-    with FileLock(target / ".copying"):
+def copy_data(source: Path, target: Path) -> Path:
+    """Copies the image files below `source`, once, however many processes of a node want it, into a folder of their
+    own below `target`, which is returned. Raises OSError."""
+    copied = target / hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:12]  # one for each data set
+    copied.mkdir(parents=True, exist_ok=True)
+    with FileLock(copied / ".copying"):
         for file in sorted(source.glob("*/*")):
-            copy = target / file.relative_to(source)
-            if not file.is_file() or (copy.is_file() and copy.stat().st_size == file.stat().st_size):
+            copy = copied / file.relative_to(source)
+            if not file.is_file() or (copy.is_file() and _stamp(copy) == _stamp(file)):
                 continue
             copy.parent.mkdir(exist_ok=True)
             draft = copy.with_name(f".{copy.name}.copying")
-            shutil.copyfile(file, draft)
-            draft.replace(copy)
+            try:
+                shutil.copy2(file, draft)
+                draft.replace(copy)
+            finally:
+                draft.unlink(missing_ok=True)  # of a disk that is full
+    return copied
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    """By which a file is known to be the one that was copied: its size, and the second of its last change."""
+    found = file.stat()
+    return found.st_size, int(found.st_mtime)
 
 
 def was_cancelled(known: Mapping[str, str]) -> bool:
@@ -181,6 +193,7 @@ def _until_answered(line: tuple[str, ...], say: Callable[[str], None]) -> str | 
         time.sleep(2.0)
 
 
-def _array_id() -> str:
+def _job() -> str:
+    """The id by which SLURM's commands know this job alone: the last task of an array bears the array's own number."""
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]

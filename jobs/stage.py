@@ -23,6 +23,7 @@ BEGIN: Final = ">>> "  # opens the line of the log above a start
 END: Final = "<<< "  # and the one below its end
 CANCELLED: Final = "cancelled"  # the last word in the log of a run that a cluster's user took out of the queue
 EXIT_STATUS: Final = re.compile(r"exit status (-?\d+) after")
+STARTED: Final = re.compile(r"<<< job (\S+), start \d+")  # what the node writes above each start of a SLURM job
 TAIL_BYTES: Final = 1 << 16  # of a log, that are looked at
 
 
@@ -140,6 +141,13 @@ class _Relay:
                 signal.signal(number, handler)
 
 
+def assign(key: str, value: str) -> str:
+    """`key=value` for Hydra's command line, quoted where its grammar asks for it."""
+    if re.fullmatch(r"[A-Za-z./_][\w./+-]*", value):
+        return f"{key}={value}"
+    return "{}='{}'".format(key, value.replace("'", "\\'"))
+
+
 def last_output(log: Path) -> list[str]:
     """The lines that the last start of a run printed."""
     return [line for line in _last_start(log) if not line.startswith(END)]
@@ -150,12 +158,22 @@ def last_words(log: Path) -> list[str]:
     return [line.removeprefix(END) for line in _last_start(log) if line.startswith(END)]
 
 
+def last_job(log: Path) -> str | None:
+    """The SLURM job that wrote to a run's log last; None where its end doesn't say so."""
+    found = [job[1] for line in _tail(log) if (job := STARTED.match(line))]
+    return found[-1] if found else None
+
+
 def _last_start(log: Path) -> list[str]:
+    lines = _tail(log)
+    begins = [number for number, line in enumerate(lines) if line.startswith(BEGIN)]
+    return lines[begins[-1] + 1 if begins else 0 :]
+
+
+def _tail(log: Path) -> list[str]:
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - TAIL_BYTES))
-            lines = file.read().decode(errors="replace").splitlines()
+            return file.read().decode(errors="replace").splitlines()
     except OSError:
         return []
-    begins = [number for number, line in enumerate(lines) if line.startswith(BEGIN)]
-    return lines[begins[-1] + 1 if begins else 0 :]

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.graph import Job, assign, plan, reads, urgency
+from jobs.graph import Job, plan, reads, urgency
+from jobs.stage import assign
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import Study
 
