@@ -110,11 +110,16 @@ def _status(options: argparse.Namespace, overrides: list[str], again: str) -> in
 
 
 def _cancel(options: argparse.Namespace, overrides: list[str], again: str) -> int:
+    from jobs.ledger import read_owner
     from jobs.local import cancel
     from jobs.queue import Away
     from jobs.submit import cancel_sent
 
     folder = _existing(options)
+    owner = read_owner(folder)
+    if owner and (owner.alive or not owner.here):
+        print(cancel(folder))
+        return COMPLETE
     try:
         ended = cancel_sent(folder)
     except Away as error:
@@ -127,31 +132,40 @@ def _cancel(options: argparse.Namespace, overrides: list[str], again: str) -> in
 
 
 def _logs(options: argparse.Namespace, overrides: list[str], again: str) -> int:
+    from jobs.batches import around, sent_jobs
     from jobs.ledger import log_of
 
     folder = _existing(options)
     log = log_of(folder, options.job)
-    if not log.exists():
+    sent = sent_jobs(folder)
+    printed = around(folder, sent[options.job]) if options.job in sent else []
+    if not log.exists() and not printed:
         there = sorted(file.stem for file in log.parent.glob("*.log"))
         raise BadInput(f"there is no log of {options.job!r} yet; there are: {', '.join(there) or 'none'}")
-    print("\n".join(log.read_text(errors="replace").splitlines()[-options.lines :]))
+    if log.exists():
+        print("\n".join(log.read_text(errors="replace").splitlines()[-options.lines :]))
+    if printed:
+        print(f"\nWhat the set-up lines and SLURM printed around job {sent[options.job].id}:")
+        print("\n".join(printed[-options.lines :]))
     return COMPLETE
 
 
 def _profile(options: argparse.Namespace, overrides: list[str], again: str) -> int:
-    from jobs.profile import lacks, load_profile, shown
+    from jobs.cluster import check
+    from jobs.profile import load_profile, shown
 
     profile = load_profile(options.name)
     for name, value in shown(profile).items():
         print(f"{name}: {value}")
-    if options.check:
-        found = lacks(profile)
-        print(
-            "\n".join(["", *(f"- {sentence}" for sentence in found)])
-            if found
-            else "\nThe cluster at hand lacks nothing."
-        )
-    return COMPLETE
+    if not options.check:
+        return COMPLETE
+    found = check(profile)
+    for title, sentences in (("No job would run:", found.stops), ("Worth knowing:", found.notes)):
+        if sentences:
+            print("\n".join(["", title, *(f"- {sentence}" for sentence in sentences)]))
+    if not found.stops and not found.notes:
+        print("\nThe cluster at hand lacks nothing.")
+    return BAD_INPUT if found.stops else COMPLETE
 
 
 _COMMANDS: Final = {

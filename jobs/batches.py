@@ -1,12 +1,14 @@
 """What was sent to SLURM: one file a batch in RUNS/STUDY/.jobs/slurm, which a later call, also a failed one's, reads.
 
 A batch is one sbatch: a job, or an array of like ones. Its file is written before it is sent, and again with the
-number that SLURM gave it. A batch without a number is looked for in the queue by its token, which is the job's comment.
+number that SLURM gave it. A batch without a number is looked for in the queue by its token, which is the job's
+comment, and taken back.
 """
 
 import json
 import os
 import secrets
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -53,6 +55,13 @@ class Sent:
     batch: Batch
 
 
+def around(folder: Path, job: Sent) -> list[str]:
+    """What the set-up lines and SLURM itself printed around the stage of the job, on its first node."""
+    files = [folder / ".jobs" / "slurm" / job.batch.token / f"{job.id}_0_log.{end}" for end in ("out", "err")]
+    lines = [line for file in files if file.is_file() for line in file.read_text(errors="replace").splitlines()]
+    return [line for line in lines if line.strip() and not line.startswith("submitit ")]
+
+
 def read_batches(folder: Path) -> list[Batch]:
     """All batches of the study in `folder`, in the order of their numbers, those without one last."""
     found = []
@@ -67,9 +76,20 @@ def sent_jobs(folder: Path) -> dict[str, Sent]:
     """The newest job of each run of the study in `folder` that was sent. SLURM's commands reach that cluster from now
     on, unless the environment names another."""
     batches = read_batches(folder)
+    reach_again(batches)
+    return jobs_of(batches)
+
+
+def reach_again(batches: Sequence[Batch]) -> None:
+    """Makes SLURM's commands reach the cluster that the last of these batches went to, unless the environment names
+    another."""
     if batches and batches[-1].conf:
         os.environ.setdefault("SLURM_CONF", batches[-1].conf)
-    return jobs_of(batches)
+
+
+def comments(jobs: Iterable[Sent]) -> dict[str, str]:
+    """These jobs' ids -> the comments by which SLURM shows them to be ours."""
+    return {job.id: job.batch.token for job in jobs}
 
 
 def jobs_of(batches: list[Batch]) -> dict[str, Sent]:

@@ -136,8 +136,8 @@ def picture(rows: list[Row], height: int | None) -> RenderableType:
 
 def plain(rows: list[Row]) -> list[str]:
     """The table as aligned text."""
-    lines = [("run", "state", "step", "rate", "left", "elapsed")]
-    lines += [(row.name, str(row.state), *_cells(row)) for row in rows]
+    lines = [("run", "state", "step", "rate", "left", "elapsed", "job" if any(row.job for row in rows) else "")]
+    lines += [(row.name, str(row.state), *_cells(row), row.job or "") for row in rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     aligned = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
     return [*(line.rstrip() for line in aligned), _counts(rows)]

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from jobs.batches import Sent, sent_jobs
+from jobs.batches import Sent, around, comments, sent_jobs
 from jobs.ledger import State, log_of
 from jobs.queue import NEVER, RUNS, Away, Seen, look
-from jobs.stage import CANCELLED, EXIT_STATUS, last_output, last_words
+from jobs.stage import CANCELLED, EXIT_STATUS, last_job, last_output, last_words
 from ssl_pkg.errors import COMPLETE, INTERRUPTED
 
 ENDED_BADLY: Final = (State.FAILED, State.BLOCKED, State.CANCELLED, State.INTERRUPTED)
@@ -33,7 +33,7 @@ def fates(folder: Path, complete: Sequence[str]) -> tuple[dict[str, Fate], str |
     sent = sent_jobs(folder)
     open_jobs = {name: job for name, job in sent.items() if name not in complete}
     try:
-        seen = look(job.id for job in open_jobs.values())
+        seen = look(comments(open_jobs.values()))
     except Away as error:
         warning = (
             f"SLURM does not answer ({error}). The states are those of the run directories; "
@@ -58,7 +58,10 @@ class _Judge:
         """The fate of a run without a result."""
         if seen is None or not seen.in_queue:
             log = log_of(self._folder, name)
-            return _by_slurm(log, job.id, seen.state if seen else "") or _by_log(log, job.id)
+            state = seen.state if seen else ""
+            if last_job(log) not in (None, job.id) or not log.exists():
+                return _never_begun(around(self._folder, job), job.id, state)
+            return _by_slurm(log, job.id, state) or _by_log(log, job.id)
         if seen.state in RUNS:
             return Fate(State.RUNNING, job.id, None, seen.restarts, seen.started)
         parents = [self._names[parent] for parent in _parents(job) if parent in self._names]
@@ -81,6 +84,16 @@ def _parents(job: Sent) -> list[str]:
     return ids.split(":") if ids else []
 
 
+def _never_begun(printed: Sequence[str], job: str, state: str) -> Fate:
+    """Of a job that came to its end before the stage's own log."""
+    cancelled = state == "CANCELLED" or any("CANCELLED AT" in line and "DUE TO" not in line for line in printed)
+    if cancelled:
+        return Fate(State.CANCELLED, job)
+    if printed:
+        return Fate(State.FAILED, job, printed[-1])
+    return Fate(State.INTERRUPTED, job, "gone from the queue before it began")
+
+
 def _by_slurm(log: Path, job: str, state: str) -> Fate | None:
     """What SLURM knows better than the log; None where the log must tell."""
     if state == "CANCELLED" or CANCELLED in last_words(log):
@@ -98,8 +111,7 @@ def _by_log(log: Path, job: str) -> Fate:
     words = last_words(log)
     statuses = [int(found[1]) for word in words if (found := EXIT_STATUS.match(word))]
     if not statuses:
-        note = "gone from the queue" if words else "gone from the queue before it began"
-        return Fate(State.INTERRUPTED, job, note)
+        return Fate(State.INTERRUPTED, job, "gone from the queue")
     if statuses[-1] == COMPLETE:
         return Fate(State.COMPLETE, job)
     if statuses[-1] == INTERRUPTED:

@@ -1,6 +1,7 @@
 """`python -m jobs study` and `cancel` on this machine: one runner at a time for a study, and its last words."""
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,10 +11,12 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
+from jobs.batches import comments, sent_jobs
 from jobs.display import display
 from jobs.graph import Job
 from jobs.ledger import REPORT, State, forget_owner, log_of, read_owner, write_owner
 from jobs.machine import Slot
+from jobs.queue import Away, look
 from jobs.runner import GRACE, Programs, Runner
 from jobs.stage import last_output
 from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED, BadInput
@@ -28,6 +31,7 @@ def run_study(
     """Runs what is missing of the plan and returns the exit status: 0 if all is complete, 1 if something failed, 75 if
     it was interrupted. `again`: the command line that goes on. Raises BadInput if `folder` can't be had."""
     with _owned(folder):
+        _refuse_queued(folder)
         shown = display()
         runner = Runner(jobs, folder, slots, shown, programs or Programs())
         try:
@@ -56,6 +60,26 @@ def _owned(folder: Path) -> Iterator[None]:
     finally:
         forget_owner(folder)
         lock.release()
+
+
+def _refuse_queued(folder: Path) -> None:
+    """Raises BadInput where a cluster's queue holds runs of the study: each would be made twice."""
+    sent = sent_jobs(folder)
+    try:
+        seen = look(comments(sent.values()))
+    except Away as error:
+        if shutil.which("squeue") is None:
+            return  # the study was copied to where there is no cluster
+        raise BadInput(
+            f"study {folder.name} was sent to a cluster that does not answer ({error}): try again when it does"
+        ) from error
+    queued = [name for name, job in sent.items() if job.id in seen and seen[job.id].in_queue]
+    if queued:
+        more = f" and {len(queued) - 1} more of its runs" if queued[1:] else ""
+        raise BadInput(
+            f"study {folder.name} is in a cluster's queue ({queued[0]}{more}): let it end there, or take it out by "
+            f"`python -m jobs cancel {folder.name}` (make: cancel)"
+        )
 
 
 def cancel(folder: Path) -> str:

@@ -1,15 +1,17 @@
 """What SLURM says of jobs: squeue while the controller remembers them, sacct later, where there is accounting."""
 
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+ENDS: Final = "COMPLETING"
 WAITS: Final = ("PENDING", "REQUEUED", "CONFIGURING")
-RUNS: Final = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
+RUNS: Final = ("RUNNING", ENDS, "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
 NEVER: Final = "DependencyNeverSatisfied"
-FIELDS: Final = {"JobArrayID": 30, "State": 20, "Reason": 40, "RestartCnt": 10, "StartTime": 30}  # with their widths
+# with their widths
+FIELDS: Final = {"JobArrayID": 30, "State": 20, "Reason": 40, "RestartCnt": 10, "StartTime": 30, "Comment": 200}
 _SECONDS: Final = 60  # that a command of SLURM's may take
 
 
@@ -32,37 +34,46 @@ class Seen:
         return self.state in WAITS or self.state in RUNS
 
 
-def look(ids: Iterable[str]) -> dict[str, Seen]:
-    """The jobs with these ids (`12`, or `12_0` in an array) that SLURM knows. Raises Away."""
-    wanted = set(ids)
+def look(wanted: Mapping[str, str]) -> dict[str, Seen]:
+    """The jobs that SLURM knows of those wanted: their ids (`12`, or `12_0` in an array) -> their comments.
+
+    A job with another comment is somebody else's: SLURM's numbers begin anew when its state is lost. Raises Away.
+    """
     if not wanted:
         return {}
-    found = {name: seen for name, seen in _squeue(wanted).items() if name in wanted}
-    gone = wanted - found.keys()
-    return found | {name: seen for name, seen in _sacct(gone).items() if name in gone}
+    listed = _squeue(wanted)
+    found = {name: seen for name, (seen, comment) in listed.items() if comment == wanted.get(name)}
+    gone = wanted.keys() - listed.keys()
+    return found | {name: seen for name, seen in _sacct(gone).items() if name in gone and not seen.in_queue}
 
 
 def cancel(ids: Iterable[str]) -> None:
     """Ends these jobs for good. Raises Away."""
     ids = sorted(ids)
     if ids:
-        done = _ask("scancel", *ids)
+        done = ask("scancel", *ids)
         if done.returncode and "Invalid job id" not in done.stderr:
             raise Away(done.stderr.strip())
 
 
+def no_answer(said: str) -> bool:
+    """Whether a command of SLURM's failed because the controller didn't answer: it may have heard it all the same."""
+    return "ontact" in said or "imed out" in said
+
+
 def commented() -> dict[str, str]:
     """The comment of each job of the queue -> its id, of arrays that of the whole. Raises Away."""
-    done = _ask("squeue", "-h", "-t", "all", "-O", "ArrayJobID:20,Comment:200")
+    done = ask("squeue", "-h", "-t", "all", "-O", "ArrayJobID:20,Comment:200")
     if done.returncode:
         raise Away(done.stderr.strip())
     return {line[20:].strip(): line[:20].strip() for line in done.stdout.splitlines() if line[20:].strip()}
 
 
-def _squeue(ids: set[str]) -> dict[str, Seen]:
+def _squeue(ids: Iterable[str]) -> dict[str, tuple[Seen, str]]:
+    """What the controller remembers, each with its comment."""
     whole = ",".join(sorted({name.partition("_")[0] for name in ids}))
     fields = ",".join(f"{name}:{width}" for name, width in FIELDS.items())
-    done = _ask("squeue", "-h", "-r", "-t", "all", "-j", whole, "-O", fields)
+    done = ask("squeue", "-h", "-r", "-t", "all", "-j", whole, "-O", fields)
     if done.returncode:
         if "Invalid job id" in done.stderr:  # it has forgotten them all
             return {}
@@ -73,8 +84,9 @@ def _squeue(ids: set[str]) -> dict[str, Seen]:
         for width in FIELDS.values():
             cells.append(rest[:width].strip())
             rest = rest[width:]
-        name, state, reason, restarts, started = cells
-        found[name] = Seen(state, "" if reason == "None" else reason, int(restarts or 0), _moment(started))
+        name, state, reason, restarts, started, comment = cells
+        seen = Seen(state, "" if reason == "None" else reason, int(restarts or 0), _moment(started))
+        found[name] = seen, comment
     return found
 
 
@@ -86,19 +98,21 @@ def _moment(text: str) -> float | None:
         return None
 
 
-def _sacct(ids: set[str]) -> dict[str, Seen]:
+def _sacct(ids: Iterable[str]) -> dict[str, Seen]:
     """Nothing where there is no accounting, or where it doesn't answer."""
+    ids = sorted(ids)
     if not ids:
         return {}
     try:
-        done = _ask("sacct", "-n", "-X", "-P", "-j", ",".join(sorted(ids)), "-o", "JobID,State,Reason")
+        done = ask("sacct", "-n", "-X", "-P", "-j", ",".join(ids), "-o", "JobID,State,Reason")
     except Away:
         return {}
     rows = [line.split("|") for line in done.stdout.splitlines() if line.count("|") == 2]
     return {name: Seen(state.split()[0], "" if reason == "None" else reason) for name, state, reason in rows if state}
 
 
-def _ask(*line: str) -> "subprocess.CompletedProcess[str]":
+def ask(*line: str) -> "subprocess.CompletedProcess[str]":
+    """What one of SLURM's commands answers. Raises Away where there is none or it takes too long."""
     try:
         return subprocess.run(line, capture_output=True, text=True, timeout=_SECONDS, check=False)
     except FileNotFoundError as error:

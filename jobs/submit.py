@@ -1,7 +1,8 @@
 """`python -m jobs submit`: what is missing of a study goes to SLURM, by submitit, and never twice."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +12,13 @@ from filelock import FileLock, Timeout
 from submitit import SlurmExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-from jobs.batches import Batch, Sent, jobs_of, read_batches, sent_jobs
+from jobs.batches import Batch, Sent, comments, jobs_of, reach_again, read_batches
 from jobs.graph import Job
-from jobs.ledger import REPORT, Entry, State, log_of, read_ledger, write_ledger
+from jobs.ledger import REPORT, Entry, State, forget_owner, log_of, read_ledger, write_ledger
 from jobs.local import busy
 from jobs.node import NodeStage
 from jobs.profile import Profile, reach
-from jobs.queue import NEVER, Away, Seen, cancel, commented, look
+from jobs.queue import ENDS, NEVER, Away, Seen, cancel, commented, look, no_answer
 from jobs.runner import Programs
 from ssl_pkg.config import SYNTHETIC
 from ssl_pkg.errors import BadInput
@@ -25,6 +26,7 @@ from ssl_pkg.errors import BadInput
 # Until the stage's process can take a signal, it waits: without this, one that comes while Python starts ends the job.
 SHIELD: Final = "$(env --block-signal=TERM true 2>/dev/null && echo env --block-signal=TERM --block-signal=USR2)"
 OTHERS_SECONDS: Final = 120.0  # that another one who types the same may take
+ENDING_SECONDS: Final = 120.0  # that a job may take to leave its checkpoint and the queue
 
 
 @dataclass
@@ -47,6 +49,10 @@ class Submission:
 
     def send(self) -> Outcome:
         """Sends what is missing, parents before children. Raises BadInput where SLURM or the folder refuses."""
+        if "%" in str(self._folder):
+            raise BadInput(
+                f"SLURM puts other words for the % in {self._folder}: give another folder by --runs (make: RUNS=)"
+            )
         reach(self._profile)
         with _alone(self._folder):
             try:
@@ -56,10 +62,12 @@ class Submission:
 
     def _send(self) -> Outcome:
         outcome = Outcome()
-        self._sent = jobs_of(self._recovered())
-        self._seen = look(sent.id for sent in self._sent.values())
+        forget_owner(self._folder)  # who may send knows that no runner is at work
+        _settled(_recall(self._folder))
+        self._sent = jobs_of(read_batches(self._folder))
+        self._seen = _settled(comments(self._sent.values()))
         missing: list[Job] = []
-        useless: list[str] = []
+        useless: dict[str, Sent] = {}
         for job in self._jobs:
             if job.complete and not (job.stage == REPORT and missing):  # a report tells of all
                 outcome.complete.append(job.name)
@@ -67,8 +75,11 @@ class Submission:
                 outcome.queued.append(job.name)
             else:
                 missing.append(job)
-                useless += [self._sent[job.name].id] if self._in_queue(job.name) else []
-        cancel(useless)
+                useless |= {job.name: self._sent[job.name]} if self._in_queue(job.name) else {}
+        if useless:
+            cancel(job.id for job in useless.values())
+            _settled(comments(useless.values()))  # a run's next job must not meet the one before
+        self._open = {name for name in self._sent if self._in_queue(name)} - useless.keys()
         entries = {
             job.name: Entry(State.COMPLETE if job.complete else State.PENDING, settings=job.settings)
             for job in self._jobs
@@ -80,19 +91,6 @@ class Submission:
                 self._submit(group, after)
                 outcome.sent += [job.name for job in group]
         return outcome
-
-    def _recovered(self) -> list[Batch]:
-        """The batches, with the numbers of those that were sent by a call that didn't live to write them down."""
-        batches = read_batches(self._folder)
-        if all(batch.number for batch in batches):
-            return batches
-        numbers = commented()
-        for batch in batches:
-            if batch.number is None and batch.token in numbers:
-                batch.sent(numbers[batch.token]).write(self._folder)
-            elif batch.number is None:
-                batch.forget(self._folder)
-        return read_batches(self._folder)
 
     def _in_queue(self, name: str) -> bool:
         return name in self._sent and self._seen.get(self._sent[name].id, Seen("")).in_queue
@@ -130,11 +128,6 @@ class Submission:
         for job in bound:
             yield [job], (f"afterok:{':'.join(_whole(waiting[job.name], self._sent.values()))}",)
 
-    @property
-    def _open(self) -> set[str]:
-        """The runs whose jobs are in the queue, those just sent among them."""
-        return {name for name, sent in self._sent.items() if sent.id not in self._seen or self._seen[sent.id].in_queue}
-
     def _submit(self, group: list[Job], after: tuple[str, ...]) -> None:
         batch = Batch.new(self._profile.name, tuple(job.name for job in group), after)
         batch.write(self._folder)
@@ -146,12 +139,16 @@ class Submission:
             with executor.batch():
                 handles = [executor.submit(self._work(job)) for job in group]
         except (FailedJobError, FailedSubmissionError, OSError) as error:
+            reason = " ".join(str(error).split())[:400]
+            if no_answer(reason):  # the job may be in the queue all the same: the next call looks for it there
+                raise Away(reason) from error
             batch.forget(self._folder)
-            raise BadInput(f"SLURM refuses {group[0].name}: {' '.join(str(error).split())[:400]}") from error
+            raise BadInput(f"SLURM refuses {group[0].name}: {reason}") from error
         number = handles[0].job_id.partition("_")[0]
         batch = batch.sent(number)
         batch.write(self._folder)
         self._sent |= jobs_of([batch])
+        self._open.update(batch.names)
 
     def _work(self, job: Job) -> NodeStage:
         threads: dict[str, str | None] = {"OMP_NUM_THREADS": str(self._profile.cpus)}
@@ -223,12 +220,46 @@ def _quoted(path: str) -> str:
     return "'" + path.replace("'", "'\\''") + "'"
 
 
+def _recall(folder: Path) -> dict[str, str]:
+    """Takes back what was sent by calls that didn't live to know its number: such a job lacks its object, which
+    submitit puts in its place only then. Returns the jobs' ids -> their comments. To be called only where no other call
+    is sending. Raises Away."""
+    lost = [batch for batch in read_batches(folder) if batch.number is None]
+    if not lost:
+        return {}
+    numbers = commented()
+    there = [batch.sent(numbers[batch.token]) for batch in lost if batch.token in numbers]
+    wanted = comments(job for batch in there for job in jobs_of([batch]).values())
+    waiting = {name: wanted[name] for name, job in look(wanted).items() if job.in_queue}
+    cancel(waiting)
+    for batch in lost:
+        batch.forget(folder)
+    return waiting
+
+
+def _settled(wanted: Mapping[str, str]) -> dict[str, Seen]:
+    """What SLURM sees, once what is just ending has ended: only then it shows whether it comes back. Raises Away."""
+    end = time.monotonic() + ENDING_SECONDS
+    while True:
+        seen = look(wanted)
+        if time.monotonic() > end or not any(job.state == ENDS for job in seen.values()):
+            return seen
+        time.sleep(0.5)
+
+
 def cancel_sent(folder: Path) -> int:
-    """Cancels what the study in `folder` has in a cluster's queue; returns how many jobs. Raises Away."""
-    sent = {job.id for job in sent_jobs(folder).values()}
-    ids = [name for name, seen in look(sent).items() if seen.in_queue]
-    cancel(ids)
-    return len(ids)
+    """Cancels what the study in `folder` has in a cluster's queue; returns how many jobs. Waits for a call that is just
+    sending. Raises Away."""
+    batches = read_batches(folder)
+    if not batches:
+        return 0
+    reach_again(batches)
+    with _alone(folder):
+        recalled = _recall(folder)
+        sent = jobs_of(read_batches(folder)).values()
+        ids = [name for name, seen in look(comments(sent)).items() if seen.in_queue]
+        cancel(ids)
+    return len(recalled) + len(ids)
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """A real SLURM for each module of tests, and small studies on it."""
 
+import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -25,10 +27,17 @@ METHODS = ("supervised", "simclr")
 
 
 def free_ports() -> int:
-    """The first of a hundred ports; slurmctld, the nodes and accounting take a few of them."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return min(int(one.getsockname()[1]), 65000)
+    """The first of a hundred ports that are free, below those that the kernel gives to outgoing connections."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for first in random.sample(range(10_000, lowest - 100, 100), 50):
+        with contextlib.ExitStack() as tried:
+            try:
+                for port in range(first, first + 100):
+                    tried.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
+    raise AssertionError("no hundred ports in a row are free")
 
 
 @pytest.fixture(scope="module")

@@ -111,15 +111,6 @@ def test_one_lost_run_is_sent_alone_with_the_report(study: Make) -> None:
     small.until_complete()
 
 
-def test_a_call_that_died_after_sbatch_is_found_in_the_queue(study: Make) -> None:
-    small = study(wait=5.0)
-    small.send()
-    for file in (small.folder / ".jobs/slurm").glob("*.json"):
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"number": None}))
-    assert small.send().sent == []
-    small.until_complete()
-
-
 def test_cancel_takes_everything_out_of_the_queue(study: Make, capsys: pytest.CaptureFixture[str]) -> None:
     small = study(wait=20.0)
     small.send()

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from jobs.batches import Batch, Sent, jobs_of, read_batches
-from jobs.fates import Fate, _by_log, _by_slurm, _Judge
+from jobs.fates import Fate, _by_log, _by_slurm, _Judge, _never_begun
 from jobs.ledger import State
 from jobs.queue import Seen
 
@@ -99,6 +99,32 @@ def test_slurms_word_on_an_ended_job(tmp_path: Path, word: str, state: State) ->
 
 
 def test_a_job_that_vanished_says_so(tmp_path: Path) -> None:
-    assert _by_log(tmp_path / "no-log", "1").note == "gone from the queue before it began"
     (tmp_path / "log").write_text("<<< job 1, start 1, on a\n>>> now\nsaid\n")
-    assert _by_log(tmp_path / "log", "1").state is State.INTERRUPTED
+    assert _by_log(tmp_path / "log", "1") == Fate(State.INTERRUPTED, "1", "gone from the queue")
+
+
+@pytest.mark.parametrize(
+    ("printed", "word", "state", "note"),
+    [
+        ([], "", State.INTERRUPTED, "gone from the queue before it began"),
+        ([], "CANCELLED", State.CANCELLED, None),
+        (["slurmstepd: error: *** JOB 5 ON a CANCELLED AT 2026-01-01T10:00:00 ***"], "", State.CANCELLED, None),
+        (["JOB 5 ON a CANCELLED AT 2026-01-01 DUE TO NODE FAILURE"], "", State.FAILED, "JOB 5 ON a CANCELLED AT"),
+        (["setting up", "module: command not found"], "FAILED", State.FAILED, "module: command not found"),
+    ],
+)
+def test_of_a_job_without_a_log_slurm_and_the_set_up_lines_tell(
+    printed: list[str], word: str, state: State, note: str | None
+) -> None:
+    fate = _never_begun(printed, "5", word)
+    assert fate.state is state
+    assert (fate.note or "").startswith(note or "")
+
+
+def test_the_log_of_an_earlier_job_says_nothing_about_a_later_one(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "child.log"
+    log.parent.mkdir()
+    log.write_text("<<< job 1, start 1, on a\n" + LOG.format(said="the cause", status=1, words=""))
+    judge = _Judge(tmp_path, {})
+    assert judge.fate("child", Sent("1", batch("1", "child")), None).state is State.FAILED
+    assert judge.fate("child", Sent("2", batch("2", "child")), None).note == "gone from the queue before it began"

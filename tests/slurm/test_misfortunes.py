@@ -1,0 +1,195 @@
+"""What goes wrong between a study and its cluster: lost answers, killed calls, numbers that begin anew, bad set-ups."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import OnCluster, job_of, slurm, until
+
+from jobs.__main__ import main
+from jobs.cluster import check
+from jobs.ledger import State
+from jobs.local import run_study
+from jobs.machine import Slot
+from jobs.profile import Profile
+from slurm.testbed import LocalCluster
+from ssl_pkg.errors import BadInput
+
+Make = Callable[..., OnCluster]
+
+
+def running(small: OnCluster, *names: str) -> bool:
+    return all((small.folder / name / "status").exists() for name in names)
+
+
+def in_queue() -> list[str]:
+    return slurm("squeue", "-h", "-r", "-o", "%i").split()
+
+
+def test_the_last_task_of_an_array_is_requeued_without_the_others(study: Make) -> None:
+    """SLURM gives it the array's own number as its id, by which it requeues the whole array."""
+    small = study(seeds=(0, 1), wait=15.0)
+    small.send()
+    first, last = "pretrain-simclr-s0", "pretrain-simclr-s1"
+    until(lambda: running(small, first, last), 60, lambda: str(small.rows()))
+    assert job_of(small.rows()[last]).endswith("_1")
+    slurm("scancel", "--signal=USR2", job_of(small.rows()[last]))
+    small.until_complete(180)
+    assert small.log(last).count("<<< requeued") == 1
+    assert ", start 2," in small.log(last)
+    assert ", start 2," not in small.log(first)
+
+
+def test_a_job_that_slurm_took_without_an_answer_is_not_sent_twice(
+    study: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = study(wait=5.0)
+    silent = tmp_path / "bin" / "sbatch"
+    silent.parent.mkdir()
+    silent.write_text(f'#!/bin/sh\n{shutil.which("sbatch")} "$@" >/dev/null\necho Socket timed out >&2\nexit 1\n')
+    silent.chmod(0o755)
+    with monkeypatch.context() as changed:
+        changed.setenv("PATH", f"{silent.parent}:{os.environ['PATH']}")
+        with pytest.raises(BadInput, match=r"SLURM does not answer.*type the same line"):
+            small.send()
+    assert len(in_queue()) == 1
+    small.send()
+    assert len(in_queue()) == len(small.jobs)
+    small.until_complete()
+
+
+def forget_numbers(small: OnCluster) -> None:
+    """As a call leaves the batches that is killed between sbatch and its answer."""
+    for file in (small.folder / ".jobs/slurm").glob("*.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"number": None}))
+
+
+def test_what_a_killed_call_has_sent_is_taken_back_and_sent_again(study: Make) -> None:
+    small = study(wait=3.0)
+    small.send()
+    until(lambda: running(small, "pretrain-simclr-s0"))
+    before = in_queue()
+    forget_numbers(small)
+    assert sorted(small.send().sent) == sorted(job.name for job in small.jobs)
+    assert not set(before).intersection(in_queue())
+    small.until_complete(180)
+
+
+def test_cancel_finds_what_a_killed_call_has_sent(study: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    small = study(wait=30.0)
+    small.send()
+    forget_numbers(small)
+    assert main(["cancel", "small", "--runs", str(small.root)]) == 0
+    assert f"{len(small.jobs)} jobs of study small are cancelled" in capsys.readouterr().out
+    until(lambda: not in_queue())
+
+
+def test_another_studys_jobs_with_our_old_numbers_are_left_alone(study: Make) -> None:
+    small = study(wait=3.0)
+    small.send()
+    other = small.root / "other"
+    shutil.copytree(small.folder / ".jobs", other / ".jobs")
+    for file in (other / ".jobs/slurm").glob("*.json"):  # what was sent before SLURM's state was lost
+        file.with_name("before.json").write_text(json.dumps(json.loads(file.read_text()) | {"token": "before"}))
+        file.unlink()
+    assert main(["cancel", "other", "--runs", str(small.root)]) == 0
+    small.until_complete()
+
+
+def test_what_is_sent_again_right_after_cancel_goes_on(study: Make) -> None:
+    small = study(wait=20.0)
+    small.send()
+    name = "pretrain-simclr-s0"
+    until(lambda: running(small, name))
+    assert main(["cancel", "small", "--runs", str(small.root)]) == 0
+    again = small.send()
+    assert sorted(again.sent) == sorted(job.name for job in small.jobs)
+    small.until_complete(180)
+    assert json.loads((small.folder / name / "child.json").read_text())["resumed"]
+
+
+def test_a_parents_job_that_slurm_has_forgotten_is_no_dependency(study: Make) -> None:
+    small = study()
+    small.send()
+    small.until_complete()
+    for file in (small.folder / ".jobs/slurm").glob("*.json"):
+        content = json.loads(file.read_text())
+        file.write_text(json.dumps(content | {"number": str(int(content["number"]) + 100_000)}))
+    shutil.rmtree(small.folder / "ood-simclr-probe-s0")
+    assert small.send().sent == ["ood-simclr-probe-s0", "report"]
+    small.until_complete()
+
+
+def test_a_study_in_a_queue_is_not_run_on_this_machine_too(study: Make) -> None:
+    small = study(wait=20.0)
+    small.send()
+    with pytest.raises(BadInput, match=r"study small is in a cluster's queue \(pretrain-.* more of its runs\)"):
+        run_study(small.jobs, small.folder, [Slot(1)], again="")
+    assert not (small.folder / ".runner").exists()
+
+
+def test_a_set_up_line_that_fails_is_shown_by_status_and_logs(study: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    small = study(setup=("echo setting up", "echo there is no such module >&2; exit 3"))
+    small.send()
+    name = "pretrain-simclr-s0"
+    until(lambda: small.states()[name] is State.FAILED, 60, lambda: str(small.rows()))
+    assert small.rows()[name].note == "there is no such module"
+    assert main(["logs", name, "small", "--runs", str(small.root)]) == 0
+    printed = capsys.readouterr().out
+    assert "setting up" in printed and "there is no such module" in printed
+
+
+def test_a_percent_sign_in_the_path_is_refused(bed: LocalCluster, tmp_path: Path) -> None:
+    small = OnCluster(tmp_path / "100%j")
+    with pytest.raises(BadInput, match="SLURM puts other words for the %"):
+        small.send()
+    assert not small.folder.exists()
+
+
+FITS = {"partition": "low", "cpus": 1, "memory_gb": 1, "minutes": 10}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sentence"),
+    [
+        ({}, None),
+        ({"partition": None}, None),
+        ({"partition": "low,high"}, None),
+        ({"partition": "low,nowhere"}, "partition: there is no nowhere: there are high, low"),
+        ({"cpus": 3, "processes": 2}, "cpus: 3 x 2 processes on a node of partition low, whose nodes have 2 at most"),
+        ({"memory_gb": 900}, "memory_gb: 900 on a node of partition low, whose nodes have 7 at most"),
+        ({"nodes": 3}, "nodes: 3, and partition low has 2"),
+        ({"constraint": "a100"}, "sbatch refuses: .*feature"),
+        ({"gpus": 1}, "gpus: 1 a node, and the cluster knows no GPUs"),
+    ],
+)
+def test_what_would_stop_every_job_is_told_before_any_is_sent(
+    bed: LocalCluster, wanted: dict[str, object], sentence: str | None
+) -> None:
+    found = check(Profile.model_validate({"name": "mine", **FITS, **wanted}))
+    assert found.notes == ["no accounting: sacct can't tell how jobs ended; status reads it from the runs' own logs"]
+    if sentence is None:
+        assert found.stops == []
+    else:
+        assert re.match(sentence, found.stops[0]), found.stops
+
+
+def test_check_ends_with_2_where_no_job_would_run(
+    bed: LocalCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.yaml"
+    for partition, status in (("low", 0), ("nowhere", 2)):
+        file.write_text(json.dumps(FITS | {"partition": partition}))
+        assert main(["profile", str(file), "--check"]) == status
+    assert "No job would run:\n- partition: there is no nowhere" in capsys.readouterr().out
+
+
+def test_sbatchs_own_refusal_leaves_nothing_behind(study: Make) -> None:
+    small = study(constraint="a100")
+    with pytest.raises(BadInput, match=r"SLURM refuses pretrain-.*feature"):
+        small.send()
+    assert not list((small.folder / ".jobs/slurm").glob("*.json"))
