@@ -1,5 +1,6 @@
 """Labelled images in memory or on disk, and the order in which training takes them."""
 
+import mmap
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -46,7 +47,7 @@ class Split:
         size = self.pixels.nbytes
         if size > gigabytes * 1e9:
             return lambda indices: self.gather(indices, device)
-        in_memory = np.array(self.pixels) if isinstance(self.pixels, np.memmap) else self.pixels
+        in_memory = _in_memory(self.pixels)
         if device.type != "cuda" or size > torch.cuda.mem_get_info(device)[0] / 2:
             loaded = replace(self, pixels=in_memory)
             return lambda indices: loaded.gather(indices, device)
@@ -63,6 +64,14 @@ class Split:
     def take(self, indices: Indices) -> "Split":
         """The split of these samples only, in this order, in memory."""
         return Split(self.name, self.pixels[indices], self.labels[indices], self.columns_first)
+
+
+def _in_memory(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The pixels without a map. A whole file is read: what is copied through its map is in memory twice."""
+    if isinstance(pixels, np.memmap) and isinstance(pixels.base, mmap.mmap):  # a part of a map has the map as base
+        whole: npt.NDArray[np.uint8] = np.fromfile(str(pixels.filename), np.uint8, pixels.size, offset=pixels.offset)
+        return whole.reshape(pixels.shape)
+    return np.array(pixels) if isinstance(pixels, np.memmap) else pixels
 
 
 def holdout(labels: Indices, fraction: float) -> tuple[Indices, Indices]:

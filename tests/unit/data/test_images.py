@@ -68,3 +68,25 @@ def test_a_split_in_memory_gives_what_its_file_gives(tmp_path: Path, device: str
         assert labels.tolist() == [4, 0, 4, 8]
     mapped[0] = 255 - mapped[0]
     assert torch.equal(from_file(np.array([0]))[0], 255 - from_memory(np.array([0]))[0])
+
+
+@pytest.mark.parametrize("part", [None, slice(1, 3)], ids=["a whole file", "a part of it"])
+def test_a_resident_split_holds_its_files_bytes_and_no_page_of_the_map(tmp_path: Path, part: slice | None) -> None:
+    stored = np.random.default_rng(0).integers(0, 256, (4, 3, 96, 96), dtype=np.uint8)
+    (tmp_path / "x.bin").write_bytes(stored.tobytes())
+    mapped = np.memmap(tmp_path / "x.bin", np.uint8, "r", shape=stored.shape)
+    mapped = mapped if part is None else mapped[part]
+    gather = Split("x", mapped, np.arange(len(mapped))).resident(torch.device("cpu"), 1.0)
+    images, _ = gather(np.arange(len(mapped)))
+    assert np.array_equal(images.numpy(), stored if part is None else stored[part])
+    if part is None:
+        assert _mapped_bytes(tmp_path / "x.bin") == 0
+
+
+def _mapped_bytes(file: Path) -> int:
+    """How much of the file is in this process's memory through maps, by the kernel's account."""
+    lines = Path("/proc/self/smaps").read_text().splitlines()
+    places = [number for number, line in enumerate(lines) if line.endswith(f" {file}")]
+    assert places
+    after = [next(line for line in lines[place:] if line.startswith("Rss:")) for place in places]
+    return sum(int(line.split()[1]) * 1024 for line in after)
