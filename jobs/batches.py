@@ -8,6 +8,7 @@ comment, and taken back.
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -27,11 +28,13 @@ class Batch:
     after: tuple[str, ...]  # ids of the jobs that must be complete before; of arrays that of the whole
     conf: str = ""  # the cluster's SLURM_CONF, where its commands need one
     number: str | None = None  # SLURM's; None until it has answered
+    made: float = 0.0  # seconds since the epoch: SLURM's numbers can begin anew, and then tell no order
 
     @classmethod
     def new(cls, cluster: str, names: tuple[str, ...], after: tuple[str, ...]) -> Self:
         """A batch that is about to be sent."""
-        return cls(secrets.token_hex(6), cluster, names, after, os.environ.get("SLURM_CONF", ""))
+        conf = os.environ.get("SLURM_CONF", "")
+        return cls(secrets.token_hex(6), cluster, names, after, conf, made=time.time())
 
     def write(self, folder: Path) -> None:
         """Writes the batch's file for the study in `folder`."""
@@ -63,13 +66,13 @@ def around(folder: Path, job: Sent) -> list[str]:
 
 
 def read_batches(folder: Path) -> list[Batch]:
-    """All batches of the study in `folder`, in the order of their numbers, those without one last."""
+    """All batches of the study in `folder`, in the order in which they were made."""
     found = []
     for file in (folder / ".jobs" / "slurm").glob("*.json"):
         with suppress(OSError, ValueError, TypeError, KeyError):
             content = json.loads(file.read_text())
             found.append(Batch(**{**content, "names": tuple(content["names"]), "after": tuple(content["after"])}))
-    return sorted(found, key=lambda batch: (batch.number is None, int(batch.number or 0)))
+    return sorted(found, key=lambda batch: (batch.made, int(batch.number or 0)))
 
 
 def sent_jobs(folder: Path) -> dict[str, Sent]:

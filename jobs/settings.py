@@ -63,6 +63,7 @@ def plan_study(config: Config, *, runs: Path, reports: Path, overrides: Sequence
     passed = [override for override in overrides if not override.startswith("data.root=")]
     jobs = plan(config.study, runs=runs, reports=reports, data_root=config.data.root, overrides=passed)
     recorded = read_ledger(runs / config.study.name)
+    _refuse_orphans(jobs)
     for job in jobs:
         if job.stage != REPORT and job.complete:
             _refuse_other_data(job, config.data.root)
@@ -88,6 +89,33 @@ def check_data(root: str) -> None:
         raise BadInput(done.stderr.strip())
     if done.returncode != COMPLETE:
         raise RuntimeError(done.stderr)
+
+
+def _refuse_orphans(jobs: Sequence[Job]) -> None:
+    """Raises BadInput if complete runs are of other weights than those that their parents have now."""
+    runs = {job.name: RunDirectory(job.run_dir) for job in jobs if job.stage != REPORT and job.complete}
+    orphans = []
+    for job in jobs:
+        parent = runs.get(job.parents[0]) if job.name in runs and job.parents else None
+        if parent is None or not _made_before(runs[job.name], parent):
+            continue  # most runs: no need to read what they were made from
+        known = ((runs[job.name].config() or {}).get("inputs") or {}).get("source")
+        now = (parent.result() or {}).get("weights_sha256")
+        if known is not None and known != now:
+            orphans.append(job)
+    if orphans:
+        folders = " ".join(str(job.run_dir) for job in orphans)
+        raise BadInput(
+            f"{len(orphans)} complete runs are of another {orphans[0].parents[0]} than the one that is there now: "
+            f"`rm -r {folders}` and they are made anew, or give another folder by --runs (make: RUNS=)"
+        )
+
+
+def _made_before(run: RunDirectory, parent: RunDirectory) -> bool:
+    try:
+        return (run.path / "result.json").stat().st_mtime < (parent.path / "result.json").stat().st_mtime
+    except OSError:
+        return False
 
 
 def _refuse_other_data(job: Job, root: str) -> None:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,10 +26,10 @@ def test_a_batch_of_one_is_a_job_and_of_several_an_array(tmp_path: Path) -> None
     assert {name: job.id for name, job in jobs.items()} == {"a": "7", "b-s0": "12_0", "b-s1": "12_1"}
 
 
-def test_the_newest_job_of_a_run_counts(tmp_path: Path) -> None:
-    for number in ("9", "100", "10"):
-        batch(number, "a").write(tmp_path)
-    assert jobs_of(read_batches(tmp_path))["a"].id == "100"
+def test_the_newest_job_of_a_run_counts_also_when_slurms_numbers_have_begun_anew(tmp_path: Path) -> None:
+    for made, number in enumerate(("9", "100", "10")):
+        replace(batch(number, "a"), made=float(made)).write(tmp_path)
+    assert jobs_of(read_batches(tmp_path))["a"].id == "10"
 
 
 def judged(tmp_path: Path, seen: Seen, parent: State = State.RUNNING, after: str = "afterok:1") -> Fate:

@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,19 @@ def test_a_study_has_one_data_set(tmp_path: Path) -> None:
     for data in (str(images.parents[1]), None):
         with pytest.raises(BadInput, match=r"byol-probe-s0 is complete on other images .*/elsewhere, now "):
             again(data)
+
+
+def test_what_was_made_from_other_weights_than_there_are_now_is_told(tmp_path: Path) -> None:
+    config = configure("demo", data=None, seeds=None, overrides=[])
+    parent, child = (tmp_path / "demo" / name for name in ("pretrain-byol-s0", "probe-byol-s0"))
+    for moment, run in enumerate((child, parent)):
+        run.mkdir(parents=True)
+        (run / "result.json").write_text(json.dumps({"weights_sha256": "new"}))
+        os.utime(run / "result.json", (moment, moment))
+    for weights, is_orphan in (("new", False), ("old", True)):
+        (child / "config.yaml").write_text(f"inputs: {{source: {weights}}}\n")
+        with pytest.raises(BadInput, match=r"rm -r .*probe-byol-s0") if is_orphan else nullcontext():
+            plan_study(config, runs=tmp_path, reports=tmp_path)
 
 
 @pytest.mark.parametrize("missing", ["stl10_binary", "cifar-10-batches-bin"])
