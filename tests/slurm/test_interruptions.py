@@ -16,11 +16,13 @@ from conftest import free_ports, job_of, slurm, until
 
 from jobs.ledger import State
 from jobs.status import Row, observe
+from jobs.watch import UNDER_WAY
 from slurm.testbed import LocalCluster
 from ssl_pkg.runs import RunDirectory, runs_of
 
 LONG = os.environ.get("SLURM_TESTS") == "long"
 LONG_ONLY = pytest.mark.skipif(not LONG, reason="minutes each: make test-slurm-long")
+INTERRUPTIONS = 20  # of a storm: starts of stages beside the first of each
 SAME = ("weights_sha256", "metrics_sha256", "rows")
 TINY = ("budget=tiny", "threads=1")
 
@@ -144,7 +146,6 @@ class Storm:
             del self._away[name]
 
 
-@LONG_ONLY
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize(
     "cluster", [{"cpus": 1}, {"cpus": 1, "user_signal": False}], indirect=True, ids=["USR2", "TERM"]
@@ -152,16 +153,16 @@ class Storm:
 def test_a_study_in_a_storm_ends_as_the_undisturbed_one(
     cluster: LocalCluster, tmp_path: Path, undisturbed: Callable[..., Real], request: pytest.FixtureRequest
 ) -> None:
-    steps = ("study.methods=[moco,supervised]", "log_every=1", *(("budget.max_steps=60",) if LONG else ()))
+    methods = "moco,supervised" if LONG else "moco"
+    steps = (f"study.methods=[{methods}]", "log_every=1", "budget.max_steps=60")
     calm = undisturbed(*steps)
     stormy = Real(tmp_path / "storm", *steps)
     stormy.send()
     storm = Storm(cluster, stormy, random.Random(request.node.name))
     storm.until_complete(2400)
-    restarts = sum(row.requeues or 0 for row in stormy.rows().values())
-    starts = sum(stormy.log(name).count("\n>>> ") for name in calm.results()) - len(calm.results())
-    print(f"{len(storm.blows)} blows: {storm.blows}; {restarts} {starts} restarts")
-    assert len(storm.blows) >= 20
+    interruptions = sum(stormy.log(name).count("\n>>> ") - 1 for name in calm.results())
+    print(f"{len(storm.blows)} blows, {interruptions} interruptions: {storm.blows}")
+    assert interruptions >= INTERRUPTIONS
     assert stormy.results() == calm.results()
     assert (stormy.root / "reports/demo/report.pdf").stat().st_size > 10_000
 
@@ -175,12 +176,12 @@ def wait_for_step(real: Real, name: str, step: int, seconds: float = 120) -> Non
     until(lambda: (run.status() or {}).get("step", -1) >= step or run.complete, seconds, real.told)
 
 
-@LONG_ONLY
 @pytest.mark.timeout(1500)
 def test_a_time_limit_shorter_than_the_work_is_no_obstacle(cluster: LocalCluster, tmp_path: Path) -> None:
-    """SLURM's shortest limit is a minute; the signal comes when a third of it is left."""
+    """SLURM's shortest limit is a minute. The signal comes when 12 seconds of it are left, or up to half a minute
+    sooner, since SLURM looks at the clock only now and then."""
     longer = (*ONE, f"budget.max_steps={4000 if LONG else 1500}", "budget.ssl_epochs=1000", "pretrain.knn_every=500")
-    calm, limited = Real(tmp_path / "calm", *longer), Real(tmp_path / "limited", *longer, minutes=1, signal_seconds=25)
+    calm, limited = Real(tmp_path / "calm", *longer), Real(tmp_path / "limited", *longer, minutes=1, signal_seconds=12)
     limited.send()
     until(limited.complete, 1200, limited.told)
     assert limited.log("pretrain-moco-s0").count("<<< requeued") >= (5 if LONG else 2)
@@ -209,6 +210,10 @@ def test_after_a_nodes_failure_the_old_copy_stops_and_the_new_one_goes_on(
     until(lambda: "a later start of this job has taken over" in real.log(name), 60, lambda: real.log(name))
     assert "was taken over by" in real.log(name)
     cluster.start_node(node)
+    # SLURM may take the old copy's end for that of the later start, and then what depends on the run is blocked
+    until(lambda: not any(row.state in UNDER_WAY for row in real.rows().values()), 200, real.told)
+    if not real.complete():
+        real.send()
     until(real.complete, 200, real.told)
     assert real.results() == undisturbed(*SOME).results()
 
@@ -303,8 +308,6 @@ def test_the_login_node_needs_no_torch(cluster: LocalCluster, tmp_path: Path) ->
         assert done.returncode == 0, done.stderr
 
 
-@LONG_ONLY
-@pytest.mark.timeout(900)
 def test_five_hundred_jobs_are_sent_within_two_minutes_and_shown_within_two_seconds(
     cluster: LocalCluster, tmp_path: Path
 ) -> None:

@@ -32,13 +32,13 @@ def in_queue() -> list[str]:
 
 def test_the_last_task_of_an_array_is_requeued_without_the_others(study: Make) -> None:
     """SLURM gives it the array's own number as its id, by which it requeues the whole array."""
-    small = study(seeds=(0, 1), wait=15.0)
+    small = study(seeds=(0, 1), wait=20.0)
     small.send()
     first, last = "pretrain-simclr-s0", "pretrain-simclr-s1"
     until(lambda: running(small, first, last), 60, lambda: str(small.rows()))
     assert job_of(small.rows()[last]).endswith("_1")
     slurm("scancel", "--signal=USR2", job_of(small.rows()[last]))
-    small.until_complete(180)
+    until((small.folder / last / "result.json").exists, 120, lambda: small.log(last))
     assert small.log(last).count("<<< requeued") == 1
     assert ", start 2," in small.log(last)
     assert ", start 2," not in small.log(first)
@@ -108,7 +108,7 @@ def test_what_is_sent_again_right_after_cancel_goes_on(study: Make) -> None:
     assert main(["cancel", "small", "--runs", str(small.root)]) == 0
     again = small.send()
     assert sorted(again.sent) == sorted(job.name for job in small.jobs)
-    small.until_complete(180)
+    until((small.folder / name / "result.json").exists, 120, lambda: str(small.rows()))
     assert json.loads((small.folder / name / "child.json").read_text())["resumed"]
 
 
