@@ -47,6 +47,14 @@ class Entry:
     exit_status: int | None = None
     settings: tuple[str, ...] = ()
 
+    def differs(self, settings: tuple[str, ...]) -> str | None:
+        """How the settings that the run was planned with differ from these, in words; None if they don't."""
+        if not self.settings or self.settings == settings:
+            return None
+        there = " ".join(setting for setting in self.settings if setting not in settings) or "the defaults"
+        now = " ".join(setting for setting in settings if setting not in self.settings) or "the defaults"
+        return f"there: {there}; now: {now}"
+
 
 def log_of(folder: Path, name: str) -> Path:
     """The log of run `name` of the study in `folder`."""

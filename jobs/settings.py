@@ -68,11 +68,10 @@ def plan_study(config: Config, *, runs: Path, reports: Path, overrides: Sequence
         if job.stage != REPORT and job.complete:
             _refuse_other_data(job, config.data.root)
         entry = recorded.get(job.name)
-        if entry and entry.settings and entry.settings != job.settings and job.complete:
-            there = " ".join(setting for setting in entry.settings if setting not in job.settings) or "the defaults"
-            now = " ".join(setting for setting in job.settings if setting not in entry.settings) or "the defaults"
+        difference = entry.differs(job.settings) if entry and job.complete else None
+        if difference:
             raise BadInput(
-                f"{job.run_dir} is complete with other settings (there: {there}; now: {now}): "
+                f"{job.run_dir} is complete with other settings ({difference}): "
                 "give another folder by --runs (make: RUNS=), or remove it"
             )
     return jobs

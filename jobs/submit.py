@@ -66,12 +66,14 @@ class Submission:
         _settled(_recall(self._folder))
         self._sent = jobs_of(read_batches(self._folder))
         self._seen = _settled(comments(self._sent.values()))
+        recorded = read_ledger(self._folder)
         missing: list[Job] = []
         useless: dict[str, Sent] = {}
         for job in self._jobs:
             if job.complete and not (job.stage == REPORT and missing):  # a report tells of all
                 outcome.complete.append(job.name)
             elif self._stands(job, {other.name for other in missing}):
+                self._refuse_others(job, recorded.get(job.name))
                 outcome.queued.append(job.name)
             else:
                 missing.append(job)
@@ -84,13 +86,22 @@ class Submission:
             job.name: Entry(State.COMPLETE if job.complete else State.PENDING, settings=job.settings)
             for job in self._jobs
         }
-        others = {name: entry for name, entry in read_ledger(self._folder).items() if name not in entries}
+        others = {name: entry for name, entry in recorded.items() if name not in entries}
         write_ledger(self._folder, entries | others)
         for level in _levels(missing):
             for group, after in self._groups(level):
                 self._submit(group, after)
                 outcome.sent += [job.name for job in group]
         return outcome
+
+    def _refuse_others(self, job: Job, entry: Entry | None) -> None:
+        """Raises BadInput if the queue's job of this run was sent with other settings."""
+        difference = entry.differs(job.settings) if entry else None
+        if difference:
+            raise BadInput(
+                f"{job.name} is in the queue with other settings ({difference}): give another folder by --runs "
+                f"(make: RUNS=), or take it out by `python -m jobs cancel {self._folder.name}` (make: cancel)"
+            )
 
     def _in_queue(self, name: str) -> bool:
         return name in self._sent and self._seen.get(self._sent[name].id, Seen("")).in_queue
@@ -114,16 +125,12 @@ class Submission:
         if free:
             yield free, ()
         bound = [job for job in level if waiting[job.name]]
-        parents = [waiting[job.name] for job in bound]
-        whole = {self._sent[parent].batch.number for job in bound for parent in job.parents}
-        if (
-            len(bound) > 1
-            and len(whole) == 1
-            and parents == [(f"{number}_{i}",) for number in whole for i in range(len(bound))]
-        ):
-            size = len(self._sent[bound[0].parents[0]].batch.names)
-            if size == len(bound):
-                yield bound, (f"aftercorr:{whole.pop()}",)
+        arrays = {self._sent[parent].batch for job in bound for parent in job.parents if parent in self._open}
+        if len(bound) > 1 and len(arrays) == 1:
+            (array,) = arrays
+            tasks = [(f"{array.number}_{task}",) for task in range(len(array.names))]
+            if [waiting[job.name] for job in bound] == tasks:
+                yield bound, (f"aftercorr:{array.number}",)
                 return
         for job in bound:
             yield [job], (f"afterok:{':'.join(_whole(waiting[job.name], self._sent.values()))}",)

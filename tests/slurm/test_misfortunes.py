@@ -124,6 +124,23 @@ def test_a_parents_job_that_slurm_has_forgotten_is_no_dependency(study: Make) ->
     small.until_complete()
 
 
+def test_what_was_made_on_this_machine_is_no_dependency(study: Make) -> None:
+    small = study()
+    made = ("pretrain-supervised-s0", "ood-supervised-s0", "embed-supervised-s0")
+    for name in made:
+        (small.folder / name).mkdir(parents=True)
+        (small.folder / name / "result.json").write_text('{"seconds": 1}')
+    outcome = small.send()
+    assert (sorted(outcome.complete), len(outcome.sent)) == (sorted(made), len(small.jobs) - len(made))
+    small.until_complete()
+
+
+def test_runs_in_the_queue_are_not_taken_for_those_of_other_settings(study: Make) -> None:
+    study(wait=20.0).send()
+    with pytest.raises(BadInput, match=r"is in the queue with other settings \(there: wait=20.0; now: wait=5.0\)"):
+        study(wait=5.0).send()
+
+
 def test_a_study_in_a_queue_is_not_run_on_this_machine_too(study: Make) -> None:
     small = study(wait=20.0)
     small.send()
