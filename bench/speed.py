@@ -32,6 +32,7 @@ from ssl_pkg.augment.draws import draw
 from ssl_pkg.augment.views import make_view
 from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
+from ssl_pkg.training.precision import Hardware
 
 METHODS = ("simclr", "byol", "moco", "supervised")
 SIDE = 2048  # of the matrices whose product is the machine's limit
@@ -78,7 +79,7 @@ def _trainings(options: argparse.Namespace, resolution: int, methods: tuple[str,
             name = f"torchvision, {workers} workers"
             batch = usual_batches(unlabeled, resolution, workers, hardware.device)
             variants[method, name] = Variant(name, stepper(task, hardware, batch), BATCH, settle=settle)
-        variants[method, "gemm"] = Variant("matrix products", _products(hardware.device), 20 * 2 * SIDE**3)
+        variants[method, "gemm"] = Variant("matrix products", _products(hardware), 20 * 2 * SIDE**3)
     measure(list(variants.values()), options.windows, f"{resolution} px")
 
     found: dict[str, Any] = {method: {} for method in methods}
@@ -86,14 +87,19 @@ def _trainings(options: argparse.Namespace, resolution: int, methods: tuple[str,
         kind = name.partition(",")[0]  # of the two numbers of workers the faster counts
         if kind != "gemm" and variant.rate > found[method].get(kind, 0):
             found[method] |= {kind: variant.rate, f"{kind}_windows": variant.rates}
-    gemm = variants["simclr", "gemm"].rate
+    gemm, precision = variants["simclr", "gemm"].rate, str(hardware.dtype).removeprefix("torch.")
     used = flops * variants["simclr", "limit"].rate / BATCH
-    return found | {"gemm_tflops": gemm / 1e12, "step_gflop": flops / 1e9, "gemm_utilisation": used / gemm}
+    return found | {
+        "gemm_tflops": gemm / 1e12,
+        "precision": precision,
+        "step_gflop": flops / 1e9,
+        "gemm_utilisation": used / gemm,
+    }
 
 
-def _products(device: torch.device) -> Callable[[], object]:
-    """Twenty products of square bfloat16 matrices."""
-    a, b = (torch.randn(SIDE, SIDE, device=device, dtype=torch.bfloat16) for _ in range(2))
+def _products(hardware: Hardware) -> Callable[[], object]:
+    """Twenty products of square matrices, in the format in which the step does its own."""
+    a, b = (torch.randn(SIDE, SIDE, device=hardware.device, dtype=hardware.dtype) for _ in range(2))
 
     def multiply() -> None:
         for _ in range(20):
@@ -186,7 +192,9 @@ def _print(found: dict[str, Any]) -> None:
     ratio = found["views_per_core"] / found["torchvision_views_per_core"]
     used = f"{found['gemm_utilisation']:.2f}, at 64 px {found['at_64px']['gemm_utilisation']:.2f}"
     facts.add_row("views a second on one core", f"{found['views_per_core']:.0f}, {ratio:.1f} times torchvision's")
-    facts.add_row("use of the machine's bfloat16 products", f"{used} of {found['gemm_tflops']:.2f} TFLOP/s")
+    facts.add_row(
+        f"use of the machine's {found['precision']} products", f"{used} of {found['gemm_tflops']:.2f} TFLOP/s"
+    )
     facts.add_row("start to first step", f"{found['first_step_cold_s']:.1f} s, {found['first_step_warm_s']:.1f} s warm")
     facts.add_row("peak memory over the data", f"{found['peak_memory_over_data_gb']:.2f} GB")
     console.print(facts)
