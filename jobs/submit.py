@@ -113,27 +113,27 @@ class Submission:
         return self._seen[self._sent[job.name].id].reason != NEVER
 
     def _groups(self, level: list[Job]) -> Iterator[tuple[list[Job], tuple[str, ...]]]:
-        """Like jobs together, each group with the dependency that holds for all of it.
+        """Like jobs together, each group, an array, with the dependency that holds for all of it.
 
-        SLURM can let each task of an array wait for its own parent only if the parents are the same tasks of another
-        array; elsewhere the jobs are sent one by one.
+        SLURM lets each task of an array wait for its own parent only where the parents are the same tasks of another.
         """
         waiting = {
             job.name: tuple(self._sent[parent].id for parent in job.parents if parent in self._open) for job in level
         }
-        free = [job for job in level if not waiting[job.name]]
-        if free:
-            yield free, ()
         bound = [job for job in level if waiting[job.name]]
         arrays = {self._sent[parent].batch for job in bound for parent in job.parents if parent in self._open}
+        groups: dict[tuple[str, ...], list[Job]] = {}
+        for job in level:
+            groups.setdefault(waiting[job.name], []).append(job)
+        if free := groups.pop((), None):
+            yield free, ()
         if len(bound) > 1 and len(arrays) == 1:
             (array,) = arrays
-            tasks = [(f"{array.number}_{task}",) for task in range(len(array.names))]
-            if [waiting[job.name] for job in bound] == tasks:
+            if [waiting[job.name] for job in bound] == [(f"{array.number}_{i}",) for i in range(len(array.names))]:
                 yield bound, (f"aftercorr:{array.number}",)
                 return
-        for job in bound:
-            yield [job], (f"afterok:{':'.join(_whole(waiting[job.name], self._sent.values()))}",)
+        for parents, group in groups.items():
+            yield group, (f"afterok:{':'.join(_whole(parents, self._sent.values()))}",)
 
     def _submit(self, group: list[Job], after: tuple[str, ...]) -> None:
         batch = Batch.new(self._profile.name, tuple(job.name for job in group), after)
@@ -202,15 +202,17 @@ class Submission:
 
 
 def _levels(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """Like jobs next to each other, parents before children: one list for each stage of each model."""
-    groups: dict[tuple[str, str, str], list[Job]] = {}
+    """Like jobs next to each other, parents before children: one list for each stage of each model, with all its seeds
+    and all variants of a sweep."""
+    groups: dict[tuple[str, str], list[Job]] = {}
     for job in jobs:
-        groups.setdefault((job.stage, job.model, job.variant), []).append(job)
+        groups.setdefault((job.stage, job.model), []).append(job)
     yield from groups.values()
 
 
 def _name(job: Job, size: int) -> str:
-    return job.name if size == 1 else job.name.rpartition("-s")[0]
+    """The job's, of an array without seed and variant."""
+    return job.name if size == 1 else f"{job.stage}-{job.model}"
 
 
 def _whole(ids: Sequence[str], sent: Iterable[Sent]) -> list[str]:

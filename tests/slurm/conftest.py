@@ -62,12 +62,14 @@ def bed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 class OnCluster:
     """A study of stub stages on the cluster: what is tested is what SLURM does with it."""
 
-    def __init__(self, root: Path, wait: float = 0.1, seeds: tuple[int, ...] = (0,), **profile: Any) -> None:
+    def __init__(
+        self, root: Path, wait: float = 0.1, seeds: tuple[int, ...] = (0,), sweep: tuple[str, ...] = (), **profile: Any
+    ) -> None:
         self.root, self.folder = root, root / "small"
         self.profile = Profile(name="test", partition="low", cpus=1, memory_gb=0.5, **{"minutes": 10, **profile})
         study = Study(name="small", methods=METHODS, seeds=seeds, cpus=1)
         self.jobs: list[Job] = plan(
-            study, runs=root, reports=root / "reports", data_root="synthetic", overrides=(f"wait={wait}",)
+            study, runs=root, reports=root / "reports", data_root="synthetic", overrides=(f"wait={wait}", *sweep)
         )
         python = (sys.executable, str(STUB))
         self._programs = Programs(stage=python, report=python)

@@ -44,6 +44,23 @@ def test_seeds_are_arrays_with_names_that_a_person_knows(study: Make) -> None:
     assert after.startswith("aftercorr:")
 
 
+def test_a_sweep_is_sent_as_arrays_and_its_runs_wait_for_their_own_parents(study: Make) -> None:
+    small = study(seeds=(0, 1), sweep=("method.temperature=0.1,0.5", "probe.l2=1,2"))
+    small.send()
+    batches = {batch.names: batch for batch in read_batches(small.folder)}
+    (pretrained,) = (names for names in batches if "pretrain-simclr-s0-temperature=0.5" in names)
+    assert len(pretrained) == 4
+    number = batches[pretrained].number
+    for task, parent in enumerate(pretrained):
+        name = parent.replace("pretrain", "probe")
+        (probes,) = (names for names in batches if f"{name},l2=1" in names)
+        assert probes == (f"{name},l2=1", f"{name},l2=2")
+        assert batches[probes].after == (f"afterok:{number}_{task}",)
+    (finetuned,) = (names for names in batches if "finetune-simclr-s0-temperature=0.5" in names)
+    assert batches[finetuned].after == (f"aftercorr:{number}",)
+    assert [name.replace("finetune", "pretrain") for name in finetuned] == list(pretrained)
+
+
 def test_two_who_send_at_once_send_each_run_once(study: Make) -> None:
     small = study(seeds=(0, 1))
     here, root = str(Path(__file__).parent), str(small.root)
