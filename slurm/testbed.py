@@ -92,6 +92,10 @@ class LocalCluster:
         if not _alive(self.base / f"slurmd-{name}.pid"):
             self._run("slurmd", "-N", name)
 
+    def end_controller(self) -> None:
+        """Ends slurmctld in good order: it saves what it knows of the jobs."""
+        _end([self.base / "slurmctld.pid"])
+
     def kill(self, daemon: str) -> None:
         """kill −9 of `slurmctld` or `slurmd-NODE`, as a crash would be."""
         pid = _pid(self.base / f"{daemon}.pid")

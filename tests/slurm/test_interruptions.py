@@ -111,8 +111,10 @@ class Storm:
         running = [row for row in self._real.rows().values() if row.state is State.RUNNING and row.job]
         kinds = [self.preempt, self.preempt, self.requeue, self.kill_node, self.restart_controller]
         kind = self._draws.choices(kinds, weights=(4, 4, 3, 1, 1))[0]
-        if running:
-            kind(self._draws.choice(running))
+        at_work = [row for row in running if row.step is not None]
+        # mostly what has begun its work, or on a slow machine nothing would ever come further
+        if at_work or (running and self._draws.random() < 0.2):
+            kind(self._draws.choice(at_work or running))
 
     def preempt(self, row: Row) -> None:
         self.blows.append("preemption")
@@ -135,7 +137,8 @@ class Storm:
 
     def restart_controller(self, row: Row) -> None:
         self.blows.append("controller")
-        self._bed.kill("slurmctld")
+        # killed, it would forget its last seconds: start jobs twice, and drain the nodes for that
+        self._bed.end_controller()
         time.sleep(self._draws.uniform(0.0, 3.0))
         self._bed.start_controller()
         until(lambda: subprocess.run(["squeue"], capture_output=True, check=False).returncode == 0)
