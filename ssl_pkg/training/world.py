@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Never
 
 import torch
 import torch.distributed as dist
@@ -44,6 +44,7 @@ class Place:
     address: str
     port: int
     store_is_there: bool  # torchrun's agent holds one already
+    attempt: int = 0  # torchrun's store outlives its workers, and keeps what those of earlier attempts wrote
 
 
 def place(environment: Mapping[str, str] = os.environ) -> Place | None:
@@ -54,6 +55,7 @@ def place(environment: Mapping[str, str] = os.environ) -> Place | None:
                 int(environment["RANK"]), int(environment["WORLD_SIZE"]), int(environment["LOCAL_RANK"]),
                 int(environment["LOCAL_WORLD_SIZE"]), environment["MASTER_ADDR"], int(environment["MASTER_PORT"]),
                 environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
+                int(environment.get("TORCHELASTIC_RESTART_COUNT", 0)),
             )  # fmt: skip
         if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
             # every rank must come to the same port, and two jobs on a host to different ones
@@ -84,8 +86,8 @@ def joined(here: Place | None) -> Iterator[None]:
         return
     lead = here.rank == 0 and not here.store_is_there
 
-    def connect(is_master: bool) -> TCPStore:
-        return TCPStore(
+    def connect(is_master: bool) -> PrefixStore:
+        store = TCPStore(
             here.address,
             here.port,
             None,
@@ -93,6 +95,7 @@ def joined(here: Place | None) -> Iterator[None]:
             timeout=timedelta(seconds=_MEETING_SECONDS),
             wait_for_workers=False,
         )
+        return PrefixStore(f"attempt {here.attempt}", store)
 
     store = connect(lead)
     watch = _Watch(connect(False), here)
@@ -110,8 +113,8 @@ def joined(here: Place | None) -> Iterator[None]:
             raise
         watch.leave(last=lead)
     finally:
-        watch.stop()
         dist.destroy_process_group()
+        watch.stop()
 
 
 class _Loss(nn.Module):
@@ -153,52 +156,73 @@ def largest(*flags: bool) -> list[bool]:
     return [bool(number) for number in numbers.tolist()]
 
 
-class _Watch(threading.Thread):
-    """Counts this rank's beats up, looks whether the others' go on, and ends the process when one's do not."""
+class _Watch:
+    """Counts this rank's beats up, looks whether the others' go on, and ends the process when one's do not.
 
-    def __init__(self, store: TCPStore, here: Place) -> None:
-        super().__init__(name="watch", daemon=True)
+    A second thread looks whether the first one goes on: a store whose host is lost, or whose process stands still,
+    leaves it waiting for an answer for ever.
+    """
+
+    def __init__(self, store: PrefixStore, here: Place) -> None:
         self._store, self._here = store, here
-        self._left, self._stopped = threading.Event(), threading.Event()
+        self._done, self._stopped = threading.Event(), threading.Event()
+        self._looked = time.monotonic()
+        self._threads = [
+            threading.Thread(target=target, name=target.__name__, daemon=True) for target in (self._watch, self._guard)
+        ]
 
-    def run(self) -> None:
-        # the leader looks at all, the others at the leader: when it ends, its store ends with it
-        watched = [r for r in range(self._here.size) if (r == 0) != (self._here.rank == 0)]
-        seen = {r: (0, time.monotonic()) for r in watched}
+    def start(self) -> None:
+        """Beats for the first time, so that nobody takes this rank for one that has not started yet."""
+        self._beat(1)
+        for thread in self._threads:
+            thread.start()
+
+    def leave(self, last: bool) -> None:
+        """Says that this rank needs the others no more; the one that holds the store stays until all have said so."""
+        if not last:  # the store may end as soon as it has heard of it
+            self._done.set()
+        self._beat(_LEFT)
+        while last and any(self._beats(r) < _LEFT for r in range(self._here.size)):
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Ends the threads."""
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join(BEAT_SECONDS)  # no longer, for the store may not answer
+
+    def _watch(self) -> None:
+        others = [r for r in range(self._here.size) if r != self._here.rank]
+        seen = {r: (0, time.monotonic()) for r in others}
         while not self._stopped.wait(BEAT_SECONDS):
             try:
-                self._store.add(_beats(self._here.rank), 1)
-                for r in watched:
-                    beats, now = self._store.add(_beats(r), 0), time.monotonic()
+                self._beat(1)
+                for r in others:
+                    beats, now = self._beats(r), time.monotonic()
                     if beats != seen[r][0]:
                         seen[r] = (beats, now)
                     elif beats < _LEFT and now - seen[r][1] > (SILENCE_SECONDS if beats else _MEETING_SECONDS):
                         self._end(f"rank {r} has not been heard of for {now - seen[r][1]:.0f} s")
-            except (RuntimeError, dist.DistError):
+            except RuntimeError:
+                if self._stopped.is_set() or self._done.is_set():
+                    return
                 self._end("the leading process has ended")
+            self._looked = time.monotonic()
 
-    def leave(self, last: bool) -> None:
-        """Says that this rank needs the others no more; the one that holds the store stays until all have said so."""
-        self._store.add(_beats(self._here.rank), _LEFT)
-        while last and any(self._store.add(_beats(r), 0) < _LEFT for r in range(self._here.size)):
-            time.sleep(0.05)
-        self._left.set()
+    def _guard(self) -> None:
+        while not self._stopped.wait(BEAT_SECONDS):
+            if (silent := time.monotonic() - self._looked) > SILENCE_SECONDS:
+                self._end(f"the leading process has not answered for {silent:.0f} s")
 
-    def stop(self) -> None:
-        """Ends the thread."""
-        self._stopped.set()
-        self.join()
+    def _beat(self, count: int) -> None:
+        self._store.add(f"beats/{self._here.rank}", count)
 
-    def _end(self, why: str) -> None:
-        if self._left.is_set() or self._stopped.is_set():
-            self._stopped.set()
-            return
+    def _beats(self, rank: int) -> int:
+        return self._store.add(f"beats/{rank}", 0)
+
+    def _end(self, why: str) -> Never:
         print(
             f"ssl_pkg: rank {self._here.rank} of {self._here.size} stops, for {why}: run the same line again to go on",
             file=sys.stderr, flush=True,
         )  # fmt: skip
         os._exit(FAULT)  # the main thread may stand in a collective that nothing else can end
-
-
-def _beats(rank: int) -> str:
-    return f"beats/{rank}"

@@ -40,12 +40,20 @@ def started() -> Iterator[Ranks]:
         process.stderr.close()
 
 
-def start(data: Path, folder: Path, method: str, started: Ranks, ranks: int = 2) -> Ranks:
+def line_of(data: Path, folder: Path, method: str, *more: str) -> list[str]:
+    return ["-m", "ssl_pkg", *LINE, f"method={method}", f"data.root={data}", f"run_dir={folder}", *more]
+
+
+def start(data: Path, folder: Path, method: str, started: Ranks, *more: str, ranks: int = 2) -> Ranks:
     """The ranks of one training, without an agent such as torchrun that would end the others when one dies."""
+    return start_each(line_of(data, folder, method, *more), started, ranks)
+
+
+def start_each(line: list[str], started: Ranks, ranks: int = 2) -> Ranks:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    line = [sys.executable, "-m", "ssl_pkg", *LINE, f"method={method}", f"data.root={data}", f"run_dir={folder}"]
+    line = [sys.executable, *line]
     for rank in range(ranks):
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
         environment = os.environ | meeting | {name: str(value) for name, value in place.items()}
@@ -114,6 +122,63 @@ def test_two_ranks_that_are_interrupted_and_killed_end_with_the_same_bits(
 
     assert ended(start(data, folder, method, started)) == [0, 0]
     assert digests(folder) == digests(tmp_path / "whole")
+
+
+@pytest.mark.timeout(600)
+def test_two_ranks_in_bfloat16_end_with_the_same_bits_after_an_interruption(
+    tmp_path: Path, data: Path, started: Ranks
+) -> None:
+    tiny = ("precision=bfloat16", "budget.max_steps=3", "log_every=1", "budget.ssl_batch_size=8")
+    assert ended(start(data, tmp_path / "whole", "simclr", started, *tiny)) == [0, 0]
+    ranks = start(data, tmp_path / "broken", "simclr", started, *tiny)
+    wait_for_step(tmp_path / "broken", 1)
+    ranks[0].send_signal(signal.SIGTERM)
+    assert ended(ranks) == [75, 75]
+    assert ended(start(data, tmp_path / "broken", "simclr", started, *tiny)) == [0, 0]
+    assert digests(tmp_path / "broken") == digests(tmp_path / "whole")
+
+
+@pytest.mark.timeout(600)
+def test_torchrun_may_start_the_ranks_anew_when_one_dies(tmp_path: Path, data: Path, started: Ranks) -> None:
+    assert ended(start(data, tmp_path / "whole", "supervised", started)) == [0, 0]
+    folder = tmp_path / "broken"
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    line = [sys.executable, *torchrun, *line_of(data, folder, "supervised")]
+    started.append(subprocess.Popen(line, stderr=subprocess.PIPE, text=True))
+    wait_for_step(folder, 2)
+    killed = json.loads((folder / "owner").read_text())["pid"]
+    os.kill(killed, signal.SIGKILL)
+    _, said = started[-1].communicate(timeout=240)
+    assert started[-1].returncode == 0, said
+    assert str(killed) in said  # torchrun tells of the death
+    assert digests(folder) == digests(tmp_path / "whole")
+
+
+AT_THE_MEETING = """
+import os, signal, time
+from ssl_pkg.training import world
+world.SILENCE_SECONDS = 3.0
+with world.joined(world.place()):
+    if os.environ["RANK"] == "{rank}":
+        os.kill(os.getpid(), signal.{name})
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("rank", "name", "sentence"),
+    [
+        (0, "SIGKILL", "the leading process has ended"),
+        (0, "SIGSTOP", "the leading process has not answered"),
+        (1, "SIGKILL", "rank 1 has not been heard of"),
+    ],
+)
+def test_a_rank_that_is_lost_as_soon_as_all_have_met_ends_the_other(
+    rank: int, name: str, sentence: str, started: Ranks
+) -> None:
+    ranks = start_each(["-c", AT_THE_MEETING.format(rank=rank, name=name)], started)
+    assert ended([ranks[1 - rank]], seconds=30) == [1]
+    assert sentence in ranks[1 - rank].communicate()[1]
 
 
 def test_a_rank_that_stands_still_ends_the_others_within_thirty_seconds(
