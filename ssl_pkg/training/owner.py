@@ -5,16 +5,37 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from ssl_pkg.errors import Busy
+from ssl_pkg.errors import BadInput, Busy
 
+OWNER: Final = "owner"
+TRIES: Final = 100  # to take a folder that others make and remove
+DRAFT: Final = ".owner."  # how the files begin that exist for a moment while somebody wants to be it
 STALE_SECONDS: Final = 60.0  # an owner that can't be asked is dead when its heart has not beaten for so long
 _LOOK_SECONDS: Final = 0.5
+
+
+def take(folder: Path) -> "Owner":
+    """Makes the run directory if it is not there, and becomes its owner.
+
+    Raises Busy as Owner does, OSError if it can't be written, BadInput if it is something else.
+    """
+    for tries_left in reversed(range(TRIES)):
+        made = _make(folder)
+        try:
+            owner = Owner(folder)
+            break
+        except FileNotFoundError:  # who had made it in vain has removed it meanwhile
+            if not tries_left:
+                raise
+    owner.may_remove = made and not (folder / "config.yaml").exists()  # else another's run began in it meanwhile
+    return owner
 
 
 class Owner:
@@ -22,7 +43,8 @@ class Owner:
 
     def __init__(self, folder: Path) -> None:
         """Raises Busy if a living process holds the run directory; waits up to STALE_SECONDS to know."""
-        self._path = folder / "owner"
+        self.may_remove = False  # whether the folder is new and holds nothing but what this process puts there
+        self._path = folder / OWNER
         self._token = secrets.token_hex(8)
         content = _identity() | _job() | {"pid": os.getpid(), "born": _born(os.getpid()), "token": self._token}
         while not self._create(json.dumps(content)):
@@ -52,10 +74,30 @@ class Owner:
         with contextlib.suppress(OSError):
             os.utime(self._path)
 
-    def release(self) -> None:
-        """Gives the run directory free, if it is still ours."""
-        if self.holds():
+    def sweep(self) -> None:
+        """Removes what a kill left of files that were being written.
+
+        A process that loses its draft of an owner file by this makes another.
+        """
+        folder = self._path.parent
+        for unfinished in (*folder.glob(".*.tmp"), *folder.glob("checkpoints/.*.tmp"), *folder.glob(f"{DRAFT}*")):
+            unfinished.unlink(missing_ok=True)
+
+    def give_free(self, remove: bool = False) -> None:
+        """Gives the run directory free, if it is still ours. remove: and removes it, if it was made for nothing."""
+        if not self.holds():
+            return
+        if not (remove and self.may_remove):
             self._path.unlink(missing_ok=True)
+            return
+        for entry in self._path.parent.iterdir():  # while it is ours; what says so goes last
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry != self._path and not entry.name.startswith(DRAFT):
+                entry.unlink(missing_ok=True)
+        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # somebody else is taking it already
+            self._path.parent.rmdir()
 
     def _create(self, content: str) -> bool:
         """Makes the file with its content in one step: a link to a complete file either appears or is refused."""
@@ -74,7 +116,7 @@ class Owner:
     @contextlib.contextmanager
     def _draft(self, content: str) -> Iterator[Path]:
         """A file of our own with this content, for as long as it is needed."""
-        draft = self._path.with_name(f".owner.{self._token}")
+        draft = self._path.with_name(f"{DRAFT}{self._token}")
         try:
             draft.write_text(content)
             yield draft
@@ -93,8 +135,10 @@ class Owner:
         return False
 
     def _last_beat(self) -> float | None:
+        """By the file server's clock. Opened, not only asked for: NFS answers from a cache until a file is opened."""
         try:
-            return self._path.stat().st_mtime
+            with self._path.open() as file:
+                return os.fstat(file.fileno()).st_mtime
         except FileNotFoundError:
             return None
 
@@ -109,7 +153,7 @@ class Owner:
         Only who holds the claim named after the dead owner may remove it, after another look that it is still there.
         """
         name = hashlib.sha256(repr(dead).encode(errors="replace")).hexdigest()[:16]
-        claim = self._path.with_name(f".owner.{name}.burial")
+        claim = self._path.with_name(f"{DRAFT}{name}.burial")
         try:
             os.close(os.open(claim, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
@@ -121,6 +165,22 @@ class Owner:
         if _read(self._path) == dead:
             self._path.unlink(missing_ok=True)
         claim.unlink(missing_ok=True)
+
+
+def _make(folder: Path) -> bool:
+    """Makes the run directory; returns whether it is new."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        names: list[str] = []
+        with contextlib.suppress(FileNotFoundError):
+            names = [entry.name for entry in folder.iterdir()]
+        if {"config.yaml", OWNER}.isdisjoint(names) and not all(name.startswith(DRAFT) for name in names):
+            raise BadInput(
+                f"run_dir={folder} holds something that is not a run: give another folder, or empty this one"
+            ) from None
+        return False
+    return True
 
 
 def _earlier_start(holder: dict[str, Any], us: dict[str, Any]) -> bool:

@@ -1,7 +1,6 @@
 """One stage's life in its run directory: from the owner's lock to result.json."""
 
 import hashlib
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from ssl_pkg.runs import RunDirectory, metrics_sha256, write_atomic, write_json
 from ssl_pkg.training.checkpoint import CheckpointWriter, load_checkpoint
 from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.journal import Journal
-from ssl_pkg.training.owner import Owner
+from ssl_pkg.training.owner import take
 from ssl_pkg.training.precision import Hardware
 from ssl_pkg.training.progress import Reporter
 from ssl_pkg.training.provenance import provenance
@@ -63,22 +62,16 @@ class Session:
         return self
 
     def _take(self) -> None:
-        self._created = False
         try:
-            self._created = _make_folder(self.run.path)
-            self._owner = Owner(self.run.path)
+            self._owner = take(self.run.path)
         except OSError as error:
-            if self._created:
-                shutil.rmtree(self.run.path)
             if error.errno in NO_ROOM:
                 raise
             raise BadInput(f"can't write run_dir={self.run.path}: {error.strerror}") from error
         try:
             self._open()
         except BaseException:
-            self._owner.release()
-            if self._created:
-                shutil.rmtree(self.run.path)
+            self._owner.give_free(remove=True)
             raise
 
     def __exit__(
@@ -89,9 +82,7 @@ class Session:
         finally:
             self.reporter.stop()
             self.journal.close()
-            self._owner.release()
-        if isinstance(error, BadInput) and self._created:
-            shutil.rmtree(self.run.path)
+            self._owner.give_free(remove=isinstance(error, BadInput))
 
     def _open(self) -> None:
         content = content_of(
@@ -105,7 +96,7 @@ class Session:
         earlier = (self.run.config() or content).get("world_size")
         # with another number of processes the bits differ anyhow, and each has another share of the cores
         refuse_difference(self.run, content, FREE if earlier == world_size() else (*FREE, "threads"))
-        _sweep(self.run.path)
+        self._owner.sweep()
         self.checkpoint = load_checkpoint(self.run.path / "checkpoints")
         write_atomic(self.run.path / "config.yaml", yaml.safe_dump(content, sort_keys=False).encode())
         write_json(self.run.path / "provenance.json", provenance(self.hardware, self._data))
@@ -246,29 +237,9 @@ class Follower(Session):
         """Rank 0 writes it."""
 
 
-def _sweep(path: Path) -> None:
-    """Removes what a kill left of files that were being written; only the owner of the run directory may."""
-    for folder in (path, path / "checkpoints"):
-        for unfinished in folder.glob(".*.tmp"):
-            unfinished.unlink()
-
-
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:
     """Digest over the weights' bytes, in name order."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode() + b"\0" + weights[name].detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _make_folder(path: Path) -> bool:
-    """Makes the run directory; returns whether it is new. Raises OSError if it can't be.
-
-    Raises BadInput if it is something else.
-    """
-    if path.is_dir():
-        if any(path.iterdir()) and not any((path / known).exists() for known in ("config.yaml", "owner")):
-            raise BadInput(f"run_dir={path} holds something that is not a run: give another folder, or empty this one")
-        return False
-    path.mkdir(parents=True, exist_ok=True)
-    return True
