@@ -57,7 +57,8 @@ class FullDisk:
     def fill(self, trainer: Trainer, room: int) -> None:
         with (self.folder / "ballast").open("wb") as ballast:
             while (free := shutil.disk_usage(self.folder).free) > room:
-                os.posix_fallocate(ballast.fileno(), ballast.tell(), free - room)
+                with suppress(OSError):  # the trainer has taken some of it since
+                    os.posix_fallocate(ballast.fileno(), ballast.tell(), free - room)
                 ballast.seek(0, os.SEEK_END)
 
     def clear(self, trainer: Trainer) -> None:

@@ -13,6 +13,7 @@ from conftest import Study
 from trainers import LONG, METHODS, differences, exists_within, start
 
 from ssl_pkg.errors import COMPLETE, INTERRUPTED
+from ssl_pkg.runs import RunDirectory
 from ssl_pkg.training.checkpoint import load_checkpoint
 from ssl_pkg.training.interrupts import SIGNALS
 
@@ -66,7 +67,8 @@ def test_a_run_interrupted_at_any_moments_ends_as_the_uninterrupted_one(
     line, run_dir = study.line(target, folder / target), folder / target
     for number in range(INTERRUPTIONS):
         while not interrupt(line, run_dir, study.seconds[target], chance, kill=number % 2 == 0):
-            assert differences(straight, run_dir) == []  # it was complete before the interruption: begin anew
+            # it was complete before the interruption: begin anew. A kill after that may leave files to be removed
+            assert [what for what in differences(straight, run_dir) if what != "files"] == []
             shutil.rmtree(run_dir)
         checkpoints = sorted(run_dir.glob("checkpoints/step-*.ckpt"))
         if checkpoints:
@@ -94,7 +96,7 @@ def interrupt(line: list[str], run_dir: Path, longest: float, chance: random.Ran
         state = load_checkpoint(run_dir / "checkpoints")
         assert state is not None
         assert state["step"] == int(said[1])
-    return status != COMPLETE
+    return not RunDirectory(run_dir).complete  # also a kill after that may have been the end
 
 
 def test_a_checkpoint_is_kept_also_when_all_that_were_there_are_damaged(study: Study, folder: Path) -> None:
