@@ -18,6 +18,7 @@ from ssl_pkg.data.synthetic import Sizes, draw
 
 LONG = os.environ.get("FAULTS") == "long"
 LINE = ("stage=pretrain", "budget=tiny", "threads=1", "precision=float32", "budget.max_steps=12")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1")
 Ranks = list[subprocess.Popen[str]]
 
 
@@ -138,12 +139,12 @@ def test_two_ranks_in_bfloat16_end_with_the_same_bits_after_an_interruption(
     assert digests(tmp_path / "broken") == digests(tmp_path / "whole")
 
 
+@pytest.mark.skipif(not LONG, reason="the long form; the next one is the same without a training")
 @pytest.mark.timeout(600)
 def test_torchrun_may_start_the_ranks_anew_when_one_dies(tmp_path: Path, data: Path, started: Ranks) -> None:
     assert ended(start(data, tmp_path / "whole", "supervised", started)) == [0, 0]
     folder = tmp_path / "broken"
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
-    line = [sys.executable, *torchrun, *line_of(data, folder, "supervised")]
+    line = [sys.executable, *TORCHRUN, *line_of(data, folder, "supervised")]
     started.append(subprocess.Popen(line, stderr=subprocess.PIPE, text=True))
     wait_for_step(folder, 2)
     killed = json.loads((folder / "owner").read_text())["pid"]
@@ -152,6 +153,31 @@ def test_torchrun_may_start_the_ranks_anew_when_one_dies(tmp_path: Path, data: P
     assert started[-1].returncode == 0, said
     assert str(killed) in said  # torchrun tells of the death
     assert digests(folder) == digests(tmp_path / "whole")
+
+
+STARTED_ANEW = """
+import os, pathlib, signal, time
+import torch
+from ssl_pkg.training import world
+rank, again = os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"] == "1"
+if rank == "1" and again:
+    time.sleep(5)  # the other would find what rank 1 has left in the store
+with world.joined(world.place()):
+    if rank == "1" and not again:
+        os.kill(os.getpid(), signal.SIGKILL)
+    total = torch.ones(1)
+    torch.distributed.all_reduce(total)
+    pathlib.Path(f"met-{rank}").write_text(str(int(total)))
+"""
+
+
+def test_ranks_that_torchrun_starts_anew_meet_each_other_and_nobody_from_before(tmp_path: Path, started: Ranks) -> None:
+    (tmp_path / "anew.py").write_text(STARTED_ANEW)
+    line = [sys.executable, *TORCHRUN, "anew.py"]
+    started.append(subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True))
+    _, said = started[-1].communicate(timeout=120)
+    assert started[-1].returncode == 0, said
+    assert [(tmp_path / f"met-{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
 
 
 AT_THE_MEETING = """
