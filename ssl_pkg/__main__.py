@@ -8,7 +8,7 @@ from pathlib import Path
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import STAGES, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput, Busy, Interrupted
-from ssl_pkg.resume import FREE, RESOLVED, refuse_difference
+from ssl_pkg.resume import FREE, RESOLVED, refuse_difference, refuse_other_source
 from ssl_pkg.runs import RunDirectory
 from ssl_pkg.training.interrupts import Interrupts
 
@@ -41,6 +41,7 @@ def main(arguments: list[str]) -> int:
         run = RunDirectory(Path(config.run_dir))
         if run.complete:
             refuse_difference(run, config.relevant(), free=(*FREE, *RESOLVED))
+            refuse_other_source(run, config)
         else:
             importlib.import_module(f"ssl_pkg.stages.{config.stage}").run(config, interrupts)
     except BadInput as error:

@@ -22,7 +22,7 @@ def content_of(config: Config, data: dict[str, Any], **resolved: Any) -> dict[st
     """
     inputs: dict[str, Any] = {name: entry["md5"] or entry["bytes"] for name, entry in data["files"].items()}
     if config.source not in (None, RANDOM):
-        inputs["source"] = (RunDirectory(Path(str(config.source))).result() or {}).get("weights_sha256")
+        inputs["source"] = _weights(config)
     return config.relevant() | resolved | {"inputs": inputs}
 
 
@@ -42,6 +42,30 @@ def refuse_difference(run: RunDirectory, content: dict[str, Any], free: tuple[st
             f"{run.path} was started with another configuration ({shown}{more}): go on with the same one, "
             "or give another run_dir"
         )
+
+
+def refuse_other_source(run: RunDirectory, config: Config) -> None:
+    """Raises BadInput if the complete `run` was made from other weights than `config.source` has now.
+
+    A source that is gone is no objection: a complete run needs it no more.
+    """
+    inputs = (run.config() or {}).get("inputs")
+    if config.source is None or not isinstance(inputs, dict):
+        return
+    now = _weights(config)
+    if inputs.get("source") != now and (now is not None or config.source == RANDOM):
+        raise BadInput(
+            f"{run.path} is complete, but from other weights than those of source={config.source}: give the run_dir of "
+            f"another run, or remove {run.path} to make it anew"
+        )
+
+
+def _weights(config: Config) -> str | None:
+    """The digest of the weights that `source` has now; None where there are none, as of RANDOM."""
+    if config.source in (None, RANDOM):
+        return None
+    digest = (RunDirectory(Path(str(config.source))).result() or {}).get("weights_sha256")
+    return digest if isinstance(digest, str) else None
 
 
 def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
