@@ -2,7 +2,8 @@
 
     runs/STUDY/JOB/
       config.yaml        the resolved configuration
-      provenance.json    git commit, package versions, data manifest, device, world size
+      provenance.json    git commit, package versions, data manifest, device, world size; of a run that was interrupted
+                         also, as `starts`, each start that differed in these, the last one last
       metrics.jsonl      one object a line: step, epoch, phase, seconds, then name -> value; each step once
       tensorboard/       the same metrics for TensorBoard
       checkpoints/       what an interrupted run goes on from

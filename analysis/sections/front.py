@@ -31,6 +31,7 @@ def title(study: Study, date: datetime.date) -> dict[str, Any]:
 
 def _facts(study: Study, date: datetime.date) -> list[tuple[str, str]]:
     sources = [run.provenance for run in study.complete()]
+    starts = [start for source in sources for start in _starts(source)]
     roots = {str(source.get("data", {}).get("root", "")) for source in sources if isinstance(source.get("data"), dict)}
     done = len(study.planned) - len(study.missing)
     return [
@@ -44,9 +45,9 @@ def _facts(study: Study, date: datetime.date) -> list[tuple[str, str]]:
         ("Runs", f"{done} of the {len(study.planned)} of a whole study with these methods and seeds are complete"),
         ("Missing", grouped(study.missing)),
         ("Not used", " ".join(study.notes)),
-        ("Code", names.listed(_values(sources, "commit"))),
-        ("Versions", names.listed(_versions(source) for source in sources)),
-        ("Hardware", names.listed(_hardware(source) for source in sources)),
+        ("Code", names.listed(_values(starts, "commit"))),
+        ("Versions", names.listed(_versions(start) for start in starts)),
+        ("Hardware", names.listed(_hardware(start) for start in starts)),
         ("Report of", date.isoformat()),
     ]
 
@@ -72,6 +73,13 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 def _values(sources: Iterable[dict[str, Any]], key: str) -> list[str]:
     return sorted({str(source[key]) for source in sources if source.get(key)})
+
+
+def _starts(source: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a run was made with, each time that it was started with something else."""
+    starts = source.get("starts")
+    found = [start for start in starts if isinstance(start, dict)] if isinstance(starts, list) else []
+    return found or [source]
 
 
 def _versions(source: dict[str, Any]) -> str:

@@ -29,42 +29,44 @@ class CheckpointWriter:
         """verify: raises if nothing may be written any more. say: tells a person."""
         self._folder, self._verify, self._say = folder, verify, say
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
-        self._writing: Future[None] | None = None
+        self._writing: Future[OSError | None] | None = None
 
     @property
     def busy(self) -> bool:
         """Whether a file is being written: another `save` would wait for it."""
         return self._writing is not None and not self._writing.done()
 
-    def save(self, step: int, state: dict[str, Any]) -> None:
-        """Copies `state` as of `step` finished steps and has it written. Raises what `verify` raised."""
+    def save(self, step: int, state: dict[str, Any], began: float) -> None:
+        """Copies `state` as of `step` finished steps and has it written. Raises what `verify` raised.
+
+        began: since when, by time.monotonic, the training waits.
+        """
         self.wait()
-        began = time.monotonic()
         snapshot = copy.deepcopy(state)
         self._writing = self._thread.submit(self._write, step, snapshot, time.monotonic() - began)
 
-    def wait(self) -> None:
-        """Until the last file is on disk. Raises what `verify` raised."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            writing.result()
+    def wait(self) -> OSError | None:
+        """Until the last file is on disk; returns why it isn't there, if so. Raises what `verify` raised."""
+        return None if self._writing is None else self._writing.result()
 
-    def _write(self, step: int, state: dict[str, Any], stall: float) -> None:
+    def _write(self, step: int, state: dict[str, Any], stall: float) -> OSError | None:
         self._verify()
         began = time.monotonic()
         try:
-            path = save_checkpoint(self._folder, step, state)
+            path = save_checkpoint(self._folder, step, state, self._verify)
         except OSError as error:
-            self._say(f"no checkpoint of step {step} ({error.strerror}): the one before stays, and the run goes on")
-            return
+            self._say(f"no checkpoint of step {step} ({error.strerror}): what was there before stays")
+            return error
         megabytes, seconds = path.stat().st_size / 1e6, time.monotonic() - began
         self._say(f"checkpoint of step {step}: {megabytes:.0f} MB in {seconds:.1f} s, training waited {stall:.2f} s")
+        return None
 
 
-def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any], verify: Callable[[], None] = lambda: None) -> Path:
     """Writes `state` as of `step` finished steps and deletes all but this file and the one before.
 
-    Raises OSError (disk full); what was there is then still there.
+    Raises OSError (disk full), and what `verify` raises between writing and deleting; what was there is then still
+    there.
     """
     folder.mkdir(exist_ok=True)
     buffer = io.BytesIO()
@@ -72,6 +74,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     payload = buffer.getbuffer()
     path = folder / f"step-{step:09d}.ckpt"
     write_atomic(path, MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n", payload)
+    verify()  # a process that stood still while it wrote must not delete its successor's
     files = _newest_first(folder)
     # later steps' files were damaged when this run was read, or they would have been gone on from
     for file in [*(f for f in files if f > path), *[f for f in files if f <= path][KEPT:]]:
@@ -81,12 +84,17 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     """The newest intact state, on the CPU, or None. Says on stderr which damaged files it passed over."""
+    return newest_intact(folder)[1]
+
+
+def newest_intact(folder: Path) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
+    """The file of the newest intact state, and the state."""
     for path in _newest_first(folder):
         try:
-            return _read(path)
+            return path, _read(path)
         except Exception as error:  # a damaged file can raise almost anything while it is read
             print(f"{path} is damaged ({error}): trying the one before", file=sys.stderr)
-    return None
+    return None, None
 
 
 def _read(path: Path) -> dict[str, Any]:

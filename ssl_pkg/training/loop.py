@@ -64,7 +64,8 @@ def fit(session: Session, task: Task, carried: Mapping[str, Any]) -> None:
     """Trains `task.model`, from the session's checkpoint if there is one of this phase.
 
     carried: what the run needs beside this training to go on (results of earlier phases); kept in each checkpoint.
-    Raises Interrupted after writing a checkpoint if a signal came; ArithmeticError if the loss stops being finite.
+    Raises Interrupted after writing a checkpoint if a signal came, OSError if that can't be written; ArithmeticError if
+    the loss stops being finite.
     """
     module = cast(nn.Module, task.model)
     module.train()
@@ -102,6 +103,7 @@ def fit(session: Session, task: Task, carried: Mapping[str, Any]) -> None:
         stop, save = session.agree(due)
         if save or stop or done == task.steps:
             _refuse_infinite(session, task, window)
+            _refuse_infinite_weights(session, task, step)
             session.save(
                 task.first_journal_step + done - unlogged,
                 {
@@ -117,7 +119,7 @@ def fit(session: Session, task: Task, carried: Mapping[str, Any]) -> None:
             )
             saved_at, due = time.monotonic(), False
         if stop:
-            raise Interrupted(f"stopped after step {done} of {task.steps}")
+            session.stop(f"stopped after step {done} of {task.steps}")
     session.report(task.phase, task.steps, task.steps)
 
 
@@ -172,7 +174,17 @@ def _refuse_infinite(session: Session, task: Task, window: _Window) -> None:
         names = [name for name, total in window.total.items() if not total.isfinite()]
         raise ArithmeticError(
             f"{', '.join(names)} stopped being finite at step {step + 1} of {task.phase}, on images "
-            f"{task.indices(step).tolist()}: the newest file in {session.run.path / 'checkpoints'} is from before"
+            f"{task.indices(step).tolist()}: {session.last_good()}"
+        )
+
+
+def _refuse_infinite_weights(session: Session, task: Task, step: int) -> None:
+    """A step can ruin the weights whose loss was still finite: they are no checkpoint to go on from."""
+    tensors = [t for t in cast(nn.Module, task.model).state_dict().values() if t.is_floating_point()]
+    if not torch.stack([tensor.isfinite().all() for tensor in tensors]).all():
+        raise ArithmeticError(
+            f"the weights stopped being finite by step {step + 1} of {task.phase}, on images "
+            f"{task.indices(step).tolist()}: {session.last_good()}"
         )
 
 

@@ -5,6 +5,7 @@ import ctypes
 import os
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -40,7 +41,7 @@ class Hardware:
 
     def describe(self) -> dict[str, str | int]:
         """What `provenance.json` says of it."""
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else platform.processor()
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else _processor()
         capability = torch.backends.cpu.get_cpu_capability()
         return {
             "device": self.device.type,
@@ -79,6 +80,15 @@ def prepare(config: Config, here: Place | None = None) -> Hardware:
     if compiles:  # where a requeued job finds its kernels again; each node's /tmp is its own
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(user_cache() / "compiled"))
     return Hardware(device, dtype, threads, compiles)
+
+
+def _processor() -> str:
+    """The CPU's model, by which libraries choose their kernels; empty where the kernel doesn't tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
 def _keep_freed_memory() -> None:

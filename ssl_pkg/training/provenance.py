@@ -4,8 +4,12 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from ssl_pkg.models.ranks import world_size
 from ssl_pkg.training.precision import Hardware
@@ -14,17 +18,47 @@ PACKAGES: Final = ("torch", "torchvision", "numpy", "scikit-learn", "hydra-core"
 COMMIT_VARIABLE: Final = "SSL_STUDY_COMMIT"  # set in the image, which holds no git checkout
 
 
-def provenance(hardware: Hardware, data: dict[str, Any]) -> dict[str, Any]:
-    """Content of `provenance.json`."""
-    return {
-        "commit": commit(),
-        "versions": {"python": platform.python_version()}
-        | {package: importlib.metadata.version(package) for package in PACKAGES},
-        "data": data,
-        "hardware": hardware.describe(),
-        "host": platform.node(),
-        "world_size": world_size(),
-    }
+class Start(TypedDict):
+    """What one start of a run was made with."""
+
+    commit: str
+    versions: dict[str, str]
+    hardware: dict[str, str | int]
+    host: str
+    world_size: int
+
+
+def provenance(hardware: Hardware, data: dict[str, Any], earlier: list[Start]) -> dict[str, Any]:
+    """Content of `provenance.json`: this start and the data, and as `starts` each that differs from those before.
+
+    earlier: the starts that the result has a part from.
+    """
+    versions = {package: importlib.metadata.version(package) for package in PACKAGES}
+    now = Start(
+        commit=commit(),
+        versions={"python": platform.python_version()} | versions,
+        hardware=hardware.describe(),
+        host=platform.node(),
+        world_size=world_size(),
+    )
+    return {**now, "data": data, "starts": [*(start for start in earlier if start != now), now]}
+
+
+def starts_of(content: dict[str, Any] | None) -> list[Start]:
+    """The starts that a `provenance.json` tells of, the last one last; none where it is missing or damaged."""
+    try:
+        return TypeAdapter(list[Start]).validate_python((content or {}).get("starts"), strict=True)
+    except ValidationError:
+        return []
+
+
+def changed(before: Start, now: Mapping[str, Any]) -> str:
+    """What differs between two starts that can change bits, in words; empty where nothing does."""
+    pairs = {"commit": (before["commit"], now["commit"])}
+    for part in ("versions", "hardware"):
+        names = dict.fromkeys((*before[part], *now[part]))
+        pairs |= {name: (before[part].get(name), now[part].get(name)) for name in names if name != "threads"}
+    return ", ".join(f"{name} {new} instead of {old}" for name, (old, new) in pairs.items() if old != new)
 
 
 def commit() -> str:

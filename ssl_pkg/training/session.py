@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -17,13 +17,13 @@ from ssl_pkg.errors import NO_ROOM, BadInput, Busy, Interrupted
 from ssl_pkg.models.ranks import world_size
 from ssl_pkg.resume import FREE, content_of, refuse_difference
 from ssl_pkg.runs import RunDirectory, metrics_sha256, write_atomic, write_json
-from ssl_pkg.training.checkpoint import CheckpointWriter, load_checkpoint
+from ssl_pkg.training.checkpoint import CheckpointWriter, load_checkpoint, newest_intact
 from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.journal import Journal
 from ssl_pkg.training.owner import take
 from ssl_pkg.training.precision import Hardware
 from ssl_pkg.training.progress import Reporter
-from ssl_pkg.training.provenance import provenance
+from ssl_pkg.training.provenance import changed, provenance, starts_of
 from ssl_pkg.training.world import largest, shared
 
 
@@ -78,11 +78,13 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._writer.wait()
+            failure = self._writer.wait()
         finally:
             self.reporter.stop()
             self.journal.close()
             self._owner.give_free(remove=isinstance(error, BadInput))
+        if failure and isinstance(error, Interrupted):  # which promises a checkpoint
+            raise failure
 
     def _open(self) -> None:
         content = content_of(
@@ -99,7 +101,9 @@ class Session:
         self._owner.sweep()
         self.checkpoint = load_checkpoint(self.run.path / "checkpoints")
         write_atomic(self.run.path / "config.yaml", yaml.safe_dump(content, sort_keys=False).encode())
-        write_json(self.run.path / "provenance.json", provenance(self.hardware, self._data))
+        earlier_starts = starts_of(self.run.provenance()) if self.checkpoint is not None else []
+        made_with = provenance(self.hardware, self._data, earlier_starts)
+        write_json(self.run.path / "provenance.json", made_with)
         so_far = self.state(SoFar) or SoFar()
         self.journal = Journal(self.run, so_far.journal_step, so_far.metrics_sha256)
         self._seconds_before = so_far.seconds
@@ -111,6 +115,8 @@ class Session:
                 f"goes on with {world_size()} processes instead of {earlier}: the same images, views and batches, "
                 "but sums in another order, so not the same bits"
             )
+        if earlier_starts and (changes := changed(earlier_starts[-1], made_with)):
+            self.reporter.say(f"goes on with {changes}: the result may not be the same to the bit")
 
     def state(self, kind: type[StateT]) -> StateT | None:
         """The checkpoint's fields that `kind` names, or None without a checkpoint.
@@ -171,11 +177,22 @@ class Session:
 
     def save(self, journal_step: int, state: Mapping[str, Any]) -> None:
         """Has a checkpoint written: `state` as of `journal_step` finished steps."""
+        began = time.monotonic()
         self.journal.sync()
         digest = metrics_sha256(self.journal.lines)
         so_far = SoFar(journal_step=journal_step, metrics_sha256=digest, seconds=self.seconds())
         content = dict(state) | so_far.model_dump()
-        self._writer.save(journal_step, content)
+        self._writer.save(journal_step, content, began)
+
+    def stop(self, reason: str) -> NoReturn:
+        """Ends the run by Interrupted when its checkpoint is on disk; by OSError, on every rank, if it can't be."""
+        raise shared(self._writer.wait()) or Interrupted(reason)
+
+    def last_good(self) -> str:
+        """What to say of the newest checkpoint."""
+        self._writer.wait()
+        path, _ = newest_intact(self.run.path / "checkpoints")
+        return f"the last good checkpoint is {path}" if path else "there is no checkpoint yet"
 
     def finish(
         self,
@@ -190,6 +207,8 @@ class Session:
     ) -> None:
         """Writes result.json: the run is complete."""
         self._writer.wait()
+        self.journal.sync()  # a run that is complete is never opened again
+        self.journal.close()
         write_json(
             self.file("result.json"),
             {
@@ -235,6 +254,14 @@ class Follower(Session):
 
     def save(self, journal_step: int, state: Mapping[str, Any]) -> None:
         """Rank 0 writes it."""
+
+    def last_good(self) -> str:
+        """Rank 0 names it."""
+        return "rank 0 names the last good checkpoint"
+
+    def stop(self, reason: str) -> NoReturn:
+        """As rank 0."""
+        raise shared(None) or Interrupted(reason)
 
 
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:

@@ -1,5 +1,7 @@
 import errno
 import pickle
+import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +90,7 @@ def test_what_is_written_behind_is_the_state_at_the_call(tmp_path: Path) -> None
     said: list[str] = []
     writer = CheckpointWriter(tmp_path, lambda: None, said.append)
     changing: dict[str, Any] = {"step": 1, "weight": torch.zeros(1000), "carried": {"trials": {"a": 1}}}
-    writer.save(1, changing)
+    writer.save(1, changing, time.monotonic() - 0.5)
     changing["weight"].fill_(7)
     changing["carried"]["trials"]["b"] = 2
     writer.wait()
@@ -96,13 +98,13 @@ def test_what_is_written_behind_is_the_state_at_the_call(tmp_path: Path) -> None
     assert loaded is not None
     assert torch.equal(loaded["weight"], torch.zeros(1000))
     assert loaded["carried"] == {"trials": {"a": 1}}
-    assert "checkpoint of step 1: 0 MB in" in said[0]
+    assert re.fullmatch(r"checkpoint of step 1: 0 MB in [0-9.]+ s, training waited 0.5\d s", said[0])
 
 
 def test_a_full_disk_is_said_and_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     writer = CheckpointWriter(tmp_path, lambda: None, said.append)
-    writer.save(1, state(1))
+    writer.save(1, state(1), time.monotonic())
     writer.wait()
 
     def full(path: Path, *parts: bytes) -> None:
@@ -110,8 +112,10 @@ def test_a_full_disk_is_said_and_leaves_the_one_before(tmp_path: Path, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr("ssl_pkg.training.checkpoint.write_atomic", full)
-        writer.save(2, state(2))
-        writer.wait()
+        writer.save(2, state(2), time.monotonic())
+        failure = writer.wait()
+    assert isinstance(failure, OSError)
+    assert failure.errno == errno.ENOSPC
     assert "no checkpoint of step 2 (No space left on device)" in said[1]
     loaded = load_checkpoint(tmp_path)
     assert loaded is not None
@@ -123,10 +127,28 @@ def test_a_writer_that_may_not_write_raises_and_leaves_nothing(tmp_path: Path) -
         raise Busy("taken over")
 
     writer = CheckpointWriter(tmp_path, refuse, print)
-    writer.save(1, state(1))
+    writer.save(1, state(1), time.monotonic())
     with pytest.raises(Busy):
         writer.wait()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_writer_that_was_succeeded_while_it_wrote_deletes_nothing(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, state(1))
+    looks: list[str] = []
+
+    def succeeded() -> None:
+        looks.append("look")
+        if len(looks) > 1:
+            raise Busy("taken over")
+        for step in (3, 4):  # the successor's
+            save_checkpoint(tmp_path, step, state(step))
+
+    writer = CheckpointWriter(tmp_path, succeeded, print)
+    writer.save(2, state(2), time.monotonic())
+    with pytest.raises(Busy):
+        writer.wait()
+    assert {3, 4} <= {int(file.stem.removeprefix("step-")) for file in tmp_path.iterdir()}
 
 
 def test_damaged_files_of_later_steps_give_way_to_what_is_written_now(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """The loop on a network of four numbers: what an interruption or a bad loss at any place leaves behind."""
 
+import errno
+import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -33,9 +36,10 @@ class Line(nn.Module):
     global_statistics: ClassVar[bool] = True
     average: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, ruined: int | None) -> None:
         super().__init__()
         torch.manual_seed(0)
+        self.ruined = ruined
         self.encoder: nn.Module = nn.Linear(3, 1)
         self.register_buffer("average", torch.zeros(3))
 
@@ -49,6 +53,8 @@ class Line(nn.Module):
     def after_step(self, step: int, steps: int) -> None:
         with torch.no_grad():
             self.average.lerp_(next(self.encoder.parameters())[0], 0.1)
+            if step == self.ruined:
+                next(self.encoder.parameters()).fill_(torch.inf)
 
 
 class Stop(NamedTuple):
@@ -61,10 +67,11 @@ class Stop(NamedTuple):
 NEVER = Stop()
 
 
-def train(folder: Path, stop: Stop = NEVER, bad: int | None = None) -> Line:
-    """Goes on with the run until `stop`; the loss of step `bad` is infinite."""
-    config = load_config(["stage=pretrain", "method=simclr", "budget=tiny", f"run_dir='{folder}'", "log_every=3"])
-    interrupts, model = Interrupts(), Line()
+def train(folder: Path, stop: Stop = NEVER, bad: int | None = None, ruined: int | None = None) -> Line:
+    """Goes on with the run until `stop`; the loss of step `bad` is infinite, the weights are after step `ruined`."""
+    line = ["stage=pretrain", "method=simclr", "budget=tiny", f"run_dir='{folder}'", "log_every=3"]
+    config = load_config([*line, "checkpoint.epochs=1"])
+    interrupts, model = Interrupts(), Line(ruined)
 
     def batch(step: int) -> tuple[list[Tensor], Tensor]:
         if step == stop.after:
@@ -156,13 +163,66 @@ def test_a_loss_that_is_not_finite_names_its_step_and_images(tmp_path: Path, bad
     with pytest.raises(ArithmeticError) as caught:
         train(tmp_path / "run", bad=bad)
     assert f"at step {bad + 1} of train, on images {images}" in str(caught.value)
-    checkpoint = load_checkpoint(tmp_path / "run" / "checkpoints")
-    if checkpoint is not None:
-        assert checkpoint["step"] <= bad
+    names_the_last_good_checkpoint(tmp_path / "run", str(caught.value), bad)
+
+
+def names_the_last_good_checkpoint(folder: Path, said: str, bad: int) -> None:
+    checkpoint = load_checkpoint(folder / "checkpoints")
+    if bad < EPOCH:
+        assert checkpoint is None
+        assert said.endswith("there is no checkpoint yet")
+    else:
+        assert checkpoint is not None
+        assert 0 < checkpoint["step"] <= bad
         assert all(tensor.isfinite().all() for tensor in checkpoint["model"].values())
+        path = folder / "checkpoints" / f"step-{checkpoint['step']:09d}.ckpt"
+        assert said.endswith(f"the last good checkpoint is {path}")
+
+
+@pytest.mark.parametrize("ruined", [3, 7, 11])
+def test_weights_that_the_last_step_ruined_are_no_checkpoint(tmp_path: Path, ruined: int) -> None:
+    with pytest.raises(ArithmeticError, match=f"weights stopped being finite by step {ruined + 1} of train") as caught:
+        train(tmp_path / "run", ruined=ruined)
+    names_the_last_good_checkpoint(tmp_path / "run", str(caught.value), ruined)
+
+
+def test_the_last_good_checkpoint_is_not_a_damaged_one(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        train(tmp_path / "run", Stop(after=8))
+    (tmp_path / "run/checkpoints/step-000000009.ckpt").write_bytes(b"damaged")
+    with pytest.raises(ArithmeticError, match=r"the last good checkpoint is .*/step-000000008\.ckpt$"):
+        train(tmp_path / "run", bad=9)
+
+
+@pytest.mark.parametrize("before", [None, 2])
+def test_an_interruption_without_room_for_its_checkpoint_is_no_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int | None
+) -> None:
+    if before is not None:
+        with pytest.raises(Interrupted):
+            train(tmp_path / "run", Stop(after=before - 1))
+
+    def full(path: Path, *parts: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left on device"):
+        patch.setattr("ssl_pkg.training.checkpoint.write_atomic", full)
+        train(tmp_path / "run", Stop(after=2))
+    checkpoint = load_checkpoint(tmp_path / "run" / "checkpoints")
+    assert before == (checkpoint["step"] if checkpoint else None)
+
+
+def test_what_training_waits_for_a_checkpoint_is_told_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ssl_pkg.training.journal.Journal.sync", lambda journal: time.sleep(0.3))
+    train(tmp_path / "run")
+    waits = [float(wait) for wait in re.findall(r"training waited ([0-9.]+) s", capsys.readouterr().err)]
+    assert waits
+    assert min(waits) >= 0.3
 
 
 def test_no_checkpoint_is_taken_from_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     with pytest.raises(ArithmeticError):
-        train(tmp_path / "run", Stop(after=4), bad=4)
+        train(tmp_path / "run", Stop(after=2), bad=2)
     assert load_checkpoint(tmp_path / "run" / "checkpoints") is None

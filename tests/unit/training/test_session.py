@@ -1,0 +1,98 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from ssl_pkg.compose import load_config
+from ssl_pkg.runs import RunDirectory, write_json
+from ssl_pkg.training.interrupts import Interrupts
+from ssl_pkg.training.precision import Hardware
+from ssl_pkg.training.session import Session
+
+DATA: dict[str, Any] = {"name": "stand-in", "root": "-", "files": {}}
+CPU = Hardware(torch.device("cpu"), torch.float32, threads=1, compiles=False)
+LINE = {"epoch": 1.0, "phase": "train", "seconds": 0.0, "lr": 0.1, "loss": 2.5}
+
+
+def session(folder: Path) -> Session:
+    line = ["stage=pretrain", "method=simclr", "budget=tiny", f"run_dir='{folder}'"]
+    return Session(load_config(line), CPU, Interrupts(), DATA)
+
+
+def make_step(folder: Path, step: int, *, save: bool = True) -> dict[str, Any]:
+    """Starts the run, or goes on with it, for one step; returns its provenance."""
+    with session(folder) as started:
+        started.log(LINE | {"step": step})
+        if save:
+            started.save(step, {"step": step})
+    provenance = RunDirectory(folder).provenance()
+    assert provenance is not None
+    return provenance
+
+
+def test_a_run_that_goes_on_with_other_code_or_another_cpu_says_so_and_keeps_all_its_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ssl_pkg.training.provenance.commit", lambda: "aaaa")
+    first = make_step(tmp_path / "run", 1)
+    assert first["starts"] == [{key: value for key, value in first.items() if key not in ("data", "starts")}]
+    assert make_step(tmp_path / "run", 2) == first
+    assert "goes on with" not in capsys.readouterr().err
+
+    monkeypatch.setattr("ssl_pkg.training.provenance.commit", lambda: "bbbb")
+    monkeypatch.setattr("ssl_pkg.training.precision._processor", lambda: "Z80")
+    second = make_step(tmp_path / "run", 3)
+    said = capsys.readouterr().err
+    cpu = first["hardware"]["name"]
+    assert said.count("goes on with") == 1
+    assert f"run: goes on with commit bbbb instead of aaaa, name Z80 instead of {cpu}: the result may not be" in said
+    assert (second["commit"], second["hardware"]["name"]) == ("bbbb", "Z80")
+    assert [start["commit"] for start in second["starts"]] == ["aaaa", "bbbb"]
+
+    monkeypatch.setattr("ssl_pkg.training.provenance.commit", lambda: "aaaa")
+    monkeypatch.setattr("ssl_pkg.training.precision._processor", lambda: cpu)
+    third = make_step(tmp_path / "run", 4)
+    assert [start["commit"] for start in third["starts"]] == ["bbbb", "aaaa"]
+    assert "commit aaaa instead of bbbb" in capsys.readouterr().err
+
+
+def test_a_start_from_which_nothing_was_kept_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ssl_pkg.training.provenance.commit", lambda: "aaaa")
+    make_step(tmp_path / "run", 1, save=False)
+    monkeypatch.setattr("ssl_pkg.training.provenance.commit", lambda: "bbbb")
+    assert [start["commit"] for start in make_step(tmp_path / "run", 1)["starts"]] == ["bbbb"]
+    assert "goes on with" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"starts": 1}', '{"starts": [{"commit": NaN}]}', '{"starts": [[]]}'])
+def test_a_damaged_provenance_is_written_anew(tmp_path: Path, damage: str) -> None:
+    first = make_step(tmp_path / "run", 1)
+    (tmp_path / "run/provenance.json").write_text(damage)
+    assert make_step(tmp_path / "run", 2) == first
+
+
+def test_all_metrics_are_in_their_files_before_the_run_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+
+    def look(path: Path, content: dict[str, Any]) -> None:
+        if path.name == "result.json":
+            board = EventAccumulator(str(path.parent / "tensorboard"))
+            board.Reload()
+            found.append([event.step for event in board.Scalars("loss")])
+            lines = (path.parent / "metrics.jsonl").read_text().splitlines()
+            found.append([json.loads(line)["step"] for line in lines])
+        write_json(path, content)
+
+    monkeypatch.setattr("ssl_pkg.training.session.write_json", look)
+    with session(tmp_path / "run") as started:
+        started.log(LINE | {"step": 1})
+        started.log(LINE | {"step": 2})
+        started.finish(model="simclr", method="simclr", classes=["cat"], resolution=32, rows=[])
+    assert found == [[1, 2], [1, 2]]
