@@ -77,6 +77,13 @@ def disk(request: pytest.FixtureRequest, folder: Path) -> Iterator[Disk]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+def fills(disk: Disk, trainer: Trainer, room: int) -> None:
+    """Leaves `room` bytes between two moments of the trainer."""
+    trainer.send(signal.SIGSTOP)
+    disk.fill(trainer, room)
+    trainer.send(signal.SIGCONT)
+
+
 def fails(trainer: Trainer) -> str:
     """What the trainer says as it ends for want of room: a sentence, and no traceback."""
     status, said = trainer.status(), trainer.said()
@@ -97,7 +104,7 @@ def goes_on(study: Study, disk: Disk, trainer: Trainer) -> None:
 
 def test_full_from_the_start(study: Study, disk: Disk) -> None:
     (trainer,) = start(study.line("simclr", disk.folder / "run"))
-    disk.fill(trainer, 0)
+    fills(disk, trainer, 0)
     assert len(fails(trainer).splitlines()) == 1
     goes_on(study, disk, trainer)
 
@@ -107,7 +114,7 @@ def full_after_a_checkpoint(study: Study, disk: Disk) -> tuple[Trainer, Path]:
     run_dir = disk.folder / "run"
     (trainer,) = start(study.line("simclr", run_dir, EVERY_STEP))
     assert exists_within(60, run_dir / "checkpoints/step-000000001.ckpt", trainer)
-    disk.fill(trainer, MEBIBYTE)
+    fills(disk, trainer, MEBIBYTE)
     return trainer, run_dir
 
 
@@ -133,7 +140,7 @@ def test_full_for_a_metrics_line(study: Study, disk: Disk) -> None:
     run_dir = disk.folder / "run"
     (trainer,) = start(study.line("simclr", run_dir))
     assert exists_within(60, run_dir / "status", trainer)
-    disk.fill(trainer, 20)  # the line is longer
+    fills(disk, trainer, 20)  # the line is longer
     fails(trainer)
     assert RunDirectory(run_dir).metrics() == []
     goes_on(study, disk, trainer)
@@ -143,9 +150,7 @@ def test_full_for_the_result(study: Study, disk: Disk) -> None:
     run_dir = disk.folder / "run"
     (trainer,) = start(study.line("simclr", run_dir))
     assert exists_within(60, run_dir / "encoder.safetensors", trainer)
-    trainer.send(signal.SIGSTOP)
-    disk.fill(trainer, 0)
-    trainer.send(signal.SIGCONT)
+    fills(disk, trainer, 0)
     fails(trainer)
     assert not (run_dir / "result.json").exists()
     goes_on(study, disk, trainer)

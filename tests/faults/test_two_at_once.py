@@ -1,5 +1,7 @@
 """Two processes that are started on one run directory at the same moment: one trains, the other says why it doesn't."""
 
+import json
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -32,3 +34,31 @@ def test_exactly_one_trains_and_nothing_is_damaged(study: Study, folder: Path, a
         assert len(refused.splitlines()) == 1
         assert differences(straight, run_dir) == []
         shutil.rmtree(run_dir)
+
+
+def everything(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
+
+
+@pytest.mark.parametrize("step", [4, 8])
+def test_one_that_stood_still_until_another_had_taken_over_touches_nothing(
+    study: Study, folder: Path, step: int
+) -> None:
+    run_dir = folder / "run"
+    (stale,) = start(study.line("simclr", run_dir))
+    assert exists_within(60, run_dir / f"checkpoints/step-{step:09d}.ckpt", stale)
+    stale.send(signal.SIGSTOP)
+    elsewhere = json.loads((run_dir / "owner").read_text()) | {"host": "elsewhere"}
+    (run_dir / "owner").write_text(json.dumps(elsewhere))
+    os.utime(run_dir / "owner", (0, 0))  # its heart has not beaten since
+
+    (successor,) = start(study.line("simclr", run_dir))
+    assert successor.status() == COMPLETE, successor.said()
+    assert differences(study.straight("simclr"), run_dir) == []
+    before = everything(run_dir)
+    stale.send(signal.SIGCONT)
+    assert stale.status() == FAULT
+    assert stale.said().splitlines()[-1].startswith(f"ssl_pkg: {run_dir} was taken over by ")
+    assert "Traceback" not in stale.said()
+    assert everything(run_dir) == before

@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
@@ -12,9 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_pkg.compose import load_config
+from ssl_pkg.config import View
+from ssl_pkg.data.images import Split
 from ssl_pkg.methods.base import Method
 from ssl_pkg.models.ranks import averaged, own, synchronise_batch_norm, world_size
 from ssl_pkg.stages.pretrain import build_method
+from ssl_pkg.training.batches import ViewBatches
 from ssl_pkg.training.world import Place, first_host, joined, largest, loss_of, place, shared
 
 METHODS = ("supervised", "simclr", "byol", "moco")
@@ -60,11 +64,22 @@ def computed_alone(name: str) -> dict[str, Any]:
     return computed(name)
 
 
+def views_of_a_step() -> tuple[list[Tensor], Tensor]:
+    """What this process gets of step 3, in the second epoch of two."""
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 3, 96, 96), dtype=np.uint8)
+    source = ViewBatches(
+        Split("train", pixels, np.arange(20)), [View(crop_area=(0.2, 1.0), flip=0.5)] * 2,
+        resolution=32, batch_size=8, seed=0, device=torch.device("cpu"), resident_gb=1.0,
+    )  # fmt: skip
+    return source(3)
+
+
 def one_rank(rank: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
     with joined(Place(rank, 2, rank, 2, "127.0.0.1", port, store_is_there=False)):
         results = {name: computed(name) for name in METHODS}
         results["shared"] = shared("from rank 0" if rank == 0 else None)
+        results["views"] = views_of_a_step()
         results["largest"] = largest(rank == 1, False)
         torch.save(results, folder / f"{rank}.pt")
 
@@ -118,6 +133,14 @@ def test_every_rank_puts_the_whole_batch_of_keys_into_the_queue(ranks: list[dict
     whole = computed_alone("moco")["state"]["queue"]
     for part in (rank["moco"]["state"]["queue"] for rank in ranks):
         assert distance(whole, part) < 1e-5
+
+
+def test_the_ranks_parts_in_their_order_are_the_batch_of_one_process(ranks: list[dict[str, Any]]) -> None:
+    views, labels = views_of_a_step()
+    parts = [rank["views"] for rank in ranks]
+    assert torch.equal(torch.cat([part[1] for part in parts]), labels)
+    for number, view in enumerate(views):
+        assert torch.equal(torch.cat([part[0][number] for part in parts]), view)
 
 
 def test_ranks_agree_on_what_rank_0_says_and_on_any_ranks_flag(ranks: list[dict[str, Any]]) -> None:
