@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -215,6 +216,20 @@ def test_a_rank_that_stands_still_ends_the_others_within_thirty_seconds(
     ranks[1].send_signal(signal.SIGSTOP)
     assert ended(ranks[:1], seconds=30) == [1]
     assert "rank 1 has not been heard of" in ranks[0].communicate()[1]
+
+
+def test_an_interruption_without_room_for_its_checkpoint_is_a_fault_of_all_ranks(
+    tmp_path: Path, data: Path, started: Ranks
+) -> None:
+    ranks = start(data, tmp_path, "supervised", started)
+    wait_for_step(tmp_path, 2)
+    resource.prlimit(ranks[0].pid, resource.RLIMIT_FSIZE, (2**20, resource.RLIM_INFINITY))
+    ranks[1].send_signal(signal.SIGTERM)
+    assert ended(ranks) == [1, 1]
+    said = ranks[0].communicate()[1]
+    assert "no checkpoint of step" in said
+    assert "make room, then run the same line again" in said.splitlines()[-1]
+    assert "Traceback" not in said
 
 
 def test_a_run_of_two_ranks_goes_on_with_one(tmp_path: Path, data: Path, started: Ranks) -> None:
