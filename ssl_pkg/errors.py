@@ -6,8 +6,8 @@ from typing import Final
 COMPLETE: Final = 0  # result.json is written
 FAULT: Final = 1  # a fault of the program or the machine
 BAD_INPUT: Final = 2  # configuration or data are wrong; the same line will fail again
-# Stopped by a signal; the same line goes on (EX_TEMPFAIL). A checkpoint is on disk, but of stages of seconds (probe, ood,
-# embed), which begin anew; one for which there was no room makes it a FAULT.
+# Stopped by a signal; the same line goes on (EX_TEMPFAIL). A checkpoint is on disk, but for the short stages (probe,
+# ood, embed), which begin anew; one for which there was no room makes it a FAULT.
 INTERRUPTED: Final = 75
 
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of an OSError: full disk, quota, limit of a file's size

@@ -69,6 +69,19 @@ def test_one_complete_run_gives_a_report_that_says_what_is_missing(fake: FakeStu
     assert "probe of random-probe, simclr-probe, byol-probe and moco-probe (seed 0)" in facts["Missing"]
 
 
+@pytest.mark.parametrize("damaged", [[], 1, ["x"]])
+def test_code_and_hardware_are_those_of_all_starts(fake: FakeStudy, damaged: object) -> None:
+    fake.pretrain("supervised")
+    file = fake.path / "pretrain-supervised-s0" / "provenance.json"
+    last = json.loads(file.read_text())
+    first = last | {"commit": "aaaa", "hardware": last["hardware"] | {"name": "Z80"}}
+    for starts, code in (([first, last], "0123456789ab and aaaa"), (damaged, "0123456789ab")):
+        file.write_text(json.dumps(last | {"starts": starts}))
+        facts = dict(front.title(gather(fake.path), DATE)["facts"])
+        assert facts["Code"] == code
+        assert ("Z80" in facts["Hardware"]) == (starts != damaged)
+
+
 def test_the_same_study_and_date_give_the_same_bytes(fake: FakeStudy, tmp_path: Path) -> None:
     fake.probe("random")
     first, second = (report.build(gather(fake.path), tmp_path / name, DATE).parent for name in ("first", "second"))
