@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import STAGES, methods
-from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput, Busy, Interrupted
+from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput, Busy, Done, Interrupted
 from ssl_pkg.resume import FREE, RESOLVED, refuse_difference, refuse_other_source
 from ssl_pkg.runs import RunDirectory
 from ssl_pkg.training.interrupts import Interrupts
@@ -50,6 +50,8 @@ def main(arguments: list[str]) -> int:
     except Busy as error:
         print(f"ssl_pkg: {error}", file=sys.stderr)
         return FAULT
+    except Done:
+        pass
     except Interrupted as error:
         print(f"{error}; run the same line again to go on", file=sys.stderr)
         return INTERRUPTED

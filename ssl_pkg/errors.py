@@ -26,3 +26,7 @@ class Interrupted(Exception):
 
 class Busy(Exception):
     """Another living process owns the run directory."""
+
+
+class Done(Exception):
+    """Another process has completed the run since this one looked."""

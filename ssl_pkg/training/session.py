@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ssl_pkg.compose import describe
 from ssl_pkg.config import Config
-from ssl_pkg.errors import NO_ROOM, BadInput, Busy, Interrupted
+from ssl_pkg.errors import NO_ROOM, BadInput, Busy, Done, Interrupted
 from ssl_pkg.models.ranks import world_size
 from ssl_pkg.resume import FREE, content_of, refuse_difference
 from ssl_pkg.runs import RunDirectory, metrics_sha256, write_atomic, write_json
@@ -44,7 +44,7 @@ class Session:
     """A context: entering it takes the run directory and reads the newest checkpoint, leaving it gives it free.
 
     Raises BadInput if the directory can't be written, is no run directory, or holds a run with another configuration;
-    Busy if another process holds it.
+    Busy if another process holds it; Done if another has completed the run meanwhile.
     """
 
     def __init__(self, config: Config, hardware: Hardware, interrupts: Interrupts, data: dict[str, Any]) -> None:
@@ -55,7 +55,7 @@ class Session:
     def __enter__(self) -> Self:
         try:
             self._take()
-        except (BadInput, Busy) as error:
+        except (BadInput, Busy, Done) as error:
             shared(error)
             raise
         shared(self.checkpoint)
@@ -69,6 +69,8 @@ class Session:
                 raise
             raise BadInput(f"can't write run_dir={self.run.path}: {error.strerror}") from error
         try:
+            if self.run.complete:
+                raise Done
             self._open()
         except BaseException:
             self._owner.give_free(remove=True)

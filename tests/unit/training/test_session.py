@@ -7,6 +7,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ssl_pkg.compose import load_config
+from ssl_pkg.errors import Done
 from ssl_pkg.runs import RunDirectory, write_json
 from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.precision import Hardware
@@ -74,6 +75,15 @@ def test_a_damaged_provenance_is_written_anew(tmp_path: Path, damage: str) -> No
     first = make_step(tmp_path / "run", 1)
     (tmp_path / "run/provenance.json").write_text(damage)
     assert make_step(tmp_path / "run", 2) == first
+
+
+def test_a_run_that_another_process_has_just_completed_is_left_as_it_is(tmp_path: Path) -> None:
+    make_step(tmp_path / "run", 1)
+    (tmp_path / "run/result.json").write_text("{}")
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").rglob("*") if file.is_file()}
+    with pytest.raises(Done), session(tmp_path / "run"):
+        pass
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "run").rglob("*") if file.is_file()} == before
 
 
 def test_all_metrics_are_in_their_files_before_the_run_is_complete(
