@@ -6,6 +6,7 @@ SEEDS   ?=
 DATA    ?=
 CLUSTER ?=
 IMAGE   ?= ssl-study
+ENGINE  ?= docker
 BASE_PYTHON ?= python3
 EXTRAS  ?= dev
 
@@ -13,7 +14,7 @@ PYTHON := .venv/bin/python
 study_options = --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(DATA),--data "$(DATA)") $(if $(SEEDS),--seeds "$(SEEDS)")
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-faults test-slurm test-slurm-long lint format data study submit-all status cancel logs slurm-up slurm-down report image bench bench-ablation bench-scale bench-learning lock clean
+.PHONY: help setup demo test test-unit test-faults test-slurm test-slurm-long lint format data study submit-all status cancel logs slurm-up slurm-down report image image-apptainer test-container bench bench-ablation bench-scale bench-learning lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -93,8 +94,26 @@ slurm-down: is-set-up  ## end that SLURM, its jobs too
 cluster-given:
 	@test -n "$(CLUSTER)" || { echo 'make submit-all: give the cluster, like CLUSTER=testbed; slurm/profiles holds them' >&2; exit 2; }
 
-image:  ## build the container image IMAGE (not there yet)
-	@echo 'make image: the container image is not there yet; `make study` runs on this machine' >&2; exit 2
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+COMMIT  = $(shell git describe --always --abbrev=12 --dirty=+changes --exclude='*' 2>/dev/null || echo unknown)
+TAG     = $(IMAGE):$(VERSION)-$(subst +,-,$(COMMIT))
+SANDBOX ?= $(IMAGE).sandbox
+BUILD_OPTIONS ?=
+
+image:  ## build the container image IMAGE, its tag the version and commit (two minutes); ENGINE=podman
+	@command -v $(ENGINE) >/dev/null || { echo 'make image: $(ENGINE) not found; ENGINE=podman takes podman' >&2; exit 2; }
+	$(ENGINE) build $(BUILD_OPTIONS) $(if $(PIP_EXTRA_INDEX_URL),--build-arg PIP_EXTRA_INDEX_URL) \
+		--build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --tag $(TAG) --tag $(IMAGE):latest .
+	@echo 'make image: $(TAG) is there; `$(ENGINE) run --rm $(IMAGE)` tells how to use it'
+
+image-apptainer: image  ## the image as Apptainer's sandbox SANDBOX (or .sif), for clusters
+	@command -v apptainer >/dev/null || { echo 'make image-apptainer: apptainer not found: run it where it is' >&2; exit 2; }
+	$(ENGINE) save --output $(SANDBOX).tar $(TAG)
+	apptainer build --force $(if $(filter %.sif,$(SANDBOX)),,--sandbox) $(SANDBOX) docker-archive:$(SANDBOX).tar
+	@rm $(SANDBOX).tar
+
+test-container: setup  ## the image, built and run in a real engine (started here if none answers: docker.io, mmdebstrap)
+	$(PYTHON) -m pytest tests/container
 
 bench: .venv/bench  ## speed beside lightly and torchvision (a quarter of an hour), into bench/latest.json
 	$(PYTHON) -m bench.speed $(if $(DATA),--data "$(DATA)")

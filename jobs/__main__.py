@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from ssl_pkg.config import Config
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], again: str | None = None) -> int:
     """Does what the command line says and returns the exit status. Heavier modules are imported where they are used, so
-    that `status` answers at once."""
+    that `status` answers at once. `again`: what to type to go on, where it isn't this line."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     overrides = [word for word in rest if not word.startswith("-")]
     if len(overrides) < len(rest) or (overrides and options.command not in ("study", "submit")):
         parser.error(f"unknown: {' '.join(rest)}")
     try:
-        return _COMMANDS[options.command](options, overrides, shlex.join([sys.executable, "-m", "jobs", *arguments]))
+        again = again or shlex.join([sys.executable, "-m", "jobs", *arguments])
+        return _COMMANDS[options.command](options, overrides, again)
     except BadInput as error:
         print(error, file=sys.stderr)
         return BAD_INPUT

@@ -14,9 +14,10 @@ class Interrupts:
         self.received: str | None = None
 
     def install(self) -> "Interrupts":
-        """Takes over the signals of this process."""
+        """Takes over the signals of this process, also those that were kept waiting until now."""
         for number in SIGNALS:
             signal.signal(number, self._remember)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return self
 
     def _remember(self, number: int, frame: FrameType | None) -> None:

@@ -1,0 +1,42 @@
+# The whole project in one image: `docker run IMAGE` tells how to use it, `make image` builds it. What changes seldom
+# comes first, so that a change of the code builds in seconds.
+FROM python:3.11-slim-bookworm
+
+# torch.compile makes its kernels with a C++ compiler. Python's headers, which it also needs, are in the base image.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends "g++=4:12.2.*" \
+    && rm -rf /var/lib/apt/lists/*
+
+# The packages as locked, with those that build a package. ARG: a mirror of PyPI, or a place beside it; pip reads it.
+ENV VIRTUAL_ENV=/opt/venv PATH=/opt/venv/bin:$PATH
+WORKDIR /opt/ssl-study
+COPY pyproject.toml requirements.lock ./
+ARG PIP_EXTRA_INDEX_URL
+RUN python -m venv /opt/venv \
+    && touch README.md \
+    && PIP_CONSTRAINT=requirements.lock pip install --no-cache-dir ".[train,submit,report]"
+
+# Any user can run it, also one that /etc/passwd doesn't know: nothing asks for a name or writes below a home.
+RUN mkdir -m 1777 /cache
+ENV HOME=/tmp USER=study XDG_CACHE_HOME=/cache PYTHONUNBUFFERED=1
+
+COPY README.md LICENSE ./
+COPY ssl_pkg ssl_pkg
+COPY jobs jobs
+COPY slurm slurm
+COPY analysis analysis
+RUN pip install --no-cache-dir --no-deps --no-build-isolation --force-reinstall . \
+    && rm -rf build *.egg-info
+
+ARG VERSION=unknown
+ARG COMMIT=unknown
+ENV SSL_STUDY_COMMIT=$COMMIT
+LABEL org.opencontainers.image.title="ssl-study" \
+      org.opencontainers.image.description="A self-supervised-learning study, from its runs to its report" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$COMMIT"
+
+USER 1000:1000
+WORKDIR /runs
+ENTRYPOINT ["python", "-m", "jobs.image"]

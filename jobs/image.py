@@ -1,0 +1,151 @@
+"""What `docker run IMAGE …` does: the image's entry point. It speaks of mounts where the other commands speak of
+folders."""
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+import ssl_pkg
+from jobs.__main__ import main as jobs
+from slurm.container import settings
+from ssl_pkg.config import RANDOM, SYNTHETIC
+from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
+from ssl_pkg.training.interrupts import SIGNALS
+
+DATA: Final = Path("/data")
+OUT: Final = Path("/out")
+RUNS: Final = Path("/runs")
+
+HELP: Final = """\
+Runs a self-supervised-learning study (SimCLR, BYOL, MoCo v2, a supervised ResNet-18) and writes its report.
+
+The whole study on drawn images, ten minutes on two cores; it leaves report.pdf in the folder out:
+
+  mkdir -p out && docker run --rm --user "$(id -u):$(id -g)" -v "$PWD/out:/out" IMAGE demo
+
+On real images; DATA is the folder with stl10_binary/ and a CIFAR-10 folder, and `data` fetches them into it (3 GB):
+
+  docker run --rm -v DATA:/data IMAGE data
+  docker run --rm --gpus all -v DATA:/data:ro -v OUT:/out IMAGE study stl10 --seeds "0 1 2"
+  docker run --rm -v OUT:/out IMAGE status stl10
+
+One stage by hand, its folder below RUNS; without /data it takes the drawn images:
+
+  docker run --rm -v DATA:/data:ro -v RUNS:/runs IMAGE stage=pretrain method=simclr run_dir=mine/pretrain
+  docker run --rm -v DATA:/data:ro -v RUNS:/runs IMAGE stage=probe source=mine/pretrain run_dir=mine/probe
+
+--gpus all                       it computes on the GPUs
+--user "$(id -u):$(id -g)"       what it writes is yours
+-v CACHE:/cache                  the next container finds the drawn images and compiled kernels again
+--read-only --tmpfs /tmp:exec    nothing else is written
+
+`docker stop --time 60 NAME` leaves a checkpoint, and the same line goes on from there.
+Exit status: 0 complete, 75 interrupted (run the same line again), 2 wrong input, told in one sentence.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Does what follows IMAGE on the line. Returns the exit status, unless this process becomes another program."""
+    command, *rest = arguments or ["help"]
+    try:
+        if "=" in command:
+            # the first process of a container ignores signals that it has no handler for: until it has, they wait
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+            _become("ssl_pkg", *stage_line(arguments))
+        elif command == "demo":
+            return _study(["demo", *rest], arguments)
+        elif command == "study" and rest:
+            return _study([*rest, *(f"--data={root}" for root in images_of(rest[0]))], arguments)
+        elif command in ("status", "logs"):
+            _become("jobs", command, *rest, f"--runs={OUT / 'runs'}")
+        elif command == "report":
+            _become("analysis", *rest)
+        elif command == "data":
+            _check_writable(DATA, "DATA")
+            _become("ssl_pkg.data.download", str(DATA), *rest)
+        elif command not in ("help", "-h", "--help"):
+            raise BadInput(f"the image does not know {command!r}: without arguments it tells what it does")
+    except BadInput as error:
+        print(f"ssl-study: {error}", file=sys.stderr)
+        return BAD_INPUT
+    print(HELP, end="")
+    return COMPLETE
+
+
+def stage_line(words: Sequence[str]) -> list[str]:
+    """A stage's command line with the images at /data in it, if there are any. Raises BadInput for a missing mount."""
+    given = settings(words)
+    if "run_dir" not in given:
+        raise BadInput(f"run_dir must be given, like run_dir=mine/pretrain, a folder below RUNS with -v RUNS:{RUNS}")
+    _check_writable(RUNS / given["run_dir"], "RUNS")
+    _check_seen("source", RUNS / given.get("source", RANDOM), but=RANDOM)
+    if root := given.get("data.root"):
+        _check_seen("data.root", RUNS / root, but=SYNTHETIC)
+        return list(words)
+    return [*words, *(f"data.root={root}" for root in images_of(given.get("study", "demo")))]
+
+
+def images_of(study: str) -> list[str]:
+    """/data, if there are images; nothing for a study that draws its own. Raises BadInput for one that doesn't."""
+    if _mounted(DATA):
+        if not os.access(DATA, os.R_OK | os.X_OK):
+            raise BadInput(f"user {os.getuid()} may not read the folder that is mounted at {DATA}: give another --user")
+        if not any(DATA.iterdir()):
+            raise BadInput(f"{DATA} is empty: is DATA in -v DATA:{DATA}:ro the folder with the images?")
+        return [str(DATA)]
+    file = Path(ssl_pkg.__path__[0]) / "conf" / "study" / f"{study}.yaml"
+    if file.is_file() and yaml.safe_load(file.read_text())["data"]["root"] != SYNTHETIC:
+        raise BadInput(f"study {study} needs images, and nothing is mounted at {DATA}: add -v DATA:{DATA}:ro")
+    return []
+
+
+def _study(line: list[str], typed: Sequence[str]) -> int:
+    """Runs a study in /out and puts its report where it is seen first."""
+    _check_writable(OUT, "OUT")
+    line += [f"--runs={OUT / 'runs'}", f"--reports={OUT / 'reports'}"]
+    status = jobs(["study", *line], again=f"docker run … IMAGE {' '.join(typed)}")
+    report = OUT / "reports" / line[0] / "report.pdf"
+    if status == COMPLETE and report.is_file():
+        shutil.copyfile(report, OUT / report.name)
+        print(f"{report.name} lies in the folder that is mounted at {OUT}.")
+    return status
+
+
+def _check_writable(folder: Path, name: str) -> None:
+    """Raises BadInput unless `folder` lies in a mount that this user can write; `name` stands for its host's folder."""
+    top = next((top for top in (DATA, OUT, RUNS) if top in (folder, *folder.parents)), folder.parent)
+    if not _mounted(folder):
+        raise BadInput(
+            f"{folder} would be lost with the container, since nothing is mounted there: add -v {name}:{top}"
+        )
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise BadInput(
+            f'user {os.getuid()} may not write {there}: mount a folder of your own and add --user "$(id -u):$(id -g)"'
+        )
+
+
+def _check_seen(key: str, folder: Path, but: str) -> None:
+    if folder.name != but and not folder.is_dir():
+        raise BadInput(f"{key}={folder} is not there in the container: mount the folder that holds it, by -v")
+
+
+def _mounted(folder: Path) -> bool:
+    """Whether `folder` lies in a mount, not in the container's own files."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    points = {line.split()[4].encode().decode("unicode_escape") for line in lines}
+    return any(str(place) in points for place in (folder, *folder.parents) if place != Path("/"))
+
+
+def _become(module: str, *arguments: str) -> None:
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
