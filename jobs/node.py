@@ -25,6 +25,7 @@ from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED
 from ssl_pkg.runs import RunDirectory, write_json
 
 DEATHS: Final = 3  # kills by somebody else, one after the other without progress, that are put up with
+SIGNALLED: Final = 128  # a container's client exits with this and the number of the signal that killed the stage
 PATIENCE: Final = 900.0  # seconds that a controller may be away when a job wants to be requeued
 TO_BE_ENDED: Final = 180.0  # seconds within which SLURM ends a job that it has requeued
 
@@ -59,6 +60,8 @@ class NodeStage:
         say(f"job {job}, start {start}, on {os.environ.get('SLURMD_NODENAME', 'a node')}")
         command = (*self.command, *self._local_data(say))
         status, asked = StageProcess(command, log, self.environment, alone=False).run()
+        if status > SIGNALLED:
+            status = SIGNALLED - status
         if status == COMPLETE:
             return status
         known = _fields(job, say)

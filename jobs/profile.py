@@ -1,12 +1,14 @@
 """Cluster profiles: what this project must know of a cluster, one YAML file each in slurm/profiles."""
 
 import os
+import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
@@ -22,6 +24,24 @@ from ssl_pkg.errors import BadInput
 LOCAL: Final = "local"  # the profile of this machine, where no SLURM is asked
 OURS: Final = ("array", "comment", "dependency", "error", "job-name", "output", "requeue", "open-mode", "signal")
 FOLDER: Final = Path(slurm.__path__[0]) / "profiles"
+
+
+class Container(BaseModel):
+    """What the stages of a cluster run in. What submits, and what waits on the nodes, runs outside."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backend: Literal["docker", "podman", "apptainer", "pyxis"]
+    image: str  # a tag, or the path of a sandbox folder, a SIF or a squashfs file
+    binds: tuple[str, ...] = ()  # folders beside those of the runs, the report, the images and the cache
+    options: tuple[str, ...] = ()  # words for the client, passed on as they are
+
+    def client(self) -> tuple[str, ...]:
+        """The beginning of a command line; what the image is to do follows."""
+        binds = [f"--bind={folder}" for folder in self.binds]
+        options = [f"--option={word}" for word in self.options]
+        program = (sys.executable, "-m", "slurm.container", f"--backend={self.backend}", f"--image={self.image}")
+        return (*program, *binds, *options, "--")
 
 
 class Profile(BaseModel):
@@ -44,6 +64,7 @@ class Profile(BaseModel):
     at_once: PositiveInt | None = None  # most runs of one array at a time
     signal_seconds: PositiveInt = 120  # from the signal to the end of the time limit
     python: str | None = None  # of the stages, as the node's shell finds it; without it the one that submits
+    container: Annotated[Container | None, BeforeValidator(lambda given: None if given == "none" else given)] = None
     setup: tuple[str, ...] = ()  # lines of shell before anything else on the node
     copy_data_to: str | None = None  # a folder on the node's own disk, like $TMPDIR/data
     sbatch: dict[str, str | int | bool] = Field(default_factory=dict)  # passed on as they are

@@ -20,6 +20,7 @@ from jobs.node import NodeStage
 from jobs.profile import Profile, reach
 from jobs.queue import ENDS, NEVER, Away, Seen, cancel, commented, look, no_answer
 from jobs.runner import Programs
+from slurm.container import check, folders
 from ssl_pkg.config import SYNTHETIC
 from ssl_pkg.errors import BadInput
 
@@ -54,6 +55,9 @@ class Submission:
                 f"SLURM puts other words for the % in {self._folder}: give another folder by --runs (make: RUNS=)"
             )
         reach(self._profile)
+        if self._profile.container:
+            for job in self._jobs:
+                check(folders((*((REPORT,) if job.stage == REPORT else ()), *job.overrides)))
         with _alone(self._folder):
             try:
                 return self._send()
@@ -161,14 +165,16 @@ class Submission:
         threads: dict[str, str | None] = {"OMP_NUM_THREADS": str(self._profile.cpus)}
         log = log_of(self._folder, job.name)
         if job.stage == REPORT:
-            return NodeStage(
-                (*self._python(self._programs.report), *job.overrides), job.run_dir.absolute(), log, threads
-            )
-        line = (*self._python(self._programs.stage), *job.overrides, f"threads={self._profile.cpus}")
+            line = (*self._program(self._programs.report, inside=(REPORT,)), *job.overrides)
+            return NodeStage(line, job.run_dir.absolute(), log, threads)
+        line = (*self._program(self._programs.stage), *job.overrides, f"threads={self._profile.cpus}")
         copy = None if self._data_root == SYNTHETIC else self._profile.copy_data_to
         return NodeStage(line, job.run_dir, log, threads, self._data_root, copy)
 
-    def _python(self, program: tuple[str, ...]) -> tuple[str, ...]:
+    def _program(self, program: tuple[str, ...], inside: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """What runs a stage on the node; `inside`: what its command line begins with in the image."""
+        if self._profile.container:
+            return (*self._profile.container.client(), *inside)
         return (self._profile.python or program[0], *program[1:])
 
     def _parameters(self, job: Job, batch: Batch) -> dict[str, Any]:

@@ -1,0 +1,151 @@
+"""Runs a stage's command line in a container: `python -m slurm.container --backend docker --image IMAGE -- stage=…`.
+
+The folders that the line names, and the user's cache, appear in the container where they are outside. This process
+becomes the container's client, so that signals reach the stage and its exit status comes back.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from ssl_pkg.data.cache import user_cache
+from ssl_pkg.errors import BAD_INPUT, FAULT, BadInput
+
+BACKENDS: Final = ("docker", "podman", "apptainer", "pyxis")
+NO_FOLDERS: Final = ("random", "synthetic")  # values of source= and data.root=
+# whose process it is among others, and what a user tells PyTorch's libraries
+PASSED: Final = re.compile(
+    r"SLURM_\w+|(OMP|MKL|NCCL|GLOO|TORCH|TORCHELASTIC|MASTER|LOCAL|PYTORCH)_\w+|RANK|WORLD_SIZE|XDG_CACHE_HOME"
+)
+
+
+def settings(words: Sequence[str]) -> dict[str, str]:
+    """The values on a stage's command line, without the quotes that Hydra's grammar asks for."""
+    found = {}
+    for key, equals, value in (word.partition("=") for word in words):
+        if equals:
+            quoted = re.fullmatch(r"(['\"])(.*)\1", value)
+            found[key] = re.sub(r"\\(.)", r"\1", quoted[2]) if quoted else value
+    return found
+
+
+def folders(words: Sequence[str]) -> dict[str, bool]:
+    """The folders that a line names -> whether it writes there."""
+    found: dict[str, bool] = {}
+    if words[0] == "report":
+        found = {words[1]: False, words[words.index("--out") + 1]: True}
+    else:
+        given = settings(words)
+        for key in ("data.root", "source"):
+            if given.get(key, NO_FOLDERS[0]) not in NO_FOLDERS:
+                found[given[key] if key == "data.root" else str(Path(given[key]).parent)] = False
+        found[str(Path(given["run_dir"]).parent)] = True
+    return found
+
+
+def check(binds: Iterable[str]) -> None:
+    """Raises BadInput for a folder that the clients would take for something else."""
+    for folder in binds:
+        if wrong := re.search(r"[:,\n]", folder):
+            raise BadInput(f"{folder} holds {wrong[0]!r}, which a container's folders may not: give another one")
+
+
+def invocation(
+    backend: str,
+    image: str,
+    words: Sequence[str],
+    *,
+    binds: Mapping[str, bool],
+    environment: Mapping[str, str],
+    options: Sequence[str] = (),
+) -> tuple[list[str], dict[str, str]]:
+    """The client's command line, and its environment."""
+    passed = {name: value for name, value in environment.items() if PASSED.fullmatch(name)}
+    mounts = [f"{folder}:{folder}{'' if writes else ':ro'}" for folder, writes in binds.items()]
+    gpus = environment.get("SLURM_STEP_GPUS") or environment.get("SLURM_JOB_GPUS")
+    if backend == "apptainer":
+        line = ["apptainer", "run", "--cleanenv", "--no-home", "--pwd", "/runs", *(["--nv"] if gpus else [])]
+        line += [word for mount in mounts for word in ("--bind", mount)] + [*options, image, *words]
+        shown = passed | {k: v for k, v in environment.items() if k == "CUDA_VISIBLE_DEVICES"}
+        return line, {**environment, **{f"APPTAINERENV_{name}": value for name, value in shown.items()}}
+    if backend == "pyxis":
+        line = ["srun", "--overlap", "--nodes=1", "--ntasks=1", f"--nodelist={environment['SLURMD_NODENAME']}"]
+        line += [f"--container-image={image}", f"--container-mounts={','.join(mounts)}", "--no-container-mount-home"]
+        line += ["--container-workdir=/runs", *options, "python", "-m", "jobs.image", *words]
+        return line, {**environment, **_ranks(environment)}
+    line = [backend, "run", "--rm", "--read-only", "--tmpfs", "/tmp:exec", "--network=host", "--ipc=host"]
+    line += [f"--user={os.getuid()}:{os.getgid()}"]
+    if name := container_name(words, environment):
+        line.append(f"--name={name}")
+    if backend == "docker":
+        line += [f"--group-add={group}" for group in os.getgroups()] + ([f'--gpus="device={gpus}"'] if gpus else [])
+    else:
+        line += ["--userns=keep-id"] if os.getuid() else []
+        line += [f"--device=nvidia.com/gpu={gpu}" for gpu in (gpus or "").split(",") if gpu]
+    line += [word for mount in mounts for word in ("--volume", mount)]
+    line += [f"--env={name}" for name in sorted(passed)] + [*options, image, *words]
+    return line, dict(environment)
+
+
+def container_name(words: Sequence[str], environment: Mapping[str, str]) -> str | None:
+    """Of one process of a SLURM job, in all its starts the same; no name outside SLURM."""
+    job = environment.get("SLURM_JOB_ID")
+    run = hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
+    return f"ssl-study-{job}-{environment.get('SLURM_PROCID', '0')}-{run}" if job else None
+
+
+def _ranks(environment: Mapping[str, str]) -> dict[str, str]:
+    """Who the process is among others, in torchrun's words: in the step that holds the container, it is alone."""
+    if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) == 1:
+        return {}
+    return {
+        "RANK": environment["SLURM_PROCID"],
+        "WORLD_SIZE": environment["SLURM_STEP_NUM_TASKS"],
+        "LOCAL_RANK": environment["SLURM_LOCALID"],
+        "LOCAL_WORLD_SIZE": environment.get("SLURM_NTASKS_PER_NODE", "1"),
+        "MASTER_ADDR": environment["SLURM_LAUNCH_NODE_IPADDR"],
+        "MASTER_PORT": str(20000 + int(environment["SLURM_JOB_ID"]) % 20000),
+    }
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Becomes the client; returns only where that isn't possible."""
+    parser = argparse.ArgumentParser(prog="python -m slurm.container", description=__doc__)
+    parser.add_argument("--backend", required=True, choices=BACKENDS)
+    parser.add_argument("--image", required=True, help="a tag, or the path of a sandbox, a SIF or a squashfs file")
+    parser.add_argument("--bind", action="append", default=[], metavar="FOLDER", help="one more; again for others")
+    parser.add_argument("--option", action="append", default=[], metavar="WORD", help="for the client; --option=--x")
+    parser.add_argument("words", nargs="+", metavar="WORD", help="the stage's line, or report RUNS/STUDY --out FOLDER")
+    options = parser.parse_args(arguments)
+    cache = user_cache()
+    binds = dict.fromkeys(options.bind, True) | folders(options.words) | {str(cache): True}
+    try:
+        check(binds)
+    except BadInput as error:
+        print(f"slurm.container: {error}", file=sys.stderr)
+        return BAD_INPUT
+    for folder in (folder for folder, writes in binds.items() if writes):
+        Path(folder).mkdir(parents=True, exist_ok=True)  # else the engine makes it, as root's
+    line, environment = invocation(
+        options.backend, options.image, options.words, binds=binds, options=options.option,
+        environment={**os.environ, "XDG_CACHE_HOME": str(cache.parent)},
+    )  # fmt: skip
+    name = container_name(options.words, os.environ)
+    try:
+        if name and options.backend in ("docker", "podman"):
+            # a client that was killed leaves its container running
+            subprocess.run([options.backend, "rm", "--force", name], capture_output=True, check=False)
+        os.execvpe(line[0], line, environment)
+    except OSError as error:
+        print(f"slurm.container: {line[0]} can't be started here: {error.strerror}", file=sys.stderr)
+        return FAULT
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
