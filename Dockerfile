@@ -7,14 +7,14 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends "g++=4:12.2.*" \
     && rm -rf /var/lib/apt/lists/*
 
-# The packages as locked, with those that build a package. ARG: a mirror of PyPI, or a place beside it; pip reads it.
+# The packages as locked. pip reads the ARG: the addresses of a mirror, or of places beside PyPI.
 ENV VIRTUAL_ENV=/opt/venv PATH=/opt/venv/bin:$PATH
 WORKDIR /opt/ssl-study
 COPY pyproject.toml requirements.lock ./
 ARG PIP_EXTRA_INDEX_URL
 RUN python -m venv /opt/venv \
     && touch README.md \
-    && PIP_CONSTRAINT=requirements.lock pip install --no-cache-dir ".[train,submit,report]"
+    && pip install --no-cache-dir --constraint requirements.lock ".[train,submit,report]"
 
 # Any user can run it, also one that /etc/passwd doesn't know: nothing asks for a name or writes below a home.
 RUN mkdir -m 1777 /cache
@@ -26,7 +26,7 @@ COPY jobs jobs
 COPY slurm slurm
 COPY analysis analysis
 RUN pip install --no-cache-dir --no-deps --no-build-isolation --force-reinstall . \
-    && rm -rf build *.egg-info
+    && rm -rf build ./*.egg-info
 
 ARG VERSION=unknown
 ARG COMMIT=unknown

@@ -72,6 +72,7 @@ lint: setup  ## format check, lint, types
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+	.venv/bin/hadolint Dockerfile
 
 format: setup  ## format the code and mend what can be mended by itself
 	.venv/bin/ruff format .
