@@ -42,3 +42,29 @@ def test_a_wrong_profile_is_one_sentence_with_its_file_and_field(tmp_path: Path,
 def test_an_unknown_profile_is_told_with_those_that_there_are() -> None:
     with pytest.raises(BadInput, match=f"'nowhere'.*local.*testbed.*{FOLDER}"):
         load_profile("nowhere")
+
+
+def test_a_container_is_said_in_a_few_lines_and_none_is_none(tmp_path: Path) -> None:
+    file, rest = tmp_path / "mine.yaml", "cpus: 1\nmemory_gb: 1\nminutes: 1\n"
+    file.write_text(f"{rest}container: {{backend: apptainer, image: /images/study.sandbox, binds: [/scratch]}}\n")
+    container = load_profile(str(file)).container
+    assert container
+    assert container.client()[1:] == (
+        "-m", "slurm.container", "--backend=apptainer", "--image=/images/study.sandbox", "--bind=/scratch", "--",
+    )  # fmt: skip
+    file.write_text(f"{rest}container: none\n")
+    assert load_profile(str(file)).container is None
+
+
+@pytest.mark.parametrize(
+    ("container", "sentence"),
+    [
+        ("{backend: lxc, image: a}", "container.backend: input should be 'docker', 'podman', 'apptainer' or 'pyxis'"),
+        ("{backend: docker}", "container.image: field required"),
+    ],
+)
+def test_a_wrong_container_is_one_sentence(tmp_path: Path, container: str, sentence: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"cpus: 1\nmemory_gb: 1\nminutes: 1\ncontainer: {container}\n")
+    with pytest.raises(BadInput, match=sentence):
+        load_profile(str(file))

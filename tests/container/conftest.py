@@ -1,0 +1,100 @@
+"""The image, built once, and containers of it as its users start them."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from engine import TOKEN, Engine, NotPossible
+
+from ssl_pkg.data.synthetic import Sizes, draw
+
+USER = "4321:4321"  # nobody that the image knows
+NAME = f"ssl-study-test-{TOKEN}"
+
+
+@dataclass(frozen=True)
+class Image:
+    """The image under test; `run` is what a user types."""
+
+    engine: Engine
+    name: str = NAME
+
+    def line(self, *words: str, mounts: dict[str, Path] | None = None, options: tuple[str, ...] = ()) -> list[str]:
+        """The words of `docker run`. mounts: places in the container, with `:ro` where it is meant, -> folders."""
+        volumes = [word for place, folder in (mounts or {}).items() for word in ("-v", f"{folder}:{place}")]
+        safe = ("--read-only", "--tmpfs", "/tmp:exec", "--user", USER, "--network", "none")
+        return ["run", *safe, *volumes, *options, self.name, *words]
+
+    def run(
+        self, *words: str, mounts: dict[str, Path] | None = None, options: tuple[str, ...] = ()
+    ) -> "subprocess.CompletedProcess[str]":
+        """Runs a container to its end."""
+        return self.engine.docker(*self.line(*words, mounts=mounts, options=("--rm", *options)))
+
+    def start(self, *words: str, mounts: dict[str, Path]) -> "Container":
+        """Starts one in the background."""
+        line = self.line(*words, mounts=mounts, options=("--detach",))
+        done = self.engine.docker(*line)
+        assert done.returncode == 0, done.stderr
+        return Container(self.engine, done.stdout.strip())
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container that was started in the background."""
+
+    engine: Engine
+    id: str
+
+    def signal(self, name: str) -> None:
+        self.engine.docker("kill", "--signal", name, self.id)
+
+    def ended(self) -> tuple[int, str]:
+        """Waits for its end; returns its exit status and what `docker logs` shows, and removes it."""
+        status = int(self.engine.docker("wait", self.id, timeout=120).stdout)
+        logs = self.engine.docker("logs", self.id)
+        self.engine.docker("rm", self.id)
+        return status, logs.stdout + logs.stderr
+
+
+@pytest.fixture(scope="session")
+def image() -> Iterator[Image]:
+    """Skips where there can be no engine, unless this is CI."""
+    engine = Engine()
+    try:
+        engine.up()
+    except NotPossible as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    engine.build(NAME)
+    yield Image(engine)
+    engine.down()
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Few images in the layout of STL-10 and CIFAR-10."""
+    root = tmp_path_factory.mktemp("data") / "drawn"
+    draw(root, Sizes(train_per_class=16, test_per_class=5, unlabeled=160, ood_per_class=3))
+    return root
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of the user that the containers run as."""
+    made = tmp_path / "runs"
+    made.mkdir()
+    made.chmod(0o777)
+    return made
+
+
+def until(holds: Callable[[], object], seconds: float, what: Callable[[], str] = str) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"not within {seconds} s: {what()}"
+        time.sleep(0.1)

@@ -1,0 +1,208 @@
+"""What a user of `docker run` sees: help, refusals, a run's files, interruptions, the report."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from conftest import USER, Container, Image, until
+from engine import PROJECT
+
+from ssl_pkg.errors import BAD_INPUT, COMPLETE, INTERRUPTED
+from ssl_pkg.runs import RunDirectory
+
+LONG = os.environ.get("CONTAINER_TESTS") == "long"
+LINE = ("stage=pretrain", "budget=tiny", "threads=1", "log_every=1", "budget.max_steps=60", "budget.ssl_epochs=100")
+
+
+def test_without_arguments_it_tells_how_to_start(image: Image) -> None:
+    done = image.run()
+    assert done.returncode == COMPLETE and not done.stderr
+    for line in ("IMAGE demo", "stage=pretrain method=simclr", "-v DATA:/data:ro", "--gpus all"):
+        assert line in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 120
+
+
+EMPTY = "EMPTY"  # stands for an empty folder that any user may write
+ROOTS = "ROOTS"  # and for one that only root may
+
+
+@pytest.mark.parametrize(
+    ("words", "mounts", "sentence"),
+    [
+        ("train", {}, "does not know 'train'"),
+        ("demo", {}, r"/out would be lost .* add -v OUT:/out"),
+        ("demo", {"/out": ROOTS}, r"user 4321 may not write /out.*--user"),
+        ("study photos", {"/out": EMPTY}, r"study photos needs images.*add -v DATA:/data:ro"),
+        ("study photos", {"/out": EMPTY, "/data:ro": EMPTY}, "/data is empty"),
+        ("study nothing", {"/out": EMPTY}, "there is no study 'nothing'"),
+        ("data", {}, r"add -v DATA:/data"),
+        ("stage=pretrain method=simclr", {}, "run_dir must be given"),
+        ("stage=pretrain method=simclr run_dir=a", {}, r"/runs/a would be lost .* add -v RUNS:/runs"),
+        ("stage=pretrain method=simclr run_dir=/b/a", {}, r"/b/a would be lost .* add -v RUNS:/b"),
+        ("stage=pretrain method=simclr run_dir=a", {"/runs:ro": EMPTY}, r"may not write /runs"),
+        ("stage=pretrain method=simclr run_dir=a study=stl10", {"/runs": EMPTY}, r"add -v DATA:/data:ro"),
+        ("stage=pretrain method=simclr run_dir=a data.root=/d", {"/runs": EMPTY}, "data.root=/d is not there in the"),
+        ("stage=probe source=a run_dir=b", {"/runs": EMPTY}, "source=/runs/a is not there in the container"),
+        ("stage=pretrain method=none run_dir=a", {"/runs": EMPTY}, "there is no method none"),
+    ],
+)
+def test_what_is_missing_is_one_sentence_of_mounts(
+    image: Image, folder: Path, words: str, mounts: dict[str, str], sentence: str
+) -> None:
+    folders = {EMPTY: folder, ROOTS: folder.parent / "roots"}
+    folders[ROOTS].mkdir(mode=0o755)
+    done = image.run(*words.split(), mounts={place: folders[what] for place, what in mounts.items()})
+    assert done.returncode == BAD_INPUT
+    assert re.search(sentence, done.stderr), done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not list(folder.iterdir())
+
+
+def test_its_labels_and_tags_say_what_it_is(image: Image) -> None:
+    shown = json.loads(image.engine.docker("image", "inspect", image.name).stdout)[0]
+    labels = {key.rpartition(".")[2]: value for key, value in shown["Config"]["Labels"].items()}
+    version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
+    assert labels["version"] == version
+    assert f"{image.name}:{version}-{labels['revision'].replace('+', '-')}" in shown["RepoTags"]
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert commit.stdout.startswith(labels["revision"].partition("+")[0])
+    assert shown["Config"]["User"] not in ("", "0", "root")
+
+
+def test_its_packages_are_those_of_the_lock(image: Image) -> None:
+    listed = image.run("-m", "pip", "list", "--format=freeze", options=("--entrypoint", "python"))
+    locked = dict(re.findall(r"^(\S+)==(\S+)$", (PROJECT / "requirements.lock").read_text(), re.MULTILINE))
+    there = dict(line.split("==") for line in listed.stdout.splitlines())
+    assert {"torch", "submitit", "typst"} <= there.keys()
+    others = there.keys() - locked.keys()
+    assert {name.lower() for name in others} <= {"ssl-study", "pip"}
+    wrong = {name: version for name, version in there.items() if locked.get(name, version) != version}
+    assert wrong.keys() <= {"pip", "setuptools"}
+
+
+def test_it_holds_no_runs_no_images_and_no_history(image: Image) -> None:
+    listed = image.run("-A", "/opt/ssl-study", options=("--entrypoint", "ls"))
+    assert set(listed.stdout.split()) == {
+        "pyproject.toml", "requirements.lock", "README.md", "LICENSE", "ssl_pkg", "jobs", "slurm", "analysis",
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(image: Image, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stage that nobody interrupts, in the image."""
+    runs = tmp_path_factory.mktemp("whole")
+    runs.chmod(0o777)
+    done = image.run(*LINE, "method=moco", "run_dir=whole", mounts={"/runs": runs, "/data:ro": data})
+    assert done.returncode == COMPLETE, done.stderr
+    assert done.stderr.splitlines()[-1] == "whole is complete"
+    return runs / "whole"
+
+
+def test_a_stage_in_the_image_ends_with_the_bytes_of_one_on_this_machine(
+    whole: Path, data: Path, tmp_path: Path
+) -> None:
+    line = [sys.executable, "-m", "ssl_pkg", *LINE, "method=moco", f"data.root={data}", f"run_dir={tmp_path / 'here'}"]
+    subprocess.run(line, check=True, capture_output=True)
+    assert digests(whole) == digests(tmp_path / "here")
+
+
+def test_what_it_writes_belongs_to_the_user(whole: Path) -> None:
+    owners = {f"{path.stat().st_uid}:{path.stat().st_gid}" for path in (whole, *whole.rglob("*"))}
+    assert owners == {USER}
+
+
+def test_a_complete_run_says_so_and_is_left_alone(image: Image, data: Path, whole: Path) -> None:
+    before = (whole / "result.json").stat()
+    done = image.run(*LINE, "method=moco", "run_dir=whole", mounts={"/runs": whole.parent, "/data:ro": data})
+    assert done.returncode == COMPLETE
+    assert (whole / "result.json").stat() == before
+
+
+@pytest.mark.parametrize("signal", ["TERM", "USR2", "INT"])
+def test_interrupted_by_a_signal_and_resumed_in_another_container_it_ends_with_the_same_bytes(
+    image: Image, data: Path, folder: Path, whole: Path, signal: str
+) -> None:
+    container = started(image, data, folder, step=3)
+    container.signal(signal)
+    container.signal(signal)  # from a scheduler and from a forwarder
+    status, logs = container.ended()
+    assert status == INTERRUPTED, logs
+    assert "run the same line again to go on" in logs
+    assert resumed(image, data, folder).returncode == COMPLETE
+    assert digests(folder / "broken") == digests(whole)
+
+
+@pytest.mark.timeout(300)
+def test_killed_and_resumed_in_another_container_it_ends_with_the_same_bytes(
+    image: Image, data: Path, folder: Path, whole: Path
+) -> None:
+    """The second waits a minute: it can't ask whether the first, of another container, lives."""
+    container = started(image, data, folder, step=20)
+    container.signal("KILL")
+    assert container.ended()[0] == 137
+    assert not (folder / "broken" / "result.json").exists()
+    done = resumed(image, data, folder)
+    assert done.returncode == COMPLETE, done.stderr
+    assert digests(folder / "broken") == digests(whole)
+
+
+def test_a_signal_that_comes_while_it_starts_is_not_lost(image: Image, data: Path, folder: Path) -> None:
+    container = image.start(*LINE, "method=moco", "run_dir=broken", mounts={"/runs": folder, "/data:ro": data})
+    until(lambda: "ssl_pkg" in image.engine.docker("top", container.id, "-o", "pid,args").stdout, 30)
+    container.signal("TERM")
+    status, logs = container.ended()
+    assert status == INTERRUPTED, logs
+
+
+def started(image: Image, data: Path, folder: Path, step: int) -> Container:
+    """A training that has come to `step`."""
+    container = image.start(*LINE, "method=moco", "run_dir=broken", mounts={"/runs": folder, "/data:ro": data})
+    run = RunDirectory(folder / "broken")
+    until(lambda: any(line["step"] >= step for line in run.metrics()), 120, lambda: str(run.status()))
+    return container
+
+
+def resumed(image: Image, data: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
+    return image.run(*LINE, "method=moco", "run_dir=broken", mounts={"/runs": folder, "/data:ro": data})
+
+
+def digests(folder: Path) -> tuple[str, str]:
+    result = RunDirectory(folder).result()
+    assert result
+    return result["weights_sha256"], result["metrics_sha256"]
+
+
+STUDY = ("budget=tiny", "study.methods=[supervised]", "threads=1")
+
+
+@pytest.mark.timeout(400)
+def test_a_study_that_is_stopped_goes_on_and_leaves_its_report(image: Image, folder: Path) -> None:
+    container = image.start("demo", *STUDY, mounts={"/out": folder})
+    until(lambda: list(folder.glob("runs/demo/*/status")), 200, lambda: str(list(folder.rglob("*"))))
+    container.signal("TERM")
+    status, logs = container.ended()
+    assert status == INTERRUPTED, logs
+    assert logs.splitlines()[-1].endswith(f"so does: docker run … IMAGE demo {' '.join(STUDY)}")
+    done = image.run("demo", *STUDY, mounts={"/out": folder})
+    assert done.returncode == COMPLETE, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "report.pdf lies in the folder that is mounted at /out."
+    assert (folder / "report.pdf").read_bytes().startswith(b"%PDF")
+    shown = image.run("status", "demo", mounts={"/out:ro": folder})
+    assert shown.returncode == COMPLETE and "pretrain-supervised-s0" in shown.stdout
+    assert not re.search(r"[\x1b\r]", logs + done.stdout + done.stderr), "what docker logs shows is plain lines"
+
+
+@pytest.mark.skipif(not LONG, reason="two minutes: CONTAINER_TESTS=long")
+@pytest.mark.timeout(600)
+def test_it_compiles_its_kernels(image: Image, data: Path, folder: Path) -> None:
+    done = image.run(
+        *LINE, "budget.max_steps=4", "method=simclr", "compile=always", "run_dir=compiled",
+        mounts={"/runs": folder, "/data:ro": data},
+    )  # fmt: skip
+    assert done.returncode == COMPLETE, done.stderr
+    assert "compil" not in done.stderr.lower(), "a warning would say that it went on without"
