@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from engine import TOKEN, Engine, NotPossible
+from filelock import FileLock
 
 from ssl_pkg.data.synthetic import Sizes, draw
 
@@ -63,17 +64,19 @@ class Container:
 
 @pytest.fixture(scope="session")
 def image() -> Iterator[Image]:
-    """Skips where there can be no engine, unless this is CI."""
+    """Skips where there can be no engine, unless this is CI. Of two sessions with one engine, the second waits."""
     engine = Engine()
-    try:
-        engine.up()
-    except NotPossible as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
-    engine.build(NAME)
-    yield Image(engine)
-    engine.down()
+    with FileLock(engine.folder / "session", timeout=1800):
+        try:
+            engine.up()
+        except NotPossible as error:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip(str(error))
+        engine.build(NAME)
+        yield Image(engine)
+        if engine.started:
+            engine.down()
 
 
 @pytest.fixture(scope="session")

@@ -44,6 +44,8 @@ class Engine:
     def __init__(self, folder: Path = FOLDER) -> None:
         self.folder = folder
         self.environment = dict(os.environ)
+        self.started = False  # by this object
+        folder.mkdir(parents=True, exist_ok=True)
 
     @property
     def own(self) -> bool:
@@ -101,13 +103,13 @@ class Engine:
     def _start(self) -> None:
         if os.getuid() != 0 or shutil.which("dockerd") is None:
             raise NotPossible("no docker engine answers, and to start one takes root and dockerd (Debian: docker.io)")
-        self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "dockerd.log").open("ab") as log:
             subprocess.Popen(
                 ["dockerd", "--host", self.environment["DOCKER_HOST"], "--data-root", self.folder / "data",
                  "--exec-root", self.folder / "exec", "--pidfile", self.folder / "dockerd.pid", "--bridge=none",
                  "--iptables=false"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
+        self.started = True
         _until(self._answers, 60, f"dockerd answers: see {self.folder}/dockerd.log")
 
     def _import_base(self) -> None:
@@ -117,7 +119,7 @@ class Engine:
         print(f"{BASE} can't be pulled: making it from Debian's packages, a minute", file=sys.stderr)
         links = "for name in python python3 python3.11; do ln -sf /usr/bin/python3.11 $1/usr/local/bin/$name; done"
         sources = f"rm -f $1/etc/apt/sources.list $1/etc/resolv.conf; cp {SOURCES} $1/etc/apt/sources.list.d"
-        with tempfile.TemporaryDirectory(dir=self.folder if self.own else None) as scratch:
+        with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
             tar = Path(scratch) / "base.tar"
             done = subprocess.run(
                 ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}",

@@ -1,0 +1,118 @@
+"""The demo study through the image on a SLURM that takes its jobs away: it ends as the one nobody disturbed."""
+
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import Image
+
+from jobs.ledger import State
+from jobs.status import Row, observe
+from slurm.testbed import LocalCluster, NotPossible
+from ssl_pkg.data.cache import user_cache
+from ssl_pkg.data.synthetic import ensure
+from ssl_pkg.errors import COMPLETE
+from ssl_pkg.runs import runs_of
+
+LONG = os.environ.get("CONTAINER_TESTS") == "long"
+METHODS = "[supervised,simclr,byol,moco]" if LONG else "[moco]"
+SMALL = ("budget=tiny", f"study.methods={METHODS}", "log_every=1", "budget.max_steps=40", "threads=1")
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, image: Image, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCluster]:
+    """A SLURM whose jobs reach the engine."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = min(int(one.getsockname()[1]), 65000)
+    bed = LocalCluster(tmp_path / "bed", cpus=1, port=port)
+    try:
+        bed.up()
+    except NotPossible as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    monkeypatch.setenv("SLURM_CONF", str(bed.conf))
+    if "DOCKER_HOST" in image.engine.environment:
+        monkeypatch.setenv("DOCKER_HOST", image.engine.environment["DOCKER_HOST"])
+    yield bed
+    bed.down()
+
+
+@pytest.mark.timeout(2400 if LONG else 900)
+def test_a_study_through_the_image_that_is_preempted_again_and_again_ends_with_the_same_bytes(
+    cluster: LocalCluster, image: Image, tmp_path: Path, folder: Path
+) -> None:
+    ensure()  # else every job of the two nodes would draw the images first
+    calm = image.run("demo", *SMALL, mounts={"/out": folder, "/cache/ssl-study:ro": user_cache()})
+    assert calm.returncode == COMPLETE, calm.stdout + calm.stderr
+
+    profile = tmp_path / "bed.yaml"
+    asked = {"partition": "low", "cpus": 1, "memory_gb": 2, "minutes": 60, "signal_seconds": 20}
+    profile.write_text(yaml.safe_dump({**asked, "container": {"backend": "docker", "image": image.name}}))
+    line = ["submit", "demo", "--cluster", profile, "--runs", tmp_path / "sent", "--reports", tmp_path / "reports"]
+    subprocess.run([sys.executable, "-m", "jobs", *line, *SMALL[:-1]], check=True)
+    study, began = tmp_path / "sent" / "demo", time.monotonic()
+
+    blows = storm(study, 2000 if LONG else 600)
+    log = "".join(file.read_text() for file in (study / "logs").glob("*.log"))
+    restarts = log.count("\n>>> ") + log.startswith(">>> ") - len(observe(study))
+    print(f"{time.monotonic() - began:.0f} s, {restarts} restarts, {len(blows)} blows: {' '.join(blows)}")
+    assert restarts >= 5 and "client" in blows
+    assert digests(study) == digests(folder / "runs" / "demo")
+    assert (tmp_path / "reports" / "demo" / "report.pdf").stat().st_size > 10_000
+    assert not re.search(f"ssl-study-\\d+.*{image.name}", image.engine.docker("ps", "--all").stdout)
+
+
+def storm(study: Path, seconds: float) -> list[str]:
+    """Takes jobs away until the study is complete, and with one of them only its container's client."""
+    draws, blows, end = random.Random(7), [], time.monotonic() + seconds
+    while any(row.state is not State.COMPLETE for row in observe(study)):
+        assert time.monotonic() < end, told(study)
+        time.sleep(draws.uniform(3.0, 8.0))
+        running = [row for row in observe(study) if row.state is State.RUNNING and row.job]
+        assert not [row for row in observe(study) if row.state is State.FAILED], told(study)
+        if running and blows.count("client") < 1 and kill_client(study, draws.choice(running)):
+            blows.append("client")
+        elif running and draws.random() < 0.3:
+            blows.append("requeue")
+            subprocess.run(["scontrol", "requeue", draws.choice(running).job or ""], capture_output=True, check=False)
+        elif running:
+            blows.append("preemption")
+            high = ["sbatch", "-p", "high", "-o", "/dev/null", "--wrap", "sleep 1"]
+            subprocess.run(high, capture_output=True, check=True)
+    return blows
+
+
+def kill_client(study: Path, row: Row) -> bool:
+    """kill -9 of the docker client that a training's job waits for; whether there was one. Its container lives on."""
+    wanted = f"run_dir={study / row.name}".encode()
+    if not row.name.startswith("pretrain") or not (study / row.name / "status").exists():
+        return False
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if words[0] == b"docker" and any(wanted in word for word in words):
+                os.kill(int(folder.name), signal.SIGKILL)
+                return True
+    return False
+
+
+def told(study: Path) -> str:
+    logs = (f"{file.name}\n{file.read_text()[-1500:]}" for file in (study / "logs").glob("*.log"))
+    return "\n".join([*(f"{row.name} {row.state} {row.note or ''}" for row in observe(study)), *logs])
+
+
+def digests(study: Path) -> dict[str, tuple[str, str, str]]:
+    results = {run.name: run.result() or {} for run in runs_of(study)}
+    return {name: (r["weights_sha256"], r["metrics_sha256"], str(r["rows"])) for name, r in results.items()}
