@@ -103,7 +103,7 @@ def load_profile(name: str) -> Profile:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            known = ", ".join(Profile.model_fields)
+            known = ", ".join((Container if first["loc"][0] == "container" else Profile).model_fields)
             raise BadInput(f"{file}: there is no field {field}: there are {known}") from error
         message = first["msg"].removeprefix("Value error, ")
         raise BadInput(f"{file}: {field}: {message[:1].lower() + message[1:]}") from error
