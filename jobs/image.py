@@ -45,7 +45,7 @@ One stage by hand, its folder below RUNS; without /data it takes the drawn image
 -v CACHE:/cache                  the next container finds the drawn images and compiled kernels again
 --read-only --tmpfs /tmp:exec    nothing else is written
 
-`docker stop --time 60 NAME` leaves a checkpoint, and the same line goes on from there.
+`docker stop -t 60 NAME` leaves a checkpoint, and the same line goes on from there.
 Exit status: 0 complete, 75 interrupted (run the same line again), 2 wrong input, told in one sentence.
 """
 

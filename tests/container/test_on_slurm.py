@@ -19,14 +19,13 @@ from conftest import Image
 from jobs.ledger import State
 from jobs.status import Row, observe
 from slurm.testbed import LocalCluster, NotPossible
-from ssl_pkg.data.cache import user_cache
-from ssl_pkg.data.synthetic import ensure
 from ssl_pkg.errors import COMPLETE
 from ssl_pkg.runs import runs_of
 
 LONG = os.environ.get("CONTAINER_TESTS") == "long"
-METHODS = "[supervised,simclr,byol,moco]" if LONG else "[moco]"
-SMALL = ("budget=tiny", f"study.methods={METHODS}", "log_every=1", "budget.max_steps=40", "threads=1")
+METHODS = "[supervised,simclr,byol,moco]" if LONG else "[supervised,moco]"
+BLOWS = 40 if LONG else 8
+SMALL = ("budget=tiny", f"study.methods={METHODS}", "log_every=1", "budget.max_steps=30", "threads=1")
 
 
 @pytest.fixture
@@ -51,16 +50,26 @@ def cluster(tmp_path: Path, image: Image, monkeypatch: pytest.MonkeyPatch) -> It
 
 @pytest.mark.timeout(2400 if LONG else 900)
 def test_a_study_through_the_image_that_is_preempted_again_and_again_ends_with_the_same_bytes(
-    cluster: LocalCluster, image: Image, tmp_path: Path, folder: Path
+    cluster: LocalCluster, image: Image, data: Path, tmp_path: Path, folder: Path
 ) -> None:
-    ensure()  # else every job of the two nodes would draw the images first
-    calm = image.run("demo", *SMALL, mounts={"/out": folder, "/cache/ssl-study:ro": user_cache()})
+    calm = image.run("study", "demo", *SMALL, mounts={"/out": folder, "/data:ro": data})
     assert calm.returncode == COMPLETE, calm.stdout + calm.stderr
 
     profile = tmp_path / "bed.yaml"
     asked = {"partition": "low", "cpus": 1, "memory_gb": 2, "minutes": 60, "signal_seconds": 20}
     profile.write_text(yaml.safe_dump({**asked, "container": {"backend": "docker", "image": image.name}}))
-    line = ["submit", "demo", "--cluster", profile, "--runs", tmp_path / "sent", "--reports", tmp_path / "reports"]
+    line = [
+        "submit",
+        "demo",
+        "--cluster",
+        profile,
+        "--data",
+        data,
+        "--runs",
+        tmp_path / "sent",
+        "--reports",
+        tmp_path / "reports",
+    ]
     subprocess.run([sys.executable, "-m", "jobs", *line, *SMALL[:-1]], check=True)
     study, began = tmp_path / "sent" / "demo", time.monotonic()
 
@@ -79,8 +88,8 @@ def storm(study: Path, seconds: float) -> list[str]:
     draws, blows, end = random.Random(7), [], time.monotonic() + seconds
     while any(row.state is not State.COMPLETE for row in observe(study)):
         assert time.monotonic() < end, told(study)
-        time.sleep(draws.uniform(3.0, 8.0))
-        running = [row for row in observe(study) if row.state is State.RUNNING and row.job]
+        time.sleep(draws.uniform(5.0, 12.0))
+        running = [row for row in observe(study) if row.state is State.RUNNING and row.job and len(blows) < BLOWS]
         assert not [row for row in observe(study) if row.state is State.FAILED], told(study)
         if running and blows.count("client") < 1 and kill_client(study, draws.choice(running)):
             blows.append("client")
