@@ -107,8 +107,9 @@ image:  ## build the container image IMAGE, its tag the version and commit (two 
 		--build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --tag $(TAG) --tag $(IMAGE):latest .
 	@echo 'make image: $(TAG) is there; `$(ENGINE) run --rm $(IMAGE)` tells how to use it'
 
-image-apptainer: image  ## the image as Apptainer's sandbox SANDBOX (or .sif), for clusters
+image-apptainer:  ## the image as Apptainer's sandbox SANDBOX (or .sif), for clusters
 	@command -v apptainer >/dev/null || { echo 'make image-apptainer: apptainer not found: run it where it is' >&2; exit 2; }
+	@$(MAKE) --no-print-directory image
 	$(ENGINE) save --output $(SANDBOX).tar $(TAG)
 	apptainer build --force $(if $(filter %.sif,$(SANDBOX)),,--sandbox) $(SANDBOX) docker-archive:$(SANDBOX).tar
 	@rm $(SANDBOX).tar
