@@ -101,7 +101,7 @@ TAG     = $(IMAGE):$(VERSION)-$(subst +,-,$(COMMIT))
 SANDBOX ?= $(IMAGE).sandbox
 BUILD_OPTIONS ?=
 
-image:  ## build the container image IMAGE, its tag the version and commit (two minutes); ENGINE=podman
+image:  ## build the container image IMAGE, its tag the version and commit (two to five minutes); ENGINE=podman
 	@command -v $(ENGINE) >/dev/null || { echo 'make image: $(ENGINE) not found; ENGINE=podman takes podman' >&2; exit 2; }
 	$(ENGINE) build $(BUILD_OPTIONS) $(if $(PIP_EXTRA_INDEX_URL),--build-arg PIP_EXTRA_INDEX_URL) \
 		--build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --tag $(TAG) --tag $(IMAGE):latest .
