@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import os
 import platform
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,8 @@ from ssl_pkg.data.cache import user_cache
 from ssl_pkg.errors import BadInput
 from ssl_pkg.training.world import Place
 
+_KERNELS: Final = "TORCHINDUCTOR_CACHE_DIR"
+_PYTORCHS_OWN: Final = f"{tempfile.gettempdir()}/torchinductor_"  # set by torchvision's import, not by the user
 _M_TRIM_THRESHOLD: Final = -1  # malloc.h
 _M_MMAP_MAX: Final = -4
 
@@ -77,8 +80,9 @@ def prepare(config: Config, here: Place | None = None) -> Hardware:
         torch.backends.cudnn.deterministic = True
     dtype = _fastest(device) if config.precision == "auto" else getattr(torch, config.precision)
     compiles = use_gpu if config.compile == "auto" else config.compile == "always"
-    if compiles:  # where a requeued job finds its kernels again; each node's /tmp is its own
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(user_cache() / "compiled"))
+    if compiles and os.environ.get(_KERNELS, _PYTORCHS_OWN).startswith(_PYTORCHS_OWN):
+        # where a requeued job, or another container, finds its kernels again; each has a /tmp of its own
+        os.environ[_KERNELS] = str(user_cache() / "compiled")
     return Hardware(device, dtype, threads, compiles)
 
 

@@ -1,0 +1,26 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CODE = """
+from ssl_pkg.compose import load_config
+from ssl_pkg.stages import pretrain
+pretrain.prepare(load_config(["stage=probe", "source=random", "run_dir=-", "device=cpu", "compile=always"]))
+from torch._inductor.runtime.cache_dir_utils import cache_dir
+print(cache_dir())
+"""
+
+
+@pytest.mark.parametrize("chosen", [None, "mine"])
+def test_kernels_are_kept_where_the_next_start_finds_them_or_where_the_user_wants_them(
+    tmp_path: Path, chosen: str | None
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TORCHINDUCTOR")}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path)}
+    if chosen:
+        environment["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path / chosen)
+    done = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(tmp_path / (chosen or "ssl-study/compiled"))
