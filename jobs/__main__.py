@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
+from ssl_pkg.errors import BAD_INPUT, COMPLETE, INTERRUPTED, BadInput
 
 if TYPE_CHECKING:
     from jobs.graph import Job
@@ -29,6 +29,10 @@ def main(arguments: list[str], again: str | None = None) -> int:
     except BadInput as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
+    except KeyboardInterrupt:
+        if options.command == "submit":
+            print("\nWhat was sent goes on by itself; `status` shows it, `cancel` takes it out", file=sys.stderr)
+        return COMPLETE if options.command == "status" else INTERRUPTED
     except BrokenPipeError:
         if options.command != "status":
             raise

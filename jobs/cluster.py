@@ -99,7 +99,7 @@ def _refused(profile: Profile) -> list[str]:
         "partition": profile.partition, "account": profile.account, "qos": profile.qos,
         "constraint": profile.constraint, "gpus-per-node": profile.gpus or None, "nodes": profile.nodes,
         "ntasks-per-node": profile.processes, "cpus-per-task": profile.cpus, "time": profile.minutes,
-        "mem": f"{round(profile.memory_gb * 1024)}M", **profile.sbatch,
+        "mem": f"{round(profile.memory_gb * 1024)}M", "signal": f"USR2@{profile.signal_seconds}", **profile.sbatch,
     }  # fmt: skip
     line = [f"--{name}" if value is True else f"--{name}={value}" for name, value in words.items() if value]
     done = ask("sbatch", "--test-only", *line, "--wrap=true")

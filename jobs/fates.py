@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from jobs.batches import Sent, around, comments, sent_jobs
-from jobs.ledger import State, log_of
+from jobs.ledger import REPORT, State, log_of
 from jobs.queue import NEVER, RUNS, Away, Seen, look
 from jobs.stage import CANCELLED, EXIT_STATUS, last_job, last_output, last_words
 from ssl_pkg.errors import COMPLETE, INTERRUPTED
+from ssl_pkg.runs import RunDirectory
 
 ENDED_BADLY: Final = (State.FAILED, State.BLOCKED, State.CANCELLED, State.INTERRUPTED)
 WAITS_FOR_OTHERS: Final = "Dependency"
@@ -27,10 +29,13 @@ class Fate:
     exit_status: int | None = None
 
 
-def fates(folder: Path, complete: Sequence[str]) -> tuple[dict[str, Fate], str | None]:
+def fates(
+    folder: Path, complete: Sequence[str], here: Mapping[str, float] = MappingProxyType({})
+) -> tuple[dict[str, Fate], str | None]:
     """The fate of each run of the study in `folder` that was sent to SLURM, by name; and a sentence for the user if
-    SLURM doesn't answer. complete: the names of the runs whose results are there."""
-    sent = sent_jobs(folder)
+    SLURM doesn't answer. complete: the names of the runs whose results are there. here: those that were started on
+    this machine, and when; what was sent before that is not told."""
+    sent = {name: job for name, job in sent_jobs(folder).items() if here.get(name, 0.0) <= job.batch.made}
     open_jobs = {name: job for name, job in sent.items() if name not in complete}
     try:
         seen = look(comments(open_jobs.values()))
@@ -57,11 +62,10 @@ class _Judge:
     def fate(self, name: str, job: Sent, seen: Seen | None) -> Fate:
         """The fate of a run without a result."""
         if seen is None or not seen.in_queue:
-            log = log_of(self._folder, name)
-            state = seen.state if seen else ""
-            if last_job(log) not in (None, job.id) or not log.exists():
-                return _never_begun(around(self._folder, job), job.id, state)
-            return _by_slurm(log, job.id, state) or _by_log(log, job.id)
+            fate = self._ended(name, job, seen.state if seen else "")
+            if fate.state is State.COMPLETE and name != REPORT and not RunDirectory(self._folder / name).complete:
+                return Fate(State.INTERRUPTED, job.id, "its result is not there")
+            return fate
         if seen.state in RUNS:
             return Fate(State.RUNNING, job.id, None, seen.restarts, seen.started)
         parents = [self._names[parent] for parent in _parents(job) if parent in self._names]
@@ -75,6 +79,12 @@ class _Judge:
             return Fate(State.PENDING, job.id, f"after {awaited[0]}{more}", seen.restarts)
         return Fate(State.PENDING, job.id, seen.reason or None, seen.restarts)
 
+    def _ended(self, name: str, job: Sent, state: str) -> Fate:
+        log, printed = log_of(self._folder, name), around(self._folder, job)
+        if last_job(log) not in (None, job.id) or not log.exists():
+            return _without_log(printed, job.id, state)
+        return _by_slurm(log, job.id, state) or _by_log(log, job.id) or _without_log(printed, job.id, state)
+
 
 def _parents(job: Sent) -> list[str]:
     """The ids of the jobs that this one waits for."""
@@ -84,21 +94,22 @@ def _parents(job: Sent) -> list[str]:
     return ids.split(":") if ids else []
 
 
-def _never_begun(printed: Sequence[str], job: str, state: str) -> Fate:
-    """Of a job that came to its end before the stage's own log."""
+def _without_log(printed: Sequence[str], job: str, state: str) -> Fate:
+    """Of a job that came to its end before, or without, a word in the stage's own log."""
     cancelled = state == "CANCELLED" or any("CANCELLED AT" in line and "DUE TO" not in line for line in printed)
     if cancelled:
         return Fate(State.CANCELLED, job)
-    if printed:
-        return Fate(State.FAILED, job, printed[-1])
-    return Fate(State.INTERRUPTED, job, "gone from the queue before it began")
+    if printed or state == "FAILED":
+        said = [line for line in printed if not line.startswith("srun: ")] or [*printed] or ["without a word"]
+        return Fate(State.FAILED, job, said[-1])
+    return Fate(State.INTERRUPTED, job, "gone from the queue")
 
 
 def _by_slurm(log: Path, job: str, state: str) -> Fate | None:
     """What SLURM knows better than the log; None where the log must tell."""
     if state == "CANCELLED" or CANCELLED in last_words(log):
         return Fate(State.CANCELLED, job)
-    if state == "COMPLETED":  # of the report, which has no run directory
+    if state == "COMPLETED":
         return Fate(State.COMPLETE, job)
     if state == "OUT_OF_MEMORY":
         return Fate(State.FAILED, job, "out of memory: raise memory_gb of the profile")
@@ -107,11 +118,12 @@ def _by_slurm(log: Path, job: str, state: str) -> Fate | None:
     return None
 
 
-def _by_log(log: Path, job: str) -> Fate:
+def _by_log(log: Path, job: str) -> Fate | None:
+    """What the exit status in the log says; None where there is none."""
     words = last_words(log)
     statuses = [int(found[1]) for word in words if (found := EXIT_STATUS.match(word))]
     if not statuses:
-        return Fate(State.INTERRUPTED, job, "gone from the queue")
+        return None
     if statuses[-1] == COMPLETE:
         return Fate(State.COMPLETE, job)
     if statuses[-1] == INTERRUPTED:

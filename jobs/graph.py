@@ -68,7 +68,7 @@ class Job:
     @property
     def settings(self) -> tuple[str, ...]:
         """The overrides that say what the run is, without those of CIRCUMSTANCES: where and how it is made."""
-        return tuple(entry for entry in self.overrides if self.stage != REPORT and _key(entry) not in CIRCUMSTANCES)
+        return tuple(entry for entry in self.overrides if self.stage != REPORT and key_of(entry) not in CIRCUMSTANCES)
 
 
 def plan(study: Study, *, runs: Path, reports: Path, data_root: str, overrides: Sequence[str] = ()) -> list[Job]:
@@ -153,12 +153,22 @@ def sweep(overrides: Sequence[str]) -> tuple[tuple[str, ...], list[tuple[str, ..
             swept.append([f"{override.partition('=')[0]}={value}" for value in dict.fromkeys(values)])
         else:
             fixed.append(override)
-    return tuple(fixed), list(itertools.product(*swept))
+    choices = list(itertools.product(*swept))
+    for values in swept:
+        key = key_of(values[0])
+        if key.partition(".")[0] == "study" or key == "data.root":
+            raise BadInput(f"{key} is the same for a whole study: give each of its values a study of its own")
+    named: dict[str, tuple[str, ...]] = {}
+    for choice in choices:
+        other = named.setdefault(label(choice), choice)
+        if other != choice:
+            raise BadInput(f"{' '.join(other)} and {' '.join(choice)} would have the same name, {label(choice)}")
+    return tuple(fixed), choices
 
 
 def label(choice: Sequence[str]) -> str:
     """`temperature=0.1` for `method.model.temperature=0.1`: short, and fit for a folder's name."""
-    keys = [_key(override) for override in choice]
+    keys = [key_of(override) for override in choice]
     lasts = [key.rpartition(".")[2] for key in keys]
     words = []
     for override, key, last in zip(choice, keys, lasts, strict=True):
@@ -169,7 +179,7 @@ def label(choice: Sequence[str]) -> str:
 
 def reads(stage: str, override: str) -> bool:
     """Whether `stage` reads the field that `override` sets: `method.…` is pretrain's, `study.…` the planner's own."""
-    section, _, _ = _key(override).partition(".")
+    section, _, _ = key_of(override).partition(".")
     if section == "study":
         return False
     if section == "method":
@@ -189,5 +199,6 @@ def urgency(jobs: Sequence[Job]) -> dict[str, float]:
     return lengths
 
 
-def _key(override: str) -> str:
+def key_of(override: str) -> str:
+    """The field that an override sets: `a.b` of `++a.b=1`."""
     return override.partition("=")[0].lstrip("+~").partition("@")[0]

@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import Final
 
 from filelock import FileLock
 
+from jobs.queue import Away, ask, refusal
 from jobs.stage import CANCELLED, END, FORWARDED, StageProcess, assign
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED
 from ssl_pkg.runs import RunDirectory, write_json
@@ -27,6 +27,7 @@ from ssl_pkg.runs import RunDirectory, write_json
 DEATHS: Final = 3  # kills by somebody else, one after the other without progress, that are put up with
 SIGNALLED: Final = 128  # a container's client exits with this and the number of the signal that killed the stage
 PATIENCE: Final = 900.0  # seconds that a controller may be away when a job wants to be requeued
+ALREADY: Final = "pending execution"  # what SLURM says against the requeue of a job that has been requeued
 TO_BE_ENDED: Final = 180.0  # seconds within which SLURM ends a job that it has requeued
 
 
@@ -60,7 +61,7 @@ class NodeStage:
         say(f"job {job}, start {start}, on {os.environ.get('SLURMD_NODENAME', 'a node')}")
         command = (*self.command, *self._local_data(say))
         status, asked = StageProcess(command, log, self.environment, alone=False).run()
-        if status > SIGNALLED:
+        if SIGNALLED < status <= SIGNALLED + signal.SIGRTMAX:
             status = SIGNALLED - status
         if status == COMPLETE:
             return status
@@ -69,7 +70,12 @@ class NodeStage:
             say("a later start of this job has taken over")
             return COMPLETE  # any other status, and SLURM would end the later start in this one's place
         final = self._final(status, asked, known, say)
+        if final is None and rank == 0 and self._fault() == [job, start]:
+            say("another process of the job has failed")
+            final = FAULT
         if final is not None:
+            if final not in (COMPLETE, INTERRUPTED):  # srun will end the other processes, as a preemption would
+                write_json(self._note("faults"), {"start": [job, start]})
             return final
         if rank == 0 or (asked is None and status < 0):
             _requeue(job, say)
@@ -88,14 +94,28 @@ class NodeStage:
             if status > 0:
                 return status
             return None if self._may_die_again(-status, say) else FAULT
-        if was_cancelled(known):
-            say(CANCELLED)
+        if known.get("JobState") in ("CANCELLED", "COMPLETING") and known.get("Reason") != "TimeLimit":
+            # SLURM has decided: it brings the job back by itself, or somebody has cancelled it
+            say(CANCELLED if was_cancelled(known) else "ended by SLURM")
             return INTERRUPTED
         return None
 
+    def _note(self, kind: str) -> Path:
+        """A file about this run for its later starts and other processes."""
+        file = self.run_dir.parent / ".jobs" / kind / f"{self.run_dir.name}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file
+
+    def _fault(self) -> object:
+        """The job and start that a process has failed in, if one has."""
+        try:
+            return json.loads(self._note("faults").read_text())["start"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     def _may_die_again(self, number: int, say: Callable[[str], None]) -> bool:
         """Whether a run that something killed is worth another try: it has come further since the last time."""
-        file = self.run_dir.parent / ".jobs" / "deaths" / f"{self.run_dir.name}.json"
+        file = self._note("deaths")
         now = RunDirectory(self.run_dir).status() or {}
         place = [now.get("phase"), now.get("step")]
         try:
@@ -103,7 +123,6 @@ class NodeStage:
         except (OSError, ValueError):
             before = {}
         count = before["count"] + 1 if before.get("place") == place else 1
-        file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, {"place": place, "count": count})
         say(f"killed by signal {number}" + (f", {count} times at the same step" if count > 1 else ""))
         if count > DEATHS:
@@ -153,15 +172,10 @@ def _stamp(file: Path) -> tuple[int, int]:
 
 
 def was_cancelled(known: Mapping[str, str]) -> bool:
-    """Whether a signal came from scancel, by what SLURM tells of the job: then it must not come back.
-
-    A job that is preempted, reaches its limit or loses a process runs on until SLURM ends it; one that was cancelled,
-    or that somebody requeues, is already completing. Of those only the cancelled one has its state for good.
-    """
+    """Whether a job that is completing was ended by scancel, by what SLURM tells of it, and not by a preemption."""
     preempted = known.get("PreemptTime", "None")
     now = preempted != "None" and preempted >= known.get("StartTime", "")  # not in an earlier start
-    over = known.get("JobState") in ("CANCELLED", "COMPLETING")
-    return over and not now and known.get("Reason") != "TimeLimit"
+    return known.get("JobState") in ("CANCELLED", "COMPLETING") and not now and known.get("Reason") != "TimeLimit"
 
 
 def _fields(job: str, say: Callable[[str], None]) -> dict[str, str]:
@@ -182,16 +196,16 @@ def _until_answered(line: tuple[str, ...], say: Callable[[str], None]) -> str | 
     end, told = time.monotonic() + PATIENCE, False
     while True:
         try:
-            done = subprocess.run(line, capture_output=True, text=True, timeout=30, check=False)
-            away, text = "ontact" in done.stderr or "timed out" in done.stderr, done.stderr.strip()
-            if done.returncode == 0:
+            done = ask(*line)
+            if done.returncode == 0 or ALREADY in done.stderr:
                 return done.stdout
-        except subprocess.TimeoutExpired:
-            away, text = True, "no answer within 30 s"
-        if not told or not away:
+            refuses, text = refusal(done.stderr), done.stderr.strip()
+        except Away as error:
+            refuses, text = False, str(error)
+        if not told or refuses:
             say(f"{' '.join(line[:3])}: {text}")
             told = True
-        if not away or time.monotonic() > end:
+        if refuses or time.monotonic() > end:
             return None
         time.sleep(2.0)
 

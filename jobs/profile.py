@@ -15,6 +15,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    ValidationInfo,
     field_validator,
 )
 
@@ -22,7 +23,10 @@ import slurm
 from ssl_pkg.errors import BadInput
 
 LOCAL: Final = "local"  # the profile of this machine, where no SLURM is asked
-OURS: Final = ("array", "comment", "dependency", "error", "job-name", "output", "requeue", "open-mode", "signal")
+OURS: Final = (
+    "array", "clusters", "comment", "dependency", "error", "job-name", "no-requeue", "open-mode", "output", "parsable",
+    "requeue", "signal", "test-only", "wait", "wrap",
+)  # fmt: skip
 FOLDER: Final = Path(slurm.__path__[0]) / "profiles"
 
 
@@ -62,7 +66,7 @@ class Profile(BaseModel):
     nodes: PositiveInt = 1  # of a pretraining; the other stages are one process
     processes: PositiveInt = 1  # of a pretraining, on each of its nodes
     at_once: PositiveInt | None = None  # most runs of one array at a time
-    signal_seconds: PositiveInt = 120  # from the signal to the end of the time limit
+    signal_seconds: PositiveInt = Field(120, validate_default=True)  # from the signal to the end of the time limit
     python: str | None = None  # of the stages, as the node's shell finds it; without it the one that submits
     container: Annotated[Container | None, BeforeValidator(lambda given: None if given == "none" else given)] = None
     setup: tuple[str, ...] = ()  # lines of shell before anything else on the node
@@ -75,7 +79,14 @@ class Profile(BaseModel):
         ours = [name for name in given if name.replace("_", "-") in OURS]
         if ours:
             raise ValueError(f"{ours[0]} is what this project tells its jobs by: leave it out")
-        return given
+        return {name: value for name, value in given.items() if value is not False}
+
+    @field_validator("signal_seconds")
+    @classmethod
+    def _leaves_time(cls, seconds: int, info: ValidationInfo) -> int:
+        if seconds >= 60 * info.data.get("minutes", seconds):
+            raise ValueError("the signal would come before a start has begun its work: it counts from the limit's end")
+        return seconds
 
 
 def profiles() -> list[str]:

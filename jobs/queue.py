@@ -1,5 +1,6 @@
 """What SLURM says of jobs: squeue while the controller remembers them, sacct later, where there is accounting."""
 
+import os
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,12 +8,25 @@ from datetime import datetime
 from typing import Final
 
 ENDS: Final = "COMPLETING"
-WAITS: Final = ("PENDING", "REQUEUED", "CONFIGURING")
 RUNS: Final = ("RUNNING", ENDS, "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
+# All other words are of a job that is there, also those of SLURM's versions to come: no run shall have two jobs.
+OVER: Final = (
+    "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE",
+    "REVOKED", "LAUNCH_FAILED", "RECONFIG_FAIL",
+)  # fmt: skip
 NEVER: Final = "DependencyNeverSatisfied"
 # with their widths
 FIELDS: Final = {"JobArrayID": 30, "State": 20, "Reason": 40, "RestartCnt": 10, "StartTime": 30, "Comment": 200}
 _SECONDS: Final = 60  # that a command of SLURM's may take
+_USERS: Final = (
+    "SQUEUE_",
+    "SCANCEL_",
+    "SACCT_",
+    "SINFO_",
+    "SBATCH_",
+)  # variables by which a user filters what is shown
+_REFUSALS: Final = ("Invalid job id", "disabled", "denied", "not permitted")
+_LOST: Final = ("ontact", "imed out", "Unexpected message", "onnection", "ommunication", "ocket", "eceive", "rotocol")
 
 
 class Away(Exception):
@@ -31,7 +45,7 @@ class Seen:
     @property
     def in_queue(self) -> bool:
         """Whether it waits or runs: it has not ended."""
-        return self.state in WAITS or self.state in RUNS
+        return self.state not in OVER
 
 
 def look(wanted: Mapping[str, str]) -> dict[str, Seen]:
@@ -58,7 +72,12 @@ def cancel(ids: Iterable[str]) -> None:
 
 def no_answer(said: str) -> bool:
     """Whether a command of SLURM's failed because the controller didn't answer: it may have heard it all the same."""
-    return "ontact" in said or "imed out" in said
+    return any(words in said for words in _LOST)
+
+
+def refusal(said: str) -> bool:
+    """Whether the controller has said no to a requeue; anything else is worth another try."""
+    return any(words in said for words in _REFUSALS)
 
 
 def commented() -> dict[str, str]:
@@ -113,8 +132,9 @@ def _sacct(ids: Iterable[str]) -> dict[str, Seen]:
 
 def ask(*line: str) -> "subprocess.CompletedProcess[str]":
     """What one of SLURM's commands answers. Raises Away where there is none or it takes too long."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_USERS)}
     try:
-        return subprocess.run(line, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False)
     except FileNotFoundError as error:
         raise Away(f"{line[0]} not found") from error
     except subprocess.TimeoutExpired as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import ssl_pkg
-from jobs.graph import Job, plan, reads, sweep
+from jobs.graph import Job, key_of, plan, reads, sweep
 from jobs.ledger import REPORT, read_ledger
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import RANDOM, SYNTHETIC, Config, methods
@@ -147,7 +147,7 @@ def _check_keys(overrides: Sequence[str]) -> None:
         key, equals, _ = override.partition("=")
         if not equals:
             raise BadInput(f"{override!r} is not of the form key=value")
-        if key in OURS:
+        if key_of(key) in OURS:
             raise BadInput(f"{key}= is set for each run by the plan: leave it out")
 
 

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import BinaryIO, Final
 
 from jobs.processes import parent_of
-from ssl_pkg.errors import INTERRUPTED
+from ssl_pkg.errors import FAULT, INTERRUPTED
 
 FORWARDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP)
 BEGIN: Final = ">>> "  # opens the line of the log above a start
@@ -56,8 +56,12 @@ class StageProcess:
                 return INTERRUPTED, relay.signal
             began = time.monotonic()
             log.write(f"{BEGIN}{time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(self.command)}\n".encode())
-            relay.start(self._popen(log))
-            status = self._wait(relay)
+            try:
+                relay.start(self._popen(log))
+                status = self._wait(relay)
+            except OSError as error:
+                log.write(f"{self.command[0]} can't be started: {error.strerror}\n".encode())
+                status = FAULT
             log.write(f"{END}exit status {status} after {time.monotonic() - began:.0f} s\n".encode())
         return status, relay.signal
 

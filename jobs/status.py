@@ -77,7 +77,11 @@ def look_at(folder: Path) -> tuple[list[Row], str | None]:
     names = [*entries, *(run.name for run in runs_of(folder) if run.name not in entries)]
     managed = owner is not None and owner.alive
     complete = [name for name in names if RunDirectory(folder / name).complete]
-    sent, warning = ({}, None) if managed else fates(folder, complete)
+    sent, warning = (
+        ({}, None)
+        if managed
+        else fates(folder, complete, {name: entry.started for name, entry in entries.items() if entry.started})
+    )
     rows = []
     for name in names:
         entry = entries.get(name, Entry(State.INTERRUPTED))

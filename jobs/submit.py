@@ -1,5 +1,6 @@
 """`python -m jobs submit`: what is missing of a study goes to SLURM, by submitit, and never twice."""
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any, Final
 from filelock import FileLock, Timeout
 from submitit import SlurmExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError
+from submitit.helpers import clean_env
 
 from jobs.batches import Batch, Sent, comments, jobs_of, reach_again, read_batches
 from jobs.graph import Job
@@ -68,7 +70,7 @@ class Submission:
         outcome = Outcome()
         forget_owner(self._folder)  # who may send knows that no runner is at work
         _settled(_recall(self._folder))
-        self._sent = jobs_of(read_batches(self._folder))
+        self._sent = jobs_of(self._batches_here())
         self._seen = _settled(comments(self._sent.values()))
         recorded = read_ledger(self._folder)
         missing: list[Job] = []
@@ -98,6 +100,23 @@ class Submission:
                 outcome.sent += [job.name for job in group]
         return outcome
 
+    def _batches_here(self) -> list[Batch]:
+        """Those of the cluster at hand. Raises BadInput if another one still has runs of the study."""
+        batches, here = read_batches(self._folder), os.environ.get("SLURM_CONF", "")
+        for conf in {batch.conf for batch in batches} - {here}:
+            if conf and not Path(conf).exists():  # a cluster that is no more
+                continue
+            there = jobs_of([batch for batch in batches if batch.conf == conf])
+            with _slurm_conf(conf):
+                waiting = [job for job in look(comments(there.values())).values() if job.in_queue]
+            if waiting:
+                cluster = next(iter(there.values())).batch.cluster
+                raise BadInput(
+                    f"study {self._folder.name} is in the queue of {cluster}, another cluster: let it end there, or "
+                    f"take it out by `SLURM_CONF={conf} python -m jobs cancel {self._folder.name}`"
+                )
+        return [batch for batch in batches if batch.conf == here]
+
     def _refuse_others(self, job: Job, entry: Entry | None) -> None:
         """Raises BadInput if the queue's job of this run was sent with other settings."""
         difference = entry.differs(job.settings) if entry else None
@@ -108,7 +127,8 @@ class Submission:
             )
 
     def _in_queue(self, name: str) -> bool:
-        return name in self._sent and self._seen.get(self._sent[name].id, Seen("")).in_queue
+        seen = self._seen.get(self._sent[name].id) if name in self._sent else None
+        return seen is not None and seen.in_queue
 
     def _stands(self, job: Job, missing: set[str]) -> bool:
         """Whether the queue holds a job of this run that will start: it waits for its parents' jobs of now."""
@@ -147,7 +167,8 @@ class Submission:
         )
         executor.update_parameters(**self._parameters(group[0], batch))
         try:
-            with executor.batch():
+            # inside a job, or with options in the environment, sbatch would give them on to these
+            with clean_env(), _slurm_conf(batch.conf), executor.batch():
                 handles = [executor.submit(self._work(job)) for job in group]
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             reason = " ".join(str(error).split())[:400]
@@ -275,6 +296,20 @@ def cancel_sent(folder: Path) -> int:
         ids = [name for name, seen in look(comments(sent)).items() if seen.in_queue]
         cancel(ids)
     return len(recalled) + len(ids)
+
+
+@contextmanager
+def _slurm_conf(conf: str) -> Iterator[None]:
+    """Inside, SLURM's commands reach the cluster of this slurm.conf; "" is this machine's own."""
+    before = os.environ.pop("SLURM_CONF", None)
+    if conf:
+        os.environ["SLURM_CONF"] = conf
+    try:
+        yield
+    finally:
+        os.environ.pop("SLURM_CONF", None)
+        if before is not None:
+            os.environ["SLURM_CONF"] = before
 
 
 @contextmanager

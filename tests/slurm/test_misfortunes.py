@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -139,6 +140,62 @@ def test_runs_in_the_queue_are_not_taken_for_those_of_other_settings(study: Make
     study(wait=20.0).send()
     with pytest.raises(BadInput, match=r"is in the queue with other settings \(there: wait=20.0; now: wait=5.0\)"):
         study(wait=5.0).send()
+
+
+def test_another_cluster_that_has_the_study_is_told(study: Make, tmp_path: Path) -> None:
+    small = study(wait=20.0)
+    small.send()
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setenv("SLURM_CONF", str(tmp_path / "elsewhere.conf"))
+        with pytest.raises(BadInput, match="is in the queue of test, another cluster"):
+            small.send()
+
+
+def test_a_users_own_filters_hide_no_job_and_options_of_a_job_around_change_none(
+    study: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = {"SLURM_ARRAY_JOB_ID": "999", "SLURM_ARRAY_TASK_ID": "3", "SLURM_RESTART_COUNT": "5"}
+    for name, value in {"SQUEUE_PARTITION": "high", "SBATCH_PARTITION": "high", **outside}.items():
+        monkeypatch.setenv(name, value)
+    small = study(wait=3.0)
+    small.send()
+    until(lambda: running(small, "pretrain-simclr-s0"))
+    assert small.send().sent == []
+    assert ", start 1," in small.log("pretrain-simclr-s0")
+
+
+def test_a_job_that_an_administrator_holds_in_a_special_way_is_not_sent_again(study: Make) -> None:
+    small = study(wait=20.0)
+    small.send()
+    name = "pretrain-simclr-s0"
+    until(lambda: running(small, name))
+    slurm("scontrol", "requeuehold", "State=SpecialExit", job_of(small.rows()[name]))
+    assert small.send().sent == []
+    assert small.rows()[name].state in (State.PENDING, State.RUNNING)
+
+
+def test_a_python_that_is_not_there_is_a_failure_with_its_reason(study: Make) -> None:
+    small = study(python="/no/such/python")
+    small.send()
+    name = "pretrain-simclr-s0"
+    until(lambda: small.states()[name] is State.FAILED, 60, lambda: str(small.rows()))
+    assert small.rows()[name].note == "/no/such/python can't be started: No such file or directory"
+
+
+def test_scancel_in_the_grace_of_a_preemption_is_final(study: Make) -> None:
+    small = study(wait=30.0)
+    small.send()
+    name = "pretrain-simclr-s0"
+    until(lambda: running(small, name))
+    job = job_of(small.rows()[name])
+    slurm("sbatch", "-p", "high", "-N", "2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 1")
+    until(lambda: "PreemptTime=None" not in slurm("scontrol", "-o", "show", "job", job))
+    slurm("scancel", job)
+    until(lambda: "exit status" in small.log(name), 30, lambda: small.log(name))
+    until(lambda: small.rows()[name].state is not State.RUNNING, 30, lambda: str(small.rows()[name]))
+    time.sleep(8)  # a requeued job would be there again
+    assert small.rows()[name].state in (State.CANCELLED, State.INTERRUPTED)
+    assert ", start 2," not in small.log(name)
 
 
 def test_a_study_in_a_queue_is_not_run_on_this_machine_too(study: Make) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from jobs.batches import Batch, Sent, jobs_of, read_batches
-from jobs.fates import Fate, _by_log, _by_slurm, _Judge, _never_begun
+from jobs.fates import Fate, _by_log, _by_slurm, _Judge, _without_log
 from jobs.ledger import State
 from jobs.queue import Seen
 
@@ -100,14 +100,31 @@ def test_slurms_word_on_an_ended_job(tmp_path: Path, word: str, state: State) ->
 
 
 def test_a_job_that_vanished_says_so(tmp_path: Path) -> None:
-    (tmp_path / "log").write_text("<<< job 1, start 1, on a\n>>> now\nsaid\n")
-    assert _by_log(tmp_path / "log", "1") == Fate(State.INTERRUPTED, "1", "gone from the queue")
+    log = tmp_path / "logs" / "child.log"
+    log.parent.mkdir()
+    log.write_text("<<< job 1, start 1, on a\n>>> now\nsaid\n")
+    fate = _Judge(tmp_path, {}).fate("child", Sent("1", batch("1", "child")), None)
+    assert fate == Fate(State.INTERRUPTED, "1", "gone from the queue")
+
+
+def test_a_run_whose_result_was_removed_is_not_complete(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "child.log"
+    log.parent.mkdir()
+    log.write_text("<<< job 1, start 1, on a\n" + LOG.format(said="", status=0, words=""))
+    judge = _Judge(tmp_path, {})
+    for seen in (None, Seen("COMPLETED")):
+        fate = judge.fate("child", Sent("1", batch("1", "child")), seen)
+        assert fate == Fate(State.INTERRUPTED, "1", "its result is not there")
+    log.rename(log.with_stem("report"))  # which has no run directory
+    assert judge.fate("report", Sent("1", batch("1", "report")), Seen("COMPLETED")).state is State.COMPLETE
 
 
 @pytest.mark.parametrize(
     ("printed", "word", "state", "note"),
     [
-        ([], "", State.INTERRUPTED, "gone from the queue before it began"),
+        ([], "", State.INTERRUPTED, "gone from the queue"),
+        ([], "FAILED", State.FAILED, "without a word"),
+        (["python: not found", "srun: error: a: task 0: Exited"], "", State.FAILED, "python: not found"),
         ([], "CANCELLED", State.CANCELLED, None),
         (["slurmstepd: error: *** JOB 5 ON a CANCELLED AT 2026-01-01T10:00:00 ***"], "", State.CANCELLED, None),
         (["JOB 5 ON a CANCELLED AT 2026-01-01 DUE TO NODE FAILURE"], "", State.FAILED, "JOB 5 ON a CANCELLED AT"),
@@ -117,7 +134,7 @@ def test_a_job_that_vanished_says_so(tmp_path: Path) -> None:
 def test_of_a_job_without_a_log_slurm_and_the_set_up_lines_tell(
     printed: list[str], word: str, state: State, note: str | None
 ) -> None:
-    fate = _never_begun(printed, "5", word)
+    fate = _without_log(printed, "5", word)
     assert fate.state is state
     assert (fate.note or "").startswith(note or "")
 
@@ -128,4 +145,4 @@ def test_the_log_of_an_earlier_job_says_nothing_about_a_later_one(tmp_path: Path
     log.write_text("<<< job 1, start 1, on a\n" + LOG.format(said="the cause", status=1, words=""))
     judge = _Judge(tmp_path, {})
     assert judge.fate("child", Sent("1", batch("1", "child")), None).state is State.FAILED
-    assert judge.fate("child", Sent("2", batch("2", "child")), None).note == "gone from the queue before it began"
+    assert judge.fate("child", Sent("2", batch("2", "child")), None).note == "gone from the queue"

@@ -102,7 +102,7 @@ def test_a_stage_that_ends_by_itself_gives_its_status_and_is_not_requeued(node: 
 @pytest.mark.parametrize("shown", [RUNNING, PREEMPTED], ids=["limit", "preempted"])
 def test_a_signal_is_followed_by_a_requeue_and_the_job_stays_until_slurm_ends_it(node: Node, shown: str) -> None:
     job = node.start(OBEDIENT, shown)
-    node.until(lambda: "ready" in node.said)
+    node.until(lambda: "\nready\n" in node.said)
     job.send_signal(signal.SIGTERM)
     node.until(lambda: "requeued" in last_words(node.log))
     assert node.calls == ["-o show job 7", "requeue 7"]
@@ -112,11 +112,40 @@ def test_a_signal_is_followed_by_a_requeue_and_the_job_stays_until_slurm_ends_it
 
 def test_a_cancelled_job_is_not_requeued(node: Node) -> None:
     job = node.start(OBEDIENT, CANCELLED)
-    node.until(lambda: "ready" in node.said)
+    node.until(lambda: "\nready\n" in node.said)
     job.send_signal(signal.SIGTERM)
     assert job.wait(30) == 75
     assert node.calls == ["-o show job 7"]
     assert last_words(node.log)[-1] == "cancelled"
+
+
+def test_what_slurm_has_decided_while_a_job_was_preempted_is_left_to_it(node: Node) -> None:
+    """It is being requeued, or was cancelled in its grace; a requeue of ours would bring that one back."""
+    job = node.start(OBEDIENT, PREEMPTED.replace("RUNNING", "COMPLETING"))
+    node.until(lambda: "\nready\n" in node.said)
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(30) == 75
+    assert node.calls == ["-o show job 7"]
+
+
+def test_a_job_is_not_requeued_for_a_process_that_failed(node: Node) -> None:
+    """srun ends the others then, which to them looks like a preemption."""
+    first = node.start(OBEDIENT)
+    node.until(lambda: "\nready\n" in node.said)
+    assert node.start("raise SystemExit(1)", SLURM_PROCID="1").wait(30) == 1
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(30) == 1
+    assert not [call for call in node.calls if "requeue" in call]
+    again = node.start(OBEDIENT, SLURM_RESTART_COUNT="1")  # what failed in an earlier start says nothing of this one
+    node.until(lambda: node.said.count("\nready\n") == 2)
+    again.send_signal(signal.SIGTERM)
+    node.until(lambda: "requeue 7" in node.calls)
+
+
+@pytest.mark.parametrize("status", [255, 127, 200])
+def test_a_clients_own_failure_is_no_signal(node: Node, status: int) -> None:
+    assert node.start(f"raise SystemExit({status})").wait(30) == status
+    assert not [call for call in node.calls if "requeue" in call]
 
 
 def test_a_stage_that_was_interrupted_alone_is_requeued(node: Node) -> None:
@@ -160,6 +189,16 @@ def test_a_controller_that_is_away_is_asked_again(node: Node) -> None:
     node.until(lambda: "requeued" in last_words(node.log))
     assert node.calls == ["-o show job 7", "-o show job 7", "requeue 7"]
     assert "Unable to contact slurm controller" in node.said
+
+
+def test_an_answer_that_was_lost_on_its_way_is_asked_for_again(node: Node) -> None:
+    node.start("raise SystemExit(75)", refusal="Unexpected message received for job 7")
+    node.until(lambda: node.calls.count("requeue 7") == 2)
+
+
+def test_a_job_that_another_has_requeued_is_requeued(node: Node) -> None:
+    node.start("raise SystemExit(75)", refusal="Job is pending execution for job 7")
+    node.until(lambda: "requeued" in last_words(node.log))
 
 
 def test_a_refused_requeue_says_what_to_do(node: Node) -> None:

@@ -20,10 +20,11 @@ def test_the_names_that_the_documentation_gives_are_there() -> None:
     ("content", "sentence"),
     [
         ("cpus: 1\nmemory_gb: 1\n", "minutes: field required"),
-        ("cpus: 0\nmemory_gb: 1\nminutes: 1\n", "cpus: input should be greater than 0"),
-        ("cpus: 1\nmemory_gb: 1\nminutes: 1\ncpu: 2\n", "there is no field cpu: there are name, conf, partition"),
-        ("cpus: one\nmemory_gb: 1\nminutes: 1\n", "cpus: input should be a valid integer"),
-        ("cpus: 1\nmemory_gb: 1\nminutes: 1\nsbatch: {job_name: mine}\n", "sbatch: job_name is what this project"),
+        ("cpus: 0\nmemory_gb: 1\nminutes: 9\n", "cpus: input should be greater than 0"),
+        ("cpus: 1\nmemory_gb: 1\nminutes: 9\ncpu: 2\n", "there is no field cpu: there are name, conf, partition"),
+        ("cpus: one\nmemory_gb: 1\nminutes: 9\n", "cpus: input should be a valid integer"),
+        ("cpus: 1\nmemory_gb: 1\nminutes: 9\nsbatch: {job_name: mine}\n", "sbatch: job_name is what this project"),
+        ("cpus: 1\nmemory_gb: 1\nminutes: 2\n", "signal_seconds: the signal would come before"),
         ("- 1\n", "is no profile"),
         ("", "is no profile"),
         ("a: [1\n", "can't be read"),
@@ -45,7 +46,7 @@ def test_an_unknown_profile_is_told_with_those_that_there_are() -> None:
 
 
 def test_a_container_is_said_in_a_few_lines_and_none_is_none(tmp_path: Path) -> None:
-    file, rest = tmp_path / "mine.yaml", "cpus: 1\nmemory_gb: 1\nminutes: 1\n"
+    file, rest = tmp_path / "mine.yaml", "cpus: 1\nmemory_gb: 1\nminutes: 9\n"
     file.write_text(f"{rest}container: {{backend: apptainer, image: /images/study.sandbox, binds: [/scratch]}}\n")
     container = load_profile(str(file)).container
     assert container
@@ -65,6 +66,6 @@ def test_a_container_is_said_in_a_few_lines_and_none_is_none(tmp_path: Path) -> 
 )
 def test_a_wrong_container_is_one_sentence(tmp_path: Path, container: str, sentence: str) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text(f"cpus: 1\nmemory_gb: 1\nminutes: 1\ncontainer: {container}\n")
+    file.write_text(f"cpus: 1\nmemory_gb: 1\nminutes: 9\ncontainer: {container}\n")
     with pytest.raises(BadInput, match=sentence):
         load_profile(str(file))

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from jobs.__main__ import main
+from jobs.batches import Batch
 from jobs.display import Lines, LiveTable, duration, picture, plain
 from jobs.ledger import Entry, Owner, State, read_ledger, read_owner, write_ledger, write_owner
 from jobs.status import Row, observe, row
@@ -48,6 +49,20 @@ def test_the_status_of_an_earlier_start_is_not_shown(tmp_path: Path) -> None:
     begun(tmp_path, "a", heartbeat=100.0)
     assert row(tmp_path, "a", Entry(State.RUNNING, started=200.0), 201.0).step is None
     assert row(tmp_path, "a", Entry(State.INTERRUPTED, started=200.0, ended=203.0), 900.0).elapsed == 3.0
+
+
+def test_what_was_run_here_after_it_had_been_sent_is_told_by_the_ledger(tmp_path: Path) -> None:
+    begun(tmp_path, "a")
+    Batch("token", "test", ("a",), (), number="7", made=100.0).write(tmp_path)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "a.log").write_text(
+        "<<< job 7, start 1, on x\n>>> now\n<<< exit status 75 after 3 s\n<<< cancelled\n"
+    )
+    for started, state in ((50.0, State.CANCELLED), (150.0, State.FAILED)):
+        write_ledger(tmp_path, {"a": Entry(State.FAILED, started=started, ended=started + 3, exit_status=1)})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("jobs.fates.look", lambda wanted: {})
+            assert states(tmp_path) == {"a": state}
 
 
 def test_run_directories_outweigh_the_ledger_of_a_dead_runner(tmp_path: Path) -> None:
