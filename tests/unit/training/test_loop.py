@@ -58,22 +58,25 @@ class Line(nn.Module):
 
 
 class Stop(NamedTuple):
-    """When a signal comes: in step `after`, or in the validation of epoch `within`."""
+    """When a signal comes: in step `after`, or in the validation of epoch `within`. `crash`: the step that fails."""
 
     after: int | None = None
     within: int | None = None
+    crash: int | None = None
 
 
 NEVER = Stop()
 
 
-def train(folder: Path, stop: Stop = NEVER, bad: int | None = None, ruined: int | None = None) -> Line:
+def train(folder: Path, stop: Stop = NEVER, bad: int | None = None, ruined: int | None = None, epochs: int = 1) -> Line:
     """Goes on with the run until `stop`; the loss of step `bad` is infinite, the weights are after step `ruined`."""
     line = ["stage=pretrain", "method=simclr", "budget=tiny", f"run_dir='{folder}'", "log_every=3"]
-    config = load_config([*line, "checkpoint.epochs=1"])
+    config = load_config([*line, f"checkpoint.epochs={epochs}"])
     interrupts, model = Interrupts(), Line(ruined)
 
     def batch(step: int) -> tuple[list[Tensor], Tensor]:
+        if step == stop.crash:
+            raise RuntimeError("a crash")
         if step == stop.after:
             interrupts.received = "SIGTERM"
         x = torch.randn(5, 3, generator=torch.Generator().manual_seed(step))
@@ -155,6 +158,18 @@ def test_a_signal_in_a_validation_stops_there_and_the_line_is_written_once(tmp_p
     assert [line["step"] for line in left(tmp_path / "run")[0]] == [3]
     train(tmp_path / "run")
     assert [line["step"] for line in left(tmp_path / "run")[0]] == [3, 4, 6, 8, 9, 12]
+
+
+def test_a_line_that_came_after_the_checkpoint_of_an_interrupted_validation_is_written_once(
+    tmp_path: Path, whole: tuple[list[dict[str, Any]], dict[str, Any]]
+) -> None:
+    with pytest.raises(Interrupted):
+        train(tmp_path / "run", Stop(within=1), epochs=10)
+    with pytest.raises(RuntimeError, match="a crash"):
+        train(tmp_path / "run", Stop(crash=5), epochs=10)
+    assert [line["step"] for line in left(tmp_path / "run")[0]] == [3, 4]
+    train(tmp_path / "run", epochs=10)
+    assert_equal(left(tmp_path / "run"), whole)
 
 
 @pytest.fixture
