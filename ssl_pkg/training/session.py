@@ -1,5 +1,6 @@
 """One stage's life in its run directory: from the owner's lock to result.json."""
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
@@ -83,7 +84,8 @@ class Session:
             failure = self._writer.wait()
         finally:
             self.reporter.stop()
-            self.journal.close()
+            with contextlib.suppress(OSError):  # what it had no room for was raised when it was written
+                self.journal.close()
             self._owner.give_free(remove=isinstance(error, BadInput))
         if failure and isinstance(error, Interrupted):  # which promises a checkpoint
             raise failure
@@ -210,7 +212,6 @@ class Session:
         """Writes result.json: the run is complete."""
         self._writer.wait()
         self.journal.sync()  # a run that is complete is never opened again
-        self.journal.close()
         write_json(
             self.file("result.json"),
             {

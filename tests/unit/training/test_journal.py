@@ -1,4 +1,6 @@
+import contextlib
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,32 @@ def test_the_digest_ignores_the_clock_and_nothing_else() -> None:
     assert metrics_sha256([first]) == metrics_sha256([second])
     for change in ({"loss": 0.2}, {"step": 11}, {"phase": "final"}, {"extra": 1}):
         assert metrics_sha256([first]) != metrics_sha256([first | change])
+
+
+def test_a_line_is_on_tensorboard_as_soon_as_it_is_written(tmp_path: Path) -> None:
+    journal = Journal(RunDirectory(tmp_path), 0, metrics_sha256([]))
+    for step in (10, 20):
+        journal.write(line(step))
+        board = EventAccumulator(str(tmp_path / "tensorboard"))
+        board.Reload()
+        assert board.Tags()["scalars"] == ["loss"]
+        assert board.Scalars("loss")[-1].step == step
+        assert board.Scalars("loss")[-1].value == pytest.approx(1 / step)
+    journal.close()
+
+
+def test_a_full_disk_under_tensorboard_is_the_callers_to_tell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = Journal(RunDirectory(tmp_path), 0, metrics_sha256([]))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            journal.write({"step": 10, "epoch": 0.1, "phase": "train", "loss": 0.5, "a" * 10: 1.0, "b": 2.0})
+        with contextlib.suppress(OSError):
+            journal.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [entry["step"] for entry in RunDirectory(tmp_path).metrics()] == [10]  # for this there was room
+    assert capsys.readouterr().err == ""

@@ -1,12 +1,10 @@
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.summary.writer.record_writer import RecordWriter
 
 from ssl_pkg.compose import load_config
 from ssl_pkg.errors import Done
@@ -102,13 +100,6 @@ def test_all_metrics_are_in_their_files_before_the_run_is_complete(
             found.append([json.loads(line)["step"] for line in lines])
         write_json(path, content)
 
-    write = RecordWriter.write
-
-    def slowly(writer: RecordWriter, content: bytes) -> None:
-        time.sleep(0.2)
-        write(writer, content)
-
-    monkeypatch.setattr(RecordWriter, "write", slowly)
     monkeypatch.setattr("ssl_pkg.training.session.write_json", look)
     with session(tmp_path / "run") as started:
         started.log(LINE | {"step": 1})
