@@ -57,7 +57,7 @@ test: test-unit  ## all tests, those of faults in their short form
 	$(PYTHON) -m pytest tests/integration tests/faults
 
 test-unit: setup  ## the fast tests
-	$(PYTHON) -m pytest tests/unit
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/unit --numprocesses 2 --dist loadfile
 
 test-slurm: setup  ## studies on a real SLURM, started here: sent, cancelled, failed, healed (Debian: slurm-wlm, munge)
 	$(PYTHON) -m pytest tests/slurm
