@@ -110,7 +110,7 @@ def _ranks(environment: Mapping[str, str]) -> dict[str, str]:
         "LOCAL_RANK": environment["SLURM_LOCALID"],
         "LOCAL_WORLD_SIZE": environment.get("SLURM_NTASKS_PER_NODE", "1"),
         "MASTER_ADDR": environment["SLURM_LAUNCH_NODE_IPADDR"],
-        "MASTER_PORT": str(20000 + int(environment["SLURM_JOB_ID"]) % 20000),
+        "MASTER_PORT": str(20000 + int(environment["SLURM_JOB_ID"]) % 12000),
     }
 
 

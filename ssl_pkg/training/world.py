@@ -58,8 +58,9 @@ def place(environment: Mapping[str, str] = os.environ) -> Place | None:
                 int(environment.get("TORCHELASTIC_RESTART_COUNT", 0)),
             )  # fmt: skip
         if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
-            # every rank must come to the same port, and two jobs on a host to different ones
-            port = 20000 + (int(environment["SLURM_JOB_ID"]) * 10 + int(environment["SLURM_STEP_ID"]) % 10) % 20000
+            # Every rank must come to the same port, two jobs on a host to different ones, and none to one of those that
+            # Linux gives to outgoing connections, from 32768 on.
+            port = 20000 + (int(environment["SLURM_JOB_ID"]) * 10 + int(environment["SLURM_STEP_ID"]) % 10) % 12000
             return Place(
                 int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"]),
                 int(environment["SLURM_LOCALID"]), None, first_host(environment["SLURM_STEP_NODELIST"]), port, False,
