@@ -2,6 +2,8 @@
 folders."""
 
 import os
+import re
+import shlex
 import shutil
 import signal
 import sys
@@ -54,9 +56,10 @@ def main(arguments: Sequence[str]) -> int:
     """Does what follows IMAGE on the line. Returns the exit status, unless this process becomes another program."""
     command, *rest = arguments or ["help"]
     try:
-        if "=" in command:
+        if "=" in command or command in ("demo", "study"):
             # the first process of a container ignores signals that it has no handler for: until it has, they wait
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        if "=" in command:
             _become("ssl_pkg", *stage_line(arguments))
         elif command == "demo":
             return _study(["demo", *rest], arguments)
@@ -109,7 +112,7 @@ def _study(line: list[str], typed: Sequence[str]) -> int:
     """Runs a study in /out and puts its report where it is seen first."""
     _check_writable(OUT, "OUT")
     line += [f"--runs={OUT / 'runs'}", f"--reports={OUT / 'reports'}"]
-    status = jobs(["study", *line], again=f"docker run … IMAGE {' '.join(typed)}")
+    status = jobs(["study", *line], again=f"docker run … IMAGE {shlex.join(typed)}")
     report = OUT / "reports" / line[0] / "report.pdf"
     if status == COMPLETE and report.is_file():
         shutil.copyfile(report, OUT / report.name)
@@ -124,7 +127,8 @@ def _check_writable(folder: Path, name: str) -> None:
         raise BadInput(
             f"{folder} would be lost with the container, since nothing is mounted there: add -v {name}:{top}"
         )
-    there = next(place for place in (folder, *folder.parents) if place.exists())
+    # not Path.exists, which raises an error where a folder may not be entered
+    there = next(place for place in (folder, *folder.parents) if os.access(place, os.F_OK))
     if not os.access(there, os.W_OK | os.X_OK):
         raise BadInput(
             f'user {os.getuid()} may not write {there}: mount a folder of your own and add --user "$(id -u):$(id -g)"'
@@ -132,14 +136,15 @@ def _check_writable(folder: Path, name: str) -> None:
 
 
 def _check_seen(key: str, folder: Path, but: str) -> None:
-    if folder.name != but and not folder.is_dir():
+    if folder.name != but and not os.access(folder, os.R_OK | os.X_OK):
         raise BadInput(f"{key}={folder} is not there in the container: mount the folder that holds it, by -v")
 
 
 def _mounted(folder: Path) -> bool:
     """Whether `folder` lies in a mount, not in the container's own files."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    points = {line.split()[4].encode().decode("unicode_escape") for line in lines}
+    # the kernel writes spaces and the like as three octal digits, and all other letters as they are
+    points = {re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), line.split()[4]) for line in lines}
     return any(str(place) in points for place in (folder, *folder.parents) if place != Path("/"))
 
 

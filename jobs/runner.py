@@ -199,7 +199,9 @@ class Runner:
         def stop(number: int, frame: FrameType | None) -> None:
             self._stopping = True
 
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {number: signal.signal(number, stop) for number in numbers}
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)  # those that were kept waiting until now
         try:
             yield
         finally:

@@ -13,6 +13,7 @@ from jobs.ledger import REPORT, read_ledger
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import RANDOM, SYNTHETIC, Config, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
+from ssl_pkg.resume import other_data
 from ssl_pkg.runs import RunDirectory
 
 OURS: Final = (
@@ -118,15 +119,9 @@ def _made_before(run: RunDirectory, parent: RunDirectory) -> bool:
 
 
 def _refuse_other_data(job: Job, root: str) -> None:
-    """Raises BadInput if a complete run saw other images than those below `root`, as far as their files' sizes tell."""
-    seen = (RunDirectory(job.run_dir).provenance() or {}).get("data") or {}
-    there = "the drawn images" if seen.get("name") == SYNTHETIC else str(seen.get("root"))
-    if root == SYNTHETIC:
-        other = bool(seen) and seen.get("name") != SYNTHETIC
-    else:
-        files = {Path(root) / name: entry["bytes"] for name, entry in (seen.get("files") or {}).items()}
-        other = any(not file.is_file() or file.stat().st_size != size for file, size in files.items())
-    if other:
+    """Raises BadInput if a complete run saw other images than those below `root`."""
+    there = other_data(RunDirectory(job.run_dir), root)
+    if there:
         raise BadInput(
             f"{job.run_dir} is complete on other images ({there}, now {root}): one study has one data set, "
             "so give another folder by --runs (make: RUNS=), or remove it"

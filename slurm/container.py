@@ -17,6 +17,7 @@ from typing import Final
 from ssl_pkg.data.cache import user_cache
 from ssl_pkg.errors import BAD_INPUT, FAULT, BadInput
 
+INSIDE: Final = ("python", "-m", "jobs.image")  # the image's entry point, for clients that don't know it
 BACKENDS: Final = ("docker", "podman", "apptainer", "pyxis")
 NO_FOLDERS: Final = ("random", "synthetic")  # values of source= and data.root=
 # whose process it is among others, and what a user tells PyTorch's libraries
@@ -70,14 +71,24 @@ def invocation(
     mounts = [f"{folder}:{folder}{'' if writes else ':ro'}" for folder, writes in binds.items()]
     gpus = environment.get("SLURM_STEP_GPUS") or environment.get("SLURM_JOB_GPUS")
     if backend == "apptainer":
-        line = ["apptainer", "run", "--cleanenv", "--no-home", "--pwd", "/runs", *(["--nv"] if gpus else [])]
-        line += [word for mount in mounts for word in ("--bind", mount)] + [*options, image, *words]
+        # --no-eval: Apptainer gives words and environment to a shell, which would read $ and quotes in them
+        line = [
+            "apptainer",
+            "exec",
+            "--no-eval",
+            "--cleanenv",
+            "--no-home",
+            "--pwd",
+            "/runs",
+            *(["--nv"] if gpus else []),
+        ]
+        line += [word for mount in mounts for word in ("--bind", mount)] + [*options, image, *INSIDE, *words]
         shown = passed | {k: v for k, v in environment.items() if k == "CUDA_VISIBLE_DEVICES"}
         return line, {**environment, **{f"APPTAINERENV_{name}": value for name, value in shown.items()}}
     if backend == "pyxis":
         line = ["srun", "--overlap", "--nodes=1", "--ntasks=1", f"--nodelist={environment['SLURMD_NODENAME']}"]
         line += [f"--container-image={image}", f"--container-mounts={','.join(mounts)}", "--no-container-mount-home"]
-        line += ["--container-workdir=/runs", *options, "python", "-m", "jobs.image", *words]
+        line += ["--container-workdir=/runs", *options, *INSIDE, *words]
         return line, {**environment, **_ranks(environment)}
     line = [backend, "run", "--rm", "--read-only", "--tmpfs", "/tmp:exec", "--network=host", "--ipc=host"]
     line += [f"--user={os.getuid()}:{os.getgid()}"]

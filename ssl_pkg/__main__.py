@@ -1,5 +1,6 @@
 """`python -m ssl_pkg stage=… method=… seed=… data.root=… run_dir=…`: one stage, one run directory, one exit status."""
 
+import contextlib
 import importlib
 import os
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import STAGES, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput, Busy, Done, Interrupted
-from ssl_pkg.resume import FREE, RESOLVED, refuse_difference, refuse_other_source
+from ssl_pkg.resume import FREE, RESOLVED, refuse_difference, refuse_other_data, refuse_other_source
 from ssl_pkg.runs import RunDirectory
 from ssl_pkg.training.interrupts import Interrupts
 
@@ -39,19 +40,21 @@ def main(arguments: list[str]) -> int:
     try:
         config = load_config(arguments)
         run = RunDirectory(Path(config.run_dir))
-        if run.complete:
+        made_here = False
+        if not run.complete:
+            with contextlib.suppress(Done):
+                importlib.import_module(f"ssl_pkg.stages.{config.stage}").run(config, interrupts)
+                made_here = True
+        if not made_here:
             refuse_difference(run, config.relevant(), free=(*FREE, *RESOLVED))
             refuse_other_source(run, config)
-        else:
-            importlib.import_module(f"ssl_pkg.stages.{config.stage}").run(config, interrupts)
+            refuse_other_data(run, config)
     except BadInput as error:
         print(f"ssl_pkg: {error}", file=sys.stderr)
         return BAD_INPUT
     except Busy as error:
         print(f"ssl_pkg: {error}", file=sys.stderr)
         return FAULT
-    except Done:
-        pass
     except Interrupted as error:
         print(f"{error}; run the same line again to go on", file=sys.stderr)
         return INTERRUPTED

@@ -6,7 +6,7 @@ Imports no torch, so that a complete run answers at once.
 from pathlib import Path
 from typing import Any, Final
 
-from ssl_pkg.config import RANDOM, Config
+from ssl_pkg.config import RANDOM, SYNTHETIC, Config
 from ssl_pkg.errors import BadInput
 from ssl_pkg.runs import RunDirectory
 
@@ -58,6 +58,33 @@ def refuse_other_source(run: RunDirectory, config: Config) -> None:
             f"{run.path} is complete, but from other weights than those of source={config.source}: give the run_dir of "
             f"another run, or remove {run.path} to make it anew"
         )
+
+
+def refuse_other_data(run: RunDirectory, config: Config) -> None:
+    """Raises BadInput if the complete `run` saw other images than those that `config.data.root` has now.
+
+    A folder that is gone is no objection.
+    """
+    root = config.data.root
+    there = other_data(run, root) if root == SYNTHETIC or Path(root).is_dir() else None
+    if there:
+        raise BadInput(
+            f"{run.path} is complete, but on other images ({there}, now data.root={root}): give another run_dir, or "
+            f"remove {run.path} to make it anew"
+        )
+
+
+def other_data(run: RunDirectory, root: str) -> str | None:
+    """Which images `run` saw, if it saw others than those below `root`, as far as their files' sizes tell."""
+    seen = (run.provenance() or {}).get("data") or {}
+    if root == SYNTHETIC:
+        other = bool(seen) and seen.get("name") != SYNTHETIC
+    else:
+        files = {Path(root) / name: entry["bytes"] for name, entry in (seen.get("files") or {}).items()}
+        other = any(not file.is_file() or file.stat().st_size != size for file, size in files.items())
+    if not other:
+        return None
+    return "the drawn images" if seen.get("name") == SYNTHETIC else str(seen.get("root"))
 
 
 def _weights(config: Config) -> str | None:

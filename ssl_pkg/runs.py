@@ -34,7 +34,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -44,9 +44,10 @@ import yaml
 CLOCK_FIELDS: Final = ("seconds",)  # of a metric line: how long it took, not what came out
 
 
-def write_atomic(path: Path, *parts: bytes | memoryview) -> None:
+def write_atomic(path: Path, *parts: bytes | memoryview, verify: Callable[[], None] = lambda: None) -> None:
     """Replaces `path` by `parts` in a row: a reader sees the old bytes or the new ones and never a part of them.
 
+    verify: called when all but the replacing is done; what it raises prevents that.
     Raises OSError (disk full, no permission) and leaves the old file and no temporary one.
     """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -56,6 +57,7 @@ def write_atomic(path: Path, *parts: bytes | memoryview) -> None:
             out.flush()
             os.fsync(out.fileno())
         Path(temporary).chmod(0o666 & ~_umask())
+        verify()
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -73,9 +75,9 @@ def _umask() -> int:
     return next(int(line.split()[1], 8) for line in lines if line.startswith("Umask:"))
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes `content` atomically as indented JSON. Raises ValueError if a number is not finite."""
-    write_atomic(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+def write_json(path: Path, content: dict[str, Any], verify: Callable[[], None] = lambda: None) -> None:
+    """Writes `content` as indented JSON, as `write_atomic` does. Raises ValueError if a number is not finite."""
+    write_atomic(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode(), verify=verify)
 
 
 def metrics_sha256(lines: list[dict[str, Any]]) -> str:

@@ -1,22 +1,32 @@
 """The folder for what can be made again: the drawn data set, the md5 of large files."""
 
 import os
+import stat
 import tempfile
 from functools import lru_cache
 from pathlib import Path
 
+from ssl_pkg.errors import BadInput
+
 
 @lru_cache
 def user_cache() -> Path:
-    """`$XDG_CACHE_HOME/ssl-study`, or `~/.cache/ssl-study`, or below the temporary folder if those can't be written."""
+    """`$XDG_CACHE_HOME/ssl-study`, or `~/.cache/ssl-study`, or if those can't be written `temporary_cache`."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "ssl-study"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
-        folder = Path(tempfile.gettempdir()) / f"ssl-study-{os.getuid()}"
-        folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        folder = Path(tempfile.gettempdir()) / f"ssl-study-{os.getuid()}"
-        folder.mkdir(parents=True, exist_ok=True)
+        return temporary_cache()
+    return folder if os.access(folder, os.W_OK) else temporary_cache()
+
+
+def temporary_cache() -> Path:
+    """The one below the temporary folder. Raises BadInput where others have made it, or can write to it: what lies
+    there is trusted."""
+    folder = Path(tempfile.gettempdir()) / f"ssl-study-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise BadInput(f"{folder} is not this user's alone: set XDG_CACHE_HOME to a folder of your own")
     return folder

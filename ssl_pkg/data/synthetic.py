@@ -23,6 +23,7 @@ from typing import Final
 import numpy as np
 
 from ssl_pkg.data import scenes
+from ssl_pkg.data.cache import temporary_cache
 from ssl_pkg.data.shapes import CLASSES
 from ssl_pkg.errors import BAD_INPUT, COMPLETE
 
@@ -53,15 +54,11 @@ def ensure(sizes: Sizes = DEFAULT) -> Path:
     name = f"synthetic-v{GENERATOR}"
     if sizes != DEFAULT:
         name += "-" + "-".join(str(size) for size in asdict(sizes).values())
-    caches = [_user_cache(), Path(tempfile.gettempdir()) / f"ssl-study-{os.getuid()}"]
-    for cache in caches:
-        if (cache / name / "synthetic.json").is_file():
-            return cache / name
-    for cache in caches[:-1]:
-        if _writable(cache):
-            break
-    else:
-        cache = caches[-1]
+    cache = _user_cache()
+    if not (cache / name / "synthetic.json").is_file() and not _writable(cache):
+        cache = temporary_cache()
+    if (cache / name / "synthetic.json").is_file():
+        return cache / name
     print(f"Drawing the synthetic data set into {cache / name} (once).", file=sys.stderr)
     draw(cache / name, sizes)
     return cache / name

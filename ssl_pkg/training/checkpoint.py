@@ -73,8 +73,9 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], verify: Call
     torch.save(state, buffer)
     payload = buffer.getbuffer()
     path = folder / f"step-{step:09d}.ckpt"
-    write_atomic(path, MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n", payload)
-    verify()  # a process that stood still while it wrote must not delete its successor's
+    header = MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n"
+    # a process that stood still while it wrote must neither add to its successor's files nor delete any
+    write_atomic(path, header, payload, verify=verify)
     files = _newest_first(folder)
     # later steps' files were damaged when this run was read, or they would have been gone on from
     for file in [*(f for f in files if f > path), *[f for f in files if f <= path][KEPT:]]:
@@ -82,19 +83,28 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], verify: Call
     return path
 
 
-def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The newest intact state, on the CPU, or None. Says on stderr which damaged files it passed over."""
-    return newest_intact(folder)[1]
+def load_checkpoint(folder: Path, fits: Callable[[dict[str, Any]], bool] = lambda state: True) -> dict[str, Any] | None:
+    """The newest intact state that fits, on the CPU; else the newest intact one, or None. Says on stderr which files it
+    passed over."""
+    return newest_intact(folder, fits)[1]
 
 
-def newest_intact(folder: Path) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
-    """The file of the newest intact state, and the state."""
+def newest_intact(
+    folder: Path, fits: Callable[[dict[str, Any]], bool] = lambda state: True
+) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
+    """The file of that state, and the state."""
+    other = None
     for path in _newest_first(folder):
         try:
-            return path, _read(path)
+            state = _read(path)
         except Exception as error:  # a damaged file can raise almost anything while it is read
             print(f"{path} is damaged ({error}): trying the one before", file=sys.stderr)
-    return None, None
+            continue
+        if fits(state):
+            return path, state
+        print(f"{path} does not fit what the run has written since: trying the one before", file=sys.stderr)
+        other = other or (path, state)
+    return other or (None, None)
 
 
 def _read(path: Path) -> dict[str, Any]:

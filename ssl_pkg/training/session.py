@@ -103,7 +103,7 @@ class Session:
         # with another number of processes the bits differ anyhow, and each has another share of the cores
         refuse_difference(self.run, content, FREE if earlier == world_size() else (*FREE, "threads"))
         self._owner.sweep()
-        self.checkpoint = load_checkpoint(self.run.path / "checkpoints")
+        self.checkpoint = load_checkpoint(self.run.path / "checkpoints", self._fits)
         write_atomic(self.run.path / "config.yaml", yaml.safe_dump(content, sort_keys=False).encode())
         earlier_starts = starts_of(self.run.provenance()) if self.checkpoint is not None else []
         made_with = provenance(self.hardware, self._data, earlier_starts)
@@ -121,6 +121,12 @@ class Session:
             )
         if earlier_starts and (changes := changed(earlier_starts[-1], made_with)):
             self.reporter.say(f"goes on with {changes}: the result may not be the same to the bit")
+
+    def _fits(self, state: dict[str, Any]) -> bool:
+        """Whether the metric lines up to the checkpoint are those that it was written with: one that a stale copy
+        wrote at the last moment knows of lines that are no more."""
+        lines = [line for line in self.run.metrics() if line["step"] <= state.get("journal_step", 0)]
+        return metrics_sha256(lines) == state.get("metrics_sha256")
 
     def state(self, kind: type[StateT]) -> StateT | None:
         """The checkpoint's fields that `kind` names, or None without a checkpoint.
@@ -213,7 +219,7 @@ class Session:
         self._writer.wait()
         self.journal.sync()  # a run that is complete is never opened again
         write_json(
-            self.file("result.json"),
+            self.run.path / "result.json",
             {
                 "stage": self.config.stage,
                 "model": model,
@@ -228,6 +234,7 @@ class Session:
                 "rows": rows,
             }
             | more,
+            verify=self._owner.verify,
         )
 
 

@@ -1,6 +1,7 @@
 """The contract of `python -m ssl_pkg`: its exit statuses, its run directory, and exactness after an interruption."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,6 +166,13 @@ def test_a_complete_run_answers_only_to_its_own_configuration(tmp_path: Path, da
     done = run(*pretrain("simclr", data, tmp_path / "run", "budget.max_steps=1", "seed=7"))
     assert done.returncode == 2
     assert "seed: 0 -> 7" in done.stderr
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    with (other / "stl10_binary/unlabeled_X.bin").open("r+b") as file:
+        file.truncate(3 * 96 * 96)
+    done = run(*pretrain("simclr", other, tmp_path / "run", "budget.max_steps=1"))
+    assert done.returncode == 2
+    assert "is complete, but on other images" in done.stderr
 
 
 def test_a_second_process_on_a_run_directory_is_refused(tmp_path: Path, data: Path) -> None:

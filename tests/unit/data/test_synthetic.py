@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from ssl_pkg.data import scenes, synthetic
 from ssl_pkg.data.synthetic import Sizes, draw, ensure, main
+from ssl_pkg.errors import BadInput
 
 SMALL = Sizes(train_per_class=5, test_per_class=2, unlabeled=30, ood_per_class=2)
 IMAGE = 3 * 96 * 96
@@ -165,6 +167,19 @@ def test_ensure_falls_back_to_the_temporary_folder(tmp_path: Path, monkeypatch: 
     folder = ensure(SMALL)
     assert folder.is_relative_to(tmp_path)
     assert (folder / "synthetic.json").is_file()
+
+
+def test_a_temporary_cache_that_another_has_made_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder can be made below a file")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    planted = tmp_path / f"ssl-study-{os.getuid()}"
+    planted.mkdir()
+    planted.chmod(0o777)
+    with pytest.raises(BadInput, match="is not this user's alone"):
+        ensure(SMALL)
 
 
 def test_command_line_writes_the_set_and_refuses_an_existing_folder(

@@ -70,8 +70,11 @@ def test_gpus_are_those_of_the_job() -> None:
 
 def test_apptainer_gets_the_environment_by_names_of_its_own() -> None:
     words, environment = line("apptainer", CUDA_VISIBLE_DEVICES="1")
-    assert shlex.join(words).startswith("apptainer run --cleanenv --no-home")
-    assert "--bind /images:/images:ro --bind /mine/demo:/mine/demo --extra IMAGE stage=probe" in shlex.join(words)
+    assert shlex.join(words).startswith("apptainer exec --no-eval --cleanenv --no-home")
+    assert (
+        "--bind /images:/images:ro --bind /mine/demo:/mine/demo --extra IMAGE python -m jobs.image stage=probe"
+        in shlex.join(words)
+    )
     assert environment["APPTAINERENV_SLURM_JOB_ID"] == "12"
     assert environment["APPTAINERENV_CUDA_VISIBLE_DEVICES"] == "1"
     assert "APPTAINERENV_HOME" not in environment

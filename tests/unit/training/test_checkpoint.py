@@ -107,7 +107,7 @@ def test_a_full_disk_is_said_and_leaves_the_one_before(tmp_path: Path, monkeypat
     writer.save(1, state(1), time.monotonic())
     writer.wait()
 
-    def full(path: Path, *parts: bytes) -> None:
+    def full(path: Path, *parts: bytes, verify: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
@@ -133,7 +133,7 @@ def test_a_writer_that_may_not_write_raises_and_leaves_nothing(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_writer_that_was_succeeded_while_it_wrote_deletes_nothing(tmp_path: Path) -> None:
+def test_a_writer_that_was_succeeded_while_it_wrote_adds_and_deletes_nothing(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 1, state(1))
     looks: list[str] = []
 
@@ -148,7 +148,16 @@ def test_a_writer_that_was_succeeded_while_it_wrote_deletes_nothing(tmp_path: Pa
     writer.save(2, state(2), time.monotonic())
     with pytest.raises(Busy):
         writer.wait()
-    assert {3, 4} <= {int(file.stem.removeprefix("step-")) for file in tmp_path.iterdir()}
+    assert {file.name for file in tmp_path.iterdir()} == {f"step-{step:09d}.ckpt" for step in (3, 4)}
+
+
+def test_the_newest_that_fits_is_taken_and_the_newest_of_all_if_none_does(tmp_path: Path) -> None:
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, state(step))
+    for wanted, taken in ((2, 2), (1, 1), (3, 2)):
+        loaded = load_checkpoint(tmp_path, lambda found, wanted=wanted: found["step"] == wanted)
+        assert loaded is not None
+        assert loaded["step"] == taken
 
 
 def test_damaged_files_of_later_steps_give_way_to_what_is_written_now(tmp_path: Path) -> None:

@@ -1,0 +1,26 @@
+"""What the image's entry point says, as far as it can be seen without an engine; tests/container has a real one."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs import image
+
+
+@pytest.mark.parametrize("name", ["runs", "with space", "jürgen", "back\\slash"])
+def test_a_mount_is_known_by_whatever_name_it_has(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's own spelling: a space is \\040, a backslash \\134, and other letters are as they are."""
+    spelt = name.replace("\\", "\\134").replace(" ", "\\040")
+    text = f"36 35 98:0 / / rw - overlay overlay rw\n37 36 98:1 /x /home/{spelt} rw,relatime - ext4 /dev/vda rw\n"
+    monkeypatch.setattr(Path, "read_text", lambda self: text)
+    assert image._mounted(Path("/home") / name / "demo")
+    assert not image._mounted(Path("/home/other"))
+
+
+def test_the_line_that_goes_on_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(image, "_check_writable", lambda folder, name: None)
+    monkeypatch.setattr(image, "OUT", tmp_path)
+    monkeypatch.setattr(image, "jobs", lambda line, again: said.append(again) or 1)
+    image._study(["demo"], ["demo", "--seeds", "0 1"])
+    assert said == ["docker run … IMAGE demo --seeds '0 1'"]
