@@ -223,7 +223,7 @@ def test_an_interruption_without_room_for_its_checkpoint_is_no_interruption(
         with pytest.raises(Interrupted):
             train(tmp_path / "run", Stop(after=before - 1))
 
-    def full(path: Path, *parts: bytes) -> None:
+    def full(path: Path, *parts: bytes, verify: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left on device"):
