@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -189,7 +190,7 @@ def test_a_study_that_is_stopped_goes_on_and_leaves_its_report(image: Image, dat
     container.signal("TERM")
     status, logs = container.ended()
     assert status == INTERRUPTED, logs
-    assert logs.splitlines()[-1].endswith(f"so does: docker run … IMAGE study demo {' '.join(STUDY)}")
+    assert logs.splitlines()[-1].endswith(f"so does: docker run … IMAGE study demo {shlex.join(STUDY)}")
     done = image.run("study", "demo", *STUDY, mounts=mounts)
     assert done.returncode == COMPLETE, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "report.pdf lies in the folder that is mounted at /out."
