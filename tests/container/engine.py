@@ -104,10 +104,14 @@ class Engine:
         if os.getuid() != 0 or shutil.which("dockerd") is None:
             raise NotPossible("no docker engine answers, and to start one takes root and dockerd (Debian: docker.io)")
         with (self.folder / "dockerd.log").open("ab") as log:
+            options = {
+                "host": self.environment["DOCKER_HOST"], "data-root": self.folder / "data",
+                "exec-root": self.folder / "exec", "pidfile": self.folder / "dockerd.pid",
+                "bridge": "none", "iptables": "false",
+            }  # fmt: skip
             subprocess.run(  # no child of this process: it is ended by its number, perhaps by a later one
-                ["setsid", "--fork", "dockerd", "--host", self.environment["DOCKER_HOST"], "--data-root", self.folder / "data",
-                 "--exec-root", self.folder / "exec", "--pidfile", self.folder / "dockerd.pid", "--bridge=none",
-                 "--iptables=false"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True,
+                ["setsid", "--fork", "dockerd", *(f"--{name}={value}" for name, value in options.items())],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True,
             )  # fmt: skip
         self.started = True
         _until(self._answers, 60, f"dockerd answers: see {self.folder}/dockerd.log")
