@@ -140,7 +140,7 @@ def test_cancel_takes_everything_out_of_the_queue(study: Make, capsys: pytest.Ca
 def test_status_says_what_is_known_when_the_controller_is_away(
     bed: LocalCluster, study: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = study(wait=15.0)
+    small = study(wait=30.0)
     small.send()
     until((small.folder / "pretrain-simclr-s0" / "status").exists)
     time.sleep(8)  # what the controller hasn't saved yet it would start once more, and drain the nodes for it
@@ -153,4 +153,4 @@ def test_status_says_what_is_known_when_the_controller_is_away(
     finally:
         bed.start_controller()
     until(lambda: subprocess.run(["squeue"], capture_output=True, check=False).returncode == 0)
-    until((small.folder / "ood-supervised-s0" / "result.json").exists, 120, lambda: str(small.rows()))
+    until((small.folder / "ood-supervised-s0" / "result.json").exists, 180, lambda: str(small.rows()))
