@@ -104,8 +104,7 @@ class Storm:
             assert time.monotonic() < end, self._real.told()
             time.sleep(self._draws.uniform(2.0, 6.0))
             self._bring_back()
-            if LONG or self.interruptions < INTERRUPTIONS:
-                self._blow()
+            self._blow()
         self._bring_back(everything=True)
 
     @property
@@ -156,6 +155,7 @@ class Storm:
             del self._away[name]
 
 
+@LONG_ONLY
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize(
     "cluster", [{"cpus": 1}, {"cpus": 1, "user_signal": False}], indirect=True, ids=["USR2", "TERM"]
@@ -163,8 +163,9 @@ class Storm:
 def test_a_study_in_a_storm_ends_as_the_undisturbed_one(
     cluster: LocalCluster, tmp_path: Path, undisturbed: Callable[..., Real], request: pytest.FixtureRequest
 ) -> None:
-    methods = "moco,supervised" if LONG else "moco"
-    steps = (f"study.methods=[{methods}]", "log_every=1", "budget.max_steps=60")
+    # long enough for the storm to hit it often, on a fast machine too
+    longer = ("budget.max_steps=300", "budget.ssl_epochs=1000", "pretrain.knn_every=500")
+    steps = ("study.methods=[moco,supervised]", "log_every=1", *longer)
     calm = undisturbed(*steps)
     stormy = Real(tmp_path / "storm", *steps)
     stormy.send()
@@ -185,15 +186,16 @@ def wait_for_step(real: Real, name: str, step: int, seconds: float = 120) -> Non
     until(lambda: (run.status() or {}).get("step", -1) >= step or run.complete, seconds, real.told)
 
 
+@LONG_ONLY
 @pytest.mark.timeout(1500)
 def test_a_time_limit_shorter_than_the_work_is_no_obstacle(cluster: LocalCluster, tmp_path: Path) -> None:
     """SLURM's shortest limit is a minute. The signal comes when 12 seconds of it are left, or up to half a minute
     sooner, since SLURM looks at the clock only now and then."""
-    longer = (*ONE, f"budget.max_steps={4000 if LONG else 1500}", "budget.ssl_epochs=1000", "pretrain.knn_every=500")
+    longer = (*ONE, "budget.max_steps=4000", "budget.ssl_epochs=1000", "pretrain.knn_every=500")
     calm, limited = Real(tmp_path / "calm", *longer), Real(tmp_path / "limited", *longer, minutes=1, signal_seconds=12)
     limited.send()
     until(limited.complete, 1200, limited.told)
-    assert limited.log("pretrain-moco-s0").count("<<< requeued") >= (5 if LONG else 2)
+    assert limited.log("pretrain-moco-s0").count("<<< requeued") >= 5
     calm.jobs("study", "demo")
     assert limited.results() == calm.results()
 
