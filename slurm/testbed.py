@@ -7,6 +7,7 @@ as they would on two machines. Jobs in the partition `low` are preempted and req
 
 import argparse
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from getpass import getuser
 from pathlib import Path
@@ -210,6 +211,22 @@ class LocalCluster:
             )
         if done.returncode:
             raise NotPossible(f"{line[0]} doesn't start (status {done.returncode}): see {self.base}/log")
+
+
+def free_ports() -> int:
+    """The first of a hundred ports that are free, below those that the kernel gives to outgoing connections.
+
+    Raises NotPossible."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for first in random.sample(range(10_000, lowest - 100, 100), 50):
+        with ExitStack() as tried:
+            try:
+                for port in range(first, first + 100):
+                    tried.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
+    raise NotPossible("no hundred ports in a row are free")
 
 
 def _pid(file: Path) -> int | None:

@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from conftest import Image
 from jobs.ledger import State
 from jobs.stage import BEGIN
 from jobs.status import Row, observe
-from slurm.testbed import LocalCluster, NotPossible
+from slurm.testbed import LocalCluster, NotPossible, free_ports
 from ssl_pkg.errors import COMPLETE
 from ssl_pkg.runs import runs_of
 
@@ -31,10 +30,7 @@ SMALL = ("budget=tiny", f"study.methods={METHODS}", "log_every=1", "budget.max_s
 @pytest.fixture
 def cluster(tmp_path: Path, image: Image, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCluster]:
     """A SLURM whose jobs reach the engine."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = min(int(one.getsockname()[1]), 65000)
-    bed = LocalCluster(tmp_path / "bed", cpus=1, port=port)
+    bed = LocalCluster(tmp_path / "bed", cpus=1, port=free_ports())
     try:
         bed.up()
     except NotPossible as error:
@@ -48,6 +44,7 @@ def cluster(tmp_path: Path, image: Image, monkeypatch: pytest.MonkeyPatch) -> It
     bed.down()
 
 
+@pytest.mark.skipif(not LONG, reason="minutes: CONTAINER_TESTS=long")
 @pytest.mark.timeout(2400 if LONG else 900)
 def test_a_study_through_the_image_that_is_preempted_again_and_again_ends_with_the_same_bytes(
     cluster: LocalCluster, image: Image, data: Path, tmp_path: Path, folder: Path

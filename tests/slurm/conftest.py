@@ -1,9 +1,6 @@
 """A real SLURM for each module of tests, and small studies on it."""
 
-import contextlib
 import os
-import random
-import socket
 import subprocess
 import sys
 import time
@@ -19,25 +16,11 @@ from jobs.profile import Profile
 from jobs.runner import Programs
 from jobs.status import Row, observe
 from jobs.submit import Outcome, Submission
-from slurm.testbed import LocalCluster, NotPossible
+from slurm.testbed import LocalCluster, NotPossible, free_ports
 from ssl_pkg.config import Study
 
 STUB = Path(__file__).parent.parent / "integration" / "stub_stage.py"
 METHODS = ("supervised", "simclr")
-
-
-def free_ports() -> int:
-    """The first of a hundred ports that are free, below those that the kernel gives to outgoing connections."""
-    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    for first in random.sample(range(10_000, lowest - 100, 100), 50):
-        with contextlib.ExitStack() as tried:
-            try:
-                for port in range(first, first + 100):
-                    tried.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return first
-    raise AssertionError("no hundred ports in a row are free")
 
 
 @pytest.fixture(scope="module")

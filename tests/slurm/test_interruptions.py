@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import free_ports, job_of, slurm, until
+from conftest import job_of, slurm, until
 
 from jobs.ledger import State
 from jobs.status import Row, observe
 from jobs.watch import UNDER_WAY
-from slurm.testbed import LocalCluster
+from slurm.testbed import LocalCluster, free_ports
 from ssl_pkg.runs import RunDirectory, runs_of
 
 LONG = os.environ.get("SLURM_TESTS") == "long"
