@@ -91,14 +91,14 @@ def test_all_metrics_are_in_their_files_before_the_run_is_complete(
 ) -> None:
     found = []
 
-    def look(path: Path, content: dict[str, Any]) -> None:
+    def look(path: Path, content: dict[str, Any], **more: Any) -> None:
         if path.name == "result.json":
             board = EventAccumulator(str(path.parent / "tensorboard"))
             board.Reload()
             found.append([event.step for event in board.Scalars("loss")])
             lines = (path.parent / "metrics.jsonl").read_text().splitlines()
             found.append([json.loads(line)["step"] for line in lines])
-        write_json(path, content)
+        write_json(path, content, **more)
 
     monkeypatch.setattr("ssl_pkg.training.session.write_json", look)
     with session(tmp_path / "run") as started:
