@@ -22,7 +22,8 @@ asked: list[int] = []
 def main(arguments: list[str]) -> int:
     if "--out" in arguments:
         return report(Path(arguments[arguments.index("--out") + 1]))
-    settings = dict(word.split("=", 1) for word in arguments)
+    words = (word.split("=", 1) for word in arguments)
+    settings = {key: value.strip("'") for key, value in words}  # Hydra's quotes, around what its grammar would split
     run = RunDirectory(Path(settings["run_dir"]))
     root = run.path.parent.parent
     run.path.mkdir(parents=True, exist_ok=True)
