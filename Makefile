@@ -62,7 +62,7 @@ test-unit: setup  ## the fast tests
 test-slurm: setup  ## studies on a real SLURM, started here: sent, cancelled, failed, healed (Debian: slurm-wlm, munge)
 	$(PYTHON) -m pytest tests/slurm
 
-test-slurm-long: setup  ## also with real training: storms, dead nodes and ranks, time limits, 500 jobs
+test-slurm-long: setup  ## also with real training: storms, dead nodes and ranks, time limits
 	SLURM_TESTS=long $(PYTHON) -m pytest tests/slurm
 
 test-faults: setup  ## kills, signals, full disks and hostile files by the hundred

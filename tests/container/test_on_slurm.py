@@ -22,8 +22,8 @@ from ssl_pkg.errors import COMPLETE
 from ssl_pkg.runs import runs_of
 
 LONG = os.environ.get("CONTAINER_TESTS") == "long"
-METHODS = "[supervised,simclr,byol,moco]" if LONG else "[supervised]"
-RESTARTS = 40 if LONG else 6
+METHODS = "[supervised,simclr,byol,moco]"
+RESTARTS = 40
 SMALL = ("budget=tiny", f"study.methods={METHODS}", "log_every=1", "budget.max_steps=30", "threads=1")
 
 
@@ -45,7 +45,7 @@ def cluster(tmp_path: Path, image: Image, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 @pytest.mark.skipif(not LONG, reason="minutes: CONTAINER_TESTS=long")
-@pytest.mark.timeout(2400 if LONG else 900)
+@pytest.mark.timeout(2400)
 def test_a_study_through_the_image_that_is_preempted_again_and_again_ends_with_the_same_bytes(
     cluster: LocalCluster, image: Image, data: Path, tmp_path: Path, folder: Path
 ) -> None:
@@ -70,7 +70,7 @@ def test_a_study_through_the_image_that_is_preempted_again_and_again_ends_with_t
     subprocess.run([sys.executable, "-m", "jobs", *line, *SMALL[:-1]], check=True)
     study, began = tmp_path / "sent" / "demo", time.monotonic()
 
-    blows = storm(study, 2000 if LONG else 600)
+    blows = storm(study, 2000)
     seen = restarts(study)
     print(f"{time.monotonic() - began:.0f} s, {seen} restarts, {len(blows)} blows: {' '.join(blows)}")
     assert seen >= 5 and {"client", "preemption"} <= set(blows)
