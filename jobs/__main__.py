@@ -118,7 +118,7 @@ def _cancel(options: argparse.Namespace, overrides: list[str], again: str) -> in
     from jobs.ledger import read_owner
     from jobs.local import cancel
     from jobs.queue import Away
-    from jobs.submit import cancel_sent
+    from jobs.sending import cancel_sent
 
     folder = _existing(options)
     owner = read_owner(folder)

@@ -9,8 +9,8 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -88,6 +88,20 @@ def reach_again(batches: Sequence[Batch]) -> None:
     another."""
     if batches and batches[-1].conf:
         os.environ.setdefault("SLURM_CONF", batches[-1].conf)
+
+
+@contextmanager
+def slurm_conf(conf: str) -> Iterator[None]:
+    """Inside, SLURM's commands reach the cluster of this slurm.conf; "" is this machine's own."""
+    before = os.environ.pop("SLURM_CONF", None)
+    if conf:
+        os.environ["SLURM_CONF"] = conf
+    try:
+        yield
+    finally:
+        os.environ.pop("SLURM_CONF", None)
+        if before is not None:
+            os.environ["SLURM_CONF"] = before
 
 
 def comments(jobs: Iterable[Sent]) -> dict[str, str]:

@@ -2,34 +2,29 @@
 
 import os
 import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from filelock import FileLock, Timeout
 from submitit import SlurmExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.helpers import clean_env
 
-from jobs.batches import Batch, Sent, comments, jobs_of, reach_again, read_batches
+from jobs.batches import Batch, Sent, comments, jobs_of, read_batches, slurm_conf
 from jobs.graph import Job
 from jobs.ledger import REPORT, Entry, State, forget_owner, log_of, read_ledger, write_ledger
-from jobs.local import busy
 from jobs.node import NodeStage
 from jobs.profile import Profile, reach
-from jobs.queue import ENDS, NEVER, Away, Seen, cancel, commented, look, no_answer
+from jobs.queue import NEVER, Away, cancel, look, no_answer
 from jobs.runner import Programs
+from jobs.sending import alone, recall, settled
 from slurm.container import check, folders
 from ssl_pkg.config import SYNTHETIC
 from ssl_pkg.errors import BadInput
 
 # Until the stage's process can take a signal, it waits: without this, one that comes while Python starts ends the job.
 SHIELD: Final = "$(env --block-signal=TERM true 2>/dev/null && echo env --block-signal=TERM --block-signal=USR2)"
-OTHERS_SECONDS: Final = 120.0  # that another one who types the same may take
-ENDING_SECONDS: Final = 120.0  # that a job may take to leave its checkpoint and the queue
 
 
 @dataclass
@@ -60,7 +55,7 @@ class Submission:
         if self._profile.container:
             for job in self._jobs:
                 check(folders((*((REPORT,) if job.stage == REPORT else ()), *job.overrides)))
-        with _alone(self._folder):
+        with alone(self._folder):
             try:
                 return self._send()
             except Away as error:
@@ -69,9 +64,9 @@ class Submission:
     def _send(self) -> Outcome:
         outcome = Outcome()
         forget_owner(self._folder)  # who may send knows that no runner is at work
-        _settled(_recall(self._folder))
+        settled(recall(self._folder))
         self._sent = jobs_of(self._batches_here())
-        self._seen = _settled(comments(self._sent.values()))
+        self._seen = settled(comments(self._sent.values()))
         recorded = read_ledger(self._folder)
         missing: list[Job] = []
         useless: dict[str, Sent] = {}
@@ -86,7 +81,7 @@ class Submission:
                 useless |= {job.name: self._sent[job.name]} if self._in_queue(job.name) else {}
         if useless:
             cancel(job.id for job in useless.values())
-            _settled(comments(useless.values()))  # a run's next job must not meet the one before
+            settled(comments(useless.values()))  # a run's next job must not meet the one before
         self._open = {name for name in self._sent if self._in_queue(name)} - useless.keys()
         entries = {
             job.name: Entry(State.COMPLETE if job.complete else State.PENDING, settings=job.settings)
@@ -107,7 +102,7 @@ class Submission:
             if conf and not Path(conf).exists():  # a cluster that is no more
                 continue
             there = jobs_of([batch for batch in batches if batch.conf == conf])
-            with _slurm_conf(conf):
+            with slurm_conf(conf):
                 waiting = [job for job in look(comments(there.values())).values() if job.in_queue]
             if waiting:
                 cluster = next(iter(there.values())).batch.cluster
@@ -168,7 +163,7 @@ class Submission:
         executor.update_parameters(**self._parameters(group[0], batch))
         try:
             # inside a job, or with options in the environment, sbatch would give them on to these
-            with clean_env(), _slurm_conf(batch.conf), executor.batch():
+            with clean_env(), slurm_conf(batch.conf), executor.batch():
                 handles = [executor.submit(self._work(job)) for job in group]
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             reason = " ".join(str(error).split())[:400]
@@ -254,78 +249,3 @@ def _whole(ids: Sequence[str], sent: Iterable[Sent]) -> list[str]:
 
 def _quoted(path: str) -> str:
     return "'" + path.replace("'", "'\\''") + "'"
-
-
-def _recall(folder: Path) -> dict[str, str]:
-    """Takes back what was sent by calls that didn't live to know its number: such a job lacks its object, which
-    submitit puts in its place only then. Returns the jobs' ids -> their comments. To be called only where no other call
-    is sending. Raises Away."""
-    lost = [batch for batch in read_batches(folder) if batch.number is None]
-    if not lost:
-        return {}
-    numbers = commented()
-    there = [batch.sent(numbers[batch.token]) for batch in lost if batch.token in numbers]
-    wanted = comments(job for batch in there for job in jobs_of([batch]).values())
-    waiting = {name: wanted[name] for name, job in look(wanted).items() if job.in_queue}
-    cancel(waiting)
-    for batch in lost:
-        batch.forget(folder)
-    return waiting
-
-
-def _settled(wanted: Mapping[str, str]) -> dict[str, Seen]:
-    """What SLURM sees, once what is just ending has ended: only then it shows whether it comes back. Raises Away."""
-    end = time.monotonic() + ENDING_SECONDS
-    while True:
-        seen = look(wanted)
-        if time.monotonic() > end or not any(job.state == ENDS for job in seen.values()):
-            return seen
-        time.sleep(0.5)
-
-
-def cancel_sent(folder: Path) -> int:
-    """Cancels what the study in `folder` has in a cluster's queue; returns how many jobs. Waits for a call that is just
-    sending. Raises Away."""
-    batches = read_batches(folder)
-    if not batches:
-        return 0
-    reach_again(batches)
-    with _alone(folder):
-        recalled = _recall(folder)
-        sent = jobs_of(read_batches(folder)).values()
-        ids = [name for name, seen in look(comments(sent)).items() if seen.in_queue]
-        cancel(ids)
-    return len(recalled) + len(ids)
-
-
-@contextmanager
-def _slurm_conf(conf: str) -> Iterator[None]:
-    """Inside, SLURM's commands reach the cluster of this slurm.conf; "" is this machine's own."""
-    before = os.environ.pop("SLURM_CONF", None)
-    if conf:
-        os.environ["SLURM_CONF"] = conf
-    try:
-        yield
-    finally:
-        os.environ.pop("SLURM_CONF", None)
-        if before is not None:
-            os.environ["SLURM_CONF"] = before
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One at a time sends; a second one waits, and then finds everything in the queue."""
-    lock = FileLock(folder / ".lock", timeout=OTHERS_SECONDS)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise BadInput(busy(folder)) from error
-    except OSError as error:
-        raise BadInput(
-            f"{folder} can't be written: {error.strerror}; give another folder by --runs (make: RUNS=)"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()

@@ -1,0 +1,78 @@
+"""What must hold before anything is sent or cancelled: one call at a time, and what earlier calls lost taken back."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock, Timeout
+
+from jobs.batches import comments, jobs_of, reach_again, read_batches
+from jobs.local import busy
+from jobs.queue import ENDS, Seen, cancel, commented, look
+from ssl_pkg.errors import BadInput
+
+OTHERS_SECONDS: Final = 120.0  # that another one who types the same may take
+ENDING_SECONDS: Final = 120.0  # that a job may take to leave its checkpoint and the queue
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One at a time sends; a second one waits, and then finds everything in the queue."""
+    lock = FileLock(folder / ".lock", timeout=OTHERS_SECONDS)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise BadInput(busy(folder)) from error
+    except OSError as error:
+        raise BadInput(
+            f"{folder} can't be written: {error.strerror}; give another folder by --runs (make: RUNS=)"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def recall(folder: Path) -> dict[str, str]:
+    """Takes back what was sent by calls that didn't live to know its number: such a job lacks its object, which
+    submitit puts in its place only then. Returns the jobs' ids -> their comments. To be called only where no other call
+    is sending. Raises Away."""
+    lost = [batch for batch in read_batches(folder) if batch.number is None]
+    if not lost:
+        return {}
+    numbers = commented()
+    there = [batch.sent(numbers[batch.token]) for batch in lost if batch.token in numbers]
+    wanted = comments(job for batch in there for job in jobs_of([batch]).values())
+    waiting = {name: wanted[name] for name, job in look(wanted).items() if job.in_queue}
+    cancel(waiting)
+    for batch in lost:
+        batch.forget(folder)
+    return waiting
+
+
+def settled(wanted: Mapping[str, str]) -> dict[str, Seen]:
+    """What SLURM sees, once what is just ending has ended: only then it shows whether it comes back. Raises Away."""
+    end = time.monotonic() + ENDING_SECONDS
+    while True:
+        seen = look(wanted)
+        if time.monotonic() > end or not any(job.state == ENDS for job in seen.values()):
+            return seen
+        time.sleep(0.5)
+
+
+def cancel_sent(folder: Path) -> int:
+    """Cancels what the study in `folder` has in a cluster's queue; returns how many jobs. Waits for a call that is just
+    sending. Raises Away."""
+    batches = read_batches(folder)
+    if not batches:
+        return 0
+    reach_again(batches)
+    with alone(folder):
+        recalled = recall(folder)
+        sent = jobs_of(read_batches(folder)).values()
+        ids = [name for name, seen in look(comments(sent)).items() if seen.in_queue]
+        cancel(ids)
+    return len(recalled) + len(ids)
