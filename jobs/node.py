@@ -9,10 +9,12 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -29,6 +31,30 @@ SIGNALLED: Final = 128  # a container's client exits with this and the number of
 PATIENCE: Final = 900.0  # seconds that a controller may be away when a job wants to be requeued
 ALREADY: Final = "pending execution"  # what SLURM says against the requeue of a job that has been requeued
 TO_BE_ENDED: Final = 180.0  # seconds within which SLURM ends a job that it has requeued
+MARK: Final = "SSL_STAGE_MARK"  # names a file: there once a start has begun on its node, not empty once it has ended
+
+
+def patient_srun(folder: Path) -> str:
+    """Lines for the batch script that put themselves in srun's place; what they note lies in `folder`.
+
+    SLURM may refuse a step to a job that has just come back from a node that didn't answer: it is asked again. And
+    where srun is thrown out by a requeue that doesn't reach the node, the script waits for its end: one that ends by
+    itself could be taken for the end of the later start.
+    """
+    return f"""\
+export {MARK}={shlex.quote(str(folder))}/start.$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}
+srun() {{
+  local pause status
+  for pause in 5 20 0; do
+    command srun "$@" && return
+    status=$?
+    [ -e "${MARK}" ] && break
+    echo "srun ended with status $status before the stage began" >&2
+    sleep $pause
+  done
+  [ ! -e "${MARK}" ] || [ -s "${MARK}" ] || sleep {TO_BE_ENDED:.0f}
+  return $status
+}}"""
 
 
 @dataclass(frozen=True)
@@ -44,11 +70,14 @@ class NodeStage:
 
     def __call__(self) -> None:
         """Ends the process with the stage's exit status, which decides for SLURM about what depends on the job."""
-        raise SystemExit(self._run())
-
-    def _run(self) -> int:
         # outside the stage's own time signals wait: submitit's handlers would end the job
         signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+        _mark("")
+        status = self._run()
+        _mark(f"{status}\n")
+        raise SystemExit(status)
+
+    def _run(self) -> int:
         job, rank = _job(), int(os.environ.get("SLURM_PROCID", "0"))
         log = self.log.with_suffix(f".rank{rank}.log") if rank else self.log
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -143,6 +172,12 @@ class NodeStage:
         except OSError as error:
             say(f"copy_data_to: {target}: {error.strerror}: {self.data_root} is read")
             return []
+
+
+def _mark(text: str) -> None:
+    """Tells the batch script, which is `patient_srun`'s, how far this start has come."""
+    with suppress(KeyError, OSError), Path(os.environ[MARK]).open("a") as mark:
+        mark.write(text)
 
 
 def copy_data(source: Path, target: Path) -> Path:

@@ -14,7 +14,7 @@ from submitit.helpers import clean_env
 from jobs.batches import Batch, Sent, comments, jobs_of, read_batches, slurm_conf
 from jobs.graph import Job
 from jobs.ledger import REPORT, Entry, State, forget_owner, log_of, read_ledger, write_ledger
-from jobs.node import NodeStage
+from jobs.node import NodeStage, patient_srun
 from jobs.profile import Profile, reach
 from jobs.queue import NEVER, Away, cancel, look, no_answer
 from jobs.runner import Programs
@@ -157,9 +157,7 @@ class Submission:
     def _submit(self, group: list[Job], after: tuple[str, ...]) -> None:
         batch = Batch.new(self._profile.name, tuple(job.name for job in group), after)
         batch.write(self._folder)
-        executor = SlurmExecutor(
-            self._folder / ".jobs" / "slurm" / batch.token, python=f"{SHIELD} {_quoted(sys.executable)}"
-        )
+        executor = SlurmExecutor(self._batch_folder(batch), python=f"{SHIELD} {_quoted(sys.executable)}")
         executor.update_parameters(**self._parameters(group[0], batch))
         try:
             # inside a job, or with options in the environment, sbatch would give them on to these
@@ -176,6 +174,9 @@ class Submission:
         batch.write(self._folder)
         self._sent |= jobs_of([batch])
         self._open.update(batch.names)
+
+    def _batch_folder(self, batch: Batch) -> Path:
+        return self._folder / ".jobs" / "slurm" / batch.token
 
     def _work(self, job: Job) -> NodeStage:
         threads: dict[str, str | None] = {"OMP_NUM_THREADS": str(self._profile.cpus)}
@@ -204,7 +205,7 @@ class Submission:
             "cpus_per_task": profile.cpus,
             "mem": f"{round(profile.memory_gb * 1024)}M",
             "signal_delay_s": profile.signal_seconds,
-            "setup": list(profile.setup),
+            "setup": [*profile.setup, patient_srun(self._batch_folder(batch))],
             # one process that dies alone would be waited for; and a copy of the job that a node's failure left behind
             # must not take the later start with it, which is what this does when there is but one
             "srun_args": ["--kill-on-bad-exit=1"] if several and profile.nodes * profile.processes > 1 else [],

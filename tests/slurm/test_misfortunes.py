@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import OnCluster, job_of, slurm, until
+from studies import OnCluster, job_of, slurm, until
 
 from jobs.__main__ import main
 from jobs.cluster import check

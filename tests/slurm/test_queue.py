@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import OnCluster, job_of, slurm, until
+from studies import OnCluster, job_of, slurm, until
 
 from jobs.__main__ import main
 from jobs.batches import read_batches
@@ -65,7 +65,7 @@ def test_two_who_send_at_once_send_each_run_once(study: Make) -> None:
     small = study(seeds=(0, 1))
     here, root = str(Path(__file__).parent), str(small.root)
     code = (
-        f"import sys; sys.path.insert(0, {here!r}); from pathlib import Path; from conftest import OnCluster;"
+        f"import sys; sys.path.insert(0, {here!r}); from pathlib import Path; from studies import OnCluster;"
         f"print(len(OnCluster(Path({root!r}), seeds=(0, 1)).send().sent))"
     )
     both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]

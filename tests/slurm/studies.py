@@ -1,0 +1,114 @@
+"""Studies on a cluster: of stub stages, where it is SLURM that is tested, and of real training."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from jobs.graph import Job, plan
+from jobs.ledger import State
+from jobs.profile import Profile
+from jobs.runner import Programs
+from jobs.status import Row, observe
+from jobs.submit import Outcome, Submission
+from ssl_pkg.config import Study
+from ssl_pkg.runs import RunDirectory, runs_of
+
+STUB = Path(__file__).parent.parent / "integration" / "stub_stage.py"
+METHODS = ("supervised", "simclr")
+SAME = ("weights_sha256", "metrics_sha256", "rows")
+TINY = ("budget=tiny", "threads=1")
+
+
+def until(holds: Callable[[], object], seconds: float = 60, what: Callable[[], str] = str) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"not within {seconds} s: {what()}"
+        time.sleep(0.2)
+
+
+def slurm(*line: str) -> str:
+    return subprocess.run(line, capture_output=True, text=True, check=True).stdout
+
+
+def job_of(row: Row) -> str:
+    assert row.job is not None
+    return row.job
+
+
+class OnCluster:
+    """A study of stub stages on the cluster: what is tested is what SLURM does with it."""
+
+    def __init__(
+        self, root: Path, wait: float = 0.1, seeds: tuple[int, ...] = (0,), sweep: tuple[str, ...] = (), **profile: Any
+    ) -> None:
+        self.root, self.folder = root, root / "small"
+        self.profile = Profile(name="test", partition="low", cpus=1, memory_gb=0.5, **{"minutes": 10, **profile})
+        study = Study(name="small", methods=METHODS, seeds=seeds, cpus=1)
+        self.jobs: list[Job] = plan(
+            study, runs=root, reports=root / "reports", data_root="synthetic", overrides=(f"wait={wait}", *sweep)
+        )
+        python = (sys.executable, str(STUB))
+        self._programs = Programs(stage=python, report=python)
+
+    def send(self) -> Outcome:
+        return Submission(self.jobs, self.folder, self.profile, data_root="synthetic", programs=self._programs).send()
+
+    def rows(self) -> dict[str, Row]:
+        return {row.name: row for row in observe(self.folder)}
+
+    def states(self) -> dict[str, State]:
+        return {name: row.state for name, row in self.rows().items()}
+
+    def log(self, name: str) -> str:
+        return (self.folder / "logs" / f"{name}.log").read_text()
+
+    def until_complete(self, seconds: float = 120) -> None:
+        until(lambda: set(self.states().values()) == {State.COMPLETE}, seconds, lambda: str(self.rows()))
+
+
+class Real:
+    """A study of real stages, on the cluster or on this machine."""
+
+    def __init__(self, root: Path, *overrides: str, seeds: str = "0", **profile: object) -> None:
+        self.root, self.folder, self._overrides = root, root / "runs" / "demo", overrides
+        self._seeds = ["--seeds", seeds]
+        root.mkdir(exist_ok=True)
+        asked = {"partition": "low", "cpus": 1, "memory_gb": 2, "minutes": 60, "signal_seconds": 20, **profile}
+        self.profile = root / "bed.yaml"
+        self.profile.write_text(yaml.safe_dump(asked))
+
+    def jobs(self, *line: str) -> str:
+        places = ["--runs", str(self.root / "runs"), "--reports", str(self.root / "reports"), *self._seeds]
+        command = [sys.executable, "-m", "jobs", *line, *places, *TINY, *self._overrides]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def send(self) -> str:
+        return self.jobs("submit", "demo", "--cluster", str(self.profile))
+
+    def rows(self) -> dict[str, Row]:
+        return {row.name: row for row in observe(self.folder)}
+
+    def complete(self) -> bool:
+        return all(row.state is State.COMPLETE for row in self.rows().values())
+
+    def told(self) -> str:
+        return "\n".join(f"{row.name} {row.state} {row.note or ''}" for row in self.rows().values())
+
+    def results(self) -> dict[str, dict[str, object]]:
+        found = {run.name: run.result() or {} for run in runs_of(self.folder)}
+        return {name: {key: result[key] for key in SAME} for name, result in found.items()}
+
+    def log(self, name: str) -> str:
+        return (self.folder / "logs" / f"{name}.log").read_text()
+
+
+def wait_for_step(real: Real, name: str, step: int, seconds: float = 120) -> None:
+    run = RunDirectory(real.folder / name)
+    until(lambda: (run.status() or {}).get("step", -1) >= step or run.complete, seconds, real.told)

@@ -1,0 +1,104 @@
+"""A study in a storm of interruptions."""
+
+import random
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from studies import Real, job_of, until
+
+from jobs.ledger import State
+from jobs.status import Row
+from slurm.testbed import LocalCluster
+from ssl_pkg.runs import runs_of
+
+INTERRUPTIONS = 20  # of a storm, at least
+
+
+class Storm:
+    """Takes jobs away in every way that a cluster knows, until there were enough of them."""
+
+    def __init__(self, bed: LocalCluster, real: Real, draws: random.Random) -> None:
+        self._bed, self._real, self._draws = bed, real, draws
+        self._away: dict[str, float] = {}  # nodes whose slurmd was killed, and when it comes back
+        self.blows: list[str] = []
+
+    def until_complete(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not self._real.complete():
+            assert time.monotonic() < end, self._real.told()
+            time.sleep(self._draws.uniform(0.5, 4.0))
+            enough = self.interruptions >= INTERRUPTIONS
+            self._bring_back(everything=enough)
+            if not enough:
+                self._blow()
+
+    @property
+    def interruptions(self) -> int:
+        """How many starts of stages there were beside the first of each."""
+        logs = [self._real.log(run.name) for run in runs_of(self._real.folder)]
+        return sum(log.count("\n>>> ") - 1 for log in logs)
+
+    def _blow(self) -> None:
+        running = [row for row in self._real.rows().values() if row.state is State.RUNNING and row.job]
+        kinds = [self.preempt, self.preempt, self.requeue, self.kill_node, self.restart_controller]
+        kind = self._draws.choices(kinds, weights=(4, 4, 3, 1, 1))[0]
+        at_work = [row for row in running if row.step is not None]
+        # mostly what has begun its work, or on a slow machine nothing would ever come further
+        if at_work or (running and self._draws.random() < 0.2):
+            kind(self._draws.choice(at_work or running))
+
+    def preempt(self, row: Row) -> None:
+        self.blows.append("preemption")
+        subprocess.run(
+            ["sbatch", "-p", "high", "-o", "/dev/null", "--wrap", f"sleep {self._draws.uniform(0.5, 2):.1f}"],
+            capture_output=True, check=False,
+        )  # fmt: skip
+
+    def requeue(self, row: Row) -> None:
+        self.blows.append("requeue")
+        subprocess.run(["scontrol", "requeue", job_of(row)], capture_output=True, check=False)
+
+    def kill_node(self, row: Row) -> None:
+        if self._away:
+            return
+        self.blows.append("node")
+        name = self._draws.choice(self._bed.names)
+        self._bed.kill(f"slurmd-{name}")
+        self._away[name] = time.monotonic() + 25
+
+    def restart_controller(self, row: Row) -> None:
+        self.blows.append("controller")
+        # killed, it would forget its last seconds: start jobs twice, and drain the nodes for that
+        self._bed.end_controller()
+        time.sleep(self._draws.uniform(0.0, 3.0))
+        self._bed.start_controller()
+        until(lambda: subprocess.run(["squeue"], capture_output=True, check=False).returncode == 0)
+
+    def _bring_back(self, everything: bool = False) -> None:
+        for name in [name for name, due in self._away.items() if everything or time.monotonic() > due]:
+            self._bed.start_node(name)
+            del self._away[name]
+
+
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize(
+    "cluster", [{"cpus": 1}, {"cpus": 1, "user_signal": False}], indirect=True, ids=["USR2", "TERM"]
+)
+def test_a_study_in_a_storm_ends_as_the_undisturbed_one(
+    cluster: LocalCluster, tmp_path: Path, undisturbed: Callable[..., Real], request: pytest.FixtureRequest
+) -> None:
+    # long enough to be hit so often, on a fast machine too
+    longer = ("budget.max_steps=300", "budget.ssl_epochs=1000", "pretrain.knn_every=500")
+    steps = ("study.methods=[moco,supervised]", "log_every=1", *longer)
+    calm = undisturbed(*steps)
+    stormy = Real(tmp_path / "storm", *steps)
+    stormy.send()
+    storm = Storm(cluster, stormy, random.Random(request.node.name))
+    storm.until_complete(1200)
+    print(f"{len(storm.blows)} blows, {storm.interruptions} interruptions: {storm.blows}")
+    assert storm.interruptions >= INTERRUPTIONS
+    assert stormy.results() == calm.results()
+    assert (stormy.root / "reports/demo/report.pdf").stat().st_size > 10_000
