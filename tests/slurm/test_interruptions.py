@@ -11,6 +11,7 @@ from studies import Real, job_of, slurm, until, wait_for_step
 from jobs.ledger import State
 from jobs.watch import UNDER_WAY
 from slurm.testbed import LocalCluster
+from ssl_pkg.runs import RunDirectory
 
 LONG = os.environ.get("SLURM_TESTS") == "long"
 LONG_ONLY = pytest.mark.skipif(not LONG, reason="minutes each: make test-slurm-long")
