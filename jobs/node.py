@@ -37,9 +37,10 @@ MARK: Final = "SSL_STAGE_MARK"  # names a file: there once a start has begun on 
 def patient_srun(folder: Path) -> str:
     """Lines for the batch script that put themselves in srun's place; what they note lies in `folder`.
 
-    SLURM may refuse a step to a job that has just come back from a node that didn't answer: it is asked again. And
-    where srun is thrown out by a requeue that doesn't reach the node, the script waits for its end: one that ends by
-    itself could be taken for the end of the later start.
+    SLURM refuses steps to a job ("already completing") that was preempted on a node that didn't answer, and has just
+    begun anew on another: it still holds the old preemption against it, and requeues it some seconds later. Till then
+    the script must not end, or the job has failed. And where srun is thrown out by a requeue that doesn't reach the
+    node, the script waits for its end: one that ends by itself could be taken for the end of the later start.
     """
     return f"""\
 export {MARK}={shlex.quote(str(folder))}/start.$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}
