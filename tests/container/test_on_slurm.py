@@ -22,9 +22,10 @@ from ssl_pkg.errors import COMPLETE
 from ssl_pkg.runs import runs_of
 
 LONG = os.environ.get("CONTAINER_TESTS") == "long"
-METHODS = "[supervised,simclr,byol,moco]"
-RESTARTS = 40
-SMALL = ("budget=tiny", f"study.methods={METHODS}", "log_every=1", "budget.max_steps=30", "threads=1")
+METHODS, STEPS = ("[supervised,simclr,byol,moco]", 60) if LONG else ("[supervised]", 200)
+RESTARTS = 40 if LONG else 6
+STEPWISE = ("log_every=1", f"budget.max_steps={STEPS}", "budget.ssl_epochs=1000", "pretrain.knn_every=500")
+SMALL = ("budget=tiny", f"study.methods={METHODS}", *STEPWISE, "threads=1")
 
 
 @pytest.fixture
@@ -44,8 +45,7 @@ def cluster(tmp_path: Path, image: Image, monkeypatch: pytest.MonkeyPatch) -> It
     bed.down()
 
 
-@pytest.mark.skipif(not LONG, reason="minutes: CONTAINER_TESTS=long")
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(3000)
 def test_a_study_through_the_image_that_is_preempted_again_and_again_ends_with_the_same_bytes(
     cluster: LocalCluster, image: Image, data: Path, tmp_path: Path, folder: Path
 ) -> None:
@@ -55,22 +55,12 @@ def test_a_study_through_the_image_that_is_preempted_again_and_again_ends_with_t
     profile = tmp_path / "bed.yaml"
     asked = {"partition": "low", "cpus": 1, "memory_gb": 2, "minutes": 60, "signal_seconds": 20}
     profile.write_text(yaml.safe_dump({**asked, "container": {"backend": "docker", "image": image.name}}))
-    line = [
-        "submit",
-        "demo",
-        "--cluster",
-        profile,
-        "--data",
-        data,
-        "--runs",
-        tmp_path / "sent",
-        "--reports",
-        tmp_path / "reports",
-    ]
+    places = ["--data", data, "--runs", tmp_path / "sent", "--reports", tmp_path / "reports"]
+    line = ["submit", "demo", "--cluster", profile, *places]
     subprocess.run([sys.executable, "-m", "jobs", *line, *SMALL[:-1]], check=True)
     study, began = tmp_path / "sent" / "demo", time.monotonic()
 
-    blows = storm(study, 2000)
+    blows = storm(study, 2400 if LONG else 900)
     seen = restarts(study)
     print(f"{time.monotonic() - began:.0f} s, {seen} restarts, {len(blows)} blows: {' '.join(blows)}")
     assert seen >= 5 and {"client", "preemption"} <= set(blows)
@@ -85,17 +75,18 @@ def storm(study: Path, seconds: float) -> list[str]:
     draws, blows, end = random.Random(7), [], time.monotonic() + seconds
     while any(row.state is not State.COMPLETE for row in observe(study)):
         assert time.monotonic() < end, told(study)
-        time.sleep(draws.uniform(5.0, 12.0))
-        running = [row for row in observe(study) if row.state is State.RUNNING and row.job]
+        time.sleep(draws.uniform(1.0, 6.0))
         assert not [row for row in observe(study) if row.state is State.FAILED], told(study)
-        if restarts(study) >= RESTARTS:
+        running = [row for row in observe(study) if row.state is State.RUNNING and row.job]
+        at_work = [row for row in running if row.step is not None]  # else nothing would ever come further
+        if not at_work or restarts(study) >= RESTARTS:
             continue
-        if running and blows.count("client") < 1 and kill_client(study, draws.choice(running)):
+        if "client" not in blows and any(kill_client(study, row) for row in at_work):
             blows.append("client")
-        elif running and draws.random() < 0.3:
+        elif "preemption" in blows and draws.random() < 0.4:
             blows.append("requeue")
-            subprocess.run(["scontrol", "requeue", draws.choice(running).job or ""], capture_output=True, check=False)
-        elif running:
+            subprocess.run(["scontrol", "requeue", draws.choice(at_work).job or ""], capture_output=True, check=False)
+        else:
             blows.append("preemption")
             high = ["sbatch", "-p", "high", "-o", "/dev/null", "--wrap", "sleep 1"]
             subprocess.run(high, capture_output=True, check=True)
