@@ -59,10 +59,10 @@ test: test-unit  ## all tests, those of faults in their short form
 test-unit: setup  ## the fast tests
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/unit --numprocesses 2 --dist loadfile
 
-test-slurm: setup  ## studies on a real SLURM, started here: sent, cancelled, failed, healed (Debian: slurm-wlm, munge)
+test-slurm: setup  ## studies on a real SLURM, started here: sent, failed, healed, in storms (Debian: slurm-wlm, munge)
 	$(PYTHON) -m pytest tests/slurm
 
-test-slurm-long: setup  ## also with real training: storms, dead nodes and ranks, time limits
+test-slurm-long: setup  ## also time limits, dead nodes and ranks, an absent controller
 	SLURM_TESTS=long $(PYTHON) -m pytest tests/slurm
 
 test-faults: setup  ## kills, signals, full disks and hostile files by the hundred
