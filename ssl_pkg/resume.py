@@ -34,7 +34,8 @@ def refuse_difference(run: RunDirectory, content: dict[str, Any], free: tuple[st
             raise BadInput(f"{run.path / 'config.yaml'} is damaged: put it right, or give another run_dir")
         return
     before, now = (_flat({k: v for k, v in c.items() if k not in free}) for c in (earlier, content))
-    changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+    keys = sorted(before.keys() | now.keys(), key=lambda key: (key != "method.name", key))
+    changed = [key for key in keys if before.get(key) != now.get(key)]
     if changed:
         shown = ", ".join(f"{key}: {before.get(key)} -> {now.get(key)}" for key in changed[:4])
         more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
@@ -57,6 +58,14 @@ def refuse_other_source(run: RunDirectory, config: Config) -> None:
         raise BadInput(
             f"{run.path} is complete, but from other weights than those of source={config.source}: give the run_dir of "
             f"another run, or remove {run.path} to make it anew"
+        )
+
+
+def refuse_lost_weights(run: RunDirectory) -> None:
+    """Raises BadInput if the complete `run` has lost the weights that it made."""
+    if (run.result() or {}).get("weights_sha256") and not any(run.path.glob("*.safetensors")):
+        raise BadInput(
+            f"{run.path} is complete, but its weights are gone: put them back, or remove {run.path} to make it anew"
         )
 
 

@@ -98,11 +98,11 @@ def newest_intact(
         try:
             state = _read(path)
         except Exception as error:  # a damaged file can raise almost anything while it is read
-            print(f"{path} is damaged ({error}): trying the one before", file=sys.stderr)
+            print(f"{path} is damaged ({error}): passed over", file=sys.stderr)
             continue
         if fits(state):
             return path, state
-        print(f"{path} does not fit what the run has written since: trying the one before", file=sys.stderr)
+        print(f"{path} does not fit what the run has written since: passed over", file=sys.stderr)
         other = other or (path, state)
     return other or (None, None)
 

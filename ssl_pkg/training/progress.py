@@ -42,6 +42,8 @@ class Reporter:
 
     def at(self, phase: str, step: int, steps: int) -> None:
         """`step` of `steps` are done in `phase`."""
+        if phase != self._phase:
+            self._note = ""
         self._phase, self._step, self._steps = phase, step, steps
 
     def note(self, text: str) -> None:
@@ -82,5 +84,6 @@ class Reporter:
             self._run.write_status(phase=phase, step=step, steps=steps, rate=self._rate)
         if self._bar.disable and now - self._last_line > LINE_SECONDS:
             self._last_line = now
-            rate = f", {self._rate:.2f} steps/s" if self._rate else ""
-            print(f"{self._title}: {phase}, step {step} of {steps}{rate} {self._note}", file=sys.stderr, flush=True)
+            rate = f"{self._rate:.2f} steps/s" if self._rate else ""
+            told = ", ".join(text for text in (phase, f"step {step} of {steps}", rate, self._note) if text)
+            print(f"{self._title}: {told}", file=sys.stderr, flush=True)

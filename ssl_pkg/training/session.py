@@ -114,9 +114,13 @@ class Session:
         self.reporter = Reporter(self.run, self._owner, self.run.name)
         self._writer = CheckpointWriter(self.run.path / "checkpoints", self._owner.verify, self.reporter.say)
         self.reporter.start()
+        if self.checkpoint is not None:
+            self.reporter.say(f"goes on from the checkpoint of step {so_far.journal_step}")
+        elif any((self.run.path / "checkpoints").glob("*.ckpt")):
+            self.reporter.say("none of the run's checkpoints is intact: it begins anew")
         if earlier != world_size():
             self.reporter.say(
-                f"goes on with {world_size()} processes instead of {earlier}: the same images, views and batches, "
+                f"the number of processes is {world_size()} instead of {earlier}: the same images, views and batches, "
                 "but sums in another order, so not the same bits"
             )
         if earlier_starts and (changes := changed(earlier_starts[-1], made_with)):

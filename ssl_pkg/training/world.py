@@ -112,6 +112,10 @@ def joined(here: Place | None) -> Iterator[None]:
         except Interrupted:  # of all ranks, after the same step
             watch.leave(last=lead)
             raise
+        except RuntimeError as error:
+            if isinstance(error, dist.DistError) or "onnection" in str(error):  # gloo raises no error of its own
+                watch.end("another process of the training has ended")
+            raise
         watch.leave(last=lead)
     finally:
         dist.destroy_process_group()
@@ -203,17 +207,17 @@ class _Watch:
                     if beats != seen[r][0]:
                         seen[r] = (beats, now)
                     elif beats < _LEFT and now - seen[r][1] > (SILENCE_SECONDS if beats else _MEETING_SECONDS):
-                        self._end(f"rank {r} has not been heard of for {now - seen[r][1]:.0f} s")
+                        self.end(f"rank {r} has not been heard of for {now - seen[r][1]:.0f} s")
             except RuntimeError:
                 if self._stopped.is_set() or self._done.is_set():
                     return
-                self._end("the leading process has ended")
+                self.end("the leading process has ended")
             self._looked = time.monotonic()
 
     def _guard(self) -> None:
         while not self._stopped.wait(BEAT_SECONDS):
             if (silent := time.monotonic() - self._looked) > SILENCE_SECONDS:
-                self._end(f"the leading process has not answered for {silent:.0f} s")
+                self.end(f"the leading process has not answered for {silent:.0f} s")
 
     def _beat(self, count: int) -> None:
         self._store.add(f"beats/{self._here.rank}", count)
@@ -221,7 +225,8 @@ class _Watch:
     def _beats(self, rank: int) -> int:
         return self._store.add(f"beats/{rank}", 0)
 
-    def _end(self, why: str) -> Never:
+    def end(self, why: str) -> Never:
+        """Ends this process, since the training can't go on without the others."""
         print(
             f"ssl_pkg: rank {self._here.rank} of {self._here.size} stops, for {why}: run the same line again to go on",
             file=sys.stderr, flush=True,

@@ -31,6 +31,7 @@ def line(tmp_path: Path) -> list[str]:
 
 def complete(folder: Path, line: list[str]) -> None:
     result(folder, "of the probe")
+    (folder / "model.safetensors").touch()
     (folder / "config.yaml").write_text(yaml.safe_dump(content_of(load_config(line), DATA)))
 
 
@@ -38,6 +39,18 @@ def test_a_complete_run_says_so_also_where_its_source_has_moved_or_is_gone(tmp_p
     (tmp_path / "source").rename(tmp_path / "moved")
     assert main(line) == 0
     assert main([*line[:1], f"source={tmp_path / 'moved'}", *line[2:]]) == 0
+
+
+def test_a_complete_run_that_has_lost_its_weights_is_refused(
+    tmp_path: Path, line: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run" / "model.safetensors").unlink()
+    assert "is complete, but its weights are gone" in refused(line, capsys)
+
+
+def test_signals_are_taken_over_before_anything_slow_is_loaded() -> None:
+    code = "import sys, ssl_pkg.__main__; sys.exit(bool({'hydra', 'pydantic', 'torch', 'numpy'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def refused(line: list[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -70,6 +70,26 @@ def test_a_start_from_which_nothing_was_kept_is_not_told(
     assert "goes on with" not in capsys.readouterr().err
 
 
+def test_a_run_says_where_it_goes_on_and_when_nothing_is_left_to_go_on_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_step(tmp_path / "run", 1)
+    said = capsys.readouterr().err
+    assert "goes on" not in said and "begins anew" not in said
+    make_step(tmp_path / "run", 2)
+    assert "run: goes on from the checkpoint of step 1\n" in capsys.readouterr().err
+    newest = tmp_path / "run" / "checkpoints" / "step-000000002.ckpt"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    make_step(tmp_path / "run", 2)
+    said = capsys.readouterr().err
+    assert f"{newest} is damaged (its checksum does not hold): passed over\n" in said
+    assert "run: goes on from the checkpoint of step 1\n" in said
+    for file in newest.parent.glob("*.ckpt"):
+        file.write_bytes(b"")
+    make_step(tmp_path / "run", 1)
+    assert "run: none of the run's checkpoints is intact: it begins anew\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("damage", ["", "[]", '{"starts": 1}', '{"starts": [{"commit": NaN}]}', '{"starts": [[]]}'])
 def test_a_damaged_provenance_is_written_anew(tmp_path: Path, damage: str) -> None:
     first = make_step(tmp_path / "run", 1)

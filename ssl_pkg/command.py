@@ -1,0 +1,41 @@
+"""What the command line asks for: a stage is run, or found complete."""
+
+import importlib
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from ssl_pkg.compose import load_config
+from ssl_pkg.config import STAGES, methods
+from ssl_pkg.errors import Done
+from ssl_pkg.resume import (
+    FREE,
+    RESOLVED,
+    refuse_difference,
+    refuse_lost_weights,
+    refuse_other_data,
+    refuse_other_source,
+)  # fmt: skip
+from ssl_pkg.runs import RunDirectory
+from ssl_pkg.training.interrupts import Interrupts
+
+CHOICES: Final = {"stages": " | ".join(STAGES), "methods": " | ".join(methods())}
+
+
+def run(arguments: list[str], interrupts: Interrupts) -> str:
+    """Brings the run to completion; returns its directory.
+
+    Raises BadInput, Interrupted, Busy and OSError as the stage does; also BadInput if the run is complete, but not the
+    one that is asked for.
+    """
+    config = load_config(arguments)
+    directory = RunDirectory(Path(config.run_dir))
+    if not directory.complete:
+        with suppress(Done):
+            importlib.import_module(f"ssl_pkg.stages.{config.stage}").run(config, interrupts)
+            return config.run_dir
+    refuse_difference(directory, config.relevant(), free=(*FREE, *RESOLVED))
+    refuse_lost_weights(directory)
+    refuse_other_source(directory, config)
+    refuse_other_data(directory, config)
+    return config.run_dir
