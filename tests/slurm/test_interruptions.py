@@ -41,7 +41,7 @@ def test_a_time_limit_shorter_than_the_work_is_no_obstacle(
 
 
 @LONG_ONLY
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_after_a_nodes_failure_the_old_copy_stops_and_the_new_one_goes_on(
     cluster: LocalCluster, tmp_path: Path, undisturbed: Callable[..., Real]
 ) -> None:
@@ -62,10 +62,10 @@ def test_after_a_nodes_failure_the_old_copy_stops_and_the_new_one_goes_on(
     assert "was taken over by" in real.log(name)
     cluster.start_node(node)
     # SLURM may take the old copy's end for that of the later start, and then what depends on the run is blocked
-    until(lambda: not any(row.state in UNDER_WAY for row in real.rows().values()), 200, real.told)
+    until(lambda: not any(row.state in UNDER_WAY for row in real.rows().values()), 600, real.told)
     if not real.complete():
         real.send()
-    until(real.complete, 200, real.told)
+    until(real.complete, 600, real.told)
     assert real.results() == undisturbed(*SOME).results()
 
 
@@ -84,7 +84,7 @@ def processes_of(cluster: LocalCluster, job: str) -> list[int]:
 
 
 @LONG_ONLY
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_controller_that_is_away_when_a_job_wants_to_be_requeued_is_waited_for(
     cluster: LocalCluster, tmp_path: Path, undisturbed: Callable[..., Real]
 ) -> None:
@@ -96,25 +96,25 @@ def test_a_controller_that_is_away_when_a_job_wants_to_be_requeued_is_waited_for
     cluster.kill("slurmctld")
     until(lambda: "ontact" in real.log(name), 60, lambda: real.log(name))
     cluster.start_controller()
-    until(real.complete, 240, real.told)
+    until(real.complete, 600, real.told)
     assert "<<< requeued" in real.log(name)
     assert real.results() == undisturbed(*SOME).results()
 
 
 @LONG_ONLY
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("cluster", [{"cpus": 1}], indirect=True)
 @pytest.mark.parametrize("victim", ["the trainer", "its starter"])
 def test_the_death_of_one_rank_requeues_the_whole_job(cluster: LocalCluster, tmp_path: Path, victim: str) -> None:
     steps = (*ONE, "budget.max_steps=120", "budget.ssl_epochs=1000", "pretrain.knn_every=500", "precision=float32")
     calm, real = Real(tmp_path / "calm", *steps, nodes=2), Real(tmp_path / "real", *steps, nodes=2)
     calm.send()
-    until(calm.complete, 240, calm.told)
+    until(calm.complete, 600, calm.told)
     real.send()
     name = "pretrain-moco-s0"
     wait_for_step(real, name, 20)
     kill_rank_one(real.folder / name, victim)
-    until(real.complete, 240, real.told)
+    until(real.complete, 600, real.told)
     assert "start 2" in real.log(name)
     assert "start 2" not in calm.log(name)
     assert real.results() == calm.results()
