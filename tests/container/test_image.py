@@ -17,6 +17,7 @@ from ssl_pkg.errors import BAD_INPUT, COMPLETE, INTERRUPTED
 from ssl_pkg.runs import RunDirectory
 
 LONG = os.environ.get("CONTAINER_TESTS") == "long"
+pytestmark = pytest.mark.timeout(1800)  # the first test also builds the image
 LINE = (
     "stage=pretrain", "budget=tiny", "threads=1", "log_every=1", "budget.ssl_batch_size=16", "budget.max_steps=30",
     "budget.ssl_epochs=100", "checkpoint.epochs=1",
