@@ -73,10 +73,12 @@ def image() -> Iterator[Image]:
             if os.environ.get("CI"):
                 raise
             pytest.skip(str(error))
-        engine.build(NAME)
-        yield Image(engine)
-        if engine.started:
-            engine.down()
+        try:
+            engine.build(NAME)
+            yield Image(engine)
+        finally:
+            if engine.started:
+                engine.down()
 
 
 @pytest.fixture(scope="session")
