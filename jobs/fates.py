@@ -100,7 +100,8 @@ def _without_log(printed: Sequence[str], job: str, state: str) -> Fate:
     if cancelled:
         return Fate(State.CANCELLED, job)
     if printed or state == "FAILED":
-        said = [line for line in printed if not line.startswith("srun: ")] or [*printed] or ["without a word"]
+        telling = [line for line in printed if not line.startswith("srun: ") or "Unable to" in line]
+        said = telling or [*printed] or ["without a word"]
         return Fate(State.FAILED, job, said[-1])
     return Fate(State.INTERRUPTED, job, "gone from the queue")
 

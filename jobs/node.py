@@ -31,6 +31,7 @@ SIGNALLED: Final = 128  # a container's client exits with this and the number of
 PATIENCE: Final = 900.0  # seconds that a controller may be away when a job wants to be requeued
 ALREADY: Final = "pending execution"  # what SLURM says against the requeue of a job that has been requeued
 TO_BE_ENDED: Final = 180.0  # seconds within which SLURM ends a job that it has requeued
+PAUSES: Final = (5, 20, 20)  # seconds before a step is asked for again: SLURM looks at old preemptions every 30 seconds
 MARK: Final = "SSL_STAGE_MARK"  # names a file: there once a start has begun on its node, not empty once it has ended
 
 
@@ -38,23 +39,23 @@ def patient_srun(folder: Path) -> str:
     """Lines for the batch script that put themselves in srun's place; what they note lies in `folder`.
 
     SLURM refuses steps to a job ("already completing") that was preempted on a node that didn't answer, and has just
-    begun anew on another: it still holds the old preemption against it, and requeues it some seconds later. Till then
+    begun anew on another: it still holds the old preemption against it, and requeues it within half a minute. Till then
     the script must not end, or the job has failed. And where srun is thrown out by a requeue that doesn't reach the
     node, the script waits for its end: one that ends by itself could be taken for the end of the later start.
     """
     return f"""\
-export {MARK}={shlex.quote(str(folder))}/start.$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}
-srun() {{
-  local pause status
-  for pause in 5 20 0; do
+export {MARK}={shlex.quote(str(folder))}/start.$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}.$$
+function srun {{
+  local ssl_status ssl_pause
+  for ssl_pause in {" ".join(map(str, PAUSES))} end; do
     command srun "$@" && return
-    status=$?
-    [ -e "${MARK}" ] && break
-    echo "srun ended with status $status before the stage began" >&2
-    sleep $pause
+    ssl_status=$?
+    [ -e "${MARK}" ] || [ $ssl_pause = end ] && break
+    echo "srun: the stage has not begun (status $ssl_status): again in $ssl_pause s" >&2
+    sleep $ssl_pause
   done
   [ ! -e "${MARK}" ] || [ -s "${MARK}" ] || sleep {TO_BE_ENDED:.0f}
-  return $status
+  return $ssl_status
 }}"""
 
 
@@ -73,9 +74,12 @@ class NodeStage:
         """Ends the process with the stage's exit status, which decides for SLURM about what depends on the job."""
         # outside the stage's own time signals wait: submitit's handlers would end the job
         signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
-        _mark("")
-        status = self._run()
-        _mark(f"{status}\n")
+        _mark()
+        status = FAULT
+        try:
+            status = self._run()
+        finally:
+            _mark(f"{status}\n")
         raise SystemExit(status)
 
     def _run(self) -> int:
@@ -175,10 +179,11 @@ class NodeStage:
             return []
 
 
-def _mark(text: str) -> None:
-    """Tells the batch script, which is `patient_srun`'s, how far this start has come."""
-    with suppress(KeyError, OSError), Path(os.environ[MARK]).open("a") as mark:
-        mark.write(text)
+def _mark(text: str = "") -> None:
+    """Tells the batch script, which is `patient_srun`'s and on the node of rank 0, how far this start has come."""
+    if os.environ.get("SLURM_PROCID", "0") == "0":
+        with suppress(KeyError, OSError), Path(os.environ[MARK]).open("a") as mark:
+            mark.write(text)
 
 
 def copy_data(source: Path, target: Path) -> Path:

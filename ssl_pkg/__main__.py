@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
         if error.errno not in NO_ROOM:
             raise
         print(
-            f"ssl_pkg: can't write {' '.join(word for word in arguments if word.startswith('run_dir='))} "
+            f"ssl_pkg: can't write {' '.join(word.lstrip('+') for word in arguments if 'run_dir=' in word)} "
             f"({error.strerror}): make room, then run the same line again",
             file=sys.stderr,
         )

@@ -9,6 +9,7 @@ import re
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -114,6 +115,7 @@ def joined(here: Place | None) -> Iterator[None]:
             raise
         except RuntimeError as error:
             if isinstance(error, dist.DistError) or "onnection" in str(error):  # gloo raises no error of its own
+                traceback.print_exc()
                 watch.end("another process of the training has ended")
             raise
         watch.leave(last=lead)

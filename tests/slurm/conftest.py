@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +13,30 @@ from studies import OnCluster, Real, slurm, until
 from slurm.testbed import LocalCluster, NotPossible, free_ports
 
 
+@contextmanager
+def started(folder: Path, **wanted: Any) -> Iterator[LocalCluster]:
+    """Skips where there can be no SLURM, unless this is CI. Its commands reach this one inside."""
+    cluster = LocalCluster(folder, port=free_ports(), **wanted)
+    try:
+        try:
+            cluster.up()
+        except NotPossible as error:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip(str(error))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SLURM_CONF", str(cluster.conf))
+            yield cluster
+    finally:
+        cluster.down()
+
+
 @pytest.fixture(scope="module")
 def bed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """The cluster; a module's BED holds what it wants of it."""
     wanted: dict[str, Any] = getattr(request, "param", None) or getattr(request.module, "BED", {})
-    started = LocalCluster(tmp_path_factory.mktemp("bed"), port=free_ports(), **{"cpus": 2, **wanted})
-    try:
-        started.up()
-    except NotPossible as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
-    before = os.environ.get("SLURM_CONF")
-    os.environ["SLURM_CONF"] = str(started.conf)
-    yield started
-    started.down()
-    if before is None:
-        del os.environ["SLURM_CONF"]
+    with started(tmp_path_factory.mktemp("bed"), **{"cpus": 2, **wanted}) as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -56,9 +64,5 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Real]
 @pytest.fixture
 def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
     """A cluster of the test's own: it is going to be maltreated."""
-    bed = LocalCluster(tmp_path / "bed", port=free_ports(), **getattr(request, "param", {"cpus": 1}))
-    bed.up()
-    os.environ["SLURM_CONF"] = str(bed.conf)
-    yield bed
-    bed.down()
-    del os.environ["SLURM_CONF"]
+    with started(tmp_path / "bed", **getattr(request, "param", {"cpus": 1})) as cluster:
+        yield cluster

@@ -1,5 +1,7 @@
 """Studies on a cluster: of stub stages, where it is SLURM that is tested, and of real training."""
 
+import hashlib
+import re
 import subprocess
 import sys
 import time
@@ -21,6 +23,7 @@ from ssl_pkg.runs import RunDirectory, runs_of
 STUB = Path(__file__).parent.parent / "integration" / "stub_stage.py"
 METHODS = ("supervised", "simclr")
 SAME = ("weights_sha256", "metrics_sha256", "rows")
+FILES = ("*.npz", "*.safetensors")
 TINY = ("budget=tiny", "threads=1")
 
 
@@ -102,11 +105,21 @@ class Real:
         return "\n".join(f"{row.name} {row.state} {row.note or ''}" for row in self.rows().values())
 
     def results(self) -> dict[str, dict[str, object]]:
-        found = {run.name: run.result() or {} for run in runs_of(self.folder)}
-        return {name: {key: result[key] for key in SAME} for name, result in found.items()}
+        """What must not depend on interruptions: numbers, and the bytes of every artifact."""
+        results = {}
+        for run in runs_of(self.folder):
+            result = run.result() or {}
+            files = sorted(file for pattern in FILES for file in run.path.glob(pattern))
+            digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+            results[run.name] = {key: result[key] for key in SAME} | digests
+        return results
 
     def log(self, name: str) -> str:
         return (self.folder / "logs" / f"{name}.log").read_text()
+
+    def gone_on_from(self, name: str) -> list[int]:
+        """The steps of the checkpoints that the run's later starts began with."""
+        return [int(step) for step in re.findall(r"goes on from the checkpoint of step (\d+)", self.log(name))]
 
 
 def wait_for_step(real: Real, name: str, step: int, seconds: float = 120) -> None:

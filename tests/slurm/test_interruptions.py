@@ -36,6 +36,7 @@ def test_a_time_limit_shorter_than_the_work_is_no_obstacle(
     limited.send()
     until(limited.complete, 1500, limited.told)
     assert limited.log("pretrain-moco-s0").count("<<< requeued") >= 5
+    assert len(set(limited.gone_on_from("pretrain-moco-s0"))) >= 5
     calm.jobs("study", "demo")
     assert limited.results() == calm.results()
 
@@ -98,6 +99,7 @@ def test_a_controller_that_is_away_when_a_job_wants_to_be_requeued_is_waited_for
     cluster.start_controller()
     until(real.complete, 600, real.told)
     assert "<<< requeued" in real.log(name)
+    assert max(real.gone_on_from(name)) >= 5
     assert real.results() == undisturbed(*SOME).results()
 
 

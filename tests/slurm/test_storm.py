@@ -23,14 +23,16 @@ class Storm:
     def __init__(self, bed: LocalCluster, real: Real, draws: random.Random) -> None:
         self._bed, self._real, self._draws = bed, real, draws
         self._away: dict[str, float] = {}  # nodes whose slurmd was killed, and when it comes back
+        self._next = [self.preempt, self.requeue, self.kill_node, self.restart_controller]  # each at least once
+        self._draws.shuffle(self._next)
         self.blows: list[str] = []
 
     def until_complete(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while not self._real.complete():
             assert time.monotonic() < end, self._real.told()
-            time.sleep(self._draws.uniform(0.5, 4.0))
-            enough = self.interruptions >= INTERRUPTIONS
+            time.sleep(self._draws.uniform(0.5, 3.0))
+            enough = self.interruptions >= INTERRUPTIONS and not self._next
             self._bring_back(everything=enough)
             if not enough:
                 self._blow()
@@ -43,19 +45,18 @@ class Storm:
 
     def _blow(self) -> None:
         running = [row for row in self._real.rows().values() if row.state is State.RUNNING and row.job]
-        kinds = [self.preempt, self.preempt, self.requeue, self.kill_node, self.restart_controller]
-        kind = self._draws.choices(kinds, weights=(4, 4, 3, 1, 1))[0]
         at_work = [row for row in running if row.step is not None]
         # mostly what has begun its work, or on a slow machine nothing would ever come further
         if at_work or (running and self._draws.random() < 0.2):
+            kinds = [self.preempt, self.requeue, self.kill_node, self.restart_controller]
+            kind = self._next.pop() if self._next else self._draws.choices(kinds, weights=(8, 3, 1, 1))[0]
             kind(self._draws.choice(at_work or running))
 
     def preempt(self, row: Row) -> None:
         self.blows.append("preemption")
-        subprocess.run(
-            ["sbatch", "-p", "high", "-o", "/dev/null", "--wrap", f"sleep {self._draws.uniform(0.5, 2):.1f}"],
-            capture_output=True, check=False,
-        )  # fmt: skip
+        nodes = str(len(self._bed.names) - len(self._away))
+        rest = ["--exclusive", "-o", "/dev/null", "--wrap", f"sleep {self._draws.uniform(0.5, 2):.1f}"]
+        subprocess.run(["sbatch", "-p", "high", "-N", nodes, *rest], capture_output=True, check=False)
 
     def requeue(self, row: Row) -> None:
         self.blows.append("requeue")
@@ -83,7 +84,7 @@ class Storm:
             del self._away[name]
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize(
     "cluster", [{"cpus": 1}, {"cpus": 1, "user_signal": False}], indirect=True, ids=["USR2", "TERM"]
 )
@@ -97,8 +98,11 @@ def test_a_study_in_a_storm_ends_as_the_undisturbed_one(
     stormy = Real(tmp_path / "storm", *steps)
     stormy.send()
     storm = Storm(cluster, stormy, random.Random(request.node.name))
-    storm.until_complete(1200)
+    storm.until_complete(2000)
     print(f"{len(storm.blows)} blows, {storm.interruptions} interruptions: {storm.blows}")
     assert storm.interruptions >= INTERRUPTIONS
+    begun = [stormy.gone_on_from(f"pretrain-{model}-s0") for model in ("moco", "supervised")]
+    assert all(steps == sorted(steps) for steps in begun), "what a start has done is not lost"
+    assert max(max(steps, default=0) for steps in begun) > 0
     assert stormy.results() == calm.results()
     assert (stormy.root / "reports/demo/report.pdf").stat().st_size > 10_000

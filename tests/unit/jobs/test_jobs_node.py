@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.node import DEATHS, MARK, TO_BE_ENDED, copy_data, patient_srun, was_cancelled
+from jobs.node import DEATHS, MARK, PAUSES, TO_BE_ENDED, copy_data, patient_srun, was_cancelled
 from jobs.stage import last_words
 
 SCONTROL = """\
@@ -269,7 +269,7 @@ class TestPatientSrun:
         assert calls.read_text().split() == ["2", "2", "2"]
 
     def test_what_never_begins_fails_in_the_end(self, script: "Callable[[str], tuple[int, list[str]]]") -> None:
-        assert script("exit 9") == (9, ["5", "20", "0"])
+        assert script("exit 9") == (9, [str(pause) for pause in PAUSES])
 
     def test_a_stage_that_has_ended_ends_the_job(self, script: "Callable[[str], tuple[int, list[str]]]") -> None:
         assert script(f'echo 2 > "${MARK}"; exit 2') == (2, [])
