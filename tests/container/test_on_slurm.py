@@ -1,5 +1,6 @@
 """The demo study through the image on a SLURM that takes its jobs away: it ends as the one nobody disturbed."""
 
+import hashlib
 import os
 import random
 import signal
@@ -88,7 +89,7 @@ def storm(study: Path, seconds: float) -> list[str]:
             subprocess.run(["scontrol", "requeue", draws.choice(at_work).job or ""], capture_output=True, check=False)
         else:
             blows.append("preemption")
-            high = ["sbatch", "-p", "high", "-o", "/dev/null", "--wrap", "sleep 1"]
+            high = ["sbatch", "-p", "high", "-N", "2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 1"]
             subprocess.run(high, capture_output=True, check=True)
     return blows
 
@@ -118,6 +119,12 @@ def told(study: Path) -> str:
     return "\n".join([*(f"{row.name} {row.state} {row.note or ''}" for row in observe(study)), *logs])
 
 
-def digests(study: Path) -> dict[str, tuple[str, str, str]]:
-    results = {run.name: run.result() or {} for run in runs_of(study)}
-    return {name: (r["weights_sha256"], r["metrics_sha256"], str(r["rows"])) for name, r in results.items()}
+def digests(study: Path) -> dict[str, dict[str, object]]:
+    """What must not depend on interruptions: numbers, and the bytes of every artifact."""
+    found = {}
+    for run in runs_of(study):
+        result = run.result() or {}
+        files = sorted((*run.path.glob("*.npz"), *run.path.glob("*.safetensors")))
+        artifacts = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+        found[run.name] = artifacts | {key: result[key] for key in ("weights_sha256", "metrics_sha256", "rows")}
+    return found
