@@ -6,6 +6,7 @@ as they would on two machines. Jobs in the partition `low` are preempted and req
 """
 
 import argparse
+import hashlib
 import os
 import random
 import secrets
@@ -57,6 +58,11 @@ class LocalCluster:
         return self.base / "slurm.conf"
 
     @property
+    def link(self) -> Path:
+        """A short way to `base`: of a socket's 108 characters SLURM takes 46, and it reads no spaces."""
+        return Path("/tmp") / f"slurm-{hashlib.sha256(str(self.base).encode()).hexdigest()[:12]}"
+
+    @property
     def names(self) -> list[str]:
         """The nodes' names, which are their addresses too."""
         return [f"127.0.0.{number + 11}" for number in range(self.nodes)]
@@ -72,6 +78,10 @@ class LocalCluster:
         self._check()
         for folder in ("log", "munge", "state", *(f"spool/{name}" for name in self.names)):
             (self.base / folder).mkdir(parents=True, exist_ok=True)
+        if not self.link.is_symlink():
+            self.link.symlink_to(self.base)
+        if self.link.lstat().st_uid != os.getuid() or self.link.readlink() != self.base:
+            raise NotPossible(f"{self.link} is somebody else's: remove it")
         (self.base / "munge").chmod(0o711)
         (self.base / "state").chmod(0o700)
         self.conf.write_text(self._conf())
@@ -112,6 +122,8 @@ class LocalCluster:
         for pid in self._leftovers():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        if self.link.is_symlink():
+            self.link.unlink()
         if purge:
             shutil.rmtree(self.base, ignore_errors=True)
 
@@ -125,17 +137,17 @@ class LocalCluster:
     def _conf(self) -> str:
         more = ["SlurmctldParameters=preempt_send_user_signal"] * self.user_signal
         if self.accounting:
-            more.append(ACCOUNTING.format(port=self.port + 91, base=self.base))
+            more.append(ACCOUNTING.format(port=self.port + 91, base=self.link))
         nodes = [
             f"NodeName={name} NodeHostname={name} NodeAddr={name} Port={self.port + 1 + number} "
             f"CPUs={self.cpus} RealMemory=8000 State=UNKNOWN"
             for number, name in enumerate(self.names)
         ]
-        words = {"host": socket.gethostname().partition(".")[0], "user": getuser(), "base": self.base}
+        words = {"host": socket.gethostname().partition(".")[0], "user": getuser(), "base": self.link}
         return CONF.format(**words, port=self.port, grace=self.grace, more="\n".join(more), nodes="\n".join(nodes))
 
     def _start_munge(self) -> None:
-        key, socket_file = self.base / "munge.key", self.base / "munge" / "socket"
+        key, socket_file = self.base / "munge.key", self.link / "munge" / "socket"
         if not key.exists():
             key.write_bytes(secrets.token_bytes(1024))
             key.chmod(0o600)
@@ -148,7 +160,7 @@ class LocalCluster:
         _until(lambda: self._works("munge", "-S", str(socket_file), "-n"), "munge answers", self.base / "log")
 
     def _start_database(self) -> None:
-        data, socket_file, log = self.base / "mysql", self.base / "mysql.socket", self.base / "log"
+        data, socket_file, log = self.link / "mysql", self.link / "mysql.socket", self.base / "log"
         if not data.is_dir():
             self._run(
                 "mariadb-install-db", "--no-defaults", f"--user={getuser()}", f"--datadir={data}",
@@ -164,7 +176,7 @@ class LocalCluster:
         sql = ("mariadb", "--no-defaults", "-S", str(socket_file), "-u", "root", "-e", SQL)
         _until(lambda: self._works(*sql), "the data base answers", log)
         conf = self.base / "slurmdbd.conf"
-        words = {"base": self.base, "host": socket.gethostname().partition(".")[0], "user": getuser()}
+        words = {"base": self.link, "host": socket.gethostname().partition(".")[0], "user": getuser()}
         conf.touch(0o600)
         conf.write_text(DATABASE.format(**words, port=self.port + 91, storage=self.port + 90))
         if not _alive(self.base / "slurmdbd.pid"):

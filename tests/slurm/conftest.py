@@ -35,7 +35,8 @@ def started(folder: Path, **wanted: Any) -> Iterator[LocalCluster]:
 def bed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """The cluster; a module's BED holds what it wants of it."""
     wanted: dict[str, Any] = getattr(request, "param", None) or getattr(request.module, "BED", {})
-    with started(tmp_path_factory.mktemp("bed"), **{"cpus": 2, **wanted}) as cluster:
+    folder = tmp_path_factory.mktemp("bed") / "some folders have spaces, and a name longer than a socket's may be"
+    with started(folder, **{"cpus": 2, **wanted}) as cluster:
         yield cluster
 
 
