@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 ENDS: Final = "COMPLETING"
@@ -133,6 +134,9 @@ def _sacct(ids: Iterable[str]) -> dict[str, Seen]:
 def ask(*line: str) -> "subprocess.CompletedProcess[str]":
     """What one of SLURM's commands answers. Raises Away where there is none or it takes too long."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_USERS)}
+    conf = environment.get("SLURM_CONF")
+    if conf and not Path(conf).exists():  # its commands would look for another one for a minute
+        raise Away(f"SLURM_CONF={conf} is not there")
     try:
         return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False)
     except FileNotFoundError as error:

@@ -1,4 +1,5 @@
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from jobs.batches import Batch, Sent, jobs_of, read_batches
 from jobs.fates import Fate, _by_log, _by_slurm, _Judge, _without_log
 from jobs.ledger import State
-from jobs.queue import Seen
+from jobs.queue import Away, Seen, ask
 
 LOG = ">>> 2026-01-01 10:00:00 python -m ssl_pkg\n{said}\n<<< exit status {status} after 3 s\n{words}"
 
@@ -148,3 +149,16 @@ def test_the_log_of_an_earlier_job_says_nothing_about_a_later_one(tmp_path: Path
     judge = _Judge(tmp_path, {})
     assert judge.fate("child", Sent("1", batch("1", "child")), None).state is State.FAILED
     assert judge.fate("child", Sent("2", batch("2", "child")), None).note == "gone from the queue"
+
+
+def test_a_cluster_that_is_no_more_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLURM's own commands would look for another one for a minute."""
+    squeue = tmp_path / "squeue"
+    squeue.write_text("#!/bin/sh\nsleep 60\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
+    began = time.monotonic()
+    with pytest.raises(Away, match=r"slurm\.conf is not there"):
+        ask("squeue")
+    assert time.monotonic() - began < 30
