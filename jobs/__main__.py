@@ -81,7 +81,8 @@ def _submit(options: argparse.Namespace, overrides: list[str], again: str) -> in
     )
     if not options.wait:
         print(
-            f"How they stand: {sys.executable} -m jobs status {config.study.name} --runs {options.runs} (make: status)"
+            f"How they stand: {sys.executable} -m jobs status {config.study.name} --runs {options.runs} "
+            f"(make: status STUDY={config.study.name} RUNS={options.runs})"
         )
         return COMPLETE
     states = {row.name: row.state for row in follow(folder)}
@@ -115,6 +116,7 @@ def _status(options: argparse.Namespace, overrides: list[str], again: str) -> in
 
 
 def _cancel(options: argparse.Namespace, overrides: list[str], again: str) -> int:
+    from jobs.batches import read_batches
     from jobs.ledger import read_owner
     from jobs.local import cancel
     from jobs.queue import Away
@@ -131,6 +133,8 @@ def _cancel(options: argparse.Namespace, overrides: list[str], again: str) -> in
         raise BadInput(f"SLURM does not answer ({error}): cancel when it does") from error
     if ended:
         print(f"{ended} jobs of study {folder.name} are cancelled; what ran has left a checkpoint")
+    elif read_batches(folder):
+        print(f"nothing of study {folder.name} is in the cluster's queue")
     else:
         print(cancel(folder))
     return COMPLETE

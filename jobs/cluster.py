@@ -106,7 +106,8 @@ def _refused(profile: Profile) -> list[str]:
     if done.returncode == 0:
         return []
     said = [text.strip() for text in done.stderr.splitlines() if text.strip()]
-    return [f"sbatch refuses: {said[-1].removeprefix('allocation failure: ') if said else done.returncode}"]
+    telling = [text for text in said if not text.startswith("Try ")]
+    return [f"sbatch refuses: {telling[-1].removeprefix('allocation failure: ') if telling else done.returncode}"]
 
 
 def _settings(config: dict[str, str]) -> list[str]:

@@ -68,22 +68,30 @@ class _Judge:
             return fate
         if seen.state in RUNS:
             return Fate(State.RUNNING, job.id, None, seen.restarts, seen.started)
-        parents = [self._names[parent] for parent in _parents(job) if parent in self._names]
+        parents = [name for parent in _parents(job) for name in self._runs_of(parent)]
         known = [(parent, self.found[parent].state) for parent in parents if parent in self.found]
         bad = [parent for parent, state in known if state in ENDED_BADLY]
         if bad or seen.reason == NEVER:
-            return Fate(State.BLOCKED, job.id, f"needs {', '.join(bad or parents)}", seen.restarts)
+            return Fate(State.BLOCKED, job.id, f"needs {_few(bad or parents)}", seen.restarts)
         awaited = [parent for parent, state in known if state is not State.COMPLETE]
         if seen.reason == WAITS_FOR_OTHERS and awaited:
-            more = f" and {len(awaited) - 1} more" if awaited[1:] else ""
-            return Fate(State.PENDING, job.id, f"after {awaited[0]}{more}", seen.restarts)
+            return Fate(State.PENDING, job.id, f"after {_few(awaited)}", seen.restarts)
         return Fate(State.PENDING, job.id, seen.reason or None, seen.restarts)
+
+    def _runs_of(self, job: str) -> list[str]:
+        """The runs of a job's id, or of a whole array's."""
+        return [name for number, name in self._names.items() if number == job or number.startswith(f"{job}_")]
 
     def _ended(self, name: str, job: Sent, state: str) -> Fate:
         log, printed = log_of(self._folder, name), around(self._folder, job)
         if last_job(log) not in (None, job.id) or not log.exists():
             return _without_log(printed, job.id, state)
         return _by_slurm(log, job.id, state) or _by_log(log, job.id) or _without_log(printed, job.id, state)
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 1} more" if names[1:] else ""
+    return f"{names[0]}{more}" if names else "another run"
 
 
 def _parents(job: Sent) -> list[str]:

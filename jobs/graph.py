@@ -11,7 +11,7 @@ from typing import Final
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from jobs.ledger import REPORT
+from jobs.ledger import REPORT, effective, key_of
 from jobs.stage import assign
 from ssl_pkg.config import RANDOM, STAGES, Study
 from ssl_pkg.errors import BadInput
@@ -61,14 +61,16 @@ class Job:
             return RunDirectory(self.run_dir).complete
         try:
             made = (self.run_dir / "report.pdf").stat().st_mtime
-            return all(made >= result.stat().st_mtime for result in Path(self.overrides[0]).glob("*/result.json"))
+            results = [result.stat().st_mtime for result in Path(self.overrides[0]).glob("*/result.json")]
+            return bool(results) and made >= max(results)
         except OSError:
             return False
 
     @property
     def settings(self) -> tuple[str, ...]:
         """The overrides that say what the run is, without those of CIRCUMSTANCES: where and how it is made."""
-        return tuple(entry for entry in self.overrides if self.stage != REPORT and key_of(entry) not in CIRCUMSTANCES)
+        told = [entry for entry in self.overrides if self.stage != REPORT and key_of(entry) not in CIRCUMSTANCES]
+        return effective(told)
 
 
 def plan(study: Study, *, runs: Path, reports: Path, data_root: str, overrides: Sequence[str] = ()) -> list[Job]:
@@ -82,10 +84,9 @@ def plan(study: Study, *, runs: Path, reports: Path, data_root: str, overrides: 
     planner = _Planner(study.name, runs / study.name, data_root, methods, seeds, fixed)
     found = {job.name: job for choice in choices for seed in seeds for job in planner.of_seed(seed, choice)}
     jobs = list(found.values())
-    inner = {parent for job in jobs for parent in job.parents}
-    leaves = tuple(job.name for job in jobs if job.name not in inner)
     out = reports / study.name
-    report = Job(REPORT, REPORT, "", None, (str(runs / study.name), "--out", str(out)), leaves, out)
+    # it waits for every run: one that is made anew may have children that are complete
+    report = Job(REPORT, REPORT, "", None, (str(runs / study.name), "--out", str(out)), tuple(found), out)
     return [*jobs, report]
 
 
@@ -197,8 +198,3 @@ def urgency(jobs: Sequence[Job]) -> dict[str, float]:
         for parent in job.parents:
             behind[parent] = max(behind.get(parent, 0.0), lengths[job.name])
     return lengths
-
-
-def key_of(override: str) -> str:
-    """The field that an override sets: `a.b` of `++a.b=1`."""
-    return override.partition("=")[0].lstrip("+~").partition("@")[0]

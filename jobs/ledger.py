@@ -13,6 +13,7 @@ The run directories are the truth about what is complete; the ledger only adds w
 import json
 import os
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -49,11 +50,22 @@ class Entry:
 
     def differs(self, settings: tuple[str, ...]) -> str | None:
         """How the settings that the run was planned with differ from these, in words; None if they don't."""
-        if not self.settings or self.settings == settings:
+        before, now = effective(self.settings), effective(settings)
+        if not self.settings or before == now:
             return None
-        there = " ".join(setting for setting in self.settings if setting not in settings) or "the defaults"
-        now = " ".join(setting for setting in settings if setting not in self.settings) or "the defaults"
-        return f"there: {there}; now: {now}"
+        there = " ".join(setting for setting in before if setting not in now) or "the defaults"
+        here = " ".join(setting for setting in now if setting not in before) or "the defaults"
+        return f"there: {there}; now: {here}"
+
+
+def key_of(override: str) -> str:
+    """The field that an override sets: `a.b` of `++a.b=1`."""
+    return override.partition("=")[0].lstrip("+~").partition("@")[0]
+
+
+def effective(overrides: Iterable[str]) -> tuple[str, ...]:
+    """The overrides that count, of each field the last, in an order that doesn't depend on how they were typed."""
+    return tuple(sorted({key_of(override): override for override in overrides}.values()))
 
 
 def log_of(folder: Path, name: str) -> Path:

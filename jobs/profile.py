@@ -121,9 +121,13 @@ def load_profile(name: str) -> Profile:
 
 
 def reach(profile: Profile) -> None:
-    """Makes SLURM's commands reach the profile's cluster, unless the environment names another."""
+    """Makes SLURM's commands reach the profile's cluster, unless the environment names another. Raises BadInput where
+    there is none."""
     if profile.conf:
-        os.environ.setdefault("SLURM_CONF", str(FOLDER.parent.parent / profile.conf))
+        conf = FOLDER.parent.parent / profile.conf
+        if "SLURM_CONF" not in os.environ and not conf.exists():
+            raise BadInput(f"{profile.name}: its conf, {conf}, is not there (the testbed's comes with `make slurm-up`)")
+        os.environ.setdefault("SLURM_CONF", str(conf))
 
 
 def shown(profile: Profile) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from filelock import FileLock, Timeout
 
 from jobs.batches import comments, jobs_of, reach_again, read_batches
+from jobs.ledger import Entry, State, read_ledger, write_ledger
 from jobs.local import busy
 from jobs.queue import ENDS, Seen, cancel, commented, look
 from ssl_pkg.errors import BadInput
@@ -72,7 +74,12 @@ def cancel_sent(folder: Path) -> int:
     reach_again(batches)
     with alone(folder):
         recalled = recall(folder)
-        sent = jobs_of(read_batches(folder)).values()
-        ids = [name for name, seen in look(comments(sent)).items() if seen.in_queue]
-        cancel(ids)
-    return len(recalled) + len(ids)
+        sent = jobs_of(read_batches(folder))
+        seen = look(comments(sent.values()))
+        ended = {name: job.id for name, job in sent.items() if job.id in seen and seen[job.id].in_queue}
+        cancel(ended.values())
+        # without accounting SLURM forgets them within minutes
+        known = read_ledger(folder)
+        taken = {name: replace(known.get(name, Entry()), state=State.CANCELLED) for name in ended}
+        write_ledger(folder, known | taken)
+    return len(recalled) + len(ended)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 import ssl_pkg
-from jobs.graph import Job, key_of, plan, reads, sweep
-from jobs.ledger import REPORT, read_ledger
+from jobs.graph import Job, plan, reads, sweep
+from jobs.ledger import REPORT, key_of, read_ledger
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import RANDOM, SYNTHETIC, Config, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput

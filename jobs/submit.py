@@ -87,12 +87,21 @@ class Submission:
             job.name: Entry(State.COMPLETE if job.complete else State.PENDING, settings=job.settings)
             for job in self._jobs
         }
-        others = {name: entry for name, entry in recorded.items() if name not in entries}
+        others = {
+            name: entry
+            for name, entry in recorded.items()
+            if name not in entries and (name in self._sent or entry.state is not State.PENDING)
+        }
         write_ledger(self._folder, entries | others)
-        for level in _levels(missing):
-            for group, after in self._groups(level):
-                self._submit(group, after)
-                outcome.sent += [job.name for job in group]
+        try:
+            for level in _levels(missing):
+                for group, after in self._groups(level):
+                    self._submit(group, after)
+                    outcome.sent += [job.name for job in group]
+        except BadInput:
+            known = {*outcome.sent, *outcome.queued, *outcome.complete}
+            write_ledger(self._folder, {name: entry for name, entry in entries.items() if name in known} | others)
+            raise
         return outcome
 
     def _batches_here(self) -> list[Batch]:
@@ -136,11 +145,10 @@ class Submission:
 
         SLURM lets each task of an array wait for its own parent only where the parents are the same tasks of another.
         """
-        waiting = {
-            job.name: tuple(self._sent[parent].id for parent in job.parents if parent in self._open) for job in level
-        }
+        parents = {job.name: self._awaited(job) for job in level}
+        waiting = {name: tuple(self._sent[parent].id for parent in awaited) for name, awaited in parents.items()}
         bound = [job for job in level if waiting[job.name]]
-        arrays = {self._sent[parent].batch for job in bound for parent in job.parents if parent in self._open}
+        arrays = {self._sent[parent].batch for job in bound for parent in parents[job.name]}
         groups: dict[tuple[str, ...], list[Job]] = {}
         for job in level:
             groups.setdefault(waiting[job.name], []).append(job)
@@ -151,8 +159,14 @@ class Submission:
             if [waiting[job.name] for job in bound] == [(f"{array.number}_{i}",) for i in range(len(array.names))]:
                 yield bound, (f"aftercorr:{array.number}",)
                 return
-        for parents, group in groups.items():
-            yield group, (f"afterok:{':'.join(_whole(parents, self._sent.values()))}",)
+        for ids, group in groups.items():
+            yield group, (f"afterok:{':'.join(_whole(ids, self._sent.values()))}",)
+
+    def _awaited(self, job: Job) -> list[str]:
+        """The job's parents in the queue, but for those that another of them waits for itself."""
+        there = [parent for parent in job.parents if parent in self._open]
+        inner = {name for other in self._jobs if other.name in there for name in other.parents}
+        return [parent for parent in there if parent not in inner]
 
     def _submit(self, group: list[Job], after: tuple[str, ...]) -> None:
         batch = Batch.new(self._profile.name, tuple(job.name for job in group), after)

@@ -50,7 +50,8 @@ class OnCluster:
         self, root: Path, wait: float = 0.1, seeds: tuple[int, ...] = (0,), sweep: tuple[str, ...] = (), **profile: Any
     ) -> None:
         self.root, self.folder = root, root / "small"
-        self.profile = Profile(name="test", partition="low", cpus=1, memory_gb=0.5, **{"minutes": 10, **profile})
+        asked: dict[str, Any] = {"partition": "low", "cpus": 1, "memory_gb": 0.5, "minutes": 10, **profile}
+        self.profile = Profile(name="test", **asked)
         study = Study(name="small", methods=METHODS, seeds=seeds, cpus=1)
         self.jobs: list[Job] = plan(
             study, runs=root, reports=root / "reports", data_root="synthetic", overrides=(f"wait={wait}", *sweep)

@@ -15,6 +15,7 @@ from jobs.__main__ import main
 from jobs.batches import read_batches
 from jobs.ledger import State
 from slurm.testbed import LocalCluster
+from ssl_pkg.errors import BadInput
 
 pytestmark = pytest.mark.parametrize("bed", [{}, {"accounting": True}], indirect=True, ids=["", "accounting"])
 Make = Callable[..., OnCluster]
@@ -119,13 +120,22 @@ def test_children_of_a_failed_run_are_blocked_and_heal_when_the_cause_is_gone(st
     small.until_complete()
 
 
-def test_one_lost_run_is_sent_alone_with_the_report(study: Make) -> None:
+@pytest.mark.parametrize("lost", ["ood-simclr-probe-s1", "finetune-simclr-s1"])
+def test_one_lost_run_is_sent_alone_with_the_report_which_waits_for_it(study: Make, lost: str) -> None:
     small = study(seeds=(0, 1))
     small.send()
     small.until_complete()
-    subprocess.run(["rm", "-r", small.folder / "ood-simclr-probe-s1"], check=True)
-    assert small.send().sent == ["ood-simclr-probe-s1", "report"]
+    subprocess.run(["rm", "-r", small.folder / lost], check=True)
+    assert small.send().sent == [lost, "report"]
     small.until_complete()
+    assert small.jobs[-1].complete, "the report is newer than all results"
+
+
+def test_what_slurm_refuses_is_not_shown_as_waiting(study: Make) -> None:
+    small = study(partition="nowhere")
+    with pytest.raises(BadInput, match="invalid partition"):
+        small.send()
+    assert small.states() == {}
 
 
 def test_cancel_takes_everything_out_of_the_queue(study: Make, capsys: pytest.CaptureFixture[str]) -> None:

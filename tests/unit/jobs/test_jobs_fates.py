@@ -39,7 +39,7 @@ def judged(tmp_path: Path, seen: Seen, parent: State = State.RUNNING, after: str
     return judge.fate("child", Sent("2_0", batch("2", "child", "other", after=(after,))), seen)
 
 
-@pytest.mark.parametrize("after", ["afterok:1", "aftercorr:3"])
+@pytest.mark.parametrize("after", ["afterok:1", "aftercorr:3", "afterok:3"])
 def test_a_waiting_run_says_for_what(tmp_path: Path, after: str) -> None:
     waiting = Seen("PENDING", "Dependency", 2)
     assert judged(tmp_path, waiting, after=after) == Fate(State.PENDING, "2_0", "after parent", 2)

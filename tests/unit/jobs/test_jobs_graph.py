@@ -60,7 +60,7 @@ def test_a_run_starts_from_its_parents_run_directory() -> None:
     assert jobs["ood-supervised-s0"].parents == ("pretrain-supervised-s0",)
     assert "source=runs/demo/finetune-moco-s0" in jobs["width-moco-finetune-s0"].overrides
     assert jobs["report"].overrides == ("runs/demo", "--out", "reports/demo")
-    assert not any(name.startswith("pretrain") for name in jobs["report"].parents)
+    assert set(jobs["report"].parents) == jobs.keys() - {"report"}
 
 
 def test_what_is_named_twice_is_done_once() -> None:
@@ -80,9 +80,10 @@ def test_every_line_is_a_configuration() -> None:
 
 def test_overrides_go_to_the_stages_that_read_them() -> None:
     jobs = planned(overrides=("precision=float32", "method.epochs=3", "finetune.epochs=2", "study.seeds=[1]"))
-    assert jobs["pretrain-byol-s0"].settings[-2:] == ("precision=float32", "method.epochs=3")
-    assert jobs["finetune-byol-s0"].settings[-2:] == ("precision=float32", "finetune.epochs=2")
-    assert jobs["ood-byol-probe-s0"].settings[-1] == "precision=float32"
+    own = {"precision=float32", "method.epochs=3", "finetune.epochs=2", "study.seeds=[1]"}
+    assert own.intersection(jobs["pretrain-byol-s0"].settings) == {"precision=float32", "method.epochs=3"}
+    assert own.intersection(jobs["finetune-byol-s0"].settings) == {"precision=float32", "finetune.epochs=2"}
+    assert own.intersection(jobs["ood-byol-probe-s0"].settings) == {"precision=float32"}
     assert reads("pretrain", "pretrain.knn_every=1")
     assert reads("ood", "+new=1")
     assert not reads("ood", "+width.images=1")

@@ -65,6 +65,29 @@ def test_what_was_run_here_after_it_had_been_sent_is_told_by_the_ledger(tmp_path
             assert states(tmp_path) == {"a": state}
 
 
+def test_a_cancelled_run_stays_cancelled_when_slurm_has_forgotten_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.fates.look", lambda wanted: {})
+    for name, number in (("a", "7"), ("b", "8")):
+        Batch(f"token{number}", "test", (name,), (), number=number, made=100.0).write(tmp_path)
+    write_ledger(tmp_path, {"a": Entry(State.CANCELLED), "b": Entry()})
+    assert states(tmp_path) == {"a": State.CANCELLED, "b": State.INTERRUPTED}
+
+
+@pytest.mark.parametrize(
+    ("now", "difference"),
+    [
+        (("budget.max_steps=40", "budget=tiny"), None),
+        (("budget=quick", "budget.max_steps=40", "budget=tiny"), None),
+        (("budget=tiny",), "there: budget.max_steps=40; now: the defaults"),
+        (("budget=tiny", "budget.max_steps=41"), "there: budget.max_steps=40; now: budget.max_steps=41"),
+    ],
+)
+def test_settings_differ_by_what_holds_not_by_how_it_was_typed(now: tuple[str, ...], difference: str | None) -> None:
+    assert Entry(settings=("budget=tiny", "budget.max_steps=40")).differs(now) == difference
+
+
 def test_run_directories_outweigh_the_ledger_of_a_dead_runner(tmp_path: Path) -> None:
     now = time.time()
     recorded = {
