@@ -3,6 +3,7 @@
 import re
 import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from jobs.profile import LOCAL, Profile, reach
@@ -48,7 +49,10 @@ def check(profile: Profile) -> Findings:
         )
     if profile.gpus and "gpu" not in config.get("GresTypes", ""):
         stops.insert(0, f"gpus: {profile.gpus} a node, and the cluster knows no GPUs (GresTypes)")
-    return Findings(stops, _settings(config))
+    notes = _settings(config)
+    if profile.python and not Path(profile.python).exists():
+        notes.insert(0, f"python: {profile.python} is not on this machine: it must be on the nodes")
+    return Findings(stops, notes)
 
 
 def _nodes() -> list[_Node]:
