@@ -53,6 +53,8 @@ class Storm:
             kind(self._draws.choice(at_work or running))
 
     def preempt(self, row: Row) -> None:
+        if subprocess.run(["squeue", "-h", "-p", "high"], capture_output=True, check=False).stdout:
+            return  # the one before has not had its turn yet
         self.blows.append("preemption")
         nodes = str(len(self._bed.names) - len(self._away))
         rest = ["--exclusive", "-o", "/dev/null", "--wrap", f"sleep {self._draws.uniform(0.5, 2):.1f}"]
