@@ -56,7 +56,11 @@ class _Judge:
     """Puts together what is known of each job, after those that it waits for."""
 
     def __init__(self, folder: Path, names: Mapping[str, str]) -> None:
-        self._folder, self._names = folder, names  # of the runs, by their jobs' ids
+        self._folder = folder
+        self._names: dict[str, list[str]] = {}  # of the runs, by their jobs' ids and by those of whole arrays
+        for job, name in names.items():
+            for number in {job, job.partition("_")[0]}:
+                self._names.setdefault(number, []).append(name)
         self.found: dict[str, Fate] = {}
 
     def fate(self, name: str, job: Sent, seen: Seen | None) -> Fate:
@@ -68,7 +72,7 @@ class _Judge:
             return fate
         if seen.state in RUNS:
             return Fate(State.RUNNING, job.id, None, seen.restarts, seen.started)
-        parents = [name for parent in _parents(job) for name in self._runs_of(parent)]
+        parents = [name for parent in _parents(job) for name in self._names.get(parent, ())]
         known = [(parent, self.found[parent].state) for parent in parents if parent in self.found]
         bad = [parent for parent, state in known if state in ENDED_BADLY]
         if bad or seen.reason == NEVER:
@@ -77,10 +81,6 @@ class _Judge:
         if seen.reason == WAITS_FOR_OTHERS and awaited:
             return Fate(State.PENDING, job.id, f"after {_few(awaited)}", seen.restarts)
         return Fate(State.PENDING, job.id, seen.reason or None, seen.restarts)
-
-    def _runs_of(self, job: str) -> list[str]:
-        """The runs of a job's id, or of a whole array's."""
-        return [name for number, name in self._names.items() if number == job or number.startswith(f"{job}_")]
 
     def _ended(self, name: str, job: Sent, state: str) -> Fate:
         log, printed = log_of(self._folder, name), around(self._folder, job)
