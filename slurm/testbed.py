@@ -78,10 +78,7 @@ class LocalCluster:
         self._check()
         for folder in ("log", "munge", "state", *(f"spool/{name}" for name in self.names)):
             (self.base / folder).mkdir(parents=True, exist_ok=True)
-        if not self.link.is_symlink():
-            self.link.symlink_to(self.base)
-        if self.link.lstat().st_uid != os.getuid() or self.link.readlink() != self.base:
-            raise NotPossible(f"{self.link} is somebody else's: remove it")
+        self._make_link()
         (self.base / "munge").chmod(0o711)
         (self.base / "state").chmod(0o700)
         self.conf.write_text(self._conf())
@@ -116,6 +113,7 @@ class LocalCluster:
     def down(self, purge: bool = False) -> None:
         """Cancels the jobs and ends all daemons and whatever of the jobs is left; with `purge` removes the state."""
         if _alive(self.base / "slurmctld.pid"):
+            self._make_link()  # what tidies /tmp up may have removed it
             self._cancel_all()
         for pattern in ("slurmctld.pid", "slurmd-*.pid", "slurmdbd.pid", "mariadb.pid", "munged.pid"):
             _end([file for file in self.base.glob(pattern) if _alive(file)])
@@ -126,6 +124,12 @@ class LocalCluster:
             self.link.unlink()
         if purge:
             shutil.rmtree(self.base, ignore_errors=True)
+
+    def _make_link(self) -> None:
+        if not self.link.is_symlink():
+            self.link.symlink_to(self.base)
+        if self.link.lstat().st_uid != os.getuid() or self.link.readlink() != self.base:
+            raise NotPossible(f"{self.link} is somebody else's: remove it")
 
     def _check(self) -> None:
         wanted = ["munged", "slurmctld", "slurmd"] + ["slurmdbd", "mariadbd"] * self.accounting
