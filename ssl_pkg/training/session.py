@@ -129,7 +129,10 @@ class Session:
     def _fits(self, state: dict[str, Any]) -> bool:
         """Whether the metric lines up to the checkpoint are those that it was written with: one that a stale copy
         wrote at the last moment knows of lines that are no more."""
-        lines = [line for line in self.run.metrics() if line["step"] <= state.get("journal_step", 0)]
+        step = state.get("journal_step")
+        if not isinstance(step, int):
+            return False
+        lines = [line for line in self.run.metrics() if line["step"] <= step]
         return metrics_sha256(lines) == state.get("metrics_sha256")
 
     def state(self, kind: type[StateT]) -> StateT | None:

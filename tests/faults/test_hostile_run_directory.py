@@ -148,7 +148,7 @@ FOREIGN = {"nothing": None, "a text": "x", "a list": [1], "a mapping": {"a": 1},
 FORGERIES = [(field, kind) for field in FIELDS for kind in ("missing", *FOREIGN)]
 
 
-@pytest.mark.parametrize(("field", "kind"), FORGERIES if LONG else FORGERIES[::13])
+@pytest.mark.parametrize(("field", "kind"), FORGERIES if LONG else FORGERIES[::11])
 def test_a_checkpoint_that_holds_something_else_is_refused_or_has_no_effect(
     study: Study, unfinished: Path, folder: Path, field: str, kind: str
 ) -> None:
