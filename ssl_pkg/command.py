@@ -15,7 +15,7 @@ from ssl_pkg.resume import (
     refuse_lost_weights,
     refuse_other_data,
     refuse_other_source,
-)  # fmt: skip
+)
 from ssl_pkg.runs import RunDirectory
 from ssl_pkg.training.interrupts import Interrupts
 
