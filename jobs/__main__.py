@@ -85,7 +85,8 @@ def _submit(options: argparse.Namespace, overrides: list[str], again: str) -> in
             f"(make: status STUDY={config.study.name} RUNS={options.runs})"
         )
         return COMPLETE
-    states = {row.name: row.state for row in follow(folder)}
+    planned = {job.name for job in jobs}
+    states = {row.name: row.state for row in follow(folder) if row.name in planned}
     return conclude(states, jobs, folder, again)
 
 

@@ -104,8 +104,9 @@ def _parents(job: Sent) -> list[str]:
 
 def _without_log(printed: Sequence[str], job: str, state: str) -> Fate:
     """Of a job that came to its end before, or without, a word in the stage's own log."""
-    cancelled = state == "CANCELLED" or any("CANCELLED AT" in line and "DUE TO" not in line for line in printed)
-    if cancelled:
+    # a preemption's line about the step bears no reason, only the one about the job
+    by_user = any("JOB " in line and "CANCELLED AT" in line and "DUE TO" not in line for line in printed)
+    if state == "CANCELLED" or by_user:
         return Fate(State.CANCELLED, job)
     if printed or state == "FAILED":
         telling = [line for line in printed if not line.startswith("srun: ") or "Unable to" in line]

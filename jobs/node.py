@@ -21,6 +21,7 @@ from typing import Final
 
 from filelock import FileLock
 
+from jobs.processes import birth_of
 from jobs.queue import Away, ask, refusal
 from jobs.stage import CANCELLED, END, FORWARDED, StageProcess, assign
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED
@@ -32,7 +33,8 @@ PATIENCE: Final = 900.0  # seconds that a controller may be away when a job want
 ALREADY: Final = "pending execution"  # what SLURM says against the requeue of a job that has been requeued
 TO_BE_ENDED: Final = 180.0  # seconds within which SLURM ends a job that it has requeued
 PAUSES: Final = (5, 20, 20)  # seconds before a step is asked for again: SLURM looks at old preemptions every 30 seconds
-MARK: Final = "SSL_STAGE_MARK"  # names a file: there once a start has begun on its node, not empty once it has ended
+# names a file, with the script's pid at its end: there once a start has begun on its node, not empty once it has ended
+MARK: Final = "SSL_STAGE_MARK"
 
 
 def patient_srun(folder: Path) -> str:
@@ -94,7 +96,7 @@ class NodeStage:
         start = int(os.environ.get("SLURM_RESTART_COUNT", "0")) + 1
         say(f"job {job}, start {start}, on {os.environ.get('SLURMD_NODENAME', 'a node')}")
         command = (*self.command, *self._local_data(say))
-        status, asked = StageProcess(command, log, self.environment, alone=False).run()
+        status, asked = StageProcess(command, log, self.environment, script=_script(rank), alone=False).run()
         if SIGNALLED < status <= SIGNALLED + signal.SIGRTMAX:
             status = SIGNALLED - status
         if status == COMPLETE:
@@ -177,6 +179,17 @@ class NodeStage:
         except OSError as error:
             say(f"copy_data_to: {target}: {error.strerror}: {self.data_root} is read")
             return []
+
+
+def _script(rank: int) -> int | None:
+    """The batch script's process, which is on the node of rank 0, if it can be seen.
+
+    A node whose slurmd has died keeps the steps of the jobs that SLURM has taken from it. When it comes back, SLURM
+    ends what it has kept by the job's number: also the job's next start, if that begins there at once, and the job has
+    failed. So a stage stops, and leaves its checkpoint, as soon as its script is gone.
+    """
+    pid = os.environ.get(MARK, "").rpartition(".")[2]
+    return int(pid) if rank == 0 and pid.isdigit() and birth_of(int(pid)) else None
 
 
 def _mark(text: str = "") -> None:

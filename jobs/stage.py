@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO, Final
 
-from jobs.processes import parent_of
+from jobs.processes import birth_of, parent_of
 from ssl_pkg.errors import FAULT, INTERRUPTED
 
 FORWARDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP)
@@ -38,7 +38,8 @@ class StageProcess:
     command: tuple[str, ...]
     log: Path  # gets what the child prints; appended to
     environment: dict[str, str | None] = field(default_factory=dict)  # changes to the child's; None removes
-    runner: int | None = None  # the process whose end ends the child
+    runner: int | None = None  # the process whose end ends the child; it started the one that started this
+    script: int | None = None  # another one whose end ends the child
     grace: float | None = None  # seconds from the first signal until the child is killed
     alone: bool = True  # wait for the end of an earlier start; not where a file server may know no locks
 
@@ -102,7 +103,9 @@ class StageProcess:
                     os.killpg(relay.child.pid, signal.SIGKILL)
 
     def _abandoned(self) -> bool:
-        """Whether the runner, which started submitit's controller, which started this process, is gone."""
+        """Whether what this process works for is gone."""
+        if self.script is not None and birth_of(self.script) is None:
+            return True
         return self.runner is not None and parent_of(os.getppid()) != self.runner
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from studies import Real, job_of, slurm, until, wait_for_step
+from studies import OnCluster, Real, job_of, slurm, until, wait_for_step
 
 from jobs.ledger import State
 from jobs.watch import UNDER_WAY
@@ -68,6 +68,22 @@ def test_after_a_nodes_failure_the_old_copy_stops_and_the_new_one_goes_on(
         real.send()
     until(real.complete, 600, real.told)
     assert real.results() == undisturbed(*SOME).results()
+
+
+@pytest.mark.parametrize("cluster", [{"cpus": 1, "nodes": 1}], indirect=True)
+def test_what_a_failed_node_has_kept_stops_with_a_checkpoint_before_the_node_is_back(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    """Or SLURM would end the job's next start with it, by their common number."""
+    small = OnCluster(tmp_path / "study", wait=600.0)
+    small.send()
+    until(lambda: list(small.folder.glob("*/status")), 60, lambda: str(small.rows()))
+    (status,) = small.folder.glob("*/status")
+    name, first = status.parent.name, job_of(small.rows()[status.parent.name])
+    cluster.kill(f"slurmd-{cluster.names[0]}")
+    until((small.folder / name / "checkpoint").exists, 90, lambda: small.log(name))
+    until(lambda: "a later start of this job has taken over" in small.log(name), 30, lambda: small.log(name))
+    until(lambda: processes_of(cluster, first) == [], 30)
 
 
 def processes_of(cluster: LocalCluster, job: str) -> list[int]:

@@ -1,9 +1,11 @@
 """A study in a storm of interruptions."""
 
 import random
+import re
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,8 @@ class Storm:
         self._away: dict[str, float] = {}  # nodes whose slurmd was killed, and when it comes back
         self._next = [self.preempt, self.requeue, self.kill_node, self.restart_controller]  # each at least once
         self._draws.shuffle(self._next)
+        self._preemptors: list[str] = []
+        self._sent_again: list[str] = []
         self.blows: list[str] = []
 
     def until_complete(self, seconds: float) -> None:
@@ -36,10 +40,28 @@ class Storm:
             if any(row.state in UNDER_WAY for row in self._real.rows().values()):
                 seen_under_way = time.monotonic()
             assert time.monotonic() - seen_under_way < 90, f"a run is lost:\n{self._real.told()}"
+            if self.lost_by_slurm != self._sent_again:
+                self._sent_again = self.lost_by_slurm
+                self._real.send()
             enough = self.interruptions >= INTERRUPTIONS and not self._next
             self._bring_back(everything=enough)
             if not enough:
                 self._blow()
+
+    @property
+    def lost_by_slurm(self) -> list[str]:
+        """The study's jobs that SLURM itself has lost, by its own log. A node that comes back is told to end, by the
+        job's number, what it has kept of a job, and what begins there in the same second goes with it. Then the same
+        line must be typed again. No job may fail for any other reason."""
+        log = (self._bed.base / "log" / "slurmctld.log").read_text()
+        back = [moment(line) for line in log.splitlines() if line.endswith(("returned to service", "now responding"))]
+        lost = []
+        for line in log.splitlines():
+            found = re.search(r"_job_complete: JobId=(\d+) (WTERMSIG|WEXITSTATUS) (?!0\b)", line)
+            if found and found[1] not in self._preemptors:
+                assert any(0 <= (moment(line) - begun).total_seconds() < 5 for begun in back), line
+                lost.append(found[1])
+        return lost
 
     @property
     def interruptions(self) -> int:
@@ -62,7 +84,10 @@ class Storm:
         self.blows.append("preemption")
         nodes = str(len(self._bed.names) - len(self._away))
         rest = ["--exclusive", "-o", "/dev/null", "--wrap", f"sleep {self._draws.uniform(0.5, 2):.1f}"]
-        subprocess.run(["sbatch", "-p", "high", "-N", nodes, *rest], capture_output=True, check=False)
+        done = subprocess.run(
+            ["sbatch", "--parsable", "-p", "high", "-N", nodes, *rest], capture_output=True, check=False
+        )
+        self._preemptors.append(done.stdout.decode().strip())
 
     def requeue(self, row: Row) -> None:
         self.blows.append("requeue")
@@ -90,6 +115,11 @@ class Storm:
             del self._away[name]
 
 
+def moment(line: str) -> datetime:
+    """Of a line of SLURM's logs."""
+    return datetime.fromisoformat(line[1:].partition("]")[0])
+
+
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize(
     "cluster", [{"cpus": 1}, {"cpus": 1, "user_signal": False}], indirect=True, ids=["USR2", "TERM"]
@@ -105,7 +135,8 @@ def test_a_study_in_a_storm_ends_as_the_undisturbed_one(
     stormy.send()
     storm = Storm(cluster, stormy, random.Random(request.node.name))
     storm.until_complete(2000)
-    print(f"{len(storm.blows)} blows, {storm.interruptions} interruptions: {storm.blows}")
+    lost = f"SLURM itself has lost {storm.lost_by_slurm}"
+    print(f"{len(storm.blows)} blows, {storm.interruptions} interruptions, {lost}: {storm.blows}")
     assert storm.interruptions >= INTERRUPTIONS
     begun = [stormy.gone_on_from(f"pretrain-{model}-s0") for model in ("moco", "supervised")]
     assert all(steps == sorted(steps) for steps in begun), "what a start has done is not lost"

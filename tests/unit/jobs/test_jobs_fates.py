@@ -130,6 +130,7 @@ def test_a_run_whose_result_was_removed_is_not_complete(tmp_path: Path) -> None:
         (["of old", "srun: error: Unable to create step"], "", State.FAILED, "srun: error: Unable to create step"),
         ([], "CANCELLED", State.CANCELLED, None),
         (["slurmstepd: error: *** JOB 5 ON a CANCELLED AT 2026-01-01T10:00:00 ***"], "", State.CANCELLED, None),
+        (["*** STEP 5.0 ON a CANCELLED AT 2026-01-01 ***", "Killed"], "", State.FAILED, "Killed"),
         (["JOB 5 ON a CANCELLED AT 2026-01-01 DUE TO NODE FAILURE"], "", State.FAILED, "JOB 5 ON a CANCELLED AT"),
         (["setting up", "module: command not found"], "FAILED", State.FAILED, "module: command not found"),
     ],

@@ -280,6 +280,26 @@ class TestPatientSrun:
         assert script(f': > "${MARK}"; exit 1') == (1, [f"{TO_BE_ENDED:.0f}"])
 
 
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_stage_stops_when_the_batch_script_on_its_node_is_gone(node: Node, tmp_path: Path, rank: str) -> None:
+    script = subprocess.Popen(["sleep", "60"])
+    try:
+        mark = tmp_path / f"start.7.0.{script.pid}"
+        job = node.start(OBEDIENT, STARTED_AGAIN, **{MARK: str(mark), "SLURM_PROCID": rank})
+        log = node.log.with_suffix(".rank1.log") if rank == "1" else node.log
+        node.until(lambda: log.exists() and "\nready\n" in log.read_text())
+        script.kill()  # and it stays as a corpse
+        if rank == "1":  # its script is on another node, where the number says nothing
+            time.sleep(3)
+            assert job.poll() is None
+            job.terminate()
+        assert job.wait(20) == 0
+        assert "exit status 75" in log.read_text()
+    finally:
+        script.kill()
+        script.wait()
+
+
 def test_a_stage_tells_the_batch_script_when_it_begins_and_when_it_has_ended(node: Node, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     job = node.start(f"import os, sys; sys.exit(2 if os.path.getsize({str(mark)!r}) == 0 else 3)", **{MARK: str(mark)})
