@@ -24,6 +24,10 @@ class Interrupted(Exception):
     """A signal asked the run to stop, and its checkpoint is on disk."""
 
 
+class Diverged(ArithmeticError):
+    """The training's numbers are no longer finite. The message says since when, on what, and what is left."""
+
+
 class Busy(Exception):
     """Another living process owns the run directory."""
 

@@ -1,14 +1,15 @@
 """torchvision's ResNet-18 (He et al. 1512.03385), its 7x7 stem and max-pool kept, and its files."""
 
 import copy
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
@@ -18,6 +19,7 @@ from ssl_pkg.runs import write_atomic
 
 EMBEDDING: Final = 512  # size of the average pool's output
 FACTS: Final = "ssl-study"  # key of the weights' metadata
+DIGEST: Final = "weights_sha256"
 
 
 def build_encoder() -> nn.Module:
@@ -49,22 +51,36 @@ def embedding_of(classifier: nn.Module) -> nn.Module:
 
 
 def save_weights(path: Path, module: nn.Module, facts: Mapping[str, object]) -> None:
-    """Writes the state dict as safetensors, atomically, with `facts` as JSON under the metadata's one key FACTS.
+    """Writes the state dict as safetensors, atomically, with `facts` and the weights' digest, which the format has not,
+    as JSON under the metadata's one key FACTS.
 
     One key, because the library writes several in a random order, and equal runs shall leave equal bytes.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    write_atomic(path, save(state, metadata={FACTS: json.dumps(facts)}))
+    write_atomic(path, save(state, metadata={FACTS: json.dumps({**facts, DIGEST: weights_sha256(state)})}))
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file. Raises BadInput where it is missing or damaged."""
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 # it is no mapping
+            facts = json.loads((file.metadata() or {}).get(FACTS, "{}"))
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist: finish the run that makes it first") from None
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise BadInput(f"{path} can't be read as safetensors ({error}): make it again") from error
+    if DIGEST in facts and facts[DIGEST] != weights_sha256(state):
+        raise BadInput(f"{path} is damaged, for its weights' checksum does not hold: make it again")
+    return state
+
+
+def weights_sha256(weights: Mapping[str, Tensor]) -> str:
+    """Digest over the weights' bytes, in name order."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode() + b"\0" + weights[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_into(module: nn.Module, state: dict[str, Any], path: Path) -> None:

@@ -1,5 +1,6 @@
 """Fine-tuning of a whole pretrained network on labelled train, with snapshots of how its embeddings move."""
 
+import copy
 import shutil
 from collections.abc import Callable
 from itertools import product
@@ -8,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from ssl_pkg.config import Config, Optimizer, View
 from ssl_pkg.data.dataset import open_dataset
@@ -58,7 +60,7 @@ class Phase(NamedTuple):
 def run(config: Config, interrupts: Interrupts) -> None:
     """Chooses rate and decay on a held-out part of train, then trains on all of it."""
     dataset, hardware = open_dataset(config.data), prepare(config)
-    _, method, resolution = source_encoder(config)
+    encoder, method, resolution = source_encoder(config)
     kept, held = holdout(dataset.train.labels, config.finetune.validation_fraction)
     trial_batches = _batches(config, dataset.train.take(kept), resolution, hardware.device)
     final_batches = _batches(config, dataset.train, resolution, hardware.device)
@@ -77,13 +79,13 @@ def run(config: Config, interrupts: Interrupts) -> None:
             if str(candidate) in carried["trials"]:
                 continue
             trial = Phase(f"select {candidate}", config.finetune.selection_epochs, number * trial_steps, accuracy)
-            model = _train(session, candidate, trial_batches, trial, carried)
+            model = _train(session, encoder, candidate, trial_batches, trial, carried=carried)
             carried["trials"][str(candidate)] = _accuracy(session, model, rest, resolution)
         best = max(grid, key=lambda candidate: carried["trials"][str(candidate)]["value"])
 
         snapshots = _Snapshots(session, dataset.test, resolution)
         final = Phase("final", config.finetune.epochs, len(grid) * trial_steps, snapshots.take)
-        model = _train(session, best, final_batches, final, carried)
+        model = _train(session, encoder, best, final_batches, final, carried=carried)
         snapshots.join(final_batches.steps_per_epoch)
         finish_classifier(
             session,
@@ -117,15 +119,17 @@ def _batches(config: Config, split: Split, resolution: int, device: torch.device
 
 def _train(
     session: Session,
+    pretrained: nn.Module,
     candidate: Candidate,
     batches: ViewBatches,
     phase: Phase,
+    *,
     carried: Carried,
 ) -> Supervised:
     """One training from the pretrained encoder and a new last layer, the same for every candidate."""
     config, hardware = session.config, session.hardware
-    encoder, _, _ = source_encoder(config)
-    model = Supervised(encoder=encoder, classes=CLASSES, batch_size=config.finetune.batch_size)
+    torch.manual_seed(config.seed)
+    model = Supervised(encoder=copy.deepcopy(pretrained), classes=CLASSES, batch_size=config.finetune.batch_size)
     move(model, hardware.device)
     optimizer = Optimizer(name="adamw", base_lr=candidate.lr, lr_scaling="none", weight_decay=candidate.weight_decay)
     steps = phase.epochs * batches.steps_per_epoch
@@ -185,6 +189,8 @@ class _Snapshots:
 
     def join(self, steps_per_epoch: int) -> None:
         """Joins the frames into embeddings.npz."""
+        if self._session.file("embeddings.npz").exists() and not any(self._folder.iterdir()):
+            return  # the run was complete before, and has lost its result
         frames = []
         for epoch in self._epochs:
             with np.load(self._file(epoch)) as content:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import torch
 
+from ssl_pkg.errors import BadInput
 from ssl_pkg.runs import write_atomic
 
 MAGIC: Final = b"ssl-checkpoint "
@@ -92,12 +93,20 @@ def load_checkpoint(folder: Path, fits: Callable[[dict[str, Any]], bool] = lambd
 def newest_intact(
     folder: Path, fits: Callable[[dict[str, Any]], bool] = lambda state: True
 ) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
-    """The file of that state, and the state."""
+    """The file of that state, and the state. Raises BadInput if the disk gives no answer: that is no damage."""
     other = None
     for path in _newest_first(folder):
         try:
-            state = _read(path)
-        except Exception as error:  # a damaged file can raise almost anything while it is read
+            content = path.read_bytes()
+        except OSError as error:
+            raise BadInput(
+                f"can't read {path} ({error.strerror}): when it can be read, run the same line again"
+            ) from error
+        try:
+            state = _decode(content)
+        except MemoryError:
+            raise
+        except Exception as error:  # what is damaged can raise almost anything while it is read
             print(f"{path} is damaged ({error}): passed over", file=sys.stderr)
             continue
         if fits(state):
@@ -107,8 +116,8 @@ def newest_intact(
     return other or (None, None)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    header, _, payload = path.read_bytes().partition(b"\n")
+def _decode(content: bytes) -> dict[str, Any]:
+    header, _, payload = content.partition(b"\n")
     if header != MAGIC + hashlib.sha256(payload).hexdigest().encode():
         raise ValueError("its checksum does not hold")
     state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ class Journal:
     TensorBoard's files can't be shortened, so they are written anew from the lines that are left.
     """
 
-    def __init__(self, run: RunDirectory, step: int, digest: str) -> None:
-        """Raises BadInput, before anything is written, if `digest` is not metrics_sha256 of the lines up to `step`."""
+    def __init__(
+        self, run: RunDirectory, step: int, digest: str, verify: Callable[[], None] = lambda: None
+    ) -> None:  # fmt: skip
+        """Raises, before anything is written, BadInput if `digest` is not metrics_sha256 of the lines up to `step`, and
+        what `verify` raises."""
         self._path = run.path / "metrics.jsonl"
         self.lines = [line for line in run.metrics() if line["step"] <= step]
         if metrics_sha256(self.lines) != digest:
@@ -30,7 +34,7 @@ class Journal:
                 f"{self._path} is not as this run has written it up to step {step}: put it right, or give another "
                 "run_dir"
             )
-        write_atomic(self._path, b"".join(_encode(line) for line in self.lines))
+        write_atomic(self._path, b"".join(_encode(line) for line in self.lines), verify=verify)
         self._board = _Board(run.path / "tensorboard")
         for line in self.lines:
             self._board.draw(line)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, NonNegativeInt
 from torch import Tensor, nn
 
 from ssl_pkg.data.images import Indices
-from ssl_pkg.errors import Interrupted
+from ssl_pkg.errors import Diverged, Interrupted
 from ssl_pkg.methods.base import Method
 from ssl_pkg.models.ranks import averaged
 from ssl_pkg.training.precision import Hardware
@@ -64,7 +64,7 @@ def fit(session: Session, task: Task, carried: Mapping[str, Any]) -> None:
     """Trains `task.model`, from the session's checkpoint if there is one of this phase.
 
     carried: what the run needs beside this training to go on (results of earlier phases); kept in each checkpoint.
-    Raises Interrupted after writing a checkpoint if a signal came, OSError if that can't be written; ArithmeticError if
+    Raises Interrupted after writing a checkpoint if a signal came, OSError if that can't be written; Diverged if
     the loss stops being finite.
     """
     module = cast(nn.Module, task.model)
@@ -172,7 +172,7 @@ def _refuse_infinite(session: Session, task: Task, window: _Window) -> None:
     step = window.first_infinite()
     if step is not None:
         names = [name for name, total in window.total.items() if not total.isfinite()]
-        raise ArithmeticError(
+        raise Diverged(
             f"{', '.join(names)} stopped being finite at step {step + 1} of {task.phase}, on images "
             f"{task.indices(step).tolist()}: {session.last_good()}"
         )
@@ -182,7 +182,7 @@ def _refuse_infinite_weights(session: Session, task: Task, step: int) -> None:
     """A step can ruin the weights whose loss was still finite: they are no checkpoint to go on from."""
     tensors = [t for t in cast(nn.Module, task.model).state_dict().values() if t.is_floating_point()]
     if not torch.stack([tensor.isfinite().all() for tensor in tensors]).all():
-        raise ArithmeticError(
+        raise Diverged(
             f"the weights stopped being finite by step {step + 1} of {task.phase}, on images "
             f"{task.indices(step).tolist()}: {session.last_good()}"
         )

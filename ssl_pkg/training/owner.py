@@ -200,12 +200,13 @@ def _job() -> dict[str, Any]:
 
 
 def _identity() -> dict[str, Any]:
-    """Within what a process number means something: a host, and on it a container."""
-    try:
+    """Within what a process number means something: a host, which others can be named like, and on it a container."""
+    boot = container = ""
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    with contextlib.suppress(OSError):
         container = str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        container = ""
-    return {"host": socket.gethostname(), "container": container}
+    return {"host": socket.gethostname(), "boot": boot, "container": container}
 
 
 def _named(holder: dict[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """One stage's life in its run directory: from the owner's lock to result.json."""
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from ssl_pkg.compose import describe
 from ssl_pkg.config import Config
 from ssl_pkg.errors import NO_ROOM, BadInput, Busy, Done, Interrupted
+from ssl_pkg.models.encoder import weights_sha256
 from ssl_pkg.models.ranks import world_size
 from ssl_pkg.resume import FREE, content_of, refuse_difference
 from ssl_pkg.runs import RunDirectory, metrics_sha256, write_atomic, write_json
@@ -102,14 +102,16 @@ class Session:
         earlier = (self.run.config() or content).get("world_size")
         # with another number of processes the bits differ anyhow, and each has another share of the cores
         refuse_difference(self.run, content, FREE if earlier == world_size() else (*FREE, "threads"))
-        self._owner.sweep()
         self.checkpoint = load_checkpoint(self.run.path / "checkpoints", self._fits)
-        write_atomic(self.run.path / "config.yaml", yaml.safe_dump(content, sort_keys=False).encode())
+        verify = self._owner.verify  # a process that stood still while it read has a successor
+        verify()
+        self._owner.sweep()
+        write_atomic(self.run.path / "config.yaml", yaml.safe_dump(content, sort_keys=False).encode(), verify=verify)
         earlier_starts = starts_of(self.run.provenance()) if self.checkpoint is not None else []
         made_with = provenance(self.hardware, self._data, earlier_starts)
-        write_json(self.run.path / "provenance.json", made_with)
+        write_json(self.run.path / "provenance.json", made_with, verify=verify)
         so_far = self.state(SoFar) or SoFar()
-        self.journal = Journal(self.run, so_far.journal_step, so_far.metrics_sha256)
+        self.journal = Journal(self.run, so_far.journal_step, so_far.metrics_sha256, verify)
         self._seconds_before = so_far.seconds
         self.reporter = Reporter(self.run, self._owner, self.run.name)
         self._writer = CheckpointWriter(self.run.path / "checkpoints", self._owner.verify, self.reporter.say)
@@ -189,12 +191,14 @@ class Session:
     def log(self, line: dict[str, Any]) -> None:
         """Appends a line to metrics.jsonl. Raises Busy as `file` does, OSError if the disk is full."""
         self._owner.verify()
+        self._owner.may_remove = False
         self.journal.write(line)
         self.reporter.note(f"loss {line['loss']:.3f}")
 
     def save(self, journal_step: int, state: Mapping[str, Any]) -> None:
         """Has a checkpoint written: `state` as of `journal_step` finished steps."""
         began = time.monotonic()
+        self._owner.may_remove = False
         self.journal.sync()
         digest = metrics_sha256(self.journal.lines)
         so_far = SoFar(journal_step=journal_step, metrics_sha256=digest, seconds=self.seconds())
@@ -279,11 +283,3 @@ class Follower(Session):
     def stop(self, reason: str) -> NoReturn:
         """As rank 0."""
         raise shared(None) or Interrupted(reason)
-
-
-def weights_sha256(weights: Mapping[str, Tensor]) -> str:
-    """Digest over the weights' bytes, in name order."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        digest.update(name.encode() + b"\0" + weights[name].detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

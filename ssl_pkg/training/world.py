@@ -142,7 +142,13 @@ def loss_of(method: Method) -> nn.Module:
     """
     # a 1x1 kernel lies in memory the same way in both layouts, which the reducer takes for a difference
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-    return DistributedDataParallel(_Loss(method), forward_sync_buffers=False, gradient_as_bucket_view=True)
+    # Not to find any: without it the gradients travel in one piece in a process's first step and in several later, and
+    # from three ranks on the order in which an element is summed depends on its place in the piece. A training that
+    # goes on from a checkpoint would not end with the same bits.
+    warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
+    return DistributedDataParallel(
+        _Loss(method), forward_sync_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=True
+    )
 
 
 def shared(value: Any) -> Any:
@@ -201,7 +207,11 @@ class _Watch:
     def _watch(self) -> None:
         others = [r for r in range(self._here.size) if r != self._here.rank]
         seen = {r: (0, time.monotonic()) for r in others}
+        woke = time.monotonic()
         while not self._stopped.wait(BEAT_SECONDS):
+            if _stood_still(woke):  # all of them, if the scheduler has suspended the job: their silence counts anew
+                seen = {r: (beats, time.monotonic()) for r, (beats, _) in seen.items()}
+            woke = time.monotonic()
             try:
                 self._beat(1)
                 for r in others:
@@ -217,7 +227,11 @@ class _Watch:
             self._looked = time.monotonic()
 
     def _guard(self) -> None:
+        woke = time.monotonic()
         while not self._stopped.wait(BEAT_SECONDS):
+            if _stood_still(woke):
+                self._looked = time.monotonic()
+            woke = time.monotonic()
             if (silent := time.monotonic() - self._looked) > SILENCE_SECONDS:
                 self.end(f"the leading process has not answered for {silent:.0f} s")
 
@@ -234,3 +248,8 @@ class _Watch:
             file=sys.stderr, flush=True,
         )  # fmt: skip
         os._exit(FAULT)  # the main thread may stand in a collective that nothing else can end
+
+
+def _stood_still(woke: float) -> bool:
+    """Whether this process was stopped since, although it wanted to sleep for a beat only."""
+    return time.monotonic() - woke > SILENCE_SECONDS / 2

@@ -131,6 +131,7 @@ def test_full_for_a_checkpoint_and_then_no_more(study: Study, disk: Disk) -> Non
     trainer, run_dir = full_after_a_checkpoint(study, disk)
     while "no checkpoint of step" not in trainer.said() and not trainer.ends_within(0.001):
         pass
+    assert "no checkpoint of step" in trainer.said()
     disk.clear(trainer)
     assert trainer.status() == COMPLETE, trainer.said()
     assert differences(study.straight("simclr"), run_dir) == []

@@ -145,6 +145,33 @@ def test_a_fine_tuning_interrupted_after_its_last_step_can_be_finished(tmp_path:
     assert not list((tmp_path / "run").glob(".*.tmp"))
 
 
+def test_a_complete_fine_tuning_that_has_lost_its_result_gets_it_again(tmp_path: Path, data: Path) -> None:
+    run(*pretrain("simclr", data, tmp_path / "pretrain"))
+    options = ["stage=finetune", f"source={tmp_path / 'pretrain'}", f"data.root={data}", f"run_dir={tmp_path / 'run'}"]
+    assert run(*options).returncode == 0
+    before, embeddings = result(tmp_path / "run"), (tmp_path / "run/embeddings.npz").read_bytes()
+    (tmp_path / "run/result.json").write_text("damaged")
+    done = run(*options)
+    assert done.returncode == 0, done.stderr
+    after = result(tmp_path / "run")
+    assert {**after, "seconds": 0} == {**before, "seconds": 0}
+    assert (tmp_path / "run/embeddings.npz").read_bytes() == embeddings
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_reader_who_leaves_ends_neither_the_run_nor_its_status(tmp_path: Path, data: Path, stopped: bool) -> None:
+    """`… 2>&1 | tee log`, and tee is the first that Ctrl-C ends."""
+    line = command(*pretrain("simclr", data, tmp_path / "run"))
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout is not None
+    process.stdout.close()
+    if stopped:
+        while process.poll() is None and lines_of(tmp_path / "run") < 1:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=120) == (75 if stopped else 0)
+
+
 def test_other_inputs_in_a_started_run_are_refused(tmp_path: Path, data: Path) -> None:
     other = tmp_path / "other"
     draw(other, Sizes(train_per_class=16, test_per_class=6, unlabeled=160, ood_per_class=3))

@@ -208,6 +208,39 @@ def test_a_rank_that_is_lost_as_soon_as_all_have_met_ends_the_other(
     assert sentence in ranks[1 - rank].communicate()[1]
 
 
+SUSPENDED = """
+import time
+from ssl_pkg.training import world
+world.SILENCE_SECONDS = 4.0
+with world.joined(world.place()):
+    print("met", flush=True)
+    time.sleep(16)
+"""
+
+
+def test_ranks_that_are_suspended_together_go_on_together(started: Ranks) -> None:
+    """As SLURM does it to a job that gives way to another for a while."""
+    ranks = start_each(["-c", SUSPENDED], started)
+    time.sleep(4)
+    for number in (signal.SIGSTOP, signal.SIGCONT):
+        for rank in ranks:
+            rank.send_signal(number)
+        time.sleep(8)
+    assert ended(ranks, seconds=30) == [0, 0], [rank.communicate()[1] for rank in ranks]
+
+
+def test_three_ranks_end_with_the_same_bits_after_an_interruption(tmp_path: Path, data: Path, started: Ranks) -> None:
+    """From three on the order in which they are added depends on the pieces in which the gradients travel."""
+    line = ("budget.supervised_batch_size=48", "budget.max_steps=6", "log_every=1")
+    assert ended(start(data, tmp_path / "whole", "supervised", started, *line, ranks=3)) == [0, 0, 0]
+    ranks = start(data, tmp_path / "broken", "supervised", started, *line, ranks=3)
+    wait_for_step(tmp_path / "broken", 2)
+    ranks[2].send_signal(signal.SIGTERM)
+    assert ended(ranks) == [75, 75, 75]
+    assert ended(start(data, tmp_path / "broken", "supervised", started, *line, ranks=3)) == [0, 0, 0]
+    assert digests(tmp_path / "broken") == digests(tmp_path / "whole")
+
+
 def test_a_rank_that_stands_still_ends_the_others_within_thirty_seconds(
     tmp_path: Path, data: Path, started: Ranks
 ) -> None:

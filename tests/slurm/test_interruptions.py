@@ -109,14 +109,20 @@ def test_a_controller_that_is_away_when_a_job_wants_to_be_requeued_is_waited_for
     real.send()
     name = "pretrain-moco-s0"
     wait_for_step(real, name, 5)
-    slurm("scancel", "--signal=USR2", job_of(real.rows()[name]))
+    job = processes_of(cluster, job_of(real.rows()[name]))
     cluster.kill("slurmctld")
+    (starter,) = (pid for pid in job if b"submitit.core._submit" in line_of(pid) and b"srun" not in line_of(pid))
+    os.kill(starter, signal.SIGUSR2)  # by SLURM's own hand it could be lost with the controller
     until(lambda: "ontact" in real.log(name), 60, lambda: real.log(name))
     cluster.start_controller()
     until(real.complete, 600, real.told)
     assert "<<< requeued" in real.log(name)
     assert max(real.gone_on_from(name)) >= 5
     assert real.results() == undisturbed(*SOME).results()
+
+
+def line_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 @LONG_ONLY

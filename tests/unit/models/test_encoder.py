@@ -4,11 +4,19 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torchvision.models import resnet18
 
 from ssl_pkg.errors import BadInput
-from ssl_pkg.models.encoder import FACTS, build_encoder, embedding_of, load_into, load_weights, save_weights
+from ssl_pkg.models.encoder import (
+    FACTS,
+    build_encoder,
+    embedding_of,
+    load_into,
+    load_weights,
+    save_weights,
+    weights_sha256,
+)
 
 
 def test_saved_encoder_loads_into_torchvisions_plain_resnet18(tmp_path: Path) -> None:
@@ -31,7 +39,24 @@ def test_saved_weights_carry_facts_and_are_the_same_bytes_each_time(tmp_path: Pa
         save_weights(tmp_path / f"{number}.safetensors", linear, facts)
     assert len({file.read_bytes() for file in tmp_path.iterdir()}) == 1
     with safe_open(tmp_path / "0.safetensors", framework="pt") as content:
-        assert json.loads(content.metadata()[FACTS]) == facts
+        told = json.loads(content.metadata()[FACTS])
+    assert told == facts | {"weights_sha256": weights_sha256(linear.state_dict())}
+
+
+def test_a_single_flipped_bit_of_the_weights_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "a.safetensors"
+    save_weights(file, torch.nn.Linear(2, 2), {})
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(BadInput, match="checksum does not hold"):
+        load_weights(file)
+
+
+def test_weights_of_torchvision_itself_need_no_checksum(tmp_path: Path) -> None:
+    state = torch.nn.Linear(2, 2).state_dict()
+    save_file(state, tmp_path / "a.safetensors")
+    assert torch.equal(load_weights(tmp_path / "a.safetensors")["weight"], state["weight"])
 
 
 def test_encoder_is_resnet18_with_its_stem(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ssl_pkg.errors import Busy
+from ssl_pkg.errors import BadInput, Busy
 from ssl_pkg.training.checkpoint import CheckpointWriter, load_checkpoint, save_checkpoint
 
 
@@ -60,6 +60,20 @@ def test_falling_back_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     save_checkpoint(tmp_path, 1, state(1)).write_bytes(b"half")
     assert load_checkpoint(tmp_path) is None
     assert "is damaged" in capsys.readouterr().err
+
+
+def test_a_disk_that_gives_no_answer_is_not_taken_for_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the run would begin anew, and delete its own intact checkpoints."""
+    save_checkpoint(tmp_path, 3, state(3))
+
+    def away(path: Path) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as changed:
+        changed.setattr(Path, "read_bytes", away)
+        with pytest.raises(BadInput, match=r"can't read .*step-000000003\.ckpt \(Input/output error\)"):
+            load_checkpoint(tmp_path)
+    assert load_checkpoint(tmp_path) is not None
 
 
 def test_a_checkpoint_can_not_run_code(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -40,7 +39,10 @@ def test_a_reused_process_number_is_not_taken_for_the_dead_owner(tmp_path: Path)
     Owner(tmp_path).give_free()
 
 
-@pytest.mark.parametrize("where", [{"host": "elsewhere"}, {"host": socket.gethostname(), "container": "other"}])
+HERE = owner_module._identity()
+
+
+@pytest.mark.parametrize("where", [{"host": "elsewhere"}, HERE | {"container": "other"}, HERE | {"boot": "namesake's"}])
 def test_an_owner_that_cannot_be_asked_is_believed_when_its_heart_beats(tmp_path: Path, where: dict[str, str]) -> None:
     (tmp_path / "owner").write_text(json.dumps(where | {"pid": os.getpid(), "born": "1", "token": "t"}))
     beat = threading.Timer(0.7, os.utime, [tmp_path / "owner"])

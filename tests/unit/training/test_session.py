@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ssl_pkg.compose import load_config
-from ssl_pkg.errors import Done
+from ssl_pkg.errors import BadInput, Busy, Done
 from ssl_pkg.runs import RunDirectory, write_json
+from ssl_pkg.training.checkpoint import load_checkpoint
 from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.precision import Hardware
 from ssl_pkg.training.session import Session
@@ -126,3 +128,37 @@ def test_all_metrics_are_in_their_files_before_the_run_is_complete(
         started.log(LINE | {"step": 2})
         started.finish(model="simclr", method="simclr", classes=["cat"], resolution=32, rows=[])
     assert found == [[1, 2], [1, 2]]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_one_that_stood_still_while_it_read_the_checkpoint_changes_nothing_of_its_successors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_step(tmp_path / "run", 1)
+    before: dict[str, bytes] = {}
+
+    def slow(folder: Path, fits: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
+        state = load_checkpoint(folder, fits)
+        write_json(tmp_path / "run/owner", {"host": "elsewhere", "pid": 7, "token": "new"})
+        with (tmp_path / "run/metrics.jsonl").open("a") as out:
+            out.write(json.dumps(LINE | {"step": 2}) + "\n")
+        before.update(files_of(tmp_path / "run"))
+        return state
+
+    monkeypatch.setattr("ssl_pkg.training.session.load_checkpoint", slow)
+    with pytest.raises(Busy, match="taken over by process 7 on elsewhere"), session(tmp_path / "run"):
+        pass
+    assert files_of(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("worked", [False, True])
+def test_only_a_run_in_which_nothing_was_done_goes_with_its_wrong_input(tmp_path: Path, worked: bool) -> None:
+    """A source that is gone after hours must not take the run with it."""
+    with pytest.raises(BadInput), session(tmp_path / "run") as started:
+        if worked:
+            started.log(LINE | {"step": 1})
+        raise BadInput("the source is gone")
+    assert (tmp_path / "run/metrics.jsonl").exists() is worked
