@@ -85,8 +85,10 @@ def test_a_run_interrupted_at_any_moments_ends_as_the_uninterrupted_one(
 def interrupt(
     line: list[str], run_dir: Path, longest: float, chance: random.Random, said: list[str], *, kill: bool
 ) -> bool:
-    """Starts a trainer and interrupts it at some moment; returns whether it was not complete by then. said: gets what it
-    has said."""
+    """Starts a trainer and interrupts it at some moment; returns whether it was not complete by then.
+
+    said: gets what it has said.
+    """
     every_step = chance.random() < 0.5
     (trainer,) = start([*line, "checkpoint.minutes=1e-9"] if every_step else line)
     number = signal.SIGKILL if kill else chance.choice(SIGNALS)
