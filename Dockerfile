@@ -7,14 +7,16 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends "g++=4:12.2.*" \
     && rm -rf /var/lib/apt/lists/*
 
-# The packages as locked. pip reads the ARG: the addresses of a mirror, or of places beside PyPI.
+# The packages as locked, also those that build others. pip reads the ARG: the addresses of a mirror, or of places beside
+# PyPI.
 ENV VIRTUAL_ENV=/opt/venv PATH=/opt/venv/bin:$PATH
 WORKDIR /opt/ssl-study
 COPY pyproject.toml requirements.lock ./
 ARG PIP_EXTRA_INDEX_URL
 RUN python -m venv /opt/venv \
     && touch README.md \
-    && pip install --no-cache-dir --constraint requirements.lock ".[train,submit,report]"
+    && PIP_CONSTRAINT=/opt/ssl-study/requirements.lock \
+       pip install --no-cache-dir --constraint requirements.lock ".[train,submit,report]"
 
 # Any user can run it, also one that /etc/passwd doesn't know: nothing asks for a name or writes below a home.
 RUN mkdir -m 1777 /cache
@@ -39,4 +41,7 @@ LABEL org.opencontainers.image.title="ssl-study" \
 
 USER 1000:1000
 WORKDIR /runs
-ENTRYPOINT ["python", "-m", "jobs.image"]
+# The first process of a container ignores signals that it has no handler for: from its first moment until it has, they
+# wait. What is mounted at /runs must not be taken for the program.
+ENV PYTHONSAFEPATH=1
+ENTRYPOINT ["env", "--block-signal=TERM", "--block-signal=INT", "--block-signal=USR2", "python", "-m", "jobs.image"]

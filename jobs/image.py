@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ One stage by hand, its folder below RUNS; without /data it takes the drawn image
   docker run --rm -v DATA:/data:ro -v RUNS:/runs IMAGE stage=probe source=mine/pretrain run_dir=mine/probe
 
 --gpus all                       it computes on the GPUs
---user "$(id -u):$(id -g)"       what it writes is yours
+--user "$(id -u):$(id -g)"       what it writes is yours (rootless podman: --userns=keep-id; docker: --user 0:0)
 -v CACHE:/cache                  the next container finds the drawn images and compiled kernels again
 --read-only --tmpfs /tmp:exec    nothing else is written
 
@@ -56,23 +57,26 @@ def main(arguments: Sequence[str]) -> int:
     """Does what follows IMAGE on the line. Returns the exit status, unless this process becomes another program."""
     command, *rest = arguments or ["help"]
     try:
-        if "=" in command or command in ("demo", "study"):
-            # the first process of a container ignores signals that it has no handler for: until it has, they wait
-            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         if "=" in command:
-            _become("ssl_pkg", *stage_line(arguments))
-        elif command == "demo":
-            return _study(["demo", *rest], arguments)
-        elif command == "study" and rest:
-            return _study([*rest, *(f"--data={root}" for root in images_of(rest[0]))], arguments)
-        elif command in ("status", "logs"):
-            _become("jobs", command, *rest, f"--runs={OUT / 'runs'}")
-        elif command == "report":
-            _become("analysis", *rest)
-        elif command == "data":
+            line = [sys.executable, "-m", "ssl_pkg", *stage_line(arguments)]
+            os.execv(line[0], line)
+        if command in ("demo", "study"):
+            if command == "study" and (not rest or rest[0].startswith("-")):
+                raise BadInput("the study's name comes first, like `study stl10`")
+            study = (
+                [*rest, *(f"--data={root}" for root in images_of(rest[0]))] if command == "study" else [command, *rest]
+            )
+            return _study(study, arguments)
+        if command in ("status", "logs"):
+            if not _mounted(OUT):
+                raise BadInput(f"nothing is mounted at {OUT}: add -v OUT:{OUT}, the folder of the study")
+            return _run("jobs", command, *rest, f"--runs={OUT / 'runs'}")
+        if command == "report":
+            return _run("analysis", *rest)
+        if command == "data":
             _check_writable(DATA, "DATA")
-            _become("ssl_pkg.data.download", str(DATA), *rest)
-        elif command not in ("help", "-h", "--help"):
+            return _run("ssl_pkg.data.download", str(DATA), *rest)
+        if command not in ("help", "-h", "--help"):
             raise BadInput(f"the image does not know {command!r}: without arguments it tells what it does")
     except BadInput as error:
         print(f"ssl-study: {error}", file=sys.stderr)
@@ -131,7 +135,8 @@ def _check_writable(folder: Path, name: str) -> None:
     there = next(place for place in (folder, *folder.parents) if os.access(place, os.F_OK))
     if not os.access(there, os.W_OK | os.X_OK):
         raise BadInput(
-            f'user {os.getuid()} may not write {there}: mount a folder of your own and add --user "$(id -u):$(id -g)"'
+            f'user {os.getuid()} may not write {there}: mount a folder of your own and add --user "$(id -u):$(id -g)" '
+            "(rootless podman: --userns=keep-id; rootless docker: --user 0:0)"
         )
 
 
@@ -148,8 +153,19 @@ def _mounted(folder: Path) -> bool:
     return any(str(place) in points for place in (folder, *folder.parents) if place != Path("/"))
 
 
-def _become(module: str, *arguments: str) -> None:
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+def _run(module: str, *arguments: str) -> int:
+    """Another program of the image, which signals end: not as the container's first process, which they would not."""
+    child = subprocess.Popen([sys.executable, "-m", module, *arguments], preexec_fn=_hear)  # noqa: PLW1509 # one thread
+    for number in SIGNALS:
+        signal.signal(number, lambda number, frame: child.terminate())
+    _hear()
+    status = child.wait()
+    return 128 - status if status < 0 else status
+
+
+def _hear() -> None:
+    """Takes the signals, which wait from the container's first moment on (see ENTRYPOINT)."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 if __name__ == "__main__":

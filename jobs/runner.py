@@ -194,12 +194,12 @@ class Runner:
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
-        """Ctrl-C, SIGTERM and the loss of the terminal ask for a stop."""
+        """Ctrl-C, SIGTERM, SIGUSR2 and the loss of the terminal ask for a stop."""
 
         def stop(number: int, frame: FrameType | None) -> None:
             self._stopping = True
 
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP)
         before = {number: signal.signal(number, stop) for number in numbers}
         signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)  # those that were kept waiting until now
         try:

@@ -53,6 +53,7 @@ class Submission:
             )
         reach(self._profile)
         if self._profile.container:
+            check(self._profile.container.binds)
             for job in self._jobs:
                 check(folders((*((REPORT,) if job.stage == REPORT else ()), *job.overrides)))
         with alone(self._folder):

@@ -8,16 +8,22 @@ import argparse
 import hashlib
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from ssl_pkg.data.cache import user_cache
 from ssl_pkg.errors import BAD_INPUT, FAULT, BadInput
+from ssl_pkg.training.interrupts import Interrupts
 
-INSIDE: Final = ("python", "-m", "jobs.image")  # the image's entry point, for clients that don't know it
+# the image's entry point, for clients that don't know it
+INSIDE: Final = (
+    "env", "--block-signal=TERM", "--block-signal=INT", "--block-signal=USR2", "python", "-m", "jobs.image",
+)  # fmt: skip
 BACKENDS: Final = ("docker", "podman", "apptainer", "pyxis")
 NO_FOLDERS: Final = ("random", "synthetic")  # values of source= and data.root=
 # whose process it is among others, and what a user tells PyTorch's libraries
@@ -88,7 +94,8 @@ def invocation(
     if backend == "pyxis":
         line = ["srun", "--overlap", "--nodes=1", "--ntasks=1", f"--nodelist={environment['SLURMD_NODENAME']}"]
         line += [f"--container-image={image}", f"--container-mounts={','.join(mounts)}", "--no-container-mount-home"]
-        line += ["--container-workdir=/runs", *options, *INSIDE, *words]
+        # of the variables that the image sets, the host's cache counts
+        line += ["--container-workdir=/runs", "--container-env=XDG_CACHE_HOME", *options, *INSIDE, *words]
         return line, {**environment, **_ranks(environment)}
     line = [backend, "run", "--rm", "--read-only", "--tmpfs", "/tmp:exec", "--network=host", "--ipc=host"]
     line += [f"--user={os.getuid()}:{os.getgid()}"]
@@ -125,8 +132,19 @@ def _ranks(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def _wait_for_srun(line: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Runs the step that holds the container. srun gives USR2 on to it, and kills it at SIGTERM."""
+    asked = Interrupts().install()
+    client = subprocess.Popen(line, env=environment)
+    while client.poll() is None and not asked.received:
+        time.sleep(0.1)
+    if asked.received:
+        client.send_signal(signal.SIGUSR2)
+    return client.wait()
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Becomes the client; returns only where that isn't possible."""
+    """Becomes the client; returns only where that isn't possible, or where the client must not get all signals."""
     parser = argparse.ArgumentParser(prog="python -m slurm.container", description=__doc__)
     parser.add_argument("--backend", required=True, choices=BACKENDS)
     parser.add_argument("--image", required=True, help="a tag, or the path of a sandbox, a SIF or a squashfs file")
@@ -141,8 +159,12 @@ def main(arguments: Sequence[str]) -> int:
     except BadInput as error:
         print(f"slurm.container: {error}", file=sys.stderr)
         return BAD_INPUT
-    for folder in (folder for folder, writes in binds.items() if writes):
-        Path(folder).mkdir(parents=True, exist_ok=True)  # else the engine makes it, as root's
+    try:
+        for folder in (folder for folder, writes in binds.items() if writes):
+            Path(folder).mkdir(parents=True, exist_ok=True)  # else the engine makes it, as root's
+    except OSError as error:
+        print(f"slurm.container: {folder} can't be bound into the container: {error.strerror}", file=sys.stderr)
+        return BAD_INPUT
     line, environment = invocation(
         options.backend, options.image, options.words, binds=binds, options=options.option,
         environment={**os.environ, "XDG_CACHE_HOME": str(cache.parent)},
@@ -152,6 +174,8 @@ def main(arguments: Sequence[str]) -> int:
         if name and options.backend in ("docker", "podman"):
             # a client that was killed leaves its container running
             subprocess.run([options.backend, "rm", "--force", name], capture_output=True, check=False)
+        if options.backend == "pyxis":
+            return _wait_for_srun(line, environment)
         os.execvpe(line[0], line, environment)
     except OSError as error:
         print(f"slurm.container: {line[0]} can't be started here: {error.strerror}", file=sys.stderr)

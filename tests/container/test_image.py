@@ -40,6 +40,8 @@ ROOTS = "ROOTS"  # and for one that only root may
     ("words", "mounts", "sentence"),
     [
         ("train", {}, "does not know 'train'"),
+        ("study", {}, "the study's name comes first"),
+        ("status demo", {}, r"nothing is mounted at /out: add -v OUT:/out"),
         ("demo", {}, r"/out would be lost .* add -v OUT:/out"),
         ("demo", {"/out": ROOTS}, r"user 4321 may not write /out.*--user"),
         ("study photos", {"/out": EMPTY}, r"study photos needs images.*add -v DATA:/data:ro"),
@@ -136,7 +138,9 @@ def test_interrupted_by_a_signal_and_resumed_in_another_container_it_ends_with_t
     status, logs = container.ended()
     assert status == INTERRUPTED, logs
     assert "run the same line again to go on" in logs
-    assert resumed(image, data, folder).returncode == COMPLETE
+    done = resumed(image, data, folder)
+    assert done.returncode == COMPLETE, done.stderr
+    assert "goes on from the checkpoint of step" in done.stderr  # to begin anew would end in the same bytes
     assert digests(folder / "broken") == digests(whole)
 
 
@@ -151,13 +155,13 @@ def test_killed_and_resumed_in_another_container_it_ends_with_the_same_bytes(
     assert not (folder / "broken" / "result.json").exists()
     done = resumed(image, data, folder)
     assert done.returncode == COMPLETE, done.stderr
+    assert "goes on from the checkpoint of step" in done.stderr
     assert digests(folder / "broken") == digests(whole)
 
 
 def test_a_signal_that_comes_while_it_starts_is_not_lost(image: Image, data: Path, folder: Path) -> None:
     container = image.start(*LINE, "method=moco", "run_dir=broken", mounts={"/runs": folder, "/data:ro": data})
-    until(lambda: "ssl_pkg" in image.engine.docker("top", container.id, "-o", "pid,args").stdout, 30)
-    container.signal("TERM")
+    container.signal("TERM")  # in its first moment
     status, logs = container.ended()
     assert status == INTERRUPTED, logs
 

@@ -1,5 +1,9 @@
 """What the image's entry point says, as far as it can be seen without an engine; tests/container has a real one."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,3 +28,18 @@ def test_the_line_that_goes_on_can_be_typed(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(image, "jobs", lambda line, again: said.append(again) or 1)
     image._study(["demo"], ["demo", "--seeds", "0 1"])
     assert said == ["docker run … IMAGE demo --seeds '0 1'"]
+
+
+def test_what_is_no_training_is_ended_by_a_signal_although_it_began_with_signals_blocked(tmp_path: Path) -> None:
+    (tmp_path / "waits.py").write_text("import time; print('ready', flush=True); time.sleep(60)")
+    code = (
+        "import signal, sys; from jobs.image import SIGNALS, _run; signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS); "
+    )
+    line = [sys.executable, "-c", code + "sys.exit(_run('waits'))"]
+    path = os.pathsep.join([str(tmp_path), str(Path(image.__file__).parent.parent)])
+    process = subprocess.Popen(line, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    with process.stdout as out:
+        assert out.readline() == "ready\n"
+        process.terminate()
+        assert process.wait(20) == 128 + signal.SIGTERM

@@ -1,5 +1,6 @@
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -71,10 +72,9 @@ def test_gpus_are_those_of_the_job() -> None:
 def test_apptainer_gets_the_environment_by_names_of_its_own() -> None:
     words, environment = line("apptainer", CUDA_VISIBLE_DEVICES="1")
     assert shlex.join(words).startswith("apptainer exec --no-eval --cleanenv --no-home")
-    assert (
-        "--bind /images:/images:ro --bind /mine/demo:/mine/demo --extra IMAGE python -m jobs.image stage=probe"
-        in shlex.join(words)
-    )
+    given = shlex.join(words)
+    assert "--bind /images:/images:ro --bind /mine/demo:/mine/demo --extra IMAGE env --block-signal=TERM" in given
+    assert "python -m jobs.image stage=probe" in given
     assert environment["APPTAINERENV_SLURM_JOB_ID"] == "12"
     assert environment["APPTAINERENV_CUDA_VISIBLE_DEVICES"] == "1"
     assert "APPTAINERENV_HOME" not in environment
@@ -129,3 +129,31 @@ def test_what_it_cannot_do_is_one_sentence(tmp_path: Path, words: str, status: i
 
 def command(backend: str, *words: str) -> list[str]:
     return [sys.executable, "-m", "slurm.container", f"--backend={backend}", "--image=IMAGE", "--", *words]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_pyxis_own_srun_gets_the_signal_that_it_gives_on(tmp_path: Path, number: int) -> None:
+    """At SIGTERM it would kill the stage."""
+    srun = tmp_path / "srun"
+    srun.write_text(
+        "#!/bin/bash\ntrap 'kill $!; exit 75' USR2\ntrap 'kill $!; exit 9' TERM\nsleep 30 & echo ready; wait\n"
+    )
+    srun.chmod(0o755)
+    changed = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURMD_NODENAME": "n", "XDG_CACHE_HOME": str(tmp_path)}
+    line = command("pyxis", "stage=probe", f"run_dir={tmp_path}/runs/a")
+    client = subprocess.Popen(line, env=os.environ | changed, stdout=subprocess.PIPE, text=True)
+    assert client.stdout is not None
+    with client.stdout as out:
+        assert out.readline() == "ready\n"
+        client.send_signal(number)
+        assert client.wait(20) == 75
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    line = command("docker", "stage=probe", f"run_dir={tmp_path}/file/a/b")
+    done = subprocess.run(
+        line, env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == BAD_INPUT
+    assert done.stderr == f"slurm.container: {tmp_path}/file/a can't be bound into the container: Not a directory\n"
