@@ -150,6 +150,7 @@ def test_killed_and_resumed_in_another_container_it_ends_with_the_same_bytes(
 ) -> None:
     """The second waits a minute: it can't ask whether the first, of another container, lives."""
     container = started(image, data, folder, step=12)
+    until(lambda: list(folder.glob("broken/checkpoints/step-*.ckpt")), 30)  # which is written behind
     container.signal("KILL")
     assert container.ended()[0] == 137
     assert not (folder / "broken" / "result.json").exists()

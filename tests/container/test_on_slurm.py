@@ -85,8 +85,8 @@ def storm(study: Path, seconds: float) -> list[str]:
         at_work = [row for row in running if row.step is not None]  # else nothing would ever come further
         if not at_work or restarts(study) >= RESTARTS:
             continue
-        if "client" not in blows and any(kill_client(study, row) for row in at_work):
-            blows.append("client")
+        if "client" not in blows:  # first of all: the others could bring the training to its end without it
+            blows += ["client"] if any(kill_client(study, row) for row in at_work) else []
         elif "preemption" in blows and draws.random() < 0.4:
             blows.append("requeue")
             subprocess.run(["scontrol", "requeue", draws.choice(at_work).job or ""], capture_output=True, check=False)
