@@ -6,7 +6,6 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +15,14 @@ import yaml
 
 import ssl_pkg
 from jobs.__main__ import main as jobs
-from slurm.container import settings
+from slurm.container import run_beside, settings
 from ssl_pkg.config import RANDOM, SYNTHETIC
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
-from ssl_pkg.training.interrupts import SIGNALS
 
 DATA: Final = Path("/data")
 OUT: Final = Path("/out")
 RUNS: Final = Path("/runs")
+PROGRAMS: Final = {"report": ("analysis",), "data": ("ssl_pkg.data.download", str(DATA))}
 
 HELP: Final = """\
 Runs a self-supervised-learning study (SimCLR, BYOL, MoCo v2, a supervised ResNet-18) and writes its report.
@@ -60,22 +59,20 @@ def main(arguments: Sequence[str]) -> int:
         if "=" in command:
             line = [sys.executable, "-m", "ssl_pkg", *stage_line(arguments)]
             os.execv(line[0], line)
-        if command in ("demo", "study"):
-            if command == "study" and (not rest or rest[0].startswith("-")):
+        if command == "demo":
+            return _study(["demo", *rest], arguments)
+        if command == "study":
+            if not rest or rest[0].startswith("-"):
                 raise BadInput("the study's name comes first, like `study stl10`")
-            study = (
-                [*rest, *(f"--data={root}" for root in images_of(rest[0]))] if command == "study" else [command, *rest]
-            )
-            return _study(study, arguments)
+            return _study([*rest, *(f"--data={root}" for root in images_of(rest[0]))], arguments)
         if command in ("status", "logs"):
             if not _mounted(OUT):
                 raise BadInput(f"nothing is mounted at {OUT}: add -v OUT:{OUT}, the folder of the study")
             return _run("jobs", command, *rest, f"--runs={OUT / 'runs'}")
-        if command == "report":
-            return _run("analysis", *rest)
         if command == "data":
             _check_writable(DATA, "DATA")
-            return _run("ssl_pkg.data.download", str(DATA), *rest)
+        if command in PROGRAMS:
+            return _run(*PROGRAMS[command], *rest)
         if command not in ("help", "-h", "--help"):
             raise BadInput(f"the image does not know {command!r}: without arguments it tells what it does")
     except BadInput as error:
@@ -155,17 +152,7 @@ def _mounted(folder: Path) -> bool:
 
 def _run(module: str, *arguments: str) -> int:
     """Another program of the image, which signals end: not as the container's first process, which they would not."""
-    child = subprocess.Popen([sys.executable, "-m", module, *arguments], preexec_fn=_hear)  # noqa: PLW1509 # one thread
-    for number in SIGNALS:
-        signal.signal(number, lambda number, frame: child.terminate())
-    _hear()
-    status = child.wait()
-    return 128 - status if status < 0 else status
-
-
-def _hear() -> None:
-    """Takes the signals, which wait from the container's first moment on (see ENTRYPOINT)."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    return run_beside([sys.executable, "-m", module, *arguments], signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -132,15 +132,19 @@ def _ranks(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _wait_for_srun(line: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Runs the step that holds the container. srun gives USR2 on to it, and kills it at SIGTERM."""
+def run_beside(line: Sequence[str], stop: signal.Signals, environment: Mapping[str, str] = os.environ) -> int:
+    """Runs a program as a child, which gets `stop` when a signal asks this process to end.
+
+    Returns its exit status, as a shell tells it: of one that a signal ended, 128 and the signal's number.
+    """
     asked = Interrupts().install()
-    client = subprocess.Popen(line, env=environment)
-    while client.poll() is None and not asked.received:
+    child = subprocess.Popen(line, env=environment)
+    while child.poll() is None and not asked.received:
         time.sleep(0.1)
     if asked.received:
-        client.send_signal(signal.SIGUSR2)
-    return client.wait()
+        child.send_signal(stop)
+    status = child.wait()
+    return 128 - status if status < 0 else status
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -175,7 +179,7 @@ def main(arguments: Sequence[str]) -> int:
             # a client that was killed leaves its container running
             subprocess.run([options.backend, "rm", "--force", name], capture_output=True, check=False)
         if options.backend == "pyxis":
-            return _wait_for_srun(line, environment)
+            return run_beside(line, signal.SIGUSR2, environment)  # srun gives it on; at SIGTERM it kills the stage
         os.execvpe(line[0], line, environment)
     except OSError as error:
         print(f"slurm.container: {line[0]} can't be started here: {error.strerror}", file=sys.stderr)

@@ -70,7 +70,8 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         raise BadInput(f"{path} does not exist: finish the run that makes it first") from None
     except (OSError, ValueError, SafetensorError) as error:
         raise BadInput(f"{path} can't be read as safetensors ({error}): make it again") from error
-    if DIGEST in facts and facts[DIGEST] != weights_sha256(state):
+    told = facts.get(DIGEST) if isinstance(facts, dict) else None
+    if told not in (None, weights_sha256(state)):
         raise BadInput(f"{path} is damaged, for its weights' checksum does not hold: make it again")
     return state
 

@@ -213,7 +213,6 @@ import time
 from ssl_pkg.training import world
 world.SILENCE_SECONDS = 4.0
 with world.joined(world.place()):
-    print("met", flush=True)
     time.sleep(16)
 """
 

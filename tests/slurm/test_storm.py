@@ -54,7 +54,7 @@ class Storm:
         job's number, what it has kept of a job, and what begins there in the same second goes with it. Then the same
         line must be typed again. No job may fail for any other reason."""
         log = (self._bed.base / "log" / "slurmctld.log").read_text()
-        back = [moment(line) for line in log.splitlines() if line.endswith(("returned to service", "now responding"))]
+        back = [moment(line) for line in log.splitlines() if line.endswith("returned to service")]
         lost = []
         for line in log.splitlines():
             found = re.search(r"_job_complete: JobId=(\d+) (WTERMSIG|WEXITSTATUS) (?!0\b)", line)
