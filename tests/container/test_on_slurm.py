@@ -25,7 +25,8 @@ from ssl_pkg.runs import runs_of
 LONG = os.environ.get("CONTAINER_TESTS") == "long"
 METHODS, STEPS = ("[supervised,simclr,byol,moco]", 60) if LONG else ("[supervised]", 200)
 RESTARTS = 40 if LONG else 6
-STEPWISE = ("log_every=1", f"budget.max_steps={STEPS}", "budget.ssl_epochs=1000", "pretrain.knn_every=500")
+ENDLESS = ("budget.ssl_epochs=1000", "budget.supervised_epochs=1000")  # only the number of steps ends a training
+STEPWISE = ("log_every=1", f"budget.max_steps={STEPS}", *ENDLESS, "pretrain.knn_every=500")
 SMALL = ("budget=tiny", f"study.methods={METHODS}", *STEPWISE, "threads=1")
 
 
