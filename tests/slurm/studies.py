@@ -1,6 +1,7 @@
 """Studies on a cluster: of stub stages, where it is SLURM that is tested, and of real training."""
 
 import hashlib
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from jobs.graph import Job, plan
@@ -25,6 +27,7 @@ METHODS = ("supervised", "simclr")
 SAME = ("weights_sha256", "metrics_sha256", "rows")
 FILES = ("*.npz", "*.safetensors")
 TINY = ("budget=tiny", "threads=1")
+LONG_ONLY = pytest.mark.skipif(os.environ.get("SLURM_TESTS") != "long", reason="minutes each: make test-slurm-long")
 
 
 def until(holds: Callable[[], object], seconds: float = 60, what: Callable[[], str] = str) -> None:
@@ -76,10 +79,11 @@ class OnCluster:
 
 
 class Real:
-    """A study of real stages, on the cluster or on this machine."""
+    """A study of real stages, on the cluster or on this machine: tiny, unless the overrides name a budget."""
 
     def __init__(self, root: Path, *overrides: str, seeds: str = "0", **profile: object) -> None:
-        self.root, self.folder, self._overrides = root, root / "runs" / "demo", overrides
+        self.root, self.folder = root, root / "runs" / "demo"
+        self._overrides = overrides if any(each.startswith("budget=") for each in overrides) else (*TINY, *overrides)
         self._seeds = ["--seeds", seeds]
         root.mkdir(exist_ok=True)
         asked = {"partition": "low", "cpus": 1, "memory_gb": 2, "minutes": 60, "signal_seconds": 20, **profile}
@@ -88,7 +92,7 @@ class Real:
 
     def jobs(self, *line: str) -> str:
         places = ["--runs", str(self.root / "runs"), "--reports", str(self.root / "reports"), *self._seeds]
-        command = [sys.executable, "-m", "jobs", *line, *places, *TINY, *self._overrides]
+        command = [sys.executable, "-m", "jobs", *line, *places, *self._overrides]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

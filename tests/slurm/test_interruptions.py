@@ -6,16 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from studies import OnCluster, Real, job_of, slurm, until, wait_for_step
+from studies import LONG_ONLY, OnCluster, Real, job_of, slurm, until, wait_for_step
 
 from jobs.ledger import State
 from jobs.watch import UNDER_WAY
 from slurm.testbed import LocalCluster
 from ssl_pkg.runs import RunDirectory
-
-LONG = os.environ.get("SLURM_TESTS") == "long"
-LONG_ONLY = pytest.mark.skipif(not LONG, reason="minutes each: make test-slurm-long")
-
 
 ONE = ("study.methods=[moco]", "log_every=1")
 SOME_STEPS = 200  # half a minute

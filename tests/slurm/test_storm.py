@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from studies import Real, job_of, until
+from studies import LONG_ONLY, Real, job_of, until
 
 from jobs.ledger import State
 from jobs.status import Row
@@ -120,25 +120,37 @@ def moment(line: str) -> datetime:
     return datetime.fromisoformat(line[1:].partition("]")[0])
 
 
-@pytest.mark.timeout(3000)
+# long enough to be hit so often, on a fast machine too
+LONGER = ("log_every=1", "budget.max_steps=300", "budget.ssl_epochs=1000", "pretrain.knn_every=500")
+
+
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize(
     "cluster", [{"cpus": 1}, {"cpus": 1, "user_signal": False}], indirect=True, ids=["USR2", "TERM"]
 )
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        pytest.param(("study.methods=[moco,supervised]", *LONGER), id="two methods"),
+        pytest.param(("budget=demo",), id="the demo study", marks=LONG_ONLY),
+    ],
+)
 def test_a_study_in_a_storm_ends_as_the_undisturbed_one(
-    cluster: LocalCluster, tmp_path: Path, undisturbed: Callable[..., Real], request: pytest.FixtureRequest
+    cluster: LocalCluster,
+    tmp_path: Path,
+    undisturbed: Callable[..., Real],
+    request: pytest.FixtureRequest,
+    overrides: tuple[str, ...],
 ) -> None:
-    # long enough to be hit so often, on a fast machine too
-    longer = ("budget.max_steps=300", "budget.ssl_epochs=1000", "pretrain.knn_every=500")
-    steps = ("study.methods=[moco,supervised]", "log_every=1", *longer)
-    calm = undisturbed(*steps)
-    stormy = Real(tmp_path / "storm", *steps)
+    calm = undisturbed(*overrides)
+    stormy = Real(tmp_path / "storm", *overrides)
     stormy.send()
     storm = Storm(cluster, stormy, random.Random(request.node.name))
-    storm.until_complete(2000)
+    storm.until_complete(5000)
     lost = f"SLURM itself has lost {storm.lost_by_slurm}"
     print(f"{len(storm.blows)} blows, {storm.interruptions} interruptions, {lost}: {storm.blows}")
     assert storm.interruptions >= INTERRUPTIONS
-    begun = [stormy.gone_on_from(f"pretrain-{model}-s0") for model in ("moco", "supervised")]
+    begun = [stormy.gone_on_from(name) for name in stormy.rows() if name.startswith("pretrain-")]
     assert all(steps == sorted(steps) for steps in begun), "what a start has done is not lost"
     assert max(max(steps, default=0) for steps in begun) > 0
     assert stormy.results() == calm.results()
