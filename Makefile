@@ -110,6 +110,7 @@ image:  ## build the container image IMAGE, its tag the version and commit (two 
 image-apptainer:  ## the image as Apptainer's sandbox SANDBOX (or .sif), for clusters
 	@command -v apptainer >/dev/null || { echo 'make image-apptainer: apptainer not found: run it where it is' >&2; exit 2; }
 	@$(MAKE) --no-print-directory image
+	@rm -f $(SANDBOX).tar  # which podman doesn't write over
 	$(ENGINE) save --output $(SANDBOX).tar $(TAG)
 	apptainer build --force $(if $(filter %.sif,$(SANDBOX)),,--sandbox) $(SANDBOX) docker-archive:$(SANDBOX).tar
 	@rm $(SANDBOX).tar

@@ -66,6 +66,12 @@ class Job:
         except OSError:
             return False
 
+    def line(self, threads: int, *, gpu: bool) -> tuple[str, ...]:
+        """The stage's overrides, also for where it runs. One that is to have a GPU, and can't use it, says so, rather
+        than spend hours on the CPU."""
+        device = ("device=cuda",) if gpu and "device" not in map(key_of, self.overrides) else ()
+        return (*self.overrides, *device, f"threads={threads}")
+
     @property
     def settings(self) -> tuple[str, ...]:
         """The overrides that say what the run is, without those of CIRCUMSTANCES: where and how it is made."""

@@ -44,8 +44,11 @@ def patient_srun(folder: Path) -> str:
     begun anew on another: it still holds the old preemption against it, and requeues it within half a minute. Till then
     the script must not end, or the job has failed. And where srun is thrown out by a requeue that doesn't reach the
     node, the script waits for its end: one that ends by itself could be taken for the end of the later start.
+
+    From 22.05 on srun doesn't take over how many CPUs a task of the job has, and would bind it to one.
     """
     return f"""\
+[ -z "${{SLURM_CPUS_PER_TASK:-}}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 export {MARK}={shlex.quote(str(folder))}/start.$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}.$$
 function srun {{
   local ssl_status ssl_pause
@@ -69,6 +72,7 @@ class NodeStage:
     run_dir: Path
     log: Path
     environment: dict[str, str | None] = field(default_factory=dict)
+    result: str = "result.json"  # is in run_dir once the stage is complete
     data_root: str = ""
     copy_data_to: str | None = None  # where on the node's own disk the images are wanted
 
@@ -99,6 +103,9 @@ class NodeStage:
         status, asked = StageProcess(command, log, self.environment, script=_script(rank), alone=False).run()
         if SIGNALLED < status <= SIGNALLED + signal.SIGRTMAX:
             status = SIGNALLED - status
+        if status == COMPLETE and rank == 0 and not (self.run_dir / self.result).exists():
+            say(f"exit status 0 without {self.result}")  # of podman up to 5.2, ended before its container ran
+            status = FAULT if asked is None else INTERRUPTED
         if status == COMPLETE:
             return status
         known = _fields(job, say)

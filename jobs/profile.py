@@ -59,7 +59,7 @@ class Profile(BaseModel):
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
-    gpus: NonNegativeInt = 0
+    gpus: NonNegativeInt = 0  # of a pretraining, on each of its nodes; of the other stages one, if there are any
     cpus: PositiveInt  # of one process
     memory_gb: PositiveFloat
     minutes: PositiveInt  # of one start: a job that needs more goes on in the next
@@ -72,6 +72,14 @@ class Profile(BaseModel):
     setup: tuple[str, ...] = ()  # lines of shell before anything else on the node
     copy_data_to: str | None = None  # a folder on the node's own disk, like $TMPDIR/data
     sbatch: dict[str, str | int | bool] = Field(default_factory=dict)  # passed on as they are
+
+    @field_validator("processes")
+    @classmethod
+    def _has_gpus(cls, processes: int, info: ValidationInfo) -> int:
+        gpus = info.data.get("gpus", 0)
+        if gpus and processes > gpus:
+            raise ValueError(f"{processes} processes of a node can't share its GPUs (gpus: {gpus}), one is for one")
+        return processes
 
     @field_validator("sbatch")
     @classmethod

@@ -53,9 +53,10 @@ class Submission:
             )
         reach(self._profile)
         if self._profile.container:
-            check(self._profile.container.binds)
+            backend = self._profile.container.backend
+            check(self._profile.container.binds, backend)
             for job in self._jobs:
-                check(folders((*((REPORT,) if job.stage == REPORT else ()), *job.overrides)))
+                check(folders((*((REPORT,) if job.stage == REPORT else ()), *job.overrides)), backend)
         with alone(self._folder):
             try:
                 return self._send()
@@ -198,10 +199,11 @@ class Submission:
         log = log_of(self._folder, job.name)
         if job.stage == REPORT:
             line = (*self._program(self._programs.report, inside=(REPORT,)), *job.overrides)
-            return NodeStage(line, job.run_dir.absolute(), log, threads)
-        line = (*self._program(self._programs.stage), *job.overrides, f"threads={self._profile.cpus}")
+            return NodeStage(line, job.run_dir.absolute(), log, threads, "report.pdf")
+        where = job.line(self._profile.cpus, gpu=self._profile.gpus > 0)
+        line = (*self._program(self._programs.stage), *where)
         copy = None if self._data_root == SYNTHETIC else self._profile.copy_data_to
-        return NodeStage(line, job.run_dir, log, threads, self._data_root, copy)
+        return NodeStage(line, job.run_dir, log, threads, data_root=self._data_root, copy_data_to=copy)
 
     def _program(self, program: tuple[str, ...], inside: tuple[str, ...] = ()) -> tuple[str, ...]:
         """What runs a stage on the node; `inside`: what its command line begins with in the image."""
@@ -231,7 +233,7 @@ class Submission:
             "qos": profile.qos,
             "constraint": profile.constraint,
         }
-        asked["gpus_per_node"] = profile.gpus if job.stage != REPORT else 0
+        asked["gpus_per_node"] = 0 if job.stage == REPORT else profile.gpus if several else min(profile.gpus, 1)
         asked["array_parallelism"] = profile.at_once or len(batch.names)
         more: dict[str, Any] = {"requeue": True, "comment": batch.token, **profile.sbatch}
         if batch.after:

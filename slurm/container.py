@@ -8,6 +8,7 @@ import argparse
 import hashlib
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -26,6 +27,11 @@ INSIDE: Final = (
 )  # fmt: skip
 BACKENDS: Final = ("docker", "podman", "apptainer", "pyxis")
 NO_FOLDERS: Final = ("random", "synthetic")  # values of source= and data.root=
+# what an image's own Python must not find, where the host's environment comes along
+CLEAN: Final = ("env", *(f"--unset={name}" for name in ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LD_PRELOAD")))
+SEES_GPUS: Final = {"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "compute,utility"}  # asks enroot
+SESSION: Final = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")  # where rootless podman keeps its own
+FORWARDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 # whose process it is among others, and what a user tells PyTorch's libraries
 PASSED: Final = re.compile(
     r"SLURM_\w+|(OMP|MKL|NCCL|GLOO|TORCH|TORCHELASTIC|MASTER|LOCAL|PYTORCH)_\w+|RANK|WORLD_SIZE|XDG_CACHE_HOME"
@@ -56,10 +62,10 @@ def folders(words: Sequence[str]) -> dict[str, bool]:
     return found
 
 
-def check(binds: Iterable[str]) -> None:
+def check(binds: Iterable[str], backend: str) -> None:
     """Raises BadInput for a folder that the clients would take for something else."""
     for folder in binds:
-        if wrong := re.search(r"[:,\n]", folder):
+        if wrong := re.search(r"[:,\n]" if backend != "pyxis" else r"[:,$\s]", folder):
             raise BadInput(f"{folder} holds {wrong[0]!r}, which a container's folders may not: give another one")
 
 
@@ -95,8 +101,10 @@ def invocation(
         line = ["srun", "--overlap", "--nodes=1", "--ntasks=1", f"--nodelist={environment['SLURMD_NODENAME']}"]
         line += [f"--container-image={image}", f"--container-mounts={','.join(mounts)}", "--no-container-mount-home"]
         # of the variables that the image sets, the host's cache counts
-        line += ["--container-workdir=/runs", "--container-env=XDG_CACHE_HOME", *options, *INSIDE, *words]
-        return line, {**environment, **_ranks(environment)}
+        line += ["--container-workdir=/runs", "--container-env=XDG_CACHE_HOME", "--no-container-entrypoint"]
+        # the outer step's mask is that of another rank
+        line += ["--cpu-bind=none", *options, *CLEAN, *INSIDE, *words]
+        return line, {**environment, **_ranks(environment), **(SEES_GPUS if gpus else {})}
     line = [backend, "run", "--rm", "--read-only", "--tmpfs", "/tmp:exec", "--network=host", "--ipc=host"]
     line += [f"--user={os.getuid()}:{os.getgid()}"]
     if name := container_name(words, environment):
@@ -104,18 +112,23 @@ def invocation(
     if backend == "docker":
         line += [f"--group-add={group}" for group in os.getgroups()] + ([f'--gpus="device={gpus}"'] if gpus else [])
     else:
-        line += ["--userns=keep-id"] if os.getuid() else []
+        line += ["--replace"] * (name is not None) + ["--userns=keep-id"] * (os.getuid() != 0)
         line += [f"--device=nvidia.com/gpu={gpu}" for gpu in (gpus or "").split(",") if gpu]
     line += [word for mount in mounts for word in ("--volume", mount)]
     line += [f"--env={name}" for name in sorted(passed)] + [*options, image, *words]
-    return line, dict(environment)
+    return line, {name: value for name, value in environment.items() if name not in SESSION or _of_here(environment)}
 
 
 def container_name(words: Sequence[str], environment: Mapping[str, str]) -> str | None:
     """Of one process of a SLURM job, in all its starts the same; no name outside SLURM."""
     job = environment.get("SLURM_JOB_ID")
-    run = hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
+    run = hashlib.sha256((settings(words).get("run_dir") or shlex.join(words)).encode()).hexdigest()[:12]
     return f"ssl-study-{job}-{environment.get('SLURM_PROCID', '0')}-{run}" if job else None
+
+
+def _of_here(environment: Mapping[str, str]) -> bool:
+    """Whether the login session that the environment tells of is on this host: sbatch brings the login node's."""
+    return os.access(environment.get("XDG_RUNTIME_DIR", ""), os.W_OK)
 
 
 def _ranks(environment: Mapping[str, str]) -> dict[str, str]:
@@ -159,7 +172,7 @@ def main(arguments: Sequence[str]) -> int:
     cache = user_cache()
     binds = dict.fromkeys(options.bind, True) | folders(options.words) | {str(cache): True}
     try:
-        check(binds)
+        check(binds, options.backend)
     except BadInput as error:
         print(f"slurm.container: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -177,9 +190,11 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if name and options.backend in ("docker", "podman"):
             # a client that was killed leaves its container running
-            subprocess.run([options.backend, "rm", "--force", name], capture_output=True, check=False)
+            subprocess.run([options.backend, "rm", "--force", name], env=environment, capture_output=True, check=False)
         if options.backend == "pyxis":
             return run_beside(line, signal.SIGUSR2, environment)  # srun gives it on; at SIGTERM it kills the stage
+        # a client takes the signals that it gives on; the helpers that it starts must not die of them
+        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
         os.execvpe(line[0], line, environment)
     except OSError as error:
         print(f"slurm.container: {line[0]} can't be started here: {error.strerror}", file=sys.stderr)

@@ -61,7 +61,10 @@ def prepare(config: Config, here: Place | None = None) -> Hardware:
     here: which of several processes this one is; each takes a GPU of its own, or its share of the cores.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
-        raise BadInput("device=cuda, but PyTorch sees no GPU here: leave device out, or give device=cpu")
+        raise BadInput(
+            f"device=cuda, but PyTorch for CUDA {torch.version.cuda} sees no GPU here: is there one, and its driver "
+            "new enough? device=cpu does without"
+        )
     use_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     device = torch.device("cpu")
     if use_gpu:  # a scheduler may show each process only its own

@@ -13,6 +13,7 @@ import pytest
 
 from jobs.node import DEATHS, MARK, copy_data, was_cancelled
 from jobs.stage import last_words
+from ssl_pkg.errors import FAULT
 
 SCONTROL = """\
 #!/bin/sh
@@ -41,6 +42,7 @@ class Node:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.log = folder, folder / "runs" / "study" / "logs" / "a.log"
+        self.run_dir = folder / "runs" / "study" / "a"
         self._started: list[subprocess.Popen[str]] = []
 
     def start(
@@ -53,7 +55,7 @@ class Node:
         script.chmod(0o755)
         job = (
             "from pathlib import Path; from jobs.node import NodeStage; "
-            f"NodeStage(({sys.executable!r}, '-c', {code!r}), Path({str(self.log.parent.parent / 'a')!r}), "
+            f"NodeStage(({sys.executable!r}, '-c', {code!r}), Path({str(self.run_dir)!r}), "
             f"Path({str(self.log)!r}))()"
         )
         changed = {"PATH": f"{self.folder}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "0"}
@@ -95,8 +97,24 @@ def node(tmp_path: Path) -> Iterator[Node]:
 
 @pytest.mark.parametrize("status", [0, 1, 2])
 def test_a_stage_that_ends_by_itself_gives_its_status_and_is_not_requeued(node: Node, status: int) -> None:
+    node.run_dir.mkdir(parents=True)
+    (node.run_dir / "result.json").touch()
     assert node.start(f"raise SystemExit({status})").wait(30) == status
     assert not [call for call in node.calls if "requeue" in call]
+
+
+def test_a_success_without_a_result_is_none(node: Node) -> None:
+    assert node.start("raise SystemExit(0)").wait(30) == FAULT
+    assert "exit status 0 without result.json" in node.said
+    assert not [call for call in node.calls if "requeue" in call]
+
+
+def test_a_success_that_a_signal_brought_about_is_an_interruption(node: Node) -> None:
+    """A podman that is signalled before its container runs ends so."""
+    job = node.start(OBEDIENT.replace("75", "0"))
+    node.until(lambda: "\nready\n" in node.said)
+    job.send_signal(signal.SIGTERM)
+    node.until(lambda: "requeue 7" in node.calls)
 
 
 @pytest.mark.parametrize("shown", [RUNNING, PREEMPTED], ids=["limit", "preempted"])

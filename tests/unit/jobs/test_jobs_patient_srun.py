@@ -21,7 +21,7 @@ class TestPatientSrun:
             folder = tmp_path / "it's a folder"
             folder.mkdir()
             (tmp_path / "waits").touch()
-            environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+            environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
             line = ["bash", "-c", f"{patient_srun(folder)}\nsrun a 'b c'\n"]
             done = subprocess.run(line, env=environment, check=False)
             return done.returncode, (tmp_path / "waits").read_text().split()
@@ -34,6 +34,13 @@ class TestPatientSrun:
         calls = tmp_path / "calls"
         assert script(f'echo "$#" >> {calls}; [ $(wc -l < {calls}) = 3 ]') == (0, ["5", "20"])
         assert calls.read_text().split() == ["2", "2", "2"]
+
+    def test_a_task_may_use_all_its_cpus(
+        self, script: "Callable[[str], tuple[int, list[str]]]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
+        assert script(f'echo "$SRUN_CPUS_PER_TASK" > {tmp_path}/cpus') == (0, [])
+        assert (tmp_path / "cpus").read_text() == "8\n"
 
     def test_what_never_begins_fails_in_the_end(self, script: "Callable[[str], tuple[int, list[str]]]") -> None:
         assert script("exit 9") == (9, [str(pause) for pause in PAUSES])

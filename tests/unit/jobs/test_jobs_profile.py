@@ -25,6 +25,7 @@ def test_the_names_that_the_documentation_gives_are_there() -> None:
         ("cpus: one\nmemory_gb: 1\nminutes: 9\n", "cpus: input should be a valid integer"),
         ("cpus: 1\nmemory_gb: 1\nminutes: 9\nsbatch: {job_name: mine}\n", "sbatch: job_name is what this project"),
         ("cpus: 1\nmemory_gb: 1\nminutes: 2\n", "signal_seconds: the signal would come before"),
+        ("cpus: 1\nmemory_gb: 1\nminutes: 9\ngpus: 2\nprocesses: 4\n", "processes: 4 processes of a node can't share"),
         ("- 1\n", "is no profile"),
         ("", "is no profile"),
         ("a: [1\n", "can't be read"),

@@ -37,10 +37,13 @@ def test_every_line_of_a_plan_is_understood_however_its_folders_are_quoted(folde
     assert folders((assign("run_dir", f"{folder}/a/b"),)) == {f"{folder}/a": True}
 
 
-@pytest.mark.parametrize("folder", ["/a:b", "/a,b", "/a\nb"])
-def test_a_folder_that_a_client_would_read_as_something_else_is_refused(folder: str) -> None:
-    with pytest.raises(BadInput, match="which a container's folders may not"):
-        check(folders((f"run_dir={folder}/b",)))
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_folder_that_a_client_would_read_as_something_else_is_refused(backend: str) -> None:
+    pyxis_writes_a_table = ["/a b", "/$a"]
+    for folder in ["/a:b", "/a,b", "/a\nb", *pyxis_writes_a_table * (backend == "pyxis")]:
+        with pytest.raises(BadInput, match="which a container's folders may not"):
+            check(folders((f"run_dir={folder}/b",)), backend)
+    check(folders((f"run_dir={'/a' if backend == 'pyxis' else '/a b'}/b",)), backend)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -89,6 +92,25 @@ def test_pyxis_is_a_step_on_the_same_node_that_knows_its_rank() -> None:
     assert "WORLD_SIZE" not in line("pyxis")[1]
 
 
+def test_in_pyxis_the_hosts_libraries_are_not_those_of_the_image_and_its_gpus_are() -> None:
+    words, environment = line("pyxis", SLURM_STEP_GPUS="0", PYTHONPATH="/site", LD_LIBRARY_PATH="/site/lib")
+    inside = words[words.index("env") : words.index("python")]
+    told = subprocess.run(
+        [*inside, "env"], env=environment | {"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True
+    )
+    names = {entry.partition("=")[0] for entry in told.stdout.splitlines()}
+    assert not {"PYTHONPATH", "LD_LIBRARY_PATH"} & names
+    assert {"NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "SLURM_JOB_ID"} <= names
+    assert "NVIDIA_VISIBLE_DEVICES" not in line("pyxis")[1]
+
+
+def test_an_engine_looks_for_a_login_session_only_where_it_is(tmp_path: Path) -> None:
+    session = {"XDG_RUNTIME_DIR": str(tmp_path), "DBUS_SESSION_BUS_ADDRESS": "unix:path=/bus"}
+    assert session.items() <= line("podman", **session)[1].items()
+    elsewhere = line("podman", **session | {"XDG_RUNTIME_DIR": "/run/user/on-the-login-node"})[1]
+    assert not session.keys() & elsewhere.keys()
+
+
 def test_a_container_has_the_same_name_in_every_start_of_its_job_and_no_other() -> None:
     again = container_name(STAGE, IN_JOB | {"SLURM_RESTART_COUNT": "3"})
     assert container_name(STAGE, IN_JOB) == again
@@ -98,6 +120,7 @@ def test_a_container_has_the_same_name_in_every_start_of_its_job_and_no_other() 
         container_name((*STAGE, "run_dir=/other"), IN_JOB),  # another cluster's job 12, on the same engine
     ]
     assert len({again, *others}) == 4
+    assert container_name((*STAGE, "data.root=/copied/to/this/node"), IN_JOB) == again
     assert container_name(STAGE, {}) is None
 
 
