@@ -43,7 +43,7 @@ NOT_APPLICABLE = (
     ("oneDNN Graph", "for inference by TorchScript, which no stage does"),
     ("avoiding waits for the device", "metrics are read once in ten steps; a GPU test holds the loop free of them"),
     ("cuDNN's autotuning", "it chooses by timing, so that a resumed run could go on with other roundings: left off"),
-    ("TF32, tensor cores, CUDA graphs", "GPUs only; TF32 and bfloat16 or float16 are on there"),
+    ("TF32, tensor cores, CUDA graphs", "GPUs only; convolutions in TF32, bfloat16 or float16 are on there"),
     ("overlapped reduction, buckets, no_sync", "more than one process: DistributedDataParallel's defaults"),
 )
 

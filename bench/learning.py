@@ -21,7 +21,7 @@ from torch import nn
 
 from bench.ours import stepper
 from bench.rivals import Lightly
-from bench.windows import machine
+from bench.windows import finish, machine
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
@@ -90,6 +90,7 @@ def _lightly(config: Config, dataset: STL10, minutes: float) -> dict[str, Any]:
 
 def _timed(step: Callable[[], object], go_on: Callable[[int, float], bool], name: str) -> tuple[int, float]:
     """Steps done and seconds taken while `go_on(steps, seconds)` holds."""
+    finish()
     done, start = 0, time.perf_counter()
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task(name, total=None)
@@ -97,6 +98,7 @@ def _timed(step: Callable[[], object], go_on: Callable[[int, float], bool], name
             step()
             done += 1
             progress.update(bar, description=f"{name}: step {done}")
+    finish()
     return done, time.perf_counter() - start
 
 

@@ -51,15 +51,15 @@ def measure(variants: Sequence[Variant], windows: int, title: str) -> None:
 def _window(variant: Variant) -> None:
     for _ in range(variant.settle):
         variant.step()
-    _finish()
+    finish()
     start = time.perf_counter()
     for _ in range(variant.steps):
         variant.step()
-    _finish()
+    finish()
     variant.rates.append(variant.steps * variant.amount / (time.perf_counter() - start))
 
 
-def _finish() -> None:
+def finish() -> None:
     """Waits for the device."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

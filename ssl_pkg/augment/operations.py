@@ -53,7 +53,7 @@ def _workers(threads: int) -> ThreadPoolExecutor:
 
 
 def crops_by_products(images: Tensor, boxes: Tensor, resolution: int) -> Tensor:
-    """`resized_crops` as a product along each axis. Where TF32 is allowed the weights have 11 bits."""
+    """`resized_crops` as a product along each axis."""
     top, left, height, width = boxes.unbind(1)
     rows = _resampling_matrix(top, height, images.shape[2], resolution)
     columns = _resampling_matrix(left, width, images.shape[3], resolution)

@@ -95,7 +95,7 @@ def training(config: Config, dataset: STL10, hardware: Hardware) -> Task:
     move(module, hardware.device)
     if hardware.compiles:
         for network in (part for part in module.modules() if isinstance(part, ResNet)):
-            network.compile()  # in place: names in the state dict stay
+            network.compile(dynamic=False)  # in place: names in the state dict stay
     steps = config.method.epochs * batches.steps_per_epoch
     steps = min(steps, config.budget.max_steps or steps)
     return Task(

@@ -4,9 +4,12 @@ import contextlib
 import ctypes
 import os
 import platform
+import shutil
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from sysconfig import get_paths
 from typing import Any, Final
 
 import torch
@@ -78,15 +81,37 @@ def prepare(config: Config, here: Place | None = None) -> Hardware:
     _keep_freed_memory()
     if use_gpu:
         backends: Any = torch.backends
-        for kind in (backends.cuda.matmul, backends.cudnn.conv):
-            kind.fp32_precision = "tf32"
+        backends.cudnn.conv.fp32_precision = "tf32"  # not of products: what a loss compares is to keep its 24 bits
         torch.backends.cudnn.deterministic = True
     dtype = _fastest(device) if config.precision == "auto" else getattr(torch, config.precision)
-    compiles = use_gpu if config.compile == "auto" else config.compile == "always"
+    compiles = (use_gpu and _finds_compiler()) if config.compile == "auto" else config.compile == "always"
+    if compiles:
+        _fix_kernels()
     if compiles and os.environ.get(_KERNELS, _PYTORCHS_OWN).startswith(_PYTORCHS_OWN):
         # where a requeued job, or another container, finds its kernels again; each has a /tmp of its own
         os.environ[_KERNELS] = str(user_cache() / "compiled")
     return Hardware(device, dtype, threads, compiles)
+
+
+def _finds_compiler() -> bool:
+    """Whether what torch.compile asks of a machine is there: a C compiler and Python's headers."""
+    there = any(map(shutil.which, ("cc", "gcc", "clang"))) and Path(get_paths()["include"], "Python.h").is_file()
+    if not there:
+        print("torch.compile needs a C compiler and Python's headers: not there, so left out", file=sys.stderr)
+    return there
+
+
+def _fix_kernels() -> None:
+    """Has torch.compile make the same kernels in every process of a run, or a resumed one would end with other bits.
+
+    By itself it chooses some reductions by timing them, and sums max pooling's gradient by atomic additions.
+    """
+    # dynamo takes seconds to import, and most stages don't compile
+    from torch._inductor import config as inductor  # noqa: PLC0415
+    from torch._inductor.decomposition import decompositions  # noqa: PLC0415
+
+    inductor.deterministic = True
+    decompositions.pop(torch.ops.aten.max_pool2d_with_indices_backward.default, None)
 
 
 def _processor() -> str:

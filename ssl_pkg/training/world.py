@@ -120,8 +120,8 @@ def joined(here: Place | None) -> Iterator[None]:
             raise
         watch.leave(last=lead)
     finally:
+        watch.stop()  # first: NCCL's groups may wait here for the others, whom this one's silence ends
         dist.destroy_process_group()
-        watch.stop()
 
 
 class _Loss(nn.Module):

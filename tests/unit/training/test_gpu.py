@@ -1,9 +1,12 @@
 """What only a GPU can show: a step never waits for it, and a compiled network learns what the eager one does."""
 
+import io
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import Config
@@ -35,8 +38,8 @@ def test_a_step_does_not_wait_for_the_gpu(method: str, data: Path) -> None:
     _, task, hardware = built(method, data, "compile=never")
     scaler = hardware.scaler()
     advance(task, scaler, hardware, 0)  # what is made once may wait
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         for step in (1, 2, 3):
             metrics = advance(task, scaler, hardware, step)
     finally:
@@ -52,3 +55,33 @@ def test_a_compiled_network_has_the_eager_ones_loss_and_names(data: Path) -> Non
         names.append(list(task.model.encoder.state_dict()))
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
     assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("precision", ["auto", "float16"])
+@pytest.mark.parametrize("choice", ["never", "always"])
+@pytest.mark.parametrize("method", ["simclr", "byol", "moco"])
+def test_a_training_goes_on_from_its_checkpoint_with_the_same_bits(
+    method: str, choice: str, precision: str, data: Path
+) -> None:
+    line = (method, data, f"compile={choice}", f"precision={precision}")
+    undisturbed = trained(*line, steps=6)
+    assert all(map(torch.equal, trained(*line, steps=6), undisturbed)), "the same training twice"
+    assert all(map(torch.equal, trained(*line, steps=6, interrupted_after=3), undisturbed))
+
+
+def trained(method: str, data: Path, *more: str, steps: int, interrupted_after: int = 0) -> list[Tensor]:
+    """The method's tensors after so many steps; after the first part of them all is made anew."""
+    kept, start = io.BytesIO(), 0
+    for end in filter(None, (interrupted_after, steps)):
+        torch._dynamo.reset()  # as another process finds it
+        _, task, hardware = built(method, data, *more)
+        module, scaler = cast(nn.Module, task.model), hardware.scaler()
+        if start:
+            kept.seek(0)
+            for part, state in zip((module, task.optimizer, scaler), torch.load(kept, map_location="cpu"), strict=True):
+                part.load_state_dict(state)
+        for step in range(start, end):
+            advance(task, scaler, hardware, step)
+        kept, start = io.BytesIO(), end
+        torch.save([part.state_dict() for part in (module, task.optimizer, scaler)], kept)
+    return [tensor.cpu() for tensor in module.state_dict().values()]
