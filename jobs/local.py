@@ -30,7 +30,7 @@ def run_study(
 ) -> int:
     """Runs what is missing of the plan and returns the exit status: 0 if all is complete, 1 if something failed, 75 if
     it was interrupted. `again`: the command line that goes on. Raises BadInput if `folder` can't be had."""
-    with _owned(folder):
+    with alone(folder, named=True):
         _refuse_queued(folder)
         shown = display()
         runner = Runner(jobs, folder, slots, shown, programs or Programs())
@@ -42,13 +42,17 @@ def run_study(
 
 
 @contextmanager
-def _owned(folder: Path) -> Iterator[None]:
-    """Keeps other runners out. Raises BadInput if one is there already, or if `folder` can't be written."""
-    lock = FileLock(folder / ".lock", timeout=0)
+def alone(folder: Path, patience: float = 0, *, named: bool = False) -> Iterator[None]:
+    """One at a time runs the study in `folder`, or sends it; the one who runs it leaves its name.
+
+    Raises BadInput if another one is still there after `patience` seconds, or if `folder` can't be written.
+    """
+    lock = FileLock(folder / ".lock", timeout=patience)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-        write_owner(folder)
+        if named:
+            write_owner(folder)
     except Timeout as error:
         raise BadInput(busy(folder)) from error
     except OSError as error:
@@ -58,7 +62,8 @@ def _owned(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        forget_owner(folder)
+        if named:
+            forget_owner(folder)
         lock.release()
 
 

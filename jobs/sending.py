@@ -1,41 +1,18 @@
 """What must hold before anything is sent or cancelled: one call at a time, and what earlier calls lost taken back."""
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from filelock import FileLock, Timeout
-
 from jobs.batches import comments, jobs_of, reach_again, read_batches
 from jobs.ledger import Entry, State, read_ledger, write_ledger
-from jobs.local import busy
+from jobs.local import alone
 from jobs.queue import ENDS, Seen, cancel, commented, look
-from ssl_pkg.errors import BadInput
 
 OTHERS_SECONDS: Final = 120.0  # that another one who types the same may take
 ENDING_SECONDS: Final = 120.0  # that a job may take to leave its checkpoint and the queue
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """One at a time sends; a second one waits, and then finds everything in the queue."""
-    lock = FileLock(folder / ".lock", timeout=OTHERS_SECONDS)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise BadInput(busy(folder)) from error
-    except OSError as error:
-        raise BadInput(
-            f"{folder} can't be written: {error.strerror}; give another folder by --runs (make: RUNS=)"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def recall(folder: Path) -> dict[str, str]:
@@ -72,7 +49,7 @@ def cancel_sent(folder: Path) -> int:
     if not batches:
         return 0
     reach_again(batches)
-    with alone(folder):
+    with alone(folder, OTHERS_SECONDS):
         recalled = recall(folder)
         sent = jobs_of(read_batches(folder))
         seen = look(comments(sent.values()))

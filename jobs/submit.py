@@ -14,11 +14,12 @@ from submitit.helpers import clean_env
 from jobs.batches import Batch, Sent, comments, jobs_of, read_batches, slurm_conf
 from jobs.graph import Job
 from jobs.ledger import REPORT, Entry, State, forget_owner, log_of, read_ledger, write_ledger
+from jobs.local import alone
 from jobs.node import NodeStage, patient_srun
 from jobs.profile import Profile, reach
 from jobs.queue import NEVER, Away, cancel, look, no_answer
 from jobs.runner import Programs
-from jobs.sending import alone, recall, settled
+from jobs.sending import OTHERS_SECONDS, recall, settled
 from slurm.container import check, folders
 from ssl_pkg.config import SYNTHETIC
 from ssl_pkg.errors import BadInput
@@ -57,7 +58,7 @@ class Submission:
             check(self._profile.container.binds, backend)
             for job in self._jobs:
                 check(folders((*((REPORT,) if job.stage == REPORT else ()), *job.overrides)), backend)
-        with alone(self._folder):
+        with alone(self._folder, OTHERS_SECONDS):
             try:
                 return self._send()
             except Away as error:
