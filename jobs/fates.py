@@ -44,7 +44,8 @@ def fates(
             f"SLURM does not answer ({error}). The states are those of the run directories; "
             "when it is back, `submit-all` sends what is missing"
         )
-        return {name: Fate(State.PENDING, job.id, "SLURM does not answer") for name, job in open_jobs.items()}, warning
+        unknown = {name: Fate(State.PENDING, job.id, "SLURM does not answer") for name, job in open_jobs.items()}
+        return unknown | _told_report(folder, open_jobs), warning
     judge = _Judge(folder, {job.id: name for name, job in sent.items()})
     judge.found = {name: Fate(State.COMPLETE, sent[name].id) for name in complete if name in sent}
     for name, job in open_jobs.items():  # parents were sent before their children
@@ -87,6 +88,13 @@ class _Judge:
         if last_job(log) not in (None, job.id) or not log.exists():
             return _without_log(printed, job.id, state)
         return _by_slurm(log, job.id, state) or _by_log(log, job.id) or _without_log(printed, job.id, state)
+
+
+def _told_report(folder: Path, jobs: Mapping[str, Sent]) -> dict[str, Fate]:
+    """The fate of a complete report, of which its log alone knows."""
+    log, job = log_of(folder, REPORT), jobs.get(REPORT)
+    fate = _by_log(log, job.id) if job and last_job(log) == job.id else None
+    return {REPORT: fate} if fate and fate.state is State.COMPLETE else {}
 
 
 def _few(names: Sequence[str]) -> str:

@@ -86,7 +86,7 @@ def look_at(folder: Path) -> tuple[list[Row], str | None]:
     for name in names:
         entry = entries.get(name, Entry(State.INTERRUPTED))
         fate = sent.get(name)
-        if fate is None or warning:
+        if fate is None or (warning and fate.state is not State.COMPLETE):
             state = _state(RunDirectory(folder / name), entry.state, managed=managed, now=now)
             seen = row(folder, name, replace(entry, state=state), now)
             rows.append(replace(seen, note=fate.note, job=fate.job) if fate and state is State.PENDING else seen)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from jobs.batches import Batch, Sent, jobs_of, read_batches
-from jobs.fates import Fate, _by_log, _by_slurm, _Judge, _without_log
-from jobs.ledger import State
+from jobs.fates import Fate, _by_log, _by_slurm, _Judge, _without_log, fates
+from jobs.ledger import REPORT, State, log_of
 from jobs.queue import Away, Seen, ask
 
 LOG = ">>> 2026-01-01 10:00:00 python -m ssl_pkg\n{said}\n<<< exit status {status} after 3 s\n{words}"
@@ -163,3 +163,20 @@ def test_a_cluster_that_is_no_more_is_told_at_once(tmp_path: Path, monkeypatch: 
     with pytest.raises(Away, match=r"slurm\.conf is not there"):
         ask("squeue")
     assert time.monotonic() - began < 30
+
+
+def test_a_report_that_is_complete_stays_so_when_the_cluster_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, name in (("1", "probe"), ("2", REPORT)):
+        batch(number, name).write(tmp_path)
+    log = log_of(tmp_path, REPORT)
+    log.parent.mkdir()
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
+    states = {}
+    for job in ("1", "2"):  # of an earlier report, and of this one
+        log.write_text(f"<<< job {job}, start 1, on a\n" + LOG.format(said="", status=0, words=""))
+        found, warning = fates(tmp_path, ())
+        assert warning and "does not answer" in warning
+        states[job] = [found[name].state for name in ("probe", REPORT)]
+    assert states == {"1": [State.PENDING, State.PENDING], "2": [State.PENDING, State.COMPLETE]}
