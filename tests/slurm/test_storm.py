@@ -5,6 +5,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -20,11 +21,21 @@ from ssl_pkg.runs import runs_of
 INTERRUPTIONS = 20  # of a storm, at least
 
 
+@dataclass(frozen=True)
+class Weather:
+    """What is tried, and how."""
+
+    overrides: tuple[str, ...]
+    pauses: tuple[float, float]  # seconds between two blows, from and to
+    enough: int  # interruptions after which it is calm
+
+
 class Storm:
     """Takes jobs away in every way that a cluster knows, until there were enough of them."""
 
-    def __init__(self, bed: LocalCluster, real: Real, draws: random.Random) -> None:
-        self._bed, self._real, self._draws = bed, real, draws
+    def __init__(self, bed: LocalCluster, real: Real, weather: Weather, draws: random.Random) -> None:
+        self._bed, self._real, self._weather, self._draws = bed, real, weather, draws
+        self._due = 0.0
         self._away: dict[str, float] = {}  # nodes whose slurmd was killed, and when it comes back
         self._next = [self.preempt, self.requeue, self.kill_node, self.restart_controller]  # each at least once
         self._draws.shuffle(self._next)
@@ -36,16 +47,16 @@ class Storm:
         end, seen_under_way = time.monotonic() + seconds, time.monotonic()
         while not self._real.complete():
             assert time.monotonic() < end, self._real.told()
-            time.sleep(self._draws.uniform(0.5, 3.0))
+            time.sleep(1.0)
             if any(row.state in UNDER_WAY for row in self._real.rows().values()):
                 seen_under_way = time.monotonic()
             assert time.monotonic() - seen_under_way < 90, f"a run is lost:\n{self._real.told()}"
             if self.lost_by_slurm != self._sent_again:
                 self._sent_again = self.lost_by_slurm
                 self._real.send()
-            enough = self.interruptions >= INTERRUPTIONS and not self._next
+            enough = self.interruptions >= self._weather.enough and not self._next
             self._bring_back(everything=enough)
-            if not enough:
+            if not enough and time.monotonic() > self._due:
                 self._blow()
 
     @property
@@ -77,6 +88,7 @@ class Storm:
             kinds = [self.preempt, self.requeue, self.kill_node, self.restart_controller]
             kind = self._next.pop() if self._next else self._draws.choices(kinds, weights=(8, 3, 1, 1))[0]
             kind(self._draws.choice(at_work or running))
+            self._due = time.monotonic() + self._draws.uniform(*self._weather.pauses)
 
     def preempt(self, row: Row) -> None:
         if subprocess.run(["squeue", "-h", "-p", "high"], capture_output=True, check=False).stdout:
@@ -122,6 +134,9 @@ def moment(line: str) -> datetime:
 
 # long enough to be hit so often, on a fast machine too
 LONGER = ("log_every=1", "budget.max_steps=300", "budget.ssl_epochs=1000", "pretrain.knn_every=500")
+TWO_METHODS = Weather(("study.methods=[moco,supervised]", *LONGER), pauses=(0.5, 3), enough=INTERRUPTIONS)
+# twenty minutes of work, in all stages of which it blows
+DEMO = Weather(("budget=demo",), pauses=(5, 45), enough=3 * INTERRUPTIONS)
 
 
 @pytest.mark.timeout(7200)
@@ -129,23 +144,20 @@ LONGER = ("log_every=1", "budget.max_steps=300", "budget.ssl_epochs=1000", "pret
     "cluster", [{"cpus": 1}, {"cpus": 1, "user_signal": False}], indirect=True, ids=["USR2", "TERM"]
 )
 @pytest.mark.parametrize(
-    "overrides",
-    [
-        pytest.param(("study.methods=[moco,supervised]", *LONGER), id="two methods"),
-        pytest.param(("budget=demo",), id="the demo study", marks=LONG_ONLY),
-    ],
+    "weather",
+    [pytest.param(TWO_METHODS, id="two methods"), pytest.param(DEMO, id="the demo study", marks=LONG_ONLY)],
 )
 def test_a_study_in_a_storm_ends_as_the_undisturbed_one(
     cluster: LocalCluster,
     tmp_path: Path,
     undisturbed: Callable[..., Real],
     request: pytest.FixtureRequest,
-    overrides: tuple[str, ...],
+    weather: Weather,
 ) -> None:
-    calm = undisturbed(*overrides)
-    stormy = Real(tmp_path / "storm", *overrides)
+    calm = undisturbed(*weather.overrides)
+    stormy = Real(tmp_path / "storm", *weather.overrides)
     stormy.send()
-    storm = Storm(cluster, stormy, random.Random(request.node.name))
+    storm = Storm(cluster, stormy, weather, random.Random(request.node.name))
     storm.until_complete(5000)
     lost = f"SLURM itself has lost {storm.lost_by_slurm}"
     print(f"{len(storm.blows)} blows, {storm.interruptions} interruptions, {lost}: {storm.blows}")
