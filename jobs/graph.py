@@ -66,9 +66,9 @@ class Job:
         except OSError:
             return False
 
-    def line(self, threads: int, *, gpu: bool) -> tuple[str, ...]:
-        """The stage's overrides, also for where it runs. One that is to have a GPU, and can't use it, says so, rather
-        than spend hours on the CPU."""
+    def line(self, threads: int, *, gpu: bool = False) -> tuple[str, ...]:
+        """The stage's overrides, also for where it runs. Where a GPU was asked for, a stage that can't use it says so,
+        rather than spend hours on the CPU."""
         device = ("device=cuda",) if gpu and "device" not in map(key_of, self.overrides) else ()
         return (*self.overrides, *device, f"threads={threads}")
 

@@ -72,7 +72,7 @@ class NodeStage:
     run_dir: Path
     log: Path
     environment: dict[str, str | None] = field(default_factory=dict)
-    result: str = "result.json"  # is in run_dir once the stage is complete
+    result: str = ""  # a file that is in run_dir once the stage is complete
     data_root: str = ""
     copy_data_to: str | None = None  # where on the node's own disk the images are wanted
 
@@ -103,9 +103,10 @@ class NodeStage:
         status, asked = StageProcess(command, log, self.environment, script=_script(rank), alone=False).run()
         if SIGNALLED < status <= SIGNALLED + signal.SIGRTMAX:
             status = SIGNALLED - status
-        if status == COMPLETE and rank == 0 and not (self.run_dir / self.result).exists():
-            say(f"exit status 0 without {self.result}")  # of podman up to 5.2, ended before its container ran
+        if status == COMPLETE and rank == 0 and self.result and not (self.run_dir / self.result).exists():
+            # of podman up to 5.2, ended before its container ran
             status = FAULT if asked is None else INTERRUPTED
+            say(f"exit status {status} after all, since there is no {self.result}")
         if status == COMPLETE:
             return status
         known = _fields(job, say)

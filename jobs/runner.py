@@ -118,7 +118,7 @@ class Runner:
         if job.stage == REPORT:
             command = (*self._programs.report, *job.overrides)
         else:
-            command = (*self._programs.stage, *job.line(slot.threads, gpu=slot.gpu is not None))
+            command = (*self._programs.stage, *job.line(slot.threads))
         log = log_of(self._folder, job.name).absolute()
         return StageProcess(command, log, slot.environment, runner=os.getpid(), grace=GRACE)
 

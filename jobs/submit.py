@@ -204,7 +204,7 @@ class Submission:
         where = job.line(self._profile.cpus, gpu=self._profile.gpus > 0)
         line = (*self._program(self._programs.stage), *where)
         copy = None if self._data_root == SYNTHETIC else self._profile.copy_data_to
-        return NodeStage(line, job.run_dir, log, threads, data_root=self._data_root, copy_data_to=copy)
+        return NodeStage(line, job.run_dir, log, threads, "result.json", self._data_root, copy)
 
     def _program(self, program: tuple[str, ...], inside: tuple[str, ...] = ()) -> tuple[str, ...]:
         """What runs a stage on the node; `inside`: what its command line begins with in the image."""

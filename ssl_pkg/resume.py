@@ -12,13 +12,7 @@ from ssl_pkg.runs import RunDirectory
 
 # A run may be gone on with that differs in these. Where data and source lie is free, what they hold is not: `inputs`.
 FREE: Final = ("run_dir", "source", "checkpoint", "study", "variant", "data", "world_size")
-RESOLVED: Final = (
-    "threads",
-    "precision",
-    "device",
-    "compile",
-    "inputs",
-)  # known only after torch and the data are loaded
+RESOLVED: Final = ("threads", "precision", "device", "inputs")  # known only after torch and the data are loaded
 
 
 def content_of(config: Config, data: dict[str, Any], **resolved: Any) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import ctypes
 import os
 import platform
 import shutil
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,11 +80,13 @@ def prepare(config: Config, here: Place | None = None) -> Hardware:
     _keep_freed_memory()
     if use_gpu:
         backends: Any = torch.backends
-        backends.cudnn.conv.fp32_precision = "tf32"  # not of products: what a loss compares is to keep its 24 bits
+        backends.cudnn.conv.fp32_precision = "tf32"
+        backends.cuda.matmul.fp32_precision = "ieee"  # what a loss compares is to keep its 24 bits
         torch.backends.cudnn.deterministic = True
     dtype = _fastest(device) if config.precision == "auto" else getattr(torch, config.precision)
-    compiles = (use_gpu and _finds_compiler()) if config.compile == "auto" else config.compile == "always"
+    compiles = config.stage == "pretrain" and (use_gpu if config.compile == "auto" else config.compile == "always")
     if compiles:
+        _check_compiler()
         _fix_kernels()
     if compiles and os.environ.get(_KERNELS, _PYTORCHS_OWN).startswith(_PYTORCHS_OWN):
         # where a requeued job, or another container, finds its kernels again; each has a /tmp of its own
@@ -93,12 +94,13 @@ def prepare(config: Config, here: Place | None = None) -> Hardware:
     return Hardware(device, dtype, threads, compiles)
 
 
-def _finds_compiler() -> bool:
-    """Whether what torch.compile asks of a machine is there: a C compiler and Python's headers."""
-    there = any(map(shutil.which, ("cc", "gcc", "clang"))) and Path(get_paths()["include"], "Python.h").is_file()
-    if not there:
-        print("torch.compile needs a C compiler and Python's headers: not there, so left out", file=sys.stderr)
-    return there
+def _check_compiler() -> None:
+    """Raises BadInput if torch.compile would fail: to leave it out on some nodes of a cluster would change the bits."""
+    compiler = os.environ.get("CC") or any(map(shutil.which, ("gcc", "clang")))
+    headers = Path(get_paths()["include"], "Python.h")
+    if not compiler or not headers.is_file():
+        what = f"Python's headers ({headers})" if compiler else "a C compiler (gcc or clang)"
+        raise BadInput(f"torch.compile needs {what}, which is not there: install it, or give compile=never")
 
 
 def _fix_kernels() -> None:

@@ -97,7 +97,6 @@ class Session:
             threads=self.hardware.threads,
             precision=str(self.hardware.dtype).removeprefix("torch."),
             device=self.hardware.device.type,
-            compile="always" if self.hardware.compiles else "never",
             world_size=world_size(),
         )
         earlier = (self.run.config() or content).get("world_size")

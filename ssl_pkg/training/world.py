@@ -107,21 +107,23 @@ def joined(here: Place | None) -> Iterator[None]:
         store=PrefixStore("group", store), rank=here.rank, world_size=here.size, timeout=_PATIENCE,
     )  # fmt: skip
     dist.barrier()
+    interrupted: Interrupted | None = None
     try:
         try:
             yield
-        except Interrupted:  # of all ranks, after the same step
-            watch.leave(last=lead)
-            raise
+        except Interrupted as signal:  # of all ranks, after the same step
+            interrupted = signal
         except RuntimeError as error:
             if isinstance(error, dist.DistError) or "onnection" in str(error):  # gloo raises no error of its own
                 traceback.print_exc()
                 watch.end("another process of the training has ended")
             raise
         watch.leave(last=lead)
+        dist.destroy_process_group()  # not by a rank that fails: NCCL's waits for the others, whom its silence ends
     finally:
-        watch.stop()  # first: NCCL's groups may wait here for the others, whom this one's silence ends
-        dist.destroy_process_group()
+        watch.stop()
+    if interrupted:
+        raise interrupted
 
 
 class _Loss(nn.Module):

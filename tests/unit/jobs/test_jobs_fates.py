@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from jobs.batches import Batch, Sent, jobs_of, read_batches
-from jobs.fates import Fate, _by_log, _by_slurm, _Judge, _without_log, fates
-from jobs.ledger import REPORT, State, log_of
+from jobs.fates import Fate, _by_log, _by_slurm, _Judge, _without_log
+from jobs.ledger import REPORT, Entry, State, log_of, write_ledger
 from jobs.queue import Away, Seen, ask
+from jobs.status import look_at
 
 LOG = ">>> 2026-01-01 10:00:00 python -m ssl_pkg\n{said}\n<<< exit status {status} after 3 s\n{words}"
 
@@ -170,13 +171,14 @@ def test_a_report_that_is_complete_stays_so_when_the_cluster_is_gone(
 ) -> None:
     for number, name in (("1", "probe"), ("2", REPORT)):
         batch(number, name).write(tmp_path)
+    write_ledger(tmp_path, dict.fromkeys(("probe", REPORT), Entry()))
     log = log_of(tmp_path, REPORT)
     log.parent.mkdir()
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
     states = {}
     for job in ("1", "2"):  # of an earlier report, and of this one
         log.write_text(f"<<< job {job}, start 1, on a\n" + LOG.format(said="", status=0, words=""))
-        found, warning = fates(tmp_path, ())
+        rows, warning = look_at(tmp_path)
         assert warning and "does not answer" in warning
-        states[job] = [found[name].state for name in ("probe", REPORT)]
+        states[job] = [row.state for row in sorted(rows, key=lambda row: row.name)]
     assert states == {"1": [State.PENDING, State.PENDING], "2": [State.PENDING, State.COMPLETE]}

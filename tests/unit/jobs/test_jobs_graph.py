@@ -121,3 +121,11 @@ def test_a_report_is_complete_while_no_result_is_newer(tmp_path: Path) -> None:
     newer = (out / "report.pdf").stat().st_mtime_ns + 1_000_000
     os.utime(run / "result.json", ns=(newer, newer))
     assert not report.complete
+
+
+@pytest.mark.parametrize("given", [(), ("device=cpu",), ("+device=cpu",), ("++device=auto",)])
+def test_where_a_gpu_was_asked_for_a_stage_must_use_it_unless_the_user_says_otherwise(given: tuple[str, ...]) -> None:
+    job = planned(overrides=given)["pretrain-byol-s0"]
+    assert job.line(4) == (*job.overrides, "threads=4")
+    assert job.line(4, gpu=True) == (*job.overrides, *(() if given else ("device=cuda",)), "threads=4")
+    assert job.settings == planned()["pretrain-byol-s0"].settings

@@ -56,7 +56,7 @@ class Node:
         job = (
             "from pathlib import Path; from jobs.node import NodeStage; "
             f"NodeStage(({sys.executable!r}, '-c', {code!r}), Path({str(self.run_dir)!r}), "
-            f"Path({str(self.log)!r}))()"
+            f"Path({str(self.log)!r}), result='result.json')()"
         )
         changed = {"PATH": f"{self.folder}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "0"}
         started = subprocess.Popen([sys.executable, "-c", job], env=os.environ | changed | environment, text=True)
@@ -105,7 +105,7 @@ def test_a_stage_that_ends_by_itself_gives_its_status_and_is_not_requeued(node: 
 
 def test_a_success_without_a_result_is_none(node: Node) -> None:
     assert node.start("raise SystemExit(0)").wait(30) == FAULT
-    assert "exit status 0 without result.json" in node.said
+    assert last_words(node.log)[-1] == "exit status 1 after all, since there is no result.json"
     assert not [call for call in node.calls if "requeue" in call]
 
 

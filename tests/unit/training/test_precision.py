@@ -8,7 +8,7 @@ import pytest
 CODE = """
 from ssl_pkg.compose import load_config
 from ssl_pkg.stages import pretrain
-pretrain.prepare(load_config(["stage=probe", "source=random", "run_dir=-", "device=cpu", "compile=always"]))
+pretrain.prepare(load_config(["stage=pretrain", "method=simclr", "run_dir=-", "device=cpu", "compile=always"]))
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 print(cache_dir())
 """
@@ -24,3 +24,9 @@ def test_kernels_are_kept_where_the_next_start_finds_them_or_where_the_user_want
         environment["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path / chosen)
     done = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(tmp_path / (chosen or "ssl-study/compiled"))
+
+
+def test_what_compiling_lacks_is_said_before_the_first_step(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "CC"} | {"PATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=False)
+    assert "BadInput: torch.compile needs a C compiler (gcc or clang), which is not there" in done.stderr

@@ -1,0 +1,38 @@
+"""What a profile's sizes become for each kind of job; that SLURM takes them, tests/slurm shows."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.batches import Batch
+from jobs.graph import plan
+from jobs.profile import Profile
+from jobs.runner import Programs
+from jobs.submit import Submission
+from ssl_pkg.config import Study
+
+
+def asked(tmp_path: Path, **sizes: Any) -> dict[str, dict[str, Any]]:
+    profile = Profile(name="test", cpus=2, memory_gb=1, minutes=10, **sizes)
+    study = Study(name="demo", methods=("byol",), seeds=(0,), cpus=2)
+    jobs = plan(study, runs=tmp_path, reports=tmp_path, data_root="synthetic")
+    programs = Programs(stage=("python",), report=("python",))
+    submission = Submission(jobs, tmp_path / "demo", profile, data_root="synthetic", programs=programs)
+    return {job.stage: submission._parameters(job, Batch.new("test", (job.name,), ())) for job in jobs}
+
+
+@pytest.mark.parametrize(("gpus", "single"), [(0, None), (1, 1), (4, 1)])
+def test_a_pretraining_gets_the_gpus_other_stages_one_and_the_report_none(
+    tmp_path: Path, gpus: int, single: int | None
+) -> None:
+    found = {stage: words.get("gpus_per_node") for stage, words in asked(tmp_path, gpus=gpus).items()}
+    others = dict.fromkeys(("probe", "finetune", "ood", "embed", "width"), single)
+    assert found == {"pretrain": gpus or None, **others, "report": None}
+
+
+def test_several_nodes_are_for_pretrainings(tmp_path: Path) -> None:
+    found = asked(tmp_path, nodes=2, processes=3)
+    assert {words["ntasks_per_node"] for stage, words in found.items() if stage != "pretrain"} == {1}
+    assert (found["pretrain"]["nodes"], found["pretrain"]["ntasks_per_node"]) == (2, 3)
+    assert found["pretrain"]["srun_args"] == ["--kill-on-bad-exit=1"]
