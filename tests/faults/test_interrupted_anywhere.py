@@ -67,7 +67,8 @@ def test_a_run_interrupted_at_any_moments_ends_as_the_uninterrupted_one(
     line, run_dir = study.line(target, folder / target), folder / target
     said: list[str] = []
     for number in range(INTERRUPTIONS):
-        while not interrupt(line, run_dir, study.seconds[target], chance, said, kill=number % 2 == 0):
+        how = {"kill": number % 2 == 0, "at_work": number % 4 < 2}
+        while not interrupt(line, run_dir, study.seconds[target], chance, said, **how):
             # it was complete before the interruption: begin anew. A kill after that may leave files to be removed
             assert [what for what in differences(straight, run_dir) if what != "files"] == []
             shutil.rmtree(run_dir)
@@ -78,20 +79,30 @@ def test_a_run_interrupted_at_any_moments_ends_as_the_uninterrupted_one(
     assert trainer.status() == COMPLETE, trainer.said()
     assert differences(straight, run_dir) == []
     if LONG:  # beginning anew each time would end in the same bits
-        assert sum("goes on from the checkpoint of step" in text for text in said) >= INTERRUPTIONS / 4
+        assert sum("goes on from the checkpoint of step" in text for text in said) >= INTERRUPTIONS / 5
         assert any("is damaged" in text for text in said) == (damage in (truncated, flipped))
 
 
 def interrupt(
-    line: list[str], run_dir: Path, longest: float, chance: random.Random, said: list[str], *, kill: bool
+    line: list[str],
+    run_dir: Path,
+    longest: float,
+    chance: random.Random,
+    said: list[str],
+    *,
+    kill: bool,
+    at_work: bool,
 ) -> bool:
     """Starts a trainer and interrupts it at some moment; returns whether it was not complete by then.
 
-    said: gets what it has said.
+    said: gets what it has said. at_work: after a checkpoint of its own, of which each step leaves one; otherwise often
+    before its first step.
     """
-    every_step = chance.random() < 0.5
-    (trainer,) = start([*line, "checkpoint.minutes=1e-9"] if every_step else line)
+    before = sorted(run_dir.glob("checkpoints/step-*.ckpt"))
+    (trainer,) = start([*line, "checkpoint.minutes=1e-9"] if at_work else line)
     number = signal.SIGKILL if kill else chance.choice(SIGNALS)
+    while at_work and sorted(run_dir.glob("checkpoints/step-*.ckpt")) == before and not trainer.ends_within(0.01):
+        pass
     trainer.ends_within(chance.uniform(0, longest / 3))  # a part: what is done stays
     trainer.send(number)
     if not kill and chance.random() < 0.5:

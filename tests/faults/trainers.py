@@ -26,7 +26,8 @@ from ssl_pkg.training.checkpoint import load_checkpoint
 LONG = os.environ.get("FAULTS") == "long"
 METHODS = ("simclr", "byol", "moco", "supervised")
 SMALL = (
-    "budget=tiny", "threads=1", "budget.ssl_batch_size=16", "budget.supervised_batch_size=16", "log_every=3",
+    "budget=tiny", "threads=1", "budget.ssl_batch_size=16", "budget.supervised_batch_size=16",
+    "budget.supervised_epochs=4", "log_every=3",
     "checkpoint.epochs=1", "finetune.batch_size=16", "finetune.base_lrs=[0.001,0.0003]", "width.images=20",
 )  # fmt: skip
 
