@@ -188,8 +188,8 @@ def main(arguments: Sequence[str]) -> int:
     )  # fmt: skip
     name = container_name(options.words, os.environ)
     try:
-        if name and options.backend in ("docker", "podman"):
-            # a client that was killed leaves its container running
+        if name and options.backend == "docker":
+            # a client that was killed leaves its container running; podman has --replace
             subprocess.run([options.backend, "rm", "--force", name], env=environment, capture_output=True, check=False)
         if options.backend == "pyxis":
             return run_beside(line, signal.SIGUSR2, environment)  # srun gives it on; at SIGTERM it kills the stage

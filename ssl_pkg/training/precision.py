@@ -108,9 +108,8 @@ def _fix_kernels() -> None:
 
     By itself it chooses some reductions by timing them, and sums max pooling's gradient by atomic additions.
     """
-    # dynamo takes seconds to import, and most stages don't compile
-    from torch._inductor import config as inductor  # noqa: PLC0415
-    from torch._inductor.decomposition import decompositions  # noqa: PLC0415
+    from torch._inductor import config as inductor  # noqa: PLC0415 - seconds, and most stages don't compile
+    from torch._inductor.decomposition import decompositions  # noqa: PLC0415 - likewise
 
     inductor.deterministic = True
     decompositions.pop(torch.ops.aten.max_pool2d_with_indices_backward.default, None)

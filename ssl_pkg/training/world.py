@@ -111,8 +111,8 @@ def joined(here: Place | None) -> Iterator[None]:
     try:
         try:
             yield
-        except Interrupted as signal:  # of all ranks, after the same step
-            interrupted = signal
+        except Interrupted as error:  # of all ranks, after the same step
+            interrupted = error
         except RuntimeError as error:
             if isinstance(error, dist.DistError) or "onnection" in str(error):  # gloo raises no error of its own
                 traceback.print_exc()
