@@ -35,7 +35,8 @@ from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.training.precision import Hardware
 
 METHODS = ("simclr", "byol", "moco", "supervised")
-SIDE = 2048  # of the matrices whose product is the machine's limit
+SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices whose product is the machine's limit
+PRODUCTS = 20
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -79,7 +80,8 @@ def _trainings(options: argparse.Namespace, resolution: int, methods: tuple[str,
             name = f"torchvision, {workers} workers"
             batch = usual_batches(unlabeled, resolution, workers, hardware.device)
             variants[method, name] = Variant(name, stepper(task, hardware, batch), BATCH, settle=settle)
-        variants[method, "gemm"] = Variant("matrix products", _products(hardware), 20 * 2 * SIDE**3)
+        flop = PRODUCTS * 2 * SIDE[hardware.device.type] ** 3
+        variants[method, "gemm"] = Variant("matrix products", _products(hardware), flop)
     measure(list(variants.values()), options.windows, f"{resolution} px")
 
     found: dict[str, Any] = {method: {} for method in methods}
@@ -98,11 +100,12 @@ def _trainings(options: argparse.Namespace, resolution: int, methods: tuple[str,
 
 
 def _products(hardware: Hardware) -> Callable[[], object]:
-    """Twenty products of square matrices, in the format in which the step does its own."""
-    a, b = (torch.randn(SIDE, SIDE, device=hardware.device, dtype=hardware.dtype) for _ in range(2))
+    """Products of square matrices, in the format in which the step does its own."""
+    side = SIDE[hardware.device.type]
+    a, b = (torch.randn(side, side, device=hardware.device, dtype=hardware.dtype) for _ in range(2))
 
     def multiply() -> None:
-        for _ in range(20):
+        for _ in range(PRODUCTS):
             torch.mm(a, b)
 
     return multiply

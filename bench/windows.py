@@ -1,16 +1,19 @@
 """Variants of a piece of work, measured in turn: where a machine's speed drifts, neighbours in time can be compared."""
 
+import math
 import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from rich.console import Console
 from rich.progress import Progress
+
+SHORTEST: Final = 1.0  # seconds of a window: a GPU's steps take some milliseconds
 
 
 @dataclass
@@ -24,7 +27,7 @@ class Variant:
     name: str
     step: Callable[[], object]
     amount: float  # of images, pairs, views, FLOP that one step handles
-    steps: int = 2  # in a window
+    steps: int = 2  # in a window, at least; as many as fill SHORTEST
     settle: int = 0
     rates: list[float] = field(default_factory=list)  # of each window, amount a second
 
@@ -35,28 +38,28 @@ class Variant:
 
 
 def measure(variants: Sequence[Variant], windows: int, title: str) -> None:
-    """One uncounted step of each variant, then `windows` rounds in which each has its window."""
+    """Two uncounted steps of each variant, then `windows` rounds in which each has its window."""
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task(title, total=(windows + 1) * len(variants))
         for round_number in range(windows + 1):
             for variant in variants:
                 progress.update(bar, description=f"{title}: {variant.name}")
                 if round_number == 0:
-                    variant.step()
+                    variant.step()  # compiles
+                    variant.steps = max(variant.steps, math.ceil(SHORTEST / _seconds(variant, 1)))
                 else:
-                    _window(variant)
+                    _seconds(variant, variant.settle)
+                    variant.rates.append(variant.steps * variant.amount / _seconds(variant, variant.steps))
                 progress.advance(bar)
 
 
-def _window(variant: Variant) -> None:
-    for _ in range(variant.settle):
-        variant.step()
+def _seconds(variant: Variant, steps: int) -> float:
     finish()
     start = time.perf_counter()
-    for _ in range(variant.steps):
+    for _ in range(steps):
         variant.step()
     finish()
-    variant.rates.append(variant.steps * variant.amount / (time.perf_counter() - start))
+    return time.perf_counter() - start
 
 
 def finish() -> None:
