@@ -95,13 +95,13 @@ def interrupt(
 ) -> bool:
     """Starts a trainer and interrupts it at some moment; returns whether it was not complete by then.
 
-    said: gets what it has said. at_work: after a checkpoint of its own, of which each step leaves one; otherwise often
-    before its first step.
+    said: gets what it has said. at_work: after two checkpoints of its own, of which each step leaves one, so that one
+    is left to go on from when the newest is damaged; otherwise often before its first step.
     """
-    before = sorted(run_dir.glob("checkpoints/step-*.ckpt"))
+    before = set(run_dir.glob("checkpoints/step-*.ckpt"))
     (trainer,) = start([*line, "checkpoint.minutes=1e-9"] if at_work else line)
     number = signal.SIGKILL if kill else chance.choice(SIGNALS)
-    while at_work and sorted(run_dir.glob("checkpoints/step-*.ckpt")) == before and not trainer.ends_within(0.01):
+    while at_work and len({*run_dir.glob("checkpoints/step-*.ckpt")} - before) < 2 and not trainer.ends_within(0.01):
         pass
     trainer.ends_within(chance.uniform(0, longest / (8 if at_work else 3)))  # a part: what is done stays
     trainer.send(number)
