@@ -15,7 +15,6 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from ssl_pkg.config import Config, cpu_threads
-from ssl_pkg.data.cache import user_cache
 from ssl_pkg.errors import BadInput
 from ssl_pkg.training.world import Place
 
@@ -89,8 +88,9 @@ def prepare(config: Config, here: Place | None = None) -> Hardware:
         _check_compiler()
         _fix_kernels()
     if compiles and os.environ.get(_KERNELS, _PYTORCHS_OWN).startswith(_PYTORCHS_OWN):
-        # where a requeued job, or another container, finds its kernels again; each has a /tmp of its own
-        os.environ[_KERNELS] = str(user_cache() / "compiled")
+        # With the run, which must go on with the very kernels that it began with: made anew, or by another run at the
+        # same time, some round otherwise (seen on an H100, in each of three networks).
+        os.environ[_KERNELS] = str(Path(config.run_dir, "kernels", str(here.rank if here else 0)).resolve())
     return Hardware(device, dtype, threads, compiles)
 
 
@@ -104,9 +104,9 @@ def _check_compiler() -> None:
 
 
 def _fix_kernels() -> None:
-    """Has torch.compile make the same kernels in every process of a run, or a resumed one would end with other bits.
+    """Has torch.compile make kernels that give the same bits each time.
 
-    By itself it chooses some reductions by timing them, and sums max pooling's gradient by atomic additions.
+    By itself it sums max pooling's gradient by atomic additions, and chooses some reductions by timing them.
     """
     from torch._inductor import config as inductor  # noqa: PLC0415 - seconds, and most stages don't compile
     from torch._inductor.decomposition import decompositions  # noqa: PLC0415 - likewise

@@ -214,4 +214,4 @@ def test_it_compiles_its_kernels(image: Image, data: Path, folder: Path) -> None
         mounts={"/runs": folder, "/cache": folder, "/data:ro": data},
     )  # fmt: skip
     assert done.returncode == COMPLETE, done.stderr
-    assert list((folder / "ssl-study" / "compiled").rglob("*.so"))
+    assert list((folder / "run" / "kernels" / "0").rglob("*.so"))

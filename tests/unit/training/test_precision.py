@@ -8,7 +8,7 @@ import pytest
 CODE = """
 from ssl_pkg.compose import load_config
 from ssl_pkg.stages import pretrain
-pretrain.prepare(load_config(["stage=pretrain", "method=simclr", "run_dir=-", "device=cpu", "compile=always"]))
+pretrain.prepare(load_config(["stage=pretrain", "method=simclr", "run_dir=run", "device=cpu", "compile=always"]))
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 print(cache_dir())
 """
@@ -19,11 +19,11 @@ def test_kernels_are_kept_where_the_next_start_finds_them_or_where_the_user_want
     tmp_path: Path, chosen: str | None
 ) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TORCHINDUCTOR")}
-    environment |= {"XDG_CACHE_HOME": str(tmp_path)}
     if chosen:
         environment["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path / chosen)
-    done = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(tmp_path / (chosen or "ssl-study/compiled"))
+    line = [sys.executable, "-c", CODE]
+    done = subprocess.run(line, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(tmp_path / (chosen or "run/kernels/0"))
 
 
 def test_what_compiling_lacks_is_said_before_the_first_step(tmp_path: Path) -> None:
