@@ -26,8 +26,8 @@ from ssl_pkg.augment.views import resize
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.models.convolution import SmallMapConv2d
-from ssl_pkg.training.loop import Task
 from ssl_pkg.training.optimizers import LARS
+from ssl_pkg.training.step import Task
 
 Step = Callable[[], object]
 # malloc.h, and glibc's defaults

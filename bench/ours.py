@@ -1,6 +1,8 @@
 """This project's pretraining as a step to be measured: the very code of the stage, without its run directory."""
 
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -10,10 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import Config
+from ssl_pkg.data.cache import user_cache
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.stages.pretrain import training
-from ssl_pkg.training.loop import Batch, Task, advance
 from ssl_pkg.training.precision import Hardware, prepare
+from ssl_pkg.training.step import Batch, Step, Task
 
 BATCH = 256
 
@@ -26,6 +29,7 @@ def configuration(method: str, data: Path | str, resolution: int, *more: str) ->
 
 def build(config: Config) -> tuple[Task, Hardware]:
     """The task as the stage builds it, in train mode."""
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(user_cache() / "bench")  # there is no run to keep kernels with
     hardware = prepare(config)
     task = training(config, open_dataset(config.data), hardware)
     cast(nn.Module, task.model).train()
@@ -34,13 +38,11 @@ def build(config: Config) -> tuple[Task, Hardware]:
 
 def stepper(task: Task, hardware: Hardware, batch: Callable[[int], Batch] | None = None) -> Callable[[], object]:
     """A function that goes on by one step; `batch` in place of the task's own."""
-    scaler, step = hardware.scaler(), 0
-    if batch is not None:
-        task = Task(**{**vars(task), "batch": batch})
+    advance, step = Step(replace(task, batch=batch) if batch else task, hardware), 0
 
     def go_on() -> None:
         nonlocal step
-        metrics = advance(task, scaler, hardware, step)
+        metrics = advance(step)
         step += 1
         if step % 10 == 0:
             float(metrics["loss"])
@@ -58,7 +60,7 @@ def forward_backward_flops(task: Task, batch: Batch) -> int:
     """Floating-point operations of one step, a multiplication and an addition as two, as torch counts them."""
     views, labels = batch
     with FlopCounterMode(display=False) as counter:
-        loss, _ = task.model.loss(views, labels, 0, task.steps)
+        loss, _ = task.model.loss(views, labels)
         torch.autograd.backward(loss)
     task.optimizer.zero_grad(set_to_none=True)
     return int(counter.get_total_flops())

@@ -21,7 +21,7 @@ from torchvision.models import resnet18
 from bench.ours import BATCH
 from ssl_pkg.augment.operations import MEAN, STD, blur_kernel_size
 from ssl_pkg.data.images import Split
-from ssl_pkg.training.loop import Batch
+from ssl_pkg.training.step import Batch
 
 Transform = Callable[[Image.Image], Any]
 

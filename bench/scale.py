@@ -28,7 +28,7 @@ from rich.table import Table
 from bench.ours import BATCH, build, configuration
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.stl10 import IMAGE_BYTES
-from ssl_pkg.training.loop import advance
+from ssl_pkg.training.step import Step
 
 COUNTS: Final = (100_000, 1_000_000)
 STEPS: Final = 8
@@ -76,9 +76,9 @@ def _measured(root: Path, resolution: int) -> dict[str, float]:
     task, hardware = build(configuration("simclr", root, resolution, "data.resident_gb=0"))
     task.batch(0)
     ready = time.perf_counter() - start
-    scaler = hardware.scaler()
+    advance = Step(task, hardware)
     for step in range(STEPS):
-        advance(task, scaler, hardware, step)
+        advance(step)
     return {"start_s": ready, "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}
 
 

@@ -156,9 +156,16 @@ def normalize_(x: Tensor) -> None:
     x.sub_(_constant(MEAN, x.device)).div_(_constant(STD, x.device))
 
 
-@lru_cache(maxsize=16)
 def _constant(channels: tuple[float, float, float], device: torch.device) -> Tensor:
     """(3, 1, 1), kept on the device: copying it there each time would make the host wait."""
+    if torch.compiler.is_compiling():  # a part of the kernel
+        channel = torch.arange(3, device=device).view(3, 1, 1)
+        return torch.where(channel == 0, channels[0], torch.where(channel == 1, channels[1], channels[2]))
+    return _kept(channels, device)
+
+
+@lru_cache(maxsize=16)
+def _kept(channels: tuple[float, float, float], device: torch.device) -> Tensor:
     return torch.tensor(channels, device=device).view(3, 1, 1)
 
 

@@ -25,8 +25,8 @@ class Method(Protocol):
         """What the optimizer moves: each group has `params`, and may have `rate`, a factor on the learning rate."""
         ...
 
-    def loss(self, views: Sequence[Tensor], labels: Tensor, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of step `step` of `steps`, and what else to log.
+    def loss(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, and what else to log: the same work for every batch, which a GPU may record and repeat.
 
         views: for each of the method's views a batch (B, 3, H, W), normalised, on the training device.
         labels: (B,) int64; -1 where the split has none.

@@ -66,7 +66,7 @@ class BYOL(nn.Module):
             {"params": list(self.predictor.parameters()), "rate": self.predictor_rate},
         ]
 
-    def loss(self, views: Sequence[Tensor], labels: Tensor, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum of both directions (equation 2 and below), each view a batch of its own.
 
         z_std is the mean over dimensions of the standard deviation over the batch of the online z/‖z‖: about 1/√D when

@@ -77,7 +77,7 @@ class MoCo(nn.Module):
         """All weights, at one rate."""
         return [{"params": list(self.parameters())}]
 
-    def loss(self, views: Sequence[Tensor], labels: Tensor, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """InfoNCE of the queries of view 0 against the keys of view 1 and the queue."""
         query = F.normalize(self._project(self.encoder, self.projector, views[0]), dim=1)
         with torch.no_grad():

@@ -60,7 +60,7 @@ class SimCLR(nn.Module):
         """All weights, at one rate."""
         return [{"params": list(self.parameters())}]
 
-    def loss(self, views: Sequence[Tensor], labels: Tensor, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """NT-Xent of the two views' projections, those of all ranks: each anchor has the whole batch's negatives."""
         projections = self.projector(self.encoder(torch.cat(list(views)))).float()
         first, second = (gather(part) for part in projections.chunk(2))

@@ -27,7 +27,7 @@ class Supervised(nn.Module):
         """All weights, at one rate."""
         return [{"params": list(self.parameters())}]
 
-    def loss(self, views: Sequence[Tensor], labels: Tensor, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy of the one view, and the batch's accuracy."""
         logits = self.head(self.encoder(views[0])).float()
         accuracy = (logits.detach().argmax(dim=1) == labels).float().mean()

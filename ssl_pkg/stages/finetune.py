@@ -23,10 +23,11 @@ from ssl_pkg.runs import write_atomic
 from ssl_pkg.stages.models import finish_classifier, npz, source_encoder
 from ssl_pkg.training.batches import ViewBatches
 from ssl_pkg.training.interrupts import Interrupts
-from ssl_pkg.training.loop import State, Task, fit
+from ssl_pkg.training.loop import State, fit
 from ssl_pkg.training.optimizers import build_optimizer, warmup_cosine
 from ssl_pkg.training.precision import prepare
 from ssl_pkg.training.session import Session
+from ssl_pkg.training.step import Task
 
 Carried = dict[str, dict[str, Row]]  # what each candidate of the grid has come to
 AfterEpoch = Callable[[Supervised, int], dict[str, float]]

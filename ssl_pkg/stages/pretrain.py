@@ -27,10 +27,11 @@ from ssl_pkg.models.ranks import rank, synchronise_batch_norm, world_size
 from ssl_pkg.stages.models import finish_classifier
 from ssl_pkg.training.batches import ViewBatches
 from ssl_pkg.training.interrupts import Interrupts
-from ssl_pkg.training.loop import Task, fit
+from ssl_pkg.training.loop import fit
 from ssl_pkg.training.optimizers import build_optimizer, peak_rate, warmup_cosine
 from ssl_pkg.training.precision import Hardware, prepare
 from ssl_pkg.training.session import Follower, Session
+from ssl_pkg.training.step import Task
 from ssl_pkg.training.world import joined, loss_of, place
 
 
@@ -81,6 +82,7 @@ def training(config: Config, dataset: STL10, hardware: Hardware) -> Task:
         seed=config.seed,
         device=hardware.device,
         resident_gb=config.data.resident_gb,
+        compiles=hardware.compiles,
     )
     model = build_method(config.method, len(dataset.classes), config.seed)
     if len(config.method.views) != model.views:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_pkg.augment import fused
 from ssl_pkg.augment.draws import draw, permutation
 from ssl_pkg.augment.views import make_view
 from ssl_pkg.config import View
@@ -17,7 +18,8 @@ from ssl_pkg.models.ranks import rank, world_size
 class ViewBatches:
     """The batches of one training: each epoch a new order of the whole split, without its incomplete last batch.
 
-    A split of up to `resident_gb` gigabytes is held in memory; a larger one is read from its file.
+    A split of up to `resident_gb` gigabytes is held in memory; a larger one is read from its file. compiles: whether
+    the views of a GPU may be one compiled function.
 
     Calling it with a step gives the batch's views, each (B, 3, R, R) normalised, and its labels (B,); of several
     processes each gets its own part of the batch. Raises BadInput when built if the split has no full batch.
@@ -33,6 +35,7 @@ class ViewBatches:
         seed: int,
         device: torch.device,
         resident_gb: float,
+        compiles: bool = False,
     ) -> None:
         if batch_size > len(split):
             raise BadInput(
@@ -41,6 +44,7 @@ class ViewBatches:
         if batch_size % world_size():
             raise BadInput(f"the batch size {batch_size} must be a multiple of the {world_size()} processes")
         self._gather = split.resident(device, resident_gb)
+        self._make_view = fused.make_view if compiles and device.type == "cuda" else make_view
         self._count, self._views, self._resolution = len(split), views, resolution
         self._batch_size, self._seed = batch_size, seed
         self._epoch, self._order = -1, torch.empty(0).long().numpy()
@@ -52,7 +56,7 @@ class ViewBatches:
         images, labels = self._gather(indices)
         height, width = images.shape[2:]
         views = [
-            make_view(images, draw(view, self._seed, epoch, indices, number, height, width), self._resolution)
+            self._make_view(images, draw(view, self._seed, epoch, indices, number, height, width), self._resolution)
             for number, view in enumerate(self._views)
         ]
         return views, labels

@@ -1,41 +1,16 @@
 """The training loop: every stage that trains a network runs this one."""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
 from pydantic import BaseModel, NonNegativeInt
 from torch import Tensor, nn
 
-from ssl_pkg.data.images import Indices
 from ssl_pkg.errors import Diverged, Interrupted
-from ssl_pkg.methods.base import Method
-from ssl_pkg.models.ranks import averaged
-from ssl_pkg.training.precision import Hardware
 from ssl_pkg.training.session import Session, SoFar
-
-Batch = tuple[list[Tensor], Tensor]
-Loss = Callable[[list[Tensor], Tensor, int, int], tuple[Tensor, dict[str, Tensor]]]
-
-
-@dataclass(frozen=True)
-class Task:
-    """One training: what moves, by what rate, on which batches, for how long. All are functions of the step."""
-
-    phase: str
-    model: Method
-    loss: Loss  # of the model; where there are several processes, its gradient is that of the whole batch
-    optimizer: torch.optim.Optimizer
-    rate: Callable[[int], float]
-    batch: Callable[[int], Batch]
-    indices: Callable[[int], Indices]  # of the images of the whole batch
-    steps: int
-    steps_per_epoch: int
-    # after each epoch, by its number from 1: more to log, or nothing
-    validate: Callable[[int], dict[str, float]] = lambda epoch: {}
-    first_journal_step: int = 0  # where this training starts in the journal of a run that has several
+from ssl_pkg.training.step import Step, Task
 
 
 class Sums(BaseModel):
@@ -69,14 +44,14 @@ def fit(session: Session, task: Task, carried: Mapping[str, Any]) -> None:
     """
     module = cast(nn.Module, task.model)
     module.train()
-    scaler = session.hardware.scaler()
+    advance = Step(task, session.hardware)
     start, window, unlogged = 0, _Window(), False
     state = session.state(State)
     if state is not None and state.phase == task.phase:
         try:
             module.load_state_dict(state.model)
             task.optimizer.load_state_dict(state.optimizer)
-            scaler.load_state_dict(state.scaler)
+            advance.scaler.load_state_dict(state.scaler)
         except Exception as error:  # what is in it may be anything, and so what its loading raises
             raise session.foreign(error) from error
         start, window, unlogged = state.step, _Window(state.window.total, state.window.count), state.unlogged
@@ -87,7 +62,7 @@ def fit(session: Session, task: Task, carried: Mapping[str, Any]) -> None:
     for step in range(start - unlogged, task.steps):
         session.report(task.phase, step, task.steps)
         if step >= start:
-            window.add(step, advance(task, scaler, session.hardware, step))
+            window.add(step, advance(step))
         done = step + 1
         epoch_ended = done % task.steps_per_epoch == 0
         if epoch_ended or done % session.config.log_every == 0 or done == task.steps:
@@ -111,7 +86,7 @@ def fit(session: Session, task: Task, carried: Mapping[str, Any]) -> None:
                     "step": done,
                     "model": module.state_dict(),
                     "optimizer": task.optimizer.state_dict(),
-                    "scaler": scaler.state_dict(),
+                    "scaler": advance.scaler.state_dict(),
                     "unlogged": unlogged,
                     "window": {"total": window.total, "count": window.count},
                     "carried": carried,
@@ -121,24 +96,6 @@ def fit(session: Session, task: Task, carried: Mapping[str, Any]) -> None:
         if stop:
             session.stop(f"stopped after step {done} of {task.steps}")
     session.report(task.phase, task.steps, task.steps)
-
-
-def advance(task: Task, scaler: torch.amp.GradScaler, hardware: Hardware, step: int) -> dict[str, Tensor]:
-    """Step `step` of the training. Returns the loss and what else is to be logged, as means over the ranks.
-
-    Nothing waits for the device.
-    """
-    views, labels = task.batch(step)
-    for group in task.optimizer.param_groups:
-        group["lr"] = task.rate(step) * group["rate"]
-    with hardware.autocast():
-        loss, metrics = task.loss(views, labels, step, task.steps)
-    torch.autograd.backward(scaler.scale(loss))
-    scaler.step(task.optimizer)
-    scaler.update()
-    task.optimizer.zero_grad(set_to_none=True)
-    task.model.after_step(step, task.steps)
-    return averaged({"loss": loss.detach(), **metrics})
 
 
 class _Window:

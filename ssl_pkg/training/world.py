@@ -133,8 +133,8 @@ class _Loss(nn.Module):
         super().__init__()
         self.method = method
 
-    def forward(self, views: list[Tensor], labels: Tensor, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.method.loss(views, labels, step, steps)
+    def forward(self, views: list[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.method.loss(views, labels)
 
 
 def loss_of(method: Method) -> nn.Module:

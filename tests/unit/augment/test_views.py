@@ -1,6 +1,7 @@
 """Whole views against the chain of torchvision's operations; resizing for evaluation."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as reference
 
-from ssl_pkg.augment import operations, views
+from ssl_pkg.augment import fused, operations, views
 from ssl_pkg.augment.draws import BRIGHTNESS, CONTRAST, HUE, SATURATION, Parameters, draw
 from ssl_pkg.augment.views import make_view, resize
 from ssl_pkg.config import Jitter, View
@@ -125,15 +126,33 @@ class TestMakeView:
         convolution(views).sum().backward()
         assert convolution.weight.grad is not None and convolution.weight.grad.isfinite().all()
 
+    @pytest.mark.parametrize("resolution", [96, 48])
+    def test_the_fused_operations_are_the_same(self, resolution: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        def crops(images: Tensor, rows: Tensor, boxes: Tensor, resolution: int) -> Tensor:
+            return operations.crops_by_products(images[rows], boxes, resolution)
+
+        monkeypatch.setattr(operations, "resized_crops", crops)
+        images = by_columns(photographs(64))
+        for seed in range(3):
+            parameters = draw(BUSY, seed, 0, np.arange(64), 0)
+            with torch.compiler.set_stance("force_eager"):
+                ours = fused.make_view(images, parameters, resolution)
+            usual = make_view(images, parameters, resolution)
+            assert ours.is_contiguous(memory_format=torch.channels_last)
+            torch.testing.assert_close(ours, usual, atol=1e-4, rtol=0)
+
     @pytest.mark.gpu
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+    @pytest.mark.parametrize("make_view", [make_view, fused.make_view])
     @pytest.mark.parametrize("resolution", [96, 48])
-    def test_on_a_gpu_as_on_a_cpu_and_without_waiting(self, resolution: int) -> None:
+    def test_on_a_gpu_as_on_a_cpu_and_without_waiting(
+        self, resolution: int, make_view: Callable[[Tensor, Parameters, int], Tensor]
+    ) -> None:
         images = by_columns(photographs(64))
         parameters = draw(BUSY, 0, 0, np.arange(64), 0)
-        expected = make_view(images, parameters, resolution)
+        expected = views.make_view(images, parameters, resolution)
         on_device = images.cuda()
-        make_view(on_device, parameters, resolution)  # the constants go to the device once
+        make_view(on_device, parameters, resolution)  # what is made once may wait
         try:
             torch.cuda.set_sync_debug_mode("error")
             ours = make_view(on_device, parameters, resolution)

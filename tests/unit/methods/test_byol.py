@@ -35,7 +35,7 @@ def test_regression_loss_of_an_angle_has_its_closed_form(angle: float, loss: flo
 
 def test_loss_is_the_sum_of_both_directions_through_predictor_and_target() -> None:
     method, (first, second) = build(), views()
-    loss, _ = method.loss([first, second], torch.zeros(4), 0, 1)
+    loss, _ = method.loss([first, second], torch.zeros(4))
     other = build()  # the same by hand
     online = [other.predictor(other.projector(other.encoder(view))) for view in (first, second)]
     target = [other.target_projector(other.target_encoder(view)) for view in (first, second)]
@@ -49,7 +49,7 @@ def test_loss_is_the_sum_of_both_directions_through_predictor_and_target() -> No
 
 def test_gradient_reaches_the_online_network_and_stops_at_the_target() -> None:
     method = build()
-    method.loss(views(), torch.zeros(4), 0, 1)[0].backward()
+    method.loss(views(), torch.zeros(4))[0].backward()
     for part in (method.encoder, method.projector, method.predictor):
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters() if p.ndim > 1)
     for part in (method.target_encoder, method.target_projector):
@@ -73,7 +73,7 @@ def test_target_starts_equal_follows_as_an_average_and_keeps_its_own_statistics(
 
 def test_target_forwards_in_train_mode() -> None:
     method = build().train()
-    method.loss(views(), torch.zeros(4), 0, 1)
+    method.loss(views(), torch.zeros(4))
     assert method.target_encoder.training
     assert int(method.target_encoder.bn1.num_batches_tracked) == 2
 
@@ -85,14 +85,14 @@ def test_decay_goes_from_its_base_to_one_along_half_a_cosine(step: int, expected
 
 def test_z_std_tells_collapse_from_spread() -> None:
     method = build()
-    _, metrics = method.loss(views(), torch.zeros(4), 0, 1)
+    _, metrics = method.loss(views(), torch.zeros(4))
     assert 0.1 < float(metrics["z_std"]) <= 1 / math.sqrt(8) + 1e-6
     with torch.no_grad():
         for parameter in method.projector.parameters():
             parameter.zero_()
         method.projector[1].bias.fill_(1.0)
         method.projector[3].weight.fill_(1.0)
-    _, metrics = method.loss(views(), torch.zeros(4), 0, 1)
+    _, metrics = method.loss(views(), torch.zeros(4))
     assert float(metrics["z_std"]) == pytest.approx(0, abs=1e-6)
 
 

@@ -53,7 +53,7 @@ def test_logits_stay_in_full_precision_under_autocast() -> None:
 def test_queue_is_a_ring_of_the_latest_keys() -> None:
     method, keys = build(momentum=1.0), []
     for step in range(4):  # the queue of 12 holds three batches of 4
-        method.loss(views(step), torch.zeros(4), step, 10)
+        method.loss(views(step), torch.zeros(4))
         keys.append(method._latest_keys.clone())
         method.after_step(step, 10)
     assert torch.equal(method.queue, torch.cat([keys[3], keys[1], keys[2]]))
@@ -63,14 +63,14 @@ def test_queue_is_a_ring_of_the_latest_keys() -> None:
 def test_a_batch_never_meets_its_own_keys_in_the_queue() -> None:
     method = build()
     before = method.queue.clone()
-    method.loss(views(), torch.zeros(4), 0, 10)
+    method.loss(views(), torch.zeros(4))
     assert torch.equal(method.queue, before)  # enqueued after the step, not before the loss
 
 
 def test_loss_is_that_of_queries_of_view_0_against_keys_of_view_1_and_the_queue() -> None:
     method = build(batch_size=4, queue_size=8, bn_splits=2).eval()  # eval: each image by itself
     images = views(count=4)
-    loss, _ = method.loss(images, torch.zeros(4), 0, 1)
+    loss, _ = method.loss(images, torch.zeros(4))
     query = F.normalize(method.projector(method.encoder(images[0])), dim=1).tolist()
     key = F.normalize(method.key_projector(method.key_encoder(images[1])), dim=1).tolist()
     total = 0.0
@@ -85,7 +85,7 @@ def test_loss_is_that_of_queries_of_view_0_against_keys_of_view_1_and_the_queue(
 def test_keys_come_back_in_the_order_of_their_queries() -> None:
     method = build(batch_size=8, queue_size=8, bn_splits=4).eval()  # eval: no group statistics, each image by itself
     images = views(count=8)
-    method.loss(images, torch.zeros(8), 0, 1)
+    method.loss(images, torch.zeros(8))
     alone = F.normalize(method.key_projector(method.key_encoder(images[1])), dim=1)
     torch.testing.assert_close(method._latest_keys, alone, rtol=1e-4, atol=1e-5)
 
@@ -110,7 +110,7 @@ def test_statistics_are_those_of_each_group_alone() -> None:
 
 def test_key_network_follows_and_takes_no_gradient() -> None:
     method = build(momentum=0.9)
-    loss, _ = method.loss(views(), torch.zeros(4), 0, 1)
+    loss, _ = method.loss(views(), torch.zeros(4))
     loss.backward()
     assert all(p.grad is None for p in method.key_encoder.parameters())
     before = [p.detach().clone() for p in method.key_encoder.parameters()]

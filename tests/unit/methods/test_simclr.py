@@ -66,7 +66,7 @@ def test_loss_stays_in_full_precision_under_autocast() -> None:
 def test_both_views_share_their_batch_statistics() -> None:
     torch.manual_seed(0)
     method = SimCLR(build_encoder(), 10, 4, projector_hidden=8, projector_out=4, temperature=0.5)
-    method.loss([torch.randn(4, 3, 32, 32), torch.randn(4, 3, 32, 32)], torch.zeros(4), 0, 1)
+    method.loss([torch.randn(4, 3, 32, 32), torch.randn(4, 3, 32, 32)], torch.zeros(4))
     assert int(method.encoder.bn1.num_batches_tracked) == 1  # one forward, not two
 
 
@@ -74,7 +74,7 @@ def test_loss_is_that_of_the_projections_of_the_same_images() -> None:
     torch.manual_seed(0)
     method = SimCLR(build_encoder(), 10, 4, projector_hidden=8, projector_out=4, temperature=0.3).eval()
     views = [torch.randn(4, 3, 32, 32), torch.randn(4, 3, 32, 32)]
-    loss, _ = method.loss(views, torch.zeros(4), 0, 1)
+    loss, _ = method.loss(views, torch.zeros(4))
     projections = [method.projector(method.encoder(view)) for view in views]  # in eval mode each image by itself
     z = torch.cat([entry / entry.norm(dim=1, keepdim=True) for entry in projections]).tolist()
     total = 0.0

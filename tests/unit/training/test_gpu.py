@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
@@ -13,8 +13,8 @@ from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.synthetic import Sizes, draw
 from ssl_pkg.stages.pretrain import training
-from ssl_pkg.training.loop import Task, advance
 from ssl_pkg.training.precision import Hardware, prepare
+from ssl_pkg.training.step import Step, Task
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]
 
@@ -27,31 +27,54 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def built(method: str, data: Path, *more: str) -> tuple[Config, Task, Hardware]:
-    line = ["stage=pretrain", f"method={method}", f"data.root={data}", "run_dir=-", "budget=tiny", *more]
+    line = [
+        "stage=pretrain",
+        f"method={method}",
+        f"data.root={data}",
+        f"run_dir={data.parent / 'run'}",
+        "budget=tiny",
+        *more,
+    ]
     config = load_config(line)
     hardware = prepare(config)
     return config, training(config, open_dataset(config.data), hardware), hardware
 
 
+@pytest.mark.parametrize("choice", ["never", "always"])
 @pytest.mark.parametrize("method", ["supervised", "simclr", "byol", "moco"])
-def test_a_step_does_not_wait_for_the_gpu(method: str, data: Path) -> None:
-    _, task, hardware = built(method, data, "compile=never")
-    scaler = hardware.scaler()
-    advance(task, scaler, hardware, 0)  # what is made once may wait
+def test_a_step_does_not_wait_for_the_gpu(method: str, choice: str, data: Path) -> None:
+    _, task, hardware = built(method, data, f"compile={choice}")
+    advance = Step(task, hardware)
+    advance(0)  # what is made once may wait
     try:
         torch.cuda.set_sync_debug_mode("error")
         for step in (1, 2, 3):
-            metrics = advance(task, scaler, hardware, step)
+            metrics = advance(step)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert torch.isfinite(metrics["loss"])
+
+
+@pytest.mark.parametrize("method", ["supervised", "simclr", "byol", "moco"])
+def test_a_recorded_step_is_the_launched_one(method: str, data: Path) -> None:
+    """The same losses and weights, to the bit, as by kernels that are launched one by one."""
+    trained_by = []
+    for records in (True, False):
+        _, task, hardware = built(method, data, "compile=never")
+        advance = Step(task, hardware)
+        if not records:
+            monkeypatched = cast(Any, advance)
+            monkeypatched._differentiated = monkeypatched._launched
+        losses = [advance(step)["loss"] for step in range(4)]
+        trained_by.append([*losses, *cast(nn.Module, task.model).state_dict().values()])
+    assert all(map(torch.equal, *trained_by))
 
 
 def test_a_compiled_network_has_the_eager_ones_loss_and_names(data: Path) -> None:
     losses, names = [], []
     for choice in ("never", "always"):
         _, task, hardware = built("simclr", data, f"compile={choice}", "precision=float32")
-        losses.append(float(advance(task, hardware.scaler(), hardware, 0)["loss"]))
+        losses.append(float(Step(task, hardware)(0)["loss"]))
         names.append(list(task.model.encoder.state_dict()))
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
     assert names[0] == names[1]
@@ -75,13 +98,15 @@ def trained(method: str, data: Path, *more: str, steps: int, interrupted_after: 
     for end in filter(None, (interrupted_after, steps)):
         torch._dynamo.reset()  # as another process finds it
         _, task, hardware = built(method, data, *more)
-        module, scaler = cast(nn.Module, task.model), hardware.scaler()
+        module, advance = cast(nn.Module, task.model), Step(task, hardware)
         if start:
             kept.seek(0)
-            for part, state in zip((module, task.optimizer, scaler), torch.load(kept, map_location="cpu"), strict=True):
+            for part, state in zip(
+                (module, task.optimizer, advance.scaler), torch.load(kept, map_location="cpu"), strict=True
+            ):
                 part.load_state_dict(state)
         for step in range(start, end):
-            advance(task, scaler, hardware, step)
+            advance(step)
         kept, start = io.BytesIO(), end
-        torch.save([part.state_dict() for part in (module, task.optimizer, scaler)], kept)
+        torch.save([part.state_dict() for part in (module, task.optimizer, advance.scaler)], kept)
     return [tensor.cpu() for tensor in module.state_dict().values()]

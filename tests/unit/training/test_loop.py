@@ -19,9 +19,10 @@ from ssl_pkg.errors import Interrupted
 from ssl_pkg.runs import CLOCK_FIELDS, RunDirectory
 from ssl_pkg.training.checkpoint import CheckpointWriter, load_checkpoint
 from ssl_pkg.training.interrupts import Interrupts
-from ssl_pkg.training.loop import Task, fit
+from ssl_pkg.training.loop import fit
 from ssl_pkg.training.precision import Hardware
 from ssl_pkg.training.session import Session
+from ssl_pkg.training.step import Task
 
 STEPS, EPOCH = 12, 4
 DATA: dict[str, Any] = {"name": "stand-in", "root": "-", "files": {}}
@@ -46,7 +47,7 @@ class Line(nn.Module):
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [{"params": list(self.parameters())}]
 
-    def loss(self, views: Sequence[Tensor], labels: Tensor, step: int, steps: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         error = (self.encoder(views[0]) - 1).square().mean()
         return error, {"size": self.average.norm()}
 

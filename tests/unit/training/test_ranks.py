@@ -52,7 +52,7 @@ def computed(name: str) -> dict[str, Any]:
     method = built(name)
     views, labels = batch(name)
     function = loss_of(method) if world_size() > 1 else method.loss
-    loss, metrics = function([own(view) for view in views], own(labels), 0, STEPS)
+    loss, metrics = function([own(view) for view in views], own(labels))
     loss.backward()
     module = cast(nn.Module, method)
     method.after_step(0, STEPS)
