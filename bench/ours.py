@@ -1,6 +1,5 @@
 """This project's pretraining as a step to be measured: the very code of the stage, without its run directory."""
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import Config
-from ssl_pkg.data.cache import user_cache
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.stages.pretrain import training
 from ssl_pkg.training.precision import Hardware, prepare
@@ -29,7 +27,6 @@ def configuration(method: str, data: Path | str, resolution: int, *more: str) ->
 
 def build(config: Config) -> tuple[Task, Hardware]:
     """The task as the stage builds it, in train mode."""
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(user_cache() / "bench")  # there is no run to keep kernels with
     hardware = prepare(config)
     task = training(config, open_dataset(config.data), hardware)
     cast(nn.Module, task.model).train()

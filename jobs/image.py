@@ -44,7 +44,7 @@ One stage by hand, its folder below RUNS; without /data it takes the drawn image
 
 --gpus all                       it computes on the GPUs
 --user "$(id -u):$(id -g)"       what it writes is yours (rootless podman: --userns=keep-id; docker: --user 0:0)
--v CACHE:/cache                  the next container finds the drawn images again
+-v CACHE:/cache                  the next container finds the drawn images again, and on a GPU the run's kernels
 --read-only --tmpfs /tmp:exec    nothing else is written
 
 `docker stop -t 60 NAME` leaves a checkpoint, and the same line goes on from there.

@@ -7,7 +7,6 @@
       metrics.jsonl      one object a line: step, epoch, phase, seconds, then name -> value; each step once
       tensorboard/       the same metrics for TensorBoard
       checkpoints/       what an interrupted run goes on from
-      kernels/           likewise, of a pretraining that compiles its network: what torch.compile has made, by rank
       status             phase, step, of how many, rate, heartbeat (JSON, rewritten atomically)
       result.json        written last and atomically: its presence IS completion
 

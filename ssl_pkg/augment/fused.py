@@ -26,7 +26,7 @@ _NEUTRAL = {"hue": 0.0, "sigma": 0.0}  # of the factors it is 1
 
 
 def make_view(images: Tensor, parameters: Parameters, resolution: int) -> Tensor:
-    """What `views.make_view` computes, up to 2/255. Compiled once for each shape of `images`."""
+    """What `views.make_view` computes there, up to rounding. Compiled for each shape of `images` and resolution."""
     values = {name: value for name, value in vars(parameters).items() if name != "order"}
     values |= {f"order_{place}": parameters.order[:, place] for place in range(4)}
     table = torch.from_numpy(np.stack(list(values.values()), dtype=np.float32))

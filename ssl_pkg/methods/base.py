@@ -28,6 +28,7 @@ class Method(Protocol):
     def loss(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch, and what else to log: the same work for every batch, which a GPU may record and repeat.
 
+        A repetition runs no Python: what `after_step` needs of it is copied into a buffer.
         views: for each of the method's views a batch (B, 3, H, W), normalised, on the training device.
         labels: (B,) int64; -1 where the split has none.
         Returns a scalar with gradient, and scalars without one that stay on the device.

@@ -34,6 +34,7 @@ class MoCo(nn.Module):
     splits: ClassVar[tuple[str, ...]] = ("unlabeled", "train")
     global_statistics: ClassVar[bool] = False  # shuffling BN lives from groups with statistics of their own
     queue: Tensor
+    latest_keys: Tensor
     deal: Tensor
     undeal: Tensor
 
@@ -63,6 +64,7 @@ class MoCo(nn.Module):
         self.key_encoder = frozen_copy(self.encoder)
         self.key_projector = frozen_copy(self.projector)
         self.register_buffer("queue", F.normalize(torch.randn(queue_size, projector_out), dim=1))
+        self.register_buffer("latest_keys", torch.zeros(batch_size, projector_out), persistent=False)
         # Shuffling BN (1911.05722 section 3.3): a key's batch statistics must not be its query's, or they give it away.
         # The paper shuffles at random; the order of a batch is random already, so dealing it out to the groups like
         # cards does the same without a random state: query and key group share 1/bn_splits of their samples.
@@ -85,7 +87,7 @@ class MoCo(nn.Module):
             keys = F.normalize(gather(self._project(self.key_encoder, self.key_projector, dealt))[self.undeal], dim=1)
         logits = queue_logits(query, own(keys), self.queue, self.temperature)
         first = torch.zeros(len(query), dtype=torch.long, device=logits.device)
-        self._latest_keys = keys
+        self.latest_keys.copy_(keys)
         accuracy = (logits.detach().argmax(dim=1) == first).float().mean()
         return F.cross_entropy(logits, first), {"contrast_accuracy": accuracy}
 
@@ -94,9 +96,9 @@ class MoCo(nn.Module):
         """The key network follows (equation 2), and the oldest keys of the queue give way to the latest."""
         move_average(self.key_encoder, self.encoder, self.key_momentum)
         move_average(self.key_projector, self.projector, self.key_momentum)
-        count = len(self._latest_keys)
+        count = len(self.latest_keys)
         start = step * count % len(self.queue)
-        self.queue[start : start + count] = self._latest_keys
+        self.queue[start : start + count] = self.latest_keys
 
     def _project(self, encoder: nn.Module, projector: nn.Module, images: Tensor) -> Tensor:
         """Projections of this rank's share of the `bn_splits` groups that each have batch statistics of their own.

@@ -2,13 +2,9 @@
 
 import contextlib
 import ctypes
-import os
 import platform
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from sysconfig import get_paths
 from typing import Any, Final
 
 import torch
@@ -16,10 +12,9 @@ from threadpoolctl import threadpool_limits
 
 from ssl_pkg.config import Config, cpu_threads
 from ssl_pkg.errors import BadInput
+from ssl_pkg.training.kernels import prepare_compiler
 from ssl_pkg.training.world import Place
 
-_KERNELS: Final = "TORCHINDUCTOR_CACHE_DIR"
-_PYTORCHS_OWN: Final = f"{tempfile.gettempdir()}/torchinductor_"  # set by torchvision's import, not by the user
 _M_TRIM_THRESHOLD: Final = -1  # malloc.h
 _M_MMAP_MAX: Final = -4
 
@@ -85,34 +80,8 @@ def prepare(config: Config, here: Place | None = None) -> Hardware:
     dtype = _fastest(device) if config.precision == "auto" else getattr(torch, config.precision)
     compiles = config.stage == "pretrain" and (use_gpu if config.compile == "auto" else config.compile == "always")
     if compiles:
-        _check_compiler()
-        _fix_kernels()
-    if compiles and os.environ.get(_KERNELS, _PYTORCHS_OWN).startswith(_PYTORCHS_OWN):
-        # With the run, which must go on with the very kernels that it began with: made anew, or by another run at the
-        # same time, some round otherwise (seen on an H100, in each of three networks).
-        os.environ[_KERNELS] = str(Path(config.run_dir, "kernels", str(here.rank if here else 0)).resolve())
+        prepare_compiler(config.run_dir, here.rank if here else 0)
     return Hardware(device, dtype, threads, compiles)
-
-
-def _check_compiler() -> None:
-    """Raises BadInput if torch.compile would fail: to leave it out on some nodes of a cluster would change the bits."""
-    compiler = os.environ.get("CC") or any(map(shutil.which, ("gcc", "clang")))
-    headers = Path(get_paths()["include"], "Python.h")
-    if not compiler or not headers.is_file():
-        what = f"Python's headers ({headers})" if compiler else "a C compiler (gcc or clang)"
-        raise BadInput(f"torch.compile needs {what}, which is not there: install it, or give compile=never")
-
-
-def _fix_kernels() -> None:
-    """Has torch.compile make kernels that give the same bits each time.
-
-    By itself it sums max pooling's gradient by atomic additions, and chooses some reductions by timing them.
-    """
-    from torch._inductor import config as inductor  # noqa: PLC0415 - seconds, and most stages don't compile
-    from torch._inductor.decomposition import decompositions  # noqa: PLC0415 - likewise
-
-    inductor.deterministic = True
-    decompositions.pop(torch.ops.aten.max_pool2d_with_indices_backward.default, None)
 
 
 def _processor() -> str:

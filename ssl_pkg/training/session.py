@@ -21,6 +21,7 @@ from ssl_pkg.runs import RunDirectory, metrics_sha256, write_atomic, write_json
 from ssl_pkg.training.checkpoint import CheckpointWriter, load_checkpoint, newest_intact
 from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.journal import Journal
+from ssl_pkg.training.kernels import kernels_are_kept, remove_kernels
 from ssl_pkg.training.owner import take
 from ssl_pkg.training.precision import Hardware
 from ssl_pkg.training.progress import Reporter
@@ -118,6 +119,11 @@ class Session:
         self.reporter.start()
         if self.checkpoint is not None:
             self.reporter.say(f"goes on from the checkpoint of step {so_far.journal_step}")
+            if self.hardware.compiles and not kernels_are_kept():
+                self.reporter.say(
+                    "what torch.compile made for this run's earlier starts is not in this user's cache "
+                    "(XDG_CACHE_HOME) any more: made anew, the result may not be the same to the bit"
+                )
         elif any((self.run.path / "checkpoints").glob("*.ckpt")):
             self.reporter.say("none of the run's checkpoints is intact: it begins anew")
         if earlier != world_size():
@@ -247,6 +253,8 @@ class Session:
             | more,
             verify=self._owner.verify,
         )
+        if self.hardware.compiles:
+            remove_kernels(self.config.run_dir)
 
 
 class Follower(Session):

@@ -39,8 +39,9 @@ class Task:
 class Step:
     """The steps of `task`, by their numbers; `scaler` is the state beside the model's and the optimizer's.
 
-    Nothing waits for the device. On a GPU the loss and its gradients are recorded as a CUDA graph before the first step
-    and launched as a whole: an H100 computes them in less time than the host takes to launch their kernels one by one.
+    Nothing waits for the device, but float16's scaler. On a GPU the loss and its gradients are recorded as a CUDA graph
+    before the first step and launched as a whole: the host takes longer to launch their kernels one by one than an H100
+    to compute them.
     """
 
     def __init__(self, task: Task, hardware: Hardware) -> None:
@@ -57,6 +58,7 @@ class Step:
         metrics = self._differentiated(views, labels)
         self.scaler.step(task.optimizer)
         self.scaler.update()
+        task.optimizer.zero_grad(set_to_none=True)
         task.model.after_step(step, task.steps)
         return averaged(metrics)
 
@@ -65,11 +67,14 @@ class Step:
         if self._hardware.device.type != "cuda" or world_size() > 1:  # what ranks tell each other is not recorded
             return self._launched(views, labels)
         if self._recording is None:
-            self._recording = _Recording(self._launched, cast(nn.Module, self._task.model), views, labels)
+            try:
+                self._recording = _Recording(self._launched, cast(nn.Module, self._task.model), views, labels)
+            except RuntimeError as error:
+                error.add_note("(while the loss was recorded as a CUDA graph: it must not wait for the device)")
+                raise
         return self._recording.repeated(views, labels)
 
     def _launched(self, views: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
-        self._task.optimizer.zero_grad(set_to_none=True)
         with self._hardware.autocast():
             loss, metrics = self._task.loss(views, labels)
         torch.autograd.backward(self.scaler.scale(loss))
@@ -93,9 +98,11 @@ class _Recording:
         with torch.cuda.stream(aside):
             for _ in range(_WARM_UP):
                 differentiated(own_views, own_labels)
+                model.zero_grad(set_to_none=True)
         torch.cuda.current_stream().wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # of this thread only: another may be copying a checkpoint from the device
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._metrics = differentiated(own_views, own_labels)
         self._gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
         for buffer, value in zip(model.buffers(), kept, strict=True):

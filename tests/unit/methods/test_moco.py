@@ -54,7 +54,7 @@ def test_queue_is_a_ring_of_the_latest_keys() -> None:
     method, keys = build(momentum=1.0), []
     for step in range(4):  # the queue of 12 holds three batches of 4
         method.loss(views(step), torch.zeros(4))
-        keys.append(method._latest_keys.clone())
+        keys.append(method.latest_keys.clone())
         method.after_step(step, 10)
     assert torch.equal(method.queue, torch.cat([keys[3], keys[1], keys[2]]))
     torch.testing.assert_close(method.queue.norm(dim=1), torch.ones(12))
@@ -87,7 +87,7 @@ def test_keys_come_back_in_the_order_of_their_queries() -> None:
     images = views(count=8)
     method.loss(images, torch.zeros(8))
     alone = F.normalize(method.key_projector(method.key_encoder(images[1])), dim=1)
-    torch.testing.assert_close(method._latest_keys, alone, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(method.latest_keys, alone, rtol=1e-4, atol=1e-5)
 
 
 def test_groups_of_queries_and_of_keys_share_as_few_samples_as_possible() -> None:

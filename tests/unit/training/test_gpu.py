@@ -55,12 +55,13 @@ def test_a_step_does_not_wait_for_the_gpu(method: str, choice: str, data: Path) 
     assert torch.isfinite(metrics["loss"])
 
 
+@pytest.mark.parametrize("choice", ["never", "always"])
 @pytest.mark.parametrize("method", ["supervised", "simclr", "byol", "moco"])
-def test_a_recorded_step_is_the_launched_one(method: str, data: Path) -> None:
+def test_a_recorded_step_is_the_launched_one(method: str, choice: str, data: Path) -> None:
     """The same losses and weights, to the bit, as by kernels that are launched one by one."""
     trained_by = []
     for records in (True, False):
-        _, task, hardware = built(method, data, "compile=never")
+        _, task, hardware = built(method, data, f"compile={choice}")
         advance = Step(task, hardware)
         if not records:
             monkeypatched = cast(Any, advance)
@@ -94,9 +95,12 @@ def test_a_training_goes_on_from_its_checkpoint_with_the_same_bits(
 
 def trained(method: str, data: Path, *more: str, steps: int, interrupted_after: int = 0) -> list[Tensor]:
     """The method's tensors after so many steps; after the first part of them all is made anew."""
+    from torch._inductor.utils import clear_caches
+
     kept, start = io.BytesIO(), 0
     for end in filter(None, (interrupted_after, steps)):
-        torch._dynamo.reset()  # as another process finds it
+        torch._dynamo.reset()  # as another process finds it: only what lies on the disk is left
+        clear_caches()
         _, task, hardware = built(method, data, *more)
         module, advance = cast(nn.Module, task.model), Step(task, hardware)
         if start:
