@@ -30,6 +30,8 @@ Every other field: ssl_pkg/conf. Exit status: 0 complete, 75 interrupted (run th
 def main(arguments: list[str]) -> int:
     """Runs one stage; returns the process's exit status."""
     interrupts = Interrupts().install()
+    # else each of several processes advises against find_unused_parameters, which world.py has a reason for
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from ssl_pkg import command  # not before: it takes a second to load, in which a signal would be the process's end
 
     if not arguments or arguments[0] in ("-h", "--help", "help"):
