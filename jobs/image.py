@@ -16,39 +16,45 @@ import yaml
 import ssl_pkg
 from jobs.__main__ import main as jobs
 from slurm.container import run_beside, settings
-from ssl_pkg.config import RANDOM, SYNTHETIC
+from ssl_pkg.config import RANDOM, STAGES, SYNTHETIC, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
 
 DATA: Final = Path("/data")
 OUT: Final = Path("/out")
 RUNS: Final = Path("/runs")
+CONF: Final = Path(ssl_pkg.__path__[0]) / "conf"
 PROGRAMS: Final = {"report": ("analysis",), "data": ("ssl_pkg.data.download", str(DATA))}
 
 HELP: Final = """\
-Runs a self-supervised-learning study (SimCLR, BYOL, MoCo v2, a supervised ResNet-18) and writes its report.
+Runs a self-supervised-learning study (SimCLR, BYOL, MoCo v2, a supervised ResNet-18) and writes its report. DATA, OUT,
+RUNS and CACHE stand for folders of yours, whole paths, made first: a missing one the engine makes as root's.
 
 The whole study on drawn images, ten minutes on two cores; it leaves report.pdf in the folder out:
 
-  mkdir -p out && docker run --rm --user "$(id -u):$(id -g)" -v "$PWD/out:/out" IMAGE demo
+  me="--user=$(id -u):$(id -g)"                 # else it runs as user 1000
+  mkdir -p out && docker run --rm $me -v "$PWD/out:/out" IMAGE demo
 
 On real images; DATA is the folder with stl10_binary/ and a CIFAR-10 folder, and `data` fetches them into it (3 GB):
 
-  docker run --rm -v DATA:/data IMAGE data
-  docker run --rm --gpus all -v DATA:/data:ro -v OUT:/out IMAGE study stl10 --seeds "0 1 2"
-  docker run --rm -v OUT:/out IMAGE status stl10
+  docker run --rm $me -v DATA:/data IMAGE data
+  docker run --rm $me --gpus all -v DATA:/data:ro -v OUT:/out IMAGE study stl10 --seeds "0 1 2"
+  docker run --rm $me -v OUT:/out IMAGE status stl10         # so far; `report stl10` is the report of that
 
-One stage by hand, its folder below RUNS; without /data it takes the drawn images:
+One stage by hand, its folder below RUNS; without /data it takes the drawn images. To try: budget=tiny, half a minute.
 
-  docker run --rm -v DATA:/data:ro -v RUNS:/runs IMAGE stage=pretrain method=simclr run_dir=mine/pretrain
-  docker run --rm -v DATA:/data:ro -v RUNS:/runs IMAGE stage=probe source=mine/pretrain run_dir=mine/probe
+  docker run --rm $me -v DATA:/data:ro -v RUNS:/runs IMAGE stage=pretrain method=simclr run_dir=mine/pretrain
+  docker run --rm $me -v DATA:/data:ro -v RUNS:/runs IMAGE stage=probe source=mine/pretrain run_dir=mine/probe
+
+  stage={stages}     method={methods}     budget={budgets}
 
 --gpus all                       it computes on the GPUs
---user "$(id -u):$(id -g)"       what it writes is yours (rootless podman: --userns=keep-id; docker: --user 0:0)
 -v CACHE:/cache                  the next container finds the drawn images again, and on a GPU the run's kernels
 --read-only --tmpfs /tmp:exec    nothing else is written
+--user                           rootless podman: --userns=keep-id instead; rootless docker: --user 0:0
 
-`docker stop -t 60 NAME` leaves a checkpoint, and the same line goes on from there.
-Exit status: 0 complete, 75 interrupted (run the same line again), 2 wrong input, told in one sentence.
+With --name NAME, `docker stop -t 60 NAME` leaves a checkpoint, and the same line goes on from there; after a kill -9 it
+first waits a minute, whether the other still writes.
+Exit status: 0 complete, 75 interrupted (run the same line again), 2 wrong input, told in a sentence, 1 other failures.
 """
 
 
@@ -56,6 +62,8 @@ def main(arguments: Sequence[str]) -> int:
     """Does what follows IMAGE on the line. Returns the exit status, unless this process becomes another program."""
     command, *rest = arguments or ["help"]
     try:
+        if "=" in command or command in ("demo", "study"):
+            _check_temporary()
         if "=" in command:
             line = [sys.executable, "-m", "ssl_pkg", *stage_line(arguments)]
             os.execv(line[0], line)
@@ -71,6 +79,8 @@ def main(arguments: Sequence[str]) -> int:
             return _run("jobs", command, *rest, f"--runs={OUT / 'runs'}")
         if command == "data":
             _check_writable(DATA, "DATA")
+        if command == "report" and len(rest) == 1 and (OUT / "runs" / rest[0]).is_dir():
+            rest = [str(OUT / "runs" / rest[0]), f"--out={OUT / 'reports' / rest[0]}"]
         if command in PROGRAMS:
             return _run(*PROGRAMS[command], *rest)
         if command not in ("help", "-h", "--help"):
@@ -78,7 +88,8 @@ def main(arguments: Sequence[str]) -> int:
     except BadInput as error:
         print(f"ssl-study: {error}", file=sys.stderr)
         return BAD_INPUT
-    print(HELP, end="")
+    budgets = sorted(file.stem for file in (CONF / "budget").glob("*.yaml"))
+    print(HELP.format(stages="|".join(STAGES), methods="|".join(methods()), budgets="|".join(budgets)), end="")
     return COMPLETE
 
 
@@ -103,7 +114,7 @@ def images_of(study: str) -> list[str]:
         if not any(DATA.iterdir()):
             raise BadInput(f"{DATA} is empty: is DATA in -v DATA:{DATA}:ro the folder with the images?")
         return [str(DATA)]
-    file = Path(ssl_pkg.__path__[0]) / "conf" / "study" / f"{study}.yaml"
+    file = CONF / "study" / f"{study}.yaml"
     if file.is_file() and yaml.safe_load(file.read_text())["data"]["root"] != SYNTHETIC:
         raise BadInput(f"study {study} needs images, and nothing is mounted at {DATA}: add -v DATA:{DATA}:ro")
     return []
@@ -123,18 +134,28 @@ def _study(line: list[str], typed: Sequence[str]) -> int:
 
 def _check_writable(folder: Path, name: str) -> None:
     """Raises BadInput unless `folder` lies in a mount that this user can write; `name` stands for its host's folder."""
-    top = next((top for top in (DATA, OUT, RUNS) if top in (folder, *folder.parents)), folder.parent)
+    folder = folder.resolve()  # what lies beside the mount by way of .. or a link does not lie in it
+    beside = folder if folder.parent == Path("/") else folder.parent
+    top = next((top for top in (DATA, OUT, RUNS) if top in (folder, *folder.parents)), beside)
     if not _mounted(folder):
         raise BadInput(
             f"{folder} would be lost with the container, since nothing is mounted there: add -v {name}:{top}"
         )
     # not Path.exists, which raises an error where a folder may not be entered
     there = next(place for place in (folder, *folder.parents) if os.access(place, os.F_OK))
+    if os.statvfs(there).f_flag & os.ST_RDONLY:
+        raise BadInput(f"{top} is mounted read-only, and {folder} is to be written: leave out its :ro")
     if not os.access(there, os.W_OK | os.X_OK):
         raise BadInput(
-            f'user {os.getuid()} may not write {there}: mount a folder of your own and add --user "$(id -u):$(id -g)" '
-            "(rootless podman: --userns=keep-id; rootless docker: --user 0:0)"
+            f"user {os.getuid()} may not write {there}, which is user {there.stat().st_uid}'s: make the folder before "
+            'the engine makes it as root\'s, and add --user "$(id -u):$(id -g)" (rootless podman: --userns=keep-id; '
+            "rootless docker: --user 0:0)"
         )
+
+
+def _check_temporary() -> None:
+    if not os.access("/tmp", os.W_OK):  # Python would take the runs' folder for its temporary files
+        raise BadInput("/tmp can't be written: beside --read-only give --tmpfs /tmp:exec")
 
 
 def _check_seen(key: str, folder: Path, but: str) -> None:

@@ -55,13 +55,18 @@ def ensure(sizes: Sizes = DEFAULT) -> Path:
     if sizes != DEFAULT:
         name += "-" + "-".join(str(size) for size in asdict(sizes).values())
     cache = _user_cache()
-    if not (cache / name / "synthetic.json").is_file() and not _writable(cache):
-        cache = temporary_cache()
-    if (cache / name / "synthetic.json").is_file():
-        return cache / name
-    print(f"Drawing the synthetic data set into {cache / name} (once).", file=sys.stderr)
-    draw(cache / name, sizes)
-    return cache / name
+    drawn = cache / name
+    if not _readable(drawn) and (os.path.lexists(drawn) or not _writable(cache)):
+        drawn = temporary_cache() / name
+    if _readable(drawn):
+        return drawn
+    print(f"Drawing the synthetic data set into {drawn} (once).", file=sys.stderr)
+    draw(drawn, sizes)
+    return drawn
+
+
+def _readable(root: Path) -> bool:
+    return os.access(root / "synthetic.json", os.R_OK)  # Path.is_file raises an error if `root` may not be entered
 
 
 def draw(root: Path, sizes: Sizes = DEFAULT) -> None:

@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,11 +128,15 @@ class Owner:
         """Asks this host about the process; of another host, or another container, waits for a beat of its heart."""
         if {key: holder.get(key) for key in _identity()} == _identity():
             return holder.get("born") is not None and _born(int(holder.get("pid", -1))) == holder.get("born")
-        last = self._last_beat()
+        last, told = self._last_beat(), False
         while last is not None and self._now() - last < STALE_SECONDS:
             time.sleep(_LOOK_SECONDS)
             if self._last_beat() != last:
                 return (_read(self._path) or {}).get("token") == holder.get("token")
+            if not told and self._now() - last > STALE_SECONDS / 4:  # a living one would have been heard of by now
+                told = True
+                what = f"{self._path.parent} was being written by {_named(holder)}, and is taken over if nothing is"
+                print(f"ssl_pkg: {what} heard of it for {STALE_SECONDS:.0f} s", file=sys.stderr, flush=True)
         return False
 
     def _last_beat(self) -> float | None:
