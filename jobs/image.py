@@ -40,7 +40,7 @@ On real images; DATA is the folder with stl10_binary/ and a CIFAR-10 folder, and
   docker run --rm $me --gpus all -v DATA:/data:ro -v OUT:/out IMAGE study stl10 --seeds "0 1 2"
   docker run --rm $me -v OUT:/out IMAGE status stl10         # so far; `report stl10` is the report of that
 
-One stage by hand, its folder below RUNS; without /data it takes the drawn images. To try: budget=tiny, half a minute.
+One stage by hand, its folder below RUNS; without /data it takes the drawn images. To try: budget=tiny.
 
   docker run --rm $me -v DATA:/data:ro -v RUNS:/runs IMAGE stage=pretrain method=simclr run_dir=mine/pretrain
   docker run --rm $me -v DATA:/data:ro -v RUNS:/runs IMAGE stage=probe source=mine/pretrain run_dir=mine/probe
