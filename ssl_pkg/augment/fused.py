@@ -1,8 +1,8 @@
 """`views.make_view` as one compiled function, for GPUs.
 
 There a view's cost is not arithmetic but launching: the operations one by one, each on the samples that drew it, keep
-the host for 9.2 ms a step of 256 pairs at 96 px, and an H100 needs 7.8 ms for the rest of the step. Here every operation
-is computed for the whole batch, in a few fused kernels, and each sample keeps what it drew: 2.5 ms.
+the host for 9.2 ms a step of 256 pairs at 96 px, and an H100 needs 7.8 ms for the rest of the step. Here every
+operation is computed for the whole batch, in a few fused kernels, and each sample keeps what it drew: 2.5 ms.
 """
 
 from collections.abc import Callable
