@@ -56,7 +56,8 @@ def fixed_batch(task: Task) -> Callable[[int], Batch]:
 def forward_backward_flops(task: Task, batch: Batch) -> int:
     """Floating-point operations of one step, a multiplication and an addition as two, as torch counts them."""
     views, labels = batch
-    with FlopCounterMode(display=False) as counter:
+    # counted while it compiled, a network would stay uncompiled
+    with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
         loss, _ = task.model.loss(views, labels)
         torch.autograd.backward(loss)
     task.optimizer.zero_grad(set_to_none=True)

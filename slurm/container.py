@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from ssl_pkg.data.cache import user_cache
+from ssl_pkg.cache import user_cache
 from ssl_pkg.errors import BAD_INPUT, FAULT, BadInput
 from ssl_pkg.training.interrupts import Interrupts
 

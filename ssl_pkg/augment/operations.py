@@ -1,10 +1,9 @@
-"""Pixel operations on batches (n, 3, H, W) of float32 in [0, 1], each sample with its own parameters.
+"""Pixel operations on batches (n, 3, H, W) of float32 in [0, 1] on a GPU, each sample with its own parameters.
 
 They compute what torchvision.transforms.v2.functional computes on float tensors, without its loop over samples. What
-ends in _ works in place: on a CPU the time goes into moving memory, and a few samples stay in its second-level cache.
+ends in _ works in place.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import torch
@@ -15,45 +14,16 @@ from torch import Tensor
 MEAN = (0.4467, 0.4398, 0.4066)
 STD = (0.2603, 0.2566, 0.2713)
 
-_LUMA = (0.2989, 0.587, 0.114)  # of ITU-R BT.601, as torchvision rounds it
-_SMALLEST_CHROMA = 1e-12  # below it a pixel is grey, and its hue doesn't matter
+LUMA = (0.2989, 0.587, 0.114)  # of ITU-R BT.601, as torchvision rounds it
+SMALLEST_CHROMA = 1e-12  # below it a pixel is grey, and its hue doesn't matter
 
 
-def resized_crops(images: Tensor, rows: Tensor, boxes: Tensor, resolution: int) -> Tensor:
-    """Crops of the images `rows` (n,), resized to resolution x resolution with antialiasing.
+def resized_crops(images: Tensor, boxes: Tensor, resolution: int) -> Tensor:
+    """A crop of each image, resized to resolution x resolution with antialiasing, as a product along each axis.
 
-    images: (N, 3, H, W) uint8; boxes: (n, 4), top, left, height and width in pixels; all on one device. Returns
-    (n, 3, resolution, resolution) uint8 in channels_last memory format. On a CPU this is torch's kernel for bytes,
-    which as Pillow rounds to 8 bits after each axis; it takes one crop at a time, so that threads of Python share them.
-    Elsewhere the axes are two batched products and rounded once: up to 1/255 from the CPU's.
+    images: (n, 3, H, W) uint8; boxes: (n, 4), top, left, height and width in pixels. Returns (n, 3, resolution,
+    resolution) uint8 in channels_last memory format. Rounded once, where Pillow rounds after each axis.
     """
-    if images.device.type != "cpu":
-        return crops_by_products(images.index_select(0, rows), boxes, resolution)
-    images = images.contiguous(memory_format=torch.channels_last)
-    shape = (len(rows), 3, resolution, resolution)
-    crops = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
-    places = [(row, *box) for row, box in zip(rows.tolist(), boxes.long().tolist(), strict=True)]
-    # what F.interpolate calls, without its checks, which would take longer than the kernel
-    resize = torch.ops.aten._upsample_bilinear2d_aa.out
-
-    def work(first: int) -> None:
-        for number in range(first, len(places), threads):
-            row, top, left, height, width = places[number]
-            box = images[row : row + 1, :, top : top + height, left : left + width]
-            resize(box, (resolution, resolution), False, None, out=crops[number : number + 1])
-
-    threads = torch.get_num_threads()
-    list(_workers(threads).map(work, range(threads)))
-    return crops
-
-
-@lru_cache(maxsize=1)
-def _workers(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="crop")
-
-
-def crops_by_products(images: Tensor, boxes: Tensor, resolution: int) -> Tensor:
-    """`resized_crops` as a product along each axis."""
     top, left, height, width = boxes.unbind(1)
     rows = _resampling_matrix(top, height, images.shape[2], resolution)
     columns = _resampling_matrix(left, width, images.shape[3], resolution)
@@ -128,17 +98,12 @@ def adjust_hue_(x: Tensor, turns: Tensor) -> None:
     red, green, blue = x.chunk(3, dim=1)
     high, low = x.amax(dim=1, keepdim=True), x.amin(dim=1, keepdim=True)
     chroma = high - low
-    hue = (green + blue).sub_(red).sub_(high).div_(chroma.clamp(min=_SMALLEST_CHROMA)).add_(2)
+    hue = (green + blue).sub_(red).sub_(high).div_(chroma.clamp(min=SMALLEST_CHROMA)).add_(2)
     hue.copysign_(green - blue).add_(6 * turns.view(-1, 1, 1, 1))
     hue.sub_(torch.div(hue, 6, out=high).round_(), alpha=6)  # into [-3, 3]
     # the distance from each channel's opposite colour, folded once: V - C up to 1, V from 2 on
     ramp = (hue - _constant((0.0, 2.0, -2.0), x.device)).abs_().sub_(3).abs_().clamp_(1, 2)
     torch.addcmul(low.sub_(chroma), ramp, chroma, out=x)
-
-
-def flip_(x: Tensor) -> None:
-    """Mirrors the rows of x (n, 3, H, W)."""
-    x.copy_(x.flip(3))
 
 
 def grey_(x: Tensor) -> None:
@@ -172,4 +137,4 @@ def _kept(channels: tuple[float, float, float], device: torch.device) -> Tensor:
 def _luminance(x: Tensor) -> Tensor:
     """(n, 3, H, W) to (n, 1, H, W)."""
     red, green, blue = x.chunk(3, dim=1)
-    return (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
+    return (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])

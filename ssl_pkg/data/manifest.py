@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ssl_pkg.data.cache import user_cache
+from ssl_pkg.cache import user_cache
 from ssl_pkg.runs import write_json
 
 OFFICIAL: Final = {

@@ -22,8 +22,8 @@ from typing import Final
 
 import numpy as np
 
+from ssl_pkg.cache import temporary_cache
 from ssl_pkg.data import scenes
-from ssl_pkg.data.cache import temporary_cache
 from ssl_pkg.data.shapes import CLASSES
 from ssl_pkg.errors import BAD_INPUT, COMPLETE
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ssl_pkg.config import Probability
 from ssl_pkg.errors import BadInput
 from ssl_pkg.methods.base import full_precision
+from ssl_pkg.models.batch_norm import split_batch_norm
 from ssl_pkg.models.ema import frozen_copy, move_average
 from ssl_pkg.models.encoder import EMBEDDING
 from ssl_pkg.models.heads import moco_projector
@@ -59,6 +60,8 @@ class MoCo(nn.Module):
             raise BadInput(f"method.batch_size={batch_size} must be a multiple of method.model.bn_splits={bn_splits}")
         if bn_splits % world_size():
             raise BadInput(f"method.model.bn_splits={bn_splits} must be a multiple of the {world_size()} processes")
+        # Groups with batch statistics of their own stand for the paper's GPUs; this rank has its share of them.
+        split_batch_norm(encoder, bn_splits // world_size())
         self.encoder = encoder
         self.projector = moco_projector(EMBEDDING, projector_hidden, projector_out)
         self.key_encoder = frozen_copy(self.encoder)
@@ -73,7 +76,6 @@ class MoCo(nn.Module):
         self.register_buffer("undeal", deal.argsort(), persistent=False)
         self.temperature = temperature
         self.key_momentum = key_momentum
-        self.bn_splits = bn_splits
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """All weights, at one rate."""
@@ -81,10 +83,11 @@ class MoCo(nn.Module):
 
     def loss(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """InfoNCE of the queries of view 0 against the keys of view 1 and the queue."""
-        query = F.normalize(self._project(self.encoder, self.projector, views[0]), dim=1)
+        query = F.normalize(self.projector(self.encoder(views[0])).float(), dim=1)
         with torch.no_grad():
             dealt = own(gather(views[1])[self.deal])
-            keys = F.normalize(gather(self._project(self.key_encoder, self.key_projector, dealt))[self.undeal], dim=1)
+            keys = self.key_projector(self.key_encoder(dealt)).float()
+            keys = F.normalize(gather(keys)[self.undeal], dim=1)
         logits = queue_logits(query, own(keys), self.queue, self.temperature)
         first = torch.zeros(len(query), dtype=torch.long, device=logits.device)
         self.latest_keys.copy_(keys)
@@ -99,11 +102,3 @@ class MoCo(nn.Module):
         count = len(self.latest_keys)
         start = step * count % len(self.queue)
         self.queue[start : start + count] = self.latest_keys
-
-    def _project(self, encoder: nn.Module, projector: nn.Module, images: Tensor) -> Tensor:
-        """Projections of this rank's share of the `bn_splits` groups that each have batch statistics of their own.
-
-        The groups stand for the paper's GPUs.
-        """
-        groups = images.chunk(self.bn_splits // world_size())
-        return torch.cat([projector(encoder(group)) for group in groups]).float()

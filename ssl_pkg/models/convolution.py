@@ -1,11 +1,20 @@
 """Convolutions on small maps, on a CPU, as patches times a matrix: what oneDNN is slow at in a ResNet at up to 96 px.
 
-Milliseconds of the weight gradient on one core of an AMD EPYC (Zen 4), bfloat16, 256 images, oneDNN's against this:
-512 -> 512 on 3x3 maps (96 px) 70 and 58, on 2x2 (64 px) 42 and 26; 256 -> 512 with stride 2 to 3x3 65 and 29, to 2x2 35
-and 12; 512 -> 512 on 1x1 maps (32 px), 128 images, 12 and 4. On larger maps the patches cost more than they save.
-`make bench-ablation` measures what it gives to a whole step.
+Milliseconds in bfloat16, oneDNN's and this file's: on one core of an AMD EPYC (Zen 4, no AMX) for 256 images, on two of
+an Intel Xeon with AMX, its other cores busy, for 512:
+
+    kernels and map                 AMD: weight gradient    Intel: output    input gradient   weight gradient
+    512 -> 512 on 3x3 (96 px)       70, 58                  58, 35           54, 37           268, 40
+    512 -> 512 on 2x2 (64 px)       42, 26                  35, 8            36, 8            132, 9
+    256 -> 512, stride 2, to 3x3    65, 29                  48, 18           49, 23           186, 21
+    256 -> 512, stride 2, to 2x2    35, 12                  15, 4            19, 5            67, 5
+    256 -> 256 on 6x6                                       36, 45           35, 58           142, 46
+    128 -> 128 on 12x12                                     8, 28            9, 93            25, 43
+
+On larger maps the patches cost more than they save. `make bench-ablation` measures what it gives to a whole step.
 """
 
+from enum import Enum, auto
 from functools import lru_cache
 from typing import Any, cast
 
@@ -13,9 +22,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Sides of the output's map up to which the product is faster, measured on the shapes of ResNet-18 at 32 to 96 px.
-_SMALL = 3
-_SMALL_STRIDED = 6  # with stride 2, which oneDNN's weight gradient is slower at
+
+class Products(Enum):
+    """Which of a convolution's three computations (output, input gradient, weight gradient) are matrix products."""
+
+    NONE = auto()
+    WEIGHT_GRADIENT = auto()
+    ALL = auto()
 
 
 class SmallMapConv2d(nn.Conv2d):
@@ -27,16 +40,14 @@ class SmallMapConv2d(nn.Conv2d):
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002 - torch names it
         x, stride, padding = input, self.stride[0], int(self.padding[0])
         side = (input.shape[2] + 2 * padding - weight.shape[2]) // stride + 1
-        small = side <= (_SMALL_STRIDED if stride == 2 else _SMALL)
         here = input.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        if not (here and small):
+        faster = _faster_as_products(side, stride) if here else Products.NONE
+        if faster is Products.NONE:
             return cast(Tensor, super()._conv_forward(input, weight, bias))
         if torch.is_autocast_enabled("cpu"):
             dtype = torch.get_autocast_dtype("cpu")
             x, weight = x.to(dtype), weight.to(dtype)
-        # with AMX all three products are faster, without it only that of the weight gradient
-        everything = _has_amx() and side <= _SMALL
-        return cast(Tensor, _Convolution.apply(x, weight, (stride, padding), everything))
+        return cast(Tensor, _Convolution.apply(x, weight, (stride, padding), faster is Products.ALL))
 
 
 def use_small_map_convolutions(network: nn.Module) -> None:
@@ -44,6 +55,14 @@ def use_small_map_convolutions(network: nn.Module) -> None:
     for module in network.modules():
         if type(module) is nn.Conv2d:
             module.__class__ = SmallMapConv2d
+
+
+def _faster_as_products(side: int, stride: int) -> Products:
+    """Measured on the shapes of ResNet-18 at 32 to 96 px, by the side of the output's map."""
+    amx = _has_amx()
+    if amx and side <= (4 if stride == 2 else 3):
+        return Products.ALL
+    return Products.WEIGHT_GRADIENT if side <= (6 if amx or stride == 2 else 3) else Products.NONE
 
 
 @lru_cache

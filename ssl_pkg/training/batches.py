@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_pkg.augment import fused
 from ssl_pkg.augment.draws import draw, permutation
 from ssl_pkg.augment.views import make_view
 from ssl_pkg.config import View
@@ -44,7 +43,7 @@ class ViewBatches:
         if batch_size % world_size():
             raise BadInput(f"the batch size {batch_size} must be a multiple of the {world_size()} processes")
         self._gather = split.resident(device, resident_gb)
-        self._make_view = fused.make_view if compiles and device.type == "cuda" else make_view
+        self._compiles = compiles
         self._count, self._views, self._resolution = len(split), views, resolution
         self._batch_size, self._seed = batch_size, seed
         self._epoch, self._order = -1, torch.empty(0).long().numpy()
@@ -55,10 +54,10 @@ class ViewBatches:
         epoch, indices = step // self.steps_per_epoch, np.split(self.indices(step), world_size())[rank()]
         images, labels = self._gather(indices)
         height, width = images.shape[2:]
-        views = [
-            self._make_view(images, draw(view, self._seed, epoch, indices, number, height, width), self._resolution)
-            for number, view in enumerate(self._views)
-        ]
+        views = []
+        for number, view in enumerate(self._views):
+            parameters = draw(view, self._seed, epoch, indices, number, height, width)
+            views.append(make_view(images, parameters, self._resolution, compiled=self._compiles))
         return views, labels
 
     def indices(self, step: int) -> Indices:

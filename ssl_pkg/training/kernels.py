@@ -10,7 +10,7 @@ from typing import Final
 
 import torch
 
-from ssl_pkg.data.cache import user_cache
+from ssl_pkg.cache import user_cache
 from ssl_pkg.errors import BadInput
 
 _FOLDER: Final = "TORCHINDUCTOR_CACHE_DIR"

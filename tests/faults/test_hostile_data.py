@@ -12,7 +12,7 @@ from hostile import cases, damaged
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssl_pkg.data.cache import user_cache
+from ssl_pkg.cache import user_cache
 from ssl_pkg.data.cifar10 import open_cifar10
 from ssl_pkg.data.stl10 import open_stl10
 from ssl_pkg.data.synthetic import Sizes, draw

@@ -40,7 +40,7 @@ def write_cifar10(root: Path, count: int = 20, protocol: int = 2) -> tuple[np.nd
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ssl_pkg.data.cache import user_cache
+    from ssl_pkg.cache import user_cache
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     user_cache.cache_clear()

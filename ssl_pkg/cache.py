@@ -1,4 +1,4 @@
-"""The folder for what can be made again: the drawn data set, the md5 of large files."""
+"""The folder for what can be made again: the drawn data set, the md5 of large files, compiled code."""
 
 import os
 import stat

@@ -1,0 +1,59 @@
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ssl_pkg.models.batch_norm import SplitBatchNorm2d, split_batch_norm
+
+GROUPS = 3
+
+
+def pair() -> tuple[nn.BatchNorm2d, SplitBatchNorm2d]:
+    """A batch normalisation in the midst of a training, and the same for groups."""
+    torch.manual_seed(0)
+    plain = nn.BatchNorm2d(4).double()
+    for tensor in (plain.weight, plain.bias, plain.running_mean, plain.running_var):
+        assert tensor is not None
+        nn.init.uniform_(tensor, 0.5, 2.0)
+    split = nn.Sequential(copy.deepcopy(plain))
+    split_batch_norm(split, GROUPS)
+    assert isinstance(split[0], SplitBatchNorm2d)
+    return plain, split[0]
+
+
+def batch() -> Tensor:
+    x = 3 * torch.randn(12, 4, 5, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 1
+    return x.to(memory_format=torch.channels_last).requires_grad_()
+
+
+@pytest.mark.parametrize("form", [SplitBatchNorm2d.forward, SplitBatchNorm2d.in_one_pass])
+def test_in_training_each_group_is_as_if_it_came_alone(form: Callable[[nn.Module, Tensor], Tensor]) -> None:
+    plain, split = pair()
+    x, same = batch(), batch()
+    expected = torch.cat([plain(group) for group in x.chunk(GROUPS)])
+    ours = form(split, same)
+    torch.testing.assert_close(ours, expected)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+    weights = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    (expected * weights).sum().backward()
+    (ours * weights).sum().backward()
+    torch.testing.assert_close(same.grad, x.grad)
+    for (name, theirs), own in zip(plain.named_parameters(), split.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, theirs.grad, msg=name)
+    assert plain.state_dict().keys() == split.state_dict().keys()
+    for name, value in split.state_dict().items():
+        torch.testing.assert_close(value, plain.state_dict()[name], msg=name)
+    assert split.num_batches_tracked == GROUPS
+
+
+def test_in_evaluation_it_is_the_plain_one() -> None:
+    plain, split = pair()
+    assert torch.equal(split.eval()(batch()), plain.eval()(batch()))
+
+
+def test_one_group_is_left_alone() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(4))
+    split_batch_norm(network, 1)
+    assert type(network[0]) is nn.BatchNorm2d
