@@ -7,6 +7,7 @@ Nothing is reordered or contracted, so that the bits are the same on every CPU. 
 """
 
 import math
+import shutil
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -68,15 +69,16 @@ def _workers(threads: int) -> ThreadPoolExecutor:
 @lru_cache(maxsize=1)
 def _compiled() -> Callable[..., None]:
     """`_make_some`, from the user's cache if it is there, for to compile it takes seconds."""
-    switches: Any = numba.config
-    switches.CACHE_DIR = str(user_cache() / "views")
+    folder, switches = user_cache() / "views", cast(Any, numba.config)
+    switches.CACHE_DIR = str(folder)
     whole, records = numba.int64, numba.from_dtype(_RECORD)[::1]
     tables = numba.float32[:, :, ::1], numba.int64[:, ::1]
     signature = numba.void(numba.uint8[:, :, :, ::1], records, *tables, whole, whole, whole, numba.float32[:, ::1])
     try:
         return cast(Callable[..., None], numba.njit(signature, nogil=True, cache=True)(_make_some))
     except Exception as error:  # a damaged entry raises what it likes, a full disk OSError
-        print(f"{switches.CACHE_DIR} can't keep the compiled views ({error!r}): compiled anew", file=sys.stderr)
+        print(f"{folder} can't be used ({error!r}): the views are compiled anew", file=sys.stderr)
+        shutil.rmtree(folder, ignore_errors=True)
         return cast(Callable[..., None], numba.njit(signature, nogil=True)(_make_some))
 
 
