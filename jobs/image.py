@@ -48,7 +48,7 @@ One stage by hand, its folder below RUNS; without /data it takes the drawn image
   stage={stages}     method={methods}     budget={budgets}
 
 --gpus all                       it computes on the GPUs
--v CACHE:/cache                  the next container finds the drawn images again, and on a GPU the run's kernels
+-v CACHE:/cache                  the next container finds again what takes seconds: drawn images, compiled code
 --read-only --tmpfs /tmp:exec    nothing else is written
 --user                           rootless podman: --userns=keep-id instead; rootless docker: --user 0:0
 

@@ -1,37 +1,26 @@
-"""A view on a CPU: loops over the pixels of one image after the other, compiled by numba when first called.
+"""The loops over one image's pixels that make a view on a CPU, compiled by numba; `cpu.py` runs them.
 
 One image fits a core's second-level cache, and an operation costs only the images that drew it. SimCLR's views of 96
-pixels take 62 microseconds on one core of an AMD EPYC (Zen 3); operations on batches, in PyTorch, took 315.
-Nothing is reordered or contracted, so that the bits are the same on every CPU. An image is three planes of float32 in
-[0, 1], (3, side * side); every operation works in place.
+pixels take 62 microseconds on one core of an AMD EPYC (Zen 3); operations on batches, in PyTorch, took 315. No sum is
+reordered or contracted for a processor's vector instructions. An image is three planes of float32 in [0, 1],
+(3, side * side); every operation works in place.
 """
 
-import math
-import shutil
-import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
-from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from ssl_pkg.augment.draws import BRIGHTNESS, CONTRAST, HUE, SATURATION, Integers, Parameters
-from ssl_pkg.augment.operations import LUMA, MEAN, SMALLEST_CHROMA, STD, blur_kernel_size
-from ssl_pkg.cache import user_cache
+from ssl_pkg.augment.draws import BRIGHTNESS, CONTRAST, HUE, SATURATION, Integers
+from ssl_pkg.augment.operations import LUMA, MEAN, SMALLEST_CHROMA, STD
 
 Bytes = npt.NDArray[np.uint8]
 Singles = npt.NDArray[np.float32]
 Records = npt.NDArray[np.void]
 F = TypeVar("F", bound=Callable[..., Any])
 
-# what a view has drawn
-_RECORD = np.dtype([(field.name, np.float64, 4 if field.name == "order" else ()) for field in fields(Parameters)])
 _PLACES = 1024  # sums over neighbours are made for this many at a time, which stay in the first-level cache
 _SUMS = 64  # a mean is summed in this many parts, or each addition would wait for the one before
 
@@ -41,68 +30,6 @@ _BYTE, _LAST_BYTE = np.float32(1 / 255), np.float32(255)
 _RED, _GREEN, _BLUE = (np.float32(weight) for weight in LUMA)
 _SMALLEST_CHROMA = np.float32(SMALLEST_CHROMA)
 _MEANS, _STDS = (tuple(np.float32(number) for number in numbers) for numbers in (MEAN, STD))
-
-
-def make_view(images: Tensor, parameters: Parameters, resolution: int) -> Tensor:
-    """`views.make_view` for images (B, 3, H, W) uint8 on a CPU."""
-    stored = images.mT.contiguous().numpy()  # columns first, as STL-10's files have them
-    drawn = np.empty(len(parameters), _RECORD)
-    for name in _RECORD.names or ():
-        drawn[name] = getattr(parameters, name)
-    weights, firsts = resampling(max(stored.shape[2:]), resolution)
-    views = torch.empty((len(images), 3, resolution, resolution), memory_format=torch.channels_last)
-    pixels, radius = views.permute(0, 2, 3, 1).flatten(1).numpy(), blur_kernel_size(resolution) // 2
-    make_some, threads = _compiled(), torch.get_num_threads()
-
-    def work(number: int) -> None:
-        make_some(stored, drawn, weights, firsts, radius, number, threads, pixels)
-
-    list(_workers(threads).map(work, range(threads)))
-    return views
-
-
-@lru_cache(maxsize=1)
-def _workers(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="views")
-
-
-@lru_cache(maxsize=1)
-def _compiled() -> Callable[..., None]:
-    """`_make_some`, from the user's cache if it is there, for to compile it takes seconds."""
-    folder, switches = user_cache() / "views", cast(Any, numba.config)
-    switches.CACHE_DIR = str(folder)
-    whole, records = numba.int64, numba.from_dtype(_RECORD)[::1]
-    tables = numba.float32[:, :, ::1], numba.int64[:, ::1]
-    signature = numba.void(numba.uint8[:, :, :, ::1], records, *tables, whole, whole, whole, numba.float32[:, ::1])
-    try:
-        return cast(Callable[..., None], numba.njit(signature, nogil=True, cache=True)(_make_some))
-    except Exception as error:  # a damaged entry raises what it likes, a full disk OSError
-        print(f"{folder} can't be used ({error!r}): the views are compiled anew", file=sys.stderr)
-        shutil.rmtree(folder, ignore_errors=True)
-        return cast(Callable[..., None], numba.njit(signature, nogil=True)(_make_some))
-
-
-@lru_cache(maxsize=8)
-def resampling(size: int, side: int) -> tuple[Singles, Integers]:
-    """How rows of up to `size` pixels are resampled to `side`, by their length.
-
-    Returns weights (size + 1, side, taps) and the pixels (size + 1, side) that the first taps are on. A triangle around
-    each new pixel's centre, one pixel of the coarser grid to either side, scaled to sum 1 and rounded to the finest
-    power of two at which the largest takes 15 bits, so that float32 holds a row's sums exactly.
-    """
-    taps = 2 * math.ceil(max(size / side, 1.0)) + 1
-    weights, firsts = np.zeros((size + 1, side, taps)), np.zeros((size + 1, side), np.int64)
-    for length in range(1, size + 1):
-        step = length / side
-        support, centres = max(step, 1.0), step * (np.arange(side) + 0.5)
-        firsts[length] = np.maximum(centres - support + 0.5, 0)
-        pixels = firsts[length, :, np.newaxis] + np.arange(taps)
-        inside = pixels < np.minimum((centres + support + 0.5).astype(np.int64), length)[:, np.newaxis]
-        exact = inside * np.maximum(1 - np.abs((pixels - centres[:, np.newaxis] + 0.5) / support), 0)
-        exact /= exact.sum(axis=1, keepdims=True)
-        fineness = 2.0 ** min(math.ceil(math.log2((2**15 - 0.5) / exact.max())) - 1, 22)
-        weights[length] = np.floor(exact * fineness + 0.5) / fineness
-    return weights.astype(np.float32), firsts
 
 
 def _loop(function: F) -> F:
@@ -115,7 +42,7 @@ def _inlined(function: F) -> F:
     return cast(F, numba.njit(inline="always")(function))
 
 
-def _make_some(  # noqa: PLR0917 - as `_compiled` declares it
+def make_some(  # noqa: PLR0917 - as `cpu.py` declares it
     images: Bytes, drawn: Records, weights: Singles, firsts: Integers, radius: int,
     first: int, stride: int, views: Singles,
 ) -> None:  # fmt: skip
@@ -150,8 +77,8 @@ def crop(  # noqa: PLR0917 - numba's calls are faster by position
 ) -> None:  # fmt: skip
     """Fills x with the part of the image (3, W, H), resized with antialiasing, perhaps mirrored.
 
-    Byte for byte what torch's kernel for bytes does, and Pillow: each row, then each column, and both times rounded to
-    a byte.
+    What torch's kernel for bytes does, byte for byte up to three pixels for one: each row, then each column, and both
+    times rounded to a byte. weights and firsts: of `cpu.resampling`.
     """
     side, taps = weights.shape[1:]
     narrowed = np.empty((height, side), np.float32)

@@ -1,4 +1,4 @@
-"""Pixel operations on batches (n, 3, H, W) of float32 in [0, 1] on a GPU, each sample with its own parameters.
+"""Pixel operations on batches (n, 3, H, W) of float32 in [0, 1], each sample with its own parameters: views on a GPU.
 
 They compute what torchvision.transforms.v2.functional computes on float tensors, without its loop over samples. What
 ends in _ works in place.

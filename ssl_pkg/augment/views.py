@@ -1,6 +1,6 @@
 """Whole views: uint8 images on the training device in, normalised float32 batches out.
 
-On a CPU they are loops over one image after the other (`loops.py`). On a GPU every operation is computed for the whole
+On a CPU they are loops over one image after the other (`cpu.py`). On a GPU every operation is computed for the whole
 batch, and each sample keeps what it drew; compiled that is a few kernels.
 """
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssl_pkg.augment import loops, operations
+from ssl_pkg.augment import cpu, operations
 from ssl_pkg.augment.draws import BRIGHTNESS, CONTRAST, HUE, SATURATION, Parameters
 
 Operation = Callable[[Tensor, Tensor], None]
@@ -34,7 +34,7 @@ def make_view(images: Tensor, parameters: Parameters, resolution: int, *, compil
     the others in its batch, on a GPU beyond the rounding of float32.
     """
     if images.device.type == "cpu":
-        return loops.make_view(images, parameters, resolution)
+        return cpu.make_view(images, parameters, resolution)
     values = {name: value for name, value in vars(parameters).items() if name != "order"}
     values |= {f"order_{place}": parameters.order[:, place] for place in range(4)}
     table = torch.from_numpy(np.stack(list(values.values()), dtype=np.float32))

@@ -23,9 +23,11 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
     groups: int
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch names it
-        """(N, C, H, W), N a multiple of `groups`, to the same shape."""
+        """(N, C, H, W) to the same shape. Raises ValueError in training if N is no multiple of `groups`."""
         if not self.training:
             return super().forward(input)
+        if len(input) % self.groups:
+            raise ValueError(f"{len(input)} samples can't be split into {self.groups} equal groups")
         if torch.compiler.is_compiling():  # into one pass over all groups, where torch's own would be one for each
             return self.in_one_pass(input)
         return torch.cat([super(SplitBatchNorm2d, self).forward(group) for group in input.chunk(self.groups)])

@@ -6,8 +6,11 @@ an Intel Xeon with AMX, its other cores busy, for 512:
     kernels and map                 AMD: weight gradient    Intel: output    input gradient   weight gradient
     512 -> 512 on 3x3 (96 px)       70, 58                  58, 35           54, 37           268, 40
     512 -> 512 on 2x2 (64 px)       42, 26                  35, 8            36, 8            132, 9
+    512 -> 512 on 1x1 (32 px)       12, 4 (128 images)
     256 -> 512, stride 2, to 3x3    65, 29                  48, 18           49, 23           186, 21
     256 -> 512, stride 2, to 2x2    35, 12                  15, 4            19, 5            67, 5
+    128 -> 256, stride 2, to 4x4                            11, 9            26, 11           55, 8
+    256 -> 512, 1x1, stride 2, to 3x3                       3, 1             6, 1             13, 2
     256 -> 256 on 6x6                                       36, 45           35, 58           142, 46
     128 -> 128 on 12x12                                     8, 28            9, 93            25, 43
 
@@ -41,12 +44,11 @@ class SmallMapConv2d(nn.Conv2d):
         x, stride, padding = input, self.stride[0], int(self.padding[0])
         side = (input.shape[2] + 2 * padding - weight.shape[2]) // stride + 1
         here = input.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        faster = _faster_as_products(side, stride) if here else Products.NONE
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weight.dtype
+        faster = _faster_as_products(side, stride, dtype) if here else Products.NONE
         if faster is Products.NONE:
             return cast(Tensor, super()._conv_forward(input, weight, bias))
-        if torch.is_autocast_enabled("cpu"):
-            dtype = torch.get_autocast_dtype("cpu")
-            x, weight = x.to(dtype), weight.to(dtype)
+        x, weight = x.to(dtype), weight.to(dtype)
         return cast(Tensor, _Convolution.apply(x, weight, (stride, padding), faster is Products.ALL))
 
 
@@ -57,9 +59,9 @@ def use_small_map_convolutions(network: nn.Module) -> None:
             module.__class__ = SmallMapConv2d
 
 
-def _faster_as_products(side: int, stride: int) -> Products:
+def _faster_as_products(side: int, stride: int, dtype: torch.dtype) -> Products:
     """Measured on the shapes of ResNet-18 at 32 to 96 px, by the side of the output's map."""
-    amx = _has_amx()
+    amx = _has_amx() and dtype == torch.bfloat16
     if amx and side <= (4 if stride == 2 else 3):
         return Products.ALL
     return Products.WEIGHT_GRADIENT if side <= (6 if amx or stride == 2 else 3) else Products.NONE

@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 from ssl_pkg.models.ranks import world_size
 from ssl_pkg.training.precision import Hardware
 
-PACKAGES: Final = ("torch", "torchvision", "numpy", "scikit-learn", "hydra-core")
+PACKAGES: Final = ("torch", "torchvision", "numpy", "numba", "scikit-learn", "hydra-core")
 COMMIT_VARIABLE: Final = "SSL_STUDY_COMMIT"  # set in the image, which holds no git checkout
 
 

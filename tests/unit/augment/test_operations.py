@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as reference
 
-from ssl_pkg.augment import loops, operations
+from ssl_pkg.augment import cpu, loops, operations
 
 Operation = Callable[[Tensor, Tensor], None]
 
@@ -64,7 +64,7 @@ SOLARIZE = [lambda x, _: operations.solarize_(x), without_value(loops.solarize)]
 
 def crops(images: Tensor, boxes: list[list[int]], resolution: int, flip: bool = False) -> Tensor:
     """One crop of each image, in loops, as bytes."""
-    tables = loops.resampling(max(images.shape[2:]), resolution)
+    tables = cpu.resampling(max(images.shape[2:]), resolution)
     x = np.empty((len(images), 3, resolution**2), np.float32)
     for image, (top, left, height, width), planes in zip(images.mT.contiguous().numpy(), boxes, x, strict=True):
         loops.crop(image, top, left, height, width, flip, *tables, planes)

@@ -1,5 +1,6 @@
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +29,20 @@ def batch() -> Tensor:
     return x.to(memory_format=torch.channels_last).requires_grad_()
 
 
-@pytest.mark.parametrize("form", [SplitBatchNorm2d.forward, SplitBatchNorm2d.in_one_pass])
+def compiled(split: SplitBatchNorm2d, x: Tensor) -> Tensor:
+    """As the compiler sees it, without the compiling."""
+    in_one_pass: list[bool] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        in_one_pass.append("var_mean" in graph.code and "batch_norm" not in graph.code)
+        return graph
+
+    value = torch.compile(split, backend=backend, fullgraph=True)(x)
+    assert in_one_pass == [True]
+    return value
+
+
+@pytest.mark.parametrize("form", [SplitBatchNorm2d.forward, SplitBatchNorm2d.in_one_pass, compiled])
 def test_in_training_each_group_is_as_if_it_came_alone(form: Callable[[nn.Module, Tensor], Tensor]) -> None:
     plain, split = pair()
     x, same = batch(), batch()
@@ -46,6 +60,21 @@ def test_in_training_each_group_is_as_if_it_came_alone(form: Callable[[nn.Module
     for name, value in split.state_dict().items():
         torch.testing.assert_close(value, plain.state_dict()[name], msg=name)
     assert split.num_batches_tracked == GROUPS
+
+
+def test_one_pass_over_bfloat16_is_as_exact_as_torchs() -> None:
+    plain, split = pair()
+    x = batch().detach()
+    exact = torch.cat([plain(group) for group in x.chunk(GROUPS)])
+    theirs, ours = split.float()(x.bfloat16()), split.in_one_pass(x.bfloat16())
+    assert ours.dtype == torch.bfloat16
+    assert (ours - exact).abs().max() <= 1.1 * (theirs - exact).abs().max()
+
+
+def test_unequal_groups_are_refused() -> None:
+    _, split = pair()
+    with pytest.raises(ValueError, match="equal groups"):
+        split(batch()[:10])
 
 
 def test_in_evaluation_it_is_the_plain_one() -> None:

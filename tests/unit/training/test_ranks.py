@@ -26,7 +26,8 @@ BATCH, STEPS = 16, 8
 
 
 def built(name: str) -> Method:
-    config = load_config(["stage=pretrain", f"method={name}", "run_dir=-", "budget=tiny", f"method.batch_size={BATCH}"])
+    line = ["stage=pretrain", f"method={name}", "run_dir=-", "budget=tiny", "budget.bn_splits=4"]
+    config = load_config([*line, f"method.batch_size={BATCH}"])
     assert config.method is not None
     method = build_method(config.method, 10, seed=0)
     # Residual branches start small: else a rounding in the first layer grows tenfold on its way through the others,

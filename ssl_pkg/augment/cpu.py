@@ -1,0 +1,118 @@
+"""Views on a CPU: draws and images handed to the compiled loops, which threads of Python share."""
+
+import hashlib
+import math
+import shutil
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+import numba
+import numpy as np
+import torch
+from llvmlite import binding
+from torch import Tensor
+
+from ssl_pkg.augment import loops
+from ssl_pkg.augment.draws import Integers, Parameters
+from ssl_pkg.augment.loops import Records, Singles
+from ssl_pkg.augment.operations import blur_kernel_size
+from ssl_pkg.cache import user_cache
+
+# what a view has drawn
+_RECORD = np.dtype([(field.name, np.float64, 4 if field.name == "order" else ()) for field in fields(Parameters)])
+
+
+def make_view(images: Tensor, parameters: Parameters, resolution: int) -> Tensor:
+    """`views.make_view` for images (B, 3, H, W) uint8 on a CPU.
+
+    Raises ValueError where they don't fit each other, for the loops don't look where they read.
+    """
+    radius = blur_kernel_size(resolution) // 2
+    _check(images, parameters, resolution, radius)
+    stored = images.mT.contiguous().numpy()  # columns first, as STL-10's files have them
+    weights, firsts = resampling(max(stored.shape[2:]), resolution)
+    views = torch.empty((len(images), 3, resolution, resolution), memory_format=torch.channels_last)
+    pixels = views.permute(0, 2, 3, 1).flatten(1).numpy()
+    drawn, make_some, threads = _records(parameters), _compiled(), torch.get_num_threads()
+
+    def work(number: int) -> None:
+        make_some(stored, drawn, weights, firsts, radius, number, threads, pixels)
+
+    list(_workers(threads).map(work, range(threads)))
+    return views
+
+
+def _check(images: Tensor, p: Parameters, resolution: int, radius: int) -> None:
+    batch, channels, height, width = images.shape
+    if channels != 3 or batch != len(p) or resolution <= radius:
+        raise ValueError(f"{batch} images of {channels} channels, {len(p)} views, {resolution} pixels")
+    inside = (p.top >= 0) & (p.left >= 0) & (p.height > 0) & (p.width > 0)
+    if not (inside & (p.top + p.height <= height) & (p.left + p.width <= width)).all():
+        raise ValueError(f"a crop that was not drawn for images of {height} x {width} pixels")
+
+
+def _records(parameters: Parameters) -> Records:
+    records = np.empty(len(parameters), _RECORD)
+    for name in _RECORD.names or ():
+        records[name] = getattr(parameters, name)
+    return records
+
+
+@lru_cache(maxsize=1)
+def _workers(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="views")
+
+
+@lru_cache(maxsize=1)
+def _compiled() -> Callable[..., None]:
+    """`loops.make_some`, from the user's cache if it is there, for to compile it takes seconds."""
+    folder, switches = user_cache() / "views" / _version(), cast(Any, numba.config)
+    switches.CACHE_DIR, switches.CACHE_LOCATOR_CLASSES = str(folder), "UserProvidedCacheLocator"
+    whole, records = numba.int64, numba.from_dtype(_RECORD)[::1]
+    tables = numba.float32[:, :, ::1], numba.int64[:, ::1]
+    signature = numba.void(numba.uint8[:, :, :, ::1], records, *tables, whole, whole, whole, numba.float32[:, ::1])
+    try:
+        return cast(Callable[..., None], numba.njit(signature, nogil=True, cache=True)(loops.make_some))
+    except Exception as error:  # a damaged entry raises what it likes, a full disk OSError
+        print(f"{folder} can't be used ({error!r}): the views are compiled anew", file=sys.stderr)
+        shutil.rmtree(folder, ignore_errors=True)
+        return cast(Callable[..., None], numba.njit(signature, nogil=True)(loops.make_some))
+
+
+def _version() -> str:
+    """Of the loops with the constants that they take from other files, and the processor that they are compiled for.
+
+    numba looks at the loops' own file only, and takes no care that one processor's code doesn't replace another's.
+    """
+    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    processor = binding.get_host_cpu_name() + binding.get_host_cpu_features().flatten()
+    return hashlib.sha256(b"".join([*sources, numba.__version__.encode(), processor.encode()])).hexdigest()[:16]
+
+
+@lru_cache(maxsize=8)
+def resampling(size: int, side: int) -> tuple[Singles, Integers]:
+    """How rows of up to `size` pixels are resampled to `side`, by their length.
+
+    Returns weights (size + 1, side, taps) and the pixels (size + 1, side) that the first taps are on. A triangle around
+    each new pixel's centre, one pixel of the coarser grid to either side, scaled to sum 1 and rounded to the finest
+    power of two at which the largest takes 15 bits, so that float32 holds a row's sums exactly up to a reduction
+    to a third.
+    """
+    taps = 2 * math.ceil(max(size / side, 1.0)) + 1
+    weights, firsts = np.zeros((size + 1, side, taps)), np.zeros((size + 1, side), np.int64)
+    for length in range(1, size + 1):
+        step = length / side
+        support, centres = max(step, 1.0), step * (np.arange(side) + 0.5)
+        firsts[length] = np.maximum(centres - support + 0.5, 0)
+        pixels = firsts[length, :, np.newaxis] + np.arange(taps)
+        inside = pixels < np.minimum((centres + support + 0.5).astype(np.int64), length)[:, np.newaxis]
+        exact = inside * np.maximum(1 - np.abs((pixels - centres[:, np.newaxis] + 0.5) / support), 0)
+        exact /= exact.sum(axis=1, keepdims=True)
+        fineness = 2.0 ** min(math.ceil(math.log2((2**15 - 0.5) / exact.max())) - 1, 22)
+        weights[length] = np.floor(exact * fineness + 0.5) / fineness
+    return weights.astype(np.float32), firsts
