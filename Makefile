@@ -118,7 +118,7 @@ image-apptainer:  ## the image as Apptainer's sandbox SANDBOX (or .sif), for clu
 test-container: setup  ## the image, built and run in a real engine (started here if none answers: docker.io, mmdebstrap)
 	$(PYTHON) -m pytest tests/container
 
-bench: .venv/bench  ## speed beside lightly and torchvision (a quarter of an hour), into bench/latest.json
+bench: .venv/bench  ## speed beside lightly and torchvision (half an hour), into bench/latest.json
 	$(PYTHON) -m bench.speed $(if $(DATA),--data "$(DATA)")
 
 bench-ablation: .venv/bench  ## what each item of PyTorch's tuning guide gives here, into docs/performance-ablation.md

@@ -27,6 +27,7 @@ from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.models.convolution import SmallMapConv2d
 from ssl_pkg.training.optimizers import LARS
+from ssl_pkg.training.precision import Hardware
 from ssl_pkg.training.step import Task
 
 Step = Callable[[], object]
@@ -43,7 +44,6 @@ NOT_APPLICABLE = (
     ("oneDNN Graph", "for inference by TorchScript, which no stage does"),
     ("avoiding waits for the device", "metrics are read once in ten steps; a GPU test holds the loop free of them"),
     ("cuDNN's autotuning", "it chooses by timing, so that a resumed run could go on with other roundings: left off"),
-    ("TF32, tensor cores, CUDA graphs", "GPUs only; convolutions in TF32, bfloat16 or float16 are on there"),
     ("overlapped reduction, buckets, no_sync", "more than one process: DistributedDataParallel's defaults"),
 )
 
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         gain = base.rate / variant.rate if kind == "used" else variant.rate / base.rate
         rows.append((item, kind, f"x{gain:.2f}"))
     rows.append(("no gradients in evaluation", "used", f"x{_evaluation(task, options):.2f} of an evaluation"))
-    rows += [(item, "not applicable", reason) for item, reason in NOT_APPLICABLE]
+    rows += [(item, "not applicable", reason) for item, reason in (*NOT_APPLICABLE, *_not_here(hardware))]
     text = _markdown(rows, base, options)
     options.out.write_text(text)
     Console().print(Markdown(text))
@@ -86,15 +86,30 @@ def _variants(data: str, resolution: int) -> Iterator[tuple[str, str, Step]]:
 
     task, hardware = build(configure())
     loader = usual_batches(open_dataset(configure().data).unlabeled, resolution, 0, hardware.device)
-    yield "views in batches on the device, no loader", "used", stepper(task, hardware, loader)
-    yield "mixed precision (bfloat16)", "used", ours("precision=float32")
+    yield "views made where the network trains, no loader", "used", stepper(task, hardware, loader)
+    if hardware.dtype != torch.float32:
+        yield f"mixed precision ({str(hardware.dtype).removeprefix('torch.')})", "used", ours("precision=float32")
     yield "channels_last", "used", ours(change=_contiguous)
-    yield "memory allocator that keeps what is freed", "used", _giving_memory_back(ours())
-    yield "products in place of small convolutions", "used", ours(change=_plain_convolutions)
+    if hardware.device.type == "cpu":
+        yield "memory allocator that keeps what is freed", "used", _giving_memory_back(ours())
+        yield "products in place of small convolutions", "used", ours(change=_plain_convolutions)
     yield "both views in one forward pass", "used", ours(change=_two_passes)
     yield "optimizer over all tensors at once (foreach)", "used", ours(change=_one_by_one)
     yield "gradients set to None", "used", ours(change=_zeroed)
-    yield "fusion by torch.compile", "left out", ours(change=_compiled)
+    if hardware.compiles:
+        yield "fusion by torch.compile, views and network", "used", ours("compile=never")
+    else:
+        yield "fusion by torch.compile", "left out", ours(change=_compiled)
+
+
+def _not_here(hardware: Hardware) -> Iterator[tuple[str, str]]:
+    """Items that this machine can't have, or that are on and can't be taken out, with the reason."""
+    if hardware.device.type == "cpu":
+        yield "TF32, tensor cores, CUDA graphs", "GPUs only; they are on there"
+    else:
+        yield "oneDNN's small convolutions, malloc", "CPUs only"
+    if hardware.dtype == torch.float32:
+        yield "mixed precision", "this processor multiplies neither bfloat16 nor float16; on others it is on"
 
 
 def _contiguous(task: Task) -> None:
