@@ -118,16 +118,16 @@ image-apptainer:  ## the image as Apptainer's sandbox SANDBOX (or .sif), for clu
 test-container: setup  ## the image, built and run in a real engine (started here if none answers: docker.io, mmdebstrap)
 	$(PYTHON) -m pytest tests/container
 
-bench: .venv/bench  ## speed beside lightly and torchvision (half an hour), into bench/latest.json
+bench: .venv/bench  ## speed beside lightly and torchvision (30 min), into bench/latest.json
 	$(PYTHON) -m bench.speed $(if $(DATA),--data "$(DATA)")
 
-bench-ablation: .venv/bench  ## what each item of PyTorch's tuning guide gives here, into docs/performance-ablation.md
+bench-ablation: .venv/bench  ## what each item of PyTorch's tuning guide gives here, into bench/ablation.md (20 min)
 	$(PYTHON) -m bench.ablation $(if $(DATA),--data "$(DATA)")
 
-bench-scale: .venv/bench  ## a million images, two processes: how cost and memory grow
+bench-scale: .venv/bench  ## a million images, two processes: how cost and memory grow (5 min)
 	$(PYTHON) -m bench.scale
 
-bench-learning: data-given .venv/bench  ## what ours and lightly's have learnt on DATA after ten minutes each
+bench-learning: data-given .venv/bench  ## what ours and lightly's have learnt on DATA after ten minutes each (25 min)
 	$(PYTHON) -m bench.learning --data "$(DATA)"
 
 .PHONY: data-given

@@ -1,7 +1,7 @@
 """`make bench-ablation`: what each item of PyTorch's performance tuning guide gives to SimCLR's step on this machine.
 
 Each variant is our step without one item (or with one that we leave out); the table says how much faster the step is
-with it. Items that don't apply have their reason. Writes docs/performance-ablation.md.
+with it. Items that don't apply have their reason. Writes bench/ablation.md.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from bench.ours import BATCH, build, configuration, fixed_batch, stepper
 from bench.rivals import usual_batches
-from bench.windows import Variant, machine, measure
+from bench.windows import Variant, machine, measure, positive, told, writable
 from ssl_pkg.augment.views import resize
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.evaluation.forward import outputs
@@ -53,8 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.ablation", description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--data", default="synthetic", help="folder with stl10_binary/ (default: the drawn images)")
     parser.add_argument("--resolution", type=int, default=96)
-    parser.add_argument("--windows", type=int, default=5, help="rounds of measurement (5)")
-    parser.add_argument("--out", type=Path, default=Path("docs/performance-ablation.md"))
+    parser.add_argument("--windows", type=positive, default=5, help="rounds of measurement (5)")
+    parser.add_argument("--out", type=writable, default=Path(__file__).with_name("ablation.md"))
     options = parser.parse_args(arguments)
 
     task, hardware = build(configuration("simclr", options.data, options.resolution))
@@ -203,4 +203,4 @@ def _markdown(rows: list[tuple[str, str, str]], base: Variant, options: argparse
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told(main))

@@ -21,7 +21,7 @@ from torch import nn
 
 from bench.ours import stepper
 from bench.rivals import Lightly
-from bench.windows import finish, machine
+from bench.windows import finish, machine, positive, told, writable
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
@@ -41,8 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Trains both, prints and writes what they have learnt."""
     parser = argparse.ArgumentParser(prog="python -m bench.learning", description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--data", required=True, help="folder with stl10_binary/")
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("learning.json"))
+    parser.add_argument("--minutes", type=positive, default=10, help="of each training (10)")
+    parser.add_argument("--out", type=writable, default=Path(__file__).with_name("learning.json"))
     options = parser.parse_args(arguments)
     line = ["stage=pretrain", "method=simclr", "run_dir=-", f"data.root='{options.data}'", "budget=quick"]
     config = load_config([*line, f"budget.resolution={RESOLUTION}"])
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _ours(config: Config, line: list[str], dataset: STL10, minutes: float) -> dict[str, Any]:
+def _ours(config: Config, line: list[str], dataset: STL10, minutes: int) -> dict[str, Any]:
     """The steps that fit into the time, by a trial, are the training's length: its schedule ends with it."""
     assert config.method is not None
     hardware, batch = prepare(config), config.method.batch_size
@@ -81,7 +81,7 @@ def _ours(config: Config, line: list[str], dataset: STL10, minutes: float) -> di
     return {"pairs": done * batch, "seconds": seconds} | _evaluated(task.model.encoder, dataset, config)
 
 
-def _lightly(config: Config, dataset: STL10, minutes: float) -> dict[str, Any]:
+def _lightly(config: Config, dataset: STL10, minutes: int) -> dict[str, Any]:
     """lightly's recipe has a constant rate, so it trains until the time is over."""
     rival = Lightly(dataset.unlabeled, RESOLUTION, workers=0)
     done, seconds = _timed(rival.step, lambda _, spent: spent < 60 * minutes, "lightly")
@@ -118,4 +118,4 @@ def _evaluated(encoder: nn.Module, dataset: STL10, config: Config) -> dict[str, 
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    sys.exit(main())
+    sys.exit(told(main))

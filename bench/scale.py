@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.ours import BATCH, build, configuration
+from bench.windows import told
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.stl10 import IMAGE_BYTES
 from ssl_pkg.training.step import Step
@@ -102,4 +103,4 @@ def _together(number: int, data: Path, folder: Path, resolution: int) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told(main))

@@ -27,7 +27,7 @@ from rich.table import Table
 
 from bench.ours import BATCH, build, configuration, fixed_batch, forward_backward_flops, stepper
 from bench.rivals import Lightly, usual_batches, usual_transform
-from bench.windows import Variant, machine, measure
+from bench.windows import Variant, machine, measure, positive, told, writable
 from ssl_pkg.augment.draws import draw
 from ssl_pkg.augment.views import make_view
 from ssl_pkg.data.dataset import open_dataset
@@ -55,8 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.speed", description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--data", default="synthetic", help="folder with stl10_binary/ (default: the drawn images)")
-    parser.add_argument("--windows", type=int, default=5, help="rounds of measurement (5)")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("latest.json"))
+    parser.add_argument("--windows", type=positive, default=5, help="rounds of measurement (5)")
+    parser.add_argument("--out", type=writable, default=Path(__file__).with_name("latest.json"))
     return parser
 
 
@@ -212,4 +212,4 @@ def _print(found: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told(main))

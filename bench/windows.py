@@ -1,8 +1,11 @@
 """Variants of a piece of work, measured in turn: where a machine's speed drifts, neighbours in time can be compared."""
 
+import argparse
 import math
+import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +15,8 @@ from typing import Any, Final
 import torch
 from rich.console import Console
 from rich.progress import Progress
+
+from ssl_pkg.errors import BAD_INPUT, BadInput
 
 SHORTEST: Final = 1.0  # seconds of a window: a GPU's steps take some milliseconds
 
@@ -60,6 +65,29 @@ def _seconds(variant: Variant, steps: int) -> float:
         variant.step()
     finish()
     return time.perf_counter() - start
+
+
+def told(main: Callable[[], int]) -> int:
+    """The exit status of a benchmark's `main`, 2 for wrong input, which is told in a sentence."""
+    try:
+        return main()
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+
+
+def positive(text: str) -> int:
+    """An option's whole number above 0. Raises ArgumentTypeError for others."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
+    return int(text)
+
+
+def writable(text: str) -> Path:
+    """An option's file, which is written at the end. Raises ArgumentTypeError if its folder can't be written to."""
+    if not os.access(Path(text).resolve().parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text} can't be written")
+    return Path(text)
 
 
 def finish() -> None:

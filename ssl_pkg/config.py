@@ -10,7 +10,6 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     model_validator,
@@ -215,7 +214,7 @@ class Config(Section):
     study: Study
     data: Data
     device: Literal["auto", "cpu", "cuda"]
-    threads: NonNegativeInt
+    threads: Annotated[int, Field(ge=0, le=1024)]
     precision: Literal["auto", "float32", "bfloat16", "float16"]
     compile: Literal["auto", "always", "never"]
     log_every: PositiveInt

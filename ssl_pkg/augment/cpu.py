@@ -76,12 +76,16 @@ def _compiled() -> Callable[..., None]:
     whole, records = numba.int64, numba.from_dtype(_RECORD)[::1]
     tables = numba.float32[:, :, ::1], numba.int64[:, ::1]
     signature = numba.void(numba.uint8[:, :, :, ::1], records, *tables, whole, whole, whole, numba.float32[:, ::1])
-    try:
-        return cast(Callable[..., None], numba.njit(signature, nogil=True, cache=True)(loops.make_some))
-    except Exception as error:  # a damaged entry raises what it likes, a full disk OSError
-        print(f"{folder} can't be used ({error!r}): the views are compiled anew", file=sys.stderr)
-        shutil.rmtree(folder, ignore_errors=True)
-        return cast(Callable[..., None], numba.njit(signature, nogil=True)(loops.make_some))
+    kept = folder.exists()
+    if not kept:
+        print("Compiling the views (some seconds, once).", file=sys.stderr)
+    for _ in range(2 if kept else 1):
+        try:
+            return cast(Callable[..., None], numba.njit(signature, nogil=True, cache=True)(loops.make_some))
+        except Exception as error:  # a damaged entry raises what it likes, a full disk OSError
+            print(f"{folder} is damaged or can't be written ({error!r}): the views are compiled anew", file=sys.stderr)
+            shutil.rmtree(folder, ignore_errors=True)
+    return cast(Callable[..., None], numba.njit(signature, nogil=True)(loops.make_some))
 
 
 def _version() -> str:
