@@ -71,7 +71,7 @@ def make_some(  # noqa: PLR0917 - as `cpu.py` declares it
 
 
 @_loop
-def crop(  # noqa: PLR0917 - numba's calls are faster by position
+def crop(  # noqa: PLR0917 - as the loop above calls it
     image: Bytes, top: int, left: int, height: int, width: int, flip: bool,
     weights: Singles, firsts: Integers, x: Singles,
 ) -> None:  # fmt: skip
