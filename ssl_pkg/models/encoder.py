@@ -15,6 +15,7 @@ from torchvision.models import resnet18
 
 from ssl_pkg.errors import BadInput
 from ssl_pkg.models.convolution import use_small_map_convolutions
+from ssl_pkg.models.pooling import pool_before_relu
 from ssl_pkg.runs import write_atomic
 
 EMBEDDING: Final = 512  # size of the average pool's output
@@ -27,6 +28,7 @@ def build_encoder() -> nn.Module:
     encoder: nn.Module = resnet18(weights=None)
     encoder.fc = nn.Identity()
     use_small_map_convolutions(encoder)
+    pool_before_relu(encoder)
     return encoder
 
 

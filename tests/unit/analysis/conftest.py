@@ -1,24 +1,31 @@
-"""One whole study with its report, made once: three methods (one that `analysis` has never heard of), awkward names."""
+"""A whole study and its report, made once each: three methods (one that `analysis` doesn't know), awkward names."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_study import AWKWARD, CLASSES, DATE, Built, FakeStudy
+from fake_study import AWKWARD, CLASSES, DATE, Built, FakeStudy, Whole
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from analysis import report
+from analysis import report, tables
 from analysis.figures import style
 from analysis.gather import gather
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     folder = tmp_path_factory.mktemp("analysis")
     classes = (AWKWARD, *CLASSES[1:])
     fake = FakeStudy(folder / "runs" / "whole", methods=("supervised", "byol", "barlow"), classes=classes)
     fake.whole()
+    study = gather(fake.path)
+    tables.write(study, folder / "out" / "tables")
+    return Whole(fake, study, folder / "out")
+
+
+@pytest.fixture(scope="session")
+def built(whole: Whole) -> Built:
+    """Takes ten seconds: for tests of the figures and the PDF."""
     sizes: list[float] = []
     save = style.save
 
@@ -30,9 +37,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(style, "save", measuring)
-        study = gather(fake.path)
-        pdf = report.build(study, folder / "out", DATE)
-    yield Built(fake, study, folder / "out", pdf, sizes)
+        pdf = report.build(whole.study, whole.out, DATE)
+    return Built(whole.fake, whole.study, whole.out, pdf, sizes)
 
 
 @pytest.fixture

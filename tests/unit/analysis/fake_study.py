@@ -225,14 +225,20 @@ class FakeStudy:
 
 
 @dataclass
-class Built:
-    """A study on disk, as gathered, and the report that was made of it."""
+class Whole:
+    """A study on disk, as gathered, and the folder with its tables."""
 
     fake: FakeStudy
     study: Study
     out: Path
+
+
+@dataclass
+class Built(Whole):
+    """The same and its report."""
+
     pdf: Path
-    font_sizes: list[float] = field(default_factory=list)
+    font_sizes: list[float]
 
 
 def _method(name: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_study import Built, FakeStudy
+from fake_study import FakeStudy, Whole
 from scipy import stats
 
 from analysis import names, tables
@@ -34,13 +34,13 @@ def test_spearman_with_ties_agrees_with_scipy() -> None:
     assert found.p == pytest.approx(expected.pvalue, abs=0.05)
 
 
-def test_a_point_is_a_model_and_the_random_initialisation_is_none(built: Built) -> None:
-    shown = points(built.study, "keskar", "test")
-    assert set(shown) == set(built.study.models) - {"random-probe"}
-    rows = {(r["model"], r["evaluation"], r["metric"]): r["value"] for r in built.fake.written}
+def test_a_point_is_a_model_and_the_random_initialisation_is_none(whole: Whole) -> None:
+    shown = points(whole.study, "keskar", "test")
+    assert set(shown) == set(whole.study.models) - {"random-probe"}
+    rows = {(r["model"], r["evaluation"], r["metric"]): r["value"] for r in whole.fake.written}
     x = [rows[model, "width", "keskar"] for model in shown]
     y = [rows[model, "test", "accuracy"] for model in shown]
-    found = next(c for c in correlations(built.study) if (c.measure, c.target) == ("keskar", "test"))
+    found = next(c for c in correlations(whole.study) if (c.measure, c.target) == ("keskar", "test"))
     assert found.rho == pytest.approx(stats.spearmanr(x, y).statistic)
     assert found.n == 5
 
@@ -56,21 +56,21 @@ def test_seeds_are_averaged_not_counted(fake: FakeStudy) -> None:
     assert {found.n for found in correlations(study)} == {4}
 
 
-def test_loss_and_accuracy_on_the_subset_are_told_and_not_correlated(built: Built, tmp_path: Path) -> None:
+def test_loss_and_accuracy_on_the_subset_are_told_and_not_correlated(whole: Whole, tmp_path: Path) -> None:
     beside = {"train_loss", "train_accuracy"}
-    assert beside < set(measures_of(built.study))
-    assert beside < set(tables.width(built.study)["measure"])
-    found = correlations(built.study)
+    assert beside < set(measures_of(whole.study))
+    assert beside < set(tables.width(whole.study)["measure"])
+    found = correlations(whole.study)
     assert {(entry.measure, entry.target) for entry in found} == {
-        (measure, target) for measure in set(measures_of(built.study)) - beside - HEADS for target in TARGETS
+        (measure, target) for measure in set(measures_of(whole.study)) - beside - HEADS for target in TARGETS
     }
-    assert beside.isdisjoint(tables.correlation(built.study)["measure"])
-    sentence = next(text for text in front.findings(built.study).blocks[1]["items"] if "rank correlations" in text)
+    assert beside.isdisjoint(tables.correlation(whole.study)["measure"])
+    sentence = next(text for text in front.findings(whole.study).blocks[1]["items"] if "rank correlations" in text)
     assert f"of {len(found)} rank correlations" in sentence
     drawn: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(width.width, "scatter", lambda study, measures, found: drawn.extend(measures))
-        section = width.section(built.study, tmp_path)
+        section = width.section(whole.study, tmp_path)
     assert drawn
     assert beside.isdisjoint(drawn)
     values, head, related = (

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from fake_study import DATE, Built, FakeStudy
+from fake_study import DATE, FakeStudy, Whole
 
 from analysis import report, tables
 from analysis.figures import style
@@ -10,10 +10,10 @@ from analysis.gather import NoStudy, gather
 from analysis.sections import front
 
 
-def test_every_planned_run_of_a_whole_study_is_there(built: Built) -> None:
-    assert built.study.missing == []
-    assert len(built.study.planned) == len(built.study.runs) == 26
-    assert built.study.notes == ()
+def test_every_planned_run_of_a_whole_study_is_there(whole: Whole) -> None:
+    assert whole.study.missing == []
+    assert len(whole.study.planned) == len(whole.study.runs) == 26
+    assert whole.study.notes == ()
 
 
 def test_a_folder_that_is_not_there_and_one_without_complete_runs_are_refused(tmp_path: Path, fake: FakeStudy) -> None:
@@ -97,8 +97,8 @@ def test_a_run_that_is_there_twice_counts_once(fake: FakeStudy) -> None:
     assert study.notes == ("pretrain-supervised-s0: left out, copy is the same run.",)
 
 
-def test_models_stand_in_the_order_of_the_study(built: Built) -> None:
-    assert built.study.models == [
+def test_models_stand_in_the_order_of_the_study(whole: Whole) -> None:
+    assert whole.study.models == [
         "random-probe",
         "supervised",
         *(f"{method}-{use}" for method in ("byol", "barlow") for use in ("probe", "finetune")),

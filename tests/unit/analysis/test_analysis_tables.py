@@ -3,29 +3,29 @@ import csv
 import numpy as np
 import pandas as pd
 import pytest
-from fake_study import AWKWARD, Built, FakeStudy
+from fake_study import AWKWARD, FakeStudy, Whole
 
 from analysis import tables
 from analysis.gather import gather
 
 
-def test_results_csv_holds_exactly_what_the_runs_wrote(built: Built) -> None:
-    with (built.out / "tables" / "results.csv").open(newline="") as file:
+def test_results_csv_holds_exactly_what_the_runs_wrote(whole: Whole) -> None:
+    with (whole.out / "tables" / "results.csv").open(newline="") as file:
         header, *lines = csv.reader(file)
     assert header == ["model", "evaluation", "metric", "value", "low", "high", "n", "seed", "data"]
     read = {(line[0], line[1], line[2], line[7]): line[3:7] for line in lines}
-    assert len(read) == len(lines) == len(built.fake.written)
-    assert {line[8] for line in lines} == {built.fake.data}
-    for row in built.fake.written:
+    assert len(read) == len(lines) == len(whole.fake.written)
+    assert {line[8] for line in lines} == {whole.fake.data}
+    for row in whole.fake.written:
         value, low, high, n = read[row["model"], row["evaluation"], row["metric"], str(row["seed"])]
         assert float(value) == row["value"]
         assert [float(bound) if bound else None for bound in (low, high)] == [row["low"], row["high"]]
         assert (int(n) if n else None) == row["n"]
 
 
-def test_the_summary_to_read_says_which_images_it_is_from(built: Built) -> None:
-    *table, empty, note = (built.out / "tables" / "summary.md").read_text().splitlines()
-    assert len(table) == 2 + len(built.fake.finals())
+def test_the_summary_to_read_says_which_images_it_is_from(whole: Whole) -> None:
+    *table, empty, note = (whole.out / "tables" / "summary.md").read_text().splitlines()
+    assert len(table) == 2 + len(whole.fake.finals())
     assert empty == ""
     assert note.startswith("These are not STL-10 numbers. The data was “synthetic”")
 
@@ -46,11 +46,11 @@ def test_summary_has_mean_and_deviation_over_seeds(fake: FakeStudy) -> None:
     assert np.isnan(frame.loc["supervised", "test_low"])
 
 
-def test_one_seed_keeps_the_interval_of_its_row(built: Built) -> None:
-    frame = tables.summary(built.study).set_index("model")
+def test_one_seed_keeps_the_interval_of_its_row(whole: Whole) -> None:
+    frame = tables.summary(whole.study).set_index("model")
     row = next(
         r
-        for r in built.fake.written
+        for r in whole.fake.written
         if (r["model"], r["evaluation"], r["metric"]) == ("byol-probe", "test", "accuracy")
     )
     assert frame.loc["byol-probe", ["test", "test_low", "test_high"]].tolist() == [
@@ -75,13 +75,13 @@ def test_knn_of_pretraining_stands_in_where_there_is_none_on_test(fake: FakeStud
     assert found.value == pytest.approx(0.62)
 
 
-def test_per_class_survives_any_name(built: Built) -> None:
-    frame = pd.read_csv(built.out / "tables" / "per_class.csv")
-    assert set(frame["class"]) == set(built.fake.classes)
-    rows = {(r["model"], r["evaluation"], r["metric"]): r["value"] for r in built.fake.written}
+def test_per_class_survives_any_name(whole: Whole) -> None:
+    frame = pd.read_csv(whole.out / "tables" / "per_class.csv")
+    assert set(frame["class"]) == set(whole.fake.classes)
+    rows = {(r["model"], r["evaluation"], r["metric"]): r["value"] for r in whole.fake.written}
     for entry in frame.to_dict("records"):
         assert entry["value"] == rows[entry["model"], entry["evaluation"], f"accuracy/{entry['class']}"]
-    lines = (built.out / "tables" / "per_class.md").read_text().splitlines()
+    lines = (whole.out / "tables" / "per_class.md").read_text().splitlines()
     cells = {line.replace("\\|", "").count("|") for line in lines}
     assert cells == {len(frame.columns) + 1}
     assert AWKWARD in set(frame["class"])

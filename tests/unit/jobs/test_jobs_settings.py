@@ -140,12 +140,19 @@ def test_what_was_made_from_other_weights_than_there_are_now_is_told(tmp_path: P
             plan_study(config, runs=tmp_path, reports=tmp_path)
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images") / "drawn"
+    draw(folder, Sizes(train_per_class=2, test_per_class=1, unlabeled=4, ood_per_class=1))
+    check_data(str(folder))
+    return folder
+
+
 @pytest.mark.parametrize("missing", ["stl10_binary", "cifar-10-batches-bin"])
 def test_images_that_can_not_be_used_are_told_before_anything_starts(
-    tmp_path: Path, missing: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, drawn: Path, missing: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    draw(tmp_path / "drawn", Sizes(train_per_class=2, test_per_class=1, unlabeled=4, ood_per_class=1))
-    check_data(str(tmp_path / "drawn"))
+    shutil.copytree(drawn, tmp_path / "drawn")
     shutil.rmtree(tmp_path / "drawn" / missing)
     assert main(["study", "demo", "--data", str(tmp_path / "drawn"), "--runs", str(tmp_path / "runs")]) == 2
     error = capsys.readouterr().err
