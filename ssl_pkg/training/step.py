@@ -53,6 +53,7 @@ class Step:
         """Makes step `step`. Returns the loss and what else is to be logged, as means over the ranks."""
         task = self._task
         views, labels = task.batch(step)
+        views = [view.to(self._hardware.dtype) for view in views]  # autocast would, in each network anew
         for group in task.optimizer.param_groups:
             group["lr"] = task.rate(step) * group["rate"]
         metrics = self._differentiated(views, labels)
