@@ -29,7 +29,8 @@ class Method(Protocol):
         """The loss of a batch, and what else to log: the same work for every batch, which a GPU may record and repeat.
 
         A repetition runs no Python: what `after_step` needs of it is copied into a buffer.
-        views: for each of the method's views a batch (B, 3, H, W), normalised, on the training device.
+        views: for each of the method's views a batch (B, 3, H, W), normalised, on the training device, in the
+            format in which the network computes: float32, bfloat16 or float16.
         labels: (B,) int64; -1 where the split has none.
         Returns a scalar with gradient, and scalars without one that stay on the device.
         """

@@ -1,8 +1,8 @@
-"""A ResNet's stem with its max-pool before the ReLU: the same function, with a quarter of the ReLU's work.
+"""A ResNet's stem with its max-pool before the ReLU: the same numbers, and the ReLU has a quarter of the map to do.
 
-Both are monotone, so max(relu(x)) = relu(max(x)) to the bit, and where the ReLU stops a gradient, the maximum would
-have handed it on to a negative number. For the gradient torch keeps the pool's whole input, which is the network's
-largest map, and the places of the maxima in eight bytes each; here they are kept in two bytes and nothing else is.
+Both are monotone, so max(relu(x)) = relu(max(x)), and a window without a positive number has no gradient either way.
+For the gradient torch keeps the pool's whole input, which is the network's largest map, and the places of the maxima in
+eight bytes each; here the pool keeps the places alone, in two bytes where a map has no more than 32,767 of them.
 """
 
 from typing import Any, cast
@@ -10,10 +10,14 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 class MaxPoolReLU(nn.MaxPool2d):
-    """The ReLU of torch's MaxPool2d. Only for square windows without dilation, as a ResNet has them."""
+    """The ReLU of torch's MaxPool2d. Only for square windows without dilation, as a ResNet has them.
+
+    On a CPU it can be differentiated once.
+    """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch names it
         """(N, C, H, W) to (N, C, h, w)."""
@@ -38,14 +42,17 @@ class _MaxPool(torch.autograd.Function):
         small = torch.int16 if x.shape[2] * x.shape[3] <= torch.iinfo(torch.int16).max else torch.int32
         ctx.save_for_backward(places.to(small))
         ctx.shape, ctx.window = x.shape, window
+        is_last = x.is_contiguous(memory_format=torch.channels_last)
+        ctx.format = torch.channels_last if is_last else torch.contiguous_format
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (places,) = ctx.saved_tensors
         kernel, stride, padding = ([size] * 2 for size in ctx.window)
-        # of the input, torch's function looks at the shape and the order in memory only
-        grad_x = torch.empty(ctx.shape, dtype=grad.dtype, memory_format=torch.channels_last)
+        # of the input, torch's function looks at shape, format and order in memory, and at no number
+        grad_x = torch.empty(ctx.shape, dtype=grad.dtype, memory_format=ctx.format)
         torch.ops.aten.max_pool2d_with_indices_backward.grad_input(
             grad, grad_x, kernel, stride, padding, [1, 1], False, places.long(), grad_input=grad_x
         )

@@ -37,8 +37,9 @@ def built(whole: Whole) -> Built:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(style, "save", measuring)
-        pdf = report.build(whole.study, whole.out, DATE)
-    return Built(whole.fake, whole.study, whole.out, pdf, sizes)
+        out = whole.out.with_name("reported")
+        pdf = report.build(whole.study, out, DATE)
+    return Built(whole.fake, whole.study, out, pdf, sizes)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from ssl_pkg.models.encoder import (
     save_weights,
     weights_sha256,
 )
+from ssl_pkg.models.pooling import MaxPoolReLU
 
 
 def test_saved_encoder_loads_into_torchvisions_plain_resnet18(tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ def test_weights_of_torchvision_itself_need_no_checksum(tmp_path: Path) -> None:
 def test_encoder_is_resnet18_with_its_stem(tmp_path: Path) -> None:
     encoder = build_encoder()
     assert (encoder.conv1.kernel_size, encoder.conv1.stride) == ((7, 7), (2, 2))
-    assert isinstance(encoder.maxpool, torch.nn.MaxPool2d)
+    assert isinstance(encoder.maxpool, MaxPoolReLU)
     assert encoder(torch.randn(2, 3, 96, 96)).shape == (2, 512)
 
 
