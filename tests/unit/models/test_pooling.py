@@ -1,6 +1,7 @@
 """The pool before the ReLU against torchvision's order, the ReLU first: value and gradient, without a tolerance."""
 
 import copy
+import weakref
 
 import pytest
 import torch
@@ -56,17 +57,20 @@ def test_the_gradient_has_its_place_in_maps_of_more_places_than_two_bytes_count(
 
 
 def test_nothing_of_the_size_of_the_input_is_kept_for_the_gradient() -> None:
-    x = drawn(24, 24, torch.float32, 4, last=True).requires_grad_()
-    kept: list[Tensor] = []
+    x = drawn(24, 24, torch.float32, 4, last=True).requires_grad_() * 2
+    size, kept, still = x.nbytes, [], weakref.ref(x)
 
     def keep(tensor: Tensor) -> Tensor:
         kept.append(tensor)
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        MaxPoolReLU(3, 2, 1)(x)
+        y = MaxPoolReLU(3, 2, 1)(x)
+    del x
+    assert still() is None
     assert kept
-    assert sum(tensor.nbytes for tensor in kept) < x.nbytes / 2
+    assert sum(tensor.nbytes for tensor in kept) < size / 2
+    y.sum().backward()
 
 
 @pytest.mark.parametrize("order", [torch.channels_last, torch.contiguous_format])
