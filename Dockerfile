@@ -3,8 +3,9 @@
 FROM python:3.11-slim-bookworm
 
 # torch.compile makes its kernels with a C++ compiler. Python's headers, which it also needs, are in the base image.
+# With jemalloc a run needs less memory (ssl_pkg/training/memory.py).
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends "g++=4:12.2.*" \
+    && apt-get install -y --no-install-recommends "g++=4:12.2.*" "libjemalloc2=5.3.*" \
     && rm -rf /var/lib/apt/lists/*
 
 # The packages as locked, also those that build others. pip reads the ARG: the addresses of a mirror, or of places beside

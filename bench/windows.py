@@ -1,6 +1,7 @@
 """Variants of a piece of work, measured in turn: where a machine's speed drifts, neighbours in time can be compared."""
 
 import argparse
+import ctypes
 import math
 import os
 import platform
@@ -105,6 +106,7 @@ def machine() -> dict[str, Any]:
         "cores": torch.get_num_threads(),
         "amx": bool(abilities.get("amx_bf16")),
         "avx512_bf16": bool(abilities.get("avx512_bf16")),
+        "jemalloc": hasattr(ctypes.CDLL(None), "mallctl"),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "torch": torch.__version__,
     }

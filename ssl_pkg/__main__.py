@@ -7,6 +7,7 @@ from typing import TextIO, cast
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput, Busy, Diverged, Interrupted
 from ssl_pkg.training.interrupts import Interrupts
+from ssl_pkg.training.memory import prefer_jemalloc
 
 HELP = """\
 usage: python -m ssl_pkg stage=STAGE run_dir=DIR [method=METHOD] [source=DIR] [seed=N] [data.root=DIR] [KEY=VALUE ...]
@@ -83,6 +84,7 @@ class Unheard:
 
 
 if __name__ == "__main__":
+    prefer_jemalloc()
     sys.stdout, sys.stderr = cast(TextIO, Unheard(sys.stdout)), cast(TextIO, Unheard(sys.stderr))
     status = main(sys.argv[1:])
     sys.stdout.flush()

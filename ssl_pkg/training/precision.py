@@ -1,11 +1,10 @@
 """The device and the number formats of a run, and what must be fixed for it to be repeatable."""
 
 import contextlib
-import ctypes
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -13,10 +12,8 @@ from threadpoolctl import threadpool_limits
 from ssl_pkg.config import Config, cpu_threads
 from ssl_pkg.errors import BadInput
 from ssl_pkg.training.kernels import prepare_compiler
+from ssl_pkg.training.memory import keep_freed_memory
 from ssl_pkg.training.world import Place
-
-_M_TRIM_THRESHOLD: Final = -1  # malloc.h
-_M_MMAP_MAX: Final = -4
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ def prepare(config: Config, here: Place | None = None) -> Hardware:
     threads = config.threads or max(1, cpu_threads(config) // (here.local_size or 1 if here else 1))
     torch.set_num_threads(threads)
     threadpool_limits(threads)  # scikit-learn's
-    _keep_freed_memory()
+    keep_freed_memory()
     if use_gpu:
         backends: Any = torch.backends
         backends.cudnn.conv.fp32_precision = "tf32"
@@ -91,19 +88,6 @@ def _processor() -> str:
     except OSError:
         return ""
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-
-
-def _keep_freed_memory() -> None:
-    """Has glibc keep what is freed, for the next step's activations, instead of giving it back to the kernel.
-
-    Else each step gets its memory anew, page by page and zeroed: 1,200,000 page faults in a step of SimCLR's 256 pairs
-    of 96 px in float32, which takes 1.3 times as long. The price is memory that is free, but in pieces too small for
-    the next tensor: such steps reach 4.6 to 5.5 GB instead of 3.6, the program and half a gigabyte of images included.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):  # other C libraries have no such switch
-        libc.mallopt(_M_MMAP_MAX, 0)
-        libc.mallopt(_M_TRIM_THRESHOLD, -1)
 
 
 def _fastest(device: torch.device) -> torch.dtype:

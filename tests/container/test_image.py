@@ -91,6 +91,15 @@ def test_its_packages_are_those_of_the_lock(image: Image) -> None:
     assert others == {"ssl-study", "pip"}  # pip is the base image's
 
 
+def test_its_runs_have_jemalloc(image: Image) -> None:
+    begun = "from ssl_pkg.training.memory import prefer_jemalloc; prefer_jemalloc()"
+    shown = (
+        "from pathlib import Path; print(*sorted({Path(line.split()[-1]).name for line in open('/proc/self/maps')}))"
+    )
+    done = image.run("-c", f"{begun}; {shown}", options=("--entrypoint", "python"))
+    assert "libjemalloc.so.2" in done.stdout.split()
+
+
 def test_it_holds_no_runs_no_images_and_no_history(image: Image) -> None:
     listed = image.run("-A", "/opt/ssl-study", options=("--entrypoint", "ls"))
     assert set(listed.stdout.split()) == {

@@ -1,0 +1,67 @@
+"""A process that begins anew with another malloc is the same one, has the same arguments, and loses no signal."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from ssl_pkg.training import memory
+from ssl_pkg.training.interrupts import SIGNALS
+
+LIBRARY = "libutil.so.1"  # any that nothing here needs
+PROGRAM = """
+import os, sys
+from pathlib import Path
+from ssl_pkg.training import memory
+print(os.getpid(), flush=True)
+memory.jemalloc = lambda: Path(sys.argv[1]) if sys.argv[1] else None
+memory.prefer_jemalloc()
+settings = [os.environ.get(name) for name in ("LD_PRELOAD", "MALLOC_CONF")]
+print(sys.argv[1:], *settings, "libutil" in Path("/proc/self/maps").read_text())
+"""
+
+
+def begun(*arguments: str, **variables: str) -> list[str]:
+    environment = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "MALLOC_CONF")}
+    line = [sys.executable, "-c", PROGRAM, *arguments]
+    done = subprocess.run(line, env=environment | variables, capture_output=True, text=True, check=True)
+    assert not done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_same_process_begins_anew_with_the_library_loaded_before_all_others() -> None:
+    first, again, said = begun(LIBRARY, "run_dir=a b")
+    assert first == again
+    assert said == f"{[LIBRARY, 'run_dir=a b']} {LIBRARY} {memory._KEEPS} True"
+
+
+def test_the_users_settings_of_it_stay() -> None:
+    assert begun(LIBRARY, MALLOC_CONF="narenas:1")[-1].endswith("narenas:1 True")
+
+
+def test_without_the_library_it_goes_on_as_it_is() -> None:
+    assert begun("")[1:] == ["[''] None None False"]
+
+
+@pytest.mark.parametrize("preloaded", ["", "libm.so.6"])
+def test_what_is_preloaded_already_stays(preloaded: str) -> None:
+    assert begun(LIBRARY, LD_PRELOAD=preloaded)[1:] == [f"['{LIBRARY}'] {preloaded} None False"]
+
+
+def test_signals_wait_for_the_new_program_and_come_where_it_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = []
+
+    def execve(*line: object) -> NoReturn:
+        masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+        raise PermissionError
+
+    monkeypatch.setattr(memory, "jemalloc", lambda: Path(LIBRARY))
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
+    monkeypatch.setattr(os, "execve", execve)
+    memory.prefer_jemalloc()
+    assert set(SIGNALS) <= masks[0]
+    assert not set(SIGNALS) & signal.pthread_sigmask(signal.SIG_BLOCK, [])
