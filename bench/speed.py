@@ -32,7 +32,6 @@ from ssl_pkg.augment.draws import draw
 from ssl_pkg.augment.views import make_view
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.errors import INTERRUPTED
-from ssl_pkg.training.memory import prefer_jemalloc
 from ssl_pkg.training.precision import Hardware
 
 METHODS = ("simclr", "byol", "moco", "supervised")
@@ -213,5 +212,4 @@ def _print(found: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    prefer_jemalloc()  # as a run does
     sys.exit(told(main))

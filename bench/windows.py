@@ -1,7 +1,6 @@
 """Variants of a piece of work, measured in turn: where a machine's speed drifts, neighbours in time can be compared."""
 
 import argparse
-import ctypes
 import math
 import os
 import platform
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ssl_pkg.errors import BAD_INPUT, BadInput
+from ssl_pkg.training import memory
 
 SHORTEST: Final = 1.0  # seconds of a window: a GPU's steps take some milliseconds
 
@@ -106,7 +106,7 @@ def machine() -> dict[str, Any]:
         "cores": torch.get_num_threads(),
         "amx": bool(abilities.get("amx_bf16")),
         "avx512_bf16": bool(abilities.get("avx512_bf16")),
-        "jemalloc": hasattr(ctypes.CDLL(None), "mallctl"),
+        "jemalloc": memory.jemalloc() is not None,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "torch": torch.__version__,
     }

@@ -14,9 +14,10 @@ from typing import Final
 
 from ssl_pkg.training.interrupts import SIGNALS
 
-# To look there costs nothing. To load it and see is no way: it can only be loaded first.
-_PLACES: Final = (f"/usr/lib/{getattr(sys.implementation, '_multiarch', '')}", "/usr/lib64", "/usr/local/lib")
+# Where distributions have it. Loading it would not tell, for it can only be the first of all libraries.
+_PLACES: Final = (f"/usr/lib/{getattr(sys.implementation, '_multiarch', '')}", "/usr/lib64")
 _KEEPS: Final = "oversize_threshold:0,dirty_decay_ms:-1,muzzy_decay_ms:-1"  # what is freed, also of the largest blocks
+_BEGUN: Final = "SSL_STUDY_BEGUN_ANEW"  # ends it where LD_PRELOAD gets lost on the way
 _M_TRIM_THRESHOLD: Final = -1  # malloc.h
 _M_MMAP_MAX: Final = -4
 
@@ -30,9 +31,9 @@ def prefer_jemalloc() -> None:
     results are the same to the bit.
     """
     library = jemalloc()
-    if library is None or "LD_PRELOAD" in os.environ:
+    if library is None or not sys.executable or {"LD_PRELOAD", _BEGUN} & os.environ.keys():
         return
-    settings = {"LD_PRELOAD": str(library), "MALLOC_CONF": os.environ.get("MALLOC_CONF", _KEEPS)}
+    settings = {"LD_PRELOAD": str(library), "MALLOC_CONF": os.environ.get("MALLOC_CONF", _KEEPS), _BEGUN: "1"}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # they wait until the new program takes them
     with suppress(OSError):
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | settings)
