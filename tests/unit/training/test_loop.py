@@ -3,6 +3,7 @@
 import errno
 import re
 import time
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from ssl_pkg.compose import load_config
 from ssl_pkg.errors import Interrupted
 from ssl_pkg.runs import CLOCK_FIELDS, RunDirectory
+from ssl_pkg.training import session
 from ssl_pkg.training.checkpoint import CheckpointWriter, load_checkpoint
 from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.loop import fit
@@ -106,6 +108,26 @@ def left(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     checkpoint = load_checkpoint(folder / "checkpoints")
     assert checkpoint is not None
     return lines, {key: value for key, value in checkpoint.items() if key != "seconds"}
+
+
+def test_what_a_run_goes_on_from_is_not_kept_beside_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Interrupted):
+        train(tmp_path, Stop(after=5))
+    read: list[weakref.ref[Tensor]] = []
+    kept: list[bool] = []
+
+    def load(*arguments: Any) -> dict[str, Any] | None:
+        state = load_checkpoint(*arguments)
+        assert state is not None
+        read.extend(weakref.ref(tensor) for tensor in state["model"].values())
+        return state
+
+    monkeypatch.setattr(session, "load_checkpoint", load)
+    monkeypatch.setattr(
+        Line, "after_step", lambda self, step, steps: kept.append(any(ref() is not None for ref in read))
+    )
+    train(tmp_path)
+    assert len(read) == 3 and kept == [False] * (STEPS - 6)
 
 
 def assert_equal(one: Any, other: Any) -> None:
