@@ -23,19 +23,20 @@ from ssl_pkg.runs import write_atomic
 from ssl_pkg.stages.models import finish_classifier, npz, source_encoder
 from ssl_pkg.training.batches import ViewBatches
 from ssl_pkg.training.interrupts import Interrupts
-from ssl_pkg.training.loop import State, fit
+from ssl_pkg.training.loop import fit
 from ssl_pkg.training.optimizers import build_optimizer, warmup_cosine
 from ssl_pkg.training.precision import prepare
-from ssl_pkg.training.session import Session
+from ssl_pkg.training.session import Session, SoFar
 from ssl_pkg.training.step import Task
 
 Carried = dict[str, dict[str, Row]]  # what each candidate of the grid has come to
 AfterEpoch = Callable[[Supervised, int], dict[str, float]]
 
 
-class FinetuneState(State):
-    """A training's, which knows of the trials before it."""
+class FinetuneState(SoFar):
+    """Which training a checkpoint is of, and the trials before it; not its model, which `fit` takes and lets go."""
 
+    phase: str
     carried: Carried
 
 
@@ -148,7 +149,7 @@ def _train(
         validate=lambda epoch: phase.after_epoch(model, epoch),
         first_journal_step=phase.first_journal_step,
     )
-    state = session.state(State)
+    state = session.state(FinetuneState)
     if state is None or state.phase != phase.name:
         phase.after_epoch(model, 0)
     fit(session, task, carried)

@@ -55,7 +55,7 @@ def fit(session: Session, task: Task, carried: Mapping[str, Any]) -> None:
         except Exception as error:  # what is in it may be anything, and so what its loading raises
             raise session.foreign(error) from error
         start, window, unlogged = state.step, _Window(state.window.total, state.window.count), state.unlogged
-        # the model has it now; kept for the whole run, it would also lie in pieces between the steps' tensors
+        # the model has it now; a second one would take its room for the whole run
         session.checkpoint = state = None
     elif state is not None and state.journal_step > task.first_journal_step:
         raise session.foreign(f"phase {state.phase}")

@@ -27,7 +27,8 @@ def prefer_jemalloc() -> None:
     not set: LD_PRELOAD= in front of a command line leaves it out.
 
     glibc puts small objects between large blocks, so that what is free is in pieces too small for the next tensor. A
-    step of SimCLR's 256 pairs of 96 px reaches 2.7 to 3.2 GB over the images in bfloat16, with jemalloc 2.1. The
+    step of SimCLR's 256 pairs of 96 px reaches 2.7 to 3.2 GB over the images in bfloat16, with jemalloc 2.1 to
+    2.2, seldom 2.5. The
     results are the same to the bit.
     """
     library = jemalloc()

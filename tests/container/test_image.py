@@ -91,7 +91,7 @@ def test_its_packages_are_those_of_the_lock(image: Image) -> None:
     assert others == {"ssl-study", "pip"}  # pip is the base image's
 
 
-def test_its_runs_have_jemalloc(image: Image) -> None:
+def test_jemalloc_is_where_a_run_looks_for_it(image: Image) -> None:
     begun = "from ssl_pkg.training.memory import prefer_jemalloc; prefer_jemalloc()"
     shown = (
         "from pathlib import Path; print(*sorted({Path(line.split()[-1]).name for line in open('/proc/self/maps')}))"
