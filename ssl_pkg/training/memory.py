@@ -16,7 +16,9 @@ from ssl_pkg.training.interrupts import SIGNALS
 
 # Where distributions have it. Loading it would not tell, for it can only be the first of all libraries.
 _PLACES: Final = (f"/usr/lib/{getattr(sys.implementation, '_multiarch', '')}", "/usr/lib64")
-_KEEPS: Final = "oversize_threshold:0,dirty_decay_ms:-1,muzzy_decay_ms:-1"  # what is freed, also of the largest blocks
+# What is freed stays. Blocks from 8 MB on have an arena to themselves, which is jemalloc's default: without it a training
+# can reach 3.1 GB instead of 2.2, growing over its first ten steps, depending on what lay where when it began.
+_KEEPS: Final = "dirty_decay_ms:-1,muzzy_decay_ms:-1"
 _BEGUN: Final = "SSL_STUDY_BEGUN_ANEW"  # ends it where LD_PRELOAD gets lost on the way
 _M_TRIM_THRESHOLD: Final = -1  # malloc.h
 _M_MMAP_MAX: Final = -4
@@ -26,10 +28,8 @@ def prefer_jemalloc() -> None:
     """Begins this process anew with jemalloc in the place of glibc's malloc, where the system has it and LD_PRELOAD is
     not set: LD_PRELOAD= in front of a command line leaves it out.
 
-    glibc puts small objects between large blocks, so that what is free is in pieces too small for the next tensor. A
-    step of SimCLR's 256 pairs of 96 px reaches 2.7 to 3.2 GB over the images in bfloat16, with jemalloc 2.1 to
-    2.2, seldom 2.5. The
-    results are the same to the bit.
+    glibc puts small objects between large blocks, so that what is free is in pieces too small for the next tensor:
+    docs/performance.md has what that takes. The results are the same to the bit.
     """
     library = jemalloc()
     if library is None or not sys.executable or {"LD_PRELOAD", _BEGUN} & os.environ.keys():

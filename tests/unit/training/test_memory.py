@@ -39,7 +39,7 @@ def begun(*arguments: str, **variables: str) -> list[str]:
 def test_the_same_process_begins_anew_with_the_library_loaded_before_all_others() -> None:
     first, again, said, options = begun(LIBRARY, "run_dir=a b")
     assert first == again and options == "['error']"
-    keeps = "oversize_threshold:0,dirty_decay_ms:-1,muzzy_decay_ms:-1"
+    keeps = "dirty_decay_ms:-1,muzzy_decay_ms:-1"
     assert said == f"{[LIBRARY, 'run_dir=a b']} {LIBRARY} {keeps} mine True"
 
 
