@@ -167,7 +167,9 @@ def _first_steps(root: str, folder: Path) -> tuple[float, int]:
     process.terminate()
     status = process.wait()
     if seconds is None or status != INTERRUPTED:
-        raise RuntimeError(f"the pretraining ended with status {status}, after {STEPS} steps it should have been stopped")
+        raise RuntimeError(
+            f"the pretraining ended with status {status}, after {STEPS} steps it should have been stopped"
+        )
     return seconds, peak
 
 
