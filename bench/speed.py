@@ -37,7 +37,7 @@ from ssl_pkg.training.precision import Hardware
 METHODS = ("simclr", "byol", "moco", "supervised")
 SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices whose product is the machine's limit
 PRODUCTS = 20
-STEPS = 12  # by the tenth a training has the memory that it will have
+STEPS = 12  # where a training grew from step to step, it did until the tenth
 
 
 def main(arguments: list[str] | None = None) -> int:
