@@ -5,12 +5,12 @@ with it. Items that don't apply have their reason. Writes bench/ablation.md.
 """
 
 import argparse
-import ctypes
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any, cast
 
 import numpy as np
@@ -19,20 +19,19 @@ from rich.console import Console
 from rich.markdown import Markdown
 from torch import Tensor, nn
 
-from bench.ours import BATCH, build, configuration, fixed_batch, stepper
+from bench.ours import BATCH, build, configuration, stepper
 from bench.rivals import usual_batches
-from bench.windows import Variant, machine, measure, positive, told, writable
+from bench.windows import Variant, machine, measure, positive, told, writable, write
 from ssl_pkg.augment.views import resize
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.models.convolution import SmallMapConv2d
+from ssl_pkg.training import precision
 from ssl_pkg.training.optimizers import LARS
 from ssl_pkg.training.precision import Hardware
-from ssl_pkg.training.step import Task
+from ssl_pkg.training.step import Batch, Task
 
 Step = Callable[[], object]
-# malloc.h, and glibc's defaults
-MMAP_MAX, TRIM_THRESHOLD, DEFAULTS = -4, -1, (65_536, 128 * 1024)
 
 NOT_APPLICABLE = (
     ("workers and pinned memory in the DataLoader", "there is no loader: views are made where the network trains"),
@@ -55,7 +54,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--resolution", type=int, default=96)
     parser.add_argument("--windows", type=positive, default=5, help="rounds of measurement (5)")
     parser.add_argument("--out", type=writable, default=Path(__file__).with_name("ablation.md"))
+    parser.add_argument("--served", action="store_true", help=argparse.SUPPRESS)  # a process of `_giving_memory_back`
     options = parser.parse_args(arguments)
+    if options.served:
+        _serve(options.data, options.resolution)
+        return 0
 
     task, hardware = build(configuration("simclr", options.data, options.resolution))
     base = Variant("as it is", stepper(task, hardware), BATCH)
@@ -70,8 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
     rows.append(("no gradients in evaluation", "used", f"x{_evaluation(task, options):.2f} of an evaluation"))
     rows += [(item, "not applicable", reason) for item, reason in (*NOT_APPLICABLE, *_not_here(hardware))]
     text = _markdown(rows, base, options)
-    options.out.write_text(text)
     Console().print(Markdown(text))
+    write(options.out, text)
     return 0
 
 
@@ -79,10 +82,10 @@ def _variants(data: str, resolution: int) -> Iterator[tuple[str, str, Step]]:
     """Item, whether it is used, and the step without it if it is used, with it if not."""
     configure = partial(configuration, "simclr", data, resolution)
 
-    def ours(*more: str, change: Callable[[Task], Any] = lambda task: None, views: bool = True) -> Step:
+    def ours(*more: str, change: Callable[[Task], Any] = lambda task: None) -> Step:
+        """`change` changes the task in place, and may return another source of batches."""
         task, hardware = build(configure(*more))
-        change(task)
-        return stepper(task, hardware, None if views else fixed_batch(task))
+        return stepper(task, hardware, change(task))
 
     task, hardware = build(configure())
     loader = usual_batches(open_dataset(configure().data).unlabeled, resolution, 0, hardware.device)
@@ -91,7 +94,7 @@ def _variants(data: str, resolution: int) -> Iterator[tuple[str, str, Step]]:
         yield f"mixed precision ({str(hardware.dtype).removeprefix('torch.')})", "used", ours("precision=float32")
     yield "channels_last", "used", ours(change=_contiguous)
     if hardware.device.type == "cpu":
-        yield "memory allocator that keeps what is freed", "used", _giving_memory_back(ours())
+        yield "memory allocator that keeps what is freed", "used", _giving_memory_back(data, resolution)
         yield "products in place of small convolutions", "used", ours(change=_plain_convolutions)
     yield "both views in one forward pass", "used", ours(change=_two_passes)
     yield "optimizer over all tensors at once (foreach)", "used", ours(change=_one_by_one)
@@ -112,8 +115,15 @@ def _not_here(hardware: Hardware) -> Iterator[tuple[str, str]]:
         yield "mixed precision", "this processor multiplies neither bfloat16 nor float16; on others it is on"
 
 
-def _contiguous(task: Task) -> None:
+def _contiguous(task: Task) -> Callable[[int], Batch]:
+    """Weights and views: a convolution takes the layout of either if it is channels_last."""
     cast(Any, task.model).to(memory_format=torch.contiguous_format)
+
+    def batch(step: int) -> Batch:
+        views, labels = task.batch(step)
+        return [view.contiguous() for view in views], labels
+
+    return batch
 
 
 def _plain_convolutions(task: Task) -> None:
@@ -146,25 +156,29 @@ def _one_by_one(task: Task) -> None:
     groups[:] = [{**group, "params": [parameter]} for group in groups for parameter in group["params"]]
 
 
-def _giving_memory_back(step: Step) -> Step:
-    def without() -> None:
-        with _default_malloc():
-            step()
+def _giving_memory_back(data: str, resolution: int) -> Step:
+    """The step in a process whose glibc has its defaults: what was set once can't be taken back."""
+    line = [sys.executable, "-m", "bench.ablation", "--served", f"--data={data}", f"--resolution={resolution}"]
+    # in a session of its own, so that a Ctrl-C comes to this process alone; the other ends with its stdin
+    process = subprocess.Popen(line, stdin=PIPE, stdout=PIPE, text=True, start_new_session=True)
+    assert process.stdin is not None and process.stdout is not None
+    orders, answers = process.stdin, process.stdout
 
-    return without
+    def step() -> None:
+        print(file=orders, flush=True)
+        if not answers.readline():
+            raise RuntimeError("the process with glibc's defaults has ended")
+
+    return step
 
 
-@contextmanager
-def _default_malloc() -> Iterator[None]:
-    libc = ctypes.CDLL(None)
-    libc.mallopt(MMAP_MAX, DEFAULTS[0])
-    libc.mallopt(TRIM_THRESHOLD, DEFAULTS[1])
-    libc.malloc_trim(0)
-    try:
-        yield
-    finally:
-        libc.mallopt(MMAP_MAX, 0)
-        libc.mallopt(TRIM_THRESHOLD, -1)
+def _serve(data: str, resolution: int) -> None:
+    """Makes a step for each line on stdin, with glibc as it is."""
+    cast(Any, precision).keep_freed_memory = lambda: None
+    step = stepper(*build(configuration("simclr", data, resolution)))
+    for _ in sys.stdin:
+        step()
+        print(flush=True)
 
 
 def _evaluation(task: Task, options: argparse.Namespace) -> float:
@@ -193,7 +207,7 @@ def _markdown(rows: list[tuple[str, str, str]], base: Variant, options: argparse
     lines = [
         f"SimCLR at {options.resolution} px in batches of {BATCH}: {base.rate:.1f} pairs a second as it is; "
         f"{where['gpu'] or where['cpu']}, {where['cores']} cores, torch {where['torch']}; medians of "
-        f"{options.windows} windows, all variants in turn.",
+        f"{options.windows} windows, all variants in turn. What is used was taken out, what is left out was put in.",
         "",
         "| item | | worth |",
         "| --- | --- | --- |",

@@ -15,13 +15,12 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from torch import nn
 
-from bench.ours import stepper
+from bench.ours import BATCH, stepper
 from bench.rivals import Lightly
-from bench.windows import finish, machine, positive, told, writable
+from bench.windows import finish, machine, positive, progress_bar, told, writable, write
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
@@ -54,13 +53,13 @@ def main(arguments: list[str] | None = None) -> int:
         "ours": _ours(config, line, dataset, options.minutes),
         "lightly": _lightly(config, dataset, options.minutes),
     }
-    options.out.write_text(json.dumps(found, indent=2) + "\n")
     table = Table("", "pairs", "pairs/s", "kNN, held-out train", "probe, test")
     for name in ("ours", "lightly"):
         entry: Any = found[name]
         accuracies = [f"{100 * entry[key]:.1f} %" for key in ("knn", "probe")]
         table.add_row(name, f"{entry['pairs']:,}", f"{entry['pairs'] / entry['seconds']:.1f}", *accuracies)
     Console().print(table)
+    write(options.out, json.dumps(found, indent=2) + "\n")
     return 0
 
 
@@ -70,50 +69,60 @@ def _ours(config: Config, line: list[str], dataset: STL10, minutes: int) -> dict
     hardware, batch = prepare(config), config.method.batch_size
     trial = stepper(training(config, dataset, hardware), hardware)
     trial()
-    seconds = _timed(trial, lambda step, _: step < TRIAL, "trial")[1] / TRIAL
+    seconds = _timed(trial, lambda done, _: done / TRIAL, "trial")[1] / TRIAL
     steps = int(minutes * 60 / seconds)
-    epochs = -(-steps * batch // len(dataset.unlabeled))
+    epochs = -(-steps // (len(dataset.unlabeled) // batch))
     planned = load_config(
         [*line, f"budget.resolution={RESOLUTION}", f"method.epochs={epochs}", f"budget.max_steps={steps}"]
     )
     task = training(planned, dataset, hardware)
-    done, seconds = _timed(stepper(task, hardware), lambda step, spent: step < steps and spent < 60 * minutes, "ours")
-    return {"pairs": done * batch, "seconds": seconds} | _evaluated(task.model.encoder, dataset, config)
+    go_on, limit = stepper(task, hardware), 60 * minutes
+    done, seconds = _timed(go_on, lambda done, spent: max(done / steps, spent / limit), "ours")
+    return {"pairs": done * batch, "seconds": seconds} | _evaluated(task.model.encoder, dataset, config, "ours")
 
 
 def _lightly(config: Config, dataset: STL10, minutes: int) -> dict[str, Any]:
     """lightly's recipe has a constant rate, so it trains until the time is over."""
     rival = Lightly(dataset.unlabeled, RESOLUTION, workers=0)
-    done, seconds = _timed(rival.step, lambda _, spent: spent < 60 * minutes, "lightly")
-    return {"pairs": done * 256, "seconds": seconds} | _evaluated(rival.encoder(), dataset, config)
+    done, seconds = _timed(rival.step, lambda _, spent: spent / (60 * minutes), "lightly")
+    return {"pairs": done * BATCH, "seconds": seconds} | _evaluated(rival.encoder(), dataset, config, "lightly")
 
 
-def _timed(step: Callable[[], object], go_on: Callable[[int, float], bool], name: str) -> tuple[int, float]:
-    """Steps done and seconds taken while `go_on(steps, seconds)` holds."""
+def _timed(step: Callable[[], object], share: Callable[[int, float], float], name: str) -> tuple[int, float]:
+    """Steps done and seconds taken until share(steps, seconds), what part of the training is done, is 1."""
     finish()
     done, start = 0, time.perf_counter()
-    with Progress(console=Console(stderr=True)) as progress:
-        bar = progress.add_task(name, total=None)
-        while go_on(done, time.perf_counter() - start):
+    with progress_bar() as progress:
+        bar = progress.add_task(name, total=1.0)
+        while (part := share(done, time.perf_counter() - start)) < 1:
+            progress.update(bar, description=f"{name}: step {done}", completed=part)
             step()
             done += 1
-            progress.update(bar, description=f"{name}: step {done}")
     finish()
     return done, time.perf_counter() - start
 
 
-def _evaluated(encoder: nn.Module, dataset: STL10, config: Config) -> dict[str, float]:
+def _evaluated(encoder: nn.Module, dataset: STL10, config: Config, name: str) -> dict[str, float]:
     device, labels = next(encoder.parameters()).device, dataset.train.labels
-    train, test = (outputs(encoder, split, RESOLUTION, device) for split in (dataset.train, dataset.test))
-    bank, queries = holdout(labels, config.probe.validation_fraction)
-    neighbours = config.pretrain.knn_neighbours, config.pretrain.knn_temperature
-    nearest = knn_predict(train[bank], labels[bank], train[queries], *neighbours)
-    probe = fit_probe(train, labels, config.probe, lambda done, total: None)
+    with progress_bar() as progress:
+
+        def bar(title: str) -> Callable[[int, int], None]:
+            task = progress.add_task(f"{name}: {title}")
+            return lambda done, total: progress.update(task, completed=done, total=total)
+
+        splits = (dataset.train, "embedding train"), (dataset.test, "embedding test")
+        train, test = (outputs(encoder, split, RESOLUTION, device, bar(title)) for split, title in splits)
+        bank, queries = holdout(labels, config.probe.validation_fraction)
+        neighbours = config.pretrain.knn_neighbours, config.pretrain.knn_temperature
+        nearest = knn_predict(train[bank], labels[bank], train[queries], *neighbours)
+        probe = fit_probe(train, labels, config.probe, bar("fitting the probe"))
     predicted = (test @ probe.weight.T + probe.bias).argmax(axis=1)
-    return {
+    accuracies = {
         "knn": float((nearest == labels[queries]).mean()),
         "probe": float((predicted == dataset.test.labels).mean()),
     }
+    print(f"{name}: kNN {accuracies['knn']:.1%}, probe {accuracies['probe']:.1%}", flush=True)
+    return accuracies
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ Transform = Callable[[Image.Image], Any]
 class Pictures(Dataset[Any]):
     """The images of a split as Pillow's, through a transform."""
 
-    def __init__(self, split: Split, transform: Transform, limit: int = 20_000) -> None:
-        stored = np.array(split.pixels[:limit])
+    def __init__(self, split: Split, transform: Transform) -> None:
+        stored = np.array(split.pixels)
         axes = (0, 3, 2, 1) if split.columns_first else (0, 2, 3, 1)
         self._pixels: npt.NDArray[np.uint8] = np.ascontiguousarray(stored.transpose(axes))
         self._transform = transform

@@ -1,10 +1,10 @@
 """`make bench-scale`: how cost and memory grow with the data set and with the number of processes.
 
-    100,000 and 1,000,000 images   a sparse file in STL-10's layout, read from its memory map: seconds until the first
-                                   batch is there, and the process's peak memory after some steps
-    1 and 2 processes              the same pretraining, the same batch, all cores: pairs a second
+    100,000 and 1,000,000 images   a sparse file in STL-10's layout, read from its memory map: seconds from the
+                                   command line to the first batch, and the process's peak memory after some steps
+    1 and 2 processes              the same pretraining, the same batch, all cores: pairs a second of all together
 
-Prints two tables. Needs no room on the disk: the file is empty.
+Prints two tables. Needs little room on the disk: the large file is empty.
 """
 
 import argparse
@@ -26,13 +26,13 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.ours import BATCH, build, configuration
-from bench.windows import told
+from bench.windows import pretraining, progress_bar, told
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.stl10 import IMAGE_BYTES
 from ssl_pkg.training.step import Step
 
 COUNTS: Final = (100_000, 1_000_000)
-STEPS: Final = 8
+STEPS: Final = 12
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,20 +47,23 @@ def main(arguments: list[str] | None = None) -> int:
     drawn = Path(open_dataset(configuration("simclr", "synthetic", options.resolution).data).manifest["root"])
     sizes = Table("images", "file", "start", "peak memory", title="A data set on the disk")
     processes = Table("processes", "pairs a second", title=f"SimCLR, {options.resolution} px, batches of {BATCH}")
-    with tempfile.TemporaryDirectory() as folder:
-        for count in COUNTS:
-            root = _sparse(drawn, Path(folder) / str(count), count)
-            line = [sys.executable, "-m", "bench.scale", "--resolution", str(options.resolution), "--only", str(root)]
-            found = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
-            gigabytes = count * IMAGE_BYTES / 1e9
-            sizes.add_row(
-                f"{count:,}", f"{gigabytes:.1f} GB", f"{found['start_s']:.1f} s", f"{found['peak_gb']:.2f} GB"
-            )
-        for number in (1, 2):
-            rate = _together(number, drawn, Path(folder) / f"by-{number}", options.resolution)
-            processes.add_row(str(number), f"{rate:.1f}")
-    for table in (sizes, processes):
-        Console().print(table)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with progress_bar() as progress:
+            for count in progress.track(COUNTS, description="data sets"):
+                root = _sparse(drawn, folder / str(count), count)
+                line = ["-m", "bench.scale", "--resolution", str(options.resolution), "--only", str(root)]
+                started = time.monotonic()
+                child = subprocess.run([sys.executable, *line], check=True, stdout=subprocess.PIPE, text=True)
+                found, size = json.loads(child.stdout), count * IMAGE_BYTES / 1e9
+                start, peak = found["ready"] - started, found["peak_gb"]
+                sizes.add_row(f"{count:,}", f"{size:.1f} GB", f"{start:.1f} s", f"{peak:.2f} GB")
+        Console().print(sizes)
+        with progress_bar() as progress:
+            for number in progress.track((1, 2), description="processes"):
+                rate = _together(number, drawn, folder / f"by-{number}", options.resolution)
+                processes.add_row(str(number), f"{rate:.1f}")
+        Console().print(processes)
     return 0
 
 
@@ -73,14 +76,13 @@ def _sparse(drawn: Path, root: Path, count: int) -> Path:
 
 
 def _measured(root: Path, resolution: int) -> dict[str, float]:
-    start = time.perf_counter()
     task, hardware = build(configuration("simclr", root, resolution, "data.resident_gb=0"))
     task.batch(0)
-    ready = time.perf_counter() - start
+    ready = time.monotonic()  # one clock for all processes
     advance = Step(task, hardware)
     for step in range(STEPS):
         advance(step)
-    return {"start_s": ready, "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}
+    return {"ready": ready, "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}
 
 
 def _together(number: int, data: Path, folder: Path, resolution: int) -> float:
@@ -88,16 +90,19 @@ def _together(number: int, data: Path, folder: Path, resolution: int) -> float:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    line = [sys.executable, "-m", "ssl_pkg", "stage=pretrain", "method=simclr", "budget=full", "log_every=1"]
+    line = ["stage=pretrain", "method=simclr", "budget=full", "log_every=1"]
     line += [f"budget.resolution={resolution}", f"method.batch_size={BATCH}", f"budget.max_steps={STEPS}"]
     line += [f"data.root='{data}'", f"run_dir={folder}"]
-    ranks = []
+    environments = []
     for rank in range(number):
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number}
         environment = os.environ | meeting | {name: str(value) for name, value in place.items()}
-        ranks.append(subprocess.Popen(line, env=environment, stderr=subprocess.DEVNULL))
-    if any(process.wait() for process in ranks):
-        raise RuntimeError(f"a pretraining by {number} processes failed")
+        environments.append(environment)
+    with pretraining(line, folder.with_suffix(".log"), *environments) as ranks:
+        while not any(states := [rank.poll() for rank in ranks]) and None in states:
+            time.sleep(0.2)
+        if any(states):
+            raise RuntimeError(f"a pretraining by {number} processes failed, with statuses {states}")
     times = [json.loads(text)["seconds"] for text in (folder / "metrics.jsonl").read_text().splitlines()]
     return float(BATCH / statistics.median(after - before for before, after in pairwise(times[2:])))
 

@@ -4,10 +4,14 @@ import argparse
 import math
 import os
 import platform
+import signal
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,8 +20,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from ssl_pkg.errors import BAD_INPUT, BadInput
-from ssl_pkg.training import memory
+from ssl_pkg.errors import BAD_INPUT, INTERRUPTED, BadInput
 
 SHORTEST: Final = 1.0  # seconds of a window: a GPU's steps take some milliseconds
 
@@ -45,7 +48,7 @@ class Variant:
 
 def measure(variants: Sequence[Variant], windows: int, title: str) -> None:
     """Two uncounted steps of each variant, then `windows` rounds in which each has its window."""
-    with Progress(console=Console(stderr=True)) as progress:
+    with progress_bar() as progress:
         bar = progress.add_task(title, total=(windows + 1) * len(variants))
         for round_number in range(windows + 1):
             for variant in variants:
@@ -68,13 +71,43 @@ def _seconds(variant: Variant, steps: int) -> float:
     return time.perf_counter() - start
 
 
+def progress_bar() -> Progress:
+    """On stderr. Some variants take longer than the 30 seconds in which rich looks for the pace."""
+    return Progress(console=Console(stderr=True), speed_estimate_period=600)
+
+
 def told(main: Callable[[], int]) -> int:
-    """The exit status of a benchmark's `main`, 2 for wrong input, which is told in a sentence."""
+    """The exit status of a benchmark's `main`. Wrong input (2) and signals (75) are told in a sentence."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it ends what it started
     try:
         return main()
     except BadInput as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
+    except KeyboardInterrupt:
+        print("Interrupted; nothing was written.", file=sys.stderr)
+        return INTERRUPTED
+
+
+@contextmanager
+def pretraining(line: list[str], log: Path, *environments: dict[str, str]) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """`python -m ssl_pkg` with this command line, once in each environment; ended with the block.
+
+    What they say goes into `log`, and to stderr if the block raises an error.
+    """
+    with log.open("ab") as out:
+        command = [sys.executable, "-m", "ssl_pkg", *line]
+        ranks = [subprocess.Popen(command, env=environment, stderr=out) for environment in environments]
+        try:
+            yield ranks
+        except Exception:
+            print(log.read_text(errors="replace"), file=sys.stderr)
+            raise
+        finally:
+            for rank in ranks:
+                rank.terminate()
+            for rank in ranks:
+                rank.wait()
 
 
 def positive(text: str) -> int:
@@ -85,10 +118,24 @@ def positive(text: str) -> int:
 
 
 def writable(text: str) -> Path:
-    """An option's file, which is written at the end. Raises ArgumentTypeError if its folder can't be written to."""
-    if not os.access(Path(text).resolve().parent, os.W_OK):
-        raise argparse.ArgumentTypeError(f"{text} can't be written")
-    return Path(text)
+    """An option's file, which is written at the end. Raises ArgumentTypeError if it can't be."""
+    file = Path(text).resolve()
+    try:
+        if file.is_dir():
+            raise IsADirectoryError
+        with tempfile.TemporaryFile(dir=file.parent):
+            return file
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text} can't be written") from error
+
+
+def write(file: Path, text: str) -> None:
+    """Writes what was measured and says so. Raises BadInput if it can't."""
+    try:
+        file.write_text(text)
+    except OSError as error:
+        raise BadInput(f"{file} can't be written ({error.strerror}): what was measured stands above") from error
+    print(f"written to {file}")
 
 
 def finish() -> None:
@@ -106,7 +153,7 @@ def machine() -> dict[str, Any]:
         "cores": torch.get_num_threads(),
         "amx": bool(abilities.get("amx_bf16")),
         "avx512_bf16": bool(abilities.get("avx512_bf16")),
-        "jemalloc": memory.jemalloc() is not None,
+        "jemalloc": "jemalloc" in os.environ.get("LD_PRELOAD", ""),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "torch": torch.__version__,
     }
