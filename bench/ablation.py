@@ -41,7 +41,7 @@ NOT_APPLICABLE = (
     ("debugging switched off", "no anomaly detection, profiler or gradcheck in a run"),
     ("NUMA and thread affinity", "one node here; a SLURM job binds its tasks to cores itself"),
     ("oneDNN Graph", "for inference by TorchScript, which no stage does"),
-    ("avoiding waits for the device", "metrics are read once in ten steps; a GPU test holds the loop free of them"),
+    ("avoiding waits for the device", "metrics are read once in ten steps; tests hold step and loop free of others"),
     ("cuDNN's autotuning", "it chooses by timing, so that a resumed run could go on with other roundings: left off"),
     ("overlapped reduction, buckets, no_sync", "more than one process: DistributedDataParallel's defaults"),
 )

@@ -37,7 +37,7 @@ class Products(Enum):
 class SmallMapConv2d(nn.Conv2d):
     """torch's Conv2d, name for name, and the same function up to rounding; see the file's head.
 
-    Only for kernels without groups, dilation and bias, as a ResNet has them.
+    For square kernels without groups, dilation and bias on square maps padded by zeros, as a ResNet has them.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002 - torch names it
@@ -53,10 +53,16 @@ class SmallMapConv2d(nn.Conv2d):
 
 
 def use_small_map_convolutions(network: nn.Module) -> None:
-    """Makes each convolution of `network` a SmallMapConv2d. No weight is drawn anew, no name changes."""
+    """Makes each such convolution of `network` a SmallMapConv2d. No weight is drawn anew, no name changes."""
     for module in network.modules():
-        if type(module) is nn.Conv2d:
+        if type(module) is nn.Conv2d and _is_plain(module):
             module.__class__ = SmallMapConv2d
+
+
+def _is_plain(module: nn.Conv2d) -> bool:
+    square = all(len(set(pair)) == 1 for pair in (module.kernel_size, module.stride, module.padding))
+    plain = module.groups == 1 and module.dilation == (1, 1) and module.padding_mode == "zeros"
+    return square and plain and module.bias is None and not isinstance(module.padding, str)
 
 
 def _faster_as_products(side: int, stride: int, dtype: torch.dtype) -> Products:

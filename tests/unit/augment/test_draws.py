@@ -142,6 +142,14 @@ class TestDraw:
         correlation = np.corrcoef(np.stack([*decisions, *sizes]).astype(float)) - np.eye(7)
         assert np.abs(correlation).max() < 4.5 / np.sqrt(len(MANY))
 
+    def test_amounts_are_independent(self, drawn: Parameters) -> None:
+        p = drawn.take(np.flatnonzero((drawn.brightness != 1) & (drawn.sigma > 0)))
+        places = (p.top + 0.5) / (97 - p.height), (p.left + 0.5) / (97 - p.width)
+        order = p.order @ [1000, 100, 10, 1]
+        amounts = np.stack([p.height * p.width, *places, p.brightness, p.contrast, p.saturation, p.hue, order, p.sigma])
+        correlation = np.corrcoef(amounts) - np.eye(len(amounts))
+        assert np.abs(correlation).max() < 4.5 / np.sqrt(len(p))
+
 
 class TestCrop:
     @pytest.mark.parametrize(

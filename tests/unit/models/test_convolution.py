@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ssl_pkg.models import convolution
-from ssl_pkg.models.convolution import SmallMapConv2d, use_small_map_convolutions
+from ssl_pkg.models.convolution import Products, SmallMapConv2d, use_small_map_convolutions
 from ssl_pkg.models.encoder import build_encoder
 
 
@@ -28,10 +28,10 @@ def double(inputs: int, outputs: int, kernel: int, stride: int) -> tuple[nn.Conv
     kernel=st.sampled_from([1, 3]),
     stride=st.sampled_from([1, 2]),
     channels=st.sampled_from([(2, 3), (4, 4), (5, 1)]),
-    amx=st.booleans(),
+    products=st.sampled_from(Products),
 )
 def test_value_and_gradients_are_those_of_torchs_convolution(
-    side: int, kernel: int, stride: int, channels: tuple[int, int], amx: bool
+    side: int, kernel: int, stride: int, channels: tuple[int, int], products: Products
 ) -> None:
     torch.manual_seed(0)
     plain, ours = double(*channels, kernel, stride)
@@ -41,7 +41,7 @@ def test_value_and_gradients_are_those_of_torchs_convolution(
     x = same_x.detach().double().requires_grad_()
     expected = plain(x)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(convolution, "_has_amx", lambda: amx)
+        patch.setattr(convolution, "_faster_as_products", lambda side, stride, dtype: products)
         value = ours(same_x)
     torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-5, check_dtype=False)
     slope = torch.randn_like(value)
@@ -74,9 +74,9 @@ def test_every_convolution_of_the_network_has_the_gradients_of_float64(resolutio
             assert (found - expected).norm() <= 1e-5 * expected.norm(), layer
 
 
-@pytest.mark.parametrize("amx", [False, True])
-def test_derivatives_are_those_of_finite_differences(amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolution, "_has_amx", lambda: amx)
+@pytest.mark.parametrize("products", Products)
+def test_derivatives_are_those_of_finite_differences(products: Products, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution, "_faster_as_products", lambda side, stride, dtype: products)
     torch.manual_seed(0)
     _, ours = double(2, 3, 3, 2)
     ours = ours.double()
@@ -105,3 +105,82 @@ def test_a_resnet_has_the_same_first_gradient_under_bfloat16(resolution: int) ->
             assert ours_weight.grad is not None and plain_weight.grad is not None
             difference = (ours_weight.grad - plain_weight.grad).norm() / plain_weight.grad.norm()
             assert difference < 0.02, name  # bfloat16 keeps 8 bits; its roundings add up on the way down
+
+
+@pytest.mark.parametrize("amx", [False, True])
+@pytest.mark.parametrize("resolution", [32, 64, 96])
+def test_a_resnets_first_gradient_under_bfloat16_is_as_near_to_float32s_as_torchs(
+    resolution: int, amx: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convolution, "_has_amx", lambda: amx)
+    torch.manual_seed(0)
+    ours = build_encoder().to(memory_format=torch.channels_last)
+    plain = copy.deepcopy(ours)
+    for module in plain.modules():
+        if isinstance(module, SmallMapConv2d):
+            module.__class__ = nn.Conv2d
+    exact = copy.deepcopy(plain)
+    images = torch.randn(4, 3, resolution, resolution)
+    for network in (ours, plain, exact):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=network is not exact):
+            network(images).float().square().mean().backward()
+    for (name, weight), other, true in zip(
+        ours.named_parameters(), plain.parameters(), exact.parameters(), strict=True
+    ):
+        if "fc" not in name:
+            assert weight.grad is not None and other.grad is not None and true.grad is not None
+            assert (weight.grad - true.grad).norm() < 1.03 * (other.grad - true.grad).norm(), name
+
+
+LAYER4 = ["layer4.0.conv1", "layer4.0.conv2", "layer4.0.downsample.0", "layer4.1.conv1", "layer4.1.conv2"]
+TO_6X6 = ["layer3.0.conv1", "layer3.0.downsample.0"]
+ON_6X6 = ["layer3.0.conv2", "layer3.1.conv1", "layer3.1.conv2"]
+
+
+@pytest.mark.parametrize(
+    ("amx", "dtype", "weight_gradient_alone", "everything"),
+    [
+        (False, torch.bfloat16, [*TO_6X6, *LAYER4], []),
+        (True, torch.float32, [*TO_6X6, *LAYER4], []),
+        (True, torch.bfloat16, [*TO_6X6, *ON_6X6], LAYER4),
+    ],
+)
+def test_the_last_maps_of_a_resnet_at_96_px_are_done_by_products_where_there_are_gradients(
+    amx: bool,
+    dtype: torch.dtype,
+    weight_gradient_alone: list[str],
+    everything: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(convolution, "_has_amx", lambda: amx)
+    done: dict[str, object] = {}
+    encoder = build_encoder()
+    for name, module in encoder.named_modules():
+        if isinstance(module, SmallMapConv2d):
+            module.register_forward_hook(lambda _, __, value, name=name: done.update({name: value.grad_fn}))
+    images = torch.randn(2, 3, 96, 96)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        encoder(images)
+        by_products = {name: node.everything for name, node in done.items() if hasattr(node, "everything")}
+        assert len(done) == 20
+        assert sorted(by_products) == sorted(weight_gradient_alone + everything)
+        assert sorted(name for name, whole in by_products.items() if whole) == everything
+        with torch.no_grad():
+            encoder(images)
+    assert not any(done.values())
+
+
+def test_convolutions_that_the_products_do_not_do_stay_torchs() -> None:
+    others = nn.ModuleList(
+        [
+            nn.Conv2d(4, 4, 3, padding=1),
+            nn.Conv2d(4, 4, 3, padding=1, bias=False, groups=2),
+            nn.Conv2d(4, 4, 3, padding=1, bias=False, dilation=2),
+            nn.Conv2d(4, 4, 3, padding=1, bias=False, padding_mode="circular"),
+            nn.Conv2d(4, 4, 3, padding="same", bias=False),
+            nn.Conv2d(4, 4, (3, 1), padding=(1, 0), bias=False),
+            nn.Conv2d(4, 4, 3, stride=(1, 2), padding=1, bias=False),
+        ]
+    )
+    use_small_map_convolutions(others)
+    assert not any(isinstance(module, SmallMapConv2d) for module in others)

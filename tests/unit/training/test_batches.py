@@ -39,6 +39,13 @@ def test_views_differ_from_each_other_and_by_seed_and_by_epoch() -> None:
     first, second = batches([RANDOM, RANDOM])(0)[0]
     assert not torch.equal(first, second)
     assert not torch.equal(batches([RANDOM], seed=1)(0)[0][0], first)
+    source = batches([RANDOM], count=12)
+    by_label = [
+        {int(name): view for views, names in map(source, steps) for view, name in zip(views[0], names, strict=True)}
+        for steps in ((0, 1), (2, 3))  # of an epoch
+    ]
+    assert len(by_label[0]) == len(by_label[1]) == 12
+    assert not any(torch.equal(view, by_label[1][name]) for name, view in by_label[0].items())
 
 
 def test_labels_belong_to_their_images() -> None:

@@ -14,6 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssl_pkg.compose import load_config
 from ssl_pkg.errors import Interrupted
@@ -128,6 +129,32 @@ def test_what_a_run_goes_on_from_is_not_kept_beside_the_model(tmp_path: Path, mo
     )
     train(tmp_path)
     assert len(read) == 3 and kept == [False] * (STEPS - 6)
+
+
+class Reads(TorchDispatchMode):
+    """Notes in which step a tensor's value was read, for which a GPU would have to finish what it has begun."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step, self.steps = -1, set[int]()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.ops.aten._local_scalar_dense.default:
+            self.steps.add(self.step)
+        return function(*args, **(kwargs or {}))
+
+
+def test_values_are_read_only_where_a_line_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads, average = Reads(), Line.after_step
+
+    def after_step(self: Line, step: int, steps: int) -> None:
+        average(self, step, steps)
+        reads.step = step
+
+    monkeypatch.setattr(Line, "after_step", after_step)
+    with reads:
+        train(tmp_path)
+    assert {step + 1 for step in reads.steps} == {3, 4, 6, 8, 9, 12}
 
 
 def assert_equal(one: Any, other: Any) -> None:

@@ -51,6 +51,30 @@ def test_without_the_library_it_goes_on_as_it_is() -> None:
     assert begun("")[1:-1] == ["[''] None None mine False"]
 
 
+FAULTS = """
+import ctypes, resource
+from ssl_pkg.compose import load_config
+from ssl_pkg.training.precision import prepare
+prepare(load_config(["stage=pretrain", "method=simclr", "run_dir=run", "device=cpu"]))
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+for step in range(6):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = ctypes.c_void_p(libc.malloc(64 << 20))
+    libc.memset(block, 1, 64 << 20)
+    libc.free(block)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_glibc_keeps_what_is_freed_for_the_next_step() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    done = subprocess.run([sys.executable, "-c", FAULTS], env=environment, capture_output=True, text=True, check=True)
+    faults = [int(line) for line in done.stdout.split()]
+    assert len(faults) == 6 and faults[0] > 1000
+    assert max(faults[3:]) < 100  # a page of 4 KB a fault
+
+
 @pytest.mark.parametrize("preloaded", ["", "libm.so.6"])
 def test_what_is_preloaded_already_stays(preloaded: str) -> None:
     assert begun(LIBRARY, LD_PRELOAD=preloaded)[1:-1] == [f"['{LIBRARY}'] {preloaded} None mine False"]
