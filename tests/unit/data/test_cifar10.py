@@ -75,7 +75,9 @@ def test_a_pickle_can_not_run_code(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    derandomize=True, deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_a_damaged_pickle_is_told_or_still_reads_as_images(tmp_path: Path, data: st.DataObject) -> None:
     root = tmp_path / "damaged"

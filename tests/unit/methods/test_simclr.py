@@ -26,7 +26,7 @@ def slow_nt_xent(first: torch.Tensor, second: torch.Tensor, temperature: float) 
     return total / len(z)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(derandomize=True, deadline=None, max_examples=40)
 @given(count=st.integers(1, 9), size=st.integers(2, 7), temperature=st.floats(0.05, 2.0), seed=st.integers(0, 10**6))
 def test_loss_equals_the_equation_written_term_by_term(count: int, size: int, temperature: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -144,6 +144,7 @@ class Reads(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+@pytest.mark.usefixtures("punctual")
 def test_values_are_read_only_where_a_line_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads, average = Reads(), Line.after_step
 
@@ -179,10 +180,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]
     return left(folder)
 
 
-@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(derandomize=True, deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     stops=st.lists(
-        st.builds(Stop, after=st.integers(0, STEPS - 1)) | st.builds(Stop, within=st.integers(1, STEPS // EPOCH)),
+        st.integers(0, STEPS - 1).map(lambda step: Stop(after=step))
+        | st.integers(1, STEPS // EPOCH).map(lambda epoch: Stop(within=epoch)),
         min_size=1,
         max_size=4,
     )
