@@ -72,8 +72,8 @@ def _seconds(variant: Variant, steps: int) -> float:
 
 
 def progress_bar() -> Progress:
-    """On stderr. Some variants take longer than the 30 seconds in which rich looks for the pace."""
-    return Progress(console=Console(stderr=True), speed_estimate_period=600)
+    """On stderr, gone at its end. Some variants take longer than the 30 seconds in which rich looks for the pace."""
+    return Progress(console=Console(stderr=True), speed_estimate_period=600, transient=True)
 
 
 def told(main: Callable[[], int]) -> int:
