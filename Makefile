@@ -118,10 +118,10 @@ image-apptainer:  ## the image as Apptainer's sandbox SANDBOX (or .sif), for clu
 test-container: setup  ## the image, built and run in a real engine (started here if none answers: docker.io, mmdebstrap)
 	$(PYTHON) -m pytest tests/container
 
-bench: .venv/bench  ## speed beside lightly and torchvision (30 min), into bench/latest.json
+bench: .venv/bench  ## speed beside lightly and torchvision (20 min), into bench/latest.json
 	$(PYTHON) -m bench.speed $(if $(DATA),--data "$(DATA)")
 
-bench-ablation: .venv/bench  ## what each item of PyTorch's tuning guide gives here, into bench/ablation.md (20 min)
+bench-ablation: .venv/bench  ## what each item of PyTorch's tuning guide gives here, into bench/ablation.md (10 min)
 	$(PYTHON) -m bench.ablation $(if $(DATA),--data "$(DATA)")
 
 bench-scale: .venv/bench  ## a million images, two processes: how cost and memory grow (5 min)
