@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from jobs.graph import Job
     from ssl_pkg.config import Config
 
+AGAIN: Final = "type the same line again"
+
 
 def main(arguments: list[str], again: str | None = None) -> int:
     """Does what the command line says and returns the exit status. Heavier modules are imported where they are used, so
@@ -58,6 +60,7 @@ def _planned(options: argparse.Namespace, overrides: list[str]) -> "tuple[Config
 
 
 def _submit(options: argparse.Namespace, overrides: list[str], again: str) -> int:
+    from jobs.ledger import State
     from jobs.local import conclude
     from jobs.profile import LOCAL, load_profile
     from jobs.runner import Programs
@@ -74,20 +77,28 @@ def _submit(options: argparse.Namespace, overrides: list[str], again: str) -> in
         options.data = str(Path(options.data).absolute())
     config, jobs = _planned(options, overrides)
     folder = options.runs / config.study.name
-    outcome = Submission(jobs, folder, profile, data_root=config.data.root, programs=Programs()).send()
-    print(
-        f"{len(outcome.sent)} runs sent to {profile.name}, {len(outcome.queued)} were in its queue, "
-        f"{len(outcome.complete)} are complete"
-    )
-    if not options.wait:
-        print(
-            f"How they stand: {sys.executable} -m jobs status {config.study.name} --runs {options.runs} "
-            f"(make: status STUDY={config.study.name} RUNS={options.runs})"
-        )
-        return COMPLETE
+    submission = Submission(jobs, folder, profile, data_root=config.data.root, programs=Programs())
     planned = {job.name for job in jobs}
-    states = {row.name: row.state for row in follow(folder) if row.name in planned}
-    return conclude(states, jobs, folder, again)
+    while True:
+        outcome = submission.send()
+        print(
+            f"{len(outcome.sent)} runs sent to {profile.name}, {len(outcome.queued)} were in its queue, "
+            f"{len(outcome.complete)} are complete"
+        )
+        if outcome.unsent:
+            print(f"sent {len(outcome.sent)} of {len(outcome.sent) + len(outcome.unsent)}; {outcome.limit}; ", end="")
+            print("the rest is sent when these have ended" if options.wait else f"{AGAIN} when some have ended")
+        if not options.wait:
+            break
+        states = {row.name: row.state for row in follow(folder) if row.name in planned}
+        ended_well = set(states.values()) <= {State.COMPLETE, State.PENDING}
+        if not (outcome.unsent and ended_well and (outcome.sent or outcome.queued)):
+            return conclude(states, jobs, folder, again)
+    print(
+        f"How they stand: {sys.executable} -m jobs status {config.study.name} --runs {options.runs} "
+        f"(make: status STUDY={config.study.name} RUNS={options.runs})"
+    )
+    return INTERRUPTED if outcome.unsent else COMPLETE
 
 
 def _status(options: argparse.Namespace, overrides: list[str], again: str) -> int:

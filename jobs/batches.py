@@ -2,7 +2,7 @@
 
 A batch is one sbatch: a job, or an array of like ones. Its file is written before it is sent, and again with the
 number that SLURM gave it. A batch without a number is looked for in the queue by its token, which is the job's
-comment, and taken back.
+comment and a folder in the path of its output, and taken back.
 """
 
 import json
@@ -105,7 +105,7 @@ def slurm_conf(conf: str) -> Iterator[None]:
 
 
 def comments(jobs: Iterable[Sent]) -> dict[str, str]:
-    """These jobs' ids -> the comments by which SLURM shows them to be ours."""
+    """These jobs' ids -> the tokens by which SLURM shows them to be ours."""
     return {job.id: job.batch.token for job in jobs}
 
 

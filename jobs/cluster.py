@@ -6,10 +6,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from jobs.graph import plan
+from jobs.limits import answer, calls_needed, config, limit_reached, submit_limits
+from jobs.options import options
 from jobs.profile import LOCAL, Profile, reach
 from jobs.queue import Away, ask
+from jobs.settings import configure, studies
+from ssl_pkg.config import SYNTHETIC
 
 TOOLS: Final = ("sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo")
+AWAY: Final = ("down", "drain", "fail", "maint", "error", "unknown", "no_respond", "power", "inval")  # states of nodes
+NOWHERE: Final = Path("/nonexistent")  # the folder of a plan that is only counted
+UNAVAILABLE: Final = "Requested node configuration is not available"  # also where it is only not there now
 
 
 @dataclass
@@ -29,6 +37,13 @@ class _Node:
     minutes: int | None  # the partition's limit
     cpus: int
     memory_mb: int
+    state: str  # SLURM's word, like idle, allocated, drained
+    reason: str  # why it is down or drained
+
+    @property
+    def usable(self) -> bool:
+        """Whether it takes jobs, now or after those that it has."""
+        return not self.state.startswith(AWAY)
 
 
 def check(profile: Profile) -> Findings:
@@ -41,32 +56,73 @@ def check(profile: Profile) -> Findings:
         which = ", ".join(missing)
         return Findings([f"{which} not found: this is no login node of a SLURM cluster, or its module is not loaded"])
     try:
-        config = dict(re.findall(r"^(\S+)\s*= (.*?)\s*$", _answer("scontrol", "show", "config"), re.MULTILINE))
-        stops = _lacking_room(profile, _nodes()) or _refused(profile)
+        known, nodes = config(), _nodes()
+        unusable = _unusable(profile, nodes)
+        refused, full = _refused(profile, unavailable=bool(unusable))
+        stops = _lacking_room(profile, nodes) or refused
+        notes = [*unusable, *full, *_calls(profile, known), *_settings(known)]
     except Away as error:
         return Findings(
             [f"SLURM does not answer ({error}): its controller is away, or SLURM_CONF names another cluster"]
         )
-    if profile.gpus and "gpu" not in config.get("GresTypes", ""):
+    if profile.gpus and "gpu" not in known.get("GresTypes", ""):
         stops.insert(0, f"gpus: {profile.gpus} a node, and the cluster knows no GPUs (GresTypes)")
-    notes = _settings(config)
     if profile.python and not Path(profile.python).exists():
         notes.insert(0, f"python: {profile.python} is not on this machine: it must be on the nodes")
     return Findings(stops, notes)
 
 
 def _nodes() -> list[_Node]:
-    rows = [line.split("|") for line in _answer("sinfo", "-h", "-N", "-o", "%P|%l|%c|%m").splitlines()]
+    rows = [line.split("|", 6) for line in answer("sinfo", "-h", "-N", "-o", "%P|%l|%c|%m|%T|%E").splitlines()]
     return [
-        _Node(name.rstrip("*"), name.endswith("*"), minutes(limit), int(cpus), int(memory))
-        for name, limit, cpus, memory in rows
+        _Node(name.rstrip("*"), name.endswith("*"), minutes(limit), int(cpus), int(memory), state, reason)
+        for name, limit, cpus, memory, state, reason in rows
+    ]
+
+
+def _partitions(profile: Profile, nodes: list[_Node]) -> list[str]:
+    """Those that SLURM may choose from."""
+    return (
+        (profile.partition or "").split(",") if profile.partition else sorted({n.partition for n in nodes if n.default})
+    )
+
+
+def _unusable(profile: Profile, nodes: list[_Node]) -> list[str]:
+    """What `submit` does where the partitions have no node that takes jobs now; nothing where one has."""
+    names = _partitions(profile, nodes)
+    mine = [node for node in nodes if node.partition in names]
+    if not mine or any(node.usable for node in mine):
+        return []
+    why = ", ".join(sorted({node.reason for node in mine} - {"none"}))
+    return [
+        f"all {len(mine)} nodes of {', '.join(names)} are {' or '.join(sorted({node.state for node in mine}))}"
+        + (f" ({why})" if why else "")
+        + ": `submit` sends the jobs all the same, and they wait in the queue until nodes are back"
+    ]
+
+
+def _calls(profile: Profile, config: dict[str, str]) -> list[str]:
+    """How often `submit` must be called for the studies that SLURM's limits don't let in at once."""
+    limits = submit_limits(profile, config)
+    if not limits:
+        return []
+    sizes = {}
+    for study in studies():
+        planned = configure(study, data=SYNTHETIC, seeds=None, overrides=())
+        sizes[study] = len(plan(planned.study, runs=NOWHERE, reports=NOWHERE, data_root=SYNTHETIC))
+    large = {study: calls_needed(limits[0], runs) for study, runs in sizes.items() if runs > limits[0].jobs}
+    if not large:
+        return []
+    needed = ", ".join(f"{study} ({sizes[study]} runs) takes {calls}" for study, calls in large.items())
+    return [
+        f"{limits[0]}, and calls of `submit` send no more: {needed}, each after the jobs of the one before have ended. "
+        "`submit --wait` (make: WAIT=1) makes them all"
     ]
 
 
 def _lacking_room(profile: Profile, nodes: list[_Node]) -> list[str]:
     """What the partitions, each of those that SLURM may choose from, can't give."""
-    wanted = (profile.partition or "").split(",") if profile.partition else []
-    names = wanted or sorted({node.partition for node in nodes if node.default})
+    names = _partitions(profile, nodes)
     if not names:
         return ["partition: the cluster has no default one, so the profile must name one"]
     found = []
@@ -79,7 +135,8 @@ def _lacking_room(profile: Profile, nodes: list[_Node]) -> list[str]:
         limit = mine[0].minutes
         if limit is not None and profile.minutes > limit:
             found.append(f"minutes: {profile.minutes} is more than partition {name} allows ({limit})")
-        cpus, memory = profile.cpus * profile.processes, profile.memory_gb * 1024
+        cpus = profile.cpus * profile.processes
+        memory = profile.memory.on_node(cpus, profile.gpus) if profile.memory else 0.0
         large = [node for node in mine if node.cpus >= cpus]
         if not large:
             most = max(node.cpus for node in mine)
@@ -87,31 +144,30 @@ def _lacking_room(profile: Profile, nodes: list[_Node]) -> list[str]:
                 f"cpus: {profile.cpus} x {profile.processes} processes on a node of partition {name}, whose nodes have "
                 f"{most} at most"
             )
-        elif not [node for node in large if node.memory_mb >= memory]:
+        elif not [node for node in large if node.memory_mb >= memory * 1024]:
             most = max(node.memory_mb for node in large) // 1024
-            found.append(
-                f"memory_gb: {profile.memory_gb:g} on a node of partition {name}, whose nodes have {most} at most"
-            )
+            found.append(f"memory: {memory:g} GB on a node of partition {name}, whose nodes have {most} at most")
         elif len(mine) < profile.nodes:
             found.append(f"nodes: {profile.nodes}, and partition {name} has {len(mine)}")
     return found
 
 
-def _refused(profile: Profile) -> list[str]:
-    """What sbatch itself says against a pretraining: accounts, qualities of service, constraints."""
-    words = {
-        "partition": profile.partition, "account": profile.account, "qos": profile.qos,
-        "constraint": profile.constraint, "gpus-per-node": profile.gpus or None, "nodes": profile.nodes,
-        "ntasks-per-node": profile.processes, "cpus-per-task": profile.cpus, "time": profile.minutes,
-        "mem": f"{round(profile.memory_gb * 1024)}M", "signal": f"USR2@{profile.signal_seconds}", **profile.sbatch,
-    }  # fmt: skip
-    line = [f"--{name}" if value is True else f"--{name}={value}" for name, value in words.items() if value]
+def _refused(profile: Profile, *, unavailable: bool) -> tuple[list[str], list[str]]:
+    """What sbatch itself says against a pretraining: accounts, qualities of service, constraints, memory; and what it
+    says against one now. unavailable: no node takes jobs now, for which reason sbatch may refuse a trial, though not
+    the job."""
+    words = {"signal": f"USR2@{profile.signal_seconds}"} | options(profile, "pretrain")
+    line = [
+        f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
+        for name, value in words.items()
+    ]  # fmt: skip
     done = ask("sbatch", "--test-only", *line, "--wrap=true")
-    if done.returncode == 0:
-        return []
-    said = [text.strip() for text in done.stderr.splitlines() if text.strip()]
-    telling = [text for text in said if not text.startswith("Try ")]
-    return [f"sbatch refuses: {telling[-1].removeprefix('allocation failure: ') if telling else done.returncode}"]
+    said = [text.strip() for text in done.stderr.splitlines() if text.strip() and not text.startswith("Try ")]
+    if done.returncode == 0 or (unavailable and said and UNAVAILABLE in said[-1]):
+        return [], []
+    if reached := limit_reached(done.stderr):
+        return [], [f"your queue is full now ({reached}): `submit` sends more when some of your jobs have ended"]
+    return [f"sbatch refuses: {said[-1].removeprefix('allocation failure: ') if said else done.returncode}"], []
 
 
 def _settings(config: dict[str, str]) -> list[str]:
@@ -135,11 +191,3 @@ def minutes(limit: str) -> int | None:
         return None
     days, hours, rest, _ = (int(part or 0) for part in found.groups())
     return (days * 24 + hours) * 60 + rest
-
-
-def _answer(*line: str) -> str:
-    done = ask(*line)
-    if done.returncode:
-        said = [text for text in done.stderr.splitlines() if text.strip()]
-        raise Away(said[-1].strip() if said else f"{line[0]} ends with {done.returncode}")
-    return done.stdout

@@ -130,7 +130,7 @@ def _by_slurm(log: Path, job: str, state: str) -> Fate | None:
     if state == "COMPLETED":
         return Fate(State.COMPLETE, job)
     if state == "OUT_OF_MEMORY":
-        return Fate(State.FAILED, job, "out of memory: raise memory_gb of the profile")
+        return Fate(State.FAILED, job, "out of memory: raise `memory` in the profile")
     if state in ("TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE"):
         return Fate(State.INTERRUPTED, job, state.lower().replace("_", " "))
     return None

@@ -1,7 +1,6 @@
 """`python -m jobs study` and `cancel` on this machine: one runner at a time for a study, and its last words."""
 
 import os
-import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,14 +10,14 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
-from jobs.batches import comments, sent_jobs
 from jobs.display import display
 from jobs.graph import Job
 from jobs.ledger import REPORT, State, forget_owner, log_of, read_owner, write_owner
 from jobs.machine import Slot
-from jobs.queue import Away, look
+from jobs.queue import Away
 from jobs.runner import GRACE, Programs, Runner
 from jobs.stage import last_output
+from jobs.waiting import clusters, queued
 from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED, BadInput
 
 TAIL: Final = 15  # lines of a failed run's log that are shown
@@ -69,22 +68,21 @@ def alone(folder: Path, patience: float = 0, *, named: bool = False) -> Iterator
 
 def _refuse_queued(folder: Path) -> None:
     """Raises BadInput where a cluster's queue holds runs of the study: each would be made twice."""
-    sent = sent_jobs(folder)
-    try:
-        seen = look(comments(sent.values()))
-    except Away as error:
-        if shutil.which("squeue") is None:
-            return  # the study was copied to where there is no cluster
-        raise BadInput(
-            f"study {folder.name} was sent to a cluster that does not answer ({error}): try again when it does"
-        ) from error
-    queued = [name for name, job in sent.items() if job.id in seen and seen[job.id].in_queue]
-    if queued:
-        more = f" and {len(queued) - 1} more of its runs" if queued[1:] else ""
-        raise BadInput(
-            f"study {folder.name} is in a cluster's queue ({queued[0]}{more}): let it end there, or take it out by "
-            f"`python -m jobs cancel {folder.name}` (make: cancel)"
-        )
+    for conf, cluster in clusters(folder).items():
+        try:
+            held = list(queued(folder, conf))
+        except Away as error:
+            raise BadInput(
+                f"study {folder.name} was sent to {cluster}, which does not answer ({error}): try again when it does, "
+                f"or, if that cluster is no more, remove {folder / '.jobs' / 'slurm'}"
+            ) from error
+        if held:
+            more = f" and {len(held) - 1} more of its runs" if held[1:] else ""
+            reach = f"SLURM_CONF={conf} " if conf else ""
+            raise BadInput(
+                f"study {folder.name} is in a cluster's queue ({held[0]}{more}, sent to {cluster}): let it end there, "
+                f"or take it out by `{reach}python -m jobs cancel {folder.name}` (make: cancel)"
+            )
 
 
 def cancel(folder: Path) -> str:

@@ -170,7 +170,7 @@ class NodeStage:
         write_json(file, {"place": place, "count": count})
         say(f"killed by signal {number}" + (f", {count} times at the same step" if count > 1 else ""))
         if count > DEATHS:
-            say("given up: is memory_gb of the cluster's profile too small? `submit-all` tries again")
+            say("given up: is `memory` in the cluster's profile too small? `submit-all` tries again")
             file.unlink(missing_ok=True)
         return count <= DEATHS
 

@@ -2,8 +2,9 @@
 
 import os
 import sys
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
 from pydantic import (
@@ -17,6 +18,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 import slurm
@@ -24,9 +26,12 @@ from ssl_pkg.errors import BadInput
 
 LOCAL: Final = "local"  # the profile of this machine, where no SLURM is asked
 OURS: Final = (
-    "array", "clusters", "comment", "dependency", "error", "job-name", "no-requeue", "open-mode", "output", "parsable",
-    "requeue", "signal", "test-only", "wait", "wrap",
+    "array", "clusters", "dependency", "error", "export-file", "job-name", "no-requeue", "open-mode", "output",
+    "parsable", "signal", "test-only", "wait", "wrap",
 )  # fmt: skip
+# the user's variables that choose where a job goes and who pays; a profile's own word outweighs them
+CHOSEN: Final = {"partition": "SBATCH_PARTITION", "account": "SBATCH_ACCOUNT", "qos": "SBATCH_QOS"}
+RESERVATION: Final = "SBATCH_RESERVATION"
 FOLDER: Final = Path(slurm.__path__[0]) / "profiles"
 
 
@@ -48,6 +53,35 @@ class Container(BaseModel):
         return (*program, *binds, *options, "--")
 
 
+class Memory(BaseModel):
+    """The memory of a job in GB, of one kind; sites differ in which they take."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    per_node: PositiveFloat | None = None
+    per_cpu: PositiveFloat | None = None
+    per_gpu: PositiveFloat | None = None
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> Self:
+        if len(self.model_fields_set) != 1 or None in (getattr(self, kind) for kind in self.model_fields_set):
+            raise ValueError("give one of per_node, per_cpu and per_gpu, in GB, or no memory where a site forbids it")
+        return self
+
+    def on_node(self, cpus: int, gpus: int) -> float:
+        """What a job with these CPUs and GPUs on a node needs there, in GB."""
+        return self.per_node or (self.per_cpu or 0.0) * cpus or (self.per_gpu or 0.0) * gpus
+
+    def options(self, gpus: int) -> dict[str, str]:
+        """sbatch's options for a job with these GPUs on a node; memory for each GPU needs one."""
+        kinds = {"mem": self.per_node, "mem_per_cpu": self.per_cpu, "mem_per_gpu": self.per_gpu if gpus else None}
+        return {option: f"{round(gb * 1024)}M" for option, gb in kinds.items() if gb}
+
+
+def _none(given: Any) -> Any:
+    return None if given == "none" else given
+
+
 class Profile(BaseModel):
     """What every job of a study asks of a cluster. Sizes of one node; None leaves a choice to the cluster."""
 
@@ -61,17 +95,19 @@ class Profile(BaseModel):
     constraint: str | None = None
     gpus: NonNegativeInt = 0  # of a pretraining, on each of its nodes; of the other stages one, if there are any
     cpus: PositiveInt  # of one process
-    memory_gb: PositiveFloat
+    memory: Annotated[Memory | None, BeforeValidator(_none)] = None  # without it the site's default
     minutes: PositiveInt  # of one start: a job that needs more goes on in the next
     nodes: PositiveInt = 1  # of a pretraining; the other stages are one process
     processes: PositiveInt = 1  # of a pretraining, on each of its nodes
     at_once: PositiveInt | None = None  # most runs of one array at a time
     signal_seconds: PositiveInt = Field(120, validate_default=True)  # from the signal to the end of the time limit
     python: str | None = None  # of the stages, as the node's shell finds it; without it the one that submits
-    container: Annotated[Container | None, BeforeValidator(lambda given: None if given == "none" else given)] = None
+    container: Annotated[Container | None, BeforeValidator(_none)] = None
     setup: tuple[str, ...] = ()  # lines of shell before anything else on the node
     copy_data_to: str | None = None  # a folder on the node's own disk, like $TMPDIR/data
-    sbatch: dict[str, str | int | bool] = Field(default_factory=dict)  # passed on as they are
+    sbatch: dict[str, str | int | bool | None] = Field(
+        default_factory=dict
+    )  # passed on as they are; None drops the project's own
 
     @field_validator("processes")
     @classmethod
@@ -81,13 +117,28 @@ class Profile(BaseModel):
             raise ValueError(f"{processes} processes of a node can't share its GPUs (gpus: {gpus}), one is for one")
         return processes
 
+    @field_validator("memory")
+    @classmethod
+    def _has_a_gpu(cls, memory: Memory | None, info: ValidationInfo) -> Memory | None:
+        if memory and memory.per_gpu and not info.data.get("gpus"):
+            raise ValueError("per_gpu is for a profile with gpus: give per_node or per_cpu")
+        return memory
+
     @field_validator("sbatch")
     @classmethod
-    def _leaves_ours(cls, given: dict[str, str | int | bool]) -> dict[str, str | int | bool]:
-        ours = [name for name in given if name.replace("_", "-") in OURS]
-        if ours:
-            raise ValueError(f"{ours[0]} is what this project tells its jobs by: leave it out")
-        return {name: value for name, value in given.items() if value is not False}
+    def _leaves_ours(
+        cls, given: dict[str, str | int | bool | None], info: ValidationInfo
+    ) -> dict[str, str | int | bool | None]:
+        several = {"nodes": info.data.get("nodes", 1), "ntasks-per-node": info.data.get("processes", 1)}
+        for name, value in given.items():
+            option = name.replace("_", "-")
+            if option in OURS:
+                raise ValueError(f"{name} is what this project tells its jobs by: leave it out")
+            if value is None and several.get(option, 1) > 1:
+                raise ValueError(f"{name} can't be dropped, because the profile asks for several nodes or processes")
+            if value == "":
+                raise ValueError(f"{name} is empty: give a value, or null to send no such option")
+        return {name.replace("_", "-"): value for name, value in given.items() if value is not False}
 
     @field_validator("signal_seconds")
     @classmethod
@@ -103,29 +154,53 @@ def profiles() -> list[str]:
 
 
 def load_profile(name: str) -> Profile:
-    """The profile of cluster `name`, or of a YAML file. Raises BadInput."""
-    file = Path(name) if name.endswith(".yaml") else FOLDER / f"{name}.yaml"
+    """The profile of cluster `name`, or of a YAML file. What it leaves open is taken from the user's SBATCH_PARTITION,
+    SBATCH_ACCOUNT, SBATCH_QOS and SBATCH_RESERVATION. Raises BadInput."""
+    file = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise BadInput(
-            f"there is no cluster profile {name!r}: choose one of {', '.join(profiles())}, "
-            f"or write {FOLDER}/{name}.yaml"
-        ) from error
+        raise BadInput(_no_profile(name, file)) from error
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"{file} can't be read: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise BadInput(f"{file} is no profile: it must hold lines like `cpus: 8`")
     try:
-        return Profile.model_validate({"name": file.stem, **content})
+        return Profile.model_validate({"name": file.stem, **_chosen(content)})
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            known = ", ".join((Container if first["loc"][0] == "container" else Profile).model_fields)
-            raise BadInput(f"{file}: there is no field {field}: there are {known}") from error
+            models: dict[object, type[BaseModel]] = {"container": Container, "memory": Memory}
+            model = models.get(first["loc"][0], Profile)
+            close = get_close_matches(str(first["loc"][-1]), model.model_fields, 1)
+            nearest = f" (did you mean {close[0]}?)" if close else ""
+            known = ", ".join(model.model_fields)
+            raise BadInput(f"{file}: there is no field {field}{nearest}: there are {known}") from error
         message = first["msg"].removeprefix("Value error, ")
         raise BadInput(f"{file}: {field}: {message[:1].lower() + message[1:]}") from error
+
+
+def _no_profile(name: str, file: Path) -> str:
+    """The sentence about a file that is not there: a profile's name gives a place to write it, a path is one."""
+    close = get_close_matches(file.stem, profiles(), 1)
+    nearest = f" (did you mean {close[0]}?)" if close else ""
+    if name.endswith((".yaml", ".yml")):
+        return f"there is no profile file {file.absolute()}{nearest}: write it, or name one of {', '.join(profiles())}"
+    return (
+        f"there is no cluster profile {name!r}{nearest}: choose one of {', '.join(profiles())}, "
+        f"write {file}, or give the path of a YAML file"
+    )
+
+
+def _chosen(content: dict[str, Any]) -> dict[str, Any]:
+    """A profile's content with the user's choices where it leaves them open."""
+    chosen = {field: os.environ.get(variable) for field, variable in CHOSEN.items() if content.get(field) is None}
+    content = content | {field: value for field, value in chosen.items() if value}
+    reservation, options = os.environ.get(RESERVATION), content.get("sbatch") or {}
+    if reservation and isinstance(options, dict) and "reservation" not in options:
+        content["sbatch"] = {**options, "reservation": reservation}
+    return content
 
 
 def reach(profile: Profile) -> None:

@@ -1,8 +1,12 @@
 """What SLURM says of jobs: squeue while the controller remembers them, sacct later, where there is accounting."""
 
 import os
+import re
+import signal
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,15 +21,21 @@ OVER: Final = (
 )  # fmt: skip
 NEVER: Final = "DependencyNeverSatisfied"
 # with their widths
-FIELDS: Final = {"JobArrayID": 30, "State": 20, "Reason": 40, "RestartCnt": 10, "StartTime": 30, "Comment": 200}
-_SECONDS: Final = 60  # that a command of SLURM's may take
-_USERS: Final = (
-    "SQUEUE_",
-    "SCANCEL_",
-    "SACCT_",
-    "SINFO_",
-    "SBATCH_",
-)  # variables by which a user filters what is shown
+FIELDS: Final = {
+    "JobArrayID": 30, "State": 20, "Reason": 40, "RestartCnt": 10, "StartTime": 30, "Comment": 200, "StdOut": 1024,
+}  # fmt: skip
+_SECONDS: Final = 60.0  # that a command of SLURM's may take
+_SLOW: Final = 5.0  # seconds after which the user is told that SLURM has not answered yet
+# Options of SLURM's commands can be set by the environment, where they override a batch script's own, filter what is
+# listed and change the format of times. Jobs are numbered and timed by what these commands print, so no such variable
+# reaches a command. jobs/profile.py reads the few that choose where a job goes. A job's own variables are among them:
+# a study can be sent from inside a job.
+_OPTIONS: Final = (
+    "SACCT_", "SALLOC_", "SBATCH_", "SCANCEL_", "SCONTROL_", "SINFO_", "SLURM_", "SLURMD_", "SQUEUE_", "SRUN_",
+    "SUBMITIT_",
+)  # fmt: skip
+_RANKS: Final = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+_CLUSTER: Final = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")  # which cluster, and who asks
 _REFUSALS: Final = ("Invalid job id", "disabled", "denied", "not permitted")
 _LOST: Final = ("ontact", "imed out", "Unexpected message", "onnection", "ommunication", "ocket", "eceive", "rotocol")
 
@@ -50,14 +60,14 @@ class Seen:
 
 
 def look(wanted: Mapping[str, str]) -> dict[str, Seen]:
-    """The jobs that SLURM knows of those wanted: their ids (`12`, or `12_0` in an array) -> their comments.
+    """The jobs that SLURM knows of those wanted: their ids (`12`, or `12_0` in an array) -> their batches' tokens.
 
-    A job with another comment is somebody else's: SLURM's numbers begin anew when its state is lost. Raises Away.
+    A job without the token is somebody else's: SLURM's numbers begin anew when its state is lost. Raises Away.
     """
     if not wanted:
         return {}
     listed = _squeue(wanted)
-    found = {name: seen for name, (seen, comment) in listed.items() if comment == wanted.get(name)}
+    found = {name: seen for name, (seen, marks) in listed.items() if name in wanted and wanted[name] in marks}
     gone = wanted.keys() - listed.keys()
     return found | {name: seen for name, seen in _sacct(gone).items() if name in gone and not seen.in_queue}
 
@@ -81,16 +91,38 @@ def refusal(said: str) -> bool:
     return any(words in said for words in _REFUSALS)
 
 
-def commented() -> dict[str, str]:
-    """The comment of each job of the queue -> its id, of arrays that of the whole. Raises Away."""
-    done = ask("squeue", "-h", "-t", "all", "-O", "ArrayJobID:20,Comment:200")
-    if done.returncode:
-        raise Away(done.stderr.strip())
-    return {line[20:].strip(): line[:20].strip() for line in done.stdout.splitlines() if line[20:].strip()}
+def find(tokens: Iterable[str], said: str = "") -> dict[str, str]:
+    """The jobs with one of these tokens: token -> id, of an array that of the whole.
+
+    A job's token is its comment. It is also a folder in the path of its output, because a site's plugin may overwrite
+    comments. said: what sbatch printed; a number in it that belongs to a job with the token saves the search through
+    all jobs of the user. Jobs that have left the queue are looked for in the accounting. Raises Away.
+    """
+    wanted = set(tokens)
+    columns = ("-h", "-t", "all", "-O", "ArrayJobID:20,Comment:200,StdOut:1024")
+    numbers = re.findall(r"(?<![\w.])[1-9]\d{0,9}(?![\w.])", said)
+    # without a job of these numbers squeue refuses, which is no answer to the question
+    rows = ask("squeue", *columns, "-j", ",".join(dict.fromkeys(numbers))).stdout if numbers else ""
+    if not (found := _with_token(wanted, rows)):
+        listed = ask("squeue", *columns, "-u", str(os.getuid()))
+        if listed.returncode:
+            raise Away(listed.stderr.strip())
+        found = _with_token(wanted, listed.stdout)
+    missing = wanted - found.keys()
+    if missing:
+        with suppress(Away):  # there may be no accounting; its comments are often empty, but the script's path is not
+            line = ("sacct", "-n", "-X", "-S", "now-1days", "-u", str(os.getuid()))
+            rows = ask(*line, "-o", "JobID%-20,Comment%-200,SubmitLine%-2000").stdout
+            found |= {token: job.partition("_")[0] for token, job in _with_token(missing, rows).items()}
+    return found
+
+
+def _with_token(tokens: Iterable[str], rows: str) -> dict[str, str]:
+    return {token: row.split()[0] for row in rows.splitlines() for token in tokens if token in row}
 
 
 def _squeue(ids: Iterable[str]) -> dict[str, tuple[Seen, str]]:
-    """What the controller remembers, each with its comment."""
+    """What the controller remembers, each with the text that holds its token."""
     whole = ",".join(sorted({name.partition("_")[0] for name in ids}))
     fields = ",".join(f"{name}:{width}" for name, width in FIELDS.items())
     done = ask("squeue", "-h", "-r", "-t", "all", "-j", whole, "-O", fields)
@@ -104,9 +136,9 @@ def _squeue(ids: Iterable[str]) -> dict[str, tuple[Seen, str]]:
         for width in FIELDS.values():
             cells.append(rest[:width].strip())
             rest = rest[width:]
-        name, state, reason, restarts, started, comment = cells
+        name, state, reason, restarts, started, comment, output = cells
         seen = Seen(state, "" if reason == "None" else reason, int(restarts or 0), _moment(started))
-        found[name] = seen, comment
+        found[name] = seen, f"{comment} {output}"
     return found
 
 
@@ -132,14 +164,55 @@ def _sacct(ids: Iterable[str]) -> dict[str, Seen]:
 
 
 def ask(*line: str) -> "subprocess.CompletedProcess[str]":
-    """What one of SLURM's commands answers. Raises Away where there is none or it takes too long."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(_USERS)}
-    conf = environment.get("SLURM_CONF")
+    """What one of SLURM's commands answers; every call of one goes through here. Raises Away where there is no answer
+    or it takes too long; after 5 s a line on stderr says that it is awaited."""
+    conf = os.environ.get("SLURM_CONF")
     if conf and not Path(conf).exists():  # its commands would look for another one for a minute
         raise Away(f"SLURM_CONF={conf} is not there")
     try:
-        return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False)
-    except FileNotFoundError as error:
-        raise Away(f"{line[0]} not found") from error
-    except subprocess.TimeoutExpired as error:
-        raise Away(f"{line[0]} gave no answer within {_SECONDS} s") from error
+        process = subprocess.Popen(
+            line,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,  # a site's wrapper has children, which must end with it
+        )
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        raise Away(f"{line[0]} not found" if missing else f"{line[0]}: {error.strerror}") from error
+    with process:
+        try:
+            out, err = _answer(process, line[0])
+        except BaseException as error:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise Away(f"{line[0]} gave no answer within {_SECONDS:.0f} s{_last_line(error)}") from error
+            raise
+    return subprocess.CompletedProcess(line, process.returncode, out, err)
+
+
+def environment() -> dict[str, str]:
+    """This process's, without what would change the options or the output of SLURM's commands."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _CLUSTER or not (name.startswith(_OPTIONS) or name in _RANKS)
+    }
+
+
+def _answer(process: "subprocess.Popen[str]", name: str) -> tuple[str, str]:
+    try:
+        return process.communicate(timeout=_SLOW)
+    except subprocess.TimeoutExpired:
+        print(f"{name} has not answered for {_SLOW:.0f} s; waiting up to {_SECONDS:.0f} s", file=sys.stderr, flush=True)
+        return process.communicate(timeout=_SECONDS - _SLOW)
+
+
+def _last_line(error: subprocess.TimeoutExpired) -> str:
+    """What a command that was ended had printed, like that it tries again."""
+    said = (error.stderr or b"").decode(errors="replace").strip().splitlines()
+    return f": {said[-1]}" if said else ""

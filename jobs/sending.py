@@ -1,5 +1,6 @@
 """What must hold before anything is sent or cancelled: one call at a time, and what earlier calls lost taken back."""
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,7 +10,8 @@ from typing import Final
 from jobs.batches import comments, jobs_of, reach_again, read_batches
 from jobs.ledger import Entry, State, read_ledger, write_ledger
 from jobs.local import alone
-from jobs.queue import ENDS, Seen, cancel, commented, look
+from jobs.queue import ENDS, Seen, cancel, find, look
+from jobs.waiting import gone
 
 OTHERS_SECONDS: Final = 120.0  # that another one who types the same may take
 ENDING_SECONDS: Final = 120.0  # that a job may take to leave its checkpoint and the queue
@@ -17,12 +19,13 @@ ENDING_SECONDS: Final = 120.0  # that a job may take to leave its checkpoint and
 
 def recall(folder: Path) -> dict[str, str]:
     """Takes back what was sent by calls that didn't live to know its number: such a job lacks its object, which
-    submitit puts in its place only then. Returns the jobs' ids -> their comments. To be called only where no other call
-    is sending. Raises Away."""
-    lost = [batch for batch in read_batches(folder) if batch.number is None]
+    submitit puts in its place only then. Returns the jobs' ids -> their tokens. To be called only where no other call
+    is sending, and only for the cluster at hand: it alone can say that no job has a batch's token. Raises Away."""
+    here = os.environ.get("SLURM_CONF", "")
+    lost = [batch for batch in read_batches(folder) if batch.number is None and batch.conf == here]
     if not lost:
         return {}
-    numbers = commented()
+    numbers = find(batch.token for batch in lost)
     there = [batch.sent(numbers[batch.token]) for batch in lost if batch.token in numbers]
     wanted = comments(job for batch in there for job in jobs_of([batch]).values())
     waiting = {name: wanted[name] for name, job in look(wanted).items() if job.in_queue}
@@ -47,6 +50,8 @@ def cancel_sent(folder: Path) -> int:
     sending. Raises Away."""
     batches = read_batches(folder)
     if not batches:
+        return 0
+    if gone(batches[-1].conf) and "SLURM_CONF" not in os.environ:
         return 0
     reach_again(batches)
     with alone(folder, OTHERS_SECONDS):

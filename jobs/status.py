@@ -10,6 +10,7 @@ from jobs.fates import fates
 from jobs.ledger import REPORT, Entry, State, read_ledger, read_owner
 from ssl_pkg.runs import RunDirectory, runs_of
 
+NOT_SENT: Final = "not sent"  # the note of a run that waits for another call of `submit`
 FRESH: Final = 60.0  # seconds since a run's last sign of life within which it counts as alive
 
 
@@ -89,7 +90,9 @@ def look_at(folder: Path) -> tuple[list[Row], str | None]:
         if fate is None or (warning and fate.state is not State.COMPLETE):
             state = _state(RunDirectory(folder / name), entry.state, managed=managed, now=now)
             seen = row(folder, name, replace(entry, state=state), now)
-            rows.append(replace(seen, note=fate.note, job=fate.job) if fate and state is State.PENDING else seen)
+            if state is State.PENDING and sent:
+                seen = replace(seen, note=fate.note, job=fate.job) if fate else replace(seen, note=NOT_SENT)
+            rows.append(seen)
         else:
             if fate.state is State.INTERRUPTED and entry.state is State.CANCELLED:  # SLURM has forgotten it
                 fate = replace(fate, state=State.CANCELLED, note=None)

@@ -3,23 +3,24 @@
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from submitit import SlurmExecutor
-from submitit.core.utils import FailedJobError, FailedSubmissionError
-from submitit.helpers import clean_env
-
-from jobs.batches import Batch, Sent, comments, jobs_of, read_batches, slurm_conf
+from jobs.batches import Batch, Sent, comments, jobs_of, read_batches
 from jobs.graph import Job
 from jobs.ledger import REPORT, Entry, State, forget_owner, log_of, read_ledger, write_ledger
+from jobs.limits import config, largest_array, limit_reached, said_of, submit_limits, too_large
 from jobs.local import alone
 from jobs.node import NodeStage, patient_srun
+from jobs.options import options
 from jobs.profile import Profile, reach
-from jobs.queue import NEVER, Away, cancel, look, no_answer
+from jobs.queue import NEVER, Away, cancel
 from jobs.runner import Programs
+from jobs.sbatch import Refused, send
 from jobs.sending import OTHERS_SECONDS, recall, settled
+from jobs.waiting import clusters, queued
 from slurm.container import check, folders
 from ssl_pkg.config import SYNTHETIC
 from ssl_pkg.errors import BadInput
@@ -35,6 +36,8 @@ class Outcome:
     sent: list[str] = field(default_factory=list)
     queued: list[str] = field(default_factory=list)  # by an earlier call
     complete: list[str] = field(default_factory=list)
+    unsent: list[str] = field(default_factory=list)  # for another call, because SLURM takes no more jobs now
+    limit: str = ""  # SLURM's, that is the cause, in words
 
 
 class Submission:
@@ -96,33 +99,33 @@ class Submission:
             if name not in entries and (name in self._sent or entry.state is not State.PENDING)
         }
         write_ledger(self._folder, entries | others)
+        known: dict[str, str] = {}
+        with suppress(Away):  # sbatch says so, if SLURM is away
+            known = config() if missing else {}
+        self._largest = largest_array(known)
         try:
             for level in _levels(missing):
-                for group, after in self._groups(level):
-                    self._submit(group, after)
-                    outcome.sent += [job.name for job in group]
-        except BadInput:
-            known = {*outcome.sent, *outcome.queued, *outcome.complete}
-            write_ledger(self._folder, {name: entry for name, entry in entries.items() if name in known} | others)
-            raise
+                self._submit_level(level, outcome)
+        except _RefusedJob as error:
+            reached = limit_reached(error.reason)
+            if reached is None or not (reached or outcome.sent or outcome.queued):
+                there = {*outcome.sent, *outcome.queued, *outcome.complete}
+                write_ledger(self._folder, {name: entry for name, entry in entries.items() if name in there} | others)
+                raise
+            outcome.unsent = [job.name for job in missing if job.name not in outcome.sent]
+            outcome.limit = said_of(submit_limits(self._profile, known), reached)
         return outcome
 
     def _batches_here(self) -> list[Batch]:
         """Those of the cluster at hand. Raises BadInput if another one still has runs of the study."""
-        batches, here = read_batches(self._folder), os.environ.get("SLURM_CONF", "")
-        for conf in {batch.conf for batch in batches} - {here}:
-            if conf and not Path(conf).exists():  # a cluster that is no more
-                continue
-            there = jobs_of([batch for batch in batches if batch.conf == conf])
-            with slurm_conf(conf):
-                waiting = [job for job in look(comments(there.values())).values() if job.in_queue]
-            if waiting:
-                cluster = next(iter(there.values())).batch.cluster
+        here = os.environ.get("SLURM_CONF", "")
+        for conf, cluster in clusters(self._folder).items():
+            if conf != here and queued(self._folder, conf):
                 raise BadInput(
                     f"study {self._folder.name} is in the queue of {cluster}, another cluster: let it end there, or "
                     f"take it out by `SLURM_CONF={conf} python -m jobs cancel {self._folder.name}`"
                 )
-        return [batch for batch in batches if batch.conf == here]
+        return [batch for batch in read_batches(self._folder) if batch.conf == here]
 
     def _refuse_others(self, job: Job, entry: Entry | None) -> None:
         """Raises BadInput if the queue's job of this run was sent with other settings."""
@@ -143,27 +146,43 @@ class Submission:
             return False
         return self._seen[self._sent[job.name].id].reason != NEVER
 
+    def _submit_level(self, level: list[Job], outcome: Outcome) -> None:
+        """Sends like jobs, in smaller arrays where SLURM refuses large ones. Raises _RefusedJob."""
+        for group, after in self._groups(level):
+            try:
+                self._submit(group, after)
+            except _RefusedJob as error:
+                if len(group) == 1 or not too_large(error.reason):
+                    raise
+                for half in (group[: len(group) // 2], group[len(group) // 2 :]):
+                    self._submit_level(half, outcome)
+            else:
+                outcome.sent += [job.name for job in group]
+
     def _groups(self, level: list[Job]) -> Iterator[tuple[list[Job], tuple[str, ...]]]:
         """Like jobs together, each group, an array, with the dependency that holds for all of it.
 
         SLURM lets each task of an array wait for its own parent only where the parents are the same tasks of another.
         """
-        parents = {job.name: self._awaited(job) for job in level}
-        waiting = {name: tuple(self._sent[parent].id for parent in awaited) for name, awaited in parents.items()}
-        bound = [job for job in level if waiting[job.name]]
-        arrays = {self._sent[parent].batch for job in bound for parent in parents[job.name]}
+        awaited = {job.name: self._awaited(job) for job in level}
+        waiting = {name: tuple(self._sent[parent].id for parent in parents) for name, parents in awaited.items()}
+        of_array: dict[Batch, list[Job]] = {}
         groups: dict[tuple[str, ...], list[Job]] = {}
         for job in level:
             groups.setdefault(waiting[job.name], []).append(job)
-        if free := groups.pop((), None):
-            yield free, ()
-        if len(bound) > 1 and len(arrays) == 1:
-            (array,) = arrays
-            if [waiting[job.name] for job in bound] == [(f"{array.number}_{i}",) for i in range(len(array.names))]:
-                yield bound, (f"aftercorr:{array.number}",)
-                return
+            for array in {self._sent[parent].batch for parent in awaited[job.name]}:
+                of_array.setdefault(array, []).append(job)
+        paired: set[str] = set()
+        for array, children in of_array.items():
+            tasks = [(f"{array.number}_{index}",) for index in range(len(array.names))]
+            if len(children) > 1 and [waiting[job.name] for job in children] == tasks:
+                yield children, (f"aftercorr:{array.number}",)
+                paired.update(job.name for job in children)
         for ids, group in groups.items():
-            yield group, (f"afterok:{':'.join(_whole(ids, self._sent.values()))}",)
+            after = (f"afterok:{':'.join(_whole(ids, self._sent.values()))}",) if ids else ()
+            rest = [job for job in group if job.name not in paired]
+            for start in range(0, len(rest), self._largest):
+                yield rest[start : start + self._largest], after
 
     def _awaited(self, job: Job) -> list[str]:
         """The job's parents in the queue, but for those that another of them waits for itself."""
@@ -174,19 +193,13 @@ class Submission:
     def _submit(self, group: list[Job], after: tuple[str, ...]) -> None:
         batch = Batch.new(self._profile.name, tuple(job.name for job in group), after)
         batch.write(self._folder)
-        executor = SlurmExecutor(self._batch_folder(batch), python=f"{SHIELD} {_quoted(sys.executable)}")
-        executor.update_parameters(**self._parameters(group[0], batch))
+        works, parameters = [self._work(job) for job in group], self._parameters(group[0], batch)
+        python = f"{SHIELD} {_quoted(sys.executable)}"
         try:
-            # inside a job, or with options in the environment, sbatch would give them on to these
-            with clean_env(), slurm_conf(batch.conf), executor.batch():
-                handles = [executor.submit(self._work(job)) for job in group]
-        except (FailedJobError, FailedSubmissionError, OSError) as error:
-            reason = " ".join(str(error).split())[:400]
-            if no_answer(reason):  # the job may be in the queue all the same: the next call looks for it there
-                raise Away(reason) from error
+            number = send(self._batch_folder(batch), batch.token, works, python, parameters)
+        except (Refused, OSError) as error:
             batch.forget(self._folder)
-            raise BadInput(f"SLURM refuses {group[0].name}: {reason}") from error
-        number = handles[0].job_id.partition("_")[0]
+            raise _RefusedJob(group[0], str(error)) from error
         batch = batch.sent(number)
         batch.write(self._folder)
         self._sent |= jobs_of([batch])
@@ -215,31 +228,30 @@ class Submission:
     def _parameters(self, job: Job, batch: Batch) -> dict[str, Any]:
         """submitit's words for what the profile asks of SLURM."""
         profile, several = self._profile, job.stage == "pretrain"
-        asked: dict[str, Any] = {
+        return {
             "job_name": f"{_name(job, len(batch.names))}.{self._folder.name}",
-            "time": profile.minutes,
-            "nodes": profile.nodes if several else 1,
-            "ntasks_per_node": profile.processes if several else 1,
-            "cpus_per_task": profile.cpus,
-            "mem": f"{round(profile.memory_gb * 1024)}M",
             "signal_delay_s": profile.signal_seconds,
+            "array_parallelism": profile.at_once or len(batch.names),
             "setup": [*profile.setup, patient_srun(self._batch_folder(batch))],
             # one process that dies alone would be waited for; and a copy of the job that a node's failure left behind
             # must not take the later start with it, which is what this does when there is but one
             "srun_args": ["--kill-on-bad-exit=1"] if several and profile.nodes * profile.processes > 1 else [],
+            # submitit's defaults, which it would send where the profile drops an option
+            **dict.fromkeys(("time", "nodes", "wckey")),
+            "additional_parameters": {
+                **({} if "comment" in profile.sbatch else {"comment": batch.token}),
+                **options(profile, job.stage),
+                **({"dependency": ",".join(batch.after)} if batch.after else {}),
+            },
         }
-        asked |= {
-            "partition": profile.partition,
-            "account": profile.account,
-            "qos": profile.qos,
-            "constraint": profile.constraint,
-        }
-        asked["gpus_per_node"] = 0 if job.stage == REPORT else profile.gpus if several else min(profile.gpus, 1)
-        asked["array_parallelism"] = profile.at_once or len(batch.names)
-        more: dict[str, Any] = {"requeue": True, "comment": batch.token, **profile.sbatch}
-        if batch.after:
-            more["dependency"] = ",".join(batch.after)
-        return {name: value for name, value in asked.items() if value} | {"additional_parameters": more}
+
+
+class _RefusedJob(BadInput):
+    """SLURM takes a job neither now nor, unless it is for a limit, later."""
+
+    def __init__(self, job: Job, reason: str) -> None:
+        super().__init__(f"SLURM refuses {job.name}: {reason}")
+        self.reason = reason
 
 
 def _levels(jobs: Sequence[Job]) -> Iterator[list[Job]]:

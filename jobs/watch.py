@@ -7,14 +7,15 @@ from typing import Final
 
 from jobs.display import display
 from jobs.ledger import State
-from jobs.status import Row, look_at
+from jobs.status import NOT_SENT, Row, look_at
 
 EVERY: Final = 2.0  # seconds between two looks: a cluster's controller serves others too
 UNDER_WAY: Final = (State.PENDING, State.RUNNING)
 
 
 def follow(folder: Path) -> list[Row]:
-    """Shows the study in `folder` until nothing waits or runs any more; returns the last look."""
+    """Shows the study in `folder` until nothing waits or runs any more, except for runs that were not sent;
+    returns the last look."""
     shown, told = display(), None
     rows: list[Row] = []
     before: dict[str, State] = {}
@@ -29,7 +30,7 @@ def follow(folder: Path) -> list[Row]:
                     shown.changed(row)
             before = {row.name: row.state for row in rows}
             shown.tick(partial(list, rows))
-            if not warning and not any(state in UNDER_WAY for state in before.values()):
+            if not warning and not any(row.state in UNDER_WAY and row.note != NOT_SENT for row in rows):
                 return rows
             time.sleep(EVERY)
     finally:

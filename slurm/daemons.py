@@ -37,7 +37,7 @@ InactiveLimit=0
 MessageTimeout=10
 SlurmctldTimeout=30
 SlurmdTimeout=10
-MaxArraySize=2001
+MaxArraySize={largest_array}
 MaxJobCount=4000
 PropagateResourceLimits=NONE
 {more}

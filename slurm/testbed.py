@@ -48,6 +48,8 @@ class LocalCluster:
     nodes: int = 2
     cpus: int = 2  # of each node; more than the host has is possible
     accounting: bool = False
+    limits: bool = False  # accounting enforces its limits
+    largest_array: int = 2001  # MaxArraySize: the tasks of one array
     user_signal: bool = True  # preemption sends USR2; otherwise SIGTERM alone, which is SLURM's default
     grace: int = 15  # seconds from a preemption's signal to the kill
     port: int = 16817  # slurmctld's; the nodes have the next ones, accounting 90 and 91 above
@@ -142,12 +144,14 @@ class LocalCluster:
         more = ["SlurmctldParameters=preempt_send_user_signal"] * self.user_signal
         if self.accounting:
             more.append(ACCOUNTING.format(port=self.port + 91, base=self.link))
+            more += ["AccountingStorageEnforce=limits"] * self.limits
         nodes = [
             f"NodeName={name} NodeHostname={name} NodeAddr={name} Port={self.port + 1 + number} "
             f"CPUs={self.cpus} RealMemory=8000 State=UNKNOWN"
             for number, name in enumerate(self.names)
         ]
         words = {"host": socket.gethostname().partition(".")[0], "user": getuser(), "base": self.link}
+        words["largest_array"] = str(self.largest_array)
         return CONF.format(**words, port=self.port, grace=self.grace, more="\n".join(more), nodes="\n".join(nodes))
 
     def _start_munge(self) -> None:
@@ -187,6 +191,9 @@ class LocalCluster:
             self._run("slurmdbd")
         known = ("sacctmgr", "-n", "-i", "add", "cluster", "testbed")
         _until(lambda: self._works(*known) or self._lists("sacctmgr", "testbed"), "accounting answers", log)
+        if self.limits:
+            self._works("sacctmgr", "-n", "-i", "add", "account", "tests")
+            self._works("sacctmgr", "-n", "-i", "add", "user", getuser(), "account=tests", "defaultaccount=tests")
 
     def _lists(self, command: str, word: str) -> bool:
         line = [command, "-n", "show", "cluster", "format=cluster"]

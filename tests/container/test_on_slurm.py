@@ -55,7 +55,7 @@ def test_a_study_through_the_image_that_is_preempted_again_and_again_ends_with_t
     assert calm.returncode == COMPLETE, calm.stdout + calm.stderr
 
     profile = tmp_path / "bed.yaml"
-    asked = {"partition": "low", "cpus": 1, "memory_gb": 2, "minutes": 60, "signal_seconds": 20}
+    asked = {"partition": "low", "cpus": 1, "memory": {"per_node": 2}, "minutes": 60, "signal_seconds": 20}
     profile.write_text(yaml.safe_dump({**asked, "container": {"backend": "docker", "image": image.name}}))
     places = ["--data", data, "--runs", tmp_path / "sent", "--reports", tmp_path / "reports"]
     line = ["submit", "demo", "--cluster", profile, *places]

@@ -53,7 +53,7 @@ class OnCluster:
         self, root: Path, wait: float = 0.1, seeds: tuple[int, ...] = (0,), sweep: tuple[str, ...] = (), **profile: Any
     ) -> None:
         self.root, self.folder = root, root / "small"
-        asked: dict[str, Any] = {"partition": "low", "cpus": 1, "memory_gb": 0.5, "minutes": 10, **profile}
+        asked: dict[str, Any] = {"partition": "low", "cpus": 1, "memory": {"per_node": 0.5}, "minutes": 10, **profile}
         self.profile = Profile(name="test", **asked)
         study = Study(name="small", methods=METHODS, seeds=seeds, cpus=1)
         self.jobs: list[Job] = plan(
@@ -86,7 +86,14 @@ class Real:
         self._overrides = overrides if any(each.startswith("budget=") for each in overrides) else (*TINY, *overrides)
         self._seeds = ["--seeds", seeds]
         root.mkdir(exist_ok=True)
-        asked = {"partition": "low", "cpus": 1, "memory_gb": 2, "minutes": 60, "signal_seconds": 20, **profile}
+        asked = {
+            "partition": "low",
+            "cpus": 1,
+            "memory": {"per_node": 2},
+            "minutes": 60,
+            "signal_seconds": 20,
+            **profile,
+        }
         self.profile = root / "bed.yaml"
         self.profile.write_text(yaml.safe_dump(asked))
 

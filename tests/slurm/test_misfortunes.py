@@ -48,11 +48,14 @@ def test_the_last_task_of_an_array_is_requeued_without_the_others(study: Make) -
 def test_a_job_that_slurm_took_without_an_answer_is_not_sent_twice(
     study: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The controller goes away before it answers, so that its list of jobs can't be asked either."""
     small = study(wait=5.0)
-    silent = tmp_path / "bin" / "sbatch"
+    silent, deaf = tmp_path / "bin" / "sbatch", tmp_path / "bin" / "squeue"
     silent.parent.mkdir()
     silent.write_text(f'#!/bin/sh\n{shutil.which("sbatch")} "$@" >/dev/null\necho Socket timed out >&2\nexit 1\n')
-    silent.chmod(0o755)
+    deaf.write_text("#!/bin/sh\necho Unable to contact slurm controller >&2\nexit 1\n")
+    for command in (silent, deaf):
+        command.chmod(0o755)
     with monkeypatch.context() as changed:
         changed.setenv("PATH", f"{silent.parent}:{os.environ['PATH']}")
         with pytest.raises(BadInput, match=r"SLURM does not answer.*type the same line"):
@@ -201,7 +204,9 @@ def test_scancel_in_the_grace_of_a_preemption_is_final(study: Make) -> None:
 def test_a_study_in_a_queue_is_not_run_on_this_machine_too(study: Make) -> None:
     small = study(wait=20.0)
     small.send()
-    with pytest.raises(BadInput, match=r"study small is in a cluster's queue \(pretrain-.* more of its runs\)"):
+    with pytest.raises(
+        BadInput, match=r"study small is in a cluster's queue \(pretrain-.* more of its runs, sent to test\)"
+    ):
         run_study(small.jobs, small.folder, [Slot(1)], again="")
     assert not (small.folder / ".runner").exists()
 
@@ -224,7 +229,7 @@ def test_a_percent_sign_in_the_path_is_refused(bed: LocalCluster, tmp_path: Path
     assert not small.folder.exists()
 
 
-FITS = {"partition": "low", "cpus": 1, "memory_gb": 1, "minutes": 10}
+FITS = {"partition": "low", "cpus": 1, "memory": {"per_node": 1}, "minutes": 10}
 
 
 @pytest.mark.parametrize(
@@ -235,7 +240,7 @@ FITS = {"partition": "low", "cpus": 1, "memory_gb": 1, "minutes": 10}
         ({"partition": "low,high"}, None),
         ({"partition": "low,nowhere"}, "partition: there is no nowhere: there are high, low"),
         ({"cpus": 3, "processes": 2}, "cpus: 3 x 2 processes on a node of partition low, whose nodes have 2 at most"),
-        ({"memory_gb": 900}, "memory_gb: 900 on a node of partition low, whose nodes have 7 at most"),
+        ({"memory": {"per_node": 900}}, "memory: 900 on a node of partition low, whose nodes have 7 at most"),
         ({"nodes": 3}, "nodes: 3, and partition low has 2"),
         ({"constraint": "a100"}, "sbatch refuses: .*feature"),
         ({"gpus": 1}, "gpus: 1 a node, and the cluster knows no GPUs"),

@@ -194,7 +194,7 @@ def test_a_killed_stage_comes_back_unless_it_dies_at_the_same_step_again_and_aga
         node.until(partial(requeued, node, death))
     assert node.start(DIES).wait(30) == 1
     assert node.calls.count("requeue 7") == DEATHS
-    assert "given up: is memory_gb" in node.said
+    assert "given up: is `memory`" in node.said
 
 
 def test_a_copy_that_has_been_succeeded_ends_well_so_that_slurm_leaves_the_later_start_alone(node: Node) -> None:

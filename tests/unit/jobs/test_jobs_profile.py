@@ -19,13 +19,31 @@ def test_the_names_that_the_documentation_gives_are_there() -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("cpus: 1\nmemory_gb: 1\n", "minutes: field required"),
-        ("cpus: 0\nmemory_gb: 1\nminutes: 9\n", "cpus: input should be greater than 0"),
-        ("cpus: 1\nmemory_gb: 1\nminutes: 9\ncpu: 2\n", "there is no field cpu: there are name, conf, partition"),
-        ("cpus: one\nmemory_gb: 1\nminutes: 9\n", "cpus: input should be a valid integer"),
-        ("cpus: 1\nmemory_gb: 1\nminutes: 9\nsbatch: {job_name: mine}\n", "sbatch: job_name is what this project"),
-        ("cpus: 1\nmemory_gb: 1\nminutes: 2\n", "signal_seconds: the signal would come before"),
-        ("cpus: 1\nmemory_gb: 1\nminutes: 9\ngpus: 2\nprocesses: 4\n", "processes: 4 processes of a node can't share"),
+        ("cpus: 1\nmemory: {per_node: 1}\n", "minutes: field required"),
+        ("cpus: 0\nmemory: {per_node: 1}\nminutes: 9\n", "cpus: input should be greater than 0"),
+        (
+            "cpus: 1\nmemory: {per_node: 1}\nminutes: 9\ncpu: 2\n",
+            "there is no field cpu (did you mean cpus?): there are name, conf",
+        ),
+        ("cpus: one\nmemory: {per_node: 1}\nminutes: 9\n", "cpus: input should be a valid integer"),
+        (
+            "cpus: 1\nmemory: {per_node: 1}\nminutes: 9\nsbatch: {job_name: mine}\n",
+            "sbatch: job_name is what this project",
+        ),
+        ("cpus: 1\nmemory: {per_node: 1}\nminutes: 2\n", "signal_seconds: the signal would come before"),
+        (
+            "cpus: 1\nmemory: {per_node: 1}\nminutes: 9\ngpus: 2\nprocesses: 4\n",
+            "processes: 4 processes of a node can't share",
+        ),
+        ("cpus: 1\nmemory_gb: 1\nminutes: 9\n", "there is no field memory_gb (did you mean memory?)"),
+        ("cpus: 1\nmemory: 8\nminutes: 9\n", "memory: "),
+        ("cpus: 1\nmemory: {}\nminutes: 9\n", "memory: give one of per_node, per_cpu and per_gpu"),
+        ("cpus: 1\nmemory: {per_node: 8, per_cpu: 1}\nminutes: 9\n", "memory: give one of per_node"),
+        ("cpus: 1\nmemory: {per_core: 8}\nminutes: 9\n", "memory.per_core (did you mean per_node?)"),
+        ("cpus: 1\nmemory: {per_gpu: 8}\nminutes: 9\n", "memory: per_gpu is for a profile with gpus"),
+        ("cpus: 1\nminutes: 9\nsbatch: {mem: ''}\n", "sbatch: mem is empty: give a value, or null"),
+        ("cpus: 1\nminutes: 9\nsbatch: {signal: null}\n", "sbatch: signal is what this project"),
+        ("cpus: 1\nminutes: 9\nnodes: 2\nsbatch: {nodes: null}\n", "sbatch: nodes can't be dropped"),
         ("- 1\n", "is no profile"),
         ("", "is no profile"),
         ("a: [1\n", "can't be read"),
@@ -47,7 +65,7 @@ def test_an_unknown_profile_is_told_with_those_that_there_are() -> None:
 
 
 def test_a_container_is_said_in_a_few_lines_and_none_is_none(tmp_path: Path) -> None:
-    file, rest = tmp_path / "mine.yaml", "cpus: 1\nmemory_gb: 1\nminutes: 9\n"
+    file, rest = tmp_path / "mine.yaml", "cpus: 1\nmemory: {per_node: 1}\nminutes: 9\n"
     file.write_text(f"{rest}container: {{backend: apptainer, image: /images/study.sandbox, binds: [/scratch]}}\n")
     container = load_profile(str(file)).container
     assert container
@@ -67,6 +85,41 @@ def test_a_container_is_said_in_a_few_lines_and_none_is_none(tmp_path: Path) -> 
 )
 def test_a_wrong_container_is_one_sentence(tmp_path: Path, container: str, sentence: str) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text(f"cpus: 1\nmemory_gb: 1\nminutes: 9\ncontainer: {container}\n")
+    file.write_text(f"cpus: 1\nminutes: 9\ncontainer: {container}\n")
     with pytest.raises(BadInput, match=sentence):
         load_profile(str(file))
+
+
+@pytest.mark.parametrize("line", ["", "memory: none\n", "memory: null\n"])
+def test_a_profile_may_ask_for_no_memory(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"cpus: 1\nminutes: 9\n{line}")
+    assert load_profile(str(file)).memory is None
+
+
+def test_a_missing_file_is_named_with_its_own_path(tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as refusal:
+        load_profile(str(tmp_path / "tesbed.yaml"))
+    said = str(refusal.value)
+    assert said.startswith(f"there is no profile file {tmp_path}/tesbed.yaml (did you mean testbed?): ")
+    assert ".yaml.yaml" not in said and str(FOLDER) not in said
+    with pytest.raises(BadInput, match=r"'tesbed' \(did you mean testbed\?\)"):
+        load_profile("tesbed")
+
+
+def test_the_users_own_choice_of_place_holds_where_the_profile_leaves_it_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SBATCH_PARTITION and the like are honoured by design; a profile's own word outweighs them."""
+    mine = {"PARTITION": "a", "ACCOUNT": "b", "QOS": "c", "RESERVATION": "d", "TIMELIMIT": "1", "MEM_PER_CPU": "1"}
+    for name, value in mine.items():
+        monkeypatch.setenv(f"SBATCH_{name}", value)
+    file = tmp_path / "mine.yaml"
+    file.write_text("cpus: 1\nminutes: 9\n")
+    left_open = load_profile(str(file))
+    assert (left_open.partition, left_open.account, left_open.qos) == ("a", "b", "c")
+    assert left_open.sbatch == {"reservation": "d"}
+    assert (left_open.minutes, left_open.memory) == (9, None)
+    file.write_text("cpus: 1\nminutes: 9\npartition: mine\nsbatch: {reservation: ours}\n")
+    said = load_profile(str(file))
+    assert (said.partition, said.account, said.sbatch) == ("mine", "b", {"reservation": "ours"})

@@ -1,0 +1,252 @@
+"""What sites do around sbatch: wrappers that print what they like, limits on jobs and arrays, rules about memory."""
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from studies import STUB, OnCluster, slurm
+
+import jobs.runner
+from jobs.__main__ import main
+from jobs.batches import read_batches
+from jobs.cluster import check
+from jobs.ledger import State
+from jobs.local import run_study
+from jobs.machine import Slot
+from jobs.profile import Profile
+from slurm.testbed import LocalCluster
+from ssl_pkg.errors import BadInput
+
+BED = {"accounting": True, "limits": True, "largest_array": 4}
+Make = Callable[..., OnCluster]
+
+
+@pytest.fixture
+def waiting(bed: LocalCluster) -> Iterator[None]:
+    """Jobs are queued, but none begins: what was sent can be counted."""
+    slurm("scontrol", "update", "PartitionName=low", "State=DOWN")
+    yield
+    slurm("scontrol", "update", "PartitionName=low", "State=UP")
+
+
+@pytest.fixture
+def limit(bed: LocalCluster) -> Iterator[Callable[[int], object]]:
+    """Sets how many jobs a user may have in the queue at once."""
+    line = ("sacctmgr", "-i", "modify", "qos", "normal", "set")
+    yield lambda jobs: slurm(*line, f"MaxSubmitJobsPerUser={jobs}")
+    slurm(*line, "MaxSubmitJobsPerUser=-1")
+
+
+@pytest.fixture
+def wrapper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a script in sbatch's place; it calls the real one as "$SBATCH"."""
+
+    def make(text: str) -> None:
+        file = tmp_path / "bin" / "sbatch"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"#!/bin/bash\n{text}\n")
+        file.chmod(0o755)
+        monkeypatch.setenv("SITES", shutil.which("sbatch") or "")
+        monkeypatch.setenv("PATH", f"{file.parent}:{os.environ['PATH']}")
+
+    return make
+
+
+def in_queue() -> list[str]:
+    return slurm("squeue", "-h", "-r", "-o", "%i").split()
+
+
+WRAPPERS = {
+    "without --parsable": 'exec "$SITES" "${@:2}"',
+    "a banner": 'echo "This is job 42 of your quota"; exec "$SITES" "$@"',
+    "the number of another job": 'echo "batch job $OTHER is yours, too"; exec "$SITES" "$@"',
+    "with the cluster": '"$SITES" "$@" | sed "s/$/;testbed/"',
+    "on stderr": 'exec "$SITES" "$@" >&2',
+    "filtered": '"$SITES" "$@" >/dev/null; echo "99999999999 hours left, see 1.5 and -3"',
+    "nothing": '"$SITES" "$@" >/dev/null',
+    "a failure afterwards": '"$SITES" "$@" >/dev/null; exit 1',
+    "a comment of the site's": 'exec "$SITES" --comment=project17 "$@"',
+    "a comment, and nothing printed": '"$SITES" --comment=project17 "$@" >/dev/null',
+    "a copy of the script": 'cp "$2" "$2.copy"; exec "$SITES" "$2.copy"',
+}
+
+
+@pytest.mark.usefixtures("waiting")
+@pytest.mark.parametrize("text", WRAPPERS.values(), ids=WRAPPERS.keys())
+def test_each_run_has_one_job_whatever_sbatch_prints(
+    study: Make, wrapper: Callable[[str], None], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = slurm("sbatch", "--parsable", "--hold", "--wrap=true").strip()
+    monkeypatch.setenv("OTHER", other)
+    wrapper(text)
+    small = study(seeds=(0, 1))
+    small.jobs = small.jobs[:5]
+    assert len(small.send().sent) == 5
+    ours = sorted(set(in_queue()) - {other})
+    assert len(ours) == 5
+    assert sorted(row.job or "" for row in small.rows().values()) == ours
+    assert (small.send().sent, sorted(set(in_queue()) - {other})) == ([], ours)
+    assert main(["cancel", "small", "--runs", str(small.root)]) == 0
+    assert in_queue() == [other]
+
+
+def test_a_study_behind_a_wrapper_completes(study: Make, wrapper: Callable[[str], None]) -> None:
+    wrapper('echo "This is job 42 of your quota"; "$SITES" "$@" | sed "s/$/;testbed/" >&2')
+    small = study(seeds=(0, 1))
+    small.jobs = [job for job in small.jobs if job.name.startswith(("pretrain-supervised", "ood-supervised"))]
+    assert len(small.send().sent) == 4
+    small.until_complete()
+
+
+def test_a_wrapper_that_sends_nothing_is_a_refusal_that_leaves_nothing(
+    study: Make, wrapper: Callable[[str], None]
+) -> None:
+    wrapper("echo Submitted batch job 1")
+    small = study()
+    with pytest.raises(BadInput, match=r"SLURM refuses pretrain-.*has no such job; it printed: Submitted batch job 1"):
+        small.send()
+    assert (read_batches(small.folder), small.states()) == ([], {})
+
+
+@pytest.mark.usefixtures("waiting")
+def test_arrays_are_split_to_the_clusters_size_and_children_wait_for_their_own_parents(study: Make) -> None:
+    small = study(seeds=tuple(range(6)))
+    assert len(small.send().sent) == len(small.jobs)
+    batches = read_batches(small.folder)
+    assert max(len(batch.names) for batch in batches) == BED["largest_array"]
+    run_of = {f"{batch.number}_{i}": name for batch in batches for i, name in enumerate(batch.names)}
+    run_of |= {batch.number or "": batch.names[0] for batch in batches if len(batch.names) == 1}
+    parents = {job.name: set(job.parents) for job in small.jobs}
+    pairs = 0
+    for batch in batches:
+        kind, _, ids = ":".join(batch.after).partition(":")
+        for index, name in enumerate(batch.names):
+            if kind == "aftercorr":
+                pairs += 1
+                assert run_of[f"{ids}_{index}"] in parents[name]
+            elif kind == "afterok" and name != "report":
+                assert {run_of[job] for job in ids.split(":")} <= parents[name]
+            else:
+                assert name == "report" or not parents[name]
+    assert pairs > len(small.jobs) / 2
+    assert len(in_queue()) == len(small.jobs)
+
+
+@pytest.mark.usefixtures("waiting")
+def test_what_a_limit_leaves_is_shown_as_not_sent_and_sent_by_the_next_call(
+    study: Make, limit: Callable[[int], object]
+) -> None:
+    limit(6)
+    small = study(seeds=(0, 1, 2, 3))
+    first = small.send()
+    assert (len(first.sent), len(in_queue()), first.limit) == (6, 6, "QOS normal allows 6 at once")
+    assert sorted(first.sent + first.unsent) == sorted(job.name for job in small.jobs)
+    rows = small.rows()
+    assert {(rows[name].state, rows[name].note) for name in first.unsent} == {(State.PENDING, "not sent")}
+    again = small.send()
+    assert (again.sent, again.unsent, sorted(again.queued)) == ([], first.unsent, sorted(first.sent))
+    limit(8)
+    more = small.send().sent
+    assert (len(more), set(more) <= set(first.unsent), len(in_queue())) == (2, True, 8)
+    limit(-1)
+    assert small.send().unsent == []
+    assert len(in_queue()) == len(small.jobs)
+
+
+def test_a_refusal_for_another_cause_is_no_limit(study: Make) -> None:
+    slurm("sacctmgr", "-i", "modify", "qos", "normal", "set", "MaxWall=1", "Flags=DenyOnLimit")
+    try:
+        with pytest.raises(BadInput, match=r"SLURM refuses pretrain-.*MaxWallDuration"):
+            study(seeds=(0, 1)).send()
+        assert in_queue() == []
+    finally:
+        slurm("sacctmgr", "-i", "modify", "qos", "normal", "set", "MaxWall=-1", "Flags=-1")
+
+
+def asked(folder: Path, **more: object) -> str:
+    file = folder / "bed.yaml"
+    file.write_text(yaml.safe_dump({"partition": "low", "cpus": 1, "minutes": 10, **more}))
+    return str(file)
+
+
+@pytest.mark.usefixtures("waiting", "study")
+def test_a_call_that_a_limit_ends_says_so_and_does_not_end_with_0(
+    tmp_path: Path, limit: Callable[[int], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    limit(3)
+    places = ["--runs", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]
+    assert main(["submit", "demo", "--cluster", asked(tmp_path), *places]) == 75
+    said = capsys.readouterr().out
+    assert re.search(
+        r"^sent 3 of \d\d; QOS normal allows 3 at once; type the same line again when some have ended$", said, re.M
+    )
+    assert main(["profile", asked(tmp_path), "--check"]) == 0
+    said = capsys.readouterr().out
+    (runs, calls), *_ = re.findall(r"QOS normal allows 3 at once, .*demo \((\d+) runs\) takes (\d+)", said)
+    assert int(calls) == -(-int(runs) // 3)
+    assert "- your queue is full now (QOSMaxSubmitJobPerUserLimit)" in said
+
+
+@pytest.mark.usefixtures("study")
+def test_wait_sends_the_rest_by_itself(
+    tmp_path: Path, limit: Callable[[int], object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limit(3)
+    stub = jobs.runner.Programs(stage=(sys.executable, str(STUB)), report=(sys.executable, str(STUB)))
+    monkeypatch.setattr(jobs.runner, "Programs", lambda: stub)
+    line = ["submit", "demo", "--cluster", asked(tmp_path), "--wait", "study.methods=[supervised]"]
+    assert main([*line, "--runs", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]) == 0
+    said = capsys.readouterr().out
+    assert "QOS normal allows 3 at once; the rest is sent when these have ended" in said
+    assert (tmp_path / "reports/demo/report.pdf").exists()
+
+
+@pytest.mark.usefixtures("waiting")
+def test_memory_is_left_out_where_a_site_forbids_it(study: Make, wrapper: Callable[[str], None]) -> None:
+    wrapper(
+        'if [[ "$*" = *--mem=* ]] || grep -qs -e --mem= "${@: -1}"; then '
+        'echo "sbatch: error: no --mem here" >&2; exit 1; fi'
+        '\nexec "$SITES" "$@"'
+    )
+    forbidden = study(memory={"per_node": 0.5})
+    assert check(forbidden.profile).stops == ["sbatch refuses: sbatch: error: no --mem here"]
+    with pytest.raises(BadInput, match="no --mem here"):
+        forbidden.send()
+    for memory in (None, {"per_cpu": 0.5}):
+        small = study(memory=memory)
+        small.jobs = small.jobs[:1]
+        assert check(small.profile).stops == []
+        assert len(small.send().sent) == 1
+        shown = slurm("scontrol", "show", "job", in_queue()[0])
+        assert ("MinMemoryCPU=512M" in shown) is (memory is not None)
+        assert main(["cancel", "small", "--runs", str(small.root)]) == 0
+
+
+def test_drained_nodes_are_told_with_what_submit_will_do(bed: LocalCluster) -> None:
+    nodes = ",".join(bed.names)
+    slurm("scontrol", "update", f"NodeName={nodes}", "State=DRAIN", "Reason=maintenance until noon")
+    try:
+        found = check(Profile(name="mine", partition="low", cpus=1, minutes=10))
+        assert found.stops == []
+        assert found.notes[0] == (
+            "all 2 nodes of low are drained (maintenance until noon): `submit` sends the jobs all the same, and they "
+            "wait in the queue until nodes are back"
+        )
+        assert check(Profile(name="mine", partition="low", cpus=1, minutes=10, constraint="a100")).stops
+    finally:
+        slurm("scontrol", "update", f"NodeName={nodes}", "State=RESUME")
+
+
+@pytest.mark.usefixtures("waiting")
+def test_a_study_on_this_machine_asks_the_cluster_that_it_was_sent_to(study: Make, tmp_path: Path) -> None:
+    small = study()
+    small.send()
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setenv("SLURM_CONF", str(tmp_path / "elsewhere.conf"))
+        with pytest.raises(BadInput, match=r"is in a cluster's queue .*sent to test"):
+            run_study(small.jobs, small.folder, [Slot(1)], again="")
