@@ -13,7 +13,7 @@ from submitit.core.utils import DelayedSubmission, JobPaths
 from jobs.node import NodeStage
 from jobs.queue import Away, ask, find, no_answer
 
-LISTED_SECONDS: Final = 5.0  # within which SLURM lists a job that it has taken
+LISTED_SECONDS: Final = 15.0  # within which SLURM's queue or its accounting lists a job that was taken
 
 
 class Refused(Exception):

@@ -240,7 +240,7 @@ FITS = {"partition": "low", "cpus": 1, "memory": {"per_node": 1}, "minutes": 10}
         ({"partition": "low,high"}, None),
         ({"partition": "low,nowhere"}, "partition: there is no nowhere: there are high, low"),
         ({"cpus": 3, "processes": 2}, "cpus: 3 x 2 processes on a node of partition low, whose nodes have 2 at most"),
-        ({"memory": {"per_node": 900}}, "memory: 900 on a node of partition low, whose nodes have 7 at most"),
+        ({"memory": {"per_node": 900}}, "memory: 900 GB on a node of partition low, whose nodes have 7 at most"),
         ({"nodes": 3}, "nodes: 3, and partition low has 2"),
         ({"constraint": "a100"}, "sbatch refuses: .*feature"),
         ({"gpus": 1}, "gpus: 1 a node, and the cluster knows no GPUs"),

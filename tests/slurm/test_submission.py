@@ -12,6 +12,7 @@ import yaml
 from studies import STUB, OnCluster, slurm
 
 import jobs.runner
+import jobs.sbatch
 from jobs.__main__ import main
 from jobs.batches import read_batches
 from jobs.cluster import check
@@ -104,8 +105,9 @@ def test_a_study_behind_a_wrapper_completes(study: Make, wrapper: Callable[[str]
 
 
 def test_a_wrapper_that_sends_nothing_is_a_refusal_that_leaves_nothing(
-    study: Make, wrapper: Callable[[str], None]
+    study: Make, wrapper: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(jobs.sbatch, "LISTED_SECONDS", 0.5)
     wrapper("echo Submitted batch job 1")
     small = study()
     with pytest.raises(BadInput, match=r"SLURM refuses pretrain-.*has no such job; it printed: Submitted batch job 1"):
@@ -250,3 +252,50 @@ def test_a_study_on_this_machine_asks_the_cluster_that_it_was_sent_to(study: Mak
         changed.setenv("SLURM_CONF", str(tmp_path / "elsewhere.conf"))
         with pytest.raises(BadInput, match=r"is in a cluster's queue .*sent to test"):
             run_study(small.jobs, small.folder, [Slot(1)], again="")
+
+
+@pytest.mark.usefixtures("waiting")
+def test_a_job_that_squeue_does_not_list_is_found_in_the_accounting(
+    study: Make, tmp_path: Path, wrapper: Callable[[str], None]
+) -> None:
+    wrapper('"$SITES" --comment=project17 "$@" >/dev/null')
+    (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\n")
+    (tmp_path / "bin" / "squeue").chmod(0o755)
+    small = study()
+    small.jobs = small.jobs[:1]
+    assert len(small.send().sent) == 1
+    (tmp_path / "bin" / "squeue").unlink()
+    assert [batch.number for batch in read_batches(small.folder)] == in_queue()
+
+
+HOSTILE = {
+    "SBATCH_ARRAY_INX": "0-7", "SBATCH_CLUSTERS": "nowhere", "SBATCH_COMMENT": "mine", "SBATCH_EXPORT": "NONE",
+    "SBATCH_JOB_NAME": "mine", "SBATCH_MEM_PER_CPU": "1T", "SBATCH_NO_REQUEUE": "1", "SBATCH_PARTITION": "nowhere",
+    "SBATCH_TIMELIMIT": "1", "SBATCH_WAIT": "1", "SCANCEL_PARTITION": "high", "SCANCEL_STATE": "RUNNING",
+    "SINFO_FORMAT": "%n", "SINFO_PARTITION": "high", "SLURM_CLUSTERS": "nowhere", "SLURM_TIME_FORMAT": "relative",
+    "SQUEUE_FORMAT": "%n", "SQUEUE_FORMAT2": "name", "SQUEUE_PARTITION": "high", "SQUEUE_STATES": "COMPLETED",
+    "SQUEUE_USERS": "nobody", "SACCT_FORMAT": "User",
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("waiting")
+def test_the_users_variables_change_nothing_that_is_sent_shown_or_cancelled(
+    study: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = study(seeds=(0, 1))
+    small.jobs = small.jobs[:5]
+    with monkeypatch.context() as changed:
+        for name, value in HOSTILE.items():
+            changed.setenv(name, value)
+        assert check(small.profile).stops == []
+        assert len(small.send().sent) == 5
+        rows = small.rows()
+        assert small.send().sent == []
+    assert sorted(row.job or "" for row in rows.values()) == sorted(in_queue())
+    shown = slurm("scontrol", "show", "job", in_queue()[0].partition("_")[0])
+    assert "Requeue=1" in shown and "TimeLimit=00:10:00" in shown and "Partition=low" in shown
+    with monkeypatch.context() as changed:
+        for name, value in HOSTILE.items():
+            changed.setenv(name, value)
+        assert main(["cancel", "small", "--runs", str(small.root)]) == 0
+    assert in_queue() == []
