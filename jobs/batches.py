@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from jobs.queue import find
 from ssl_pkg.runs import write_json
 
 
@@ -73,6 +74,13 @@ def read_batches(folder: Path) -> list[Batch]:
             content = json.loads(file.read_text())
             found.append(Batch(**{**content, "names": tuple(content["names"]), "after": tuple(content["after"])}))
     return sorted(found, key=lambda batch: (batch.made, int(batch.number or 0)))
+
+
+def numbered(batches: Sequence[Batch]) -> list[Batch]:
+    """The batches, also those whose call did not learn the number, if SLURM has a job with their token. Raises Away."""
+    lost = [batch.token for batch in batches if batch.number is None]
+    numbers = find(lost) if lost else {}
+    return [batch.sent(numbers[batch.token]) if batch.token in numbers else batch for batch in batches]
 
 
 def sent_jobs(folder: Path) -> dict[str, Sent]:

@@ -15,7 +15,7 @@ from jobs.settings import configure, studies
 from ssl_pkg.config import SYNTHETIC
 
 TOOLS: Final = ("sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo")
-AWAY: Final = ("down", "drain", "fail", "maint", "error", "unknown", "no_respond", "power", "inval")  # states of nodes
+AWAY: Final = ("down", "drain", "fail", "maint", "error", "unknown", "no_respond", "future", "inval")  # states of nodes
 NOWHERE: Final = Path("/nonexistent")  # the folder of a plan that is only counted
 UNAVAILABLE: Final = "Requested node configuration is not available"  # also where it is only not there now
 
@@ -37,6 +37,7 @@ class _Node:
     minutes: int | None  # the partition's limit
     cpus: int
     memory_mb: int
+    up: bool  # whether the partition starts jobs
     state: str  # SLURM's word, like idle, allocated, drained
     reason: str  # why it is down or drained
 
@@ -73,10 +74,10 @@ def check(profile: Profile) -> Findings:
 
 
 def _nodes() -> list[_Node]:
-    rows = [line.split("|", 6) for line in answer("sinfo", "-h", "-N", "-o", "%P|%l|%c|%m|%T|%E").splitlines()]
+    rows = [line.split("|", 6) for line in answer("sinfo", "-h", "-N", "-o", "%P|%l|%c|%m|%a|%T|%E").splitlines()]
     return [
-        _Node(name.rstrip("*"), name.endswith("*"), minutes(limit), int(cpus), int(memory), state, reason)
-        for name, limit, cpus, memory, state, reason in rows
+        _Node(name.rstrip("*"), name.endswith("*"), minutes(limit), int(cpus), int(memory), up == "up", state, reason)
+        for name, limit, cpus, memory, up, state, reason in rows
     ]
 
 
@@ -91,8 +92,12 @@ def _unusable(profile: Profile, nodes: list[_Node]) -> list[str]:
     """What `submit` does where the partitions have no node that takes jobs now; nothing where one has."""
     names = _partitions(profile, nodes)
     mine = [node for node in nodes if node.partition in names]
-    if not mine or any(node.usable for node in mine):
+    if not mine or any(node.usable and node.up for node in mine):
         return []
+    if not any(node.up for node in mine):
+        return [
+            f"partition {', '.join(names)} is down: `submit` sends the jobs, and they wait in the queue until it is up"
+        ]
     why = ", ".join(sorted({node.reason for node in mine} - {"none"}))
     return [
         f"all {len(mine)} nodes of {', '.join(names)} are {' or '.join(sorted({node.state for node in mine}))}"

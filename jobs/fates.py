@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from jobs.batches import Sent, around, comments, sent_jobs
+from jobs.batches import Batch, Sent, around, comments, jobs_of, numbered, reach_again, read_batches
 from jobs.ledger import REPORT, State, log_of
 from jobs.queue import NEVER, RUNS, Away, Seen, look
 from jobs.stage import CANCELLED, EXIT_STATUS, last_job, last_output, last_words
@@ -35,9 +35,11 @@ def fates(
     """The fate of each run of the study in `folder` that was sent to SLURM, by name; and a sentence for the user if
     SLURM doesn't answer. complete: the names of the runs whose results are there. here: those that were started on
     this machine, and when; what was sent before that is not told."""
-    sent = {name: job for name, job in sent_jobs(folder).items() if here.get(name, 0.0) <= job.batch.made}
-    open_jobs = {name: job for name, job in sent.items() if name not in complete}
+    batches = read_batches(folder)
+    reach_again(batches)
+    sent, open_jobs = _jobs(batches, complete, here)
     try:
+        sent, open_jobs = _jobs(numbered(batches), complete, here)
         seen = look(comments(open_jobs.values()))
     except Away as error:
         warning = (
@@ -51,6 +53,14 @@ def fates(
     for name, job in open_jobs.items():  # parents were sent before their children
         judge.found[name] = judge.fate(name, job, seen.get(job.id))
     return judge.found, None
+
+
+def _jobs(
+    batches: list[Batch], complete: Sequence[str], here: Mapping[str, float]
+) -> tuple[dict[str, Sent], dict[str, Sent]]:
+    """The newest jobs of these batches, and those among them whose runs are not complete."""
+    sent = {name: job for name, job in jobs_of(batches).items() if here.get(name, 0.0) <= job.batch.made}
+    return sent, {name: job for name, job in sent.items() if name not in complete}
 
 
 class _Judge:

@@ -138,7 +138,7 @@ def _squeue(ids: Iterable[str]) -> dict[str, tuple[Seen, str]]:
             rest = rest[width:]
         name, state, reason, restarts, started, comment, output = cells
         seen = Seen(state, "" if reason == "None" else reason, int(restarts or 0), _moment(started))
-        found[name] = seen, f"{comment} {output}"
+        found[name] = seen, comment + output  # widths are of bytes: the end of a comment may be in the next cell
     return found
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from jobs.batches import comments, jobs_of, reach_again, read_batches
+from jobs.batches import comments, jobs_of, numbered, reach_again, read_batches
 from jobs.ledger import Entry, State, read_ledger, write_ledger
 from jobs.local import alone
-from jobs.queue import ENDS, Seen, cancel, find, look
+from jobs.queue import ENDS, Seen, cancel, look
 from jobs.waiting import gone
 
 OTHERS_SECONDS: Final = 120.0  # that another one who types the same may take
@@ -25,9 +25,7 @@ def recall(folder: Path) -> dict[str, str]:
     lost = [batch for batch in read_batches(folder) if batch.number is None and batch.conf == here]
     if not lost:
         return {}
-    numbers = find(batch.token for batch in lost)
-    there = [batch.sent(numbers[batch.token]) for batch in lost if batch.token in numbers]
-    wanted = comments(job for batch in there for job in jobs_of([batch]).values())
+    wanted = comments(job for batch in numbered(lost) for job in jobs_of([batch]).values())
     waiting = {name: wanted[name] for name, job in look(wanted).items() if job.in_queue}
     cancel(waiting)
     for batch in lost:

@@ -6,9 +6,9 @@ import sys
 import time
 from pathlib import Path
 
-from jobs.batches import Batch, Sent, comments, jobs_of, read_batches, slurm_conf
+from jobs.batches import Batch, Sent, comments, jobs_of, numbered, read_batches, slurm_conf
 from jobs.ledger import read_ledger
-from jobs.queue import find, look
+from jobs.queue import look
 from jobs.status import FRESH
 from ssl_pkg.errors import BadInput
 from ssl_pkg.runs import RunDirectory
@@ -31,8 +31,7 @@ def queued(folder: Path, conf: str) -> dict[str, Sent]:
         _take_over(folder, batches, why)
         return {}
     with slurm_conf(conf):
-        numbers = find(lost) if (lost := [batch.token for batch in batches if batch.number is None]) else {}
-        sent = jobs_of([batch.sent(numbers[batch.token]) if batch.token in numbers else batch for batch in batches])
+        sent = jobs_of(numbered(batches))
         seen = look(comments(sent.values()))
     return {name: job for name, job in sent.items() if job.id in seen and seen[job.id].in_queue}
 

@@ -61,6 +61,7 @@ def test_a_job_that_slurm_took_without_an_answer_is_not_sent_twice(
         with pytest.raises(BadInput, match=r"SLURM does not answer.*type the same line"):
             small.send()
     assert len(in_queue()) == 1
+    assert [row.job for row in small.rows().values() if row.job] == in_queue(), "status finds it by its token"
     small.send()
     assert len(in_queue()) == len(small.jobs)
     small.until_complete()

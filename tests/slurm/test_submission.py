@@ -216,6 +216,7 @@ def test_memory_is_left_out_where_a_site_forbids_it(study: Make, wrapper: Callab
         '\nexec "$SITES" "$@"'
     )
     forbidden = study(memory={"per_node": 0.5})
+    assert check(forbidden.profile).notes[0].startswith("partition low is down: `submit` sends the jobs")
     assert check(forbidden.profile).stops == ["sbatch refuses: sbatch: error: no --mem here"]
     with pytest.raises(BadInput, match="no --mem here"):
         forbidden.send()
