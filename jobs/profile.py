@@ -82,6 +82,14 @@ def _none(given: Any) -> Any:
     return None if given == "none" else given
 
 
+def _memory(given: Any) -> Any:
+    if given in (False, "none"):
+        return None
+    if isinstance(given, int | float | str):
+        raise ValueError(f"say of what it is, like {{per_node: {given}}} (or per_cpu, per_gpu), in GB")
+    return given
+
+
 class Profile(BaseModel):
     """What every job of a study asks of a cluster. Sizes of one node; None leaves a choice to the cluster."""
 
@@ -95,7 +103,7 @@ class Profile(BaseModel):
     constraint: str | None = None
     gpus: NonNegativeInt = 0  # of a pretraining, on each of its nodes; of the other stages one, if there are any
     cpus: PositiveInt  # of one process
-    memory: Annotated[Memory | None, BeforeValidator(_none)] = None  # without it the site's default
+    memory: Annotated[Memory | None, BeforeValidator(_memory)] = None  # without it the site's default
     minutes: PositiveInt  # of one start: a job that needs more goes on in the next
     nodes: PositiveInt = 1  # of a pretraining; the other stages are one process
     processes: PositiveInt = 1  # of a pretraining, on each of its nodes

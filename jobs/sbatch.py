@@ -47,7 +47,8 @@ def send(folder: Path, token: str, works: Sequence[NodeStage], python: str, para
 
 def _number(done: "CompletedProcess[str]", token: str) -> str:
     """The number of the job that bears the token, whatever sbatch has printed and with whatever status it ended."""
-    said = " ".join((done.stderr.strip() or done.stdout).split())[:400]
+    said = " ".join((done.stderr.strip() or done.stdout).split())[-400:]  # a site's banner comes first
+    errors = " ".join(line for line in done.stderr.splitlines() if "error" in line)
     end = time.monotonic() + (LISTED_SECONDS if done.returncode == 0 else 0.0)
     while True:
         try:
@@ -61,6 +62,6 @@ def _number(done: "CompletedProcess[str]", token: str) -> str:
         time.sleep(0.5)
     if done.returncode == 0:
         raise Refused(f"sbatch ended without an error, but SLURM has no such job; it printed: {said or 'nothing'}")
-    if no_answer(said):
+    if no_answer(errors):
         raise Away(said)
     raise Refused(said or f"sbatch ended with status {done.returncode} and printed nothing")

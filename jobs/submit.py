@@ -1,6 +1,7 @@
 """`python -m jobs submit`: what is missing of a study goes to SLURM, by submitit, and never twice."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -199,6 +200,7 @@ class Submission:
             number = send(self._batch_folder(batch), batch.token, works, python, parameters)
         except (Refused, OSError) as error:
             batch.forget(self._folder)
+            shutil.rmtree(self._batch_folder(batch), ignore_errors=True)
             raise _RefusedJob(group[0], str(error)) from error
         batch = batch.sent(number)
         batch.write(self._folder)

@@ -108,11 +108,14 @@ def test_a_wrapper_that_sends_nothing_is_a_refusal_that_leaves_nothing(
     study: Make, wrapper: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs.sbatch, "LISTED_SECONDS", 0.5)
-    wrapper("echo Submitted batch job 1")
+    wrapper("echo Contact help@site for an account >&2; echo Submitted batch job 1")
     small = study()
-    with pytest.raises(BadInput, match=r"SLURM refuses pretrain-.*has no such job; it printed: Submitted batch job 1"):
+    with pytest.raises(BadInput, match=r"SLURM refuses pretrain-.*has no such job; it printed: Contact help@site"):
         small.send()
-    assert (read_batches(small.folder), small.states()) == ([], {})
+    assert (list((small.folder / ".jobs/slurm").iterdir()), small.states()) == ([], {})
+    wrapper("echo Contact help@site for an account >&2; echo sbatch: error: no account >&2; exit 1")
+    with pytest.raises(BadInput, match=r"SLURM refuses pretrain-.*error: no account"):
+        small.send()
 
 
 @pytest.mark.usefixtures("waiting")

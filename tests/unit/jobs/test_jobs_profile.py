@@ -36,7 +36,7 @@ def test_the_names_that_the_documentation_gives_are_there() -> None:
             "processes: 4 processes of a node can't share",
         ),
         ("cpus: 1\nmemory_gb: 1\nminutes: 9\n", "there is no field memory_gb (did you mean memory?)"),
-        ("cpus: 1\nmemory: 8\nminutes: 9\n", "memory: "),
+        ("cpus: 1\nmemory: 8\nminutes: 9\n", "memory: say of what it is, like {per_node: 8}"),
         ("cpus: 1\nmemory: {}\nminutes: 9\n", "memory: give one of per_node, per_cpu and per_gpu"),
         ("cpus: 1\nmemory: {per_node: 8, per_cpu: 1}\nminutes: 9\n", "memory: give one of per_node"),
         ("cpus: 1\nmemory: {per_core: 8}\nminutes: 9\n", "memory.per_core (did you mean per_node?)"),
@@ -90,7 +90,7 @@ def test_a_wrong_container_is_one_sentence(tmp_path: Path, container: str, sente
         load_profile(str(file))
 
 
-@pytest.mark.parametrize("line", ["", "memory: none\n", "memory: null\n"])
+@pytest.mark.parametrize("line", ["", "memory: none\n", "memory: null\n", "memory: false\n"])
 def test_a_profile_may_ask_for_no_memory(tmp_path: Path, line: str) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(f"cpus: 1\nminutes: 9\n{line}")
