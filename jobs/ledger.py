@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jobs.processes import birth_of
+from ssl_pkg.overrides import key_of
 from ssl_pkg.runs import write_json
 
 REPORT: Final = "report"  # the last job's name and stage; analysis makes it, and it has no run directory
@@ -56,11 +57,6 @@ class Entry:
         there = " ".join(setting for setting in before if setting not in now) or "the defaults"
         here = " ".join(setting for setting in now if setting not in before) or "the defaults"
         return f"there: {there}; now: {here}"
-
-
-def key_of(override: str) -> str:
-    """The field that an override sets: `a.b` of `++a.b=1`."""
-    return override.partition("=")[0].lstrip("+~").partition("@")[0]
 
 
 def effective(overrides: Iterable[str]) -> tuple[str, ...]:

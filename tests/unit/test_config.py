@@ -41,7 +41,10 @@ def test_every_study_composes_once_it_knows_its_data(study: str) -> None:
         ([*PRETRAIN, "method=simclr", "stage=train"], "stage='train' is not possible"),
         ([*PRETRAIN, "method=simclr", "seed=abc"], "seed='abc' is not possible: input should be a valid integer"),
         ([*PRETRAIN, "method=simclr", "seed=-1"], "seed=-1 is not possible"),
-        ([*PRETRAIN, "method=simclr", "sed=1"], "there is no field sed: look for it in ssl_pkg/conf"),
+        (
+            [*PRETRAIN, "method=simclr", "sed=1"],
+            "there is no field sed .did you mean seed..: look for it in ssl_pkg/conf",
+        ),
         ([*PRETRAIN, "method=simclr", "+sed=1"], "there is no field sed"),
         ([*PRETRAIN, "method=simclr", "method.epochs=1.5"], "method.epochs=1.5 is not possible"),
         ([*PRETRAIN, "method=simclr", "method.epochs=0"], "method.epochs=0 is not possible"),
@@ -50,7 +53,7 @@ def test_every_study_composes_once_it_knows_its_data(study: str) -> None:
         ([*PRETRAIN, "method=simclr", "study=photos"], "data.root must be given"),
         (["stage=probe", "run_dir=x"], "needs a model: give source="),
         ([*PRETRAIN, "method=simclr", "source=y"], "leave source out"),
-        ([*PRETRAIN, "method=simclr", "seed=["], "the command line can't be read"),
+        ([*PRETRAIN, "method=simclr", "seed=["], "can't be read"),
         (["nonsense"], "nonsense"),
     ],
 )
