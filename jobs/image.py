@@ -18,6 +18,7 @@ from jobs.__main__ import main as jobs
 from slurm.container import run_beside
 from ssl_pkg.config import RANDOM, STAGES, SYNTHETIC, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
+from ssl_pkg.output import ignore_lost_readers
 from ssl_pkg.overrides import key_of, split
 
 DATA: Final = Path("/data")
@@ -181,4 +182,5 @@ def _run(module: str, *arguments: str) -> int:
 
 
 if __name__ == "__main__":
+    ignore_lost_readers()
     sys.exit(main(sys.argv[1:]))

@@ -12,7 +12,9 @@ The run directories are the truth about what is complete; the ledger only adds w
 
 import json
 import os
+import shlex
 import socket
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -67,6 +69,12 @@ def effective(overrides: Iterable[str]) -> tuple[str, ...]:
 def log_of(folder: Path, name: str) -> Path:
     """The log of run `name` of the study in `folder`."""
     return folder / "logs" / f"{name}.log"
+
+
+def advice(verb: str, folder: Path) -> str:
+    """How to do `verb` with the study in `folder`: the command line, and make's."""
+    line = shlex.join([sys.executable, "-m", "jobs", verb, folder.name, "--runs", str(folder.parent)])
+    return f"`{line}` (make: {shlex.join([verb, f'STUDY={folder.name}', f'RUNS={folder.parent}'])})"
 
 
 def write_ledger(folder: Path, entries: dict[str, Entry]) -> None:

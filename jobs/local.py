@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from jobs.batches import comments, sent_jobs
 from jobs.display import display
 from jobs.graph import Job
-from jobs.ledger import REPORT, State, forget_owner, log_of, read_owner, write_owner
+from jobs.ledger import REPORT, State, advice, forget_owner, log_of, read_owner, write_owner
 from jobs.machine import Slot
 from jobs.queue import Away, look
 from jobs.runner import GRACE, Programs, Runner
@@ -83,7 +83,7 @@ def _refuse_queued(folder: Path) -> None:
         more = f" and {len(queued) - 1} more of its runs" if queued[1:] else ""
         raise BadInput(
             f"study {folder.name} is in a cluster's queue ({queued[0]}{more}): let it end there, or take it out by "
-            f"`python -m jobs cancel {folder.name}` (make: cancel)"
+            f"{advice('cancel', folder)}"
         )
 
 
@@ -113,8 +113,8 @@ def busy(folder: Path) -> str:
     owner = read_owner(folder)
     who = f"process {owner.pid} on {owner.host}" if owner else "another process"
     return (
-        f"study {folder.name} is being run by {who}: `python -m jobs status {folder.name}` (make: status) shows it, "
-        f"`python -m jobs cancel {folder.name}` (make: cancel) stops it"
+        f"study {folder.name} is being run by {who}: {advice('status', folder)} shows it, "
+        f"{advice('cancel', folder)} stops it"
     )
 
 

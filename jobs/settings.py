@@ -80,7 +80,7 @@ def _unknown(study: str, runs: Path | None) -> str:
 
 def _configure(study: str, data: str | None, seeds: str | None, overrides: Sequence[str]) -> Config:
     line = [f"study={study}", "stage=probe", f"source={RANDOM}", "run_dir=-"]
-    line += [override for override in overrides if not override.startswith("method.")]
+    line += [override for override in overrides if not key_of(override).startswith("method.")]
     if seeds is not None:
         line.append(f"study.seeds=[{','.join(str(seed) for seed in _seeds(seeds))}]")
     if data is not None:
@@ -191,7 +191,7 @@ def _check_methods(study: str, config: Config, overrides: Sequence[str]) -> None
             raise BadInput(
                 f"study {study} names the method {method!r}{hint(method, known)}: there are {', '.join(known)}"
             )
-        if any(override.startswith("method.") for override in passed):
+        if any(key_of(override).startswith("method.") for override in passed):
             load_config([f"study={study}", "stage=pretrain", f"method={method}", "run_dir=-", "data.root=-", *passed])
 
 

@@ -13,7 +13,7 @@ from submitit.helpers import clean_env
 
 from jobs.batches import Batch, Sent, comments, jobs_of, read_batches, slurm_conf
 from jobs.graph import Job
-from jobs.ledger import REPORT, Entry, State, forget_owner, log_of, read_ledger, write_ledger
+from jobs.ledger import REPORT, Entry, State, advice, forget_owner, log_of, read_ledger, write_ledger
 from jobs.local import alone
 from jobs.node import NodeStage, patient_srun
 from jobs.profile import Profile, reach
@@ -120,7 +120,7 @@ class Submission:
                 cluster = next(iter(there.values())).batch.cluster
                 raise BadInput(
                     f"study {self._folder.name} is in the queue of {cluster}, another cluster: let it end there, or "
-                    f"take it out by `SLURM_CONF={conf} python -m jobs cancel {self._folder.name}`"
+                    f"take it out, with SLURM_CONF={conf}, by {advice('cancel', self._folder)}"
                 )
         return [batch for batch in batches if batch.conf == here]
 
@@ -130,7 +130,7 @@ class Submission:
         if difference:
             raise BadInput(
                 f"{job.name} is in the queue with other settings ({difference}): give another folder by --runs "
-                f"(make: RUNS=), or take it out by `python -m jobs cancel {self._folder.name}` (make: cancel)"
+                f"(make: RUNS=), or take it out by {advice('cancel', self._folder)}"
             )
 
     def _in_queue(self, name: str) -> bool:

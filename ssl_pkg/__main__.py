@@ -2,10 +2,9 @@
 
 import os
 import sys
-from contextlib import suppress
-from typing import TextIO, cast
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput, Busy, Diverged, Interrupted
+from ssl_pkg.output import ignore_lost_readers
 from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.memory import prefer_jemalloc
 
@@ -62,30 +61,9 @@ def main(arguments: list[str]) -> int:
     return COMPLETE
 
 
-class Unheard:
-    """A stream to a reader who may have left, or to a disk without room: what it doesn't take is lost, and no more."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        """Writes if it can."""
-        with suppress(OSError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Flushes if it can."""
-        with suppress(OSError):
-            self._stream.flush()
-
-
 if __name__ == "__main__":
     prefer_jemalloc()
-    sys.stdout, sys.stderr = cast(TextIO, Unheard(sys.stdout)), cast(TextIO, Unheard(sys.stderr))
+    ignore_lost_readers()
     status = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()

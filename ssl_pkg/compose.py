@@ -191,6 +191,9 @@ def _no_field(name: str, overrides: Sequence[str]) -> str:
     fields = _fields()
     having = fields.get(name, [])
     method = next((word.partition("=")[2] for word in overrides if key_of(word) == "method"), None)
+    stage = next((word.partition("=")[2] for word in overrides if key_of(word) == "stage"), "pretrain")
+    if having and method is None and stage != "pretrain":
+        return f"stage={stage} does not read {name}, a field of stage=pretrain: leave it out"
     if having and method is None:
         return f"{name} is a field of stage=pretrain with a method: give method= one of {', '.join(having)}"
     if having and method not in having:

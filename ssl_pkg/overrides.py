@@ -7,7 +7,6 @@ may hold any character.
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 from ssl_pkg.errors import BadInput
@@ -32,16 +31,16 @@ def split(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         name, equals, value = word.partition("=")
         key = name.lstrip("+")
         if equals and key in LITERAL:
-            literal[key] = path(key, value) if key in PATHS else value
+            literal[key] = expand_path(key, value) if key in PATHS else value
         else:
             others.append(word)
     return literal, others
 
 
-def path(key: str, value: str) -> str:
+def expand_path(key: str, value: str) -> str:
     """The path that `value` names, with `~` expanded. `key`: what the user calls it, for the message of BadInput."""
     if not value:
-        raise BadInput(f"{key}= is empty: give a folder, like {key}={'runs/try/a' if key in PATHS else 'runs'}")
+        raise BadInput(f"{key} is empty: give a folder, like {key}=runs{'/try/a' if key in PATHS else ''}")
     expanded = os.path.expanduser(value)  # noqa: PTH111, because Path takes ./random for random
     if re.search(r"[\0-\x1f\x7f]", expanded):
         raise BadInput(f"{key}={value!r} holds a control character, such as a line break: rename the folder")
@@ -50,8 +49,3 @@ def path(key: str, value: str) -> str:
             f"{key}={value!r} is not UTF-8: rename the folder, or set a locale that knows its name, like LC_ALL=C.UTF-8"
         )
     return expanded
-
-
-def folder(key: str, value: Path) -> Path:
-    """`path`, of an option that argparse has read."""
-    return Path(path(key, str(value)))

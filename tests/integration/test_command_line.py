@@ -241,7 +241,11 @@ def nothing(root: Path) -> None:
         (few_labels, [], "3 labels for 160 images"),
         (nothing, ["run_dir=/proc/run"], "can't write run_dir=/proc/run"),
         (nothing, ["method=dino"], "there is no method dino"),
-        (nothing, ["budget.ssl_batch_size=161"], "batch size 161 is larger than the unlabeled split (160 images)"),
+        (
+            nothing,
+            ["budget.ssl_batch_size=161"],
+            "method.batch_size=161 is larger than the split unlabeled, which has 160",
+        ),
         (nothing, ["seed=abc"], "seed='abc' is not possible"),
         (nothing, ["method.model.temperature=-1"], "temperature=-1 is not possible"),
         (nothing, ["method.model.temprature=1", "sed=1"], "temprature"),
