@@ -1,7 +1,6 @@
 """What the command line asks for: a stage is run, or found complete."""
 
 import importlib
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -19,7 +18,7 @@ from ssl_pkg.resume import (
     refuse_other_source,
 )
 from ssl_pkg.runs import RunDirectory
-from ssl_pkg.source import inherit, other_source_data
+from ssl_pkg.source import inherit
 from ssl_pkg.training.interrupts import Interrupts
 
 CHOICES: Final = {"stages": " | ".join(STAGES), "methods": " | ".join(methods())}
@@ -36,8 +35,6 @@ def run(arguments: list[str], interrupts: Interrupts) -> str:
     directory = RunDirectory(Path(config.run_dir))
     config = inherit(config, set(map(key_of, arguments)), directory)
     if not directory.complete:
-        if other := other_source_data(config):
-            print(f"Note: source={config.source} saw other images ({other}).", file=sys.stderr)
         with suppress(Done):
             importlib.import_module(f"ssl_pkg.stages.{config.stage}").run(config, interrupts)
             return config.run_dir

@@ -116,7 +116,7 @@ def test_a_path_is_what_follows_the_first_equals_sign(name: str) -> None:
 @pytest.mark.parametrize(
     ("word", "sentence"),
     [
-        ("run_dir=", "run_dir= is empty: give a folder, like run_dir=runs/try/a"),
+        ("run_dir=", "run_dir is empty: give a folder, like run_dir=runs/try/a"),
         ("data.root=a\nb", r"data.root='a\\nb' holds a control character, such as a line break: rename the folder"),
         ("source=a\0b", "holds a control character"),
         ("run_dir=\x1b[2J", "holds a control character"),

@@ -28,7 +28,7 @@ from ssl_pkg.errors import BadInput
         (["demo", "++run_dir=x"], "++run_dir= is set for each run by the plan: leave it out"),
         (["demo", "study.methods=[moco],[simclr]"], "study.methods is the same for a whole study"),
         (["demo", "data.root=synthetic,/tmp"], "there is no data folder synthetic,/tmp: give the one"),
-        (["demo", "data.root="], "data.root= is empty: give a folder"),
+        (["demo", "data.root="], "data.root is empty: give a folder"),
         (["demo", "--data", "synthetic", "data.root=/tmp"], "--data synthetic contradicts data.root=/tmp: leave one"),
         (["demo", "log_every=["], "'log_every=[' can't be read, because '[' is neither a word, a number nor a list"),
         (["dmeo"], "there is no study 'dmeo' (did you mean demo?): choose one of demo, photos"),
