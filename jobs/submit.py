@@ -1,6 +1,7 @@
 """`python -m jobs submit`: what is missing of a study goes to SLURM, by submitit, and never twice."""
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -48,9 +49,10 @@ class Submission:
 
     def send(self) -> Outcome:
         """Sends what is missing, parents before children. Raises BadInput where SLURM or the folder refuses."""
-        if "%" in str(self._folder):
+        if special := re.search(r"[%\\]", str(self._folder)):
             raise BadInput(
-                f"SLURM puts other words for the % in {self._folder}: give another folder by --runs (make: RUNS=)"
+                f"SLURM puts other words for the {special[0]} in {self._folder}: give another folder by --runs "
+                "(make: RUNS=)"
             )
         reach(self._profile)
         if self._profile.container:
