@@ -53,6 +53,12 @@ def _parsed(arguments: list[str], options: argparse.Namespace) -> list[str]:
         if getattr(options, name, None) is not None:
             given = expand_path(f"--{name}", getattr(options, name))
             setattr(options, name, given if name == "data" else Path(given))
+    study = Path(getattr(options, "study", "demo"))
+    if study.name != str(study):
+        raise BadInput(
+            f"STUDY={str(study)!r} is not the name of a study: give {study.name or 'demo'!r} and the folder above it "
+            f"by --runs {shlex.quote(str(study.parent))}"
+        )
     return rest
 
 

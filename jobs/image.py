@@ -18,6 +18,7 @@ from jobs.__main__ import main as jobs
 from slurm.container import run_beside
 from ssl_pkg.config import RANDOM, STAGES, SYNTHETIC, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
+from ssl_pkg.nearest import hint
 from ssl_pkg.output import ignore_lost_readers
 from ssl_pkg.overrides import key_of, split
 
@@ -86,7 +87,10 @@ def main(arguments: Sequence[str]) -> int:
         if command in PROGRAMS:
             return _run(*PROGRAMS[command], *rest)
         if command not in ("help", "-h", "--help"):
-            raise BadInput(f"the image does not know {command!r}: without arguments it tells what it does")
+            known = ("demo", "study", "status", "logs", "help", *PROGRAMS)
+            raise BadInput(
+                f"the image does not know {command!r}{hint(command, known)}: without arguments it shows its help"
+            )
     except BadInput as error:
         print(f"ssl-study: {error}", file=sys.stderr)
         return BAD_INPUT

@@ -62,8 +62,12 @@ class Entry:
 
 
 def effective(overrides: Iterable[str]) -> tuple[str, ...]:
-    """The overrides that count, of each field the last, in an order that doesn't depend on how they were typed."""
-    return tuple(sorted({key_of(override): override for override in overrides}.values()))
+    """The overrides that count, of each field the last, in an order that doesn't depend on how they were typed.
+
+    Without `variant`: the run's name has it, and ledgers of earlier versions have it in quotes.
+    """
+    last = {key_of(override): override for override in overrides}
+    return tuple(sorted(override for key, override in last.items() if key != "variant"))
 
 
 def log_of(folder: Path, name: str) -> Path:

@@ -19,6 +19,7 @@ Runs one stage of the study in its run directory. The same line goes on with an 
   data.root  folder with stl10_binary/ and a CIFAR-10 folder; left out, a synthetic set is drawn
   study      preset: demo (default) | photos-quick | photos | stl10; budget: tiny | demo | quick | full
 
+A path is everything after the first `=`, with `~` expanded; a folder called random is ./random.
 Every other field: ssl_pkg/conf. Exit status: 0 complete, 75 interrupted (run the line again), 2 wrong input,
 1 a fault of the machine or another process at work.
 

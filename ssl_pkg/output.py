@@ -34,9 +34,10 @@ class Unheard:
 
 
 def ignore_lost_readers() -> None:
-    """From now on, standard output and standard error drop what can't be written."""
+    """From now on, standard output and standard error drop what can't be written and escape what they can't encode."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed, by `>&-`
             stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115, because it stays open
+        stream.reconfigure(errors="backslashreplace")
         setattr(sys, name, cast(TextIO, Unheard(stream)))

@@ -46,6 +46,7 @@ def expand_path(key: str, value: str) -> str:
         raise BadInput(f"{key}={value!r} holds a control character, such as a line break: rename the folder")
     if re.search(r"[\ud800-\udfff]", expanded):
         raise BadInput(
-            f"{key}={value!r} is not UTF-8: rename the folder, or set a locale that knows its name, like LC_ALL=C.UTF-8"
+            f"{key}={value!r} is no text in this locale: rename the folder, or set one that knows its name, "
+            "like LC_ALL=C.UTF-8"
         )
     return expanded

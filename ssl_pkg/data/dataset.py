@@ -23,6 +23,9 @@ def open_dataset(config: Data) -> STL10:
 
 def main(arguments: list[str]) -> int:
     """Says in one line whether a study can run on the images below ROOT; returns the exit status."""
+    if len(arguments) != 1:
+        print("give the folder that holds stl10_binary/: python -m ssl_pkg.data.dataset ROOT", file=sys.stderr)
+        return BAD_INPUT
     try:
         stl10 = open_stl10(Path(arguments[0]))
         cifar10 = open_cifar10(Path(arguments[0]), stl10.classes)

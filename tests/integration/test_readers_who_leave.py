@@ -47,3 +47,12 @@ def test_no_traceback(tmp_path: Path, name: str, closed: str) -> None:
         os.close(writing)
     assert "Traceback" not in done.stderr and "rror" not in done.stderr
     assert done.returncode == (2 if name == "study" else 0), done.stderr
+
+
+def test_a_name_that_the_terminal_lacks_is_escaped(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONIOENCODING": "ascii"}
+    (tmp_path / "runs" / "José").mkdir(parents=True)
+    line = [sys.executable, "-m", "jobs", "cancel", "José"]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(r"study Jos\xe9 is not being run")

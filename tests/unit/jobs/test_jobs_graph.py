@@ -120,7 +120,7 @@ def test_a_path_is_what_follows_the_first_equals_sign(name: str) -> None:
         ("data.root=a\nb", r"data.root='a\\nb' holds a control character, such as a line break: rename the folder"),
         ("source=a\0b", "holds a control character"),
         ("run_dir=\x1b[2J", "holds a control character"),
-        ("run_dir=caf\udce9", r"run_dir='caf\\udce9' is not UTF-8: rename the folder, or set a locale"),
+        ("run_dir=caf\udce9", r"run_dir='caf\\udce9' is no text in this locale: rename the folder, or set one"),
     ],
 )
 def test_a_path_that_nothing_could_show_is_refused(word: str, sentence: str) -> None:

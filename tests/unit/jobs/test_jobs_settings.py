@@ -127,6 +127,11 @@ def test_a_study_whose_folder_was_renamed_is_recognised(
         (["status", "dem"], "there are no runs in it's/dem (did you mean demo?): start the study"),
         (["status", "demo", "seed=1"], "status does not take 'seed=1': `python -m jobs status --help`"),
         (["cancel", "demo", "--run=x", "--foce"], "there is no option --foce"),
+        (
+            ["status", "it's/demo"],
+            "STUDY=\"it's/demo\" is not the name of a study: give 'demo' and the folder above it",
+        ),
+        (["status", ""], "STUDY='.' is not the name of a study: give 'demo'"),
         (["statsu", "demo"], "argument COMMAND: invalid choice: 'statsu' (choose from "),
         (["logs", "a", "demo", "--lines", "x"], "argument --lines: invalid int value: 'x'"),
     ],

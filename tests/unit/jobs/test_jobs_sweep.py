@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from jobs.graph import Job, label, plan, sweep
+from jobs.ledger import Entry
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import Study
 from ssl_pkg.errors import BadInput
@@ -66,3 +67,10 @@ def test_labels_are_short_unambiguous_and_fit_for_folders() -> None:
     assert label(()) == ""
     assert label(("method.model.temperature=0.1",)) == "temperature=0.1"
     assert label(("a.rate=1", "b.rate=2", "c=x/y z")) == "a.rate=1,b.rate=2,c=x_y_z"
+
+
+def test_a_ledger_with_a_quoted_variant_is_of_the_same_settings() -> None:
+    job = planned("method.model.temperature=0.1,0.5")["pretrain-simclr-s0-temperature=0.1"]
+    earlier = Entry(settings=(*job.settings, "variant='temperature=0.1'"))
+    assert earlier.differs(job.settings) is None
+    assert "method.model.temperature=0.1" in job.settings
