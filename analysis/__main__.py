@@ -15,6 +15,9 @@ from rich.table import Table
 from analysis import report, tables
 from analysis.data import data_note
 from analysis.gather import NoStudy, Study, gather
+from ssl_pkg.errors import BadInput
+from ssl_pkg.output import ignore_lost_readers
+from ssl_pkg.overrides import expand_path
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
@@ -23,19 +26,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Builds the report and prints the main table; 2 where there is nothing to report on or no place for it."""
     options = _parser().parse_args(arguments)
     try:
-        study = gather(options.study)
-    except (NoStudy, OSError) as error:
+        study = gather(Path(expand_path("RUNS/STUDY", options.study)))
+        out = Path("reports") / study.name if options.out is None else Path(expand_path("--out", options.out))
+    except (NoStudy, OSError, BadInput) as error:
         return _refused(f"{error}", 2)
-    out = options.out or Path("reports") / study.name
     try:
         (out / "tables").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         return _refused(f"the report can't go to {out}: {error.strerror}", 1 if error.errno in _FULL else 2)
     try:
-        path = report.build(study, out, options.date)
+        pdf = report.build(study, out, options.date)
     except OSError as error:
         return _refused(f"can't write the report: {error}", 1)
-    _print(study, path)
+    _print(study, pdf)
     return 0
 
 
@@ -46,8 +49,8 @@ def _refused(why: str, status: int) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
-    parser.add_argument("study", type=Path, metavar="RUNS/STUDY", help="folder with the study's run directories")
-    parser.add_argument("--out", type=Path, help="where the report goes (default: reports/STUDY)")
+    parser.add_argument("study", metavar="RUNS/STUDY", help="folder with the study's run directories")
+    parser.add_argument("--out", help="where the report goes (default: reports/STUDY)")
     parser.add_argument(
         "--date", type=datetime.date.fromisoformat, default=_today(), help="date on the report, YYYY-MM-DD (today)"
     )
@@ -80,4 +83,5 @@ def _print(study: Study, path: Path) -> None:
 
 
 if __name__ == "__main__":
+    ignore_lost_readers()
     sys.exit(main())

@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=positive, default=10, help="of each training (10)")
     parser.add_argument("--out", type=writable, default=Path(__file__).with_name("learning.json"))
     options = parser.parse_args(arguments)
-    line = ["stage=pretrain", "method=simclr", "run_dir=-", f"data.root='{options.data}'", "budget=quick"]
+    line = ["stage=pretrain", "method=simclr", "run_dir=-", f"data.root={options.data}", "budget=quick"]
     config = load_config([*line, f"budget.resolution={RESOLUTION}"])
     dataset = open_dataset(config.data)
     found = {

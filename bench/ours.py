@@ -21,7 +21,7 @@ BATCH = 256
 
 def configuration(method: str, data: Path | str, resolution: int, *more: str) -> Config:
     """The full study's configuration at this resolution, in batches of BATCH."""
-    line = ["stage=pretrain", f"method={method}", "run_dir=-", f"data.root='{data}'", "budget=full"]
+    line = ["stage=pretrain", f"method={method}", "run_dir=-", f"data.root={data}", "budget=full"]
     return load_config([*line, f"budget.resolution={resolution}", f"method.batch_size={BATCH}", *more])
 
 

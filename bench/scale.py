@@ -92,7 +92,7 @@ def _together(number: int, data: Path, folder: Path, resolution: int) -> float:
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
     line = ["stage=pretrain", "method=simclr", "budget=full", "log_every=1"]
     line += [f"budget.resolution={resolution}", f"method.batch_size={BATCH}", f"budget.max_steps={STEPS}"]
-    line += [f"data.root='{data}'", f"run_dir={folder}"]
+    line += [f"data.root={data}", f"run_dir={folder}"]
     environments = []
     for rank in range(number):
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number}

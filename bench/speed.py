@@ -160,7 +160,7 @@ def _start(data: str) -> dict[str, Any]:
 def _first_steps(root: str, folder: Path) -> tuple[float, int]:
     """Starts the run in `folder`, or goes on with it, for STEPS steps: seconds to the first, peak memory in bytes."""
     line = ["stage=pretrain", "method=simclr", "budget=full", f"method.batch_size={BATCH}", "log_every=1"]
-    line += [f"run_dir={folder / 'run'}", f"data.root='{root}'", f"budget.max_steps={4 * STEPS}"]
+    line += [f"run_dir={folder / 'run'}", f"data.root={root}", f"budget.max_steps={4 * STEPS}"]
     environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
     environment.pop("TORCHINDUCTOR_CACHE_DIR", None)  # this process's own
     metrics, start = folder / "run/metrics.jsonl", time.perf_counter()

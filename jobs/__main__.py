@@ -6,9 +6,12 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, INTERRUPTED, BadInput
+from ssl_pkg.nearest import hint
+from ssl_pkg.output import ignore_lost_readers
+from ssl_pkg.overrides import expand_path
 
 if TYPE_CHECKING:
     from jobs.graph import Job
@@ -20,12 +23,9 @@ AGAIN: Final = "type the same line again"
 def main(arguments: list[str], again: str | None = None) -> int:
     """Does what the command line says and returns the exit status. Heavier modules are imported where they are used, so
     that `status` answers at once. `again`: what to type to go on, where it isn't this line."""
-    parser = _parser()
-    options, rest = parser.parse_known_args(arguments)
-    overrides = [word for word in rest if not word.startswith("-")]
-    if len(overrides) < len(rest) or (overrides and options.command not in ("study", "submit")):
-        parser.error(f"unknown: {' '.join(rest)}")
+    options = argparse.Namespace(command=None)
     try:
+        overrides = _parsed(arguments, options)
         again = again or shlex.join([sys.executable, "-m", "jobs", *arguments])
         return _COMMANDS[options.command](options, overrides, again)
     except BadInput as error:
@@ -42,6 +42,32 @@ def main(arguments: list[str], again: str | None = None) -> int:
         return COMPLETE
 
 
+def _parsed(arguments: list[str], options: argparse.Namespace) -> list[str]:
+    """Fills `options` from the command line and returns the overrides. Raises BadInput."""
+    _, rest = _parser().parse_known_args(arguments, options)
+    for word in rest:
+        if word.startswith("-"):
+            known = [f"--{name}" for name in vars(options)]
+            raise BadInput(f"there is no option {word}{hint(word.partition('=')[0], known)}: {_help(options.command)}")
+        if options.command not in ("study", "submit"):
+            raise BadInput(f"{options.command} does not take {word!r}: {_help(options.command)}")
+    for name in ("runs", "reports", "data"):
+        if getattr(options, name, None) is not None:
+            given = expand_path(f"--{name}", getattr(options, name))
+            setattr(options, name, given if name == "data" else Path(given))
+    study = Path(getattr(options, "study", "demo"))
+    if study.name != str(study):
+        raise BadInput(
+            f"STUDY={str(study)!r} is not the name of a study: give {study.name or 'demo'!r} and the folder above it "
+            f"by --runs {shlex.quote(str(study.parent))}"
+        )
+    return rest
+
+
+def _help(command: str) -> str:
+    return f"`python -m jobs {command} --help` shows what there is"
+
+
 def _study(options: argparse.Namespace, overrides: list[str], again: str) -> int:
     from jobs.local import run_study
     from jobs.machine import slots
@@ -54,13 +80,13 @@ def _study(options: argparse.Namespace, overrides: list[str], again: str) -> int
 def _planned(options: argparse.Namespace, overrides: list[str]) -> "tuple[Config, list[Job]]":
     from jobs.settings import check_data, configure, plan_study
 
-    config = configure(options.study, data=options.data, seeds=options.seeds, overrides=overrides)
+    config = configure(options.study, data=options.data, seeds=options.seeds, overrides=overrides, runs=options.runs)
     check_data(config.data.root)
     return config, plan_study(config, runs=options.runs, reports=options.reports, overrides=overrides)
 
 
 def _submit(options: argparse.Namespace, overrides: list[str], again: str) -> int:
-    from jobs.ledger import State
+    from jobs.ledger import State, advice
     from jobs.local import conclude
     from jobs.profile import LOCAL, load_profile
     from jobs.runner import Programs
@@ -94,10 +120,7 @@ def _submit(options: argparse.Namespace, overrides: list[str], again: str) -> in
         ended_well = set(states.values()) <= {State.COMPLETE, State.PENDING}
         if not (outcome.unsent and ended_well and (outcome.sent or outcome.queued)):
             return conclude(states, jobs, folder, again)
-    print(
-        f"How they stand: {sys.executable} -m jobs status {config.study.name} --runs {options.runs} "
-        f"(make: status STUDY={config.study.name} RUNS={options.runs})"
-    )
+    print(f"How they stand: {advice('status', folder)}")
     return INTERRUPTED if outcome.unsent else COMPLETE
 
 
@@ -162,7 +185,9 @@ def _logs(options: argparse.Namespace, overrides: list[str], again: str) -> int:
     printed = around(folder, sent[options.job]) if options.job in sent else []
     if not log.exists() and not printed:
         there = sorted(file.stem for file in log.parent.glob("*.log"))
-        raise BadInput(f"there is no log of {options.job!r} yet; there are: {', '.join(there) or 'none'}")
+        raise BadInput(
+            f"there is no log of {options.job!r} yet{hint(options.job, there)}; there are: {', '.join(there) or 'none'}"
+        )
     if log.exists():
         print("\n".join(log.read_text(errors="replace").splitlines()[-options.lines :]))
     if printed:
@@ -202,14 +227,24 @@ _COMMANDS: Final = {
 def _existing(options: argparse.Namespace) -> Path:
     folder: Path = options.runs / options.study
     if not folder.is_dir():
+        there = [entry.name for entry in options.runs.iterdir()] if options.runs.is_dir() else []
         raise BadInput(
-            f"there are no runs in {folder}: start the study, or give the folder above it by --runs (make: RUNS=)"
+            f"there are no runs in {folder}{hint(options.study, there)}: start the study, or give the folder above it "
+            "by --runs (make: RUNS=)"
         )
     return folder
 
 
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong command line as one sentence, without the usage in front of it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises BadInput."""
+        raise BadInput(f"{message}; `{self.prog} --help` shows what there is")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m jobs", description="Runs a study, and tells how it stands.")
+    parser = _Parser(prog="python -m jobs", description="Runs a study, and tells how it stands.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     study = commands.add_parser("study", help="run what is missing of a study on this machine, up to its report")
     submit = commands.add_parser("submit", help="send what is missing of a study to a SLURM cluster")
@@ -219,7 +254,7 @@ def _parser() -> argparse.ArgumentParser:
         command.usage = (
             f"{command.prog} STUDY {more}[--runs DIR] [--reports DIR] [--data DIR] [--seeds SEEDS] [key=value ...]"
         )
-        command.add_argument("--reports", type=Path, default=Path("reports"), help="folder of the reports (reports)")
+        command.add_argument("--reports", default="reports", help="folder of the reports (reports)")
         command.add_argument("--data", help="folder that holds stl10_binary/, or `synthetic`")
         command.add_argument("--seeds", help='like "0 1 2"; without it the study\'s own')
     status = commands.add_parser("status", help="where each run stands; works without a runner")
@@ -234,9 +269,11 @@ def _parser() -> argparse.ArgumentParser:
     profile.add_argument("--check", action="store_true", help="ask the cluster")
     for command in (study, submit, status, cancel, logs):
         command.add_argument("study", metavar="STUDY", help="a name from ssl_pkg/conf/study, like demo")
-        command.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (runs)")
+        command.add_argument("--runs", default="runs", help="folder of the runs (runs)")
     return parser
 
 
 if __name__ == "__main__":
+    if "--watch" not in sys.argv or sys.stdout is None:  # what is shown again and again ends with its reader
+        ignore_lost_readers()
     sys.exit(main(sys.argv[1:]))

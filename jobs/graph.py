@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from jobs.ledger import REPORT, effective, key_of
-from jobs.stage import assign
+from jobs.ledger import REPORT, effective
+from ssl_pkg.compose import parse
 from ssl_pkg.config import RANDOM, STAGES, Study
 from ssl_pkg.errors import BadInput
+from ssl_pkg.overrides import key_of
 from ssl_pkg.runs import RunDirectory
 
 SUPERVISED: Final = "supervised"  # the method whose pretraining is a final model already
@@ -138,10 +138,10 @@ class _Planner:
         if stage == "pretrain":
             line.append(f"method={model}")
         else:
-            line.append(assign("source", str(source.run_dir) if source else RANDOM))
+            line.append(f"source={source.run_dir if source else RANDOM}")
         line += [f"study.methods=[{','.join(self.methods)}]", f"study.seeds=[{','.join(map(str, self.seeds))}]"]
-        line += [assign("data.root", self.data_root), assign("run_dir", str(run_dir))]
-        line += [assign("variant", variant)] if variant else []
+        line += [f"data.root={self.data_root}", f"run_dir={run_dir}"]
+        line += [f"variant={variant}"] if variant else []
         line += [override for override in (*self.overrides, *own) if reads(stage, override)]
         return Job(name, stage, model, seed, tuple(line), (source.name,) if source else (), run_dir, made_with)
 
@@ -151,11 +151,11 @@ def sweep(overrides: Sequence[str]) -> tuple[tuple[str, ...], list[tuple[str, ..
     fixed: list[str] = []
     swept: list[list[str]] = []
     for override in overrides:
+        parsed = parse(override)
         try:
-            parsed = OverridesParser.create().parse_override(override)
             values = list(parsed.sweep_string_iterator()) if parsed.is_sweep_override() else []
         except HydraException as error:
-            raise BadInput(f"{override!r} can't be read: {' '.join(str(error).split())}") from error
+            raise BadInput(f"{override!r} is no list of values ({error}): give KEY=A,B") from error
         if values:
             swept.append([f"{override.partition('=')[0]}={value}" for value in dict.fromkeys(values)])
         else:
@@ -163,7 +163,7 @@ def sweep(overrides: Sequence[str]) -> tuple[tuple[str, ...], list[tuple[str, ..
     choices = list(itertools.product(*swept))
     for values in swept:
         key = key_of(values[0])
-        if key.partition(".")[0] == "study" or key == "data.root":
+        if key.partition(".")[0] == "study":
             raise BadInput(f"{key} is the same for a whole study: give each of its values a study of its own")
     named: dict[str, tuple[str, ...]] = {}
     for choice in choices:

@@ -15,9 +15,12 @@ import yaml
 
 import ssl_pkg
 from jobs.__main__ import main as jobs
-from slurm.container import run_beside, settings
+from slurm.container import run_beside
 from ssl_pkg.config import RANDOM, STAGES, SYNTHETIC, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
+from ssl_pkg.nearest import hint
+from ssl_pkg.output import ignore_lost_readers
+from ssl_pkg.overrides import key_of, split
 
 DATA: Final = Path("/data")
 OUT: Final = Path("/out")
@@ -84,7 +87,10 @@ def main(arguments: Sequence[str]) -> int:
         if command in PROGRAMS:
             return _run(*PROGRAMS[command], *rest)
         if command not in ("help", "-h", "--help"):
-            raise BadInput(f"the image does not know {command!r}: without arguments it tells what it does")
+            known = ("demo", "study", "status", "logs", "help", *PROGRAMS)
+            raise BadInput(
+                f"the image does not know {command!r}{hint(command, known)}: without arguments it shows its help"
+            )
     except BadInput as error:
         print(f"ssl-study: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -95,15 +101,18 @@ def main(arguments: Sequence[str]) -> int:
 
 def stage_line(words: Sequence[str]) -> list[str]:
     """A stage's command line with the images at /data in it, if there are any. Raises BadInput for a missing mount."""
-    given = settings(words)
+    given, others = split(words)
     if "run_dir" not in given:
         raise BadInput(f"run_dir must be given, like run_dir=mine/pretrain, a folder below RUNS with -v RUNS:{RUNS}")
     _check_writable(RUNS / given["run_dir"], "RUNS")
-    _check_seen("source", RUNS / given.get("source", RANDOM), but=RANDOM)
+    if given.get("source", RANDOM) != RANDOM:
+        _check_seen("source", RUNS / given["source"])
     if root := given.get("data.root"):
-        _check_seen("data.root", RUNS / root, but=SYNTHETIC)
+        if root != SYNTHETIC:
+            _check_seen("data.root", RUNS / root)
         return list(words)
-    return [*words, *(f"data.root={root}" for root in images_of(given.get("study", "demo")))]
+    studies = [word.partition("=")[2] for word in others if key_of(word) == "study"]
+    return [*words, *(f"data.root={root}" for root in images_of(studies[-1] if studies else "demo"))]
 
 
 def images_of(study: str) -> list[str]:
@@ -158,8 +167,8 @@ def _check_temporary() -> None:
         raise BadInput("/tmp can't be written: beside --read-only give --tmpfs /tmp:exec")
 
 
-def _check_seen(key: str, folder: Path, but: str) -> None:
-    if folder.name != but and not os.access(folder, os.R_OK | os.X_OK):
+def _check_seen(key: str, folder: Path) -> None:
+    if not os.access(folder, os.R_OK | os.X_OK):
         raise BadInput(f"{key}={folder} is not there in the container: mount the folder that holds it, by -v")
 
 
@@ -177,4 +186,5 @@ def _run(module: str, *arguments: str) -> int:
 
 
 if __name__ == "__main__":
+    ignore_lost_readers()
     sys.exit(main(sys.argv[1:]))

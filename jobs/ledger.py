@@ -12,7 +12,9 @@ The run directories are the truth about what is complete; the ledger only adds w
 
 import json
 import os
+import shlex
 import socket
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jobs.processes import birth_of
+from ssl_pkg.overrides import key_of
 from ssl_pkg.runs import write_json
 
 REPORT: Final = "report"  # the last job's name and stage; analysis makes it, and it has no run directory
@@ -58,19 +61,24 @@ class Entry:
         return f"there: {there}; now: {here}"
 
 
-def key_of(override: str) -> str:
-    """The field that an override sets: `a.b` of `++a.b=1`."""
-    return override.partition("=")[0].lstrip("+~").partition("@")[0]
-
-
 def effective(overrides: Iterable[str]) -> tuple[str, ...]:
-    """The overrides that count, of each field the last, in an order that doesn't depend on how they were typed."""
-    return tuple(sorted({key_of(override): override for override in overrides}.values()))
+    """The overrides that count, of each field the last, in an order that doesn't depend on how they were typed.
+
+    Without `variant`: the run's name has it, and ledgers of earlier versions have it in quotes.
+    """
+    last = {key_of(override): override for override in overrides}
+    return tuple(sorted(override for key, override in last.items() if key != "variant"))
 
 
 def log_of(folder: Path, name: str) -> Path:
     """The log of run `name` of the study in `folder`."""
     return folder / "logs" / f"{name}.log"
+
+
+def advice(verb: str, folder: Path) -> str:
+    """How to do `verb` with the study in `folder`: the command line, and make's."""
+    line = shlex.join([sys.executable, "-m", "jobs", verb, folder.name, "--runs", str(folder.parent)])
+    return f"`{line}` (make: {shlex.join([verb, f'STUDY={folder.name}', f'RUNS={folder.parent}'])})"
 
 
 def write_ledger(folder: Path, entries: dict[str, Entry]) -> None:

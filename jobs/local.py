@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from jobs.display import display
 from jobs.graph import Job
-from jobs.ledger import REPORT, State, forget_owner, log_of, read_owner, write_owner
+from jobs.ledger import REPORT, State, advice, forget_owner, log_of, read_owner, write_owner
 from jobs.machine import Slot
 from jobs.queue import Away
 from jobs.runner import GRACE, Programs, Runner
@@ -78,10 +78,10 @@ def _refuse_queued(folder: Path) -> None:
             ) from error
         if held:
             more = f" and {len(held) - 1} more of its runs" if held[1:] else ""
-            reach = f"SLURM_CONF={conf} " if conf else ""
+            reach = f", with SLURM_CONF={conf}," if conf else ""
             raise BadInput(
                 f"study {folder.name} is in a cluster's queue ({held[0]}{more}, sent to {cluster}): let it end there, "
-                f"or take it out by `{reach}python -m jobs cancel {folder.name}` (make: cancel)"
+                f"or take it out{reach} by {advice('cancel', folder)}"
             )
 
 
@@ -111,8 +111,8 @@ def busy(folder: Path) -> str:
     owner = read_owner(folder)
     who = f"process {owner.pid} on {owner.host}" if owner else "another process"
     return (
-        f"study {folder.name} is being run by {who}: `python -m jobs status {folder.name}` (make: status) shows it, "
-        f"`python -m jobs cancel {folder.name}` (make: cancel) stops it"
+        f"study {folder.name} is being run by {who}: {advice('status', folder)} shows it, "
+        f"{advice('cancel', folder)} stops it"
     )
 
 

@@ -23,7 +23,7 @@ from filelock import FileLock
 
 from jobs.processes import birth_of
 from jobs.queue import Away, ask, refusal
-from jobs.stage import CANCELLED, END, FORWARDED, StageProcess, assign
+from jobs.stage import CANCELLED, END, FORWARDED, StageProcess
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED
 from ssl_pkg.runs import RunDirectory, write_json
 
@@ -183,7 +183,7 @@ class NodeStage:
             say(f"copy_data_to={self.copy_data_to} names what the node doesn't have: {self.data_root} is read")
             return []
         try:
-            return [assign("data.root", str(copy_data(Path(self.data_root), target)))]
+            return [f"data.root={copy_data(Path(self.data_root), target)}"]
         except OSError as error:
             say(f"copy_data_to: {target}: {error.strerror}: {self.data_root} is read")
             return []

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -23,6 +22,7 @@ from pydantic import (
 
 import slurm
 from ssl_pkg.errors import BadInput
+from ssl_pkg.nearest import hint
 
 LOCAL: Final = "local"  # the profile of this machine, where no SLURM is asked
 OURS: Final = (
@@ -181,9 +181,7 @@ def load_profile(name: str) -> Profile:
         if first["type"] == "extra_forbidden":
             models: dict[object, type[BaseModel]] = {"container": Container, "memory": Memory}
             model = models.get(first["loc"][0], Profile)
-            close = get_close_matches(str(first["loc"][-1]), model.model_fields, 1)
-            nearest = f" (did you mean {close[0]}?)" if close else ""
-            known = ", ".join(model.model_fields)
+            known, nearest = ", ".join(model.model_fields), hint(str(first["loc"][-1]), model.model_fields)
             raise BadInput(f"{file}: there is no field {field}{nearest}: there are {known}") from error
         message = first["msg"].removeprefix("Value error, ")
         raise BadInput(f"{file}: {field}: {message[:1].lower() + message[1:]}") from error
@@ -191,8 +189,7 @@ def load_profile(name: str) -> Profile:
 
 def _no_profile(name: str, file: Path) -> str:
     """The sentence about a file that is not there: a profile's name gives a place to write it, a path is one."""
-    close = get_close_matches(file.stem, profiles(), 1)
-    nearest = f" (did you mean {close[0]}?)" if close else ""
+    nearest = hint(file.stem, profiles())
     if name.endswith((".yaml", ".yml")):
         return f"there is no profile file {file.absolute()}{nearest}: write it, or name one of {', '.join(profiles())}"
     return (

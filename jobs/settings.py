@@ -1,6 +1,8 @@
 """From what was typed to a checked configuration and its plan. Imports no torch."""
 
 import importlib.util
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -9,12 +11,14 @@ from typing import Final
 
 import ssl_pkg
 from jobs.graph import Job, plan, reads, sweep
-from jobs.ledger import REPORT, key_of, read_ledger
+from jobs.ledger import REPORT, read_ledger
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import RANDOM, SYNTHETIC, Config, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
+from ssl_pkg.nearest import hint
+from ssl_pkg.overrides import key_of, split
 from ssl_pkg.resume import other_data
-from ssl_pkg.runs import RunDirectory
+from ssl_pkg.runs import RunDirectory, runs_of
 
 OURS: Final = (
     "stage",
@@ -33,23 +37,54 @@ def studies() -> list[str]:
     return sorted(file.stem for file in (Path(ssl_pkg.__path__[0]) / "conf" / "study").glob("*.yaml"))
 
 
-def configure(study: str, *, data: str | None, seeds: str | None, overrides: Sequence[str]) -> Config:
-    """The study's configuration with what the user wants otherwise. Raises BadInput."""
+def configure(
+    study: str, *, data: str | None, seeds: str | None, overrides: Sequence[str], runs: Path | None = None
+) -> Config:
+    """The study's configuration with what the user wants otherwise. Raises BadInput.
+
+    runs: the folder above RUNS/STUDY, where an unknown study may be one whose folder was renamed.
+    """
     if study not in studies():
-        raise BadInput(f"there is no study {study!r}: choose one of {', '.join(studies())}")
+        raise BadInput(_unknown(study, runs))
     _check_keys(overrides)
-    fixed, choices = sweep(overrides)
-    found = [_configure(study, data, seeds, [*fixed, *choice]) for choice in choices]
+    literal, others = split(overrides)
+    root = literal.get("data.root")
+    if None not in (data, root) and data != root:
+        raise BadInput(f"--data {data} contradicts data.root={root}: leave one of them out")
+    fixed, choices = sweep(others)
+    found = [_configure(study, data or root, seeds, [*fixed, *choice]) for choice in choices]
     return found[0]
+
+
+def _unknown(study: str, runs: Path | None) -> str:
+    """What there is in place of the study: a valid name, or the study that a renamed folder holds."""
+    folder = (runs or Path("runs")) / study
+    configs = (run.config() or {} for run in runs_of(folder))
+    names = (config["study"].get("name") for config in configs if isinstance(config.get("study"), dict))
+    name = next((name for name in names if name in studies()), None)
+    if name is None:
+        return f"there is no study {study!r}{hint(study, studies())}: choose one of {', '.join(studies())}"
+    place, line, more = folder.with_name(name), "", ""
+    if place.exists():
+        place = folder.with_name(f"{study}-runs") / name
+        line, more = (
+            f"{shlex.join(['mkdir', str(place.parent)])} && ",
+            f" and {shlex.join(['--runs', str(place.parent)])}",
+        )
+    line += shlex.join(["mv", str(folder), str(place)])
+    return (
+        f"there is no study {study!r}, but {folder} holds runs of study {name}: "
+        f"move the folder by `{line}`, then give {name}{more}"
+    )
 
 
 def _configure(study: str, data: str | None, seeds: str | None, overrides: Sequence[str]) -> Config:
     line = [f"study={study}", "stage=probe", f"source={RANDOM}", "run_dir=-"]
-    line += [override for override in overrides if not override.startswith("method.")]
+    line += [override for override in overrides if not key_of(override).startswith("method.")]
     if seeds is not None:
         line.append(f"study.seeds=[{','.join(str(seed) for seed in _seeds(seeds))}]")
     if data is not None:
-        line.append("data.root='-'")  # a placeholder: a path needs no parsing
+        line.append("data.root=-")  # a placeholder: a path needs no parsing
     config = _composed(study, line)
     root = config.data.root if data is None else data
     if root != SYNTHETIC and not Path(root).is_dir():
@@ -61,7 +96,7 @@ def _configure(study: str, data: str | None, seeds: str | None, overrides: Seque
 
 def plan_study(config: Config, *, runs: Path, reports: Path, overrides: Sequence[str] = ()) -> list[Job]:
     """The plan of a configured study. Raises BadInput where `runs` holds complete runs of other settings."""
-    passed = [override for override in overrides if not override.startswith("data.root=")]
+    _, passed = split(overrides)
     jobs = plan(config.study, runs=runs, reports=reports, data_root=config.data.root, overrides=passed)
     recorded = read_ledger(runs / config.study.name)
     _refuse_orphans(jobs)
@@ -143,7 +178,8 @@ def _check_keys(overrides: Sequence[str]) -> None:
         if not equals:
             raise BadInput(f"{override!r} is not of the form key=value")
         if key_of(key) in OURS:
-            raise BadInput(f"{key}= is set for each run by the plan: leave it out")
+            instead = {"method": "give study.methods=[simclr,byol]", "seed": 'give --seeds "0 1 2"'}.get(key_of(key))
+            raise BadInput(f"{key}= is set for each run by the plan: {instead or 'leave it out'}")
 
 
 def _check_methods(study: str, config: Config, overrides: Sequence[str]) -> None:
@@ -152,16 +188,16 @@ def _check_methods(study: str, config: Config, overrides: Sequence[str]) -> None
     known = methods()
     for method in config.study.methods:
         if method not in known:
-            raise BadInput(f"study {study} names the method {method!r}: there are {', '.join(known)}")
-        if any(override.startswith("method.") for override in passed):
+            raise BadInput(
+                f"study {study} names the method {method!r}{hint(method, known)}: there are {', '.join(known)}"
+            )
+        if any(key_of(override).startswith("method.") for override in passed):
             load_config([f"study={study}", "stage=pretrain", f"method={method}", "run_dir=-", "data.root=-", *passed])
 
 
 def _seeds(text: str) -> list[int]:
-    try:
-        seeds = list(dict.fromkeys(int(word) for word in text.replace(",", " ").split()))
-    except ValueError:
-        seeds = []
-    if not seeds or min(seeds) < 0:
-        raise BadInput(f'seeds must be whole numbers from 0, like "0 1 2", not {text!r}')
-    return seeds
+    words = text.replace(",", " ").split()
+    seeds = [int(word) for word in words if re.fullmatch("[0-9]{1,10}", word)]
+    if not words or len(seeds) < len(words) or max(seeds) >= 2**32:
+        raise BadInput(f'seeds must be whole numbers from 0 to {2**32 - 1}, like "0 1 2", not {text!r}')
+    return list(dict.fromkeys(seeds))

@@ -148,13 +148,6 @@ class _Relay:
                 signal.signal(number, handler)
 
 
-def assign(key: str, value: str) -> str:
-    """`key=value` for Hydra's command line, quoted where its grammar asks for it."""
-    if re.fullmatch(r"[A-Za-z./_][\w./+-]*", value):
-        return f"{key}={value}"
-    return "{}='{}'".format(key, value.replace("'", "\\'"))
-
-
 def last_output(log: Path) -> list[str]:
     """The lines that the last start of a run printed."""
     return [line for line in _last_start(log) if not line.startswith(END)]

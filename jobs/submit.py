@@ -1,6 +1,7 @@
 """`python -m jobs submit`: what is missing of a study goes to SLURM, by submitit, and never twice."""
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 from jobs.batches import Batch, Sent, comments, jobs_of, read_batches
 from jobs.graph import Job
-from jobs.ledger import REPORT, Entry, State, forget_owner, log_of, read_ledger, write_ledger
+from jobs.ledger import REPORT, Entry, State, advice, forget_owner, log_of, read_ledger, write_ledger
 from jobs.limits import config, largest_array, limit_reached, said_of, submit_limits, too_large
 from jobs.local import alone
 from jobs.node import NodeStage, patient_srun
@@ -52,9 +53,10 @@ class Submission:
 
     def send(self) -> Outcome:
         """Sends what is missing, parents before children. Raises BadInput where SLURM or the folder refuses."""
-        if "%" in str(self._folder):
+        if special := re.search(r"[%\\]", str(self._folder)):
             raise BadInput(
-                f"SLURM puts other words for the % in {self._folder}: give another folder by --runs (make: RUNS=)"
+                f"SLURM puts other words for the {special[0]} in {self._folder}: give another folder by --runs "
+                "(make: RUNS=)"
             )
         reach(self._profile)
         if self._profile.container:
@@ -124,7 +126,7 @@ class Submission:
             if conf != here and queued(self._folder, conf):
                 raise BadInput(
                     f"study {self._folder.name} is in the queue of {cluster}, another cluster: let it end there, or "
-                    f"take it out by `SLURM_CONF={conf} python -m jobs cancel {self._folder.name}`"
+                    f"take it out, with SLURM_CONF={conf}, by {advice('cancel', self._folder)}"
                 )
         return [batch for batch in read_batches(self._folder) if batch.conf == here]
 
@@ -134,7 +136,7 @@ class Submission:
         if difference:
             raise BadInput(
                 f"{job.name} is in the queue with other settings ({difference}): give another folder by --runs "
-                f"(make: RUNS=), or take it out by `python -m jobs cancel {self._folder.name}` (make: cancel)"
+                f"(make: RUNS=), or take it out by {advice('cancel', self._folder)}"
             )
 
     def _in_queue(self, name: str) -> bool:

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Final
 
 from ssl_pkg.cache import user_cache
+from ssl_pkg.config import RANDOM, SYNTHETIC
 from ssl_pkg.errors import BAD_INPUT, FAULT, BadInput
+from ssl_pkg.overrides import split
 from ssl_pkg.training.interrupts import Interrupts
 
 # the image's entry point, for clients that don't know it
@@ -26,7 +28,6 @@ INSIDE: Final = (
     "env", "--block-signal=TERM", "--block-signal=INT", "--block-signal=USR2", "python", "-m", "jobs.image",
 )  # fmt: skip
 BACKENDS: Final = ("docker", "podman", "apptainer", "pyxis")
-NO_FOLDERS: Final = ("random", "synthetic")  # values of source= and data.root=
 # what an image's own Python must not find, where the host's environment comes along
 CLEAN: Final = ("env", *(f"--unset={name}" for name in ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LD_PRELOAD")))
 SEES_GPUS: Final = {"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "compute,utility"}  # asks enroot
@@ -38,27 +39,17 @@ PASSED: Final = re.compile(
 )
 
 
-def settings(words: Sequence[str]) -> dict[str, str]:
-    """The values on a stage's command line, without the quotes that Hydra's grammar asks for."""
-    found = {}
-    for key, equals, value in (word.partition("=") for word in words):
-        if equals:
-            quoted = re.fullmatch(r"(['\"])(.*)\1", value)
-            found[key] = re.sub(r"\\(.)", r"\1", quoted[2]) if quoted else value
-    return found
-
-
 def folders(words: Sequence[str]) -> dict[str, bool]:
-    """The folders that a line names -> whether it writes there."""
-    found: dict[str, bool] = {}
+    """The folders that a line names -> whether it writes there. Raises BadInput."""
     if words[0] == "report":
-        found = {words[1]: False, words[words.index("--out") + 1]: True}
-    else:
-        given = settings(words)
-        for key in ("data.root", "source"):
-            if given.get(key, NO_FOLDERS[0]) not in NO_FOLDERS:
-                found[given[key] if key == "data.root" else str(Path(given[key]).parent)] = False
-        found[str(Path(given["run_dir"]).parent)] = True
+        return {words[1]: False, words[words.index("--out") + 1]: True}
+    found: dict[str, bool] = {}
+    given, _ = split(words)
+    if given.get("data.root", SYNTHETIC) != SYNTHETIC:
+        found[given["data.root"]] = False
+    if given.get("source", RANDOM) != RANDOM:
+        found[str(Path(given["source"]).parent)] = False
+    found[str(Path(given["run_dir"]).parent)] = True
     return found
 
 
@@ -122,7 +113,7 @@ def invocation(
 def container_name(words: Sequence[str], environment: Mapping[str, str]) -> str | None:
     """Of one process of a SLURM job, in all its starts the same; no name outside SLURM."""
     job = environment.get("SLURM_JOB_ID")
-    run = hashlib.sha256((settings(words).get("run_dir") or shlex.join(words)).encode()).hexdigest()[:12]
+    run = hashlib.sha256((split(words)[0].get("run_dir") or shlex.join(words)).encode()).hexdigest()[:12]
     return f"ssl-study-{job}-{environment.get('SLURM_PROCID', '0')}-{run}" if job else None
 
 
@@ -170,8 +161,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("words", nargs="+", metavar="WORD", help="the stage's line, or report RUNS/STUDY --out FOLDER")
     options = parser.parse_args(arguments)
     cache = user_cache()
-    binds = dict.fromkeys(options.bind, True) | folders(options.words) | {str(cache): True}
     try:
+        binds = dict.fromkeys(options.bind, True) | folders(options.words) | {str(cache): True}
         check(binds, options.backend)
     except BadInput as error:
         print(f"slurm.container: {error}", file=sys.stderr)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from slurm.daemons import ACCOUNTING, CONF, DATABASE, SQL
+from ssl_pkg.output import ignore_lost_readers
 
 PACKAGES: Final = {
     "slurmctld": "slurm-wlm",
@@ -316,4 +317,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    ignore_lost_readers()
     sys.exit(main(sys.argv[1:]))

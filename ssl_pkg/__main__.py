@@ -2,10 +2,9 @@
 
 import os
 import sys
-from contextlib import suppress
-from typing import TextIO, cast
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput, Busy, Diverged, Interrupted
+from ssl_pkg.output import ignore_lost_readers
 from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.memory import prefer_jemalloc
 
@@ -20,6 +19,7 @@ Runs one stage of the study in its run directory. The same line goes on with an 
   data.root  folder with stl10_binary/ and a CIFAR-10 folder; left out, a synthetic set is drawn
   study      preset: demo (default) | photos-quick | photos | stl10; budget: tiny | demo | quick | full
 
+A path is everything after the first `=`, with `~` expanded; a folder called random is ./random.
 Every other field: ssl_pkg/conf. Exit status: 0 complete, 75 interrupted (run the line again), 2 wrong input,
 1 a fault of the machine or another process at work.
 
@@ -62,30 +62,9 @@ def main(arguments: list[str]) -> int:
     return COMPLETE
 
 
-class Unheard:
-    """A stream to a reader who may have left, or to a disk without room: what it doesn't take is lost, and no more."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        """Writes if it can."""
-        with suppress(OSError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Flushes if it can."""
-        with suppress(OSError):
-            self._stream.flush()
-
-
 if __name__ == "__main__":
     prefer_jemalloc()
-    sys.stdout, sys.stderr = cast(TextIO, Unheard(sys.stdout)), cast(TextIO, Unheard(sys.stderr))
+    ignore_lost_readers()
     status = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()

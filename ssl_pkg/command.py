@@ -5,9 +5,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from ssl_pkg.compose import load_config
+from ssl_pkg.compose import load_config, refuse_unread
 from ssl_pkg.config import STAGES, methods
 from ssl_pkg.errors import Done
+from ssl_pkg.overrides import key_of
 from ssl_pkg.resume import (
     FREE,
     RESOLVED,
@@ -17,6 +18,7 @@ from ssl_pkg.resume import (
     refuse_other_source,
 )
 from ssl_pkg.runs import RunDirectory
+from ssl_pkg.source import inherit
 from ssl_pkg.training.interrupts import Interrupts
 
 CHOICES: Final = {"stages": " | ".join(STAGES), "methods": " | ".join(methods())}
@@ -29,7 +31,9 @@ def run(arguments: list[str], interrupts: Interrupts) -> str:
     one that is asked for.
     """
     config = load_config(arguments)
+    refuse_unread(config, arguments)
     directory = RunDirectory(Path(config.run_dir))
+    config = inherit(config, set(map(key_of, arguments)), directory)
     if not directory.complete:
         with suppress(Done):
             importlib.import_module(f"ssl_pkg.stages.{config.stage}").run(config, interrupts)

@@ -1,16 +1,23 @@
 """The configuration of a run: composed by Hydra from `ssl_pkg/conf` and the command line, then checked. No torch."""
 
 import re
+import shlex
+from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any, Final, cast
 
 from hydra import compose, initialize_config_module
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import ValidationError
 
-from ssl_pkg.config import Config
+from ssl_pkg.config import STAGES, Config, methods
 from ssl_pkg.errors import BadInput
+from ssl_pkg.nearest import field_hint, hint
+from ssl_pkg.overrides import key_of, split
 
 # lines of Hydra's messages that say nothing to a user
 _HYDRAS_OWN: Final = (
@@ -21,18 +28,23 @@ _HYDRAS_OWN: Final = (
     "provider=",
     "See https://hydra",
 )
+# the other stages' sections that a stage reads: of the kNN evaluation, and of the holdout split that gives its queries
+_READS_TOO: Final = {"pretrain": ("probe",), "embed": ("pretrain",)}
 
 OmegaConf.register_new_resolver("times", lambda one, other: one * other, replace=True)  # YAML has no arithmetic
 
 
-def load_config(overrides: list[str]) -> Config:
-    """Composes the packaged tree with the command line's `overrides` and checks the result.
+def load_config(words: Sequence[str]) -> Config:
+    """Composes the packaged tree with the command line's `words` and checks the result.
 
     Raises BadInput, in one sentence, for an unknown key, a wrong type or an impossible value.
     """
+    literal, overrides = split(words)
     try:
+        for word in overrides:
+            _refuse_sweep(word, parse(word))
         with initialize_config_module("ssl_pkg.conf", version_base="1.3"):
-            composed = compose("config", overrides=overrides)
+            composed = compose("config", overrides=[*overrides, *(f"{key}=-" for key in literal)])
         # strict validation knows tuples only from JSON, and YAML has none: lists become tuples on the way
         plain = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))
     except MissingMandatoryValue as error:
@@ -41,28 +53,90 @@ def load_config(overrides: list[str]) -> Config:
     except RecursionError as error:
         raise BadInput("a value on the command line is nested too deeply") from error
     except (HydraException, OmegaConfBaseException, ValueError, TypeError, AssertionError) as error:
-        raise BadInput(_one_sentence(str(error))) from error
+        raise BadInput(_one_sentence(str(error), overrides)) from error
     plain.pop("hydra", None)
+    for key, value in literal.items():
+        section, _, name = key.rpartition(".")
+        (plain[section] if section else plain)[name] = value
     try:
         return Config.model_validate(_tuples(plain))
     except ValidationError as error:
-        raise BadInput(describe(error)) from error
+        raise BadInput(describe(error, list(_fields()))) from error
 
 
-def describe(error: ValidationError) -> str:
-    """The first complaint of pydantic as one sentence with the field's name and what was found there."""
+def parse(word: str) -> Override:
+    """The word of the command line as Hydra reads it. Raises BadInput."""
+    key, equals, value = word.partition("=")
+    if word.startswith("-") or not (equals or word.startswith("~")):
+        raise BadInput(_no_assignment(word))
+    if not re.fullmatch(r"(\+{0,2}|~)[A-Za-z_][\w./@:-]*", key):
+        raise BadInput(f"{word!r} can't be read: give KEY=VALUE with a KEY of ssl_pkg/conf")
+    try:
+        parsed = OverridesParser.create().parse_override(word)
+    except HydraException as error:
+        raise BadInput(
+            f"{word!r} can't be read, because {value!r} is neither a word, a number nor a list like [1,2]: put quotes "
+            f"""around a text with special characters, like {key}='"…"'"""
+        ) from error
+    if key_of(word).partition(".")[0].partition("/")[0] == "hydra":
+        raise BadInput(f"{word!r} is a setting of Hydra, which has no effect here: leave it out")
+    return parsed
+
+
+def describe(error: ValidationError, fields: Sequence[str] = ()) -> str:
+    """The first complaint of pydantic as one sentence with the field's name and what was found there.
+
+    fields: the names that a wrong one may have been meant for.
+    """
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        return f"there is no field {where}: look for it in ssl_pkg/conf"
+        return f"there is no field {where}{field_hint(where, fields)}: look for it in ssl_pkg/conf"
     if first["type"].startswith("missing"):
         return f"{where} must be given"
     if first["type"] == "unexpected_keyword_argument":
-        return f"there is no field {where}: look for it in ssl_pkg/conf/method"
+        return f"there is no field {where}{field_hint(where, fields)}: look for it in ssl_pkg/conf/method"
     if not where:
         return message
-    return f"{where}={first['input']!r} is not possible: {message[0].lower()}{message[1:]}"
+    meant = ""
+    if first["type"] == "literal_error":
+        meant = hint(str(first["input"]), re.findall("'([^']*)'", first["ctx"]["expected"]))
+    return f"{where}={first['input']!r} is not possible{meant}: {message[0].lower()}{message[1:]}"
+
+
+def refuse_unread(config: Config, words: Sequence[str]) -> None:
+    """Raises BadInput for a field that was given and that the stage doesn't read."""
+    for key in map(key_of, words):
+        section, dot, _ = key.partition(".")
+        foreign = section in STAGES and section not in (config.stage, *_READS_TOO.get(config.stage, ()))
+        if dot and (foreign or (section == "method" and config.stage != "pretrain")):
+            owner = "pretrain" if section == "method" else section
+            raise BadInput(f"stage={config.stage} does not read {key}, a field of stage={owner}: leave it out")
+
+
+def _refuse_sweep(word: str, parsed: Override) -> None:
+    if not parsed.is_sweep_override():
+        return
+    key, value = key_of(word), word.partition("=")[2]
+    values = "A,B" if "(" in value else value
+    swept = {"method": f"study.methods=[{values}]", "seed": f"--seeds '{values.replace(',', ' ')}'"}.get(key)
+    given = swept or shlex.quote(word)
+    single = "" if swept else f"; one list is written {key}=[a,b]"
+    raise BadInput(
+        f"{word} has several values, and this command runs one stage: a sweep goes through `python -m jobs study STUDY "
+        f"{given}`, on a cluster through `python -m jobs submit STUDY --cluster NAME {given}`{single}"
+    )
+
+
+def _no_assignment(word: str) -> str:
+    if word.startswith("-"):
+        sweep = "; a sweep goes through `python -m jobs study STUDY KEY=A,B`" if word in ("-m", "--multirun") else ""
+        return f"there are no options like {word}: give KEY=VALUE, as `python -m ssl_pkg --help` shows{sweep}"
+    for key, names in (("stage", STAGES), ("method", methods())):
+        if word in names:
+            return f"{word!r} is not of the form KEY=VALUE: give {key}={word}"
+    return f"{word!r} is not of the form KEY=VALUE, like stage=pretrain"
 
 
 def _tuples(value: Any) -> Any:
@@ -73,14 +147,58 @@ def _tuples(value: Any) -> Any:
     return value
 
 
-def _one_sentence(message: str) -> str:
+@cache
+def _fields() -> dict[str, list[str]]:
+    """All dotted fields of the packaged tree -> the methods with which it has them."""
+    found: dict[str, list[str]] = {}
+    with initialize_config_module("ssl_pkg.conf", version_base="1.3"):
+        for method in methods():
+            content = OmegaConf.to_container(compose("config", overrides=[f"method={method}"]), resolve=False)
+            for field in _dotted(content):
+                found.setdefault(field, []).append(method)
+    return found
+
+
+def _dotted(content: Any, prefix: str = "") -> Iterator[str]:
+    if prefix:
+        yield prefix
+    if isinstance(content, dict):
+        for name, value in content.items():
+            yield from _dotted(value, f"{prefix}.{name}".lstrip("."))
+
+
+def _one_sentence(message: str, overrides: Sequence[str]) -> str:
     """What Hydra says, in the words of somebody who does not know Hydra."""
     lines = [line.strip() for line in message.splitlines()]
     kept = " ".join(line for line in lines if line and not line.startswith(_HYDRAS_OWN))
     if found := re.search(r"Could not override '(.+?)'", kept):
-        return f"there is no field {found[1]}: look for it in ssl_pkg/conf"
-    if found := re.search(r"Could not find '(\w+)/(.+?)' Available options in '\w+': (.+)", kept):
-        return f"there is no {found[1]} {found[2]}: give {found[1]}= one of {', '.join(found[3].split())}"
-    if found := re.search(r"(no viable alternative at input|Error parsing override|missing EQUAL).*", kept):
-        return f"the command line can't be read ({found[0]}): give KEY=VALUE, with quotes inside quotes where it must"
-    return kept or "the configuration can't be composed"
+        return _no_field(found[1], overrides)
+    if found := re.search(r"Could not find '(\w+)/(.*?)' Available options in '\w+': (.+)", kept):
+        group, name, names = found[1], found[2] or "without a name", found[3].split()
+        return f"there is no {group} {name}{hint(name, names)}: give {group}= one of {', '.join(names)}"
+    if found := re.search(r"An item is already at '(.+?)'", kept):
+        return f"{found[1]} has a value already: write {found[1]}=, without the +"
+    if found := re.search(r"Multiple values for ([\w/]+)", kept):
+        return f"{found[1]} has a value already: write {found[1]}=NAME once, without the +"
+    if "Config group override must be" in kept:
+        words = (word for word in overrides if not isinstance(parse(word).value(), str))
+        word = next((word for word in words if key_of(word) in ("method", "budget", "study")), "the command line")
+        return f"{word} names no preset: give the name of one, like method=simclr"
+    return f"the command line does not fit ssl_pkg/conf: {kept or 'Hydra gives no reason'}"
+
+
+def _no_field(name: str, overrides: Sequence[str]) -> str:
+    fields = _fields()
+    having = fields.get(name, [])
+    method = next((word.partition("=")[2] for word in overrides if key_of(word) == "method"), None)
+    stage = next((word.partition("=")[2] for word in overrides if key_of(word) == "stage"), "pretrain")
+    if having and method is None and stage != "pretrain":
+        return f"stage={stage} does not read {name}, a field of stage=pretrain: leave it out"
+    if having and method is None:
+        return f"{name} is a field of stage=pretrain with a method: give method= one of {', '.join(having)}"
+    if having and method not in having:
+        return (
+            f"method {method} has no field {name}, only {', '.join(having)}: leave it out, or give another method "
+            f"(to a study: study.methods=[{','.join(having)}])"
+        )
+    return f"there is no field {name}{field_hint(name, list(fields))}: look for it in ssl_pkg/conf"

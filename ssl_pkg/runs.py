@@ -24,7 +24,8 @@ and the artifacts of the stage (C classes, arrays in sample order):
     width      landscape.npz         alphas (A,), loss (A,), accuracy (A,), and the plane: grid (G,), plane (G, G)
 
 `result.json` holds stage, method, model (`random-probe`, `supervised`, `simclr-probe`, `simclr-finetune`, ...), seed,
-data (the name that `provenance.json` gives to what was seen), resolution, classes, seconds, weights_sha256,
+data (the name that `provenance.json` gives to what was seen), source_data (the images that the
+source saw, only where they are others), resolution, classes, seconds, weights_sha256,
 metrics_sha256, and `rows`: the numbers, each {evaluation, metric, value, low, high, n}. Accuracies are fractions,
 low and high a 95 % interval or null, n the number of samples behind the value.
 """

@@ -11,7 +11,9 @@ import numpy as np
 
 from ssl_pkg.data.images import Indices, Split
 from ssl_pkg.data.manifest import identify
+from ssl_pkg.data.names import read_names
 from ssl_pkg.errors import BadInput
+from ssl_pkg.nearest import hint
 
 PYTHON, BINARY = "cifar-10-batches-py", "cifar-10-batches-bin"
 SIDE: Final = 32
@@ -75,7 +77,11 @@ def _class_index(name: str, classes: tuple[str, ...], folder: Path) -> int:
     for candidate in (name, SAME_CLASS.get(name), COUNTED_AS.get(name)):
         if candidate in classes:
             return classes.index(candidate)
-    raise BadInput(f"{folder} has a class {name!r} that none of the model's classes ({', '.join(classes)}) stands for")
+    raise BadInput(
+        f"{folder} has a class {name!r}{hint(name, classes)}, which is none of the model's ({', '.join(classes)}): use "
+        f"one name for it in stl10_binary/class_names.txt and in {BINARY}/batches.meta.txt, or put images of the "
+        f"model's classes into {folder.parent / BINARY}"
+    )
 
 
 def _read_python(folder: Path) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], Indices, list[str]]:
@@ -101,16 +107,15 @@ def _read_binary(folder: Path) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], Ind
     file, meta = folder / "test_batch.bin", folder / "batches.meta.txt"
     try:
         content = np.fromfile(file, dtype=np.uint8)
-        lines = meta.read_text().splitlines() if meta.exists() else NAMES
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"can't read CIFAR-10's {file.name} and {meta.name} in {folder}: {error}") from error
+    except OSError as error:
+        raise BadInput(f"can't read {file}: {error.strerror}") from error
     if content.size == 0 or content.size % (1 + IMAGE_BYTES):
         raise BadInput(
             f"{file} has {content.size:,} bytes, not a multiple of {1 + IMAGE_BYTES:,} (a label and an image): "
             "it is truncated, get it again"
         )
     records = content.reshape(-1, 1 + IMAGE_BYTES)
-    names = [line.strip() for line in lines if line.strip()]
+    names = list(read_names(meta)) if meta.exists() else NAMES
     return records[:, 1:].reshape(-1, 3, SIDE, SIDE), records[:, 0].astype(np.int64), names
 
 

@@ -8,6 +8,7 @@ from ssl_pkg.data.cifar10 import open_cifar10
 from ssl_pkg.data.stl10 import STL10, open_stl10
 from ssl_pkg.data.synthetic import ensure
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
+from ssl_pkg.output import ignore_lost_readers
 
 
 def data_root(config: Data) -> Path:
@@ -22,6 +23,9 @@ def open_dataset(config: Data) -> STL10:
 
 def main(arguments: list[str]) -> int:
     """Says in one line whether a study can run on the images below ROOT; returns the exit status."""
+    if len(arguments) != 1:
+        print("give the folder that holds stl10_binary/: python -m ssl_pkg.data.dataset ROOT", file=sys.stderr)
+        return BAD_INPUT
     try:
         stl10 = open_stl10(Path(arguments[0]))
         cifar10 = open_cifar10(Path(arguments[0]), stl10.classes)
@@ -33,4 +37,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    ignore_lost_readers()
     sys.exit(main(sys.argv[1:]))

@@ -24,6 +24,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, NO_ROOM, BadInput
+from ssl_pkg.output import ignore_lost_readers
+from ssl_pkg.overrides import expand_path
 
 TIMEOUT: Final = 60.0  # seconds without a byte
 CHUNK: Final = 1 << 20
@@ -123,19 +125,21 @@ def _unpack(file: BinaryIO, archive: Archive, root: Path) -> None:
 def main(arguments: Sequence[str], archives: Sequence[Archive] = ARCHIVES) -> int:
     """Fetches all; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m ssl_pkg.data.download", description="Fetches STL-10 and CIFAR-10.")
-    parser.add_argument("root", type=Path, help="folder that gets stl10_binary/ and cifar-10-batches-py/: 3.3 GB")
-    root = parser.parse_args(arguments).root
+    parser.add_argument("root", help="folder that gets stl10_binary/ and cifar-10-batches-py/: 3.3 GB")
+    given = parser.parse_args(arguments).root
     try:
+        root = Path(expand_path("DIR", given))
         for archive in archives:
             fetch(archive, root)
     except BadInput as error:
         print(f"ssl_pkg: {error}", file=sys.stderr)
         return BAD_INPUT
     except OSError as error:
-        print(f"ssl_pkg: can't write {root} ({error.strerror}): run the same line again to go on", file=sys.stderr)
+        print(f"ssl_pkg: can't write {given} ({error.strerror}): run the same line again to go on", file=sys.stderr)
         return FAULT if error.errno in NO_ROOM else BAD_INPUT
     return COMPLETE
 
 
 if __name__ == "__main__":
+    ignore_lost_readers()
     sys.exit(main(sys.argv[1:]))

@@ -11,6 +11,7 @@ import numpy as np
 
 from ssl_pkg.data.images import UNLABELED, Indices, Split
 from ssl_pkg.data.manifest import identify
+from ssl_pkg.data.names import read_names
 from ssl_pkg.errors import BadInput
 
 SIDE: Final = 96
@@ -79,13 +80,11 @@ def _labelled(folder: Path, name: str) -> Split:
 
 
 def _class_names(file: Path) -> tuple[str, ...]:
-    _size(file)
-    try:
-        names = tuple(line.strip() for line in file.read_text().splitlines() if line.strip())
-    except UnicodeDecodeError:
-        names = ()
+    names = read_names(file)
     if len(names) != CLASSES or len(set(names)) != CLASSES:
-        raise BadInput(f"{file} should name {CLASSES} different classes, one a line, and has {len(set(names))}")
+        twice = next((name for name in names if names.count(name) > 1), None)
+        found = f"names {twice} twice" if twice else f"has {len(names)}"
+        raise BadInput(f"{file} should name {CLASSES} different classes, one a line, and {found}")
     return names
 
 

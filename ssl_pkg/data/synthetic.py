@@ -25,7 +25,9 @@ import numpy as np
 from ssl_pkg.cache import temporary_cache
 from ssl_pkg.data import scenes
 from ssl_pkg.data.shapes import CLASSES
-from ssl_pkg.errors import BAD_INPUT, COMPLETE
+from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
+from ssl_pkg.output import ignore_lost_readers
+from ssl_pkg.overrides import expand_path
 
 GENERATOR: Final = 3  # raised whenever the bytes change
 CHUNK: Final = 50  # images painted at a time
@@ -156,21 +158,23 @@ def _writable(folder: Path) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     """`python -m ssl_pkg.data.synthetic OUT`."""
     parser = argparse.ArgumentParser(prog="ssl_pkg.data.synthetic", description="Draws the synthetic data set.")
-    parser.add_argument("out", type=Path, help="a folder that does not exist yet")
+    parser.add_argument("out", help="a folder that does not exist yet")
     for name, size in asdict(DEFAULT).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=size, help=f"images (default {size})")
     given = vars(parser.parse_args(arguments))
     out = given.pop("out")
-    if out.exists():
-        print(f"{out} exists; name a folder that does not exist yet.", file=sys.stderr)
-        return BAD_INPUT
     try:
+        out = Path(expand_path("OUT", out))
+        if os.path.lexists(out):
+            print(f"{out} exists; name a folder that does not exist yet.", file=sys.stderr)
+            return BAD_INPUT
         draw(out, Sizes(**given))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, BadInput) as error:
         print(f"can't draw into {out}: {error}", file=sys.stderr)
         return BAD_INPUT
     return COMPLETE
 
 
 if __name__ == "__main__":
+    ignore_lost_readers()
     sys.exit(main())

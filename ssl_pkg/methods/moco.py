@@ -56,8 +56,13 @@ class MoCo(nn.Module):
         super().__init__()
         if queue_size % batch_size:
             raise BadInput(f"method.model.queue_size={queue_size} must be a multiple of method.batch_size={batch_size}")
-        if batch_size % bn_splits or batch_size == bn_splits:
+        if batch_size % bn_splits:
             raise BadInput(f"method.batch_size={batch_size} must be a multiple of method.model.bn_splits={bn_splits}")
+        if batch_size == bn_splits:
+            raise BadInput(
+                f"method.batch_size={batch_size} leaves one image for each of the method.model.bn_splits={bn_splits} "
+                f"groups, and batch normalisation needs two: give method.batch_size={2 * bn_splits} or more"
+            )
         if bn_splits % world_size():
             raise BadInput(f"method.model.bn_splits={bn_splits} must be a multiple of the {world_size()} processes")
         # Groups with batch statistics of their own stand for the paper's GPUs; this rank has its share of them.

@@ -15,7 +15,7 @@ from ssl_pkg.evaluation.knn import knn_predict
 from ssl_pkg.evaluation.tsne import aligned_frames, tsne
 from ssl_pkg.models.encoder import embedding_of, move
 from ssl_pkg.runs import write_atomic
-from ssl_pkg.stages.models import npz, source_classifier
+from ssl_pkg.stages.models import npz, refuse_other_classes, source_classifier
 from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.precision import prepare
 from ssl_pkg.training.session import Session
@@ -28,6 +28,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
     """
     dataset, hardware = open_dataset(config.data), prepare(config)
     classifier, source = source_classifier(config)
+    refuse_other_classes(config, dataset, source)
     resolution = source["resolution"]
     encoder = embedding_of(classifier)
     move(encoder, hardware.device)

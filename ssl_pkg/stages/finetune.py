@@ -3,6 +3,7 @@
 import copy
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -64,7 +65,8 @@ def run(config: Config, interrupts: Interrupts) -> None:
     dataset, hardware = open_dataset(config.data), prepare(config)
     encoder, method, resolution = source_encoder(config)
     kept, held = holdout(dataset.train.labels, config.finetune.validation_fraction)
-    trial_batches = _batches(config, dataset.train.take(kept), resolution, hardware.device)
+    learnt_from = replace(dataset.train.take(kept), name=f"train without its {len(held):,} held-out images")
+    trial_batches = _batches(config, learnt_from, resolution, hardware.device)
     final_batches = _batches(config, dataset.train, resolution, hardware.device)
     rest = dataset.train.take(held)
     grid = [Candidate(*pair) for pair in product(config.finetune.base_lrs, config.finetune.weight_decays)]
@@ -116,6 +118,7 @@ def _batches(config: Config, split: Split, resolution: int, device: torch.device
         seed=config.seed,
         device=device,
         resident_gb=config.data.resident_gb,
+        field="finetune.batch_size",
     )
 
 

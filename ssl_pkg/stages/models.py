@@ -15,25 +15,9 @@ from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import Row, classification
 from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.models.encoder import build_encoder, load_into, load_weights, move, save_weights
-from ssl_pkg.runs import RunDirectory, write_atomic
+from ssl_pkg.runs import write_atomic
+from ssl_pkg.source import source_result
 from ssl_pkg.training.session import Session
-
-
-def source_result(config: Config) -> dict[str, Any]:
-    """result.json of the run that `source` names. Raises BadInput if it isn't there or isn't complete."""
-    source = RunDirectory(Path(str(config.source)))
-    result = source.result()
-    if result is None:
-        raise BadInput(f"source={source.path} holds no result.json: finish that run first")
-    if config.method is not None and config.method.name != result.get("method"):
-        raise BadInput(
-            f"method={config.method.name} contradicts source={source.path}, a run of {result.get('method')}: "
-            f"leave method out"
-        )
-    kinds = {"model": str, "method": str, "resolution": int, "classes": list}
-    if not all(isinstance(result.get(key), kind) for key, kind in kinds.items()):
-        raise BadInput(f"{source.path / 'result.json'} lacks model, method, resolution or classes: it is damaged")
-    return result
 
 
 def source_encoder(config: Config) -> tuple[nn.Module, str, int]:
@@ -62,6 +46,15 @@ def source_classifier(config: Config) -> tuple[nn.Module, dict[str, Any]]:
     classifier: nn.Module = resnet18(weights=None, num_classes=len(result["classes"]))
     load_into(classifier, state, path)
     return classifier.eval(), result
+
+
+def refuse_other_classes(config: Config, dataset: STL10, source: dict[str, Any]) -> None:
+    """Raises BadInput if the images' labels are not those of the source model: its accuracy would mean nothing."""
+    if list(dataset.classes) != source["classes"]:
+        raise BadInput(
+            f"data.root={config.data.root} has the classes {', '.join(dataset.classes)}, and source={config.source} "
+            f"was trained on {', '.join(source['classes'])}: give the data.root that it was trained on"
+        )
 
 
 def _artifact(config: Config, name: str, left_by: str) -> Path:

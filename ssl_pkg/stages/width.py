@@ -8,7 +8,7 @@ from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import balanced
 from ssl_pkg.evaluation.width.measures import Found, gather, width_units
 from ssl_pkg.runs import write_atomic
-from ssl_pkg.stages.models import npz, source_classifier
+from ssl_pkg.stages.models import npz, refuse_other_classes, source_classifier
 from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.precision import prepare
 from ssl_pkg.training.session import Session, SoFar
@@ -29,6 +29,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
     """
     dataset, hardware = open_dataset(config.data), prepare(config)
     classifier, source = source_classifier(config)
+    refuse_other_classes(config, dataset, source)
     classifier.to(hardware.device)
     chosen = balanced(dataset.train.labels, config.width.images)
     pixels, labels = dataset.train.gather(chosen, hardware.device)

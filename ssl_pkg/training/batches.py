@@ -18,7 +18,7 @@ class ViewBatches:
     """The batches of one training: each epoch a new order of the whole split, without its incomplete last batch.
 
     A split of up to `resident_gb` gigabytes is held in memory; a larger one is read from its file. compiles: whether
-    the views of a GPU may be one compiled function.
+    the views of a GPU may be one compiled function. field: the configuration's field that says `batch_size`.
 
     Calling it with a step gives the batch's views, each (B, 3, R, R) normalised, and its labels (B,); of several
     processes each gets its own part of the batch. Raises BadInput when built if the split has no full batch.
@@ -35,13 +35,15 @@ class ViewBatches:
         device: torch.device,
         resident_gb: float,
         compiles: bool = False,
+        field: str = "method.batch_size",
     ) -> None:
         if batch_size > len(split):
             raise BadInput(
-                f"the batch size {batch_size:,} is larger than the {split.name} split ({len(split):,} images)"
+                f"{field}={batch_size} is larger than the split {split.name}, which has {len(split):,} images: "
+                f"give {field}={len(split)} or less"
             )
         if batch_size % world_size():
-            raise BadInput(f"the batch size {batch_size} must be a multiple of the {world_size()} processes")
+            raise BadInput(f"{field}={batch_size} must be a multiple of the {world_size()} processes")
         self._gather = split.resident(device, resident_gb)
         self._compiles = compiles
         self._count, self._views, self._resolution = len(split), views, resolution

@@ -18,6 +18,7 @@ from ssl_pkg.models.encoder import weights_sha256
 from ssl_pkg.models.ranks import world_size
 from ssl_pkg.resume import FREE, content_of, refuse_difference
 from ssl_pkg.runs import RunDirectory, metrics_sha256, write_atomic, write_json
+from ssl_pkg.source import other_source_data
 from ssl_pkg.training.checkpoint import CheckpointWriter, load_checkpoint, newest_intact
 from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.journal import Journal
@@ -235,6 +236,7 @@ class Session:
         """Writes result.json: the run is complete."""
         self._writer.wait()
         self.journal.sync()  # a run that is complete is never opened again
+        other = other_source_data(self.config)
         write_json(
             self.run.path / "result.json",
             {
@@ -250,6 +252,7 @@ class Session:
                 "metrics_sha256": metrics_sha256(self.journal.lines),
                 "rows": rows,
             }
+            | ({"source_data": other} if other else {})
             | more,
             verify=self._owner.verify,
         )

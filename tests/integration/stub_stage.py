@@ -22,8 +22,7 @@ asked: list[int] = []
 def main(arguments: list[str]) -> int:
     if "--out" in arguments:
         return report(Path(arguments[arguments.index("--out") + 1]))
-    words = (word.split("=", 1) for word in arguments)
-    settings = {key: value.strip("'") for key, value in words}  # Hydra's quotes, around what its grammar would split
+    settings = dict(word.split("=", 1) for word in arguments)
     run = RunDirectory(Path(settings["run_dir"]))
     root = run.path.parent.parent
     run.path.mkdir(parents=True, exist_ok=True)

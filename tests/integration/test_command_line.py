@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from safetensors.numpy import load_file
 
 from ssl_pkg.data.synthetic import Sizes, draw
@@ -68,6 +69,42 @@ def test_a_model_goes_through_every_stage(tmp_path: Path, data: Path) -> None:
     for name in ("config.yaml", "provenance.json", "metrics.jsonl", "status", "result.json", "tensorboard"):
         assert (tmp_path / "pretrain" / name).exists()
     assert json.loads((tmp_path / "pretrain/provenance.json").read_text())["data"]["name"] == "synthetic"
+
+
+def test_folders_may_have_any_name_and_a_stage_has_its_sources_seed(tmp_path: Path, data: Path) -> None:
+    odd = tmp_path / """José's ${seed} "Łódź", (2) [x] {y: 1} #a=b,c $HOME \\ 画像 ~"""
+    shutil.copytree(data, odd / "data")
+    done = run(*pretrain("simclr", odd / "data", odd / "20250101", "seed=3", "budget.max_steps=1"))
+    assert done.returncode == 0, done.stderr
+    assert result(odd / "20250101")["seed"] == 3
+
+    probe = ["stage=probe", f"source={odd / '20250101'}", f"run_dir={odd / 'probe'}", f"data.root={odd / 'data'}"]
+    for word, sentence in (
+        ("seed=7", "whose seed is 3: leave seed out"),
+        ("finetune.epochs=3", "stage=probe does not read finetune.epochs"),
+    ):
+        done = run(*probe, word)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+        assert sentence in done.stderr
+    assert not (odd / "probe").exists()
+    done = run(*probe, "budget.name=other")
+    assert done.returncode == 0, done.stderr
+    config = yaml.safe_load((odd / "probe" / "config.yaml").read_text(encoding="utf-8"))
+    assert (config["seed"], config["budget"]["resolution"], config["run_dir"]) == (3, 32, str(odd / "probe"))
+    assert result(odd / "probe")["seed"] == 3
+
+    names = odd / "data" / "stl10_binary" / "class_names.txt"
+    names.write_text(names.read_text().replace("\n", "s\n", 1))
+    width = ["stage=width", f"source={odd / 'probe'}", f"run_dir={odd / 'width'}", f"data.root={odd / 'data'}"]
+    done = run(*width)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "give the data.root that it was trained on" in done.stderr
+
+    tune = ["stage=finetune", f"source={odd / '20250101'}", f"run_dir={odd / 'tune'}", f"data.root={odd / 'data'}"]
+    done = run(*tune, "finetune.batch_size=131")
+    assert "finetune.batch_size=131 is larger than the split train without its 30 held-out images, which has 130" in (
+        done.stderr
+    )
 
 
 def test_probe_leaves_the_encoder_as_it_was(tmp_path: Path, data: Path) -> None:
@@ -241,7 +278,11 @@ def nothing(root: Path) -> None:
         (few_labels, [], "3 labels for 160 images"),
         (nothing, ["run_dir=/proc/run"], "can't write run_dir=/proc/run"),
         (nothing, ["method=dino"], "there is no method dino"),
-        (nothing, ["budget.ssl_batch_size=161"], "batch size 161 is larger than the unlabeled split (160 images)"),
+        (
+            nothing,
+            ["budget.ssl_batch_size=161"],
+            "method.batch_size=161 is larger than the split unlabeled, which has 160",
+        ),
         (nothing, ["seed=abc"], "seed='abc' is not possible"),
         (nothing, ["method.model.temperature=-1"], "temperature=-1 is not possible"),
         (nothing, ["method.model.temprature=1", "sed=1"], "temprature"),

@@ -113,6 +113,13 @@ def test_a_study_completes_and_a_second_call_starts_nothing(tmp_path: Path, caps
     assert begun(tmp_path) == [name for what, name in first if what == "begin"] + ["probe-b-s0"]
 
 
+def test_the_folder_may_have_any_name(tmp_path: Path) -> None:
+    root = tmp_path / """José's ${seed} "Łódź", (2) [x] {y: 1} #a=b,c $HOME \\ 画像 ~ *"""
+    assert run(root) == 0
+    assert set(states(root).values()) == {State.COMPLETE}
+    assert child(root, "probe-a-s0")["arguments"][0] == f"run_dir={root / 'small' / 'probe-a-s0'}"
+
+
 def test_one_slot_runs_one_at_a_time_longest_chain_first(tmp_path: Path) -> None:
     assert run(tmp_path, slots=1) == 0
     assert most_at_once(tmp_path) == 1

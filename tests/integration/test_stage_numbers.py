@@ -22,12 +22,12 @@ from ssl_pkg.data.synthetic import Sizes, draw
 
 NEIGHBOURS = 5
 LINES = {
-    "pretrain": ["stage=pretrain", "method=simclr"],
+    "pretrain": ["stage=pretrain", "method=simclr", f"pretrain.knn_neighbours={NEIGHBOURS}"],
     "probe": ["stage=probe", "source=pretrain"],
     "random": ["stage=probe", "source=random", "seed=3"],
     "finetune": ["stage=finetune", "source=pretrain", "finetune.base_lrs=[0.001,1.0e-9]"],
     "ood": ["stage=ood", "source=finetune"],
-    "embed": ["stage=embed", "source=finetune"],
+    "embed": ["stage=embed", "source=finetune", f"pretrain.knn_neighbours={NEIGHBOURS}"],
     "width": ["stage=width", "source=finetune"],
 }
 Rows = dict[tuple[str, str], dict[str, Any]]
@@ -42,7 +42,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         own = ("source=pretrain", "source=finetune")
         resolved = [f"source={root / entry.partition('=')[2]}" if entry in own else entry for entry in line]
         command = [sys.executable, "-m", "ssl_pkg", "budget=tiny", "threads=1", *resolved, f"run_dir={root / name}"]
-        command += [f"data.root={root / 'data'}", f"pretrain.knn_neighbours={NEIGHBOURS}"]
+        command.append(f"data.root={root / 'data'}")
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     return root

@@ -41,7 +41,10 @@ def test_every_study_composes_once_it_knows_its_data(study: str) -> None:
         ([*PRETRAIN, "method=simclr", "stage=train"], "stage='train' is not possible"),
         ([*PRETRAIN, "method=simclr", "seed=abc"], "seed='abc' is not possible: input should be a valid integer"),
         ([*PRETRAIN, "method=simclr", "seed=-1"], "seed=-1 is not possible"),
-        ([*PRETRAIN, "method=simclr", "sed=1"], "there is no field sed: look for it in ssl_pkg/conf"),
+        (
+            [*PRETRAIN, "method=simclr", "sed=1"],
+            "there is no field sed .did you mean seed..: look for it in ssl_pkg/conf",
+        ),
         ([*PRETRAIN, "method=simclr", "+sed=1"], "there is no field sed"),
         ([*PRETRAIN, "method=simclr", "method.epochs=1.5"], "method.epochs=1.5 is not possible"),
         ([*PRETRAIN, "method=simclr", "method.epochs=0"], "method.epochs=0 is not possible"),
@@ -50,14 +53,54 @@ def test_every_study_composes_once_it_knows_its_data(study: str) -> None:
         ([*PRETRAIN, "method=simclr", "study=photos"], "data.root must be given"),
         (["stage=probe", "run_dir=x"], "needs a model: give source="),
         ([*PRETRAIN, "method=simclr", "source=y"], "leave source out"),
-        ([*PRETRAIN, "method=simclr", "seed=["], "the command line can't be read"),
-        (["nonsense"], "nonsense"),
+        ([*PRETRAIN, "method=simclr", "seed=["], "can't be read"),
+        (["nonsense"], "'nonsense' is not of the form KEY=VALUE, like stage=pretrain"),
+        (["pretrain"], "'pretrain' is not of the form KEY=VALUE: give stage=pretrain"),
+        (["moco"], "'moco' is not of the form KEY=VALUE: give method=moco"),
+        (["--stage=pretrain"], "there are no options like --stage=pretrain: give KEY=VALUE"),
+        (["--multirun"], "a sweep goes through `python -m jobs study STUDY KEY=A,B`"),
+        (["=3"], "'=3' can't be read: give KEY=VALUE"),
+        ([*PRETRAIN, "method=simclrr"], r"no method simclrr \(did you mean simclr\?\): give method= one of byol, moco"),
+        ([*PRETRAIN, "method="], "there is no method without a name: give method= one of"),
+        ([*PRETRAIN, "method=null"], "method=null names no preset: give the name of one"),
+        ([*PRETRAIN, "study=dmeo"], r"there is no study dmeo \(did you mean demo\?\)"),
+        ([*PRETRAIN, "method=byol", "stage=pretrian"], r"stage='pretrian' is not possible \(did you mean pretrain\?\)"),
+        (
+            [*PRETRAIN, "method=simclr", "precision=bfloat"],
+            r"not possible \(did you mean bfloat16\?\): input should be",
+        ),
+        ([*PRETRAIN, "method=simclr", "method.temperature=1"], r"\(did you mean method.model.temperature\?\)"),
+        ([*PRETRAIN, "method=simclr", "temprature=1"], r"\(did you mean method.model.temperature\?\)"),
+        ([*PRETRAIN, "method=simclr", "batch_size=1"], r"\(did you mean width.batch_size, method.batch_size or "),
+        ([*PRETRAIN, "method=simclr", "data_root=1"], r"there is no field data_root \(did you mean data.root\?\)"),
+        (
+            [*PRETRAIN, "method=byol", "method.model.temperature=1"],
+            "method byol has no field .*, only moco, simclr: leave",
+        ),
+        ([*PRETRAIN, "method.epochs=1"], "method.epochs is a field of stage=pretrain with a method: give method= one"),
+        (["stage=probe", "method.epochs=1"], "stage=probe does not read method.epochs, a field of stage=pretrain"),
+        ([*PRETRAIN, "method=byol", "seed=é"], "'seed=é' can't be read, because 'é' is neither a word, a number nor"),
+        ([*PRETRAIN, "method=byol", "seed=1=2"], "'seed=1=2' can't be read"),
+        ([*PRETRAIN, "method=byol", "+seed=1"], r"seed has a value already: write seed=, without the \+"),
+        ([*PRETRAIN, "method=byol", "+budget=tiny"], "budget has a value already: write budget=NAME once"),
+        ([*PRETRAIN, "method=byol", "hydra.run.dir=x"], "is a setting of Hydra, which has no effect here"),
+        (
+            [*PRETRAIN, "method=byol,moco"],
+            r"`python -m jobs study STUDY study.methods=\[byol,moco\]`, on a cluster through",
+        ),
+        ([*PRETRAIN, "seed=0,1"], "one stage: a sweep goes through `python -m jobs study STUDY --seeds '0 1'`"),
+        ([*PRETRAIN, "seed=range(0,3)"], "a sweep goes through `python -m jobs study STUDY --seeds 'A B'`"),
+        (
+            [*PRETRAIN, "log_every=1,2"],
+            r"submit STUDY --cluster NAME log_every=1,2`; one list is written log_every=\[a,b\]",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_in_one_sentence(overrides: list[str], sentence: str) -> None:
     with pytest.raises(BadInput, match=sentence) as caught:
         load_config(overrides)
     assert "\n" not in str(caught.value)
+    assert "multirun to your" not in str(caught.value)
 
 
 TEXT = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)

@@ -59,6 +59,18 @@ def nine_names(folder: Path) -> None:
     (folder / "class_names.txt").write_text("\n".join(STL[:9]))
 
 
+def a_name_twice(folder: Path) -> None:
+    (folder / "class_names.txt").write_text("\n".join([*STL[:9], "bird"]))
+
+
+def names_in_latin_1(folder: Path) -> None:
+    (folder / "class_names.txt").write_text("\n".join([*STL[:9], "Möwe"]), encoding="latin-1")
+
+
+def an_invisible_character(folder: Path) -> None:
+    (folder / "class_names.txt").write_text("\n".join([*STL[:9], "tr\u200buck"]), encoding="utf-8")
+
+
 def wild_folds(folder: Path) -> None:
     (folder / "fold_indices.txt").write_text("0 1 99\n")
 
@@ -85,7 +97,10 @@ def one_class(folder: Path) -> None:
         (few_labels, "train_y.bin has 19 labels for 20 images"),
         (no_images, "unlabeled_X.bin has 0 bytes"),
         (no_file, "can't read .*test_X.bin: No such file"),
-        (nine_names, "should name 10 different classes"),
+        (nine_names, "should name 10 different classes, one a line, and has 9"),
+        (a_name_twice, "should name 10 different classes, one a line, and names bird twice"),
+        (names_in_latin_1, "class_names.txt is not UTF-8: save it as UTF-8 "),
+        (an_invisible_character, r"has an invisible character in the name 'tr\\u200buck': remove it"),
         (wild_folds, "indices outside train's 20 images"),
         (no_numbers, "should be a file with one fold a line"),
         (folder_of_folds, "should be a file with one fold a line"),
@@ -97,6 +112,12 @@ def test_damage_is_told_in_one_sentence_that_names_the_file(tmp_path: Path, dama
     damage(root / "stl10_binary")
     with pytest.raises(BadInput, match=sentence):
         open_stl10(root)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    file = write_stl10(tmp_path) / "stl10_binary" / "class_names.txt"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    assert open_stl10(tmp_path).classes == tuple(STL)
 
 
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 
 from jobs.graph import Job, plan, reads, urgency
-from jobs.stage import assign
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import Study
+from ssl_pkg.errors import BadInput
+from ssl_pkg.overrides import split
 
 METHODS = ("supervised", "simclr", "byol", "moco")
 
@@ -89,10 +90,43 @@ def test_overrides_go_to_the_stages_that_read_them() -> None:
     assert not reads("ood", "+width.images=1")
 
 
-@pytest.mark.parametrize("path", ["/data/stl 10", "a=b", "a,b", "it's", "(x)", "123", "data/stl10", "/a-b_c.d+e"])
-def test_any_path_survives_hydra(path: str) -> None:
-    line = ["stage=probe", "source=random", "run_dir=x", assign("data.root", path)]
-    assert load_config(line).data.root == path
+HOSTILE = (
+    "José", "Łódź/a", "a b", "it's", 'say "a"', "a#b", "(2)", "x[", "]y", "{a: 1}", "a,b", "a=b", "$HOME", "${seed}",
+    "${x", "back\\slash", "a\\'b", "123", "20250101", "2025_01_01", "1e5", "null", "true", "nan", "???", "-", "'a'",
+    "画像", "🜚", "a;b&c|d", "*", "~", "~nobody-here", "a@b:c", "+a", "./random", "./synthetic", "s0-temperature=0.1",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_path_is_what_follows_the_first_equals_sign(name: str) -> None:
+    """Python's own Path says what a plan's folders are: neither Hydra nor a shell reads them."""
+    study = Study(name="demo", methods=("simclr",), seeds=(0,), cpus=1)
+    data_root = str(Path.home()) if name == "~" else name
+    jobs = {job.stage: job for job in plan(study, runs=Path("/r") / name, reports=Path("/r"), data_root=name)}
+    config = load_config(list(jobs["finetune"].overrides))
+    assert config.run_dir == str(jobs["finetune"].run_dir)
+    assert config.source == str(Path("/r") / name / "demo" / "pretrain-simclr-s0")
+    assert config.data.root == data_root
+    for prefix in ("", "+", "++"):
+        literal, others = split([f"{prefix}{key}={name}" for key in ("source", "run_dir", "data.root", "variant")])
+        assert list(literal.values()) == [data_root, data_root, data_root, name]
+        assert others == []
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("run_dir=", "run_dir is empty: give a folder, like run_dir=runs/try/a"),
+        ("data.root=a\nb", r"data.root='a\\nb' holds a control character, such as a line break: rename the folder"),
+        ("source=a\0b", "holds a control character"),
+        ("run_dir=\x1b[2J", "holds a control character"),
+        ("run_dir=caf\udce9", r"run_dir='caf\\udce9' is no text in this locale: rename the folder, or set one"),
+    ],
+)
+def test_a_path_that_nothing_could_show_is_refused(word: str, sentence: str) -> None:
+    with pytest.raises(BadInput, match=sentence) as caught:
+        split([word])
+    str(caught.value).encode("ascii")
 
 
 def test_long_chains_come_first() -> None:

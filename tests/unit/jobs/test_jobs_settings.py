@@ -1,6 +1,9 @@
 import json
 import os
+import re
+import shlex
 import shutil
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -8,6 +11,7 @@ import pytest
 
 from jobs.__main__ import main
 from jobs.ledger import Entry, State, write_ledger
+from jobs.local import alone
 from jobs.settings import check_data, configure, plan_study
 from ssl_pkg.data.synthetic import Sizes, draw
 from ssl_pkg.errors import BadInput
@@ -20,14 +24,28 @@ from ssl_pkg.errors import BadInput
         (["stl10"], "study stl10 needs images: give their folder by --data (make: DATA=)"),
         (["stl10", "--data", "nowhere"], "there is no data folder nowhere: give the one that holds stl10_binary/ by"),
         (["demo", "data.root=nowhere"], "there is no data folder nowhere"),
-        (["demo", "--seeds", "0 a"], "seeds must be whole numbers from 0, like \"0 1 2\", not '0 a'"),
+        (["demo", "--seeds", "0 a"], "seeds must be whole numbers from 0 to 4294967295, like \"0 1 2\", not '0 a'"),
         (["demo", "--seeds", "-1"], "seeds must be whole numbers"),
         (["demo", "--seeds", ""], "seeds must be whole numbers"),
         (["demo", "nonsense"], "'nonsense' is not of the form key=value"),
         (["demo", "stage=ood"], "stage= is set for each run by the plan: leave it out"),
         (["demo", "++run_dir=x"], "++run_dir= is set for each run by the plan: leave it out"),
         (["demo", "study.methods=[moco],[simclr]"], "study.methods is the same for a whole study"),
-        (["demo", "data.root=synthetic,/tmp"], "data.root is the same for a whole study"),
+        (["demo", "data.root=synthetic,/tmp"], "there is no data folder synthetic,/tmp: give the one"),
+        (["demo", "data.root="], "data.root is empty: give a folder"),
+        (["demo", "--data", "synthetic", "data.root=/tmp"], "--data synthetic contradicts data.root=/tmp: leave one"),
+        (["demo", "log_every=["], "'log_every=[' can't be read, because '[' is neither a word, a number nor a list"),
+        (["dmeo"], "there is no study 'dmeo' (did you mean demo?): choose one of demo, photos"),
+        (["demo", "budget=tinny"], "there is no budget tinny (did you mean tiny?): give budget= one of"),
+        (["demo", "study.methods=[byoll]"], "study demo names the method 'byoll' (did you mean byol?): there are byol"),
+        (["demo", "method.temperature=1"], "there is no field method.temperature (did you mean method.model.temperat"),
+        (
+            ["demo", "method.model.temperature=1"],
+            "method supervised has no field method.model.temperature, only moco, sim",
+        ),
+        (["demo", "temperature=0.1,1"], "there is no field temperature (did you mean method.model.temperature?): look"),
+        (["demo", "--seeds", "4294967296"], "seeds must be whole numbers from 0 to 4294967295, like"),
+        (["demo", "method=simclr,byol"], "method= is set for each run by the plan: give study.methods=[simclr,byol]"),
         (["demo", "method.model.x=-1,1"], "method.model.x=-1 and method.model.x=1 would have the same name, x=1"),
         (["demo", "budget=none"], "there is no budget none: give budget= one of"),
         (["demo", "method.nothing=1"], "there is no field method.nothing"),
@@ -35,6 +53,14 @@ from ssl_pkg.errors import BadInput
         (["demo", "study.methods=[byol,nope]"], "study demo names the method 'nope': there are byol, moco"),
         (["demo", "seed=1,2"], "seed= is set for each run"),
         (["demo", "log_every=1,x"], "log_every='x' is not possible"),
+        (["demo", "--seed-list", "0"], "there is no option --seed-list"),
+        (
+            ["demo", "--frobnicate"],
+            "there is no option --frobnicate: `python -m jobs study --help` shows what there is",
+        ),
+        ([], "the following arguments are required: STUDY; `python -m jobs study --help` shows what there is"),
+        (["demo", "--runs", ""], "--runs is empty: give a folder, like --runs=runs"),
+        (["demo", "--runs", "a\nb"], "--runs='a\\nb' holds a control character, such as a line break: rename"),
         (["demo", "--runs", "file"], "file/demo can't be written: Not a directory; give another folder by --runs"),
     ],
 )
@@ -65,6 +91,83 @@ def test_submission_status_and_cancel_without_anything(
         assert main([command, "demo"]) == 2
         assert capsys.readouterr().err.startswith("there are no runs in runs/demo")
     assert not list(tmp_path.iterdir())
+
+
+def study_of(folder: Path, name: str) -> None:
+    run = folder / "pretrain-simclr-s0"
+    (folder / "logs").mkdir(parents=True)
+    (folder / "logs" / "pretrain-simclr-s0.log").write_text("a line\n")
+    run.mkdir()
+    (run / "config.yaml").write_text(f"study: {{name: {name}}}\n")
+
+
+def test_a_study_whose_folder_was_renamed_is_recognised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study_of(tmp_path / "my runs" / "demo2", "demo")
+    line = ["submit", "demo2", "--cluster", "local", "--runs", "my runs"]
+    assert main(line) == 2
+    assert capsys.readouterr().err == (
+        "there is no study 'demo2', but my runs/demo2 holds runs of study demo: "
+        "move the folder by `mv 'my runs/demo2' 'my runs/demo'`, then give demo\n"
+    )
+    (tmp_path / "my runs" / "demo").mkdir()
+    assert main(line) == 2
+    assert (
+        "`mkdir 'my runs/demo2-runs' && mv 'my runs/demo2' 'my runs/demo2-runs/demo'`, then give demo and --runs"
+        in (capsys.readouterr().err)
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (["logs", "pretrain-simcl-s0", "demo"], "no log of 'pretrain-simcl-s0' yet (did you mean pretrain-simclr-s0?)"),
+        (["status", "dem"], "there are no runs in it's/dem (did you mean demo?): start the study"),
+        (["status", "demo", "seed=1"], "status does not take 'seed=1': `python -m jobs status --help`"),
+        (["cancel", "demo", "--run=x", "--foce"], "there is no option --foce"),
+        (
+            ["status", "it's/demo"],
+            "STUDY=\"it's/demo\" is not the name of a study: give 'demo' and the folder above it",
+        ),
+        (["status", ""], "STUDY='.' is not the name of a study: give 'demo'"),
+        (["statsu", "demo"], "argument COMMAND: invalid choice: 'statsu' (choose from "),
+        (["logs", "a", "demo", "--lines", "x"], "argument --lines: invalid int value: 'x'"),
+    ],
+)
+def test_a_wrong_line_gets_one_sentence(
+    line: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study_of(tmp_path / "it's" / "demo", "demo")
+    assert main([*line, *([] if line[0] == "statsu" else ["--runs", "it's"])]) == 2
+    printed = capsys.readouterr().err
+    assert sentence in printed
+    assert printed.count("\n") == 1
+
+
+def test_advised_commands_have_the_users_folder_and_can_be_typed(tmp_path: Path) -> None:
+    folder = tmp_path / "it's mine" / "demo"
+    folder.mkdir(parents=True)
+    with alone(folder, named=True), pytest.raises(BadInput) as caught, alone(folder):
+        pass
+    for verb in ("status", "cancel"):
+        (line,) = re.findall(rf"`([^`]* {verb} [^`]*)`", str(caught.value))
+        assert shlex.split(line) == [sys.executable, "-m", "jobs", verb, "demo", "--runs", str(folder.parent)]
+        assert f"(make: {verb} STUDY=demo 'RUNS={tmp_path}/it'\"'\"'s mine')" in str(caught.value)
+
+
+def test_a_home_folder_is_expanded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    study_of(tmp_path / "runs" / "demo", "demo")
+    assert main(["logs", "pretrain-simclr-s0", "demo", "--runs", "~/runs"]) == 0
+    assert capsys.readouterr().out == "a line\n"
+    for given in ({"data": str(tmp_path)}, {"data": None, "overrides": ["data.root=~"]}):
+        config = configure("demo", **{"seeds": None, "overrides": [], **given})
+        assert config.data.root == str(tmp_path)
 
 
 def test_the_users_wishes_reach_the_configuration(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from jobs.graph import Job, label, plan, sweep
+from jobs.ledger import Entry
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import Study
 from ssl_pkg.errors import BadInput
@@ -24,7 +25,7 @@ def test_a_list_makes_runs_of_their_own_for_what_reads_it_and_for_what_starts_fr
         ood = jobs[f"ood-simclr-probe-s1-temperature={value}"]
         assert ood.parents == (f"probe-simclr-s1-temperature={value}",)
         assert not any(override.startswith("method.") for override in ood.overrides)
-        assert f"variant='temperature={value}'" in ood.overrides
+        assert f"variant=temperature={value}" in ood.overrides
     assert "probe-random-s0" in jobs, "the random network has no temperature"
 
 
@@ -51,7 +52,7 @@ def test_every_run_of_a_sweep_has_a_command_line_that_composes() -> None:
             assert config.variant == job.variant
 
 
-@pytest.mark.parametrize("override", ["finetune.base_lrs=[0.1,0.2]", "data.root='a,b'", "log_every=3"])
+@pytest.mark.parametrize("override", ["finetune.base_lrs=[0.1,0.2]", "log_every='1,2'", "log_every=3"])
 def test_what_is_no_list_of_choices_is_passed_on(override: str) -> None:
     assert sweep([override]) == ((override,), [()])
 
@@ -66,3 +67,10 @@ def test_labels_are_short_unambiguous_and_fit_for_folders() -> None:
     assert label(()) == ""
     assert label(("method.model.temperature=0.1",)) == "temperature=0.1"
     assert label(("a.rate=1", "b.rate=2", "c=x/y z")) == "a.rate=1,b.rate=2,c=x_y_z"
+
+
+def test_a_ledger_with_a_quoted_variant_is_of_the_same_settings() -> None:
+    job = planned("method.model.temperature=0.1,0.5")["pretrain-simclr-s0-temperature=0.1"]
+    earlier = Entry(settings=(*job.settings, "variant='temperature=0.1'"))
+    assert earlier.differs(job.settings) is None
+    assert "method.model.temperature=0.1" in job.settings

@@ -123,7 +123,16 @@ def test_key_network_follows_and_takes_no_gradient() -> None:
         torch.testing.assert_close(new, 0.9 * old + 0.1 * online)
 
 
-@pytest.mark.parametrize(("batch_size", "queue_size", "bn_splits"), [(4, 10, 2), (4, 12, 3), (4, 12, 4)])
-def test_sizes_that_do_not_divide_are_refused(batch_size: int, queue_size: int, bn_splits: int) -> None:
-    with pytest.raises(BadInput, match="must be a multiple"):
+@pytest.mark.parametrize(
+    ("batch_size", "queue_size", "bn_splits", "sentence"),
+    [
+        (4, 10, 2, "queue_size=10 must be a multiple of method.batch_size=4"),
+        (4, 12, 3, "batch_size=4 must be a multiple of method.model.bn_splits=3"),
+        (2, 12, 2, "batch_size=2 leaves one image for each of the .*=2 groups, .*: give method.batch_size=4 or more"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused_with_the_cause(
+    batch_size: int, queue_size: int, bn_splits: int, sentence: str
+) -> None:
+    with pytest.raises(BadInput, match=sentence):
         build(batch_size=batch_size, queue_size=queue_size, bn_splits=bn_splits)

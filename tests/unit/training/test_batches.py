@@ -61,5 +61,5 @@ def test_labels_belong_to_their_images() -> None:
 
 
 def test_a_batch_larger_than_the_split_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"batch size 21 is larger than the train split .20 images"):
+    with pytest.raises(BadInput, match=r"method.batch_size=21 is larger than the split train, which has 20 images"):
         batches([PLAIN], batch_size=21)

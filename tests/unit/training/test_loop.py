@@ -74,7 +74,7 @@ NEVER = Stop()
 
 def train(folder: Path, stop: Stop = NEVER, bad: int | None = None, ruined: int | None = None, epochs: int = 1) -> Line:
     """Goes on with the run until `stop`; the loss of step `bad` is infinite, the weights are after step `ruined`."""
-    line = ["stage=pretrain", "method=simclr", "budget=tiny", f"run_dir='{folder}'", "log_every=3"]
+    line = ["stage=pretrain", "method=simclr", "budget=tiny", f"run_dir={folder}", "log_every=3"]
     config = load_config([*line, f"checkpoint.epochs={epochs}"])
     interrupts, model = Interrupts(), Line(ruined)
 

@@ -21,7 +21,7 @@ LINE = {"epoch": 1.0, "phase": "train", "seconds": 0.0, "lr": 0.1, "loss": 2.5}
 
 
 def session(folder: Path) -> Session:
-    line = ["stage=pretrain", "method=simclr", "budget=tiny", f"run_dir='{folder}'"]
+    line = ["stage=pretrain", "method=simclr", "budget=tiny", f"run_dir={folder}"]
     return Session(load_config(line), CPU, Interrupts(), DATA)
 
 

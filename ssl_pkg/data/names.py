@@ -1,0 +1,22 @@
+"""Class names from a text file, one a line."""
+
+from pathlib import Path
+
+from ssl_pkg.errors import BadInput
+
+
+def read_names(file: Path) -> tuple[str, ...]:
+    """The names, without empty lines. Raises BadInput if the file can't be read or a name can't be shown."""
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()  # Windows programs put a byte order mark first
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"{file} is not UTF-8: save it as UTF-8 (of Latin-1: `iconv -f latin1 -t utf8`), one class name a line"
+        ) from error
+    except OSError as error:
+        raise BadInput(f"can't read {file}: {error.strerror}") from error
+    names = tuple(line.strip() for line in lines if line.strip())
+    for name in names:
+        if not name.isprintable():
+            raise BadInput(f"{file} has an invisible character in the name {name!a}: remove it")
+    return names

@@ -1,0 +1,27 @@
+"""The valid names nearest to a wrong one."""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+def hint(name: str, valid: Iterable[str]) -> str:
+    """` (did you mean simclr?)`, or nothing where no valid name is near."""
+    return _question(get_close_matches(name, list(valid), n=1))
+
+
+def field_hint(name: str, valid: Sequence[str]) -> str:
+    """`hint` for a dotted field: another section's field of the same last name is the nearest."""
+    lasts = {field: field.rpartition(".")[2] for field in valid if not name.startswith(f"{field}.")}
+    last = name.rpartition(".")[2]
+    same = [field for field in lasts if lasts[field] == last]
+    if same:
+        return _question(get_close_matches(name, same, n=3, cutoff=0))
+    near = get_close_matches(name, lasts, n=1, cutoff=0.75)
+    if not near and (close := get_close_matches(last, lasts.values(), n=1, cutoff=0.75)):
+        near = [field for field in lasts if lasts[field] == close[0]][:3]
+    return _question(near)
+
+
+def _question(names: Sequence[str]) -> str:
+    *most, last = names or [""]
+    return f" (did you mean {', '.join(most)}{' or ' if most else ''}{last}?)" if last else ""

@@ -1,0 +1,30 @@
+"""A study in a folder with every character that a shell, a batch script, Hydra or sbatch could take for its own."""
+
+import json
+from pathlib import Path
+
+import pytest
+from studies import OnCluster
+
+from ssl_pkg.errors import BadInput
+
+
+@pytest.mark.usefixtures("bed")
+def test_the_folder_may_have_any_name(tmp_path: Path) -> None:
+    root = tmp_path / """José's ${seed} "Łódź", (2) [x] {y: 1} #a=b,c $HOME ` 画像 ~ *; !"""
+    root.mkdir()
+    small = OnCluster(root, sweep=("method.model.temperature=0.1,0.5",))
+    small.jobs = small.jobs[:3]
+    assert len(small.send().sent) == 3
+    small.until_complete()
+    assert small.send().sent == []
+    pretrain, probe = (root / "small" / f"{stage}-simclr-s0-temperature=0.1" for stage in ("pretrain", "probe"))
+    assert f"source={pretrain}" in json.loads((probe / "child.json").read_text())["arguments"]
+
+
+@pytest.mark.usefixtures("bed")
+def test_a_backslash_which_sbatch_removes_from_names_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / "back\\slash"
+    with pytest.raises(BadInput, match=r"SLURM puts other words for the \\ in .*: give another folder by --runs"):
+        OnCluster(root).send()
+    assert not root.exists()
