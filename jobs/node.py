@@ -7,6 +7,7 @@ cancelled, every other one is requeued, as often as it takes.
 
 import hashlib
 import json
+import math
 import os
 import re
 import shlex
@@ -19,12 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from filelock import FileLock
-
 from jobs.processes import birth_of
 from jobs.queue import Away, ask, refusal
 from jobs.stage import CANCELLED, END, FORWARDED, StageProcess, assign
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED
+from ssl_pkg.locks import locked
 from ssl_pkg.runs import RunDirectory, write_json
 
 DEATHS: Final = 3  # kills by somebody else, one after the other without progress, that are put up with
@@ -212,7 +212,7 @@ def copy_data(source: Path, target: Path) -> Path:
     own below `target`, which is returned. Raises OSError."""
     copied = target / hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:12]  # one for each data set
     copied.mkdir(parents=True, exist_ok=True)
-    with FileLock(copied / ".copying"):
+    with locked(copied / ".copying", patience=math.inf):
         for file in sorted(source.glob("*/*")):
             copy = copied / file.relative_to(source)
             if not file.is_file() or (copy.is_file() and _stamp(copy) == _stamp(file)):

@@ -74,6 +74,8 @@ class StageProcess:
                 fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 time.sleep(0.2)
+            except OSError:  # a file system without flock; the run's own lock refuses a second process
+                return True
             else:
                 return True
         return False
