@@ -43,9 +43,12 @@ def main(arguments: list[str], again: str | None = None) -> int:
 def _study(options: argparse.Namespace, overrides: list[str], again: str) -> int:
     from jobs.local import run_study
     from jobs.machine import slots
+    from jobs.settings import check_gpus
 
     config, jobs = _planned(options, overrides)
     room = slots(config.threads or config.study.cpus, use_gpus=config.device != "cpu")
+    if any(slot.gpu for slot in room):
+        check_gpus()
     return run_study(jobs, options.runs / config.study.name, room, again=again)
 
 

@@ -91,6 +91,16 @@ def check_data(root: str) -> None:
         raise RuntimeError(done.stderr)
 
 
+def check_gpus() -> None:
+    """Raises BadInput, with ssl_pkg's sentence, where GPUs are listed that PyTorch can't use."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ssl_pkg.training.device"], capture_output=True, encoding="utf-8", errors="replace",
+        check=False,
+    )  # fmt: skip
+    if done.returncode == BAD_INPUT:
+        raise BadInput(done.stderr.strip())
+
+
 def _refuse_orphans(jobs: Sequence[Job]) -> None:
     """Raises BadInput if complete runs are of other weights than those that their parents have now."""
     runs = {job.name: RunDirectory(job.run_dir) for job in jobs if job.stage != REPORT and job.complete}

@@ -17,6 +17,7 @@ from typing import BinaryIO, Final
 
 from jobs.processes import birth_of, parent_of
 from ssl_pkg.errors import FAULT, INTERRUPTED
+from ssl_pkg.training.interrupts import heeded
 
 FORWARDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP)
 BEGIN: Final = ">>> "  # opens the line of the log above a start
@@ -140,7 +141,7 @@ class _Relay:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Takes the signals; the runner has SIGINT and SIGHUP blocked, against the terminal, until here."""
-        before = {number: signal.signal(number, self) for number in FORWARDED}
+        before = {number: signal.signal(number, self) for number in heeded(FORWARDED)}
         mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
         try:
             yield

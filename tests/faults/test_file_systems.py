@@ -44,7 +44,15 @@ def test_a_run_on_the_poorest_file_system_is_that_of_a_good_one(study: Study, da
     assert differences(study.straight("simclr"), run_dir) == []
     assert {"link", "fsync_folder", "chmod"} <= disk.failed()
 
-    line = ("stage=probe", "budget=tiny", "threads=1", f"source={run_dir}", f"run_dir={disk.folder / 'probe'}", more[0], "probe.l2_count=2")
+    line = (
+        "stage=probe",
+        "budget=tiny",
+        "threads=1",
+        f"source={run_dir}",
+        f"run_dir={disk.folder / 'probe'}",
+        more[0],
+        "probe.l2_count=2",
+    )
     done = disk.run("-m", "ssl_pkg", *line)
     assert done.returncode == COMPLETE, done.stderr
 
