@@ -1,6 +1,6 @@
 """`make bench-scale`: how cost and memory grow with the data set and with the number of processes.
 
-    100,000 and 1,000,000 images   a sparse file in STL-10's layout, read from its memory map: seconds from the
+    100,000 and 1,000,000 images   a sparse file in STL-10's layout, read batch by batch: seconds from the
                                    command line to the first batch, and the process's peak memory after some steps
     1 and 2 processes              the same pretraining, the same batch, all cores: pairs a second of all together
 

@@ -43,7 +43,7 @@ class StoredImages:
         try:
             with self.file.open("rb", buffering=0) as file:
                 pairs = zip(images, indices.tolist(), strict=True)
-                count = sum(os.preadv(file.fileno(), [image], index * size) for image, index in pairs)
+                count: int = sum(os.preadv(file.fileno(), [image.data], index * size) for image, index in pairs)
         except OSError as error:
             raise BadInput(f"can't read {self.file}: {error.strerror}") from error
         self._refuse_shorter(count, images.nbytes)

@@ -43,7 +43,7 @@ def choose(wanted: str, number: int = 0) -> tuple[torch.device, str]:
 def _why_not() -> str:
     """PyTorch's reason for seeing no GPU."""
     try:
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
         return _first_sentence(error)
     return "it gives no reason"
