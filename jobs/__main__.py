@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, INTERRUPTED, BadInput
+from ssl_pkg.streams import print_any_character
 
 if TYPE_CHECKING:
     from jobs.graph import Job
@@ -156,7 +157,7 @@ def _logs(options: argparse.Namespace, overrides: list[str], again: str) -> int:
         there = sorted(file.stem for file in log.parent.glob("*.log"))
         raise BadInput(f"there is no log of {options.job!r} yet; there are: {', '.join(there) or 'none'}")
     if log.exists():
-        print("\n".join(log.read_text(errors="replace").splitlines()[-options.lines :]))
+        print("\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-options.lines :]))
     if printed:
         print(f"\nWhat the set-up lines and SLURM printed around job {sent[options.job].id}:")
         print("\n".join(printed[-options.lines :]))
@@ -231,4 +232,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    print_any_character()
     sys.exit(main(sys.argv[1:]))

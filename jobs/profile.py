@@ -106,7 +106,7 @@ def load_profile(name: str) -> Profile:
     """The profile of cluster `name`, or of a YAML file. Raises BadInput."""
     file = Path(name) if name.endswith(".yaml") else FOLDER / f"{name}.yaml"
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BadInput(
             f"there is no cluster profile {name!r}: choose one of {', '.join(profiles())}, "

@@ -138,7 +138,15 @@ def ask(*line: str) -> "subprocess.CompletedProcess[str]":
     if conf and not Path(conf).exists():  # its commands would look for another one for a minute
         raise Away(f"SLURM_CONF={conf} is not there")
     try:
-        return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        return subprocess.run(
+            line,
+            env=environment,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_SECONDS,
+            check=False,
+        )
     except FileNotFoundError as error:
         raise Away(f"{line[0]} not found") from error
     except subprocess.TimeoutExpired as error:

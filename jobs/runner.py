@@ -150,7 +150,7 @@ class Runner:
                 status = None
         except UncompletedJobError as error:
             reason, status = str(error), None
-        with log_of(self._folder, running.job.name).open("a") as log:
+        with log_of(self._folder, running.job.name).open("a", encoding="utf-8", errors="surrogateescape") as log:
             log.write(f"{reason.rstrip()}\n")
         return status
 

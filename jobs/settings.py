@@ -84,7 +84,7 @@ def check_data(root: str) -> None:
     if root == SYNTHETIC or importlib.util.find_spec("torch") is None:
         return
     command = [sys.executable, "-m", "ssl_pkg.data.dataset", root]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode == BAD_INPUT:
         raise BadInput(done.stderr.strip())
     if done.returncode != COMPLETE:

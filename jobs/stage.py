@@ -57,12 +57,12 @@ class StageProcess:
             if self.alone and not self._own(log, relay):
                 return INTERRUPTED, relay.signal
             began = time.monotonic()
-            log.write(f"{BEGIN}{time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(self.command)}\n".encode())
+            log.write(os.fsencode(f"{BEGIN}{time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(self.command)}\n"))
             try:
                 relay.start(self._popen(log))
                 status = self._wait(relay)
             except OSError as error:
-                log.write(f"{self.command[0]} can't be started: {error.strerror}\n".encode())
+                log.write(os.fsencode(f"{self.command[0]} can't be started: {error.strerror}\n"))
                 status = FAULT
             log.write(f"{END}exit status {status} after {time.monotonic() - began:.0f} s\n".encode())
         return status, relay.signal

@@ -19,6 +19,7 @@ from typing import Final
 
 from ssl_pkg.cache import user_cache
 from ssl_pkg.errors import BAD_INPUT, FAULT, BadInput
+from ssl_pkg.streams import print_any_character
 from ssl_pkg.training.interrupts import Interrupts
 
 # the image's entry point, for clients that don't know it
@@ -122,7 +123,7 @@ def invocation(
 def container_name(words: Sequence[str], environment: Mapping[str, str]) -> str | None:
     """Of one process of a SLURM job, in all its starts the same; no name outside SLURM."""
     job = environment.get("SLURM_JOB_ID")
-    run = hashlib.sha256((settings(words).get("run_dir") or shlex.join(words)).encode()).hexdigest()[:12]
+    run = hashlib.sha256(os.fsencode(settings(words).get("run_dir") or shlex.join(words))).hexdigest()[:12]
     return f"ssl-study-{job}-{environment.get('SLURM_PROCID', '0')}-{run}" if job else None
 
 
@@ -202,4 +203,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    print_any_character()
     sys.exit(main(sys.argv[1:]))

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from slurm.daemons import ACCOUNTING, CONF, DATABASE, SQL
+from ssl_pkg.streams import print_any_character
 
 PACKAGES: Final = {
     "slurmctld": "slurm-wlm",
@@ -60,7 +61,7 @@ class LocalCluster:
     @property
     def link(self) -> Path:
         """A short way to `base`: of a socket's 108 characters SLURM takes 46, and it reads no spaces."""
-        return Path("/tmp") / f"slurm-{hashlib.sha256(str(self.base).encode()).hexdigest()[:12]}"
+        return Path("/tmp") / f"slurm-{hashlib.sha256(os.fsencode(self.base)).hexdigest()[:12]}"
 
     @property
     def names(self) -> list[str]:
@@ -81,7 +82,7 @@ class LocalCluster:
         self._make_link()
         (self.base / "munge").chmod(0o711)
         (self.base / "state").chmod(0o700)
-        self.conf.write_text(self._conf())
+        self.conf.write_text(self._conf(), encoding="utf-8")
         self._start_munge()
         if self.accounting:
             self._start_database()
@@ -182,7 +183,7 @@ class LocalCluster:
         conf = self.base / "slurmdbd.conf"
         words = {"base": self.link, "host": socket.gethostname().partition(".")[0], "user": getuser()}
         conf.touch(0o600)
-        conf.write_text(DATABASE.format(**words, port=self.port + 91, storage=self.port + 90))
+        conf.write_text(DATABASE.format(**words, port=self.port + 91, storage=self.port + 90), encoding="utf-8")
         if not _alive(self.base / "slurmdbd.pid"):
             self._run("slurmdbd")
         known = ("sacctmgr", "-n", "-i", "add", "cluster", "testbed")
@@ -190,17 +191,32 @@ class LocalCluster:
 
     def _lists(self, command: str, word: str) -> bool:
         line = [command, "-n", "show", "cluster", "format=cluster"]
-        return word in subprocess.run(line, env=self.environment, capture_output=True, text=True, check=False).stdout
+        return (
+            word
+            in subprocess.run(
+                line, env=self.environment, capture_output=True, encoding="utf-8", errors="replace", check=False
+            ).stdout
+        )
 
     def _ready(self) -> bool:
         line = ["sinfo", "-h", "-N", "-p", "low", "-o", "%T"]
-        done = subprocess.run(line, env=self.environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            line, env=self.environment, capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
         return [state in READY for state in done.stdout.split()] == [True] * self.nodes
 
     def _cancel_all(self) -> None:
         for _ in range(60):  # again and again: a job may be just about to requeue itself
             line = ["squeue", "-h", "-o", "%A"]
-            done = subprocess.run(line, env=self.environment, capture_output=True, text=True, check=False, timeout=30)
+            done = subprocess.run(
+                line,
+                env=self.environment,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                check=False,
+                timeout=30,
+            )
             if not done.stdout.split():
                 return
             self._works("scancel", f"--user={getuser()}")
@@ -211,10 +227,10 @@ class LocalCluster:
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 environment = (folder / "environ").read_bytes().split(b"\0")
-                if f"SLURM_CONF={self.conf}".encode() not in environment:
+                if os.fsencode(f"SLURM_CONF={self.conf}") not in environment:
                     continue
                 in_job = any(entry.startswith(b"SLURM_JOB_ID=") for entry in environment)
-                if in_job or (folder / "comm").read_text().startswith("slurmstepd"):
+                if in_job or (folder / "comm").read_text(encoding="utf-8").startswith("slurmstepd"):
                     yield int(folder.name)
 
     def _works(self, *line: str) -> bool:
@@ -233,7 +249,7 @@ def free_ports() -> int:
     """The first of a hundred ports that are free, below those that the kernel gives to outgoing connections.
 
     Raises NotPossible."""
-    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="utf-8").split()[0])
     for first in random.sample(range(10_000, lowest - 100, 100), 50):
         with ExitStack() as tried:
             try:
@@ -247,7 +263,7 @@ def free_ports() -> int:
 
 def _pid(file: Path) -> int | None:
     with suppress(OSError, ValueError):
-        return int(file.read_text())
+        return int(file.read_text(encoding="utf-8"))
     return None
 
 
@@ -255,7 +271,7 @@ def _alive(file: Path) -> bool:
     """Whether the process that a pid file names lives; a corpse doesn't."""
     pid = _pid(file)
     with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in ("Z", "X")
     return False
 
 
@@ -309,4 +325,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    print_any_character()
     sys.exit(main(sys.argv[1:]))

@@ -101,7 +101,7 @@ def _read_binary(folder: Path) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], Ind
     file, meta = folder / "test_batch.bin", folder / "batches.meta.txt"
     try:
         content = np.fromfile(file, dtype=np.uint8)
-        lines = meta.read_text().splitlines() if meta.exists() else NAMES
+        lines = meta.read_text(encoding="utf-8").splitlines() if meta.exists() else NAMES
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"can't read CIFAR-10's {file.name} and {meta.name} in {folder}: {error}") from error
     if content.size == 0 or content.size % (1 + IMAGE_BYTES):

@@ -81,7 +81,7 @@ def _labelled(folder: Path, name: str) -> Split:
 def _class_names(file: Path) -> tuple[str, ...]:
     _size(file)
     try:
-        names = tuple(line.strip() for line in file.read_text().splitlines() if line.strip())
+        names = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
     except UnicodeDecodeError:
         names = ()
     if len(names) != CLASSES or len(set(names)) != CLASSES:
@@ -94,7 +94,11 @@ def _folds(file: Path, count: int) -> tuple[Indices, ...]:
     if not file.exists():
         return ()
     try:
-        folds = tuple(np.array(line.split(), dtype=np.int64) for line in file.read_text().splitlines() if line.strip())
+        folds = tuple(
+            np.array(line.split(), dtype=np.int64)
+            for line in file.read_text(encoding="utf-8").splitlines()
+            if line.strip()
+        )
     except (ValueError, OverflowError, OSError):
         raise BadInput(f"{file} should be a file with one fold a line, as indices into train") from None
     if any(fold.min() < 0 or fold.max() >= count for fold in folds):

@@ -168,7 +168,7 @@ class Owner:
     def _last_beat(self) -> float | None:
         """By the file server's clock. Opened, not only asked for: NFS answers from a cache until a file is opened."""
         try:
-            with self._path.open() as file:
+            with self._path.open("rb") as file:
                 return os.fstat(file.fileno()).st_mtime
         except FileNotFoundError:
             return None

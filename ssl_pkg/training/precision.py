@@ -83,7 +83,7 @@ def prepare(config: Config, here: Place | None = None) -> Hardware:
 def _processor() -> str:
     """The CPU's model, by which libraries choose their kernels; empty where the kernel doesn't tell."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return ""
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
