@@ -15,7 +15,7 @@ from rich.table import Table
 from analysis import report, tables
 from analysis.data import data_note
 from analysis.gather import NoStudy, Study, gather
-from ssl_pkg.streams import print_any_character
+from ssl_pkg.streams import use_utf8
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
@@ -81,5 +81,5 @@ def _print(study: Study, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    print_any_character()
+    use_utf8()
     sys.exit(main())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, INTERRUPTED, BadInput
-from ssl_pkg.streams import print_any_character
+from ssl_pkg.streams import use_utf8
 
 if TYPE_CHECKING:
     from jobs.graph import Job
@@ -232,5 +232,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    print_any_character()
+    use_utf8()
     sys.exit(main(sys.argv[1:]))

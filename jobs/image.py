@@ -18,7 +18,7 @@ from jobs.__main__ import main as jobs
 from slurm.container import run_beside, settings
 from ssl_pkg.config import RANDOM, STAGES, SYNTHETIC, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
-from ssl_pkg.streams import print_any_character
+from ssl_pkg.streams import use_utf8
 
 DATA: Final = Path("/data")
 OUT: Final = Path("/out")
@@ -178,5 +178,5 @@ def _run(module: str, *arguments: str) -> int:
 
 
 if __name__ == "__main__":
-    print_any_character()
+    use_utf8()
     sys.exit(main(sys.argv[1:]))

@@ -19,7 +19,7 @@ from typing import Final
 
 from ssl_pkg.cache import user_cache
 from ssl_pkg.errors import BAD_INPUT, FAULT, BadInput
-from ssl_pkg.streams import print_any_character
+from ssl_pkg.streams import use_utf8
 from ssl_pkg.training.interrupts import Interrupts
 
 # the image's entry point, for clients that don't know it
@@ -203,5 +203,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    print_any_character()
+    use_utf8()
     sys.exit(main(sys.argv[1:]))

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from slurm.daemons import ACCOUNTING, CONF, DATABASE, SQL
-from ssl_pkg.streams import print_any_character
+from ssl_pkg.streams import use_utf8
 
 PACKAGES: Final = {
     "slurmctld": "slurm-wlm",
@@ -325,5 +325,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    print_any_character()
+    use_utf8()
     sys.exit(main(sys.argv[1:]))

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TextIO, cast
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput, Busy, Diverged, Interrupted
-from ssl_pkg.streams import print_any_character
+from ssl_pkg.streams import use_utf8
 from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.memory import prefer_jemalloc
 
@@ -86,7 +86,7 @@ class Unheard:
 
 
 if __name__ == "__main__":
-    print_any_character()
+    use_utf8()
     prefer_jemalloc()
     sys.stdout, sys.stderr = cast(TextIO, Unheard(sys.stdout)), cast(TextIO, Unheard(sys.stderr))
     status = main(sys.argv[1:])

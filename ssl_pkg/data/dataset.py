@@ -8,7 +8,7 @@ from ssl_pkg.data.cifar10 import open_cifar10
 from ssl_pkg.data.stl10 import STL10, open_stl10
 from ssl_pkg.data.synthetic import ensure
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
-from ssl_pkg.streams import print_any_character
+from ssl_pkg.streams import use_utf8
 
 
 def data_root(config: Data) -> Path:
@@ -34,5 +34,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    print_any_character()
+    use_utf8()
     sys.exit(main(sys.argv[1:]))

@@ -24,7 +24,7 @@ from rich.progress import Progress
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, NO_ROOM, BadInput, Busy
 from ssl_pkg.locks import locked
-from ssl_pkg.streams import print_any_character
+from ssl_pkg.streams import use_utf8
 
 TIMEOUT: Final = 60.0  # seconds without a byte
 CHUNK: Final = 1 << 20
@@ -145,5 +145,5 @@ def main(arguments: Sequence[str], archives: Sequence[Archive] = ARCHIVES) -> in
 
 
 if __name__ == "__main__":
-    print_any_character()
+    use_utf8()
     sys.exit(main(sys.argv[1:]))

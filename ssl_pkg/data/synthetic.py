@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -26,7 +27,7 @@ from ssl_pkg.cache import configured_cache, temporary_cache
 from ssl_pkg.data import scenes
 from ssl_pkg.data.shapes import CLASSES
 from ssl_pkg.errors import BAD_INPUT, COMPLETE
-from ssl_pkg.streams import print_any_character
+from ssl_pkg.streams import use_utf8
 
 GENERATOR: Final = 3  # raised whenever the bytes change
 CHUNK: Final = 50  # images painted at a time
@@ -78,7 +79,8 @@ def draw(root: Path, sizes: Sizes = DEFAULT) -> None:
     root.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}."))
     try:
-        work.chmod(0o755)
+        with suppress(OSError):  # FAT, SMB and some FUSE file systems let nobody set a mode
+            work.chmod(0o755)
         md5 = {name: _write(work / name, parts) for name, parts in _files(sizes)}
         manifest = {"generator": GENERATOR, "sizes": asdict(sizes), "md5": md5}
         (work / "synthetic.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
@@ -169,5 +171,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    print_any_character()
+    use_utf8()
     sys.exit(main())

@@ -7,7 +7,7 @@ import torch
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
 from ssl_pkg.machine import gpus
-from ssl_pkg.streams import print_any_character
+from ssl_pkg.streams import use_utf8
 
 
 def choose(wanted: str, number: int = 0) -> tuple[torch.device, str]:
@@ -65,5 +65,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    print_any_character()
+    use_utf8()
     sys.exit(main())

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Study
-from file_systems import POOREST, FileSystem, compiled
+from file_systems import POOREST, FileSystem
 from trainers import differences
 
 from ssl_pkg.errors import COMPLETE, FAULT
@@ -20,11 +20,6 @@ from ssl_pkg.errors import COMPLETE, FAULT
 PROJECT = Path(__file__).parents[2]
 NO_LOCKS = {"flock": errno.ENOLCK, "fcntl": errno.ENOLCK}  # POOREST has ENOSYS, which filelock knows
 Mounted = Callable[..., FileSystem]
-
-
-@pytest.fixture(scope="session")
-def library(root: Path) -> Path:
-    return compiled(root)
 
 
 @pytest.fixture
