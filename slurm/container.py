@@ -24,7 +24,8 @@ from ssl_pkg.training.interrupts import Interrupts
 
 # the image's entry point, for clients that don't know it
 INSIDE: Final = (
-    "env", "--block-signal=TERM", "--block-signal=INT", "--block-signal=USR2", "--block-signal=HUP", "python", "-m", "jobs.image",
+    "env", "--block-signal=TERM", "--block-signal=INT", "--block-signal=USR2", "--block-signal=HUP",
+    "python", "-m", "jobs.image",
 )  # fmt: skip
 BACKENDS: Final = ("docker", "podman", "apptainer", "pyxis")
 NO_FOLDERS: Final = ("random", "synthetic")  # values of source= and data.root=
