@@ -190,34 +190,15 @@ class LocalCluster:
         _until(lambda: self._works(*known) or self._lists("sacctmgr", "testbed"), "accounting answers", log)
 
     def _lists(self, command: str, word: str) -> bool:
-        line = [command, "-n", "show", "cluster", "format=cluster"]
-        return (
-            word
-            in subprocess.run(
-                line, env=self.environment, capture_output=True, encoding="utf-8", errors="replace", check=False
-            ).stdout
-        )
+        return word in self._printed(command, "-n", "show", "cluster", "format=cluster")
 
     def _ready(self) -> bool:
-        line = ["sinfo", "-h", "-N", "-p", "low", "-o", "%T"]
-        done = subprocess.run(
-            line, env=self.environment, capture_output=True, encoding="utf-8", errors="replace", check=False
-        )
-        return [state in READY for state in done.stdout.split()] == [True] * self.nodes
+        states = self._printed("sinfo", "-h", "-N", "-p", "low", "-o", "%T").split()
+        return [state in READY for state in states] == [True] * self.nodes
 
     def _cancel_all(self) -> None:
         for _ in range(60):  # again and again: a job may be just about to requeue itself
-            line = ["squeue", "-h", "-o", "%A"]
-            done = subprocess.run(
-                line,
-                env=self.environment,
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                check=False,
-                timeout=30,
-            )
-            if not done.stdout.split():
+            if not self._printed("squeue", "-h", "-o", "%A").split():
                 return
             self._works("scancel", f"--user={getuser()}")
             time.sleep(0.5)
@@ -232,6 +213,12 @@ class LocalCluster:
                 in_job = any(entry.startswith(b"SLURM_JOB_ID=") for entry in environment)
                 if in_job or (folder / "comm").read_text(encoding="utf-8").startswith("slurmstepd"):
                     yield int(folder.name)
+
+    def _printed(self, *line: str) -> str:
+        done = subprocess.run(
+            line, env=self.environment, capture_output=True, encoding="utf-8", check=False, timeout=60
+        )  # fmt: skip
+        return done.stdout
 
     def _works(self, *line: str) -> bool:
         return subprocess.run(line, env=self.environment, capture_output=True, check=False, timeout=60).returncode == 0
