@@ -16,8 +16,8 @@ from analysis import report, tables
 from analysis.data import data_note
 from analysis.gather import NoStudy, Study, gather
 from ssl_pkg.errors import BadInput
-from ssl_pkg.output import ignore_lost_readers
 from ssl_pkg.overrides import expand_path
+from ssl_pkg.streams import prepare_streams
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
@@ -83,5 +83,5 @@ def _print(study: Study, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    ignore_lost_readers()
+    prepare_streams()
     sys.exit(main())

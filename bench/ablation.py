@@ -160,7 +160,9 @@ def _giving_memory_back(data: str, resolution: int) -> Step:
     """The step in a process whose glibc has its defaults: what was set once can't be taken back."""
     line = [sys.executable, "-m", "bench.ablation", "--served", f"--data={data}", f"--resolution={resolution}"]
     # in a session of its own, so that a Ctrl-C comes to this process alone; the other ends with its stdin
-    process = subprocess.Popen(line, stdin=PIPE, stdout=PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        line, stdin=PIPE, stdout=PIPE, encoding="utf-8", errors="replace", start_new_session=True
+    )
     assert process.stdin is not None and process.stdout is not None
     orders, answers = process.stdin, process.stdout
 

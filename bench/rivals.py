@@ -30,7 +30,7 @@ class Pictures(Dataset[Any]):
     """The images of a split as Pillow's, through a transform."""
 
     def __init__(self, split: Split, transform: Transform) -> None:
-        stored = np.array(split.pixels)
+        stored = np.array(split.pixels[np.arange(len(split))])
         axes = (0, 3, 2, 1) if split.columns_first else (0, 2, 3, 1)
         self._pixels: npt.NDArray[np.uint8] = np.ascontiguousarray(stored.transpose(axes))
         self._transform = transform

@@ -1,6 +1,6 @@
 """`make bench-scale`: how cost and memory grow with the data set and with the number of processes.
 
-    100,000 and 1,000,000 images   a sparse file in STL-10's layout, read from its memory map: seconds from the
+    100,000 and 1,000,000 images   a sparse file in STL-10's layout, read batch by batch: seconds from the
                                    command line to the first batch, and the process's peak memory after some steps
     1 and 2 processes              the same pretraining, the same batch, all cores: pairs a second of all together
 
@@ -54,7 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
                 root = _sparse(drawn, folder / str(count), count)
                 line = ["-m", "bench.scale", "--resolution", str(options.resolution), "--only", str(root)]
                 started = time.monotonic()
-                child = subprocess.run([sys.executable, *line], check=True, stdout=subprocess.PIPE, text=True)
+                child = subprocess.run(
+                    [sys.executable, *line], check=True, stdout=subprocess.PIPE, encoding="utf-8", errors="replace"
+                )
                 found, size = json.loads(child.stdout), count * IMAGE_BYTES / 1e9
                 start, peak = found["ready"] - started, found["peak_gb"]
                 sizes.add_row(f"{count:,}", f"{size:.1f} GB", f"{start:.1f} s", f"{peak:.2f} GB")
@@ -103,7 +105,9 @@ def _together(number: int, data: Path, folder: Path, resolution: int) -> float:
             time.sleep(0.2)
         if any(states):
             raise RuntimeError(f"a pretraining by {number} processes failed, with statuses {states}")
-    times = [json.loads(text)["seconds"] for text in (folder / "metrics.jsonl").read_text().splitlines()]
+    times = [
+        json.loads(text)["seconds"] for text in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     return float(BATCH / statistics.median(after - before for before, after in pairwise(times[2:])))
 
 

@@ -184,7 +184,7 @@ def _lines(file: Path) -> int:
 def _peak_memory(pid: int) -> int:
     """The process's largest resident set so far, in bytes. What `wait4` tells includes the parent's at the fork."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)

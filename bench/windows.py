@@ -101,7 +101,7 @@ def pretraining(line: list[str], log: Path, *environments: dict[str, str]) -> It
         try:
             yield ranks
         except Exception:
-            print(log.read_text(errors="replace"), file=sys.stderr)
+            print(log.read_text(encoding="utf-8", errors="replace"), file=sys.stderr)
             raise
         finally:
             for rank in ranks:
@@ -132,7 +132,7 @@ def writable(text: str) -> Path:
 def write(file: Path, text: str) -> None:
     """Writes what was measured and says so. Raises BadInput if it can't."""
     try:
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise BadInput(f"{file} can't be written ({error.strerror}): what was measured stands above") from error
     print(f"written to {file}")
@@ -161,6 +161,6 @@ def machine() -> dict[str, Any]:
 
 def _cpuinfo() -> list[str]:
     try:
-        return Path("/proc/cpuinfo").read_text().splitlines()
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return []

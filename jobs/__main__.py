@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, INTERRUPTED, BadInput
 from ssl_pkg.nearest import hint
-from ssl_pkg.output import ignore_lost_readers
 from ssl_pkg.overrides import expand_path
+from ssl_pkg.streams import prepare_streams, use_utf8
 
 if TYPE_CHECKING:
     from jobs.graph import Job
@@ -71,9 +71,12 @@ def _help(command: str) -> str:
 def _study(options: argparse.Namespace, overrides: list[str], again: str) -> int:
     from jobs.local import run_study
     from jobs.machine import slots
+    from jobs.settings import check_gpus
 
     config, jobs = _planned(options, overrides)
     room = slots(config.threads or config.study.cpus, use_gpus=config.device != "cpu")
+    if any(slot.gpu for slot in room):
+        check_gpus()
     return run_study(jobs, options.runs / config.study.name, room, again=again)
 
 
@@ -189,7 +192,7 @@ def _logs(options: argparse.Namespace, overrides: list[str], again: str) -> int:
             f"there is no log of {options.job!r} yet{hint(options.job, there)}; there are: {', '.join(there) or 'none'}"
         )
     if log.exists():
-        print("\n".join(log.read_text(errors="replace").splitlines()[-options.lines :]))
+        print("\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-options.lines :]))
     if printed:
         print(f"\nWhat the set-up lines and SLURM printed around job {sent[options.job].id}:")
         print("\n".join(printed[-options.lines :]))
@@ -274,6 +277,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    if "--watch" not in sys.argv or sys.stdout is None:  # what is shown again and again ends with its reader
-        ignore_lost_readers()
+    if "--watch" in sys.argv and sys.stdout is not None:
+        use_utf8()  # what is shown again and again ends with its reader
+    else:
+        prepare_streams()
     sys.exit(main(sys.argv[1:]))

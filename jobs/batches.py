@@ -62,7 +62,12 @@ class Sent:
 def around(folder: Path, job: Sent) -> list[str]:
     """What the set-up lines and SLURM itself printed around the stage of the job, on its first node."""
     files = [folder / ".jobs" / "slurm" / job.batch.token / f"{job.id}_0_log.{end}" for end in ("out", "err")]
-    lines = [line for file in files if file.is_file() for line in file.read_text(errors="replace").splitlines()]
+    lines = [
+        line
+        for file in files
+        if file.is_file()
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines()
+    ]
     return [line for line in lines if line.strip() and not line.startswith("submitit ")]
 
 
@@ -71,7 +76,7 @@ def read_batches(folder: Path) -> list[Batch]:
     found = []
     for file in (folder / ".jobs" / "slurm").glob("*.json"):
         with suppress(OSError, ValueError, TypeError, KeyError):
-            content = json.loads(file.read_text())
+            content = json.loads(file.read_text(encoding="utf-8"))
             found.append(Batch(**{**content, "names": tuple(content["names"]), "after": tuple(content["after"])}))
     return sorted(found, key=lambda batch: (batch.made, int(batch.number or 0)))
 

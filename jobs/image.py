@@ -19,8 +19,8 @@ from slurm.container import run_beside
 from ssl_pkg.config import RANDOM, STAGES, SYNTHETIC, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
 from ssl_pkg.nearest import hint
-from ssl_pkg.output import ignore_lost_readers
 from ssl_pkg.overrides import key_of, split
+from ssl_pkg.streams import prepare_streams
 
 DATA: Final = Path("/data")
 OUT: Final = Path("/out")
@@ -124,7 +124,7 @@ def images_of(study: str) -> list[str]:
             raise BadInput(f"{DATA} is empty: is DATA in -v DATA:{DATA}:ro the folder with the images?")
         return [str(DATA)]
     file = CONF / "study" / f"{study}.yaml"
-    if file.is_file() and yaml.safe_load(file.read_text())["data"]["root"] != SYNTHETIC:
+    if file.is_file() and yaml.safe_load(file.read_text(encoding="utf-8"))["data"]["root"] != SYNTHETIC:
         raise BadInput(f"study {study} needs images, and nothing is mounted at {DATA}: add -v DATA:{DATA}:ro")
     return []
 
@@ -174,7 +174,7 @@ def _check_seen(key: str, folder: Path) -> None:
 
 def _mounted(folder: Path) -> bool:
     """Whether `folder` lies in a mount, not in the container's own files."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
     # the kernel writes spaces and the like as three octal digits, and all other letters as they are
     points = {re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), line.split()[4]) for line in lines}
     return any(str(place) in points for place in (folder, *folder.parents) if place != Path("/"))
@@ -186,5 +186,5 @@ def _run(module: str, *arguments: str) -> int:
 
 
 if __name__ == "__main__":
-    ignore_lost_readers()
+    prepare_streams()
     sys.exit(main(sys.argv[1:]))

@@ -1,6 +1,6 @@
 """What a runner leaves in RUNS/STUDY for others to read: the state of each run, and which process it is.
 
-    .lock              held while a runner works
+    .lock              the lock of the process that runs or sends the study
     .runner            its process number, host and birth (JSON)
     .jobs/ledger.json  name of each planned run -> state, times, exit status, settings
     .jobs/JOB/         submitit's files
@@ -138,7 +138,7 @@ def forget_owner(folder: Path) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

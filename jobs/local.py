@@ -4,11 +4,9 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
-
-from filelock import FileLock, Timeout
 
 from jobs.display import display
 from jobs.graph import Job
@@ -18,7 +16,8 @@ from jobs.queue import Away
 from jobs.runner import GRACE, Programs, Runner
 from jobs.stage import last_output
 from jobs.waiting import clusters, queued
-from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED, BadInput
+from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED, BadInput, Busy
+from ssl_pkg.locks import locked
 
 TAIL: Final = 15  # lines of a failed run's log that are shown
 SHOWN: Final = 3  # failed runs whose logs are shown
@@ -46,24 +45,20 @@ def alone(folder: Path, patience: float = 0, *, named: bool = False) -> Iterator
 
     Raises BadInput if another one is still there after `patience` seconds, or if `folder` can't be written.
     """
-    lock = FileLock(folder / ".lock", timeout=patience)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-        if named:
-            write_owner(folder)
-    except Timeout as error:
-        raise BadInput(busy(folder)) from error
-    except OSError as error:
-        raise BadInput(
-            f"{folder} can't be written: {error.strerror}; give another folder by --runs (make: RUNS=)"
-        ) from error
-    try:
+    with ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(folder / ".lock", patience))
+            if named:
+                held.callback(forget_owner, folder)
+                write_owner(folder)
+        except Busy as error:
+            raise BadInput(busy(folder)) from error
+        except OSError as error:
+            raise BadInput(
+                f"{folder} can't be written: {error.strerror}; give another folder by --runs (make: RUNS=)"
+            ) from error
         yield
-    finally:
-        if named:
-            forget_owner(folder)
-        lock.release()
 
 
 def _refuse_queued(folder: Path) -> None:

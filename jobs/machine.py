@@ -1,9 +1,9 @@
 """How many runs fit on this machine at once, and what each may use."""
 
 import os
-import re
-import subprocess
 from dataclasses import dataclass
+
+from ssl_pkg.machine import cores, gpus
 
 
 @dataclass(frozen=True)
@@ -22,21 +22,9 @@ class Slot:
 
 def slots(cpus: int, *, use_gpus: bool) -> list[Slot]:
     """One slot a GPU; without GPUs as many as there are times `cpus` cores, and at least one."""
-    cores = len(os.sched_getaffinity(0))
+    here = cores()
     found = gpus() if use_gpus else []
     if found:
-        threads = max(1, min(cpus, cores // len(found)))
+        threads = max(1, min(cpus, here // len(found)))
         return [Slot(threads, gpu) for gpu in found]
-    return [Slot(min(cpus, cores))] * max(1, cores // cpus)
-
-
-def gpus() -> list[str]:
-    """The GPUs that this process may use, by CUDA_VISIBLE_DEVICES or else by nvidia-smi."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [] if visible.startswith("-") else [name.strip() for name in visible.split(",") if name.strip()]
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return re.findall(r"UUID: (MIG-[^)]+)", listed) or re.findall(r"UUID: (GPU-[^)]+)", listed)
+    return [Slot(min(cpus, here))] * max(1, here // cpus)

@@ -7,6 +7,7 @@ cancelled, every other one is requeued, as often as it takes.
 
 import hashlib
 import json
+import math
 import os
 import re
 import shlex
@@ -19,12 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from filelock import FileLock
-
 from jobs.processes import birth_of
 from jobs.queue import Away, ask, refusal
 from jobs.stage import CANCELLED, END, FORWARDED, StageProcess
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED
+from ssl_pkg.locks import locked
 from ssl_pkg.runs import RunDirectory, write_json
 
 DEATHS: Final = 3  # kills by somebody else, one after the other without progress, that are put up with
@@ -94,7 +94,7 @@ class NodeStage:
         log.parent.mkdir(parents=True, exist_ok=True)
 
         def say(text: str) -> None:
-            with log.open("a") as out:
+            with log.open("a", encoding="utf-8", errors="surrogateescape") as out:
                 out.write(f"{END}{text}\n")
 
         start = int(os.environ.get("SLURM_RESTART_COUNT", "0")) + 1
@@ -153,7 +153,7 @@ class NodeStage:
     def _fault(self) -> object:
         """The job and start that a process has failed in, if one has."""
         try:
-            return json.loads(self._note("faults").read_text())["start"]
+            return json.loads(self._note("faults").read_text(encoding="utf-8"))["start"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -163,7 +163,7 @@ class NodeStage:
         now = RunDirectory(self.run_dir).status() or {}
         place = [now.get("phase"), now.get("step")]
         try:
-            before = json.loads(file.read_text())
+            before = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             before = {}
         count = before["count"] + 1 if before.get("place") == place else 1
@@ -203,16 +203,16 @@ def _script(rank: int) -> int | None:
 def _mark(text: str = "") -> None:
     """Tells the batch script, which is `patient_srun`'s and on the node of rank 0, how far this start has come."""
     if os.environ.get("SLURM_PROCID", "0") == "0":
-        with suppress(KeyError, OSError), Path(os.environ[MARK]).open("a") as mark:
+        with suppress(KeyError, OSError), Path(os.environ[MARK]).open("a", encoding="utf-8") as mark:
             mark.write(text)
 
 
 def copy_data(source: Path, target: Path) -> Path:
     """Copies the image files below `source`, once, however many processes of a node want it, into a folder of their
     own below `target`, which is returned. Raises OSError."""
-    copied = target / hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:12]  # one for each data set
+    copied = target / hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:12]  # one for each data set
     copied.mkdir(parents=True, exist_ok=True)
-    with FileLock(copied / ".copying"):
+    with locked(copied / ".copying", patience=math.inf):
         for file in sorted(source.glob("*/*")):
             copy = copied / file.relative_to(source)
             if not file.is_file() or (copy.is_file() and _stamp(copy) == _stamp(file)):

@@ -19,6 +19,6 @@ def birth_of(pid: int) -> str | None:
 def _stat(pid: int) -> list[str] | None:
     """The fields of /proc/PID/stat from the third, the state, on."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         return None

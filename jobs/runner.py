@@ -27,6 +27,7 @@ from jobs.machine import Slot
 from jobs.stage import StageProcess
 from jobs.status import Row, row
 from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED
+from ssl_pkg.training.interrupts import SIGNALS, heeded
 
 POLL: Final = 0.1  # seconds between two looks at the running jobs; a look costs one waitpid each
 REPEAT: Final = 2.0  # seconds until a job that hasn't stopped is told again: submitit loses a signal while it starts
@@ -149,7 +150,7 @@ class Runner:
                 status = None
         except UncompletedJobError as error:
             reason, status = str(error), None
-        with log_of(self._folder, running.job.name).open("a") as log:
+        with log_of(self._folder, running.job.name).open("a", encoding="utf-8", errors="surrogateescape") as log:
             log.write(f"{reason.rstrip()}\n")
         return status
 
@@ -194,12 +195,12 @@ class Runner:
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
-        """Ctrl-C, SIGTERM, SIGUSR2 and the loss of the terminal ask for a stop."""
+        """Ctrl-C, SIGTERM, SIGUSR2 and the loss of the terminal ask for a stop, unless they are ignored (`nohup`)."""
 
         def stop(number: int, frame: FrameType | None) -> None:
             self._stopping = True
 
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP)
+        numbers = heeded(SIGNALS)
         before = {number: signal.signal(number, stop) for number in numbers}
         signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)  # those that were kept waiting until now
         try:

@@ -119,11 +119,21 @@ def check_data(root: str) -> None:
     if root == SYNTHETIC or importlib.util.find_spec("torch") is None:
         return
     command = [sys.executable, "-m", "ssl_pkg.data.dataset", root]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode == BAD_INPUT:
         raise BadInput(done.stderr.strip())
     if done.returncode != COMPLETE:
         raise RuntimeError(done.stderr)
+
+
+def check_gpus() -> None:
+    """Raises BadInput, with ssl_pkg's sentence, where GPUs are listed that PyTorch can't use."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ssl_pkg.training.device"], capture_output=True, encoding="utf-8", errors="replace",
+        check=False,
+    )  # fmt: skip
+    if done.returncode == BAD_INPUT:
+        raise BadInput(done.stderr.strip())
 
 
 def _refuse_orphans(jobs: Sequence[Job]) -> None:

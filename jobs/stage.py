@@ -17,6 +17,7 @@ from typing import BinaryIO, Final
 
 from jobs.processes import birth_of, parent_of
 from ssl_pkg.errors import FAULT, INTERRUPTED
+from ssl_pkg.training.interrupts import heeded
 
 FORWARDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP)
 BEGIN: Final = ">>> "  # opens the line of the log above a start
@@ -56,12 +57,12 @@ class StageProcess:
             if self.alone and not self._own(log, relay):
                 return INTERRUPTED, relay.signal
             began = time.monotonic()
-            log.write(f"{BEGIN}{time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(self.command)}\n".encode())
+            log.write(os.fsencode(f"{BEGIN}{time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(self.command)}\n"))
             try:
                 relay.start(self._popen(log))
                 status = self._wait(relay)
             except OSError as error:
-                log.write(f"{self.command[0]} can't be started: {error.strerror}\n".encode())
+                log.write(os.fsencode(f"{self.command[0]} can't be started: {error.strerror}\n"))
                 status = FAULT
             log.write(f"{END}exit status {status} after {time.monotonic() - began:.0f} s\n".encode())
         return status, relay.signal
@@ -74,6 +75,8 @@ class StageProcess:
                 fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 time.sleep(0.2)
+            except OSError:  # a file system without flock; the run's own lock refuses a second process
+                return True
             else:
                 return True
         return False
@@ -138,7 +141,7 @@ class _Relay:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Takes the signals; the runner has SIGINT and SIGHUP blocked, against the terminal, until here."""
-        before = {number: signal.signal(number, self) for number in FORWARDED}
+        before = {number: signal.signal(number, self) for number in heeded(FORWARDED)}
         mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
         try:
             yield

@@ -21,11 +21,13 @@ from ssl_pkg.cache import user_cache
 from ssl_pkg.config import RANDOM, SYNTHETIC
 from ssl_pkg.errors import BAD_INPUT, FAULT, BadInput
 from ssl_pkg.overrides import split
+from ssl_pkg.streams import use_utf8
 from ssl_pkg.training.interrupts import Interrupts
 
 # the image's entry point, for clients that don't know it
 INSIDE: Final = (
-    "env", "--block-signal=TERM", "--block-signal=INT", "--block-signal=USR2", "python", "-m", "jobs.image",
+    "env", "--block-signal=TERM", "--block-signal=INT", "--block-signal=USR2", "--block-signal=HUP",
+    "python", "-m", "jobs.image",
 )  # fmt: skip
 BACKENDS: Final = ("docker", "podman", "apptainer", "pyxis")
 # what an image's own Python must not find, where the host's environment comes along
@@ -113,7 +115,7 @@ def invocation(
 def container_name(words: Sequence[str], environment: Mapping[str, str]) -> str | None:
     """Of one process of a SLURM job, in all its starts the same; no name outside SLURM."""
     job = environment.get("SLURM_JOB_ID")
-    run = hashlib.sha256((split(words)[0].get("run_dir") or shlex.join(words)).encode()).hexdigest()[:12]
+    run = hashlib.sha256(os.fsencode(split(words)[0].get("run_dir") or shlex.join(words))).hexdigest()[:12]
     return f"ssl-study-{job}-{environment.get('SLURM_PROCID', '0')}-{run}" if job else None
 
 
@@ -193,4 +195,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    use_utf8()
     sys.exit(main(sys.argv[1:]))

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from slurm.daemons import ACCOUNTING, CONF, DATABASE, SQL
-from ssl_pkg.output import ignore_lost_readers
+from ssl_pkg.streams import prepare_streams
 
 PACKAGES: Final = {
     "slurmctld": "slurm-wlm",
@@ -63,7 +63,7 @@ class LocalCluster:
     @property
     def link(self) -> Path:
         """A short way to `base`: of a socket's 108 characters SLURM takes 46, and it reads no spaces."""
-        return Path("/tmp") / f"slurm-{hashlib.sha256(str(self.base).encode()).hexdigest()[:12]}"
+        return Path("/tmp") / f"slurm-{hashlib.sha256(os.fsencode(self.base)).hexdigest()[:12]}"
 
     @property
     def names(self) -> list[str]:
@@ -84,7 +84,7 @@ class LocalCluster:
         self._make_link()
         (self.base / "munge").chmod(0o711)
         (self.base / "state").chmod(0o700)
-        self.conf.write_text(self._conf())
+        self.conf.write_text(self._conf(), encoding="utf-8")
         self._start_munge()
         if self.accounting:
             self._start_database()
@@ -187,7 +187,7 @@ class LocalCluster:
         conf = self.base / "slurmdbd.conf"
         words = {"base": self.link, "host": socket.gethostname().partition(".")[0], "user": getuser()}
         conf.touch(0o600)
-        conf.write_text(DATABASE.format(**words, port=self.port + 91, storage=self.port + 90))
+        conf.write_text(DATABASE.format(**words, port=self.port + 91, storage=self.port + 90), encoding="utf-8")
         if not _alive(self.base / "slurmdbd.pid"):
             self._run("slurmdbd")
         known = ("sacctmgr", "-n", "-i", "add", "cluster", "testbed")
@@ -197,19 +197,15 @@ class LocalCluster:
             self._works("sacctmgr", "-n", "-i", "add", "user", getuser(), "account=tests", "defaultaccount=tests")
 
     def _lists(self, command: str, word: str) -> bool:
-        line = [command, "-n", "show", "cluster", "format=cluster"]
-        return word in subprocess.run(line, env=self.environment, capture_output=True, text=True, check=False).stdout
+        return word in self._printed(command, "-n", "show", "cluster", "format=cluster")
 
     def _ready(self) -> bool:
-        line = ["sinfo", "-h", "-N", "-p", "low", "-o", "%T"]
-        done = subprocess.run(line, env=self.environment, capture_output=True, text=True, check=False)
-        return [state in READY for state in done.stdout.split()] == [True] * self.nodes
+        states = self._printed("sinfo", "-h", "-N", "-p", "low", "-o", "%T").split()
+        return [state in READY for state in states] == [True] * self.nodes
 
     def _cancel_all(self) -> None:
         for _ in range(60):  # again and again: a job may be just about to requeue itself
-            line = ["squeue", "-h", "-o", "%A"]
-            done = subprocess.run(line, env=self.environment, capture_output=True, text=True, check=False, timeout=30)
-            if not done.stdout.split():
+            if not self._printed("squeue", "-h", "-o", "%A").split():
                 return
             self._works("scancel", f"--user={getuser()}")
             time.sleep(0.5)
@@ -219,11 +215,17 @@ class LocalCluster:
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 environment = (folder / "environ").read_bytes().split(b"\0")
-                if f"SLURM_CONF={self.conf}".encode() not in environment:
+                if os.fsencode(f"SLURM_CONF={self.conf}") not in environment:
                     continue
                 in_job = any(entry.startswith(b"SLURM_JOB_ID=") for entry in environment)
-                if in_job or (folder / "comm").read_text().startswith("slurmstepd"):
+                if in_job or (folder / "comm").read_text(encoding="utf-8").startswith("slurmstepd"):
                     yield int(folder.name)
+
+    def _printed(self, *line: str) -> str:
+        done = subprocess.run(
+            line, env=self.environment, capture_output=True, encoding="utf-8", check=False, timeout=60
+        )  # fmt: skip
+        return done.stdout
 
     def _works(self, *line: str) -> bool:
         return subprocess.run(line, env=self.environment, capture_output=True, check=False, timeout=60).returncode == 0
@@ -241,7 +243,7 @@ def free_ports() -> int:
     """The first of a hundred ports that are free, below those that the kernel gives to outgoing connections.
 
     Raises NotPossible."""
-    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="utf-8").split()[0])
     for first in random.sample(range(10_000, lowest - 100, 100), 50):
         with ExitStack() as tried:
             try:
@@ -255,7 +257,7 @@ def free_ports() -> int:
 
 def _pid(file: Path) -> int | None:
     with suppress(OSError, ValueError):
-        return int(file.read_text())
+        return int(file.read_text(encoding="utf-8"))
     return None
 
 
@@ -263,7 +265,7 @@ def _alive(file: Path) -> bool:
     """Whether the process that a pid file names lives; a corpse doesn't."""
     pid = _pid(file)
     with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in ("Z", "X")
     return False
 
 
@@ -317,5 +319,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    ignore_lost_readers()
+    prepare_streams()
     sys.exit(main(sys.argv[1:]))

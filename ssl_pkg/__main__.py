@@ -4,7 +4,7 @@ import os
 import sys
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput, Busy, Diverged, Interrupted
-from ssl_pkg.output import ignore_lost_readers
+from ssl_pkg.streams import prepare_streams
 from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.memory import prefer_jemalloc
 
@@ -50,21 +50,22 @@ def main(arguments: list[str]) -> int:
         print(f"{error}; run the same line again to go on", file=sys.stderr)
         return INTERRUPTED
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if error.errno is None:
             raise
-        print(
-            f"ssl_pkg: can't write {' '.join(word.lstrip('+') for word in arguments if 'run_dir=' in word)} "
-            f"({error.strerror}): make room, then run the same line again",
-            file=sys.stderr,
-        )
+        run_dir = " ".join(word.lstrip("+") for word in arguments if "run_dir=" in word)
+        if error.errno in NO_ROOM:
+            said = f"can't write {run_dir} ({error.strerror}): make room, then run the same line again"
+        else:
+            said = f"{run_dir}: {error}: when that is mended, run the same line again"
+        print(f"ssl_pkg: {said}", file=sys.stderr)
         return FAULT
     print(f"{run_dir} is complete", file=sys.stderr)
     return COMPLETE
 
 
 if __name__ == "__main__":
+    prepare_streams()
     prefer_jemalloc()
-    ignore_lost_readers()
     status = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()

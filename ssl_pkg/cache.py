@@ -12,13 +12,23 @@ from ssl_pkg.errors import BadInput
 @lru_cache
 def user_cache() -> Path:
     """`$XDG_CACHE_HOME/ssl-study`, or `~/.cache/ssl-study`, or if those can't be written `temporary_cache`."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "ssl-study"
+    folder = configured_cache()
+    if folder is None:
+        return temporary_cache()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         return temporary_cache()
     return folder if os.access(folder, os.W_OK) else temporary_cache()
+
+
+def configured_cache() -> Path | None:
+    """The first two of these, whether they can be written or not; None for a user without a home directory."""
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        return (given if given.is_absolute() else Path("~/.cache").expanduser()) / "ssl-study"
+    except RuntimeError:  # neither HOME nor an entry in passwd
+        return None
 
 
 def temporary_cache() -> Path:

@@ -1,6 +1,5 @@
 """The configuration's fields, their types and limits. `compose.py` fills it from `ssl_pkg/conf`. Imports no torch."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +13,8 @@ from pydantic import (
     PositiveInt,
     model_validator,
 )
+
+from ssl_pkg.machine import cores
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -254,4 +255,4 @@ def methods() -> list[str]:
 
 def cpu_threads(config: Config) -> int:
     """CPU threads that a run with this configuration uses."""
-    return config.threads or len(os.sched_getaffinity(0))
+    return config.threads or cores()

@@ -36,6 +36,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -57,22 +58,29 @@ def write_atomic(path: Path, *parts: bytes | memoryview, verify: Callable[[], No
             out.writelines(parts)
             out.flush()
             os.fsync(out.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
+        with suppress(OSError):  # FAT, SMB and some FUSE file systems let nobody set a mode
+            Path(temporary).chmod(0o666 & ~_umask())
         verify()
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    with suppress(OSError):  # EINVAL or EIO where folders can't be synced; the file is there, and its content is synced
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Writes the folder's list of names to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def _umask() -> int:
     """The process's umask. os.umask tells it only by changing it, for all threads that write at the moment."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1], 8) for line in lines if line.startswith("Umask:"))
 
 
@@ -121,7 +129,7 @@ class RunDirectory:
     def config(self) -> dict[str, Any] | None:
         """Content of `config.yaml`."""
         try:
-            content = yaml.safe_load((self.path / "config.yaml").read_text())
+            content = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
         except Exception:  # PyYAML raises almost anything on a damaged file
             return None
         return content if isinstance(content, dict) else None
@@ -129,7 +137,7 @@ class RunDirectory:
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`; a torn last line (a crash while writing) is left out."""
         try:
-            text = (self.path / "metrics.jsonl").read_text(errors="replace")
+            text = (self.path / "metrics.jsonl").read_text(encoding="utf-8", errors="replace")
         except OSError:
             return []
         lines = []
@@ -158,7 +166,7 @@ def runs_of(study: Path) -> Iterator[RunDirectory]:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None

@@ -8,7 +8,7 @@ from ssl_pkg.data.cifar10 import open_cifar10
 from ssl_pkg.data.stl10 import STL10, open_stl10
 from ssl_pkg.data.synthetic import ensure
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
-from ssl_pkg.output import ignore_lost_readers
+from ssl_pkg.streams import prepare_streams
 
 
 def data_root(config: Data) -> Path:
@@ -37,5 +37,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    ignore_lost_readers()
+    prepare_streams()
     sys.exit(main(sys.argv[1:]))

@@ -6,7 +6,6 @@ check md5 too, but begin STL-10's gigabytes anew after each interruption.
 """
 
 import argparse
-import fcntl
 import hashlib
 import http.client
 import shutil
@@ -23,9 +22,10 @@ from typing import BinaryIO, Final
 from rich.console import Console
 from rich.progress import Progress
 
-from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, NO_ROOM, BadInput
-from ssl_pkg.output import ignore_lost_readers
+from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, NO_ROOM, BadInput, Busy
+from ssl_pkg.locks import locked
 from ssl_pkg.overrides import expand_path
+from ssl_pkg.streams import prepare_streams
 
 TIMEOUT: Final = 60.0  # seconds without a byte
 CHUNK: Final = 1 << 20
@@ -62,11 +62,17 @@ def fetch(archive: Archive, root: Path) -> None:
         return
     root.mkdir(parents=True, exist_ok=True)
     part = root / f"{archive.folder}.tar.gz.part"
+    try:
+        with locked(root / f".{archive.folder}.lock"):
+            _fetch(archive, root, part)
+    except Busy as error:
+        raise BadInput(f"{part} is being downloaded by another process: wait for it") from error
+
+
+def _fetch(archive: Archive, root: Path, part: Path) -> None:
+    if (root / archive.folder).is_dir():
+        return  # another process has just unpacked it
     with part.open("a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BadInput(f"{part} is being downloaded by another process: wait for it") from None
         try:
             _download(archive.url, file)
         except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
@@ -141,5 +147,5 @@ def main(arguments: Sequence[str], archives: Sequence[Archive] = ARCHIVES) -> in
 
 
 if __name__ == "__main__":
-    ignore_lost_readers()
+    prepare_streams()
     sys.exit(main(sys.argv[1:]))

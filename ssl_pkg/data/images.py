@@ -1,13 +1,17 @@
 """Labelled images in memory or on disk, and the order in which training takes them."""
 
-import mmap
+import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from ssl_pkg.errors import BadInput
 
 Indices = npt.NDArray[np.int64]
 Gather = Callable[[Indices], tuple[Tensor, Tensor]]  # (B,) to images (B, 3, H, W) uint8 and labels (B,) on a device
@@ -15,15 +19,60 @@ UNLABELED = -1
 
 
 @dataclass(frozen=True)
+class StoredImages:
+    """Images of shape `shape`, (n, 3, H, W) uint8, in a file. Only those that are asked for are read.
+
+    The file is not mapped: some network file systems can't map files, and a read error in a map kills the process.
+    """
+
+    file: Path
+    shape: tuple[int, int, int, int]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all images."""
+        return math.prod(self.shape)
+
+    def __getitem__(self, indices: Indices) -> npt.NDArray[np.uint8]:
+        """The images of these indices, in this order. Raises BadInput if the file can't be read."""
+        images = np.empty((len(indices), *self.shape[1:]), np.uint8)
+        size = math.prod(self.shape[1:])
+        try:
+            with self.file.open("rb", buffering=0) as file:
+                pairs = zip(images, indices.tolist(), strict=True)
+                count: int = sum(os.preadv(file.fileno(), [image.data], index * size) for image, index in pairs)
+        except OSError as error:
+            raise BadInput(f"can't read {self.file}: {error.strerror}") from error
+        self._refuse_shorter(count, images.nbytes)
+        return images
+
+    def read(self) -> npt.NDArray[np.uint8]:
+        """All images. Raises BadInput if the file can't be read."""
+        try:
+            images = np.fromfile(self.file, np.uint8, self.nbytes)
+        except OSError as error:
+            raise BadInput(f"can't read {self.file}: {error.strerror}") from error
+        self._refuse_shorter(images.nbytes, self.nbytes)
+        return images.reshape(self.shape)
+
+    def _refuse_shorter(self, count: int, wanted: int) -> None:
+        if count != wanted:
+            raise BadInput(f"{self.file} is shorter than it was when it was opened: get it again")
+
+
+@dataclass(frozen=True)
 class Split:
     """Images and labels by index.
 
-    pixels: uint8 (n, 3, H, W), or with rows and columns swapped where `columns_first`; may be a memory map.
+    pixels: uint8 (n, 3, H, W), or with rows and columns swapped where `columns_first`.
     labels: int64 (n,), class indices from 0; UNLABELED where there are none.
     """
 
     name: str
-    pixels: npt.NDArray[np.uint8]
+    pixels: npt.NDArray[np.uint8] | StoredImages
     labels: Indices
     columns_first: bool = False
 
@@ -42,12 +91,12 @@ class Split:
     def resident(self, device: torch.device, gigabytes: float) -> "Gather":
         """What `gather` does, from memory: the device's, or the host's if there is no room for this on the device.
 
-        A split of more than `gigabytes` stays where it is, in a memory map its pages come and go.
+        A split of more than `gigabytes` is read from its file batch by batch.
         """
         size = self.pixels.nbytes
         if size > gigabytes * 1e9:
             return lambda indices: self.gather(indices, device)
-        in_memory = _in_memory(self.pixels)
+        in_memory = self.pixels.read() if isinstance(self.pixels, StoredImages) else self.pixels
         if device.type != "cuda" or size > torch.cuda.mem_get_info(device)[0] / 2:
             loaded = replace(self, pixels=in_memory)
             return lambda indices: loaded.gather(indices, device)
@@ -64,14 +113,6 @@ class Split:
     def take(self, indices: Indices) -> "Split":
         """The split of these samples only, in this order, in memory."""
         return Split(self.name, self.pixels[indices], self.labels[indices], self.columns_first)
-
-
-def _in_memory(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The pixels without a map. A whole file is read: what is copied through its map is in memory twice."""
-    if isinstance(pixels, np.memmap) and isinstance(pixels.base, mmap.mmap):  # a part of a map has the map as base
-        whole: npt.NDArray[np.uint8] = np.fromfile(str(pixels.filename), np.uint8, pixels.size, offset=pixels.offset)
-        return whole.reshape(pixels.shape)
-    return np.array(pixels) if isinstance(pixels, np.memmap) else pixels
 
 
 def holdout(labels: Indices, fraction: float) -> tuple[Indices, Indices]:

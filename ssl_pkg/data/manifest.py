@@ -7,6 +7,7 @@ CIFAR-10 only the python layout is known: no md5 of the binary layout's test_bat
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -57,9 +58,9 @@ def md5(file: Path) -> str | None:
     if facts.st_size > OFFICIAL_BYTES:
         return None
     key = f"{file.resolve()} {facts.st_size} {facts.st_mtime_ns} {facts.st_ino}"
-    kept = user_cache() / "md5" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+    kept = user_cache() / "md5" / f"{hashlib.sha256(os.fsencode(key)).hexdigest()}.json"
     try:
-        value = json.loads(kept.read_text())["md5"]
+        value = json.loads(kept.read_text(encoding="utf-8"))["md5"]
     except (OSError, ValueError, KeyError, TypeError):
         with file.open("rb") as content:
             value = hashlib.file_digest(content, "md5").hexdigest()
@@ -74,7 +75,7 @@ def md5(file: Path) -> str | None:
 def _drawn(root: Path, files: Iterable[str]) -> dict[str, str]:
     """What `synthetic.json` says of `files`; a file that it doesn't name can't match."""
     try:
-        drawn = json.loads((root / "synthetic.json").read_text())["md5"]
+        drawn = json.loads((root / "synthetic.json").read_text(encoding="utf-8"))["md5"]
         return {file: str(drawn.get(file, "not drawn")) for file in files}
     except (OSError, ValueError, KeyError, AttributeError):
         return dict.fromkeys(files, "not drawn")

@@ -1,4 +1,4 @@
-"""STL-10 as its authors publish it: binary splits, memory-mapped and checked (Coates, Lee and Ng 2011).
+"""STL-10 as its authors publish it: binary splits, checked (Coates, Lee and Ng 2011).
 
 Images are uint8, 3 x 96 x 96 with rows and columns swapped; labels are uint8, 1 to 10.
 """
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ssl_pkg.data.images import UNLABELED, Indices, Split
+from ssl_pkg.data.images import UNLABELED, Indices, Split, StoredImages
 from ssl_pkg.data.manifest import identify
 from ssl_pkg.data.names import read_names
 from ssl_pkg.errors import BadInput
@@ -52,14 +52,14 @@ def open_stl10(root: Path) -> STL10:
     return STL10(train, test, unlabeled, classes, _folds(folder / "fold_indices.txt", len(train)), manifest)
 
 
-def _pixels(file: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _pixels(file: Path) -> StoredImages:
     size = _size(file)
     if size == 0 or size % IMAGE_BYTES:
         raise BadInput(
             f"{file} has {size:,} bytes, which is not a multiple of {IMAGE_BYTES:,} (one image of 3x96x96): "
             "it is truncated or not STL-10's, get it again"
         )
-    return np.memmap(file, dtype=np.uint8, mode="r", shape=(size // IMAGE_BYTES, 3, SIDE, SIDE))
+    return StoredImages(file, (size // IMAGE_BYTES, 3, SIDE, SIDE))
 
 
 def _labelled(folder: Path, name: str) -> Split:
@@ -93,7 +93,11 @@ def _folds(file: Path, count: int) -> tuple[Indices, ...]:
     if not file.exists():
         return ()
     try:
-        folds = tuple(np.array(line.split(), dtype=np.int64) for line in file.read_text().splitlines() if line.strip())
+        folds = tuple(
+            np.array(line.split(), dtype=np.int64)
+            for line in file.read_text(encoding="utf-8").splitlines()
+            if line.strip()
+        )
     except (ValueError, OverflowError, OSError):
         raise BadInput(f"{file} should be a file with one fold a line, as indices into train") from None
     if any(fold.min() < 0 or fold.max() >= count for fold in folds):

@@ -16,18 +16,19 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from ssl_pkg.cache import temporary_cache
+from ssl_pkg.cache import configured_cache, temporary_cache
 from ssl_pkg.data import scenes
 from ssl_pkg.data.shapes import CLASSES
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
-from ssl_pkg.output import ignore_lost_readers
 from ssl_pkg.overrides import expand_path
+from ssl_pkg.streams import prepare_streams
 
 GENERATOR: Final = 3  # raised whenever the bytes change
 CHUNK: Final = 50  # images painted at a time
@@ -56,7 +57,7 @@ def ensure(sizes: Sizes = DEFAULT) -> Path:
     name = f"synthetic-v{GENERATOR}"
     if sizes != DEFAULT:
         name += "-" + "-".join(str(size) for size in asdict(sizes).values())
-    cache = _user_cache()
+    cache = configured_cache() or temporary_cache()
     drawn = cache / name
     if not _readable(drawn) and (os.path.lexists(drawn) or not _writable(cache)):
         drawn = temporary_cache() / name
@@ -79,10 +80,11 @@ def draw(root: Path, sizes: Sizes = DEFAULT) -> None:
     root.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}."))
     try:
-        work.chmod(0o755)
+        with suppress(OSError):  # FAT, SMB and some FUSE file systems let nobody set a mode
+            work.chmod(0o755)
         md5 = {name: _write(work / name, parts) for name, parts in _files(sizes)}
         manifest = {"generator": GENERATOR, "sizes": asdict(sizes), "md5": md5}
-        (work / "synthetic.json").write_text(json.dumps(manifest, indent=2) + "\n")
+        (work / "synthetic.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         try:
             work.rename(root)
         except OSError:
@@ -142,11 +144,6 @@ def _write(path: Path, parts: Iterator[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _user_cache() -> Path:
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (given if given.is_absolute() else Path("~/.cache").expanduser()) / "ssl-study"
-
-
 def _writable(folder: Path) -> bool:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -176,5 +173,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    ignore_lost_readers()
+    prepare_streams()
     sys.exit(main())

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
@@ -65,9 +65,9 @@ def save_weights(path: Path, module: nn.Module, facts: Mapping[str, object]) -> 
 def load_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file. Raises BadInput where it is missing or damaged."""
     try:
-        with safe_open(path, framework="pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 # it is no mapping
-            facts = json.loads((file.metadata() or {}).get(FACTS, "{}"))
+        content = path.read_bytes()  # not safe_open, which maps the file: some file systems can't
+        state = load(content)
+        facts = json.loads(_metadata(content).get(FACTS, "{}"))
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist: finish the run that makes it first") from None
     except (OSError, ValueError, SafetensorError) as error:
@@ -76,6 +76,13 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     if told not in (None, weights_sha256(state)):
         raise BadInput(f"{path} is damaged, for its weights' checksum does not hold: make it again")
     return state
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """The metadata of a safetensors file: it begins with a header in JSON, and that with its length in 8 bytes."""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    found: dict[str, str] = header.get("__metadata__", {})
+    return found
 
 
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:

@@ -1,16 +1,19 @@
 """What torch.compile makes for a run: that it can, where it lies, and that it gives the same bits each time."""
 
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from sysconfig import get_paths
 from typing import Final
 
 import torch
 
-from ssl_pkg.cache import user_cache
+from ssl_pkg.cache import temporary_cache, user_cache
 from ssl_pkg.errors import BadInput
 
 _FOLDER: Final = "TORCHINDUCTOR_CACHE_DIR"
@@ -47,11 +50,23 @@ def _of_run(run_dir: str) -> Path:
 
     Not in the run directory, for they are code, which a directory that somebody else made must not bring along.
     """
-    return _folder() / hashlib.sha256(str(Path(run_dir).resolve()).encode()).hexdigest()[:16]
+    return _folder() / hashlib.sha256(os.fsencode(Path(run_dir).resolve())).hexdigest()[:16]
 
 
+@lru_cache
 def _folder() -> Path:
-    return user_cache() / "compiled"
+    """In the user's cache or, if its file system has no flock, in the temporary folder: torch.compile locks its files.
+
+    Raises BadInput if neither has it.
+    """
+    for cache in (user_cache(), temporary_cache()):
+        with suppress(OSError), tempfile.TemporaryFile(dir=cache) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return cache / "compiled"
+    raise BadInput(
+        f"torch.compile needs locks, which the file systems of {user_cache()} and {tempfile.gettempdir()} don't have: "
+        "set XDG_CACHE_HOME to a folder on another one, or give compile=never"
+    )
 
 
 def _fix_kernels() -> None:

@@ -42,10 +42,11 @@ def take(folder: Path) -> "Owner":
 class Owner:
     """The file `owner`, created atomically: who holds it may write. Its time of change is the holder's heartbeat."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises Busy if a living process holds the run directory; waits up to STALE_SECONDS to know."""
+    def __init__(self, folder: Path, name: str = OWNER) -> None:
+        """Raises Busy if a living process holds the file; waits up to STALE_SECONDS to know."""
         self.may_remove = False  # whether the folder is new and holds nothing but what this process puts there
-        self._path = folder / OWNER
+        self._path = folder / name
+        self._drafts = DRAFT if name == OWNER else f".{name.lstrip('.')}."
         self._token = secrets.token_hex(8)
         content = _identity() | _job() | {"pid": os.getpid(), "born": _born(os.getpid()), "token": self._token}
         while not self._create(json.dumps(content)):
@@ -73,7 +74,14 @@ class Owner:
     def beat(self) -> None:
         """Tells others that this process lives."""
         with contextlib.suppress(OSError):
-            os.utime(self._path)
+            try:
+                os.utime(self._path)
+            except PermissionError:  # some file systems let nobody set a time; writing the same bytes sets it, too
+                with self._path.open("r+b") as file:
+                    content = file.read()
+                    if self._token.encode() in content:  # not a successor's file
+                        file.seek(0)
+                        file.write(content)
 
     def sweep(self) -> None:
         """Removes what a kill left of files that were being written.
@@ -107,6 +115,22 @@ class Owner:
                 os.link(draft, self._path)
             except FileExistsError:
                 return self.holds()  # over NFS a link can succeed and its answer get lost
+            except FileNotFoundError:
+                raise
+            except OSError:  # FAT, SMB and many FUSE file systems have no links
+                return self._create_exclusively(content)
+        return True
+
+    def _create_exclusively(self, content: str) -> bool:
+        """Makes the file and then writes to it. A process that reads it in between waits as for an unknown holder."""
+        try:
+            with self._path.open("x", encoding="utf-8") as file:
+                file.write(content)
+        except FileExistsError:
+            return self.holds()
+        except OSError:
+            self._path.unlink(missing_ok=True)
+            raise
         return True
 
     def _take_over(self, content: str) -> None:
@@ -117,9 +141,9 @@ class Owner:
     @contextlib.contextmanager
     def _draft(self, content: str) -> Iterator[Path]:
         """A file of our own with this content, for as long as it is needed."""
-        draft = self._path.with_name(f"{DRAFT}{self._token}")
+        draft = self._path.with_name(f"{self._drafts}{self._token}")
         try:
-            draft.write_text(content)
+            draft.write_text(content, encoding="utf-8")
             yield draft
         finally:
             draft.unlink(missing_ok=True)
@@ -131,8 +155,10 @@ class Owner:
         last, told = self._last_beat(), False
         while last is not None and self._now() - last < STALE_SECONDS:
             time.sleep(_LOOK_SECONDS)
+            if (_read(self._path) or {}) != holder:
+                return False  # another holder, or this one's content, which was not written yet
             if self._last_beat() != last:
-                return (_read(self._path) or {}).get("token") == holder.get("token")
+                return True
             if not told and self._now() - last > STALE_SECONDS / 4:  # a living one would have been heard of by now
                 told = True
                 what = f"{self._path.parent} was being written by {_named(holder)}, and is taken over if nothing is"
@@ -142,7 +168,7 @@ class Owner:
     def _last_beat(self) -> float | None:
         """By the file server's clock. Opened, not only asked for: NFS answers from a cache until a file is opened."""
         try:
-            with self._path.open() as file:
+            with self._path.open("rb") as file:
                 return os.fstat(file.fileno()).st_mtime
         except FileNotFoundError:
             return None
@@ -158,7 +184,7 @@ class Owner:
         Only who holds the claim named after the dead owner may remove it, after another look that it is still there.
         """
         name = hashlib.sha256(repr(dead).encode(errors="replace")).hexdigest()[:16]
-        claim = self._path.with_name(f"{DRAFT}{name}.burial")
+        claim = self._path.with_name(f"{self._drafts}{name}.burial")
         try:
             os.close(os.open(claim, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
@@ -208,7 +234,7 @@ def _identity() -> dict[str, Any]:
     """Within what a process number means something: a host, which others can be named like, and on it a container."""
     boot = container = ""
     with contextlib.suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     with contextlib.suppress(OSError):
         container = str(Path("/proc/self/ns/pid").readlink())
     return {"host": socket.gethostname(), "boot": boot, "container": container}
@@ -221,7 +247,7 @@ def _named(holder: dict[str, Any]) -> str:
 def _born(pid: int) -> str | None:
     """When process `pid` of this host started, in clock ticks since boot: tells it from a later one of that number."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return None
 
@@ -229,7 +255,7 @@ def _born(pid: int) -> str | None:
 def _read(path: Path) -> dict[str, Any] | None:
     """What the file says, nothing if it is damaged, None if there is none."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError):

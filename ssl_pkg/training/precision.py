@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from ssl_pkg.config import Config, cpu_threads
 from ssl_pkg.errors import BadInput
+from ssl_pkg.training.device import choose
 from ssl_pkg.training.kernels import prepare_compiler
 from ssl_pkg.training.memory import keep_freed_memory
 from ssl_pkg.training.world import Place
@@ -24,6 +25,12 @@ class Hardware:
     dtype: torch.dtype
     threads: int
     compiles: bool  # whether torch.compile is to make the network's kernels
+    reason: str = ""  # why it is this device
+
+    def __str__(self) -> str:
+        facts = self.describe()
+        device = facts["name"] if self.device.type == "cuda" else "the CPU"
+        return f"{device} ({self.reason}), {self.threads} CPU threads, {facts['precision']}"
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """The context in which the network runs."""
@@ -53,16 +60,8 @@ def prepare(config: Config, here: Place | None = None) -> Hardware:
 
     here: which of several processes this one is; each takes a GPU of its own, or its share of the cores.
     """
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise BadInput(
-            f"device=cuda, but PyTorch for CUDA {torch.version.cuda} sees no GPU here: is there one, and its driver "
-            "new enough? device=cpu does without"
-        )
-    use_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-    device = torch.device("cpu")
-    if use_gpu:  # a scheduler may show each process only its own
-        device = torch.device("cuda", here.local_rank % torch.cuda.device_count() if here else 0)
-        torch.cuda.set_device(device)
+    device, reason = choose(config.device, here.local_rank if here else 0)
+    use_gpu = device.type == "cuda"
     if config.precision == "float16" and not use_gpu:
         raise BadInput("precision=float16 needs a GPU: leave precision out, or give bfloat16 or float32")
     threads = config.threads or max(1, cpu_threads(config) // (here.local_size or 1 if here else 1))
@@ -78,13 +77,13 @@ def prepare(config: Config, here: Place | None = None) -> Hardware:
     compiles = config.stage == "pretrain" and (use_gpu if config.compile == "auto" else config.compile == "always")
     if compiles:
         prepare_compiler(config.run_dir, here.rank if here else 0)
-    return Hardware(device, dtype, threads, compiles)
+    return Hardware(device, dtype, threads, compiles, reason)
 
 
 def _processor() -> str:
     """The CPU's model, by which libraries choose their kernels; empty where the kernel doesn't tell."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return ""
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

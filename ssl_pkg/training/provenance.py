@@ -66,7 +66,7 @@ def commit() -> str:
     folder = Path(__file__).parent
     try:
         git = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+changes", "--exclude=*"]
-        found = subprocess.run(git, capture_output=True, text=True, check=True, timeout=10)
+        found = subprocess.run(git, capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=10)
         return found.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return os.environ.get(COMMIT_VARIABLE, "unknown")

@@ -118,6 +118,7 @@ class Session:
         self.reporter = Reporter(self.run, self._owner, self.run.name)
         self._writer = CheckpointWriter(self.run.path / "checkpoints", self._owner.verify, self.reporter.say)
         self.reporter.start()
+        self.reporter.say(f"runs on {self.hardware}")
         if self.checkpoint is not None:
             self.reporter.say(f"goes on from the checkpoint of step {so_far.journal_step}")
             if self.hardware.compiles and not kernels_are_kept():

@@ -100,6 +100,12 @@ def test_jemalloc_is_where_a_run_looks_for_it(image: Image) -> None:
     assert "libjemalloc.so.2" in done.stdout.split()
 
 
+def test_threads_are_those_that_docker_grants(image: Image) -> None:
+    shown = "from ssl_pkg.machine import cores; print(cores())"
+    done = image.run("-c", shown, options=("--entrypoint", "python", "--cpus", "1.5"))
+    assert done.stdout.strip() == "1"
+
+
 def test_it_holds_no_runs_no_images_and_no_history(image: Image) -> None:
     listed = image.run("-A", "/opt/ssl-study", options=("--entrypoint", "ls"))
     assert set(listed.stdout.split()) == {

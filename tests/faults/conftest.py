@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from file_systems import compiled
 from trainers import METHODS, SMALL, start
 
 from ssl_pkg.data.synthetic import Sizes, draw
@@ -66,3 +67,9 @@ class Study:
 @pytest.fixture(scope="session")
 def study(root: Path, data: Path) -> Study:
     return Study(root, data)
+
+
+@pytest.fixture(scope="session")
+def library(root: Path) -> Path:
+    """`failing.c`, for LD_PRELOAD."""
+    return compiled(root)

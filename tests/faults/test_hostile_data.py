@@ -108,7 +108,7 @@ def test_stl10_is_read_as_it_is_written_or_refused(own_cache: None, stl: Path, c
     else:
         assert expected is not None, "was read and should have been refused"
         for split in (opened.train, opened.test, opened.unlabeled):
-            assert split.pixels.tobytes() == expected[split.name]
+            assert split.pixels[np.arange(len(split))].tobytes() == expected[split.name]
             assert split.labels.tolist() == expected.get(f"{split.name} labels", [-1] * len(split))
         assert list(opened.classes) == expected["names"]
         assert [fold.tolist() for fold in opened.folds] == expected["folds"]

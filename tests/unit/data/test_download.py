@@ -1,6 +1,5 @@
 """Downloads from a server of our own, which can break off, refuse ranges, and serve what nobody asked for."""
 
-import fcntl
 import hashlib
 import io
 import tarfile
@@ -13,6 +12,7 @@ import pytest
 
 from ssl_pkg.data.download import Archive, fetch, main
 from ssl_pkg.errors import BadInput
+from ssl_pkg.locks import locked
 
 
 def packed(*members: tuple[str, bytes]) -> bytes:
@@ -135,7 +135,5 @@ def test_what_can_not_be_had_is_one_sentence(
 
 
 def test_two_at_once_are_told_apart(tmp_path: Path, server: Server) -> None:
-    with (tmp_path / "set.tar.gz.part").open("a") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(BadInput, match="by another process"):
-            fetch(server.archive(), tmp_path)
+    with locked(tmp_path / ".set.lock"), pytest.raises(BadInput, match="by another process"):
+        fetch(server.archive(), tmp_path)

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssl_pkg.data.images import Split, balanced, holdout
+from ssl_pkg.data.images import Split, StoredImages, balanced, holdout
+from ssl_pkg.errors import BadInput
 
 LABELS = st.lists(st.integers(0, 4), min_size=2, max_size=60).map(np.array)
 
@@ -56,8 +57,7 @@ DEVICES = [
 def test_a_split_in_memory_gives_what_its_file_gives(tmp_path: Path, device: str, columns_first: bool) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (9, 3, 4, 5), dtype=np.uint8)
     pixels.tofile(tmp_path / "pixels")
-    mapped = np.memmap(tmp_path / "pixels", dtype=np.uint8, mode="r+", shape=pixels.shape)
-    split = Split("x", mapped, np.arange(9), columns_first)
+    split = Split("x", StoredImages(tmp_path / "pixels", (9, 3, 4, 5)), np.arange(9), columns_first)
     from_memory = split.resident(torch.device(device), gigabytes=pixels.nbytes / 1e9)
     from_file = split.resident(torch.device(device), gigabytes=(pixels.nbytes - 1) / 1e9)
     chosen = np.array([4, 0, 4, 8])
@@ -66,27 +66,17 @@ def test_a_split_in_memory_gives_what_its_file_gives(tmp_path: Path, device: str
         upright = pixels.swapaxes(2, 3) if columns_first else pixels
         assert np.array_equal(images.cpu().numpy(), upright[chosen])
         assert labels.tolist() == [4, 0, 4, 8]
-    mapped[0] = 255 - mapped[0]
+    (255 - pixels).tofile(tmp_path / "pixels")
     assert torch.equal(from_file(np.array([0]))[0], 255 - from_memory(np.array([0]))[0])
 
 
-@pytest.mark.parametrize("part", [None, slice(1, 3)], ids=["a whole file", "a part of it"])
-def test_a_resident_split_holds_its_files_bytes_and_no_page_of_the_map(tmp_path: Path, part: slice | None) -> None:
-    stored = np.random.default_rng(0).integers(0, 256, (4, 3, 96, 96), dtype=np.uint8)
-    (tmp_path / "x.bin").write_bytes(stored.tobytes())
-    mapped = np.memmap(tmp_path / "x.bin", np.uint8, "r", shape=stored.shape)
-    mapped = mapped if part is None else mapped[part]
-    gather = Split("x", mapped, np.arange(len(mapped))).resident(torch.device("cpu"), 1.0)
-    images, _ = gather(np.arange(len(mapped)))
-    assert np.array_equal(images.numpy(), stored if part is None else stored[part])
-    if part is None:
-        assert _mapped_bytes(tmp_path / "x.bin") == 0
-
-
-def _mapped_bytes(file: Path) -> int:
-    """How much of the file is in this process's memory through maps, by the kernel's account."""
-    lines = Path("/proc/self/smaps").read_text().splitlines()
-    places = [number for number, line in enumerate(lines) if line.endswith(f" {file}")]
-    assert places
-    after = [next(line for line in lines[place:] if line.startswith("Rss:")) for place in places]
-    return sum(int(line.split()[1]) * 1024 for line in after)
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_file_that_became_shorter_or_went_away_is_said(tmp_path: Path, resident: bool) -> None:
+    stored = StoredImages(tmp_path / "x.bin", (4, 3, 2, 2))
+    (tmp_path / "x.bin").write_bytes(bytes(4 * 12 - 1))
+    read = stored.read if resident else lambda: stored[np.array([0, 3])]
+    with pytest.raises(BadInput, match=r"x\.bin is shorter than it was"):
+        read()
+    (tmp_path / "x.bin").unlink()
+    with pytest.raises(BadInput, match=r"can't read .*x\.bin: No such file"):
+        read()

@@ -16,7 +16,7 @@ def test_a_mount_is_known_by_whatever_name_it_has(name: str, monkeypatch: pytest
     """The kernel's own spelling: a space is \\040, a backslash \\134, and other letters are as they are."""
     spelt = name.replace("\\", "\\134").replace(" ", "\\040")
     text = f"36 35 98:0 / / rw - overlay overlay rw\n37 36 98:1 /x /home/{spelt} rw,relatime - ext4 /dev/vda rw\n"
-    monkeypatch.setattr(Path, "read_text", lambda self: text)
+    monkeypatch.setattr(Path, "read_text", lambda self, encoding: text)
     assert image._mounted(Path("/home") / name / "demo")
     assert not image._mounted(Path("/home/other"))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.machine import Slot, gpus, slots
+from jobs.machine import Slot, slots
 from jobs.processes import birth_of, parent_of
 from jobs.stage import StageProcess, last_output
 
@@ -126,8 +126,12 @@ def test_processes() -> None:
     assert parent_of(child.pid) is None
 
 
-def test_slots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+def test_slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.machine.cores", lambda: 8)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'GPU 0: H100 (UUID: GPU-aa)'\n", encoding="utf-8")
+    program.chmod(0o755)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert slots(1, use_gpus=True) == [Slot(1)] * 8
     assert slots(3, use_gpus=True) == [Slot(3)] * 2
@@ -137,15 +141,3 @@ def test_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     assert slots(99, use_gpus=False) == [Slot(8)]
     assert slots(1, use_gpus=True)[0].environment == {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "2"}
     assert Slot(1).environment["CUDA_VISIBLE_DEVICES"] == "2, MIG-x"
-
-
-def test_gpus_as_nvidia_smi_lists_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert gpus() == []
-    program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho 'GPU 0: H100 (UUID: GPU-aa)'\necho 'GPU 1: H100 (UUID: GPU-bb)'\n")
-    program.chmod(0o755)
-    assert gpus() == ["GPU-aa", "GPU-bb"]
-    program.write_text("#!/bin/sh\necho 'GPU 0: H100 (UUID: GPU-aa)'\necho '  MIG 1g.10gb Device 0: (UUID: MIG-cc)'\n")
-    assert gpus() == ["MIG-cc"]

@@ -1,5 +1,6 @@
-"""Output whose reader may have left, as in `python -m jobs study demo | head`: the work does not stop for that."""
+"""What each program does first to its encoding, standard output and standard error."""
 
+import io
 import os
 import sys
 from contextlib import suppress
@@ -33,11 +34,22 @@ class Unheard:
             pass
 
 
-def ignore_lost_readers() -> None:
-    """From now on, standard output and standard error drop what can't be written and escape what they can't encode."""
+def prepare_streams() -> None:
+    """Calls `use_utf8`. From then on, standard output and standard error drop what can't be written: a reader that
+    leaves, as in `python -m jobs study demo | head`, does not stop the work."""
+    use_utf8()
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed, by `>&-`
             stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115, because it stays open
-        stream.reconfigure(errors="backslashreplace")
         setattr(sys, name, cast(TextIO, Unheard(stream)))
+
+
+def use_utf8() -> None:
+    """Starts this process again in Python's UTF-8 mode where the locale has another encoding, such as ASCII: names of
+    files could be neither checked nor printed. What stdout or stderr can't print is printed as an escape."""
+    if sys.getfilesystemencoding() != "utf-8" and sys.executable:
+        os.execve(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]], os.environ | {"PYTHONUTF8": "1"})
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

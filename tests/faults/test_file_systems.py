@@ -1,0 +1,229 @@
+"""File systems that lack locks, links, maps, modes, times or the sync of folders: everything works on them."""
+
+import errno
+import hashlib
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from conftest import Study
+from file_systems import POOREST, FileSystem
+from trainers import differences
+
+from ssl_pkg.errors import COMPLETE, FAULT
+
+PROJECT = Path(__file__).parents[2]
+NO_LOCKS = {"flock": errno.ENOLCK, "fcntl": errno.ENOLCK}  # POOREST has ENOSYS, which filelock knows
+Mounted = Callable[..., FileSystem]
+
+
+@pytest.fixture
+def mounted(library: Path, folder: Path) -> Mounted:
+    """Makes a folder that is on such a file system."""
+    (folder / "disk").mkdir()
+    return lambda **failing: FileSystem(library, folder / "disk", failing)
+
+
+def test_a_run_on_the_poorest_file_system_is_that_of_a_good_one(study: Study, data: Path, mounted: Mounted) -> None:
+    disk = mounted(**POOREST)
+    shutil.copytree(data, disk.folder / "data")
+    run_dir = disk.folder / "run"
+    more = f"data.root={disk.folder / 'data'}", "data.resident_gb=0"
+    done = disk.run("-m", "ssl_pkg", *study.line("simclr", run_dir, *more))
+    assert done.returncode == COMPLETE, done.stderr
+    assert differences(study.straight("simclr"), run_dir) == []
+    assert {"link", "fsync_folder", "chmod"} <= disk.failed()
+
+    line = (
+        "stage=probe",
+        "budget=tiny",
+        "threads=1",
+        f"source={run_dir}",
+        f"run_dir={disk.folder / 'probe'}",
+        more[0],
+        "probe.l2_count=2",
+    )
+    done = disk.run("-m", "ssl_pkg", *line)
+    assert done.returncode == COMPLETE, done.stderr
+
+
+def test_a_disk_that_fails_is_said_in_one_sentence(study: Study, mounted: Mounted) -> None:
+    disk = mounted(fsync=errno.EIO)
+    done = disk.run("-m", "ssl_pkg", *study.line("simclr", disk.folder / "run"))
+    assert done.returncode == FAULT
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"ssl_pkg: run_dir={disk.folder / 'run'}: [Errno 5] Input/output")
+
+
+RACE = """
+import multiprocessing, sys, time
+from pathlib import Path
+from ssl_pkg.errors import Busy
+from ssl_pkg.training.owner import Owner
+
+def race(folder, start, won):
+    start.wait()
+    try:
+        Owner(folder)
+    except Busy:
+        won.put(0)
+    else:
+        won.put(1)
+    start.wait()  # the winner lives until all have asked
+
+context = multiprocessing.get_context("fork")
+for round in range(15):  # from the second one on, a dead process holds it
+    start, won = context.Barrier(4), context.Queue()
+    racers = [context.Process(target=race, args=(Path(sys.argv[1]), start, won)) for _ in range(4)]
+    for racer in racers:
+        racer.start()
+    assert sum(won.get(timeout=10) for _ in racers) == 1
+    for racer in racers:
+        racer.join()
+"""
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS])
+def test_without_links_exactly_one_of_many_owns_a_run(mounted: Mounted, number: int) -> None:
+    disk = mounted(**POOREST | {"link": number})
+    done = disk.run("-c", RACE, disk.folder)
+    assert done.returncode == 0, done.stderr
+    assert "link" in disk.failed()
+
+
+BEAT = """
+import os, sys
+from pathlib import Path
+from ssl_pkg.training.owner import Owner
+
+owner, file = Owner(Path(sys.argv[1])), Path(sys.argv[1], "owner")
+before, content = file.stat().st_mtime_ns, file.read_bytes()
+while file.stat().st_mtime_ns == before:
+    owner.beat()
+assert file.read_bytes() == content
+(file.parent / "successor").write_bytes(b"{}")
+(file.parent / "successor").rename(file)
+owner.beat()
+assert file.read_bytes() == b"{}"
+"""
+
+
+def test_a_heart_beats_where_no_times_can_be_set(mounted: Mounted) -> None:
+    disk = mounted(utime=errno.EPERM)
+    done = disk.run("-c", BEAT, disk.folder)
+    assert done.returncode == 0, done.stderr
+    assert disk.failed() == {"utime"}
+
+
+WRITE = """
+import sys
+from pathlib import Path
+from ssl_pkg.runs import write_json
+write_json(Path(sys.argv[1], "result.json"), {"a": 1})
+"""
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO, errno.EOPNOTSUPP, errno.EACCES])
+def test_a_folder_that_can_not_be_synced_is_written_all_the_same(mounted: Mounted, number: int) -> None:
+    disk = mounted(fsync_folder=number)
+    done = disk.run("-c", WRITE, disk.folder)
+    assert done.returncode == 0, done.stderr
+    assert disk.failed() == {"fsync_folder"}
+    assert [file.name for file in disk.folder.iterdir()] == ["result.json"]
+
+
+SMALL_STUDY = PROJECT / "tests/integration/small_study.py"
+
+
+def test_a_study_without_locks_is_run_by_one_process(mounted: Mounted) -> None:
+    disk = mounted(**POOREST | NO_LOCKS)
+    first = disk.start(SMALL_STUDY, disk.folder, "2", "0.3")
+    while not (disk.folder / "EVENTS").exists():
+        assert first.poll() is None
+        time.sleep(0.05)
+    second = disk.run("-c", ASK, disk.folder)
+    assert second.stdout.startswith(f"study small is being run by process {first.pid} on "), second.stderr
+    said, _ = first.communicate()
+    assert first.returncode == COMPLETE, said
+    assert "Traceback" not in said and "Warning" not in said
+    assert "flock" in disk.failed()
+
+
+ASK = """
+import sys
+from pathlib import Path
+from jobs.local import alone
+from ssl_pkg.errors import BadInput
+try:
+    with alone(Path(sys.argv[1], "small")):
+        print("had it")
+except BadInput as error:
+    print(error)
+"""
+
+COPY = """
+import sys
+from pathlib import Path
+from jobs.node import copy_data
+print(copy_data(Path(sys.argv[1]), Path(sys.argv[2])))
+"""
+
+
+def test_images_are_copied_to_a_disk_without_locks(data: Path, mounted: Mounted) -> None:
+    disk = mounted(**NO_LOCKS, link=errno.EPERM)
+    both = [disk.start("-c", COPY, data, disk.folder) for _ in range(2)]
+    said = {process.communicate()[0] for process in both}
+    assert [process.returncode for process in both] == [0, 0], said
+    (copied,) = (Path(line.strip()) for line in said)
+    names = sorted(file.relative_to(data) for file in data.glob("*/*"))
+    assert sorted(file.relative_to(copied) for file in copied.rglob("*") if file.is_file()) == names
+
+
+@pytest.fixture
+def archive(folder: Path) -> Iterator[tuple[str, str]]:
+    """The address and the md5 of an archive with the folder `set` in it, which is sent slowly."""
+    served = folder / "served"
+    (served / "set").mkdir(parents=True)
+    (served / "set/names.txt").write_text("cat\n", encoding="utf-8")
+    file = Path(shutil.make_archive(str(served / "set"), "gztar", served, "set"))
+
+    class Slow(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            time.sleep(1.0)
+            super().do_GET()
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Slow, directory=str(served))) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/{file.name}", hashlib.md5(file.read_bytes()).hexdigest()
+        server.shutdown()
+        thread.join()
+
+
+FETCH = """
+import sys
+from ssl_pkg.data.download import Archive, main
+sys.exit(main([sys.argv[1]], [Archive(sys.argv[2], sys.argv[3], "set")]))
+"""
+
+
+def test_one_of_two_downloads_to_a_disk_without_locks(mounted: Mounted, archive: tuple[str, str]) -> None:
+    disk = mounted(**POOREST | NO_LOCKS)
+    first = disk.start("-c", FETCH, disk.folder, *archive)
+    while not list(disk.folder.iterdir()):
+        assert first.poll() is None
+        time.sleep(0.01)
+    second = disk.run("-c", FETCH, disk.folder, *archive)
+    said, _ = first.communicate()
+    assert first.returncode == COMPLETE, said
+    assert second.returncode == 2
+    assert "is being downloaded by another process: wait for it" in second.stderr
+    assert [entry.name for entry in disk.folder.iterdir()] == ["set"]

@@ -1,0 +1,75 @@
+"""What a user's session lacks or does: no home directory, an ASCII locale, a terminal that is closed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Study
+from file_systems import SOURCE
+from trainers import differences, wait_until_it_catches_signals
+
+from ssl_pkg.errors import BAD_INPUT, COMPLETE
+
+PROJECT = SOURCE.parents[2]
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "PATH": os.environ["PATH"]}
+SMALL_STUDY = PROJECT / "tests/integration/small_study.py"
+
+
+def test_a_user_without_home_and_name_runs_a_stage_in_an_ascii_locale(data: Path, library: Path, folder: Path) -> None:
+    run_dir, temporary = folder / "José", folder / "tmp"
+    temporary.mkdir()
+    nobody = {"LD_PRELOAD": str(library), "FAILING": "getpwuid=2", "TMPDIR": str(temporary)}
+    line = ["stage=probe", "source=random", "budget=tiny", "threads=1", "probe.l2_count=2", f"data.root={data}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "ssl_pkg", *line, f"run_dir='{run_dir}'"],
+        env=ASCII | nobody, capture_output=True, check=False, cwd=PROJECT,
+    )  # fmt: skip
+    assert done.returncode == COMPLETE, done.stderr.decode()
+    assert rb"Jos\xe9 is complete" in done.stderr and done.stderr.isascii()
+    assert (run_dir / "result.json").exists()
+    assert (temporary / f"ssl-study-{os.getuid()}").is_dir()
+
+
+@pytest.mark.parametrize("command", [
+    ("ssl_pkg", "stage=Größe"), ("jobs", "study", "Größe"), ("analysis", "Größe", "--out", "x"),
+    ("ssl_pkg.data.synthetic", "/dev/null/Größe"),
+])  # fmt: skip
+def test_a_sentence_is_printed_also_where_its_letters_can_not_be(command: tuple[str, ...], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *command], env=ASCII | {"HOME": str(tmp_path)}, capture_output=True, check=False,
+        cwd=PROJECT,
+    )  # fmt: skip
+    assert done.returncode == BAD_INPUT, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert rb"Gr\xf6\xdfe" in done.stderr
+
+
+def test_a_closed_terminal_does_not_stop_a_stage_under_nohup(study: Study, folder: Path) -> None:
+    line = ["nohup", sys.executable, "-m", "ssl_pkg", *study.line("simclr", folder / "run")]
+    process = subprocess.Popen(line, stderr=subprocess.PIPE, encoding="utf-8")
+    wait_until_it_catches_signals(process.pid)
+    while not (folder / "run/status").exists() and process.poll() is None:
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.1)
+    _, said = process.communicate()
+    assert process.returncode == COMPLETE, said
+    assert differences(study.straight("simclr"), folder / "run") == []
+
+
+@pytest.mark.parametrize("nohup", [True, False])
+def test_a_closed_terminal_stops_a_study_unless_it_runs_under_nohup(folder: Path, nohup: bool) -> None:
+    process = subprocess.Popen(
+        [*["nohup"] * nohup, sys.executable, SMALL_STUDY, folder, "2", "0.5"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        encoding="utf-8", cwd=PROJECT, start_new_session=True,
+    )  # fmt: skip
+    while not (folder / "EVENTS").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGHUP)  # as the kernel does when the terminal goes
+    said, _ = process.communicate()
+    assert process.returncode == (0 if nohup else 75), said
