@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18
@@ -13,8 +14,8 @@ from ssl_pkg.config import RANDOM, Config
 from ssl_pkg.data.stl10 import STL10
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import Row, classification
-from ssl_pkg.evaluation.forward import outputs
-from ssl_pkg.models.encoder import build_encoder, load_into, load_weights, move, save_weights
+from ssl_pkg.evaluation.forward import Array, outputs
+from ssl_pkg.models.encoder import build_encoder, load_into, load_weights, move, preprocessing, save_weights
 from ssl_pkg.runs import RunDirectory, write_atomic
 from ssl_pkg.training.session import Session
 
@@ -92,8 +93,7 @@ def finish_classifier(
     logits = outputs(
         network, dataset.test, resolution, session.hardware.device, lambda done, total: session.at("test", done, total)
     )
-    facts = {"method": method, "resolution": resolution, "classes": list(dataset.classes)}
-    save_weights(session.file("model.safetensors"), network, facts)
+    save_weights(session.file("model.safetensors"), network, facts_of(dataset, method, resolution))
     write_atomic(session.file("predictions.npz"), npz(logits=logits, labels=dataset.test.labels))
     session.finish(
         model=model,
@@ -104,6 +104,19 @@ def finish_classifier(
         weights=network.state_dict(),
         **more,
     )
+
+
+def facts_of(dataset: STL10, method: str, resolution: int) -> dict[str, Any]:
+    """What exported weights say of themselves, so that they can be used without this project."""
+    known = {"method": method, "data": dataset.manifest["name"], "classes": list(dataset.classes)}
+    return known | preprocessing(resolution)
+
+
+def compact(embeddings: Array) -> npt.NDArray[np.floating[Any]]:
+    """The embeddings in float16, or as they are where a finite value is beyond its range."""
+    finite = embeddings[np.isfinite(embeddings)]
+    fits = np.abs(finite).max(initial=0) <= np.finfo(np.float16).max
+    return embeddings.astype(np.float16) if fits else embeddings
 
 
 def npz(**arrays: Any) -> bytes:

@@ -5,7 +5,7 @@ import numpy as np
 from ssl_pkg.config import Config
 from ssl_pkg.data.cifar10 import open_cifar10
 from ssl_pkg.data.dataset import data_root
-from ssl_pkg.evaluation.accuracy import classification, proportion
+from ssl_pkg.evaluation.accuracy import accuracy, classification
 from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.models.encoder import move
 from ssl_pkg.runs import write_atomic
@@ -40,7 +40,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
             resolution=source["resolution"],
             rows=[
                 *classification("ood", logits, labels, classes),
-                proportion("ood", "accuracy_shared", (logits.argmax(axis=1) == labels)[shared]),
+                accuracy("ood", "accuracy_shared", logits[shared], labels[shared]),
             ],
             substituted=[classes[label] for label in ood.substituted],
         )
