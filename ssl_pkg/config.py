@@ -121,6 +121,7 @@ class Data(Section):
 
     root: str
     resident_gb: NonNegativeFloat
+    contact_sheet: bool
 
 
 class Checkpoint(Section):

@@ -22,6 +22,8 @@ and the artifacts of the stage (C classes, arrays in sample order):
                tsne.npz              train (a, 2), train_labels (a,), test (b, 2), test_labels (b,); of a fine-tuned
                                      model also frames (K, n, 2), frame_steps (K,), frame_labels (n,); without what
                                      can't be mapped (a row of `result.json` says why)
+    pretrain,
+    ood        contact_sheet.png     some images of each class and split, as read; none with data.contact_sheet=false
     width      landscape.npz         alphas (A,), loss (A,), accuracy (A,), and the plane: grid (G,), plane (G, G)
 
 Embeddings are float16, or float32 where a value is beyond float16's range. The metadata of safetensors files is

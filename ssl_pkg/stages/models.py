@@ -1,6 +1,7 @@
 """What the stages share: where a model comes from, and what a final model leaves."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from ssl_pkg.config import RANDOM, Config
+from ssl_pkg.data.images import Split
+from ssl_pkg.data.sheet import FILE, contact_sheet
 from ssl_pkg.data.stl10 import STL10
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import Row, classification
@@ -104,6 +107,14 @@ def finish_classifier(
         weights=network.state_dict(),
         **more,
     )
+
+
+def leave_contact_sheet(
+    session: Session, labelled: Sequence[Split], unlabeled: Split | None, classes: Sequence[str]
+) -> None:
+    """Leaves a picture of some images of each class, unless `data.contact_sheet` is off or an earlier start left it."""
+    if session.config.data.contact_sheet and not (session.run.path / FILE).exists():
+        write_atomic(session.file(FILE), contact_sheet(labelled, unlabeled, classes))
 
 
 def facts_of(dataset: STL10, method: str, resolution: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from ssl_pkg.evaluation.accuracy import accuracy, classification
 from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.models.encoder import move
 from ssl_pkg.runs import write_atomic
-from ssl_pkg.stages.models import npz, source_classifier
+from ssl_pkg.stages.models import leave_contact_sheet, npz, source_classifier
 from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.precision import prepare
 from ssl_pkg.training.session import Session
@@ -23,6 +23,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
     ood = open_cifar10(data_root(config.data), classes)
     move(classifier, hardware.device)
     with Session(config, hardware, interrupts, ood.manifest) as session:
+        leave_contact_sheet(session, [ood.test], None, classes)
         logits = outputs(
             classifier,
             ood.test,

@@ -24,7 +24,7 @@ from ssl_pkg.methods.base import Method
 from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.models.encoder import build_encoder, move, save_weights
 from ssl_pkg.models.ranks import rank, synchronise_batch_norm, world_size
-from ssl_pkg.stages.models import facts_of, finish_classifier
+from ssl_pkg.stages.models import facts_of, finish_classifier, leave_contact_sheet
 from ssl_pkg.training.batches import ViewBatches
 from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.loop import fit
@@ -51,6 +51,7 @@ def _run(config: Config, hardware: Hardware, interrupts: Interrupts) -> None:
 
     with (Follower if rank() else Session)(config, hardware, interrupts, dataset.manifest) as session:
         if rank() == 0:
+            leave_contact_sheet(session, [dataset.train, dataset.test], dataset.unlabeled, dataset.classes)
             task = replace(task, validate=partial(_validate, session, model, dataset))
         fit(session, task, carried={})
         if rank():
