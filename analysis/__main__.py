@@ -75,7 +75,8 @@ def _print(study: Study, path: Path) -> None:
     console.print(table if rows else f"{study.name}: no model has a test accuracy yet, so there is no table to show.")
     if study.missing:
         console.print(f"{len(study.missing)} of {len(study.planned)} runs are missing; the report names them.")
-    console.print(data_note(study))
+    for note in [data_note(study), *tables.left_out(study)]:
+        console.print(note)
     console.print(f"95 % intervals and all else: {path}", soft_wrap=True)
 
 

@@ -130,7 +130,7 @@ def split_measure(name: str) -> tuple[str, str, tuple[str, ...]]:
     while rest.rpartition("_")[2] in SUFFIXES and "_" in rest:
         rest, _, suffix = rest.rpartition("_")
         suffixes.insert(0, suffix)
-    radius = re.fullmatch(r"(.+)_([0-9.]+(?:e-?[0-9]+)?)", rest)
+    radius = re.fullmatch(r"(.+)_([0-9.]+(?:e[+-]?[0-9]+)?)", rest)
     if radius and radius[1] in MEASURES:
         return radius[1], radius[2], tuple(suffixes)
     return rest, "", tuple(suffixes)

@@ -10,7 +10,8 @@
       status             phase, step, of how many, rate, heartbeat (JSON, rewritten atomically)
       result.json        written last and atomically: its presence IS completion
 
-and the artifacts of the stage (C classes, arrays in sample order):
+beside them `jobs` keeps runs/STUDY/logs/JOB.log: what the run's process printed, a line `>>> …` above each start and
+`<<< exit status N after S s` below its end; and the artifacts of the stage (C classes, arrays in sample order):
 
     pretrain   encoder.safetensors   ResNet-18 without its last layer; torchvision's resnet18 loads it
     final model (supervised pretrain, probe, finetune):

@@ -13,7 +13,7 @@ from analysis import names
 from analysis.estimates import estimate
 from analysis.figures import style
 from analysis.gather import Study
-from analysis.tables import class_names, substituted
+from analysis.tables import ABSENT, class_names, substituted
 
 Floats = npt.NDArray[np.float64]
 _BINS = 15  # as for the expected calibration error
@@ -30,6 +30,8 @@ def heat_maps(study: Study) -> Figure | None:
         return None
     tables = {kind: _table(study, kind) for kind in shown}
     values = np.concatenate([values.ravel() for _, _, values in tables.values()])
+    if not np.isfinite(values).any():
+        return None
     limits = np.floor(10 * np.nanmin(values)) / 10, np.ceil(10 * np.nanmax(values)) / 10
     figure, panels = style.grid(len(shown), 1, 0.85 + 0.17 * len(study.models))
     image: Any = None
@@ -60,8 +62,8 @@ def _heat_map(axes: Axes, models: list[str], labels: list[str], values: Floats, 
     image = axes.imshow(values, vmin=limits[0], vmax=limits[1], cmap="cividis", aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         shade = "white" if value < 0.45 * limits[0] + 0.55 * limits[1] else "black"
-        if np.isfinite(value):
-            axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=shade, fontsize=7)
+        text = f"{100 * value:.0f}" if np.isfinite(value) else ABSENT
+        axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=7)
     axes.grid(False)
     axes.tick_params(length=0)
     axes.set_yticks(range(len(models)), [names.model_label(model) for model in models])

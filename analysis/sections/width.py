@@ -76,7 +76,7 @@ def _values(made: Section, study: Study) -> None:
 
 def _row(measure: str, found: Sequence[Estimate | None]) -> list[str]:
     """A measure's values in one power of ten, with the decimals that give their median three digits."""
-    middle = float(np.median([abs(entry.value) for entry in found if entry]))
+    middle = float(np.median([abs(entry.value) for entry in found if entry] or [0.0]))
     exponent = math.floor(math.log10(middle)) if middle else 0
     power = 0 if -1 <= exponent <= 3 else 3 * (exponent // 3)
     decimals = max(0, 2 - exponent + power)
