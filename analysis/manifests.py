@@ -20,12 +20,12 @@ def of_other_data(runs: Sequence[tuple[str, str, dict[str, Any]]]) -> dict[str, 
     other = {}
     for ood in (False, True):
         group = {name: (stage, seen) for name, (stage, seen) in found.items() if (stage == "ood") == ood and seen}
-        deciding = [seen for stage, seen in group.values() if stage == "pretrain"]
-        deciding = deciding or [seen for _, seen in group.values()]
+        pretrainings = {name: seen for name, (stage, seen) in group.items() if stage == "pretrain"}
+        deciding = pretrainings or {name: seen for name, (_, seen) in group.items()}
         if not deciding:
             continue
-        ((own, _),) = Counter(deciding).most_common(1)
-        where = next(roots[name] for name, (_, seen) in group.items() if seen == own)
+        ((own, _),) = Counter(deciding.values()).most_common(1)
+        where = next(roots[name] for name, seen in deciding.items() if seen == own)
         for name, (_, seen) in group.items():
             if seen != own:
                 files = ", ".join(sorted({file for file, _ in seen ^ own}))

@@ -29,9 +29,10 @@ def heat_maps(study: Study) -> Figure | None:
     if not shown or not study.models:
         return None
     tables = {kind: _table(study, kind) for kind in shown}
-    values = np.concatenate([values.ravel() for _, _, values in tables.values()])
-    if not np.isfinite(values).any():
+    shown = [kind for kind in shown if tables[kind][0]]
+    if not shown:
         return None
+    values = np.concatenate([values.ravel() for _, _, values in tables.values()])
     limits = np.floor(10 * np.nanmin(values)) / 10, np.ceil(10 * np.nanmax(values)) / 10
     figure, panels = style.grid(len(shown), 1, 0.85 + 0.17 * len(study.models))
     image: Any = None
