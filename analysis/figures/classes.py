@@ -90,7 +90,7 @@ def confusion(study: Study) -> Figure | None:
         matrix = np.zeros((count, count))
         np.add.at(matrix, (labels, logits.argmax(1)), 1)
         image = axes.imshow(matrix / np.maximum(matrix.sum(1, keepdims=True), 1), vmin=0, vmax=1, cmap="Blues")
-        axes.set_title(names.model_label(model))
+        style.title(axes, names.model_label(model), 19)
         axes.set_xticks(range(count), predicted, rotation=90)
         axes.set_yticks(range(count), true)
         axes.tick_params(length=0)
@@ -150,7 +150,8 @@ def reliability(study: Study) -> Figure | None:
         for kind, part in parts.items():
             if part is not None:
                 _calibration(upper, lower, *part, **_KINDS[kind])
-        upper.set(title=names.model_label(model), xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1])
+        style.title(upper, names.model_label(model), 24)
+        upper.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1])
         lower.set(ylim=(0, 1), yticks=[])
     for upper, lower in pairs[::4]:
         upper.set_ylabel("accuracy")
