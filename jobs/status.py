@@ -91,7 +91,7 @@ def look_at(folder: Path) -> tuple[list[Row], str | None]:
             seen = row(folder, name, replace(entry, state=state), now)
             rows.append(replace(seen, note=fate.note, job=fate.job) if fate and state is State.PENDING else seen)
         else:
-            if fate.state is State.INTERRUPTED and entry.state is State.CANCELLED:  # SLURM has forgotten it
+            if fate.state in (State.INTERRUPTED, State.BLOCKED) and entry.state is State.CANCELLED:  # by `cancel`
                 fate = replace(fate, state=State.CANCELLED, note=None)
             seen = row(folder, name, Entry(fate.state, fate.started, now, fate.exit_status), now)
             rows.append(replace(seen, note=fate.note, requeues=fate.requeues, job=fate.job))

@@ -163,7 +163,8 @@ class Submission:
                 yield bound, (f"aftercorr:{array.number}",)
                 return
         for ids, group in groups.items():
-            yield group, (f"afterok:{':'.join(_whole(ids, self._sent.values()))}",)
+            ended = "afterany" if group[0].stage == REPORT else "afterok"  # the report says what failed
+            yield group, (f"{ended}:{':'.join(_whole(ids, self._sent.values()))}",)
 
     def _awaited(self, job: Job) -> list[str]:
         """The job's parents in the queue, but for those that another of them waits for itself."""
@@ -239,6 +240,8 @@ class Submission:
         more: dict[str, Any] = {"requeue": True, "comment": batch.token, **profile.sbatch}
         if batch.after:
             more["dependency"] = ",".join(batch.after)
+            if job.stage != REPORT:  # a job that can never start would keep the report waiting for ever
+                more["kill-on-invalid-dep"] = "yes"
         return {name: value for name, value in asked.items() if value} | {"additional_parameters": more}
 
 
