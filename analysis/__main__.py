@@ -65,20 +65,25 @@ def _today() -> datetime.date:
 
 
 def _print(study: Study, path: Path) -> None:
-    """The main table in 80 columns, without its intervals, and what must be known beside it."""
+    """The main table, without its intervals, and what must be known beside it. Names may take several lines, numbers
+    may not: a terminal too narrow for these gets lines that are longer than it."""
     headings, rows = tables.summary_text(study)
     title = f"{study.name}: accuracies in %, gain in points"
     table = Table(*headings, title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    table.columns[0].no_wrap = True
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for row in rows:
-        table.add_row(row[0], *(cell.partition(" [")[0].replace(" ± ", "±") for cell in row[1:]))
+    table.columns[0].overflow = "fold"
+    shown = [[row[0], *(cell.partition(" [")[0].replace(" ± ", "±") for cell in row[1:])] for row in rows]
+    for place, column in enumerate(table.columns[1:], start=1):
+        words = [*headings[place].split(), *(row[place] for row in shown)]
+        column.justify, column.width = "right", max(map(len, words))
+    for row in shown:
+        table.add_row(*row)
     console = Console(markup=False, highlight=False)
+    console.width = max(console.width, Console(width=1000).measure(table).minimum)
     console.print(table if rows else f"{study.name}: no model has a test accuracy yet, so there is no table to show.")
     if study.missing:
         console.print(f"{len(study.missing)} of {len(study.planned)} runs are missing; the report names them.")
-    console.print(data_note(study))
+    for note in [data_note(study), *tables.left_out(study)]:
+        console.print(note)
     console.print(f"95 % intervals and all else: {path}", soft_wrap=True)
 
 

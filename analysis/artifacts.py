@@ -1,6 +1,6 @@
 """What a run leaves beside its result: arrays of the shapes that `ssl_pkg/runs.py` names, metrics that are numbers.
 
-Anything else counts as not there, so that no figure has to ask.
+Anything else counts as not there, so that no figure has to ask; `fault_of` says what is wrong with it.
 """
 
 import io
@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 # The axes of each array: a letter is one length throughout the file, a digit that length itself.
@@ -29,6 +30,18 @@ _UNBOUNDED: Final = ("loss", "accuracy", "plane")  # far from an optimum the los
 
 def read_arrays(path: Path) -> Arrays | None:
     """The arrays of an npz artifact; None where it is missing, damaged in any way, or of other shapes."""
+    content = _read(path)
+    return None if isinstance(content, str) else content
+
+
+def fault_of(path: Path) -> str | None:
+    """What makes an npz artifact unusable, or None."""
+    content = _read(path)
+    return content if isinstance(content, str) else None
+
+
+def _read(path: Path) -> Arrays | str:
+    """The arrays, or the reason why there are none."""
     axes = _AXES[path.name]
     try:
         with zipfile.ZipFile(path) as archive:
@@ -37,22 +50,35 @@ def read_arrays(path: Path) -> Arrays | None:
         present = [name for name in axes if name in members]
         arrays = {name: np.lib.format.read_array(members[name], allow_pickle=False) for name in present}
     except Exception:  # one wrong byte can raise zlib.error, NotImplementedError, RuntimeError, ValueError and others
-        return None
-    return arrays if _fit(arrays, axes) else None
+        return "is damaged" if path.exists() else "is missing"
+    return _misfit(arrays, axes) or arrays
 
 
-def _fit(arrays: Arrays, axes: Mapping[str, str]) -> bool:
-    """Whether the arrays have numbers, and the lengths agree with each other."""
+def _misfit(arrays: Arrays, axes: Mapping[str, str]) -> str:
+    """Which array has no numbers or a length that contradicts the others', in words; nothing where all fit."""
     lengths = {"2": 2}
     for name, array in arrays.items():
         index = name.endswith(_INDICES)
-        if array.dtype.kind not in ("iu" if index else "iuf") or array.ndim != len(axes[name]) or array.size == 0:
-            return False
+        if array.dtype.kind not in ("iu" if index else "iuf"):
+            return f"has {name} of type {array.dtype}"
+        if array.ndim != len(axes[name]) or array.size == 0:
+            return f"has {name} of shape {array.shape}"
         if any(lengths.setdefault(axis, size) != size for axis, size in zip(axes[name], array.shape, strict=True)):
-            return False
+            return f"has {name} of shape {array.shape}, which contradicts its other arrays"
         if name not in _UNBOUNDED and not (array >= 0 if index else np.isfinite(array)).all():
-            return False
-    return True
+            return f"has values of {name} that are negative" if index else f"has values of {name} that are not finite"
+    return ""
+
+
+def picture(path: Path) -> bytes | None:
+    """The bytes of a PNG; None where it is missing or damaged."""
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            image.load()
+    except Exception:  # a damaged one raises almost anything
+        return None
+    return content
 
 
 def metric_frame(lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -61,6 +61,13 @@ class Section:
             path = style.save(figure, folder, name).resolve()
             self.blocks.append({"kind": "figure", "path": str(path), "caption": caption, "reading": reading})
 
+    def picture(self, folder: Path, name: str, png: bytes, caption: str, reading: str) -> None:
+        """Adds a picture as `figure` does, from the bytes of a PNG."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = (folder / f"{name}.png").resolve()
+        path.write_bytes(png)
+        self.blocks.append({"kind": "figure", "path": str(path), "caption": caption, "reading": reading})
+
 
 def formula(text: str) -> Block:
     """A table cell in typst's math notation: for the project's own formulas, never for data."""

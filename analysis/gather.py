@@ -9,74 +9,17 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis import names
-from analysis.artifacts import Arrays, metric_frame, read_arrays
+from analysis.artifacts import Arrays
+from analysis.failures import failures
+from analysis.manifests import of_other_data
+from analysis.run import Run, of_classes
 from ssl_pkg.runs import RunDirectory, runs_of
 
-RESULT_COLUMNS: Final = ["model", "evaluation", "metric", "value", "low", "high", "n", "seed", "data"]
+RESULT_COLUMNS: Final = ["model", "evaluation", "metric", "value", "low", "high", "n", "seed", "data", "reason"]
 
 
 class NoStudy(Exception):
     """There is nothing to report on; the message is one sentence for the person who asked."""
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """One run directory with what identifies it. `result` is None until the run is complete."""
-
-    directory: RunDirectory
-    stage: str
-    method: str
-    model: str
-    seed: int
-    config: dict[str, Any]
-    result: dict[str, Any] | None
-
-    @property
-    def complete(self) -> bool:
-        """Whether the run left a usable result."""
-        return self.result is not None
-
-    @property
-    def classes(self) -> list[str]:
-        """Names of the classes, or nothing."""
-        return [str(name) for name in (self.result or {}).get("classes") or []]
-
-    @property
-    def tried(self) -> list[Any]:
-        """What the run chose from on validation, each with its accuracy."""
-        tried = (self.result or {}).get("tried")
-        return tried if isinstance(tried, list) else []
-
-    @property
-    def seconds(self) -> float | None:
-        """How long the run took."""
-        seconds = (self.result or {}).get("seconds")
-        return float(seconds) if isinstance(seconds, int | float) else None
-
-    @cached_property
-    def metrics(self) -> pd.DataFrame:
-        """The metric lines as columns; torn lines are left out."""
-        return metric_frame(self.directory.metrics())
-
-    @cached_property
-    def provenance(self) -> dict[str, Any]:
-        """Where the run came from; empty where the file is missing."""
-        return self.directory.provenance() or {}
-
-    @property
-    def state(self) -> str:
-        """`complete`, or how far it came."""
-        if self.complete:
-            return "complete"
-        status = self.directory.status() or {}
-        if isinstance(status.get("step"), int) and isinstance(status.get("steps"), int):
-            return f"unfinished, step {status['step']} of {status['steps']}"
-        return "unfinished"
-
-    def arrays(self, file: str, *needed: str) -> Arrays | None:
-        """The arrays of an npz artifact; None where the file, or one of the arrays `needed`, can't be used."""
-        content = read_arrays(self.directory.path / file)
-        return content if content is not None and all(name in content for name in needed) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +33,7 @@ class Study:
     seeds: tuple[int, ...]
     planned: tuple[tuple[str, str, int], ...]
     notes: tuple[str, ...]  # what could not be used, one sentence each
+    failed: dict[str, str]  # runs without a result whose last start failed, by name: the last line that they printed
 
     @cached_property
     def results(self) -> pd.DataFrame:
@@ -99,6 +43,11 @@ class Study:
         for column in ("value", "low", "high", "n"):
             frame[column] = pd.to_numeric(frame[column], errors="coerce")
         return frame.astype({"value": float, "low": float, "high": float, "n": "Int64", "seed": int})
+
+    @property
+    def unmeasured(self) -> pd.DataFrame:
+        """The rows of `results` whose number could not be computed; each has a reason."""
+        return self.results[self.results["value"].isna() & self.results["reason"].notna()]
 
     @cached_property
     def numbers(self) -> dict[tuple[str, str, str], pd.DataFrame]:
@@ -114,6 +63,12 @@ class Study:
     def of(self, stage: str | None = None, model: str | None = None) -> list[Run]:
         """All runs, complete or not, by stage and model where these are given."""
         return [run for run in self.runs if stage in (None, run.stage) and model in (None, run.model)]
+
+    @cached_property
+    def named(self) -> tuple[str, ...]:
+        """The methods by which runs are called, in the report's order: of a sweep each variant, for which `methods`
+        has one name."""
+        return tuple(names.in_order((names.method_of(run.model) for run in self.runs), self.methods))
 
     @property
     def missing(self) -> list[tuple[str, str, int]]:
@@ -137,7 +92,7 @@ class Study:
         """Logits and labels of a final model by seed; evaluation is `test` or `ood`."""
         runs = [run for run in self.complete(model=model) if (run.stage == "ood") == (evaluation == "ood")]
         found = {run: run.arrays("predictions.npz", "logits", "labels") for run in runs if run.stage in _PREDICT}
-        return {run.seed: arrays for run, arrays in found.items() if arrays is not None and _of_classes(run, arrays)}
+        return {run.seed: arrays for run, arrays in found.items() if arrays is not None and of_classes(run, arrays)}
 
 
 _PREDICT: Final = ("pretrain", "probe", "finetune", "ood")
@@ -154,15 +109,21 @@ def gather(path: Path) -> Study:
     if not any(run.complete for run in runs):
         raise NoStudy(f"{path} holds no complete run yet (a run directory with a config.yaml and a result.json)")
     methods, seeds = _planned_values(runs)
+    other = of_other_data([(run.directory.name, run.stage, run.provenance) for run in runs if run.complete])
+    notes += other.values()
+    kept = tuple(_without_doubles([run for run in runs if run.directory.name not in other], notes))
+    notes += [fault for run in kept if run.complete for fault in run.faults]
+    done = {run.directory.name for run in runs if run.complete}
     return Study(
         name=path.resolve().name,
         path=path,
-        runs=tuple(_without_doubles(runs, notes)),
+        runs=kept,
         methods=methods,
         seeds=seeds,
         # of a sweep only `jobs` knows the plan
         planned=() if any(run.config.get("variant") for run in runs) else tuple(_planned(methods, seeds)),
         notes=tuple(notes),
+        failed={name: why for name, why in failures(path).items() if name not in done and name != "report"},
     )
 
 
@@ -174,6 +135,8 @@ def _identified(directories: dict[str, RunDirectory], notes: list[str]) -> list[
         config, result = configs[name], directory.result()
         if not config:
             notes.append(f"{name}: config.yaml can't be read.")
+        if result is None and (directory.path / "result.json").exists():
+            notes.append(f"{name}: result.json can't be read; the run counts as unfinished.")
         if result is not None and (fault := _fault(result)):
             notes.append(f"{name}: result.json {fault}; the run counts as unfinished.")
             result = None
@@ -262,12 +225,6 @@ def _planned(methods: Sequence[str], seeds: Sequence[int]) -> Iterator[tuple[str
 def _rows_of(run: Run) -> Iterator[dict[str, Any]]:
     """The rows of a complete run as RESULT_COLUMNS name them, then stage and method."""
     for row in (run.result or {})["rows"]:
-        numbers = {key: row.get(key) for key in ("evaluation", "metric", "value", "low", "high", "n")}
+        numbers = {key: row.get(key) for key in ("evaluation", "metric", "value", "low", "high", "n", "reason")}
         origin = {"data": (run.result or {}).get("data"), "stage": run.stage, "method": run.method}
         yield {"model": run.model, **numbers, "seed": run.seed, **origin}
-
-
-def _of_classes(run: Run, arrays: Arrays) -> bool:
-    """Whether predictions have a logit for each class of the run, and no label beyond these."""
-    count = arrays["logits"].shape[1]
-    return len(run.classes) in (0, count) and int(arrays["labels"].max()) < count

@@ -107,14 +107,20 @@ def model_label(model: str) -> str:
 def in_order(models: Iterable[str], methods: Sequence[str]) -> list[str]:
     """Models as the report lists them: random, supervised, then the methods in their order, probe before fine-tuned."""
 
-    def rank(model: str) -> tuple[int, str, int]:
+    def rank(model: str) -> tuple[int, list[tuple[float, str]], int]:
         method = method_of(model)
         plain = plain_method(method)
         first = [RANDOM, SUPERVISED, *(name for name in methods if name != SUPERVISED)]
         place = first.index(plain) if plain in first else len(first)
-        return place, method, ["", "probe", "finetune"].index(kind_of(model))
+        return place, _natural(method), ["", "probe", "finetune"].index(kind_of(model))
 
     return sorted(set(models), key=rank)
+
+
+def _natural(text: str) -> list[tuple[float, str]]:
+    """By which texts are sorted so that the numbers in them are in their own order: 0.1 before 0.15, 2 before 10."""
+    parts = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", text)
+    return [(float(part), "") if place % 2 else (-1.0, part) for place, part in enumerate(parts)]
 
 
 def listed(parts: Iterable[str]) -> str:
@@ -130,7 +136,7 @@ def split_measure(name: str) -> tuple[str, str, tuple[str, ...]]:
     while rest.rpartition("_")[2] in SUFFIXES and "_" in rest:
         rest, _, suffix = rest.rpartition("_")
         suffixes.insert(0, suffix)
-    radius = re.fullmatch(r"(.+)_([0-9.]+(?:e-?[0-9]+)?)", rest)
+    radius = re.fullmatch(r"(.+)_([0-9.]+(?:e[+-]?[0-9]+)?)", rest)
     if radius and radius[1] in MEASURES:
         return radius[1], radius[2], tuple(suffixes)
     return rest, "", tuple(suffixes)

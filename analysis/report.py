@@ -13,7 +13,7 @@ from analysis import tables
 from analysis.blocks import Section
 from analysis.figures import style
 from analysis.gather import Study
-from analysis.sections import accuracy, embeddings, front, methods, sources, training, width
+from analysis.sections import accuracy, embeddings, front, images, methods, missing, sources, training, width
 
 _TEMPLATE: Final = Path(__file__).parent / "report.typ"
 
@@ -30,6 +30,8 @@ def content(study: Study, figures: Path, date: datetime.date) -> dict[str, Any]:
     """Everything that the report says, as report.typ reads it; draws the figures below `figures`."""
     builders: tuple[Callable[[], Section], ...] = (
         lambda: front.findings(study),
+        lambda: missing.section(study),
+        lambda: images.section(study, figures),
         lambda: accuracy.section(study, figures),
         lambda: training.section(study, figures),
         lambda: accuracy.by_class(study, figures),

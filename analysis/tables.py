@@ -137,43 +137,47 @@ def number(value: float | None) -> str:
 
 
 def width(study: Study) -> pd.DataFrame:
-    """Every width measure of every model, over seeds: measure, model, value, sd, seeds."""
-    measured = study.results.loc[study.results["evaluation"] == "width", "model"]
+    """Every width measure of every model, over seeds: measure, model, value, sd, seeds. One that was taken and came to
+    nothing has no value."""
+    taken = study.results[study.results["evaluation"] == "width"]
     rows = []
     for measure in measures_of(study):
-        for model in names.in_order(measured, study.methods):
+        for model in names.in_order(taken.loc[taken["metric"] == measure, "model"], study.methods):
             found = estimate(study, model, "width", measure)
-            if found:
-                row = {"measure": measure, "model": model, "value": found.value, "sd": found.sd}
-                rows.append(row | {"seeds": len(found.by_seed)})
-    return pd.DataFrame(rows, columns=["measure", "model", "value", "sd", "seeds"])
+            values = (found.value, found.sd, len(found.by_seed)) if found else (None, None, 0)
+            rows.append([measure, model, *values])
+    frame = pd.DataFrame(rows, columns=["measure", "model", "value", "sd", "seeds"])
+    return frame.astype({"value": float, "sd": float})
 
 
 def per_class(study: Study) -> pd.DataFrame:
     """Accuracy by class on test and OOD: evaluation, model, class, value, low, high, sd, n, seeds."""
     rows = []
     for evaluation in ("test", "ood"):
+        lost = study.unmeasured[study.unmeasured["evaluation"] == evaluation]
         for model in study.models:
             for label in class_names(study, evaluation):
-                found = estimate(study, model, evaluation, f"accuracy/{label}")
+                key: dict[str, Any] = {"evaluation": evaluation, "model": model, "class": label}
+                metric = f"accuracy/{label}"
+                found = estimate(study, model, evaluation, metric)
+                counts = lost.loc[(lost["model"] == model) & (lost["metric"] == metric), "n"]
+                if found is None and len(counts):
+                    rows.append({**key, "value": None, "n": counts.iloc[0], "seeds": 0})
                 if found:
-                    row = {"evaluation": evaluation, "model": model, "class": label, "value": found.value}
-                    rows.append(
-                        row
-                        | {"low": found.low, "high": found.high, "sd": found.sd}
-                        | {"n": found.n, "seeds": len(found.by_seed)}
-                    )
+                    spread = {"low": found.low, "high": found.high, "sd": found.sd}
+                    rows.append({**key, "value": found.value, **spread, "n": found.n, "seeds": len(found.by_seed)})
     columns = ["evaluation", "model", "class", "value", "low", "high", "sd", "n", "seeds"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def class_names(study: Study, evaluation: str) -> list[str]:
-    """Classes that `accuracy/CLASS` rows name, in the models' order of classes, others (like `frog`) last."""
+    """The models' classes in their order, then others that `accuracy/CLASS` rows name (like `frog`); nothing without
+    such rows. A class without images is among them: that it has none is to be seen."""
     rows = study.results
     metrics = rows.loc[(rows["evaluation"] == evaluation) & rows["metric"].str.startswith("accuracy/"), "metric"]
     found = dict.fromkeys(metric.removeprefix("accuracy/") for metric in metrics)
     order = next((run.classes for run in study.complete() if run.classes), [])
-    return [*(name for name in order if name in found), *(name for name in found if name not in order)]
+    return list(dict.fromkeys([*order, *found])) if found else []
 
 
 def runs(study: Study) -> pd.DataFrame:
@@ -197,7 +201,8 @@ def write(study: Study, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     study.results[RESULT_COLUMNS].to_csv(folder / "results.csv", index=False)
     summary(study).to_csv(folder / "summary.csv", index=False)
-    _write_text(folder / "summary.md", f"{markdown(*summary_text(study))}\n{data_note(study)}\n")
+    notes = "".join(f"\n{_escaped(note)}\n" for note in [data_note(study), *left_out(study)])
+    _write_text(folder / "summary.md", f"{markdown(*summary_text(study))}{notes}")
     frames = {"width": width, "per_class": per_class, "runs": runs, "correlations": correlation}
     for name, build in frames.items():
         frame = build(study)
@@ -205,6 +210,14 @@ def write(study: Study, folder: Path) -> None:
         _write_text(
             folder / f"{name}.md", markdown(list(frame.columns), [_cells(row) for row in frame.values.tolist()])
         )
+
+
+def left_out(study: Study) -> list[str]:
+    """What to know beside the main table: runs that failed, and what is not in it for another reason."""
+    failed = [f"{name} failed: {why}" for name, why in study.failed.items()]
+    lost = len(study.unmeasured)
+    more = [f"{lost:,} numbers could not be computed; the report says why."] if lost else []
+    return [*failed, *study.notes, *more]
 
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

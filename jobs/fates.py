@@ -14,6 +14,7 @@ from ssl_pkg.errors import COMPLETE, INTERRUPTED
 from ssl_pkg.runs import RunDirectory
 
 ENDED_BADLY: Final = (State.FAILED, State.BLOCKED, State.CANCELLED, State.INTERRUPTED)
+UNDER_WAY: Final = (State.PENDING, State.RUNNING)
 WAITS_FOR_OTHERS: Final = "Dependency"
 
 
@@ -80,18 +81,32 @@ class _Judge:
             fate = self._ended(name, job, seen.state if seen else "")
             if fate.state is State.COMPLETE and name != REPORT and not RunDirectory(self._folder / name).complete:
                 return Fate(State.INTERRUPTED, job.id, "its result is not there")
-            return fate
+            return self._removed(name, job, fate) or fate
         if seen.state in RUNS:
             return Fate(State.RUNNING, job.id, None, seen.restarts, seen.started)
-        parents = [name for parent in _parents(job) for name in self._names.get(parent, ())]
-        known = [(parent, self.found[parent].state) for parent in parents if parent in self.found]
-        bad = [parent for parent, state in known if state in ENDED_BADLY]
+        bad = self._parents_in(job, ENDED_BADLY)
         if bad or seen.reason == NEVER:
-            return Fate(State.BLOCKED, job.id, f"needs {_few(bad or parents)}", seen.restarts)
-        awaited = [parent for parent, state in known if state is not State.COMPLETE]
+            needed = bad or self._parents_in(job, tuple(State))
+            return Fate(State.BLOCKED, job.id, f"needs {_few(needed)}", seen.restarts)
+        awaited = self._parents_in(job, UNDER_WAY)
         if seen.reason == WAITS_FOR_OTHERS and awaited:
             return Fate(State.PENDING, job.id, f"after {_few(awaited)}", seen.restarts)
         return Fate(State.PENDING, job.id, seen.reason or None, seen.restarts)
+
+    def _removed(self, name: str, job: Sent, fate: Fate) -> Fate | None:
+        """The fate of a job that SLURM took out of the queue before it began, because one that it needs has failed."""
+        began = last_job(log_of(self._folder, name)) == job.id
+        failed = self._parents_in(job, ENDED_BADLY)
+        if began or not failed or fate.state not in (State.CANCELLED, State.INTERRUPTED):
+            return None
+        return Fate(State.BLOCKED, job.id, f"needs {_few(failed)}")
+
+    def _parents_in(self, job: Sent, states: Sequence[State]) -> list[str]:
+        """Those of the runs that this job waits for that are in one of `states`; a report waits for every end."""
+        if _kind(job) == "afterany" and states is not UNDER_WAY:
+            return []
+        parents = [name for parent in _parents(job) for name in self._names.get(parent, ())]
+        return [name for name in parents if name in self.found and self.found[name].state in states]
 
     def _ended(self, name: str, job: Sent, state: str) -> Fate:
         log, printed = log_of(self._folder, name), around(self._folder, job)
@@ -110,6 +125,11 @@ def _told_report(folder: Path, jobs: Mapping[str, Sent]) -> dict[str, Fate]:
 def _few(names: Sequence[str]) -> str:
     more = f" and {len(names) - 1} more" if names[1:] else ""
     return f"{names[0]}{more}" if names else "another run"
+
+
+def _kind(job: Sent) -> str:
+    """The kind of the job's dependency, e.g. `afterok`."""
+    return ":".join(job.batch.after).partition(":")[0]
 
 
 def _parents(job: Sent) -> list[str]:

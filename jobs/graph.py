@@ -24,6 +24,7 @@ CIRCUMSTANCES: Final = (
     "source",
     "data.root",
     "data.resident_gb",
+    "data.contact_sheet",
     "device",
     "threads",
     "checkpoint.minutes",

@@ -120,6 +120,9 @@ def conclude(states: Mapping[str, State], jobs: Sequence[Job], folder: Path, aga
         print("\n".join(f"    {line}" for line in last_output(log)[-TAIL:]))
     if failed[SHOWN:]:
         print(f"\nfailed too: {', '.join(failed[SHOWN:])}; their logs are in {folder / 'logs'}")
+    reports = [job for job in jobs if job.stage == REPORT and states.get(job.name) is State.COMPLETE]
+    if failed and reports:
+        print(f"\nThe report of the rest, which says what failed: {reports[0].run_dir / 'report.pdf'}")
     if failed:
         print(f"\nWhen the cause is gone, the same line runs what is missing, and so does: {again}")
         return FAULT

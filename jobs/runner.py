@@ -70,6 +70,8 @@ class Runner:
         self.entries = {
             job.name: Entry(State.COMPLETE if job.complete else State.PENDING, settings=job.settings) for job in jobs
         }
+        if any(entry.state is State.PENDING for entry in self.entries.values()):  # a report is of all that is there
+            self.entries |= {job.name: Entry(settings=job.settings) for job in jobs if job.stage == REPORT}
 
     def run(self) -> None:
         """Runs what is missing until nothing is left that can be run, or until a signal asks to stop."""
@@ -94,9 +96,15 @@ class Runner:
         for job in self._queue:
             if not self._free:
                 return
-            parents = (self.entries[parent].state for parent in job.parents)
-            if self.entries[job.name].state is State.PENDING and all(state is State.COMPLETE for state in parents):
+            if self.entries[job.name].state is State.PENDING and self._may_start(job):
                 self._start(job)
+
+    def _may_start(self, job: Job) -> bool:
+        """Whether the job's parents are complete; a report starts when every other job has ended, however it ended."""
+        if job.stage != REPORT:
+            return all(self.entries[parent].state is State.COMPLETE for parent in job.parents)
+        others = [entry.state for name, entry in self.entries.items() if name != job.name]
+        return all(state in (State.COMPLETE, State.FAILED, State.BLOCKED) for state in others)
 
     def _start(self, job: Job) -> None:
         slot = self._free.pop()
@@ -177,7 +185,8 @@ class Runner:
     def _block_descendants(self) -> None:
         for job in self._jobs:  # parents come before children
             entry = self.entries[job.name]
-            bad = any(self.entries[parent].state in (State.FAILED, State.BLOCKED) for parent in job.parents)
+            lost = [self.entries[parent].state in (State.FAILED, State.BLOCKED) for parent in job.parents]
+            bad = all(lost) if job.stage == REPORT else any(lost)  # of nothing there is no report
             if bad and entry.state is State.PENDING:
                 self.entries[job.name] = replace(entry, state=State.BLOCKED)
                 self._display.changed(Row(job.name, State.BLOCKED))

@@ -94,7 +94,7 @@ def look_at(folder: Path) -> tuple[list[Row], str | None]:
                 seen = replace(seen, note=fate.note, job=fate.job) if fate else replace(seen, note=NOT_SENT)
             rows.append(seen)
         else:
-            if fate.state is State.INTERRUPTED and entry.state is State.CANCELLED:  # SLURM has forgotten it
+            if fate.state in (State.INTERRUPTED, State.BLOCKED) and entry.state is State.CANCELLED:  # by `cancel`
                 fate = replace(fate, state=State.CANCELLED, note=None)
             seen = row(folder, name, Entry(fate.state, fate.started, now, fate.exit_status), now)
             rows.append(replace(seen, note=fate.note, requeues=fate.requeues, job=fate.job))

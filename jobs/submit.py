@@ -182,7 +182,8 @@ class Submission:
                 yield children, (f"aftercorr:{array.number}",)
                 paired.update(job.name for job in children)
         for ids, group in groups.items():
-            after = (f"afterok:{':'.join(_whole(ids, self._sent.values()))}",) if ids else ()
+            ended = "afterany" if group[0].stage == REPORT else "afterok"  # the report says what failed
+            after = (f"{ended}:{':'.join(_whole(ids, self._sent.values()))}",) if ids else ()
             rest = [job for job in group if job.name not in paired]
             for start in range(0, len(rest), self._largest):
                 yield rest[start : start + self._largest], after
@@ -246,6 +247,8 @@ class Submission:
                 **({} if "comment" in profile.sbatch else {"comment": batch.token}),
                 **options(profile, job.stage),
                 **({"dependency": ",".join(batch.after)} if batch.after else {}),
+                # a job that can never start would keep the report waiting for ever
+                **({"kill-on-invalid-dep": "yes"} if batch.after and job.stage != REPORT else {}),
             },
         }
 

@@ -122,6 +122,7 @@ class Data(Section):
 
     root: str
     resident_gb: NonNegativeFloat
+    contact_sheet: bool
 
 
 class Checkpoint(Section):

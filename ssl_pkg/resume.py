@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ssl_pkg.config import RANDOM, SYNTHETIC, Config
+from ssl_pkg.data.manifest import md5
+from ssl_pkg.data.synthetic import place
 from ssl_pkg.errors import BadInput
 from ssl_pkg.runs import RunDirectory
 
@@ -84,16 +86,24 @@ def refuse_other_data(run: RunDirectory, config: Config) -> None:
 
 
 def other_data(run: RunDirectory, root: str) -> str | None:
-    """Which images `run` saw, if it saw others than those below `root`, as far as their files' sizes tell."""
+    """Which images `run` saw, if it saw others than those below `root`: by the md5 of the files, or by their size where
+    they were too large for one."""
     seen = (run.provenance() or {}).get("data") or {}
-    if root == SYNTHETIC:
+    folder = place() if root == SYNTHETIC else Path(root)
+    if root == SYNTHETIC and not folder.is_dir():  # not drawn yet
         other = bool(seen) and seen.get("name") != SYNTHETIC
     else:
-        files = {Path(root) / name: entry["bytes"] for name, entry in (seen.get("files") or {}).items()}
-        other = any(not file.is_file() or file.stat().st_size != size for file, size in files.items())
+        other = any(not _same(folder / name, entry) for name, entry in (seen.get("files") or {}).items())
     if not other:
         return None
     return "the drawn images" if seen.get("name") == SYNTHETIC else str(seen.get("root"))
+
+
+def _same(file: Path, entry: dict[str, Any]) -> bool:
+    """Whether the file is the one that a manifest's entry describes."""
+    if not file.is_file() or file.stat().st_size != entry["bytes"]:
+        return False
+    return entry.get("md5") is None or md5(file) == entry["md5"]
 
 
 def _weights(config: Config) -> str | None:

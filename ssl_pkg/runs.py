@@ -10,24 +10,33 @@
       status             phase, step, of how many, rate, heartbeat (JSON, rewritten atomically)
       result.json        written last and atomically: its presence IS completion
 
-and the artifacts of the stage (C classes, arrays in sample order):
+beside them `jobs` keeps runs/STUDY/logs/JOB.log: what the run's process printed, a line `>>> …` above each start and
+`<<< exit status N after S s` below its end; and the artifacts of the stage (C classes, arrays in sample order):
 
     pretrain   encoder.safetensors   ResNet-18 without its last layer; torchvision's resnet18 loads it
     final model (supervised pretrain, probe, finetune):
-               model.safetensors     torchvision's resnet18(num_classes=C); metadata: method, resolution, classes
+               model.safetensors     torchvision's resnet18(num_classes=C)
                predictions.npz       logits (n, C) float32, labels (n,) int64, on the test split
-    finetune   embeddings.npz        frames (K, n, 512) float16, steps (K,), labels (n,): test images while it trains
+    finetune   embeddings.npz        frames (K, n, 512), steps (K,), labels (n,): test images while it trains
     ood        predictions.npz       logits (n, C) float32, labels (n,) int64 (class indices of the model's classes)
-    embed      embeddings.npz        train (n, 512) float16, train_labels, test (m, 512), test_labels
+    embed      embeddings.npz        train (n, 512), train_labels, test (m, 512), test_labels
                tsne.npz              train (a, 2), train_labels (a,), test (b, 2), test_labels (b,); of a fine-tuned
-                                     model also frames (K, n, 2), frame_steps (K,), frame_labels (n,)
+                                     model also frames (K, n, 2), frame_steps (K,), frame_labels (n,); without what
+                                     can't be mapped (a row of `result.json` says why)
+    pretrain,
+    ood        contact_sheet.png     some images of each class and split, as read; none with data.contact_sheet=false
     width      landscape.npz         alphas (A,), loss (A,), accuracy (A,), and the plane: grid (G,), plane (G, G)
+
+Embeddings are float16, or float32 where a value is beyond float16's range. The metadata of safetensors files is
+`format` ("pt") and `ssl-study`, a JSON object: method, data, classes, weights_sha256, and what an image must go through
+(resolution, resize, channels, range, mean, std).
 
 `result.json` holds stage, method, model (`random-probe`, `supervised`, `simclr-probe`, `simclr-finetune`, ...), seed,
 data (the name that `provenance.json` gives to what was seen), source_data (the images that the
 source saw, only where they are others), resolution, classes, seconds, weights_sha256,
 metrics_sha256, and `rows`: the numbers, each {evaluation, metric, value, low, high, n}. Accuracies are fractions,
-low and high a 95 % interval or null, n the number of samples behind the value.
+low and high a 95 % interval or null, n the number of samples behind the value. A number that could not be computed (a
+model that diverged, a class without images) has the value null, and `reason` says why in words.
 """
 
 import hashlib

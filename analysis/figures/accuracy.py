@@ -28,7 +28,7 @@ def _panel(axes: Axes, study: Study, column: Column, models: list[str]) -> None:
         found = main_value(study, model, column)
         if found is None:
             continue
-        look = style.look(model, study.methods)
+        look = style.look(model, study.named)
         if found.bounds:
             axes.plot(found.bounds, [row, row], color=look.color, linewidth=1.4, solid_capstyle="butt")
         if len(found.by_seed) > 1:

@@ -13,7 +13,7 @@ from analysis import names
 from analysis.estimates import estimate
 from analysis.figures import style
 from analysis.gather import Study
-from analysis.tables import class_names, substituted
+from analysis.tables import ABSENT, class_names, substituted
 
 Floats = npt.NDArray[np.float64]
 _BINS = 15  # as for the expected calibration error
@@ -29,6 +29,9 @@ def heat_maps(study: Study) -> Figure | None:
     if not shown or not study.models:
         return None
     tables = {kind: _table(study, kind) for kind in shown}
+    shown = [kind for kind in shown if tables[kind][0]]
+    if not shown:
+        return None
     values = np.concatenate([values.ravel() for _, _, values in tables.values()])
     limits = np.floor(10 * np.nanmin(values)) / 10, np.ceil(10 * np.nanmax(values)) / 10
     figure, panels = style.grid(len(shown), 1, 0.85 + 0.17 * len(study.models))
@@ -60,8 +63,8 @@ def _heat_map(axes: Axes, models: list[str], labels: list[str], values: Floats, 
     image = axes.imshow(values, vmin=limits[0], vmax=limits[1], cmap="cividis", aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         shade = "white" if value < 0.45 * limits[0] + 0.55 * limits[1] else "black"
-        if np.isfinite(value):
-            axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=shade, fontsize=7)
+        text = f"{100 * value:.0f}" if np.isfinite(value) else ABSENT
+        axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=7)
     axes.grid(False)
     axes.tick_params(length=0)
     axes.set_yticks(range(len(models)), [names.model_label(model) for model in models])
@@ -87,7 +90,7 @@ def confusion(study: Study) -> Figure | None:
         matrix = np.zeros((count, count))
         np.add.at(matrix, (labels, logits.argmax(1)), 1)
         image = axes.imshow(matrix / np.maximum(matrix.sum(1, keepdims=True), 1), vmin=0, vmax=1, cmap="Blues")
-        axes.set_title(names.model_label(model))
+        style.title(axes, names.model_label(model), 19)
         axes.set_xticks(range(count), predicted, rotation=90)
         axes.set_yticks(range(count), true)
         axes.tick_params(length=0)
@@ -147,7 +150,8 @@ def reliability(study: Study) -> Figure | None:
         for kind, part in parts.items():
             if part is not None:
                 _calibration(upper, lower, *part, **_KINDS[kind])
-        upper.set(title=names.model_label(model), xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1])
+        style.title(upper, names.model_label(model), 24)
+        upper.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1])
         lower.set(ylim=(0, 1), yticks=[])
     for upper, lower in pairs[::4]:
         upper.set_ylabel("accuracy")

@@ -1,5 +1,6 @@
 """Learning curves of every run that left metrics, finished or not; thin lines are further seeds."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,35 +8,42 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from analysis import names
 from analysis.artifacts import numbers
 from analysis.estimates import estimate
 from analysis.figures import style
-from analysis.gather import Run, Study
+from analysis.gather import Study
+from analysis.run import Run
 
 _POINTS = 300  # of a drawn line: longer records are averaged in bins
 _RATES = {"accuracy": "training accuracy", "knn": "kNN", "contrast_accuracy": "pretext task (dotted)"}
 
 
 def pretraining(study: Study) -> Figure | None:
-    """A row for each method: loss (with the deviation of z where it is logged), accuracies, learning rate."""
-    methods = [method for method in study.methods if _with(study.of("pretrain", method), "loss")]
+    """A row for each method: loss (with the deviation of z where it is logged), accuracies, learning rate. The variants
+    of a sweep share the row of their method, a colour each."""
+    every = _with(study.of("pretrain"), "loss")
+    methods = list(dict.fromkeys(names.plain_method(run.method) for run in every))
     if not methods:
         return None
     figure, panels = style.rows_of(len(methods), 3, 1.05, sharex="row")
     for row, method in zip(panels, methods, strict=True):
-        color = style.method_color(method, study.methods)
-        runs = _with(study.of("pretrain", method), "loss")
-        for order, run in enumerate(runs):
+        runs = [run for run in every if names.plain_method(run.method) == method]
+        seeds: Counter[str] = Counter()
+        for run in runs:
+            color, order = style.method_color(run.method, study.named), seeds[run.method]
+            seeds[run.method] += 1
             _losses(row[0], run, color, order)
             _rates(row[1], run, color, order)
             _line(row[2], run.metrics, "lr", color=color, linewidth=_thin(order))
-        _spread(row[0], runs)
+        _spread(row[0], runs, study.named)
         twin = " (left), s.d. of z (dashed)" if _with(runs, "z_std") else ""
-        row[0].set(title=f"{names.method_label(method)}: loss{twin}")
+        style.title(row[0], f"{names.method_label(method)}: loss{twin}", 32)
         shown = ", ".join(label for column, label in _RATES.items() if _with(runs, column))
-        row[1].set(title=f"{shown}, %", ylim=(0, 1))  # the same for all: a wobble of two points is no fall
+        style.title(row[1], f"{shown}, %", 32)
+        row[1].set(ylim=(0, 1))  # the same for all: a wobble of two points is no fall
         row[2].set(title="learning rate", ylim=(0, None))
         style.percent_axis(row[1].yaxis)
         if not shown:
@@ -43,7 +51,16 @@ def pretraining(study: Study) -> Figure | None:
             row[1].set_title("")
     for axes in panels[-1]:
         axes.set_xlabel("epoch")
+    _variants(figure, every, study)
     return figure
+
+
+def _variants(figure: Figure, runs: Sequence[Run], study: Study) -> None:
+    """A legend of the variants of a sweep; nothing without one."""
+    variants = [name for name in study.named if name in {run.method for run in runs} - set(study.methods)]
+    if variants:
+        handles = [Line2D([], [], color=style.method_color(name, study.named)) for name in variants]
+        style.legend(figure, handles, [names.method_label(name) for name in variants])
 
 
 def finetuning(study: Study) -> Figure | None:
@@ -54,7 +71,7 @@ def finetuning(study: Study) -> Figure | None:
     chose = choosers(study)
     figure, panels = style.grid(2 + len(chose), min(3, 2 + len(chose)), 1.6)
     for model in models:
-        color, label = style.look(model, study.methods).color, names.method_label(names.method_of(model))
+        color, label = style.look(model, study.named).color, names.method_label(names.method_of(model))
         for order, run in enumerate(_with(study.of("finetune", model), "phase")):
             final = run.metrics[run.metrics["phase"] == "final"]
             options = {"color": color, "linewidth": _thin(order), "label": label if order == 0 else "_"}
@@ -64,9 +81,9 @@ def finetuning(study: Study) -> Figure | None:
     panels[1].set(title="final training: accuracy (%)")
     for axes, (model, run) in zip(panels[2:], chose.items(), strict=True):
         _trials(axes, run.metrics)
-        axes.set(title=f"{names.method_label(names.method_of(model))}: choice, validation (%)")
+        style.title(axes, f"{names.method_label(names.method_of(model))}: choice, validation (%)", 32)
     labels = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(labels.values(), labels, loc="outside lower center", ncols=4)
+    style.legend(figure, list(labels.values()), list(labels))
     for axes in panels[1:]:
         style.percent_axis(axes.yaxis)
     for axes in panels:
@@ -93,14 +110,14 @@ def probing(study: Study) -> Figure | None:
     figure, (axes,) = style.grid(1, 1, 1.6)
     for model in names.in_order(grids, study.methods):
         run, frame = grids[model]
-        color = style.look(model, study.methods).color
+        color = style.look(model, study.named).color
         best = frame[np.isclose(frame["l2"], _chosen(study, run), rtol=1e-6)]
         axes.plot(frame["l2"], frame["accuracy"], color=color, label=names.model_label(model))
         axes.plot(best["l2"], best["accuracy"], "o", color=color, markersize=5)
     axes.set(xlabel="l2 penalty", ylabel="validation accuracy (%)")
     style.percent_axis(axes.yaxis)
     style.log_axis(axes.xaxis)
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    style.legend(figure, *axes.get_legend_handles_labels())
     return figure
 
 
@@ -144,14 +161,16 @@ def _rates(axes: Axes, run: Run, color: str, order: int) -> None:
         _line(axes, run.metrics, column, color=color, linestyle=line, linewidth=_thin(order))
 
 
-def _spread(axes: Axes, runs: Sequence[Run]) -> None:
+def _spread(axes: Axes, runs: Sequence[Run], methods: Sequence[str]) -> None:
     """The standard deviation of z on an axis of its own, beside the loss: a collapse would take both to zero."""
     runs = _with(runs, "z_std")
     if not runs:
         return
     twin = axes.twinx()
+    several = len({run.method for run in runs}) > 1
     for order, run in enumerate(runs):
-        _line(twin, run.metrics, "z_std", color="#555555", linestyle="--", linewidth=_thin(order))
+        color = style.method_color(run.method, methods) if several else "#555555"
+        _line(twin, run.metrics, "z_std", color=color, linestyle="--", linewidth=0.8 if several else _thin(order))
     twin.grid(False)
     twin.spines["right"].set_visible(True)
     twin.tick_params(axis="y", colors="#555555")

@@ -4,6 +4,7 @@ No pyplot: figures are objects of their own and leave nothing behind. Call every
 """
 
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,7 +85,15 @@ def styled() -> Iterator[None]:
 
 
 def method_color(method: str, methods: Sequence[str]) -> str:
-    """The colour of a method, also of one that this file doesn't know."""
+    """The colour of a method, also of one that this file doesn't know.
+
+    methods: all that the study has. Of a sweep, each variant among them has a colour of its own.
+    """
+    variants = [name for name in methods if names.plain_method(name) != name]
+    if method in variants:
+        place, count = variants.index(method), len(variants)
+        many = count > len(CLASSES)
+        return mpl.colors.to_hex(mpl.colormaps["turbo"](place / (count - 1))) if many else CLASSES[place]
     if method in _METHODS:
         return _METHODS[method]
     strangers = [name for name in methods if name not in _METHODS]
@@ -127,6 +136,22 @@ def save(figure: Figure, folder: Path, name: str) -> Path:
     figure.savefig(path, metadata={"CreationDate": None, "Creator": None, "Producer": None})
     figure.savefig(folder / f"{name}.png", metadata={"Software": None})
     return path
+
+
+def title(axes: Axes, text: str, width: int) -> None:
+    """Sets a title in lines of at most `width` characters: 32 fit above one of three panels in a row, 24 above one of
+    four, 19 above one of four beside a colour bar."""
+    axes.set_title(textwrap.fill(text, width, break_on_hyphens=False))
+
+
+def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], **options: Any) -> None:
+    """A legend below the panels, in as many columns as the figure is wide enough for, at most four. The figure grows
+    with it, so that the panels keep their height."""
+    columns = max(1, min(4, 112 // (max(map(len, labels), default=0) + 7)))
+    rows = math.ceil(len(labels) / columns)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.15 * max(0, rows - 2))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, **options)
 
 
 def shortened(name: str, longest: int = 14) -> str:

@@ -1,5 +1,6 @@
 """t-SNE maps: train and test images of every embedded model, and aligned frames of fine-tuning."""
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ _DOTS = 1000  # drawn in a panel: more hide each other
 
 def maps(study: Study) -> Figure | None:
     """Train beside test, two models in a row; the numbers stand at the median of each class."""
-    found = _maps_of(study)
+    found = _maps_of(study, "train", "train_labels", "test", "test_labels")
     if not found:
         return None
     figure, panels = style.grid(2 * len(found), 4, 1.72)
@@ -29,15 +30,15 @@ def maps(study: Study) -> Figure | None:
         reach = _reach(np.concatenate([arrays["train"], arrays["test"]]))
         for axes, split in zip(panels[2 * index : 2 * index + 2], ("train", "test"), strict=True):
             _scatter(axes, arrays[split], arrays[f"{split}_labels"])
-            axes.set(title=f"{names.model_label(model)}: {split}", xlim=reach[0], ylim=reach[1])
+            axes.set(xlim=reach[0], ylim=reach[1])
+            style.title(axes, f"{names.model_label(model)}: {split}", 24)
     _legend(figure, study, found)
     return figure
 
 
 def frames(study: Study) -> Figure | None:
     """How the embedding of the same test images moves while a model is fine-tuned: a row for each model."""
-    needed = ("frames", "frame_steps", "frame_labels")
-    found = {model: arrays for model, arrays in _maps_of(study).items() if all(name in arrays for name in needed)}
+    found = _maps_of(study, "frames", "frame_steps", "frame_labels")
     if not found:
         return None
     columns = min(_FRAMES, max(4, *(len(arrays["frames"]) for arrays in found.values())))
@@ -51,16 +52,16 @@ def frames(study: Study) -> Figure | None:
             _scatter(axes, arrays["frames"][index], arrays["frame_labels"], size=1.6)
             axes.set(xlim=reach[0], ylim=reach[1])
             axes.set_title(f"step {int(arrays['frame_steps'][index]):,}")
-        row[0].set_ylabel(names.method_label(names.method_of(model)))
+        row[0].set_ylabel(textwrap.fill(names.method_label(names.method_of(model)), 20))
     _legend(figure, study, found)
     return figure
 
 
-def _maps_of(study: Study) -> dict[str, Arrays]:
-    """The maps of each embedded model, of its first seed that has them."""
+def _maps_of(study: Study, *needed: str) -> dict[str, Arrays]:
+    """The maps of each embedded model, of its first seed that has the arrays `needed`."""
     found: dict[str, Arrays] = {}
     for run in study.complete("embed"):
-        arrays = run.arrays("tsne.npz", "train", "train_labels", "test", "test_labels")
+        arrays = run.arrays("tsne.npz", *needed)
         if arrays is not None:
             found.setdefault(run.model, arrays)
     return found
@@ -86,7 +87,8 @@ def _scatter(axes: Axes, points: Points, labels: Points, size: float = 2.2) -> N
 
 
 def _legend(figure: Figure, study: Study, found: dict[str, Arrays]) -> None:
-    labels = sorted({int(label) for arrays in found.values() for label in np.unique(arrays["test_labels"])})
+    keys = ("test_labels", "frame_labels")
+    labels = sorted({int(label) for arrays in found.values() for key in keys for label in arrays.get(key, ())})
     classes = next((run.classes for run in study.complete("embed") if run.classes), [])
     handles = []
     for label in labels:

@@ -27,7 +27,7 @@ def slices(study: Study) -> Figure | None:
     figure, panels = style.grid(2, 2, 2.3)
     for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
         for model, arrays in shown.items():
-            look = style.look(model, study.methods)
+            look = style.look(model, study.named)
             label = names.model_label(model)
             axes.plot(arrays["alphas"], arrays[name], look.line, color=look.color, label=label)
         axes.set(xlabel="α along the direction", title=name if name == "loss" else "accuracy (%)")
@@ -37,7 +37,7 @@ def slices(study: Study) -> Figure | None:
         panels[0].set_title("loss (logarithmic)")
     style.percent_axis(panels[1].yaxis)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    style.legend(figure, handles, labels)
     return figure
 
 
@@ -55,7 +55,8 @@ def planes(study: Study) -> Figure | None:
         drawn = axes.contourf(arrays["grid"], arrays["grid"], plane, levels=levels, cmap="cividis")
         axes.contour(arrays["grid"], arrays["grid"], plane, levels=levels, colors="white", linewidths=0.3)
         axes.plot(0, 0, "+", color="white", markersize=5)
-        axes.set(title=names.model_label(model), aspect="equal")
+        axes.set(aspect="equal")
+        style.title(axes, names.model_label(model), 19)
         axes.grid(False)
     for index, axes in enumerate(panels):
         axes.set(xlabel="α" if index >= len(panels) - 4 else "", ylabel="β" if index % 4 == 0 else "")
@@ -82,7 +83,7 @@ def scatter(study: Study, measures: Sequence[str], found: Sequence[Correlation])
         axes.set_title(f"ρ = {signed(entry.rho, 2)}, n = {entry.n}" if entry else f"n = {len(shown)}")
         axes.set(xlabel=_short(measure), ylabel=f"{target if target == 'test' else 'OOD'} (%)")
     handles, labels = _handles(panels, names.in_order(models, study.methods))
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, handletextpad=0.1)
+    style.legend(figure, handles, labels, handletextpad=0.1)
     return figure
 
 
@@ -138,7 +139,7 @@ def _levels(planes: Sequence[Any]) -> Any:
 
 def _points(axes: Axes, study: Study, shown: dict[str, tuple[float, float]]) -> None:
     for model, (width, accuracy) in shown.items():
-        look = style.look(model, study.methods)
+        look = style.look(model, study.named)
         label = names.model_label(model)
         axes.plot(width, accuracy, look.marker, color=look.color, markerfacecolor=look.face, markersize=4, label=label)
     style.percent_axis(axes.yaxis)

@@ -116,7 +116,8 @@ def by_class(study: Study, figures: Path) -> Section:
         figures,
         "per-class",
         classes.heat_maps(study),
-        f"Accuracy of each model on each class, in percent, mean over seeds.{rule}",
+        f"Accuracy of each model on each class, in percent, mean over seeds; {tables.ABSENT}: the class has no images, "
+        f"or the model no accuracy.{rule}",
         "a dark column is a class that every model finds hard, a dark row a weak model.",
     )
     made.figure(

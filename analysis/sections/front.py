@@ -33,7 +33,6 @@ def _facts(study: Study, date: datetime.date) -> list[tuple[str, str]]:
     sources = [run.provenance for run in study.complete()]
     starts = [start for source in sources for start in _starts(source)]
     roots = {str(source.get("data", {}).get("root", "")) for source in sources if isinstance(source.get("data"), dict)}
-    done = len(study.planned) - len(study.missing)
     return [
         (
             "Data",
@@ -42,7 +41,7 @@ def _facts(study: Study, date: datetime.date) -> list[tuple[str, str]]:
         ),
         ("Methods", names.listed(map(names.method_label, study.methods))),
         ("Seeds", ", ".join(map(str, study.seeds))),
-        ("Runs", f"{done} of the {len(study.planned)} of a whole study with these methods and seeds are complete"),
+        ("Runs", _runs(study)),
         ("Missing", grouped(study.missing)),
         ("Not used", " ".join(study.notes)),
         ("Code", names.listed(_values(starts, "commit"))),
@@ -50,6 +49,15 @@ def _facts(study: Study, date: datetime.date) -> list[tuple[str, str]]:
         ("Hardware", names.listed(_hardware(start) for start in starts)),
         ("Report of", date.isoformat()),
     ]
+
+
+def _runs(study: Study) -> str:
+    """How many runs are complete, and of how many."""
+    if not study.planned:
+        begun = f"{len(study.complete())} of the {len(study.runs)} that were begun are complete"
+        return f"{begun}; which runs a sweep has in all is not known here"
+    done = len(study.planned) - len(study.missing)
+    return f"{done} of the {len(study.planned)} of a whole study with these methods and seeds are complete"
 
 
 def grouped(keys: Iterable[tuple[str, str, int]]) -> str:
@@ -194,7 +202,7 @@ def _drop(study: Study) -> str:
 def _spread(study: Study) -> str:
     """Whether a method that logs the deviation of z collapsed."""
     parts = []
-    for method in study.methods:
+    for method in study.named:
         ends = [
             run.metrics["z_std"].dropna()
             for run in study.complete("pretrain", method)

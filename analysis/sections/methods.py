@@ -9,7 +9,8 @@ import pandas as pd
 
 from analysis import names, tables
 from analysis.blocks import Section
-from analysis.gather import Run, Study
+from analysis.gather import Study
+from analysis.run import Run
 
 _STAGES: Final = {
     "probe": "Linear probe: the encoder frozen in eval mode, logistic regression on cached features",
@@ -39,10 +40,13 @@ def section(study: Study) -> Section:
 
 
 def _pretraining(made: Section, study: Study) -> None:
-    """A column for each method, a row for each setting."""
+    """A column for each method, a row for each setting; where the variants of a sweep differ, all their values."""
     chosen = {run.method: run for run in reversed(study.of("pretrain")) if isinstance(run.config.get("method"), dict)}
-    methods = [method for method in study.methods if method in chosen]
-    columns = {method: _recipe(chosen[method]) for method in methods}
+    variants: dict[str, list[dict[str, str]]] = {}
+    for name in (name for name in study.named if name in chosen):
+        variants.setdefault(names.plain_method(name), []).append(_recipe(chosen[name]))
+    methods = list(variants)
+    columns = {method: _merged(recipes) for method, recipes in variants.items()}
     keys = list(dict.fromkeys(key for recipe in columns.values() for key in recipe))
     keys = [key for key in keys if not key.startswith("view")] + [key for key in keys if key.startswith("view")]
     made.table(
@@ -53,6 +57,12 @@ def _pretraining(made: Section, study: Study) -> None:
         left=1 + len(methods),
         widths=[1.1, *([1.2] * len(methods))],
     )
+
+
+def _merged(recipes: Sequence[dict[str, str]]) -> dict[str, str]:
+    """One recipe of several: each setting with all its values."""
+    keys = dict.fromkeys(key for recipe in recipes for key in recipe)
+    return {key: " | ".join(dict.fromkeys(recipe.get(key, tables.ABSENT) for recipe in recipes)) for key in keys}
 
 
 def _recipe(run: Run) -> dict[str, str]:

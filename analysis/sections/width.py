@@ -16,6 +16,7 @@ from analysis.figures import width
 from analysis.gather import Study
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_MODELS = 8  # columns of a table
 _PANELS = 6  # measures that get a scatter of their own
 
 
@@ -64,19 +65,21 @@ def _values(made: Section, study: Study) -> None:
         (whole, "Values of the measures. " + spread),
         (head, "The same measures, of the head alone."),
     ):
-        models = list(dict.fromkeys(frame.loc[frame["measure"].isin(shown), "model"]))
-        made.table(
-            ["Measure", *(names.model_label(model) for model in models)],
-            [_row(measure, [estimate(study, model, "width", measure) for model in models]) for measure in shown],
-            caption,
-            size=7.5,
-            widths=[max(1.7, 7 - len(models)), *([1.0] * len(models))],
-        )
+        every = list(dict.fromkeys(frame.loc[frame["measure"].isin(shown), "model"]))
+        for start in range(0, len(every), _MODELS):
+            models = every[start : start + _MODELS]
+            made.table(
+                ["Measure", *(names.model_label(model) for model in models)],
+                [_row(measure, [estimate(study, model, "width", measure) for model in models]) for measure in shown],
+                caption,
+                size=7.5,
+                widths=[max(1.7, 7 - len(models)), *([1.0] * len(models))],
+            )
 
 
 def _row(measure: str, found: Sequence[Estimate | None]) -> list[str]:
     """A measure's values in one power of ten, with the decimals that give their median three digits."""
-    middle = float(np.median([abs(entry.value) for entry in found if entry]))
+    middle = float(np.median([abs(entry.value) for entry in found if entry] or [0.0]))
     exponent = math.floor(math.log10(middle)) if middle else 0
     power = 0 if -1 <= exponent <= 3 else 3 * (exponent // 3)
     decimals = max(0, 2 - exponent + power)

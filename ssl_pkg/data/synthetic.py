@@ -54,6 +54,16 @@ DEFAULT: Final = Sizes()
 
 def ensure(sizes: Sizes = DEFAULT) -> Path:
     """The folder in the user's cache that holds the set; it is drawn on first use, which takes some seconds."""
+    drawn = place(sizes)
+    if _readable(drawn):
+        return drawn
+    print(f"Drawing the synthetic data set into {drawn} (once).", file=sys.stderr)
+    draw(drawn, sizes)
+    return drawn
+
+
+def place(sizes: Sizes = DEFAULT) -> Path:
+    """The folder in the user's cache that holds the set, or will hold it."""
     name = f"synthetic-v{GENERATOR}"
     if sizes != DEFAULT:
         name += "-" + "-".join(str(size) for size in asdict(sizes).values())
@@ -61,10 +71,6 @@ def ensure(sizes: Sizes = DEFAULT) -> Path:
     drawn = cache / name
     if not _readable(drawn) and (os.path.lexists(drawn) or not _writable(cache)):
         drawn = temporary_cache() / name
-    if _readable(drawn):
-        return drawn
-    print(f"Drawing the synthetic data set into {drawn} (once).", file=sys.stderr)
-    draw(drawn, sizes)
     return drawn
 
 

@@ -1,7 +1,7 @@
 """Numbers from predictions: accuracy, its interval, and how far the confidence can be trusted."""
 
 from collections.abc import Sequence
-from math import sqrt
+from math import isfinite, sqrt
 from typing import Any
 
 import numpy as np
@@ -22,35 +22,74 @@ def wilson(correct: int, count: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def row(
-    evaluation: str, metric: str, value: float, n: int, interval: tuple[float, float] | tuple[None, None] = (None, None)
+    evaluation: str,
+    metric: str,
+    value: float,
+    n: int,
+    interval: tuple[float | None, float | None] = (None, None),
+    *,
+    reason: str = "it is not a finite number",
 ) -> Row:
-    """One number of result.json."""
-    low, high = interval
+    """One number of result.json. JSON has no infinity: a value that is not finite becomes null, with `reason`."""
+    if not isfinite(value):
+        return unmeasured(evaluation, metric, n, reason)
+    low, high = (None if bound is None or not isfinite(bound) else float(bound) for bound in interval)
     return {"evaluation": evaluation, "metric": metric, "value": float(value), "low": low, "high": high, "n": n}
 
 
-def proportion(evaluation: str, metric: str, hits: np.ndarray[Any, np.dtype[np.bool_]]) -> Row:
-    """The share of true entries in `hits`, with its interval."""
+def unmeasured(evaluation: str, metric: str, n: int, reason: str) -> Row:
+    """The row of a number that could not be computed: its value is null, and `reason` says why."""
+    missing = {"value": None, "low": None, "high": None}
+    return {"evaluation": evaluation, "metric": metric, **missing, "n": n, "reason": reason}
+
+
+def proportion(
+    evaluation: str, metric: str, hits: np.ndarray[Any, np.dtype[np.bool_]], reason: str = "there are no images"
+) -> Row:
+    """The share of true entries in `hits`, with its interval; unmeasured, for `reason`, where there are none."""
+    if len(hits) == 0:
+        return unmeasured(evaluation, metric, 0, reason)
     return row(evaluation, metric, float(hits.mean()), len(hits), wilson(int(hits.sum()), len(hits)))
+
+
+def accuracy(evaluation: str, metric: str, logits: Array, labels: Indices) -> Row:
+    """The share of images (n,) whose largest logit is their label's; unmeasured if a logit (n, C) is not finite."""
+    if reason := not_finite("logits", logits):
+        return unmeasured(evaluation, metric, len(labels), reason)
+    return proportion(evaluation, metric, logits.argmax(axis=1) == labels)
+
+
+def not_finite(what: str, outputs: Array) -> str | None:
+    """The reason why nothing can be computed from outputs (n, ...), or None where every value is finite."""
+    wrong = int((~np.isfinite(outputs)).reshape(len(outputs), -1).any(axis=1).sum())
+    return f"the {what} of {wrong:,} of {len(outputs):,} images are not finite" if wrong else None
 
 
 def classification(evaluation: str, logits: Array, labels: Indices, classes: Sequence[str]) -> list[Row]:
     """Accuracy over all, by class, and the mean over classes; log loss, mean confidence and calibration error.
 
-    logits: (n, C), labels: (n,). Classes without a sample have no row.
+    logits: (n, C), labels: (n,). A class without a sample has a row with n = 0, and no part in the mean over classes.
+    If a logit is not finite, nothing is measured: argmax would take the first such class for the prediction.
     """
+    metrics = ("accuracy", "mean_class_accuracy", "nll", "mean_confidence", "ece")
+    if reason := not_finite("logits", logits):
+        counts = {name: int((labels == label).sum()) for label, name in enumerate(classes)}
+        return [
+            *(unmeasured(evaluation, metric, len(labels), reason) for metric in metrics),
+            *(unmeasured(evaluation, f"accuracy/{name}", count, reason) for name, count in counts.items()),
+        ]
     hits = logits.argmax(axis=1) == labels
     log_probability = torch.from_numpy(logits).double().log_softmax(dim=1).numpy()
     confidence = np.exp(log_probability.max(axis=1))
     by_class = [
-        proportion(evaluation, f"accuracy/{name}", hits[labels == label])
+        proportion(evaluation, f"accuracy/{name}", hits[labels == label], "there are no images of this class")
         for label, name in enumerate(classes)
-        if (labels == label).any()
     ]
+    measured = [entry["value"] for entry in by_class if entry["n"]]
     count = len(labels)
     return [
         proportion(evaluation, "accuracy", hits),
-        row(evaluation, "mean_class_accuracy", float(np.mean([entry["value"] for entry in by_class])), count),
+        row(evaluation, "mean_class_accuracy", float(np.mean(measured)), count),
         row(evaluation, "nll", float(-log_probability[np.arange(count), labels].mean()), count),
         row(evaluation, "mean_confidence", float(confidence.mean()), count),
         row(evaluation, "ece", calibration_error(confidence, hits), count),

@@ -1,24 +1,35 @@
 """Weighted nearest neighbours in embedding space (Wu et al. 1805.01978, section 3.4)."""
 
+from typing import Final
+
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from ssl_pkg.data.images import Indices
 from ssl_pkg.evaluation.forward import Array
+
+LARGE: Final = 1e15
 
 
 def knn_predict(bank: Array, bank_labels: Indices, queries: Array, neighbours: int, temperature: float) -> Indices:
     """The class (m,) of each query: its `neighbours` most similar bank entries vote with exp(cosine / temperature).
 
-    bank: (n, D), bank_labels: (n,), queries: (m, D).
+    bank: (n, D), bank_labels: (n,), queries: (m, D); all finite.
     """
-    keys = F.normalize(torch.from_numpy(bank), dim=1)
+    keys = _unit(torch.from_numpy(bank))
     labels = torch.from_numpy(bank_labels)
     classes = int(labels.max()) + 1
     predictions = []
     for part in torch.split(torch.from_numpy(queries), 1024):
-        similarity, nearest = (F.normalize(part, dim=1) @ keys.T).topk(min(neighbours, len(keys)), dim=1)
+        similarity, nearest = (_unit(part) @ keys.T).topk(min(neighbours, len(keys)), dim=1)
         votes = torch.zeros(len(part), classes).scatter_add_(1, labels[nearest], (similarity / temperature).exp())
         predictions.append(votes.argmax(dim=1))
     result: Indices = torch.cat(predictions).numpy()
     return result
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """The vectors (n, D) at length one. Large ones are scaled down first, because their squares overflow float32."""
+    largest = vectors.abs().amax(dim=1, keepdim=True)
+    return F.normalize(vectors / torch.where(largest > LARGE, largest, 1.0), dim=1)

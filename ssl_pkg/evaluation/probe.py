@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from ssl_pkg.config import Probe
 from ssl_pkg.data.images import Indices, holdout
+from ssl_pkg.evaluation.accuracy import not_finite
 from ssl_pkg.evaluation.forward import Array
 
 MAX_ITERATIONS = 200
@@ -21,12 +22,14 @@ class LinearProbe:
     """A linear classifier on raw features, and how its penalty was chosen.
 
     weight: (C, D), bias: (C,). tried: (l2, accuracy on the held-out part of train), in the order of the grid.
+    Where no probe could be fitted, `reason` says why, weights and l2 are nan, and nothing was tried.
     """
 
     weight: Array
     bias: Array
     l2: float
     tried: list[tuple[float, float]]
+    reason: str | None = None
 
 
 def fit_probe(features: Array, labels: Indices, config: Probe, on_fit: Callable[[int, int], None]) -> LinearProbe:
@@ -37,6 +40,10 @@ def fit_probe(features: Array, labels: Indices, config: Probe, on_fit: Callable[
     cross-entropy. The grid is walked from the largest penalty down, each fit starting from the one before; ties go to
     the larger penalty. on_fit(done, total) is called before each fit.
     """
+    if reason := not_finite("embeddings", features) or _too_large(features):
+        classes, size = int(labels.max()) + 1, features.shape[1]
+        nothing = np.full((classes, size), np.nan, np.float32)
+        return LinearProbe(nothing, nothing[:, 0], np.nan, [], reason)
     kept, held = holdout(labels, config.validation_fraction)
     mean, scale = _statistics(features[kept])
     standard = (features - mean) / scale
@@ -60,6 +67,13 @@ def fit_probe(features: Array, labels: Indices, config: Probe, on_fit: Callable[
 def _statistics(features: Array) -> tuple[Array, Array]:
     """Mean and scale (D,) of features (n, D)."""
     return features.mean(axis=0), features.std(axis=0) + np.float32(1e-6)
+
+
+def _too_large(features: Array) -> str | None:
+    """The reason why features can't be standardised in float32, or None."""
+    with np.errstate(over="ignore"):
+        fits = all(np.isfinite(part).all() for part in _statistics(features))
+    return None if fits else "the embeddings are too large to be standardised"
 
 
 def _fit(model: LogisticRegression, features: Array, labels: Indices, l2: float) -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
+from ssl_pkg.augment.operations import MEAN, STD
 from ssl_pkg.errors import BadInput
 from ssl_pkg.models.convolution import use_small_map_convolutions
 from ssl_pkg.models.pooling import pool_before_relu
@@ -53,13 +54,37 @@ def embedding_of(classifier: nn.Module) -> nn.Module:
 
 
 def save_weights(path: Path, module: nn.Module, facts: Mapping[str, object]) -> None:
-    """Writes the state dict as safetensors, atomically, with `facts` and the weights' digest, which the format has not,
-    as JSON under the metadata's one key FACTS.
+    """Writes the state dict as safetensors, atomically.
 
-    One key, because the library writes several in a random order, and equal runs shall leave equal bytes.
+    The file's metadata has two keys: `format`, which is "pt" (accelerate and transformers refuse a file without it),
+    and FACTS, a JSON object of `facts` and the weights' digest, which safetensors itself does not store.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    write_atomic(path, save(state, metadata={FACTS: json.dumps({**facts, DIGEST: weights_sha256(state)})}))
+    told = json.dumps({**facts, DIGEST: weights_sha256(state)})
+    write_atomic(path, *_in_order(save(state, metadata={"format": "pt", FACTS: told})))
+
+
+def _in_order(content: bytes) -> tuple[bytes, bytes]:
+    """Header and tensors of a safetensors file, the metadata's keys sorted: the library writes them in a random order,
+    and equal runs must leave equal bytes."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of eight bytes
+    return len(text).to_bytes(8, "little") + text, content[8 + size :]
+
+
+def preprocessing(resolution: int) -> dict[str, Any]:
+    """What the encoder expects of an image, in words and numbers: the same as `ssl_pkg.augment.views.resize` does."""
+    return {
+        "resolution": resolution,
+        "resize": "the whole image to resolution x resolution, bilinear, antialias",
+        "channels": "RGB",
+        "range": "0 to 1 before normalization",
+        "mean": MEAN,
+        "std": STD,
+    }
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

@@ -9,13 +9,13 @@ from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Split, balanced
 from ssl_pkg.errors import BadInput
-from ssl_pkg.evaluation.accuracy import proportion
+from ssl_pkg.evaluation.accuracy import Row, not_finite, proportion, unmeasured
 from ssl_pkg.evaluation.forward import Array, outputs
 from ssl_pkg.evaluation.knn import knn_predict
-from ssl_pkg.evaluation.tsne import aligned_frames, tsne
+from ssl_pkg.evaluation.tsne import aligned_frames, tsne, unmappable
 from ssl_pkg.models.encoder import embedding_of, move
 from ssl_pkg.runs import write_atomic
-from ssl_pkg.stages.models import npz, refuse_other_classes, source_classifier
+from ssl_pkg.stages.models import compact, npz, refuse_other_classes, source_classifier
 from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.precision import prepare
 from ssl_pkg.training.session import Session
@@ -44,42 +44,63 @@ def run(config: Config, interrupts: Interrupts) -> None:
         train, test = embed(dataset.train), embed(dataset.test)
         train_labels, test_labels = dataset.train.labels, dataset.test.labels
         content = npz(
-            train=train.astype(np.float16),
+            train=compact(train),
             train_labels=train_labels,
-            test=test.astype(np.float16),
+            test=compact(test),
             test_labels=test_labels,
         )
         write_atomic(session.file("embeddings.npz"), content)
-        predicted = knn_predict(
-            train, train_labels, test, config.pretrain.knn_neighbours, config.pretrain.knn_temperature
-        )
+        if reason := not_finite("embeddings", np.concatenate([train, test])):
+            rows = [unmeasured("knn", "accuracy", len(test), reason)]
+        else:
+            predicted = knn_predict(
+                train, train_labels, test, config.pretrain.knn_neighbours, config.pretrain.knn_temperature
+            )
+            rows = [proportion("knn", "accuracy", predicted == test_labels)]
 
         session.at("t-SNE", 0, 1)
         shown_train = balanced(train_labels, config.embed.points)
         shown_test = balanced(test_labels, config.embed.points)
-        points = tsne(np.concatenate([train[shown_train], test[shown_test]]), config.embed.perplexity, config.seed)
-        maps: dict[str, Any] = {
-            "train": points[: len(shown_train)],
-            "train_labels": train_labels[shown_train],
-            "test": points[len(shown_train) :],
-            "test_labels": test_labels[shown_test],
-        }
+        shown = np.concatenate([train[shown_train], test[shown_test]])
+        maps: dict[str, Any] = {}
+        if reason := unmappable(shown):
+            rows.append(unmeasured("tsne", "map", len(shown), reason))
+        else:
+            points = tsne(shown, config.embed.perplexity, config.seed)
+            maps |= {"train": points[: len(shown_train)], "train_labels": train_labels[shown_train]}
+            maps |= {"test": points[len(shown_train) :], "test_labels": test_labels[shown_test]}
         if snapshots is not None:
-            maps["frames"] = aligned_frames(
-                snapshots["frames"].astype(np.float32),
-                config.embed.perplexity,
-                config.seed,
-                lambda done, total: session.at("t-SNE frames", done, total),
-            )
-            maps |= {"frame_steps": snapshots["steps"], "frame_labels": snapshots["labels"]}
+            found, missing = _map_frames(session, snapshots)
+            maps, rows = maps | found, rows + missing
         write_atomic(session.file("tsne.npz"), npz(**maps))
         session.finish(
             model=source["model"],
             method=source["method"],
             classes=source["classes"],
             resolution=resolution,
-            rows=[proportion("knn", "accuracy", predicted == test_labels)],
+            rows=rows,
         )
+
+
+def _map_frames(session: Session, snapshots: dict[str, Any]) -> tuple[dict[str, Any], list[Row]]:
+    """The aligned maps of the frames that can be mapped, and a row that says why the others can't be."""
+    frames, config = snapshots["frames"].astype(np.float32), session.config
+    faults = [unmappable(frame) for frame in frames]
+    usable = np.array([fault is None for fault in faults])
+    rows, maps = [], {}
+    if not usable.all():
+        reasons = "; ".join(dict.fromkeys(fault for fault in faults if fault))
+        reason = f"{int((~usable).sum())} of {len(frames)} frames have no map: {reasons}"
+        rows.append(unmeasured("tsne", "frames", len(snapshots["labels"]), reason))
+    if usable.any():
+        maps["frames"] = aligned_frames(
+            frames[usable],
+            config.embed.perplexity,
+            config.seed,
+            lambda done, total: session.at("t-SNE frames", done, total),
+        )
+        maps |= {"frame_steps": snapshots["steps"][usable], "frame_labels": snapshots["labels"]}
+    return maps, rows
 
 
 def _snapshots(file: Path) -> dict[str, Any] | None:
@@ -88,6 +109,9 @@ def _snapshots(file: Path) -> dict[str, Any] | None:
         return None
     try:
         with np.load(file) as content:
-            return {name: content[name] for name in ("frames", "steps", "labels")}
-    except (OSError, ValueError, KeyError) as error:
+            found = {name: content[name] for name in ("frames", "steps", "labels")}
+        if found["frames"].ndim != 3 or found["frames"].shape[:2] != (len(found["steps"]), len(found["labels"])):
+            raise ValueError(f"frames of shape {found['frames'].shape}")
+        return found
+    except Exception as error:  # a damaged archive raises zipfile's, zlib's and other errors
         raise BadInput(f"{file} does not hold the frames of a fine-tuning ({error}): make that run again") from error

@@ -16,12 +16,13 @@ from ssl_pkg.config import Config, Optimizer, View
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Split, balanced, holdout
 from ssl_pkg.data.stl10 import CLASSES
-from ssl_pkg.evaluation.accuracy import Row, proportion, row
+from ssl_pkg.errors import Diverged
+from ssl_pkg.evaluation.accuracy import Row, accuracy, row, unmeasured
 from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.models.encoder import move
 from ssl_pkg.runs import write_atomic
-from ssl_pkg.stages.models import finish_classifier, npz, source_encoder
+from ssl_pkg.stages.models import compact, finish_classifier, npz, source_encoder
 from ssl_pkg.training.batches import ViewBatches
 from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.loop import fit
@@ -73,8 +74,9 @@ def run(config: Config, interrupts: Interrupts) -> None:
 
     with Session(config, hardware, interrupts, dataset.manifest) as session:
 
-        def accuracy(model: Supervised, epoch: int) -> dict[str, float]:
-            return {"val_accuracy": float(_accuracy(session, model, rest, resolution)["value"])}
+        def validate(model: Supervised, epoch: int) -> dict[str, float]:
+            value = _accuracy(session, model, rest, resolution)["value"]
+            return {} if value is None else {"val_accuracy": float(value)}
 
         state = session.state(FinetuneState)
         carried: Carried = state.carried if state else {"trials": {}}
@@ -82,10 +84,14 @@ def run(config: Config, interrupts: Interrupts) -> None:
         for number, candidate in enumerate(grid):
             if str(candidate) in carried["trials"]:
                 continue
-            trial = Phase(f"select {candidate}", config.finetune.selection_epochs, number * trial_steps, accuracy)
-            model = _train(session, encoder, candidate, trial_batches, trial, carried=carried)
-            carried["trials"][str(candidate)] = _accuracy(session, model, rest, resolution)
-        best = max(grid, key=lambda candidate: carried["trials"][str(candidate)]["value"])
+            trial = Phase(f"select {candidate}", config.finetune.selection_epochs, number * trial_steps, validate)
+            try:
+                model = _train(session, encoder, candidate, trial_batches, trial, carried=carried)
+                carried["trials"][str(candidate)] = _accuracy(session, model, rest, resolution)
+            except Diverged as error:  # the other candidates may do
+                session.reporter.say(f"{candidate} is no candidate: {error}")
+                carried["trials"][str(candidate)] = unmeasured("validation", "accuracy", len(held), "it diverged")
+        best = _best(grid, carried)
 
         snapshots = _Snapshots(session, dataset.test, resolution)
         final = Phase("final", config.finetune.epochs, len(grid) * trial_steps, snapshots.take)
@@ -103,9 +109,25 @@ def run(config: Config, interrupts: Interrupts) -> None:
                 row("validation", "lr", best.lr, len(held)),
                 row("validation", "weight_decay", best.weight_decay, len(held)),
             ],
-            tried=[{"candidate": name, "accuracy": entry["value"]} for name, entry in carried["trials"].items()],
+            tried=[
+                {"candidate": name, "accuracy": entry["value"]}
+                | ({"reason": entry["reason"]} if "reason" in entry else {})
+                for name, entry in carried["trials"].items()
+            ],
         )
         snapshots.remove()
+
+
+def _best(grid: list[Candidate], carried: Carried) -> Candidate:
+    """The candidate with the highest accuracy, the first of equal ones. Raises Diverged if none has an accuracy."""
+    values = {candidate: carried["trials"][str(candidate)]["value"] for candidate in grid}
+    measured = {candidate: value for candidate, value in values.items() if value is not None}
+    if not measured:
+        raise Diverged(
+            f"every candidate of the fine-tuning diverged ({', '.join(map(str, grid))}): give smaller "
+            "finetune.base_lrs, or look at the pretraining that it starts from"
+        )
+    return max(measured, key=lambda candidate: measured[candidate])
 
 
 def _batches(config: Config, split: Split, resolution: int, device: torch.device) -> ViewBatches:
@@ -165,7 +187,7 @@ def _accuracy(session: Session, model: Supervised, split: Split, resolution: int
         torch.nn.Sequential(model.encoder, model.head), split, resolution, session.hardware.device,
         lambda done, total: session.at("validate", done, total),
     )  # fmt: skip
-    return proportion("validation", "accuracy", logits.argmax(axis=1) == split.labels)
+    return accuracy("validation", "accuracy", logits, split.labels)
 
 
 class _Snapshots:
@@ -189,7 +211,7 @@ class _Snapshots:
                 lambda done, total: self._session.at("snapshot", done, total),
             )  # fmt: skip
             self._session.file(self._folder.name)
-            write_atomic(self._file(epoch), npz(frame=frame.astype(np.float16)))
+            write_atomic(self._file(epoch), npz(frame=compact(frame)))
         return {}
 
     def join(self, steps_per_epoch: int) -> None:

@@ -1,20 +1,24 @@
 """What the stages share: where a model comes from, and what a final model leaves."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from ssl_pkg.config import RANDOM, Config
+from ssl_pkg.data.images import Split
+from ssl_pkg.data.sheet import FILE, contact_sheet
 from ssl_pkg.data.stl10 import STL10
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import Row, classification
-from ssl_pkg.evaluation.forward import outputs
-from ssl_pkg.models.encoder import build_encoder, load_into, load_weights, move, save_weights
+from ssl_pkg.evaluation.forward import Array, outputs
+from ssl_pkg.models.encoder import build_encoder, load_into, load_weights, move, preprocessing, save_weights
 from ssl_pkg.runs import write_atomic
 from ssl_pkg.source import source_result
 from ssl_pkg.training.session import Session
@@ -85,8 +89,7 @@ def finish_classifier(
     logits = outputs(
         network, dataset.test, resolution, session.hardware.device, lambda done, total: session.at("test", done, total)
     )
-    facts = {"method": method, "resolution": resolution, "classes": list(dataset.classes)}
-    save_weights(session.file("model.safetensors"), network, facts)
+    save_weights(session.file("model.safetensors"), network, facts_of(dataset, method, resolution))
     write_atomic(session.file("predictions.npz"), npz(logits=logits, labels=dataset.test.labels))
     session.finish(
         model=model,
@@ -97,6 +100,27 @@ def finish_classifier(
         weights=network.state_dict(),
         **more,
     )
+
+
+def leave_contact_sheet(
+    session: Session, labelled: Sequence[Split], unlabeled: Split | None, classes: Sequence[str]
+) -> None:
+    """Leaves a picture of some images of each class, unless `data.contact_sheet` is off or an earlier start left it."""
+    if session.config.data.contact_sheet and not (session.run.path / FILE).exists():
+        write_atomic(session.file(FILE), contact_sheet(labelled, unlabeled, classes))
+
+
+def facts_of(dataset: STL10, method: str, resolution: int) -> dict[str, Any]:
+    """What exported weights say of themselves, so that they can be used without this project."""
+    known = {"method": method, "data": dataset.manifest["name"], "classes": list(dataset.classes)}
+    return known | preprocessing(resolution)
+
+
+def compact(embeddings: Array) -> npt.NDArray[np.floating[Any]]:
+    """The embeddings in float16, or as they are where a finite value is beyond its range."""
+    finite = embeddings[np.isfinite(embeddings)]
+    fits = np.abs(finite).max(initial=0) <= np.finfo(np.float16).max
+    return embeddings.astype(np.float16) if fits else embeddings
 
 
 def npz(**arrays: Any) -> bytes:

@@ -5,11 +5,11 @@ import numpy as np
 from ssl_pkg.config import Config
 from ssl_pkg.data.cifar10 import open_cifar10
 from ssl_pkg.data.dataset import data_root
-from ssl_pkg.evaluation.accuracy import classification, proportion
+from ssl_pkg.evaluation.accuracy import accuracy, classification
 from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.models.encoder import move
 from ssl_pkg.runs import write_atomic
-from ssl_pkg.stages.models import npz, source_classifier
+from ssl_pkg.stages.models import leave_contact_sheet, npz, source_classifier
 from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.precision import prepare
 from ssl_pkg.training.session import Session
@@ -23,6 +23,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
     ood = open_cifar10(data_root(config.data), classes)
     move(classifier, hardware.device)
     with Session(config, hardware, interrupts, ood.manifest) as session:
+        leave_contact_sheet(session, [ood.test], None, classes)
         logits = outputs(
             classifier,
             ood.test,
@@ -40,7 +41,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
             resolution=source["resolution"],
             rows=[
                 *classification("ood", logits, labels, classes),
-                proportion("ood", "accuracy_shared", (logits.argmax(axis=1) == labels)[shared]),
+                accuracy("ood", "accuracy_shared", logits[shared], labels[shared]),
             ],
             substituted=[classes[label] for label in ood.substituted],
         )

@@ -17,14 +17,14 @@ from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import holdout
 from ssl_pkg.data.stl10 import STL10
 from ssl_pkg.errors import BadInput
-from ssl_pkg.evaluation.accuracy import Row, proportion
+from ssl_pkg.evaluation.accuracy import Row, not_finite, proportion, unmeasured
 from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.evaluation.knn import knn_predict
 from ssl_pkg.methods.base import Method
 from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.models.encoder import build_encoder, move, save_weights
 from ssl_pkg.models.ranks import rank, synchronise_batch_norm, world_size
-from ssl_pkg.stages.models import finish_classifier
+from ssl_pkg.stages.models import facts_of, finish_classifier, leave_contact_sheet
 from ssl_pkg.training.batches import ViewBatches
 from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.loop import fit
@@ -51,14 +51,14 @@ def _run(config: Config, hardware: Hardware, interrupts: Interrupts) -> None:
 
     with (Follower if rank() else Session)(config, hardware, interrupts, dataset.manifest) as session:
         if rank() == 0:
+            leave_contact_sheet(session, [dataset.train, dataset.test], dataset.unlabeled, dataset.classes)
             task = replace(task, validate=partial(_validate, session, model, dataset))
         fit(session, task, carried={})
         if rank():
             return
         encoder = model.encoder
-        save_weights(
-            session.file("encoder.safetensors"), encoder, {"method": config.method.name, "resolution": resolution}
-        )
+        facts = facts_of(dataset, config.method.name, resolution)
+        save_weights(session.file("encoder.safetensors"), encoder, facts)
         if isinstance(model, Supervised):
             finish_classifier(
                 session, model.classifier(), dataset,
@@ -142,7 +142,8 @@ def learning_rate(config: MethodConfig, steps: int, steps_per_epoch: int) -> Any
 def _validate(session: Session, model: Method, dataset: STL10, epoch: int) -> dict[str, float]:
     if isinstance(model, Supervised) or epoch % session.config.pretrain.knn_every:
         return {}
-    return {"knn": float(_knn(session, model, dataset)["value"])}
+    value = _knn(session, model, dataset)["value"]
+    return {} if value is None else {"knn": float(value)}
 
 
 def _knn(session: Session, model: Method, dataset: STL10) -> Row:
@@ -153,6 +154,8 @@ def _knn(session: Session, model: Method, dataset: STL10) -> Row:
         lambda done, total: session.at("validate", done, total),
     )  # fmt: skip
     labels = dataset.train.labels
+    if reason := not_finite("embeddings", features):
+        return unmeasured("knn_validation", "accuracy", len(labels), reason)
     bank, queries = holdout(labels, config.probe.validation_fraction)
     predicted = knn_predict(
         features[bank], labels[bank], features[queries], config.pretrain.knn_neighbours, config.pretrain.knn_temperature

@@ -1,5 +1,7 @@
 """The linear probe of a frozen encoder."""
 
+from math import nan
+
 import torch
 
 from ssl_pkg.config import Config
@@ -27,6 +29,8 @@ def run(config: Config, interrupts: Interrupts) -> None:
         probe = fit_probe(
             features, dataset.train.labels, config.probe, lambda done, total: session.at("fit", done, total)
         )
+        if probe.reason:  # the head of nan leaves no later stage with a number that means nothing
+            session.reporter.say(f"no probe can be fitted: {probe.reason}")
         head = {"fc.weight": torch.from_numpy(probe.weight), "fc.bias": torch.from_numpy(probe.bias)}
         held = len(holdout(dataset.train.labels, config.probe.validation_fraction)[1])
         finish_classifier(
@@ -37,8 +41,14 @@ def run(config: Config, interrupts: Interrupts) -> None:
             method=method,
             resolution=resolution,
             rows=[
-                row("validation", "accuracy", max(accuracy for _, accuracy in probe.tried), held),
-                row("validation", "l2", probe.l2, held),
+                row(
+                    "validation",
+                    "accuracy",
+                    max((accuracy for _, accuracy in probe.tried), default=nan),
+                    held,
+                    reason=probe.reason or "",
+                ),
+                row("validation", "l2", probe.l2, held, reason=probe.reason or ""),
             ],
             tried=[{"l2": l2, "accuracy": accuracy} for l2, accuracy in probe.tried],
         )

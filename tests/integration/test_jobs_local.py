@@ -136,17 +136,28 @@ def test_a_failure_blocks_its_descendants_only_and_heals(tmp_path: Path, capsys:
         "ood-a-probe-s0": State.BLOCKED,
         "pretrain-b-s0": State.COMPLETE,
         "probe-b-s0": State.COMPLETE,
-        "report": State.BLOCKED,
+        "report": State.COMPLETE,
     }
+    assert (tmp_path / "reports" / "report.pdf").is_file()
     printed = capsys.readouterr().out
+    assert f"The report of the rest, which says what failed: {tmp_path / 'reports' / 'report.pdf'}" in printed
     assert "the cause of it all" in printed
     assert str(log_of(tmp_path / "small", "probe-a-s0")) in printed
     assert "the same again" in printed
 
     cause.unlink()
-    before = begun(tmp_path)
+    before, made = begun(tmp_path), (tmp_path / "reports" / "report.pdf").stat().st_mtime_ns
     assert run(tmp_path) == 0
     assert begun(tmp_path)[len(before) :] == ["probe-a-s0", "ood-a-probe-s0"]
+    assert (tmp_path / "reports" / "report.pdf").stat().st_mtime_ns > made  # a new one, of all
+
+
+def test_of_a_study_that_failed_as_a_whole_there_is_no_report(tmp_path: Path) -> None:
+    for name in ("pretrain-a-s0", "pretrain-b-s0"):
+        (tmp_path / f"FAIL-{name}").touch()
+    assert run(tmp_path) == 1
+    assert states(tmp_path)["report"] is State.BLOCKED
+    assert not (tmp_path / "reports").exists()
 
 
 def test_the_ledger_keeps_what_it_knows_of_other_seeds(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What the stages report, computed once more from what they leave, by other libraries where there are any."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,32 @@ def network(file: Path) -> torch.nn.Module:
 def outputs(module: torch.nn.Module, split: Split) -> np.ndarray:
     images, _ = split.gather(np.arange(len(split)), torch.device("cpu"))
     return module(resize(images, 32)).numpy()
+
+
+README = """
+import sys
+import numpy as np
+{lines}
+assert not [name for name in sys.modules if name.startswith("ssl_pkg")]
+np.save("embedded.npy", embed(torch.from_numpy(np.load("images.npy"))).numpy())
+"""
+
+
+def test_the_readmes_lines_embed_as_the_evaluation_does(study: Path, stl10: STL10, tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (lines,) = re.findall(r"```python\n(.*?)```", readme, re.S)
+    place = "runs/mine/pretrain/encoder.safetensors"
+    assert place in lines
+    lines = lines.replace(place, str(study / "pretrain/encoder.safetensors"))
+    images, _ = stl10.test.gather(np.arange(len(stl10.test)), torch.device("cpu"))
+    np.save(tmp_path / "images.npy", images.contiguous().numpy())
+    command = [sys.executable, "-c", README.format(lines=lines)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    head = load_file(study / "probe/model.safetensors")  # of the same encoder
+    logits = np.load(tmp_path / "embedded.npy") @ head["fc.weight"].numpy().T + head["fc.bias"].numpy()
+    with np.load(study / "probe/predictions.npz") as predicted:
+        np.testing.assert_allclose(logits, predicted["logits"], atol=1e-3)
 
 
 def knn(bank: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Interval(NamedTuple):
-    """A value and its 95 % interval, where randomness gives it one."""
+    """A value, nan where it can't be computed, and its 95 % interval, where randomness gives it one."""
 
     value: float
     low: float | None = None
@@ -32,8 +32,10 @@ def gaussian(like: Tensor, seed: int, purpose: str, draw: int = 0) -> Tensor:
 def mean_interval(draws: list[float]) -> Interval:
     """Mean of independent draws and its 95 % interval by Student's t; a single draw has none.
 
-    Of three draws the interval is 4.3 standard errors to either side, not 1.96.
+    Of three draws the interval is 4.3 standard errors to either side, not 1.96. Without finite draws the mean is nan.
     """
+    if not all(map(math.isfinite, draws)):
+        return Interval(math.nan)
     mean = statistics.fmean(draws)
     if len(draws) < 2:
         return Interval(mean)

@@ -1,4 +1,9 @@
-"""The Hessian H of the loss at the weights: its largest eigenvalue and its trace. Neither is invariant to rescaling."""
+"""The Hessian H of the loss at the weights: its largest eigenvalue and its trace. Neither is invariant to rescaling.
+
+Both are nan where a second derivative is not finite.
+"""
+
+import math
 
 import numpy as np
 import torch
@@ -20,6 +25,8 @@ def top_eigenvalue(objective: Objective, steps: int, seed: int) -> Interval:
     beside: list[float] = []
     for _ in range(min(steps, len(noise))):
         product = objective.hessian_product(basis[-1])
+        if not product.isfinite().all():
+            return Interval(math.nan)
         diagonal.append(torch.dot(product, basis[-1]).item())
         for known in basis * 2:  # a single pass leaves rounding errors behind
             product -= torch.dot(product, known) * known
@@ -29,7 +36,8 @@ def top_eigenvalue(objective: Objective, steps: int, seed: int) -> Interval:
         beside.append(rest)
         basis.append(product / rest)
     off = beside[: len(diagonal) - 1]
-    return Interval(float(np.linalg.eigvalsh(np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1))[-1]))
+    tridiagonal = np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1)
+    return Interval(float(np.linalg.eigvalsh(tridiagonal)[-1]) if np.isfinite(tridiagonal).all() else math.nan)
 
 
 def trace(objective: Objective, draws: int, seed: int) -> Interval:

@@ -7,6 +7,7 @@ labelled subset without augmentation. Models can be compared if images, labels, 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from math import isfinite, nan
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from typing_extensions import TypedDict  # pydantic, which checks it in a checkpoint, takes typing's from Python 3.12 on
 
 from ssl_pkg.config import Width
-from ssl_pkg.evaluation.accuracy import Row
+from ssl_pkg.evaluation.accuracy import Row, row
 from ssl_pkg.evaluation.forward import full_precision
 from ssl_pkg.evaluation.width.draws import Interval
 from ssl_pkg.evaluation.width.folding import fold_batch_norm
@@ -87,12 +88,10 @@ def _numbers(objective: Objective, config: Width, seed: int, suffix: str) -> lis
 
     def add(measure: Callable[[], Interval | tuple[Interval, ...]], *metrics: str) -> None:
         names = [metric + suffix for metric in metrics]
-        units.append(Unit(names[0], lambda: {"rows": _rows(names, measure(), objective.count), "arrays": {}}))
+        units.append(Unit(names[0], lambda: {"rows": _rows(names, measure(), objective), "arrays": {}}))
 
     if not suffix:  # the head's would be the same numbers
-        add(
-            lambda: (Interval(objective.start.loss), Interval(objective.start.accuracy)), "train_loss", "train_accuracy"
-        )
+        add(partial(_start, objective), "train_loss", "train_accuracy")
     for rho in config.worst_rho:
         name = f"adaptive_worst_{rho:g}"
         add(partial(adaptive_worst, objective, rho, ascent, normalized=False), name)
@@ -108,10 +107,22 @@ def _numbers(objective: Objective, config: Width, seed: int, suffix: str) -> lis
     return units
 
 
-def _rows(metrics: list[str], measured: Interval | tuple[Interval, ...], count: int) -> list[Row]:
+def _start(objective: Objective) -> tuple[Interval, Interval]:
+    """Loss and accuracy of the model itself; without finite logits it has no accuracy."""
+    start = objective.start
+    return Interval(start.loss), Interval(start.accuracy if isfinite(start.normalized_loss) else nan)
+
+
+def _rows(metrics: list[str], measured: Interval | tuple[Interval, ...], objective: Objective) -> list[Row]:
     intervals = (measured,) if isinstance(measured, Interval) else measured
+    own = isfinite(objective.start.loss)
+    reason = (
+        "the loss or a derivative of it is not finite at the weights that the measure looks at"
+        if own
+        else "the loss of the model itself is not finite"
+    )
     return [
-        {"evaluation": "width", "metric": metric, "value": value, "low": low, "high": high, "n": count}
+        row("width", metric, value, objective.count, (low, high), reason=reason)
         for metric, (value, low, high) in zip(metrics, intervals, strict=True)
     ]
 

@@ -21,7 +21,7 @@ class Values(NamedTuple):
 
     loss: float  # cross-entropy (nats) of the logits
     normalized_loss: float  # of the normalised logits
-    accuracy: float  # fraction
+    accuracy: float  # fraction; an image with a logit that is nan counts as wrong
 
 
 class Objective:
@@ -58,7 +58,7 @@ class Objective:
                 logits = self._logits(weights, inputs)
                 total[0] += F.cross_entropy(logits, labels, reduction="sum")
                 total[1] += F.cross_entropy(normalize(logits), labels, reduction="sum")
-                total[2] += (logits.argmax(1) == labels).sum()
+                total[2] += ((logits.argmax(1) == labels) & ~logits.isnan().any(1)).sum()
                 self._tick()
         return Values(*(total / self.count).tolist())
 

@@ -1,4 +1,7 @@
-"""Sharpness: how much the loss rises in a neighbourhood whose size follows the size of each weight."""
+"""Sharpness: how much the loss rises in a neighbourhood whose size follows the size of each weight.
+
+A measure is nan where the losses that it compares are not finite.
+"""
 
 import math
 from itertools import pairwise
@@ -6,7 +9,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.width.draws import Interval, gaussian, mean_interval
 from ssl_pkg.evaluation.width.perturb import Objective, Values
 
@@ -73,6 +75,8 @@ def pac_bayes_width(objective: Objective, drop: float, steps: int, draws: int, s
     ends of the mean's interval do, with straight lines in log sigma between the sigmas tried; there is no interval if
     an end lies beyond all of them.
     """
+    if not math.isfinite(objective.start.normalized_loss):  # the model has no accuracy to lose
+        return Interval(math.nan)
     weights = objective.weights
     scale = (weights.square() + PAC_BAYES_EPSILON**2).sqrt()
     noise = [scale * gaussian(weights, seed, "pac-bayes", draw) for draw in range(draws)]
@@ -111,17 +115,13 @@ def _maximum(objective: Objective, radius: Tensor, steps: int, normalized: bool)
     delta = torch.zeros_like(radius)
     for step in range(steps):
         loss, gradient = objective.gradient(objective.weights + delta, normalized=normalized)
-        best = _higher(best, loss)
+        if not math.isfinite(loss):  # it would lose every comparison, and leave the maximum of the points before it
+            return math.nan
+        best = max(best, loss)
         size = 2 * min(1.0, 2 * (1 - step / steps))
         delta = (delta + size * radius * gradient.sign()).clamp(-radius, radius)
-    return _higher(best, _loss(objective.at(objective.weights + delta), normalized))
-
-
-def _higher(best: float, loss: float) -> float:
-    """The larger of the two. A loss that is no number would lose every comparison and leave a maximum of nothing."""
-    if not math.isfinite(loss):
-        raise BadInput("the loss is not finite within a radius of width.worst_rho or width.keskar_epsilon: lower it")
-    return max(best, loss)
+    last = _loss(objective.at(objective.weights + delta), normalized)
+    return max(best, last) if math.isfinite(last) else math.nan
 
 
 def _loss(values: Values, normalized: bool) -> float:

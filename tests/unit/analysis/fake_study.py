@@ -249,3 +249,19 @@ def _method(name: str) -> dict[str, Any]:
     split = "train" if name == "supervised" else "unlabeled"
     plan = {"epochs": 4, "warmup_epochs": 0.5, "batch_size": 256}
     return {"name": name, "model": model, "split": split, **plan, "optimizer": optimizer, "views": [view, view]}
+
+
+def swept(fake: FakeStudy, values: Sequence[float]) -> None:
+    """Every run of `fake.methods` once for each temperature, as `jobs` names and configures them."""
+    for value in values:
+        for method in fake.methods:
+            runs = [fake.pretrain(method), fake.probe(method), fake.finetune(method)]
+            for model in (f"{method}-probe", f"{method}-finetune"):
+                runs += [fake.ood(model), fake.embed(model), fake.width(model)]
+            for run in runs:
+                config = yaml.safe_load((run / "config.yaml").read_text())
+                config["variant"] = f"temperature={value}"
+                if config["source"]:
+                    config["source"] += f"-temperature={value}"
+                (run / "config.yaml").write_text(yaml.safe_dump(config))
+                run.rename(run.with_name(f"{run.name}-temperature={value}"))

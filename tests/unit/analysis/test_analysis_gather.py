@@ -84,7 +84,11 @@ def test_torn_files_are_survived_and_named(fake: FakeStudy) -> None:
     assert len(by_name[run.name].metrics) == 12
     assert not by_name["probe-simclr-s0"].complete
     assert not by_name["probe-byol-s0"].complete
-    assert study.notes == ("probe-byol-s0: result.json has no usable 'rows'; the run counts as unfinished.",)
+    assert study.notes == (
+        "probe-byol-s0: result.json has no usable 'rows'; the run counts as unfinished.",
+        "probe-simclr-s0: result.json can't be read; the run counts as unfinished.",
+        "embed-supervised-s0: tsne.npz is damaged; it is left out.",
+    )
     assert by_name["embed-supervised-s0"].arrays("tsne.npz", "train") is None
 
 

@@ -12,7 +12,7 @@ from analysis.gather import gather
 def test_results_csv_holds_exactly_what_the_runs_wrote(whole: Whole) -> None:
     with (whole.out / "tables" / "results.csv").open(newline="") as file:
         header, *lines = csv.reader(file)
-    assert header == ["model", "evaluation", "metric", "value", "low", "high", "n", "seed", "data"]
+    assert header == ["model", "evaluation", "metric", "value", "low", "high", "n", "seed", "data", "reason"]
     read = {(line[0], line[1], line[2], line[7]): line[3:7] for line in lines}
     assert len(read) == len(lines) == len(whole.fake.written)
     assert {line[8] for line in lines} == {whole.fake.data}

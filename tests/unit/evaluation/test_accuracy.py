@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from ssl_pkg.evaluation.accuracy import calibration_error, classification, wilson
+from ssl_pkg.evaluation.accuracy import calibration_error, classification, row, unmeasured, wilson
 
 
 @pytest.mark.parametrize(("correct", "count"), [(0, 7), (3, 7), (7, 7), (613, 800)])
@@ -16,10 +16,11 @@ def test_rows_of_a_small_case_computed_by_hand() -> None:
     labels = np.array([0, 1, 1, 0])
     rows = classification("test", np.log(probability).astype(np.float32), labels, ["a", "b", "c"])
     values = {row["metric"]: row["value"] for row in rows}
+    (empty,) = (row for row in rows if row["metric"] == "accuracy/c")
+    assert (empty["value"], empty["n"], empty["reason"]) == (None, 0, "there are no images of this class")
     assert values["accuracy"] == 0.75
     assert values["accuracy/a"] == 1.0
     assert values["accuracy/b"] == 0.5
-    assert "accuracy/c" not in values  # no sample of it
     assert values["mean_class_accuracy"] == 0.75
     assert values["nll"] == pytest.approx(-np.log([0.7, 0.8, 0.3, 0.6]).mean(), rel=1e-5)
     assert values["mean_confidence"] == pytest.approx((0.7 + 0.8 + 0.5 + 0.6) / 4, rel=1e-5)
@@ -35,3 +36,20 @@ def test_calibration_error_equals_a_loop_over_bins() -> None:
         if chosen:
             slow += abs(sum(hits[i] - confidence[i] for i in chosen)) / 500
     assert calibration_error(confidence, hits) == pytest.approx(slow)
+
+
+def test_logits_that_are_not_finite_are_no_predictions() -> None:
+    logits = np.zeros((4, 2), np.float32)
+    logits[2, 1] = np.nan
+    rows = classification("test", logits, np.array([0, 0, 1, 1]), ["a", "b"])
+    assert {row["value"] for row in rows} == {None}
+    assert {row["reason"] for row in rows} == {"the logits of 1 of 4 images are not finite"}
+    finite = classification("test", np.zeros((4, 2), np.float32), np.array([0, 0, 1, 1]), ["a", "b"])
+    assert [row["metric"] for row in rows] == [row["metric"] for row in finite]
+    assert [row["n"] for row in rows] == [row["n"] for row in finite]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_json_has_not_is_null_with_a_reason(value: float) -> None:
+    assert row("x", "y", value, 3, (value, 1.0), reason="so") == unmeasured("x", "y", 3, "so")
+    assert row("x", "y", 1.0, 3, (0.5, value))["high"] is None

@@ -21,3 +21,11 @@ def test_votes_equal_a_loop_over_neighbours() -> None:
 def test_a_bank_smaller_than_the_neighbourhood_votes_as_a_whole() -> None:
     bank = np.eye(3, dtype=np.float32)
     assert knn_predict(bank, np.array([2, 0, 1]), bank, neighbours=20, temperature=0.07).tolist() == [2, 0, 1]
+
+
+def test_embeddings_whose_squares_overflow_have_the_same_neighbours() -> None:
+    generator = np.random.default_rng(0)
+    bank, queries = generator.normal(size=(40, 6)).astype(np.float32), generator.normal(size=(9, 6)).astype(np.float32)
+    labels = np.arange(40) % 4
+    expected = knn_predict(bank, labels, queries, 5, 0.07)
+    assert np.array_equal(knn_predict(bank * np.float32(1e25), labels, queries * np.float32(1e30), 5, 0.07), expected)

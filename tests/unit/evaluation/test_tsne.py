@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from ssl_pkg.evaluation.tsne import aligned_frames, tsne
+from ssl_pkg.evaluation.tsne import aligned_frames, tsne, unmappable
 
 
 def clusters(count: int = 60) -> tuple[np.ndarray, np.ndarray]:
@@ -37,3 +38,21 @@ def test_frames_of_unchanged_embeddings_stay_where_they_are() -> None:
 
 def test_few_samples_are_mapped_with_what_perplexity_they_allow() -> None:
     assert tsne(clusters(12)[0], 30.0, seed=0).shape == (12, 2)
+
+
+@pytest.mark.parametrize("size", [1e-42, 1e-30, 1e18, 1e30])
+def test_a_map_does_not_depend_on_the_scale_of_the_embeddings(size: float) -> None:
+    x, labels = clusters()
+    scaled = (x * size).astype(np.float32)
+    assert unmappable(scaled) is None
+    points = tsne(scaled, 10.0, seed=0)  # unscaled: a segmentation fault, or every point at zero
+    assert nearest_shares_label(points, labels) > 0.95
+
+
+def test_what_cannot_be_mapped_says_why() -> None:
+    x, _ = clusters()
+    constant = np.full_like(x, 3e30)
+    assert unmappable(constant) == unmappable(0 * x) == "all embeddings are equal: the model has collapsed"
+    assert unmappable(np.ones_like(x) + 1e-8 * x) == unmappable(constant)
+    x[4, 2], x[9] = np.inf, np.nan
+    assert unmappable(x) == "the embeddings of 2 of 60 images are not finite"

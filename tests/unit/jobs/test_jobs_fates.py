@@ -34,7 +34,7 @@ def test_the_newest_job_of_a_run_counts_also_when_slurms_numbers_have_begun_anew
     assert jobs_of(read_batches(tmp_path))["a"].id == "10"
 
 
-def judged(tmp_path: Path, seen: Seen, parent: State = State.RUNNING, after: str = "afterok:1") -> Fate:
+def judged(tmp_path: Path, seen: Seen | None, parent: State = State.RUNNING, after: str = "afterok:1") -> Fate:
     judge = _Judge(tmp_path, {"1": "parent", "3_0": "parent"})
     judge.found["parent"] = Fate(parent, "1")
     return judge.fate("child", Sent("2_0", batch("2", "child", "other", after=(after,))), seen)
@@ -51,6 +51,23 @@ def test_a_waiting_run_says_for_what(tmp_path: Path, after: str) -> None:
 def test_a_run_whose_parent_will_not_come_is_blocked_before_slurm_says_so(tmp_path: Path, parent: State) -> None:
     fate = judged(tmp_path, Seen("PENDING", "Dependency", 0), parent)
     assert (fate.state, fate.note) == (State.BLOCKED, "needs parent")
+
+
+@pytest.mark.parametrize("parent", [State.FAILED, State.CANCELLED, State.INTERRUPTED, State.BLOCKED])
+@pytest.mark.parametrize("seen", [Seen("CANCELLED", "", 0), None])
+def test_a_run_that_slurm_removed_because_its_parent_failed_is_blocked(
+    tmp_path: Path, parent: State, seen: Seen | None
+) -> None:
+    fate = judged(tmp_path, seen, parent)
+    assert (fate.state, fate.note) == (State.BLOCKED, "needs parent")
+
+
+@pytest.mark.parametrize("parent", [State.FAILED, State.CANCELLED, State.BLOCKED])
+def test_a_report_waits_for_ends_not_for_results(tmp_path: Path, parent: State) -> None:
+    waiting = Seen("PENDING", "Priority", 0)
+    assert judged(tmp_path, waiting, parent, "afterany:1") == Fate(State.PENDING, "2_0", "Priority", 0)
+    running = judged(tmp_path, Seen("PENDING", "Dependency", 0), State.RUNNING, "afterany:1")
+    assert running.note == "after parent"
 
 
 def test_slurms_own_word_is_enough_for_blocked(tmp_path: Path) -> None:

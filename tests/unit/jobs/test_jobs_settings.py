@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import re
@@ -5,6 +6,7 @@ import shlex
 import shutil
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,11 @@ from jobs.__main__ import main
 from jobs.ledger import Entry, State, write_ledger
 from jobs.local import alone
 from jobs.settings import check_data, configure, plan_study
-from ssl_pkg.data.synthetic import Sizes, draw
+from ssl_pkg.data.stl10 import open_stl10
+from ssl_pkg.data.synthetic import Sizes, draw, place
 from ssl_pkg.errors import BadInput
+from ssl_pkg.resume import other_data
+from ssl_pkg.runs import RunDirectory
 
 
 @pytest.mark.parametrize(
@@ -216,7 +221,8 @@ def test_a_study_has_one_data_set(tmp_path: Path) -> None:
     run = tmp_path / "demo" / "ood-byol-probe-s0"
     run.mkdir(parents=True)
     (run / "result.json").write_text(json.dumps({"seconds": 1}))
-    seen = {"name": "stand-in", "root": "/elsewhere", "files": {"stl10_binary/test_X.bin": {"bytes": 5, "md5": "x"}}}
+    entry = {"bytes": 5, "md5": hashlib.md5(b"12345").hexdigest()}
+    seen = {"name": "stand-in", "root": "/elsewhere", "files": {"stl10_binary/test_X.bin": entry}}
     (run / "provenance.json").write_text(json.dumps({"data": seen}))
 
     def again(data: str | None) -> None:
@@ -224,10 +230,24 @@ def test_a_study_has_one_data_set(tmp_path: Path) -> None:
         plan_study(config, runs=tmp_path, reports=tmp_path)
 
     again(str(images.parents[1]))  # the same images, which have moved
-    images.write_bytes(b"123456")
-    for data in (str(images.parents[1]), None):
+    for content, data in ((b"54321", str(images.parents[1])), (b"123456", str(images.parents[1])), (b"12345", None)):
+        images.write_bytes(content)
         with pytest.raises(BadInput, match=r"byol-probe-s0 is complete on other images .*/elsewhere, now "):
             again(data)
+
+
+def test_drawn_images_of_other_sizes_are_other_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    small = Sizes(train_per_class=2, test_per_class=1, unlabeled=4, ood_per_class=1)
+    draw(tmp_path / "mine", small)
+    draw(place(), replace(small, unlabeled=5))  # in the place of the default set
+    run = RunDirectory(tmp_path / "run")
+    run.path.mkdir()
+    manifest = open_stl10(tmp_path / "mine").manifest
+    assert manifest["name"] == "synthetic"
+    (run.path / "provenance.json").write_text(json.dumps({"data": manifest}))
+    assert other_data(run, str(tmp_path / "mine")) is None
+    assert other_data(run, "synthetic") == "the drawn images"
 
 
 def test_what_was_made_from_other_weights_than_there_are_now_is_told(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def test_saved_weights_carry_facts_and_are_the_same_bytes_each_time(tmp_path: Pa
     assert len({file.read_bytes() for file in tmp_path.iterdir()}) == 1
     with safe_open(tmp_path / "0.safetensors", framework="pt") as content:
         told = json.loads(content.metadata()[FACTS])
+        assert content.metadata()["format"] == "pt"
     assert told == facts | {"weights_sha256": weights_sha256(linear.state_dict())}
 
 

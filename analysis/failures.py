@@ -1,0 +1,34 @@
+"""Why runs failed, from the ends of their logs (RUNS/STUDY/logs/JOB.log, see `ssl_pkg/runs.py`)."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+from ssl_pkg.errors import COMPLETE, INTERRUPTED
+
+_START: Final = ">>> "  # opens the line above a start
+_NOTE: Final = "<<< "  # opens a line that `jobs` wrote
+_STATUS: Final = re.compile(r"<<< exit status (-?\d+) after")
+_TAIL: Final = 1 << 16  # bytes of a log that are read
+
+
+def failures(study: Path) -> dict[str, str]:
+    """Name of each run of the study whose last start failed -> the last line that it printed."""
+    found = {log.stem: _failure(log) for log in sorted((study / "logs").glob("*.log")) if ".rank" not in log.stem}
+    return {name: reason for name, reason in found.items() if reason is not None}
+
+
+def _failure(log: Path) -> str | None:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _TAIL))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return None
+    starts = [number for number, line in enumerate(lines) if line.startswith(_START)]
+    last = lines[starts[-1] + 1 if starts else 0 :]
+    statuses = [int(match[1]) for line in last if (match := _STATUS.match(line))]
+    if not statuses or statuses[-1] in (COMPLETE, INTERRUPTED):
+        return None
+    said = [line.strip() for line in last if line.strip() and not line.startswith(_NOTE)]
+    return said[-1] if said else f"it ended with exit status {statuses[-1]} and printed nothing"

@@ -1,0 +1,107 @@
+"""One run directory with what identifies it, and what in it can't be used."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import pandas as pd
+
+from analysis import names
+from analysis.artifacts import Arrays, fault_of, metric_frame, read_arrays
+from ssl_pkg.runs import RunDirectory
+
+# the file that each stage leaves, and the arrays in it that the report draws
+_LEFT: Final = {
+    **dict.fromkeys(("pretrain", "probe", "finetune", "ood"), ("predictions.npz", ("logits", "labels"))),
+    "embed": ("tsne.npz", ("train", "train_labels", "test", "test_labels")),
+    "width": ("landscape.npz", ("alphas", "loss", "accuracy", "grid", "plane")),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run directory with what identifies it. `result` is None until the run is complete."""
+
+    directory: RunDirectory
+    stage: str
+    method: str
+    model: str
+    seed: int
+    config: dict[str, Any]
+    result: dict[str, Any] | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run left a usable result."""
+        return self.result is not None
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, or nothing."""
+        return [str(name) for name in (self.result or {}).get("classes") or []]
+
+    @property
+    def tried(self) -> list[Any]:
+        """What the run chose from on validation, each with its accuracy."""
+        tried = (self.result or {}).get("tried")
+        return tried if isinstance(tried, list) else []
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the run took."""
+        seconds = (self.result or {}).get("seconds")
+        return float(seconds) if isinstance(seconds, int | float) else None
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """The metric lines as columns; torn lines are left out."""
+        return metric_frame(self.directory.metrics())
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Where the run came from; empty where the file is missing."""
+        return self.directory.provenance() or {}
+
+    @property
+    def reasons(self) -> list[dict[str, Any]]:
+        """The rows of the result whose number could not be computed; each has a `reason`."""
+        return [row for row in (self.result or {}).get("rows", []) if row["value"] is None and row.get("reason")]
+
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong with the arrays that the run should have left, one sentence each."""
+        file, needed = _LEFT.get(self.stage, ("", ()))
+        if not file or (self.stage == "pretrain" and self.method != names.SUPERVISED):
+            return []
+        fault = fault_of(self.directory.path / file)
+        arrays = None if fault else read_arrays(self.directory.path / file)
+        if arrays is not None:
+            lacking = [name for name in needed if name not in arrays]
+            if lacking and not any(row["evaluation"] == "tsne" for row in self.reasons):
+                fault = f"lacks {names.listed(lacking)}"
+            elif "logits" in arrays and not of_classes(self, arrays):
+                fault = "has labels or logits of other classes than the run"
+        if fault and any(row["evaluation"] in ("test", "ood") for row in self.reasons):
+            return []  # of logits that are not finite: the result says so
+        return [f"{self.directory.name}: {file} {fault}; it is left out."] if fault else []
+
+    @property
+    def state(self) -> str:
+        """`complete`, or how far it came."""
+        if self.complete:
+            return "complete"
+        status = self.directory.status() or {}
+        if isinstance(status.get("step"), int) and isinstance(status.get("steps"), int):
+            return f"unfinished, step {status['step']} of {status['steps']}"
+        return "unfinished"
+
+    def arrays(self, file: str, *needed: str) -> Arrays | None:
+        """The arrays of an npz artifact; None where the file, or one of the arrays `needed`, can't be used."""
+        content = read_arrays(self.directory.path / file)
+        return content if content is not None and all(name in content for name in needed) else None
+
+
+def of_classes(run: Run, arrays: Arrays) -> bool:
+    """Whether predictions have a logit for each class of the run, and no label beyond these."""
+    count = arrays["logits"].shape[1]
+    return len(run.classes) in (0, count) and int(arrays["labels"].max()) < count

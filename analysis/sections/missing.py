@@ -1,0 +1,60 @@
+"""What the report lacks, and why: runs that failed or can't be used, numbers that could not be computed."""
+
+from collections import defaultdict
+
+import numpy as np
+
+from analysis import names
+from analysis.blocks import Section
+from analysis.gather import Study
+
+_SHOWN = 4  # metrics of a group that are named
+
+
+def section(study: Study) -> Section:
+    """The gaps, or nothing where there are none."""
+    made = Section("What is missing, and why")
+    items = [*_failed(study), *study.notes, *unmeasured(study), *_landscapes(study)]
+    if items:
+        made.text("A dash in a table stands for a number that is not there. The rest of the report does without these:")
+        made.items(items)
+    return made
+
+
+def _failed(study: Study) -> list[str]:
+    return [f"{name} failed; the last line that it printed: {why}" for name, why in study.failed.items()]
+
+
+def unmeasured(study: Study) -> list[str]:
+    """The numbers whose value is null, those with one reason together, one sentence each."""
+    metrics: dict[tuple[str, str, str], dict[str, None]] = defaultdict(dict)  # of each model, evaluation and reason
+    for row in study.unmeasured.itertuples():
+        metrics[str(row.model), str(row.evaluation), str(row.reason)][str(row.metric)] = None
+    models: dict[tuple[str, str, tuple[str, ...]], list[str]] = defaultdict(list)
+    for (model, evaluation, reason), found in metrics.items():
+        models[evaluation, reason, tuple(found)].append(model)
+    return [
+        f"{names.listed(map(names.model_label, names.in_order(found, study.methods)))}: no {_few(which)} "
+        f"({evaluation}), because {reason}."
+        for (evaluation, reason, which), found in models.items()
+    ]
+
+
+def _few(metrics: tuple[str, ...]) -> str:
+    shown = [metric.replace("accuracy/", "accuracy on ") for metric in metrics[:_SHOWN]]
+    more = len(metrics) - len(shown)
+    return ", ".join(shown) + (f" and {more} numbers more" if more else "")
+
+
+def _landscapes(study: Study) -> list[str]:
+    """Landscapes that are not drawn because a loss on them is not finite."""
+    items = []
+    for run in study.complete("width"):
+        arrays = run.arrays("landscape.npz", "loss", "plane") or {}
+        wrong = {name: int((~np.isfinite(arrays[name])).sum()) for name in ("loss", "plane") if name in arrays}
+        shown = [
+            f"{count} points of the {'line' if name == 'loss' else name}" for name, count in wrong.items() if count
+        ]
+        if shown:
+            items.append(f"{run.directory.name}: not drawn, because the loss is not finite at {names.listed(shown)}.")
+    return items

@@ -1,0 +1,58 @@
+"""A contact sheet: some images of each class and split as they are read, so that wrong labels or axes can be seen."""
+
+import io
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from ssl_pkg.data.images import Indices, Split
+
+FILE: Final = "contact_sheet.png"  # in the run directory
+SIDE: Final = 48  # pixels of an image on the sheet
+OF_A_CLASS: Final = 8
+LABEL: Final = 132  # pixels of the column with the classes' names
+GAP: Final = 12
+LONGEST: Final = 16  # characters of a name
+
+
+def contact_sheet(labelled: Sequence[Split], unlabeled: Split | None, classes: Sequence[str]) -> bytes:
+    """A PNG: a row for each class, the labelled splits side by side, below them images of `unlabeled`.
+
+    The first images of each class in the split's order, so that the same data give the same bytes.
+    """
+    strip = OF_A_CLASS * SIDE + GAP
+    rows = len(classes) + (0 if unlabeled is None else 1)
+    sheet = Image.new("RGB", (LABEL + strip * len(labelled), GAP + 2 * SIDE // 3 + (SIDE + 2) * rows), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
+    top = 2 * SIDE // 3
+    for number, split in enumerate(labelled):
+        left = LABEL + number * strip
+        draw.text((left, 10), f"{split.name}: {len(split):,} images", "black", font)
+        for label in range(len(classes)):
+            members = np.flatnonzero(split.labels == label)[:OF_A_CLASS]
+            at = (left, top + label * (SIDE + 2))
+            if len(members) == 0:
+                draw.text((at[0], at[1] + SIDE // 3), "no images", "black", font)
+            _paste(sheet, split, members, at)
+    for label, name in enumerate(classes):
+        shown = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+        draw.text((4, top + label * (SIDE + 2) + SIDE // 3), f"{label}  {shown}", "black", font)
+    if unlabeled is not None:
+        at = (LABEL, top + len(classes) * (SIDE + 2))
+        draw.text((4, at[1] + SIDE // 3), unlabeled.name, "black", font)
+        count = min(len(unlabeled), (sheet.width - LABEL) // SIDE)
+        _paste(sheet, unlabeled, np.arange(count), at)
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _paste(sheet: Image.Image, split: Split, indices: Indices, at: tuple[int, int]) -> None:
+    """Puts these images in a row whose upper left corner is `at`."""
+    images, _ = split.gather(indices, torch.device("cpu"))
+    for place, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
+        tile = Image.fromarray(np.ascontiguousarray(image)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+        sheet.paste(tile, (at[0] + place * SIDE, at[1]))

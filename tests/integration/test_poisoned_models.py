@@ -1,0 +1,142 @@
+"""Models that collapsed or diverged: every stage ends with what could be computed, and says why the rest is missing."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ssl_pkg.data.synthetic import Sizes, draw
+from ssl_pkg.models.encoder import build_encoder, save_weights
+from ssl_pkg.runs import write_json
+
+SMALL = ("budget=tiny", "threads=1", "pretrain.knn_neighbours=3", "embed.points=20", "width.images=20")
+RUN = """
+import json, sys
+from ssl_pkg.__main__ import main
+print(json.dumps([main(line) for line in json.loads(sys.argv[1])]))
+"""
+
+
+def collapse(encoder: nn.Module) -> None:
+    for module in encoder.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.zeros_(module.weight)
+            nn.init.ones_(module.bias)
+
+
+def diverge(encoder: nn.Module) -> None:
+    encoder.get_submodule("conv1").weight.data.fill_(torch.nan)
+
+
+def explode(encoder: nn.Module) -> None:
+    encoder.get_submodule("layer4.1.bn2").weight.data.fill_(1e30)  # finite in float32, not in float16
+
+
+POISONS: dict[str, Callable[[nn.Module], None]] = {"collapsed": collapse, "nan": diverge, "huge": explode}
+STAGES = {
+    "collapsed": ("probe", "embed", "width"),
+    "nan": ("probe", "ood", "embed", "width"),
+    "huge": ("probe", "embed"),
+}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`POISON-STAGE` for each poison, evaluated from the probe; and the fine-tunings of the collapsed encoder."""
+    root = tmp_path_factory.mktemp("poisoned")
+    draw(root / "data", Sizes(train_per_class=4, test_per_class=2, unlabeled=20, ood_per_class=2))
+    lines = []
+    for name, poison in POISONS.items():
+        torch.manual_seed(0)
+        encoder = build_encoder()
+        poison(encoder)
+        (root / name).mkdir()
+        save_weights(root / name / "encoder.safetensors", encoder, {})
+        facts = {"stage": "pretrain", "model": "simclr", "method": "simclr", "resolution": 32, "classes": ["x"] * 10}
+        write_json(root / name / "result.json", facts | {"rows": []})
+        for stage in STAGES[name]:
+            source = name if stage == "probe" else f"{name}-probe"
+            lines.append([f"stage={stage}", f"source={root / source}", f"run_dir={root / f'{name}-{stage}'}"])
+    tune = ["stage=finetune", f"source={root / 'collapsed'}", "finetune.batch_size=8"]
+    lines.append([*tune, f"run_dir={root / 'grid'}", "finetune.base_lrs=[1.0e+35,10]"])
+    lines.append(["stage=embed", f"source={root / 'grid'}", f"run_dir={root / 'grid-embed'}"])
+    lines.append([*tune, f"run_dir={root / 'all'}", "finetune.base_lrs=[1.0e+35,1.0e+34]"])
+    lines.append(["stage=probe", "source=random", f"run_dir={root / 'random'}"])
+    wide = ["stage=width", f"source={root / 'random'}", f"run_dir={root / 'wide'}"]
+    lines.append([*wide, "width.average_rho=[1.0e+30]", "width.worst_rho=[1.0e+30]", "width.keskar_epsilon=1.0e+30"])
+    full = [[*line, f"data.root={root / 'data'}", *SMALL] for line in lines]
+    command = [sys.executable, "-W", "error::RuntimeWarning", "-c", RUN, json.dumps(full)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr  # a segmentation fault is -11
+    statuses = {
+        line[2 if line[2].startswith("run_dir") else 3]: status
+        for line, status in zip(full, json.loads(done.stdout), strict=True)
+    }
+    (root / "stderr").write_text(done.stderr)
+    assert {place: status for place, status in statuses.items() if status} == {f"run_dir={root / 'all'}": 1}, (
+        done.stderr
+    )
+    return root
+
+
+def result(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((run / "result.json").read_text(), parse_constant=pytest.fail)
+    return content
+
+
+def rows(run: Path) -> dict[str, dict[str, Any]]:
+    found = {f"{row['evaluation']} {row['metric']}": row for row in result(run)["rows"]}
+    assert all((row["value"] is None) == bool(row.get("reason")) for row in found.values())
+    return found
+
+
+def test_a_collapsed_model_has_numbers_but_no_map(study: Path) -> None:
+    probe = rows(study / "collapsed-probe")
+    assert probe["test accuracy"]["value"] == pytest.approx(0.1)  # one class of ten for every image
+    embed = rows(study / "collapsed-embed")
+    assert embed["knn accuracy"]["value"] is not None
+    assert "all embeddings are equal" in embed["tsne map"]["reason"]
+    assert rows(study / "collapsed-width")["width train_loss"]["value"] == pytest.approx(np.log(10), rel=0.02)
+
+
+def test_of_a_diverged_model_nothing_is_measured_and_each_number_says_so(study: Path) -> None:
+    probe = rows(study / "nan-probe")
+    assert all(row["value"] is None for row in probe.values())
+    assert "20 of 20 images are not finite" in probe["test accuracy"]["reason"]
+    assert "40 of 40 images are not finite" in probe["validation l2"]["reason"]
+    assert set(rows(study / "nan-ood")) >= {"ood accuracy", "ood accuracy_shared", "ood ece"}
+    for stage in ("ood", "embed", "width"):
+        assert all(row["value"] is None for row in rows(study / f"nan-{stage}").values())
+    with np.load(study / "nan-width" / "landscape.npz") as landscape:
+        assert landscape["plane"].shape == (3, 3)
+
+
+def test_embeddings_beyond_float16_are_kept_and_mapped(study: Path) -> None:
+    assert all(row["value"] is not None for name, row in rows(study / "huge-embed").items() if "knn" in name)
+    with np.load(study / "huge-embed" / "embeddings.npz") as saved, np.load(study / "huge-embed" / "tsne.npz") as maps:
+        assert np.isfinite(saved["train"]).all()
+        assert np.abs(saved["train"]).max() > 1e20
+        assert maps["train"].std() > 0
+
+
+def test_one_diverged_candidate_does_not_lose_the_grid(study: Path) -> None:
+    tried = result(study / "grid")["tried"]
+    assert [entry["accuracy"] is None for entry in tried] == [True, False]
+    assert tried[0]["reason"] == "it diverged"
+    assert rows(study / "grid")["validation lr"]["value"] == 10
+    assert rows(study / "grid-embed")["knn accuracy"]["n"] == 20
+    assert "every candidate of the fine-tuning diverged" in (study / "stderr").read_text()
+
+
+def test_a_radius_at_which_nothing_is_finite_leaves_the_other_measures(study: Path) -> None:
+    found = rows(study / "wide")
+    lost = {name for name, row in found.items() if row["value"] is None}
+    assert {"width adaptive_average_1e+30", "width keskar"} <= lost
+    assert all(found[f"width {name}"]["value"] is not None for name in ("train_loss", "hessian_top", "pac_bayes_sigma"))

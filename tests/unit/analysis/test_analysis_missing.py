@@ -1,0 +1,187 @@
+"""What a report lacks is named with its reason, and the report is made all the same."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_study import DATE, FakeStudy
+from PIL import Image
+
+from analysis import report, tables
+from analysis.__main__ import main
+from analysis.figures import classes, style
+from analysis.gather import gather
+from analysis.sections import images, missing
+
+WHY = "the logits of 3 of 100 images are not finite"
+
+
+def lose(run: Path, *evaluations: str) -> None:
+    """Every number of these evaluations becomes null, as of a model that diverged."""
+    result = json.loads((run / "result.json").read_text())
+    for row in result["rows"]:
+        if row["evaluation"] in evaluations:
+            row.update(value=None, low=None, high=None, reason=WHY)
+    (run / "result.json").write_text(json.dumps(result))
+
+
+def fail(fake: FakeStudy, name: str, *lines: str) -> None:
+    log = fake.path / "logs" / f"{name}.log"
+    log.parent.mkdir(exist_ok=True)
+    log.write_text("\n".join([*lines, ""]))
+
+
+def other_data(run: Path, root: str = "/data/other", **files: Any) -> None:
+    provenance = json.loads((run / "provenance.json").read_text())
+    provenance["data"] = {"name": "stand-in", "root": root, "files": files}
+    (run / "provenance.json").write_text(json.dumps(provenance))
+
+
+def text(blocks: list[dict[str, Any]]) -> str:
+    return json.dumps(blocks, ensure_ascii=False)
+
+
+def test_a_report_of_models_without_numbers_says_why(
+    fake: FakeStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.pretrain("supervised")
+    for lost in (fake.probe("random"), fake.ood("supervised")):
+        lose(lost, "test", "ood", "validation")
+    lose(fake.width("supervised"), "width")
+    empty = fake.embed("supervised")
+    lose(empty, "knn", "embedding")
+    np.savez(empty / "tsne.npz")
+    result = json.loads((empty / "result.json").read_text())
+    result["rows"].append({"evaluation": "tsne", "metric": "map", "value": None, "n": 60, "reason": "all equal"})
+    (empty / "result.json").write_text(json.dumps(result))
+    out = tmp_path / "out"
+    assert main([str(fake.path), "--out", str(out), "--date", DATE.isoformat()]) == 0
+    assert (out / "report.pdf").is_file()
+    study = gather(fake.path)
+    assert study.notes == ()  # the results themselves say why the arrays are not there
+    found = missing.unmeasured(study)
+    metrics = "accuracy, mean_class_accuracy, accuracy on airplane, accuracy on bird and 10 numbers more"
+    assert f"Random init. probe: no {metrics} (test), because {WHY}." in found
+    assert "Supervised: no map (tsne), because all equal." in found
+    assert any("(width)" in sentence for sentence in found)
+    frame = tables.width(study)
+    assert len(frame) == 14
+    assert frame["value"].isna().all()
+    assert "numbers could not be computed" in capsys.readouterr().out
+    assert "numbers could not be computed" in (out / "tables" / "summary.md").read_text()
+    assert WHY in (out / "tables" / "results.csv").read_text()
+
+
+def test_a_class_without_test_images_keeps_its_column(fake: FakeStudy) -> None:
+    run = fake.pretrain("supervised")
+    result = json.loads((run / "result.json").read_text())
+    for row in result["rows"]:
+        if row["metric"] == "accuracy/deer":
+            row.update(value=None, low=None, high=None, n=0, reason="there are no images of this class")
+    (run / "result.json").write_text(json.dumps(result))
+    study = gather(fake.path)
+    frame = tables.per_class(study)
+    (deer,) = frame[(frame["class"] == "deer") & (frame["evaluation"] == "test")].to_dict("records")
+    assert (deer["n"], deer["seeds"]) == (0, 0)
+    assert np.isnan(deer["value"])
+    with style.styled():
+        figure = classes.heat_maps(study)
+    assert figure is not None
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == list(fake.classes)
+    assert [cell.get_text() for cell in figure.axes[0].texts][4] == tables.ABSENT
+    assert missing.unmeasured(study) == [
+        "Supervised: no accuracy on deer (test), because there are no images of this class."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("predictions.npz", b"PK\x03\x04 torn", "predictions.npz is damaged"),
+        ("predictions.npz", None, "predictions.npz is missing"),
+        ("predictions.npz", {"logits": np.zeros((4, 10))}, "predictions.npz lacks labels"),
+        ("predictions.npz", {"logits": np.zeros((4, 10)), "labels": np.arange(3)}, "contradicts its other arrays"),
+        ("predictions.npz", {"logits": np.zeros((4, 3)), "labels": np.zeros(4, int)}, "of other classes than the run"),
+        ("tsne.npz", {"train": np.zeros((4, 2))}, "tsne.npz lacks train_labels, test and test_labels"),
+        ("landscape.npz", {"alphas": np.zeros((2, 2))}, "landscape.npz has alphas of shape (2, 2)"),
+    ],
+)
+def test_an_artifact_that_is_left_out_is_named(fake: FakeStudy, file: str, content: Any, reason: str) -> None:
+    stages = {"predictions.npz": fake.ood, "tsne.npz": fake.embed, "landscape.npz": fake.width}
+    run = stages[file]("simclr-probe")
+    (run / file).unlink()
+    if isinstance(content, bytes):
+        (run / file).write_bytes(content)
+    elif content is not None:
+        np.savez(run / file, **content)
+    (note,) = gather(fake.path).notes
+    assert note.startswith(f"{run.name}: {file}")
+    assert reason in note
+
+
+def test_runs_of_other_images_are_named_and_left_out(fake: FakeStudy) -> None:
+    for method in ("supervised", "simclr"):
+        fake.pretrain(method)
+    for method in ("simclr", "byol", "moco"):  # more of them than of pretrainings, which decide
+        other_data(fake.probe(method), **{"stl10_binary/test_X.bin": {"bytes": 12345, "md5": "0"}})
+    fake.ood("supervised")  # the OOD images are files of their own
+    other_data(fake.path / "ood-supervised-s0", "/data/fake", **{"cifar/test_batch": {"bytes": 1, "md5": "1"}})
+    large = fake.embed("supervised")
+    other_data(large, **{"stl10_binary/test_X.bin": {"bytes": 12345, "md5": "7f263ba9f9e0b06b93213547f721ac82"}})
+    study = gather(fake.path)
+    assert study.models == ["supervised"]
+    assert [run.directory.name for run in study.complete()] == [
+        "pretrain-supervised-s0", "pretrain-simclr-s0", "ood-supervised-s0", "embed-supervised-s0",
+    ]  # fmt: skip
+    assert [note.partition(":")[0] for note in study.notes] == ["probe-byol-s0", "probe-moco-s0", "probe-simclr-s0"]
+    assert (
+        "it saw other data (from /data/other) than the study (from /data/fake): stl10_binary/test_X.bin"
+        in study.notes[0]
+    )
+
+
+def test_failed_runs_are_named_with_their_last_line(fake: FakeStudy, tmp_path: Path) -> None:
+    fake.pretrain("supervised")
+    fail(
+        fake,
+        "embed-supervised-s0",
+        ">>> first",
+        "old",
+        "<<< exit status 2 after 1 s",
+        ">>> again",
+        "boom",
+        "<<< exit status -11 after 3 s",
+    )
+    fail(fake, "pretrain-supervised-s0", ">>> x", "late words", "<<< exit status 1 after 1 s")  # complete since
+    fail(fake, "ood-supervised-s0", ">>> x", "stopped", "<<< exit status 75 after 1 s")
+    fail(fake, "width-supervised-s0", ">>> x", "still at work")
+    study = gather(fake.path)
+    assert study.failed == {"embed-supervised-s0": "boom"}
+    assert "embed-supervised-s0 failed; the last line that it printed: boom" in text(missing.section(study).blocks)
+
+
+def test_contact_sheets_are_shown_if_they_are_pictures(fake: FakeStudy, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG")
+    for method in ("supervised", "simclr"):
+        run = fake.pretrain(method)
+        (run / "contact_sheet.png").write_bytes(buffer.getvalue() if method == "simclr" else buffer.getvalue()[:40])
+    (fake.ood("supervised") / "contact_sheet.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    (block,) = images.section(gather(fake.path), out / "figures").blocks
+    assert Path(block["path"]).read_bytes() == buffer.getvalue()
+    assert report.build(gather(fake.path), out, DATE).is_file()
+
+
+def test_a_landscape_that_is_not_drawn_is_named(fake: FakeStudy) -> None:
+    run = fake.width("simclr-probe")
+    with np.load(run / "landscape.npz") as saved:
+        arrays = dict(saved)
+    arrays["plane"][2, 3] = np.inf
+    np.savez(run / "landscape.npz", **arrays)
+    assert zipfile.is_zipfile(run / "landscape.npz")
+    assert "the loss is not finite at 1 points of the plane" in text(missing.section(gather(fake.path)).blocks)

@@ -1,0 +1,100 @@
+"""The report of a sweep: every variant is drawn, named and told from the others."""
+
+import itertools
+import re
+
+import pytest
+from fake_study import FakeStudy, swept
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from analysis import names
+from analysis.figures import accuracy, classes, curves, style, tsne, width
+from analysis.gather import Study, gather
+from analysis.sections import front, methods
+
+VALUES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    fake = FakeStudy(tmp_path_factory.mktemp("swept") / "sweep", methods=("simclr",), images=60, points=20, steps=8)
+    swept(fake, VALUES)
+    return gather(fake.path)
+
+
+def drawn(figure: Figure | None) -> Figure:
+    assert figure is not None
+    figure.draw_without_rendering()
+    return figure
+
+
+def test_every_variants_pretraining_is_drawn_in_a_colour_of_its_own(study: Study) -> None:
+    with style.styled():
+        figure = drawn(curves.pretraining(study))
+    (losses,) = (axes for axes in figure.axes if axes.get_title().endswith("loss"))
+    assert len(losses.lines) == len(VALUES)
+    assert len({line.get_color() for line in losses.lines}) == len(VALUES)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [f"SimCLR (temperature={value})" for value in VALUES]
+
+
+def test_one_model_has_one_colour_in_every_figure(study: Study) -> None:
+    probes = [model for model in study.models if names.kind_of(model) == "probe"]
+    with style.styled():
+        (axes,) = drawn(curves.probing(study)).axes
+        loss, _ = drawn(width.slices(study)).axes
+    colors = [style.look(model, study.named).color for model in probes]
+    assert len(set(colors)) == len(VALUES)
+    assert [line.get_color() for line in axes.lines[::2]] == colors
+    assert [line.get_color() for line in loss.lines[::2]] == colors
+
+
+def test_more_variants_than_the_palette_has_differ_too() -> None:
+    variants = [names.varied("byol", f"x={number}") for number in range(25)]
+    assert len({style.method_color(variant, variants) for variant in variants}) == 25
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [tsne.maps, tsne.frames, width.planes, classes.reliability, classes.confusion, curves.finetuning, accuracy.dots],
+)
+def test_titles_and_legends_stay_beside_each_other(study: Study, draw) -> None:  # type: ignore[no-untyped-def]
+    with style.styled():
+        figure = drawn(draw(study))
+    titles = [axes.title for axes in figure.axes if isinstance(axes, Axes) and axes.get_title()]
+    boxes = [title.get_window_extent() for title in titles if isinstance(title, Text)]
+    assert not [pair for pair in itertools.combinations(boxes, 2) if pair[0].overlaps(pair[1])]
+    whole = figure.bbox
+    for legend in figure.legends:
+        box = legend.get_window_extent()
+        assert whole.x0 <= box.x0
+        assert box.x1 <= whole.x1
+
+
+def test_variants_are_listed_by_the_size_of_their_numbers(study: Study) -> None:
+    assert [name.partition("=")[2] for name in study.named] == [f"{value}]" for value in VALUES]
+    assert names.in_order(["m[n=10]", "m[n=9]", "m", "m[n=1e-4]"], ["m"]) == ["m", "m[n=1e-4]", "m[n=9]", "m[n=10]"]
+
+
+def test_the_front_page_and_the_recipe_are_of_all_variants(study: Study) -> None:
+    facts = dict(front.title(study, front.datetime.date(2026, 1, 2))["facts"])
+    assert facts["Runs"].startswith("72 of the 72 that were begun are complete")
+    recipe = next(block for block in methods.section(study).blocks if block["kind"] == "table")
+    assert recipe["headings"] == ["Setting", "SimCLR"]
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+def test_the_terminals_table_shows_whole_numbers(
+    study: Study, columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from analysis.__main__ import _print
+
+    monkeypatch.setenv("COLUMNS", columns)
+    _print(study, study.path)
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    rows = [line for line in printed.splitlines() if re.search(r"\d\d\.\d", line) and not line.startswith("95 %")]
+    assert len(rows) == len(study.models)
+    assert all(len(re.findall(r"\d+\.\d(?= |$)|\u2013", row)) >= 5 for row in rows)
