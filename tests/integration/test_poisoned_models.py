@@ -66,8 +66,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         poison(encoder)
         (root / name).mkdir()
         save_weights(root / name / "encoder.safetensors", encoder, {})
-        facts = {"stage": "pretrain", "model": "simclr", "method": "simclr", "resolution": 32, "classes": ["x"] * 10}
-        write_json(root / name / "result.json", facts | {"rows": []})
+        facts = {"stage": "pretrain", "model": "simclr", "method": "simclr", "seed": 0, "data": "synthetic"}
+        write_json(root / name / "result.json", facts | {"resolution": 32, "classes": ["x"] * 10, "rows": []})
         for stage in STAGES[name]:
             source = name if stage == "probe" else f"{name}-probe"
             lines.append([f"stage={stage}", f"source={root / source}", f"run_dir={root / f'{name}-{stage}'}"])
