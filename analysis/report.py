@@ -31,12 +31,12 @@ def content(study: Study, figures: Path, date: datetime.date) -> dict[str, Any]:
     builders: tuple[Callable[[], Section], ...] = (
         lambda: front.findings(study),
         lambda: missing.section(study),
-        lambda: images.section(study, figures),
         lambda: accuracy.section(study, figures),
         lambda: training.section(study, figures),
         lambda: accuracy.by_class(study, figures),
         lambda: embeddings.section(study, figures),
         lambda: width.section(study, figures),
+        lambda: images.section(study, figures),
         lambda: methods.section(study),
         sources.section,
     )

@@ -12,7 +12,7 @@ from ssl_pkg.data.images import Indices, Split
 
 FILE: Final = "contact_sheet.png"  # in the run directory
 SIDE: Final = 48  # pixels of an image on the sheet
-OF_A_CLASS: Final = 8
+ACROSS: Final = 16  # images in a row, shared by the splits: every sheet has about the same width
 LABEL: Final = 132  # pixels of the column with the classes' names
 GAP: Final = 12
 LONGEST: Final = 16  # characters of a name
@@ -23,7 +23,8 @@ def contact_sheet(labelled: Sequence[Split], unlabeled: Split | None, classes: S
 
     The first images of each class in the split's order, so that the same data give the same bytes.
     """
-    strip = OF_A_CLASS * SIDE + GAP
+    of_a_class = ACROSS // len(labelled)
+    strip = of_a_class * SIDE + GAP
     rows = len(classes) + (0 if unlabeled is None else 1)
     sheet = Image.new("RGB", (LABEL + strip * len(labelled), GAP + 2 * SIDE // 3 + (SIDE + 2) * rows), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
@@ -32,7 +33,7 @@ def contact_sheet(labelled: Sequence[Split], unlabeled: Split | None, classes: S
         left = LABEL + number * strip
         draw.text((left, 10), f"{split.name}: {len(split):,} images", "black", font)
         for label in range(len(classes)):
-            members = np.flatnonzero(split.labels == label)[:OF_A_CLASS]
+            members = np.flatnonzero(split.labels == label)[:of_a_class]
             at = (left, top + label * (SIDE + 2))
             if len(members) == 0:
                 draw.text((at[0], at[1] + SIDE // 3), "no images", "black", font)

@@ -16,7 +16,14 @@ from ssl_pkg.data.synthetic import Sizes, draw
 from ssl_pkg.models.encoder import build_encoder, save_weights
 from ssl_pkg.runs import write_json
 
-SMALL = ("budget=tiny", "threads=1", "pretrain.knn_neighbours=3", "embed.points=20", "width.images=20")
+SMALL = (
+    "budget=tiny",
+    "threads=1",
+    "pretrain.knn_neighbours=3",
+    "embed.points=20",
+    "width.images=20",
+    "data.contact_sheet=false",
+)
 RUN = """
 import json, sys
 from ssl_pkg.__main__ import main
@@ -59,8 +66,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         poison(encoder)
         (root / name).mkdir()
         save_weights(root / name / "encoder.safetensors", encoder, {})
-        facts = {"stage": "pretrain", "model": "simclr", "method": "simclr", "resolution": 32, "classes": ["x"] * 10}
-        write_json(root / name / "result.json", facts | {"rows": []})
+        facts = {"stage": "pretrain", "model": "simclr", "method": "simclr", "seed": 0, "data": "synthetic"}
+        write_json(root / name / "result.json", facts | {"resolution": 32, "classes": ["x"] * 10, "rows": []})
         for stage in STAGES[name]:
             source = name if stage == "probe" else f"{name}-probe"
             lines.append([f"stage={stage}", f"source={root / source}", f"run_dir={root / f'{name}-{stage}'}"])
@@ -112,6 +119,7 @@ def test_of_a_diverged_model_nothing_is_measured_and_each_number_says_so(study: 
     assert "20 of 20 images are not finite" in probe["test accuracy"]["reason"]
     assert "40 of 40 images are not finite" in probe["validation l2"]["reason"]
     assert set(rows(study / "nan-ood")) >= {"ood accuracy", "ood accuracy_shared", "ood ece"}
+    assert not (study / "nan-ood" / "contact_sheet.png").exists()  # as asked for
     for stage in ("ood", "embed", "width"):
         assert all(row["value"] is None for row in rows(study / f"nan-{stage}").values())
     with np.load(study / "nan-width" / "landscape.npz") as landscape:

@@ -18,6 +18,7 @@ from torchvision.models import resnet18
 from ssl_pkg.augment.views import resize
 from ssl_pkg.data.cifar10 import open_cifar10
 from ssl_pkg.data.images import Split, balanced, holdout
+from ssl_pkg.data.sheet import contact_sheet
 from ssl_pkg.data.stl10 import STL10, open_stl10
 from ssl_pkg.data.synthetic import Sizes, draw
 
@@ -71,6 +72,13 @@ def network(file: Path) -> torch.nn.Module:
 def outputs(module: torch.nn.Module, split: Split) -> np.ndarray:
     images, _ = split.gather(np.arange(len(split)), torch.device("cpu"))
     return module(resize(images, 32)).numpy()
+
+
+def test_contact_sheets_are_left_where_the_data_are_first_seen(study: Path, stl10: STL10) -> None:
+    sheets = {run.name: (run / "contact_sheet.png").exists() for run in study.iterdir() if run.name in LINES}
+    assert {name for name, there in sheets.items() if there} == {"pretrain", "ood"}
+    expected = contact_sheet([stl10.train, stl10.test], stl10.unlabeled, stl10.classes)
+    assert (study / "pretrain/contact_sheet.png").read_bytes() == expected
 
 
 README = """

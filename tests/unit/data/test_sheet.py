@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from ssl_pkg.data.images import UNLABELED, Split
-from ssl_pkg.data.sheet import GAP, LABEL, OF_A_CLASS, SIDE, contact_sheet
+from ssl_pkg.data.sheet import ACROSS, GAP, LABEL, SIDE, contact_sheet
 
 COLORS = np.array([[200, 0, 0], [0, 200, 0], [0, 0, 200]], np.uint8)
 
@@ -26,7 +26,7 @@ def read(content: bytes) -> np.ndarray:
 
 
 def tile(sheet: np.ndarray, row: int, place: int, column: int = 0) -> np.ndarray:
-    left = LABEL + column * (OF_A_CLASS * SIDE + GAP) + place * SIDE
+    left = LABEL + column * (ACROSS // 2 * SIDE + GAP) + place * SIDE
     top = 2 * SIDE // 3 + row * (SIDE + 2)
     return sheet[top : top + SIDE, left : left + SIDE]
 
