@@ -83,7 +83,7 @@ def check_data(root: str) -> None:
     without torch nothing is known of them: there each stage checks for itself."""
     if root == SYNTHETIC or importlib.util.find_spec("torch") is None:
         return
-    command = [sys.executable, "-m", "ssl_pkg.data.dataset", root]
+    command = [sys.executable, "-P", "-m", "ssl_pkg.data.dataset", root]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == BAD_INPUT:
         raise BadInput(done.stderr.strip())

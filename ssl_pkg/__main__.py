@@ -1,5 +1,10 @@
 """`python -m ssl_pkg stage=… method=… seed=… data.root=… run_dir=…`: one stage, one run directory, one exit status."""
 
+from ssl_pkg import safe_path
+
+if __name__ == "__main__":
+    safe_path.protect()  # before anything is imported that a file of the working folder could shadow
+
 import os
 import sys
 from contextlib import suppress
@@ -83,7 +88,9 @@ class Unheard:
             self._stream.flush()
 
 
-if __name__ == "__main__":
+def entry() -> None:
+    """The console command."""
+    safe_path.protect()
     prefer_jemalloc()
     sys.stdout, sys.stderr = cast(TextIO, Unheard(sys.stdout)), cast(TextIO, Unheard(sys.stderr))
     status = main(sys.argv[1:])
@@ -92,3 +99,7 @@ if __name__ == "__main__":
     # Not sys.exit: oneDNN's cache of primitives, taken down at the process's end, sometimes frees what it never set
     # (a segmentation fault after a complete run); and a signal in Python's last moments would give another status.
     os._exit(status)
+
+
+if __name__ == "__main__":
+    entry()
