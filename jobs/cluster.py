@@ -2,12 +2,14 @@
 
 import re
 import shutil
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from jobs.profile import LOCAL, Profile, reach
 from jobs.queue import Away, ask
+from jobs.script import KEPT, trial
 
 TOOLS: Final = ("sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo")
 
@@ -52,7 +54,17 @@ def check(profile: Profile) -> Findings:
     notes = _settings(config)
     if profile.python and not Path(profile.python).exists():
         notes.insert(0, f"python: {profile.python} is not on this machine: it must be on the nodes")
+    _environment(profile, stops, notes)
     return Findings(stops, notes)
+
+
+def _environment(profile: Profile, stops: list[str], notes: list[str]) -> None:
+    """What a job lacks whose site or profile gives it no environment (--export)."""
+    if reason := trial():
+        stops.append(f"{sys.executable} does not start in a job that has no environment but PATH: {reason}")
+    if "export" in profile.sbatch:
+        kept = ", ".join(KEPT)
+        notes.append(f"export: {profile.sbatch['export']}: of your environment jobs get {kept}; the rest is for setup")
 
 
 def _nodes() -> list[_Node]:

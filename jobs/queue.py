@@ -26,7 +26,8 @@ _USERS: Final = (
     "SINFO_",
     "SBATCH_",
 )  # variables by which a user filters what is shown
-_REFUSALS: Final = ("Invalid job id", "disabled", "denied", "not permitted")
+ALREADY: Final = "pending execution"  # what SLURM says against the requeue of a job that has been requeued
+REFUSALS: Final = ("Invalid job id", "disabled", "denied", "not permitted")
 _LOST: Final = ("ontact", "imed out", "Unexpected message", "onnection", "ommunication", "ocket", "eceive", "rotocol")
 
 
@@ -78,7 +79,7 @@ def no_answer(said: str) -> bool:
 
 def refusal(said: str) -> bool:
     """Whether the controller has said no to a requeue; anything else is worth another try."""
-    return any(words in said for words in _REFUSALS)
+    return any(words in said for words in REFUSALS)
 
 
 def commented() -> dict[str, str]:

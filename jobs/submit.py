@@ -15,10 +15,11 @@ from jobs.batches import Batch, Sent, comments, jobs_of, read_batches, slurm_con
 from jobs.graph import Job
 from jobs.ledger import REPORT, Entry, State, forget_owner, log_of, read_ledger, write_ledger
 from jobs.local import alone
-from jobs.node import NodeStage, patient_srun
+from jobs.node import NodeStage
 from jobs.profile import Profile, reach
 from jobs.queue import NEVER, Away, cancel, look, no_answer
 from jobs.runner import Programs
+from jobs.script import script
 from jobs.sending import OTHERS_SECONDS, recall, settled
 from slurm.container import check, folders
 from ssl_pkg.config import SYNTHETIC
@@ -125,7 +126,12 @@ class Submission:
         return [batch for batch in batches if batch.conf == here]
 
     def _refuse_others(self, job: Job, entry: Entry | None) -> None:
-        """Raises BadInput if the queue's job of this run was sent with other settings."""
+        """Raises BadInput if the queue's job of this run was sent with other settings, or for another folder."""
+        if before := self._sent[job.name].batch.moved_from(self._folder):
+            raise BadInput(
+                f"{job.name} is in the queue for {before}, from where this study was moved, and will fail: take it out "
+                f"by `python -m jobs cancel {self._folder.name} --runs {self._folder.parent}`, then submit again"
+            )
         difference = entry.differs(job.settings) if entry else None
         if difference:
             raise BadInput(
@@ -174,7 +180,7 @@ class Submission:
     def _submit(self, group: list[Job], after: tuple[str, ...]) -> None:
         batch = Batch.new(self._profile.name, tuple(job.name for job in group), after)
         batch.write(self._folder)
-        executor = SlurmExecutor(self._batch_folder(batch), python=f"{SHIELD} {_quoted(sys.executable)}")
+        executor = SlurmExecutor(self._batch_folder(batch), python=f"{SHIELD} {_quoted(sys.executable)} -P")
         executor.update_parameters(**self._parameters(group[0], batch))
         try:
             # inside a job, or with options in the environment, sbatch would give them on to these
@@ -223,7 +229,7 @@ class Submission:
             "cpus_per_task": profile.cpus,
             "mem": f"{round(profile.memory_gb * 1024)}M",
             "signal_delay_s": profile.signal_seconds,
-            "setup": [*profile.setup, patient_srun(self._batch_folder(batch))],
+            "setup": script(profile.setup, self._batch_folder(batch)),
             # one process that dies alone would be waited for; and a copy of the job that a node's failure left behind
             # must not take the later start with it, which is what this does when there is but one
             "srun_args": ["--kill-on-bad-exit=1"] if several and profile.nodes * profile.processes > 1 else [],
