@@ -32,26 +32,26 @@ setup: .venv/installed  ## make .venv with the locked packages (once; two minute
 	@touch $@
 
 demo: setup  ## the whole study on drawn images, and its report (ten minutes on two cores)
-	@$(PYTHON) -m jobs study demo --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(SEEDS),--seeds "$(SEEDS)")
+	@$(PYTHON) -P -m jobs study demo --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(SEEDS),--seeds "$(SEEDS)")
 
 study: setup  ## the study STUDY on this machine, on the images in DATA; run it again to go on
-	@$(PYTHON) -m jobs study $(STUDY) $(study_options)
+	@$(PYTHON) -P -m jobs study $(STUDY) $(study_options)
 
 report: is-set-up  ## tables, figures and the PDF of STUDY, from whatever has been run
-	@$(PYTHON) -m analysis "$(RUNS)/$(STUDY)" --out "$(REPORTS)/$(STUDY)"
+	@$(PYTHON) -P -m analysis "$(RUNS)/$(STUDY)" --out "$(REPORTS)/$(STUDY)"
 
 status: is-set-up  ## how far the runs of STUDY are
-	@$(PYTHON) -m jobs status $(STUDY) --runs "$(RUNS)"
+	@$(PYTHON) -P -m jobs status $(STUDY) --runs "$(RUNS)"
 
 cancel: is-set-up  ## stop the running study STUDY; each run leaves a checkpoint
-	@$(PYTHON) -m jobs cancel $(STUDY) --runs "$(RUNS)"
+	@$(PYTHON) -P -m jobs cancel $(STUDY) --runs "$(RUNS)"
 
 .PHONY: is-set-up
 is-set-up:  # for what only looks: no two minutes of set-up before the answer that there is nothing to see
 	@test -e .venv/installed || { echo 'make $(MAKECMDGOALS): `make setup` comes first; it takes two minutes, once' >&2; exit 2; }
 
 data: data-given setup  ## with STUDY=stl10 fetch STL-10 and CIFAR-10 into DATA, else draw the synthetic set there
-	@$(PYTHON) -m ssl_pkg.data.$(if $(filter stl10,$(STUDY)),download,synthetic) "$(DATA)"
+	@$(PYTHON) -P -m ssl_pkg.data.$(if $(filter stl10,$(STUDY)),download,synthetic) "$(DATA)"
 
 test: test-unit  ## all tests, those of faults in their short form
 	$(PYTHON) -m pytest tests/integration tests/faults
@@ -79,17 +79,17 @@ format: setup  ## format the code and mend what can be mended by itself
 	.venv/bin/ruff check --fix .
 
 submit-all: cluster-given is-set-up  ## send what is missing of STUDY to the cluster CLUSTER; WAIT=1 stays and shows it
-	@$(PYTHON) -m jobs submit $(STUDY) --cluster "$(CLUSTER)" $(study_options) $(if $(WAIT),--wait)
+	@$(PYTHON) -P -m jobs submit $(STUDY) --cluster "$(CLUSTER)" $(study_options) $(if $(WAIT),--wait)
 
 logs: is-set-up  ## the end of the log of the run JOB of STUDY, all its starts in order
 	@test -n "$(JOB)" || { echo 'make logs: give the run, like JOB=pretrain-simclr-s0; `make status` shows them' >&2; exit 2; }
-	@$(PYTHON) -m jobs logs "$(JOB)" $(STUDY) --runs "$(RUNS)"
+	@$(PYTHON) -P -m jobs logs "$(JOB)" $(STUDY) --runs "$(RUNS)"
 
 slurm-up: setup  ## start a SLURM on this machine, CLUSTER=testbed (Debian: slurm-wlm, munge); TESTBED="--accounting"
-	@$(PYTHON) -m slurm.testbed up $(TESTBED)
+	@$(PYTHON) -P -m slurm.testbed up $(TESTBED)
 
 slurm-down: is-set-up  ## end that SLURM, its jobs too
-	@$(PYTHON) -m slurm.testbed down --purge
+	@$(PYTHON) -P -m slurm.testbed down --purge
 
 .PHONY: cluster-given
 cluster-given:

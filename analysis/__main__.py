@@ -1,10 +1,19 @@
 """`python -m analysis RUNS/STUDY --out reports/STUDY`: report.pdf, figures/ and tables/ of a study."""
 
+import os
+import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path and __file__ != f"{sys.path[0]}/analysis/__main__.py":
+    sys.path = [entry for entry in sys.path if entry != sys.path[0]]  # without the working folder
+
+from ssl_pkg import safe_path
+
+if __name__ == "__main__":
+    safe_path.protect()
+
 import argparse
 import datetime
 import errno
-import os
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -87,6 +96,12 @@ def _print(study: Study, path: Path) -> None:
     console.print(f"95 % intervals and all else: {path}", soft_wrap=True)
 
 
-if __name__ == "__main__":
+def entry() -> None:
+    """The console command."""
+    safe_path.protect()
     prepare_streams()
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,10 +1,19 @@
 """`python -m jobs`: a study as a whole, on this machine or on a cluster."""
 
+import os
+import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path and __file__ != f"{sys.path[0]}/jobs/__main__.py":
+    sys.path = [entry for entry in sys.path if entry != sys.path[0]]  # without the working folder
+
+from ssl_pkg import safe_path
+
+if __name__ == "__main__":
+    safe_path.protect()
+
 import argparse
 import json
-import os
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -276,9 +285,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-if __name__ == "__main__":
+def entry() -> None:
+    """The console command."""
+    safe_path.protect()
     if "--watch" in sys.argv and sys.stdout is not None:
         use_utf8()  # what is shown again and again ends with its reader
     else:
         prepare_streams()
     sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    entry()

@@ -29,6 +29,7 @@ class Batch:
     after: tuple[str, ...]  # ids of the jobs that must be complete before; of arrays that of the whole
     conf: str = ""  # the cluster's SLURM_CONF, where its commands need one
     number: str | None = None  # SLURM's; None until it has answered
+    folder: str = ""  # of the study, when the batch was sent
     made: float = 0.0  # seconds since the epoch: SLURM's numbers can begin anew, and then tell no order
 
     @classmethod
@@ -40,11 +41,16 @@ class Batch:
     def write(self, folder: Path) -> None:
         """Writes the batch's file for the study in `folder`."""
         (folder / ".jobs" / "slurm").mkdir(parents=True, exist_ok=True)
-        write_json(folder / ".jobs" / "slurm" / f"{self.token}.json", asdict(self))
+        here = replace(self, folder=self.folder or str(folder.absolute()))
+        write_json(folder / ".jobs" / "slurm" / f"{self.token}.json", asdict(here))
 
     def sent(self, number: str) -> Self:
         """The batch with the number that SLURM gave it."""
         return replace(self, number=number)
+
+    def moved_from(self, folder: Path) -> str | None:
+        """Where the study in `folder` was when the batch was sent; None if it is still there."""
+        return self.folder if self.folder and not _same(Path(self.folder), folder) else None
 
     def forget(self, folder: Path) -> None:
         """Removes the file: it was not sent."""
@@ -72,12 +78,18 @@ def around(folder: Path, job: Sent) -> list[str]:
 
 
 def read_batches(folder: Path) -> list[Batch]:
-    """All batches of the study in `folder`, in the order in which they were made."""
+    """All batches of the study in `folder`, in the order in which they were made.
+
+    In a copy of a study that is still at its place, the batches are the original's and are left out.
+    """
     found = []
     for file in (folder / ".jobs" / "slurm").glob("*.json"):
         with suppress(OSError, ValueError, TypeError, KeyError):
             content = json.loads(file.read_text(encoding="utf-8"))
-            found.append(Batch(**{**content, "names": tuple(content["names"]), "after": tuple(content["after"])}))
+            batch = Batch(**{**content, "names": tuple(content["names"]), "after": tuple(content["after"])})
+            before = batch.moved_from(folder)
+            if before is None or not (Path(before) / ".jobs" / "slurm" / file.name).exists():
+                found.append(batch)
     return sorted(found, key=lambda batch: (batch.made, int(batch.number or 0)))
 
 
@@ -130,3 +142,10 @@ def jobs_of(batches: list[Batch]) -> dict[str, Sent]:
             for index, name in enumerate(batch.names):
                 jobs[name] = Sent(batch.number if len(batch.names) == 1 else f"{batch.number}_{index}", batch)
     return jobs
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,7 @@ from jobs.limits import answer, calls_needed, config, limit_reached, submit_limi
 from jobs.options import options
 from jobs.profile import LOCAL, Profile, reach
 from jobs.queue import Away, ask
+from jobs.script import KEPT, trial
 from jobs.settings import configure, studies
 from ssl_pkg.config import SYNTHETIC
 
@@ -70,7 +72,17 @@ def check(profile: Profile) -> Findings:
         stops.insert(0, f"gpus: {profile.gpus} a node, and the cluster knows no GPUs (GresTypes)")
     if profile.python and not Path(profile.python).exists():
         notes.insert(0, f"python: {profile.python} is not on this machine: it must be on the nodes")
+    _environment(profile, stops, notes)
     return Findings(stops, notes)
+
+
+def _environment(profile: Profile, stops: list[str], notes: list[str]) -> None:
+    """What a job lacks whose site or profile gives it no environment (--export)."""
+    if reason := trial():
+        stops.append(f"{sys.executable} does not start in a job that has no environment but PATH: {reason}")
+    if "export" in profile.sbatch:
+        kept = ", ".join(KEPT)
+        notes.append(f"export: {profile.sbatch['export']}: of your environment jobs get {kept}; the rest is for setup")
 
 
 def _nodes() -> list[_Node]:

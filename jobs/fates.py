@@ -1,7 +1,7 @@
 """What became of the runs that were sent to SLURM: its queue, its accounting and the runs' own logs, put together."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -9,6 +9,7 @@ from typing import Final
 from jobs.batches import Batch, Sent, around, comments, jobs_of, numbered, reach_again, read_batches
 from jobs.ledger import REPORT, State, log_of
 from jobs.queue import NEVER, RUNS, Away, Seen, look
+from jobs.script import SET_UP
 from jobs.stage import CANCELLED, EXIT_STATUS, last_job, last_output, last_words
 from ssl_pkg.errors import COMPLETE, INTERRUPTED
 from ssl_pkg.runs import RunDirectory
@@ -16,6 +17,8 @@ from ssl_pkg.runs import RunDirectory
 ENDED_BADLY: Final = (State.FAILED, State.BLOCKED, State.CANCELLED, State.INTERRUPTED)
 UNDER_WAY: Final = (State.PENDING, State.RUNNING)
 WAITS_FOR_OTHERS: Final = "Dependency"
+SILENT: Final = "without a word"
+NOT_REQUEUED: Final = "not requeued"
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,15 @@ class _Judge:
             return self._removed(name, job, fate) or fate
         if seen.state in RUNS:
             return Fate(State.RUNNING, job.id, None, seen.restarts, seen.started)
+        return self._waiting(job, seen)
+
+    def _waiting(self, job: Sent, seen: Seen) -> Fate:
         bad = self._parents_in(job, ENDED_BADLY)
         if bad or seen.reason == NEVER:
             needed = bad or self._parents_in(job, tuple(State))
             return Fate(State.BLOCKED, job.id, f"needs {_few(needed)}", seen.restarts)
+        if before := job.batch.moved_from(self._folder):
+            return Fate(State.PENDING, job.id, f"will fail, because its folder was moved from {before}: cancel it")
         awaited = self._parents_in(job, UNDER_WAY)
         if seen.reason == WAITS_FOR_OTHERS and awaited:
             return Fate(State.PENDING, job.id, f"after {_few(awaited)}", seen.restarts)
@@ -110,9 +118,19 @@ class _Judge:
 
     def _ended(self, name: str, job: Sent, state: str) -> Fate:
         log, printed = log_of(self._folder, name), around(self._folder, job)
-        if last_job(log) not in (None, job.id) or not log.exists():
-            return _without_log(printed, job.id, state)
-        return _by_slurm(log, job.id, state) or _by_log(log, job.id) or _without_log(printed, job.id, state)
+        failed = [line for line in printed if line.startswith(SET_UP)]
+        if failed:
+            return Fate(State.FAILED, job.id, failed[-1])
+        told = last_job(log) in (None, job.id) and log.exists()
+        fate = _by_slurm(log, job.id, state) or _by_log(log, job.id) if told else None
+        if fate is None:
+            fate = _without_log(printed, job.id, state)
+        before = job.batch.moved_from(self._folder)
+        if before and fate.note and (fate.note in (SILENT, NOT_REQUEUED) or before in fate.note):
+            return replace(fate, note=f"its folder was moved from {before} while it was in the queue: submit again")
+        if fate.note == SILENT:  # SLURM opens the job's output there before anything else
+            return replace(fate, note=f"ended without a word: does the node see {self._folder.absolute()}?")
+        return fate
 
 
 def _told_report(folder: Path, jobs: Mapping[str, Sent]) -> dict[str, Fate]:
@@ -144,11 +162,11 @@ def _without_log(printed: Sequence[str], job: str, state: str) -> Fate:
     """Of a job that came to its end before, or without, a word in the stage's own log."""
     # a preemption's line about the step bears no reason, only the one about the job
     by_user = any("JOB " in line and "CANCELLED AT" in line and "DUE TO" not in line for line in printed)
-    if state == "CANCELLED" or by_user:
+    if state == "CANCELLED" or (by_user and not state):
         return Fate(State.CANCELLED, job)
     if printed or state == "FAILED":
         telling = [line for line in printed if not line.startswith("srun: ") or "Unable to" in line]
-        said = telling or [*printed] or ["without a word"]
+        said = telling or [*printed] or [SILENT]
         return Fate(State.FAILED, job, said[-1])
     return Fate(State.INTERRUPTED, job, "gone from the queue")
 
@@ -175,6 +193,6 @@ def _by_log(log: Path, job: str) -> Fate | None:
     if statuses[-1] == COMPLETE:
         return Fate(State.COMPLETE, job)
     if statuses[-1] == INTERRUPTED:
-        return Fate(State.INTERRUPTED, job, "not requeued")
+        return Fate(State.INTERRUPTED, job, NOT_REQUEUED)
     said = [line.strip() for line in last_output(log) if line.strip()]
     return Fate(State.FAILED, job, said[-1] if said else "no word in its log", exit_status=statuses[-1])

@@ -68,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
         if "=" in command or command in ("demo", "study"):
             _check_temporary()
         if "=" in command:
-            line = [sys.executable, "-m", "ssl_pkg", *stage_line(arguments)]
+            line = [sys.executable, "-P", "-m", "ssl_pkg", *stage_line(arguments)]
             os.execv(line[0], line)
         if command == "demo":
             return _study(["demo", *rest], arguments)
@@ -182,7 +182,7 @@ def _mounted(folder: Path) -> bool:
 
 def _run(module: str, *arguments: str) -> int:
     """Another program of the image, which signals end: not as the container's first process, which they would not."""
-    return run_beside([sys.executable, "-m", module, *arguments], signal.SIGTERM)
+    return run_beside([sys.executable, "-P", "-m", module, *arguments], signal.SIGTERM)
 
 
 if __name__ == "__main__":

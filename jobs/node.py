@@ -10,9 +10,9 @@ import json
 import math
 import os
 import re
-import shlex
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -21,47 +21,16 @@ from pathlib import Path
 from typing import Final
 
 from jobs.processes import birth_of
-from jobs.queue import Away, ask, refusal
+from jobs.queue import ALREADY, Away, ask, refusal
+from jobs.script import GONE, MARK, PATIENCE, TO_BE_ENDED
 from jobs.stage import CANCELLED, END, FORWARDED, StageProcess
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED
+from ssl_pkg.launch import mark
 from ssl_pkg.locks import locked
 from ssl_pkg.runs import RunDirectory, write_json
 
 DEATHS: Final = 3  # kills by somebody else, one after the other without progress, that are put up with
 SIGNALLED: Final = 128  # a container's client exits with this and the number of the signal that killed the stage
-PATIENCE: Final = 900.0  # seconds that a controller may be away when a job wants to be requeued
-ALREADY: Final = "pending execution"  # what SLURM says against the requeue of a job that has been requeued
-TO_BE_ENDED: Final = 180.0  # seconds within which SLURM ends a job that it has requeued
-PAUSES: Final = (5, 20, 20)  # seconds before a step is asked for again: SLURM looks at old preemptions every 30 seconds
-# names a file, with the script's pid at its end: there once a start has begun on its node, not empty once it has ended
-MARK: Final = "SSL_STAGE_MARK"
-
-
-def patient_srun(folder: Path) -> str:
-    """Lines for the batch script that put themselves in srun's place; what they note lies in `folder`.
-
-    SLURM refuses steps to a job ("already completing") that was preempted on a node that didn't answer, and has just
-    begun anew on another: it still holds the old preemption against it, and requeues it within half a minute. Till then
-    the script must not end, or the job has failed. And where srun is thrown out by a requeue that doesn't reach the
-    node, the script waits for its end: one that ends by itself could be taken for the end of the later start.
-
-    From 22.05 on srun doesn't take over how many CPUs a task of the job has, and would bind it to one.
-    """
-    return f"""\
-[ -z "${{SLURM_CPUS_PER_TASK:-}}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
-export {MARK}={shlex.quote(str(folder))}/start.$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}.$$
-function srun {{
-  local ssl_status ssl_pause
-  for ssl_pause in {" ".join(map(str, PAUSES))} end; do
-    command srun "$@" && return
-    ssl_status=$?
-    [ -e "${MARK}" ] || [ $ssl_pause = end ] && break
-    echo "srun: the stage has not begun (status $ssl_status): again in $ssl_pause s" >&2
-    sleep $ssl_pause
-  done
-  [ ! -e "${MARK}" ] || [ -s "${MARK}" ] || sleep {TO_BE_ENDED:.0f}
-  return $ssl_status
-}}"""
 
 
 @dataclass(frozen=True)
@@ -100,7 +69,12 @@ class NodeStage:
         start = int(os.environ.get("SLURM_RESTART_COUNT", "0")) + 1
         say(f"job {job}, start {start}, on {os.environ.get('SLURMD_NODENAME', 'a node')}")
         command = (*self.command, *self._local_data(say))
-        status, asked = StageProcess(command, log, self.environment, script=_script(rank), alone=False).run()
+        status, asked = StageProcess(
+            command, log, {**self.environment, **mark(os.environ)}, script=_script(rank), alone=False
+        ).run()
+        if not log.parent.is_dir():  # nothing more may be written there: it would make the folder again
+            print(f"{log.parent.parent} {GONE}", file=sys.stderr)
+            return FAULT
         if SIGNALLED < status <= SIGNALLED + signal.SIGRTMAX:
             status = SIGNALLED - status
         if status == COMPLETE and rank == 0 and self.result and not (self.run_dir / self.result).exists():

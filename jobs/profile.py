@@ -49,7 +49,7 @@ class Container(BaseModel):
         """The beginning of a command line; what the image is to do follows."""
         binds = [f"--bind={folder}" for folder in self.binds]
         options = [f"--option={word}" for word in self.options]
-        program = (sys.executable, "-m", "slurm.container", f"--backend={self.backend}", f"--image={self.image}")
+        program = (sys.executable, "-P", "-m", "slurm.container", f"--backend={self.backend}", f"--image={self.image}")
         return (*program, *binds, *options, "--")
 
 

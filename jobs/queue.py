@@ -36,7 +36,8 @@ _OPTIONS: Final = (
 )  # fmt: skip
 _RANKS: Final = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _CLUSTER: Final = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")  # which cluster, and who asks
-_REFUSALS: Final = ("Invalid job id", "disabled", "denied", "not permitted")
+ALREADY: Final = "pending execution"  # what SLURM says against the requeue of a job that has been requeued
+REFUSALS: Final = ("Invalid job id", "disabled", "denied", "not permitted")
 _LOST: Final = ("ontact", "imed out", "Unexpected message", "onnection", "ommunication", "ocket", "eceive", "rotocol")
 
 
@@ -88,7 +89,7 @@ def no_answer(said: str) -> bool:
 
 def refusal(said: str) -> bool:
     """Whether the controller has said no to a requeue; anything else is worth another try."""
-    return any(words in said for words in _REFUSALS)
+    return any(words in said for words in REFUSALS)
 
 
 def find(tokens: Iterable[str], said: str = "") -> dict[str, str]:

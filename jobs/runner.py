@@ -6,6 +6,7 @@ holds the first below 1 s.
 """
 
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -27,6 +28,7 @@ from jobs.machine import Slot
 from jobs.stage import StageProcess
 from jobs.status import Row, row
 from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED
+from ssl_pkg.launch import variables
 from ssl_pkg.training.interrupts import SIGNALS, heeded
 
 POLL: Final = 0.1  # seconds between two looks at the running jobs; a look costs one waitpid each
@@ -39,8 +41,8 @@ NO_LIMIT: Final = 60 * 24 * 365 * 10  # minutes; submitit's own limit is two
 class Programs:
     """The beginnings of the command lines."""
 
-    stage: tuple[str, ...] = (sys.executable, "-m", "ssl_pkg")
-    report: tuple[str, ...] = (sys.executable, "-m", "analysis")
+    stage: tuple[str, ...] = (sys.executable, "-P", "-m", "ssl_pkg")
+    report: tuple[str, ...] = (sys.executable, "-P", "-m", "analysis")
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class Runner:
         files = self._folder / ".jobs" / job.name
         try:
             shutil.rmtree(files, ignore_errors=True)  # submitit names files by process numbers, which come again
-            executor = LocalExecutor(files)
+            executor = LocalExecutor(files, python=f"{shlex.quote(sys.executable)} -P")
             executor.update_parameters(timeout_min=NO_LIMIT)
             with _terminal_signals_blocked():
                 handle = executor.submit(self._process(job, slot))
@@ -129,7 +131,9 @@ class Runner:
         else:
             command = (*self._programs.stage, *job.line(slot.threads))
         log = log_of(self._folder, job.name).absolute()
-        return StageProcess(command, log, slot.environment, runner=os.getpid(), grace=GRACE)
+        # in an interactive step, or under torchrun, a stage would wait for the other processes of that launch
+        environment = dict.fromkeys(variables(os.environ)) | slot.environment
+        return StageProcess(command, log, environment, runner=os.getpid(), grace=GRACE)
 
     def _collect(self) -> None:
         for running in [entry for entry in self._running if entry.handle.done()]:

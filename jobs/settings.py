@@ -118,7 +118,7 @@ def check_data(root: str) -> None:
     without torch nothing is known of them: there each stage checks for itself."""
     if root == SYNTHETIC or importlib.util.find_spec("torch") is None:
         return
-    command = [sys.executable, "-m", "ssl_pkg.data.dataset", root]
+    command = [sys.executable, "-P", "-m", "ssl_pkg.data.dataset", root]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode == BAD_INPUT:
         raise BadInput(done.stderr.strip())
@@ -129,7 +129,7 @@ def check_data(root: str) -> None:
 def check_gpus() -> None:
     """Raises BadInput, with ssl_pkg's sentence, where GPUs are listed that PyTorch can't use."""
     done = subprocess.run(
-        [sys.executable, "-m", "ssl_pkg.training.device"], capture_output=True, encoding="utf-8", errors="replace",
+        [sys.executable, "-P", "-m", "ssl_pkg.training.device"], capture_output=True, encoding="utf-8", errors="replace",
         check=False,
     )  # fmt: skip
     if done.returncode == BAD_INPUT:

@@ -15,12 +15,13 @@ from jobs.graph import Job
 from jobs.ledger import REPORT, Entry, State, advice, forget_owner, log_of, read_ledger, write_ledger
 from jobs.limits import config, largest_array, limit_reached, said_of, submit_limits, too_large
 from jobs.local import alone
-from jobs.node import NodeStage, patient_srun
+from jobs.node import NodeStage
 from jobs.options import options
 from jobs.profile import Profile, reach
 from jobs.queue import NEVER, Away, cancel
 from jobs.runner import Programs
 from jobs.sbatch import Refused, send
+from jobs.script import script
 from jobs.sending import OTHERS_SECONDS, recall, settled
 from jobs.waiting import clusters, queued
 from slurm.container import check, folders
@@ -131,7 +132,12 @@ class Submission:
         return [batch for batch in read_batches(self._folder) if batch.conf == here]
 
     def _refuse_others(self, job: Job, entry: Entry | None) -> None:
-        """Raises BadInput if the queue's job of this run was sent with other settings."""
+        """Raises BadInput if the queue's job of this run was sent with other settings, or for another folder."""
+        if before := self._sent[job.name].batch.moved_from(self._folder):
+            raise BadInput(
+                f"{job.name} is in the queue for {before}, from where this study was moved, and will fail: take it out "
+                f"by {advice('cancel', self._folder)}, then submit again"
+            )
         difference = entry.differs(job.settings) if entry else None
         if difference:
             raise BadInput(
@@ -198,7 +204,7 @@ class Submission:
         batch = Batch.new(self._profile.name, tuple(job.name for job in group), after)
         batch.write(self._folder)
         works, parameters = [self._work(job) for job in group], self._parameters(group[0], batch)
-        python = f"{SHIELD} {_quoted(sys.executable)}"
+        python = f"{SHIELD} {_quoted(sys.executable)} -P"
         try:
             number = send(self._batch_folder(batch), batch.token, works, python, parameters)
         except (Refused, OSError) as error:
@@ -237,7 +243,7 @@ class Submission:
             "job_name": f"{_name(job, len(batch.names))}.{self._folder.name}",
             "signal_delay_s": profile.signal_seconds,
             "array_parallelism": profile.at_once or len(batch.names),
-            "setup": [*profile.setup, patient_srun(self._batch_folder(batch))],
+            "setup": script(profile.setup, self._batch_folder(batch)),
             # one process that dies alone would be waited for; and a copy of the job that a node's failure left behind
             # must not take the later start with it, which is what this does when there is but one
             "srun_args": ["--kill-on-bad-exit=1"] if several and profile.nodes * profile.processes > 1 else [],

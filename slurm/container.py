@@ -20,6 +20,7 @@ from typing import Final
 from ssl_pkg.cache import user_cache
 from ssl_pkg.config import RANDOM, SYNTHETIC
 from ssl_pkg.errors import BAD_INPUT, FAULT, BadInput
+from ssl_pkg.launch import is_task, mark
 from ssl_pkg.overrides import split
 from ssl_pkg.streams import use_utf8
 from ssl_pkg.training.interrupts import Interrupts
@@ -27,7 +28,7 @@ from ssl_pkg.training.interrupts import Interrupts
 # the image's entry point, for clients that don't know it
 INSIDE: Final = (
     "env", "--block-signal=TERM", "--block-signal=INT", "--block-signal=USR2", "--block-signal=HUP",
-    "python", "-m", "jobs.image",
+    "python", "-P", "-m", "jobs.image",
 )  # fmt: skip
 BACKENDS: Final = ("docker", "podman", "apptainer", "pyxis")
 # what an image's own Python must not find, where the host's environment comes along
@@ -37,7 +38,7 @@ SESSION: Final = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")  # where rootle
 FORWARDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 # whose process it is among others, and what a user tells PyTorch's libraries
 PASSED: Final = re.compile(
-    r"SLURM_\w+|(OMP|MKL|NCCL|GLOO|TORCH|TORCHELASTIC|MASTER|LOCAL|PYTORCH)_\w+|RANK|WORLD_SIZE|XDG_CACHE_HOME"
+    r"SLURM_\w+|(OMP|MKL|NCCL|GLOO|TORCH|TORCHELASTIC|MASTER|LOCAL|PYTORCH)_\w+|RANK|SSL_STUDY_STEP|WORLD_SIZE|XDG_CACHE_HOME"
 )
 
 
@@ -126,7 +127,7 @@ def _of_here(environment: Mapping[str, str]) -> bool:
 
 def _ranks(environment: Mapping[str, str]) -> dict[str, str]:
     """Who the process is among others, in torchrun's words: in the step that holds the container, it is alone."""
-    if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) == 1:
+    if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) == 1 or not is_task(environment):
         return {}
     return {
         "RANK": environment["SLURM_PROCID"],
@@ -177,7 +178,7 @@ def main(arguments: Sequence[str]) -> int:
         return BAD_INPUT
     line, environment = invocation(
         options.backend, options.image, options.words, binds=binds, options=options.option,
-        environment={**os.environ, "XDG_CACHE_HOME": str(cache.parent)},
+        environment={**os.environ, **mark(os.environ), "XDG_CACHE_HOME": str(cache.parent)},
     )  # fmt: skip
     name = container_name(options.words, os.environ)
     try:

@@ -1,5 +1,10 @@
 """`python -m ssl_pkg stage=… method=… seed=… data.root=… run_dir=…`: one stage, one run directory, one exit status."""
 
+from ssl_pkg import safe_path
+
+if __name__ == "__main__":
+    safe_path.protect()  # before anything is imported that a file of the working folder could shadow
+
 import os
 import sys
 
@@ -63,7 +68,9 @@ def main(arguments: list[str]) -> int:
     return COMPLETE
 
 
-if __name__ == "__main__":
+def entry() -> None:
+    """The console command."""
+    safe_path.protect()
     prepare_streams()
     prefer_jemalloc()
     status = main(sys.argv[1:])
@@ -72,3 +79,7 @@ if __name__ == "__main__":
     # Not sys.exit: oneDNN's cache of primitives, taken down at the process's end, sometimes frees what it never set
     # (a segmentation fault after a complete run); and a signal in Python's last moments would give another status.
     os._exit(status)
+
+
+if __name__ == "__main__":
+    entry()

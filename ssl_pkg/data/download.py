@@ -5,6 +5,11 @@ goes on where it stopped; a set appears under its name only when it is complete.
 check md5 too, but begin STL-10's gigabytes anew after each interruption.
 """
 
+from ssl_pkg import safe_path
+
+if __name__ == "__main__":
+    safe_path.protect()
+
 import argparse
 import hashlib
 import http.client

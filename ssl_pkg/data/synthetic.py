@@ -8,6 +8,11 @@ Ten motifs (`shapes.py`), scattered over smooth grounds (`scenes.py`). The same 
 bytes. `python -m ssl_pkg.data.synthetic OUT` writes the set to a new folder.
 """
 
+from ssl_pkg import safe_path
+
+if __name__ == "__main__":
+    safe_path.protect()
+
 import argparse
 import hashlib
 import json

@@ -24,6 +24,7 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 from torch.nn.parallel import DistributedDataParallel
 
 from ssl_pkg.errors import FAULT, BadInput, Interrupted
+from ssl_pkg.launch import is_task
 from ssl_pkg.methods.base import Method
 
 BEAT_SECONDS: Final = 1.0
@@ -31,6 +32,7 @@ SILENCE_SECONDS: Final = 15.0  # a rank not heard of for so long is gone
 # A rank may wait long for another that evaluates or writes; whether that one is alive, the watch knows.
 _PATIENCE: Final = timedelta(hours=12)
 _MEETING_SECONDS: Final = 300.0  # until all have started
+_LATE_SECONDS: Final = 10.0  # after which a process that waits for others to start says so
 _LEFT: Final = 1 << 40  # added to the beats of a rank that has left in good order
 
 
@@ -58,7 +60,7 @@ def place(environment: Mapping[str, str] = os.environ) -> Place | None:
                 environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
                 int(environment.get("TORCHELASTIC_RESTART_COUNT", 0)),
             )  # fmt: skip
-        if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+        if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and is_task(environment):
             # Every rank must come to the same port, two jobs on a host to different ones, and none to one of those that
             # Linux gives to outgoing connections, from 32768 on.
             port = 20000 + (int(environment["SLURM_JOB_ID"]) * 10 + int(environment["SLURM_STEP_ID"]) % 10) % 12000
@@ -99,6 +101,9 @@ def joined(here: Place | None) -> Iterator[None]:
         )
         return PrefixStore(f"attempt {here.attempt}", store)
 
+    late = threading.Timer(_LATE_SECONDS, _say_late, (here,))
+    late.daemon = True
+    late.start()
     store = connect(lead)
     watch = _Watch(connect(False), here)
     watch.start()
@@ -107,6 +112,7 @@ def joined(here: Place | None) -> Iterator[None]:
         store=PrefixStore("group", store), rank=here.rank, world_size=here.size, timeout=_PATIENCE,
     )  # fmt: skip
     dist.barrier()
+    late.cancel()
     interrupted: Interrupted | None = None
     try:
         try:
@@ -124,6 +130,14 @@ def joined(here: Place | None) -> Iterator[None]:
         watch.stop()
     if interrupted:
         raise interrupted
+
+
+def _say_late(here: Place) -> None:
+    print(
+        f"ssl_pkg: rank {here.rank} waits for the other {here.size - 1} of {here.size} processes to start. "
+        "For a training in one process, type `env -u SLURM_STEP_NUM_TASKS -u WORLD_SIZE` in front of the line",
+        file=sys.stderr, flush=True,
+    )  # fmt: skip
 
 
 class _Loss(nn.Module):

@@ -226,3 +226,15 @@ def test_one_runner_at_a_time_which_is_cancelled_and_goes_on_next_time(tmp_path:
     assert "nothing to cancel" in cancel(folder)
     assert run(tmp_path) == 0
     assert child(tmp_path, "pretrain-a-s0")["resumed"]
+
+
+def test_a_study_in_an_interactive_step_or_under_torchrun_has_stages_of_one_process_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_STEP_ID": "0", "SLURM_LOCALID": "0"}
+    for name, value in {**step, "RANK": "1", "WORLD_SIZE": "2", "SSL_STUDY_STEP": "3.0", "SLURM_JOB_ID": "3"}.items():
+        monkeypatch.setenv(name, value)
+    assert run(tmp_path) == 0
+    there = child(tmp_path, "pretrain-a-s0")["environment"]
+    assert not {*step, "RANK", "WORLD_SIZE", "SSL_STUDY_STEP"} & there.keys()
+    assert there["SLURM_JOB_ID"] == "3"

@@ -217,7 +217,7 @@ def test_a_set_up_line_that_fails_is_shown_by_status_and_logs(study: Make, capsy
     small.send()
     name = "pretrain-simclr-s0"
     until(lambda: small.states()[name] is State.FAILED, 60, lambda: str(small.rows()))
-    assert small.rows()[name].note == "there is no such module"
+    assert (small.rows()[name].note or "").startswith("set-up line 2 failed (status 3): echo there is")
     assert main(["logs", name, "small", "--runs", str(small.root)]) == 0
     printed = capsys.readouterr().out
     assert "setting up" in printed and "there is no such module" in printed

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.node import MARK, PAUSES, TO_BE_ENDED, patient_srun
+from jobs.script import BEGIN, MARK, PAUSES, TO_BE_ENDED, patient_srun
 
 
 class TestPatientSrun:
@@ -22,7 +22,7 @@ class TestPatientSrun:
             folder.mkdir()
             (tmp_path / "waits").touch()
             environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
-            line = ["bash", "-c", f"{patient_srun(folder)}\nsrun a 'b c'\n"]
+            line = ["bash", "-c", f"{BEGIN}\n{patient_srun(folder)}\nsrun a 'b c'\n"]
             done = subprocess.run(line, env=environment, check=False)
             return done.returncode, (tmp_path / "waits").read_text().split()
 

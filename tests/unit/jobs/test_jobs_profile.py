@@ -70,7 +70,7 @@ def test_a_container_is_said_in_a_few_lines_and_none_is_none(tmp_path: Path) -> 
     container = load_profile(str(file)).container
     assert container
     assert container.client()[1:] == (
-        "-m", "slurm.container", "--backend=apptainer", "--image=/images/study.sandbox", "--bind=/scratch", "--",
+        "-P", "-m", "slurm.container", "--backend=apptainer", "--image=/images/study.sandbox", "--bind=/scratch", "--",
     )  # fmt: skip
     file.write_text(f"{rest}container: none\n")
     assert load_profile(str(file)).container is None

@@ -77,7 +77,7 @@ def test_apptainer_gets_the_environment_by_names_of_its_own() -> None:
     assert shlex.join(words).startswith("apptainer exec --no-eval --cleanenv --no-home")
     given = shlex.join(words)
     assert "--bind /images:/images:ro --bind /mine/demo:/mine/demo --extra IMAGE env --block-signal=TERM" in given
-    assert "python -m jobs.image stage=probe" in given
+    assert "python -P -m jobs.image stage=probe" in given
     assert environment["APPTAINERENV_SLURM_JOB_ID"] == "12"
     assert environment["APPTAINERENV_CUDA_VISIBLE_DEVICES"] == "1"
     assert "APPTAINERENV_HOME" not in environment
@@ -90,6 +90,12 @@ def test_pyxis_is_a_step_on_the_same_node_that_knows_its_rank() -> None:
     assert {"--container-image=IMAGE", "--container-mounts=/images:/images:ro,/mine/demo:/mine/demo"} <= set(words)
     assert (environment["RANK"], environment["WORLD_SIZE"], environment["MASTER_ADDR"]) == ("1", "4", "10.0.0.1")
     assert "WORLD_SIZE" not in line("pyxis")[1]
+    assert "WORLD_SIZE" not in line("pyxis", **several, SLURM_PTY_PORT="1")[1]  # typed in an interactive step
+
+
+def test_a_container_gets_the_mark_of_the_launcher_around_it() -> None:
+    assert "--env=SSL_STUDY_STEP" in line("docker", SSL_STUDY_STEP="12.0")[0]
+    assert line("apptainer", SSL_STUDY_STEP="12.0")[1]["APPTAINERENV_SSL_STUDY_STEP"] == "12.0"
 
 
 def test_in_pyxis_the_hosts_libraries_are_not_those_of_the_image_and_its_gpus_are() -> None:

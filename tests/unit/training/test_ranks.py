@@ -1,6 +1,9 @@
 """Two processes with half a batch each compute what one process computes with the whole batch."""
 
+import os
 import socket
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -160,6 +163,11 @@ def test_the_environments_of_torchrun_and_srun_are_read() -> None:
     srun = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "0", "SLURM_STEP_NODELIST": "n[07-8]"}
     found = place(srun | {"SLURM_JOB_ID": "12", "SLURM_STEP_ID": "0"})
     assert found == Place(1, 2, 0, None, "n07", 20120, store_is_there=False)
+    there = {"SLURM_JOB_ID": "12", "SLURM_STEP_ID": "0"}
+    assert place(srun | there | {"SSL_STUDY_STEP": "12.0"}) == found
+    assert place(srun | there | {"SSL_STUDY_STEP": "11.0"}) is None  # of the launch around this one
+    assert place(srun | there | {"SLURM_PTY_PORT": "1"}) is None  # typed in an interactive step
+    assert place(srun | there | {"SLURM_PTY_PORT": "1", "SLURM_TASK_PID": str(os.getpid())}) == found
     assert place({}) is None
     assert place({"SLURM_JOB_ID": "12", "SLURM_NTASKS": "2"}) is None  # a job's script is one process
 
@@ -169,3 +177,21 @@ def test_the_environments_of_torchrun_and_srun_are_read() -> None:
 )
 def test_the_first_host_of_a_list_is_found(nodes: str, first: str) -> None:
     assert first_host(nodes) == first
+
+
+def test_a_rank_whose_others_do_not_come_says_for_whom_it_waits() -> None:
+    code = """if True:
+        from ssl_pkg.training import world
+        world._LATE_SECONDS = 0.1
+        with world.joined(world.Place(1, 3, 0, None, "127.0.0.1", 1, store_is_there=False)):
+            pass
+    """
+    rank = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    try:
+        assert rank.stderr
+        said = next(line for line in rank.stderr if line.startswith("ssl_pkg:"))
+    finally:
+        rank.kill()
+        rank.communicate()
+    assert said.startswith("ssl_pkg: rank 1 waits for the other 2 of 3 processes to start.")
+    assert "env -u SLURM_STEP_NUM_TASKS" in said

@@ -1,0 +1,65 @@
+"""A working folder with files named like the project's packages, its libraries and the standard library's modules."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ssl_pkg
+from jobs.runner import Programs
+
+STANDARD = ("argparse", "contextlib", "shlex")
+OTHERS = ("analysis", "hydra", "jobs", "numpy", "pydantic", "rich", "slurm", "ssl_pkg", "submitit", "yaml")
+PYTHON = (sys.executable, "-m")
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """A folder whose modules leave a file when they are imported."""
+    folder = tmp_path / "hostile"
+    folder.mkdir()
+    for name in (*STANDARD, *OTHERS):
+        (folder / f"{name}.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'a').write('{name} ')\n")
+    return folder
+
+
+def imported(folder: Path, line: tuple[str, ...], **more: str) -> str:
+    """What a program that is started in the folder imports from there."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")} | more
+    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = folder.with_name("imported")
+    return found.read_text() if found.exists() else ""
+
+
+@pytest.mark.parametrize("line", [(*Programs().stage, "--help"), (*Programs().report, "--help")])
+def test_a_study_runs_its_own_stages_and_report(hostile: Path, line: tuple[str, ...]) -> None:
+    assert imported(hostile, line) == ""
+
+
+@pytest.mark.parametrize(
+    "line", [("ssl_pkg", "--help"), ("jobs", "profile", "local"), ("analysis", "--help")], ids=lambda line: line[0]
+)
+def test_python_m_imports_nothing_else_from_the_working_folder(hostile: Path, line: tuple[str, ...]) -> None:
+    (hostile / f"{line[0]}.py").unlink()  # that one Python itself runs
+    assert imported(hostile, (sys.executable, "-m", *line)) == ""
+
+
+@pytest.mark.parametrize("path", [":", "/nowhere:."])
+def test_nor_by_way_of_an_empty_entry_of_pythonpath(hostile: Path, path: str) -> None:
+    for name in ("jobs", *STANDARD):  # without those of the standard library no Python starts
+        (hostile / f"{name}.py").unlink()
+    assert imported(hostile, (sys.executable, "-m", "jobs", "profile", "local"), PYTHONPATH=path) == ""
+
+
+def test_a_checkout_that_is_not_installed_runs_from_its_folder_and_so_do_its_processes(tmp_path: Path) -> None:
+    project = Path(ssl_pkg.__file__).parents[1]
+    for name in ("ssl_pkg", "jobs", "slurm", "analysis"):
+        (tmp_path / name).symlink_to(project / name)
+    shown = "import jobs; print(jobs.__file__, flush=True)"
+    code = f"{shown}; import subprocess, sys; from ssl_pkg import safe_path; safe_path.protect()\n"
+    code += f"subprocess.run([sys.executable, '-P', '-c', {shown!r}], check=True)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(tmp_path / "jobs/__init__.py")] * 2

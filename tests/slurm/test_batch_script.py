@@ -1,0 +1,184 @@
+"""What the batch script does before and around the stage: environment, set-up lines, signals to the whole job."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from studies import OnCluster, job_of, slurm, until
+
+from jobs.__main__ import main
+from jobs.cluster import check
+from jobs.ledger import State
+from jobs.profile import Profile
+from slurm.testbed import LocalCluster
+from ssl_pkg.errors import BadInput
+
+Make = Callable[..., OnCluster]
+FIRST, SECOND = "pretrain-supervised-s0", "pretrain-simclr-s0"
+STARTS = '[ "${SLURM_RESTART_COUNT:-0}" != 0 ] || '  # before a command of a set-up line for the first start only
+
+
+def pretraining(small: OnCluster) -> OnCluster:
+    """The study without what comes after its pretrainings."""
+    small.jobs = [job for job in small.jobs if job.stage == "pretrain"]
+    small.send()
+    return small
+
+
+def printed(small: OnCluster, name: str) -> str:
+    """What the script of a run's job printed."""
+    number = job_of(small.rows()[name])
+    return "".join(file.read_text() for file in (small.folder / ".jobs/slurm").glob(f"*/{number}_0_log.*"))
+
+
+def working(small: OnCluster, name: str) -> bool:
+    return (small.folder / name / "status").exists()
+
+
+def resumed(small: OnCluster, name: str) -> bool:
+    return bool(json.loads((small.folder / name / "child.json").read_text())["resumed"])
+
+
+def test_a_signal_to_the_whole_job_at_any_time_costs_no_work_and_no_result(
+    study: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """srun takes its time before the step of one run, and after that of another."""
+    slow = tmp_path / "bin" / "srun"
+    slow.parent.mkdir()
+    slow.write_text(
+        "#!/bin/sh\nrun=${SLURM_JOB_NAME%%.*}-$SLURM_ARRAY_TASK_ID-$SLURM_RESTART_COUNT\n"
+        f'[ $run != pretrain-simclr-0- ] || {{ touch "{tmp_path}/before"; sleep 3; }}\n{shutil.which("srun")} "$@"\n'
+        f'status=$?\n[ $run != pretrain-simclr-1- ] || {{ touch "{tmp_path}/after"; sleep 3; }}\nexit $status\n'
+    )
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+    small = pretraining(study(seeds=(0, 1), wait=5.0))
+    full, batch, starting, ended = (f"pretrain-{name}-s{seed}" for name in ("supervised", "simclr") for seed in (0, 1))
+    until(lambda: working(small, full) and working(small, batch) and (tmp_path / "before").exists())
+    slurm("scancel", "--signal=TERM", "--full", job_of(small.rows()[full]))
+    slurm("scancel", "--signal=TERM", "--batch", job_of(small.rows()[batch]))
+    slurm("scancel", "--signal=TERM", "--full", job_of(small.rows()[starting]))
+    until((tmp_path / "after").exists)
+    number = job_of(small.rows()[ended])
+    slurm("scancel", "--signal=TERM", "--full", number)
+    small.until_complete(90)
+    for name in (full, batch, starting):
+        assert resumed(small, name) or name == starting, small.log(name)
+        assert small.log(name).count("<<< requeued") == 1
+        assert ", start 2," in small.log(name) and ", start 3," not in small.log(name)
+    until(lambda: "JobState=COMPLETED" in slurm("scontrol", "show", "job", number), 20)
+    assert ", start 2," not in small.log(ended)
+
+
+def test_a_signal_during_the_set_up_requeues_the_job_and_scancel_ends_it(study: Make, tmp_path: Path) -> None:
+    line = f'{STARTS}{{ touch "{tmp_path}/$SLURM_JOB_NAME"; sleep 60; }}'
+    small = pretraining(study(setup=(line,)))
+    until(lambda: all((tmp_path / f"{name}.small").exists() for name in (FIRST, SECOND)), 60)
+    first, second = job_of(small.rows()[FIRST]), job_of(small.rows()[SECOND])
+    slurm("scancel", "--signal=TERM", "--full", first)
+    slurm("scancel", second)
+    until(lambda: small.states()[FIRST] is State.COMPLETE, 60, lambda: printed(small, FIRST))
+    assert ", start 2," in small.log(FIRST)
+    assert small.states()[SECOND] is State.CANCELLED
+    assert "Restarts=0" in slurm("scontrol", "show", "job", second)
+
+
+@pytest.mark.parametrize("export", ["NONE", "FOO"])
+def test_a_job_sets_up_its_own_environment(study: Make, export: str) -> None:
+    small = pretraining(study(sbatch={"export": export}, setup=("export SET_UP=here",)))
+    small.until_complete(60)
+    environment = json.loads((small.folder / FIRST / "child.json").read_text())["environment"]
+    assert environment["SET_UP"] == "here"
+    assert environment["PATH"] and environment["HOME"]
+    assert ", start 2," not in small.log(FIRST)
+
+
+def test_a_site_that_gives_jobs_no_environment_by_default(
+    study: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "bin" / "sbatch"
+    site.parent.mkdir()
+    site.write_text(f'#!/bin/sh\nexec env SBATCH_EXPORT=NONE {shutil.which("sbatch")} "$@"\n')
+    site.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{site.parent}:{os.environ['PATH']}")
+    small = pretraining(study())
+    small.until_complete(60)
+    assert "SSL_STAGE_MARK" in json.loads((small.folder / FIRST / "child.json").read_text())["environment"]
+
+
+def test_the_first_set_up_line_that_fails_ends_the_job_and_is_named(
+    study: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = pretraining(study(setup=("cd /tmp", "module load nothere", "echo not reached")))
+    until(lambda: set(small.states().values()) == {State.FAILED}, 60, lambda: str(small.rows()))
+    note = small.rows()[FIRST].note or ""
+    assert note.startswith(
+        "set-up line 2 failed (status 127): module load nothere: module is defined in login shells only"
+    )
+    assert "/etc/profile.d/modules.sh" in note
+    assert not (small.folder / FIRST).exists()
+    assert main(["logs", FIRST, "small", "--runs", str(small.root)]) == 0
+    logs = capsys.readouterr().out
+    assert "set-up line 2 failed" in logs and "not reached" not in logs
+    assert "JobState=FAILED" in (shown := slurm("scontrol", "show", "job", job_of(small.rows()[FIRST])))
+    assert "Restarts=0" in shown
+
+
+def test_a_folder_that_was_moved_while_its_jobs_waited_is_told(
+    study: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = pretraining(study(sbatch={"hold": True}))
+    (tmp_path / "new").mkdir()
+    before.folder.rename(tmp_path / "new/small")
+    small = OnCluster(tmp_path / "new")
+    small.jobs = [job for job in small.jobs if job.stage == "pretrain"]
+    assert small.rows()[FIRST].note == f"will fail, because its folder was moved from {before.folder}: cancel it"
+    with pytest.raises(BadInput, match=f"is in the queue for {before.folder}, from where this study was moved"):
+        small.send()
+    slurm("scontrol", "release", job_of(small.rows()[FIRST]))
+    until(lambda: small.states()[FIRST] is State.FAILED, 30, lambda: str(small.rows()))
+    told = f"its folder was moved from {before.folder} while it was in the queue: submit again"
+    assert small.rows()[FIRST].note == told
+    assert not before.folder.exists()
+    assert main(["cancel", "small", "--runs", str(small.root)]) == 0
+    assert "1 jobs of study small are cancelled" in capsys.readouterr().out
+    small.send()
+    small.until_complete(60)
+
+
+def test_a_folder_that_is_moved_while_a_stage_is_at_work_is_told(study: Make, tmp_path: Path) -> None:
+    before = pretraining(study(wait=60.0))
+    until(lambda: working(before, FIRST) and working(before, SECOND))
+    (tmp_path / "new").mkdir()
+    before.folder.rename(tmp_path / "new/small")
+    small = OnCluster(tmp_path / "new")
+    until(lambda: set(small.states().values()) == {State.FAILED}, 20, lambda: printed(small, FIRST) + small.log(FIRST))
+    told = f"its folder was moved from {before.folder} while it was in the queue: submit again"
+    assert small.rows()[FIRST].note == told
+    assert "is gone: the study's folder was moved or removed" in printed(small, FIRST)
+    assert not before.folder.exists()
+
+
+def test_check_tries_the_environment_of_a_job_that_gets_none(
+    bed: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"name": "mine", "partition": "low", "cpus": 1, "memory_gb": 1, "minutes": 10, "sbatch": {"export": "NONE"}}
+    found = check(Profile.model_validate(asked))
+    assert found.stops == []
+    assert found.notes[-1].startswith("export: NONE: of your environment jobs get PATH, LD_LIBRARY_PATH, PYTHONPATH")
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    (stop,) = check(Profile.model_validate(asked)).stops
+    assert stop.startswith("/nowhere/python does not start in a job that has no environment but PATH: ")
+
+
+def test_a_copy_of_a_study_leaves_the_jobs_of_the_original_alone(
+    study: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = pretraining(study(wait=1.0))
+    shutil.copytree(small.folder, tmp_path / "copy/small")
+    assert main(["cancel", "small", "--runs", str(tmp_path / "copy")]) == 0
+    assert "nothing to cancel" in capsys.readouterr().out
+    small.until_complete(60)

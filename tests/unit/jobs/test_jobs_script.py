@@ -1,0 +1,113 @@
+"""The batch script's set-up lines and environment, run by bash as SLURM would."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import jobs
+from jobs.script import BEGIN, environment, set_up
+
+
+def ran(*setup: str, **given: str) -> "subprocess.CompletedProcess[str]":
+    """What a job prints whose stage prints `stage`, its folder, $HERE and the answer of a function."""
+    lines = [BEGIN, *set_up(setup), 'echo stage "$PWD" "${HERE:-}" $(answer 2>/dev/null)']
+    environment = {"PATH": os.environ["PATH"], **given}
+    line = ["bash", "-c", "\n".join(lines)]
+    return subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+
+
+FUNCTION = """\
+answer() {
+  false
+  echo 42
+}
+if true; then
+  cd /usr
+fi
+cat > /dev/null <<END
+don't
+END
+# a comment, isn't it
+export HERE="it's \\
+here\""""
+
+
+@pytest.mark.parametrize("first", ["true", "set -e", "set -u", "set -euo pipefail", "shopt -s extglob"])
+def test_lines_change_the_folder_export_and_define_functions(first: str) -> None:
+    done = ran(first, FUNCTION, "grep nothing /dev/null || true")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "stage /usr it's here 42\n"
+
+
+@pytest.mark.parametrize("before", ["true", "set -e"])
+@pytest.mark.parametrize(
+    ("line", "status", "shown"),
+    [
+        ("false", 1, "false"),
+        ("exit 3", 3, "exit 3"),
+        ("exit 0", 1, "exit 0"),
+        ("cd /nowhere\necho reached", 1, "cd /nowhere"),
+        ("(exit 7)\n\n\necho reached", 7, "(exit 7)"),
+        ("if false; then\n  true\nelse\n  (exit 8)\nfi", 8, "if false; then …"),
+        ("source /nowhere.sh", 1, "source /nowhere.sh"),
+        ("echo 'open", 2, "echo 'open"),
+        ("fi", 2, "fi"),
+        ("conda activate nothere", 127, "conda activate nothere"),
+    ],
+)
+def test_the_first_line_that_fails_ends_the_job_and_is_named(before: str, line: str, status: int, shown: str) -> None:
+    done = ran(before, line, "echo reached")
+    assert done.stdout == ""
+    assert f"set-up line 2 failed (status {status}): {shown}" in done.stderr
+    assert done.returncode == status
+
+
+def test_what_a_login_shell_defines_is_named_where_it_is_missing(tmp_path: Path) -> None:
+    conda = tmp_path / "conda"  # the program, which can't activate
+    conda.write_text("#!/bin/sh\necho not properly configured >&2\nexit 1\n")
+    conda.chmod(0o755)
+    said = ran("conda activate x", PATH=f"{tmp_path}:{os.environ['PATH']}").stderr
+    assert "not properly configured" in said
+    assert "conda is defined in login shells only: put a line like “source CONDA/etc/profile.d/conda.sh” above" in said
+    missing = ran("echo a && module load x", "true").stderr
+    assert "module is defined in login shells only: put a line like “source /etc/profile.d/modules.sh”" in missing
+    there = ran("module() { return 1; }\nmodule load x").stderr
+    assert there == "set-up line 1 failed (status 1): module load x\n"
+
+
+def test_an_empty_environment_gets_what_was_there_and_another_keeps_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"PATH": os.environ["PATH"], "PYTHONPATH": "/it's/mine", "SECRET": "1", "SLURM_CONF": "/slurm.conf"}
+    lines = "\n".join([*environment(known), "env"])
+
+    def found(*given: str) -> dict[str, str]:
+        line = ["/usr/bin/env", "-i", *given, "/bin/bash", "-c", lines]
+        shown = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+        return dict(entry.split("=", 1) for entry in shown.splitlines())
+
+    empty = found("SLURM_EXPORT_ENV=NONE")
+    assert {name: empty.get(name) for name in known} == known | {"SECRET": None}
+    assert Path(empty["HOME"]).is_dir() and "SLURM_EXPORT_ENV" not in empty
+    own = {"PATH": "/usr/bin:/bin:/own", "PYTHONPATH": "", "HOME": "/home"}
+    assert own.items() <= found(*(f"{name}={value}" for name, value in own.items())).items()
+
+
+def test_the_console_commands_are_there() -> None:
+    project = tomllib.loads((Path(jobs.__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert set(project["scripts"]) == {"ssl-study", "ssl-study-stage", "ssl-study-report"}
+    for place in project["scripts"].values():
+        module, _, function = place.partition(":")
+        spec = find_spec(module)
+        assert spec and spec.origin
+        assert f"def {function}() -> None:" in Path(spec.origin).read_text()
+
+
+def test_a_console_command_does_the_same_as_python_m() -> None:
+    code = "import sys; sys.argv = ['ssl-study', 'profile', 'local']; from jobs.__main__ import entry; entry()"
+    lines = ([sys.executable, "-P", "-c", code], [sys.executable, "-m", "jobs", "profile", "local"])
+    first, second = (subprocess.run(line, capture_output=True, text=True, check=True).stdout for line in lines)
+    assert first == second and "cpus: 1" in first
