@@ -118,7 +118,7 @@ def trial() -> str | None:
     """Why the Python that waits for the stages does not start with the script's environment alone; None if it does."""
     lines = [*environment(os.environ), f"exec {shlex.quote(sys.executable)} -P -c 'import jobs.node, submitit'"]
     line = ["env", "-i", "bash", "-c", "\n".join(lines)]
-    done = subprocess.run(line, cwd="/", capture_output=True, text=True, check=False)
+    done = subprocess.run(line, cwd="/", capture_output=True, encoding="utf-8", errors="replace", check=False)
     return (done.stderr.strip().splitlines() or ["it says nothing"])[-1] if done.returncode else None
 
 
@@ -156,7 +156,9 @@ def _commands(entry: str) -> Iterator[str]:
 
 def _whole(text: str) -> bool:
     """Whether bash finds no end missing: of a block, a quotation or a here-document (of which it only warns)."""
-    done = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-n"], input=text, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     return done.returncode == 0 and not done.stderr and not text.endswith("\\") and not _blank(text)
 
 

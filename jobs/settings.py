@@ -128,10 +128,8 @@ def check_data(root: str) -> None:
 
 def check_gpus() -> None:
     """Raises BadInput, with ssl_pkg's sentence, where GPUs are listed that PyTorch can't use."""
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "ssl_pkg.training.device"], capture_output=True, encoding="utf-8", errors="replace",
-        check=False,
-    )  # fmt: skip
+    command = [sys.executable, "-P", "-m", "ssl_pkg.training.device"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode == BAD_INPUT:
         raise BadInput(done.stderr.strip())
 
