@@ -8,14 +8,23 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Study
 from file_systems import SOURCE
-from trainers import differences, wait_until_it_catches_signals
+from trainers import wait_until_it_catches_signals
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE
 
 PROJECT = SOURCE.parents[2]
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "PATH": os.environ["PATH"]}
+PROBE = (
+    sys.executable,
+    "-m",
+    "ssl_pkg",
+    "stage=probe",
+    "source=random",
+    "budget=tiny",
+    "threads=1",
+    "probe.l2_count=2",
+)
 SMALL_STUDY = PROJECT / "tests/integration/small_study.py"
 
 
@@ -23,9 +32,8 @@ def test_a_user_without_home_and_name_runs_a_stage_in_an_ascii_locale(data: Path
     run_dir, temporary = folder / "José", folder / "tmp"
     temporary.mkdir()
     nobody = {"LD_PRELOAD": str(library), "FAILING": "getpwuid=2", "TMPDIR": str(temporary)}
-    line = ["stage=probe", "source=random", "budget=tiny", "threads=1", "probe.l2_count=2", f"data.root={data}"]
     done = subprocess.run(
-        [sys.executable, "-m", "ssl_pkg", *line, f"run_dir='{run_dir}'"],
+        [*PROBE, f"data.root={data}", f"run_dir='{run_dir}'"],
         env=ASCII | nobody, capture_output=True, check=False, cwd=PROJECT,
     )  # fmt: skip
     assert done.returncode == COMPLETE, done.stderr.decode()
@@ -48,8 +56,8 @@ def test_a_sentence_is_printed_also_where_its_letters_can_not_be(command: tuple[
     assert rb"Gr\xf6\xdfe" in done.stderr
 
 
-def test_a_closed_terminal_does_not_stop_a_stage_under_nohup(study: Study, folder: Path) -> None:
-    line = ["nohup", sys.executable, "-m", "ssl_pkg", *study.line("simclr", folder / "run")]
+def test_a_closed_terminal_does_not_stop_a_stage_under_nohup(data: Path, folder: Path) -> None:
+    line = ["nohup", *PROBE, f"data.root={data}", f"run_dir={folder / 'run'}"]
     process = subprocess.Popen(line, stderr=subprocess.PIPE, encoding="utf-8")
     wait_until_it_catches_signals(process.pid)
     while not (folder / "run/status").exists() and process.poll() is None:
@@ -57,7 +65,6 @@ def test_a_closed_terminal_does_not_stop_a_stage_under_nohup(study: Study, folde
         time.sleep(0.1)
     _, said = process.communicate()
     assert process.returncode == COMPLETE, said
-    assert differences(study.straight("simclr"), folder / "run") == []
 
 
 @pytest.mark.parametrize("nohup", [True, False])
