@@ -14,6 +14,9 @@ PYTHON := .venv/bin/python
 study_options = --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(DATA),--data "$(DATA)") $(if $(SEEDS),--seeds "$(SEEDS)")
 
 .DEFAULT_GOAL := help
+# make would do what it knows of `make study stl10` before it misses a target of the last name.
+targets := $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST))) .venv/installed .venv/bench
+$(foreach word,$(filter-out $(targets),$(MAKECMDGOALS)),$(error there is no target $(word): `make` lists them, and variables are given like STUDY=$(word)))
 .PHONY: help setup demo test test-unit test-faults test-slurm test-slurm-long lint format data study submit-all status cancel logs slurm-up slurm-down report image image-apptainer test-container bench bench-ablation bench-scale bench-learning lock clean
 
 help:  ## this list
@@ -50,8 +53,12 @@ cancel: is-set-up  ## stop the running study STUDY; each run leaves a checkpoint
 is-set-up:  # for what only looks: no two minutes of set-up before the answer that there is nothing to see
 	@test -e .venv/installed || { echo 'make $(MAKECMDGOALS): `make setup` comes first; it takes two minutes, once' >&2; exit 2; }
 
-data: data-given setup  ## with STUDY=stl10 fetch STL-10 and CIFAR-10 into DATA, else draw the synthetic set there
-	@$(PYTHON) -P -m ssl_pkg.data.$(if $(filter stl10,$(STUDY)),download,synthetic) "$(DATA)"
+data: data-given setup  ## with STUDY=stl10 fetch STL-10 and CIFAR-10 into DATA, with STUDY=demo draw the synthetic set there
+	@case "$(STUDY)" in \
+	stl10) $(PYTHON) -P -m ssl_pkg.data.download "$(DATA)" ;; \
+	demo) $(PYTHON) -P -m ssl_pkg.data.synthetic "$(DATA)" && echo 'the synthetic set is in $(DATA)' ;; \
+	*) echo 'make data: there is nothing to fetch for STUDY=$(STUDY): give STUDY=stl10, or STUDY=demo for the synthetic set' >&2; exit 2 ;; \
+	esac
 
 test: test-unit  ## all tests, those of faults in their short form
 	$(PYTHON) -m pytest tests/integration tests/faults

@@ -13,6 +13,7 @@ from analysis.artifacts import Arrays
 from analysis.failures import failures
 from analysis.manifests import of_other_data
 from analysis.run import Run, of_classes
+from ssl_pkg.nearest import hint
 from ssl_pkg.runs import RunDirectory, runs_of
 
 RESULT_COLUMNS: Final = ["model", "evaluation", "metric", "value", "low", "high", "n", "seed", "data", "reason"]
@@ -102,7 +103,8 @@ def gather(path: Path) -> Study:
     """Reads the study below `path`. Raises NoStudy where there is no folder or no complete run in it."""
     if not path.is_dir():
         raise NoStudy(
-            f"there is no folder {path}: give the folder that holds a study's run directories (make: RUNS= and STUDY=)"
+            f"there is no folder {path}{hint(path.name, _studies(path.parent))}: give the folder that holds a study's "
+            "run directories (make: RUNS= and STUDY=)"
         )
     notes: list[str] = []
     runs = _identified({directory.name: directory for directory in runs_of(path)}, notes)
@@ -125,6 +127,10 @@ def gather(path: Path) -> Study:
         notes=tuple(notes),
         failed={name: why for name, why in failures(path).items() if name not in done and name != "report"},
     )
+
+
+def _studies(folder: Path) -> list[str]:
+    return [entry.name for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
 
 
 def _identified(directories: dict[str, RunDirectory], notes: list[str]) -> list[Run]:

@@ -42,7 +42,10 @@ def main(arguments: list[str], again: str | None = None) -> int:
         return BAD_INPUT
     except KeyboardInterrupt:
         if options.command == "submit":
-            print("\nWhat was sent goes on by itself; `status` shows it, `cancel` takes it out", file=sys.stderr)
+            from jobs.ledger import advice
+
+            folder = options.runs.absolute() / options.study
+            print(f"\nJobs that were sent stay in the queue: {advice('status', folder)} shows them", file=sys.stderr)
         return COMPLETE if options.command == "status" else INTERRUPTED
     except BrokenPipeError:
         if options.command != "status":

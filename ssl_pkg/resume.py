@@ -38,6 +38,8 @@ def refuse_difference(run: RunDirectory, content: dict[str, Any], free: tuple[st
     before, now = (_flat({k: v for k, v in c.items() if k not in free}) for c in (earlier, content))
     keys = sorted(before.keys() | now.keys(), key=lambda key: (key != "method.name", key))
     changed = [key for key in keys if before.get(key) != now.get(key)]
+    if "method.name" in changed:  # its other fields follow from it
+        changed = ["method.name"]
     if changed:
         shown = ", ".join(f"{key}: {before.get(key)} -> {now.get(key)}" for key in changed[:4])
         more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""

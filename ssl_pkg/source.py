@@ -18,6 +18,8 @@ def source_result(config: Config) -> dict[str, Any]:
     source = RunDirectory(Path(str(config.source)))
     result = source.result()
     if result is None:
+        if not source.path.is_dir():
+            raise BadInput(f"there is no run directory source={source.path}: give that of a complete run")
         raise BadInput(f"source={source.path} holds no result.json: finish that run first")
     if config.method is not None and config.method.name != result.get("method"):
         raise BadInput(

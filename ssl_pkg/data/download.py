@@ -27,6 +27,7 @@ from typing import BinaryIO, Final
 from rich.console import Console
 from rich.progress import Progress
 
+from ssl_pkg.data.manifest import OFFICIAL, md5
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, NO_ROOM, BadInput, Busy
 from ssl_pkg.locks import locked
 from ssl_pkg.overrides import expand_path
@@ -60,9 +61,11 @@ ARCHIVES: Final = (
 def fetch(archive: Archive, root: Path) -> None:
     """Leaves `root/archive.folder`, unless it is there.
 
-    Raises BadInput if the archive can't be had or is another one, OSError if it can't be written.
+    Raises BadInput if the archive can't be had or is another one, or if the folder holds other files. Raises OSError if
+    it can't be written.
     """
     if (root / archive.folder).is_dir():
+        _check_official(root, archive.folder)
         print(f"{root / archive.folder} is there", file=sys.stderr)
         return
     root.mkdir(parents=True, exist_ok=True)
@@ -72,6 +75,17 @@ def fetch(archive: Archive, root: Path) -> None:
             _fetch(archive, root, part)
     except Busy as error:
         raise BadInput(f"{part} is being downloaded by another process: wait for it") from error
+
+
+def _check_official(root: Path, folder: str) -> None:
+    """Raises BadInput if the files in `root/folder` are not the published ones."""
+    for name, wanted in OFFICIAL.items():
+        file = root / name
+        if name.startswith(f"{folder}/") and (not file.is_file() or md5(file) != wanted):
+            raise BadInput(
+                f"{root / folder} is there, but its {file.name} is not the published one: move {root / folder} away, "
+                "or give another folder (make: DATA=)"
+            )
 
 
 def _fetch(archive: Archive, root: Path, part: Path) -> None:

@@ -137,3 +137,12 @@ def test_what_can_not_be_had_is_one_sentence(
 def test_two_at_once_are_told_apart(tmp_path: Path, server: Server) -> None:
     with locked(tmp_path / ".set.lock"), pytest.raises(BadInput, match="by another process"):
         fetch(server.archive(), tmp_path)
+
+
+def test_a_folder_with_other_files_is_not_taken_for_the_published_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "stl10_binary").mkdir()
+    (tmp_path / "stl10_binary" / "train_X.bin").write_bytes(b"drawn")
+    assert main([str(tmp_path)]) == 2
+    assert "train_X.bin is not the published one: move" in capsys.readouterr().err
