@@ -74,9 +74,11 @@ class Submission:
     def _send(self) -> Outcome:
         outcome = Outcome()
         forget_owner(self._folder)  # who may send knows that no runner is at work
-        settled(recall(self._folder))
-        self._sent = jobs_of(self._batches_here())
-        self._seen = settled(comments(self._sent.values()))
+        batches = self._batches_here()
+        settled(recall(self._folder, batches))
+        self._sent = jobs_of(batches)
+        ended = {job.name for job in self._jobs if job.stage != REPORT and job.complete}
+        self._seen = settled(comments(job for name, job in self._sent.items() if name not in ended))
         recorded = read_ledger(self._folder)
         missing: list[Job] = []
         useless: dict[str, Sent] = {}
@@ -118,6 +120,9 @@ class Submission:
                 raise
             outcome.unsent = [job.name for job in missing if job.name not in outcome.sent]
             outcome.limit = said_of(submit_limits(self._profile, known), reached)
+        if outcome.sent:
+            with suppress(Away):  # the next call does it
+                recall(self._folder, self._batches_here())
         return outcome
 
     def _batches_here(self) -> list[Batch]:
