@@ -1,10 +1,9 @@
 """What sites do around sbatch: wrappers that print what they like, limits on jobs and arrays, rules about memory."""
 
-import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,37 +26,6 @@ BED = {"accounting": True, "limits": True, "largest_array": 4}
 Make = Callable[..., OnCluster]
 
 
-@pytest.fixture
-def waiting(bed: LocalCluster) -> Iterator[None]:
-    """Jobs are queued, but none begins: what was sent can be counted."""
-    slurm("scontrol", "update", "PartitionName=low", "State=DOWN")
-    yield
-    slurm("scontrol", "update", "PartitionName=low", "State=UP")
-
-
-@pytest.fixture
-def limit(bed: LocalCluster) -> Iterator[Callable[[int], object]]:
-    """Sets how many jobs a user may have in the queue at once."""
-    line = ("sacctmgr", "-i", "modify", "qos", "normal", "set")
-    yield lambda jobs: slurm(*line, f"MaxSubmitJobsPerUser={jobs}")
-    slurm(*line, "MaxSubmitJobsPerUser=-1")
-
-
-@pytest.fixture
-def wrapper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Puts a script in sbatch's place; it calls the real one as "$SBATCH"."""
-
-    def make(text: str) -> None:
-        file = tmp_path / "bin" / "sbatch"
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(f"#!/bin/bash\n{text}\n")
-        file.chmod(0o755)
-        monkeypatch.setenv("SITES", shutil.which("sbatch") or "")
-        monkeypatch.setenv("PATH", f"{file.parent}:{os.environ['PATH']}")
-
-    return make
-
-
 def in_queue() -> list[str]:
     return slurm("squeue", "-h", "-r", "-o", "%i").split()
 
@@ -72,6 +40,8 @@ WRAPPERS = {
     "a failure afterwards": '"$SITES" "$@" >/dev/null; exit 1',
     "a comment of the site's": 'exec "$SITES" --comment=project17 "$@"',
     "a comment, and nothing printed": '"$SITES" --comment=project17 "$@" >/dev/null',
+    "without comment and output": 'sed -i "/--comment/d;/--output/d;/--error/d" "$2"; exec "$SITES" -o /dev/null "$@"',
+    "twice": '"$SITES" "$@" >/dev/null; exec "$SITES" "$@"',
     "a copy of the script": 'cp "$2" "$2.copy"; exec "$SITES" "$2.copy"',
 }
 
@@ -205,6 +175,25 @@ def test_wait_sends_the_rest_by_itself(
     said = capsys.readouterr().out
     assert "QOS normal allows 3 at once; the rest is sent when these have ended" in said
     assert (tmp_path / "reports/demo/report.pdf").exists()
+
+
+@pytest.mark.usefixtures("study")
+def test_wait_sends_what_does_not_need_a_failed_run_and_says_what_it_has_not_sent(
+    tmp_path: Path, limit: Callable[[int], object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limit(3)
+    stub = jobs.runner.Programs(stage=(sys.executable, str(STUB)), report=(sys.executable, str(STUB)))
+    monkeypatch.setattr(jobs.runner, "Programs", lambda: stub)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "FAIL-pretrain-supervised-s0").touch()
+    line = ["submit", "demo", "--cluster", asked(tmp_path), "--wait", "study.methods=[supervised]"]
+    assert main([*line, "--runs", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]) == 1
+    said = capsys.readouterr().out
+    assert re.search(r"^\d runs were not sent, because they need pretrain-supervised-s0, which failed$", said, re.M)
+    assert (tmp_path / "reports/demo/report.pdf").exists()
+    complete = {file.parent.name for file in (tmp_path / "runs/demo").glob("*/result.json")}
+    assert complete and {each for each in complete if "supervised" in each} == set()
+    assert (tmp_path / "runs/demo/logs/pretrain-supervised-s0.log").read_text().count("start 1,") == 1
 
 
 @pytest.mark.usefixtures("waiting")
