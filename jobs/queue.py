@@ -67,7 +67,7 @@ def look(wanted: Mapping[str, str]) -> dict[str, Seen]:
     """The jobs that SLURM knows of those wanted: their ids (`12`, or `12_0` in an array) -> their batches' tokens.
 
     A job without the token is somebody else's: SLURM's numbers begin anew when its state is lost. A site's wrapper can
-    cut or filter squeue's rows, so scontrol must confirm that a job is gone. Raises Away.
+    cut or filter squeue's rows, so scontrol is asked for what squeue does not show. Raises Away.
     """
     if not wanted:
         return {}
@@ -79,21 +79,21 @@ def look(wanted: Mapping[str, str]) -> dict[str, Seen]:
 
 
 def _unlisted(wanted: Mapping[str, str]) -> dict[str, Seen]:
-    """The ended ones of these jobs that scontrol knows. Raises Away if one has not ended, because squeue lists all."""
+    """Those of these jobs that scontrol knows with their tokens. Raises Away."""
     found = {}
-    whole = {name: shown(name) for name in {name.partition("_")[0] for name in wanted}}
+    whole = {number: shown(number) for number in {name.partition("_")[0] for name in wanted}}
     for name, token in wanted.items():
         number = name.partition("_")[0]
         said = shown(name) if whole[number] and name != number else whole[number]
         if token in said:
-            state, reason = (re.search(rf"\b{field}=(\w+)", said) for field in ("JobState", "Reason"))
-            seen = Seen(state[1] if state else "", reason[1] if reason and reason[1] != "None" else "")
-            if seen.in_queue:
-                raise Away(
-                    f"squeue's output has another form than SLURM's own: it does not show job {name}, "
-                    f"which scontrol shows as {seen.state}"
-                )
-            found[name] = seen
+            cells = dict(reversed(re.findall(r"\b(\w+)=(\S*)", said)))  # the first one counts
+            reason, restarts = cells.get("Reason", ""), cells.get("Restarts", "")
+            found[name] = Seen(
+                cells["JobState"],
+                "" if reason == "None" else reason,
+                int(restarts) if restarts.isdecimal() else None,
+                moment(cells.get("StartTime", "")),
+            )
     return found
 
 

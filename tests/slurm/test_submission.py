@@ -18,8 +18,6 @@ from jobs.cluster import check
 from jobs.ledger import State
 from jobs.local import run_study
 from jobs.machine import Slot
-from jobs.profile import Profile
-from slurm.testbed import LocalCluster
 from ssl_pkg.errors import BadInput
 
 BED = {"accounting": True, "limits": True, "largest_array": 4}
@@ -218,20 +216,6 @@ def test_memory_is_left_out_where_a_site_forbids_it(study: Make, wrapper: Callab
         assert main(["cancel", "small", "--runs", str(small.root)]) == 0
 
 
-def test_drained_nodes_are_told_with_what_submit_will_do(bed: LocalCluster) -> None:
-    nodes = ",".join(bed.names)
-    slurm("scontrol", "update", f"NodeName={nodes}", "State=DRAIN", "Reason=maintenance until noon")
-    try:
-        found = check(Profile(name="mine", partition="low", cpus=1, minutes=10))
-        assert found.stops == [] and found.notes[0] == (
-            "all 2 nodes of low are drained (maintenance until noon): `submit` sends the jobs all the same, and they "
-            "wait in the queue until nodes are back"
-        )
-        assert check(Profile(name="mine", partition="low", cpus=1, minutes=10, constraint="a100")).stops
-    finally:
-        slurm("scontrol", "update", f"NodeName={nodes}", "State=RESUME")
-
-
 @pytest.mark.usefixtures("waiting")
 def test_a_study_on_this_machine_asks_the_cluster_that_it_was_sent_to(study: Make, tmp_path: Path) -> None:
     small = study()
@@ -240,6 +224,27 @@ def test_a_study_on_this_machine_asks_the_cluster_that_it_was_sent_to(study: Mak
         changed.setenv("SLURM_CONF", str(tmp_path / "elsewhere.conf"))
         with pytest.raises(BadInput, match=r"in a cluster's queue .*sent to test"):
             run_study(small.jobs, small.folder, [Slot(1)], again="")
+
+
+@pytest.mark.usefixtures("waiting")
+@pytest.mark.parametrize("filters", ["cut -c1-80", "true"])
+def test_a_squeue_that_shows_little_gives_no_run_a_second_job(
+    study: Make, tmp_path: Path, wrapper: Callable[[str], None], filters: str
+) -> None:
+    wrapper('exec "$SITES" "$@"')
+    listed = f'#!/bin/bash\n{shutil.which("squeue")} "$@" | {filters}\n'
+    (tmp_path / "bin" / "squeue").write_text(listed)
+    (tmp_path / "bin" / "squeue").chmod(0o755)
+    small = study(seeds=(0, 1))
+    small.jobs = small.jobs[:3]
+    assert len(small.send().sent) == 3
+    assert (small.send().sent, {row.state for row in small.rows().values()}) == ([], {State.PENDING})
+    (tmp_path / "bin" / "squeue").rename(tmp_path / "squeue")
+    assert len(in_queue()) == 3
+    (tmp_path / "squeue").rename(tmp_path / "bin" / "squeue")
+    assert main(["cancel", "small", "--runs", str(small.root)]) == 0
+    (tmp_path / "bin" / "squeue").unlink()
+    assert in_queue() == []
 
 
 @pytest.mark.usefixtures("waiting")

@@ -84,9 +84,11 @@ def test_a_job_that_squeue_does_not_show_is_not_taken_for_gone(
 ) -> None:
     (tmp_path / "rows").write_text(f"{row('6', 'RUNNING', 'others')}\n{row('7', 'RUNNING', 'aaa')}\n")
     stand_in(tmp_path, "squeue", f"cat {tmp_path}/rows | {filters}")
-    stand_in(tmp_path, "scontrol", "echo JobId=7 JobState=RUNNING Reason=None Comment=aaa")
+    stand_in(tmp_path, "scontrol", "echo JobId=7 JobState=RUNNING Reason=None Restarts=2 StartTime=Unknown Comment=aaa")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    with pytest.raises(Away, match=r"squeue's output has another form .* does not show job 7, .* RUNNING"):
+    assert queue.look({"7": "aaa"}) == {"7": queue.Seen("RUNNING", "", 2)}
+    stand_in(tmp_path, "scontrol", "echo Unable to contact slurm controller >&2; exit 1")
+    with pytest.raises(Away, match="Unable to contact"):
         queue.look({"7": "aaa"})
 
 
