@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from jobs.graph import Job
     from ssl_pkg.config import Config
 
-AGAIN: Final = "type the same line again"
-
 
 def main(arguments: list[str], again: str | None = None) -> int:
     """Does what the command line says and returns the exit status. Heavier modules are imported where they are used, so
@@ -101,17 +99,15 @@ def _planned(options: argparse.Namespace, overrides: list[str]) -> "tuple[Config
 
 
 def _submit(options: argparse.Namespace, overrides: list[str], again: str) -> int:
-    from jobs.ledger import State, advice
-    from jobs.local import conclude
     from jobs.profile import LOCAL, load_profile
     from jobs.runner import Programs
-    from jobs.watch import follow
     from ssl_pkg.config import SYNTHETIC
 
     profile = load_profile(options.cluster)
     if profile.name == LOCAL:
         return _study(options, overrides, again)
-    from jobs.submit import Submission  # needs SLURM's commands
+    from jobs.rounds import send_rounds  # needs SLURM's commands
+    from jobs.submit import Submission
 
     options.runs, options.reports = options.runs.absolute(), options.reports.absolute()
     if options.data not in (None, SYNTHETIC):
@@ -119,24 +115,7 @@ def _submit(options: argparse.Namespace, overrides: list[str], again: str) -> in
     config, jobs = _planned(options, overrides)
     folder = options.runs / config.study.name
     submission = Submission(jobs, folder, profile, data_root=config.data.root, programs=Programs())
-    planned = {job.name for job in jobs}
-    while True:
-        outcome = submission.send()
-        print(
-            f"{len(outcome.sent)} runs sent to {profile.name}, {len(outcome.queued)} were in its queue, "
-            f"{len(outcome.complete)} are complete"
-        )
-        if outcome.unsent:
-            print(f"sent {len(outcome.sent)} of {len(outcome.sent) + len(outcome.unsent)}; {outcome.limit}; ", end="")
-            print("the rest is sent when these have ended" if options.wait else f"{AGAIN} when some have ended")
-        if not options.wait:
-            break
-        states = {row.name: row.state for row in follow(folder) if row.name in planned}
-        ended_well = set(states.values()) <= {State.COMPLETE, State.PENDING}
-        if not (outcome.unsent and ended_well and (outcome.sent or outcome.queued)):
-            return conclude(states, jobs, folder, again)
-    print(f"How they stand: {advice('status', folder)}")
-    return INTERRUPTED if outcome.unsent else COMPLETE
+    return send_rounds(submission, jobs, folder, profile.name, wait=options.wait, again=again)
 
 
 def _status(options: argparse.Namespace, overrides: list[str], again: str) -> int:

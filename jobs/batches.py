@@ -8,6 +8,7 @@ comment and a folder in the path of its output, and taken back.
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -101,18 +102,25 @@ def numbered(batches: Sequence[Batch]) -> list[Batch]:
 
 
 def sent_jobs(folder: Path) -> dict[str, Sent]:
-    """The newest job of each run of the study in `folder` that was sent. SLURM's commands reach that cluster from now
-    on, unless the environment names another."""
-    batches = read_batches(folder)
-    reach_again(batches)
-    return jobs_of(batches)
+    """The newest job of each run of the study in `folder` that was sent."""
+    return jobs_of(read_batches(folder))
 
 
-def reach_again(batches: Sequence[Batch]) -> None:
-    """Makes SLURM's commands reach the cluster that the last of these batches went to, unless the environment names
-    another."""
-    if batches and batches[-1].conf:
-        os.environ.setdefault("SLURM_CONF", batches[-1].conf)
+def gone(conf: str) -> str | None:
+    """Why a cluster can't be asked from this machine, now or later; None if it can be."""
+    if conf:
+        return None if Path(conf).exists() else f"whose slurm.conf ({conf}) is not there"
+    if "SLURM_CONF" in os.environ or shutil.which("squeue"):
+        return None
+    return "and this machine has no SLURM"
+
+
+@contextmanager
+def cluster_of(conf: str) -> Iterator[None]:
+    """Inside, SLURM's commands reach the cluster that a batch was sent to with this SLURM_CONF, whichever cluster the
+    environment names. If that slurm.conf was removed, the environment's is taken for its successor."""
+    with slurm_conf(os.environ.get("SLURM_CONF", conf) if gone(conf) else conf):
+        yield
 
 
 @contextmanager
@@ -134,7 +142,7 @@ def comments(jobs: Iterable[Sent]) -> dict[str, str]:
     return {job.id: job.batch.token for job in jobs}
 
 
-def jobs_of(batches: list[Batch]) -> dict[str, Sent]:
+def jobs_of(batches: Sequence[Batch]) -> dict[str, Sent]:
     """The newest job of each run in these batches."""
     jobs = {}
     for batch in batches:

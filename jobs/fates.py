@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from jobs.batches import Batch, Sent, around, comments, jobs_of, numbered, reach_again, read_batches
+from jobs.batches import Batch, Sent, around, cluster_of, comments, gone, jobs_of, numbered, read_batches
 from jobs.ledger import REPORT, State, log_of
 from jobs.queue import NEVER, RUNS, Away, Seen, look
 from jobs.script import SET_UP
@@ -40,11 +40,11 @@ def fates(
     SLURM doesn't answer. complete: the names of the runs whose results are there. here: those that were started on
     this machine, and when; what was sent before that is not told."""
     batches = read_batches(folder)
-    reach_again(batches)
     sent, open_jobs = _jobs(batches, complete, here)
     try:
-        sent, open_jobs = _jobs(numbered(batches), complete, here)
-        seen = look(comments(open_jobs.values()))
+        batches = _numbered(batches)
+        sent, open_jobs = _jobs(batches, complete, here)
+        seen = _look(batches, open_jobs)
     except Away as error:
         warning = (
             f"SLURM does not answer ({error}). The states are those of the run directories; "
@@ -55,8 +55,30 @@ def fates(
     judge = _Judge(folder, {job.id: name for name, job in sent.items()})
     judge.found = {name: Fate(State.COMPLETE, sent[name].id) for name in complete if name in sent}
     for name, job in open_jobs.items():  # parents were sent before their children
-        judge.found[name] = judge.fate(name, job, seen.get(job.id))
+        judge.found[name] = judge.fate(name, job, seen.get(name))
     return judge.found, None
+
+
+def _numbered(batches: Sequence[Batch]) -> list[Batch]:
+    """The batches with the numbers that their own clusters know. Raises Away."""
+    found: dict[str, Batch] = {}
+    for conf in dict.fromkeys(batch.conf for batch in batches):
+        with cluster_of(conf):
+            found |= {batch.token: batch for batch in numbered([each for each in batches if each.conf == conf])}
+    return [found[batch.token] for batch in batches]
+
+
+def _look(batches: Sequence[Batch], jobs: Mapping[str, Sent]) -> dict[str, Seen]:
+    """What the cluster of each run's job sees of it. Raises Away, but not for an earlier cluster that is gone."""
+    seen: dict[str, Seen] = {}
+    for conf in dict.fromkeys(job.batch.conf for job in jobs.values()):
+        there = {name: job for name, job in jobs.items() if job.batch.conf == conf}
+        if gone(conf) and conf != batches[-1].conf:
+            continue
+        with cluster_of(conf):
+            found = look(comments(there.values()))
+        seen |= {name: found[job.id] for name, job in there.items() if job.id in found}
+    return seen
 
 
 def _jobs(

@@ -12,7 +12,6 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
     ValidationError,
     ValidationInfo,
@@ -35,15 +34,51 @@ RESERVATION: Final = "SBATCH_RESERVATION"
 FOLDER: Final = Path(slurm.__path__[0]) / "profiles"
 
 
-class Container(BaseModel):
-    """What the stages of a cluster run in. What submits, and what waits on the nodes, runs outside."""
+class _Loader(yaml.SafeLoader):
+    """YAML in which `1:30` and `2026-01-01` are text. YAML 1.1 reads numbers of base 60, and dates."""
+
+
+def _text(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    return loader.construct_scalar(node)
+
+
+def _number(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    if ":" in node.value:
+        return _text(loader, node)
+    return loader.construct_yaml_int(node) if node.tag.endswith("int") else loader.construct_yaml_float(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _number)
+_Loader.add_constructor("tag:yaml.org,2002:float", _number)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _text)
+
+
+def _lines(given: Any) -> Any:
+    return (given,) if isinstance(given, str) else given
+
+
+class _Fields(BaseModel):
+    """A part of a profile; a field that is null is left out."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null(cls, given: Any) -> Any:
+        return {name: value for name, value in given.items() if value is not None} if isinstance(given, dict) else given
+
+
+Lines = Annotated[tuple[str, ...], BeforeValidator(_lines)]  # one may be given without a list
+Gigabytes = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+
+
+class Container(_Fields):
+    """What the stages of a cluster run in. What submits, and what waits on the nodes, runs outside."""
+
     backend: Literal["docker", "podman", "apptainer", "pyxis"]
     image: str  # a tag, or the path of a sandbox folder, a SIF or a squashfs file
-    binds: tuple[str, ...] = ()  # folders beside those of the runs, the report, the images and the cache
-    options: tuple[str, ...] = ()  # words for the client, passed on as they are
+    binds: Lines = ()  # folders beside those of the runs, the report, the images and the cache
+    options: Lines = ()  # words for the client, passed on as they are
 
     def client(self) -> tuple[str, ...]:
         """The beginning of a command line; what the image is to do follows."""
@@ -53,18 +88,16 @@ class Container(BaseModel):
         return (*program, *binds, *options, "--")
 
 
-class Memory(BaseModel):
+class Memory(_Fields):
     """The memory of a job in GB, of one kind; sites differ in which they take."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    per_node: PositiveFloat | None = None
-    per_cpu: PositiveFloat | None = None
-    per_gpu: PositiveFloat | None = None
+    per_node: Gigabytes | None = None
+    per_cpu: Gigabytes | None = None
+    per_gpu: Gigabytes | None = None
 
     @model_validator(mode="after")
     def _is_one_kind(self) -> Self:
-        if len(self.model_fields_set) != 1 or None in (getattr(self, kind) for kind in self.model_fields_set):
+        if len(self.model_fields_set) != 1:
             raise ValueError("give one of per_node, per_cpu and per_gpu, in GB, or no memory where a site forbids it")
         return self
 
@@ -90,10 +123,23 @@ def _memory(given: Any) -> Any:
     return given
 
 
-class Profile(BaseModel):
-    """What every job of a study asks of a cluster. Sizes of one node; None leaves a choice to the cluster."""
+def _minutes(given: Any) -> Any:
+    if isinstance(given, str) and ":" in given:
+        raise ValueError(f"give a whole number of minutes, like 90, not {given}")
+    return given
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+def _options(given: Any) -> Any:
+    if not isinstance(given, dict):
+        raise ValueError("give sbatch's options by name, like {nice: 10}")
+    for name, value in given.items():
+        if not isinstance(name, str) or not isinstance(value, str | int | bool | None):
+            raise ValueError(f"{name} is {value}: give a text, a whole number or true, or null to send no such option")
+    return given
+
+
+class Profile(_Fields):
+    """What every job of a study asks of a cluster. Sizes of one node; None leaves a choice to the cluster."""
 
     name: str
     conf: str | None = None  # slurm.conf of a cluster that is not this machine's own, from the project's folder on
@@ -104,16 +150,18 @@ class Profile(BaseModel):
     gpus: NonNegativeInt = 0  # of a pretraining, on each of its nodes; of the other stages one, if there are any
     cpus: PositiveInt  # of one process
     memory: Annotated[Memory | None, BeforeValidator(_memory)] = None  # without it the site's default
-    minutes: PositiveInt  # of one start: a job that needs more goes on in the next
+    minutes: Annotated[
+        PositiveInt, BeforeValidator(_minutes)
+    ]  # of one start: a job that needs more goes on in the next
     nodes: PositiveInt = 1  # of a pretraining; the other stages are one process
     processes: PositiveInt = 1  # of a pretraining, on each of its nodes
     at_once: PositiveInt | None = None  # most runs of one array at a time
     signal_seconds: PositiveInt = Field(120, validate_default=True)  # from the signal to the end of the time limit
     python: str | None = None  # of the stages, as the node's shell finds it; without it the one that submits
     container: Annotated[Container | None, BeforeValidator(_none)] = None
-    setup: tuple[str, ...] = ()  # lines of shell before anything else on the node
+    setup: Lines = ()  # lines of shell before anything else on the node
     copy_data_to: str | None = None  # a folder on the node's own disk, like $TMPDIR/data
-    sbatch: dict[str, str | int | bool | None] = Field(
+    sbatch: Annotated[dict[str, str | int | bool | None], BeforeValidator(_options)] = Field(
         default_factory=dict
     )  # passed on as they are; None drops the project's own
 
@@ -166,7 +214,7 @@ def load_profile(name: str) -> Profile:
     SBATCH_ACCOUNT, SBATCH_QOS and SBATCH_RESERVATION. Raises BadInput."""
     file = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError as error:
         raise BadInput(_no_profile(name, file)) from error
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:

@@ -23,7 +23,10 @@ NEVER: Final = "DependencyNeverSatisfied"
 # with their widths
 FIELDS: Final = {
     "JobArrayID": 30, "State": 20, "Reason": 40, "RestartCnt": 10, "StartTime": 30, "Comment": 200, "StdOut": 1024,
+    "Command": 1024,
 }  # fmt: skip
+_MARKS: Final = "Comment:200,StdOut:1024,Command:1024"  # the columns that can hold a batch's token
+_ID: Final = re.compile(r"\d+(_\d+)?\s")  # begins a row that is about a job
 _SECONDS: Final = 60.0  # that a command of SLURM's may take
 _SLOW: Final = 5.0  # seconds after which the user is told that SLURM has not answered yet
 # Options of SLURM's commands can be set by the environment, where they override a batch script's own, filter what is
@@ -63,14 +66,59 @@ class Seen:
 def look(wanted: Mapping[str, str]) -> dict[str, Seen]:
     """The jobs that SLURM knows of those wanted: their ids (`12`, or `12_0` in an array) -> their batches' tokens.
 
-    A job without the token is somebody else's: SLURM's numbers begin anew when its state is lost. Raises Away.
+    A job without the token is somebody else's: SLURM's numbers begin anew when its state is lost. A site's wrapper can
+    cut or filter squeue's rows, so scontrol is asked for what squeue does not show. Raises Away.
     """
     if not wanted:
         return {}
     listed = _squeue(wanted)
     found = {name: seen for name, (seen, marks) in listed.items() if name in wanted and wanted[name] in marks}
-    gone = wanted.keys() - listed.keys()
+    found |= _unlisted({name: token for name, token in wanted.items() if name not in found})
+    gone = wanted.keys() - found.keys() - listed.keys()
     return found | {name: seen for name, seen in _sacct(gone).items() if name in gone and not seen.in_queue}
+
+
+def _unlisted(wanted: Mapping[str, str]) -> dict[str, Seen]:
+    """Those of these jobs that scontrol knows with their tokens. Raises Away."""
+    found = {}
+    whole = {number: shown(number) for number in {name.partition("_")[0] for name in wanted}}
+    for name, token in wanted.items():
+        number = name.partition("_")[0]
+        said = shown(name) if whole[number] and name != number else whole[number]
+        if token in said:
+            cells = dict(reversed(re.findall(r"\b(\w+)=(\S*)", said)))  # the first one counts
+            reason, restarts = cells.get("Reason", ""), cells.get("Restarts", "")
+            found[name] = Seen(
+                cells["JobState"],
+                "" if reason == "None" else reason,
+                int(restarts) if restarts.isdecimal() else None,
+                moment(cells.get("StartTime", "")),
+            )
+    return found
+
+
+def shown(job: str) -> str:
+    """What scontrol shows of a job; empty if there is no such job. Raises Away."""
+    done = ask("scontrol", "-o", "show", "job", job)
+    if "JobState=" in done.stdout:
+        return done.stdout
+    said = f"{done.stdout} {done.stderr}".strip()
+    if "Invalid job id" in said or "not found" in said:
+        return ""
+    raise Away(said or f"scontrol shows nothing of job {job}")
+
+
+def in_queue(tokens: Iterable[str]) -> dict[str, str]:
+    """The user's jobs that wait or run and bear one of these tokens: their ids (`12`, or `12_0`) -> the tokens.
+
+    Raises Away.
+    """
+    tokens = list(tokens)
+    done = ask("squeue", "-h", "-r", "-O", f"JobArrayID:30,{_MARKS}", "-u", str(os.getuid()))
+    if done.returncode:
+        raise Away(done.stderr.strip())
+    rows = [row for row in done.stdout.splitlines() if _ID.match(row)]
+    return {row.split()[0]: token for row in rows for token in tokens if token in row}
 
 
 def cancel(ids: Iterable[str]) -> None:
@@ -100,10 +148,10 @@ def find(tokens: Iterable[str], said: str = "") -> dict[str, str]:
     all jobs of the user. Jobs that have left the queue are looked for in the accounting. Raises Away.
     """
     wanted = set(tokens)
-    columns = ("-h", "-t", "all", "-O", "ArrayJobID:20,Comment:200,StdOut:1024")
-    numbers = re.findall(r"(?<![\w.])[1-9]\d{0,9}(?![\w.])", said)
+    columns = ("-h", "-t", "all", "-O", f"ArrayJobID:20,{_MARKS}")
+    numbers = numbers_in(said)
     # without a job of these numbers squeue refuses, which is no answer to the question
-    rows = ask("squeue", *columns, "-j", ",".join(dict.fromkeys(numbers))).stdout if numbers else ""
+    rows = ask("squeue", *columns, "-j", ",".join(numbers)).stdout if numbers else ""
     if not (found := _with_token(wanted, rows)):
         listed = ask("squeue", *columns, "-u", str(os.getuid()))
         if listed.returncode:
@@ -115,11 +163,20 @@ def find(tokens: Iterable[str], said: str = "") -> dict[str, str]:
             line = ("sacct", "-n", "-X", "-S", "now-1days", "-u", str(os.getuid()))
             rows = ask(*line, "-o", "JobID%-20,Comment%-200,SubmitLine%-2000").stdout
             found |= {token: job.partition("_")[0] for token, job in _with_token(missing, rows).items()}
+    for number in numbers if wanted - found.keys() else ():  # a site's squeue may print something else
+        text = shown(number)
+        found |= {token: number for token in wanted - found.keys() if token in text}
     return found
 
 
+def numbers_in(said: str) -> list[str]:
+    """What can be a job's number in the text that sbatch printed."""
+    return list(dict.fromkeys(re.findall(r"(?<![\w.])[1-9]\d{0,9}(?![\w.])", said)))
+
+
 def _with_token(tokens: Iterable[str], rows: str) -> dict[str, str]:
-    return {token: row.split()[0] for row in rows.splitlines() for token in tokens if token in row}
+    lines = [row for row in rows.splitlines() if _ID.match(row)]
+    return {token: row.split()[0] for row in lines for token in tokens if token in row}
 
 
 def _squeue(ids: Iterable[str]) -> dict[str, tuple[Seen, str]]:
@@ -137,13 +194,16 @@ def _squeue(ids: Iterable[str]) -> dict[str, tuple[Seen, str]]:
         for width in FIELDS.values():
             cells.append(rest[:width].strip())
             rest = rest[width:]
-        name, state, reason, restarts, started, comment, output = cells
-        seen = Seen(state, "" if reason == "None" else reason, int(restarts or 0), _moment(started))
-        found[name] = seen, comment + output  # widths are of bytes: the end of a comment may be in the next cell
+        name, state, reason, restarts, started, *marks = cells
+        if (
+            _ID.match(f"{name} ") and re.fullmatch("[A-Z_]+", state) and re.fullmatch(r"\d*", restarts)
+        ):  # else a site's own line
+            seen = Seen(state, "" if reason == "None" else reason, int(restarts or 0), moment(started))
+            found[name] = seen, "".join(marks)  # widths are of bytes: the end of a comment may be in the next cell
     return found
 
 
-def _moment(text: str) -> float | None:
+def moment(text: str) -> float | None:
     """SLURM's local time in seconds since the epoch."""
     try:
         return datetime.fromisoformat(text).timestamp()

@@ -1,36 +1,47 @@
 """What must hold before anything is sent or cancelled: one call at a time, and what earlier calls lost taken back."""
 
 import os
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from jobs.batches import comments, jobs_of, numbered, reach_again, read_batches
+from jobs.batches import Batch, cluster_of, comments, gone, jobs_of, read_batches
 from jobs.ledger import Entry, State, read_ledger, write_ledger
 from jobs.local import alone
-from jobs.queue import ENDS, Seen, cancel, look
-from jobs.waiting import gone
+from jobs.queue import ENDS, Seen, cancel, in_queue, look
+from ssl_pkg.runs import RunDirectory
 
 OTHERS_SECONDS: Final = 120.0  # that another one who types the same may take
+LATE_SECONDS: Final = 600.0  # that the sbatch of a call that was killed may take
 ENDING_SECONDS: Final = 120.0  # that a job may take to leave its checkpoint and the queue
 
 
-def recall(folder: Path) -> dict[str, str]:
-    """Takes back what was sent by calls that didn't live to know its number: such a job lacks its object, which
-    submitit puts in its place only then. Returns the jobs' ids -> their tokens. To be called only where no other call
-    is sending, and only for the cluster at hand: it alone can say that no job has a batch's token. Raises Away."""
-    here = os.environ.get("SLURM_CONF", "")
-    lost = [batch for batch in read_batches(folder) if batch.number is None and batch.conf == here]
-    if not lost:
+def recall(folder: Path, batches: Sequence[Batch]) -> dict[str, str]:
+    """Cancels the jobs that bear the token of one of these batches but are no run's newest job.
+
+    Returns their ids -> the tokens. Only for the one process that holds the study's lock, at the batches' cluster.
+    Raises Away.
+
+    Such a job was sent by a call that was killed before it knew the number, or a second time by a site's wrapper: it
+    lacks its pickle. Or it is of the original of this study, which was copied and then deleted. The batch of a killed
+    call is kept for LATE_SECONDS, because its sbatch can still be at work; without the folder its job can't run.
+    """
+    if not batches:
         return {}
-    wanted = comments(job for batch in numbered(lost) for job in jobs_of([batch]).values())
-    waiting = {name: wanted[name] for name, job in look(wanted).items() if job.in_queue}
-    cancel(waiting)
-    for batch in lost:
-        batch.forget(folder)
-    return waiting
+    newest = {job.id for job in jobs_of(batches).values()}
+    found = in_queue(batch.token for batch in batches)
+    strays = {name: token for name, token in found.items() if name not in newest}
+    cancel(strays)
+    for batch in batches:
+        if batch.number is None:
+            if batch.token not in strays.values():
+                shutil.rmtree(folder / ".jobs" / "slurm" / batch.token, ignore_errors=True)
+            if time.time() - batch.made > LATE_SECONDS:
+                batch.forget(folder)
+    return strays
 
 
 def settled(wanted: Mapping[str, str]) -> dict[str, Seen]:
@@ -44,22 +55,31 @@ def settled(wanted: Mapping[str, str]) -> dict[str, Seen]:
 
 
 def cancel_sent(folder: Path) -> int:
-    """Cancels what the study in `folder` has in a cluster's queue; returns how many jobs. Waits for a call that is just
-    sending. Raises Away."""
-    batches = read_batches(folder)
-    if not batches:
+    """Cancels what the study in `folder` has in the queue of the clusters that it was sent to; returns how many jobs.
+    Waits for a call that is just sending. Raises Away."""
+    if not read_batches(folder):
         return 0
-    if gone(batches[-1].conf) and "SLURM_CONF" not in os.environ:
-        return 0
-    reach_again(batches)
     with alone(folder, OTHERS_SECONDS):
-        recalled = recall(folder)
-        sent = jobs_of(read_batches(folder))
+        batches = read_batches(folder)
+        missing = [job for name, job in jobs_of(batches).items() if not RunDirectory(folder / name).complete]
+        lost = [batch for batch in batches if batch.number is None]
+        wanted = dict.fromkeys(batch.conf for batch in (batches[-1], *lost, *(job.batch for job in missing)))
+        return sum(
+            _cancel_at(conf, [batch for batch in batches if batch.conf == conf], folder)
+            for conf in wanted
+            if not gone(conf) or "SLURM_CONF" in os.environ
+        )
+
+
+def _cancel_at(conf: str, batches: Sequence[Batch], folder: Path) -> int:
+    with cluster_of(conf):
+        recalled = recall(folder, batches)
+        sent = jobs_of(batches)
         seen = look(comments(sent.values()))
         ended = {name: job.id for name, job in sent.items() if job.id in seen and seen[job.id].in_queue}
         cancel(ended.values())
-        # without accounting SLURM forgets them within minutes
-        known = read_ledger(folder)
-        taken = {name: replace(known.get(name, Entry()), state=State.CANCELLED) for name in ended}
-        write_ledger(folder, known | taken)
+    # without accounting SLURM forgets them within minutes
+    known = read_ledger(folder)
+    taken = {name: replace(known.get(name, Entry()), state=State.CANCELLED) for name in ended}
+    write_ledger(folder, known | taken)
     return len(recalled) + len(ended)

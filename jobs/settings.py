@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import ssl_pkg
+from jobs.batches import read_batches
 from jobs.graph import Job, plan, reads, sweep
 from jobs.ledger import REPORT, read_ledger
 from ssl_pkg.compose import load_config
@@ -60,7 +61,8 @@ def _unknown(study: str, runs: Path | None) -> str:
     """What there is in place of the study: a valid name, or the study that a renamed folder holds."""
     folder = (runs or Path("runs")) / study
     configs = (run.config() or {} for run in runs_of(folder))
-    names = (config["study"].get("name") for config in configs if isinstance(config.get("study"), dict))
+    recorded = (config["study"].get("name") for config in configs if isinstance(config.get("study"), dict))
+    names = [*recorded, *(Path(batch.folder).name for batch in read_batches(folder))]  # a study may only be queued
     name = next((name for name in names if name in studies()), None)
     if name is None:
         return f"there is no study {study!r}{hint(study, studies())}: choose one of {', '.join(studies())}"

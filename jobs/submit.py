@@ -2,21 +2,24 @@
 
 import os
 import re
+import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from jobs.batches import Batch, Sent, comments, jobs_of, read_batches
+from jobs.fates import fates
 from jobs.graph import Job
 from jobs.ledger import REPORT, Entry, State, advice, forget_owner, log_of, read_ledger, write_ledger
 from jobs.limits import config, largest_array, limit_reached, said_of, submit_limits, too_large
 from jobs.local import alone
 from jobs.node import NodeStage
 from jobs.options import options
+from jobs.order import levels
 from jobs.profile import Profile, reach
 from jobs.queue import NEVER, Away, cancel
 from jobs.runner import Programs
@@ -52,8 +55,9 @@ class Submission:
         self._jobs, self._folder, self._profile, self._data_root = jobs, folder.absolute(), profile, data_root
         self._programs = programs
 
-    def send(self) -> Outcome:
-        """Sends what is missing, parents before children. Raises BadInput where SLURM or the folder refuses."""
+    def send(self, skip: Collection[str] = ()) -> Outcome:
+        """Sends what is missing except for the runs to skip, parents before children. Raises BadInput where SLURM or
+        the folder refuses."""
         if special := re.search(r"[%\\]", str(self._folder)):
             raise BadInput(
                 f"SLURM puts other words for the {special[0]} in {self._folder}: give another folder by --runs "
@@ -67,22 +71,26 @@ class Submission:
                 check(folders((*((REPORT,) if job.stage == REPORT else ()), *job.overrides)), backend)
         with alone(self._folder, OTHERS_SECONDS):
             try:
-                return self._send()
+                return self._send(skip)
             except Away as error:
                 raise BadInput(f"SLURM does not answer ({error}): type the same line when it does") from error
 
-    def _send(self) -> Outcome:
+    def _send(self, skip: Collection[str]) -> Outcome:
         outcome = Outcome()
         forget_owner(self._folder)  # who may send knows that no runner is at work
-        settled(recall(self._folder))
-        self._sent = jobs_of(self._batches_here())
-        self._seen = settled(comments(self._sent.values()))
+        batches = self._batches_here()
+        settled(recall(self._folder, batches))
+        self._sent = jobs_of(batches)
+        ended = {job.name for job in self._jobs if job.stage != REPORT and job.complete}
+        self._seen = settled(comments(job for name, job in self._sent.items() if name not in ended))
         recorded = read_ledger(self._folder)
         missing: list[Job] = []
         useless: dict[str, Sent] = {}
         for job in self._jobs:
             if job.complete and not (job.stage == REPORT and missing):  # a report tells of all
                 outcome.complete.append(job.name)
+            elif job.name in skip:
+                continue
             elif self._stands(job, {other.name for other in missing}):
                 self._refuse_others(job, recorded.get(job.name))
                 outcome.queued.append(job.name)
@@ -103,12 +111,16 @@ class Submission:
             if name not in entries and (name in self._sent or entry.state is not State.PENDING)
         }
         write_ledger(self._folder, entries | others)
+        began = {name: entry.started for name, entry in recorded.items() if entry.started}
+        failed = {
+            name for name, fate in fates(self._folder, outcome.complete, began)[0].items() if fate.state is State.FAILED
+        }
         known: dict[str, str] = {}
         with suppress(Away):  # sbatch says so, if SLURM is away
             known = config() if missing else {}
         self._largest = largest_array(known)
         try:
-            for level in _levels(missing):
+            for level in levels(missing, failed, early_report=REPORT not in self._sent):
                 self._submit_level(level, outcome)
         except _RefusedJob as error:
             reached = limit_reached(error.reason)
@@ -118,6 +130,9 @@ class Submission:
                 raise
             outcome.unsent = [job.name for job in missing if job.name not in outcome.sent]
             outcome.limit = said_of(submit_limits(self._profile, known), reached)
+        if outcome.sent:
+            with suppress(Away):  # the next call does it
+                recall(self._folder, self._batches_here())
         return outcome
 
     def _batches_here(self) -> list[Batch]:
@@ -204,7 +219,7 @@ class Submission:
         batch = Batch.new(self._profile.name, tuple(job.name for job in group), after)
         batch.write(self._folder)
         works, parameters = [self._work(job) for job in group], self._parameters(group[0], batch)
-        python = f"{SHIELD} {_quoted(sys.executable)} -P"
+        python = f"{SHIELD} {shlex.quote(sys.executable)} -P"
         try:
             number = send(self._batch_folder(batch), batch.token, works, python, parameters)
         except (Refused, OSError) as error:
@@ -267,15 +282,6 @@ class _RefusedJob(BadInput):
         self.reason = reason
 
 
-def _levels(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """Like jobs next to each other, parents before children: one list for each stage of each model, with all its seeds
-    and all variants of a sweep."""
-    groups: dict[tuple[str, str], list[Job]] = {}
-    for job in jobs:
-        groups.setdefault((job.stage, job.model), []).append(job)
-    yield from groups.values()
-
-
 def _name(job: Job, size: int) -> str:
     """The job's, of an array without seed and variant."""
     return job.name if size == 1 else f"{job.stage}-{job.model}"
@@ -289,7 +295,3 @@ def _whole(ids: Sequence[str], sent: Iterable[Sent]) -> list[str]:
     for name, number in zip(ids, numbers, strict=True):
         short[number if numbers.count(number) == sizes.get(number) else name] = None
     return list(short)
-
-
-def _quoted(path: str) -> str:
-    return "'" + path.replace("'", "'\\''") + "'"

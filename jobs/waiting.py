@@ -1,12 +1,10 @@
 """Which runs of a study a cluster's queue still holds, also another cluster's than the one at hand."""
 
-import os
-import shutil
 import sys
 import time
 from pathlib import Path
 
-from jobs.batches import Batch, Sent, comments, jobs_of, numbered, read_batches, slurm_conf
+from jobs.batches import Batch, Sent, comments, gone, jobs_of, numbered, read_batches, slurm_conf
 from jobs.ledger import read_ledger
 from jobs.queue import look
 from jobs.status import FRESH
@@ -34,15 +32,6 @@ def queued(folder: Path, conf: str) -> dict[str, Sent]:
         sent = jobs_of(numbered(batches))
         seen = look(comments(sent.values()))
     return {name: job for name, job in sent.items() if job.id in seen and seen[job.id].in_queue}
-
-
-def gone(conf: str) -> str | None:
-    """Why a cluster can't be asked from this machine, now or later; None if it can be."""
-    if conf:
-        return None if Path(conf).exists() else f"whose slurm.conf ({conf}) is not there"
-    if "SLURM_CONF" in os.environ or shutil.which("squeue"):
-        return None
-    return "and this machine has no SLURM"
 
 
 def _take_over(folder: Path, batches: list[Batch], why: str) -> None:

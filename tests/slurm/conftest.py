@@ -1,6 +1,7 @@
 """A real SLURM for each module of tests, and one of its own for each test that maltreats it."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,3 +68,34 @@ def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LocalClu
     """A cluster of the test's own: it is going to be maltreated."""
     with started(tmp_path / "bed", **getattr(request, "param", {"cpus": 1})) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def waiting(bed: LocalCluster) -> Iterator[None]:
+    """Jobs are queued, but none begins: what was sent can be counted."""
+    slurm("scontrol", "update", "PartitionName=low", "State=DOWN")
+    yield
+    slurm("scontrol", "update", "PartitionName=low", "State=UP")
+
+
+@pytest.fixture
+def limit(bed: LocalCluster) -> Iterator[Callable[[int], object]]:
+    """Sets how many jobs a user may have in the queue at once."""
+    line = ("sacctmgr", "-i", "modify", "qos", "normal", "set")
+    yield lambda jobs: slurm(*line, f"MaxSubmitJobsPerUser={jobs}")
+    slurm(*line, "MaxSubmitJobsPerUser=-1")
+
+
+@pytest.fixture
+def wrapper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a script in sbatch's place; it calls the real one as "$SBATCH"."""
+
+    def make(text: str) -> None:
+        file = tmp_path / "bin" / "sbatch"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"#!/bin/bash\n{text}\n")
+        file.chmod(0o755)
+        monkeypatch.setenv("SITES", shutil.which("sbatch") or "")
+        monkeypatch.setenv("PATH", f"{file.parent}:{os.environ['PATH']}")
+
+    return make

@@ -258,6 +258,20 @@ def test_what_would_stop_every_job_is_told_before_any_is_sent(
         assert re.match(sentence, found.stops[0]), found.stops
 
 
+def test_drained_nodes_are_told_with_what_submit_will_do(bed: LocalCluster) -> None:
+    nodes = ",".join(bed.names)
+    slurm("scontrol", "update", f"NodeName={nodes}", "State=DRAIN", "Reason=maintenance until noon")
+    try:
+        found = check(Profile(name="mine", partition="low", cpus=1, minutes=10))
+        assert found.stops == [] and found.notes[0] == (
+            "all 2 nodes of low are drained (maintenance until noon): `submit` sends the jobs all the same, and they "
+            "wait in the queue until nodes are back"
+        )
+        assert check(Profile(name="mine", partition="low", cpus=1, minutes=10, constraint="a100")).stops
+    finally:
+        slurm("scontrol", "update", f"NodeName={nodes}", "State=RESUME")
+
+
 def test_check_ends_with_2_where_no_job_would_run(
     bed: LocalCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,10 +1,9 @@
 """What sites do around sbatch: wrappers that print what they like, limits on jobs and arrays, rules about memory."""
 
-import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,43 +18,10 @@ from jobs.cluster import check
 from jobs.ledger import State
 from jobs.local import run_study
 from jobs.machine import Slot
-from jobs.profile import Profile
-from slurm.testbed import LocalCluster
 from ssl_pkg.errors import BadInput
 
 BED = {"accounting": True, "limits": True, "largest_array": 4}
 Make = Callable[..., OnCluster]
-
-
-@pytest.fixture
-def waiting(bed: LocalCluster) -> Iterator[None]:
-    """Jobs are queued, but none begins: what was sent can be counted."""
-    slurm("scontrol", "update", "PartitionName=low", "State=DOWN")
-    yield
-    slurm("scontrol", "update", "PartitionName=low", "State=UP")
-
-
-@pytest.fixture
-def limit(bed: LocalCluster) -> Iterator[Callable[[int], object]]:
-    """Sets how many jobs a user may have in the queue at once."""
-    line = ("sacctmgr", "-i", "modify", "qos", "normal", "set")
-    yield lambda jobs: slurm(*line, f"MaxSubmitJobsPerUser={jobs}")
-    slurm(*line, "MaxSubmitJobsPerUser=-1")
-
-
-@pytest.fixture
-def wrapper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Puts a script in sbatch's place; it calls the real one as "$SBATCH"."""
-
-    def make(text: str) -> None:
-        file = tmp_path / "bin" / "sbatch"
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(f"#!/bin/bash\n{text}\n")
-        file.chmod(0o755)
-        monkeypatch.setenv("SITES", shutil.which("sbatch") or "")
-        monkeypatch.setenv("PATH", f"{file.parent}:{os.environ['PATH']}")
-
-    return make
 
 
 def in_queue() -> list[str]:
@@ -72,6 +38,8 @@ WRAPPERS = {
     "a failure afterwards": '"$SITES" "$@" >/dev/null; exit 1',
     "a comment of the site's": 'exec "$SITES" --comment=project17 "$@"',
     "a comment, and nothing printed": '"$SITES" --comment=project17 "$@" >/dev/null',
+    "without comment and output": 'sed -i "/--comment/d;/--output/d;/--error/d" "$2"; exec "$SITES" -o /dev/null "$@"',
+    "twice": '"$SITES" "$@" >/dev/null; exec "$SITES" "$@"',
     "a copy of the script": 'cp "$2" "$2.copy"; exec "$SITES" "$2.copy"',
 }
 
@@ -207,6 +175,25 @@ def test_wait_sends_the_rest_by_itself(
     assert (tmp_path / "reports/demo/report.pdf").exists()
 
 
+@pytest.mark.usefixtures("study")
+def test_wait_sends_what_does_not_need_a_failed_run_and_says_what_it_has_not_sent(
+    tmp_path: Path, limit: Callable[[int], object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limit(3)
+    stub = jobs.runner.Programs(stage=(sys.executable, str(STUB)), report=(sys.executable, str(STUB)))
+    monkeypatch.setattr(jobs.runner, "Programs", lambda: stub)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "FAIL-pretrain-supervised-s0").touch()
+    line = ["submit", "demo", "--cluster", asked(tmp_path), "--wait", "study.methods=[supervised]"]
+    assert main([*line, "--runs", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]) == 1
+    said = capsys.readouterr().out
+    assert re.search(r"^\d runs were not sent, because they need pretrain-supervised-s0, which failed$", said, re.M)
+    assert (tmp_path / "reports/demo/report.pdf").exists()
+    complete = {file.parent.name for file in (tmp_path / "runs/demo").glob("*/result.json")}
+    assert complete and {each for each in complete if "supervised" in each} == set()
+    assert (tmp_path / "runs/demo/logs/pretrain-supervised-s0.log").read_text().count("start 1,") == 1
+
+
 @pytest.mark.usefixtures("waiting")
 def test_memory_is_left_out_where_a_site_forbids_it(study: Make, wrapper: Callable[[str], None]) -> None:
     wrapper(
@@ -229,20 +216,6 @@ def test_memory_is_left_out_where_a_site_forbids_it(study: Make, wrapper: Callab
         assert main(["cancel", "small", "--runs", str(small.root)]) == 0
 
 
-def test_drained_nodes_are_told_with_what_submit_will_do(bed: LocalCluster) -> None:
-    nodes = ",".join(bed.names)
-    slurm("scontrol", "update", f"NodeName={nodes}", "State=DRAIN", "Reason=maintenance until noon")
-    try:
-        found = check(Profile(name="mine", partition="low", cpus=1, minutes=10))
-        assert found.stops == [] and found.notes[0] == (
-            "all 2 nodes of low are drained (maintenance until noon): `submit` sends the jobs all the same, and they "
-            "wait in the queue until nodes are back"
-        )
-        assert check(Profile(name="mine", partition="low", cpus=1, minutes=10, constraint="a100")).stops
-    finally:
-        slurm("scontrol", "update", f"NodeName={nodes}", "State=RESUME")
-
-
 @pytest.mark.usefixtures("waiting")
 def test_a_study_on_this_machine_asks_the_cluster_that_it_was_sent_to(study: Make, tmp_path: Path) -> None:
     small = study()
@@ -251,6 +224,27 @@ def test_a_study_on_this_machine_asks_the_cluster_that_it_was_sent_to(study: Mak
         changed.setenv("SLURM_CONF", str(tmp_path / "elsewhere.conf"))
         with pytest.raises(BadInput, match=r"in a cluster's queue .*sent to test"):
             run_study(small.jobs, small.folder, [Slot(1)], again="")
+
+
+@pytest.mark.usefixtures("waiting")
+@pytest.mark.parametrize("filters", ["cut -c1-80", "true"])
+def test_a_squeue_that_shows_little_gives_no_run_a_second_job(
+    study: Make, tmp_path: Path, wrapper: Callable[[str], None], filters: str
+) -> None:
+    wrapper('exec "$SITES" "$@"')
+    listed = f'#!/bin/bash\n{shutil.which("squeue")} "$@" | {filters}\n'
+    (tmp_path / "bin" / "squeue").write_text(listed)
+    (tmp_path / "bin" / "squeue").chmod(0o755)
+    small = study(seeds=(0, 1))
+    small.jobs = small.jobs[:3]
+    assert len(small.send().sent) == 3
+    assert (small.send().sent, {row.state for row in small.rows().values()}) == ([], {State.PENDING})
+    (tmp_path / "bin" / "squeue").rename(tmp_path / "squeue")
+    assert len(in_queue()) == 3
+    (tmp_path / "squeue").rename(tmp_path / "bin" / "squeue")
+    assert main(["cancel", "small", "--runs", str(small.root)]) == 0
+    (tmp_path / "bin" / "squeue").unlink()
+    assert in_queue() == []
 
 
 @pytest.mark.usefixtures("waiting")

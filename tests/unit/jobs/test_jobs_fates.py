@@ -187,7 +187,7 @@ def test_a_report_that_is_complete_stays_so_when_the_cluster_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number, name in (("1", "probe"), ("2", REPORT)):
-        batch(number, name).write(tmp_path)
+        replace(batch(number, name), conf=str(tmp_path / "slurm.conf")).write(tmp_path)
     write_ledger(tmp_path, dict.fromkeys(("probe", REPORT), Entry()))
     log = log_of(tmp_path, REPORT)
     log.parent.mkdir()

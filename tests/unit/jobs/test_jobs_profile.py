@@ -44,6 +44,13 @@ def test_the_names_that_the_documentation_gives_are_there() -> None:
         ("cpus: 1\nminutes: 9\nsbatch: {mem: ''}\n", "sbatch: mem is empty: give a value, or null"),
         ("cpus: 1\nminutes: 9\nsbatch: {signal: null}\n", "sbatch: signal is what this project"),
         ("cpus: 1\nminutes: 9\nnodes: 2\nsbatch: {nodes: null}\n", "sbatch: nodes can't be dropped"),
+        ("cpus: 1\nmemory: {per_node: .inf}\nminutes: 9\n", "memory.per_node: input should be"),
+        ("cpus: 1\nmemory: {per_cpu: 1.0e+307}\nminutes: 9\n", "memory.per_cpu: input should be"),
+        ("cpus: 1\nminutes: 1:30\n", "minutes: give a whole number of minutes, like 90, not 1:30"),
+        ("cpus: 1\nminutes: null\n", "minutes: field required"),
+        ("cpus: 1\nminutes: 9\nsbatch: {nice: 1.5}\n", "sbatch: nice is 1.5: give a text"),
+        ("cpus: 1\nminutes: 9\nsbatch: --nice=1\n", "sbatch: give sbatch's options by name"),
+        ("cpus: 1\nminutes: 9\nmemory: {per_node: null}\n", "memory: give one of per_node"),
         ("- 1\n", "is no profile"),
         ("", "is no profile"),
         ("a: [1\n", "can't be read"),
@@ -123,3 +130,14 @@ def test_the_users_own_choice_of_place_holds_where_the_profile_leaves_it_open(
     file.write_text("cpus: 1\nminutes: 9\npartition: mine\nsbatch: {reservation: ours}\n")
     said = load_profile(str(file))
     assert (said.partition, said.account, said.sbatch) == ("mine", "b", {"reservation": "ours"})
+
+
+def test_a_field_that_is_null_is_left_out_and_one_line_needs_no_list(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("cpus: 1\nminutes: 9\ngpus: null\nnodes:\nsignal_seconds:\nsetup:\nsbatch:\n")
+    left_out = load_profile(str(file))
+    assert (left_out.gpus, left_out.nodes, left_out.setup, left_out.sbatch) == (0, 1, (), {})
+    file.write_text("cpus: 1\nminutes: 9\nsetup: module load x\nsbatch: {mem: null, begin: 1:30:00, nice: 2}\n")
+    given = load_profile(str(file))
+    assert given.setup == ("module load x",)
+    assert given.sbatch == {"mem": None, "begin": "1:30:00", "nice": 2}

@@ -65,3 +65,54 @@ def test_a_command_that_answers_late_is_heard(
     monkeypatch.setattr(queue, "_SLOW", 0.2)
     assert ask("squeue").stdout == "before\nafter\n"
     assert "squeue has not answered" in capfd.readouterr().err
+
+
+WIDTHS = (30, 20, 40, 10, 30, 200, 1024, 1024)
+
+
+def row(job: str, state: str, token: str) -> str:
+    cells = (job, state, "None", "0", "N/A", token, f"/runs/{token}/log", f"/runs/{token}/batch.sh")
+    return "".join(cell.ljust(width) for cell, width in zip(cells, WIDTHS, strict=True))
+
+
+@pytest.mark.parametrize(
+    "filters",
+    ["cut -c1-80", "cut -c1-120 | sed 's/$/.../'", "head -1", "true", "tr -s ' '", "tail -n +2 | sed 's/^/x/'"],
+)
+def test_a_job_that_squeue_does_not_show_is_not_taken_for_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filters: str
+) -> None:
+    (tmp_path / "rows").write_text(f"{row('6', 'RUNNING', 'others')}\n{row('7', 'RUNNING', 'aaa')}\n")
+    stand_in(tmp_path, "squeue", f"cat {tmp_path}/rows | {filters}")
+    stand_in(tmp_path, "scontrol", "echo JobId=7 JobState=RUNNING Reason=None Restarts=2 StartTime=Unknown Comment=aaa")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert queue.look({"7": "aaa"}) == {"7": queue.Seen("RUNNING", "", 2)}
+    stand_in(tmp_path, "scontrol", "echo Unable to contact slurm controller >&2; exit 1")
+    with pytest.raises(Away, match="Unable to contact"):
+        queue.look({"7": "aaa"})
+
+
+def test_lines_that_are_no_jobs_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    banner = f"{'Welcome. ' * 10} Please be quick; this is squeue, and 12 jobs are yours"
+    (tmp_path / "rows").write_text(f"{banner}\nJOBID STATE\n{row('7_1', 'RUNNING', 'aaa')}\n")
+    stand_in(tmp_path, "squeue", f"cat {tmp_path}/rows")
+    stand_in(
+        tmp_path, "scontrol", 'case $4 in 8) echo "JobState=FAILED Reason=None Comment=bbb";; esac; echo not found'
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    found = queue.look({"7_1": "aaa", "7_0": "aaa", "8": "bbb", "9": "ccc"})
+    assert {name: seen.state for name, seen in found.items()} == {"7_1": "RUNNING", "8": "FAILED"}
+
+
+def test_a_job_is_found_by_the_number_that_sbatch_printed_where_squeue_shows_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(tmp_path, "squeue", "true")
+    stand_in(tmp_path, "sacct", "exit 1")
+    stand_in(
+        tmp_path,
+        "scontrol",
+        'case $4 in 18) echo "JobState=PENDING Command=/runs/aaa/batch.sh";; *) echo not found;; esac',
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert queue.find(["aaa"], "job 17 of 20\n18") == {"aaa": "18"}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobs.__main__ import main
+from jobs.batches import Batch
 from jobs.ledger import Entry, State, write_ledger
 from jobs.local import alone
 from jobs.settings import check_data, configure, plan_study
@@ -123,6 +124,15 @@ def test_a_study_whose_folder_was_renamed_is_recognised(
         "`mkdir 'my runs/demo2-runs' && mv 'my runs/demo2' 'my runs/demo2-runs/demo'`, then give demo and --runs"
         in (capsys.readouterr().err)
     )
+
+
+def test_a_study_whose_folder_was_renamed_before_any_job_began_is_recognised(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Batch.new("cluster", ("pretrain-simclr-s0",), ()).write(tmp_path / "demo")
+    (tmp_path / "demo").rename(tmp_path / "demo2")
+    assert main(["submit", "demo2", "--cluster", "local", "--runs", str(tmp_path)]) == 2
+    assert f"{tmp_path}/demo2 holds runs of study demo: move the folder by `mv" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
