@@ -161,7 +161,7 @@ def _cancel(options: argparse.Namespace, overrides: list[str], again: str) -> in
     except Away as error:
         raise BadInput(f"SLURM does not answer ({error}): cancel when it does") from error
     if ended:
-        print(f"{ended} jobs of study {folder.name} are cancelled; what ran has left a checkpoint")
+        print(f"{ended} jobs of study {folder.name} are cancelled; submitting again resumes from the checkpoints")
     elif read_batches(folder):
         print(f"nothing of study {folder.name} is in the cluster's queue")
     else:
