@@ -156,10 +156,28 @@ def _commands(entry: str) -> Iterator[str]:
 
 def _whole(text: str) -> bool:
     """Whether bash finds no end missing: of a block, a quotation or a here-document (of which it only warns)."""
-    done = subprocess.run(
-        ["bash", "-n"], input=text, capture_output=True, encoding="utf-8", errors="replace", check=False
-    )
-    return done.returncode == 0 and not done.stderr and not text.endswith("\\") and not _blank(text)
+    return not incomplete(text) and not _blank(text)
+
+
+def incomplete(text: str) -> str | None:
+    """Why these lines are not complete commands, in bash's words; None if they are."""
+    if text.endswith("\\"):
+        return "the last line ends with a backslash"
+    said = ""
+    for options in ((), ("-O", "extglob")):  # a line above can have switched the patterns of extglob on
+        done = subprocess.run(
+            ["bash", *options, "-n"],
+            input=text,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},  # with a locale that is not installed, bash would print a warning
+        )
+        if done.returncode == 0 and not done.stderr:  # of a here-document without its end bash only warns
+            return None
+        said = said or done.stderr.strip().partition("\n")[0]
+    return said
 
 
 def _blank(text: str) -> bool:

@@ -67,6 +67,13 @@ def test_the_first_line_that_fails_ends_the_job_and_is_named(before: str, line: 
     assert done.returncode == status
 
 
+def test_a_locale_that_is_not_installed_hides_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "xx_XX.UTF-8")
+    done = ran("module() { return 1; }\nmodule load cuda\necho reached", LC_ALL="C")
+    assert "set-up line 1 failed (status 1): module load cuda" in done.stderr
+    assert "reached" not in done.stdout
+
+
 def test_what_a_login_shell_defines_is_named_where_it_is_missing(tmp_path: Path) -> None:
     conda = tmp_path / "conda"  # the program, which can't activate
     conda.write_text("#!/bin/sh\necho not properly configured >&2\nexit 1\n")
