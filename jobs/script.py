@@ -32,7 +32,7 @@ FUNCTIONS: Final = {
     "mamba": "source CONDA/etc/profile.d/mamba.sh",
     "spack": "source SPACK/share/spack/setup-env.sh",
 }
-SIGNALS: Final = "TERM INT HUP USR1 USR2"
+SIGNALS: Final = "TERM INT HUP USR1 USR2 QUIT ALRM"
 BACK: Final = 75  # the exit status of a start that was interrupted
 
 # The script outlives a signal to the whole job, as the stage does. It must not ignore the signals, because its children
@@ -176,7 +176,7 @@ def incomplete(text: str) -> str | None:
         )
         if done.returncode == 0 and not done.stderr:  # of a here-document without its end bash only warns
             return None
-        said = said or done.stderr.strip().partition("\n")[0]
+        said = said or re.sub(r"^bash: (line \d+: )?", "", done.stderr.strip().partition("\n")[0])
     return said
 
 
