@@ -22,6 +22,7 @@ from jobs.queue import NEVER, Away, cancel
 from jobs.runner import Programs
 from jobs.sbatch import Refused, send
 from jobs.script import script
+from jobs.stage import FORWARDED
 from jobs.sending import OTHERS_SECONDS, recall, settled
 from jobs.waiting import clusters, queued
 from slurm.container import check, folders
@@ -29,7 +30,9 @@ from ssl_pkg.config import SYNTHETIC
 from ssl_pkg.errors import BadInput
 
 # Until the stage's process can take a signal, it waits: without this, one that comes while Python starts ends the job.
-SHIELD: Final = "$(env --block-signal=TERM true 2>/dev/null && echo env --block-signal=TERM --block-signal=USR2)"
+SHIELD: Final = "$(env --block-signal=TERM true 2>/dev/null && echo env{})".format(
+    "".join(f" --block-signal={number.name.removeprefix('SIG')}" for number in FORWARDED)
+)
 
 
 @dataclass
