@@ -210,7 +210,7 @@ class Runner:
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
-        """Ctrl-C, SIGTERM, SIGUSR1, SIGUSR2 and the loss of the terminal ask for a stop, unless they are ignored (`nohup`)."""
+        """Ctrl-C, SIGTERM, SIGUSR1, SIGUSR2 and the loss of the terminal ask for a stop, unless ignored (`nohup`)."""
 
         def stop(number: int, frame: FrameType | None) -> None:
             self._stopping = True

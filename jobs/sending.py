@@ -57,6 +57,8 @@ def cancel_sent(folder: Path) -> int:
         sent = jobs_of(read_batches(folder))
         seen = look(comments(sent.values()))
         ended = {name: job.id for name, job in sent.items() if job.id in seen and seen[job.id].in_queue}
+        for batch in {sent[name].batch for name in ended}:
+            batch.note_cancelled(folder, True)
         cancel(ended.values())
         # without accounting SLURM forgets them within minutes
         known = read_ledger(folder)

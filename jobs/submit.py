@@ -22,8 +22,8 @@ from jobs.queue import NEVER, Away, cancel
 from jobs.runner import Programs
 from jobs.sbatch import Refused, send
 from jobs.script import script
-from jobs.stage import FORWARDED
 from jobs.sending import OTHERS_SECONDS, recall, settled
+from jobs.stage import FORWARDED
 from jobs.waiting import clusters, queued
 from slurm.container import check, folders
 from ssl_pkg.config import SYNTHETIC
@@ -79,6 +79,8 @@ class Submission:
         forget_owner(self._folder)  # who may send knows that no runner is at work
         settled(recall(self._folder))
         self._sent = jobs_of(self._batches_here())
+        for batch in {job.batch for job in self._sent.values()}:
+            batch.note_cancelled(self._folder, False)  # what is still in the queue is wanted again
         self._seen = settled(comments(self._sent.values()))
         recorded = read_ledger(self._folder)
         missing: list[Job] = []

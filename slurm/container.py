@@ -27,8 +27,8 @@ from ssl_pkg.training.interrupts import Interrupts
 
 # the image's entry point, for clients that don't know it
 INSIDE: Final = (
-    "env", "--block-signal=TERM", "--block-signal=INT", "--block-signal=USR1", "--block-signal=USR2", "--block-signal=HUP",
-    "python", "-P", "-m", "jobs.image",
+    "env", "--block-signal=TERM", "--block-signal=INT", "--block-signal=USR1", "--block-signal=USR2",
+    "--block-signal=HUP", "python", "-P", "-m", "jobs.image",
 )  # fmt: skip
 BACKENDS: Final = ("docker", "podman", "apptainer", "pyxis")
 # what an image's own Python must not find, where the host's environment comes along
