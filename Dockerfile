@@ -23,7 +23,7 @@ RUN python -m venv /opt/venv \
 RUN mkdir -m 1777 /cache
 ENV HOME=/tmp USER=study XDG_CACHE_HOME=/cache PYTHONUNBUFFERED=1
 
-COPY README.md LICENSE ./
+COPY README.md LICENSE ssl_study_commands.py ./
 COPY ssl_pkg ssl_pkg
 COPY jobs jobs
 COPY slurm slurm
