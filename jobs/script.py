@@ -36,6 +36,8 @@ FUNCTIONS: Final = {
     "spack": "source SPACK/share/spack/setup-env.sh",
 }
 SIGNALS: Final = "TERM INT HUP USR1 USR2 QUIT ALRM"
+# Until the stage's process can take a signal, it waits: without this, one that comes while Python starts ends the job.
+SHIELD: Final = f"$(env --block-signal=TERM true 2>/dev/null && echo env --block-signal={SIGNALS.replace(' ', ',')})"
 BACK: Final = 75  # the exit status of a start that was interrupted
 
 # The script outlives a signal to the whole job, as the stage does. It must not ignore the signals, because its children

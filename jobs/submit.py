@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from jobs.batches import Batch, Sent, comments, jobs_of, read_batches
 from jobs.graph import Job
@@ -21,18 +21,12 @@ from jobs.profile import Profile, reach
 from jobs.queue import NEVER, Away, cancel
 from jobs.runner import Programs
 from jobs.sbatch import Refused, send
-from jobs.script import script
+from jobs.script import SHIELD, script
 from jobs.sending import OTHERS_SECONDS, recall, settled
-from jobs.stage import FORWARDED
 from jobs.waiting import clusters, queued
 from slurm.container import check, folders
 from ssl_pkg.config import SYNTHETIC
 from ssl_pkg.errors import BadInput
-
-# Until the stage's process can take a signal, it waits: without this, one that comes while Python starts ends the job.
-SHIELD: Final = "$(env --block-signal=TERM true 2>/dev/null && echo env{})".format(
-    "".join(f" --block-signal={number.name.removeprefix('SIG')}" for number in FORWARDED)
-)
 
 
 @dataclass
