@@ -191,7 +191,14 @@ def test_a_folder_that_is_moved_while_a_stage_is_at_work_is_told(study: Make, tm
 def test_check_tries_the_environment_of_a_job_that_gets_none(
     bed: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = {"name": "mine", "partition": "low", "cpus": 1, "memory_gb": 1, "minutes": 10, "sbatch": {"export": "NONE"}}
+    asked = {
+        "name": "mine",
+        "partition": "low",
+        "cpus": 1,
+        "memory": {"per_node": 1},
+        "minutes": 10,
+        "sbatch": {"export": "NONE"},
+    }
     found = check(Profile.model_validate(asked))
     assert found.stops == []
     assert found.notes[-1].startswith("export: NONE: of your environment jobs get PATH, LD_LIBRARY_PATH, PYTHONPATH")
