@@ -23,7 +23,7 @@ RUN python -m venv /opt/venv \
 RUN mkdir -m 1777 /cache
 ENV HOME=/tmp USER=study XDG_CACHE_HOME=/cache PYTHONUNBUFFERED=1
 
-COPY README.md LICENSE ./
+COPY README.md LICENSE ssl_study_commands.py ./
 COPY ssl_pkg ssl_pkg
 COPY jobs jobs
 COPY slurm slurm
@@ -45,4 +45,4 @@ WORKDIR /runs
 # The first process of a container ignores signals that it has no handler for: from its first moment until it has, they
 # wait. What is mounted at /runs must not be taken for the program.
 ENV PYTHONSAFEPATH=1
-ENTRYPOINT ["env", "--block-signal=TERM", "--block-signal=INT", "--block-signal=USR2", "--block-signal=HUP", "python", "-P", "-m", "jobs.image"]
+ENTRYPOINT ["env", "--block-signal=TERM", "--block-signal=INT", "--block-signal=USR1", "--block-signal=USR2", "--block-signal=HUP", "python", "-P", "-m", "jobs.image"]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from jobs.queue import find
+from jobs.script import CANCEL, READY, START
 from ssl_pkg.runs import write_json
 
 
@@ -53,6 +54,14 @@ class Batch:
         """Where the study in `folder` was when the batch was sent; None if it is still there."""
         return self.folder if self.folder and not _same(Path(self.folder), folder) else None
 
+    def note_cancelled(self, folder: Path, cancelled: bool) -> None:
+        """Leaves, or removes, the file by which a job that is requeued at this moment knows that it was cancelled."""
+        file = folder / ".jobs" / "slurm" / self.token / CANCEL
+        if cancelled and file.parent.is_dir():
+            file.touch()
+        elif not cancelled:
+            file.unlink(missing_ok=True)
+
     def forget(self, folder: Path) -> None:
         """Removes the file: it was not sent."""
         (folder / ".jobs" / "slurm" / f"{self.token}.json").unlink(missing_ok=True)
@@ -67,15 +76,23 @@ class Sent:
 
 
 def around(folder: Path, job: Sent) -> list[str]:
-    """What the set-up lines and SLURM itself printed around the stage of the job, on its first node."""
-    files = [folder / ".jobs" / "slurm" / job.batch.token / f"{job.id}_0_log.{end}" for end in ("out", "err")]
-    lines = [
-        line
-        for file in files
-        if file.is_file()
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines()
-    ]
-    return [line for line in lines if line.strip() and not line.startswith("submitit ")]
+    """What the set-up lines and SLURM printed around the stage in the job's last start, on its first node."""
+    lines = [line for end in ("out", "err") for line in _last_start(folder, job, end)]
+    return [line for line in lines if line.strip() and not line.startswith(("submitit ", START, READY))]
+
+
+def within_set_up(folder: Path, job: Sent) -> bool:
+    """Whether the batch script of the job's last start has not come to the end of its set-up lines."""
+    lines = _last_start(folder, job, "out")
+    return bool(lines) and lines[0].startswith(START) and READY not in lines
+
+
+def _last_start(folder: Path, job: Sent, end: str) -> list[str]:
+    """The lines of the job's output (`out` or `err`) since its last start. SLURM appends all starts to one file."""
+    file = folder / ".jobs" / "slurm" / job.batch.token / f"{job.id}_0_log.{end}"
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
+    starts = [number for number, line in enumerate(lines) if line.startswith(START)]
+    return lines[starts[-1] if starts else 0 :]
 
 
 def read_batches(folder: Path) -> list[Batch]:

@@ -6,7 +6,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from jobs.batches import Batch, Sent, around, cluster_of, comments, gone, jobs_of, numbered, read_batches
+from jobs.batches import (
+    Batch,
+    Sent,
+    around,
+    cluster_of,
+    comments,
+    gone,
+    jobs_of,
+    numbered,
+    read_batches,
+    within_set_up,
+)  # fmt: skip
 from jobs.ledger import REPORT, State, log_of
 from jobs.queue import NEVER, RUNS, Away, Seen, look
 from jobs.script import SET_UP
@@ -18,6 +29,10 @@ ENDED_BADLY: Final = (State.FAILED, State.BLOCKED, State.CANCELLED, State.INTERR
 UNDER_WAY: Final = (State.PENDING, State.RUNNING)
 WAITS_FOR_OTHERS: Final = "Dependency"
 SILENT: Final = "without a word"
+GONE: Final = "gone from the queue"
+ENDED_IN_SET_UP: Final = (
+    "its batch script ended within the set-up lines: does one of them call exec, or kill the shell?"
+)
 NOT_REQUEUED: Final = "not requeued"
 
 
@@ -144,9 +159,12 @@ class _Judge:
         if failed:
             return Fate(State.FAILED, job.id, failed[-1])
         told = last_job(log) in (None, job.id) and log.exists()
-        fate = _by_slurm(log, job.id, state) or _by_log(log, job.id) if told else None
+        setting_up = within_set_up(self._folder, job)  # then the log is of an earlier start
+        fate = _by_slurm(log, job.id, state) or (None if setting_up else _by_log(log, job.id)) if told else None
         if fate is None:
             fate = _without_log(printed, job.id, state)
+        if setting_up and fate.note in (SILENT, GONE):
+            return Fate(State.FAILED, job.id, ENDED_IN_SET_UP)
         before = job.batch.moved_from(self._folder)
         if before and fate.note and (fate.note in (SILENT, NOT_REQUEUED) or before in fate.note):
             return replace(fate, note=f"its folder was moved from {before} while it was in the queue: submit again")
@@ -190,7 +208,7 @@ def _without_log(printed: Sequence[str], job: str, state: str) -> Fate:
         telling = [line for line in printed if not line.startswith("srun: ") or "Unable to" in line]
         said = telling or [*printed] or [SILENT]
         return Fate(State.FAILED, job, said[-1])
-    return Fate(State.INTERRUPTED, job, "gone from the queue")
+    return Fate(State.INTERRUPTED, job, GONE)
 
 
 def _by_slurm(log: Path, job: str, state: str) -> Fate | None:

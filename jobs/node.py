@@ -22,7 +22,7 @@ from typing import Final
 
 from jobs.processes import birth_of
 from jobs.queue import ALREADY, Away, ask, refusal
-from jobs.script import GONE, MARK, PATIENCE, TO_BE_ENDED
+from jobs.script import CANCEL, GONE, MARK, PATIENCE, TO_BE_ENDED
 from jobs.stage import CANCELLED, END, FORWARDED, StageProcess
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED
 from ssl_pkg.launch import mark
@@ -69,8 +69,9 @@ class NodeStage:
         start = int(os.environ.get("SLURM_RESTART_COUNT", "0")) + 1
         say(f"job {job}, start {start}, on {os.environ.get('SLURMD_NODENAME', 'a node')}")
         command = (*self.command, *self._local_data(say))
+        script = _script(rank)
         status, asked = StageProcess(
-            command, log, {**self.environment, **mark(os.environ)}, script=_script(rank), alone=False
+            command, log, {**self.environment, **mark(os.environ)}, script=script, alone=False
         ).run()
         if not log.parent.is_dir():  # nothing more may be written there: it would make the folder again
             print(f"{log.parent.parent} {GONE}", file=sys.stderr)
@@ -87,7 +88,8 @@ class NodeStage:
         if int(known.get("Restarts", "0")) >= start:
             say("a later start of this job has taken over")
             return COMPLETE  # any other status, and SLURM would end the later start in this one's place
-        final = self._final(status, asked, known, say)
+        script_killed = script is not None and birth_of(script) is None
+        final = self._final(status, asked, known, say, script_killed=script_killed)
         if final is None and rank == 0 and self._fault() == [job, start]:
             say("another process of the job has failed")
             final = FAULT
@@ -95,15 +97,21 @@ class NodeStage:
             if final not in (COMPLETE, INTERRUPTED):  # srun will end the other processes, as a preemption would
                 write_json(self._note("faults"), {"start": [job, start]})
             return final
-        if rank == 0 or (asked is None and status < 0):
-            _requeue(job, say)
+        if (rank == 0 or (asked is None and status < 0)) and not _requeue(job, say, script_killed=script_killed):
+            return INTERRUPTED
         # Not returned from at once: SLURM counts a job that ends by itself within its grace as failed, and a process
         # that ends takes the others of its job with it, which may still be writing their checkpoint.
         time.sleep(TO_BE_ENDED)
         return INTERRUPTED
 
     def _final(
-        self, status: int, asked: int | None, known: Mapping[str, str], say: Callable[[str], None]
+        self,
+        status: int,
+        asked: int | None,
+        known: Mapping[str, str],
+        say: Callable[[str], None],
+        *,
+        script_killed: bool,
     ) -> int | None:
         """The status with which the job ends for good; None if it is to come back."""
         if status == BAD_INPUT:
@@ -113,6 +121,10 @@ class NodeStage:
                 return status
             return None if self._may_die_again(-status, say) else FAULT
         if known.get("JobState") in ("CANCELLED", "COMPLETING") and known.get("Reason") != "TimeLimit":
+            if script_killed and known["JobState"] == "COMPLETING" and was_cancelled(known) and not _cancel_noted():
+                # The script outlives a scancel. SLURM ends a job whose script has died, and does not requeue it.
+                say("the batch script was killed")
+                return None if self._may_die_again(signal.SIGKILL, say) else FAULT
             # SLURM has decided: it brings the job back by itself, or somebody has cancelled it
             say(CANCELLED if was_cancelled(known) else "ended by SLURM")
             return INTERRUPTED
@@ -220,15 +232,45 @@ def _fields(job: str, say: Callable[[str], None]) -> dict[str, str]:
     return dict(re.findall(r"(\w+)=(\S+)", shown or ""))
 
 
-def _requeue(job: str, say: Callable[[str], None]) -> None:
-    if _until_answered(("scontrol", "requeue", job), say) is None:
+def _requeue(job: str, say: Callable[[str], None], *, script_killed: bool) -> bool:
+    """Requeues the job. False if the user has cancelled it.
+
+    A requeue revives a job that SLURM has just cancelled. `jobs cancel` leaves a file, which is looked for before the
+    requeue and after it. A plain scancel that SLURM handles between its last answer about the job's state and the
+    requeue, some hundredths of a second, remains without effect.
+    """
+    requeued, cancelled = None, _cancel_noted()
+
+    def cancelled_since() -> bool:
+        nonlocal cancelled
+        cancelled = _cancel_noted() or (not script_killed and was_cancelled(_fields(job, say)))
+        return cancelled
+
+    if not cancelled:
+        requeued = _until_answered(("scontrol", "requeue", job), say, unless=cancelled_since)
+    if cancelled or _cancel_noted():
+        _until_answered(("scancel", job), say)
+        say(CANCELLED)
+        return False
+    if requeued is None:
         say("the job could not be requeued: `submit-all` sends it again, and it goes on from its checkpoint")
     else:
         say("requeued")
+    return True
 
 
-def _until_answered(line: tuple[str, ...], say: Callable[[str], None]) -> str | None:
-    """What the command prints. None, with the reason in the log, if SLURM refuses or stays away for PATIENCE."""
+def _cancel_noted() -> bool:
+    """Whether `jobs cancel` has cancelled this job."""
+    return MARK in os.environ and Path(os.environ[MARK]).with_name(CANCEL).exists()
+
+
+def _until_answered(
+    line: tuple[str, ...], say: Callable[[str], None], unless: Callable[[], bool] = lambda: False
+) -> str | None:
+    """What the command prints. None, with the reason in the log, if SLURM refuses or stays away for PATIENCE.
+
+    unless: is asked before each further attempt; where it is true, there is none, and None is returned.
+    """
     end, told = time.monotonic() + PATIENCE, False
     while True:
         try:
@@ -244,6 +286,8 @@ def _until_answered(line: tuple[str, ...], say: Callable[[str], None]) -> str | 
         if refuses or time.monotonic() > end:
             return None
         time.sleep(2.0)
+        if unless():
+            return None
 
 
 def _job() -> str:

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 import slurm
+from jobs.script import incomplete
 from ssl_pkg.errors import BadInput
 from ssl_pkg.nearest import hint
 
@@ -195,6 +196,17 @@ class Profile(_Fields):
             if value == "":
                 raise ValueError(f"{name} is empty: give a value, or null to send no such option")
         return {name.replace("_", "-"): value for name, value in given.items() if value is not False}
+
+    @field_validator("setup")
+    @classmethod
+    def _has_whole_entries(cls, setup: tuple[str, ...]) -> tuple[str, ...]:
+        for number, entry in enumerate(setup, 1):
+            if said := incomplete(entry):
+                raise ValueError(
+                    f"entry {number} is not complete by itself ({said}): write a block of several lines as one entry, "
+                    f"after YAML's `|`: {entry.strip().partition(chr(10))[0]}"
+                )
+        return setup
 
     @field_validator("signal_seconds")
     @classmethod

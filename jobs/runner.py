@@ -162,7 +162,9 @@ class Runner:
                 status = None
         except UncompletedJobError as error:
             reason, status = str(error), None
-        with log_of(self._folder, running.job.name).open("a", encoding="utf-8", errors="surrogateescape") as log:
+        log_file = log_of(self._folder, running.job.name)
+        log_file.parent.mkdir(parents=True, exist_ok=True)  # the process that makes it can have ended before
+        with log_file.open("a", encoding="utf-8", errors="surrogateescape") as log:
             log.write(f"{reason.rstrip()}\n")
         return status
 
@@ -208,7 +210,7 @@ class Runner:
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
-        """Ctrl-C, SIGTERM, SIGUSR2 and the loss of the terminal ask for a stop, unless they are ignored (`nohup`)."""
+        """Ctrl-C, SIGTERM, SIGUSR1, SIGUSR2 and the loss of the terminal ask for a stop, unless ignored (`nohup`)."""
 
         def stop(number: int, frame: FrameType | None) -> None:
             self._stopping = True

@@ -22,6 +22,9 @@ GONE: Final = "is gone: the study's folder was moved or removed while its job wa
 REPEAT: Final = 2  # seconds until a signal is sent again to a step that has not ended
 # names a file, with the script's pid at its end: there once a start has begun on its node, not empty once it has ended
 MARK: Final = "SSL_STAGE_MARK"
+START: Final = "batch script: start "  # begins the line that the script prints first, with the number of its start
+READY: Final = "batch script: set up"  # the line below the output of the set-up lines
+CANCEL: Final = "cancelled"  # a file in a batch's folder: `jobs cancel` has cancelled its jobs
 SET_UP: Final = "set-up line "  # begins the line in which the script names the set-up line that failed
 KEPT: Final = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "SLURM_CONF", "XDG_CACHE_HOME")
 # Commands that are functions of a login shell, and a line that defines each.
@@ -32,13 +35,16 @@ FUNCTIONS: Final = {
     "mamba": "source CONDA/etc/profile.d/mamba.sh",
     "spack": "source SPACK/share/spack/setup-env.sh",
 }
-SIGNALS: Final = "TERM INT HUP USR1 USR2"
+SIGNALS: Final = "TERM INT HUP USR1 USR2 QUIT ALRM"
+# Until the stage's process can take a signal, it waits: without this, one that comes while Python starts ends the job.
+SHIELD: Final = f"$(env --block-signal=TERM true 2>/dev/null && echo env --block-signal={SIGNALS.replace(' ', ',')})"
 BACK: Final = 75  # the exit status of a start that was interrupted
 
 # The script outlives a signal to the whole job, as the stage does. It must not ignore the signals, because its children
 # would ignore them too. A plain scancel and a preemption also reach it, but then SLURM has decided about the job.
+# Expansions are quoted also where they hold numbers only, because a set-up line can set IFS.
 BEGIN: Final = f"""\
-ssl_asked= ssl_line= ssl_text= ssl_step= ssl_sender=
+ssl_asked= ssl_line= ssl_text= ssl_step= ssl_sender= ssl_folder=
 ssl_job=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID:-}}}}
 ssl_job=${{ssl_job:-${{SLURM_JOB_ID:-}}}}
 function ssl_signalled {{
@@ -47,30 +53,43 @@ function ssl_signalled {{
   [ -z "$ssl_step" ] || ssl_send
 }}
 function ssl_send {{  # asks the stage to stop, again and again, because a step that is just starting can miss it
-  [ -z "$ssl_sender" ] || ! kill -0 $ssl_sender 2>/dev/null || return 0
-  (while kill -0 $ssl_step; do scancel --signal=USR2 "$ssl_job"; sleep {REPEAT}; done) >/dev/null 2>&1 &
+  [ -z "$ssl_sender" ] || ! kill -0 "$ssl_sender" 2>/dev/null || return 0
+  # srun forwards the signal to its own step. scancel would name the job, and could reach a later start of it.
+  (while kill -0 "$ssl_step"; do kill -USR2 -- "-$ssl_step"; sleep {REPEAT}; done) >/dev/null 2>&1 &
   ssl_sender=$!
 }}
 function ssl_sleep {{  # until a signal comes; setsid, because one to the job's process group would reach it too
   setsid sleep "$1" &
-  wait $! || kill $! 2>/dev/null || true
+  wait "$!" || kill "$!" 2>/dev/null || true
+}}
+function ssl_cancelled {{  # ends a start that began, or a job that was requeued, after `jobs cancel`
+  [ -e "$ssl_folder/{CANCEL}" ] || return 0
+  echo "the study was cancelled: the job is cancelled" >&2
+  trap - {SIGNALS} EXIT
+  scancel "$ssl_job" && sleep {TO_BE_ENDED:.0f}  # so that SLURM, too, records the job as cancelled
+  exit {BACK}
 }}
 function ssl_come_back {{  # ends a start that was interrupted while no stage was at work
   local ssl_said ssl_end=$((SECONDS + {PATIENCE}))
   ssl_line=
-  until ssl_said=$(scontrol -o show job "$ssl_job" 2>&1) || [ $SECONDS -gt $ssl_end ]; do ssl_sleep 2; done
-  case $ssl_said in *JobState=COMPLETING*|*JobState=CANCELLED*) exit {BACK} ;; esac
-  until ssl_said=$(scontrol requeue "$ssl_job" 2>&1); do
-    case $ssl_said in
-      *"{ALREADY}"*) break ;;
-      {"|".join(f'*"{word}"*' for word in REFUSALS)}) ssl_end=-1 ;;
-    esac
-    if [ $SECONDS -gt $ssl_end ]; then
+  while :; do
+    ssl_cancelled
+    if ssl_said=$(scontrol -o show job "$ssl_job" 2>&1); then
+      case $ssl_said in *JobState=COMPLETING*|*JobState=CANCELLED*) exit {BACK} ;; esac
+      # A plain scancel that SLURM handles between these two commands is lost: a requeue revives a cancelled job.
+      ! ssl_said=$(scontrol requeue "$ssl_job" 2>&1) || break
+      case $ssl_said in
+        *"{ALREADY}"*) break ;;
+        {"|".join(f'*"{word}"*' for word in REFUSALS)}) ssl_end=-1 ;;
+      esac
+    fi
+    if [ "$SECONDS" -gt "$ssl_end" ]; then
       echo "interrupted, and the job could not be requeued ($ssl_said): submit it again" >&2
       exit {BACK}
     fi
     ssl_sleep 2
   done
+  ssl_cancelled
   echo "interrupted before the stage was at work: requeued" >&2
   trap - {SIGNALS} EXIT
   sleep {TO_BE_ENDED:.0f}  # SLURM calls a job failed that ends by itself now
@@ -81,7 +100,7 @@ function ssl_checked {{  # a set-up line's status, then commands in it that may 
   shift
   [ "$ssl_status" != 0 ] || {{ ssl_line=; return 0; }}
   [ -z "$ssl_asked" ] || ssl_come_back
-  while [ $# -gt 1 ]; do
+  while [ "$#" -gt 1 ]; do
     declare -F "$1" >/dev/null || ssl_advice=": $1 is defined in login shells only: put a line like “$2” above"
     shift 2
   done
@@ -89,16 +108,40 @@ function ssl_checked {{  # a set-up line's status, then commands in it that may 
   ssl_line=
   exit "$ssl_status"
 }}
-function ssl_left {{  # a set-up line has ended the script
-  [ -z "$ssl_line" ] || ssl_checked $(($1 ? $1 : 1))
+function ssl_left {{  # the script ends, perhaps by a set-up line
+  [ -n "$ssl_line" ] || return 0
+  [ "$1" = 0 ] || ssl_checked "$1"
+  echo "{SET_UP}$ssl_line ended the job's script before its stage began (status 0): $ssl_text" >&2
+  exit 1
 }}
 trap ssl_signalled {SIGNALS}
-trap 'ssl_left $?' EXIT"""
+trap 'ssl_left "$?"' EXIT"""
+# An empty entry of PYTHONPATH stands for the folder from which the study was submitted. A module there could replace
+# one of the project or of its libraries, also under -P.
+SAFE_PATH: Final = """\
+ssl_text=${PYTHONPATH-}: ssl_path=
+while [ -n "$ssl_text" ]; do
+  case ${ssl_text%%:*} in /*) ssl_path=$ssl_path:${ssl_text%%:*} ;; esac
+  ssl_text=${ssl_text#*:}
+done
+[ -z "${PYTHONPATH+set}" ] || PYTHONPATH=${ssl_path#:}"""
 
 
 def script(setup: Sequence[str], folder: Path) -> list[str]:
     """The lines that come before submitit's. `folder` is the batch's own."""
-    return [BEGIN, *environment(os.environ), *set_up(setup), patient_srun(folder)]
+    number = "$((${SLURM_RESTART_COUNT:-0} + 1))"
+    return [
+        f'echo "{START}{number}"; echo "{START}{number}" >&2',
+        BEGIN,
+        f"ssl_folder={shlex.quote(str(folder))}",
+        "ssl_cancelled",
+        *environment(os.environ),
+        *set_up(setup),
+        f"echo {shlex.quote(READY)}",
+        "unset IFS",  # submitit's line with srun is split at blanks
+        SAFE_PATH,
+        patient_srun(folder),
+    ]
 
 
 def environment(known: Mapping[str, str]) -> list[str]:
@@ -138,7 +181,7 @@ def set_up(setup: Sequence[str]) -> list[str]:
             ]
             advice = " ".join(shlex.quote(word) for name in used for word in (name, FUNCTIONS[name]))
             lines += [f"ssl_text={shlex.quote(shown)} ssl_line={number}", f"eval {shlex.quote(command)}"]
-            lines += [f"ssl_checked $? {advice}".rstrip()]
+            lines += [f'ssl_checked "$?" {advice}'.rstrip()]
     return lines
 
 
@@ -156,10 +199,28 @@ def _commands(entry: str) -> Iterator[str]:
 
 def _whole(text: str) -> bool:
     """Whether bash finds no end missing: of a block, a quotation or a here-document (of which it only warns)."""
-    done = subprocess.run(
-        ["bash", "-n"], input=text, capture_output=True, encoding="utf-8", errors="replace", check=False
-    )
-    return done.returncode == 0 and not done.stderr and not text.endswith("\\") and not _blank(text)
+    return not incomplete(text) and not _blank(text)
+
+
+def incomplete(text: str) -> str | None:
+    """Why these lines are not complete commands, in bash's words; None if they are."""
+    if text.endswith("\\"):
+        return "the last line ends with a backslash"
+    said = ""
+    for options in ((), ("-O", "extglob")):  # a line above can have switched the patterns of extglob on
+        done = subprocess.run(
+            ["bash", *options, "-n"],
+            input=text,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},  # with a locale that is not installed, bash would print a warning
+        )
+        if done.returncode == 0 and not done.stderr:  # of a here-document without its end bash only warns
+            return None
+        said = said or re.sub(r"^bash: (line \d+: )?", "", done.stderr.strip().partition("\n")[0])
+    return said
 
 
 def _blank(text: str) -> bool:
@@ -180,17 +241,18 @@ def patient_srun(folder: Path) -> str:
     """
     return f"""\
 [ -z "${{SLURM_CPUS_PER_TASK:-}}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
-export {MARK}={shlex.quote(str(folder))}/start.$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}.$$
+ssl_folder={shlex.quote(str(folder))}
+export {MARK}=$ssl_folder/start.$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}.$$
 function srun {{
-  local ssl_status ssl_pause ssl_folder={shlex.quote(str(folder))}
+  local ssl_status ssl_pause
   for ssl_pause in {" ".join(map(str, PAUSES))} end; do
     [ -d "$ssl_folder" ] || break
     [ -z "$ssl_asked" ] || ssl_come_back
     (trap '' {SIGNALS}; exec setsid srun "$@") &
     ssl_step=$! ssl_status=0
     [ -z "$ssl_asked" ] || ssl_send
-    while wait $ssl_step || ssl_status=$?; kill -0 $ssl_step 2>/dev/null; do ssl_status=0; done
-    ssl_step=
+    while wait "$ssl_step" || ssl_status=$?; kill -0 "$ssl_step" 2>/dev/null; do ssl_status=0; done
+    ssl_step= ssl_sender=
     [ $ssl_status != 0 ] || return 0
     [ -e "${MARK}" ] || [ ! -d "$ssl_folder" ] || [ $ssl_pause = end ] || [ -n "$ssl_asked" ] && break
     echo "srun: the stage has not begun (status $ssl_status): again in $ssl_pause s" >&2

@@ -77,6 +77,8 @@ def _cancel_at(conf: str, batches: Sequence[Batch], folder: Path) -> int:
         sent = jobs_of(batches)
         seen = look(comments(sent.values()))
         ended = {name: job.id for name, job in sent.items() if job.id in seen and seen[job.id].in_queue}
+        for batch in {sent[name].batch for name in ended}:
+            batch.note_cancelled(folder, True)
         cancel(ended.values())
     # without accounting SLURM forgets them within minutes
     known = read_ledger(folder)

@@ -17,9 +17,11 @@ from typing import BinaryIO, Final
 
 from jobs.processes import birth_of, parent_of
 from ssl_pkg.errors import FAULT, INTERRUPTED
-from ssl_pkg.training.interrupts import heeded
+from ssl_pkg.training.interrupts import SIGNALS, heeded
 
-FORWARDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP)
+# All that end a process and can be sent to a job by a user or a site.
+FORWARDED: Final = (*SIGNALS, signal.SIGQUIT, signal.SIGALRM)
+_PASSED_ON: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)  # SIGTERM is sent for the others
 BEGIN: Final = ">>> "  # opens the line of the log above a start
 END: Final = "<<< "  # and the one below its end
 CANCELLED: Final = "cancelled"  # the last word in the log of a run that a cluster's user took out of the queue
@@ -32,7 +34,7 @@ TAIL_BYTES: Final = 1 << 16  # of a log, that are looked at
 class StageProcess:
     """A command line to start and wait for; calling it returns the exit status, negative if a signal killed it.
 
-    SIGTERM, SIGINT and SIGUSR2 go on to the child, which leaves a checkpoint and exits 75. A child that a signal killed
+    The signals of FORWARDED reach the child, which leaves a checkpoint and exits 75. A child that a signal killed
     before it could do so counts as interrupted too, since it was asked to stop.
     """
 
@@ -122,7 +124,7 @@ class _Relay:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.signal is None:
-            self.signal = signal.SIGTERM if number == signal.SIGHUP else number
+            self.signal = number if number in _PASSED_ON else signal.SIGTERM
             self._since = time.monotonic()
             if self.child:
                 self.child.send_signal(self.signal)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from jobs.batches import Batch, Sent, comments, jobs_of, read_batches
 from jobs.fates import fates
@@ -24,15 +24,12 @@ from jobs.profile import Profile, reach
 from jobs.queue import NEVER, Away, cancel
 from jobs.runner import Programs
 from jobs.sbatch import Refused, send
-from jobs.script import script
+from jobs.script import SHIELD, script
 from jobs.sending import OTHERS_SECONDS, recall, settled
 from jobs.waiting import clusters, queued
 from slurm.container import check, folders
 from ssl_pkg.config import SYNTHETIC
 from ssl_pkg.errors import BadInput
-
-# Until the stage's process can take a signal, it waits: without this, one that comes while Python starts ends the job.
-SHIELD: Final = "$(env --block-signal=TERM true 2>/dev/null && echo env --block-signal=TERM --block-signal=USR2)"
 
 
 @dataclass
@@ -81,6 +78,8 @@ class Submission:
         batches = self._batches_here()
         settled(recall(self._folder, batches))
         self._sent = jobs_of(batches)
+        for batch in {job.batch for job in self._sent.values()}:
+            batch.note_cancelled(self._folder, False)  # what is still in the queue is wanted again
         ended = {job.name for job in self._jobs if job.stage != REPORT and job.complete}
         self._seen = settled(comments(job for name, job in self._sent.items() if name not in ended))
         recorded = read_ledger(self._folder)

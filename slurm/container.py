@@ -27,15 +27,15 @@ from ssl_pkg.training.interrupts import Interrupts
 
 # the image's entry point, for clients that don't know it
 INSIDE: Final = (
-    "env", "--block-signal=TERM", "--block-signal=INT", "--block-signal=USR2", "--block-signal=HUP",
-    "python", "-P", "-m", "jobs.image",
+    "env", "--block-signal=TERM", "--block-signal=INT", "--block-signal=USR1", "--block-signal=USR2",
+    "--block-signal=HUP", "python", "-P", "-m", "jobs.image",
 )  # fmt: skip
 BACKENDS: Final = ("docker", "podman", "apptainer", "pyxis")
 # what an image's own Python must not find, where the host's environment comes along
 CLEAN: Final = ("env", *(f"--unset={name}" for name in ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LD_PRELOAD")))
 SEES_GPUS: Final = {"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "compute,utility"}  # asks enroot
 SESSION: Final = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")  # where rootless podman keeps its own
-FORWARDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+FORWARDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 # whose process it is among others, and what a user tells PyTorch's libraries
 PASSED: Final = re.compile(
     r"SLURM_\w+|(OMP|MKL|NCCL|GLOO|TORCH|TORCHELASTIC|MASTER|LOCAL|PYTORCH)_\w+|RANK|SSL_STUDY_STEP|WORLD_SIZE|XDG_CACHE_HOME"

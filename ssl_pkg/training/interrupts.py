@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from types import FrameType
 from typing import Final
 
-SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
+SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
 _MAY_BE_IGNORED: Final = (signal.SIGINT, signal.SIGHUP)
 
 

@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     if source := settings.get("source"):
         assert source == "random" or RunDirectory(Path(source)).complete
     if not (root / f"IGNORE-{run.name}").exists():
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, note)
     return work(run, 0.0 if resumed else float(settings.get("wait", "0.1")))
 

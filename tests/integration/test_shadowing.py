@@ -54,6 +54,21 @@ def test_nor_by_way_of_an_empty_entry_of_pythonpath(hostile: Path, path: str) ->
     assert imported(hostile, (sys.executable, "-m", "jobs", "profile", "local"), PYTHONPATH=path) == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "line"), [("study", ["profile", "local"]), ("stage", ["--help"]), ("report", ["--help"])]
+)
+@pytest.mark.parametrize("path", ["", "."])
+def test_a_console_command_imports_nothing_from_the_working_folder(
+    hostile: Path, name: str, line: list[str], path: str
+) -> None:
+    for module in STANDARD:  # `site` imports some of them before the command begins
+        (hostile / f"{module}.py").unlink()
+    project = Path(ssl_pkg.__file__).parents[1]
+    command = hostile.with_name("command")  # as pip writes it
+    command.write_text(f"import sys\nfrom ssl_study_commands import {name}\nsys.exit({name}())\n")
+    assert imported(hostile, (sys.executable, str(command), *line), PYTHONPATH=f"{path}:{project}") == ""
+
+
 def test_a_checkout_that_is_not_installed_runs_from_its_folder_and_so_do_its_processes(tmp_path: Path) -> None:
     project = Path(ssl_pkg.__file__).parents[1]
     for name in ("ssl_pkg", "jobs", "slurm", "analysis"):

@@ -13,6 +13,7 @@ from jobs.__main__ import main
 from jobs.cluster import check
 from jobs.ledger import State
 from jobs.profile import Profile
+from jobs.sending import cancel_sent
 from slurm.testbed import LocalCluster
 from ssl_pkg.errors import BadInput
 
@@ -84,6 +85,31 @@ def test_a_signal_during_the_set_up_requeues_the_job_and_scancel_ends_it(study: 
     assert ", start 2," in small.log(FIRST)
     assert small.states()[SECOND] is State.CANCELLED
     assert "Restarts=0" in slurm("scontrol", "show", "job", second)
+
+
+def test_a_job_that_is_cancelled_while_it_requeues_itself_stays_cancelled_until_it_is_submitted_again(
+    study: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SLURM revives a cancelled job that is requeued."""
+    slow = tmp_path / "bin" / "scontrol"
+    slow.parent.mkdir()
+    slow.write_text(
+        f'#!/bin/sh\n[ "$1" != requeue ] || {{ touch "{tmp_path}/requeues"; sleep 2; }}\n'
+        f'exec {shutil.which("scontrol")} "$@"\n'
+    )
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+    small = pretraining(study(wait=5.0))
+    until(lambda: working(small, FIRST))
+    first = job_of(small.rows()[FIRST])
+    slurm("scancel", "--signal=USR2", first)
+    until((tmp_path / "requeues").exists)
+    assert cancel_sent(small.folder) == 2
+    until(lambda: "<<< cancelled" in small.log(FIRST), 20, lambda: small.log(FIRST))
+    until(lambda: "JobState=CANCELLED" in slurm("scontrol", "show", "job", first), 20)
+    assert small.states()[FIRST] is State.CANCELLED
+    small.send()
+    small.until_complete(30)
 
 
 @pytest.mark.parametrize("export", ["NONE", "FOO"])

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from jobs.batches import Batch, Sent, jobs_of, read_batches
-from jobs.fates import Fate, _by_log, _by_slurm, _Judge, _without_log
+from jobs.fates import ENDED_IN_SET_UP, Fate, _by_log, _by_slurm, _Judge, _without_log
 from jobs.ledger import REPORT, Entry, State, log_of, write_ledger
 from jobs.queue import Away, Seen, ask
+from jobs.script import READY, SET_UP, START
 from jobs.status import look_at
 
 LOG = ">>> 2026-01-01 10:00:00 python -m ssl_pkg\n{said}\n<<< exit status {status} after 3 s\n{words}"
@@ -159,6 +160,30 @@ def test_of_a_job_without_a_log_slurm_and_the_set_up_lines_tell(
     fate = _without_log(printed, "5", word)
     assert fate.state is state
     assert (fate.note or "").startswith(note or "")
+
+
+def printed(tmp_path: Path, out: str, err: str = "") -> Sent:
+    """A job of which SLURM has kept this output."""
+    job = Sent("1", batch("1", "child"))
+    folder = tmp_path / ".jobs/slurm" / job.batch.token
+    folder.mkdir(parents=True)
+    (folder / "1_0_log.out").write_text(out)
+    (folder / "1_0_log.err").write_text(err)
+    return job
+
+
+def test_a_set_up_line_that_failed_in_an_earlier_start_says_nothing_about_the_last(tmp_path: Path) -> None:
+    first, second = f"{START}1\n", f"{START}2\n"
+    job = printed(tmp_path, f"{first}{second}{READY}\n", f"{first}{SET_UP}1 failed (status 1): false\n{second}")
+    log_of(tmp_path, "report").parent.mkdir()
+    log_of(tmp_path, "report").write_text("<<< job 1, start 2, on a\n" + LOG.format(said="", status=0, words=""))
+    assert _Judge(tmp_path, {}).fate("report", job, None).state is State.COMPLETE
+
+
+@pytest.mark.parametrize("seen", [None, Seen("COMPLETED"), Seen("FAILED")])
+def test_a_script_that_a_set_up_line_replaced_or_killed_says_so(tmp_path: Path, seen: Seen | None) -> None:
+    fate = _Judge(tmp_path, {}).fate("child", printed(tmp_path, f"{START}1\n", f"{START}1\n"), seen)
+    assert (fate.state, fate.note) == (State.FAILED, ENDED_IN_SET_UP)
 
 
 def test_the_log_of_an_earlier_job_says_nothing_about_a_later_one(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobs.node import DEATHS, MARK, copy_data, was_cancelled
+from jobs.script import CANCEL
 from jobs.stage import last_words
 from ssl_pkg.errors import FAULT
 
@@ -22,7 +23,7 @@ if [ "$(wc -l < {folder}/calls)" -le {absences} ]; then
   echo "Unable to contact slurm controller (connect failure)" >&2; exit 1
 fi
 case "$1" in
-  requeue) echo "{refusal}" >&2; exit {status};;
+  requeue) {meanwhile}; echo "{refusal}" >&2; exit {status};;
   *) echo "{shown}";;
 esac
 """
@@ -46,13 +47,22 @@ class Node:
         self._started: list[subprocess.Popen[str]] = []
 
     def start(
-        self, code: str, shown: str = RUNNING, absences: int = 0, refusal: str = "", **environment: str
+        self,
+        code: str,
+        shown: str = RUNNING,
+        absences: int = 0,
+        refusal: str = "",
+        meanwhile: str = "true",
+        **environment: str,
     ) -> "subprocess.Popen[str]":
-        status = 1 if refusal else 0
-        script = self.folder / "scontrol"
-        words = {"folder": self.folder, "absences": absences, "refusal": refusal, "status": status, "shown": shown}
-        script.write_text(SCONTROL.format(**words))
-        script.chmod(0o755)
+        words = {"folder": self.folder, "absences": absences, "refusal": refusal, "shown": shown}
+        answers = SCONTROL.format(**words, status=1 if refusal else 0, meanwhile=meanwhile)
+        for name, content in (
+            ("scontrol", answers),
+            ("scancel", f'#!/bin/sh\necho scancel "$@" >> {self.folder}/calls\n'),
+        ):
+            (self.folder / name).write_text(content)
+            (self.folder / name).chmod(0o755)
         job = (
             "from pathlib import Path; from jobs.node import NodeStage; "
             f"NodeStage(({sys.executable!r}, '-c', {code!r}), Path({str(self.run_dir)!r}), "
@@ -135,6 +145,39 @@ def test_a_cancelled_job_is_not_requeued(node: Node) -> None:
     assert job.wait(30) == 75
     assert node.calls == ["-o show job 7"]
     assert last_words(node.log)[-1] == "cancelled"
+
+
+def test_a_job_that_is_cancelled_while_it_is_requeued_cancels_itself(node: Node, tmp_path: Path) -> None:
+    """SLURM revives a cancelled job that is requeued. `jobs cancel` leaves a file beside the mark."""
+    noted = tmp_path / CANCEL
+    assert node.start("raise SystemExit(75)", meanwhile=f"touch {noted}", **{MARK: f"{tmp_path}/start.7.0.x"}).wait(30)
+    assert node.calls == ["-o show job 7", "requeue 7", "scancel 7"]
+    assert last_words(node.log)[-1] == "cancelled"
+    assert node.start("raise SystemExit(75)", **{MARK: f"{tmp_path}/start.7.0.x"}).wait(30) == 75
+    assert node.calls[3:] == ["-o show job 7", "scancel 7"]
+
+
+def test_a_job_that_is_cancelled_while_the_controller_is_away_is_not_requeued(node: Node) -> None:
+    job = node.start(
+        "raise SystemExit(75)",
+        refusal="Unexpected message received",
+        meanwhile=f"sed -i 's/JobState=RUNNING/JobState=CANCELLED/' {node.folder}/scontrol",
+    )
+    assert job.wait(30) == 75
+    assert node.calls == ["-o show job 7", "requeue 7", "-o show job 7", "scancel 7"]
+    assert last_words(node.log)[-1] == "cancelled"
+
+
+def test_a_job_whose_batch_script_was_killed_is_not_called_cancelled(node: Node, tmp_path: Path) -> None:
+    """SLURM shows it as completing, as it shows a cancelled one."""
+    script = subprocess.Popen(["sleep", "60"])
+    node.start(OBEDIENT, CANCELLED, **{MARK: str(tmp_path / f"start.7.0.{script.pid}")})
+    node.until(lambda: "\nready\n" in node.said)
+    script.kill()
+    script.wait()
+    node.until(lambda: "requeue 7" in node.calls)
+    assert "the batch script was killed" in last_words(node.log)
+    assert "cancelled" not in last_words(node.log)
 
 
 def test_what_slurm_has_decided_while_a_job_was_preempted_is_left_to_it(node: Node) -> None:

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from jobs.profile import FOLDER, load_profile, profiles
 from ssl_pkg.errors import BadInput
@@ -29,6 +30,18 @@ def test_the_names_that_the_documentation_gives_are_there() -> None:
         (
             "cpus: 1\nmemory: {per_node: 1}\nminutes: 9\nsbatch: {job_name: mine}\n",
             "sbatch: job_name is what this project",
+        ),
+        *(
+            (
+                f"cpus: 1\nminutes: 9\nsetup: ['true', {begin!r}, '  export A=1', 'fi']\n",
+                f"setup: entry 2 is not complete by itself ({said}): write a block of several lines as one entry, "
+                f"after YAML's `|`: {begin}",
+            )
+            for begin, said in (
+                ("if true; then", "syntax error: unexpected end of file"),
+                ("cat <<EOF", "warning: here-document at line 1 delimited by end-of-file (wanted `EOF')"),
+                ("export A=1 " + "\\", "the last line ends with a backslash"),
+            )
         ),
         ("cpus: 1\nmemory: {per_node: 1}\nminutes: 2\n", "signal_seconds: the signal would come before"),
         (
@@ -95,6 +108,12 @@ def test_a_wrong_container_is_one_sentence(tmp_path: Path, container: str, sente
     file.write_text(f"cpus: 1\nminutes: 9\ncontainer: {container}\n")
     with pytest.raises(BadInput, match=sentence):
         load_profile(str(file))
+
+
+def test_a_set_up_entry_of_several_lines_is_taken_as_it_is(tmp_path: Path) -> None:
+    entry = "if true; then\n  export A=1\nfi\n# isn't it\ncat <<EOF\n'\nEOF\nls !(x)"
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"cpus": 1, "minutes": 9, "setup": [entry, "# don't", ""]}))
+    assert load_profile(str(tmp_path / "mine.yaml")).setup == (entry, "# don't", "")
 
 
 @pytest.mark.parametrize("line", ["", "memory: none\n", "memory: null\n", "memory: false\n"])

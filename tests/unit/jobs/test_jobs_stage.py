@@ -62,7 +62,10 @@ def test_the_exit_status_comes_back_and_the_log_tells_each_start(tmp_path: Path,
     assert sorted(last_output(log)) == ["error", "out"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM],
+)
 def test_signals_go_on_to_the_child(tmp_path: Path, number: int) -> None:
     assert signalled(process(tmp_path / "log", OBEDIENT), number) == 75
 
