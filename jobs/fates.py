@@ -61,12 +61,15 @@ def fates(
         sent, open_jobs = _jobs(batches, complete, here)
         seen = _look(batches, open_jobs)
     except Away as error:
+        told = _told_report(folder, open_jobs)
+        if told.keys() == open_jobs.keys():  # nothing is left that SLURM could know of
+            return told, None
         warning = (
             f"SLURM does not answer ({error}). The states are those of the run directories; "
             "when it is back, `submit-all` sends what is missing"
         )
         unknown = {name: Fate(State.PENDING, job.id, "SLURM does not answer") for name, job in open_jobs.items()}
-        return unknown | _told_report(folder, open_jobs), warning
+        return unknown | told, warning
     judge = _Judge(folder, {job.id: name for name, job in sent.items()})
     judge.found = {name: Fate(State.COMPLETE, sent[name].id) for name in complete if name in sent}
     for name, job in open_jobs.items():  # parents were sent before their children

@@ -236,13 +236,17 @@ def load_profile(name: str) -> Profile:
     try:
         return Profile.model_validate({"name": file.stem, **_chosen(content)})
     except ValidationError as error:
-        first = error.errors()[0]
+        first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")  # it may be the missing one
         field = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             models: dict[object, type[BaseModel]] = {"container": Container, "memory": Memory}
             model = models.get(first["loc"][0], Profile)
             known, nearest = ", ".join(model.model_fields), hint(str(first["loc"][-1]), model.model_fields)
             raise BadInput(f"{file}: there is no field {field}{nearest}: there are {known}") from error
+        if first["type"] == "missing":
+            raise BadInput(
+                f"{file} lacks {field}: add a line that begins with `{field.rpartition('.')[2]}:`"
+            ) from error
         message = first["msg"].removeprefix("Value error, ")
         raise BadInput(f"{file}: {field}: {message[:1].lower() + message[1:]}") from error
 

@@ -224,3 +224,16 @@ def test_a_report_that_is_complete_stays_so_when_the_cluster_is_gone(
         assert warning and "does not answer" in warning
         states[job] = [row.state for row in sorted(rows, key=lambda row: row.name)]
     assert states == {"1": [State.PENDING, State.PENDING], "2": [State.PENDING, State.COMPLETE]}
+
+
+def test_a_study_that_is_complete_needs_no_answer_of_its_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace(batch("1", REPORT), conf=str(tmp_path / "slurm.conf")).write(tmp_path)
+    write_ledger(tmp_path, {REPORT: Entry()})
+    log = log_of(tmp_path, REPORT)
+    log.parent.mkdir()
+    log.write_text("<<< job 1, start 1, on a\n" + LOG.format(said="", status=0, words=""))
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
+    rows, warning = look_at(tmp_path)
+    assert ([row.state for row in rows], warning) == ([State.COMPLETE], None)

@@ -20,12 +20,13 @@ def test_the_names_that_the_documentation_gives_are_there() -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("cpus: 1\nmemory: {per_node: 1}\n", "minutes: field required"),
+        ("cpus: 1\nmemory: {per_node: 1}\n", "lacks minutes: add a line"),
         ("cpus: 0\nmemory: {per_node: 1}\nminutes: 9\n", "cpus: input should be greater than 0"),
         (
             "cpus: 1\nmemory: {per_node: 1}\nminutes: 9\ncpu: 2\n",
             "there is no field cpu (did you mean cpus?): there are name, conf",
         ),
+        ("memory: {pernode: 1}\nminutes: 9\n", "there is no field memory.pernode (did you mean per_node?)"),
         ("cpus: one\nmemory: {per_node: 1}\nminutes: 9\n", "cpus: input should be a valid integer"),
         (
             "cpus: 1\nmemory: {per_node: 1}\nminutes: 9\nsbatch: {job_name: mine}\n",
@@ -60,7 +61,7 @@ def test_the_names_that_the_documentation_gives_are_there() -> None:
         ("cpus: 1\nmemory: {per_node: .inf}\nminutes: 9\n", "memory.per_node: input should be"),
         ("cpus: 1\nmemory: {per_cpu: 1.0e+307}\nminutes: 9\n", "memory.per_cpu: input should be"),
         ("cpus: 1\nminutes: 1:30\n", "minutes: give a whole number of minutes, like 90, not 1:30"),
-        ("cpus: 1\nminutes: null\n", "minutes: field required"),
+        ("cpus: 1\nminutes: null\n", "lacks minutes: add a line"),
         ("cpus: 1\nminutes: 9\nsbatch: {nice: 1.5}\n", "sbatch: nice is 1.5: give a text"),
         ("cpus: 1\nminutes: 9\nsbatch: --nice=1\n", "sbatch: give sbatch's options by name"),
         ("cpus: 1\nminutes: 9\nmemory: {per_node: null}\n", "memory: give one of per_node"),
@@ -100,7 +101,7 @@ def test_a_container_is_said_in_a_few_lines_and_none_is_none(tmp_path: Path) -> 
     ("container", "sentence"),
     [
         ("{backend: lxc, image: a}", "container.backend: input should be 'docker', 'podman', 'apptainer' or 'pyxis'"),
-        ("{backend: docker}", "container.image: field required"),
+        ("{backend: docker}", "lacks container.image: add a line that begins with `image:`"),
     ],
 )
 def test_a_wrong_container_is_one_sentence(tmp_path: Path, container: str, sentence: str) -> None:
