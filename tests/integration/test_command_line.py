@@ -317,7 +317,7 @@ def test_wrong_input_is_one_sentence_status_2_and_nothing_left(
 
 def test_stages_that_need_a_finished_run_say_so(tmp_path: Path, data: Path) -> None:
     for stage, source, sentence in (
-        ("probe", tmp_path / "none", "holds no result.json"),
+        ("probe", tmp_path / "none", "there is no run directory source="),
         ("ood", "random", "evaluates a final model"),
     ):
         done = run(f"stage={stage}", f"source={source}", f"data.root={data}", f"run_dir={tmp_path / 'run'}")
