@@ -16,14 +16,8 @@ from ssl_pkg.data.synthetic import Sizes, draw
 from ssl_pkg.models.encoder import build_encoder, save_weights
 from ssl_pkg.runs import write_json
 
-SMALL = (
-    "budget=tiny",
-    "threads=1",
-    "pretrain.knn_neighbours=3",
-    "embed.points=20",
-    "width.images=20",
-    "data.contact_sheet=false",
-)
+SMALL = ("budget=tiny", "threads=1", "data.contact_sheet=false")
+OF_STAGE = {"stage=embed": ("pretrain.knn_neighbours=3", "embed.points=20"), "stage=width": ("width.images=20",)}
 RUN = """
 import json, sys
 from ssl_pkg.__main__ import main
@@ -78,7 +72,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines.append(["stage=probe", "source=random", f"run_dir={root / 'random'}"])
     wide = ["stage=width", f"source={root / 'random'}", f"run_dir={root / 'wide'}"]
     lines.append([*wide, "width.average_rho=[1.0e+30]", "width.worst_rho=[1.0e+30]", "width.keskar_epsilon=1.0e+30"])
-    full = [[*line, f"data.root={root / 'data'}", *SMALL] for line in lines]
+    full = [[*line, f"data.root={root / 'data'}", *SMALL, *OF_STAGE.get(line[0], ())] for line in lines]
     command = [sys.executable, "-W", "error::RuntimeWarning", "-c", RUN, json.dumps(full)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr  # a segmentation fault is -11
