@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from file_systems import compiled
-from trainers import METHODS, SMALL, start
+from trainers import METHODS, OF_STAGE, SMALL, start
 
 from ssl_pkg.data.synthetic import Sizes, draw
 from ssl_pkg.errors import COMPLETE
@@ -50,7 +50,8 @@ class Study:
         else:
             source = {"finetune": "simclr", "width": "supervised"}[target]
             what = [f"stage={target}", f"source={self.straight(source)}"]
-        return [*SMALL, *what, f"data.root={self._data}", f"run_dir={run_dir}", *more]
+        own = [option for word in what for option in OF_STAGE.get(word, ())]
+        return [*SMALL, *own, *what, f"data.root={self._data}", f"run_dir={run_dir}", *more]
 
     def straight(self, target: str) -> Path:
         """The run directory of the uninterrupted run, which is run once."""

@@ -28,8 +28,12 @@ METHODS = ("simclr", "byol", "moco", "supervised")
 SMALL = (
     "budget=tiny", "threads=1", "budget.ssl_batch_size=16", "budget.supervised_batch_size=16",
     "budget.supervised_epochs=4", "log_every=3",
-    "checkpoint.epochs=1", "finetune.batch_size=16", "finetune.base_lrs=[0.001,0.0003]", "width.images=20",
+    "checkpoint.epochs=1",
 )  # fmt: skip
+OF_STAGE = {
+    "stage=finetune": ("finetune.batch_size=16", "finetune.base_lrs=[0.001,0.0003]"),
+    "stage=width": ("width.images=20",),
+}
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
