@@ -1,6 +1,6 @@
 """A study's run directories as one object: which runs there are, what they say, and which ones are missing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -112,6 +112,7 @@ def gather(path: Path) -> Study:
         raise NoStudy(f"{path} holds no complete run yet (a run directory with a config.yaml and a result.json)")
     methods, seeds = _planned_values(runs)
     other = of_other_data([(run.directory.name, run.stage, run.provenance) for run in runs if run.complete])
+    other |= _starting_from(runs, other)
     notes += other.values()
     kept = tuple(_without_doubles([run for run in runs if run.directory.name not in other], notes))
     notes += [fault for run in kept if run.complete for fault in run.faults]
@@ -127,6 +128,21 @@ def gather(path: Path) -> Study:
         notes=tuple(notes),
         failed={name: why for name, why in failures(path).items() if name not in done and name != "report"},
     )
+
+
+def _starting_from(runs: Sequence[Run], left_out: Mapping[str, str]) -> dict[str, str]:
+    """Name of each run that starts from one of those left out, directly or not -> a sentence that says so."""
+    sources = {run.directory.name: Path(str(run.config.get("source") or "")).name for run in runs}
+    found: dict[str, str] = {}
+    while True:
+        more = {
+            name: f"{name}: left out, it starts from {source}, which saw other data than the study."
+            for name, source in sources.items()
+            if source in (*left_out, *found) and name not in (*left_out, *found)
+        }
+        if not more:
+            return found
+        found |= more
 
 
 def _studies(folder: Path) -> list[str]:
@@ -165,6 +181,14 @@ def _fault(result: dict[str, Any]) -> str:
     needed = {"evaluation", "metric", "value"}
     if not all(isinstance(row, dict) and needed <= row.keys() for row in result["rows"]):
         return "has a row without evaluation, metric or value"
+    for row in result["rows"]:
+        if not isinstance(row["evaluation"], str) or not isinstance(row["metric"], str):
+            return "has a row whose evaluation or metric is no text"
+        value = row["value"]
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            return f"has {row['evaluation']} {row['metric']} = {value!r}, which is no number"
+        if value is not None and row["metric"].startswith("accuracy") and not 0 <= value <= 1:
+            return f"has {row['evaluation']} {row['metric']} = {value}, which is no fraction"
     return ""
 
 

@@ -46,7 +46,7 @@ class _Node:
     @property
     def usable(self) -> bool:
         """Whether it takes jobs, now or after those that it has."""
-        return not self.state.startswith(AWAY)
+        return not self.state.startswith(AWAY) and not self.state.endswith("*")  # which does not respond
 
 
 def check(profile: Profile) -> Findings:

@@ -12,11 +12,12 @@ from hydra.errors import HydraException
 
 from jobs.ledger import REPORT, effective
 from ssl_pkg.compose import parse
-from ssl_pkg.config import RANDOM, STAGES, Study
+from ssl_pkg.config import RANDOM, READS, STAGES, Study
 from ssl_pkg.errors import BadInput
 from ssl_pkg.overrides import key_of
 from ssl_pkg.runs import RunDirectory
 
+LONGEST: Final = 160  # bytes of a variant; stage, model and seed stand before it, and a name has 255 at most
 SUPERVISED: Final = "supervised"  # the method whose pretraining is a final model already
 EVALUATIONS: Final = ("ood", "embed", "width")  # of every final model
 CIRCUMSTANCES: Final = (
@@ -168,6 +169,10 @@ def sweep(overrides: Sequence[str]) -> tuple[tuple[str, ...], list[tuple[str, ..
             raise BadInput(f"{key} is the same for a whole study: give each of its values a study of its own")
     named: dict[str, tuple[str, ...]] = {}
     for choice in choices:
+        if len(label(choice).encode()) > LONGEST:
+            raise BadInput(
+                f"the runs of {key_of(choice[0])} would have names of over {LONGEST} bytes: give shorter values"
+            )
         other = named.setdefault(label(choice), choice)
         if other != choice:
             raise BadInput(f"{' '.join(other)} and {' '.join(choice)} would have the same name, {label(choice)}")
@@ -192,7 +197,7 @@ def reads(stage: str, override: str) -> bool:
         return False
     if section == "method":
         return stage == "pretrain"
-    return section == stage or section not in STAGES
+    return section not in STAGES or section == stage or key_of(override) in READS.get(stage, ())
 
 
 def urgency(jobs: Sequence[Job]) -> dict[str, float]:

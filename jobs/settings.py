@@ -84,6 +84,8 @@ def _configure(study: str, data: str | None, seeds: str | None, overrides: Seque
     line = [f"study={study}", "stage=probe", f"source={RANDOM}", "run_dir=-"]
     line += [override for override in overrides if not key_of(override).startswith("method.")]
     if seeds is not None:
+        if any(key_of(override) == "study.seeds" for override in overrides):
+            raise BadInput(f"--seeds {seeds} contradicts study.seeds=: leave one of them out")
         line.append(f"study.seeds=[{','.join(str(seed) for seed in _seeds(seeds))}]")
     if data is not None:
         line.append("data.root=-")  # a placeholder: a path needs no parsing

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import ValidationError
 
-from ssl_pkg.config import STAGES, Config, methods
+from ssl_pkg.config import READS, STAGES, Config, methods
 from ssl_pkg.errors import BadInput
 from ssl_pkg.nearest import field_hint, hint
 from ssl_pkg.overrides import key_of, split
@@ -28,8 +28,6 @@ _HYDRAS_OWN: Final = (
     "provider=",
     "See https://hydra",
 )
-# the other stages' sections that a stage reads: of the kNN evaluation, and of the holdout split that gives its queries
-_READS_TOO: Final = {"pretrain": ("probe",), "embed": ("pretrain",)}
 
 OmegaConf.register_new_resolver("times", lambda one, other: one * other, replace=True)  # YAML has no arithmetic
 
@@ -78,6 +76,9 @@ def parse(word: str) -> Override:
             f"{word!r} can't be read, because {value!r} is neither a word, a number nor a list like [1,2]: put quotes "
             f"""around a text with special characters, like {key}='"…"'"""
         ) from error
+    if key_of(word) in ("method.name", "budget.name"):
+        section = key_of(word).partition(".")[0]
+        raise BadInput(f"{word!r} would give a {section} another one's name: choose one by {section}=NAME")
     if key_of(word).partition(".")[0].partition("/")[0] == "hydra":
         raise BadInput(f"{word!r} is a setting of Hydra, which has no effect here: leave it out")
     return parsed
@@ -109,7 +110,7 @@ def refuse_unread(config: Config, words: Sequence[str]) -> None:
     """Raises BadInput for a field that was given and that the stage doesn't read."""
     for key in map(key_of, words):
         section, dot, _ = key.partition(".")
-        foreign = section in STAGES and section not in (config.stage, *_READS_TOO.get(config.stage, ()))
+        foreign = section in STAGES and section != config.stage and key not in READS.get(config.stage, ())
         if dot and (foreign or (section == "method" and config.stage != "pretrain")):
             owner = "pretrain" if section == "method" else section
             raise BadInput(f"stage={config.stage} does not read {key}, a field of stage={owner}: leave it out")
@@ -119,6 +120,8 @@ def _refuse_sweep(word: str, parsed: Override) -> None:
     if not parsed.is_sweep_override():
         return
     key, value = key_of(word), word.partition("=")[2]
+    if key in ("stage", "study"):
+        raise BadInput(f"{word} has several values, and this command runs one stage of one study: give one of them")
     values = "A,B" if "(" in value else value
     swept = {"method": f"study.methods=[{values}]", "seed": f"--seeds '{values.replace(',', ' ')}'"}.get(key)
     given = swept or shlex.quote(word)

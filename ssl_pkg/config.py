@@ -32,6 +32,12 @@ def _areas(crop_area: tuple[float, float]) -> tuple[float, float]:
 CropArea = Annotated[tuple[NonNegativeFloat, NonNegativeFloat], AfterValidator(_areas)]
 Stage = Literal["pretrain", "probe", "finetune", "ood", "embed", "width"]
 STAGES: tuple[Stage, ...] = ("pretrain", "probe", "finetune", "ood", "embed", "width")
+# The fields of other stages' sections that a stage reads: kNN's settings, and the holdout split that gives its queries.
+READS: dict[str, tuple[str, ...]] = {
+    "pretrain": ("probe.validation_fraction",),
+    "embed": ("pretrain.knn_neighbours", "pretrain.knn_temperature"),
+}
+LARGEST = 3e38  # that float32 holds
 RANDOM = "random"  # the `source` that stands for the random initialisation
 SYNTHETIC = "synthetic"  # the `data.root` that stands for the drawn data set
 
@@ -40,6 +46,15 @@ class Section(BaseModel):
     """A part of the configuration: no unknown keys, no conversion of types, not changed after it was read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Section":
+        for name, value in self:
+            for number in value if isinstance(value, tuple) else (value,):
+                largest = 2**53 if isinstance(number, int) else LARGEST
+                if isinstance(number, int | float) and abs(number) > largest:
+                    raise ValueError(f"{name} is too large: the largest number is {largest:g}")
+        return self
 
 
 class Jitter(Section):
@@ -145,7 +160,7 @@ class Probe(Section):
 
     l2_low: PositiveFloat
     l2_high: PositiveFloat
-    l2_count: PositiveInt
+    l2_count: Annotated[int, Field(ge=1, le=10_000)]
     validation_fraction: Fraction
 
     @model_validator(mode="after")
@@ -244,7 +259,9 @@ class Config(Section):
         content = self.model_dump(mode="json")
         for stage in STAGES:
             if stage != self.stage:
-                content.pop(stage, None)
+                section = content.pop(stage, None) or {}
+                if read := {name: section[name] for name in section if f"{stage}.{name}" in READS.get(self.stage, ())}:
+                    content[stage] = read
         return content
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 # where cgroups are mounted, by the controllers that /proc/self/cgroup names; version 2 names none
 _MOUNTS: Final = {"": ("sys/fs/cgroup", "sys/fs/cgroup/unified"), "cpu": ("sys/fs/cgroup/cpu",)}
+DEVICES: Final = Path("/dev")
 _GPU_NAME: Final = re.compile(r"\d+|(GPU|MIG)-\S+")  # as CUDA reads CUDA_VISIBLE_DEVICES
 
 
@@ -58,7 +59,7 @@ def _quota(folder: Path) -> float:
 def gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES wants them; none where that variable hides them.
 
-    nvidia-smi lists them or, where it is not installed, the devices in /dev that may be opened.
+    nvidia-smi lists them or, where it fails or is not installed, the devices in /dev that may be opened.
     """
     there = _listed()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -67,14 +68,18 @@ def gpus() -> list[str]:
     return list(takewhile(_GPU_NAME.fullmatch, (name.strip() for name in visible.split(","))))
 
 
+def _devices() -> list[str]:
+    devices = DEVICES.glob("nvidia[0-9]*")
+    return sorted(file.name.removeprefix("nvidia") for file in devices if os.access(file, os.R_OK | os.W_OK))
+
+
 def _listed() -> list[str]:
     try:
         done = subprocess.run(
             ["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", errors="replace", timeout=30, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
-        devices = Path("/dev").glob("nvidia[0-9]*")
-        return sorted(file.name.removeprefix("nvidia") for file in devices if os.access(file, os.R_OK | os.W_OK))
-    if done.returncode:
-        return []
+        return _devices()
+    if done.returncode:  # such as a driver of another version than its library, or no GPU at all
+        return _devices()
     return re.findall(r"UUID: (MIG-[^)]+)", done.stdout) or re.findall(r"UUID: (GPU-[^)]+)", done.stdout)

@@ -49,4 +49,6 @@ def expand_path(key: str, value: str) -> str:
             f"{key}={value!r} is no text in this locale: rename the folder, or set one that knows its name, "
             "like LC_ALL=C.UTF-8"
         )
+    if any(len(os.fsencode(part)) > 255 for part in expanded.split("/")) or len(os.fsencode(expanded)) > 4000:
+        raise BadInput(f"{key}={value[:40]}… is too long for a path: a name has 255 bytes at most")
     return expanded

@@ -66,6 +66,8 @@ class Owner:
     def verify(self) -> None:
         """To be called before anything is written. Raises Busy if another process has taken over."""
         if not self.holds():
+            if not self._path.parent.is_dir():
+                raise Busy(f"{self._path.parent} is gone: it was moved or removed while this process worked in it")
             raise Busy(
                 f"{self._path.parent} was taken over by {_named(_read(self._path) or {})} while this process stood "
                 "still: this one stops here and writes nothing more"

@@ -33,7 +33,7 @@ def test_a_user_without_home_and_name_runs_a_stage_in_an_ascii_locale(data: Path
     temporary.mkdir()
     nobody = {"LD_PRELOAD": str(library), "FAILING": "getpwuid=2", "TMPDIR": str(temporary)}
     done = subprocess.run(
-        [*PROBE, f"data.root={data}", f"run_dir='{run_dir}'"],
+        [*PROBE, f"data.root={data}", f"run_dir={run_dir}"],
         env=ASCII | nobody, capture_output=True, check=False, cwd=PROJECT,
     )  # fmt: skip
     assert done.returncode == COMPLETE, done.stderr.decode()

@@ -87,7 +87,7 @@ def test_folders_may_have_any_name_and_a_stage_has_its_sources_seed(tmp_path: Pa
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
         assert sentence in done.stderr
     assert not (odd / "probe").exists()
-    done = run(*probe, "budget.name=other")
+    done = run(*probe)
     assert done.returncode == 0, done.stderr
     config = yaml.safe_load((odd / "probe" / "config.yaml").read_text(encoding="utf-8"))
     assert (config["seed"], config["budget"]["resolution"], config["run_dir"]) == (3, 32, str(odd / "probe"))

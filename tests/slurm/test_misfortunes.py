@@ -270,6 +270,7 @@ def test_drained_nodes_are_told_with_what_submit_will_do(bed: LocalCluster) -> N
         assert check(Profile(name="mine", partition="low", cpus=1, minutes=10, constraint="a100")).stops
     finally:
         slurm("scontrol", "update", f"NodeName={nodes}", "State=RESUME")
+        until(lambda: set(slurm("sinfo", "-h", "-N", "-p", "low", "-o", "%T").split()) == {"idle"})  # they respond
 
 
 def test_check_ends_with_2_where_no_job_would_run(

@@ -135,3 +135,25 @@ def test_the_package_itself_imports_nothing() -> None:
 
     tree = ast.parse(Path(str(ssl_pkg.__file__)).read_text())
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("stage=pretrain", "method=simclr", "method.name=byol"), "choose one by method=NAME"),
+        (("stage=width", "source=x", "width.landscape_radius=1e300"), "landscape_radius is too large"),
+        (("stage=width", "source=x", "width.batch_size=99999999999999999999"), "batch_size is too large"),
+        (("stage=probe", "source=x", "probe.l2_count=20000"), "probe.l2_count=20000 is not possible"),
+        (("stage=probe,ood", "source=x"), "runs one stage of one study"),
+        (("stage=probe", f"source={'x' * 300}"), "is too long for a path"),
+    ],
+)
+def test_a_value_that_no_run_can_have_is_refused(words: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(BadInput, match=sentence):
+        load_config([*words, "run_dir=a", "data.root=b"])
+
+
+def test_what_a_stage_reads_of_another_ones_section_is_part_of_its_configuration() -> None:
+    config = load_config(["stage=embed", "source=x", "run_dir=a", "data.root=b", "pretrain.knn_neighbours=3"])
+    assert config.relevant()["pretrain"] == {"knn_neighbours": 3, "knn_temperature": 0.07}
+    assert "finetune" not in config.relevant()

@@ -93,3 +93,13 @@ def test_gpus_are_those_that_the_environment_shows(
     assert gpus() == expected
     lists(tmp_path, "No devices found.", status=6)
     assert gpus() == []  # what names a GPU does not make one
+
+
+def test_the_devices_count_where_nvidia_smi_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    lists(tmp_path, "Failed to initialize NVML: Driver/library version mismatch", status=18)
+    for name in ("nvidia0", "nvidia1", "nvidiactl"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr("ssl_pkg.machine.DEVICES", tmp_path)
+    assert gpus() == ["0", "1"]

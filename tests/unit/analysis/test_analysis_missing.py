@@ -144,6 +144,39 @@ def test_runs_of_other_images_are_named_and_left_out(fake: FakeStudy) -> None:
     )
 
 
+def test_what_starts_from_a_run_of_other_images_is_left_out_too(fake: FakeStudy) -> None:
+    for method in ("supervised", "simclr"):
+        fake.pretrain(method)
+    fake.ood("supervised")
+    probe, ood = fake.probe("simclr"), fake.ood("simclr-probe")
+    (ood / "config.yaml").write_text(f"stage: ood\nseed: 0\nsource: {probe}\n")
+    other_data(probe, **{"stl10_binary/test_X.bin": {"bytes": 12345, "md5": "0"}})
+    study = gather(fake.path)
+    assert ood.name not in [run.directory.name for run in study.complete()]
+    assert f"{ood.name}: left out, it starts from {probe.name}, which saw other data than the study." in study.notes
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"value": 7.5}, "test accuracy = 7.5, which is no fraction"),
+        ({"value": True}, "= True, which is no number"),
+        ({"value": "0.9"}, "= '0.9', which is no number"),
+        ({"metric": ["accuracy"]}, "whose evaluation or metric is no text"),
+    ],
+)
+def test_an_impossible_number_makes_no_part_of_the_report(fake: FakeStudy, change: dict[str, Any], said: str) -> None:
+    fake.pretrain("supervised")
+    run = fake.probe("simclr")
+    result = json.loads((run / "result.json").read_text())
+    row = next(row for row in result["rows"] if (row["evaluation"], row["metric"]) == ("test", "accuracy"))
+    row |= change
+    (run / "result.json").write_text(json.dumps(result))
+    study = gather(fake.path)
+    assert run.name not in [run.directory.name for run in study.complete()]
+    assert any(said in note for note in study.notes)
+
+
 def test_failed_runs_are_named_with_their_last_line(fake: FakeStudy, tmp_path: Path) -> None:
     fake.pretrain("supervised")
     fail(
