@@ -142,7 +142,9 @@ DEMO = Weather(("budget=demo",), pauses=(5, 45), enough=3 * INTERRUPTIONS, limit
 
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize(
-    "cluster", [{"cpus": 1}, {"cpus": 1, "user_signal": False}], indirect=True, ids=["USR2", "TERM"]
+    "cluster",
+    [pytest.param({"cpus": 1}, id="USR2", marks=LONG_ONLY), pytest.param({"cpus": 1, "user_signal": False}, id="TERM")],
+    indirect=True,
 )
 @pytest.mark.parametrize(
     "weather",
