@@ -70,7 +70,7 @@ def _today() -> datetime.date:
     """Today in UTC, or the day of SOURCE_DATE_EPOCH for a report that can be made again byte for byte."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     now = datetime.datetime.now(datetime.UTC)
-    return (datetime.datetime.fromtimestamp(int(epoch), datetime.UTC) if epoch else now).date()
+    return (datetime.datetime.fromtimestamp(int(epoch), datetime.UTC) if epoch and epoch.isdecimal() else now).date()
 
 
 def _print(study: Study, path: Path) -> None:

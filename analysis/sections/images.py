@@ -16,11 +16,13 @@ def section(study: Study, figures: Path) -> Section:
     """One sheet of the study's images and one of the OOD images; nothing where the runs left none."""
     made = Section("What the model saw")
     for stage, (what, name) in _SHEETS.items():
-        for run in study.complete(stage):
+        sheets = [run for run in study.complete(stage) if (run.directory.path / "contact_sheet.png").exists()]
+        for run in sheets:
             content = picture(run.directory.path / "contact_sheet.png")
             if content is not None:
                 caption = f"Some of {what}, as read: the first of each class, resized, in the row of their label."
                 reading = "each row should show its class, upright; if not, labels are permuted or axes swapped."
                 made.picture(figures, name, content, caption, reading)
                 break
+            made.text(f"{run.directory.name}: contact_sheet.png is damaged.")
     return made

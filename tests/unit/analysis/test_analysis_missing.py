@@ -205,7 +205,9 @@ def test_contact_sheets_are_shown_if_they_are_pictures(fake: FakeStudy, tmp_path
         (run / "contact_sheet.png").write_bytes(buffer.getvalue() if method == "simclr" else buffer.getvalue()[:40])
     (fake.ood("supervised") / "contact_sheet.png").write_bytes(b"no picture")
     out = tmp_path / "out"
-    (block,) = images.section(gather(fake.path), out / "figures").blocks
+    damaged, block, damaged_ood = images.section(gather(fake.path), out / "figures").blocks
+    assert "pretrain-supervised-s0: contact_sheet.png is damaged" in text([damaged])
+    assert "ood-supervised-s0: contact_sheet.png is damaged" in text([damaged_ood])
     assert Path(block["path"]).read_bytes() == buffer.getvalue()
     assert report.build(gather(fake.path), out, DATE).is_file()
 

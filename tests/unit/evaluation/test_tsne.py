@@ -56,3 +56,9 @@ def test_what_cannot_be_mapped_says_why() -> None:
     assert unmappable(np.ones_like(x) + 1e-8 * x) == unmappable(constant)
     x[4, 2], x[9] = np.inf, np.nan
     assert unmappable(x) == "the embeddings of 2 of 60 images are not finite"
+
+
+def test_a_unit_that_is_constant_is_no_collapse() -> None:
+    x, _ = clusters()
+    x[:, 3] = 1.0
+    assert unmappable(x) is None
