@@ -110,6 +110,7 @@ def test_it_holds_no_runs_no_images_and_no_history(image: Image) -> None:
     listed = image.run("-A", "/opt/ssl-study", options=("--entrypoint", "ls"))
     assert set(listed.stdout.split()) == {
         "pyproject.toml", "requirements.lock", "README.md", "LICENSE", "ssl_pkg", "jobs", "slurm", "analysis",
+        "ssl_study_commands.py",
     }  # fmt: skip
 
 
