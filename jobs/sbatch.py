@@ -70,7 +70,7 @@ def _number(done: "CompletedProcess[str]", token: str, began: float) -> str:
         ):
             raise Away(
                 f"sbatch printed {number}, and neither the comment nor the script nor the output of that job bears the "
-                f"batch's token {token}: a wrapper around sbatch drops them; cancel job {number}"
+                f"batch's token {token}: a wrapper around sbatch drops them; if job {number} is this batch, cancel it"
             )
         raise Refused(f"sbatch ended without an error, but SLURM has no such job; it printed: {said or 'nothing'}")
     if no_answer(errors):

@@ -75,7 +75,7 @@ def test_a_wrapper_that_sends_nothing_is_a_refusal_that_leaves_nothing(
     study: Make, wrapper: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs.sbatch, "LISTED_SECONDS", 0.5)
-    wrapper("echo Contact help@site for an account >&2; echo Submitted batch job 1")
+    wrapper("echo Contact help@site for an account >&2; echo Submitted batch job 12345678")
     small = study()
     with pytest.raises(BadInput, match=r"SLURM refuses pretrain-.*has no such job; it printed: Contact help@site"):
         small.send()
