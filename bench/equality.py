@@ -1,0 +1,79 @@
+"""Whether a change alters any number: `python -m bench.equality COMMIT` compares COMMIT with the working tree.
+
+Runs every stage and every method at the budget `tiny` on the synthetic set in both checkouts, with the same Python, and
+compares the digests of weights and metrics and the values of all rows. They are equal on one machine only. Takes about
+two minutes a checkout on two cores.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+METHODS: Final = ("supervised", "simclr", "byol", "moco")
+EVALUATED: Final = ("pretrain-supervised", "probe-simclr", "finetune-simclr")
+ROOT: Final = Path(__file__).parent.parent
+
+
+def lines() -> dict[str, list[str]]:
+    """Name of each run -> its overrides; a `source` names an earlier run."""
+    found = {f"pretrain-{method}": ["stage=pretrain", f"method={method}"] for method in METHODS}
+    found |= {f"{stage}-simclr": [f"stage={stage}", "source=pretrain-simclr"] for stage in ("probe", "finetune")}
+    found["probe-random"] = ["stage=probe", "source=random"]
+    for model in EVALUATED:
+        found |= {f"{stage}-{model}": [f"stage={stage}", f"source={model}"] for stage in ("ood", "embed", "width")}
+    return found
+
+
+def results(checkout: Path, runs: Path) -> dict[str, dict[str, Any]]:
+    """result.json of each run of `lines`, made by the code in `checkout` below `runs`."""
+    found = {}
+    for name, overrides in lines().items():
+        words = [f"source={runs / word[7:]}" if word[7:] in found else word for word in overrides]
+        given = [f"run_dir={runs / name}", "study=demo", "budget=tiny", "seed=3", "threads=2", *words]
+        done = subprocess.run(
+            [sys.executable, "-m", "ssl_pkg", *given], cwd=checkout, capture_output=True, encoding="utf-8", check=False
+        )
+        if done.returncode:
+            sys.exit(f"{name} in {checkout} ended with exit status {done.returncode}:\n{done.stderr}")
+        found[name] = json.loads((runs / name / "result.json").read_text(encoding="utf-8"))
+    return found
+
+
+def numbers(result: dict[str, Any]) -> list[list[Any]]:
+    """The values of a result's rows, without the names of what they are."""
+    return [[row.get(key) for key in ("value", "low", "high", "n", "reason")] for row in result["rows"]]
+
+
+def main() -> int:
+    """Prints a table; returns 1 if anything differs."""
+    parser = argparse.ArgumentParser(prog="python -m bench.equality", description=__doc__)
+    parser.add_argument("commit", help="what the working tree is compared with")
+    commit = parser.parse_args().commit
+    with tempfile.TemporaryDirectory() as folder:
+        before, runs = Path(folder, "before"), Path(folder, "runs")
+        subprocess.run(["git", "worktree", "add", "--detach", before, commit], cwd=ROOT, check=True)
+        try:
+            pair = [results(checkout, runs / checkout.name) for checkout in (before, ROOT)]
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", before], cwd=ROOT, check=True)
+    table = Table("run", "weights_sha256", "metrics_sha256", "rows", title=f"{commit} and the working tree")
+    equal = True
+    for name, (one, other) in {name: (pair[0][name], pair[1][name]) for name in lines()}.items():
+        same = [one[key] == other[key] for key in ("weights_sha256", "metrics_sha256")]
+        same.append(numbers(one) == numbers(other))
+        shown = [str(one["weights_sha256"])[:12], str(one["metrics_sha256"])[:12], f"{len(one['rows'])} values"]
+        table.add_row(name, *(f"{text} {'=' if ok else 'DIFFERS'}" for text, ok in zip(shown, same, strict=True)))
+        equal = equal and all(same)
+    Console().print(table)
+    return 0 if equal else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
