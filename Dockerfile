@@ -3,7 +3,7 @@
 FROM python:3.11-slim-bookworm
 
 # torch.compile makes its kernels with a C++ compiler. Python's headers, which it also needs, are in the base image.
-# With jemalloc a run needs less memory (ssl_pkg/training/memory.py).
+# With jemalloc a run needs less memory (ssl_pkg/hardware/memory.py).
 RUN apt-get update \
     && apt-get install -y --no-install-recommends "g++=4:12.2.*" "libjemalloc2=5.3.*" \
     && rm -rf /var/lib/apt/lists/*

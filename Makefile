@@ -79,6 +79,7 @@ lint: setup  ## format check, lint, types
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports
 	.venv/bin/hadolint Dockerfile
 
 format: setup  ## format the code and mend what can be mended by itself

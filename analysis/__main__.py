@@ -23,7 +23,7 @@ from rich.table import Table
 
 from analysis import report, tables
 from analysis.data import data_note
-from analysis.gather import NoStudy, Study, gather
+from analysis.study import NoStudy, Study, gather
 from ssl_pkg.errors import BadInput
 from ssl_pkg.overrides import expand_path
 from ssl_pkg.streams import prepare_streams

@@ -1,4 +1,4 @@
-"""What a run leaves beside its result: arrays of the shapes that `ssl_pkg/runs.py` names, metrics that are numbers.
+"""The arrays (of the shapes in `ssl_pkg/run/directory.py`) and the metrics that a run leaves beside its result.
 
 Anything else counts as not there, so that no figure has to ask; `fault_of` says what is wrong with it.
 """

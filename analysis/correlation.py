@@ -16,7 +16,7 @@ from scipy import stats
 
 from analysis import names
 from analysis.estimates import estimate
-from analysis.gather import Study
+from analysis.study import Study
 
 Floats = npt.NDArray[np.float64]
 TARGETS: Final = {"test": "test accuracy", "ood": "OOD accuracy"}

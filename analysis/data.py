@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from analysis import names
-from analysis.gather import Study
+from analysis.study import Study
 
 OFFICIAL: Final = frozenset({"STL-10", "CIFAR-10"})  # the names that md5 sums of the published files earn
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from analysis.gather import Study
+from analysis.study import Study
 
 
 @dataclass(frozen=True)

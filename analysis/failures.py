@@ -1,4 +1,4 @@
-"""Why runs failed, from the ends of their logs (RUNS/STUDY/logs/JOB.log, see `ssl_pkg/runs.py`)."""
+"""Why runs failed, from the ends of their logs (RUNS/STUDY/logs/JOB.log, see `ssl_pkg/run/directory.py`)."""
 
 import re
 from pathlib import Path

@@ -12,8 +12,8 @@ import typst
 from analysis import tables
 from analysis.blocks import Section
 from analysis.figures import style
-from analysis.gather import Study
 from analysis.sections import accuracy, embeddings, front, images, methods, missing, sources, training, width
+from analysis.study import Study
 
 _TEMPLATE: Final = Path(__file__).parent / "report.typ"
 

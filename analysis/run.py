@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis import names
 from analysis.artifacts import Arrays, fault_of, metric_frame, read_arrays
-from ssl_pkg.runs import RunDirectory
+from ssl_pkg.run.directory import RunDirectory
 
 # the file that each stage leaves, and the arrays in it that the report draws
 _LEFT: Final = {

@@ -14,7 +14,7 @@ from analysis import names
 from analysis.correlation import correlations, measures_of
 from analysis.data import data_note
 from analysis.estimates import Difference, Estimate, difference, estimate
-from analysis.gather import RESULT_COLUMNS, Study
+from analysis.study import RESULT_COLUMNS, Study
 
 ABSENT: Final = "–"
 

@@ -19,16 +19,16 @@ from rich.console import Console
 from rich.markdown import Markdown
 from torch import Tensor, nn
 
+from bench.baselines import usual_batches
 from bench.ours import BATCH, build, configuration, stepper
-from bench.rivals import usual_batches
-from bench.windows import Variant, machine, measure, positive, told, writable, write
+from bench.timing import Variant, machine, measure, positive, told, writable, write
 from ssl_pkg.augment.views import resize
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.evaluation.forward import outputs
+from ssl_pkg.hardware import prepare
+from ssl_pkg.hardware.prepare import Hardware
 from ssl_pkg.models.convolution import SmallMapConv2d
-from ssl_pkg.training import precision
 from ssl_pkg.training.optimizers import LARS
-from ssl_pkg.training.precision import Hardware
 from ssl_pkg.training.step import Batch, Task
 
 Step = Callable[[], object]
@@ -176,7 +176,7 @@ def _giving_memory_back(data: str, resolution: int) -> Step:
 
 def _serve(data: str, resolution: int) -> None:
     """Makes a step for each line on stdin, with glibc as it is."""
-    cast(Any, precision).keep_freed_memory = lambda: None
+    cast(Any, prepare).keep_freed_memory = lambda: None
     step = stepper(*build(configuration("simclr", data, resolution)))
     for _ in sys.stdin:
         step()

@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from bench.baselines import Lightly
 from bench.ours import BATCH, stepper
-from bench.rivals import Lightly
-from bench.windows import finish, machine, positive, progress_bar, told, writable, write
+from bench.timing import finish, machine, positive, progress_bar, told, writable, write
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
@@ -29,8 +29,8 @@ from ssl_pkg.data.stl10 import STL10
 from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.evaluation.knn import knn_predict
 from ssl_pkg.evaluation.probe import fit_probe
+from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.stages.pretrain import training
-from ssl_pkg.training.precision import prepare
 
 RESOLUTION = 64
 TRIAL = 8  # steps that tell how many fit into the time

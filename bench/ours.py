@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
+from ssl_pkg.hardware.prepare import Hardware, prepare
 from ssl_pkg.stages.pretrain import training
-from ssl_pkg.training.precision import Hardware, prepare
 from ssl_pkg.training.step import Batch, Step, Task
 
 BATCH = 256

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.ours import BATCH, build, configuration
-from bench.windows import pretraining, progress_bar, told
+from bench.timing import pretraining, progress_bar, told
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.stl10 import IMAGE_BYTES
 from ssl_pkg.training.step import Step

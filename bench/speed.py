@@ -24,15 +24,15 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Column, Table
 
+from bench.baselines import Lightly, usual_batches, usual_transform
 from bench.ours import BATCH, build, configuration, fixed_batch, forward_backward_flops, stepper
-from bench.rivals import Lightly, usual_batches, usual_transform
-from bench.windows import Variant, machine, measure, positive, pretraining, told, writable, write
+from bench.timing import Variant, machine, measure, positive, pretraining, told, writable, write
 from ssl_pkg.augment.draws import draw
 from ssl_pkg.augment.views import make_view
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.errors import INTERRUPTED
-from ssl_pkg.training import memory
-from ssl_pkg.training.precision import Hardware
+from ssl_pkg.hardware import memory
+from ssl_pkg.hardware.prepare import Hardware
 
 METHODS = ("simclr", "byol", "moco", "supervised")
 SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices whose product is the machine's limit

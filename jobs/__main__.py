@@ -23,7 +23,7 @@ from ssl_pkg.overrides import expand_path
 from ssl_pkg.streams import prepare_streams, use_utf8
 
 if TYPE_CHECKING:
-    from jobs.graph import Job
+    from jobs.plan.graph import Job
     from ssl_pkg.config import Config
 
 
@@ -79,9 +79,9 @@ def _help(command: str) -> str:
 
 
 def _study(options: argparse.Namespace, overrides: list[str], again: str) -> int:
-    from jobs.local import run_study
-    from jobs.machine import slots
-    from jobs.settings import check_gpus
+    from jobs.local.slots import slots
+    from jobs.local.study import run_study
+    from jobs.plan.settings import check_gpus
 
     config, jobs = _planned(options, overrides)
     room = slots(config.threads or config.study.cpus, use_gpus=config.device != "cpu")
@@ -91,7 +91,7 @@ def _study(options: argparse.Namespace, overrides: list[str], again: str) -> int
 
 
 def _planned(options: argparse.Namespace, overrides: list[str]) -> "tuple[Config, list[Job]]":
-    from jobs.settings import check_data, configure, plan_study
+    from jobs.plan.settings import check_data, configure, plan_study
 
     config = configure(options.study, data=options.data, seeds=options.seeds, overrides=overrides, runs=options.runs)
     check_data(config.data.root)
@@ -99,15 +99,15 @@ def _planned(options: argparse.Namespace, overrides: list[str]) -> "tuple[Config
 
 
 def _submit(options: argparse.Namespace, overrides: list[str], again: str) -> int:
-    from jobs.profile import LOCAL, load_profile
-    from jobs.runner import Programs
+    from jobs.cluster.profile import LOCAL, load_profile
+    from jobs.programs import Programs
     from ssl_pkg.config import SYNTHETIC
 
     profile = load_profile(options.cluster)
     if profile.name == LOCAL:
         return _study(options, overrides, again)
-    from jobs.rounds import send_rounds  # needs SLURM's commands
-    from jobs.submit import Submission
+    from jobs.cluster.submit import Submission
+    from jobs.submit_rounds import send_rounds  # needs SLURM's commands
 
     options.runs, options.reports = options.runs.absolute(), options.reports.absolute()
     if options.data not in (None, SYNTHETIC):
@@ -121,9 +121,9 @@ def _submit(options: argparse.Namespace, overrides: list[str], again: str) -> in
 def _status(options: argparse.Namespace, overrides: list[str], again: str) -> int:
     from rich.console import Console
 
-    from jobs.display import picture, plain
-    from jobs.status import look_at, report
-    from jobs.watch import follow
+    from jobs.status.display import picture, plain
+    from jobs.status.states import look_at, report
+    from jobs.status.watch import follow
 
     folder = _existing(options)
     console = Console()
@@ -145,11 +145,11 @@ def _status(options: argparse.Namespace, overrides: list[str], again: str) -> in
 
 
 def _cancel(options: argparse.Namespace, overrides: list[str], again: str) -> int:
-    from jobs.batches import read_batches
-    from jobs.ledger import read_owner
-    from jobs.local import cancel
-    from jobs.queue import Away
-    from jobs.sending import cancel_sent
+    from jobs.cluster.batches import read_batches
+    from jobs.cluster.orphans import cancel_sent
+    from jobs.cluster.slurm_cli import Away
+    from jobs.local.study import cancel
+    from jobs.study_lock import read_owner
 
     folder = _existing(options)
     owner = read_owner(folder)
@@ -170,7 +170,7 @@ def _cancel(options: argparse.Namespace, overrides: list[str], again: str) -> in
 
 
 def _logs(options: argparse.Namespace, overrides: list[str], again: str) -> int:
-    from jobs.batches import around, sent_jobs
+    from jobs.cluster.batches import around, sent_jobs
     from jobs.ledger import log_of
 
     folder = _existing(options)
@@ -191,8 +191,8 @@ def _logs(options: argparse.Namespace, overrides: list[str], again: str) -> int:
 
 
 def _profile(options: argparse.Namespace, overrides: list[str], again: str) -> int:
-    from jobs.cluster import check
-    from jobs.profile import load_profile, shown
+    from jobs.cluster.profile import load_profile, shown
+    from jobs.cluster.profile_check import check
 
     profile = load_profile(options.name)
     for name, value in shown(profile).items():

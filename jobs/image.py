@@ -15,7 +15,7 @@ import yaml
 
 import ssl_pkg
 from jobs.__main__ import main as jobs
-from slurm.container import run_beside
+from jobs.cluster.container import run_beside
 from ssl_pkg.config import RANDOM, STAGES, SYNTHETIC, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
 from ssl_pkg.nearest import hint

@@ -4,16 +4,14 @@
     .runner            its process number, host and birth (JSON)
     .jobs/ledger.json  name of each planned run -> state, times, exit status, settings
     .jobs/JOB/         submitit's files
-    .jobs/slurm/       what was sent to a cluster (`jobs/batches.py`)
+    .jobs/slurm/       what was sent to a cluster (`jobs/cluster/batches.py`)
     logs/JOB.log       what the run's process printed, all starts in order
 
 The run directories are the truth about what is complete; the ledger only adds what they can't tell.
 """
 
 import json
-import os
 import shlex
-import socket
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -22,10 +20,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from jobs.processes import birth_of
 from ssl_pkg.overrides import key_of
-from ssl_pkg.runs import write_json
+from ssl_pkg.run.directory import write_json
 
+FRESH: Final = 60.0  # seconds since a run's last heartbeat within which it counts as alive
 REPORT: Final = "report"  # the last job's name and stage; analysis makes it, and it has no run directory
 
 
@@ -90,7 +88,7 @@ def write_ledger(folder: Path, entries: dict[str, Entry]) -> None:
 
 def read_ledger(folder: Path) -> dict[str, Entry]:
     """The ledger's entries, in the plan's order; none where there is no ledger."""
-    content = _read(folder / ".jobs" / "ledger.json")
+    content = read_json(folder / ".jobs" / "ledger.json")
     entries = {}
     for name, fields in content.items():
         with suppress(TypeError, ValueError, KeyError):
@@ -98,45 +96,8 @@ def read_ledger(folder: Path) -> dict[str, Entry]:
     return entries
 
 
-@dataclass(frozen=True)
-class Owner:
-    """The process that runs a study."""
-
-    pid: int
-    host: str
-    birth: str
-
-    @property
-    def here(self) -> bool:
-        """Whether it was started on this machine."""
-        return self.host == socket.gethostname()
-
-    @property
-    def alive(self) -> bool:
-        """Whether it is a living process of this machine, that very one."""
-        return self.here and birth_of(self.pid) == self.birth
-
-
-def write_owner(folder: Path) -> None:
-    """Says that this process runs the study in `folder`."""
-    owner = Owner(os.getpid(), socket.gethostname(), birth_of(os.getpid()) or "")
-    write_json(folder / ".runner", asdict(owner))
-
-
-def read_owner(folder: Path) -> Owner | None:
-    """The process that said so last."""
-    try:
-        return Owner(**_read(folder / ".runner"))
-    except TypeError:
-        return None
-
-
-def forget_owner(folder: Path) -> None:
-    """Takes the word back."""
-    (folder / ".runner").unlink(missing_ok=True)
-
-
-def _read(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty where the file is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

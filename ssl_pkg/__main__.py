@@ -9,9 +9,9 @@ import os
 import sys
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput, Busy, Diverged, Interrupted
+from ssl_pkg.hardware.memory import prefer_jemalloc
+from ssl_pkg.run.signals import SIGNALS, Interrupts
 from ssl_pkg.streams import prepare_streams
-from ssl_pkg.training.interrupts import Interrupts
-from ssl_pkg.training.memory import prefer_jemalloc
 
 HELP = """\
 usage: python -m ssl_pkg stage=STAGE run_dir=DIR [method=METHOD] [source=DIR] [seed=N] [data.root=DIR] [KEY=VALUE ...]
@@ -72,7 +72,7 @@ def entry() -> None:
     """The console command."""
     safe_path.protect()
     prepare_streams()
-    prefer_jemalloc()
+    prefer_jemalloc(SIGNALS)
     status = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()

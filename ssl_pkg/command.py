@@ -9,7 +9,8 @@ from ssl_pkg.compose import load_config, refuse_unread
 from ssl_pkg.config import STAGES, methods
 from ssl_pkg.errors import Done
 from ssl_pkg.overrides import key_of
-from ssl_pkg.resume import (
+from ssl_pkg.run.directory import RunDirectory
+from ssl_pkg.run.resume import (
     FREE,
     RESOLVED,
     refuse_difference,
@@ -17,9 +18,8 @@ from ssl_pkg.resume import (
     refuse_other_data,
     refuse_other_source,
 )
-from ssl_pkg.runs import RunDirectory
-from ssl_pkg.source import inherit
-from ssl_pkg.training.interrupts import Interrupts
+from ssl_pkg.run.signals import Interrupts
+from ssl_pkg.run.source import inherit
 
 CHOICES: Final = {"stages": " | ".join(STAGES), "methods": " | ".join(methods())}
 

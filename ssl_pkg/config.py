@@ -14,8 +14,6 @@ from pydantic import (
     model_validator,
 )
 
-from ssl_pkg.machine import cores
-
 Probability = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what scikit-learn takes
@@ -269,8 +267,3 @@ def methods() -> list[str]:
     """The methods that the configuration tree knows, by name."""
     folder = Path(__file__).parent / "conf" / "method"
     return sorted(file.stem for file in folder.glob("*.yaml"))
-
-
-def cpu_threads(config: Config) -> int:
-    """CPU threads that a run with this configuration uses."""
-    return config.threads or cores()

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from analysis import names
 from analysis.figures import style
-from analysis.gather import Study
+from analysis.study import Study
 from analysis.tables import Column, main_columns, main_value
 
 

@@ -12,7 +12,7 @@ from scipy.special import softmax
 from analysis import names
 from analysis.estimates import estimate
 from analysis.figures import style
-from analysis.gather import Study
+from analysis.study import Study
 from analysis.tables import ABSENT, class_names, substituted
 
 Floats = npt.NDArray[np.float64]

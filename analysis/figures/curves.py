@@ -14,8 +14,8 @@ from analysis import names
 from analysis.artifacts import numbers
 from analysis.estimates import estimate
 from analysis.figures import style
-from analysis.gather import Study
 from analysis.run import Run
+from analysis.study import Study
 
 _POINTS = 300  # of a drawn line: longer records are averaged in bins
 _RATES = {"accuracy": "training accuracy", "knn": "kNN", "contrast_accuracy": "pretext task (dotted)"}

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from analysis import names
 from analysis.artifacts import Arrays
 from analysis.figures import style
-from analysis.gather import Study
+from analysis.study import Study
 
 Points = npt.NDArray[Any]
 _FRAMES = 6  # panels of a row: the first and the last frame, and some between

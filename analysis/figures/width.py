@@ -14,7 +14,7 @@ from analysis import names
 from analysis.artifacts import Arrays
 from analysis.correlation import TARGETS, Correlation, points
 from analysis.figures import style
-from analysis.gather import Study
+from analysis.study import Study
 from analysis.tables import signed
 
 

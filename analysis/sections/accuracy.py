@@ -6,7 +6,7 @@ from analysis import names, tables
 from analysis.blocks import Section
 from analysis.estimates import estimate
 from analysis.figures import accuracy, classes
-from analysis.gather import Study
+from analysis.study import Study
 
 _MEANING = {
     "test": "Test accuracy: share of right predictions on the labelled test split, which no choice was made on.",

@@ -9,7 +9,7 @@ from analysis import names, tables
 from analysis.blocks import Section
 from analysis.estimates import estimate
 from analysis.figures import tsne
-from analysis.gather import Study
+from analysis.study import Study
 
 _LABELS = {"knn_accuracy": "kNN accuracy (%)", "silhouette": "Silhouette"}
 

@@ -12,7 +12,7 @@ from analysis.blocks import Section
 from analysis.correlation import TARGETS, correlations
 from analysis.data import data_names, data_warning
 from analysis.estimates import Difference, difference, estimate
-from analysis.gather import Study
+from analysis.study import Study
 
 _CHANCE: Final = 0.05
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from analysis.artifacts import picture
 from analysis.blocks import Section
-from analysis.gather import Study
+from analysis.study import Study
 
 _SHEETS = {
     "pretrain": ("the images of train, test and unlabeled", "images"),

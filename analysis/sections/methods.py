@@ -9,8 +9,8 @@ import pandas as pd
 
 from analysis import names, tables
 from analysis.blocks import Section
-from analysis.gather import Study
 from analysis.run import Run
+from analysis.study import Study
 
 _STAGES: Final = {
     "probe": "Linear probe: the encoder frozen in eval mode, logistic regression on cached features",

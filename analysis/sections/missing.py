@@ -6,7 +6,7 @@ import numpy as np
 
 from analysis import names
 from analysis.blocks import Section
-from analysis.gather import Study
+from analysis.study import Study
 
 _SHOWN = 4  # metrics of a group that are named
 

@@ -6,7 +6,7 @@ from analysis import names, tables
 from analysis.blocks import Section
 from analysis.estimates import Estimate, estimate
 from analysis.figures import curves
-from analysis.gather import Study
+from analysis.study import Study
 
 _CHOSEN = {"accuracy": "Validation accuracy (%)", "l2": "l2", "lr": "learning rate", "weight_decay": "weight decay"}
 

@@ -13,7 +13,7 @@ from analysis.blocks import Block, Section, formula
 from analysis.correlation import TARGETS, Correlation, correlations, measures_of, widths_of
 from analysis.estimates import Estimate, estimate
 from analysis.figures import width
-from analysis.gather import Study
+from analysis.study import Study
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MODELS = 8  # columns of a table

@@ -10,10 +10,10 @@ from typing import Any, Final
 import numpy as np
 
 from ssl_pkg.data.images import Indices, Split
-from ssl_pkg.data.manifest import identify
 from ssl_pkg.data.names import read_names
 from ssl_pkg.errors import BadInput
 from ssl_pkg.nearest import hint
+from ssl_pkg.run.manifest import identify
 
 PYTHON, BINARY = "cifar-10-batches-py", "cifar-10-batches-bin"
 SIDE: Final = 32

@@ -27,10 +27,10 @@ from typing import BinaryIO, Final
 from rich.console import Console
 from rich.progress import Progress
 
-from ssl_pkg.data.manifest import OFFICIAL, md5
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, NO_ROOM, BadInput, Busy
-from ssl_pkg.locks import locked
 from ssl_pkg.overrides import expand_path
+from ssl_pkg.run.file_lock import locked
+from ssl_pkg.run.manifest import OFFICIAL, md5
 from ssl_pkg.streams import prepare_streams
 
 TIMEOUT: Final = 60.0  # seconds without a byte

@@ -10,9 +10,9 @@ from typing import Any, Final
 import numpy as np
 
 from ssl_pkg.data.images import UNLABELED, Indices, Split, StoredImages
-from ssl_pkg.data.manifest import identify
 from ssl_pkg.data.names import read_names
 from ssl_pkg.errors import BadInput
+from ssl_pkg.run.manifest import identify
 
 SIDE: Final = 96
 IMAGE_BYTES: Final = 3 * SIDE * SIDE

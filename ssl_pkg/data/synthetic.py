@@ -28,14 +28,13 @@ from typing import Final
 
 import numpy as np
 
-from ssl_pkg.cache import configured_cache, temporary_cache
+from ssl_pkg.cache import SYNTHETIC_VERSION, is_synthetic_set, synthetic_set
 from ssl_pkg.data import scenes
 from ssl_pkg.data.shapes import CLASSES
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
 from ssl_pkg.overrides import expand_path
 from ssl_pkg.streams import prepare_streams
 
-GENERATOR: Final = 3  # raised whenever the bytes change
 CHUNK: Final = 50  # images painted at a time
 OOD_CLASSES: Final = tuple(CLASSES[(3 * i + 3) % 10] for i in range(10))  # another order: map by name, not by number
 
@@ -60,7 +59,7 @@ DEFAULT: Final = Sizes()
 def ensure(sizes: Sizes = DEFAULT) -> Path:
     """The folder in the user's cache that holds the set; it is drawn on first use, which takes some seconds."""
     drawn = place(sizes)
-    if _readable(drawn):
+    if is_synthetic_set(drawn):
         return drawn
     print(f"Drawing the synthetic data set into {drawn} (once).", file=sys.stderr)
     draw(drawn, sizes)
@@ -69,18 +68,7 @@ def ensure(sizes: Sizes = DEFAULT) -> Path:
 
 def place(sizes: Sizes = DEFAULT) -> Path:
     """The folder in the user's cache that holds the set, or will hold it."""
-    name = f"synthetic-v{GENERATOR}"
-    if sizes != DEFAULT:
-        name += "-" + "-".join(str(size) for size in asdict(sizes).values())
-    cache = configured_cache() or temporary_cache()
-    drawn = cache / name
-    if not _readable(drawn) and (os.path.lexists(drawn) or not _writable(cache)):
-        drawn = temporary_cache() / name
-    return drawn
-
-
-def _readable(root: Path) -> bool:
-    return os.access(root / "synthetic.json", os.R_OK)  # Path.is_file raises an error if `root` may not be entered
+    return synthetic_set(() if sizes == DEFAULT else tuple(asdict(sizes).values()))
 
 
 def draw(root: Path, sizes: Sizes = DEFAULT) -> None:
@@ -94,7 +82,7 @@ def draw(root: Path, sizes: Sizes = DEFAULT) -> None:
         with suppress(OSError):  # FAT, SMB and some FUSE file systems let nobody set a mode
             work.chmod(0o755)
         md5 = {name: _write(work / name, parts) for name, parts in _files(sizes)}
-        manifest = {"generator": GENERATOR, "sizes": asdict(sizes), "md5": md5}
+        manifest = {"generator": SYNTHETIC_VERSION, "sizes": asdict(sizes), "md5": md5}
         (work / "synthetic.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         try:
             work.rename(root)
@@ -153,14 +141,6 @@ def _write(path: Path, parts: Iterator[bytes]) -> str:
             digest.update(part)
             out.write(part)
     return digest.hexdigest()
-
-
-def _writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def main(arguments: list[str] | None = None) -> int:

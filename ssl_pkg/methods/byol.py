@@ -10,10 +10,10 @@ from pydantic import PositiveFloat, PositiveInt, validate_call
 from torch import Tensor, nn
 
 from ssl_pkg.config import Probability
+from ssl_pkg.distributed.collectives import gather
 from ssl_pkg.models.ema import frozen_copy, move_average
 from ssl_pkg.models.encoder import EMBEDDING
 from ssl_pkg.models.heads import byol_mlp
-from ssl_pkg.models.ranks import gather
 
 
 def regression_loss(prediction: Tensor, target: Tensor) -> Tensor:

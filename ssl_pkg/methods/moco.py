@@ -9,13 +9,13 @@ from pydantic import PositiveFloat, PositiveInt, validate_call
 from torch import Tensor, nn
 
 from ssl_pkg.config import Probability
+from ssl_pkg.distributed.collectives import gather, own, world_size
 from ssl_pkg.errors import BadInput
 from ssl_pkg.methods.base import full_precision
 from ssl_pkg.models.batch_norm import split_batch_norm
 from ssl_pkg.models.ema import frozen_copy, move_average
 from ssl_pkg.models.encoder import EMBEDDING
 from ssl_pkg.models.heads import moco_projector
-from ssl_pkg.models.ranks import gather, own, world_size
 
 
 def queue_logits(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, PositiveInt, validate_call
 from torch import Tensor, nn
 
+from ssl_pkg.distributed.collectives import gather
 from ssl_pkg.methods.base import full_precision
 from ssl_pkg.models.encoder import EMBEDDING
 from ssl_pkg.models.heads import simclr_projector
-from ssl_pkg.models.ranks import gather
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

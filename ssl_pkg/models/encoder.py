@@ -1,27 +1,16 @@
-"""torchvision's ResNet-18 (He et al. 1512.03385), its 7x7 stem and max-pool kept, and its files."""
+"""torchvision's ResNet-18 (He et al. 1512.03385), with its 7x7 stem and max-pool."""
 
 import copy
-import hashlib
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models import resnet18
 
-from ssl_pkg.augment.operations import MEAN, STD
-from ssl_pkg.errors import BadInput
 from ssl_pkg.models.convolution import use_small_map_convolutions
 from ssl_pkg.models.pooling import pool_before_relu
-from ssl_pkg.runs import write_atomic
 
 EMBEDDING: Final = 512  # size of the average pool's output
-FACTS: Final = "ssl-study"  # key of the weights' metadata
-DIGEST: Final = "weights_sha256"
 
 
 def build_encoder() -> nn.Module:
@@ -39,88 +28,8 @@ def move(network: nn.Module, device: torch.device) -> None:
     network.to(memory_format=torch.channels_last)
 
 
-def build_classifier(encoder: nn.Module, classes: int) -> nn.Module:
-    """A plain `resnet18(num_classes=classes)` with the encoder's weights, copied, and a new last layer."""
-    classifier: nn.Module = resnet18(weights=None, num_classes=classes)
-    classifier.load_state_dict(encoder.state_dict(), strict=False)
-    return classifier
-
-
 def embedding_of(classifier: nn.Module) -> nn.Module:
     """The classifier without its last layer, on the same device: (B, 3, H, W) -> (B, 512)."""
     encoder = copy.deepcopy(classifier)
     encoder.fc = nn.Identity()
     return encoder
-
-
-def save_weights(path: Path, module: nn.Module, facts: Mapping[str, object]) -> None:
-    """Writes the state dict as safetensors, atomically.
-
-    The file's metadata has two keys: `format`, which is "pt" (accelerate and transformers refuse a file without it),
-    and FACTS, a JSON object of `facts` and the weights' digest, which safetensors itself does not store.
-    """
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    told = json.dumps({**facts, DIGEST: weights_sha256(state)})
-    write_atomic(path, *_in_order(save(state, metadata={"format": "pt", FACTS: told})))
-
-
-def _in_order(content: bytes) -> tuple[bytes, bytes]:
-    """Header and tensors of a safetensors file, the metadata's keys sorted: the library writes them in a random order,
-    and equal runs must leave equal bytes."""
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of eight bytes
-    return len(text).to_bytes(8, "little") + text, content[8 + size :]
-
-
-def preprocessing(resolution: int) -> dict[str, Any]:
-    """What the encoder expects of an image, in words and numbers: the same as `ssl_pkg.augment.views.resize` does."""
-    return {
-        "resolution": resolution,
-        "resize": "the whole image to resolution x resolution, bilinear, antialias",
-        "channels": "RGB",
-        "range": "0 to 1 before normalization",
-        "mean": MEAN,
-        "std": STD,
-    }
-
-
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file. Raises BadInput where it is missing or damaged."""
-    try:
-        content = path.read_bytes()  # not safe_open, which maps the file: some file systems can't
-        state = load(content)
-        facts = json.loads(_metadata(content).get(FACTS, "{}"))
-    except FileNotFoundError:
-        raise BadInput(f"{path} does not exist: finish the run that makes it first") from None
-    except (OSError, ValueError, SafetensorError) as error:
-        raise BadInput(f"{path} can't be read as safetensors ({error}): make it again") from error
-    told = facts.get(DIGEST) if isinstance(facts, dict) else None
-    if told not in (None, weights_sha256(state)):
-        raise BadInput(f"{path} is damaged, for its weights' checksum does not hold: make it again")
-    return state
-
-
-def _metadata(content: bytes) -> dict[str, str]:
-    """The metadata of a safetensors file: it begins with a header in JSON, and that with its length in 8 bytes."""
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    found: dict[str, str] = header.get("__metadata__", {})
-    return found
-
-
-def weights_sha256(weights: Mapping[str, Tensor]) -> str:
-    """Digest over the weights' bytes, in name order."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        digest.update(name.encode() + b"\0" + weights[name].detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def load_into(module: nn.Module, state: dict[str, Any], path: Path) -> None:
-    """Loads `state`, read from `path`, into `module`. Raises BadInput if names or shapes differ."""
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise BadInput(f"{path} does not hold torchvision's ResNet-18 with the expected last layer") from error

@@ -13,12 +13,12 @@ from ssl_pkg.evaluation.accuracy import Row, not_finite, proportion, unmeasured
 from ssl_pkg.evaluation.forward import Array, outputs
 from ssl_pkg.evaluation.knn import knn_predict
 from ssl_pkg.evaluation.tsne import aligned_frames, tsne, unmappable
+from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.models.encoder import embedding_of, move
-from ssl_pkg.runs import write_atomic
-from ssl_pkg.stages.models import compact, npz, refuse_other_classes, source_classifier
-from ssl_pkg.training.interrupts import Interrupts
-from ssl_pkg.training.precision import prepare
-from ssl_pkg.training.session import Session
+from ssl_pkg.run.directory import write_atomic
+from ssl_pkg.run.session import Session
+from ssl_pkg.run.signals import Interrupts
+from ssl_pkg.stages.artifacts import compact, npz, refuse_other_classes, source_classifier
 
 
 def run(config: Config, interrupts: Interrupts) -> None:

@@ -19,16 +19,16 @@ from ssl_pkg.data.stl10 import CLASSES
 from ssl_pkg.errors import Diverged
 from ssl_pkg.evaluation.accuracy import Row, accuracy, row, unmeasured
 from ssl_pkg.evaluation.forward import outputs
+from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.models.encoder import move
-from ssl_pkg.runs import write_atomic
-from ssl_pkg.stages.models import compact, finish_classifier, npz, source_encoder
+from ssl_pkg.run.directory import write_atomic
+from ssl_pkg.run.session import Session, SoFar
+from ssl_pkg.run.signals import Interrupts
+from ssl_pkg.stages.artifacts import compact, finish_classifier, npz, source_encoder
 from ssl_pkg.training.batches import ViewBatches
-from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.loop import fit
 from ssl_pkg.training.optimizers import build_optimizer, warmup_cosine
-from ssl_pkg.training.precision import prepare
-from ssl_pkg.training.session import Session, SoFar
 from ssl_pkg.training.step import Task
 
 Carried = dict[str, dict[str, Row]]  # what each candidate of the grid has come to

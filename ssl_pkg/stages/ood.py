@@ -7,12 +7,12 @@ from ssl_pkg.data.cifar10 import open_cifar10
 from ssl_pkg.data.dataset import data_root
 from ssl_pkg.evaluation.accuracy import accuracy, classification
 from ssl_pkg.evaluation.forward import outputs
+from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.models.encoder import move
-from ssl_pkg.runs import write_atomic
-from ssl_pkg.stages.models import leave_contact_sheet, npz, source_classifier
-from ssl_pkg.training.interrupts import Interrupts
-from ssl_pkg.training.precision import prepare
-from ssl_pkg.training.session import Session
+from ssl_pkg.run.directory import write_atomic
+from ssl_pkg.run.session import Session
+from ssl_pkg.run.signals import Interrupts
+from ssl_pkg.stages.artifacts import leave_contact_sheet, npz, source_classifier
 
 
 def run(config: Config, interrupts: Interrupts) -> None:

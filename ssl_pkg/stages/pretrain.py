@@ -16,23 +16,26 @@ from ssl_pkg.config import Method as MethodConfig
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import holdout
 from ssl_pkg.data.stl10 import STL10
+from ssl_pkg.distributed.collectives import rank, world_size
+from ssl_pkg.distributed.process_group import joined, place
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import Row, not_finite, proportion, unmeasured
 from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.evaluation.knn import knn_predict
+from ssl_pkg.hardware.prepare import Hardware, prepare
 from ssl_pkg.methods.base import Method
 from ssl_pkg.methods.supervised import Supervised
-from ssl_pkg.models.encoder import build_encoder, move, save_weights
-from ssl_pkg.models.ranks import rank, synchronise_batch_norm, world_size
-from ssl_pkg.stages.models import facts_of, finish_classifier, leave_contact_sheet
+from ssl_pkg.models.encoder import build_encoder, move
+from ssl_pkg.models.sync_batch_norm import synchronise_batch_norm
+from ssl_pkg.run.session import Follower, Session
+from ssl_pkg.run.signals import Interrupts
+from ssl_pkg.run.weights import save_weights
+from ssl_pkg.stages.artifacts import facts_of, finish_classifier, leave_contact_sheet
 from ssl_pkg.training.batches import ViewBatches
-from ssl_pkg.training.interrupts import Interrupts
+from ssl_pkg.training.ddp import loss_of
 from ssl_pkg.training.loop import fit
 from ssl_pkg.training.optimizers import build_optimizer, peak_rate, warmup_cosine
-from ssl_pkg.training.precision import Hardware, prepare
-from ssl_pkg.training.session import Follower, Session
 from ssl_pkg.training.step import Task
-from ssl_pkg.training.world import joined, loss_of, place
 
 
 def run(config: Config, interrupts: Interrupts) -> None:

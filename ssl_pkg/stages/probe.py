@@ -10,11 +10,11 @@ from ssl_pkg.data.images import holdout
 from ssl_pkg.evaluation.accuracy import row
 from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.evaluation.probe import fit_probe
+from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.models.encoder import move
-from ssl_pkg.stages.models import finish_classifier, source_encoder
-from ssl_pkg.training.interrupts import Interrupts
-from ssl_pkg.training.precision import prepare
-from ssl_pkg.training.session import Session
+from ssl_pkg.run.session import Session
+from ssl_pkg.run.signals import Interrupts
+from ssl_pkg.stages.artifacts import finish_classifier, source_encoder
 
 
 def run(config: Config, interrupts: Interrupts) -> None:

@@ -7,11 +7,11 @@ from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import balanced
 from ssl_pkg.evaluation.width.measures import Found, gather, width_units
-from ssl_pkg.runs import write_atomic
-from ssl_pkg.stages.models import npz, refuse_other_classes, source_classifier
-from ssl_pkg.training.interrupts import Interrupts
-from ssl_pkg.training.precision import prepare
-from ssl_pkg.training.session import Session, SoFar
+from ssl_pkg.hardware.prepare import prepare
+from ssl_pkg.run.directory import write_atomic
+from ssl_pkg.run.session import Session, SoFar
+from ssl_pkg.run.signals import Interrupts
+from ssl_pkg.stages.artifacts import npz, refuse_other_classes, source_classifier
 
 NOISE_SEED = 0  # the same directions and noise for every model, whatever its own seed
 

@@ -10,8 +10,8 @@ from ssl_pkg.augment.draws import draw, permutation
 from ssl_pkg.augment.views import make_view
 from ssl_pkg.config import View
 from ssl_pkg.data.images import Indices, Split
+from ssl_pkg.distributed.collectives import rank, world_size
 from ssl_pkg.errors import BadInput
-from ssl_pkg.models.ranks import rank, world_size
 
 
 class ViewBatches:

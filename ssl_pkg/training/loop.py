@@ -9,7 +9,7 @@ from pydantic import BaseModel, NonNegativeInt
 from torch import Tensor, nn
 
 from ssl_pkg.errors import Diverged, Interrupted
-from ssl_pkg.training.session import Session, SoFar
+from ssl_pkg.run.session import Session, SoFar
 from ssl_pkg.training.step import Step, Task
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ssl_pkg.data.images import Indices
+from ssl_pkg.distributed.collectives import averaged, world_size
+from ssl_pkg.hardware.prepare import Hardware
 from ssl_pkg.methods.base import Method
-from ssl_pkg.models.ranks import averaged, world_size
-from ssl_pkg.training.precision import Hardware
 
 Batch = tuple[list[Tensor], Tensor]
 Loss = Callable[[list[Tensor], Tensor], tuple[Tensor, dict[str, Tensor]]]

@@ -14,7 +14,7 @@ from conftest import USER, Container, Image, until
 from engine import PROJECT
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, INTERRUPTED
-from ssl_pkg.runs import RunDirectory
+from ssl_pkg.run.directory import RunDirectory
 
 LONG = os.environ.get("CONTAINER_TESTS") == "long"
 pytestmark = pytest.mark.timeout(1800)  # the first test also builds the image
@@ -92,7 +92,7 @@ def test_its_packages_are_those_of_the_lock(image: Image) -> None:
 
 
 def test_jemalloc_is_where_a_run_looks_for_it(image: Image) -> None:
-    begun = "from ssl_pkg.training.memory import prefer_jemalloc; prefer_jemalloc()"
+    begun = "from ssl_pkg.hardware.memory import prefer_jemalloc; prefer_jemalloc(())"
     shown = (
         "from pathlib import Path; print(*sorted({Path(line.split()[-1]).name for line in open('/proc/self/maps')}))"
     )
@@ -101,7 +101,7 @@ def test_jemalloc_is_where_a_run_looks_for_it(image: Image) -> None:
 
 
 def test_threads_are_those_that_docker_grants(image: Image) -> None:
-    shown = "from ssl_pkg.machine import cores; print(cores())"
+    shown = "from ssl_pkg.hardware.machine import cores; print(cores())"
     done = image.run("-c", shown, options=("--entrypoint", "python", "--cpus", "1.5"))
     assert done.stdout.strip() == "1"
 

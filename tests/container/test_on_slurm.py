@@ -16,11 +16,11 @@ import yaml
 from conftest import Image
 
 from jobs.ledger import State
-from jobs.stage import BEGIN
-from jobs.status import Row, observe
+from jobs.stage_process import BEGIN
+from jobs.status.states import Row, observe
 from slurm.testbed import LocalCluster, NotPossible, free_ports
 from ssl_pkg.errors import COMPLETE
-from ssl_pkg.runs import runs_of
+from ssl_pkg.run.directory import runs_of
 
 LONG = os.environ.get("CONTAINER_TESTS") == "long"
 METHODS, STEPS = ("[supervised,simclr,byol,moco]", 60) if LONG else ("[supervised]", 200)

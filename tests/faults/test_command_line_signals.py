@@ -10,7 +10,7 @@ from conftest import Study
 from trainers import differences, wait_until_it_catches_signals
 
 from ssl_pkg.errors import COMPLETE, INTERRUPTED
-from ssl_pkg.training.interrupts import SIGNALS
+from ssl_pkg.run.signals import SIGNALS
 
 
 def test_signals_from_the_first_moment_to_the_last_change_neither_status_nor_result(study: Study, folder: Path) -> None:

@@ -64,7 +64,7 @@ RACE = """
 import multiprocessing, sys, time
 from pathlib import Path
 from ssl_pkg.errors import Busy
-from ssl_pkg.training.owner import Owner
+from ssl_pkg.run.lock import Owner
 
 def race(folder, start, won):
     start.wait()
@@ -99,7 +99,7 @@ def test_without_links_exactly_one_of_many_owns_a_run(mounted: Mounted, number: 
 BEAT = """
 import os, sys
 from pathlib import Path
-from ssl_pkg.training.owner import Owner
+from ssl_pkg.run.lock import Owner
 
 owner, file = Owner(Path(sys.argv[1])), Path(sys.argv[1], "owner")
 before, content = file.stat().st_mtime_ns, file.read_bytes()
@@ -123,7 +123,7 @@ def test_a_heart_beats_where_no_times_can_be_set(mounted: Mounted) -> None:
 WRITE = """
 import sys
 from pathlib import Path
-from ssl_pkg.runs import write_json
+from ssl_pkg.run.directory import write_json
 write_json(Path(sys.argv[1], "result.json"), {"a": 1})
 """
 
@@ -157,7 +157,7 @@ def test_a_study_without_locks_is_run_by_one_process(mounted: Mounted) -> None:
 ASK = """
 import sys
 from pathlib import Path
-from jobs.local import alone
+from jobs.study_lock import alone
 from ssl_pkg.errors import BadInput
 try:
     with alone(Path(sys.argv[1], "small")):
@@ -169,7 +169,7 @@ except BadInput as error:
 COPY = """
 import sys
 from pathlib import Path
-from jobs.node import copy_data
+from jobs.cluster.node import copy_data
 print(copy_data(Path(sys.argv[1]), Path(sys.argv[2])))
 """
 

@@ -15,8 +15,8 @@ from conftest import Study
 from trainers import LONG, Trainer, differences, exists_within, start
 
 from ssl_pkg.errors import COMPLETE, FAULT
-from ssl_pkg.runs import RunDirectory
-from ssl_pkg.training.checkpoint import load_checkpoint
+from ssl_pkg.run.checkpoint import load_checkpoint
+from ssl_pkg.run.directory import RunDirectory
 
 EVERY_STEP = "checkpoint.minutes=1e-9"
 MEBIBYTE = 2**20

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from trainers import LONG, differences, exists_within, start
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT
-from ssl_pkg.runs import RunDirectory
-from ssl_pkg.training.checkpoint import load_checkpoint, save_checkpoint
+from ssl_pkg.run.checkpoint import load_checkpoint, save_checkpoint
+from ssl_pkg.run.directory import RunDirectory
 
 LINE = {"step": 3, "epoch": 0.75, "phase": "train", "seconds": 1.5, "lr": 0.1, "loss": 4.25}
 NESTED = ["[" * 3000, '{"a":' * 3000, "- " * 3000]

@@ -13,9 +13,9 @@ from conftest import Study
 from trainers import LONG, METHODS, differences, exists_within, start
 
 from ssl_pkg.errors import COMPLETE, INTERRUPTED
-from ssl_pkg.runs import RunDirectory
-from ssl_pkg.training.checkpoint import load_checkpoint
-from ssl_pkg.training.interrupts import SIGNALS
+from ssl_pkg.run.checkpoint import load_checkpoint
+from ssl_pkg.run.directory import RunDirectory
+from ssl_pkg.run.signals import SIGNALS
 
 TARGETS = (*METHODS, "finetune", "width") if LONG else (*METHODS, "finetune")
 INTERRUPTIONS = 20 if LONG else 2  # of each target with each damage; every other is a kill -9

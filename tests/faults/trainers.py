@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ssl_pkg.runs import CLOCK_FIELDS
-from ssl_pkg.training.checkpoint import load_checkpoint
+from ssl_pkg.run.checkpoint import load_checkpoint
+from ssl_pkg.run.directory import CLOCK_FIELDS
 
 LONG = os.environ.get("FAULTS") == "long"
 METHODS = ("simclr", "byol", "moco", "supervised")

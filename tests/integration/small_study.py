@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
-from jobs.graph import Job
 from jobs.ledger import REPORT
-from jobs.local import run_study
-from jobs.machine import Slot
-from jobs.runner import Programs
+from jobs.local.slots import Slot
+from jobs.local.study import run_study
+from jobs.plan.graph import Job
+from jobs.programs import Programs
 
 STUB = (sys.executable, str(Path(__file__).with_name("stub_stage.py")))
 PROGRAMS = Programs(stage=STUB, report=STUB)

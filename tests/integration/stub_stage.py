@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from ssl_pkg.runs import RunDirectory, write_json
+from ssl_pkg.run.directory import RunDirectory, write_json
 
 SAVING = 1.5  # seconds that a checkpoint takes: longer than submitit's patience at Ctrl-C
 asked: list[int] = []

@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 from small_study import NAMES, run
 
-from jobs.ledger import Entry, State, log_of, read_ledger, read_owner, write_ledger
-from jobs.local import cancel
-from jobs.status import observe, report
+from jobs.ledger import Entry, State, log_of, read_ledger, write_ledger
+from jobs.local.study import cancel
+from jobs.status.states import observe, report
+from jobs.study_lock import read_owner
 from ssl_pkg.errors import BadInput
-from ssl_pkg.runs import RunDirectory
+from ssl_pkg.run.directory import RunDirectory
 
 DRIVER = Path(__file__).with_name("small_study.py")
 

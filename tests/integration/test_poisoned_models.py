@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from ssl_pkg.data.synthetic import Sizes, draw
-from ssl_pkg.models.encoder import build_encoder, save_weights
-from ssl_pkg.runs import write_json
+from ssl_pkg.models.encoder import build_encoder
+from ssl_pkg.run.directory import write_json
+from ssl_pkg.run.weights import save_weights
 
 SMALL = ("budget=tiny", "threads=1", "data.contact_sheet=false")
 OF_STAGE = {"stage=embed": ("pretrain.knn_neighbours=3", "embed.points=20"), "stage=width": ("width.images=20",)}

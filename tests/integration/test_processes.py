@@ -159,11 +159,11 @@ def test_torchrun_may_start_the_ranks_anew_when_one_dies(tmp_path: Path, data: P
 STARTED_ANEW = """
 import os, pathlib, signal, time
 import torch
-from ssl_pkg.training import world
+from ssl_pkg.distributed import process_group
 rank, again = os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"] == "1"
 if rank == "1" and again:
     time.sleep(5)  # the other would find what rank 1 has left in the store
-with world.joined(world.place()):
+with process_group.joined(process_group.place()):
     if rank == "1" and not again:
         os.kill(os.getpid(), signal.SIGKILL)
     total = torch.ones(1)
@@ -183,9 +183,9 @@ def test_ranks_that_torchrun_starts_anew_meet_each_other_and_nobody_from_before(
 
 AT_THE_MEETING = """
 import os, signal, time
-from ssl_pkg.training import world
-world.SILENCE_SECONDS = 3.0
-with world.joined(world.place()):
+from ssl_pkg.distributed import process_group, watchdog
+watchdog.SILENCE_SECONDS = 3.0
+with process_group.joined(process_group.place()):
     if os.environ["RANK"] == "{rank}":
         os.kill(os.getpid(), signal.{name})
     time.sleep(60)
@@ -210,9 +210,9 @@ def test_a_rank_that_is_lost_as_soon_as_all_have_met_ends_the_other(
 
 SUSPENDED = """
 import time
-from ssl_pkg.training import world
-world.SILENCE_SECONDS = 4.0
-with world.joined(world.place()):
+from ssl_pkg.distributed import process_group, watchdog
+watchdog.SILENCE_SECONDS = 4.0
+with process_group.joined(process_group.place()):
     time.sleep(16)
 """
 

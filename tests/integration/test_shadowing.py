@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import ssl_pkg
-from jobs.runner import Programs
+from jobs.programs import Programs
 
 STANDARD = ("argparse", "contextlib", "shlex")
 OTHERS = ("analysis", "hydra", "jobs", "numpy", "pydantic", "rich", "slurm", "ssl_pkg", "submitit", "yaml")

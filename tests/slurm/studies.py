@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.graph import Job, plan
+from jobs.cluster.profile import Profile
+from jobs.cluster.submit import Outcome, Submission
 from jobs.ledger import State
-from jobs.profile import Profile
-from jobs.runner import Programs
-from jobs.status import Row, observe
-from jobs.submit import Outcome, Submission
+from jobs.plan.graph import Job, plan
+from jobs.programs import Programs
+from jobs.status.states import Row, observe
 from ssl_pkg.config import Study
-from ssl_pkg.runs import RunDirectory, runs_of
+from ssl_pkg.run.directory import RunDirectory, runs_of
 
 STUB = Path(__file__).parent.parent / "integration" / "stub_stage.py"
 METHODS = ("supervised", "simclr")

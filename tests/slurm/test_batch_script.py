@@ -10,10 +10,10 @@ import pytest
 from studies import OnCluster, job_of, slurm, until
 
 from jobs.__main__ import main
-from jobs.cluster import check
+from jobs.cluster.orphans import cancel_sent
+from jobs.cluster.profile import Profile
+from jobs.cluster.profile_check import check
 from jobs.ledger import State
-from jobs.profile import Profile
-from jobs.sending import cancel_sent
 from slurm.testbed import LocalCluster
 from ssl_pkg.errors import BadInput
 

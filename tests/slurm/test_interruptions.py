@@ -9,9 +9,9 @@ import pytest
 from studies import LONG_ONLY, OnCluster, Real, job_of, slurm, until, wait_for_step
 
 from jobs.ledger import State
-from jobs.watch import UNDER_WAY
+from jobs.status.watch import UNDER_WAY
 from slurm.testbed import LocalCluster
-from ssl_pkg.runs import RunDirectory
+from ssl_pkg.run.directory import RunDirectory
 
 ONE = ("study.methods=[moco]", "log_every=1")
 SOME_STEPS = 200  # half a minute

@@ -13,7 +13,8 @@ from studies import OnCluster
 from jobs.ledger import State
 from slurm.testbed import LocalCluster
 
-TASK = 'import os; from ssl_pkg.launch import is_task; print("task" if is_task(os.environ) else "alone", flush=True)'
+LAUNCH = "import os; from ssl_pkg.distributed.launch import is_task"
+TASK = f'{LAUNCH}; print("task" if is_task(os.environ) else "alone", flush=True)'
 
 
 def told(terminal: bool, *line: str) -> list[str]:

@@ -12,11 +12,11 @@ import pytest
 from studies import OnCluster, job_of, slurm, until
 
 from jobs.__main__ import main
-from jobs.cluster import check
+from jobs.cluster.profile import Profile
+from jobs.cluster.profile_check import check
 from jobs.ledger import State
-from jobs.local import run_study
-from jobs.machine import Slot
-from jobs.profile import Profile
+from jobs.local.slots import Slot
+from jobs.local.study import run_study
 from slurm.testbed import LocalCluster
 from ssl_pkg.errors import BadInput
 

@@ -12,7 +12,7 @@ import pytest
 from studies import OnCluster, job_of, slurm, until
 
 from jobs.__main__ import main
-from jobs.batches import read_batches
+from jobs.cluster.batches import read_batches
 from jobs.ledger import State
 from slurm.testbed import LocalCluster
 from ssl_pkg.errors import BadInput

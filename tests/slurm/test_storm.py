@@ -13,10 +13,10 @@ import pytest
 from studies import LONG_ONLY, Real, job_of, until
 
 from jobs.ledger import State
-from jobs.status import Row
-from jobs.watch import UNDER_WAY
+from jobs.status.states import Row
+from jobs.status.watch import UNDER_WAY
 from slurm.testbed import LocalCluster
-from ssl_pkg.runs import runs_of
+from ssl_pkg.run.directory import runs_of
 
 INTERRUPTIONS = 20  # of a storm, at least
 

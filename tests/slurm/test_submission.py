@@ -10,14 +10,14 @@ import pytest
 import yaml
 from studies import STUB, OnCluster, slurm
 
-import jobs.runner
-import jobs.sbatch
+import jobs.cluster.sbatch
+import jobs.programs
 from jobs.__main__ import main
-from jobs.batches import read_batches
-from jobs.cluster import check
+from jobs.cluster.batches import read_batches
+from jobs.cluster.profile_check import check
 from jobs.ledger import State
-from jobs.local import run_study
-from jobs.machine import Slot
+from jobs.local.slots import Slot
+from jobs.local.study import run_study
 from ssl_pkg.errors import BadInput
 
 BED = {"accounting": True, "limits": True, "largest_array": 4}
@@ -74,7 +74,7 @@ def test_a_study_behind_a_wrapper_completes(study: Make, wrapper: Callable[[str]
 def test_a_wrapper_that_sends_nothing_is_a_refusal_that_leaves_nothing(
     study: Make, wrapper: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs.sbatch, "LISTED_SECONDS", 0.5)
+    monkeypatch.setattr(jobs.cluster.sbatch, "LISTED_SECONDS", 0.5)
     wrapper("echo Contact help@site for an account >&2; echo Submitted batch job 12345678")
     small = study()
     with pytest.raises(BadInput, match=r"SLURM refuses pretrain-.*has no such job; it printed: Contact help@site"):
@@ -166,8 +166,8 @@ def test_wait_sends_the_rest_by_itself(
     tmp_path: Path, limit: Callable[[int], object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     limit(3)
-    stub = jobs.runner.Programs(stage=(sys.executable, str(STUB)), report=(sys.executable, str(STUB)))
-    monkeypatch.setattr(jobs.runner, "Programs", lambda: stub)
+    stub = jobs.programs.Programs(stage=(sys.executable, str(STUB)), report=(sys.executable, str(STUB)))
+    monkeypatch.setattr(jobs.programs, "Programs", lambda: stub)
     line = ["submit", "demo", "--cluster", asked(tmp_path), "--wait", "study.methods=[supervised]"]
     assert main([*line, "--runs", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]) == 0
     said = capsys.readouterr().out
@@ -180,8 +180,8 @@ def test_wait_sends_what_does_not_need_a_failed_run_and_says_what_it_has_not_sen
     tmp_path: Path, limit: Callable[[int], object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     limit(3)
-    stub = jobs.runner.Programs(stage=(sys.executable, str(STUB)), report=(sys.executable, str(STUB)))
-    monkeypatch.setattr(jobs.runner, "Programs", lambda: stub)
+    stub = jobs.programs.Programs(stage=(sys.executable, str(STUB)), report=(sys.executable, str(STUB)))
+    monkeypatch.setattr(jobs.programs, "Programs", lambda: stub)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "FAIL-pretrain-supervised-s0").touch()
     line = ["submit", "demo", "--cluster", asked(tmp_path), "--wait", "study.methods=[supervised]"]

@@ -126,7 +126,7 @@ def test_config_of_a_run_holds_what_its_stage_reads() -> None:
 
 
 def test_configuration_and_run_directories_need_no_torch() -> None:
-    script = "import sys, ssl_pkg.compose, ssl_pkg.runs; sys.exit('torch' in sys.modules)"
+    script = "import sys, ssl_pkg.compose, ssl_pkg.run.directory; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 

@@ -9,7 +9,7 @@ from matplotlib.text import Text
 
 from analysis import report, tables
 from analysis.figures import style
-from analysis.gather import gather
+from analysis.study import gather
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A small study on disk, with numbers that the tests know: real files in the layout of `ssl_pkg/runs.py`."""
+"""A small study on disk, with numbers that the tests know: real files in the layout of `ssl_pkg/run/directory.py`."""
 
 import datetime
 import json
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from analysis.gather import Study
-from ssl_pkg.runs import write_json
+from analysis.study import Study
+from ssl_pkg.run.directory import write_json
 
 CLASSES = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
 DATE = datetime.date(2026, 1, 2)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from analysis import report
 from analysis.artifacts import read_arrays
 from analysis.figures import classes, curves, style, tsne, width
-from analysis.gather import Study, gather
+from analysis.study import Study, gather
 
 LABELS = np.arange(6) % 3
 SAVERS: dict[str, Callable[..., None]] = {"stored": np.savez, "compressed": np.savez_compressed}

@@ -7,8 +7,8 @@ from scipy import stats
 
 from analysis import names, tables
 from analysis.correlation import TARGETS, correlations, measures_of, points, spearman
-from analysis.gather import gather
 from analysis.sections import front, width
+from analysis.study import gather
 
 HEADS = {"adaptive_worst_0.03_head", "hessian_top_head"}  # of probes alone: too few models
 

@@ -8,7 +8,7 @@ from fake_study import FakeStudy
 from scipy import stats
 
 from analysis.estimates import difference, estimate
-from analysis.gather import gather
+from analysis.study import gather
 
 
 def _wilson(correct: int, count: int) -> tuple[float, float]:

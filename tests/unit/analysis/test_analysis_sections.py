@@ -9,8 +9,8 @@ from fake_study import FakeStudy
 from analysis import names
 from analysis.blocks import Block, Section
 from analysis.figures import style
-from analysis.gather import gather
 from analysis.sections import accuracy, training, width
+from analysis.study import gather
 
 
 def tables(section: Section) -> list[Block]:

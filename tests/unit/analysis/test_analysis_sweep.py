@@ -11,8 +11,8 @@ from matplotlib.text import Text
 
 from analysis import names
 from analysis.figures import accuracy, classes, curves, style, tsne, width
-from analysis.gather import Study, gather
 from analysis.sections import front, methods
+from analysis.study import Study, gather
 
 VALUES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0)
 

@@ -6,7 +6,7 @@ import pytest
 from fake_study import AWKWARD, FakeStudy, Whole
 
 from analysis import tables
-from analysis.gather import gather
+from analysis.study import gather
 
 
 def test_results_csv_holds_exactly_what_the_runs_wrote(whole: Whole) -> None:

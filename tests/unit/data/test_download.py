@@ -12,7 +12,7 @@ import pytest
 
 from ssl_pkg.data.download import Archive, fetch, main
 from ssl_pkg.errors import BadInput
-from ssl_pkg.locks import locked
+from ssl_pkg.run.file_lock import locked
 
 
 def packed(*members: tuple[str, bytes]) -> bytes:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from ssl_pkg.cache import SYNTHETIC_VERSION
 from ssl_pkg.data import scenes, synthetic
 from ssl_pkg.data.synthetic import Sizes, draw, ensure, main
 from ssl_pkg.errors import BadInput
@@ -84,7 +85,7 @@ def test_cifar_labels_name_what_is_drawn(root: Path) -> None:
 def test_manifest_names_every_file_with_its_md5(root: Path) -> None:
     files = content(root)
     manifest = json.loads(files.pop("synthetic.json"))
-    assert manifest["generator"] == synthetic.GENERATOR
+    assert manifest["generator"] == SYNTHETIC_VERSION
     assert manifest["sizes"] == {"train_per_class": 5, "test_per_class": 2, "unlabeled": 30, "ood_per_class": 2}
     assert manifest["md5"] == {name: hashlib.md5(data).hexdigest() for name, data in files.items()}
 

@@ -8,16 +8,9 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import resnet18
 
 from ssl_pkg.errors import BadInput
-from ssl_pkg.models.encoder import (
-    FACTS,
-    build_encoder,
-    embedding_of,
-    load_into,
-    load_weights,
-    save_weights,
-    weights_sha256,
-)
+from ssl_pkg.models.encoder import build_encoder, embedding_of
 from ssl_pkg.models.pooling import MaxPoolReLU
+from ssl_pkg.run.weights import FACTS, load_into, load_weights, save_weights, weights_sha256
 
 
 def test_saved_encoder_loads_into_torchvisions_plain_resnet18(tmp_path: Path) -> None:

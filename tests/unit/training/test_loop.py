@@ -18,13 +18,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssl_pkg.compose import load_config
 from ssl_pkg.errors import Interrupted
-from ssl_pkg.runs import CLOCK_FIELDS, RunDirectory
+from ssl_pkg.hardware.prepare import Hardware
+from ssl_pkg.run.checkpoint import CheckpointWriter, load_checkpoint
+from ssl_pkg.run.directory import CLOCK_FIELDS, RunDirectory
+from ssl_pkg.run.session import Session
+from ssl_pkg.run.signals import Interrupts
 from ssl_pkg.training import session
-from ssl_pkg.training.checkpoint import CheckpointWriter, load_checkpoint
-from ssl_pkg.training.interrupts import Interrupts
 from ssl_pkg.training.loop import fit
-from ssl_pkg.training.precision import Hardware
-from ssl_pkg.training.session import Session
 from ssl_pkg.training.step import Task
 
 STEPS, EPOCH = 12, 4
@@ -279,7 +279,7 @@ def test_an_interruption_without_room_for_its_checkpoint_is_no_interruption(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left on device"):
-        patch.setattr("ssl_pkg.training.checkpoint.write_atomic", full)
+        patch.setattr("ssl_pkg.run.checkpoint.write_atomic", full)
         train(tmp_path / "run", Stop(after=2))
     checkpoint = load_checkpoint(tmp_path / "run" / "checkpoints")
     assert before == (checkpoint["step"] if checkpoint else None)
@@ -288,7 +288,7 @@ def test_an_interruption_without_room_for_its_checkpoint_is_no_interruption(
 def test_what_training_waits_for_a_checkpoint_is_told_whole(
     punctual: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("ssl_pkg.training.journal.Journal.sync", lambda journal: time.sleep(0.3))
+    monkeypatch.setattr("ssl_pkg.run.metrics_log.Journal.sync", lambda journal: time.sleep(0.3))
     train(tmp_path / "run")
     waits = [float(wait) for wait in re.findall(r"training waited ([0-9.]+) s", capsys.readouterr().err)]
     assert len(waits) == STEPS // EPOCH

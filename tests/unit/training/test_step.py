@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ssl_pkg.hardware.prepare import Hardware
 from ssl_pkg.methods.base import Method
-from ssl_pkg.training.precision import Hardware
 from ssl_pkg.training.step import Step, Task
 
 

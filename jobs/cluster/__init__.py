@@ -1,0 +1,1 @@
+"""Sends a plan to SLURM, and reads what became of it."""

@@ -1,0 +1,229 @@
+"""Runs a plan on this machine through submitit's local executor, as many jobs at once as there are slots.
+
+A job costs .36 s of CPU beside its own work (submitit's two processes, the relay, this loop) and .4 % of a core while
+it runs; .6 s pass from one job's start to the next one's if it has nothing to do. tests/integration/test_jobs_local.py
+holds the first below 1 s.
+"""
+
+import os
+import shlex
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from submitit import LocalExecutor
+from submitit.core.utils import UncompletedJobError
+
+from jobs.ledger import REPORT, Entry, State, log_of, read_ledger, write_ledger
+from jobs.local.slots import Slot
+from jobs.plan.graph import Job, urgency
+from jobs.programs import Programs
+from jobs.stage_process import StageProcess
+from jobs.status.display import Display
+from jobs.status.states import Row, row
+from ssl_pkg.distributed.launch import variables
+from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED
+from ssl_pkg.run.signals import SIGNALS, heeded
+
+POLL: Final = 0.1  # seconds between two looks at the running jobs; a look costs one waitpid each
+REPEAT: Final = 2.0  # seconds until a job that hasn't stopped is told again: submitit loses a signal while it starts
+GRACE: Final = 60.0  # seconds that a stage has to end its step and leave its checkpoint
+NO_LIMIT: Final = 60 * 24 * 365 * 10  # minutes; submitit's own limit is two
+
+
+@dataclass(frozen=True)
+class _Running:
+    job: Job
+    slot: Slot
+    handle: Any  # submitit's LocalJob
+
+
+class Runner:
+    """The states of a plan's jobs, and the processes behind those that run."""
+
+    def __init__(
+        self, jobs: Sequence[Job], folder: Path, slots: Sequence[Slot], display: Display, programs: Programs
+    ) -> None:
+        self._jobs = jobs
+        self._folder = folder
+        self._free = list(slots)
+        self._display = display
+        self._programs = programs
+        self._running: list[_Running] = []
+        self._stopping = False
+        self._told = 0.0
+        self._others = read_ledger(folder)
+        urgencies = urgency(jobs)
+        self._queue = sorted(jobs, key=lambda job: -urgencies[job.name])
+        self.entries = {
+            job.name: Entry(State.COMPLETE if job.complete else State.PENDING, settings=job.settings) for job in jobs
+        }
+        if any(entry.state is State.PENDING for entry in self.entries.values()):  # a report is of all that is there
+            self.entries |= {job.name: Entry(settings=job.settings) for job in jobs if job.stage == REPORT}
+
+    def run(self) -> None:
+        """Runs what is missing until nothing is left that can be run, or until a signal asks to stop."""
+        self._write()
+        with self._listening():
+            self._start_ready()
+            while self._running:
+                time.sleep(POLL)
+                self._collect()
+                if self._stopping:
+                    self._stop_children()
+                else:
+                    self._start_ready()
+                self._display.tick(self.rows)
+
+    def rows(self) -> list[Row]:
+        """All jobs as they stand now."""
+        now = time.time()
+        return [row(self._folder, name, entry, now) for name, entry in self.entries.items()]
+
+    def _start_ready(self) -> None:
+        for job in self._queue:
+            if not self._free:
+                return
+            if self.entries[job.name].state is State.PENDING and self._may_start(job):
+                self._start(job)
+
+    def _may_start(self, job: Job) -> bool:
+        """Whether the job's parents are complete; a report starts when every other job has ended, however it ended."""
+        if job.stage != REPORT:
+            return all(self.entries[parent].state is State.COMPLETE for parent in job.parents)
+        others = [entry.state for name, entry in self.entries.items() if name != job.name]
+        return all(state in (State.COMPLETE, State.FAILED, State.BLOCKED) for state in others)
+
+    def _start(self, job: Job) -> None:
+        slot = self._free.pop()
+        files = self._folder / ".jobs" / job.name
+        try:
+            shutil.rmtree(files, ignore_errors=True)  # submitit names files by process numbers, which come again
+            executor = LocalExecutor(files, python=f"{shlex.quote(sys.executable)} -P")
+            executor.update_parameters(timeout_min=NO_LIMIT)
+            with _terminal_signals_blocked():
+                handle = executor.submit(self._process(job, slot))
+        except OSError as error:
+            self._free.append(slot)
+            self._display.say(f"{job.name} can't be started: {error}")
+            self._set(job, State.FAILED, exit_status=FAULT)
+            return
+        self._running.append(_Running(job, slot, handle))
+        self._set(job, State.RUNNING)
+
+    def _process(self, job: Job, slot: Slot) -> StageProcess:
+        if job.stage == REPORT:
+            command = (*self._programs.report, *job.overrides)
+        else:
+            command = (*self._programs.stage, *job.line(slot.threads))
+        log = log_of(self._folder, job.name).absolute()
+        # in an interactive step, or under torchrun, a stage would wait for the other processes of that launch
+        environment = dict.fromkeys(variables(os.environ)) | slot.environment
+        return StageProcess(command, log, environment, runner=os.getpid(), grace=GRACE)
+
+    def _collect(self) -> None:
+        for running in [entry for entry in self._running if entry.handle.done()]:
+            self._running.remove(running)
+            self._free.append(running.slot)
+            status = self._exit_status(running)
+            finished = running.job.complete and (status == COMPLETE or running.job.stage != REPORT)
+            if finished:  # also if it was killed after its result was there
+                self._set(running.job, State.COMPLETE, exit_status=status)
+            elif status == INTERRUPTED or (status is None and self._stopping):
+                self._set(running.job, State.INTERRUPTED, exit_status=INTERRUPTED)
+            else:
+                self._set(running.job, State.FAILED, exit_status=status)
+
+    def _exit_status(self, running: _Running) -> int | None:
+        """The child's exit status; None, with the reason in the run's log, if submitit's task ended without one."""
+        handle = running.handle
+        reason = "no result.json in spite of exit status 0"
+        try:
+            if handle.paths.result_pickle.exists():
+                status = int(handle.result())
+                if status != COMPLETE or running.job.complete:
+                    return status
+            else:
+                reason = handle.stderr() or "the process that waited for the run was killed"
+                status = None
+        except UncompletedJobError as error:
+            reason, status = str(error), None
+        log_file = log_of(self._folder, running.job.name)
+        log_file.parent.mkdir(parents=True, exist_ok=True)  # the process that makes it can have ended before
+        with log_file.open("a", encoding="utf-8", errors="surrogateescape") as log:
+            log.write(f"{reason.rstrip()}\n")
+        return status
+
+    def _set(self, job: Job, state: State, exit_status: int | None = None) -> None:
+        now = time.time()
+        entry = self.entries[job.name]
+        if state is State.RUNNING:
+            entry = replace(entry, state=state, started=now)
+        else:
+            entry = replace(entry, state=state, ended=now, exit_status=exit_status)
+        self.entries[job.name] = entry
+        self._display.changed(row(self._folder, job.name, entry, now))
+        if state is State.FAILED:
+            self._block_descendants()
+        self._write()
+
+    def _write(self) -> None:
+        """Writes the ledger; what it knows of runs of other seeds or methods stays in it."""
+        write_ledger(
+            self._folder,
+            self.entries | {name: entry for name, entry in self._others.items() if name not in self.entries},
+        )
+
+    def _block_descendants(self) -> None:
+        for job in self._jobs:  # parents come before children
+            entry = self.entries[job.name]
+            lost = [self.entries[parent].state in (State.FAILED, State.BLOCKED) for parent in job.parents]
+            bad = all(lost) if job.stage == REPORT else any(lost)  # of nothing there is no report
+            if bad and entry.state is State.PENDING:
+                self.entries[job.name] = replace(entry, state=State.BLOCKED)
+                self._display.changed(Row(job.name, State.BLOCKED))
+
+    def _stop_children(self) -> None:
+        if time.monotonic() - self._told < REPEAT:
+            return
+        if not self._told:
+            self._display.say(
+                f"stopping: the running stages leave their checkpoints, which takes {GRACE:.0f} s at most"
+            )
+        self._told = time.monotonic()
+        for running in self._running:
+            os.kill(int(running.handle.job_id), signal.SIGTERM)  # the controller's process; it passes the signal on
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Ctrl-C, SIGTERM, SIGUSR1, SIGUSR2 and the loss of the terminal ask for a stop, unless ignored (`nohup`)."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self._stopping = True
+
+        numbers = heeded(SIGNALS)
+        before = {number: signal.signal(number, stop) for number in numbers}
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)  # those that were kept waiting until now
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _terminal_signals_blocked() -> Iterator[None]:
+    """Processes started in here never see Ctrl-C: submitit's controller would kill its job within a second. Here, the
+    signal waits."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

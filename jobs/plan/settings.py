@@ -1,0 +1,216 @@
+"""From what was typed to a checked configuration and its plan. Imports no torch."""
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import ssl_pkg
+from jobs.ledger import REPORT, read_ledger
+from jobs.plan.graph import Job, plan
+from jobs.plan.sweeps import reads, sweep
+from ssl_pkg.compose import load_config
+from ssl_pkg.config import RANDOM, SYNTHETIC, Config, methods
+from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
+from ssl_pkg.nearest import hint
+from ssl_pkg.overrides import key_of, split
+from ssl_pkg.run.directory import RunDirectory, runs_of
+from ssl_pkg.run.resume import other_data
+
+OURS: Final = (
+    "stage",
+    "run_dir",
+    "source",
+    "seed",
+    "method",
+    "study",
+    "study.name",
+    "variant",
+)  # set for each run by the plan
+
+
+def studies() -> list[str]:
+    """The studies that the configuration tree knows, by name."""
+    return sorted(file.stem for file in (Path(ssl_pkg.__path__[0]) / "conf" / "study").glob("*.yaml"))
+
+
+def configure(
+    study: str, *, data: str | None, seeds: str | None, overrides: Sequence[str], runs: Path | None = None
+) -> Config:
+    """The study's configuration with what the user wants otherwise. Raises BadInput.
+
+    runs: the folder above RUNS/STUDY, where an unknown study may be one whose folder was renamed.
+    """
+    if study not in studies():
+        raise BadInput(_unknown(study, runs))
+    _check_keys(overrides)
+    literal, others = split(overrides)
+    root = literal.get("data.root")
+    if None not in (data, root) and data != root:
+        raise BadInput(f"--data {data} contradicts data.root={root}: leave one of them out")
+    fixed, choices = sweep(others)
+    found = [_configure(study, data or root, seeds, [*fixed, *choice]) for choice in choices]
+    return found[0]
+
+
+def _unknown(study: str, runs: Path | None) -> str:
+    """What there is in place of the study: a valid name, or the study that a renamed folder holds."""
+    folder = (runs or Path("runs")) / study
+    configs = (run.config() or {} for run in runs_of(folder))
+    recorded = (config["study"].get("name") for config in configs if isinstance(config.get("study"), dict))
+    planned = (word for entry in read_ledger(folder).values() for word in entry.settings if key_of(word) == "study")
+    names = [*recorded, *(word.partition("=")[2] for word in planned)]  # no run of a queued study has begun
+    name = next((name for name in names if name in studies()), None)
+    if name is None:
+        return f"there is no study {study!r}{hint(study, studies())}: choose one of {', '.join(studies())}"
+    place, line, more = folder.with_name(name), "", ""
+    if place.exists():
+        place = folder.with_name(f"{study}-runs") / name
+        line, more = (
+            f"{shlex.join(['mkdir', str(place.parent)])} && ",
+            f" and {shlex.join(['--runs', str(place.parent)])}",
+        )
+    line += shlex.join(["mv", str(folder), str(place)])
+    return (
+        f"there is no study {study!r}, but {folder} holds runs of study {name}: "
+        f"move the folder by `{line}`, then give {name}{more}"
+    )
+
+
+def _configure(study: str, data: str | None, seeds: str | None, overrides: Sequence[str]) -> Config:
+    line = [f"study={study}", "stage=probe", f"source={RANDOM}", "run_dir=-"]
+    line += [override for override in overrides if not key_of(override).startswith("method.")]
+    if seeds is not None:
+        if any(key_of(override) == "study.seeds" for override in overrides):
+            raise BadInput(f"--seeds {seeds} contradicts study.seeds=: leave one of them out")
+        line.append(f"study.seeds=[{','.join(str(seed) for seed in _seeds(seeds))}]")
+    if data is not None:
+        line.append("data.root=-")  # a placeholder: a path needs no parsing
+    config = _composed(study, line)
+    root = config.data.root if data is None else data
+    if root != SYNTHETIC and not Path(root).is_dir():
+        raise BadInput(f"there is no data folder {root}: give the one that holds stl10_binary/ by --data (make: DATA=)")
+    config = config.model_copy(update={"data": config.data.model_copy(update={"root": root})})
+    _check_methods(study, config, overrides)
+    return config
+
+
+def plan_study(config: Config, *, runs: Path, reports: Path, overrides: Sequence[str] = ()) -> list[Job]:
+    """The plan of a configured study. Raises BadInput where `runs` holds complete runs of other settings."""
+    _, passed = split(overrides)
+    jobs = plan(config.study, runs=runs, reports=reports, data_root=config.data.root, overrides=passed)
+    recorded = read_ledger(runs / config.study.name)
+    _refuse_orphans(jobs)
+    for job in jobs:
+        if job.stage != REPORT and job.complete:
+            _refuse_other_data(job, config.data.root)
+        entry = recorded.get(job.name)
+        difference = entry.differs(job.settings) if entry and job.complete else None
+        if difference:
+            raise BadInput(
+                f"{job.run_dir} is complete with other settings ({difference}): "
+                "give another folder by --runs (make: RUNS=), or remove it"
+            )
+    return jobs
+
+
+def check_data(root: str) -> None:
+    """Raises BadInput, with ssl_pkg's sentence, where a study can't run on the images below `root`. On a login node
+    without torch nothing is known of them: there each stage checks for itself."""
+    if root == SYNTHETIC or importlib.util.find_spec("torch") is None:
+        return
+    command = [sys.executable, "-P", "-m", "ssl_pkg.data.dataset", root]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
+    if done.returncode == BAD_INPUT:
+        raise BadInput(done.stderr.strip())
+    if done.returncode != COMPLETE:
+        raise RuntimeError(done.stderr)
+
+
+def check_gpus() -> None:
+    """Raises BadInput, with ssl_pkg's sentence, where GPUs are listed that PyTorch can't use."""
+    command = [sys.executable, "-P", "-m", "ssl_pkg.hardware.device"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
+    if done.returncode == BAD_INPUT:
+        raise BadInput(done.stderr.strip())
+
+
+def _refuse_orphans(jobs: Sequence[Job]) -> None:
+    """Raises BadInput if complete runs are of other weights than those that their parents have now."""
+    runs = {job.name: RunDirectory(job.run_dir) for job in jobs if job.stage != REPORT and job.complete}
+    orphans = []
+    for job in jobs:
+        parent = runs.get(job.parents[0]) if job.name in runs and job.parents else None
+        if parent is None or not _made_before(runs[job.name], parent):
+            continue  # most runs: no need to read what they were made from
+        known = ((runs[job.name].config() or {}).get("inputs") or {}).get("source")
+        now = (parent.result() or {}).get("weights_sha256")
+        if known is not None and known != now:
+            orphans.append(job)
+    if orphans:
+        folders = " ".join(str(job.run_dir) for job in orphans)
+        raise BadInput(
+            f"{len(orphans)} complete runs are of another {orphans[0].parents[0]} than the one that is there now: "
+            f"`rm -r {folders}` and they are made anew, or give another folder by --runs (make: RUNS=)"
+        )
+
+
+def _made_before(run: RunDirectory, parent: RunDirectory) -> bool:
+    try:
+        return (run.path / "result.json").stat().st_mtime < (parent.path / "result.json").stat().st_mtime
+    except OSError:
+        return False
+
+
+def _refuse_other_data(job: Job, root: str) -> None:
+    """Raises BadInput if a complete run saw other images than those below `root`."""
+    there = other_data(RunDirectory(job.run_dir), root)
+    if there:
+        raise BadInput(
+            f"{job.run_dir} is complete on other images ({there}, now {root}): one study has one data set, "
+            "so give another folder by --runs (make: RUNS=), or remove it"
+        )
+
+
+def _composed(study: str, line: list[str]) -> Config:
+    try:
+        return load_config(line)
+    except BadInput as error:
+        if str(error).startswith("data.root must be given"):
+            raise BadInput(f"study {study} needs images: give their folder by --data (make: DATA=)") from error
+        raise
+
+
+def _check_keys(overrides: Sequence[str]) -> None:
+    for override in overrides:
+        key, equals, _ = override.partition("=")
+        if not equals:
+            raise BadInput(f"{override!r} is not of the form key=value")
+        if key_of(key) in OURS:
+            instead = {"method": "give study.methods=[simclr,byol]", "seed": 'give --seeds "0 1 2"'}.get(key_of(key))
+            raise BadInput(f"{key}= is set for each run by the plan: {instead or 'leave it out'}")
+
+
+def _check_methods(study: str, config: Config, overrides: Sequence[str]) -> None:
+    """Unknown methods, and overrides of fields that a method doesn't have, come out before anything has started."""
+    passed = [override for override in overrides if reads("pretrain", override)]
+    known = methods()
+    for method in config.study.methods:
+        if method not in known:
+            raise BadInput(
+                f"study {study} names the method {method!r}{hint(method, known)}: there are {', '.join(known)}"
+            )
+        if any(key_of(override).startswith("method.") for override in passed):
+            load_config([f"study={study}", "stage=pretrain", f"method={method}", "run_dir=-", "data.root=-", *passed])
+
+
+def _seeds(text: str) -> list[int]:
+    words = text.replace(",", " ").split()
+    seeds = [int(word) for word in words if re.fullmatch("[0-9]{1,10}", word)]
+    if not words or len(seeds) < len(words) or max(seeds) >= 2**32:
+        raise BadInput(f'seeds must be whole numbers from 0 to {2**32 - 1}, like "0 1 2", not {text!r}')
+    return list(dict.fromkeys(seeds))

@@ -1,0 +1,67 @@
+"""Sweeps: overrides with several values, and how their runs are named."""
+
+import itertools
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from hydra.errors import HydraException
+
+from ssl_pkg.compose import parse
+from ssl_pkg.config import READS, STAGES
+from ssl_pkg.errors import BadInput
+from ssl_pkg.overrides import key_of
+
+LONGEST: Final = 160  # bytes of a variant; stage, model and seed stand before it, and a name has 255 at most
+
+
+def sweep(overrides: Sequence[str]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The overrides that hold for every run, and all choices from those that list several values. Raises BadInput."""
+    fixed: list[str] = []
+    swept: list[list[str]] = []
+    for override in overrides:
+        parsed = parse(override)
+        try:
+            values = list(parsed.sweep_string_iterator()) if parsed.is_sweep_override() else []
+        except HydraException as error:
+            raise BadInput(f"{override!r} is no list of values ({error}): give KEY=A,B") from error
+        if values:
+            swept.append([f"{override.partition('=')[0]}={value}" for value in dict.fromkeys(values)])
+        else:
+            fixed.append(override)
+    choices = list(itertools.product(*swept))
+    for values in swept:
+        key = key_of(values[0])
+        if key.partition(".")[0] == "study":
+            raise BadInput(f"{key} is the same for a whole study: give each of its values a study of its own")
+    named: dict[str, tuple[str, ...]] = {}
+    for choice in choices:
+        if len(label(choice).encode()) > LONGEST:
+            raise BadInput(
+                f"the runs of {key_of(choice[0])} would have names of over {LONGEST} bytes: give shorter values"
+            )
+        other = named.setdefault(label(choice), choice)
+        if other != choice:
+            raise BadInput(f"{' '.join(other)} and {' '.join(choice)} would have the same name, {label(choice)}")
+    return tuple(fixed), choices
+
+
+def label(choice: Sequence[str]) -> str:
+    """`temperature=0.1` for `method.model.temperature=0.1`: short, and fit for a folder's name."""
+    keys = [key_of(override) for override in choice]
+    lasts = [key.rpartition(".")[2] for key in keys]
+    words = []
+    for override, key, last in zip(choice, keys, lasts, strict=True):
+        value = re.sub(r"[^\w.+]+", "_", override.partition("=")[2]).strip("_")
+        words.append(f"{key if lasts.count(last) > 1 else last}={value}")
+    return ",".join(words)
+
+
+def reads(stage: str, override: str) -> bool:
+    """Whether `stage` reads the field that `override` sets: `method.…` is pretrain's, `study.…` the planner's own."""
+    section, _, _ = key_of(override).partition(".")
+    if section == "study":
+        return False
+    if section == "method":
+        return stage == "pretrain"
+    return section not in STAGES or section == stage or key_of(override) in READS.get(stage, ())

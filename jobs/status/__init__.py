@@ -1,0 +1,1 @@
+"""What users see of a study: the state of each run, as a table or as JSON."""

@@ -1,0 +1,172 @@
+"""Shows the runs of a study: a coloured table on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Column, Table
+from rich.text import Text
+
+from jobs.ledger import State
+from jobs.status.states import Row, totals
+
+STYLES: Final = {
+    State.COMPLETE: "green",
+    State.RUNNING: "cyan",
+    State.PENDING: "dim",
+    State.BLOCKED: "yellow",
+    State.FAILED: "bold red",
+    State.INTERRUPTED: "magenta",
+    State.CANCELLED: "magenta",
+}
+URGENT: Final = (
+    State.FAILED,
+    State.RUNNING,
+    State.CANCELLED,
+    State.INTERRUPTED,
+    State.BLOCKED,
+    State.PENDING,
+    State.COMPLETE,
+)
+REFRESH: Final = 1.0  # seconds between two pictures of the table
+HEARTBEAT: Final = 25.0  # and between two lines about the running runs, without a terminal
+Rows = Callable[[], list[Row]]
+
+
+class Display(Protocol):
+    """What the runner tells its progress to."""
+
+    def changed(self, row: Row) -> None:
+        """A run has got another state."""
+
+    def tick(self, rows: Rows) -> None:
+        """Time has passed; `rows` is asked for only when it is shown."""
+
+    def say(self, text: str) -> None:
+        """A sentence for the user."""
+
+    def close(self, rows: Rows) -> None:
+        """The last picture, which stays."""
+
+
+class LiveTable:
+    """A table that is drawn again in place."""
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(console=console, auto_refresh=False)
+        self._live.start()
+        self._due = 0.0
+
+    def changed(self, row: Row) -> None:
+        """Shows at the next tick."""
+        self._due = 0.0
+
+    def tick(self, rows: Rows) -> None:
+        """Draws, if the last picture is old or wrong."""
+        if time.monotonic() >= self._due:
+            self._live.update(picture(rows(), self._live.console.height), refresh=True)
+            self._due = time.monotonic() + REFRESH
+
+    def say(self, text: str) -> None:
+        """Prints above the table."""
+        self._live.console.print(text, markup=False, highlight=False)
+
+    def close(self, rows: Rows) -> None:
+        """Leaves the whole table on the screen."""
+        self._live.update(picture(rows(), None), refresh=True)
+        self._live.stop()
+
+
+class Lines:
+    """One line for each change, and one now and then about what is running: for a log."""
+
+    def __init__(self) -> None:
+        self._due = time.monotonic() + HEARTBEAT
+
+    def changed(self, row: Row) -> None:
+        """A line about the change."""
+        ended = row.state in (State.COMPLETE, State.FAILED, State.INTERRUPTED)
+        details = [duration(row.elapsed)] if ended and row.elapsed is not None else []
+        if row.state is State.FAILED and row.exit_status is not None:
+            details.append(f"exit status {row.exit_status}")
+        self.say(f"{row.name}: {row.state}" + (f" ({', '.join(details)})" if details else ""))
+
+    def tick(self, rows: Rows) -> None:
+        """A line about what is running, if it is time."""
+        if time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + HEARTBEAT
+        shown = rows()
+        running = [f"{row.name} {_progress(row)}".strip() for row in shown if row.state is State.RUNNING]
+        self.say(f"{'; '.join(running) or 'nothing is running'} | {_counts(shown)}")
+
+    def say(self, text: str) -> None:
+        """Prints with the time of day."""
+        print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
+
+    def close(self, rows: Rows) -> None:
+        """The totals."""
+        self.say(_counts(rows()))
+
+
+def display() -> Display:
+    """What suits standard output."""
+    console = Console()
+    return LiveTable(console) if console.is_terminal and not console.is_dumb_terminal else Lines()
+
+
+def picture(rows: list[Row], height: int | None) -> RenderableType:
+    """The table with its totals, made for 80 columns; in `height` lines, the rows that matter most."""
+    room = len(rows) if height is None else max(1, height - 4)
+    chosen = sorted(rows, key=lambda row: URGENT.index(row.state))[:room]
+    run = Column("run", no_wrap=True, min_width=max((len(row.name) for row in rows), default=0))
+    table = Table(run, "state", "", "step", "left", "elapsed", box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        if row not in chosen:
+            continue
+        bar = "" if row.fraction is None else ProgressBar(total=1.0, completed=row.fraction, width=8)
+        step, _, *times = (Text(cell, no_wrap=True, overflow="ellipsis") for cell in _cells(row))
+        table.add_row(Text(row.name), Text(row.state, STYLES[row.state]), bar, step, *times)
+    counts = Text("  ").join(Text(f"{count} {state}", STYLES[state]) for state, count in totals(rows).items())
+    return Group(table, Text(""), counts)
+
+
+def plain(rows: list[Row]) -> list[str]:
+    """The table as aligned text."""
+    lines = [("run", "state", "step", "rate", "left", "elapsed", "job" if any(row.job for row in rows) else "")]
+    lines += [(row.name, str(row.state), *_cells(row), row.job or "") for row in rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    aligned = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    return [*(line.rstrip() for line in aligned), _counts(rows)]
+
+
+def duration(seconds: float | None) -> str:
+    """1:02:03 or 2:03."""
+    if seconds is None:
+        return ""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def _cells(row: Row) -> tuple[str, str, str, str]:
+    """Step, rate, time left, elapsed."""
+    step = f"{row.phase or ''} {row.step}/{row.steps}".strip() if row.step is not None and row.steps is not None else ""
+    requeued = f"requeued {row.requeues}x" if row.requeues else ""
+    step = ", ".join(part for part in (step, requeued, row.note) if part)
+    rate = "" if row.rate is None else f"{row.rate:.3g}/s"
+    return step, rate, duration(row.left), duration(row.elapsed)
+
+
+def _progress(row: Row) -> str:
+    step, rate, left, elapsed = _cells(row)
+    percent = "" if row.fraction is None else f"{row.fraction:.0%}"
+    words = (step, percent, rate, elapsed and f"{elapsed} elapsed", left and f"{left} left")
+    return " ".join(word for word in words if word)
+
+
+def _counts(rows: list[Row]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in totals(rows).items()) or "no runs"

@@ -1,0 +1,87 @@
+"""The lock of a study: one process at a time runs it or sends it, and leaves its process number for others."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from jobs.ledger import advice, read_json
+from jobs.processes import birth_of
+from ssl_pkg.errors import BadInput, Busy
+from ssl_pkg.run.directory import write_json
+from ssl_pkg.run.file_lock import locked
+
+OTHERS_SECONDS: Final = 120.0  # that another one who types the same may take
+
+
+@contextmanager
+def alone(folder: Path, patience: float = 0, *, named: bool = False) -> Iterator[None]:
+    """One at a time runs the study in `folder`, or sends it; the one who runs it leaves its name.
+
+    Raises BadInput if another one is still there after `patience` seconds, or if `folder` can't be written.
+    """
+    with ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(folder / ".lock", patience))
+            if named:
+                held.callback(forget_owner, folder)
+                write_owner(folder)
+        except Busy as error:
+            raise BadInput(busy(folder)) from error
+        except OSError as error:
+            raise BadInput(
+                f"{folder} can't be written: {error.strerror}; give another folder by --runs (make: RUNS=)"
+            ) from error
+        yield
+
+
+def busy(folder: Path) -> str:
+    """Who is at the study in `folder`, in a sentence."""
+    owner = read_owner(folder)
+    who = f"process {owner.pid} on {owner.host}" if owner else "another process"
+    return (
+        f"study {folder.name} is being run by {who}: {advice('status', folder)} shows it, "
+        f"{advice('cancel', folder)} stops it"
+    )
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that runs a study."""
+
+    pid: int
+    host: str
+    birth: str
+
+    @property
+    def here(self) -> bool:
+        """Whether it was started on this machine."""
+        return self.host == socket.gethostname()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is a living process of this machine, that very one."""
+        return self.here and birth_of(self.pid) == self.birth
+
+
+def write_owner(folder: Path) -> None:
+    """Says that this process runs the study in `folder`."""
+    owner = Owner(os.getpid(), socket.gethostname(), birth_of(os.getpid()) or "")
+    write_json(folder / ".runner", asdict(owner))
+
+
+def read_owner(folder: Path) -> Owner | None:
+    """The process that said so last."""
+    try:
+        return Owner(**read_json(folder / ".runner"))
+    except TypeError:
+        return None
+
+
+def forget_owner(folder: Path) -> None:
+    """Takes the word back."""
+    (folder / ".runner").unlink(missing_ok=True)

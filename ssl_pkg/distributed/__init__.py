@@ -1,0 +1,1 @@
+"""The process group of one training, its watchdog and its collectives."""

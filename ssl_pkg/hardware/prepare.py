@@ -1,0 +1,104 @@
+"""The device and the number formats of a run, and what must be fixed for it to be repeatable."""
+
+import contextlib
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from threadpoolctl import threadpool_limits
+
+from ssl_pkg.config import Config
+from ssl_pkg.distributed.process_group import Place
+from ssl_pkg.errors import BadInput
+from ssl_pkg.hardware.compile_cache import prepare_compiler
+from ssl_pkg.hardware.device import choose
+from ssl_pkg.hardware.machine import cores
+from ssl_pkg.hardware.memory import keep_freed_memory
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where a run computes, and in which format its convolutions and matrix products do."""
+
+    device: torch.device
+    dtype: torch.dtype
+    threads: int
+    compiles: bool  # whether torch.compile is to make the network's kernels
+    reason: str = ""  # why it is this device
+
+    def __str__(self) -> str:
+        facts = self.describe()
+        device = facts["name"] if self.device.type == "cuda" else "the CPU"
+        return f"{device} ({self.reason}), {self.threads} CPU threads, {facts['precision']}"
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """The context in which the network runs."""
+        if self.dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Scales the loss where gradients in float16 would vanish; elsewhere it does nothing."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+
+    def describe(self) -> dict[str, str | int]:
+        """What `provenance.json` says of it."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else _processor()
+        capability = torch.backends.cpu.get_cpu_capability()
+        return {
+            "device": self.device.type,
+            "name": name or platform.machine(),
+            "cpu_capability": capability,
+            "precision": str(self.dtype).removeprefix("torch."),
+            "threads": self.threads,
+        }
+
+
+def prepare(config: Config, here: Place | None = None) -> Hardware:
+    """Chooses device and precision, and sets PyTorch's switches. Raises BadInput if they are not to be had.
+
+    here: which of several processes this one is; each takes a GPU of its own, or its share of the cores.
+    """
+    device, reason = choose(config.device, here.local_rank if here else 0)
+    use_gpu = device.type == "cuda"
+    if config.precision == "float16" and not use_gpu:
+        raise BadInput("precision=float16 needs a GPU: leave precision out, or give bfloat16 or float32")
+    threads = config.threads or max(1, cpu_threads(config) // (here.local_size or 1 if here else 1))
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)  # scikit-learn's
+    keep_freed_memory()
+    if use_gpu:
+        backends: Any = torch.backends
+        backends.cudnn.conv.fp32_precision = "tf32"
+        backends.cuda.matmul.fp32_precision = "ieee"  # what a loss compares is to keep its 24 bits
+        torch.backends.cudnn.deterministic = True
+    dtype = _fastest(device) if config.precision == "auto" else getattr(torch, config.precision)
+    compiles = config.stage == "pretrain" and (use_gpu if config.compile == "auto" else config.compile == "always")
+    if compiles:
+        prepare_compiler(config.run_dir, here.rank if here else 0)
+    return Hardware(device, dtype, threads, compiles, reason)
+
+
+def cpu_threads(config: Config) -> int:
+    """CPU threads that a run with this configuration uses."""
+    return config.threads or cores()
+
+
+def _processor() -> str:
+    """The CPU's model, by which libraries choose their kernels; empty where the kernel doesn't tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _fastest(device: torch.device) -> torch.dtype:
+    """bfloat16 where the hardware multiplies it; float16, with scaled losses, on older GPUs; else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+    abilities = torch.cpu.get_capabilities()
+    native = abilities.get("amx_bf16") or abilities.get("avx512_bf16") or abilities.get("bf16")
+    return torch.bfloat16 if native else torch.float32

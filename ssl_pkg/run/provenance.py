@@ -1,0 +1,72 @@
+"""What a run was made with: enough to make it again."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from ssl_pkg.distributed.collectives import world_size
+from ssl_pkg.hardware.prepare import Hardware
+
+PACKAGES: Final = ("torch", "torchvision", "numpy", "numba", "scikit-learn", "hydra-core")
+COMMIT_VARIABLE: Final = "SSL_STUDY_COMMIT"  # set in the image, which holds no git checkout
+
+
+class Start(TypedDict):
+    """What one start of a run was made with."""
+
+    commit: str
+    versions: dict[str, str]
+    hardware: dict[str, str | int]
+    host: str
+    world_size: int
+
+
+def provenance(hardware: Hardware, data: dict[str, Any], earlier: list[Start]) -> dict[str, Any]:
+    """Content of `provenance.json`: this start and the data, and as `starts` each that differs from those before.
+
+    earlier: the starts that the result has a part from.
+    """
+    versions = {package: importlib.metadata.version(package) for package in PACKAGES}
+    now = Start(
+        commit=commit(),
+        versions={"python": platform.python_version()} | versions,
+        hardware=hardware.describe(),
+        host=platform.node(),
+        world_size=world_size(),
+    )
+    return {**now, "data": data, "starts": [*(start for start in earlier if start != now), now]}
+
+
+def starts_of(content: dict[str, Any] | None) -> list[Start]:
+    """The starts that a `provenance.json` tells of, the last one last; none where it is missing or damaged."""
+    try:
+        return TypeAdapter(list[Start]).validate_python((content or {}).get("starts"), strict=True)
+    except ValidationError:
+        return []
+
+
+def changed(before: Start, now: Mapping[str, Any]) -> str:
+    """What differs between two starts that can change bits, in words; empty where nothing does."""
+    pairs = {"commit": (before["commit"], now["commit"])}
+    for part in ("versions", "hardware"):
+        names = dict.fromkeys((*before[part], *now[part]))
+        pairs |= {name: (before[part].get(name), now[part].get(name)) for name in names if name != "threads"}
+    return ", ".join(f"{name} {new} instead of {old}" for name, (old, new) in pairs.items() if old != new)
+
+
+def commit() -> str:
+    """The checkout's commit, with "+changes" if the working tree differs from it; "unknown" outside a checkout."""
+    folder = Path(__file__).parent
+    try:
+        git = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+changes", "--exclude=*"]
+        found = subprocess.run(git, capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=10)
+        return found.stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return os.environ.get(COMMIT_VARIABLE, "unknown")

@@ -1,0 +1,62 @@
+"""The run that `source` names: its result, and what a stage takes over from it. Imports no torch."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ssl_pkg.compose import describe
+from ssl_pkg.config import RANDOM, Config
+from ssl_pkg.errors import BadInput
+from ssl_pkg.run.directory import RunDirectory
+from ssl_pkg.run.resume import other_data
+
+
+def source_result(config: Config) -> dict[str, Any]:
+    """result.json of the run that `source` names. Raises BadInput if it isn't there or isn't complete."""
+    source = RunDirectory(Path(str(config.source)))
+    result = source.result()
+    if result is None:
+        if not source.path.is_dir():
+            raise BadInput(f"there is no run directory source={source.path}: give that of a complete run")
+        raise BadInput(f"source={source.path} holds no result.json: finish that run first")
+    if config.method is not None and config.method.name != result.get("method"):
+        raise BadInput(
+            f"method={config.method.name} contradicts source={source.path}, a run of {result.get('method')}: "
+            f"leave method out"
+        )
+    kinds = {"model": str, "method": str, "seed": int, "resolution": int, "classes": list}
+    if not all(isinstance(result.get(key), kind) for key, kind in kinds.items()):
+        raise BadInput(f"{source.path / 'result.json'} lacks one of {', '.join(kinds)}: it is damaged")
+    return result
+
+
+def inherit(config: Config, given: Collection[str], run: RunDirectory) -> Config:
+    """`config` with the seed and the resolution of its source, so that it says what the run is.
+
+    given: the fields on the command line; one of them that differs from the source's is refused by BadInput.
+    run: the run itself, which has the values where it is complete and its source is gone.
+    """
+    if config.source in (None, RANDOM):
+        return config
+    found = RunDirectory(Path(str(config.source))).result() or run.result() or {}
+    content = config.model_dump()
+    for key, section, name in (("seed", content, "seed"), ("budget.resolution", content["budget"], "resolution")):
+        value = found.get(name, section[name])
+        if key in given and section[name] != value:
+            raise BadInput(
+                f"{key}={section[name]} contradicts source={config.source}, whose {name} is {value}: leave {key} out"
+            )
+        section[name] = value
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        raise BadInput(f"the result.json of source={config.source} is damaged: {describe(error)}") from error
+
+
+def other_source_data(config: Config) -> str | None:
+    """Which images the source was made from, if not from those below `data.root`, as far as file sizes show it."""
+    if config.source in (None, RANDOM):
+        return None
+    return other_data(RunDirectory(Path(str(config.source))), config.data.root)

@@ -1,0 +1,144 @@
+"""What the stages share: where a model comes from, and what a final model leaves."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+from ssl_pkg.augment.operations import MEAN, STD
+from ssl_pkg.config import RANDOM, Config
+from ssl_pkg.data.images import Split
+from ssl_pkg.data.sheet import FILE, contact_sheet
+from ssl_pkg.data.stl10 import STL10
+from ssl_pkg.errors import BadInput
+from ssl_pkg.evaluation.accuracy import Row, classification
+from ssl_pkg.evaluation.forward import Array, outputs
+from ssl_pkg.models.encoder import build_encoder, move
+from ssl_pkg.run.directory import write_atomic
+from ssl_pkg.run.session import Session
+from ssl_pkg.run.source import source_result
+from ssl_pkg.run.weights import load_into, load_weights, save_weights
+
+
+def source_encoder(config: Config) -> tuple[nn.Module, str, int]:
+    """The encoder to probe or to fine-tune, its method and its resolution.
+
+    `random` is the network that a pretraining with this seed starts from.
+    """
+    torch.manual_seed(config.seed)
+    encoder = build_encoder()
+    if config.source == RANDOM:
+        return encoder, RANDOM, config.budget.resolution
+    result = source_result(config)
+    path = _artifact(config, "encoder.safetensors", "a pretraining")
+    state = load_weights(path)
+    load_into(encoder, state, path)
+    return encoder, str(result["method"]), int(result["resolution"])
+
+
+def source_classifier(config: Config) -> tuple[nn.Module, dict[str, Any]]:
+    """The final model to evaluate, and the result of the run that left it."""
+    if config.source == RANDOM:
+        raise BadInput(f"stage={config.stage} evaluates a final model: give source= the run directory that holds one")
+    result = source_result(config)
+    path = _artifact(config, "model.safetensors", "a supervised pretraining, a probe or a fine-tuning")
+    state = load_weights(path)
+    classifier: nn.Module = resnet18(weights=None, num_classes=len(result["classes"]))
+    load_into(classifier, state, path)
+    return classifier.eval(), result
+
+
+def refuse_other_classes(config: Config, dataset: STL10, source: dict[str, Any]) -> None:
+    """Raises BadInput if the images' labels are not those of the source model: its accuracy would mean nothing."""
+    if list(dataset.classes) != source["classes"]:
+        raise BadInput(
+            f"data.root={config.data.root} has the classes {', '.join(dataset.classes)}, and source={config.source} "
+            f"was trained on {', '.join(source['classes'])}: give the data.root that it was trained on"
+        )
+
+
+def _artifact(config: Config, name: str, left_by: str) -> Path:
+    path = Path(str(config.source)) / name
+    if not path.is_file():
+        raise BadInput(f"source={config.source} has no {name}: stage={config.stage} goes on from {left_by}")
+    return path
+
+
+def finish_classifier(
+    session: Session,
+    classifier: dict[str, Tensor],
+    dataset: STL10,
+    *,
+    model: str,
+    method: str,
+    resolution: int,
+    rows: list[Row],
+    **more: Any,
+) -> None:
+    """Leaves a final model: its weights, its predictions on test, and the run's result.
+
+    classifier: the state dict of torchvision's resnet18(num_classes=C).
+    """
+    network: nn.Module = resnet18(weights=None, num_classes=len(dataset.classes))
+    network.load_state_dict(classifier)
+    move(network, session.hardware.device)
+    logits = outputs(
+        network, dataset.test, resolution, session.hardware.device, lambda done, total: session.at("test", done, total)
+    )
+    save_weights(session.file("model.safetensors"), network, facts_of(dataset, method, resolution))
+    write_atomic(session.file("predictions.npz"), npz(logits=logits, labels=dataset.test.labels))
+    session.finish(
+        model=model,
+        method=method,
+        classes=dataset.classes,
+        resolution=resolution,
+        rows=[*classification("test", logits, dataset.test.labels, dataset.classes), *rows],
+        weights=network.state_dict(),
+        **more,
+    )
+
+
+def leave_contact_sheet(
+    session: Session, labelled: Sequence[Split], unlabeled: Split | None, classes: Sequence[str]
+) -> None:
+    """Leaves a picture of some images of each class, unless `data.contact_sheet` is off or an earlier start left it."""
+    if session.config.data.contact_sheet and not (session.run.path / FILE).exists():
+        write_atomic(session.file(FILE), contact_sheet(labelled, unlabeled, classes))
+
+
+def preprocessing(resolution: int) -> dict[str, Any]:
+    """What the encoder expects of an image, in words and numbers: the same as `ssl_pkg.augment.views.resize` does."""
+    return {
+        "resolution": resolution,
+        "resize": "the whole image to resolution x resolution, bilinear, antialias",
+        "channels": "RGB",
+        "range": "0 to 1 before normalization",
+        "mean": MEAN,
+        "std": STD,
+    }
+
+
+def facts_of(dataset: STL10, method: str, resolution: int) -> dict[str, Any]:
+    """What exported weights say of themselves, so that they can be used without this project."""
+    known = {"method": method, "data": dataset.manifest["name"], "classes": list(dataset.classes)}
+    return known | preprocessing(resolution)
+
+
+def compact(embeddings: Array) -> npt.NDArray[np.floating[Any]]:
+    """The embeddings in float16, or as they are where a finite value is beyond its range."""
+    finite = embeddings[np.isfinite(embeddings)]
+    fits = np.abs(finite).max(initial=0) <= np.finfo(np.float16).max
+    return embeddings.astype(np.float16) if fits else embeddings
+
+
+def npz(**arrays: Any) -> bytes:
+    """The arrays as the bytes of a compressed .npz file."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()

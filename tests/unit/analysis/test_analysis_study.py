@@ -1,0 +1,109 @@
+import json
+from pathlib import Path
+
+import pytest
+from fake_study import DATE, FakeStudy, Whole
+
+from analysis import report, tables
+from analysis.figures import style
+from analysis.sections import front
+from analysis.study import NoStudy, gather
+
+
+def test_every_planned_run_of_a_whole_study_is_there(whole: Whole) -> None:
+    assert whole.study.missing == []
+    assert len(whole.study.planned) == len(whole.study.runs) == 26
+    assert whole.study.notes == ()
+
+
+def test_a_folder_that_is_not_there_and_one_without_complete_runs_are_refused(tmp_path: Path, fake: FakeStudy) -> None:
+    with pytest.raises(NoStudy, match="there is no folder"):
+        gather(tmp_path / "nowhere")
+    fake.pretrain("simclr", complete=False)
+    with pytest.raises(NoStudy, match="holds no complete run"):
+        gather(fake.path)
+
+
+def test_a_study_of_one_method_is_whole_with_it_and_names_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeStudy(tmp_path / "study", methods=("simclr",), images=100, points=30, steps=12).whole()
+    study = gather(fake.path)
+    assert study.missing == []
+    assert study.methods == ("simclr",)
+    assert study.models == ["random-probe", "simclr-probe", "simclr-finetune"]
+    monkeypatch.setattr(style, "save", lambda figure, folder, name: folder / name)
+    with style.styled():
+        content = report.content(study, tmp_path / "figures", DATE)
+    facts = dict(content["facts"])
+    assert facts["Runs"].startswith(f"{len(study.runs)} of the {len(study.runs)} of a whole study")
+    assert facts["Methods"] == "SimCLR"
+    assert "Missing" not in facts
+    sections = [section for section in content["sections"] if section["title"] != "Sources"]
+    told = json.dumps([content["title"], content["subtitle"], content["facts"], sections]).lower()
+    assert [name for name in ("supervised baseline", "byol", "moco") if name in told] == []
+
+
+def test_a_seed_that_was_planned_later_counts(fake: FakeStudy) -> None:
+    fake.pretrain("supervised", 0)
+    fake.seeds = (0, 1)
+    fake.pretrain("supervised", 1)
+    study = gather(fake.path)
+    assert study.seeds == (0, 1)
+    assert ("probe", "random-probe", 1) in study.missing
+
+
+def test_an_unfinished_run_is_known_by_its_source_and_named_as_missing(fake: FakeStudy) -> None:
+    fake.pretrain("supervised")
+    fake.pretrain("simclr", complete=False)
+    fake.probe("simclr").joinpath("result.json").unlink()
+    fake.ood("simclr-probe").joinpath("result.json").unlink()
+    study = gather(fake.path)
+    assert {(run.stage, run.model) for run in study.runs if not run.complete} == {
+        ("pretrain", "simclr"),
+        ("probe", "simclr-probe"),
+        ("ood", "simclr-probe"),
+    }
+    assert ("ood", "simclr-probe", 0) in study.missing
+    assert ("pretrain", "supervised", 0) not in study.missing
+    frame = tables.runs(study).set_index(["stage", "model"])
+    assert frame.loc[("pretrain", "simclr"), "state"] == "unfinished, step 12 of 36"
+    assert frame.loc[("width", "moco-finetune"), "state"] == "not there"
+    assert "width of random-probe, supervised, simclr-probe" in front.grouped(study.missing)
+
+
+def test_torn_files_are_survived_and_named(fake: FakeStudy) -> None:
+    run = fake.pretrain("supervised")
+    with (run / "metrics.jsonl").open("a") as metrics:
+        metrics.write('{"step": 13, "epoch": 1.3, "lo')
+    (fake.probe("simclr") / "result.json").write_text('{"stage": "pro')
+    (fake.probe("byol") / "result.json").write_text('{"stage": "probe", "model": "byol-probe", "seed": 0}')
+    (fake.embed("supervised") / "tsne.npz").write_bytes(b"PK\x03\x04 torn")
+    study = gather(fake.path)
+    by_name = {found.directory.name: found for found in study.runs}
+    assert len(by_name[run.name].metrics) == 12
+    assert not by_name["probe-simclr-s0"].complete
+    assert not by_name["probe-byol-s0"].complete
+    assert study.notes == (
+        "probe-byol-s0: result.json has no usable 'rows'; the run counts as unfinished.",
+        "probe-simclr-s0: result.json can't be read; the run counts as unfinished.",
+        "embed-supervised-s0: tsne.npz is damaged; it is left out.",
+    )
+    assert by_name["embed-supervised-s0"].arrays("tsne.npz", "train") is None
+
+
+def test_a_run_that_is_there_twice_counts_once(fake: FakeStudy) -> None:
+    run = fake.pretrain("supervised")
+    run.rename(run.with_name("copy"))
+    fake.pretrain("supervised")
+    study = gather(fake.path)
+    assert [found.directory.name for found in study.runs] == ["copy"]
+    assert study.notes == ("pretrain-supervised-s0: left out, copy is the same run.",)
+
+
+def test_models_stand_in_the_order_of_the_study(whole: Whole) -> None:
+    assert whole.study.models == [
+        "random-probe",
+        "supervised",
+        *(f"{method}-{use}" for method in ("byol", "barlow") for use in ("probe", "finetune")),
+    ]

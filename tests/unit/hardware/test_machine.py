@@ -1,0 +1,105 @@
+"""Cores and GPUs that a process may use, from folders and a program in the place of the machine's."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from ssl_pkg.hardware.machine import cores, gpus
+
+V1 = {"cpu.cfs_quota_us": "-1", "cpu.cfs_period_us": "100000"}
+
+
+def machine(root: Path, cgroup: str, files: Mapping[str, str]) -> Path:
+    """A machine's root folder with these cgroups; `files` below sys/fs/cgroup."""
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_text(cgroup, encoding="utf-8")
+    for name, content in files.items():
+        file = root / "sys/fs/cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content + "\n", encoding="utf-8")
+    return root
+
+
+def v1(path: str, quota: int) -> dict[str, str]:
+    return {f"cpu/{path}cpu.cfs_quota_us": str(quota), f"cpu/{path}cpu.cfs_period_us": "100000"}
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "files", "expected"),
+    [
+        ("0::/\n", {}, 8),
+        ("0::/\n", {"cpu.max": "max 100000"}, 8),
+        ("0::/\n", {"cpu.max": "200000 100000"}, 2),  # docker --cpus 2, seen from inside
+        ("0::/\n", {"cpu.max": "50000 100000"}, 1),  # half a core is one thread
+        ("0::/\n", {"cpu.max": "199999 100000"}, 1),
+        ("0::/\n", {"cpu.max": "9000000 100000"}, 8),  # more than the affinity
+        ("0::/a/b\n", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, 3),  # a Kubernetes pod's
+        ("0::/a/b\n", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "40000 20000"}, 2),
+        ("3:cpuset:/x\n1:cpu,cpuacct:/\n0::/\n", v1("", 300_000), 3),
+        ("1:cpuacct,cpu:/a/b\n", v1("a/", 200_000) | v1("a/b/", -1), 2),
+        ("1:cpu:/docker/0123\n", v1("", 400_000), 4),  # the host's path, which the container doesn't have
+        ("1:cpu:/a\n2:memory:/\n", {"memory/cpu.max": "1 1"}, 8),
+        ("1:cpu:/\n0::/a\n", {"unified/a/cpu.max": "500000 100000"} | v1("", -1), 5),
+        ("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "100000"}, 8),  # the other half is missing
+        ("0::/\n", {"cpu.max": ""}, 8),
+    ],
+)
+def test_cores_are_the_least_of_affinity_and_quotas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cgroup: str, files: dict[str, str], expected: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert cores(machine(tmp_path, cgroup, files)) == expected
+
+
+def test_a_machine_without_cgroups_has_its_affinity(tmp_path: Path) -> None:
+    assert cores(tmp_path) == len(os.sched_getaffinity(0))
+
+
+def lists(folder: Path, *lines: str, status: int = 0) -> None:
+    """A program nvidia-smi in `folder` that prints these lines."""
+    program = folder / "nvidia-smi"
+    program.write_text(
+        "\n".join(["#!/bin/sh", *(f"echo '{line}'" for line in lines), f"exit {status}"]), encoding="utf-8"
+    )
+    program.chmod(0o755)
+
+
+A, B = "GPU 0: H100 (UUID: GPU-aa)", "GPU 1: H100 (UUID: GPU-bb)"
+
+
+def test_gpus_as_nvidia_smi_lists_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    lists(tmp_path, A, B)
+    assert gpus() == ["GPU-aa", "GPU-bb"]
+    lists(tmp_path, A, "  MIG 1g.10gb Device 0: (UUID: MIG-cc)")
+    assert gpus() == ["MIG-cc"]
+    lists(tmp_path, "NVIDIA-SMI has failed because it couldn\u2019t communicate with the NVIDIA driver.", status=9)
+    assert gpus() == []
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [("1", ["1"]), ("0, MIG-x", ["0", "MIG-x"]), ("", []), ("-1", []), ("NoDevFiles", []), ("0,-1,1", ["0"])],
+)
+def test_gpus_are_those_that_the_environment_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str, expected: list[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    lists(tmp_path, A, B)
+    assert gpus() == expected
+    lists(tmp_path, "No devices found.", status=6)
+    assert gpus() == []  # what names a GPU does not make one
+
+
+def test_the_devices_count_where_nvidia_smi_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    lists(tmp_path, "Failed to initialize NVML: Driver/library version mismatch", status=18)
+    for name in ("nvidia0", "nvidia1", "nvidiactl"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr("ssl_pkg.hardware.machine.DEVICES", tmp_path)
+    assert gpus() == ["0", "1"]

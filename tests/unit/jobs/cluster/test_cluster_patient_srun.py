@@ -1,0 +1,54 @@
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jobs.cluster.batch_script import BEGIN, MARK, PAUSES, TO_BE_ENDED, patient_srun
+
+
+class TestPatientSrun:
+    @pytest.fixture
+    def script(self, tmp_path: Path) -> Callable[[str], "tuple[int, list[str]]"]:
+        """Runs the batch script's srun with this one behind it; its status, and the waits in seconds."""
+
+        def run(srun: str) -> tuple[int, list[str]]:
+            sleep = f'#!/bin/sh\necho "$1" >> {tmp_path}/waits\n'
+            for name, content in (("srun", f"#!/bin/sh\n{srun}\n"), ("sleep", sleep)):
+                (tmp_path / name).write_text(content)
+                (tmp_path / name).chmod(0o755)
+            folder = tmp_path / "it's a folder"
+            folder.mkdir()
+            (tmp_path / "waits").touch()
+            environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+            line = ["bash", "-c", f"{BEGIN}\n{patient_srun(folder)}\nsrun a 'b c'\n"]
+            done = subprocess.run(line, env=environment, check=False)
+            return done.returncode, (tmp_path / "waits").read_text().split()
+
+        return run
+
+    def test_a_step_that_slurm_refuses_is_asked_for_again(
+        self, script: "Callable[[str], tuple[int, list[str]]]", tmp_path: Path
+    ) -> None:
+        calls = tmp_path / "calls"
+        assert script(f'echo "$#" >> {calls}; [ $(wc -l < {calls}) = 3 ]') == (0, ["5", "20"])
+        assert calls.read_text().split() == ["2", "2", "2"]
+
+    def test_a_task_may_use_all_its_cpus(
+        self, script: "Callable[[str], tuple[int, list[str]]]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
+        assert script(f'echo "$SRUN_CPUS_PER_TASK" > {tmp_path}/cpus') == (0, [])
+        assert (tmp_path / "cpus").read_text() == "8\n"
+
+    def test_what_never_begins_fails_in_the_end(self, script: "Callable[[str], tuple[int, list[str]]]") -> None:
+        assert script("exit 9") == (9, [str(pause) for pause in PAUSES])
+
+    def test_a_stage_that_has_ended_ends_the_job(self, script: "Callable[[str], tuple[int, list[str]]]") -> None:
+        assert script(f'echo 2 > "${MARK}"; exit 2') == (2, [])
+
+    def test_where_srun_is_thrown_out_the_script_waits_for_its_end(
+        self, script: "Callable[[str], tuple[int, list[str]]]"
+    ) -> None:
+        assert script(f': > "${MARK}"; exit 1') == (1, [f"{TO_BE_ENDED:.0f}"])

@@ -1,0 +1,164 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jobs.cluster.profile import FOLDER, load_profile, profiles
+from ssl_pkg.errors import BadInput
+
+
+@pytest.mark.parametrize("name", profiles())
+def test_every_profile_that_is_shipped_is_valid(name: str) -> None:
+    assert load_profile(name).name == name
+
+
+def test_the_names_that_the_documentation_gives_are_there() -> None:
+    assert {"local", "testbed"} <= set(profiles())
+    assert sum(name.startswith("example-") for name in profiles()) >= 2
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("cpus: 1\nmemory: {per_node: 1}\n", "lacks minutes: add a line"),
+        ("cpus: 0\nmemory: {per_node: 1}\nminutes: 9\n", "cpus: input should be greater than 0"),
+        (
+            "cpus: 1\nmemory: {per_node: 1}\nminutes: 9\ncpu: 2\n",
+            "there is no field cpu (did you mean cpus?): there are name, conf",
+        ),
+        ("memory: {pernode: 1}\nminutes: 9\n", "there is no field memory.pernode (did you mean per_node?)"),
+        ("cpus: one\nmemory: {per_node: 1}\nminutes: 9\n", "cpus: input should be a valid integer"),
+        (
+            "cpus: 1\nmemory: {per_node: 1}\nminutes: 9\nsbatch: {job_name: mine}\n",
+            "sbatch: job_name is what this project",
+        ),
+        *(
+            (
+                f"cpus: 1\nminutes: 9\nsetup: ['true', {begin!r}, '  export A=1', 'fi']\n",
+                f"setup: entry 2 is not complete by itself ({said}): write a block of several lines as one entry, "
+                f"after YAML's `|`: {begin}",
+            )
+            for begin, said in (
+                ("if true; then", "syntax error: unexpected end of file"),
+                ("cat <<EOF", "warning: here-document at line 1 delimited by end-of-file (wanted `EOF')"),
+                ("export A=1 " + "\\", "the last line ends with a backslash"),
+            )
+        ),
+        ("cpus: 1\nmemory: {per_node: 1}\nminutes: 2\n", "signal_seconds: the signal would come before"),
+        (
+            "cpus: 1\nmemory: {per_node: 1}\nminutes: 9\ngpus: 2\nprocesses: 4\n",
+            "processes: 4 processes of a node can't share",
+        ),
+        ("cpus: 1\nmemory_gb: 1\nminutes: 9\n", "there is no field memory_gb (did you mean memory?)"),
+        ("cpus: 1\nmemory: 8\nminutes: 9\n", "memory: say of what it is, like {per_node: 8}"),
+        ("cpus: 1\nmemory: {}\nminutes: 9\n", "memory: give one of per_node, per_cpu and per_gpu"),
+        ("cpus: 1\nmemory: {per_node: 8, per_cpu: 1}\nminutes: 9\n", "memory: give one of per_node"),
+        ("cpus: 1\nmemory: {per_core: 8}\nminutes: 9\n", "memory.per_core (did you mean per_node?)"),
+        ("cpus: 1\nmemory: {per_gpu: 8}\nminutes: 9\n", "memory: per_gpu is for a profile with gpus"),
+        ("cpus: 1\nminutes: 9\nsbatch: {mem: ''}\n", "sbatch: mem is empty: give a value, or null"),
+        ("cpus: 1\nminutes: 9\nsbatch: {signal: null}\n", "sbatch: signal is what this project"),
+        ("cpus: 1\nminutes: 9\nnodes: 2\nsbatch: {nodes: null}\n", "sbatch: nodes can't be dropped"),
+        ("cpus: 1\nmemory: {per_node: .inf}\nminutes: 9\n", "memory.per_node: input should be"),
+        ("cpus: 1\nmemory: {per_cpu: 1.0e+307}\nminutes: 9\n", "memory.per_cpu: input should be"),
+        ("cpus: 1\nminutes: 1:30\n", "minutes: give a whole number of minutes, like 90, not 1:30"),
+        ("cpus: 1\nminutes: null\n", "lacks minutes: add a line"),
+        ("cpus: 1\nminutes: 9\nsbatch: {nice: 1.5}\n", "sbatch: nice is 1.5: give a text"),
+        ("cpus: 1\nminutes: 9\nsbatch: --nice=1\n", "sbatch: give sbatch's options by name"),
+        ("cpus: 1\nminutes: 9\nmemory: {per_node: null}\n", "memory: give one of per_node"),
+        ("- 1\n", "is no profile"),
+        ("", "is no profile"),
+        ("a: [1\n", "can't be read"),
+    ],
+)
+def test_a_wrong_profile_is_one_sentence_with_its_file_and_field(tmp_path: Path, content: str, sentence: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(content)
+    with pytest.raises(BadInput) as refusal:
+        load_profile(str(file))
+    assert str(file) in str(refusal.value)
+    assert sentence in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_unknown_profile_is_told_with_those_that_there_are() -> None:
+    with pytest.raises(BadInput, match=f"'nowhere'.*local.*testbed.*{FOLDER}"):
+        load_profile("nowhere")
+
+
+def test_a_container_is_said_in_a_few_lines_and_none_is_none(tmp_path: Path) -> None:
+    file, rest = tmp_path / "mine.yaml", "cpus: 1\nmemory: {per_node: 1}\nminutes: 9\n"
+    file.write_text(f"{rest}container: {{backend: apptainer, image: /images/study.sandbox, binds: [/scratch]}}\n")
+    container = load_profile(str(file)).container
+    assert container
+    assert container.client()[1:] == (
+        "-P", "-m", "jobs.cluster.container", "--backend=apptainer", "--image=/images/study.sandbox",
+        "--bind=/scratch", "--",
+    )  # fmt: skip
+    file.write_text(f"{rest}container: none\n")
+    assert load_profile(str(file)).container is None
+
+
+@pytest.mark.parametrize(
+    ("container", "sentence"),
+    [
+        ("{backend: lxc, image: a}", "container.backend: input should be 'docker', 'podman', 'apptainer' or 'pyxis'"),
+        ("{backend: docker}", "lacks container.image: add a line that begins with `image:`"),
+    ],
+)
+def test_a_wrong_container_is_one_sentence(tmp_path: Path, container: str, sentence: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"cpus: 1\nminutes: 9\ncontainer: {container}\n")
+    with pytest.raises(BadInput, match=sentence):
+        load_profile(str(file))
+
+
+def test_a_set_up_entry_of_several_lines_is_taken_as_it_is(tmp_path: Path) -> None:
+    entry = "if true; then\n  export A=1\nfi\n# isn't it\ncat <<EOF\n'\nEOF\nls !(x)"
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"cpus": 1, "minutes": 9, "setup": [entry, "# don't", ""]}))
+    assert load_profile(str(tmp_path / "mine.yaml")).setup == (entry, "# don't", "")
+
+
+@pytest.mark.parametrize("line", ["", "memory: none\n", "memory: null\n", "memory: false\n"])
+def test_a_profile_may_ask_for_no_memory(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"cpus: 1\nminutes: 9\n{line}")
+    assert load_profile(str(file)).memory is None
+
+
+def test_a_missing_file_is_named_with_its_own_path(tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as refusal:
+        load_profile(str(tmp_path / "tesbed.yaml"))
+    said = str(refusal.value)
+    assert said.startswith(f"there is no profile file {tmp_path}/tesbed.yaml (did you mean testbed?): ")
+    assert ".yaml.yaml" not in said and str(FOLDER) not in said
+    with pytest.raises(BadInput, match=r"'tesbed' \(did you mean testbed\?\)"):
+        load_profile("tesbed")
+
+
+def test_the_users_own_choice_of_place_holds_where_the_profile_leaves_it_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SBATCH_PARTITION and the like are honoured by design; a profile's own word outweighs them."""
+    mine = {"PARTITION": "a", "ACCOUNT": "b", "QOS": "c", "RESERVATION": "d", "TIMELIMIT": "1", "MEM_PER_CPU": "1"}
+    for name, value in mine.items():
+        monkeypatch.setenv(f"SBATCH_{name}", value)
+    file = tmp_path / "mine.yaml"
+    file.write_text("cpus: 1\nminutes: 9\n")
+    left_open = load_profile(str(file))
+    assert (left_open.partition, left_open.account, left_open.qos) == ("a", "b", "c")
+    assert left_open.sbatch == {"reservation": "d"}
+    assert (left_open.minutes, left_open.memory) == (9, None)
+    file.write_text("cpus: 1\nminutes: 9\npartition: mine\nsbatch: {reservation: ours}\n")
+    said = load_profile(str(file))
+    assert (said.partition, said.account, said.sbatch) == ("mine", "b", {"reservation": "ours"})
+
+
+def test_a_field_that_is_null_is_left_out_and_one_line_needs_no_list(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("cpus: 1\nminutes: 9\ngpus: null\nnodes:\nsignal_seconds:\nsetup:\nsbatch:\n")
+    left_out = load_profile(str(file))
+    assert (left_out.gpus, left_out.nodes, left_out.setup, left_out.sbatch) == (0, 1, (), {})
+    file.write_text("cpus: 1\nminutes: 9\nsetup: module load x\nsbatch: {mem: null, begin: 1:30:00, nice: 2}\n")
+    given = load_profile(str(file))
+    assert given.setup == ("module load x",)
+    assert given.sbatch == {"mem": None, "begin": "1:30:00", "nice": 2}

@@ -1,0 +1,166 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from jobs.plan.graph import Job, plan, urgency
+from jobs.plan.sweeps import reads
+from ssl_pkg.compose import load_config
+from ssl_pkg.config import Study
+from ssl_pkg.errors import BadInput
+from ssl_pkg.overrides import split
+
+METHODS = ("supervised", "simclr", "byol", "moco")
+
+
+def planned(
+    *, methods: tuple[str, ...] = METHODS, seeds: tuple[int, ...] = (0,), overrides: tuple[str, ...] = ()
+) -> dict[str, Job]:
+    study = Study(name="demo", methods=methods, seeds=seeds, cpus=1)
+    places = {"runs": Path("runs"), "reports": Path("reports")}
+    jobs = plan(study, **places, data_root="synthetic", overrides=overrides)
+    assert len({job.name for job in jobs}) == len(jobs)
+    assert len({job.run_dir for job in jobs}) == len(jobs)
+    return {job.name: job for job in jobs}
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+@pytest.mark.parametrize("methods", [METHODS, ("byol",), ("supervised",), (), ("supervised", "other")])
+def test_every_model_of_every_seed_is_evaluated(methods: tuple[str, ...], seeds: tuple[int, ...]) -> None:
+    jobs = planned(methods=methods, seeds=seeds)
+    ssl = [method for method in methods if method != "supervised"]
+    finals = len(methods) - len(ssl) + 2 * len(ssl) + 1
+    assert len(jobs) == len(seeds) * (len(methods) + 2 * len(ssl) + 1 + 3 * finals) + 1
+    for seed in seeds:
+        for stage in ("ood", "embed", "width"):
+            assert f"{stage}-random-probe-s{seed}" in jobs
+            assert all(f"{stage}-{method}-{how}-s{seed}" in jobs for method in ssl for how in ("probe", "finetune"))
+
+
+def test_parents_exist_and_come_first() -> None:
+    seen: set[str] = set()
+    for name, job in planned(seeds=(0, 1)).items():
+        assert set(job.parents) <= seen
+        seen.add(name)
+    assert name == "report"
+
+
+def test_a_run_starts_from_its_parents_run_directory() -> None:
+    jobs = planned()
+    assert jobs["probe-byol-s0"].overrides == (
+        "study=demo",
+        "stage=probe",
+        "seed=0",
+        "source=runs/demo/pretrain-byol-s0",
+        "study.methods=[supervised,simclr,byol,moco]",
+        "study.seeds=[0]",
+        "data.root=synthetic",
+        "run_dir=runs/demo/probe-byol-s0",
+    )
+    assert "source=random" in jobs["probe-random-s0"].overrides
+    assert jobs["probe-random-s0"].parents == ()
+    assert jobs["ood-supervised-s0"].parents == ("pretrain-supervised-s0",)
+    assert "source=runs/demo/finetune-moco-s0" in jobs["width-moco-finetune-s0"].overrides
+    assert jobs["report"].overrides == ("runs/demo", "--out", "reports/demo")
+    assert set(jobs["report"].parents) == jobs.keys() - {"report"}
+
+
+def test_what_is_named_twice_is_done_once() -> None:
+    assert planned(methods=("byol", "byol"), seeds=(1, 1)) == planned(methods=("byol",), seeds=(1,))
+
+
+def test_every_line_is_a_configuration() -> None:
+    for job in planned(overrides=("budget=tiny", "finetune.epochs=2")).values():
+        if job.stage != "report":
+            config = load_config(list(job.overrides))
+            assert (config.stage, config.seed, Path(config.run_dir)) == (job.stage, 0, job.run_dir)
+            assert config.budget.name == "tiny"
+            if job.stage == "pretrain":
+                assert config.method
+                assert config.method.name == job.model
+
+
+def test_overrides_go_to_the_stages_that_read_them() -> None:
+    jobs = planned(overrides=("precision=float32", "method.epochs=3", "finetune.epochs=2", "study.seeds=[1]"))
+    own = {"precision=float32", "method.epochs=3", "finetune.epochs=2", "study.seeds=[1]"}
+    assert own.intersection(jobs["pretrain-byol-s0"].settings) == {"precision=float32", "method.epochs=3"}
+    assert own.intersection(jobs["finetune-byol-s0"].settings) == {"precision=float32", "finetune.epochs=2"}
+    assert own.intersection(jobs["ood-byol-probe-s0"].settings) == {"precision=float32"}
+    assert reads("pretrain", "pretrain.knn_every=1")
+    assert reads("ood", "+new=1")
+    assert not reads("ood", "+width.images=1")
+
+
+HOSTILE = (
+    "José", "Łódź/a", "a b", "it's", 'say "a"', "a#b", "(2)", "x[", "]y", "{a: 1}", "a,b", "a=b", "$HOME", "${seed}",
+    "${x", "back\\slash", "a\\'b", "123", "20250101", "2025_01_01", "1e5", "null", "true", "nan", "???", "-", "'a'",
+    "画像", "🜚", "a;b&c|d", "*", "~", "~nobody-here", "a@b:c", "+a", "./random", "./synthetic", "s0-temperature=0.1",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_path_is_what_follows_the_first_equals_sign(name: str) -> None:
+    """Python's own Path says what a plan's folders are: neither Hydra nor a shell reads them."""
+    study = Study(name="demo", methods=("simclr",), seeds=(0,), cpus=1)
+    data_root = str(Path.home()) if name == "~" else name
+    jobs = {job.stage: job for job in plan(study, runs=Path("/r") / name, reports=Path("/r"), data_root=name)}
+    config = load_config(list(jobs["finetune"].overrides))
+    assert config.run_dir == str(jobs["finetune"].run_dir)
+    assert config.source == str(Path("/r") / name / "demo" / "pretrain-simclr-s0")
+    assert config.data.root == data_root
+    for prefix in ("", "+", "++"):
+        literal, others = split([f"{prefix}{key}={name}" for key in ("source", "run_dir", "data.root", "variant")])
+        assert list(literal.values()) == [data_root, data_root, data_root, name]
+        assert others == []
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("run_dir=", "run_dir is empty: give a folder, like run_dir=runs/try/a"),
+        ("data.root=a\nb", r"data.root='a\\nb' holds a control character, such as a line break: rename the folder"),
+        ("source=a\0b", "holds a control character"),
+        ("run_dir=\x1b[2J", "holds a control character"),
+        ("run_dir=caf\udce9", r"run_dir='caf\\udce9' is no text in this locale: rename the folder, or set one"),
+    ],
+)
+def test_a_path_that_nothing_could_show_is_refused(word: str, sentence: str) -> None:
+    with pytest.raises(BadInput, match=sentence) as caught:
+        split([word])
+    str(caught.value).encode("ascii")
+
+
+def test_long_chains_come_first() -> None:
+    jobs = list(planned().values())
+    lengths = urgency(jobs)
+    first = sorted(jobs, key=lambda job: -lengths[job.name])
+    assert [job.name for job in first[:4]] == [
+        "pretrain-simclr-s0",
+        "pretrain-byol-s0",
+        "pretrain-moco-s0",
+        "pretrain-supervised-s0",
+    ]
+    assert first[-1].name == "report"
+    assert all(lengths[parent] > lengths[job.name] for job in jobs for parent in job.parents)
+
+
+def test_a_report_is_complete_while_no_result_is_newer(tmp_path: Path) -> None:
+    out, run = tmp_path / "reports", tmp_path / "runs" / "a"
+    report = Job("report", "report", "", None, (str(run.parent), "--out", str(out)), (), out)
+    assert not report.complete
+    run.mkdir(parents=True)
+    out.mkdir()
+    (run / "result.json").write_text("{}")
+    (out / "report.pdf").touch()
+    assert report.complete
+    newer = (out / "report.pdf").stat().st_mtime_ns + 1_000_000
+    os.utime(run / "result.json", ns=(newer, newer))
+    assert not report.complete
+
+
+@pytest.mark.parametrize("given", [(), ("device=cpu",), ("+device=cpu",), ("++device=auto",)])
+def test_where_a_gpu_was_asked_for_a_stage_must_use_it_unless_the_user_says_otherwise(given: tuple[str, ...]) -> None:
+    job = planned(overrides=given)["pretrain-byol-s0"]
+    assert job.line(4) == (*job.overrides, "threads=4")
+    assert job.line(4, gpu=True) == (*job.overrides, *(() if given else ("device=cuda",)), "threads=4")
+    assert job.settings == planned()["pretrain-byol-s0"].settings

@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+
+from jobs.ledger import Entry
+from jobs.plan.graph import Job, plan
+from jobs.plan.sweeps import label, sweep
+from ssl_pkg.compose import load_config
+from ssl_pkg.config import Study
+from ssl_pkg.errors import BadInput
+
+
+def planned(*overrides: str, methods: tuple[str, ...] = ("supervised", "simclr")) -> dict[str, Job]:
+    study = Study(name="demo", methods=methods, seeds=(0, 1), cpus=1)
+    jobs = plan(study, runs=Path("runs"), reports=Path("reports"), data_root="synthetic", overrides=overrides)
+    assert len({job.run_dir for job in jobs}) == len(jobs)
+    return {job.name: job for job in jobs}
+
+
+def test_a_list_makes_runs_of_their_own_for_what_reads_it_and_for_what_starts_from_that() -> None:
+    jobs = planned("method.model.temperature=0.1,0.5", methods=("simclr",))
+    assert "pretrain-simclr-s0" not in jobs
+    for value in ("0.1", "0.5"):
+        pretrain = jobs[f"pretrain-simclr-s0-temperature={value}"]
+        assert f"method.model.temperature={value}" in pretrain.overrides
+        ood = jobs[f"ood-simclr-probe-s1-temperature={value}"]
+        assert ood.parents == (f"probe-simclr-s1-temperature={value}",)
+        assert not any(override.startswith("method.") for override in ood.overrides)
+        assert f"variant=temperature={value}" in ood.overrides
+    assert "probe-random-s0" in jobs, "the random network has no temperature"
+
+
+def test_a_list_that_only_the_probe_reads_leaves_pretraining_and_fine_tuning_alone() -> None:
+    jobs = planned("probe.max_iterations=10,20")
+    assert {"pretrain-simclr-s0", "finetune-simclr-s0", "ood-simclr-finetune-s0"} <= jobs.keys()
+    assert {"probe-simclr-s0-max_iterations=10", "width-simclr-probe-s0-max_iterations=20"} <= jobs.keys()
+    assert jobs["probe-simclr-s0-max_iterations=10"].parents == ("pretrain-simclr-s0",)
+
+
+def test_two_lists_are_multiplied() -> None:
+    jobs = planned("method.model.temperature=0.1,0.5", "budget.ssl_epochs=1,2", methods=("simclr",))
+    names = [name for name in jobs if name.startswith("pretrain-simclr-s0")]
+    assert len(names) == 4
+    assert "pretrain-simclr-s0-temperature=0.5,ssl_epochs=2" in names
+    assert "probe-random-s0-ssl_epochs=1" in jobs, "the budget is read by every stage"
+
+
+def test_every_run_of_a_sweep_has_a_command_line_that_composes() -> None:
+    for job in planned("method.model.temperature=0.1,0.5", methods=("simclr",)).values():
+        if job.stage != "report":
+            config = load_config(list(job.overrides))
+            assert config.run_dir == str(job.run_dir)
+            assert config.variant == job.variant
+
+
+@pytest.mark.parametrize("override", ["finetune.base_lrs=[0.1,0.2]", "log_every='1,2'", "log_every=3"])
+def test_what_is_no_list_of_choices_is_passed_on(override: str) -> None:
+    assert sweep([override]) == ((override,), [()])
+
+
+@pytest.mark.parametrize("override", ["a.b=1,", "a.b=[1,2", "a.b=1,{"])
+def test_a_torn_list_is_refused(override: str) -> None:
+    with pytest.raises(BadInput, match="can't be read"):
+        sweep([override])
+
+
+def test_labels_are_short_unambiguous_and_fit_for_folders() -> None:
+    assert label(()) == ""
+    assert label(("method.model.temperature=0.1",)) == "temperature=0.1"
+    assert label(("a.rate=1", "b.rate=2", "c=x/y z")) == "a.rate=1,b.rate=2,c=x_y_z"
+
+
+def test_a_ledger_with_a_quoted_variant_is_of_the_same_settings() -> None:
+    job = planned("method.model.temperature=0.1,0.5")["pretrain-simclr-s0-temperature=0.1"]
+    earlier = Entry(settings=(*job.settings, "variant='temperature=0.1'"))
+    assert earlier.differs(job.settings) is None
+    assert "method.model.temperature=0.1" in job.settings

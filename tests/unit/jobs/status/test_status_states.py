@@ -1,0 +1,243 @@
+import io
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from jobs.__main__ import main
+from jobs.cluster.batches import Batch
+from jobs.ledger import Entry, State, read_ledger, write_ledger
+from jobs.status.display import Lines, LiveTable, duration, picture, plain
+from jobs.status.states import Row, observe, row
+from jobs.study_lock import Owner, read_owner, write_owner
+from ssl_pkg.run.directory import RunDirectory, write_json
+
+
+def begun(folder: Path, name: str, **status: object) -> Path:
+    run = folder / name
+    run.mkdir(parents=True)
+    (run / "config.yaml").touch()
+    if status:
+        write_json(run / "status", {"phase": "train", "step": 30, "steps": 120, "rate": 2.0, **status})
+    return run
+
+
+def states(folder: Path) -> dict[str, State]:
+    return {row.name: row.state for row in observe(folder)}
+
+
+def test_a_running_run_tells_its_progress(tmp_path: Path) -> None:
+    now = time.time()
+    begun(tmp_path, "a", heartbeat=now)
+    seen = row(tmp_path, "a", Entry(State.RUNNING, started=now - 15), now)
+    assert seen == Row("a", State.RUNNING, "train", 30, 120, 2.0, left=45.0, elapsed=15.0)
+    assert seen.fraction == 0.25
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"step": "x", "steps": null}', '{"heartbeat": true, "rate": 0}'])
+def test_a_status_that_says_nothing_is_no_obstacle(tmp_path: Path, text: str) -> None:
+    (begun(tmp_path, "a") / "status").write_text(text)
+    seen = row(tmp_path, "a", Entry(State.RUNNING, started=1.0), 3.0)
+    assert seen == Row("a", State.RUNNING, elapsed=2.0)
+    assert row(tmp_path, "missing", Entry(State.RUNNING), 3.0) == Row("missing", State.RUNNING)
+
+
+def test_the_status_of_an_earlier_start_is_not_shown(tmp_path: Path) -> None:
+    begun(tmp_path, "a", heartbeat=100.0)
+    assert row(tmp_path, "a", Entry(State.RUNNING, started=200.0), 201.0).step is None
+    assert row(tmp_path, "a", Entry(State.INTERRUPTED, started=200.0, ended=203.0), 900.0).elapsed == 3.0
+
+
+def test_what_was_run_here_after_it_had_been_sent_is_told_by_the_ledger(tmp_path: Path) -> None:
+    begun(tmp_path, "a")
+    Batch("token", "test", ("a",), (), number="7", made=100.0).write(tmp_path)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "a.log").write_text(
+        "<<< job 7, start 1, on x\n>>> now\n<<< exit status 75 after 3 s\n<<< cancelled\n"
+    )
+    for started, state in ((50.0, State.CANCELLED), (150.0, State.FAILED)):
+        write_ledger(tmp_path, {"a": Entry(State.FAILED, started=started, ended=started + 3, exit_status=1)})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("jobs.cluster.outcomes.look", lambda wanted: {})
+            assert states(tmp_path) == {"a": state}
+
+
+def test_a_cancelled_run_stays_cancelled_when_slurm_has_forgotten_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.cluster.outcomes.look", lambda wanted: {})
+    for name, number in (("a", "7"), ("b", "8")):
+        Batch(f"token{number}", "test", (name,), (), number=number, made=100.0).write(tmp_path)
+    write_ledger(tmp_path, {"a": Entry(State.CANCELLED), "b": Entry()})
+    assert states(tmp_path) == {"a": State.CANCELLED, "b": State.INTERRUPTED}
+
+
+@pytest.mark.parametrize(
+    ("now", "difference"),
+    [
+        (("budget.max_steps=40", "budget=tiny"), None),
+        (("budget=quick", "budget.max_steps=40", "budget=tiny"), None),
+        (("budget=tiny",), "there: budget.max_steps=40; now: the defaults"),
+        (("budget=tiny", "budget.max_steps=41"), "there: budget.max_steps=40; now: budget.max_steps=41"),
+    ],
+)
+def test_settings_differ_by_what_holds_not_by_how_it_was_typed(now: tuple[str, ...], difference: str | None) -> None:
+    assert Entry(settings=("budget=tiny", "budget.max_steps=40")).differs(now) == difference
+
+
+def test_run_directories_outweigh_the_ledger_of_a_dead_runner(tmp_path: Path) -> None:
+    now = time.time()
+    recorded = {
+        "running": State.RUNNING,
+        "still-alive": State.RUNNING,
+        "finished-since": State.RUNNING,
+        "removed": State.COMPLETE,
+        "failed": State.FAILED,
+        "blocked": State.BLOCKED,
+        "report": State.COMPLETE,
+    }
+    write_ledger(tmp_path, {name: Entry(state, settings=("a=1",)) for name, state in recorded.items()})
+    begun(tmp_path, "still-alive", heartbeat=now)
+    begun(tmp_path, "running", heartbeat=now - 300)
+    write_json(begun(tmp_path, "finished-since") / "result.json", {"seconds": 12.0})
+    begun(tmp_path, "by-hand")
+    assert states(tmp_path) == {
+        "running": State.INTERRUPTED,
+        "still-alive": State.RUNNING,
+        "finished-since": State.COMPLETE,
+        "removed": State.PENDING,
+        "failed": State.FAILED,
+        "blocked": State.BLOCKED,
+        "report": State.COMPLETE,
+        "by-hand": State.INTERRUPTED,
+    }
+    assert read_ledger(tmp_path)["failed"] == Entry(State.FAILED, settings=("a=1",))
+
+
+def test_a_living_runner_is_believed(tmp_path: Path) -> None:
+    write_ledger(tmp_path, {"a": Entry(State.RUNNING, started=1.0)})
+    write_owner(tmp_path)
+    owner = read_owner(tmp_path)
+    assert owner
+    assert owner.alive
+    assert states(tmp_path) == {"a": State.RUNNING}
+    assert not Owner(owner.pid, owner.host, "another birth").alive
+    assert not Owner(owner.pid, "elsewhere", owner.birth).alive
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"a": 1}', '{"a": {"state": "odd"}}', '{"a": {"state": "failed", "x": 1}}']
+)
+def test_a_damaged_ledger_is_no_obstacle(tmp_path: Path, text: str) -> None:
+    (tmp_path / ".jobs").mkdir()
+    (tmp_path / ".jobs" / "ledger.json").write_text(text)
+    (tmp_path / ".runner").write_text(text)
+    assert read_ledger(tmp_path) == {}
+    assert read_owner(tmp_path) is None
+    assert observe(tmp_path) == []
+
+
+ROWS = [
+    *(Row(f"done-{number}", State.COMPLETE, elapsed=61.0) for number in range(30)),
+    Row("now", State.RUNNING, "train", 30, 120, 2.0, 45.0, 15.0),
+    Row("bad", State.FAILED, exit_status=1),
+    *(Row(f"later-{number}", State.PENDING) for number in range(30)),
+]
+
+
+def test_the_table_shows_what_matters_where_there_is_little_room() -> None:
+    console = Console(width=90, record=True, file=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(picture(ROWS, 12))
+    shown = capture.get().splitlines()
+    assert len(shown) <= 12
+    assert any(line.startswith("now") and "train 30/120" in line and "0:45" in line for line in shown)
+    assert any(line.startswith("bad") for line in shown)
+    assert shown[-1].split() == ["30", "complete", "1", "running", "30", "pending", "1", "failed"]
+
+
+def test_a_terminal_of_80_columns_has_room_for_names_and_times() -> None:
+    long = Row("embed-simclr-finetune-s0", State.RUNNING, "select lr=0.001 wd=0.01", 30, 1200, 12.3, 3700.0, 75.0)
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(picture([*ROWS, long], None))
+    (line,) = (line for line in capture.get().splitlines() if line.startswith("embed"))
+    assert line.split()[0] == long.name
+    assert line.split()[-2:] == ["1:01:40", "1:15"]
+
+
+def test_plain_lines() -> None:
+    lines = plain(ROWS)
+    assert len(lines) == len(ROWS) + 2
+    assert lines[31].split() == ["now", "running", "train", "30/120", "2/s", "0:45", "0:15"]
+    assert lines[-1] == "30 complete, 1 running, 30 pending, 1 failed"
+    assert plain([])[-1] == "no runs"
+    assert [duration(seconds) for seconds in (None, 0, 75.4, 3723)] == ["", "0:00", "1:15", "1:02:03"]
+
+
+def test_a_log_gets_a_line_for_each_change_and_now_and_then_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    lines = Lines()
+    lines.changed(Row("a", State.RUNNING, elapsed=0.0))
+    lines.changed(Row("a", State.FAILED, elapsed=3.0, exit_status=1))
+    for second in range(61):
+        clock[0] = float(second)
+        lines.tick(lambda: ROWS)
+    said = [line.partition("] ")[2] for line in capsys.readouterr().out.splitlines()]
+    beat = "now train 30/120 25% 2/s 0:15 elapsed 0:45 left | 30 complete, 1 running, 30 pending, 1 failed"
+    assert said == ["a: running", "a: failed (0:03, exit status 1)", beat, beat]
+
+
+def test_a_terminal_gets_a_table_that_is_drawn_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    drawn: list[float] = []
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    screen = io.StringIO()
+    table = LiveTable(Console(file=screen, force_terminal=True, width=90, height=20))
+
+    def rows() -> list[Row]:
+        drawn.append(clock[0])
+        return ROWS
+
+    for tenth in range(31):
+        clock[0] = tenth / 10
+        table.tick(rows)
+        if tenth == 15:
+            table.changed(ROWS[0])
+    table.say("a sentence")
+    table.close(rows)
+    assert drawn == [0.0, 1.0, 1.6, 2.6, 3.0]
+    last = screen.getvalue().rpartition("a sentence")[2]
+    assert all(row.name in last for row in ROWS)
+
+
+def test_status_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_json(begun(tmp_path / "demo", "a") / "result.json", {"seconds": 12.0})
+    assert main(["status", "demo", "--runs", str(tmp_path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["totals"] == {"complete": 1}
+    assert told["runner"] is None
+    assert told["runs"][0]["elapsed"] == 12.0
+
+
+def test_status_is_light_and_plain_without_a_terminal(tmp_path: Path) -> None:
+    RunDirectory(begun(tmp_path / "demo", "a")).write_status(phase="train", step=1, steps=2, rate=None)
+    asking = (
+        "import sys, resource; sys.argv[0] = 'jobs'; from jobs.__main__ import main;"
+        f"main(['status', 'demo', '--runs', {str(tmp_path)!r}]);"
+        "usage = resource.getrusage(resource.RUSAGE_SELF); print(usage.ru_utime + usage.ru_stime);"
+        "print([name for name in ('torch', 'hydra', 'pydantic', 'submitit') if name in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", asking], capture_output=True, text=True, check=True).stdout
+    *table, cpu, heavy = told.splitlines()
+    assert table[1].split() == ["a", "interrupted", "train", "1/2"]
+    assert "\x1b" not in told
+    assert heavy == "[]"
+    assert float(cpu) < 1.0

@@ -1,0 +1,181 @@
+import errno
+import pickle
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ssl_pkg.errors import BadInput, Busy
+from ssl_pkg.run.checkpoint import CheckpointWriter, load_checkpoint, save_checkpoint
+
+
+def state(step: int) -> dict[str, object]:
+    return {"step": step, "model": {"weight": torch.arange(5.0) * step}, "carried": {"trials": {"a": 0.5}}}
+
+
+def test_the_newest_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    for step in (1, 2, 10):
+        save_checkpoint(tmp_path / "checkpoints", step, state(step))
+    loaded = load_checkpoint(tmp_path / "checkpoints")
+    assert loaded is not None
+    assert loaded["step"] == 10
+    assert torch.equal(loaded["model"]["weight"], torch.arange(5.0) * 10)
+
+
+def test_the_last_two_are_kept(tmp_path: Path) -> None:
+    for step in range(5):
+        save_checkpoint(tmp_path, step, state(step))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["step-000000003.ckpt", "step-000000004.ckpt"]
+
+
+def test_there_is_none_in_an_empty_or_missing_folder(tmp_path: Path) -> None:
+    assert load_checkpoint(tmp_path) is None
+    assert load_checkpoint(tmp_path / "missing") is None
+
+
+@settings(derandomize=True, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_damage_to_the_newest_falls_back_to_the_one_before(tmp_path: Path, data: st.DataObject) -> None:
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, state(step))
+    newest = tmp_path / "step-000000002.ckpt"
+    content = bytearray(newest.read_bytes())
+    position = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        content = content[:position]
+    else:
+        content[position] ^= 1 << data.draw(st.integers(0, 7))
+    newest.write_bytes(content)
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None
+    assert loaded["step"] == 1
+
+
+def test_falling_back_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_checkpoint(tmp_path, 1, state(1)).write_bytes(b"half")
+    assert load_checkpoint(tmp_path) is None
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_a_disk_that_gives_no_answer_is_not_taken_for_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the run would begin anew, and delete its own intact checkpoints."""
+    save_checkpoint(tmp_path, 3, state(3))
+
+    def away(path: Path) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as changed:
+        changed.setattr(Path, "read_bytes", away)
+        with pytest.raises(BadInput, match=r"can't read .*step-000000003\.ckpt \(Input/output error\)"):
+            load_checkpoint(tmp_path)
+    assert load_checkpoint(tmp_path) is not None
+
+
+def test_a_checkpoint_can_not_run_code(tmp_path: Path) -> None:
+    import hashlib
+
+    marker = tmp_path / "ran"
+
+    class Attack:
+        def __reduce__(self) -> tuple[object, tuple[Path]]:
+            return Path.touch, (marker,)
+
+    payload = pickle.dumps(Attack())
+    header = b"ssl-checkpoint " + hashlib.sha256(payload).hexdigest().encode() + b"\n"
+    (tmp_path / "step-000000001.ckpt").write_bytes(header + payload)
+    assert load_checkpoint(tmp_path) is None
+    assert not marker.exists()
+
+
+def test_a_half_written_temporary_file_is_not_taken_for_a_checkpoint(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, state(1))
+    (tmp_path / ".step-000000002.ckpt.abc.tmp").write_bytes(b"half")
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None
+    assert loaded["step"] == 1
+
+
+def test_what_is_written_behind_is_the_state_at_the_call(tmp_path: Path) -> None:
+    said: list[str] = []
+    writer = CheckpointWriter(tmp_path, lambda: None, said.append)
+    changing: dict[str, Any] = {"step": 1, "weight": torch.zeros(1000), "carried": {"trials": {"a": 1}}}
+    writer.save(1, changing, time.monotonic() - 0.5)
+    changing["weight"].fill_(7)
+    changing["carried"]["trials"]["b"] = 2
+    writer.wait()
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None
+    assert torch.equal(loaded["weight"], torch.zeros(1000))
+    assert loaded["carried"] == {"trials": {"a": 1}}
+    assert re.fullmatch(r"checkpoint of step 1: 0 MB in [0-9.]+ s, training waited 0.5\d s", said[0])
+
+
+def test_a_full_disk_is_said_and_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    writer = CheckpointWriter(tmp_path, lambda: None, said.append)
+    writer.save(1, state(1), time.monotonic())
+    writer.wait()
+
+    def full(path: Path, *parts: bytes, verify: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ssl_pkg.run.checkpoint.write_atomic", full)
+        writer.save(2, state(2), time.monotonic())
+        failure = writer.wait()
+    assert isinstance(failure, OSError)
+    assert failure.errno == errno.ENOSPC
+    assert "no checkpoint of step 2 (No space left on device)" in said[1]
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None
+    assert loaded["step"] == 1
+
+
+def test_a_writer_that_may_not_write_raises_and_leaves_nothing(tmp_path: Path) -> None:
+    def refuse() -> None:
+        raise Busy("taken over")
+
+    writer = CheckpointWriter(tmp_path, refuse, print)
+    writer.save(1, state(1), time.monotonic())
+    with pytest.raises(Busy):
+        writer.wait()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_writer_that_was_succeeded_while_it_wrote_adds_and_deletes_nothing(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, state(1))
+    looks: list[str] = []
+
+    def succeeded() -> None:
+        looks.append("look")
+        if len(looks) > 1:
+            raise Busy("taken over")
+        for step in (3, 4):  # the successor's
+            save_checkpoint(tmp_path, step, state(step))
+
+    writer = CheckpointWriter(tmp_path, succeeded, print)
+    writer.save(2, state(2), time.monotonic())
+    with pytest.raises(Busy):
+        writer.wait()
+    assert {file.name for file in tmp_path.iterdir()} == {f"step-{step:09d}.ckpt" for step in (3, 4)}
+
+
+def test_the_newest_that_fits_is_taken_and_the_newest_of_all_if_none_does(tmp_path: Path) -> None:
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, state(step))
+    for wanted, taken in ((2, 2), (1, 1), (3, 2)):
+        loaded = load_checkpoint(tmp_path, lambda found, wanted=wanted: found["step"] == wanted)
+        assert loaded is not None
+        assert loaded["step"] == taken
+
+
+def test_damaged_files_of_later_steps_give_way_to_what_is_written_now(tmp_path: Path) -> None:
+    for step in (8, 16):
+        save_checkpoint(tmp_path, step, state(step)).write_bytes(b"damaged")
+    save_checkpoint(tmp_path, 1, state(1))
+    assert [file.name for file in tmp_path.iterdir()] == ["step-000000001.ckpt"]

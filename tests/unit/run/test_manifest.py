@@ -1,0 +1,69 @@
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+from conftest import write_stl10
+
+from ssl_pkg.data import manifest
+from ssl_pkg.data.stl10 import open_stl10
+from ssl_pkg.data.synthetic import Sizes, draw
+from ssl_pkg.run.manifest import identify, md5
+
+
+def test_other_images_in_the_layout_are_a_stand_in(tmp_path: Path) -> None:
+    found = open_stl10(write_stl10(tmp_path)).manifest
+    assert found["name"] == "stand-in"
+    content = (tmp_path / "stl10_binary/train_X.bin").read_bytes()
+    assert found["files"]["stl10_binary/train_X.bin"] == {
+        "bytes": len(content), "md5": hashlib.md5(content).hexdigest()
+    }  # fmt: skip
+
+
+def test_the_official_values_make_the_official_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_stl10(tmp_path)
+    files = [f"stl10_binary/{split}_X.bin" for split in ("train", "test")]
+    official = {file: hashlib.md5((root / file).read_bytes()).hexdigest() for file in files}
+    monkeypatch.setattr(manifest, "OFFICIAL", official)
+    names = list(manifest.OFFICIAL_CLASSES["STL-10"])
+    assert identify(root, files, "STL-10", named=names)["name"] == "STL-10"
+    assert identify(root, files, "STL-10", named=names[::-1])["name"] == "stand-in"
+    assert identify(root, [*files, "stl10_binary/train_y.bin"], "STL-10", named=names)["name"] == "stand-in"
+
+
+def test_torchvision_lists_the_same_official_values() -> None:
+    from torchvision.datasets import CIFAR10, STL10
+
+    theirs = {f"stl10_binary/{name}": value for name, value in STL10.train_list + STL10.test_list}
+    theirs |= {f"cifar-10-batches-py/{name}": value for name, value in CIFAR10.test_list}
+    theirs[f"cifar-10-batches-py/{CIFAR10.meta['filename']}"] = CIFAR10.meta["md5"]
+    assert theirs == manifest.OFFICIAL
+
+
+def test_the_drawn_set_is_recognised_until_a_byte_differs(tmp_path: Path) -> None:
+    root = tmp_path / "drawn"
+    draw(root, Sizes(train_per_class=2, test_per_class=1, unlabeled=10, ood_per_class=1))
+    assert open_stl10(root).manifest["name"] == "synthetic"
+    for name in ("test_X.bin", "class_names.txt"):
+        file = root / "stl10_binary" / name
+        drawn = file.read_bytes()
+        file.write_bytes(bytes([drawn[0] ^ 1]) + drawn[1:])
+        assert open_stl10(root).manifest["name"] == "stand-in"
+        file.write_bytes(drawn)
+    assert open_stl10(root).manifest["name"] == "synthetic"
+
+
+def test_a_kept_md5_is_not_used_for_a_changed_file(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"one")
+    assert md5(file) == hashlib.md5(b"one").hexdigest()
+    file.write_bytes(b"two")
+    os.utime(file, ns=(1, 1))
+    assert md5(file) == hashlib.md5(b"two").hexdigest()
+
+
+def test_a_file_larger_than_any_official_one_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    with file.open("wb") as out:
+        out.truncate(manifest.OFFICIAL_BYTES + 1)  # sparse
+    assert md5(file) is None

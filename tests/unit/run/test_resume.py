@@ -1,0 +1,94 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ssl_pkg.__main__ import main
+from ssl_pkg.compose import load_config
+from ssl_pkg.run.resume import content_of
+
+DATA: dict[str, Any] = {"files": {}}
+
+
+def result(folder: Path, weights: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "result.json").write_text(json.dumps({"weights_sha256": weights}))
+    return folder
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> list[str]:
+    """The line of a complete probe of `tmp_path/source`."""
+    result(tmp_path / "source", "aaaa")
+    line = ["stage=probe", f"source={tmp_path / 'source'}", f"run_dir={tmp_path / 'run'}"]
+    complete(tmp_path / "run", line)
+    return line
+
+
+def complete(folder: Path, line: list[str]) -> None:
+    result(folder, "of the probe")
+    (folder / "model.safetensors").touch()
+    (folder / "config.yaml").write_text(yaml.safe_dump(content_of(load_config(line), DATA)))
+
+
+def test_a_complete_run_says_so_also_where_its_source_has_moved_or_is_gone(tmp_path: Path, line: list[str]) -> None:
+    (tmp_path / "source").rename(tmp_path / "moved")
+    assert main(line) == 0
+    assert main([*line[:1], f"source={tmp_path / 'moved'}", *line[2:]]) == 0
+
+
+def test_a_complete_run_that_has_lost_its_weights_is_refused(
+    tmp_path: Path, line: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run" / "model.safetensors").unlink()
+    assert "is complete, but its weights are gone" in refused(line, capsys)
+
+
+def test_signals_are_taken_over_before_anything_slow_is_loaded() -> None:
+    code = "import sys, ssl_pkg.__main__; sys.exit(bool({'hydra', 'pydantic', 'torch', 'numpy'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def refused(line: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(line) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    return said
+
+
+def test_a_complete_run_is_not_that_of_another_source(
+    tmp_path: Path, line: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = result(tmp_path / "other", "bbbb")
+    said = refused([*line[:1], f"source={other}", *line[2:]], capsys)
+    assert said == (
+        f"ssl_pkg: {tmp_path / 'run'} is complete, but from other weights than those of source={other}: "
+        f"give the run_dir of another run, or remove {tmp_path / 'run'} to make it anew"
+    )
+    assert "source=random" in refused([*line[:1], "source=random", *line[2:]], capsys)
+
+
+def test_a_complete_run_is_not_that_of_its_source_made_anew(
+    tmp_path: Path, line: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    result(tmp_path / "source", "bbbb")
+    assert "from other weights" in refused(line, capsys)
+
+
+def test_a_complete_run_from_random_weights_is_not_that_of_a_source(
+    tmp_path: Path, line: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = [*line[:1], "source=random", *line[2:]]
+    complete(tmp_path / "run", random)
+    assert main(random) == 0
+    capsys.readouterr()
+    assert "from other weights" in refused(line, capsys)
+
+
+def test_the_answer_of_a_complete_run_needs_no_torch(line: list[str]) -> None:
+    script = "import sys; from ssl_pkg.__main__ import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script, *line], capture_output=True, text=True, check=True)
+    assert done.stdout == "0 False\n"

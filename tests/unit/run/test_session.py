@@ -1,0 +1,164 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from ssl_pkg.compose import load_config
+from ssl_pkg.errors import BadInput, Busy, Done
+from ssl_pkg.hardware.prepare import Hardware
+from ssl_pkg.run.checkpoint import load_checkpoint
+from ssl_pkg.run.directory import RunDirectory, write_json
+from ssl_pkg.run.session import Session
+from ssl_pkg.run.signals import Interrupts
+
+DATA: dict[str, Any] = {"name": "stand-in", "root": "-", "files": {}}
+CPU = Hardware(torch.device("cpu"), torch.float32, threads=1, compiles=False)
+LINE = {"epoch": 1.0, "phase": "train", "seconds": 0.0, "lr": 0.1, "loss": 2.5}
+
+
+def session(folder: Path) -> Session:
+    line = ["stage=pretrain", "method=simclr", "budget=tiny", f"run_dir={folder}"]
+    return Session(load_config(line), CPU, Interrupts(), DATA)
+
+
+def make_step(folder: Path, step: int, *, save: bool = True) -> dict[str, Any]:
+    """Starts the run, or goes on with it, for one step; returns its provenance."""
+    with session(folder) as started:
+        started.log(LINE | {"step": step})
+        if save:
+            started.save(step, {"step": step})
+    provenance = RunDirectory(folder).provenance()
+    assert provenance is not None
+    return provenance
+
+
+def test_a_run_that_goes_on_with_other_code_or_another_cpu_says_so_and_keeps_all_its_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ssl_pkg.run.provenance.commit", lambda: "aaaa")
+    first = make_step(tmp_path / "run", 1)
+    assert first["starts"] == [{key: value for key, value in first.items() if key not in ("data", "starts")}]
+    assert make_step(tmp_path / "run", 2) == first
+    assert "goes on with" not in capsys.readouterr().err
+
+    monkeypatch.setattr("ssl_pkg.run.provenance.commit", lambda: "bbbb")
+    monkeypatch.setattr("ssl_pkg.hardware.prepare._processor", lambda: "Z80")
+    second = make_step(tmp_path / "run", 3)
+    said = capsys.readouterr().err
+    cpu = first["hardware"]["name"]
+    assert said.count("goes on with") == 1
+    assert f"run: goes on with commit bbbb instead of aaaa, name Z80 instead of {cpu}: the result may not be" in said
+    assert (second["commit"], second["hardware"]["name"]) == ("bbbb", "Z80")
+    assert [start["commit"] for start in second["starts"]] == ["aaaa", "bbbb"]
+
+    monkeypatch.setattr("ssl_pkg.run.provenance.commit", lambda: "aaaa")
+    monkeypatch.setattr("ssl_pkg.hardware.prepare._processor", lambda: cpu)
+    third = make_step(tmp_path / "run", 4)
+    assert [start["commit"] for start in third["starts"]] == ["bbbb", "aaaa"]
+    assert "commit aaaa instead of bbbb" in capsys.readouterr().err
+
+
+def test_a_start_from_which_nothing_was_kept_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ssl_pkg.run.provenance.commit", lambda: "aaaa")
+    make_step(tmp_path / "run", 1, save=False)
+    monkeypatch.setattr("ssl_pkg.run.provenance.commit", lambda: "bbbb")
+    assert [start["commit"] for start in make_step(tmp_path / "run", 1)["starts"]] == ["bbbb"]
+    assert "goes on with" not in capsys.readouterr().err
+
+
+def test_a_run_says_where_it_goes_on_and_when_nothing_is_left_to_go_on_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_step(tmp_path / "run", 1)
+    said = capsys.readouterr().err
+    assert "goes on" not in said and "begins anew" not in said
+    make_step(tmp_path / "run", 2)
+    assert "run: goes on from the checkpoint of step 1\n" in capsys.readouterr().err
+    newest = tmp_path / "run" / "checkpoints" / "step-000000002.ckpt"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    make_step(tmp_path / "run", 2)
+    said = capsys.readouterr().err
+    assert f"{newest} is damaged (its checksum does not hold): passed over\n" in said
+    assert "run: goes on from the checkpoint of step 1\n" in said
+    for file in newest.parent.glob("*.ckpt"):
+        file.write_bytes(b"")
+    make_step(tmp_path / "run", 1)
+    assert "run: none of the run's checkpoints is intact: it begins anew\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"starts": 1}', '{"starts": [{"commit": NaN}]}', '{"starts": [[]]}'])
+def test_a_damaged_provenance_is_written_anew(tmp_path: Path, damage: str) -> None:
+    first = make_step(tmp_path / "run", 1)
+    (tmp_path / "run/provenance.json").write_text(damage)
+    assert make_step(tmp_path / "run", 2) == first
+
+
+def test_a_run_that_another_process_has_just_completed_is_left_as_it_is(tmp_path: Path) -> None:
+    make_step(tmp_path / "run", 1)
+    (tmp_path / "run/result.json").write_text("{}")
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").rglob("*") if file.is_file()}
+    with pytest.raises(Done), session(tmp_path / "run"):
+        pass
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "run").rglob("*") if file.is_file()} == before
+
+
+def test_all_metrics_are_in_their_files_before_the_run_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+
+    def look(path: Path, content: dict[str, Any], **more: Any) -> None:
+        if path.name == "result.json":
+            board = EventAccumulator(str(path.parent / "tensorboard"))
+            board.Reload()
+            found.append([event.step for event in board.Scalars("loss")])
+            lines = (path.parent / "metrics.jsonl").read_text().splitlines()
+            found.append([json.loads(line)["step"] for line in lines])
+        write_json(path, content, **more)
+
+    monkeypatch.setattr("ssl_pkg.run.session.write_json", look)
+    with session(tmp_path / "run") as started:
+        started.log(LINE | {"step": 1})
+        started.log(LINE | {"step": 2})
+        started.finish(model="simclr", method="simclr", classes=["cat"], resolution=32, rows=[])
+    assert found == [[1, 2], [1, 2]]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_one_that_stood_still_while_it_read_the_checkpoint_changes_nothing_of_its_successors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_step(tmp_path / "run", 1)
+    before: dict[str, bytes] = {}
+
+    def slow(folder: Path, fits: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
+        state = load_checkpoint(folder, fits)
+        write_json(tmp_path / "run/owner", {"host": "elsewhere", "pid": 7, "token": "new"})
+        with (tmp_path / "run/metrics.jsonl").open("a") as out:
+            out.write(json.dumps(LINE | {"step": 2}) + "\n")
+        before.update(files_of(tmp_path / "run"))
+        return state
+
+    monkeypatch.setattr("ssl_pkg.run.session.load_checkpoint", slow)
+    with pytest.raises(Busy, match="taken over by process 7 on elsewhere"), session(tmp_path / "run"):
+        pass
+    assert files_of(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("worked", [False, True])
+def test_only_a_run_in_which_nothing_was_done_goes_with_its_wrong_input(tmp_path: Path, worked: bool) -> None:
+    """A source that is gone after hours must not take the run with it."""
+    with pytest.raises(BadInput), session(tmp_path / "run") as started:
+        if worked:
+            started.log(LINE | {"step": 1})
+        raise BadInput("the source is gone")
+    assert (tmp_path / "run/metrics.jsonl").exists() is worked
