@@ -183,9 +183,9 @@ def test_the_first_host_of_a_list_is_found(nodes: str, first: str) -> None:
 
 def test_a_rank_whose_others_do_not_come_says_for_whom_it_waits() -> None:
     code = """if True:
-        from ssl_pkg.training import world
-        world._LATE_SECONDS = 0.1
-        with world.joined(world.Place(1, 3, 0, None, "127.0.0.1", 1, store_is_there=False)):
+        from ssl_pkg.distributed import process_group
+        process_group._LATE_SECONDS = 0.1
+        with process_group.joined(process_group.Place(1, 3, 0, None, "127.0.0.1", 1, store_is_there=False)):
             pass
     """
     rank = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)

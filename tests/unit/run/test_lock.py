@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from ssl_pkg.errors import BadInput, Busy
+from ssl_pkg.run import lock as owner_module
 from ssl_pkg.run.lock import Owner, take
-from ssl_pkg.training import owner as owner_module
 
 
 def test_a_second_process_is_refused_while_the_first_lives(tmp_path: Path) -> None:

@@ -19,11 +19,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ssl_pkg.compose import load_config
 from ssl_pkg.errors import Interrupted
 from ssl_pkg.hardware.prepare import Hardware
+from ssl_pkg.run import session
 from ssl_pkg.run.checkpoint import CheckpointWriter, load_checkpoint
 from ssl_pkg.run.directory import CLOCK_FIELDS, RunDirectory
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import Interrupts
-from ssl_pkg.training import session
 from ssl_pkg.training.loop import fit
 from ssl_pkg.training.step import Task
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from conftest import write_stl10
 
-from ssl_pkg.data import manifest
 from ssl_pkg.data.stl10 import open_stl10
 from ssl_pkg.data.synthetic import Sizes, draw
+from ssl_pkg.run import manifest
 from ssl_pkg.run.manifest import identify, md5
 
 
