@@ -10,7 +10,7 @@ from torch import Tensor, nn
 class Method(Protocol):
     """A module that turns views into a loss.
 
-    `views` is how many views of an image it takes; `splits` the splits that it can learn from; `global_statistics`
+    `views` is how many views of an image it takes; `splits` the splits that it can learn from; `sync_batch_norm`
     whether batch normalisation takes the whole batch's statistics where several processes share it.
     `encoder` is torchvision's ResNet-18 without its last layer; everything that a resumed run needs is in
     `state_dict()` (heads, target network, queue), so that a checkpoint of a method is its state dict.
@@ -18,7 +18,7 @@ class Method(Protocol):
 
     views: ClassVar[int]
     splits: ClassVar[tuple[str, ...]]
-    global_statistics: ClassVar[bool]
+    sync_batch_norm: ClassVar[bool]
     encoder: nn.Module
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -41,6 +41,6 @@ class Method(Protocol):
         ...
 
 
-def full_precision(tensor: Tensor) -> torch.autocast:
+def without_autocast(tensor: Tensor) -> torch.autocast:
     """Keeps autocast away from a part of a loss: a cosine in bfloat16, over a temperature, is off by percents."""
     return torch.autocast(tensor.device.type, enabled=False)

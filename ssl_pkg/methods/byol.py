@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ssl_pkg.config import Probability
 from ssl_pkg.distributed.collectives import gather
-from ssl_pkg.models.ema import frozen_copy, move_average
-from ssl_pkg.models.encoder import EMBEDDING
+from ssl_pkg.models.ema import ema_update, frozen_copy
+from ssl_pkg.models.encoder import EMBEDDING_DIM
 from ssl_pkg.models.heads import byol_mlp
 
 
@@ -34,7 +34,7 @@ class BYOL(nn.Module):
 
     views: ClassVar[int] = 2
     splits: ClassVar[tuple[str, ...]] = ("unlabeled", "train")
-    global_statistics: ClassVar[bool] = True
+    sync_batch_norm: ClassVar[bool] = True
 
     @validate_call(config={"arbitrary_types_allowed": True, "allow_inf_nan": False})
     def __init__(
@@ -50,7 +50,7 @@ class BYOL(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.projector = byol_mlp(EMBEDDING, hidden, out)
+        self.projector = byol_mlp(EMBEDDING_DIM, hidden, out)
         self.predictor = byol_mlp(out, hidden, out)
         # The target starts as the online network does. It stays in train mode: it normalises by its own
         # batch's statistics, and only its parameters are averages.
@@ -87,5 +87,5 @@ class BYOL(nn.Module):
     def after_step(self, step: int, steps: int) -> None:
         """The target follows the online network (equation 1)."""
         decay = target_decay(self.base_decay, step, steps)
-        move_average(self.target_encoder, self.encoder, decay)
-        move_average(self.target_projector, self.projector, decay)
+        ema_update(self.target_encoder, self.encoder, decay)
+        ema_update(self.target_projector, self.projector, decay)

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from ssl_pkg.config import Probability
 from ssl_pkg.distributed.collectives import gather, own, world_size
 from ssl_pkg.errors import BadInput
-from ssl_pkg.methods.base import full_precision
+from ssl_pkg.methods.base import without_autocast
 from ssl_pkg.models.batch_norm import split_batch_norm
-from ssl_pkg.models.ema import frozen_copy, move_average
-from ssl_pkg.models.encoder import EMBEDDING
+from ssl_pkg.models.ema import ema_update, frozen_copy
+from ssl_pkg.models.encoder import EMBEDDING_DIM
 from ssl_pkg.models.heads import moco_projector
 
 
@@ -23,7 +23,7 @@ def queue_logits(query: Tensor, key: Tensor, queue: Tensor, temperature: float) 
 
     query, key: (N, D) with unit rows; queue: (K, D) with unit rows.
     """
-    with full_precision(query):
+    with without_autocast(query):
         positive = (query * key).sum(dim=1, keepdim=True)
         return torch.cat([positive, query @ queue.T], dim=1) / temperature
 
@@ -33,11 +33,11 @@ class MoCo(nn.Module):
 
     views: ClassVar[int] = 2
     splits: ClassVar[tuple[str, ...]] = ("unlabeled", "train")
-    global_statistics: ClassVar[bool] = False  # shuffling BN lives from groups with statistics of their own
+    sync_batch_norm: ClassVar[bool] = False  # shuffling BN lives from groups with statistics of their own
     queue: Tensor
     latest_keys: Tensor
-    deal: Tensor
-    undeal: Tensor
+    idx_shuffle: Tensor
+    idx_unshuffle: Tensor
 
     @validate_call(config={"arbitrary_types_allowed": True, "allow_inf_nan": False})
     def __init__(
@@ -68,7 +68,7 @@ class MoCo(nn.Module):
         # Groups with batch statistics of their own stand for the paper's GPUs; this rank has its share of them.
         split_batch_norm(encoder, bn_splits // world_size())
         self.encoder = encoder
-        self.projector = moco_projector(EMBEDDING, projector_hidden, projector_out)
+        self.projector = moco_projector(EMBEDDING_DIM, projector_hidden, projector_out)
         self.key_encoder = frozen_copy(self.encoder)
         self.key_projector = frozen_copy(self.projector)
         self.register_buffer("queue", F.normalize(torch.randn(queue_size, projector_out), dim=1))
@@ -76,9 +76,9 @@ class MoCo(nn.Module):
         # Shuffling BN (1911.05722 section 3.3): a key's batch statistics must not be its query's, or they give it away.
         # The paper shuffles at random; the order of a batch is random already, so dealing it out to the groups like
         # cards does the same without a random state: query and key group share 1/bn_splits of their samples.
-        deal = torch.arange(batch_size).view(-1, bn_splits).T.flatten()
-        self.register_buffer("deal", deal, persistent=False)
-        self.register_buffer("undeal", deal.argsort(), persistent=False)
+        idx_shuffle = torch.arange(batch_size).view(-1, bn_splits).T.flatten()
+        self.register_buffer("idx_shuffle", idx_shuffle, persistent=False)
+        self.register_buffer("idx_unshuffle", idx_shuffle.argsort(), persistent=False)
         self.temperature = temperature
         self.key_momentum = key_momentum
 
@@ -90,9 +90,9 @@ class MoCo(nn.Module):
         """InfoNCE of the queries of view 0 against the keys of view 1 and the queue."""
         query = F.normalize(self.projector(self.encoder(views[0])).float(), dim=1)
         with torch.no_grad():
-            dealt = own(gather(views[1])[self.deal])
-            keys = self.key_projector(self.key_encoder(dealt)).float()
-            keys = F.normalize(gather(keys)[self.undeal], dim=1)
+            shuffled = own(gather(views[1])[self.idx_shuffle])
+            keys = self.key_projector(self.key_encoder(shuffled)).float()
+            keys = F.normalize(gather(keys)[self.idx_unshuffle], dim=1)
         logits = queue_logits(query, own(keys), self.queue, self.temperature)
         first = torch.zeros(len(query), dtype=torch.long, device=logits.device)
         self.latest_keys.copy_(keys)
@@ -102,8 +102,8 @@ class MoCo(nn.Module):
     @torch.no_grad()
     def after_step(self, step: int, steps: int) -> None:
         """The key network follows (equation 2), and the oldest keys of the queue give way to the latest."""
-        move_average(self.key_encoder, self.encoder, self.key_momentum)
-        move_average(self.key_projector, self.projector, self.key_momentum)
+        ema_update(self.key_encoder, self.encoder, self.key_momentum)
+        ema_update(self.key_projector, self.projector, self.key_momentum)
         count = len(self.latest_keys)
         start = step * count % len(self.queue)
         self.queue[start : start + count] = self.latest_keys

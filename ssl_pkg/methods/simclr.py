@@ -9,8 +9,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, validate_call
 from torch import Tensor, nn
 
 from ssl_pkg.distributed.collectives import gather
-from ssl_pkg.methods.base import full_precision
-from ssl_pkg.models.encoder import EMBEDDING
+from ssl_pkg.methods.base import without_autocast
+from ssl_pkg.models.encoder import EMBEDDING_DIM
 from ssl_pkg.models.heads import simclr_projector
 
 
@@ -25,7 +25,7 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, 
     """
     count = len(first)
     z = F.normalize(torch.cat([first, second]), dim=1)
-    with full_precision(z):
+    with without_autocast(z):
         logits = z @ z.T / temperature
     logits.fill_diagonal_(-torch.inf)
     partner = torch.arange(2 * count, device=z.device).roll(count)
@@ -38,7 +38,7 @@ class SimCLR(nn.Module):
 
     views: ClassVar[int] = 2
     splits: ClassVar[tuple[str, ...]] = ("unlabeled", "train")
-    global_statistics: ClassVar[bool] = True  # section 2.2, "Global BN": local ones let a network tell positives
+    sync_batch_norm: ClassVar[bool] = True  # section 2.2, "Global BN": local ones let a network tell positives
 
     @validate_call(config={"arbitrary_types_allowed": True, "allow_inf_nan": False})
     def __init__(
@@ -53,7 +53,7 @@ class SimCLR(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.projector = simclr_projector(EMBEDDING, projector_hidden, projector_out)
+        self.projector = simclr_projector(EMBEDDING_DIM, projector_hidden, projector_out)
         self.temperature = temperature
 
     def parameter_groups(self) -> list[dict[str, Any]]:

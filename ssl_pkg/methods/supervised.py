@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from pydantic import validate_call
 from torch import Tensor, nn
 
-from ssl_pkg.models.encoder import EMBEDDING
+from ssl_pkg.models.encoder import EMBEDDING_DIM
 
 
 class Supervised(nn.Module):
@@ -15,13 +15,13 @@ class Supervised(nn.Module):
 
     views: ClassVar[int] = 1
     splits: ClassVar[tuple[str, ...]] = ("train",)
-    global_statistics: ClassVar[bool] = True
+    sync_batch_norm: ClassVar[bool] = True
 
     @validate_call(config={"arbitrary_types_allowed": True, "allow_inf_nan": False})
     def __init__(self, encoder: nn.Module, classes: int, batch_size: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = nn.Linear(EMBEDDING, classes)
+        self.head = nn.Linear(EMBEDDING_DIM, classes)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """All weights, at one rate."""

@@ -12,7 +12,7 @@ def frozen_copy(module: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def move_average(average: nn.Module, module: nn.Module, decay: float) -> None:
+def ema_update(average: nn.Module, module: nn.Module, decay: float) -> None:
     """average <- decay · average + (1 − decay) · module, for the parameters only.
 
     Batch normalisation's running statistics are buffers and follow the average's own forwards.

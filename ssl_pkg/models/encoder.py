@@ -10,7 +10,7 @@ from torchvision.models import resnet18
 from ssl_pkg.models.convolution import use_small_map_convolutions
 from ssl_pkg.models.pooling import pool_before_relu
 
-EMBEDDING: Final = 512  # size of the average pool's output
+EMBEDDING_DIM: Final = 512  # size of the average pool's output
 
 
 def build_encoder() -> nn.Module:
@@ -22,13 +22,13 @@ def build_encoder() -> nn.Module:
     return encoder
 
 
-def move(network: nn.Module, device: torch.device) -> None:
+def to_device(network: nn.Module, device: torch.device) -> None:
     """Moves the network to the device, in channels_last memory, in which convolutions are fastest."""
     network.to(device)
     network.to(memory_format=torch.channels_last)
 
 
-def embedding_of(classifier: nn.Module) -> nn.Module:
+def without_classifier(classifier: nn.Module) -> nn.Module:
     """The classifier without its last layer, on the same device: (B, 3, H, W) -> (B, 512)."""
     encoder = copy.deepcopy(classifier)
     encoder.fc = nn.Identity()

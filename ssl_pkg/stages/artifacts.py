@@ -19,7 +19,7 @@ from ssl_pkg.data.stl10 import STL10
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import Row, classification
 from ssl_pkg.evaluation.forward import Array, outputs
-from ssl_pkg.models.encoder import build_encoder, move
+from ssl_pkg.models.encoder import build_encoder, to_device
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.source import source_result
@@ -87,7 +87,7 @@ def finish_classifier(
     """
     network: nn.Module = resnet18(weights=None, num_classes=len(dataset.classes))
     network.load_state_dict(classifier)
-    move(network, session.hardware.device)
+    to_device(network, session.hardware.device)
     logits = outputs(
         network, dataset.test, resolution, session.hardware.device, lambda done, total: session.at("test", done, total)
     )

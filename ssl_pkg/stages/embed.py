@@ -14,7 +14,7 @@ from ssl_pkg.evaluation.forward import Array, outputs
 from ssl_pkg.evaluation.knn import knn_predict
 from ssl_pkg.evaluation.tsne import aligned_frames, tsne, unmappable
 from ssl_pkg.hardware.prepare import prepare
-from ssl_pkg.models.encoder import embedding_of, move
+from ssl_pkg.models.encoder import to_device, without_classifier
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import Interrupts
@@ -30,8 +30,8 @@ def run(config: Config, interrupts: Interrupts) -> None:
     classifier, source = source_classifier(config)
     refuse_other_classes(config, dataset, source)
     resolution = source["resolution"]
-    encoder = embedding_of(classifier)
-    move(encoder, hardware.device)
+    encoder = without_classifier(classifier)
+    to_device(encoder, hardware.device)
     snapshots = _snapshots(Path(str(config.source)) / "embeddings.npz")
     with Session(config, hardware, interrupts, dataset.manifest) as session:
 

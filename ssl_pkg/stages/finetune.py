@@ -21,7 +21,7 @@ from ssl_pkg.evaluation.accuracy import Row, accuracy, row, unmeasured
 from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.methods.supervised import Supervised
-from ssl_pkg.models.encoder import move
+from ssl_pkg.models.encoder import to_device
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.session import Session, SoFar
 from ssl_pkg.run.signals import Interrupts
@@ -157,7 +157,7 @@ def _train(
     config, hardware = session.config, session.hardware
     torch.manual_seed(config.seed)
     model = Supervised(encoder=copy.deepcopy(pretrained), classes=CLASSES, batch_size=config.finetune.batch_size)
-    move(model, hardware.device)
+    to_device(model, hardware.device)
     optimizer = Optimizer(name="adamw", base_lr=candidate.lr, lr_scaling="none", weight_decay=candidate.weight_decay)
     steps = phase.epochs * batches.steps_per_epoch
     warmup = min(round(config.finetune.warmup_epochs * batches.steps_per_epoch), steps)

@@ -8,7 +8,7 @@ from ssl_pkg.data.dataset import data_root
 from ssl_pkg.evaluation.accuracy import accuracy, classification
 from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.hardware.prepare import prepare
-from ssl_pkg.models.encoder import move
+from ssl_pkg.models.encoder import to_device
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import Interrupts
@@ -21,7 +21,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
     classifier, source = source_classifier(config)
     classes = tuple(source["classes"])
     ood = open_cifar10(data_root(config.data), classes)
-    move(classifier, hardware.device)
+    to_device(classifier, hardware.device)
     with Session(config, hardware, interrupts, ood.manifest) as session:
         leave_contact_sheet(session, [ood.test], None, classes)
         logits = outputs(

@@ -25,7 +25,7 @@ from ssl_pkg.evaluation.knn import knn_predict
 from ssl_pkg.hardware.prepare import Hardware, prepare
 from ssl_pkg.methods.base import Method
 from ssl_pkg.methods.supervised import Supervised
-from ssl_pkg.models.encoder import build_encoder, move
+from ssl_pkg.models.encoder import build_encoder, to_device
 from ssl_pkg.models.sync_batch_norm import synchronise_batch_norm
 from ssl_pkg.run.session import Follower, Session
 from ssl_pkg.run.signals import Interrupts
@@ -95,9 +95,9 @@ def training(config: Config, dataset: STL10, hardware: Hardware) -> Task:
     if config.method.split not in model.splits:
         raise BadInput(f"method.split={config.method.split} has no labels: {config.method.name} needs train")
     module = cast(nn.Module, model)
-    if model.global_statistics:
+    if model.sync_batch_norm:
         synchronise_batch_norm(module)
-    move(module, hardware.device)
+    to_device(module, hardware.device)
     if hardware.compiles:
         for network in (part for part in module.modules() if isinstance(part, ResNet)):
             network.compile(dynamic=False)  # in place: names in the state dict stay

@@ -11,7 +11,7 @@ from ssl_pkg.evaluation.accuracy import row
 from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.evaluation.probe import fit_probe
 from ssl_pkg.hardware.prepare import prepare
-from ssl_pkg.models.encoder import move
+from ssl_pkg.models.encoder import to_device
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import Interrupts
 from ssl_pkg.stages.artifacts import finish_classifier, source_encoder
@@ -21,7 +21,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
     """Embeds labelled train once, fits the probe on it, and leaves encoder and probe as one classifier."""
     dataset, hardware = open_dataset(config.data), prepare(config)
     encoder, method, resolution = source_encoder(config)
-    move(encoder, hardware.device)
+    to_device(encoder, hardware.device)
     with Session(config, hardware, interrupts, dataset.manifest) as session:
         features = outputs(
             encoder, dataset.train, resolution, hardware.device, lambda done, total: session.at("embed", done, total)

@@ -40,7 +40,7 @@ def built(name: str) -> Method:
     for parameter, weight in cast(nn.Module, method).named_parameters():
         if parameter.endswith("bn2.weight"):
             nn.init.constant_(weight, 0.1)
-    if method.global_statistics:
+    if method.sync_batch_norm:
         synchronise_batch_norm(cast(nn.Module, method))
     return method
 

@@ -9,7 +9,7 @@ import torch
 
 from ssl_pkg.compose import load_config
 from ssl_pkg.hardware.prepare import prepare
-from ssl_pkg.models.encoder import build_encoder, move
+from ssl_pkg.models.encoder import build_encoder, to_device
 
 CODE = """
 from ssl_pkg.compose import load_config
@@ -59,7 +59,7 @@ def test_a_cpu_computes_in_bfloat16_where_it_multiplies_it(
 
 def test_maps_of_a_network_that_was_moved_are_channels_last() -> None:
     encoder = build_encoder()
-    move(encoder, torch.device("cpu"))
+    to_device(encoder, torch.device("cpu"))
     seen: list[bool] = []
     encoder.get_submodule("layer2").register_forward_hook(
         lambda _, __, value: seen.append(value.is_contiguous(memory_format=torch.channels_last))

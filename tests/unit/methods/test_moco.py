@@ -93,8 +93,8 @@ def test_keys_come_back_in_the_order_of_their_queries() -> None:
 def test_groups_of_queries_and_of_keys_share_as_few_samples_as_possible() -> None:
     method = build(batch_size=16, queue_size=16, bn_splits=4)
     query_groups = torch.arange(16).chunk(4)
-    key_groups = method.deal.chunk(4)
-    assert sorted(method.deal.tolist()) == list(range(16))
+    key_groups = method.idx_shuffle.chunk(4)
+    assert sorted(method.idx_shuffle.tolist()) == list(range(16))
     for queries in query_groups:
         for keys in key_groups:
             assert len(set(queries.tolist()) & set(keys.tolist())) == 1

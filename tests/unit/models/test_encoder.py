@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import resnet18
 
 from ssl_pkg.errors import BadInput
-from ssl_pkg.models.encoder import build_encoder, embedding_of
+from ssl_pkg.models.encoder import build_encoder, without_classifier
 from ssl_pkg.models.pooling import MaxPoolReLU
 from ssl_pkg.run.weights import FACTS, load_into, load_weights, save_weights, weights_sha256
 
@@ -61,10 +61,10 @@ def test_encoder_is_resnet18_with_its_stem(tmp_path: Path) -> None:
     assert encoder(torch.randn(2, 3, 96, 96)).shape == (2, 512)
 
 
-def test_embedding_of_a_classifier_is_what_its_last_layer_sees() -> None:
+def test_without_classifier_returns_the_last_layers_input() -> None:
     classifier = resnet18(num_classes=10).eval()
     images = torch.randn(2, 3, 48, 48)
-    torch.testing.assert_close(classifier.fc(embedding_of(classifier)(images)), classifier(images))
+    torch.testing.assert_close(classifier.fc(without_classifier(classifier)(images)), classifier(images))
     assert classifier.fc.out_features == 10
 
 

@@ -37,7 +37,7 @@ class Line(nn.Module):
 
     views: ClassVar[int] = 1
     splits: ClassVar[tuple[str, ...]] = ("train",)
-    global_statistics: ClassVar[bool] = True
+    sync_batch_norm: ClassVar[bool] = True
     average: Tensor
 
     def __init__(self, ruined: int | None) -> None:
