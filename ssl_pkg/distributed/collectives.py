@@ -1,7 +1,7 @@
-"""What the processes of one training do together inside a network. With one process, each of these does nothing.
+"""Collective operations between the processes of one training. With one process, each returns its input.
 
-Every rank holds an equal part of the global batch, in rank order. DistributedDataParallel averages the ranks'
-gradients; with the functions here that average is the gradient of one process with the whole batch.
+Each rank holds an equal share of the global batch, in rank order. DistributedDataParallel averages the ranks'
+gradients. With the operations here, that average equals the gradient of one process with the global batch.
 """
 
 from typing import Any, cast
@@ -12,27 +12,27 @@ from torch import Tensor
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """The number of processes in the process group."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this one is, from 0."""
+    """This process's rank, from 0 to `world_size() - 1`."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def own(batch: Tensor) -> Tensor:
-    """This rank's rows of a global batch."""
+def local_shard(batch: Tensor) -> Tensor:
+    """This rank's rows of a global batch: (B, ...) to (B / world size, ...)."""
     return batch.chunk(world_size())[rank()]
 
 
-def gather(part: Tensor) -> Tensor:
-    """The global batch of which `part` is this rank's rows; gradients find their way back to the ranks' parts."""
-    return part if world_size() == 1 else cast(Tensor, _Gather.apply(part))
+def all_gather(shard: Tensor) -> Tensor:
+    """Concatenates the shards of all ranks: (B / world size, ...) to (B, ...). Differentiable."""
+    return shard if world_size() == 1 else cast(Tensor, _AllGather.apply(shard))
 
 
-def averaged(values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Scalars without gradient, each as its mean over the ranks."""
+def all_reduce_mean(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Replaces each scalar by its mean over the ranks, without gradient."""
     if world_size() == 1:
         return values
     total = torch.stack([value.detach().float() for value in values.values()])
@@ -40,32 +40,32 @@ def averaged(values: dict[str, Tensor]) -> dict[str, Tensor]:
     return dict(zip(values, (total / world_size()).unbind(), strict=True))
 
 
-class _Gather(torch.autograd.Function):
+class _AllGather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, part: Tensor) -> Tensor:
-        parts = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(world_size())]
-        dist.all_gather(parts, part.contiguous())
-        return torch.cat(parts)
+    def forward(ctx: Any, shard: Tensor) -> Tensor:
+        shards = [torch.empty_like(shard, memory_format=torch.contiguous_format) for _ in range(world_size())]
+        dist.all_gather(shards, shard.contiguous())
+        return torch.cat(shards)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        # the sum of what all ranks' losses say about this part; their mean is taken with the parameters' gradients
+        # A sum, not a mean, because DistributedDataParallel divides the parameters' gradients by the world size.
         total = grad.contiguous().clone()
         dist.all_reduce(total)
-        return own(total)
+        return local_shard(total)
 
 
-def shared(value: Any) -> Any:
-    """Rank 0's `value`, on every rank."""
+def broadcast(value: Any) -> Any:
+    """Returns rank 0's `value` on every rank. The value must be picklable."""
     if not dist.is_initialized():
         return value
-    box = [value]
-    dist.broadcast_object_list(box)
-    return box[0]
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
 
 
-def largest(*flags: bool) -> list[bool]:
-    """Of each flag whether it is set on any rank."""
+def any_rank(*flags: bool) -> list[bool]:
+    """For each flag, whether any rank has set it."""
     if not dist.is_initialized():
         return list(flags)
     numbers = torch.tensor(flags, dtype=torch.uint8)  # on the CPU, so that no rank waits for its GPU

@@ -10,7 +10,7 @@ from pydantic import PositiveFloat, PositiveInt, validate_call
 from torch import Tensor, nn
 
 from ssl_pkg.config import Probability
-from ssl_pkg.distributed.collectives import gather
+from ssl_pkg.distributed.collectives import all_gather
 from ssl_pkg.models.ema import ema_update, frozen_copy
 from ssl_pkg.models.encoder import EMBEDDING_DIM
 from ssl_pkg.models.heads import byol_mlp
@@ -81,7 +81,7 @@ class BYOL(nn.Module):
         loss = regression_loss(self.predictor(z_first).float(), target_second) + regression_loss(
             self.predictor(z_second).float(), target_first
         )
-        z = F.normalize(gather(z_first.detach().float()), dim=1)
+        z = F.normalize(all_gather(z_first.detach().float()), dim=1)
         return loss, {"z_std": z.std(dim=0, correction=0).mean()}
 
     def after_step(self, step: int, steps: int) -> None:

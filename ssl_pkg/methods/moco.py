@@ -9,7 +9,7 @@ from pydantic import PositiveFloat, PositiveInt, validate_call
 from torch import Tensor, nn
 
 from ssl_pkg.config import Probability
-from ssl_pkg.distributed.collectives import gather, own, world_size
+from ssl_pkg.distributed.collectives import all_gather, local_shard, world_size
 from ssl_pkg.errors import BadInput
 from ssl_pkg.methods.base import without_autocast
 from ssl_pkg.models.batch_norm import split_batch_norm
@@ -90,10 +90,10 @@ class MoCo(nn.Module):
         """InfoNCE of the queries of view 0 against the keys of view 1 and the queue."""
         query = F.normalize(self.projector(self.encoder(views[0])).float(), dim=1)
         with torch.no_grad():
-            shuffled = own(gather(views[1])[self.idx_shuffle])
+            shuffled = local_shard(all_gather(views[1])[self.idx_shuffle])
             keys = self.key_projector(self.key_encoder(shuffled)).float()
-            keys = F.normalize(gather(keys)[self.idx_unshuffle], dim=1)
-        logits = queue_logits(query, own(keys), self.queue, self.temperature)
+            keys = F.normalize(all_gather(keys)[self.idx_unshuffle], dim=1)
+        logits = queue_logits(query, local_shard(keys), self.queue, self.temperature)
         first = torch.zeros(len(query), dtype=torch.long, device=logits.device)
         self.latest_keys.copy_(keys)
         accuracy = (logits.detach().argmax(dim=1) == first).float().mean()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, PositiveInt, validate_call
 from torch import Tensor, nn
 
-from ssl_pkg.distributed.collectives import gather
+from ssl_pkg.distributed.collectives import all_gather
 from ssl_pkg.methods.base import without_autocast
 from ssl_pkg.models.encoder import EMBEDDING_DIM
 from ssl_pkg.models.heads import simclr_projector
@@ -63,7 +63,7 @@ class SimCLR(nn.Module):
     def loss(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """NT-Xent of the two views' projections, those of all ranks: each anchor has the whole batch's negatives."""
         projections = self.projector(self.encoder(torch.cat(list(views)))).float()
-        first, second = (gather(part) for part in projections.chunk(2))
+        first, second = (all_gather(part) for part in projections.chunk(2))
         loss, nearest = nt_xent(first, second, self.temperature)
         return loss, {"contrast_accuracy": nearest}
 

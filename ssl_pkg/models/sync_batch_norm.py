@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ssl_pkg.distributed.collectives import gather, world_size
+from ssl_pkg.distributed.collectives import all_gather, world_size
 
 
 def synchronise_batch_norm(network: nn.Module) -> None:
@@ -41,7 +41,7 @@ def _global_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of each channel over all ranks, (C,): the parts' moments joined, nothing cancels."""
     x = x.detach().float()
     variance, mean = torch.var_mean(x, dim=_all_but_channels(x), correction=0)
-    moments = gather(torch.stack([mean, variance]).unsqueeze(0))
+    moments = all_gather(torch.stack([mean, variance]).unsqueeze(0))
     means, variances = moments[:, 0], moments[:, 1]
     mean = means.mean(dim=0)
     return mean, (variances + (means - mean).square()).mean(dim=0)

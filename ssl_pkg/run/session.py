@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ssl_pkg.compose import describe
 from ssl_pkg.config import Config
-from ssl_pkg.distributed.collectives import largest, shared, world_size
+from ssl_pkg.distributed.collectives import any_rank, broadcast, world_size
 from ssl_pkg.errors import NO_ROOM, BadInput, Busy, Done, Interrupted
 from ssl_pkg.hardware.compile_cache import kernels_are_kept, remove_kernels
 from ssl_pkg.hardware.prepare import Hardware
@@ -58,9 +58,9 @@ class Session:
         try:
             self._take()
         except (BadInput, Busy, Done) as error:
-            shared(error)
+            broadcast(error)
             raise
-        shared(self.checkpoint)
+        broadcast(self.checkpoint)
         return self
 
     def _take(self) -> None:
@@ -192,7 +192,7 @@ class Session:
 
         Every rank gets the same answers, so that all stop after the same step.
         """
-        stop, save = largest(self.interrupted, due and not self._writer.busy)
+        stop, save = any_rank(self.interrupted, due and not self._writer.busy)
         return stop, save
 
     def log(self, line: dict[str, Any]) -> None:
@@ -214,7 +214,7 @@ class Session:
 
     def stop(self, reason: str) -> NoReturn:
         """Ends the run by Interrupted when its checkpoint is on disk; by OSError, on every rank, if it can't be."""
-        raise shared(self._writer.wait()) or Interrupted(reason)
+        raise broadcast(self._writer.wait()) or Interrupted(reason)
 
     def last_good(self) -> str:
         """What to say of the newest checkpoint."""
@@ -264,7 +264,7 @@ class Follower(Session):
     """A session of a rank other than 0: the run directory is rank 0's alone, and its checkpoint comes from there."""
 
     def __enter__(self) -> Self:
-        answer = shared(None)
+        answer = broadcast(None)
         if isinstance(answer, Exception):
             raise answer
         self.checkpoint = answer
@@ -278,7 +278,7 @@ class Follower(Session):
 
     def agree(self, due: bool) -> tuple[bool, bool]:
         """As rank 0's, which alone knows whether a checkpoint can be written."""
-        stop, save = largest(self.interrupted, False)
+        stop, save = any_rank(self.interrupted, False)
         return stop, save
 
     def log(self, line: dict[str, Any]) -> None:
@@ -293,4 +293,4 @@ class Follower(Session):
 
     def stop(self, reason: str) -> NoReturn:
         """As rank 0."""
-        raise shared(None) or Interrupted(reason)
+        raise broadcast(None) or Interrupted(reason)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_pkg.data.images import Indices
-from ssl_pkg.distributed.collectives import averaged, world_size
+from ssl_pkg.distributed.collectives import all_reduce_mean, world_size
 from ssl_pkg.hardware.prepare import Hardware
 from ssl_pkg.methods.base import Method
 
@@ -61,7 +61,7 @@ class Step:
         self.scaler.update()
         task.optimizer.zero_grad(set_to_none=True)
         task.model.after_step(step, task.steps)
-        return averaged(metrics)
+        return all_reduce_mean(metrics)
 
     def _differentiated(self, views: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
         """The loss and the metrics of a batch; its gradients are left with the parameters."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import View
 from ssl_pkg.data.images import Split
-from ssl_pkg.distributed.collectives import averaged, largest, own, shared, world_size
+from ssl_pkg.distributed.collectives import all_reduce_mean, any_rank, broadcast, local_shard, world_size
 from ssl_pkg.distributed.process_group import Place, first_host, joined, place
 from ssl_pkg.methods.base import Method
 from ssl_pkg.models.sync_batch_norm import synchronise_batch_norm
@@ -58,12 +58,12 @@ def computed(name: str) -> dict[str, Any]:
     method = built(name)
     views, labels = batch(name)
     function = loss_of(method) if world_size() > 1 else method.loss
-    loss, metrics = function([own(view) for view in views], own(labels))
+    loss, metrics = function([local_shard(view) for view in views], local_shard(labels))
     loss.backward()
     module = cast(nn.Module, method)
     method.after_step(0, STEPS)
     return {
-        "metrics": averaged({"loss": loss.detach(), **metrics}),
+        "metrics": all_reduce_mean({"loss": loss.detach(), **metrics}),
         "gradients": {n: p.grad for n, p in module.named_parameters() if p.grad is not None},
         "state": module.state_dict(),
     }
@@ -89,9 +89,9 @@ def one_rank(rank: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
     with joined(Place(rank, 2, rank, 2, "127.0.0.1", port, store_is_there=False)):
         results = {name: computed(name) for name in METHODS}
-        results["shared"] = shared("from rank 0" if rank == 0 else None)
+        results["broadcast"] = broadcast("from rank 0" if rank == 0 else None)
         results["views"] = views_of_a_step()
-        results["largest"] = largest(rank == 1, False)
+        results["any_rank"] = any_rank(rank == 1, False)
         torch.save(results, folder / f"{rank}.pt")
 
 
@@ -155,8 +155,8 @@ def test_the_ranks_parts_in_their_order_are_the_batch_of_one_process(ranks: list
 
 
 def test_ranks_agree_on_what_rank_0_says_and_on_any_ranks_flag(ranks: list[dict[str, Any]]) -> None:
-    assert [rank["shared"] for rank in ranks] == ["from rank 0"] * 2
-    assert [rank["largest"] for rank in ranks] == [[True, False]] * 2
+    assert [rank["broadcast"] for rank in ranks] == ["from rank 0"] * 2
+    assert [rank["any_rank"] for rank in ranks] == [[True, False]] * 2
 
 
 def test_the_environments_of_torchrun_and_srun_are_read() -> None:
