@@ -31,7 +31,8 @@ Embeddings are float16, or float32 where a value is beyond float16's range. The 
 `format` ("pt") and `ssl-study`, a JSON object: method, data, classes, weights_sha256, and what an image must go through
 (resolution, resize, channels, range, mean, std).
 
-`result.json` holds stage, method, model (`random-probe`, `supervised`, `simclr-probe`, `simclr-finetune`, ...), seed,
+`result.json` holds stage, method, adaptation (null, `probe` or `finetune`: how the method's encoder became a
+classifier), model (both in one word: `random-probe`, `supervised`, `simclr-probe`, `simclr-finetune`, ...), seed,
 data (the name that `provenance.json` gives to what was seen), source_data (the images that the
 source saw, only where they are others), resolution, classes, seconds, weights_sha256,
 metrics_sha256, and `rows`: the numbers, each {evaluation, metric, value, low, high, n}. Accuracies are fractions,
@@ -105,6 +106,11 @@ def metrics_sha256(lines: list[dict[str, Any]]) -> str:
         kept = {name: value for name, value in line.items() if name not in CLOCK_FIELDS}
         digest.update(json.dumps(kept, sort_keys=True).encode() + b"\n")
     return digest.hexdigest()
+
+
+def model_name(method: str, adaptation: str | None) -> str:
+    """The model's name in result.json and in tables: `simclr-probe`, or `supervised` without an adaptation."""
+    return f"{method}-{adaptation}" if adaptation else method
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ssl_pkg.errors import NO_ROOM, BadInput, Busy, Done, Interrupted
 from ssl_pkg.hardware.compile_cache import kernels_are_kept, remove_kernels
 from ssl_pkg.hardware.prepare import Hardware
 from ssl_pkg.run.checkpoint import CheckpointWriter, load_checkpoint, newest_intact
-from ssl_pkg.run.directory import RunDirectory, metrics_sha256, write_atomic, write_json
+from ssl_pkg.run.directory import RunDirectory, metrics_sha256, model_name, write_atomic, write_json
 from ssl_pkg.run.lock import take
 from ssl_pkg.run.metrics_log import Journal
 from ssl_pkg.run.progress import Reporter
@@ -225,8 +225,8 @@ class Session:
     def finish(
         self,
         *,
-        model: str,
         method: str,
+        adaptation: str | None,
         classes: Sequence[str],
         resolution: int,
         rows: list[dict[str, Any]],
@@ -241,8 +241,9 @@ class Session:
             self.run.path / "result.json",
             {
                 "stage": self.config.stage,
-                "model": model,
+                "model": model_name(method, adaptation),
                 "method": method,
+                "adaptation": adaptation,
                 "seed": self.config.seed,
                 "data": self._data["name"],
                 "resolution": resolution,

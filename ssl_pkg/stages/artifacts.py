@@ -47,6 +47,8 @@ def source_classifier(config: Config) -> tuple[nn.Module, dict[str, Any]]:
     if config.source == RANDOM:
         raise BadInput(f"stage={config.stage} evaluates a final model: give source= the run directory that holds one")
     result = source_result(config)
+    if "adaptation" not in result:
+        raise BadInput(f"source={config.source} was made by an earlier version of this program: make that run again")
     path = _artifact(config, "model.safetensors", "a supervised pretraining, a probe or a fine-tuning")
     state = load_weights(path)
     classifier: nn.Module = resnet18(weights=None, num_classes=len(result["classes"]))
@@ -75,8 +77,8 @@ def finish_classifier(
     classifier: dict[str, Tensor],
     dataset: STL10,
     *,
-    model: str,
     method: str,
+    adaptation: str | None,
     resolution: int,
     rows: list[Row],
     **more: Any,
@@ -94,8 +96,8 @@ def finish_classifier(
     save_weights(session.file("model.safetensors"), network, facts_of(dataset, method, resolution))
     write_atomic(session.file("predictions.npz"), npz(logits=logits, labels=dataset.test.labels))
     session.finish(
-        model=model,
         method=method,
+        adaptation=adaptation,
         classes=dataset.classes,
         resolution=resolution,
         rows=[*classification("test", logits, dataset.test.labels, dataset.classes), *rows],

@@ -74,8 +74,8 @@ def run(config: Config, interrupts: Interrupts) -> None:
             maps, rows = maps | found, rows + missing
         write_atomic(session.file("tsne.npz"), npz(**maps))
         session.finish(
-            model=source["model"],
             method=source["method"],
+            adaptation=source["adaptation"],
             classes=source["classes"],
             resolution=resolution,
             rows=rows,

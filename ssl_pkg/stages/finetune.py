@@ -101,8 +101,8 @@ def run(config: Config, interrupts: Interrupts) -> None:
             session,
             model.classifier(),
             dataset,
-            model=f"{method}-finetune",
             method=method,
+            adaptation="finetune",
             resolution=resolution,
             rows=[
                 carried["trials"][str(best)],

@@ -35,8 +35,8 @@ def run(config: Config, interrupts: Interrupts) -> None:
         write_atomic(session.file("predictions.npz"), npz(logits=logits, labels=labels))
         shared = ~np.isin(labels, ood.substituted)
         session.finish(
-            model=source["model"],
             method=source["method"],
+            adaptation=source["adaptation"],
             classes=classes,
             resolution=source["resolution"],
             rows=[

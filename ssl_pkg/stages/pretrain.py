@@ -65,11 +65,11 @@ def _run(config: Config, hardware: Hardware, interrupts: Interrupts) -> None:
         if isinstance(model, Supervised):
             finish_classifier(
                 session, model.classifier(), dataset,
-                model=config.method.name, method=config.method.name, resolution=resolution, rows=[],
+                method=config.method.name, adaptation=None, resolution=resolution, rows=[],
             )  # fmt: skip
         else:
             session.finish(
-                model=config.method.name, method=config.method.name, classes=dataset.classes, resolution=resolution,
+                method=config.method.name, adaptation=None, classes=dataset.classes, resolution=resolution,
                 rows=[_knn(session, model, dataset)], weights=encoder.state_dict(),
             )  # fmt: skip
 

@@ -37,8 +37,8 @@ def run(config: Config, interrupts: Interrupts) -> None:
             session,
             encoder.state_dict() | head,
             dataset,
-            model=f"{method}-probe",
             method=method,
+            adaptation="probe",
             resolution=resolution,
             rows=[
                 row(

@@ -44,7 +44,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
 
         measure = partial(width_units, classifier, images, labels, config.width, seed=NOISE_SEED, tick=tick)
         units = measure(head_only=False)
-        if source["model"].endswith("-probe"):
+        if source["adaptation"] == "probe":
             units += measure(head_only=True)
         total = len(units)
         for unit in units:
@@ -56,8 +56,8 @@ def run(config: Config, interrupts: Interrupts) -> None:
         rows, landscape = gather(found[unit.name] for unit in units)
         write_atomic(session.file("landscape.npz"), npz(**landscape))
         session.finish(
-            model=source["model"],
             method=source["method"],
+            adaptation=source["adaptation"],
             classes=source["classes"],
             resolution=source["resolution"],
             rows=rows,

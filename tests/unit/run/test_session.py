@@ -126,7 +126,7 @@ def test_all_metrics_are_in_their_files_before_the_run_is_complete(
     with session(tmp_path / "run") as started:
         started.log(LINE | {"step": 1})
         started.log(LINE | {"step": 2})
-        started.finish(model="simclr", method="simclr", classes=["cat"], resolution=32, rows=[])
+        started.finish(method="simclr", adaptation=None, classes=["cat"], resolution=32, rows=[])
     assert found == [[1, 2], [1, 2]]
 
 
