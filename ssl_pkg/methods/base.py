@@ -22,7 +22,7 @@ class Method(Protocol):
     encoder: nn.Module
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """What the optimizer moves: each group has `params`, and may have `rate`, a factor on the learning rate."""
+        """The optimizer's groups: each has `params` and may have `lr_multiplier`, a factor on the learning rate."""
         ...
 
     def loss(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

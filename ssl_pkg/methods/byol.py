@@ -63,7 +63,7 @@ class BYOL(nn.Module):
         """The predictor apart, for it may learn faster than what it predicts from (section 5)."""
         return [
             {"params": [*self.encoder.parameters(), *self.projector.parameters()]},
-            {"params": list(self.predictor.parameters()), "rate": self.predictor_rate},
+            {"params": list(self.predictor.parameters()), "lr_multiplier": self.predictor_rate},
         ]
 
     def loss(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

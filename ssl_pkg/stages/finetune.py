@@ -57,7 +57,7 @@ class Phase(NamedTuple):
 
     name: str
     epochs: int
-    first_journal_step: int
+    step_offset: int
     after_epoch: AfterEpoch  # also called with 0, before the first step
 
 
@@ -166,13 +166,13 @@ def _train(
         model=model,
         loss=model.loss,
         optimizer=build_optimizer(optimizer, model.parameter_groups()),
-        rate=lambda step: candidate.lr * warmup_cosine(step, steps, warmup),
+        lr=lambda step: candidate.lr * warmup_cosine(step, steps, warmup),
         batch=batches,
         indices=batches.indices,
         steps=steps,
         steps_per_epoch=batches.steps_per_epoch,
         validate=lambda epoch: phase.after_epoch(model, epoch),
-        first_journal_step=phase.first_journal_step,
+        step_offset=phase.step_offset,
     )
     state = session.state(FinetuneState)
     if state is None or state.phase != phase.name:

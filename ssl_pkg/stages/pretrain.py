@@ -1,8 +1,9 @@
 """Pretraining: a method on the unlabeled images, or the supervised baseline on the labelled ones."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import torch
 from hydra.utils import get_class
@@ -34,7 +35,7 @@ from ssl_pkg.stages.artifacts import facts_of, finish_classifier, leave_contact_
 from ssl_pkg.training.batches import ViewBatches
 from ssl_pkg.training.ddp import loss_of
 from ssl_pkg.training.loop import fit
-from ssl_pkg.training.optimizers import build_optimizer, peak_rate, warmup_cosine
+from ssl_pkg.training.optimizers import build_optimizer, peak_lr, warmup_cosine
 from ssl_pkg.training.step import Task
 
 
@@ -108,7 +109,7 @@ def training(config: Config, dataset: STL10, hardware: Hardware) -> Task:
         model=model,
         loss=loss_of(model) if world_size() > 1 else model.loss,
         optimizer=build_optimizer(config.method.optimizer, model.parameter_groups()),
-        rate=learning_rate(config.method, steps, batches.steps_per_epoch),
+        lr=lr_schedule(config.method, steps, batches.steps_per_epoch),
         batch=batches,
         indices=batches.indices,
         steps=steps,
@@ -135,9 +136,9 @@ def build_method(config: MethodConfig, classes: int, seed: int) -> Method:
         raise BadInput(f"method.model._target_ names no class: {error}") from error
 
 
-def learning_rate(config: MethodConfig, steps: int, steps_per_epoch: int) -> Any:
-    """The rate as a function of the step: warm-up in epochs, then a cosine to the last step."""
-    peak = peak_rate(config.optimizer, config.batch_size)
+def lr_schedule(config: MethodConfig, steps: int, steps_per_epoch: int) -> Callable[[int], float]:
+    """The learning rate as a function of the step: linear warm-up, then a cosine to 0 at the last step."""
+    peak = peak_lr(config.optimizer, config.batch_size)
     warmup = min(round(config.warmup_epochs * steps_per_epoch), steps)
     return lambda step: peak * warmup_cosine(step, steps, warmup)
 

@@ -57,7 +57,7 @@ def fit(session: Session, task: Task, carried: Mapping[str, Any]) -> None:
         start, window, unlogged = state.step, _Window(state.window.total, state.window.count), state.unlogged
         # the model has it now; a second one would take its room for the whole run
         session.checkpoint = state = None
-    elif state is not None and state.journal_step > task.first_journal_step:
+    elif state is not None and state.journal_step > task.step_offset:
         raise session.foreign(f"phase {state.phase}")
     config = session.config.checkpoint
     saved_at, due = time.monotonic(), False
@@ -82,7 +82,7 @@ def fit(session: Session, task: Task, carried: Mapping[str, Any]) -> None:
             _refuse_infinite(session, task, window)
             _refuse_infinite_weights(session, task, step)
             session.save(
-                task.first_journal_step + done - unlogged,
+                task.step_offset + done - unlogged,
                 {
                     "phase": task.phase,
                     "step": done,
@@ -151,11 +151,11 @@ def _log(session: Session, task: Task, step: int, metrics: dict[str, float]) -> 
     done = step + 1
     session.log(
         {
-            "step": task.first_journal_step + done,
+            "step": task.step_offset + done,
             "epoch": round(done / task.steps_per_epoch, 4),
             "phase": task.phase,
             "seconds": round(session.seconds(), 3),
-            "lr": task.rate(step),
+            "lr": task.lr(step),
         }
         | metrics
     )

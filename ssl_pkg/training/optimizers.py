@@ -15,9 +15,11 @@ class LARS(torch.optim.Optimizer):
 
         λ = η·‖w‖ / ‖g + β·w‖,   v ← m·v + γ·λ·(g + β·w),   w ← w − v
 
-    The paper writes ‖g‖ + β‖w‖ in λ; SimCLR's and BYOL's trainings use the norm of the sum, and so do we. Biases and
-    the parameters of batch normalisation (one dimension) are neither scaled nor decayed (2002.05709 section 2.2,
-    2006.07733 section 3.3): λ = 1, β = 0.
+    The paper has ‖g‖ + β‖w‖ in the denominator of λ. SimCLR's and BYOL's own code uses the norm of the sum, and so does
+    this class. Biases and batch normalisation's parameters, which have one dimension, are neither scaled nor decayed:
+    λ = 1, β = 0 (2002.05709 section 2.2, 2006.07733 section 3.3).
+
+    lr: γ, momentum: m, weight_decay: β, trust: η.
     """
 
     def __init__(
@@ -32,7 +34,7 @@ class LARS(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override] # torch overloads it for closures
-        """One step. No value is read back from the device."""
+        """Performs one step, without synchronising with the device."""
         for group in self.param_groups:
             parameters: list[Tensor] = [p for p in group["params"] if p.grad is not None]
             weights = [p for p in parameters if p.ndim > 1]
@@ -44,7 +46,7 @@ class LARS(torch.optim.Optimizer):
 
     @staticmethod
     def _scaled(weights: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
-        """λ·(g + β·w) of each weight; λ = 1 where a norm is 0."""
+        """λ·(g + β·w) of each weight, with λ = 1 where a norm is 0."""
         updates = torch._foreach_add(_gradients(weights), weights, alpha=group["weight_decay"])
         weight_norms = torch.stack(torch._foreach_norm(weights))
         update_norms = torch.stack(torch._foreach_norm(updates))
@@ -68,11 +70,13 @@ def _gradients(parameters: list[Tensor]) -> list[Tensor]:
 
 
 def build_optimizer(config: Optimizer, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """The optimizer that `config` names, over those parameters in `groups` that take a gradient.
+    """The optimizer that `config` names, over the parameters of `groups` that require a gradient.
 
-    Its rate is set at each step, to the schedule's times the group's own `rate` (1 where it has none).
+    `Step` sets a group's learning rate before each step: the schedule's, times the group's `lr_multiplier` (default 1).
     """
-    trained = [{"rate": 1.0} | group | {"params": [p for p in group["params"] if p.requires_grad]} for group in groups]
+    trained = [
+        {"lr_multiplier": 1.0} | group | {"params": [p for p in group["params"] if p.requires_grad]} for group in groups
+    ]
     if config.name == "lars":
         return LARS(trained, lr=0.0, momentum=config.momentum, weight_decay=config.weight_decay)
     if config.name == "sgd":
@@ -82,8 +86,8 @@ def build_optimizer(config: Optimizer, groups: list[dict[str, Any]]) -> torch.op
     return torch.optim.AdamW(trained, lr=0.0, weight_decay=config.weight_decay, fused=True)
 
 
-def peak_rate(config: Optimizer, batch_size: int) -> float:
-    """The learning rate after warm-up: base rate × B/256, × sqrt(B/256), or as it is."""
+def peak_lr(config: Optimizer, batch_size: int) -> float:
+    """The learning rate after warm-up for batch size B: `base_lr` times B/256, sqrt(B/256) or 1."""
     return (
         config.base_lr
         * {"linear": batch_size / 256, "sqrt": math.sqrt(batch_size / 256), "none": 1.0}[config.lr_scaling]
@@ -91,7 +95,7 @@ def peak_rate(config: Optimizer, batch_size: int) -> float:
 
 
 def warmup_cosine(step: int, steps: int, warmup_steps: int) -> float:
-    """The factor on the peak rate at `step` of `steps`: linear warm-up, then half a cosine to 0 (2002.05709, 2.2)."""
+    """The factor on the peak learning rate at `step`, from 0: linear warm-up, then a cosine to 0 (2002.05709, 2.2)."""
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))

@@ -1,4 +1,4 @@
-"""One step of a training: what moves, by what rate, on which batch, and how a GPU is kept busy with it."""
+"""One training step: forward, backward and optimizer step. On a GPU, forward and backward are one CUDA graph."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,104 +15,106 @@ from ssl_pkg.methods.base import Method
 Batch = tuple[list[Tensor], Tensor]
 Loss = Callable[[list[Tensor], Tensor], tuple[Tensor, dict[str, Tensor]]]
 
-_WARM_UP = 3  # passes before a recording, in which libraries allocate and networks compile
+_WARM_UP = 3  # passes before the capture, in which libraries allocate memory and torch.compile compiles
 
 
 @dataclass(frozen=True)
 class Task:
-    """One training: what moves, by what rate, on which batches, for how long. All are functions of the step."""
+    """One training. Its batches and its learning rate are functions of the step, and have no state."""
 
     phase: str
     model: Method
-    loss: Loss  # of the model; where there are several processes, its gradient is that of the whole batch
+    loss: Loss  # the model's loss; in a process group DistributedDataParallel averages its gradient over the ranks
     optimizer: torch.optim.Optimizer
-    rate: Callable[[int], float]
-    batch: Callable[[int], Batch]  # every batch has the same shapes
-    indices: Callable[[int], Indices]  # of the images of the whole batch
+    lr: Callable[[int], float]  # learning rate at a step, from 0
+    batch: Callable[[int], Batch]  # this rank's views and labels; every batch has the same shapes
+    indices: Callable[[int], Indices]  # the images of the global batch
     steps: int
     steps_per_epoch: int
-    # after each epoch, by its number from 1: more to log, or nothing
-    validate: Callable[[int], dict[str, float]] = lambda epoch: {}
-    first_journal_step: int = 0  # where this training starts in the journal of a run that has several
+    validate: Callable[[int], dict[str, float]] = lambda epoch: {}  # metrics after an epoch, which counts from 1
+    step_offset: int = 0  # the steps of the run's earlier trainings, added to this one's in the metrics log
 
 
 class Step:
-    """The steps of `task`, by their numbers; `scaler` is the state beside the model's and the optimizer's.
+    """Callable that performs the training step of a given number.
 
-    Nothing waits for the device, but float16's scaler. On a GPU the loss and its gradients are recorded as a CUDA graph
-    before the first step and launched as a whole: the host takes longer to launch their kernels one by one than an H100
-    to compute them.
+    The host never waits for the device, except with float16, where the gradient scaler reads a flag back. On a GPU in
+    a single process, forward and backward are captured as a CUDA graph before the first step, because launching their
+    kernels one by one takes longer than an H100 needs to compute them.
+
+    scaler: the gradient scaler. Its state belongs in a checkpoint, beside the model's and the optimizer's.
     """
 
     def __init__(self, task: Task, hardware: Hardware) -> None:
         self.scaler = hardware.scaler()
         self._task, self._hardware = task, hardware
-        self._recording: _Recording | None = None
+        self._graph: _Graph | None = None
 
     def __call__(self, step: int) -> dict[str, Tensor]:
-        """Makes step `step`. Returns the loss and what else is to be logged, as means over the ranks."""
+        """Performs step `step`, from 0. Returns the loss and the method's metrics, each the mean over the ranks."""
         task = self._task
         views, labels = task.batch(step)
-        views = [view.to(self._hardware.dtype) for view in views]  # autocast would, in each network anew
+        # autocast would cast the views once for each network that takes them
+        views = [view.to(self._hardware.dtype) for view in views]
         for group in task.optimizer.param_groups:
-            group["lr"] = task.rate(step) * group["rate"]
-        metrics = self._differentiated(views, labels)
+            group["lr"] = task.lr(step) * group["lr_multiplier"]
+        metrics = self._forward_backward(views, labels)
         self.scaler.step(task.optimizer)
         self.scaler.update()
         task.optimizer.zero_grad(set_to_none=True)
         task.model.after_step(step, task.steps)
         return all_reduce_mean(metrics)
 
-    def _differentiated(self, views: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
-        """The loss and the metrics of a batch; its gradients are left with the parameters."""
-        if self._hardware.device.type != "cuda" or world_size() > 1:  # what ranks tell each other is not recorded
-            return self._launched(views, labels)
-        if self._recording is None:
+    def _forward_backward(self, views: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
+        """Accumulates the batch's gradients in the parameters. Returns its loss and metrics."""
+        if self._hardware.device.type != "cuda" or world_size() > 1:  # collectives are not captured
+            return self._eager(views, labels)
+        if self._graph is None:
             try:
-                self._recording = _Recording(self._launched, cast(nn.Module, self._task.model), views, labels)
+                self._graph = _Graph(self._eager, cast(nn.Module, self._task.model), views, labels)
             except RuntimeError as error:
-                error.add_note("(while the loss was recorded as a CUDA graph: it must not wait for the device)")
+                error.add_note("(while the loss was captured as a CUDA graph: it must not synchronise with the device)")
                 raise
-        return self._recording.repeated(views, labels)
+        return self._graph.replay(views, labels)
 
-    def _launched(self, views: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
+    def _eager(self, views: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
         with self._hardware.autocast():
             loss, metrics = self._task.loss(views, labels)
         torch.autograd.backward(self.scaler.scale(loss))
         return {"loss": loss.detach(), **metrics}
 
 
-class _Recording:
-    """What `differentiated` does to a batch, as a CUDA graph: the same kernels on the same memory, for any batch."""
+class _Graph:
+    """`forward_backward` as a CUDA graph: the same kernels on the same memory for every batch."""
 
     def __init__(
-        self, differentiated: Callable[[list[Tensor], Tensor], dict[str, Tensor]], model: nn.Module,
+        self, forward_backward: Callable[[list[Tensor], Tensor], dict[str, Tensor]], model: nn.Module,
         views: list[Tensor], labels: Tensor,
     ) -> None:  # fmt: skip
         self._inputs = [tensor.clone() for tensor in (*views, labels)]
-        *own_views, own_labels = self._inputs
-        # No step of a training is made before the recording, or the first ones after an interruption would differ from
-        # those of a training that goes on: the passes here leave only batch statistics behind, which are taken back.
-        kept = [buffer.clone() for buffer in model.buffers()]
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call] # torch's
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
+        *static_views, static_labels = self._inputs
+        # The warm-up passes must not count as training steps, because a resumed training captures again and must equal
+        # an uninterrupted one. They change only the batch statistics, which are restored below.
+        saved = [buffer.clone() for buffer in model.buffers()]
+        side_stream = torch.cuda.Stream()  # type: ignore[no-untyped-call] # torch's
+        side_stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side_stream):
             for _ in range(_WARM_UP):
-                differentiated(own_views, own_labels)
+                forward_backward(static_views, static_labels)
                 model.zero_grad(set_to_none=True)
-        torch.cuda.current_stream().wait_stream(aside)
+        torch.cuda.current_stream().wait_stream(side_stream)
         self._graph = torch.cuda.CUDAGraph()
-        # of this thread only: another may be copying a checkpoint from the device
+        # thread_local, because another thread may be copying a checkpoint from the device
         with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-            self._metrics = differentiated(own_views, own_labels)
+            self._metrics = forward_backward(static_views, static_labels)
         self._gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
-        for buffer, value in zip(model.buffers(), kept, strict=True):
+        for buffer, value in zip(model.buffers(), saved, strict=True):
             buffer.copy_(value)
 
-    def repeated(self, views: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
-        """The same with this batch."""
-        for own, tensor in zip(self._inputs, (*views, labels), strict=True):
-            own.copy_(tensor)
+    def replay(self, views: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
+        """Runs the graph on another batch."""
+        for static, tensor in zip(self._inputs, (*views, labels), strict=True):
+            static.copy_(tensor)
         self._graph.replay()
         for parameter, gradient in self._gradients:
             parameter.grad = gradient

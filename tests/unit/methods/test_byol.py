@@ -99,7 +99,7 @@ def test_z_std_tells_collapse_from_spread() -> None:
 def test_only_the_predictor_has_a_rate_of_its_own_and_nothing_of_the_target_is_moved() -> None:
     method = build()
     rest, predictor = method.parameter_groups()
-    assert predictor["rate"] == 10.0
+    assert predictor["lr_multiplier"] == 10.0
     assert [id(p) for p in predictor["params"]] == [id(p) for p in method.predictor.parameters()]
     online = {id(p) for part in (method.encoder, method.projector) for p in part.parameters()}
     assert {id(p) for p in rest["params"]} == online

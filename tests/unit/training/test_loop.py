@@ -94,7 +94,7 @@ def train(folder: Path, stop: Stop = NEVER, bad: int | None = None, ruined: int 
             session.at("validate", 0, 1)
             return {"validation": float(model.average.sum())}
 
-        optimizer = torch.optim.SGD([{"params": model.parameters(), "rate": 1.0}], lr=0.0, momentum=0.9)
+        optimizer = torch.optim.SGD([{"params": model.parameters(), "lr_multiplier": 1.0}], lr=0.0, momentum=0.9)
         task = Task(
             "train", model, model.loss, optimizer, lambda step: 0.1 / (1 + step), batch,
             lambda step: np.arange(5) + step, STEPS, EPOCH, validate,

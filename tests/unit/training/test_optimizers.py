@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ssl_pkg.config import Optimizer
-from ssl_pkg.training.optimizers import LARS, build_optimizer, peak_rate, warmup_cosine
+from ssl_pkg.training.optimizers import LARS, build_optimizer, peak_lr, warmup_cosine
 
 
 def test_lars_takes_the_step_computed_by_hand() -> None:
@@ -90,9 +90,9 @@ def test_frozen_parameters_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(("scaling", "expected"), [("linear", 0.6), ("sqrt", 0.3 * math.sqrt(2)), ("none", 0.3)])
-def test_peak_rate_scales_with_the_batch(scaling: str, expected: float) -> None:
+def test_peak_lr_scales_with_the_batch(scaling: str, expected: float) -> None:
     config = Optimizer(name="lars", base_lr=0.3, lr_scaling=scaling, weight_decay=0.0)
-    assert peak_rate(config, 512) == pytest.approx(expected)
+    assert peak_lr(config, 512) == pytest.approx(expected)
 
 
 def test_rate_rises_linearly_and_falls_along_half_a_cosine_by_step() -> None:
