@@ -34,7 +34,7 @@ setup: .venv/installed  ## make .venv with the locked packages (once; two minute
 	@.venv/bin/pip install --quiet --constraint requirements.lock --editable '.[$(EXTRAS)]'
 	@touch $@
 
-demo: setup  ## the whole study on drawn images, and its report (ten minutes on two cores)
+demo: setup  ## the whole study on synthetic images, and its report (ten minutes on two cores)
 	@$(PYTHON) -P -m jobs study demo --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(SEEDS),--seeds "$(SEEDS)")
 
 study: setup  ## the study STUDY on this machine, on the images in DATA; run it again to go on
@@ -53,7 +53,7 @@ cancel: is-set-up  ## stop the running study STUDY; each run leaves a checkpoint
 is-set-up:  # for what only looks: no two minutes of set-up before the answer that there is nothing to see
 	@test -e .venv/installed || { echo 'make $(MAKECMDGOALS): `make setup` comes first; it takes two minutes, once' >&2; exit 2; }
 
-data: data-given setup  ## with STUDY=stl10 fetch STL-10 and CIFAR-10 into DATA, with STUDY=demo draw the synthetic set there
+data: data-given setup  ## with STUDY=stl10 fetch STL-10 and CIFAR-10 into DATA, with STUDY=demo generate the synthetic set there
 	@case "$(STUDY)" in \
 	stl10) $(PYTHON) -P -m ssl_pkg.data.download "$(DATA)" ;; \
 	demo) $(PYTHON) -P -m ssl_pkg.data.synthetic "$(DATA)" && echo 'the synthetic set is in $(DATA)' ;; \

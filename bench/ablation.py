@@ -50,7 +50,7 @@ NOT_APPLICABLE = (
 def main(arguments: list[str] | None = None) -> int:
     """Measures, prints and writes the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.ablation", description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--data", default="synthetic", help="folder with stl10_binary/ (default: the drawn images)")
+    parser.add_argument("--data", default="synthetic", help="folder with stl10_binary/ (default: the synthetic images)")
     parser.add_argument("--resolution", type=int, default=96)
     parser.add_argument("--windows", type=positive, default=5, help="rounds of measurement (5)")
     parser.add_argument("--out", type=writable, default=Path(__file__).with_name("ablation.md"))
@@ -186,7 +186,7 @@ def _serve(data: str, resolution: int) -> None:
 def _evaluation(task: Task, options: argparse.Namespace) -> float:
     """How much faster the embedding of a split is without gradients."""
     data = open_dataset(configuration("simclr", options.data, options.resolution).data)
-    part = data.test.take(np.arange(min(1024, len(data.test))))
+    part = data.test.subset(np.arange(min(1024, len(data.test))))
     device = next(task.model.encoder.parameters()).device
 
     def without_gradients() -> object:
@@ -195,7 +195,7 @@ def _evaluation(task: Task, options: argparse.Namespace) -> float:
     def with_gradients() -> Tensor:
         encoder = task.model.encoder.eval()
         batches = np.split(np.arange(len(part)), range(256, len(part), 256))
-        embedded = [encoder(resize(part.gather(rows, device)[0], options.resolution)) for rows in batches]
+        embedded = [encoder(resize(part.load(rows, device)[0], options.resolution)) for rows in batches]
         encoder.train()
         return torch.cat(embedded)
 

@@ -27,7 +27,7 @@ from rich.table import Column, Table
 from bench.baselines import Lightly, usual_batches, usual_transform
 from bench.ours import BATCH, build, configuration, fixed_batch, forward_backward_flops, stepper
 from bench.timing import Variant, machine, measure, positive, pretraining, told, writable, write
-from ssl_pkg.augment.draws import draw
+from ssl_pkg.augment.parameters import sample_parameters
 from ssl_pkg.augment.views import make_view
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.errors import INTERRUPTED
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.speed", description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--data", default="synthetic", help="folder with stl10_binary/ (default: the drawn images)")
+    parser.add_argument("--data", default="synthetic", help="folder with stl10_binary/ (default: the synthetic images)")
     parser.add_argument("--windows", type=positive, default=5, help="rounds of measurement (5)")
     parser.add_argument("--out", type=writable, default=Path(__file__).with_name("latest.json"))
     return parser
@@ -73,7 +73,7 @@ def _trainings(options: argparse.Namespace, resolution: int, methods: tuple[str,
             continue
         flops = forward_backward_flops(task, task.batch(0))
         unlabeled = open_dataset(configuration(method, options.data, resolution).data).unlabeled
-        unlabeled = unlabeled.take(np.arange(min(PICTURES, len(unlabeled))))
+        unlabeled = unlabeled.subset(np.arange(min(PICTURES, len(unlabeled))))
         for workers in (0, 2):
             rival = Lightly(unlabeled, resolution, workers)
             settle = 2 if workers else 0
@@ -119,12 +119,12 @@ def _views(options: argparse.Namespace) -> dict[str, Any]:
     assert config.method is not None
     view, images = config.method.views[0], open_dataset(config.data).unlabeled
     chosen = np.arange(min(BATCH, len(images)))
-    pixels, _ = images.gather(chosen, torch.device("cpu"))
+    pixels, _ = images.load(chosen, torch.device("cpu"))
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in pixels]
     usual, threads = usual_transform(96), torch.get_num_threads()
 
     def ours() -> None:
-        make_view(pixels, draw(view, 0, 0, chosen, 0), 96)
+        make_view(pixels, sample_parameters(view, 0, 0, chosen, 0), 96)
 
     def theirs() -> None:
         for picture in pictures:

@@ -32,7 +32,7 @@ HELP: Final = """\
 Runs a self-supervised-learning study (SimCLR, BYOL, MoCo v2, a supervised ResNet-18) and writes its report. DATA, OUT,
 RUNS and CACHE stand for folders of yours, whole paths, made first: a missing one the engine makes as root's.
 
-The whole study on drawn images, ten minutes on two cores; it leaves report.pdf in the folder out:
+The whole study on synthetic images, ten minutes on two cores; it leaves report.pdf in the folder out:
 
   me="--user=$(id -u):$(id -g)"                 # else it runs as user 1000
   mkdir -p out && docker run --rm $me -v "$PWD/out:/out" IMAGE demo
@@ -43,7 +43,7 @@ On real images; DATA is the folder with stl10_binary/ and a CIFAR-10 folder, and
   docker run --rm $me --gpus all -v DATA:/data:ro -v OUT:/out IMAGE study stl10 --seeds "0 1 2"
   docker run --rm $me -v OUT:/out IMAGE status stl10         # so far; `report stl10` is the report of that
 
-One stage by hand, its folder below RUNS; without /data it takes the drawn images. To try: budget=tiny.
+One stage by hand, its folder below RUNS; without /data it takes the synthetic images. To try: budget=tiny.
 
   docker run --rm $me -v DATA:/data:ro -v RUNS:/runs IMAGE stage=pretrain method=simclr run_dir=mine/pretrain
   docker run --rm $me -v DATA:/data:ro -v RUNS:/runs IMAGE stage=probe source=mine/pretrain run_dir=mine/probe
@@ -51,7 +51,7 @@ One stage by hand, its folder below RUNS; without /data it takes the drawn image
   stage={stages}     method={methods}     budget={budgets}
 
 --gpus all                       it computes on the GPUs
--v CACHE:/cache                  the next container finds again what takes seconds: drawn images, compiled code
+-v CACHE:/cache                  the next container finds again what takes seconds: synthetic images, compiled code
 --read-only --tmpfs /tmp:exec    nothing else is written
 --user                           rootless podman: --userns=keep-id instead; rootless docker: --user 0:0
 
@@ -116,7 +116,7 @@ def stage_line(words: Sequence[str]) -> list[str]:
 
 
 def images_of(study: str) -> list[str]:
-    """/data, if there are images; nothing for a study that draws its own. Raises BadInput for one that doesn't."""
+    """/data, if there are images; nothing for a study that generates its own. Raises BadInput for one that doesn't."""
     if _mounted(DATA):
         if not os.access(DATA, os.R_OK | os.X_OK):
             raise BadInput(f"user {os.getuid()} may not read the folder that is mounted at {DATA}: give another --user")

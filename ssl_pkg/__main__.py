@@ -21,7 +21,7 @@ Runs one stage of the study in its run directory. The same line goes on with an 
   stage      {stages}
   method     of stage=pretrain: {methods}
   source     of the other stages: the run directory of the model that they start from, or `random` (probe, finetune)
-  data.root  folder with stl10_binary/ and a CIFAR-10 folder; left out, a synthetic set is drawn
+  data.root  folder with stl10_binary/ and a CIFAR-10 folder; left out, the synthetic set is generated
   study      preset: demo (default) | photos-quick | photos | stl10; budget: tiny | demo | quick | full
 
 A path is everything after the first `=`, with `~` expanded; a folder called random is ./random.

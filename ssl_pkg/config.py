@@ -37,7 +37,7 @@ READS: dict[str, tuple[str, ...]] = {
 }
 LARGEST = 3e38  # that float32 holds
 RANDOM = "random"  # the `source` that stands for the random initialisation
-SYNTHETIC = "synthetic"  # the `data.root` that stands for the drawn data set
+SYNTHETIC = "synthetic"  # the `data.root` that stands for the synthetic set
 
 
 class Section(BaseModel):

@@ -18,9 +18,9 @@ from llvmlite import binding
 from torch import Tensor
 
 from ssl_pkg.augment import loops
-from ssl_pkg.augment.draws import Integers, Parameters
 from ssl_pkg.augment.loops import Records, Singles
 from ssl_pkg.augment.operations import blur_kernel_size
+from ssl_pkg.augment.parameters import Integers, Parameters
 from ssl_pkg.cache import user_cache
 
 # what a view has drawn

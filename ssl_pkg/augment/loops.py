@@ -13,8 +13,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from ssl_pkg.augment.draws import BRIGHTNESS, CONTRAST, HUE, SATURATION, Integers
 from ssl_pkg.augment.operations import LUMA, MEAN, SMALLEST_CHROMA, STD
+from ssl_pkg.augment.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Integers
 
 Bytes = npt.NDArray[np.uint8]
 Singles = npt.NDArray[np.float32]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssl_pkg.augment import cpu, operations
-from ssl_pkg.augment.draws import BRIGHTNESS, CONTRAST, HUE, SATURATION, Parameters
+from ssl_pkg.augment.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Parameters
 
 Operation = Callable[[Tensor, Tensor], None]
 _JITTER: dict[int, tuple[Operation, str, float]] = {  # with the value that changes nothing

@@ -6,14 +6,14 @@ from pathlib import Path
 from ssl_pkg.config import SYNTHETIC, Data
 from ssl_pkg.data.cifar10 import open_cifar10
 from ssl_pkg.data.stl10 import STL10, open_stl10
-from ssl_pkg.data.synthetic import ensure
+from ssl_pkg.data.synthetic import generate_cached
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
 from ssl_pkg.streams import prepare_streams
 
 
 def data_root(config: Data) -> Path:
     """The folder that holds stl10_binary/ and a CIFAR-10 folder; draws the synthetic one where it is asked for."""
-    return ensure() if config.root == SYNTHETIC else Path(config.root)
+    return generate_cached() if config.root == SYNTHETIC else Path(config.root)
 
 
 def open_dataset(config: Data) -> STL10:

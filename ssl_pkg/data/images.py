@@ -14,7 +14,7 @@ from torch import Tensor
 from ssl_pkg.errors import BadInput
 
 Indices = npt.NDArray[np.int64]
-Gather = Callable[[Indices], tuple[Tensor, Tensor]]  # (B,) to images (B, 3, H, W) uint8 and labels (B,) on a device
+Loader = Callable[[Indices], tuple[Tensor, Tensor]]  # (B,) to images (B, 3, H, W) uint8 and labels (B,) on a device
 UNLABELED = -1
 
 
@@ -79,7 +79,7 @@ class Split:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def gather(self, indices: Indices, device: torch.device) -> tuple[Tensor, Tensor]:
+    def load(self, indices: Indices, device: torch.device) -> tuple[Tensor, Tensor]:
         """Images (B, 3, H, W) uint8, not necessarily contiguous, and labels (B,) int64, on `device`."""
         images = torch.from_numpy(self.pixels[indices])
         labels = torch.from_numpy(self.labels[indices])
@@ -88,29 +88,29 @@ class Split:
         images = images.to(device, non_blocking=True)
         return (images.mT if self.columns_first else images), labels.to(device, non_blocking=True)
 
-    def resident(self, device: torch.device, gigabytes: float) -> "Gather":
+    def loader(self, device: torch.device, resident_gb: float) -> Loader:
         """What `gather` does, from memory: the device's, or the host's if there is no room for this on the device.
 
         A split of more than `gigabytes` is read from its file batch by batch.
         """
         size = self.pixels.nbytes
-        if size > gigabytes * 1e9:
-            return lambda indices: self.gather(indices, device)
+        if size > resident_gb * 1e9:
+            return lambda indices: self.load(indices, device)
         in_memory = self.pixels.read() if isinstance(self.pixels, StoredImages) else self.pixels
         if device.type != "cuda" or size > torch.cuda.mem_get_info(device)[0] / 2:
             loaded = replace(self, pixels=in_memory)
-            return lambda indices: loaded.gather(indices, device)
+            return lambda indices: loaded.load(indices, device)
         pixels = torch.from_numpy(in_memory).to(device)
         labels = torch.from_numpy(self.labels).to(device)
 
-        def gather(indices: Indices) -> tuple[Tensor, Tensor]:
+        def load(indices: Indices) -> tuple[Tensor, Tensor]:
             chosen = torch.from_numpy(indices).pin_memory().to(device, non_blocking=True)
             images = pixels.index_select(0, chosen)
             return (images.mT if self.columns_first else images), labels.index_select(0, chosen)
 
-        return gather
+        return load
 
-    def take(self, indices: Indices) -> "Split":
+    def subset(self, indices: Indices) -> "Split":
         """The split of these samples only, in this order, in memory."""
         return Split(self.name, self.pixels[indices], self.labels[indices], self.columns_first)
 

@@ -56,22 +56,22 @@ class Sizes:
 DEFAULT: Final = Sizes()
 
 
-def ensure(sizes: Sizes = DEFAULT) -> Path:
+def generate_cached(sizes: Sizes = DEFAULT) -> Path:
     """The folder in the user's cache that holds the set; it is drawn on first use, which takes some seconds."""
-    drawn = place(sizes)
-    if is_synthetic_set(drawn):
-        return drawn
-    print(f"Drawing the synthetic data set into {drawn} (once).", file=sys.stderr)
-    draw(drawn, sizes)
-    return drawn
+    folder = cache_folder(sizes)
+    if is_synthetic_set(folder):
+        return folder
+    print(f"Generating the synthetic data set into {folder} (once).", file=sys.stderr)
+    generate(folder, sizes)
+    return folder
 
 
-def place(sizes: Sizes = DEFAULT) -> Path:
+def cache_folder(sizes: Sizes = DEFAULT) -> Path:
     """The folder in the user's cache that holds the set, or will hold it."""
     return synthetic_set(() if sizes == DEFAULT else tuple(asdict(sizes).values()))
 
 
-def draw(root: Path, sizes: Sizes = DEFAULT) -> None:
+def generate(root: Path, sizes: Sizes = DEFAULT) -> None:
     """Writes the set to `root`, whole or not at all; a `root` that another process has written first is kept.
 
     Raises OSError (disk full, no permission, `root` is there and not empty) and leaves nothing behind.
@@ -145,7 +145,7 @@ def _write(path: Path, parts: Iterator[bytes]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """`python -m ssl_pkg.data.synthetic OUT`."""
-    parser = argparse.ArgumentParser(prog="ssl_pkg.data.synthetic", description="Draws the synthetic data set.")
+    parser = argparse.ArgumentParser(prog="ssl_pkg.data.synthetic", description="Generates the synthetic data set.")
     parser.add_argument("out", help="a folder that does not exist yet")
     for name, size in asdict(DEFAULT).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=size, help=f"images (default {size})")
@@ -156,9 +156,9 @@ def main(arguments: list[str] | None = None) -> int:
         if os.path.lexists(out):
             print(f"{out} exists; name a folder that does not exist yet.", file=sys.stderr)
             return BAD_INPUT
-        draw(out, Sizes(**given))
+        generate(out, Sizes(**given))
     except (ValueError, OSError, BadInput) as error:
-        print(f"can't draw into {out}: {error}", file=sys.stderr)
+        print(f"can't write to {out}: {error}", file=sys.stderr)
         return BAD_INPUT
     return COMPLETE
 

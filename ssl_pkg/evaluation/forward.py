@@ -57,7 +57,7 @@ def outputs(
     results = []
     for start in range(0, len(split), BATCH):
         on_batch(start, len(split))
-        images, _ = split.gather(np.arange(start, min(start + BATCH, len(split))), device)
+        images, _ = split.load(np.arange(start, min(start + BATCH, len(split))), device)
         results.append(network(resize(images, resolution)).float())
     network.train(mode)
     array: Array = torch.cat(results).cpu().numpy()

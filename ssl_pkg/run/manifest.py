@@ -34,7 +34,7 @@ OFFICIAL_BYTES: Final = 100_000 * 27_648  # of the largest official file: what i
 def identify(root: Path, files: Iterable[str], official_name: str, named: Sequence[str]) -> dict[str, Any]:
     """The manifest of `files` below `root`: {"name", "root", "files": {file: {"bytes", "md5"}}}.
 
-    `name` is `official_name` if every file is the official one, "synthetic" if they are those of the drawn set,
+    `name` is `official_name` if every file is the official one, "synthetic" if they are those of the synthetic set,
     "stand-in" otherwise. named: the classes in the files' order, for a text file of names has no official md5.
     """
     entries = {file: {"bytes": (root / file).stat().st_size, "md5": md5(root / file)} for file in files}
@@ -42,7 +42,7 @@ def identify(root: Path, files: Iterable[str], official_name: str, named: Sequen
     binary = [file for file in found if not file.endswith(".txt")]
     if all(found[file] == OFFICIAL.get(file) for file in binary) and tuple(named) == OFFICIAL_CLASSES[official_name]:
         name = official_name
-    elif all(found[file] == value for file, value in _drawn(root, found).items()):
+    elif all(found[file] == value for file, value in _synthetic(root, found).items()):
         name = "synthetic"
     else:
         name = "stand-in"
@@ -72,10 +72,10 @@ def md5(file: Path) -> str | None:
     return str(value)
 
 
-def _drawn(root: Path, files: Iterable[str]) -> dict[str, str]:
+def _synthetic(root: Path, files: Iterable[str]) -> dict[str, str]:
     """What `synthetic.json` says of `files`; a file that it doesn't name can't match."""
     try:
-        drawn = json.loads((root / "synthetic.json").read_text(encoding="utf-8"))["md5"]
-        return {file: str(drawn.get(file, "not drawn")) for file in files}
+        generated = json.loads((root / "synthetic.json").read_text(encoding="utf-8"))["md5"]
+        return {file: str(generated.get(file, "not generated")) for file in files}
     except (OSError, ValueError, KeyError, AttributeError):
-        return dict.fromkeys(files, "not drawn")
+        return dict.fromkeys(files, "not generated")

@@ -92,13 +92,13 @@ def other_data(run: RunDirectory, root: str) -> str | None:
     they were too large for one."""
     seen = (run.provenance() or {}).get("data") or {}
     folder = synthetic_set() if root == SYNTHETIC else Path(root)
-    if root == SYNTHETIC and not folder.is_dir():  # not drawn yet
+    if root == SYNTHETIC and not folder.is_dir():  # not generated yet
         other = bool(seen) and seen.get("name") != SYNTHETIC
     else:
         other = any(not _same(folder / name, entry) for name, entry in (seen.get("files") or {}).items())
     if not other:
         return None
-    return "the drawn images" if seen.get("name") == SYNTHETIC else str(seen.get("root"))
+    return "the synthetic images" if seen.get("name") == SYNTHETIC else str(seen.get("root"))
 
 
 def _same(file: Path, entry: dict[str, Any]) -> bool:

@@ -13,8 +13,8 @@ from torchvision.models import resnet18
 
 from ssl_pkg.augment.operations import MEAN, STD
 from ssl_pkg.config import RANDOM, Config
+from ssl_pkg.data.contact_sheet import CONTACT_SHEET, contact_sheet
 from ssl_pkg.data.images import Split
-from ssl_pkg.data.sheet import FILE, contact_sheet
 from ssl_pkg.data.stl10 import STL10
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import Row, classification
@@ -110,8 +110,8 @@ def leave_contact_sheet(
     session: Session, labelled: Sequence[Split], unlabeled: Split | None, classes: Sequence[str]
 ) -> None:
     """Leaves a picture of some images of each class, unless `data.contact_sheet` is off or an earlier start left it."""
-    if session.config.data.contact_sheet and not (session.run.path / FILE).exists():
-        write_atomic(session.file(FILE), contact_sheet(labelled, unlabeled, classes))
+    if session.config.data.contact_sheet and not (session.run.path / CONTACT_SHEET).exists():
+        write_atomic(session.file(CONTACT_SHEET), contact_sheet(labelled, unlabeled, classes))
 
 
 def preprocessing(resolution: int) -> dict[str, Any]:

@@ -66,10 +66,10 @@ def run(config: Config, interrupts: Interrupts) -> None:
     dataset, hardware = open_dataset(config.data), prepare(config)
     encoder, method, resolution = source_encoder(config)
     kept, held = holdout(dataset.train.labels, config.finetune.validation_fraction)
-    learnt_from = replace(dataset.train.take(kept), name=f"train without its {len(held):,} held-out images")
+    learnt_from = replace(dataset.train.subset(kept), name=f"train without its {len(held):,} held-out images")
     trial_batches = _batches(config, learnt_from, resolution, hardware.device)
     final_batches = _batches(config, dataset.train, resolution, hardware.device)
-    rest = dataset.train.take(held)
+    rest = dataset.train.subset(held)
     grid = [Candidate(*pair) for pair in product(config.finetune.base_lrs, config.finetune.weight_decays)]
 
     with Session(config, hardware, interrupts, dataset.manifest) as session:
@@ -199,7 +199,7 @@ class _Snapshots:
         self._epochs = sorted(
             {round(e) for e in np.linspace(0, config.epochs, min(config.snapshots, config.epochs + 1))}
         )
-        self._images = test.take(balanced(test.labels, config.snapshot_images))
+        self._images = test.subset(balanced(test.labels, config.snapshot_images))
         self._folder: Path = session.file("snapshots")
         self._folder.mkdir(exist_ok=True)
 

@@ -32,7 +32,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
     refuse_other_classes(config, dataset, source)
     classifier.to(hardware.device)
     chosen = balanced(dataset.train.labels, config.width.images)
-    pixels, labels = dataset.train.gather(chosen, hardware.device)
+    pixels, labels = dataset.train.load(chosen, hardware.device)
     images = resize(pixels, source["resolution"])
     with Session(config, hardware, interrupts, dataset.manifest) as session:
         state = session.state(WidthState)

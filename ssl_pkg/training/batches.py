@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_pkg.augment.draws import draw, permutation
+from ssl_pkg.augment.parameters import permutation, sample_parameters
 from ssl_pkg.augment.views import make_view
 from ssl_pkg.config import View
 from ssl_pkg.data.images import Indices, Split
@@ -44,7 +44,7 @@ class ViewBatches:
             )
         if batch_size % world_size():
             raise BadInput(f"{field}={batch_size} must be a multiple of the {world_size()} processes")
-        self._gather = split.resident(device, resident_gb)
+        self._load = split.loader(device, resident_gb)
         self._compiles = compiles
         self._count, self._views, self._resolution = len(split), views, resolution
         self._batch_size, self._seed = batch_size, seed
@@ -54,11 +54,11 @@ class ViewBatches:
     def __call__(self, step: int) -> tuple[list[Tensor], Tensor]:
         """Views and labels of step `step`, from 0."""
         epoch, indices = step // self.steps_per_epoch, np.split(self.indices(step), world_size())[rank()]
-        images, labels = self._gather(indices)
+        images, labels = self._load(indices)
         height, width = images.shape[2:]
         views = []
         for number, view in enumerate(self._views):
-            parameters = draw(view, self._seed, epoch, indices, number, height, width)
+            parameters = sample_parameters(view, self._seed, epoch, indices, number, height, width)
             views.append(make_view(images, parameters, self._resolution, compiled=self._compiles))
         return views, labels
 

@@ -11,7 +11,7 @@ import pytest
 from engine import TOKEN, Engine, NotPossible
 from filelock import FileLock
 
-from ssl_pkg.data.synthetic import Sizes, draw
+from ssl_pkg.data.synthetic import Sizes, generate
 
 USER = "4321:4321"  # nobody that the image knows
 NAME = f"ssl-study-test-{TOKEN}"
@@ -84,8 +84,8 @@ def image() -> Iterator[Image]:
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Few images in the layout of STL-10 and CIFAR-10."""
-    root = tmp_path_factory.mktemp("data") / "drawn"
-    draw(root, Sizes(train_per_class=16, test_per_class=5, unlabeled=160, ood_per_class=3))
+    root = tmp_path_factory.mktemp("data") / "synthetic"
+    generate(root, Sizes(train_per_class=16, test_per_class=5, unlabeled=160, ood_per_class=3))
     return root
 
 

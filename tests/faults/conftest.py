@@ -8,7 +8,7 @@ import pytest
 from file_systems import compiled
 from trainers import METHODS, OF_STAGE, SMALL, start
 
-from ssl_pkg.data.synthetic import Sizes, draw
+from ssl_pkg.data.synthetic import Sizes, generate
 from ssl_pkg.errors import COMPLETE
 
 ROOM = 8 * 2**30
@@ -32,7 +32,7 @@ def folder(root: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def data(root: Path) -> Path:
-    draw(root / "data", Sizes(train_per_class=4, test_per_class=2, unlabeled=64, ood_per_class=2))
+    generate(root / "data", Sizes(train_per_class=4, test_per_class=2, unlabeled=64, ood_per_class=2))
     return root / "data"
 
 

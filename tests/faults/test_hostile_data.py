@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ssl_pkg.cache import user_cache
 from ssl_pkg.data.cifar10 import open_cifar10
 from ssl_pkg.data.stl10 import open_stl10
-from ssl_pkg.data.synthetic import Sizes, draw
+from ssl_pkg.data.synthetic import Sizes, generate
 from ssl_pkg.errors import BadInput
 
 CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
@@ -51,7 +51,7 @@ def labels(highest: int, count: int) -> st.SearchStrategy[bytes]:
 
 @pytest.fixture
 def stl(folder: Path) -> Path:
-    draw(folder / "stl", Sizes(train_per_class=2, test_per_class=1, unlabeled=2, ood_per_class=1))
+    generate(folder / "stl", Sizes(train_per_class=2, test_per_class=1, unlabeled=2, ood_per_class=1))
     return folder / "stl"
 
 

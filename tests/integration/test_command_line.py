@@ -13,15 +13,15 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-from ssl_pkg.data.synthetic import Sizes, draw
+from ssl_pkg.data.synthetic import Sizes, generate
 
 SMALL = ["budget=tiny", "threads=1"]
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data") / "drawn"
-    draw(root, Sizes(train_per_class=16, test_per_class=5, unlabeled=160, ood_per_class=3))
+    root = tmp_path_factory.mktemp("data") / "synthetic"
+    generate(root, Sizes(train_per_class=16, test_per_class=5, unlabeled=160, ood_per_class=3))
     return root
 
 
@@ -211,7 +211,7 @@ def test_a_reader_who_leaves_ends_neither_the_run_nor_its_status(tmp_path: Path,
 
 def test_other_inputs_in_a_started_run_are_refused(tmp_path: Path, data: Path) -> None:
     other = tmp_path / "other"
-    draw(other, Sizes(train_per_class=16, test_per_class=6, unlabeled=160, ood_per_class=3))
+    generate(other, Sizes(train_per_class=16, test_per_class=6, unlabeled=160, ood_per_class=3))
     for name in ("simclr", "byol"):
         assert run(*pretrain(name, data, tmp_path / name, "budget.max_steps=1")).returncode == 0
     probe = ["stage=probe", f"run_dir={tmp_path / 'probe'}"]

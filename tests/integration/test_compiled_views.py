@@ -15,7 +15,7 @@ import hashlib, resource, sys
 import numpy as np, torch
 if "full" in sys.argv:
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-from ssl_pkg.augment.draws import draw
+from ssl_pkg.augment.parameters import sample_parameters
 from ssl_pkg.augment.views import make_view
 from ssl_pkg.config import Jitter, View
 jitter = Jitter(probability=0.8, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2)
@@ -23,7 +23,7 @@ busy = View(crop_area=(0.02, 1.0), flip=0.5, jitter=jitter, grey=0.2, blur=0.5, 
 digest = hashlib.sha256()
 for height, width, resolution in ((96, 96, 96), (96, 96, 32), (40, 57, 33), (5, 7, 2), (31, 3, 90)):
     images = torch.arange(40 * 3 * height * width).remainder(251).byte().view(40, 3, height, width)
-    parameters = draw(busy, 0, 0, np.arange(40), 0, height, width)
+    parameters = sample_parameters(busy, 0, 0, np.arange(40), 0, height, width)
     digest.update(make_view(images, parameters, resolution).numpy().tobytes())
 print(digest.hexdigest())
 """

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_pkg.data.synthetic import Sizes, draw
+from ssl_pkg.data.synthetic import Sizes, generate
 from ssl_pkg.models.encoder import build_encoder
 from ssl_pkg.run.directory import write_json
 from ssl_pkg.run.weights import save_weights
@@ -53,7 +53,7 @@ STAGES = {
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`POISON-STAGE` for each poison, evaluated from the probe; and the fine-tunings of the collapsed encoder."""
     root = tmp_path_factory.mktemp("poisoned")
-    draw(root / "data", Sizes(train_per_class=4, test_per_class=2, unlabeled=20, ood_per_class=2))
+    generate(root / "data", Sizes(train_per_class=4, test_per_class=2, unlabeled=20, ood_per_class=2))
     lines = []
     for name, poison in POISONS.items():
         torch.manual_seed(0)

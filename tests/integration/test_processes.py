@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_pkg.data.synthetic import Sizes, draw
+from ssl_pkg.data.synthetic import Sizes, generate
 
 LONG = os.environ.get("FAULTS") == "long"
 LINE = ("stage=pretrain", "budget=tiny", "threads=1", "precision=float32", "budget.max_steps=12")
@@ -25,8 +25,8 @@ Ranks = list[subprocess.Popen[str]]
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data") / "drawn"
-    draw(root, Sizes(train_per_class=16, test_per_class=5, unlabeled=160, ood_per_class=3))
+    root = tmp_path_factory.mktemp("data") / "synthetic"
+    generate(root, Sizes(train_per_class=16, test_per_class=5, unlabeled=160, ood_per_class=3))
     return root
 
 

@@ -17,10 +17,10 @@ from torchvision.models import resnet18
 
 from ssl_pkg.augment.views import resize
 from ssl_pkg.data.cifar10 import open_cifar10
+from ssl_pkg.data.contact_sheet import contact_sheet
 from ssl_pkg.data.images import Split, balanced, holdout
-from ssl_pkg.data.sheet import contact_sheet
 from ssl_pkg.data.stl10 import STL10, open_stl10
-from ssl_pkg.data.synthetic import Sizes, draw
+from ssl_pkg.data.synthetic import Sizes, generate
 
 NEIGHBOURS = 5
 LINES = {
@@ -39,7 +39,7 @@ Rows = dict[tuple[str, str], dict[str, Any]]
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One run directory a line of LINES, and `data`."""
     root = tmp_path_factory.mktemp("study")
-    draw(root / "data", Sizes(train_per_class=16, test_per_class=10, unlabeled=160, ood_per_class=10))
+    generate(root / "data", Sizes(train_per_class=16, test_per_class=10, unlabeled=160, ood_per_class=10))
     for name, line in LINES.items():
         own = ("source=pretrain", "source=finetune")
         resolved = [f"source={root / entry.partition('=')[2]}" if entry in own else entry for entry in line]
@@ -70,7 +70,7 @@ def network(file: Path) -> torch.nn.Module:
 
 @torch.no_grad()
 def outputs(module: torch.nn.Module, split: Split) -> np.ndarray:
-    images, _ = split.gather(np.arange(len(split)), torch.device("cpu"))
+    images, _ = split.load(np.arange(len(split)), torch.device("cpu"))
     return module(resize(images, 32)).numpy()
 
 
@@ -96,7 +96,7 @@ def test_the_readmes_lines_embed_as_the_evaluation_does(study: Path, stl10: STL1
     place = "runs/mine/pretrain/encoder.safetensors"
     assert place in lines
     lines = lines.replace(place, str(study / "pretrain/encoder.safetensors"))
-    images, _ = stl10.test.gather(np.arange(len(stl10.test)), torch.device("cpu"))
+    images, _ = stl10.test.load(np.arange(len(stl10.test)), torch.device("cpu"))
     np.save(tmp_path / "images.npy", images.contiguous().numpy())
     command = [sys.executable, "-c", README.format(lines=lines)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
@@ -193,7 +193,7 @@ def test_knn_of_test_images_asks_those_of_train(study: Path, stl10: STL10) -> No
 
 
 def test_width_starts_from_the_loss_of_the_model_on_its_subset_of_train(study: Path, stl10: STL10) -> None:
-    subset = stl10.train.take(balanced(stl10.train.labels, 40))
+    subset = stl10.train.subset(balanced(stl10.train.labels, 40))
     logits = torch.from_numpy(outputs(network(study / "finetune/model.safetensors"), subset))
     loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(subset.labels))
     assert rows(study / "width")["width", "train_loss"]["value"] == pytest.approx(float(loss), rel=1e-3)

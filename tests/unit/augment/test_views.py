@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as reference
 
 from ssl_pkg.augment import operations, views
-from ssl_pkg.augment.draws import BRIGHTNESS, CONTRAST, HUE, SATURATION, Parameters, draw
+from ssl_pkg.augment.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Parameters, sample_parameters
 from ssl_pkg.augment.views import make_view, resize
 from ssl_pkg.config import Jitter, View
 
@@ -71,7 +71,7 @@ class TestMakeView:
     @pytest.mark.parametrize("view", [BUSY, PLAIN], ids=["busy", "plain"])
     def test_as_torchvision_on_the_same_parameters(self, resolution: int, view: View) -> None:
         images = photographs(64)
-        parameters = draw(view, 0, 0, np.arange(64), 0)
+        parameters = sample_parameters(view, 0, 0, np.arange(64), 0)
         expected = one_by_one(images, parameters, resolution)
         for stored in (images, by_columns(images)):
             ours = make_view(stored, parameters, resolution)
@@ -81,14 +81,14 @@ class TestMakeView:
 
     def test_images_that_are_not_square(self) -> None:
         images = photographs(12, 50, 70)
-        parameters = draw(BUSY, 0, 0, np.arange(12), 0, 50, 70)
+        parameters = sample_parameters(BUSY, 0, 0, np.arange(12), 0, 50, 70)
         expected = one_by_one(images, parameters, 32)
         for stored in (images, by_columns(images)):
             torch.testing.assert_close(make_view(stored, parameters, 32), expected, atol=TOLERANCE, rtol=0)
 
     def test_pure(self) -> None:
         images = photographs(40)
-        parameters = draw(BUSY, 0, 0, np.arange(40), 0)
+        parameters = sample_parameters(BUSY, 0, 0, np.arange(40), 0)
         before = images.clone()
         first, again = make_view(images, parameters, 48), make_view(images, parameters, 48)
         assert first.numpy().tobytes() == again.numpy().tobytes()
@@ -97,15 +97,15 @@ class TestMakeView:
     @pytest.mark.parametrize("resolution", [96, 48])
     def test_does_not_depend_on_the_batch(self, resolution: int) -> None:
         images = by_columns(photographs(40))
-        parameters = draw(BUSY, 0, 0, np.arange(40), 0)
+        parameters = sample_parameters(BUSY, 0, 0, np.arange(40), 0)
         together = make_view(images, parameters, resolution)
         for rows in (np.array([7]), np.arange(39, -1, -1), np.array([5, 3, 5, 30, 11])):
-            alone = make_view(images.mT[rows].mT, parameters.take(rows), resolution)
+            alone = make_view(images.mT[rows].mT, parameters.subset(rows), resolution)
             assert torch.equal(alone, together[rows])
 
     def test_does_not_depend_on_the_threads(self, monkeypatch: pytest.MonkeyPatch) -> None:
         images = photographs(40)
-        parameters = draw(BUSY, 0, 0, np.arange(40), 0)
+        parameters = sample_parameters(BUSY, 0, 0, np.arange(40), 0)
         made = []
         for threads in (1, 2, 3):
             monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
@@ -114,14 +114,14 @@ class TestMakeView:
 
     def test_does_not_depend_on_autocast(self) -> None:
         images = photographs(10)
-        parameters = draw(BUSY, 0, 0, np.arange(10), 0)
+        parameters = sample_parameters(BUSY, 0, 0, np.arange(10), 0)
         usual = make_view(images, parameters, 96)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             inside = make_view(images, parameters, 96)
         assert torch.equal(inside, usual)
 
     def test_a_model_can_learn_from_it(self) -> None:
-        views = make_view(photographs(4), draw(BUSY, 0, 0, np.arange(4), 0), 32)
+        views = make_view(photographs(4), sample_parameters(BUSY, 0, 0, np.arange(4), 0), 32)
         convolution = torch.nn.Conv2d(3, 4, 3)
         convolution(views).sum().backward()
         assert convolution.weight.grad is not None and convolution.weight.grad.isfinite().all()
@@ -135,7 +135,7 @@ class TestMakeView:
         monkeypatch.setattr(operations, "resized_crops", crops)  # whose own may be a byte off, and has its own test
         images = by_columns(photographs(64))
         for seed in range(3):
-            p = draw(BUSY, seed, 0, np.arange(64), 0)
+            p = sample_parameters(BUSY, seed, 0, np.arange(64), 0)
             drawn = {name: torch.from_numpy(value).float() for name, value in vars(p).items() if name != "order"}
             drawn |= {f"order_{place}": torch.from_numpy(p.order[:, place]).float() for place in range(4)}
             ours = views.in_a_batch(images, drawn, resolution)
@@ -144,7 +144,7 @@ class TestMakeView:
 
     def test_views_that_do_not_fit_the_images_are_refused(self) -> None:
         images = photographs(4, 60, 60)
-        fitting = draw(BUSY, 0, 0, np.arange(4), 0, 60, 60)
+        fitting = sample_parameters(BUSY, 0, 0, np.arange(4), 0, 60, 60)
         for wrong in (images[:3], images[:, :2], images[:, :, :40], images[:, :, :, :40]):
             with pytest.raises(ValueError, match=r"views|crop"):
                 make_view(wrong, fitting, 32)
@@ -153,11 +153,11 @@ class TestMakeView:
 
     def test_fewer_images_than_threads(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-        images, parameters = photographs(1), draw(BUSY, 0, 0, np.arange(1), 0)
+        images, parameters = photographs(1), sample_parameters(BUSY, 0, 0, np.arange(1), 0)
         torch.testing.assert_close(
             make_view(images, parameters, 33), one_by_one(images, parameters, 33), atol=TOLERANCE, rtol=0
         )
-        assert make_view(images[:0], parameters.take(np.arange(0)), 33).shape == (0, 3, 33, 33)
+        assert make_view(images[:0], parameters.subset(np.arange(0)), 33).shape == (0, 3, 33, 33)
 
     @pytest.mark.gpu
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -165,7 +165,7 @@ class TestMakeView:
     @pytest.mark.parametrize("resolution", [96, 48])
     def test_on_a_gpu_as_on_a_cpu_and_without_waiting(self, resolution: int, compiled: bool) -> None:
         images = by_columns(photographs(64))
-        parameters = draw(BUSY, 0, 0, np.arange(64), 0)
+        parameters = sample_parameters(BUSY, 0, 0, np.arange(64), 0)
         on_device = images.cuda()
         make_view(on_device, parameters, resolution, compiled=compiled)  # what is made once may wait
         try:
@@ -197,7 +197,7 @@ class TestResize:
 
     def test_as_a_view_of_the_whole_image(self) -> None:
         images = photographs(5)
-        certain = draw(View(crop_area=(1.0, 1.0), flip=0.0), 0, 0, np.arange(5), 0)
+        certain = sample_parameters(View(crop_area=(1.0, 1.0), flip=0.0), 0, 0, np.arange(5), 0)
         corner, side = np.zeros(5, dtype=np.int64), np.full(5, 96)
         whole = dataclasses.replace(certain, top=corner, left=corner, height=side, width=side)
         for resolution, bytes_apart in ((96, 0), (48, 1)):  # a crop is rounded to bytes

@@ -143,6 +143,6 @@ def test_a_folder_with_other_files_is_not_taken_for_the_published_set(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "stl10_binary").mkdir()
-    (tmp_path / "stl10_binary" / "train_X.bin").write_bytes(b"drawn")
+    (tmp_path / "stl10_binary" / "train_X.bin").write_bytes(b"synthetic")
     assert main([str(tmp_path)]) == 2
     assert "train_X.bin is not the published one: move" in capsys.readouterr().err

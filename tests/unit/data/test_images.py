@@ -37,10 +37,10 @@ def test_balanced_takes_as_many_of_each_class_as_there_are(labels: np.ndarray, c
 def test_gather_turns_columns_first_images_upright() -> None:
     upright = np.arange(2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)
     split = Split("x", np.ascontiguousarray(upright.swapaxes(2, 3)), np.array([7, 8]), columns_first=True)
-    images, labels = split.gather(np.array([1, 0]), torch.device("cpu"))
+    images, labels = split.load(np.array([1, 0]), torch.device("cpu"))
     assert np.array_equal(images.numpy(), upright[[1, 0]])
     assert labels.tolist() == [8, 7]
-    assert np.array_equal(split.take(np.array([1])).gather(np.array([0]), torch.device("cpu"))[0].numpy(), upright[[1]])
+    assert np.array_equal(split.subset(np.array([1])).load(np.array([0]), torch.device("cpu"))[0].numpy(), upright[[1]])
 
 
 DEVICES = [
@@ -58,8 +58,8 @@ def test_a_split_in_memory_gives_what_its_file_gives(tmp_path: Path, device: str
     pixels = np.random.default_rng(0).integers(0, 256, (9, 3, 4, 5), dtype=np.uint8)
     pixels.tofile(tmp_path / "pixels")
     split = Split("x", StoredImages(tmp_path / "pixels", (9, 3, 4, 5)), np.arange(9), columns_first)
-    from_memory = split.resident(torch.device(device), gigabytes=pixels.nbytes / 1e9)
-    from_file = split.resident(torch.device(device), gigabytes=(pixels.nbytes - 1) / 1e9)
+    from_memory = split.loader(torch.device(device), resident_gb=pixels.nbytes / 1e9)
+    from_file = split.loader(torch.device(device), resident_gb=(pixels.nbytes - 1) / 1e9)
     chosen = np.array([4, 0, 4, 8])
     for gather in (from_memory, from_file):
         images, labels = gather(chosen)

@@ -6,7 +6,7 @@ import pytest
 from conftest import write_stl10
 
 from ssl_pkg.data.stl10 import open_stl10
-from ssl_pkg.data.synthetic import Sizes, draw
+from ssl_pkg.data.synthetic import Sizes, generate
 from ssl_pkg.run import manifest
 from ssl_pkg.run.manifest import identify, md5
 
@@ -41,8 +41,8 @@ def test_torchvision_lists_the_same_official_values() -> None:
 
 
 def test_the_drawn_set_is_recognised_until_a_byte_differs(tmp_path: Path) -> None:
-    root = tmp_path / "drawn"
-    draw(root, Sizes(train_per_class=2, test_per_class=1, unlabeled=10, ood_per_class=1))
+    root = tmp_path / "synthetic"
+    generate(root, Sizes(train_per_class=2, test_per_class=1, unlabeled=10, ood_per_class=1))
     assert open_stl10(root).manifest["name"] == "synthetic"
     for name in ("test_X.bin", "class_names.txt"):
         file = root / "stl10_binary" / name

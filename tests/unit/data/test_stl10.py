@@ -16,7 +16,7 @@ def test_images_labels_and_names_are_those_that_torchvision_reads(tmp_path: Path
     reference = Reference.__new__(Reference)  # its constructor insists on the official md5
     reference.root, reference.base_folder = str(tmp_path), "stl10_binary"
     images, labels = reference._STL10__loadfile("train_X.bin", "train_y.bin")
-    pixels, found = dataset.train.gather(np.arange(20), torch.device("cpu"))
+    pixels, found = dataset.train.load(np.arange(20), torch.device("cpu"))
     assert np.array_equal(pixels.numpy(), images)
     assert found.tolist() == labels.tolist()
     assert dataset.classes == tuple(STL)

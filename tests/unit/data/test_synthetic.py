@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from ssl_pkg.cache import SYNTHETIC_VERSION
 from ssl_pkg.data import scenes, synthetic
-from ssl_pkg.data.synthetic import Sizes, draw, ensure, main
+from ssl_pkg.data.synthetic import Sizes, generate, generate_cached, main
 from ssl_pkg.errors import BadInput
 
 SMALL = Sizes(train_per_class=5, test_per_class=2, unlabeled=30, ood_per_class=2)
@@ -21,8 +21,8 @@ IMAGE = 3 * 96 * 96
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("drawn") / "set"
-    draw(folder, SMALL)
+    folder = tmp_path_factory.mktemp("synthetic") / "set"
+    generate(folder, SMALL)
     return folder
 
 
@@ -91,7 +91,7 @@ def test_manifest_names_every_file_with_its_md5(root: Path) -> None:
 
 
 def test_the_same_bytes_each_time(root: Path, tmp_path: Path) -> None:
-    draw(tmp_path / "again", SMALL)
+    generate(tmp_path / "again", SMALL)
     assert content(tmp_path / "again") == content(root)
 
 
@@ -120,7 +120,7 @@ def test_an_error_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(synthetic, "_folds", full_disk)
     with pytest.raises(OSError, match="No space"):
-        draw(tmp_path / "set", SMALL)
+        generate(tmp_path / "set", SMALL)
     assert not list(tmp_path.iterdir())
 
 
@@ -134,7 +134,7 @@ def test_the_result_of_a_faster_process_is_kept(tmp_path: Path, monkeypatch: pyt
         (target / "synthetic.json").write_text("theirs")
 
     monkeypatch.setattr(synthetic, "_files", overtaken)
-    draw(target, SMALL)
+    generate(target, SMALL)
     assert (target / "synthetic.json").read_text() == "theirs"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -143,7 +143,7 @@ def test_a_folder_of_someone_else_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set/precious.txt").write_text("mine")
     with pytest.raises(OSError, match="not empty"):
-        draw(tmp_path / "set", SMALL)
+        generate(tmp_path / "set", SMALL)
     assert content(tmp_path) == {"set/precious.txt": b"mine"}
 
 
@@ -151,21 +151,21 @@ def test_ensure_draws_once_into_the_users_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    folder = ensure(SMALL)
+    folder = generate_cached(SMALL)
     assert folder.parent == tmp_path / "ssl-study"
     assert str(folder) in capsys.readouterr().err
     stamp = (folder / "synthetic.json").stat().st_mtime_ns
-    assert ensure(SMALL) == folder
+    assert generate_cached(SMALL) == folder
     assert capsys.readouterr().err == ""
     assert (folder / "synthetic.json").stat().st_mtime_ns == stamp
-    assert ensure(Sizes(5, 2, 31, 2)) != folder
+    assert generate_cached(Sizes(5, 2, 31, 2)) != folder
 
 
 def test_ensure_falls_back_to_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder can be made below a file")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    folder = ensure(SMALL)
+    folder = generate_cached(SMALL)
     assert folder.is_relative_to(tmp_path)
     assert (folder / "synthetic.json").is_file()
 
@@ -180,7 +180,7 @@ def test_a_temporary_cache_that_another_has_made_is_not_trusted(
     planted.mkdir()
     planted.chmod(0o777)
     with pytest.raises(BadInput, match="is not this user's alone"):
-        ensure(SMALL)
+        generate_cached(SMALL)
 
 
 def test_command_line_writes_the_set_and_refuses_an_existing_folder(

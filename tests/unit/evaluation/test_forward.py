@@ -27,5 +27,5 @@ def test_every_image_is_embedded_once_in_order_whatever_the_batches() -> None:
     whole = outputs(network, images, 32, torch.device("cpu"))
     assert whole.shape == (300, 3)
     cpu = torch.device("cpu")
-    single = np.concatenate([outputs(network, images.take(np.array([i])), 32, cpu) for i in (0, 255, 299)])
+    single = np.concatenate([outputs(network, images.subset(np.array([i])), 32, cpu) for i in (0, 255, 299)])
     np.testing.assert_allclose(whole[[0, 255, 299]], single, rtol=1e-5)

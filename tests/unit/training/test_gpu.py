@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
-from ssl_pkg.data.synthetic import Sizes, draw
+from ssl_pkg.data.synthetic import Sizes, generate
 from ssl_pkg.hardware.prepare import Hardware, prepare
 from ssl_pkg.stages.pretrain import training
 from ssl_pkg.training.step import Step, Task
@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data") / "drawn"
-    draw(root, Sizes(train_per_class=16, test_per_class=5, unlabeled=160, ood_per_class=3))
+    root = tmp_path_factory.mktemp("data") / "synthetic"
+    generate(root, Sizes(train_per_class=16, test_per_class=5, unlabeled=160, ood_per_class=3))
     return root
 
 

@@ -16,7 +16,7 @@ from jobs.ledger import Entry, State, write_ledger
 from jobs.plan.settings import check_data, configure, plan_study
 from jobs.study_lock import alone
 from ssl_pkg.data.stl10 import open_stl10
-from ssl_pkg.data.synthetic import Sizes, draw, place
+from ssl_pkg.data.synthetic import Sizes, cache_folder, generate
 from ssl_pkg.errors import BadInput
 from ssl_pkg.run.directory import RunDirectory
 from ssl_pkg.run.resume import other_data
@@ -246,18 +246,18 @@ def test_a_study_has_one_data_set(tmp_path: Path) -> None:
             again(data)
 
 
-def test_drawn_images_of_other_sizes_are_other_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_synthetic_images_of_other_sizes_are_other_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     small = Sizes(train_per_class=2, test_per_class=1, unlabeled=4, ood_per_class=1)
-    draw(tmp_path / "mine", small)
-    draw(place(), replace(small, unlabeled=5))  # in the place of the default set
+    generate(tmp_path / "mine", small)
+    generate(cache_folder(), replace(small, unlabeled=5))  # in the place of the default set
     run = RunDirectory(tmp_path / "run")
     run.path.mkdir()
     manifest = open_stl10(tmp_path / "mine").manifest
     assert manifest["name"] == "synthetic"
     (run.path / "provenance.json").write_text(json.dumps({"data": manifest}))
     assert other_data(run, str(tmp_path / "mine")) is None
-    assert other_data(run, "synthetic") == "the drawn images"
+    assert other_data(run, "synthetic") == "the synthetic images"
 
 
 def test_what_was_made_from_other_weights_than_there_are_now_is_told(tmp_path: Path) -> None:
@@ -274,20 +274,20 @@ def test_what_was_made_from_other_weights_than_there_are_now_is_told(tmp_path: P
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("images") / "drawn"
-    draw(folder, Sizes(train_per_class=2, test_per_class=1, unlabeled=4, ood_per_class=1))
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images") / "synthetic"
+    generate(folder, Sizes(train_per_class=2, test_per_class=1, unlabeled=4, ood_per_class=1))
     check_data(str(folder))
     return folder
 
 
 @pytest.mark.parametrize("missing", ["stl10_binary", "cifar-10-batches-bin"])
 def test_images_that_can_not_be_used_are_told_before_anything_starts(
-    tmp_path: Path, drawn: Path, missing: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, generated: Path, missing: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(drawn, tmp_path / "drawn")
-    shutil.rmtree(tmp_path / "drawn" / missing)
-    assert main(["study", "demo", "--data", str(tmp_path / "drawn"), "--runs", str(tmp_path / "runs")]) == 2
+    shutil.copytree(generated, tmp_path / "synthetic")
+    shutil.rmtree(tmp_path / "synthetic" / missing)
+    assert main(["study", "demo", "--data", str(tmp_path / "synthetic"), "--runs", str(tmp_path / "runs")]) == 2
     error = capsys.readouterr().err
     assert missing in error and len(error.splitlines()) == 1
     assert not (tmp_path / "runs").exists()

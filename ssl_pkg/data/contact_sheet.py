@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ssl_pkg.data.images import Indices, Split
 
-FILE: Final = "contact_sheet.png"  # in the run directory
+CONTACT_SHEET: Final = "contact_sheet.png"  # in the run directory
 SIDE: Final = 48  # pixels of an image on the sheet
 ACROSS: Final = 16  # images in a row, shared by the splits: every sheet has about the same width
 LABEL: Final = 132  # pixels of the column with the classes' names
@@ -53,7 +53,7 @@ def contact_sheet(labelled: Sequence[Split], unlabeled: Split | None, classes: S
 
 def _paste(sheet: Image.Image, split: Split, indices: Indices, at: tuple[int, int]) -> None:
     """Puts these images in a row whose upper left corner is `at`."""
-    images, _ = split.gather(indices, torch.device("cpu"))
+    images, _ = split.load(indices, torch.device("cpu"))
     for place, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
         tile = Image.fromarray(np.ascontiguousarray(image)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
         sheet.paste(tile, (at[0] + place * SIDE, at[1]))

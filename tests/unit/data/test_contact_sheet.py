@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ssl_pkg.data.contact_sheet import ACROSS, GAP, LABEL, SIDE, contact_sheet
 from ssl_pkg.data.images import UNLABELED, Split
-from ssl_pkg.data.sheet import ACROSS, GAP, LABEL, SIDE, contact_sheet
 
 COLORS = np.array([[200, 0, 0], [0, 200, 0], [0, 0, 200]], np.uint8)
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from torchvision.transforms import v2
 
-from ssl_pkg.augment import draws
-from ssl_pkg.augment.draws import Parameters, draw, permutation, uniform
+from ssl_pkg.augment import parameters
+from ssl_pkg.augment.parameters import Parameters, permutation, sample_parameters, uniform
 from ssl_pkg.config import Jitter, View
 
 JITTER = Jitter(probability=0.8, brightness=0.4, contrast=1.5, saturation=0.2, hue=0.1)
@@ -29,16 +29,16 @@ def same(a: Parameters, b: Parameters) -> bool:
 
 
 @pytest.fixture(scope="module")
-def drawn() -> Parameters:
-    return draw(VIEW, 3, 1, MANY, 0)
+def sampled() -> Parameters:
+    return sample_parameters(VIEW, 3, 1, MANY, 0)
 
 
 class TestUniform:
     def test_the_generator_is_splitmix64(self) -> None:
-        states = np.uint64(1234567) + draws._GAMMA * np.arange(1, 4, dtype=np.uint64)
+        states = np.uint64(1234567) + parameters._GAMMA * np.arange(1, 4, dtype=np.uint64)
         # the first numbers of the authors' C code from this seed
         expected = [6457827717110365317, 3203168211198807973, 9817491932198370423]
-        assert draws._mix(states).tolist() == expected
+        assert parameters._mix(states).tolist() == expected
 
     def test_uniform_over_samples_and_over_places(self) -> None:
         u = uniform(0, 0, MANY, 0, 6)
@@ -101,30 +101,34 @@ class TestPermutation:
         assert stats.chisquare(np.unique(codes, return_counts=True)[1]).pvalue > UNLIKELY
 
 
-class TestDraw:
-    def test_pure(self, drawn: Parameters) -> None:
-        assert same(drawn, draw(VIEW, 3, 1, MANY, 0))
+class TestSampleParameters:
+    def test_pure(self, sampled: Parameters) -> None:
+        assert same(sampled, sample_parameters(VIEW, 3, 1, MANY, 0))
         rows = np.array([17, 3, 400])
-        assert same(drawn.take(rows), draw(VIEW, 3, 1, rows, 0))
-        assert len(drawn.take(rows)) == 3
-        for other in (draw(VIEW, 4, 1, MANY, 0), draw(VIEW, 3, 2, MANY, 0), draw(VIEW, 3, 1, MANY, 1)):
+        assert same(sampled.subset(rows), sample_parameters(VIEW, 3, 1, rows, 0))
+        assert len(sampled.subset(rows)) == 3
+        for other in (
+            sample_parameters(VIEW, 4, 1, MANY, 0),
+            sample_parameters(VIEW, 3, 2, MANY, 0),
+            sample_parameters(VIEW, 3, 1, MANY, 1),
+        ):
             for field in ("top", "flip", "brightness", "sigma"):
-                assert not np.array_equal(getattr(drawn, field), getattr(other, field))
+                assert not np.array_equal(getattr(sampled, field), getattr(other, field))
 
-    def test_views_that_differ_in_one_operation_agree_in_the_others(self, drawn: Parameters) -> None:
-        plain = draw(View(crop_area=VIEW.crop_area, flip=VIEW.flip, grey=VIEW.grey), 3, 1, MANY, 0)
+    def test_views_that_differ_in_one_operation_agree_in_the_others(self, sampled: Parameters) -> None:
+        plain = sample_parameters(View(crop_area=VIEW.crop_area, flip=VIEW.flip, grey=VIEW.grey), 3, 1, MANY, 0)
         for field in ("top", "left", "height", "width", "flip", "grey"):
-            assert np.array_equal(getattr(plain, field), getattr(drawn, field))
+            assert np.array_equal(getattr(plain, field), getattr(sampled, field))
         assert np.all(plain.brightness == 1) and np.all(plain.contrast == 1) and np.all(plain.saturation == 1)
         assert np.all(plain.hue == 0) and np.all(plain.sigma == 0) and not plain.solarize.any()
 
-    def test_probabilities(self, drawn: Parameters) -> None:
+    def test_probabilities(self, sampled: Parameters) -> None:
         for what, probability in (
-            (drawn.flip, 0.5),
-            (drawn.brightness != 1, 0.8),
-            (drawn.grey, 0.2),
-            (drawn.sigma > 0, 0.7),
-            (drawn.solarize, 0.1),
+            (sampled.flip, 0.5),
+            (sampled.brightness != 1, 0.8),
+            (sampled.grey, 0.2),
+            (sampled.sigma > 0, 0.7),
+            (sampled.solarize, 0.1),
         ):
             assert stats.binomtest(int(what.sum()), len(what), probability).pvalue > UNLIKELY
 
@@ -132,18 +136,18 @@ class TestDraw:
     def test_what_is_certain(self, certain: float) -> None:
         jitter = Jitter(probability=certain, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
         view = View(crop_area=(0.2, 1.0), flip=certain, jitter=jitter, grey=certain, blur=certain, solarize=certain)
-        p = draw(view, 0, 0, MANY, 0)
+        p = sample_parameters(view, 0, 0, MANY, 0)
         for what in (p.flip, p.brightness != 1, p.hue != 0, p.grey, p.sigma > 0, p.solarize):
             assert np.all(what == bool(certain))
 
-    def test_decisions_are_independent(self, drawn: Parameters) -> None:
-        decisions = [drawn.flip, drawn.brightness != 1, drawn.grey, drawn.sigma > 0, drawn.solarize]
-        sizes = [drawn.height * drawn.width, drawn.height / drawn.width]
+    def test_decisions_are_independent(self, sampled: Parameters) -> None:
+        decisions = [sampled.flip, sampled.brightness != 1, sampled.grey, sampled.sigma > 0, sampled.solarize]
+        sizes = [sampled.height * sampled.width, sampled.height / sampled.width]
         correlation = np.corrcoef(np.stack([*decisions, *sizes]).astype(float)) - np.eye(7)
         assert np.abs(correlation).max() < 4.5 / np.sqrt(len(MANY))
 
-    def test_amounts_are_independent(self, drawn: Parameters) -> None:
-        p = drawn.take(np.flatnonzero((drawn.brightness != 1) & (drawn.sigma > 0)))
+    def test_amounts_are_independent(self, sampled: Parameters) -> None:
+        p = sampled.subset(np.flatnonzero((sampled.brightness != 1) & (sampled.sigma > 0)))
         places = (p.top + 0.5) / (97 - p.height), (p.left + 0.5) / (97 - p.width)
         order = p.order @ [1000, 100, 10, 1]
         amounts = np.stack([p.height * p.width, *places, p.brightness, p.contrast, p.saturation, p.hue, order, p.sigma])
@@ -162,7 +166,7 @@ class TestCrop:
         image = torch.empty(3, height, width)
         boxes = [reference.make_params([image]) for _ in range(4000)]
         expected = {name: np.array([box[name] for box in boxes]) for name in ("top", "left", "height", "width")}
-        p = draw(View(crop_area=area, flip=0.0), 1, 0, MANY, 0, height, width)
+        p = sample_parameters(View(crop_area=area, flip=0.0), 1, 0, MANY, 0, height, width)
         ours = {"top": p.top, "left": p.left, "height": p.height, "width": p.width}
         for quantity in (
             lambda box: box["height"],
@@ -179,23 +183,23 @@ class TestCrop:
     @given(low=st.floats(0.01, 1.0), span=st.floats(0.0, 1.0), height=st.integers(1, 120), width=st.integers(1, 120))
     def test_lies_in_the_image(self, low: float, span: float, height: int, width: int) -> None:
         area = (low, low + span * (1 - low))
-        p = draw(View(crop_area=area, flip=0.0), 0, 0, np.arange(50), 0, height, width)
+        p = sample_parameters(View(crop_area=area, flip=0.0), 0, 0, np.arange(50), 0, height, width)
         assert np.all(p.top >= 0) and np.all(p.left >= 0) and np.all(p.height > 0) and np.all(p.width > 0)
         assert np.all(p.top + p.height <= height) and np.all(p.left + p.width <= width)
 
     def test_falls_back_to_the_central_crop(self) -> None:
-        wide = draw(View(crop_area=(1.0, 1.0), flip=0.0), 0, 0, MANY, 0, 10, 96)
+        wide = sample_parameters(View(crop_area=(1.0, 1.0), flip=0.0), 0, 0, MANY, 0, 10, 96)
         assert set(zip(wide.top, wide.left, wide.height, wide.width, strict=True)) == {(0, 41, 10, 13)}
-        tall = draw(View(crop_area=(1.0, 1.0), flip=0.0), 0, 0, MANY, 0, 96, 10)
+        tall = sample_parameters(View(crop_area=(1.0, 1.0), flip=0.0), 0, 0, MANY, 0, 96, 10)
         assert set(zip(tall.top, tall.left, tall.height, tall.width, strict=True)) == {(41, 0, 13, 10)}
 
 
 class TestJitter:
-    def test_factors_as_torchvision_draws_them(self, drawn: Parameters) -> None:
+    def test_factors_as_torchvision_draws_them(self, sampled: Parameters) -> None:
         torch.manual_seed(0)
         reference = v2.ColorJitter(JITTER.brightness, JITTER.contrast, JITTER.saturation, JITTER.hue)
         expected = [reference.make_params([]) for _ in range(4000)]
-        jittered = drawn.take(np.flatnonzero(drawn.brightness != 1))
+        jittered = sampled.subset(np.flatnonzero(sampled.brightness != 1))
         for name, low, high in (
             ("brightness", 0.6, 1.4),
             ("contrast", 0.0, 2.5),
@@ -207,13 +211,13 @@ class TestJitter:
             theirs = np.array([params[f"{name}_factor"] for params in expected])
             assert stats.ks_2samp(ours, theirs).pvalue > UNLIKELY
 
-    def test_all_24_orders_are_as_likely(self, drawn: Parameters) -> None:
-        assert np.array_equal(np.sort(drawn.order, axis=1), np.tile(np.arange(4), (len(MANY), 1)))
-        jittered = drawn.take(np.flatnonzero(drawn.brightness != 1))
+    def test_all_24_orders_are_as_likely(self, sampled: Parameters) -> None:
+        assert np.array_equal(np.sort(sampled.order, axis=1), np.tile(np.arange(4), (len(MANY), 1)))
+        jittered = sampled.subset(np.flatnonzero(sampled.brightness != 1))
         counts = np.unique(jittered.order, axis=0, return_counts=True)[1]
         assert len(counts) == 24
         assert stats.chisquare(counts).pvalue > UNLIKELY
 
-    def test_sigma(self, drawn: Parameters) -> None:
-        sigma = drawn.sigma[drawn.sigma > 0]
+    def test_sigma(self, sampled: Parameters) -> None:
+        sigma = sampled.sigma[sampled.sigma > 0]
         assert stats.kstest(sigma, stats.uniform(0.1, 1.9).cdf).pvalue > UNLIKELY

@@ -54,7 +54,7 @@ class Parameters:
     def __len__(self) -> int:
         return len(self.top)
 
-    def take(self, rows: Integers) -> "Parameters":
+    def subset(self, rows: Integers) -> "Parameters":
         """The parameters of these rows of the batch, in their order."""
         return Parameters(*(getattr(self, field.name)[rows] for field in fields(self)))
 
@@ -79,7 +79,7 @@ def permutation(seed: int, epoch: int, n: int) -> Integers:
     return np.random.Generator(np.random.Philox(key=key)).permutation(n)
 
 
-def draw(  # noqa: PLR0917 - what names a view comes in one order everywhere
+def sample_parameters(  # noqa: PLR0917 - what names a view comes in one order everywhere
     view: View, seed: int, epoch: int, indices: Integers, view_number: int, height: int = 96, width: int = 96
 ) -> Parameters:
     """The parameters of one view of each of the samples `indices` (B,), of images of height x width pixels.
