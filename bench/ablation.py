@@ -24,7 +24,7 @@ from bench.ours import BATCH, build, configuration, stepper
 from bench.timing import Variant, machine, measure, positive, told, writable, write
 from ssl_pkg.augment.views import resize
 from ssl_pkg.data.dataset import open_dataset
-from ssl_pkg.evaluation.forward import outputs
+from ssl_pkg.evaluation.forward import predict
 from ssl_pkg.hardware import prepare
 from ssl_pkg.hardware.prepare import Hardware
 from ssl_pkg.models.convolution import SmallMapConv2d
@@ -190,7 +190,7 @@ def _evaluation(task: Task, options: argparse.Namespace) -> float:
     device = next(task.model.encoder.parameters()).device
 
     def without_gradients() -> object:
-        return outputs(task.model.encoder, part, options.resolution, device)
+        return predict(task.model.encoder, part, options.resolution, device)
 
     def with_gradients() -> Tensor:
         encoder = task.model.encoder.eval()

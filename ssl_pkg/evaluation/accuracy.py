@@ -59,10 +59,10 @@ def accuracy(evaluation: str, metric: str, logits: Array, labels: Indices) -> Ro
     return proportion(evaluation, metric, logits.argmax(axis=1) == labels)
 
 
-def not_finite(what: str, outputs: Array) -> str | None:
-    """The reason why nothing can be computed from outputs (n, ...), or None where every value is finite."""
-    wrong = int((~np.isfinite(outputs)).reshape(len(outputs), -1).any(axis=1).sum())
-    return f"the {what} of {wrong:,} of {len(outputs):,} images are not finite" if wrong else None
+def not_finite(what: str, values: Array) -> str | None:
+    """The reason why nothing can be computed from values (n, ...), or None where every value is finite."""
+    wrong = int((~np.isfinite(values)).reshape(len(values), -1).any(axis=1).sum())
+    return f"the {what} of {wrong:,} of {len(values):,} images are not finite" if wrong else None
 
 
 def classification(evaluation: str, logits: Array, labels: Indices, classes: Sequence[str]) -> list[Row]:

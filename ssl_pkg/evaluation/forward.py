@@ -40,7 +40,7 @@ def full_precision() -> Iterator[None]:
 
 @full_precision()
 @torch.inference_mode()
-def outputs(
+def predict(
     network: nn.Module,
     split: Split,
     resolution: int,

@@ -18,7 +18,7 @@ from ssl_pkg.data.images import Split
 from ssl_pkg.data.stl10 import STL10
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import Row, classification
-from ssl_pkg.evaluation.forward import Array, outputs
+from ssl_pkg.evaluation.forward import Array, predict
 from ssl_pkg.models.encoder import build_encoder, to_device
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.session import Session
@@ -90,7 +90,7 @@ def finish_classifier(
     network: nn.Module = resnet18(weights=None, num_classes=len(dataset.classes))
     network.load_state_dict(classifier)
     to_device(network, session.hardware.device)
-    logits = outputs(
+    logits = predict(
         network, dataset.test, resolution, session.hardware.device, lambda done, total: session.at("test", done, total)
     )
     save_weights(session.file("model.safetensors"), network, facts_of(dataset, method, resolution))

@@ -10,7 +10,7 @@ from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Split, balanced
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import Row, not_finite, proportion, unmeasured
-from ssl_pkg.evaluation.forward import Array, outputs
+from ssl_pkg.evaluation.forward import Array, predict
 from ssl_pkg.evaluation.knn import knn_predict
 from ssl_pkg.evaluation.tsne import aligned_frames, tsne, unmappable
 from ssl_pkg.hardware.prepare import prepare
@@ -37,7 +37,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
 
         def embed(split: Split) -> Array:
             phase = f"embed {split.name}"
-            return outputs(
+            return predict(
                 encoder, split, resolution, hardware.device, lambda done, total: session.at(phase, done, total)
             )
 

@@ -18,7 +18,7 @@ from ssl_pkg.data.images import Split, balanced, holdout
 from ssl_pkg.data.stl10 import CLASSES
 from ssl_pkg.errors import Diverged
 from ssl_pkg.evaluation.accuracy import Row, accuracy, row, unmeasured
-from ssl_pkg.evaluation.forward import outputs
+from ssl_pkg.evaluation.forward import predict
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.models.encoder import to_device
@@ -183,7 +183,7 @@ def _train(
 
 def _accuracy(session: Session, model: Supervised, split: Split, resolution: int) -> Row:
     """Accuracy on the held-out part of train."""
-    logits = outputs(
+    logits = predict(
         torch.nn.Sequential(model.encoder, model.head), split, resolution, session.hardware.device,
         lambda done, total: session.at("validate", done, total),
     )  # fmt: skip
@@ -206,7 +206,7 @@ class _Snapshots:
     def take(self, model: Supervised, epoch: int) -> dict[str, float]:
         """Embeds after `epoch`, if it is one of those chosen. Nothing to log."""
         if epoch in self._epochs:
-            frame = outputs(
+            frame = predict(
                 model.encoder, self._images, self._resolution, self._session.hardware.device,
                 lambda done, total: self._session.at("snapshot", done, total),
             )  # fmt: skip

@@ -6,7 +6,7 @@ from ssl_pkg.config import Config
 from ssl_pkg.data.cifar10 import open_cifar10
 from ssl_pkg.data.dataset import data_root
 from ssl_pkg.evaluation.accuracy import accuracy, classification
-from ssl_pkg.evaluation.forward import outputs
+from ssl_pkg.evaluation.forward import predict
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.models.encoder import to_device
 from ssl_pkg.run.directory import write_atomic
@@ -24,7 +24,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
     to_device(classifier, hardware.device)
     with Session(config, hardware, interrupts, ood.manifest) as session:
         leave_contact_sheet(session, [ood.test], None, classes)
-        logits = outputs(
+        logits = predict(
             classifier,
             ood.test,
             source["resolution"],

@@ -21,7 +21,7 @@ from ssl_pkg.distributed.collectives import rank, world_size
 from ssl_pkg.distributed.process_group import joined, place
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import Row, not_finite, proportion, unmeasured
-from ssl_pkg.evaluation.forward import outputs
+from ssl_pkg.evaluation.forward import predict
 from ssl_pkg.evaluation.knn import knn_predict
 from ssl_pkg.hardware.prepare import Hardware, prepare
 from ssl_pkg.methods.base import Method
@@ -153,7 +153,7 @@ def _validate(session: Session, model: Method, dataset: STL10, epoch: int) -> di
 def _knn(session: Session, model: Method, dataset: STL10) -> Row:
     """kNN accuracy on a held-out part of labelled train; test is not touched."""
     config = session.config
-    features = outputs(
+    features = predict(
         model.encoder, dataset.train, config.budget.resolution, session.hardware.device,
         lambda done, total: session.at("validate", done, total),
     )  # fmt: skip

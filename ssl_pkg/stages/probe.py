@@ -8,7 +8,7 @@ from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import holdout
 from ssl_pkg.evaluation.accuracy import row
-from ssl_pkg.evaluation.forward import outputs
+from ssl_pkg.evaluation.forward import predict
 from ssl_pkg.evaluation.probe import fit_probe
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.models.encoder import to_device
@@ -23,7 +23,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
     encoder, method, resolution = source_encoder(config)
     to_device(encoder, hardware.device)
     with Session(config, hardware, interrupts, dataset.manifest) as session:
-        features = outputs(
+        features = predict(
             encoder, dataset.train, resolution, hardware.device, lambda done, total: session.at("embed", done, total)
         )
         probe = fit_probe(

@@ -6,7 +6,7 @@ from ssl_pkg.augment.views import resize
 from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import balanced
-from ssl_pkg.evaluation.width.measures import Found, gather, width_units
+from ssl_pkg.evaluation.width.measures import Found, collect, width_units
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.session import Session, SoFar
@@ -53,7 +53,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
                 tick()
                 found[unit.name] = unit.measure()
                 session.save(len(found), {"found": found})
-        rows, landscape = gather(found[unit.name] for unit in units)
+        rows, landscape = collect(found[unit.name] for unit in units)
         write_atomic(session.file("landscape.npz"), npz(**landscape))
         session.finish(
             method=source["method"],

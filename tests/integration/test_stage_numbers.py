@@ -69,7 +69,7 @@ def network(file: Path) -> torch.nn.Module:
 
 
 @torch.no_grad()
-def outputs(module: torch.nn.Module, split: Split) -> np.ndarray:
+def predict(module: torch.nn.Module, split: Split) -> np.ndarray:
     images, _ = split.load(np.arange(len(split)), torch.device("cpu"))
     return module(resize(images, 32)).numpy()
 
@@ -117,7 +117,7 @@ def knn(bank: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np.ndarray
 
 
 def test_pretraining_is_validated_on_held_out_train(study: Path, stl10: STL10) -> None:
-    features, labels = outputs(network(study / "pretrain/encoder.safetensors"), stl10.train), stl10.train.labels
+    features, labels = predict(network(study / "pretrain/encoder.safetensors"), stl10.train), stl10.train.labels
     kept, held = holdout(labels, 0.2)
     expected = (knn(features[kept], labels[kept], features[held]) == labels[held]).mean()
     assert rows(study / "pretrain")["knn_validation", "accuracy"]["value"] == pytest.approx(expected)
@@ -140,7 +140,7 @@ def test_the_probe_is_chosen_on_held_out_train_and_fitted_on_all_of_it(study: Pa
     kept, held = holdout(labels, 0.2)
     assert entry["validation", "accuracy"]["n"] == len(held)
     encoder = network(study / "pretrain/encoder.safetensors")
-    train, test = outputs(encoder, stl10.train), outputs(encoder, stl10.test)
+    train, test = predict(encoder, stl10.train), predict(encoder, stl10.test)
     l2 = entry["validation", "l2"]["value"]
 
     def accuracy(rows: np.ndarray, queries: np.ndarray, wanted: np.ndarray) -> float:
@@ -179,7 +179,7 @@ def test_fine_tuning_takes_the_better_trial_and_moves_the_weights(study: Path) -
 
 def test_out_of_distribution_accuracy_with_and_without_the_substituted_class(study: Path, stl10: STL10) -> None:
     ood = open_cifar10(study / "data", stl10.classes)
-    hits = outputs(network(study / "finetune/model.safetensors"), ood.test).argmax(axis=1) == ood.test.labels
+    hits = predict(network(study / "finetune/model.safetensors"), ood.test).argmax(axis=1) == ood.test.labels
     assert rows(study / "ood")["ood", "accuracy"]["value"] == pytest.approx(hits.mean())
     shared = ~np.isin(ood.test.labels, ood.substituted)
     assert rows(study / "ood")["ood", "accuracy_shared"]["value"] == pytest.approx(hits[shared].mean())
@@ -194,6 +194,6 @@ def test_knn_of_test_images_asks_those_of_train(study: Path, stl10: STL10) -> No
 
 def test_width_starts_from_the_loss_of_the_model_on_its_subset_of_train(study: Path, stl10: STL10) -> None:
     subset = stl10.train.subset(balanced(stl10.train.labels, 40))
-    logits = torch.from_numpy(outputs(network(study / "finetune/model.safetensors"), subset))
+    logits = torch.from_numpy(predict(network(study / "finetune/model.safetensors"), subset))
     loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(subset.labels))
     assert rows(study / "width")["width", "train_loss"]["value"] == pytest.approx(float(loss), rel=1e-3)

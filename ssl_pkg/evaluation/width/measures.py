@@ -70,7 +70,7 @@ def width_units(
     return _numbers(Objective(head, features, labels, config.batch_size, tick), config, seed, "_head")
 
 
-def gather(found: Iterable[Found]) -> tuple[list[Row], dict[str, npt.NDArray[np.float64]]]:
+def collect(found: Iterable[Found]) -> tuple[list[Row], dict[str, npt.NDArray[np.float64]]]:
     """The rows of all units, and the landscape's arrays: alphas, loss, accuracy, grid and, joined, the plane."""
     rows: list[Row] = []
     arrays: dict[str, list[Any]] = {}

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from ssl_pkg.data.images import Split
-from ssl_pkg.evaluation.forward import outputs
+from ssl_pkg.evaluation.forward import predict
 from ssl_pkg.models.encoder import build_encoder
 
 
@@ -16,7 +16,7 @@ def test_embedding_does_not_move_batch_statistics_and_leaves_the_mode() -> None:
     torch.manual_seed(0)
     encoder = build_encoder().train()
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
-    outputs(encoder, split(5), 32, torch.device("cpu"))
+    predict(encoder, split(5), 32, torch.device("cpu"))
     assert encoder.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
 
@@ -24,8 +24,8 @@ def test_embedding_does_not_move_batch_statistics_and_leaves_the_mode() -> None:
 def test_every_image_is_embedded_once_in_order_whatever_the_batches() -> None:
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     images = split(300)  # more than a batch
-    whole = outputs(network, images, 32, torch.device("cpu"))
+    whole = predict(network, images, 32, torch.device("cpu"))
     assert whole.shape == (300, 3)
     cpu = torch.device("cpu")
-    single = np.concatenate([outputs(network, images.subset(np.array([i])), 32, cpu) for i in (0, 255, 299)])
+    single = np.concatenate([predict(network, images.subset(np.array([i])), 32, cpu) for i in (0, 255, 299)])
     np.testing.assert_allclose(whole[[0, 255, 299]], single, rtol=1e-5)

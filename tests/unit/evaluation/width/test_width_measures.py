@@ -10,7 +10,7 @@ from torchvision.models import resnet18
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import Width
 from ssl_pkg.errors import BadInput
-from ssl_pkg.evaluation.width.measures import Found, Unit, gather, width_units
+from ssl_pkg.evaluation.width.measures import Found, Unit, collect, width_units
 
 IMAGES, LABELS = draw(12, 3, 9, 9), labels(12, 4)
 START = ["stage=width", "source=x", "run_dir=x", "data.root=synthetic"]
@@ -41,7 +41,7 @@ def whole(config: Width) -> dict[str, Found]:
 
 
 def test_every_metric_has_a_row_and_the_landscape_its_arrays(whole: dict[str, Found], config: Width) -> None:
-    rows, arrays = gather(json.loads(json.dumps(list(whole.values()), allow_nan=False)))
+    rows, arrays = collect(json.loads(json.dumps(list(whole.values()), allow_nan=False)))
     assert [row["metric"] for row in rows] == ["train_loss", "train_accuracy", *NUMBERS]
     assert all(row["evaluation"] == "width" and row["n"] == 12 for row in rows)
     for row in rows:
@@ -78,7 +78,7 @@ def test_units_stopped_anywhere_and_measured_again_give_the_same(whole: dict[str
 
 def test_the_head_alone_is_softmax_regression_on_the_features(config: Width) -> None:
     model = convolutional()
-    rows, arrays = gather(unit.measure() for unit in units(model, config, head_only=True))
+    rows, arrays = collect(unit.measure() for unit in units(model, config, head_only=True))
     assert [row["metric"] for row in rows] == [f"{name}_head" for name in NUMBERS]
     assert not arrays
     many = config.model_copy(update={"hutchinson_draws": 200, "lanczos_steps": 30})
@@ -105,7 +105,7 @@ def test_a_resnet18_is_measured_and_not_changed(config: Width) -> None:
         width_units(model, images, LABELS[:4], config, head_only=head_only, seed=0, tick=lambda: None)
         for head_only in (False, True)
     ]
-    rows, _ = gather(unit.measure() for part in parts for unit in part if not unit.name.startswith(("pac", "plane")))
+    rows, _ = collect(unit.measure() for part in parts for unit in part if not unit.name.startswith(("pac", "plane")))
     values = {row["metric"]: row["value"] for row in rows}
     assert values["adaptive_worst_0.002"] > values["adaptive_worst_0.002_head"] > 0
     assert values["hessian_trace"] > values["hessian_trace_head"] > 0
