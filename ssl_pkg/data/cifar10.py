@@ -1,4 +1,4 @@
-"""CIFAR-10's test set, in both layouts that its authors publish (Krizhevsky 2009): what the models never saw."""
+"""CIFAR-10's test set (Krizhevsky 2009) as out-of-distribution images, read from either of its published layouts."""
 
 import io
 import pickle
@@ -20,11 +20,9 @@ SIDE: Final = 32
 IMAGE_BYTES: Final = 3 * SIDE * SIDE
 CLASSES: Final = 10  # labels 0 to 9 as published
 NAMES: Final = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-SAME_CLASS: Final = {"automobile": "car"}  # two names of one class
-COUNTED_AS: Final = {
-    "frog": "monkey"
-}  # the seed study's rule: STL-10 has no frog, and a predicted monkey counts as one
-PICKLED: Final = {
+SAME_CLASS: Final = {"automobile": "car"}  # CIFAR-10's name -> STL-10's name
+COUNTED_AS: Final = {"frog": "monkey"}  # STL-10 has no frogs; as in the original study, "monkey" is the correct answer
+PICKLE_GLOBALS: Final = {
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
     ("numpy", "ndarray"),
@@ -35,9 +33,9 @@ PICKLED: Final = {
 
 @dataclass(frozen=True)
 class OutOfDistribution:
-    """Images whose labels are indices into the classes of the model under test.
+    """A test set whose labels are indices into the evaluated model's classes.
 
-    substituted: the labels that stand for a class which the model doesn't know (the frog rule); often empty.
+    substituted: labels that COUNTED_AS assigns to a class unknown to the model; empty if the model knows all classes.
     """
 
     test: Split
@@ -46,9 +44,9 @@ class OutOfDistribution:
 
 
 def open_cifar10(root: Path, classes: tuple[str, ...]) -> OutOfDistribution:
-    """Opens the test set below ROOT, its labels mapped by name to `classes`, the model's.
+    """Opens the test set in folder `root` and maps its labels by name to `classes`, the model's class names.
 
-    Raises BadInput if it is not there, is not CIFAR-10's layout, or has a class that `classes` don't cover.
+    Raises BadInput if the test set is missing or damaged, or if one of its classes has no counterpart in `classes`.
     """
     if (root / PYTHON / "test_batch").is_file():
         folder, (pixels, labels, names) = PYTHON, _read_python(root / PYTHON)
@@ -63,9 +61,9 @@ def open_cifar10(root: Path, classes: tuple[str, ...]) -> OutOfDistribution:
             f"{root} has neither {PYTHON}/test_batch nor {BINARY}/test_batch.bin: put CIFAR-10's test set there"
         )
     if len(set(names)) != len(names):
-        raise BadInput(f"{root / folder} names a class twice: it is not CIFAR-10's")
+        raise BadInput(f"{root / folder} names a class twice: it is not CIFAR-10")
     if len(labels) == 0 or labels.min() < 0 or labels.max() >= len(names):
-        raise BadInput(f"{root / files[0]} has labels outside 0..{len(names) - 1}: it is not CIFAR-10's")
+        raise BadInput(f"{root / files[0]} has labels outside 0..{len(names) - 1}: it is not CIFAR-10")
     table = np.array([_class_index(name, classes, root / folder) for name in names])
     substituted = tuple(int(table[i]) for i, name in enumerate(names) if name in COUNTED_AS and name not in classes)
     return OutOfDistribution(
@@ -78,9 +76,9 @@ def _class_index(name: str, classes: tuple[str, ...], folder: Path) -> int:
         if candidate in classes:
             return classes.index(candidate)
     raise BadInput(
-        f"{folder} has a class {name!r}{hint(name, classes)}, which is none of the model's ({', '.join(classes)}): use "
-        f"one name for it in stl10_binary/class_names.txt and in {BINARY}/batches.meta.txt, or put images of the "
-        f"model's classes into {folder.parent / BINARY}"
+        f"{folder} has a class {name!r}{hint(name, classes)}, which the model doesn't know "
+        f"(its classes: {', '.join(classes)}): use the same name in stl10_binary/class_names.txt and in "
+        f"{BINARY}/batches.meta.txt, or put images of the model's classes into {folder.parent / BINARY}"
     )
 
 
@@ -98,7 +96,7 @@ def _read_python(folder: Path) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], Ind
         and all(isinstance(name, str) for name in names)
     )
     if not fits:
-        raise BadInput(f"{folder} does not hold CIFAR-10's fields data, labels and label_names: get it again")
+        raise BadInput(f"{folder} does not hold CIFAR-10's fields data, labels and label_names: download it again")
     assert isinstance(pixels, np.ndarray) and isinstance(names, list)
     return pixels.reshape(-1, 3, SIDE, SIDE), np.array(labels, dtype=np.int64), names
 
@@ -112,7 +110,7 @@ def _read_binary(folder: Path) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], Ind
     if content.size == 0 or content.size % (1 + IMAGE_BYTES):
         raise BadInput(
             f"{file} has {content.size:,} bytes, not a multiple of {1 + IMAGE_BYTES:,} (a label and an image): "
-            "it is truncated, get it again"
+            "it is truncated, download it again"
         )
     records = content.reshape(-1, 1 + IMAGE_BYTES)
     names = list(read_names(meta)) if meta.exists() else NAMES
@@ -120,22 +118,25 @@ def _read_binary(folder: Path) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], Ind
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Unpickles dicts, lists, numbers, strings and numpy arrays; a pickle from a stranger can't run code."""
+    """Unpickles only dicts, lists, numbers, strings and numpy arrays, because a pickle can run arbitrary code."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in PICKLED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        if (module, name) not in PICKLE_GLOBALS:
+            raise pickle.UnpicklingError(f"it refers to {module}.{name}")
         return super().find_class(module, name)
 
 
 def _refuse_large_memo(pickled: bytes) -> None:
-    """Raises if the pickle numbers an object higher than there are objects: pickle makes room for all below it."""
+    """Raises UnpicklingError if a memo index exceeds the number of memo entries.
+
+    The unpickler allocates memory for all indices up to the highest one, so a large index could exhaust memory.
+    """
     numbered = 0
     for operation, argument, _ in pickletools.genops(pickled):
         if operation.name in ("PUT", "BINPUT", "LONG_BINPUT"):
             numbered += 1
             if (argument or 0) > numbered:
-                raise pickle.UnpicklingError(f"it numbers its object {numbered} as {argument}")
+                raise pickle.UnpicklingError(f"its memo entry {numbered} has index {argument}")
 
 
 def _unpickle(file: Path) -> dict[str, Any]:
@@ -146,7 +147,7 @@ def _unpickle(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise BadInput(f"can't read {file}: {error.strerror}") from error
     except Exception as error:  # a damaged pickle can raise almost anything
-        raise BadInput(f"{file} is not one of CIFAR-10's pickles ({error}): get it again") from error
+        raise BadInput(f"{file} is not a CIFAR-10 pickle ({error}): download it again") from error
     if not isinstance(content, dict):
-        raise BadInput(f"{file} is not one of CIFAR-10's pickles: get it again")
+        raise BadInput(f"{file} is not a CIFAR-10 pickle: download it again")
     return content

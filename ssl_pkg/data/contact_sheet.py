@@ -1,4 +1,4 @@
-"""A contact sheet: some images of each class and split as they are read, so that wrong labels or axes can be seen."""
+"""A contact sheet: some images of each class and split as the code reads them, so that wrong labels or axes show."""
 
 import io
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ssl_pkg.data.images import Indices, Split
 
-CONTACT_SHEET: Final = "contact_sheet.png"  # in the run directory
-SIDE: Final = 48  # pixels of an image on the sheet
-ACROSS: Final = 16  # images in a row, shared by the splits: every sheet has about the same width
-LABEL: Final = 132  # pixels of the column with the classes' names
-GAP: Final = 12
-LONGEST: Final = 16  # characters of a name
+CONTACT_SHEET: Final = "contact_sheet.png"  # file name in the run directory
+SIDE: Final = 48  # pixels, of an image on the sheet
+ACROSS: Final = 16  # images in a row, divided among the splits, so that all sheets have about the same width
+LABEL: Final = 132  # pixels, width of the column with the class names
+GAP: Final = 12  # pixels between two splits
+LONGEST: Final = 16  # characters; longer class names are cut
 
 
 def contact_sheet(labelled: Sequence[Split], unlabeled: Split | None, classes: Sequence[str]) -> bytes:
-    """A PNG: a row for each class, the labelled splits side by side, below them images of `unlabeled`.
+    """Returns a PNG with one row for each class, the labelled splits side by side, and a last row for `unlabeled`.
 
-    The first images of each class in the split's order, so that the same data give the same bytes.
+    A row shows the first images of its class in the split's order, so that the same data give the same bytes.
     """
     of_a_class = ACROSS // len(labelled)
     strip = of_a_class * SIDE + GAP
@@ -52,8 +52,8 @@ def contact_sheet(labelled: Sequence[Split], unlabeled: Split | None, classes: S
 
 
 def _paste(sheet: Image.Image, split: Split, indices: Indices, at: tuple[int, int]) -> None:
-    """Puts these images in a row whose upper left corner is `at`."""
+    """Pastes these images as a row whose upper left corner is `at`, (x, y) in pixels."""
     images, _ = split.load(indices, torch.device("cpu"))
-    for place, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
+    for position, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
         tile = Image.fromarray(np.ascontiguousarray(image)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-        sheet.paste(tile, (at[0] + place * SIDE, at[1]))
+        sheet.paste(tile, (at[0] + position * SIDE, at[1]))

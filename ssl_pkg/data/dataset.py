@@ -1,4 +1,4 @@
-"""`data.root` becomes a data set: a folder, or the drawn one. `python -m ssl_pkg.data.dataset ROOT` checks a folder."""
+"""Opens the data set that `data.root` names. `python -m ssl_pkg.data.dataset ROOT` checks a folder."""
 
 import sys
 from pathlib import Path
@@ -12,19 +12,22 @@ from ssl_pkg.streams import prepare_streams
 
 
 def data_root(config: Data) -> Path:
-    """The folder that holds stl10_binary/ and a CIFAR-10 folder; draws the synthetic one where it is asked for."""
+    """The folder that holds stl10_binary/ and a CIFAR-10 folder; generates the synthetic set on first use."""
     return generate_cached() if config.root == SYNTHETIC else Path(config.root)
 
 
 def open_dataset(config: Data) -> STL10:
-    """STL-10, a stand-in or the drawn set. Raises BadInput if it is not there or damaged."""
+    """Opens STL-10, a stand-in or the synthetic set. Raises BadInput if the set is missing or damaged."""
     return open_stl10(data_root(config))
 
 
 def main(arguments: list[str]) -> int:
-    """Says in one line whether a study can run on the images below ROOT; returns the exit status."""
+    """Prints one line that says whether a study can run on the images in ROOT; returns the exit status."""
     if len(arguments) != 1:
-        print("give the folder that holds stl10_binary/: python -m ssl_pkg.data.dataset ROOT", file=sys.stderr)
+        print(
+            "usage: python -m ssl_pkg.data.dataset ROOT, where ROOT is the folder that holds stl10_binary/",
+            file=sys.stderr,
+        )
         return BAD_INPUT
     try:
         stl10 = open_stl10(Path(arguments[0]))

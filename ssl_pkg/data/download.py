@@ -1,8 +1,8 @@
-"""`python -m ssl_pkg.data.download DIR`: STL-10 and CIFAR-10 from their authors' servers.
+"""Downloads STL-10 and CIFAR-10 from their authors' servers: `python -m ssl_pkg.data.download DIR`.
 
-An archive is opened only when its md5 is the published one (torchvision lists the same values). What was interrupted
-goes on where it stopped; a set appears under its name only when it is complete. torchvision's and pooch's downloads
-check md5 too, but begin STL-10's gigabytes anew after each interruption.
+An archive is unpacked only if its md5 is the published one (torchvision lists the same values). Running the command
+again resumes an interrupted download. A set's folder appears only when it is complete. torchvision and pooch check md5
+too, but restart STL-10's 2.6 GB from the beginning after an interruption.
 """
 
 from ssl_pkg import safe_path
@@ -33,13 +33,13 @@ from ssl_pkg.run.file_lock import locked
 from ssl_pkg.run.manifest import OFFICIAL, md5
 from ssl_pkg.streams import prepare_streams
 
-TIMEOUT: Final = 60.0  # seconds without a byte
-CHUNK: Final = 1 << 20
+TIMEOUT: Final = 60.0  # seconds without any data received
+CHUNK: Final = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A .tar.gz, what it must be, and the folder that it unpacks to."""
+    """A .tar.gz file: its URL, its published md5, and the folder that it contains."""
 
     url: str
     md5: str
@@ -59,14 +59,14 @@ ARCHIVES: Final = (
 
 
 def fetch(archive: Archive, root: Path) -> None:
-    """Leaves `root/archive.folder`, unless it is there.
+    """Downloads the archive and unpacks it to `root/archive.folder`; does nothing if that folder is complete.
 
-    Raises BadInput if the archive can't be had or is another one, or if the folder holds other files. Raises OSError if
-    it can't be written.
+    Raises BadInput if the download fails, if the archive's md5 is wrong, or if the folder holds files that are not the
+    published ones. Raises OSError if a file can't be written.
     """
     if (root / archive.folder).is_dir():
         _check_official(root, archive.folder)
-        print(f"{root / archive.folder} is there", file=sys.stderr)
+        print(f"{root / archive.folder} exists already", file=sys.stderr)
         return
     root.mkdir(parents=True, exist_ok=True)
     part = root / f"{archive.folder}.tar.gz.part"
@@ -74,7 +74,7 @@ def fetch(archive: Archive, root: Path) -> None:
         with locked(root / f".{archive.folder}.lock"):
             _fetch(archive, root, part)
     except Busy as error:
-        raise BadInput(f"{part} is being downloaded by another process: wait for it") from error
+        raise BadInput(f"another process is downloading {part}: wait until it has finished") from error
 
 
 def _check_official(root: Path, folder: str) -> None:
@@ -83,7 +83,7 @@ def _check_official(root: Path, folder: str) -> None:
         file = root / name
         if name.startswith(f"{folder}/") and (not file.is_file() or md5(file) != wanted):
             raise BadInput(
-                f"{root / folder} is there, but its {file.name} is not the published one: move {root / folder} away, "
+                f"{root / folder} exists, but its {file.name} is not the published one: move {root / folder} away, "
                 "or give another folder (make: DATA=)"
             )
 
@@ -96,15 +96,15 @@ def _fetch(archive: Archive, root: Path, part: Path) -> None:
             _download(archive.url, file)
         except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
             raise BadInput(
-                f"can't fetch {archive.url} ({error}): run the same line again to go on, or unpack the archive into "
-                f"{root} yourself"
+                f"can't download {archive.url} ({error}): run the same command again to resume, or unpack the archive "
+                f"into {root} yourself"
             ) from error
         file.seek(0)
         found = hashlib.file_digest(file, "md5").hexdigest()
         if found != archive.md5:
             part.unlink()
             raise BadInput(
-                f"{archive.url} gave a file with md5 {found} instead of {archive.md5}: it was deleted, run it again"
+                f"{archive.url} has md5 {found} instead of {archive.md5}: the file was deleted, download it again"
             )
         file.seek(0)
         _unpack(file, archive, root)
@@ -112,17 +112,17 @@ def _fetch(archive: Archive, root: Path, part: Path) -> None:
 
 
 def _download(url: str, file: BinaryIO) -> None:
-    """Appends to `file` what it lacks of the content of `url`."""
+    """Appends the missing rest of the content of `url` to `file`."""
     have = file.seek(0, 2)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         if have and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return  # it was complete
+            return  # the file is complete
         raise
     with response, Progress(console=Console(stderr=True)) as progress:
-        if have and response.status != http.client.PARTIAL_CONTENT:  # a server that can't go on begins anew
+        if have and response.status != http.client.PARTIAL_CONTENT:  # the server ignores Range and sends the whole file
             file.truncate(have := 0)
         rest = response.headers.get("Content-Length")
         bar = progress.add_task(Path(url).name, total=have + int(rest) if rest else None, completed=have)
@@ -135,7 +135,10 @@ def _download(url: str, file: BinaryIO) -> None:
 
 
 def _unpack(file: BinaryIO, archive: Archive, root: Path) -> None:
-    """Unpacks beside the place and moves there; a member that would leave the folder is refused (PEP 706)."""
+    """Unpacks into a temporary folder and renames it, so that the final folder is complete whenever it exists.
+
+    Members with paths outside the folder are refused (PEP 706).
+    """
     work = Path(tempfile.mkdtemp(dir=root, prefix=f".{archive.folder}."))
     try:
         with tarfile.open(fileobj=file, mode="r:gz") as content:
@@ -148,9 +151,11 @@ def _unpack(file: BinaryIO, archive: Archive, root: Path) -> None:
 
 
 def main(arguments: Sequence[str], archives: Sequence[Archive] = ARCHIVES) -> int:
-    """Fetches all; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m ssl_pkg.data.download", description="Fetches STL-10 and CIFAR-10.")
-    parser.add_argument("root", help="folder that gets stl10_binary/ and cifar-10-batches-py/: 3.3 GB")
+    """Downloads and unpacks all archives; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ssl_pkg.data.download", description="Downloads STL-10 and CIFAR-10."
+    )
+    parser.add_argument("root", help="folder for stl10_binary/ and cifar-10-batches-py/ (3.3 GB)")
     given = parser.parse_args(arguments).root
     try:
         root = Path(expand_path("DIR", given))
@@ -160,7 +165,7 @@ def main(arguments: Sequence[str], archives: Sequence[Archive] = ARCHIVES) -> in
         print(f"ssl_pkg: {error}", file=sys.stderr)
         return BAD_INPUT
     except OSError as error:
-        print(f"ssl_pkg: can't write {given} ({error.strerror}): run the same line again to go on", file=sys.stderr)
+        print(f"ssl_pkg: can't write {given} ({error.strerror}): run the same command again to resume", file=sys.stderr)
         return FAULT if error.errno in NO_ROOM else BAD_INPUT
     return COMPLETE
 

@@ -1,4 +1,4 @@
-"""Labelled images in memory or on disk, and the order in which training takes them."""
+"""Splits of labelled images in memory or on disk, and the selection of fixed subsets."""
 
 import math
 import os
@@ -15,14 +15,15 @@ from ssl_pkg.errors import BadInput
 
 Indices = npt.NDArray[np.int64]
 Loader = Callable[[Indices], tuple[Tensor, Tensor]]  # (B,) to images (B, 3, H, W) uint8 and labels (B,) on a device
-UNLABELED = -1
+UNLABELED = -1  # the label of an image without one
 
 
 @dataclass(frozen=True)
 class StoredImages:
-    """Images of shape `shape`, (n, 3, H, W) uint8, in a file. Only those that are asked for are read.
+    """Images of shape `shape`, (n, 3, H, W) uint8, in a file. Indexing reads only the images indexed.
 
-    The file is not mapped: some network file systems can't map files, and a read error in a map kills the process.
+    The file is not memory-mapped, because some network file systems can't map files and because a read error in a
+    mapped file kills the process with SIGBUS.
     """
 
     file: Path
@@ -33,11 +34,11 @@ class StoredImages:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all images."""
+        """Size of all images in bytes."""
         return math.prod(self.shape)
 
     def __getitem__(self, indices: Indices) -> npt.NDArray[np.uint8]:
-        """The images of these indices, in this order. Raises BadInput if the file can't be read."""
+        """The images with these indices (B,), in this order. Raises BadInput if the file can't be read."""
         images = np.empty((len(indices), *self.shape[1:]), np.uint8)
         size = math.prod(self.shape[1:])
         try:
@@ -60,15 +61,15 @@ class StoredImages:
 
     def _refuse_shorter(self, count: int, wanted: int) -> None:
         if count != wanted:
-            raise BadInput(f"{self.file} is shorter than it was when it was opened: get it again")
+            raise BadInput(f"{self.file} has become shorter since it was opened: download it again")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images and labels by index.
+    """Images and their labels.
 
-    pixels: uint8 (n, 3, H, W), or with rows and columns swapped where `columns_first`.
-    labels: int64 (n,), class indices from 0; UNLABELED where there are none.
+    pixels: uint8 (n, 3, H, W), or (n, 3, W, H) if `columns_first`.
+    labels: int64 (n,), class indices from 0, or UNLABELED.
     """
 
     name: str
@@ -80,7 +81,7 @@ class Split:
         return len(self.pixels)
 
     def load(self, indices: Indices, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Images (B, 3, H, W) uint8, not necessarily contiguous, and labels (B,) int64, on `device`."""
+        """Loads images (B, 3, H, W) uint8, not necessarily contiguous, and labels (B,) int64 to `device`."""
         images = torch.from_numpy(self.pixels[indices])
         labels = torch.from_numpy(self.labels[indices])
         if device.type == "cuda":
@@ -89,9 +90,10 @@ class Split:
         return (images.mT if self.columns_first else images), labels.to(device, non_blocking=True)
 
     def loader(self, device: torch.device, resident_gb: float) -> Loader:
-        """What `gather` does, from memory: the device's, or the host's if there is no room for this on the device.
+        """Returns a function that loads batches to `device`, as `load` does, but from memory where possible.
 
-        A split of more than `gigabytes` is read from its file batch by batch.
+        A split of up to `resident_gb` gigabytes is held in the device's memory, or in host memory if the split needs
+        more than half of the device's free memory. A larger split is read from its file batch by batch.
         """
         size = self.pixels.nbytes
         if size > resident_gb * 1e9:
@@ -111,14 +113,15 @@ class Split:
         return load
 
     def subset(self, indices: Indices) -> "Split":
-        """The split of these samples only, in this order, in memory."""
+        """A split of the samples with these indices, in this order, in memory."""
         return Split(self.name, self.pixels[indices], self.labels[indices], self.columns_first)
 
 
 def holdout(labels: Indices, fraction: float) -> tuple[Indices, Indices]:
-    """Stratified split of labelled samples into (kept, held out): the same for every model, method and seed.
+    """Splits labelled samples into (training, holdout) indices, stratified by class, each sorted.
 
-    Each class gives round(fraction · its size) samples, at least one, drawn with a fixed generator.
+    The holdout split has round(fraction * size) samples of each class, at least one. A generator with a fixed seed
+    selects them, so that the split is the same for every model, method and seed.
     """
     generator = np.random.default_rng(0)
     held = []
@@ -130,7 +133,7 @@ def holdout(labels: Indices, fraction: float) -> tuple[Indices, Indices]:
 
 
 def balanced(labels: Indices, count: int) -> Indices:
-    """Indices of at most `count` samples, as many of each class as there are, in file order: a fixed subset."""
+    """Sorted indices of at most `count` samples, spread as evenly as possible over the classes: the first of each."""
     ranks = np.zeros(len(labels), dtype=np.int64)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)

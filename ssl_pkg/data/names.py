@@ -1,4 +1,4 @@
-"""Class names from a text file, one a line."""
+"""Reads class names from a text file with one name per line."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ from ssl_pkg.errors import BadInput
 
 
 def read_names(file: Path) -> tuple[str, ...]:
-    """The names, without empty lines. Raises BadInput if the file can't be read or a name can't be shown."""
+    """The names, without empty lines. Raises BadInput if the file can't be read or a name isn't printable."""
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()  # Windows programs put a byte order mark first
+        lines = file.read_text(encoding="utf-8-sig").splitlines()  # Windows programs write a byte order mark
     except UnicodeDecodeError as error:
         raise BadInput(
-            f"{file} is not UTF-8: save it as UTF-8 (of Latin-1: `iconv -f latin1 -t utf8`), one class name a line"
+            f"{file} is not UTF-8: save it as UTF-8 (from Latin-1: `iconv -f latin1 -t utf8`), one class name per line"
         ) from error
     except OSError as error:
         raise BadInput(f"can't read {file}: {error.strerror}") from error

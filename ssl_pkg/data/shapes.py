@@ -1,8 +1,8 @@
 """The ten motifs of the synthetic images, as signed distance functions.
 
-Each takes coordinates u, v (any shape, float32; v points down) in units of the motif's radius and returns the distance
-to its edge, negative inside, near enough to the true distance for antialiasing. None is a rotation or a mirror image of
-another, or of another at another size.
+Each function takes coordinates u, v (any shape, float32; v points down) in units of the motif's radius and returns the
+distance to the motif's edge, negative inside. Near the edge the value approximates the true distance well enough for
+antialiasing. No motif is a rotated, mirrored or scaled copy of another.
 """
 
 from collections.abc import Callable
@@ -100,11 +100,11 @@ MOTIFS: Final[dict[str, Callable[[Array, Array], Array]]] = {
     "window": window,
     "zigzag": zigzag,
 }
-CLASSES: Final = tuple(MOTIFS)  # in alphabetical order, as STL-10's
+CLASSES: Final = tuple(MOTIFS)  # in alphabetical order, as in STL-10
 
 
 def distances(labels: NDArray[np.intp], u: Array, v: Array) -> Array:
-    """Signed distance to motif `labels[i]` at each point of u[i], v[i]; u and v are (n, ...)."""
+    """Signed distances (n, ...) to motif `labels[i]` at the points u[i], v[i]. labels: (n,); u, v: (n, ...)."""
     result = np.empty(u.shape, np.float32)
     for label, motif in enumerate(MOTIFS.values()):
         here = np.flatnonzero(labels == label)

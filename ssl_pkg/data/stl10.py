@@ -1,6 +1,6 @@
-"""STL-10 as its authors publish it: binary splits, checked (Coates, Lee and Ng 2011).
+"""Reads and checks STL-10's published binary files (Coates, Lee and Ng 2011).
 
-Images are uint8, 3 x 96 x 96 with rows and columns swapped; labels are uint8, 1 to 10.
+Images are uint8, 3 x 96 x 96, with rows and columns swapped; labels are uint8, 1 to 10.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,10 @@ CLASSES: Final = 10
 
 @dataclass(frozen=True)
 class STL10:
-    """The three splits, the class names, and the manifest that says whether this is the real STL-10."""
+    """The three splits, the class names, and a manifest that says whether the files are the official ones.
+
+    folds: the predefined folds, as indices into train; empty if the set has no fold_indices.txt.
+    """
 
     train: Split
     test: Split
@@ -33,7 +36,7 @@ class STL10:
 
 
 def open_stl10(root: Path) -> STL10:
-    """Opens ROOT/stl10_binary. Raises BadInput if a file is missing, truncated or contradicts another."""
+    """Opens `root`/stl10_binary. Raises BadInput if a file is missing or truncated, or if two files disagree."""
     folder = root / FOLDER
     if not root.is_dir():
         raise BadInput(f"data.root={root} is not a folder: give the folder that holds {FOLDER}/")
@@ -43,8 +46,10 @@ def open_stl10(root: Path) -> STL10:
     train = _labelled(folder, "train")
     test = _labelled(folder, "test")
     for label, name in enumerate(classes):
-        if (count := int((train.labels == label).sum())) < 2:  # one to learn from, one to choose by
-            raise BadInput(f"{folder / 'train_y.bin'} has {count} images of class {label + 1} ({name}): it needs two")
+        if (count := int((train.labels == label).sum())) < 2:  # one to train on, one to hold out
+            raise BadInput(
+                f"{folder / 'train_y.bin'} has {count} images of class {label + 1} ({name}): at least two are needed"
+            )
     pixels = _pixels(folder / "unlabeled_X.bin")
     unlabeled = Split("unlabeled", pixels, np.full(len(pixels), UNLABELED, dtype=np.int64), columns_first=True)
     files = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "unlabeled_X.bin", "class_names.txt")
@@ -57,7 +62,7 @@ def _pixels(file: Path) -> StoredImages:
     if size == 0 or size % IMAGE_BYTES:
         raise BadInput(
             f"{file} has {size:,} bytes, which is not a multiple of {IMAGE_BYTES:,} (one image of 3x96x96): "
-            "it is truncated or not STL-10's, get it again"
+            "it is truncated or not part of STL-10, download it again"
         )
     return StoredImages(file, (size // IMAGE_BYTES, 3, SIDE, SIDE))
 
@@ -74,7 +79,7 @@ def _labelled(folder: Path, name: str) -> Split:
     if labels.min() < 1 or labels.max() > CLASSES:
         wrong = labels[(labels < 1) | (labels > CLASSES)]
         raise BadInput(
-            f"{file} has {len(wrong):,} labels outside 1..{CLASSES} (such as {wrong[0]}): it is not STL-10's"
+            f"{file} has {len(wrong):,} labels outside 1..{CLASSES} (such as {wrong[0]}): it is not part of STL-10"
         )
     return Split(name, pixels, labels.astype(np.int64) - 1, columns_first=True)
 
@@ -84,12 +89,12 @@ def _class_names(file: Path) -> tuple[str, ...]:
     if len(names) != CLASSES or len(set(names)) != CLASSES:
         twice = next((name for name in names if names.count(name) > 1), None)
         found = f"names {twice} twice" if twice else f"has {len(names)}"
-        raise BadInput(f"{file} should name {CLASSES} different classes, one a line, and {found}")
+        raise BadInput(f"{file} should name {CLASSES} different classes, one per line, but {found}")
     return names
 
 
 def _folds(file: Path, count: int) -> tuple[Indices, ...]:
-    """STL-10's predefined folds of train; none where a cut-down set has no such file."""
+    """STL-10's predefined folds of train; empty if the file does not exist, because reduced sets may omit it."""
     if not file.exists():
         return ()
     try:
@@ -99,14 +104,14 @@ def _folds(file: Path, count: int) -> tuple[Indices, ...]:
             if line.strip()
         )
     except (ValueError, OverflowError, OSError):
-        raise BadInput(f"{file} should be a file with one fold a line, as indices into train") from None
+        raise BadInput(f"{file} should have one fold per line, as indices into train") from None
     if any(fold.min() < 0 or fold.max() >= count for fold in folds):
         raise BadInput(f"{file} has indices outside train's {count:,} images: it belongs to another set")
     return folds
 
 
 def _size(file: Path) -> int:
-    """Bytes of a readable file; raises BadInput where there is none."""
+    """Size of the file in bytes. Raises BadInput if the file can't be read."""
     try:
         with file.open("rb"):
             return file.stat().st_size

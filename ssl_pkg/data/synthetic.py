@@ -1,11 +1,11 @@
-"""The synthetic default data set: drawn on first use, no download, no licence, the published file layouts.
+"""The synthetic set, the default data: generated on first use in the published file layouts, free of any licence.
 
     ROOT/stl10_binary/            {train,test,unlabeled}_X.bin, {train,test}_y.bin, class_names.txt, fold_indices.txt
     ROOT/cifar-10-batches-bin/    test_batch.bin, batches.meta.txt: the same classes, coarser, other colours, 32×32
-    ROOT/synthetic.json           generator version, sizes, md5 of each file: how a reader recognises the set
+    ROOT/synthetic.json           generator version, sizes and md5 of each file, by which a reader recognises the set
 
-Ten motifs (`shapes.py`), scattered over smooth grounds (`scenes.py`). The same numpy on the same machine draws the same
-bytes. `python -m ssl_pkg.data.synthetic OUT` writes the set to a new folder.
+An image shows copies of one of ten motifs (`shapes.py`) on a smooth background (`scenes.py`). The same numpy version on
+the same machine generates the same bytes. `python -m ssl_pkg.data.synthetic OUT` writes the set to a new folder.
 """
 
 from ssl_pkg import safe_path
@@ -35,13 +35,15 @@ from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
 from ssl_pkg.overrides import expand_path
 from ssl_pkg.streams import prepare_streams
 
-CHUNK: Final = 50  # images painted at a time
-OOD_CLASSES: Final = tuple(CLASSES[(3 * i + 3) % 10] for i in range(10))  # another order: map by name, not by number
+CHUNK: Final = 50  # images rendered at a time
+OOD_CLASSES: Final = tuple(
+    CLASSES[(3 * i + 3) % 10] for i in range(10)
+)  # in another order, so that labels must be mapped by name
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many images are drawn."""
+    """Numbers of images in the set. Raises ValueError if one is less than 1."""
 
     train_per_class: int = 200
     test_per_class: int = 100
@@ -57,7 +59,7 @@ DEFAULT: Final = Sizes()
 
 
 def generate_cached(sizes: Sizes = DEFAULT) -> Path:
-    """The folder in the user's cache that holds the set; it is drawn on first use, which takes some seconds."""
+    """Returns the set's folder in the user's cache. Generates the set on first use, which takes some seconds."""
     folder = cache_folder(sizes)
     if is_synthetic_set(folder):
         return folder
@@ -67,19 +69,19 @@ def generate_cached(sizes: Sizes = DEFAULT) -> Path:
 
 
 def cache_folder(sizes: Sizes = DEFAULT) -> Path:
-    """The folder in the user's cache that holds the set, or will hold it."""
+    """The set's folder in the user's cache, whether it exists or not."""
     return synthetic_set(() if sizes == DEFAULT else tuple(asdict(sizes).values()))
 
 
 def generate(root: Path, sizes: Sizes = DEFAULT) -> None:
-    """Writes the set to `root`, whole or not at all; a `root` that another process has written first is kept.
+    """Writes the set to `root`, completely or not at all. If another process wrote `root` first, its set is kept.
 
-    Raises OSError (disk full, no permission, `root` is there and not empty) and leaves nothing behind.
+    Raises OSError (disk full, no permission, `root` exists and is not empty) after deleting the partial set.
     """
     root.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}."))
     try:
-        with suppress(OSError):  # FAT, SMB and some FUSE file systems let nobody set a mode
+        with suppress(OSError):  # FAT, SMB and some FUSE file systems don't support modes
             work.chmod(0o755)
         md5 = {name: _write(work / name, parts) for name, parts in _files(sizes)}
         manifest = {"generator": SYNTHETIC_VERSION, "sizes": asdict(sizes), "md5": md5}
@@ -94,7 +96,7 @@ def generate(root: Path, sizes: Sizes = DEFAULT) -> None:
 
 
 def _files(sizes: Sizes) -> Iterator[tuple[str, Iterator[bytes]]]:
-    """Each file's name and content, in parts."""
+    """Yields each file's name and its content in parts."""
     train, test = 10 * sizes.train_per_class, 10 * sizes.test_per_class
     for split, count in (("train", train), ("test", test), ("unlabeled", sizes.unlabeled)):
         yield f"stl10_binary/{split}_X.bin", _columns_first(split, count)
@@ -109,7 +111,7 @@ def _files(sizes: Sizes) -> Iterator[tuple[str, Iterator[bytes]]]:
 
 def _columns_first(split: str, count: int) -> Iterator[bytes]:
     for start in range(0, count, CHUNK):
-        images = scenes.paint(split, np.arange(start, min(start + CHUNK, count)))
+        images = scenes.render(split, np.arange(start, min(start + CHUNK, count)))
         yield images.transpose(0, 1, 3, 2).tobytes()
 
 
@@ -117,12 +119,12 @@ def _rows_with_label(split: str, count: int) -> Iterator[bytes]:
     code = np.array([OOD_CLASSES.index(name) for name in CLASSES], np.uint8)
     for start in range(0, count, CHUNK):
         indices = np.arange(start, min(start + CHUNK, count))
-        planes = scenes.paint(split, indices).reshape(len(indices), -1)
+        planes = scenes.render(split, indices).reshape(len(indices), -1)
         yield np.column_stack([code[scenes.labels_of(split, indices)], planes]).tobytes()
 
 
 def _folds(train_per_class: int) -> bytes:
-    """Ten lines, each the indices of a random fifth of train, every class alike."""
+    """Ten lines, each with the indices of a random fifth of train, stratified by class."""
     words = np.random.Philox(key=len(scenes.SPLITS)).random_raw(10 * 10 * train_per_class)
     order = words.reshape(10, train_per_class, 10).argsort(1)[:, : max(1, train_per_class // 5)]
     return _lines([" ".join(map(str, np.sort((fold * 10 + np.arange(10)).ravel()))) for fold in order])
@@ -133,7 +135,7 @@ def _lines(lines: tuple[str, ...] | list[str]) -> bytes:
 
 
 def _write(path: Path, parts: Iterator[bytes]) -> str:
-    """Writes the parts one after the other and returns their md5."""
+    """Writes the parts to one file and returns its md5."""
     digest = hashlib.md5(usedforsecurity=False)
     path.parent.mkdir(exist_ok=True)
     with path.open("wb") as out:
@@ -144,9 +146,9 @@ def _write(path: Path, parts: Iterator[bytes]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """`python -m ssl_pkg.data.synthetic OUT`."""
+    """Runs `python -m ssl_pkg.data.synthetic OUT`; returns the exit status."""
     parser = argparse.ArgumentParser(prog="ssl_pkg.data.synthetic", description="Generates the synthetic data set.")
-    parser.add_argument("out", help="a folder that does not exist yet")
+    parser.add_argument("out", help="folder to create")
     for name, size in asdict(DEFAULT).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=size, help=f"images (default {size})")
     given = vars(parser.parse_args(arguments))
@@ -154,7 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         out = Path(expand_path("OUT", out))
         if os.path.lexists(out):
-            print(f"{out} exists; name a folder that does not exist yet.", file=sys.stderr)
+            print(f"{out} exists; give a folder that does not exist yet.", file=sys.stderr)
             return BAD_INPUT
         generate(out, Sizes(**given))
     except (ValueError, OSError, BadInput) as error:

@@ -9,7 +9,7 @@ CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse"
 
 
 def write_stl10(root: Path, train: int = 20, test: int = 10, unlabeled: int = 5) -> Path:
-    """Random images in STL-10's layout; image i of a split is filled so that its row, column and colour can be told."""
+    """Writes random images in STL-10's layout; the label of image i is i % 10 + 1."""
     folder = root / "stl10_binary"
     folder.mkdir(parents=True)
     generator = np.random.default_rng(0)
@@ -23,7 +23,7 @@ def write_stl10(root: Path, train: int = 20, test: int = 10, unlabeled: int = 5)
 
 
 def write_cifar10(root: Path, count: int = 20, protocol: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """The same random test set in both published layouts."""
+    """Writes one random test set in both published layouts; returns images (n, 3, 32, 32) and labels (n,)."""
     generator = np.random.default_rng(1)
     pixels = generator.integers(0, 256, (count, 3072), dtype=np.uint8)
     labels = (np.arange(count) % 10).astype(np.uint8)

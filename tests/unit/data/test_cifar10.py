@@ -34,27 +34,25 @@ def test_a_model_that_knows_frogs_needs_no_substitute(tmp_path: Path) -> None:
     assert ood.test.labels.tolist() == (np.arange(20) % 10).tolist()
 
 
-def test_a_class_without_a_counterpart_is_told(tmp_path: Path) -> None:
+def test_a_class_without_a_counterpart_is_an_error(tmp_path: Path) -> None:
     write_cifar10(tmp_path)
-    with pytest.raises(
-        BadInput, match=r"a class 'truck', which is none of the model's .*: use one name for it in stl10"
-    ):
+    with pytest.raises(BadInput, match=r"a class 'truck', which the model doesn't know .*: use the same name in stl10"):
         open_cifar10(tmp_path, tuple(name if name != "truck" else "lorry" for name in STL))
 
 
-def test_the_official_names_stand_in_for_a_missing_list_of_names(tmp_path: Path) -> None:
+def test_official_names_are_used_if_the_file_of_names_is_missing(tmp_path: Path) -> None:
     write_cifar10(tmp_path)
     shutil.rmtree(tmp_path / "cifar-10-batches-py")
     (tmp_path / "cifar-10-batches-bin/batches.meta.txt").unlink()
     assert len(open_cifar10(tmp_path, tuple(STL)).test) == 20
 
 
-def test_a_missing_test_set_is_told(tmp_path: Path) -> None:
+def test_a_missing_test_set_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="has neither"):
         open_cifar10(tmp_path, tuple(STL))
 
 
-def test_a_truncated_binary_is_told(tmp_path: Path) -> None:
+def test_a_truncated_binary_file_is_an_error(tmp_path: Path) -> None:
     write_cifar10(tmp_path)
     shutil.rmtree(tmp_path / "cifar-10-batches-py")
     file = tmp_path / "cifar-10-batches-bin/test_batch.bin"
@@ -63,7 +61,7 @@ def test_a_truncated_binary_is_told(tmp_path: Path) -> None:
         open_cifar10(tmp_path, tuple(STL))
 
 
-def test_a_pickle_can_not_run_code(tmp_path: Path) -> None:
+def test_a_pickle_cannot_run_code(tmp_path: Path) -> None:
     write_cifar10(tmp_path)
     marker = tmp_path / "ran"
 
@@ -72,7 +70,7 @@ def test_a_pickle_can_not_run_code(tmp_path: Path) -> None:
             return Path.touch, (marker,)
 
     (tmp_path / "cifar-10-batches-py/test_batch").write_bytes(pickle.dumps({"data": Attack()}))
-    with pytest.raises(BadInput, match="is not one of CIFAR-10's pickles"):
+    with pytest.raises(BadInput, match="is not a CIFAR-10 pickle"):
         open_cifar10(tmp_path, tuple(STL))
     assert not marker.exists()
 
@@ -81,7 +79,7 @@ def test_a_pickle_can_not_run_code(tmp_path: Path) -> None:
     derandomize=True, deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_a_damaged_pickle_is_told_or_still_reads_as_images(tmp_path: Path, data: st.DataObject) -> None:
+def test_a_damaged_pickle_is_an_error_or_still_gives_images(tmp_path: Path, data: st.DataObject) -> None:
     root = tmp_path / "damaged"
     shutil.rmtree(root, ignore_errors=True)
     write_cifar10(root, count=2)

@@ -1,4 +1,4 @@
-"""The contact sheet shows what the model sees: pixels the right way up, beside the label that was read."""
+"""The contact sheet shows the images as the model sees them, upright and in the row of their label."""
 
 import io
 from dataclasses import replace
@@ -25,13 +25,13 @@ def read(content: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
 
 
-def tile(sheet: np.ndarray, row: int, place: int, column: int = 0) -> np.ndarray:
-    left = LABEL + column * (ACROSS // 2 * SIDE + GAP) + place * SIDE
+def tile(sheet: np.ndarray, row: int, position: int, column: int = 0) -> np.ndarray:
+    left = LABEL + column * (ACROSS // 2 * SIDE + GAP) + position * SIDE
     top = 2 * SIDE // 3 + row * (SIDE + 2)
     return sheet[top : top + SIDE, left : left + SIDE]
 
 
-def test_images_stand_upright_in_the_row_of_their_label() -> None:
+def test_images_are_upright_and_in_the_row_of_their_label() -> None:
     train, test = split("train", [0, 1, 2, 1] * 3), split("test", [2, 0, 0])
     unlabeled = Split("unlabeled", train.pixels, np.full(12, UNLABELED), columns_first=True)
     sheet = read(contact_sheet([train, test], unlabeled, ["a", "b", "c"]))
@@ -44,7 +44,7 @@ def test_images_stand_upright_in_the_row_of_their_label() -> None:
     assert (tile(sheet, 1, 0, column=1)[36, 36] == 255).all()  # test has none of class b
 
 
-def test_rows_for_columns_and_permuted_labels_change_the_picture() -> None:
+def test_transposed_images_and_permuted_labels_change_the_sheet() -> None:
     train = split("train", [0, 1, 2])
     names = ["a", "b", "c"]
     seen = read(contact_sheet([train], None, names))
@@ -55,7 +55,7 @@ def test_rows_for_columns_and_permuted_labels_change_the_picture() -> None:
     assert (tile(seen, 1, 0)[36, 12] == COLORS[1]).all()
 
 
-def test_the_same_data_give_the_same_bytes_also_with_names_of_other_scripts() -> None:
+def test_the_same_data_give_the_same_bytes_with_any_class_names() -> None:
     train = split("train", [0, 1, 2])
     names = ["飛行機", "a very long name of a class indeed", "#1 *b* $x$"]
     assert contact_sheet([train], None, names) == contact_sheet([train], None, names)

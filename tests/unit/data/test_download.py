@@ -1,4 +1,4 @@
-"""Downloads from a server of our own, which can break off, refuse ranges, and serve what nobody asked for."""
+"""Downloads from a local test server that can close the connection early, ignore ranges and send a wrong file."""
 
 import hashlib
 import io
@@ -29,13 +29,13 @@ SET = packed(("set/train_X.bin", bytes(range(256)) * 5000), ("set/names.txt", b"
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `content` at every path but /missing; the first answer breaks off after `cut` bytes."""
+    """Serves `content` at every path except /missing; the first response ends after `cut` bytes."""
 
     content, cut, ranges = SET, len(SET), True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.asked: list[str | None] = []
+        self.requested_ranges: list[str | None] = []
 
     def archive(self, path: str = "set.tar.gz") -> Archive:
         md5 = hashlib.md5(self.content).hexdigest()
@@ -46,9 +46,9 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        asked = self.headers.get("Range")
-        self.server.asked.append(asked)
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.server.ranges else 0
+        requested = self.headers.get("Range")
+        self.server.requested_ranges.append(requested)
+        start = int(requested.removeprefix("bytes=").rstrip("-")) if requested and self.server.ranges else 0
         if self.path == "/missing":
             self.send_error(404)
         elif start >= len(self.server.content):
@@ -61,7 +61,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.cut = len(self.server.content)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server names it
-        """Says nothing."""
+        """Suppresses the server's log."""
 
 
 @pytest.fixture
@@ -77,29 +77,29 @@ def server() -> Iterator[Server]:
 def test_a_set_is_fetched_once_and_nothing_else_is_left(tmp_path: Path, server: Server) -> None:
     assert main([str(tmp_path / "data")], [server.archive()]) == 0
     assert main([str(tmp_path / "data")], [server.archive()]) == 0
-    assert server.asked == [None]
+    assert server.requested_ranges == [None]
     assert (tmp_path / "data/set/train_X.bin").read_bytes() == bytes(range(256)) * 5000
     assert [entry.name for entry in (tmp_path / "data").iterdir()] == ["set"]
 
 
-@pytest.mark.parametrize("ranges", [True, False], ids=["from there", "anew where the server knows no ranges"])
-def test_a_download_that_broke_off_goes_on(tmp_path: Path, server: Server, ranges: bool) -> None:
+@pytest.mark.parametrize("ranges", [True, False], ids=["server supports ranges", "server ignores ranges"])
+def test_an_interrupted_download_resumes(tmp_path: Path, server: Server, ranges: bool) -> None:
     server.cut, server.ranges = 1000, ranges
-    with pytest.raises(BadInput, match="run the same line again to go on"):
+    with pytest.raises(BadInput, match="run the same command again to resume"):
         fetch(server.archive(), tmp_path)
     assert not (tmp_path / "set").exists()
     fetch(server.archive(), tmp_path)
-    assert server.asked == [None, "bytes=1000-"]
+    assert server.requested_ranges == [None, "bytes=1000-"]
     assert (tmp_path / "set/names.txt").read_text() == "cat\n"
 
 
-def test_a_download_that_was_complete_is_not_made_again(tmp_path: Path, server: Server) -> None:
+def test_a_complete_download_is_not_repeated(tmp_path: Path, server: Server) -> None:
     (tmp_path / "set.tar.gz.part").write_bytes(SET)
     fetch(server.archive(), tmp_path)
     assert (tmp_path / "set/names.txt").exists()
 
 
-def test_another_file_than_the_published_one_is_deleted_unopened(tmp_path: Path, server: Server) -> None:
+def test_a_file_with_a_wrong_md5_is_deleted_without_unpacking(tmp_path: Path, server: Server) -> None:
     archive = server.archive()
     server.content = packed(("set/names.txt", b"dog\n"))
     with pytest.raises(BadInput, match=f"instead of {archive.md5}"):
@@ -108,7 +108,7 @@ def test_another_file_than_the_published_one_is_deleted_unopened(tmp_path: Path,
 
 
 @pytest.mark.parametrize("name", ["../outside", "set/../../outside"])
-def test_an_archive_that_would_leave_its_folder_is_refused(tmp_path: Path, server: Server, name: str) -> None:
+def test_an_archive_with_paths_outside_its_folder_is_refused(tmp_path: Path, server: Server, name: str) -> None:
     server.content = packed(("set/names.txt", b"cat\n"), (name, b"evil"))
     with pytest.raises(BadInput, match="does not unpack"):
         fetch(server.archive(), tmp_path / "data")
@@ -116,7 +116,7 @@ def test_an_archive_that_would_leave_its_folder_is_refused(tmp_path: Path, serve
     assert not (tmp_path / "data/set").exists()
 
 
-def test_an_absolute_name_in_an_archive_leads_nowhere(tmp_path: Path, server: Server) -> None:
+def test_an_absolute_path_in_an_archive_is_not_written(tmp_path: Path, server: Server) -> None:
     outside = tmp_path / "outside"
     server.content = packed(("set/names.txt", b"cat\n"), (str(outside), b"evil"))
     fetch(server.archive(), tmp_path / "data")
@@ -124,24 +124,22 @@ def test_an_absolute_name_in_an_archive_leads_nowhere(tmp_path: Path, server: Se
     assert [entry.name for entry in (tmp_path / "data").iterdir()] == ["set"]
 
 
-def test_what_can_not_be_had_is_one_sentence(
+def test_a_failed_download_is_reported_in_one_line(
     tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(tmp_path)], [server.archive("missing")]) == 2
-    nobody = Archive("http://127.0.0.1:9/set.tar.gz", "", "set")
-    assert main([str(tmp_path)], [nobody]) == 2
+    unreachable = Archive("http://127.0.0.1:9/set.tar.gz", "", "set")
+    assert main([str(tmp_path)], [unreachable]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert [line.startswith("ssl_pkg: can't fetch http://127.0.0.1:") for line in lines] == [True, True]
+    assert [line.startswith("ssl_pkg: can't download http://127.0.0.1:") for line in lines] == [True, True]
 
 
-def test_two_at_once_are_told_apart(tmp_path: Path, server: Server) -> None:
-    with locked(tmp_path / ".set.lock"), pytest.raises(BadInput, match="by another process"):
+def test_a_second_process_is_refused(tmp_path: Path, server: Server) -> None:
+    with locked(tmp_path / ".set.lock"), pytest.raises(BadInput, match="another process is downloading"):
         fetch(server.archive(), tmp_path)
 
 
-def test_a_folder_with_other_files_is_not_taken_for_the_published_set(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_with_other_files_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "stl10_binary").mkdir()
     (tmp_path / "stl10_binary" / "train_X.bin").write_bytes(b"synthetic")
     assert main([str(tmp_path)]) == 2

@@ -13,7 +13,7 @@ LABELS = st.lists(st.integers(0, 4), min_size=2, max_size=60).map(np.array)
 
 
 @given(labels=LABELS, fraction=st.floats(0.05, 0.6))
-def test_holdout_takes_its_share_of_each_class_and_no_sample_twice(labels: np.ndarray, fraction: float) -> None:
+def test_holdout_takes_a_share_of_each_class_and_no_sample_twice(labels: np.ndarray, fraction: float) -> None:
     kept, held = holdout(labels, fraction)
     assert sorted([*kept, *held]) == list(range(len(labels)))
     for label in np.unique(labels):
@@ -24,7 +24,7 @@ def test_holdout_takes_its_share_of_each_class_and_no_sample_twice(labels: np.nd
 
 
 @given(labels=LABELS, count=st.integers(1, 80))
-def test_balanced_takes_as_many_of_each_class_as_there_are(labels: np.ndarray, count: int) -> None:
+def test_balanced_spreads_the_samples_evenly_over_the_classes(labels: np.ndarray, count: int) -> None:
     chosen = balanced(labels, count)
     assert len(chosen) == min(count, len(labels))
     assert len(set(chosen.tolist())) == len(chosen)
@@ -34,7 +34,7 @@ def test_balanced_takes_as_many_of_each_class_as_there_are(labels: np.ndarray, c
     assert all(taken[label] >= min(size, largest - 1) for label, size in sizes.items())
 
 
-def test_gather_turns_columns_first_images_upright() -> None:
+def test_load_returns_columns_first_images_rows_first() -> None:
     upright = np.arange(2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)
     split = Split("x", np.ascontiguousarray(upright.swapaxes(2, 3)), np.array([7, 8]), columns_first=True)
     images, labels = split.load(np.array([1, 0]), torch.device("cpu"))
@@ -54,15 +54,17 @@ DEVICES = [
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("columns_first", [False, True])
-def test_a_split_in_memory_gives_what_its_file_gives(tmp_path: Path, device: str, columns_first: bool) -> None:
+def test_loading_from_memory_and_from_the_file_gives_the_same_batches(
+    tmp_path: Path, device: str, columns_first: bool
+) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (9, 3, 4, 5), dtype=np.uint8)
     pixels.tofile(tmp_path / "pixels")
     split = Split("x", StoredImages(tmp_path / "pixels", (9, 3, 4, 5)), np.arange(9), columns_first)
     from_memory = split.loader(torch.device(device), resident_gb=pixels.nbytes / 1e9)
     from_file = split.loader(torch.device(device), resident_gb=(pixels.nbytes - 1) / 1e9)
     chosen = np.array([4, 0, 4, 8])
-    for gather in (from_memory, from_file):
-        images, labels = gather(chosen)
+    for load in (from_memory, from_file):
+        images, labels = load(chosen)
         upright = pixels.swapaxes(2, 3) if columns_first else pixels
         assert np.array_equal(images.cpu().numpy(), upright[chosen])
         assert labels.tolist() == [4, 0, 4, 8]
@@ -71,11 +73,11 @@ def test_a_split_in_memory_gives_what_its_file_gives(tmp_path: Path, device: str
 
 
 @pytest.mark.parametrize("resident", [True, False])
-def test_a_file_that_became_shorter_or_went_away_is_said(tmp_path: Path, resident: bool) -> None:
+def test_a_truncated_or_deleted_file_is_an_error(tmp_path: Path, resident: bool) -> None:
     stored = StoredImages(tmp_path / "x.bin", (4, 3, 2, 2))
     (tmp_path / "x.bin").write_bytes(bytes(4 * 12 - 1))
     read = stored.read if resident else lambda: stored[np.array([0, 3])]
-    with pytest.raises(BadInput, match=r"x\.bin is shorter than it was"):
+    with pytest.raises(BadInput, match=r"x\.bin has become shorter"):
         read()
     (tmp_path / "x.bin").unlink()
     with pytest.raises(BadInput, match=r"can't read .*x\.bin: No such file"):

@@ -11,7 +11,7 @@ from ssl_pkg.run import manifest
 from ssl_pkg.run.manifest import identify, md5
 
 
-def test_other_images_in_the_layout_are_a_stand_in(tmp_path: Path) -> None:
+def test_other_images_in_the_same_layout_are_a_stand_in(tmp_path: Path) -> None:
     found = open_stl10(write_stl10(tmp_path)).manifest
     assert found["name"] == "stand-in"
     content = (tmp_path / "stl10_binary/train_X.bin").read_bytes()
@@ -20,7 +20,7 @@ def test_other_images_in_the_layout_are_a_stand_in(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_the_official_values_make_the_official_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_official_files_get_the_official_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_stl10(tmp_path)
     files = [f"stl10_binary/{split}_X.bin" for split in ("train", "test")]
     official = {file: hashlib.md5((root / file).read_bytes()).hexdigest() for file in files}
@@ -40,20 +40,20 @@ def test_torchvision_lists_the_same_official_values() -> None:
     assert theirs == manifest.OFFICIAL
 
 
-def test_the_drawn_set_is_recognised_until_a_byte_differs(tmp_path: Path) -> None:
+def test_the_synthetic_set_is_recognised_until_a_byte_differs(tmp_path: Path) -> None:
     root = tmp_path / "synthetic"
     generate(root, Sizes(train_per_class=2, test_per_class=1, unlabeled=10, ood_per_class=1))
     assert open_stl10(root).manifest["name"] == "synthetic"
     for name in ("test_X.bin", "class_names.txt"):
         file = root / "stl10_binary" / name
-        drawn = file.read_bytes()
-        file.write_bytes(bytes([drawn[0] ^ 1]) + drawn[1:])
+        original = file.read_bytes()
+        file.write_bytes(bytes([original[0] ^ 1]) + original[1:])
         assert open_stl10(root).manifest["name"] == "stand-in"
-        file.write_bytes(drawn)
+        file.write_bytes(original)
     assert open_stl10(root).manifest["name"] == "synthetic"
 
 
-def test_a_kept_md5_is_not_used_for_a_changed_file(tmp_path: Path) -> None:
+def test_a_cached_md5_is_not_used_for_a_changed_file(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"one")
     assert md5(file) == hashlib.md5(b"one").hexdigest()

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 from conftest import STL, write_stl10
-from torchvision.datasets import STL10 as Reference  # noqa: N811 - what ours is compared with
+from torchvision.datasets import STL10 as Reference  # noqa: N811 - a class named like ours
 
 from ssl_pkg.data.images import StoredImages
 from ssl_pkg.data.stl10 import open_stl10
 from ssl_pkg.errors import BadInput
 
 
-def test_images_labels_and_names_are_those_that_torchvision_reads(tmp_path: Path) -> None:
+def test_images_labels_and_names_equal_torchvisions(tmp_path: Path) -> None:
     dataset = open_stl10(write_stl10(tmp_path))
-    reference = Reference.__new__(Reference)  # its constructor insists on the official md5
+    reference = Reference.__new__(Reference)  # its constructor accepts only the official md5
     reference.root, reference.base_folder = str(tmp_path), "stl10_binary"
     images, labels = reference._STL10__loadfile("train_X.bin", "train_y.bin")
     pixels, found = dataset.train.load(np.arange(20), torch.device("cpu"))
@@ -23,7 +23,7 @@ def test_images_labels_and_names_are_those_that_torchvision_reads(tmp_path: Path
     assert [fold.tolist() for fold in dataset.folds] == [[0, 1, 2], [3, 4, 5]]
 
 
-def test_splits_stay_in_their_files_and_the_unlabeled_has_no_labels(tmp_path: Path) -> None:
+def test_images_stay_on_disk_and_unlabeled_has_no_labels(tmp_path: Path) -> None:
     dataset = open_stl10(write_stl10(tmp_path))
     for split in (dataset.train, dataset.test, dataset.unlabeled):
         assert isinstance(split.pixels, StoredImages)
@@ -31,7 +31,7 @@ def test_splits_stay_in_their_files_and_the_unlabeled_has_no_labels(tmp_path: Pa
     assert (len(dataset.train), len(dataset.test), len(dataset.unlabeled)) == (20, 10, 5)
 
 
-def cut(folder: Path) -> None:
+def truncated(folder: Path) -> None:
     with (folder / "train_X.bin").open("r+b") as file:
         file.truncate(27_648 * 3 + 5)
 
@@ -72,15 +72,15 @@ def an_invisible_character(folder: Path) -> None:
     (folder / "class_names.txt").write_text("\n".join([*STL[:9], "tr\u200buck"]), encoding="utf-8")
 
 
-def wild_folds(folder: Path) -> None:
+def folds_outside_train(folder: Path) -> None:
     (folder / "fold_indices.txt").write_text("0 1 99\n")
 
 
-def no_numbers(folder: Path) -> None:
+def folds_without_numbers(folder: Path) -> None:
     (folder / "fold_indices.txt").write_text("a b c\n")
 
 
-def folder_of_folds(folder: Path) -> None:
+def folds_are_a_folder(folder: Path) -> None:
     (folder / "fold_indices.txt").unlink(missing_ok=True)
     (folder / "fold_indices.txt").mkdir()
 
@@ -92,36 +92,36 @@ def one_class(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (cut, "train_X.bin has 82,949 bytes, which is not a multiple of 27,648"),
+        (truncated, "train_X.bin has 82,949 bytes, which is not a multiple of 27,648"),
         (high_label, "train_y.bin has 20 labels outside 1..10 .such as 11"),
         (zero_label, "test_y.bin has 10 labels outside 1..10 .such as 0"),
         (few_labels, "train_y.bin has 19 labels for 20 images"),
         (no_images, "unlabeled_X.bin has 0 bytes"),
         (no_file, "can't read .*test_X.bin: No such file"),
-        (nine_names, "should name 10 different classes, one a line, and has 9"),
-        (a_name_twice, "should name 10 different classes, one a line, and names bird twice"),
+        (nine_names, "should name 10 different classes, one per line, but has 9"),
+        (a_name_twice, "should name 10 different classes, one per line, but names bird twice"),
         (names_in_latin_1, "class_names.txt is not UTF-8: save it as UTF-8 "),
         (an_invisible_character, r"has an invisible character in the name 'tr\\u200buck': remove it"),
-        (wild_folds, "indices outside train's 20 images"),
-        (no_numbers, "should be a file with one fold a line"),
-        (folder_of_folds, "should be a file with one fold a line"),
+        (folds_outside_train, "indices outside train's 20 images"),
+        (folds_without_numbers, "should have one fold per line"),
+        (folds_are_a_folder, "should have one fold per line"),
         (one_class, "train_y.bin has 0 images of class 2 "),
     ],
 )
-def test_damage_is_told_in_one_sentence_that_names_the_file(tmp_path: Path, damage: object, sentence: str) -> None:
+def test_damage_is_reported_in_one_sentence_that_names_the_file(tmp_path: Path, damage: object, sentence: str) -> None:
     root = write_stl10(tmp_path)
     damage(root / "stl10_binary")
     with pytest.raises(BadInput, match=sentence):
         open_stl10(root)
 
 
-def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_a_name(tmp_path: Path) -> None:
     file = write_stl10(tmp_path) / "stl10_binary" / "class_names.txt"
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
     assert open_stl10(tmp_path).classes == tuple(STL)
 
 
-def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="is not a folder"):
         open_stl10(tmp_path / "nowhere")
     with pytest.raises(BadInput, match="has no stl10_binary"):

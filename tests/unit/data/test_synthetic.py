@@ -1,4 +1,4 @@
-"""The synthetic data set: published layouts, the same bytes each time, whole or not at all, no shortcut by pixels."""
+"""The synthetic set has the published layouts, is reproducible, and is written completely or not at all."""
 
 import hashlib
 import json
@@ -46,9 +46,9 @@ def test_labels_are_one_to_ten_and_balanced(root: Path, split: str, count: int) 
 
 def test_images_are_stored_columns_first(root: Path) -> None:
     stored = np.fromfile(root / "stl10_binary/train_X.bin", np.uint8).reshape(-1, 3, 96, 96)
-    painted = scenes.paint("train", np.arange(3))
-    np.testing.assert_array_equal(stored[:3].transpose(0, 1, 3, 2), painted)
-    assert painted.shape == (3, 3, 96, 96)
+    rendered = scenes.render("train", np.arange(3))
+    np.testing.assert_array_equal(stored[:3].transpose(0, 1, 3, 2), rendered)
+    assert rendered.shape == (3, 3, 96, 96)
 
 
 def test_folds_are_balanced_fifths_of_train(root: Path) -> None:
@@ -73,13 +73,13 @@ def test_cifar_file_has_the_published_layout_and_the_same_names_in_another_order
     assert all(a != b for a, b in zip(names, classes, strict=True))
 
 
-def test_cifar_labels_name_what_is_drawn(root: Path) -> None:
+def test_cifar_labels_name_the_motif_in_the_image(root: Path) -> None:
     records = np.fromfile(root / "cifar-10-batches-bin/test_batch.bin", np.uint8).reshape(-1, 3073)
     names = (root / "cifar-10-batches-bin/batches.meta.txt").read_text().split()
     classes = (root / "stl10_binary/class_names.txt").read_text().split()
-    drawn = scenes.labels_of("ood", np.arange(20))
-    assert [names[label] for label in records[:, 0]] == [classes[label] for label in drawn]
-    np.testing.assert_array_equal(records[:, 1:].reshape(-1, 3, 32, 32), scenes.paint("ood", np.arange(20)))
+    expected = scenes.labels_of("ood", np.arange(20))
+    assert [names[label] for label in records[:, 0]] == [classes[label] for label in expected]
+    np.testing.assert_array_equal(records[:, 1:].reshape(-1, 3, 32, 32), scenes.render("ood", np.arange(20)))
 
 
 def test_manifest_names_every_file_with_its_md5(root: Path) -> None:
@@ -96,25 +96,25 @@ def test_the_same_bytes_each_time(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("split", scenes.SPLITS)
-def test_an_image_depends_on_its_split_and_index_alone(split: str) -> None:
-    batch = scenes.paint(split, np.arange(12))
+def test_an_image_depends_only_on_its_split_and_index(split: str) -> None:
+    batch = scenes.render(split, np.arange(12))
     for index in (0, 11):
-        np.testing.assert_array_equal(scenes.paint(split, np.array([index]))[0], batch[index])
+        np.testing.assert_array_equal(scenes.render(split, np.array([index]))[0], batch[index])
     assert len({image.tobytes() for image in batch}) == 12
 
 
 def test_splits_share_no_image() -> None:
-    drawn = [scenes.paint(split, np.arange(10)) for split in ("train", "test", "unlabeled")]
-    assert len({image.tobytes() for images in drawn for image in images}) == 30
+    images_by_split = [scenes.render(split, np.arange(10)) for split in ("train", "test", "unlabeled")]
+    assert len({image.tobytes() for images in images_by_split for image in images}) == 30
 
 
-def test_unlabeled_holds_every_class_about_equally() -> None:
+def test_unlabeled_has_about_as_many_images_of_each_class() -> None:
     counts = np.bincount(scenes.labels_of("unlabeled", np.arange(2000)), minlength=10)
     assert len(counts) == 10
     assert abs(counts - 200).max() < 60  # more than four standard deviations
 
 
-def test_an_error_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_while_writing_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full_disk(train_per_class: int) -> bytes:
         raise OSError(28, "No space left on device")
 
@@ -124,22 +124,22 @@ def test_an_error_in_the_middle_leaves_nothing(tmp_path: Path, monkeypatch: pyte
     assert not list(tmp_path.iterdir())
 
 
-def test_the_result_of_a_faster_process_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_set_of_a_process_that_finished_earlier_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "set"
     files = synthetic._files
 
-    def overtaken(sizes: Sizes) -> Iterator[tuple[str, Iterator[bytes]]]:
+    def finished_by_another(sizes: Sizes) -> Iterator[tuple[str, Iterator[bytes]]]:
         yield from files(sizes)
         target.mkdir()
         (target / "synthetic.json").write_text("theirs")
 
-    monkeypatch.setattr(synthetic, "_files", overtaken)
+    monkeypatch.setattr(synthetic, "_files", finished_by_another)
     generate(target, SMALL)
     assert (target / "synthetic.json").read_text() == "theirs"
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_a_folder_of_someone_else_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set/precious.txt").write_text("mine")
     with pytest.raises(OSError, match="not empty"):
@@ -147,7 +147,7 @@ def test_a_folder_of_someone_else_is_an_error(tmp_path: Path) -> None:
     assert content(tmp_path) == {"set/precious.txt": b"mine"}
 
 
-def test_ensure_draws_once_into_the_users_cache(
+def test_the_cached_set_is_generated_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -161,7 +161,7 @@ def test_ensure_draws_once_into_the_users_cache(
     assert generate_cached(Sizes(5, 2, 31, 2)) != folder
 
 
-def test_ensure_falls_back_to_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_falls_back_to_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder can be made below a file")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -170,9 +170,7 @@ def test_ensure_falls_back_to_the_temporary_folder(tmp_path: Path, monkeypatch: 
     assert (folder / "synthetic.json").is_file()
 
 
-def test_a_temporary_cache_that_another_has_made_is_not_trusted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_temporary_cache_writable_by_others_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder can be made below a file")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -205,12 +203,12 @@ def test_command_line_refuses_empty_splits(
     assert not list(tmp_path.iterdir())
 
 
-def test_pixels_alone_do_not_tell_the_class() -> None:
-    """A linear classifier on pixels (16×16 means) stays far below what a network reaches."""
+def test_a_linear_classifier_on_pixels_fails() -> None:
+    """The accuracy of a linear classifier on 16×16 mean pixels stays far below a network's."""
 
     def pixels(split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
         indices = np.arange(count)
-        small = scenes.paint(split, indices).reshape(count, 3, 16, 6, 16, 6).mean((3, 5)).reshape(count, -1)
+        small = scenes.render(split, indices).reshape(count, 3, 16, 6, 16, 6).mean((3, 5)).reshape(count, -1)
         return (small - 128) / 64, scenes.labels_of(split, indices)
 
     images, labels = pixels("train", 1000)
