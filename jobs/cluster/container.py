@@ -21,7 +21,7 @@ from typing import Final
 
 from ssl_pkg.cache import user_cache
 from ssl_pkg.config import RANDOM, SYNTHETIC
-from ssl_pkg.distributed.launch import is_task, mark
+from ssl_pkg.distributed.launch import is_task, step_mark
 from ssl_pkg.errors import BAD_INPUT, FAULT, BadInput
 from ssl_pkg.overrides import split
 from ssl_pkg.run.signals import Interrupts
@@ -180,7 +180,7 @@ def main(arguments: Sequence[str]) -> int:
         return BAD_INPUT
     line, environment = invocation(
         options.backend, options.image, options.words, binds=binds, options=options.option,
-        environment={**os.environ, **mark(os.environ), "XDG_CACHE_HOME": str(cache.parent)},
+        environment={**os.environ, **step_mark(os.environ), "XDG_CACHE_HOME": str(cache.parent)},
     )  # fmt: skip
     name = container_name(options.words, os.environ)
     try:

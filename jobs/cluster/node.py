@@ -24,7 +24,7 @@ from jobs.cluster.batch_script import CANCEL, GONE, MARK, PATIENCE, TO_BE_ENDED
 from jobs.cluster.slurm_cli import ALREADY, Away, ask, refusal
 from jobs.processes import birth_of
 from jobs.stage_process import CANCELLED, END, FORWARDED, StageProcess
-from ssl_pkg.distributed.launch import mark
+from ssl_pkg.distributed.launch import step_mark
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED
 from ssl_pkg.run.directory import RunDirectory, write_json
 from ssl_pkg.run.file_lock import locked
@@ -71,7 +71,7 @@ class NodeStage:
         command = (*self.command, *self._local_data(say))
         script = _script(rank)
         status, asked = StageProcess(
-            command, log, {**self.environment, **mark(os.environ)}, script=script, alone=False
+            command, log, {**self.environment, **step_mark(os.environ)}, script=script, alone=False
         ).run()
         if not log.parent.is_dir():  # nothing more may be written there: it would make the folder again
             print(f"{log.parent.parent} {GONE}", file=sys.stderr)

@@ -28,7 +28,7 @@ from jobs.programs import Programs
 from jobs.stage_process import StageProcess
 from jobs.status.display import Display
 from jobs.status.states import Row, row
-from ssl_pkg.distributed.launch import variables
+from ssl_pkg.distributed.launch import launch_variables
 from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED
 from ssl_pkg.run.signals import SIGNALS, heeded
 
@@ -125,7 +125,7 @@ class Runner:
             command = (*self._programs.stage, *job.line(slot.threads))
         log = log_of(self._folder, job.name).absolute()
         # in an interactive step, or under torchrun, a stage would wait for the other processes of that launch
-        environment = dict.fromkeys(variables(os.environ)) | slot.environment
+        environment = dict.fromkeys(launch_variables(os.environ)) | slot.environment
         return StageProcess(command, log, environment, runner=os.getpid(), grace=GRACE)
 
     def _collect(self) -> None:

@@ -1,1 +1,1 @@
-"""The process group of one training, its watchdog and its collectives."""
+"""The process group of one training: launch, rendezvous, watchdog, collective operations."""

@@ -1,7 +1,7 @@
-"""Which launch started this process: torchrun, a step of srun, or neither. Imports no torch.
+"""Which launcher started this process: torchrun, srun, or none. Imports no torch.
 
-A process inherits the variables of every launch around it. In a shell from `srun --pty -n 2 bash` they name a step of
-two tasks, but what is typed there is one process.
+The environment alone does not say so, because a process inherits the variables of every launcher above it. A shell
+from `srun --pty -n 2 bash` has the variables of a step of two tasks, but a command typed there is a single process.
 """
 
 import os
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-STEP: Final = "SSL_STUDY_STEP"  # set by this project's launchers: the step whose tasks are the stage's process group
+STEP: Final = "SSL_STUDY_STEP"  # set by this project's launchers: the step whose tasks are the ranks of the stage
 _LAUNCH: Final = re.compile(
     r"(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)|ROLE_NAME|MASTER_(ADDR|PORT)|TORCHELASTIC_\w+"
     r"|SLURM_(STEP(ID|MGR)?(_\w+)?|PROCID|LOCALID|NODEID|TASK_PID|GTIDS|PTY_\w+|LAUNCH_NODE_IPADDR)"
@@ -18,10 +18,10 @@ _LAUNCH: Final = re.compile(
 
 
 def is_task(environment: Mapping[str, str]) -> bool:
-    """Whether this process is one of the tasks of the step that the environment names.
+    """Whether this process is one of the tasks of the SLURM step that the environment names.
 
-    A task's own process is. Of its children those are that a launcher has marked, and without any mark those that a
-    script starts, but not those that are typed in the task's terminal.
+    The task's own process is one. A child of the task is one if a launcher marked it with STEP. Without a mark, a child
+    that a script started is one, but not a command that a user typed in the task's terminal.
     """
     task = environment.get("SLURM_TASK_PID", "")
     if task == str(os.getpid()):
@@ -30,17 +30,17 @@ def is_task(environment: Mapping[str, str]) -> bool:
         return environment[STEP] == _step(environment)
     try:
         return not Path(f"/proc/{task}/fd/0").readlink().is_relative_to("/dev/pts")
-    except OSError:  # not to be seen, as from a container
+    except OSError:  # the task is not visible, for example from inside a container
         return "SLURM_PTY_PORT" not in environment
 
 
-def mark(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a launcher that is itself a task gives its child, so that the child counts as the task."""
+def step_mark(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that a launcher gives its child: if the launcher is a task, the child counts as that task."""
     return {STEP: _step(environment)} if "SLURM_STEP_ID" in environment and is_task(environment) else {}
 
 
-def variables(names: Iterable[str]) -> list[str]:
-    """Those of these environment variables that say which process of a launch a process is."""
+def launch_variables(names: Iterable[str]) -> list[str]:
+    """Those of the environment variables `names` that a launcher sets to number its processes."""
     return [name for name in names if name == STEP or _LAUNCH.fullmatch(name)]
 
 

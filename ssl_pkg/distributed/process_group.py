@@ -1,7 +1,7 @@
-"""The processes of one training: who they are, how they meet, and that none outlives the others for long.
+"""The process group of one training: rank and world size from the launcher's environment, rendezvous, shutdown.
 
-torchrun says who a process is by RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT; srun by SLURM_PROCID,
-SLURM_STEP_NUM_TASKS, SLURM_LOCALID and SLURM_STEP_NODELIST.
+torchrun sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT. srun sets SLURM_PROCID, SLURM_STEP_NUM_TASKS,
+SLURM_LOCALID and SLURM_STEP_NODELIST.
 """
 
 import os
@@ -20,43 +20,46 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined] # in its stubs torch doesn't export them
 
 from ssl_pkg.distributed.launch import is_task
-from ssl_pkg.distributed.watchdog import MEETING_SECONDS, Watchdog
+from ssl_pkg.distributed.watchdog import START_TIMEOUT_SECONDS, Watchdog
 from ssl_pkg.errors import BadInput, Interrupted
 
-# A rank may wait long for another that evaluates or writes; whether that one is alive, the watch knows.
-_PATIENCE: Final = timedelta(hours=12)
-_LATE_SECONDS: Final = 10.0  # after which a process that waits for others to start says so
+# Long, because a rank waits while another one evaluates or writes, and because the watchdog detects dead ranks.
+_COLLECTIVE_TIMEOUT: Final = timedelta(hours=12)
+_NOTICE_SECONDS: Final = 10.0  # of waiting for the other ranks, after which a rank prints that it waits
 
 
 @dataclass(frozen=True)
-class Place:
-    """This process among the others."""
+class ProcessInfo:
+    """This process's rank in the process group, and where the group meets."""
 
     rank: int
-    size: int
-    local_rank: int  # among those on its host
-    local_size: int | None  # None where the scheduler has given each its own cores
-    address: str
-    port: int
-    store_is_there: bool  # torchrun's agent holds one already
-    attempt: int = 0  # torchrun's store outlives its workers, and keeps what those of earlier attempts wrote
+    world_size: int
+    local_rank: int  # the rank among the processes on this host
+    local_world_size: int | None  # None if the scheduler gives each process its own cores
+    master_address: str
+    master_port: int
+    agent_store: bool  # whether torchrun's agent serves the TCPStore; otherwise rank 0 does
+    restart_count: int = 0  # torchrun's store outlives its workers and keeps the keys of earlier attempts
 
 
-def place(environment: Mapping[str, str] = os.environ) -> Place | None:
-    """What the environment says, or None for a process of its own. Raises BadInput where it makes no sense."""
+def process_info(environment: Mapping[str, str] = os.environ) -> ProcessInfo | None:
+    """This process's place in the group, from the environment. None for a single process.
+
+    Raises BadInput if the environment names several processes, but not which of them this one is.
+    """
     try:
         if int(environment.get("WORLD_SIZE", 1)) > 1:
-            return Place(
+            return ProcessInfo(
                 int(environment["RANK"]), int(environment["WORLD_SIZE"]), int(environment["LOCAL_RANK"]),
                 int(environment["LOCAL_WORLD_SIZE"]), environment["MASTER_ADDR"], int(environment["MASTER_PORT"]),
                 environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
                 int(environment.get("TORCHELASTIC_RESTART_COUNT", 0)),
             )  # fmt: skip
         if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and is_task(environment):
-            # Every rank must come to the same port, two jobs on a host to different ones, and none to one of those that
-            # Linux gives to outgoing connections, from 32768 on.
+            # The same port on every rank, and different ports for two jobs on one host. Below 32768, because Linux
+            # gives the ports from there on to outgoing connections.
             port = 20000 + (int(environment["SLURM_JOB_ID"]) * 10 + int(environment["SLURM_STEP_ID"]) % 10) % 12000
-            return Place(
+            return ProcessInfo(
                 int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"]),
                 int(environment["SLURM_LOCALID"]), None, first_host(environment["SLURM_STEP_NODELIST"]), port, False,
             )  # fmt: skip
@@ -69,64 +72,65 @@ def place(environment: Mapping[str, str] = os.environ) -> Place | None:
 
 
 def first_host(nodes: str) -> str:
-    """The first host of a SLURM list like `gpu[003-005,9]-ib,login1`."""
+    """The first host of a SLURM node list such as `gpu[003-005,9]-ib,login1`."""
     found = re.match(r"([^,\[]*)(?:\[([^\],-]+)[^\]]*\])?([^,\[]*)", nodes)
     return "".join(part or "" for part in found.groups()) if found else nodes
 
 
 @contextmanager
-def joined(here: Place | None) -> Iterator[None]:
-    """Inside, the processes of this training are one group: gloo between CPUs, NCCL between GPUs."""
-    if here is None:
+def process_group(info: ProcessInfo | None) -> Iterator[None]:
+    """Context manager that holds PyTorch's default process group: gloo for CPU tensors, NCCL for CUDA tensors.
+
+    With `info` None there is a single process, and the context does nothing. Interrupted must be raised on every rank
+    after the same step. Any other exception ends this process alone, and the watchdogs then end the other ranks.
+    """
+    if info is None:
         yield
         return
-    lead = here.rank == 0 and not here.store_is_there
-
-    def connect(is_master: bool) -> PrefixStore:
-        store = TCPStore(
-            here.address,
-            here.port,
-            None,
-            is_master,
-            timeout=timedelta(seconds=MEETING_SECONDS),
-            wait_for_workers=False,
-        )
-        return PrefixStore(f"attempt {here.attempt}", store)
-
-    late = threading.Timer(_LATE_SECONDS, _say_late, (here,))
-    late.daemon = True
-    late.start()
-    store = connect(lead)
-    watch = Watchdog(connect(False), here.rank, here.size)
-    watch.start()
+    serves_store = info.rank == 0 and not info.agent_store
+    notice = threading.Timer(_NOTICE_SECONDS, _print_notice, (info,))
+    notice.daemon = True
+    notice.start()
+    store = _connect(info, is_master=serves_store)
+    watchdog = Watchdog(_connect(info, is_master=False), info.rank, info.world_size)
+    watchdog.start()
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
-        store=PrefixStore("group", store), rank=here.rank, world_size=here.size, timeout=_PATIENCE,
+        store=PrefixStore("group", store), rank=info.rank, world_size=info.world_size, timeout=_COLLECTIVE_TIMEOUT,
     )  # fmt: skip
     dist.barrier()
-    late.cancel()
+    notice.cancel()
     interrupted: Interrupted | None = None
     try:
         try:
             yield
-        except Interrupted as error:  # of all ranks, after the same step
+        except Interrupted as error:
             interrupted = error
         except RuntimeError as error:
-            if isinstance(error, dist.DistError) or "onnection" in str(error):  # gloo raises no error of its own
+            if isinstance(error, dist.DistError) or "onnection" in str(error):  # gloo has no exception of its own
                 traceback.print_exc()
-                watch.end("another process of the training has ended")
+                watchdog.end("another rank has exited")
             raise
-        watch.leave(last=lead)
-        dist.destroy_process_group()  # not by a rank that fails: NCCL's waits for the others, whom its silence ends
+        watchdog.leave(serves_store)
+        # Not after a failure, because NCCL waits here for the other ranks.
+        dist.destroy_process_group()
     finally:
-        watch.stop()
+        watchdog.stop()
     if interrupted:
         raise interrupted
 
 
-def _say_late(here: Place) -> None:
+def _connect(info: ProcessInfo, *, is_master: bool) -> PrefixStore:
+    store = TCPStore(
+        info.master_address, info.master_port, None, is_master,
+        timeout=timedelta(seconds=START_TIMEOUT_SECONDS), wait_for_workers=False,
+    )  # fmt: skip
+    return PrefixStore(f"attempt {info.restart_count}", store)
+
+
+def _print_notice(info: ProcessInfo) -> None:
     print(
-        f"ssl_pkg: rank {here.rank} waits for the other {here.size - 1} of {here.size} processes to start. "
-        "For a training in one process, type `env -u SLURM_STEP_NUM_TASKS -u WORLD_SIZE` in front of the line",
+        f"ssl_pkg: rank {info.rank} waits for the other {info.world_size - 1} of {info.world_size} processes to start. "
+        "To train in one process, put `env -u SLURM_STEP_NUM_TASKS -u WORLD_SIZE` in front of the command",
         file=sys.stderr, flush=True,
     )  # fmt: skip

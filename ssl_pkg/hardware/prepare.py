@@ -10,7 +10,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from ssl_pkg.config import Config
-from ssl_pkg.distributed.process_group import Place
+from ssl_pkg.distributed.process_group import ProcessInfo
 from ssl_pkg.errors import BadInput
 from ssl_pkg.hardware.compile_cache import prepare_compiler
 from ssl_pkg.hardware.device import choose
@@ -56,16 +56,16 @@ class Hardware:
         }
 
 
-def prepare(config: Config, here: Place | None = None) -> Hardware:
+def prepare(config: Config, process: ProcessInfo | None = None) -> Hardware:
     """Chooses device and precision, and sets PyTorch's switches. Raises BadInput if they are not to be had.
 
-    here: which of several processes this one is; each takes a GPU of its own, or its share of the cores.
+    process: this rank of a process group, which takes a GPU of its own or its share of the cores. None: one process.
     """
-    device, reason = choose(config.device, here.local_rank if here else 0)
+    device, reason = choose(config.device, process.local_rank if process else 0)
     use_gpu = device.type == "cuda"
     if config.precision == "float16" and not use_gpu:
         raise BadInput("precision=float16 needs a GPU: leave precision out, or give bfloat16 or float32")
-    threads = config.threads or max(1, cpu_threads(config) // (here.local_size or 1 if here else 1))
+    threads = config.threads or max(1, cpu_threads(config) // (process.local_world_size or 1 if process else 1))
     torch.set_num_threads(threads)
     threadpool_limits(threads)  # scikit-learn's
     keep_freed_memory()
@@ -77,7 +77,7 @@ def prepare(config: Config, here: Place | None = None) -> Hardware:
     dtype = _fastest(device) if config.precision == "auto" else getattr(torch, config.precision)
     compiles = config.stage == "pretrain" and (use_gpu if config.compile == "auto" else config.compile == "always")
     if compiles:
-        prepare_compiler(config.run_dir, here.rank if here else 0)
+        prepare_compiler(config.run_dir, process.rank if process else 0)
     return Hardware(device, dtype, threads, compiles, reason)
 
 

@@ -18,7 +18,7 @@ from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import holdout
 from ssl_pkg.data.stl10 import STL10
 from ssl_pkg.distributed.collectives import rank, world_size
-from ssl_pkg.distributed.process_group import joined, place
+from ssl_pkg.distributed.process_group import process_group, process_info
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import Row, not_finite, proportion, unmeasured
 from ssl_pkg.evaluation.forward import predict
@@ -41,9 +41,9 @@ from ssl_pkg.training.step import Task
 
 def run(config: Config, interrupts: Interrupts) -> None:
     """Trains config.method and leaves its encoder; of the supervised baseline also the classifier."""
-    here = place()
-    hardware = prepare(config, here)
-    with joined(here):
+    process = process_info()
+    hardware = prepare(config, process)
+    with process_group(process):
         _run(config, hardware, interrupts)
 
 

@@ -163,7 +163,7 @@ from ssl_pkg.distributed import process_group
 rank, again = os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"] == "1"
 if rank == "1" and again:
     time.sleep(5)  # the other would find what rank 1 has left in the store
-with process_group.joined(process_group.place()):
+with process_group.process_group(process_group.process_info()):
     if rank == "1" and not again:
         os.kill(os.getpid(), signal.SIGKILL)
     total = torch.ones(1)
@@ -184,8 +184,8 @@ def test_ranks_that_torchrun_starts_anew_meet_each_other_and_nobody_from_before(
 AT_THE_MEETING = """
 import os, signal, time
 from ssl_pkg.distributed import process_group, watchdog
-watchdog.SILENCE_SECONDS = 3.0
-with process_group.joined(process_group.place()):
+watchdog.TIMEOUT_SECONDS = 3.0
+with process_group.process_group(process_group.process_info()):
     if os.environ["RANK"] == "{rank}":
         os.kill(os.getpid(), signal.{name})
     time.sleep(60)
@@ -195,9 +195,9 @@ with process_group.joined(process_group.place()):
 @pytest.mark.parametrize(
     ("rank", "name", "sentence"),
     [
-        (0, "SIGKILL", "the leading process has ended"),
-        (0, "SIGSTOP", "the leading process has not answered"),
-        (1, "SIGKILL", "rank 1 has not been heard of"),
+        (0, "SIGKILL", "the process that serves the TCPStore has exited"),
+        (0, "SIGSTOP", "the process that serves the TCPStore has not answered"),
+        (1, "SIGKILL", "rank 1 has sent no heartbeat"),
     ],
 )
 def test_a_rank_that_is_lost_as_soon_as_all_have_met_ends_the_other(
@@ -211,8 +211,8 @@ def test_a_rank_that_is_lost_as_soon_as_all_have_met_ends_the_other(
 SUSPENDED = """
 import time
 from ssl_pkg.distributed import process_group, watchdog
-watchdog.SILENCE_SECONDS = 4.0
-with process_group.joined(process_group.place()):
+watchdog.TIMEOUT_SECONDS = 4.0
+with process_group.process_group(process_group.process_info()):
     time.sleep(16)
 """
 
@@ -247,7 +247,7 @@ def test_a_rank_that_stands_still_ends_the_others_within_thirty_seconds(
     wait_for_step(tmp_path, 2)
     ranks[1].send_signal(signal.SIGSTOP)
     assert ended(ranks[:1], seconds=30) == [1]
-    assert "rank 1 has not been heard of" in ranks[0].communicate()[1]
+    assert "rank 1 has sent no heartbeat" in ranks[0].communicate()[1]
 
 
 def test_an_interruption_without_room_for_its_checkpoint_is_a_fault_of_all_ranks(

@@ -19,7 +19,7 @@ from ssl_pkg.compose import load_config
 from ssl_pkg.config import View
 from ssl_pkg.data.images import Split
 from ssl_pkg.distributed.collectives import all_reduce_mean, any_rank, broadcast, local_shard, world_size
-from ssl_pkg.distributed.process_group import Place, first_host, joined, place
+from ssl_pkg.distributed.process_group import ProcessInfo, first_host, process_group, process_info
 from ssl_pkg.methods.base import Method
 from ssl_pkg.models.sync_batch_norm import synchronise_batch_norm
 from ssl_pkg.stages.pretrain import build_method
@@ -87,7 +87,7 @@ def views_of_a_step() -> tuple[list[Tensor], Tensor]:
 
 def one_rank(rank: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
-    with joined(Place(rank, 2, rank, 2, "127.0.0.1", port, store_is_there=False)):
+    with process_group(ProcessInfo(rank, 2, rank, 2, "127.0.0.1", port, agent_store=False)):
         results = {name: computed(name) for name in METHODS}
         results["broadcast"] = broadcast("from rank 0" if rank == 0 else None)
         results["views"] = views_of_a_step()
@@ -161,17 +161,17 @@ def test_ranks_agree_on_what_rank_0_says_and_on_any_ranks_flag(ranks: list[dict[
 
 def test_the_environments_of_torchrun_and_srun_are_read() -> None:
     torchrun = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "a"}
-    assert place(torchrun | {"MASTER_PORT": "1"}) == Place(3, 4, 1, 2, "a", 1, store_is_there=False)
+    assert process_info(torchrun | {"MASTER_PORT": "1"}) == ProcessInfo(3, 4, 1, 2, "a", 1, agent_store=False)
     srun = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "0", "SLURM_STEP_NODELIST": "n[07-8]"}
-    found = place(srun | {"SLURM_JOB_ID": "12", "SLURM_STEP_ID": "0"})
-    assert found == Place(1, 2, 0, None, "n07", 20120, store_is_there=False)
+    found = process_info(srun | {"SLURM_JOB_ID": "12", "SLURM_STEP_ID": "0"})
+    assert found == ProcessInfo(1, 2, 0, None, "n07", 20120, agent_store=False)
     there = {"SLURM_JOB_ID": "12", "SLURM_STEP_ID": "0"}
-    assert place(srun | there | {"SSL_STUDY_STEP": "12.0"}) == found
-    assert place(srun | there | {"SSL_STUDY_STEP": "11.0"}) is None  # of the launch around this one
-    assert place(srun | there | {"SLURM_PTY_PORT": "1"}) is None  # typed in an interactive step
-    assert place(srun | there | {"SLURM_PTY_PORT": "1", "SLURM_TASK_PID": str(os.getpid())}) == found
-    assert place({}) is None
-    assert place({"SLURM_JOB_ID": "12", "SLURM_NTASKS": "2"}) is None  # a job's script is one process
+    assert process_info(srun | there | {"SSL_STUDY_STEP": "12.0"}) == found
+    assert process_info(srun | there | {"SSL_STUDY_STEP": "11.0"}) is None  # of the launch around this one
+    assert process_info(srun | there | {"SLURM_PTY_PORT": "1"}) is None  # typed in an interactive step
+    assert process_info(srun | there | {"SLURM_PTY_PORT": "1", "SLURM_TASK_PID": str(os.getpid())}) == found
+    assert process_info({}) is None
+    assert process_info({"SLURM_JOB_ID": "12", "SLURM_NTASKS": "2"}) is None  # a job's script is one process
 
 
 @pytest.mark.parametrize(
@@ -184,8 +184,8 @@ def test_the_first_host_of_a_list_is_found(nodes: str, first: str) -> None:
 def test_a_rank_whose_others_do_not_come_says_for_whom_it_waits() -> None:
     code = """if True:
         from ssl_pkg.distributed import process_group
-        process_group._LATE_SECONDS = 0.1
-        with process_group.joined(process_group.Place(1, 3, 0, None, "127.0.0.1", 1, store_is_there=False)):
+        process_group._NOTICE_SECONDS = 0.1
+        with process_group.process_group(process_group.ProcessInfo(1, 3, 0, None, "127.0.0.1", 1, agent_store=False)):
             pass
     """
     rank = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
