@@ -107,7 +107,7 @@ def _submit(options: argparse.Namespace, overrides: list[str], again: str) -> in
     if profile.name == LOCAL:
         return _study(options, overrides, again)
     from jobs.cluster.submit import Submission
-    from jobs.submit_rounds import send_rounds  # needs SLURM's commands
+    from jobs.submit_rounds import submit_rounds  # needs SLURM's commands
 
     options.runs, options.reports = options.runs.absolute(), options.reports.absolute()
     if options.data not in (None, SYNTHETIC):
@@ -115,29 +115,29 @@ def _submit(options: argparse.Namespace, overrides: list[str], again: str) -> in
     config, jobs = _planned(options, overrides)
     folder = options.runs / config.study.name
     submission = Submission(jobs, folder, profile, data_root=config.data.root, programs=Programs())
-    return send_rounds(submission, jobs, folder, profile.name, wait=options.wait, again=again)
+    return submit_rounds(submission, jobs, folder, profile.name, wait=options.wait, again=again)
 
 
 def _status(options: argparse.Namespace, overrides: list[str], again: str) -> int:
     from rich.console import Console
 
-    from jobs.status.display import picture, plain
-    from jobs.status.states import look_at, report
+    from jobs.status.display import plain_lines, render_table
+    from jobs.status.states import read_status, status_json
     from jobs.status.watch import follow
 
     folder = _existing(options)
     console = Console()
     if options.json:
-        print(json.dumps(report(folder), indent=2))
+        print(json.dumps(status_json(folder), indent=2))
         return COMPLETE
     if options.watch:
         follow(folder)
         return COMPLETE
-    rows, warning = look_at(folder)
+    rows, warning = read_status(folder)
     if console.is_terminal:
-        console.print(picture(rows, None))
+        console.print(render_table(rows, None))
     else:
-        print("\n".join(plain(rows)))
+        print("\n".join(plain_lines(rows)))
     if warning:
         print(f"\n{warning}")
     sys.stdout.flush()
@@ -146,19 +146,19 @@ def _status(options: argparse.Namespace, overrides: list[str], again: str) -> in
 
 def _cancel(options: argparse.Namespace, overrides: list[str], again: str) -> int:
     from jobs.cluster.batches import read_batches
-    from jobs.cluster.orphans import cancel_sent
-    from jobs.cluster.slurm_cli import Away
+    from jobs.cluster.orphans import cancel_submitted
+    from jobs.cluster.slurm_cli import SchedulerUnavailable
     from jobs.local.study import cancel
-    from jobs.study_lock import read_owner
+    from jobs.study_lock import read_lock_holder
 
     folder = _existing(options)
-    owner = read_owner(folder)
+    owner = read_lock_holder(folder)
     if owner and (owner.alive or not owner.here):
         print(cancel(folder))
         return COMPLETE
     try:
-        ended = cancel_sent(folder)
-    except Away as error:
+        ended = cancel_submitted(folder)
+    except SchedulerUnavailable as error:
         raise BadInput(f"SLURM does not answer ({error}): cancel when it does") from error
     if ended:
         print(f"{ended} jobs of study {folder.name} are cancelled; submitting again resumes from the checkpoints")
@@ -170,13 +170,13 @@ def _cancel(options: argparse.Namespace, overrides: list[str], again: str) -> in
 
 
 def _logs(options: argparse.Namespace, overrides: list[str], again: str) -> int:
-    from jobs.cluster.batches import around, sent_jobs
+    from jobs.cluster.batches import batch_output, submitted_jobs
     from jobs.ledger import log_of
 
     folder = _existing(options)
     log = log_of(folder, options.job)
-    sent = sent_jobs(folder)
-    printed = around(folder, sent[options.job]) if options.job in sent else []
+    sent = submitted_jobs(folder)
+    printed = batch_output(folder, sent[options.job]) if options.job in sent else []
     if not log.exists() and not printed:
         there = sorted(file.stem for file in log.parent.glob("*.log"))
         raise BadInput(
@@ -191,21 +191,21 @@ def _logs(options: argparse.Namespace, overrides: list[str], again: str) -> int:
 
 
 def _profile(options: argparse.Namespace, overrides: list[str], again: str) -> int:
-    from jobs.cluster.profile import load_profile, shown
-    from jobs.cluster.profile_check import check
+    from jobs.cluster.profile import load_profile, profile_fields
+    from jobs.cluster.profile_check import check_profile
 
     profile = load_profile(options.name)
-    for name, value in shown(profile).items():
+    for name, value in profile_fields(profile).items():
         print(f"{name}: {value}")
     if not options.check:
         return COMPLETE
-    found = check(profile)
-    for title, sentences in (("No job would run:", found.stops), ("Worth knowing:", found.notes)):
+    found = check_profile(profile)
+    for title, sentences in (("No job would run:", found.errors), ("Worth knowing:", found.notes)):
         if sentences:
             print("\n".join(["", title, *(f"- {sentence}" for sentence in sentences)]))
-    if not found.stops and not found.notes:
+    if not found.errors and not found.notes:
         print("\nThe cluster at hand lacks nothing.")
-    return BAD_INPUT if found.stops else COMPLETE
+    return BAD_INPUT if found.errors else COMPLETE
 
 
 _COMMANDS: Final = {

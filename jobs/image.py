@@ -15,7 +15,7 @@ import yaml
 
 import ssl_pkg
 from jobs.__main__ import main as jobs
-from jobs.cluster.container import run_beside
+from jobs.cluster.container import run_child
 from ssl_pkg.config import RANDOM, STAGES, SYNTHETIC, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
 from ssl_pkg.nearest import hint
@@ -79,13 +79,13 @@ def main(arguments: Sequence[str]) -> int:
         if command in ("status", "logs"):
             if not _mounted(OUT):
                 raise BadInput(f"nothing is mounted at {OUT}: add -v OUT:{OUT}, the folder of the study")
-            return _run("jobs", command, *rest, f"--runs={OUT / 'runs'}")
+            return _run_program("jobs", command, *rest, f"--runs={OUT / 'runs'}")
         if command == "data":
             _check_writable(DATA, "DATA")
         if command == "report" and len(rest) == 1 and (OUT / "runs" / rest[0]).is_dir():
             rest = [str(OUT / "runs" / rest[0]), f"--out={OUT / 'reports' / rest[0]}"]
         if command in PROGRAMS:
-            return _run(*PROGRAMS[command], *rest)
+            return _run_program(*PROGRAMS[command], *rest)
         if command not in ("help", "-h", "--help"):
             known = ("demo", "study", "status", "logs", "help", *PROGRAMS)
             raise BadInput(
@@ -106,10 +106,10 @@ def stage_line(words: Sequence[str]) -> list[str]:
         raise BadInput(f"run_dir must be given, like run_dir=mine/pretrain, a folder below RUNS with -v RUNS:{RUNS}")
     _check_writable(RUNS / given["run_dir"], "RUNS")
     if given.get("source", RANDOM) != RANDOM:
-        _check_seen("source", RUNS / given["source"])
+        _check_mounted("source", RUNS / given["source"])
     if root := given.get("data.root"):
         if root != SYNTHETIC:
-            _check_seen("data.root", RUNS / root)
+            _check_mounted("data.root", RUNS / root)
         return list(words)
     studies = [word.partition("=")[2] for word in others if key_of(word) == "study"]
     return [*words, *(f"data.root={root}" for root in images_of(studies[-1] if studies else "demo"))]
@@ -167,7 +167,7 @@ def _check_temporary() -> None:
         raise BadInput("/tmp can't be written: beside --read-only give --tmpfs /tmp:exec")
 
 
-def _check_seen(key: str, folder: Path) -> None:
+def _check_mounted(key: str, folder: Path) -> None:
     if not os.access(folder, os.R_OK | os.X_OK):
         raise BadInput(f"{key}={folder} is not there in the container: mount the folder that holds it, by -v")
 
@@ -180,9 +180,9 @@ def _mounted(folder: Path) -> bool:
     return any(str(place) in points for place in (folder, *folder.parents) if place != Path("/"))
 
 
-def _run(module: str, *arguments: str) -> int:
+def _run_program(module: str, *arguments: str) -> int:
     """Another program of the image, which signals end: not as the container's first process, which they would not."""
-    return run_beside([sys.executable, "-P", "-m", module, *arguments], signal.SIGTERM)
+    return run_child([sys.executable, "-P", "-m", module, *arguments], signal.SIGTERM)
 
 
 if __name__ == "__main__":

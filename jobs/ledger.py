@@ -23,7 +23,7 @@ from typing import Any, Final
 from ssl_pkg.overrides import key_of
 from ssl_pkg.run.directory import write_json
 
-FRESH: Final = 60.0  # seconds since a run's last heartbeat within which it counts as alive
+HEARTBEAT_TIMEOUT: Final = 60.0  # seconds since a run's last heartbeat within which it counts as alive
 REPORT: Final = "report"  # the last job's name and stage; analysis makes it, and it has no run directory
 
 

@@ -14,11 +14,11 @@ from ssl_pkg.errors import BadInput, Busy
 from ssl_pkg.run.directory import write_json
 from ssl_pkg.run.file_lock import locked
 
-OTHERS_SECONDS: Final = 120.0  # that another one who types the same may take
+LOCK_SECONDS: Final = 120.0  # that another one who types the same may take
 
 
 @contextmanager
-def alone(folder: Path, patience: float = 0, *, named: bool = False) -> Iterator[None]:
+def study_lock(folder: Path, patience: float = 0, *, named: bool = False) -> Iterator[None]:
     """One at a time runs the study in `folder`, or sends it; the one who runs it leaves its name.
 
     Raises BadInput if another one is still there after `patience` seconds, or if `folder` can't be written.
@@ -28,10 +28,10 @@ def alone(folder: Path, patience: float = 0, *, named: bool = False) -> Iterator
             folder.mkdir(parents=True, exist_ok=True)
             held.enter_context(locked(folder / ".lock", patience))
             if named:
-                held.callback(forget_owner, folder)
-                write_owner(folder)
+                held.callback(remove_lock_holder, folder)
+                write_lock_holder(folder)
         except Busy as error:
-            raise BadInput(busy(folder)) from error
+            raise BadInput(locked_message(folder)) from error
         except OSError as error:
             raise BadInput(
                 f"{folder} can't be written: {error.strerror}; give another folder by --runs (make: RUNS=)"
@@ -39,9 +39,9 @@ def alone(folder: Path, patience: float = 0, *, named: bool = False) -> Iterator
         yield
 
 
-def busy(folder: Path) -> str:
+def locked_message(folder: Path) -> str:
     """Who is at the study in `folder`, in a sentence."""
-    owner = read_owner(folder)
+    owner = read_lock_holder(folder)
     who = f"process {owner.pid} on {owner.host}" if owner else "another process"
     return (
         f"study {folder.name} is being run by {who}: {advice('status', folder)} shows it, "
@@ -50,7 +50,7 @@ def busy(folder: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Owner:
+class LockHolder:
     """The process that runs a study."""
 
     pid: int
@@ -68,20 +68,20 @@ class Owner:
         return self.here and birth_of(self.pid) == self.birth
 
 
-def write_owner(folder: Path) -> None:
+def write_lock_holder(folder: Path) -> None:
     """Says that this process runs the study in `folder`."""
-    owner = Owner(os.getpid(), socket.gethostname(), birth_of(os.getpid()) or "")
+    owner = LockHolder(os.getpid(), socket.gethostname(), birth_of(os.getpid()) or "")
     write_json(folder / ".runner", asdict(owner))
 
 
-def read_owner(folder: Path) -> Owner | None:
+def read_lock_holder(folder: Path) -> LockHolder | None:
     """The process that said so last."""
     try:
-        return Owner(**read_json(folder / ".runner"))
+        return LockHolder(**read_json(folder / ".runner"))
     except TypeError:
         return None
 
 
-def forget_owner(folder: Path) -> None:
+def remove_lock_holder(folder: Path) -> None:
     """Takes the word back."""
     (folder / ".runner").unlink(missing_ok=True)

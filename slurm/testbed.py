@@ -33,11 +33,11 @@ PACKAGES: Final = {
     "slurmdbd": "slurmdbd",
     "mariadbd": "mariadb-server",
 }
-BASE: Final = Path(__file__).resolve().parent.parent / ".testbed"  # the profile testbed.yaml names it
-READY: Final = ("idle", "mixed", "allocated", "completing", "planned")
+DEFAULT_BASE: Final = Path(__file__).resolve().parent.parent / ".testbed"  # the profile testbed.yaml names it
+READY_STATES: Final = ("idle", "mixed", "allocated", "completing", "planned")
 
 
-class NotPossible(Exception):
+class TestbedError(Exception):
     """What the testbed needs and doesn't find, in one sentence."""
 
 
@@ -132,14 +132,14 @@ class LocalCluster:
         if not self.link.is_symlink():
             self.link.symlink_to(self.base)
         if self.link.lstat().st_uid != os.getuid() or self.link.readlink() != self.base:
-            raise NotPossible(f"{self.link} is somebody else's: remove it")
+            raise TestbedError(f"{self.link} is somebody else's: remove it")
 
     def _check(self) -> None:
         wanted = ["munged", "slurmctld", "slurmd"] + ["slurmdbd", "mariadbd"] * self.accounting
         missing = [name for name in wanted if shutil.which(name, path=self.environment["PATH"]) is None]
         if missing:
             packages = sorted({PACKAGES[name] for name in missing})
-            raise NotPossible(f"{', '.join(missing)} not found: apt-get install {' '.join(packages)}")
+            raise TestbedError(f"{', '.join(missing)} not found: apt-get install {' '.join(packages)}")
 
     def _conf(self) -> str:
         more = ["SlurmctldParameters=preempt_send_user_signal"] * self.user_signal
@@ -201,7 +201,7 @@ class LocalCluster:
 
     def _ready(self) -> bool:
         states = self._printed("sinfo", "-h", "-N", "-p", "low", "-o", "%T").split()
-        return [state in READY for state in states] == [True] * self.nodes
+        return [state in READY_STATES for state in states] == [True] * self.nodes
 
     def _cancel_all(self) -> None:
         for _ in range(60):  # again and again: a job may be just about to requeue itself
@@ -236,7 +236,7 @@ class LocalCluster:
                 line, env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False
             )
         if done.returncode:
-            raise NotPossible(f"{line[0]} doesn't start (status {done.returncode}): see {self.base}/log")
+            raise TestbedError(f"{line[0]} doesn't start (status {done.returncode}): see {self.base}/log")
 
 
 def free_ports() -> int:
@@ -252,7 +252,7 @@ def free_ports() -> int:
             except OSError:
                 continue
             return first
-    raise NotPossible("no hundred ports in a row are free")
+    raise TestbedError("no hundred ports in a row are free")
 
 
 def _pid(file: Path) -> int | None:
@@ -286,7 +286,7 @@ def _until(holds: Callable[[], bool], what: str, log: Path) -> None:
     deadline = time.monotonic() + 60
     while not holds():
         if time.monotonic() > deadline:
-            raise NotPossible(f"it did not come about within a minute that {what}: see {log}")
+            raise TestbedError(f"it did not come about within a minute that {what}: see {log}")
         time.sleep(0.1)
 
 
@@ -294,7 +294,7 @@ def main(arguments: list[str]) -> int:
     """Does what the command line says; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m slurm.testbed", description=__doc__)
     parser.add_argument("command", choices=("up", "down"))
-    parser.add_argument("--base", type=Path, default=BASE, help="folder of its state (.testbed in the project)")
+    parser.add_argument("--base", type=Path, default=DEFAULT_BASE, help="folder of its state (.testbed in the project)")
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--cpus", type=int, default=1, help="of each node")
     parser.add_argument("--accounting", action="store_true", help="with slurmdbd, so that sacct answers")
@@ -312,7 +312,7 @@ def main(arguments: list[str]) -> int:
             print(f"  export SLURM_CONF={bed.conf}")
         else:
             bed.down(purge=options.purge)
-    except NotPossible as error:
+    except TestbedError as error:
         print(f"testbed: {error}", file=sys.stderr)
         return 2
     return 0

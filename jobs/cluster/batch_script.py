@@ -13,22 +13,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from jobs.cluster.slurm_cli import ALREADY, REFUSALS
+from jobs.cluster.slurm_cli import ALREADY_REQUEUED, REQUEUE_REFUSALS
+from ssl_pkg.errors import INTERRUPTED
 
-PATIENCE: Final = 900  # seconds that a controller may be away when a job wants to be requeued
-TO_BE_ENDED: Final = 180.0  # seconds within which SLURM ends a job that it has requeued
-PAUSES: Final = (5, 20, 20)  # seconds before a step is asked for again: SLURM looks at old preemptions every 30 seconds
-GONE: Final = "is gone: the study's folder was moved or removed while its job was in the queue"
-REPEAT: Final = 2  # seconds until a signal is sent again to a step that has not ended
+CONTROLLER_SECONDS: Final = 900  # seconds that a controller may be away when a job wants to be requeued
+REQUEUE_SECONDS: Final = 180.0  # seconds within which SLURM ends a job that it has requeued
+RETRY_SECONDS: Final = (
+    5,
+    20,
+    20,
+)  # seconds before a step is asked for again: SLURM looks at old preemptions every 30 seconds
+FOLDER_MISSING: Final = "is gone: the study's folder was moved or removed while its job was in the queue"
+RESIGNAL_SECONDS: Final = 2  # seconds until a signal is sent again to a step that has not ended
 # names a file, with the script's pid at its end: there once a start has begun on its node, not empty once it has ended
-MARK: Final = "SSL_STAGE_MARK"
-START: Final = "batch script: start "  # begins the line that the script prints first, with the number of its start
-READY: Final = "batch script: set up"  # the line below the output of the set-up lines
-CANCEL: Final = "cancelled"  # a file in a batch's folder: `jobs cancel` has cancelled its jobs
-SET_UP: Final = "set-up line "  # begins the line in which the script names the set-up line that failed
-KEPT: Final = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "SLURM_CONF", "XDG_CACHE_HOME")
+START_FILE: Final = "SSL_STAGE_MARK"
+START_LINE: Final = "batch script: start "  # begins the line that the script prints first, with the number of its start
+SETUP_DONE: Final = "batch script: set up"  # the line below the output of the set-up lines
+CANCEL_FILE: Final = "cancelled"  # a file in a batch's folder: `jobs cancel` has cancelled its jobs
+SETUP_FAILED: Final = "set-up line "  # begins the line in which the script names the set-up line that failed
+KEPT_VARIABLES: Final = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "SLURM_CONF", "XDG_CACHE_HOME")
 # Commands that are functions of a login shell, and a line that defines each.
-FUNCTIONS: Final = {
+SHELL_FUNCTIONS: Final = {
     "module": "source /etc/profile.d/modules.sh",
     "ml": "source /etc/profile.d/lmod.sh",
     "conda": "source CONDA/etc/profile.d/conda.sh",
@@ -37,13 +42,14 @@ FUNCTIONS: Final = {
 }
 SIGNALS: Final = "TERM INT HUP USR1 USR2 QUIT ALRM"
 # Until the stage's process can take a signal, it waits: without this, one that comes while Python starts ends the job.
-SHIELD: Final = f"$(env --block-signal=TERM true 2>/dev/null && echo env --block-signal={SIGNALS.replace(' ', ',')})"
-BACK: Final = 75  # the exit status of a start that was interrupted
+BLOCK_SIGNALS: Final = (
+    f"$(env --block-signal=TERM true 2>/dev/null && echo env --block-signal={SIGNALS.replace(' ', ',')})"
+)
 
 # The script outlives a signal to the whole job, as the stage does. It must not ignore the signals, because its children
 # would ignore them too. A plain scancel and a preemption also reach it, but then SLURM has decided about the job.
 # Expansions are quoted also where they hold numbers only, because a set-up line can set IFS.
-BEGIN: Final = f"""\
+SIGNAL_HANDLING: Final = f"""\
 ssl_asked= ssl_line= ssl_text= ssl_step= ssl_sender= ssl_folder=
 ssl_job=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID:-}}}}
 ssl_job=${{ssl_job:-${{SLURM_JOB_ID:-}}}}
@@ -55,7 +61,7 @@ function ssl_signalled {{
 function ssl_send {{  # asks the stage to stop, again and again, because a step that is just starting can miss it
   [ -z "$ssl_sender" ] || ! kill -0 "$ssl_sender" 2>/dev/null || return 0
   # srun forwards the signal to its own step. scancel would name the job, and could reach a later start of it.
-  (while kill -0 "$ssl_step"; do kill -USR2 -- "-$ssl_step"; sleep {REPEAT}; done) >/dev/null 2>&1 &
+  (while kill -0 "$ssl_step"; do kill -USR2 -- "-$ssl_step"; sleep {RESIGNAL_SECONDS}; done) >/dev/null 2>&1 &
   ssl_sender=$!
 }}
 function ssl_sleep {{  # until a signal comes; setsid, because one to the job's process group would reach it too
@@ -63,37 +69,37 @@ function ssl_sleep {{  # until a signal comes; setsid, because one to the job's 
   wait "$!" || kill "$!" 2>/dev/null || true
 }}
 function ssl_cancelled {{  # ends a start that began, or a job that was requeued, after `jobs cancel`
-  [ -e "$ssl_folder/{CANCEL}" ] || return 0
+  [ -e "$ssl_folder/{CANCEL_FILE}" ] || return 0
   echo "the study was cancelled: the job is cancelled" >&2
   trap - {SIGNALS} EXIT
-  scancel "$ssl_job" && sleep {TO_BE_ENDED:.0f}  # so that SLURM, too, records the job as cancelled
-  exit {BACK}
+  scancel "$ssl_job" && sleep {REQUEUE_SECONDS:.0f}  # so that SLURM, too, records the job as cancelled
+  exit {INTERRUPTED}
 }}
 function ssl_come_back {{  # ends a start that was interrupted while no stage was at work
-  local ssl_said ssl_end=$((SECONDS + {PATIENCE}))
+  local ssl_said ssl_end=$((SECONDS + {CONTROLLER_SECONDS}))
   ssl_line=
   while :; do
     ssl_cancelled
     if ssl_said=$(scontrol -o show job "$ssl_job" 2>&1); then
-      case $ssl_said in *JobState=COMPLETING*|*JobState=CANCELLED*) exit {BACK} ;; esac
+      case $ssl_said in *JobState=COMPLETING*|*JobState=CANCELLED*) exit {INTERRUPTED} ;; esac
       # A plain scancel that SLURM handles between these two commands is lost: a requeue revives a cancelled job.
       ! ssl_said=$(scontrol requeue "$ssl_job" 2>&1) || break
       case $ssl_said in
-        *"{ALREADY}"*) break ;;
-        {"|".join(f'*"{word}"*' for word in REFUSALS)}) ssl_end=-1 ;;
+        *"{ALREADY_REQUEUED}"*) break ;;
+        {"|".join(f'*"{word}"*' for word in REQUEUE_REFUSALS)}) ssl_end=-1 ;;
       esac
     fi
     if [ "$SECONDS" -gt "$ssl_end" ]; then
       echo "interrupted, and the job could not be requeued ($ssl_said): submit it again" >&2
-      exit {BACK}
+      exit {INTERRUPTED}
     fi
     ssl_sleep 2
   done
   ssl_cancelled
   echo "interrupted before the stage was at work: requeued" >&2
   trap - {SIGNALS} EXIT
-  sleep {TO_BE_ENDED:.0f}  # SLURM calls a job failed that ends by itself now
-  exit {BACK}
+  sleep {REQUEUE_SECONDS:.0f}  # SLURM calls a job failed that ends by itself now
+  exit {INTERRUPTED}
 }}
 function ssl_checked {{  # a set-up line's status, then commands in it that may be functions, each with what defines it
   local ssl_status=$1 ssl_advice=
@@ -104,21 +110,21 @@ function ssl_checked {{  # a set-up line's status, then commands in it that may 
     declare -F "$1" >/dev/null || ssl_advice=": $1 is defined in login shells only: put a line like “$2” above"
     shift 2
   done
-  echo "{SET_UP}$ssl_line failed (status $ssl_status): $ssl_text$ssl_advice" >&2
+  echo "{SETUP_FAILED}$ssl_line failed (status $ssl_status): $ssl_text$ssl_advice" >&2
   ssl_line=
   exit "$ssl_status"
 }}
 function ssl_left {{  # the script ends, perhaps by a set-up line
   [ -n "$ssl_line" ] || return 0
   [ "$1" = 0 ] || ssl_checked "$1"
-  echo "{SET_UP}$ssl_line ended the job's script before its stage began (status 0): $ssl_text" >&2
+  echo "{SETUP_FAILED}$ssl_line ended the job's script before its stage began (status 0): $ssl_text" >&2
   exit 1
 }}
 trap ssl_signalled {SIGNALS}
 trap 'ssl_left "$?"' EXIT"""
 # An empty entry of PYTHONPATH stands for the folder from which the study was submitted. A module there could replace
 # one of the project or of its libraries, also under -P.
-SAFE_PATH: Final = """\
+ABSOLUTE_PYTHONPATH: Final = """\
 ssl_text=${PYTHONPATH-}: ssl_path=
 while [ -n "$ssl_text" ]; do
   case ${ssl_text%%:*} in /*) ssl_path=$ssl_path:${ssl_text%%:*} ;; esac
@@ -127,45 +133,50 @@ done
 [ -z "${PYTHONPATH+set}" ] || PYTHONPATH=${ssl_path#:}"""
 
 
-def script(setup: Sequence[str], folder: Path) -> list[str]:
+def script_lines(setup: Sequence[str], folder: Path) -> list[str]:
     """The lines that come before submitit's. `folder` is the batch's own."""
     number = "$((${SLURM_RESTART_COUNT:-0} + 1))"
     return [
-        f'echo "{START}{number}"; echo "{START}{number}" >&2',
-        BEGIN,
+        f'echo "{START_LINE}{number}"; echo "{START_LINE}{number}" >&2',
+        SIGNAL_HANDLING,
         f"ssl_folder={shlex.quote(str(folder))}",
         "ssl_cancelled",
-        *environment(os.environ),
-        *set_up(setup),
-        f"echo {shlex.quote(READY)}",
+        *environment_lines(os.environ),
+        *setup_lines(setup),
+        f"echo {shlex.quote(SETUP_DONE)}",
         "unset IFS",  # submitit's line with srun is split at blanks
-        SAFE_PATH,
-        patient_srun(folder),
+        ABSOLUTE_PYTHONPATH,
+        srun_function(folder),
     ]
 
 
-def environment(known: Mapping[str, str]) -> list[str]:
+def environment_lines(known: Mapping[str, str]) -> list[str]:
     """Lines that give a job what it needs of the submitter's environment.
 
     With --export=NONE or a list, by the profile or by the site, the job lacks it, and so do its steps.
     """
     lines = ["unset SLURM_EXPORT_ENV", '[ -n "${HOME:-}" ] || { unset HOME; export HOME=~; }']
-    for name in (name for name in KEPT if known.get(name)):  # bash sets PATH by itself, but does not export it
+    for name in (
+        name for name in KEPT_VARIABLES if known.get(name)
+    ):  # bash sets PATH by itself, but does not export it
         lines.append(f'[[ "$(declare -p {name} 2>&1)" == "declare -x"* ]] || export {name}={shlex.quote(known[name])}')
     if srun := shutil.which("srun", path=known.get("PATH")):
         lines.append(f'command -v srun >/dev/null || export PATH="$PATH":{shlex.quote(str(Path(srun).parent))}')
     return lines
 
 
-def trial() -> str | None:
+def python_start_error() -> str | None:
     """Why the Python that waits for the stages does not start with the script's environment alone; None if it does."""
-    lines = [*environment(os.environ), f"exec {shlex.quote(sys.executable)} -P -c 'import jobs.cluster.node, submitit'"]
+    lines = [
+        *environment_lines(os.environ),
+        f"exec {shlex.quote(sys.executable)} -P -c 'import jobs.cluster.node, submitit'",
+    ]
     line = ["env", "-i", "bash", "-c", "\n".join(lines)]
     done = subprocess.run(line, cwd="/", capture_output=True, encoding="utf-8", errors="replace", check=False)
     return (done.stderr.strip().splitlines() or ["it says nothing"])[-1] if done.returncode else None
 
 
-def set_up(setup: Sequence[str]) -> list[str]:
+def setup_lines(setup: Sequence[str]) -> list[str]:
     """The profile's set-up lines, of which the first that fails ends the job.
 
     eval keeps a syntax error to its own line. Nothing else changes: a line can change the folder, export, source files
@@ -177,9 +188,11 @@ def set_up(setup: Sequence[str]) -> list[str]:
             first, *more = command.strip().splitlines()
             shown = first + " …" * bool(more)
             used = [
-                name for name in FUNCTIONS if re.search(rf"(?:^|[;&|({{]|\bthen\b|\bdo\b)\s*{name}\s", command, re.M)
+                name
+                for name in SHELL_FUNCTIONS
+                if re.search(rf"(?:^|[;&|({{]|\bthen\b|\bdo\b)\s*{name}\s", command, re.M)
             ]
-            advice = " ".join(shlex.quote(word) for name in used for word in (name, FUNCTIONS[name]))
+            advice = " ".join(shlex.quote(word) for name in used for word in (name, SHELL_FUNCTIONS[name]))
             lines += [f"ssl_text={shlex.quote(shown)} ssl_line={number}", f"eval {shlex.quote(command)}"]
             lines += [f'ssl_checked "$?" {advice}'.rstrip()]
     return lines
@@ -190,19 +203,19 @@ def _commands(entry: str) -> Iterator[str]:
     waiting: list[str] = []
     for line in entry.strip("\n").splitlines():
         waiting.append(line)
-        if _whole("\n".join(waiting)):
+        if _is_complete("\n".join(waiting)):
             yield "\n".join(waiting)
             waiting = []
     if any(line.strip() for line in waiting):
         yield "\n".join(waiting)
 
 
-def _whole(text: str) -> bool:
+def _is_complete(text: str) -> bool:
     """Whether bash finds no end missing: of a block, a quotation or a here-document (of which it only warns)."""
-    return not incomplete(text) and not _blank(text)
+    return not syntax_error(text) and not _is_blank(text)
 
 
-def incomplete(text: str) -> str | None:
+def syntax_error(text: str) -> str | None:
     """Why these lines are not complete commands, in bash's words; None if they are."""
     if text.endswith("\\"):
         return "the last line ends with a backslash"
@@ -223,11 +236,11 @@ def incomplete(text: str) -> str | None:
     return said
 
 
-def _blank(text: str) -> bool:
+def _is_blank(text: str) -> bool:
     return all(not line.strip() or line.lstrip().startswith("#") for line in text.splitlines())
 
 
-def patient_srun(folder: Path) -> str:
+def srun_function(folder: Path) -> str:
     """Lines for the batch script that put themselves in srun's place; what they note lies in `folder`.
 
     SLURM refuses steps to a job ("already completing") that was preempted on a node that didn't answer, and has just
@@ -242,10 +255,10 @@ def patient_srun(folder: Path) -> str:
     return f"""\
 [ -z "${{SLURM_CPUS_PER_TASK:-}}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 ssl_folder={shlex.quote(str(folder))}
-export {MARK}=$ssl_folder/start.$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}.$$
+export {START_FILE}=$ssl_folder/start.$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}.$$
 function srun {{
   local ssl_status ssl_pause
-  for ssl_pause in {" ".join(map(str, PAUSES))} end; do
+  for ssl_pause in {" ".join(map(str, RETRY_SECONDS))} end; do
     [ -d "$ssl_folder" ] || break
     [ -z "$ssl_asked" ] || ssl_come_back
     (trap '' {SIGNALS}; exec setsid srun "$@") &
@@ -254,16 +267,16 @@ function srun {{
     while wait "$ssl_step" || ssl_status=$?; kill -0 "$ssl_step" 2>/dev/null; do ssl_status=0; done
     ssl_step= ssl_sender=
     [ $ssl_status != 0 ] || return 0
-    [ -e "${MARK}" ] || [ ! -d "$ssl_folder" ] || [ $ssl_pause = end ] || [ -n "$ssl_asked" ] && break
+    [ -e "${START_FILE}" ] || [ ! -d "$ssl_folder" ] || [ $ssl_pause = end ] || [ -n "$ssl_asked" ] && break
     echo "srun: the stage has not begun (status $ssl_status): again in $ssl_pause s" >&2
     ssl_sleep $ssl_pause
   done
   if [ ! -d "$ssl_folder" ]; then
-    echo "$ssl_folder {GONE}" >&2
+    echo "$ssl_folder {FOLDER_MISSING}" >&2
     return 2
   fi
-  if [ ! -s "${MARK}" ]; then
-    [ ! -e "${MARK}" ] || [ -n "$ssl_asked" ] || ssl_sleep {TO_BE_ENDED:.0f}
+  if [ ! -s "${START_FILE}" ]; then
+    [ ! -e "${START_FILE}" ] || [ -n "$ssl_asked" ] || ssl_sleep {REQUEUE_SECONDS:.0f}
     [ -z "$ssl_asked" ] || ssl_come_back
   fi
   return $ssl_status

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from jobs.cluster.batch_script import CANCEL, READY, START
-from jobs.cluster.slurm_cli import find
+from jobs.cluster.batch_script import CANCEL_FILE, SETUP_DONE, START_LINE
+from jobs.cluster.slurm_cli import find_jobs
 from ssl_pkg.run.directory import write_json
 
 
@@ -46,7 +46,7 @@ class Batch:
         here = replace(self, folder=self.folder or str(folder.absolute()))
         write_json(folder / ".jobs" / "slurm" / f"{self.token}.json", asdict(here))
 
-    def sent(self, number: str) -> Self:
+    def with_number(self, number: str) -> Self:
         """The batch with the number that SLURM gave it."""
         return replace(self, number=number)
 
@@ -54,44 +54,44 @@ class Batch:
         """Where the study in `folder` was when the batch was sent; None if it is still there."""
         return self.folder if self.folder and not _same(Path(self.folder), folder) else None
 
-    def note_cancelled(self, folder: Path, cancelled: bool) -> None:
+    def mark_cancelled(self, folder: Path, cancelled: bool) -> None:
         """Leaves, or removes, the file by which a job that is requeued at this moment knows that it was cancelled."""
-        file = folder / ".jobs" / "slurm" / self.token / CANCEL
+        file = folder / ".jobs" / "slurm" / self.token / CANCEL_FILE
         if cancelled and file.parent.is_dir():
             file.touch()
         elif not cancelled:
             file.unlink(missing_ok=True)
 
-    def forget(self, folder: Path) -> None:
+    def remove(self, folder: Path) -> None:
         """Removes the file: it was not sent."""
         (folder / ".jobs" / "slurm" / f"{self.token}.json").unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
-class Sent:
+class SubmittedJob:
     """A run's newest job."""
 
     id: str
     batch: Batch
 
 
-def around(folder: Path, job: Sent) -> list[str]:
+def batch_output(folder: Path, job: SubmittedJob) -> list[str]:
     """What the set-up lines and SLURM printed around the stage in the job's last start, on its first node."""
     lines = [line for end in ("out", "err") for line in _last_start(folder, job, end)]
-    return [line for line in lines if line.strip() and not line.startswith(("submitit ", START, READY))]
+    return [line for line in lines if line.strip() and not line.startswith(("submitit ", START_LINE, SETUP_DONE))]
 
 
-def within_set_up(folder: Path, job: Sent) -> bool:
+def ended_in_setup(folder: Path, job: SubmittedJob) -> bool:
     """Whether the batch script of the job's last start has not come to the end of its set-up lines."""
     lines = _last_start(folder, job, "out")
-    return bool(lines) and lines[0].startswith(START) and READY not in lines
+    return bool(lines) and lines[0].startswith(START_LINE) and SETUP_DONE not in lines
 
 
-def _last_start(folder: Path, job: Sent, end: str) -> list[str]:
+def _last_start(folder: Path, job: SubmittedJob, end: str) -> list[str]:
     """The lines of the job's output (`out` or `err`) since its last start. SLURM appends all starts to one file."""
     file = folder / ".jobs" / "slurm" / job.batch.token / f"{job.id}_0_log.{end}"
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
-    starts = [number for number, line in enumerate(lines) if line.startswith(START)]
+    starts = [number for number, line in enumerate(lines) if line.startswith(START_LINE)]
     return lines[starts[-1] if starts else 0 :]
 
 
@@ -111,19 +111,19 @@ def read_batches(folder: Path) -> list[Batch]:
     return sorted(found, key=lambda batch: (batch.made, int(batch.number or 0)))
 
 
-def numbered(batches: Sequence[Batch]) -> list[Batch]:
+def with_job_ids(batches: Sequence[Batch]) -> list[Batch]:
     """The batches, also those whose call did not learn the number, if SLURM has a job with their token. Raises Away."""
     lost = [batch.token for batch in batches if batch.number is None]
-    numbers = find(lost) if lost else {}
-    return [batch.sent(numbers[batch.token]) if batch.token in numbers else batch for batch in batches]
+    numbers = find_jobs(lost) if lost else {}
+    return [batch.with_number(numbers[batch.token]) if batch.token in numbers else batch for batch in batches]
 
 
-def sent_jobs(folder: Path) -> dict[str, Sent]:
+def submitted_jobs(folder: Path) -> dict[str, SubmittedJob]:
     """The newest job of each run of the study in `folder` that was sent."""
-    return jobs_of(read_batches(folder))
+    return newest_jobs(read_batches(folder))
 
 
-def gone(conf: str) -> str | None:
+def unreachable_reason(conf: str) -> str | None:
     """Why a cluster can't be asked from this machine, now or later; None if it can be."""
     if conf:
         return None if Path(conf).exists() else f"whose slurm.conf ({conf}) is not there"
@@ -133,10 +133,10 @@ def gone(conf: str) -> str | None:
 
 
 @contextmanager
-def cluster_of(conf: str) -> Iterator[None]:
+def batch_cluster(conf: str) -> Iterator[None]:
     """Inside, SLURM's commands reach the cluster that a batch was sent to with this SLURM_CONF, whichever cluster the
     environment names. If that slurm.conf was removed, the environment's is taken for its successor."""
-    with slurm_conf(os.environ.get("SLURM_CONF", conf) if gone(conf) else conf):
+    with slurm_conf(os.environ.get("SLURM_CONF", conf) if unreachable_reason(conf) else conf):
         yield
 
 
@@ -154,18 +154,18 @@ def slurm_conf(conf: str) -> Iterator[None]:
             os.environ["SLURM_CONF"] = before
 
 
-def comments(jobs: Iterable[Sent]) -> dict[str, str]:
+def tokens_by_id(jobs: Iterable[SubmittedJob]) -> dict[str, str]:
     """These jobs' ids -> the tokens by which SLURM shows them to be ours."""
     return {job.id: job.batch.token for job in jobs}
 
 
-def jobs_of(batches: Sequence[Batch]) -> dict[str, Sent]:
+def newest_jobs(batches: Sequence[Batch]) -> dict[str, SubmittedJob]:
     """The newest job of each run in these batches."""
     jobs = {}
     for batch in batches:
         if batch.number is not None:
             for index, name in enumerate(batch.names):
-                jobs[name] = Sent(batch.number if len(batch.names) == 1 else f"{batch.number}_{index}", batch)
+                jobs[name] = SubmittedJob(batch.number if len(batch.names) == 1 else f"{batch.number}_{index}", batch)
     return jobs
 
 

@@ -28,23 +28,29 @@ from ssl_pkg.run.signals import Interrupts
 from ssl_pkg.streams import use_utf8
 
 # the image's entry point, for clients that don't know it
-INSIDE: Final = (
+ENTRY_POINT: Final = (
     "env", "--block-signal=TERM", "--block-signal=INT", "--block-signal=USR1", "--block-signal=USR2",
     "--block-signal=HUP", "python", "-P", "-m", "jobs.image",
 )  # fmt: skip
 BACKENDS: Final = ("docker", "podman", "apptainer", "pyxis")
 # what an image's own Python must not find, where the host's environment comes along
-CLEAN: Final = ("env", *(f"--unset={name}" for name in ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LD_PRELOAD")))
-SEES_GPUS: Final = {"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "compute,utility"}  # asks enroot
-SESSION: Final = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")  # where rootless podman keeps its own
-FORWARDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+UNSET_HOST_VARIABLES: Final = (
+    "env",
+    *(f"--unset={name}" for name in ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LD_PRELOAD")),
+)
+ENROOT_GPU_VARIABLES: Final = {
+    "NVIDIA_VISIBLE_DEVICES": "all",
+    "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
+}  # asks enroot
+SESSION_VARIABLES: Final = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")  # where rootless podman keeps its own
+CLIENT_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 # whose process it is among others, and what a user tells PyTorch's libraries
-PASSED: Final = re.compile(
+PASSED_VARIABLES: Final = re.compile(
     r"SLURM_\w+|(OMP|MKL|NCCL|GLOO|TORCH|TORCHELASTIC|MASTER|LOCAL|PYTORCH)_\w+|RANK|SSL_STUDY_STEP|WORLD_SIZE|XDG_CACHE_HOME"
 )
 
 
-def folders(words: Sequence[str]) -> dict[str, bool]:
+def mounted_folders(words: Sequence[str]) -> dict[str, bool]:
     """The folders that a line names -> whether it writes there. Raises BadInput."""
     if words[0] == "report":
         return {words[1]: False, words[words.index("--out") + 1]: True}
@@ -58,14 +64,14 @@ def folders(words: Sequence[str]) -> dict[str, bool]:
     return found
 
 
-def check(binds: Iterable[str], backend: str) -> None:
+def check_folders(binds: Iterable[str], backend: str) -> None:
     """Raises BadInput for a folder that the clients would take for something else."""
     for folder in binds:
         if wrong := re.search(r"[:,\n]" if backend != "pyxis" else r"[:,$\s]", folder):
             raise BadInput(f"{folder} holds {wrong[0]!r}, which a container's folders may not: give another one")
 
 
-def invocation(
+def client_command(
     backend: str,
     image: str,
     words: Sequence[str],
@@ -75,7 +81,7 @@ def invocation(
     options: Sequence[str] = (),
 ) -> tuple[list[str], dict[str, str]]:
     """The client's command line, and its environment."""
-    passed = {name: value for name, value in environment.items() if PASSED.fullmatch(name)}
+    passed = {name: value for name, value in environment.items() if PASSED_VARIABLES.fullmatch(name)}
     mounts = [f"{folder}:{folder}{'' if writes else ':ro'}" for folder, writes in binds.items()]
     gpus = environment.get("SLURM_STEP_GPUS") or environment.get("SLURM_JOB_GPUS")
     if backend == "apptainer":
@@ -90,7 +96,7 @@ def invocation(
             "/runs",
             *(["--nv"] if gpus else []),
         ]
-        line += [word for mount in mounts for word in ("--bind", mount)] + [*options, image, *INSIDE, *words]
+        line += [word for mount in mounts for word in ("--bind", mount)] + [*options, image, *ENTRY_POINT, *words]
         shown = passed | {k: v for k, v in environment.items() if k == "CUDA_VISIBLE_DEVICES"}
         return line, {**environment, **{f"APPTAINERENV_{name}": value for name, value in shown.items()}}
     if backend == "pyxis":
@@ -99,8 +105,8 @@ def invocation(
         # of the variables that the image sets, the host's cache counts
         line += ["--container-workdir=/runs", "--container-env=XDG_CACHE_HOME", "--no-container-entrypoint"]
         # the outer step's mask is that of another rank
-        line += ["--cpu-bind=none", *options, *CLEAN, *INSIDE, *words]
-        return line, {**environment, **_ranks(environment), **(SEES_GPUS if gpus else {})}
+        line += ["--cpu-bind=none", *options, *UNSET_HOST_VARIABLES, *ENTRY_POINT, *words]
+        return line, {**environment, **_torchrun_variables(environment), **(ENROOT_GPU_VARIABLES if gpus else {})}
     line = [backend, "run", "--rm", "--read-only", "--tmpfs", "/tmp:exec", "--network=host", "--ipc=host"]
     line += [f"--user={os.getuid()}:{os.getgid()}"]
     if name := container_name(words, environment):
@@ -112,7 +118,11 @@ def invocation(
         line += [f"--device=nvidia.com/gpu={gpu}" for gpu in (gpus or "").split(",") if gpu]
     line += [word for mount in mounts for word in ("--volume", mount)]
     line += [f"--env={name}" for name in sorted(passed)] + [*options, image, *words]
-    return line, {name: value for name, value in environment.items() if name not in SESSION or _of_here(environment)}
+    return line, {
+        name: value
+        for name, value in environment.items()
+        if name not in SESSION_VARIABLES or _session_is_local(environment)
+    }
 
 
 def container_name(words: Sequence[str], environment: Mapping[str, str]) -> str | None:
@@ -122,12 +132,12 @@ def container_name(words: Sequence[str], environment: Mapping[str, str]) -> str 
     return f"ssl-study-{job}-{environment.get('SLURM_PROCID', '0')}-{run}" if job else None
 
 
-def _of_here(environment: Mapping[str, str]) -> bool:
+def _session_is_local(environment: Mapping[str, str]) -> bool:
     """Whether the login session that the environment tells of is on this host: sbatch brings the login node's."""
     return os.access(environment.get("XDG_RUNTIME_DIR", ""), os.W_OK)
 
 
-def _ranks(environment: Mapping[str, str]) -> dict[str, str]:
+def _torchrun_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """Who the process is among others, in torchrun's words: in the step that holds the container, it is alone."""
     if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) == 1 or not is_task(environment):
         return {}
@@ -141,7 +151,7 @@ def _ranks(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def run_beside(line: Sequence[str], stop: signal.Signals, environment: Mapping[str, str] = os.environ) -> int:
+def run_child(line: Sequence[str], stop: signal.Signals, environment: Mapping[str, str] = os.environ) -> int:
     """Runs a program as a child, which gets `stop` when a signal asks this process to end.
 
     Returns its exit status, as a shell tells it: of one that a signal ended, 128 and the signal's number.
@@ -167,8 +177,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     cache = user_cache()
     try:
-        binds = dict.fromkeys(options.bind, True) | folders(options.words) | {str(cache): True}
-        check(binds, options.backend)
+        binds = dict.fromkeys(options.bind, True) | mounted_folders(options.words) | {str(cache): True}
+        check_folders(binds, options.backend)
     except BadInput as error:
         print(f"jobs.cluster.container: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -178,7 +188,7 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         print(f"jobs.cluster.container: {folder} can't be bound into the container: {error.strerror}", file=sys.stderr)
         return BAD_INPUT
-    line, environment = invocation(
+    line, environment = client_command(
         options.backend, options.image, options.words, binds=binds, options=options.option,
         environment={**os.environ, **step_mark(os.environ), "XDG_CACHE_HOME": str(cache.parent)},
     )  # fmt: skip
@@ -188,9 +198,9 @@ def main(arguments: Sequence[str]) -> int:
             # a client that was killed leaves its container running; podman has --replace
             subprocess.run([options.backend, "rm", "--force", name], env=environment, capture_output=True, check=False)
         if options.backend == "pyxis":
-            return run_beside(line, signal.SIGUSR2, environment)  # srun gives it on; at SIGTERM it kills the stage
+            return run_child(line, signal.SIGUSR2, environment)  # srun gives it on; at SIGTERM it kills the stage
         # a client takes the signals that it gives on; the helpers that it starts must not die of them
-        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+        signal.pthread_sigmask(signal.SIG_BLOCK, CLIENT_SIGNALS)
         os.execvpe(line[0], line, environment)
     except OSError as error:
         print(f"jobs.cluster.container: {line[0]} can't be started here: {error.strerror}", file=sys.stderr)

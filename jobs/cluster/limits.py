@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from jobs.cluster.profile import Profile
-from jobs.cluster.slurm_cli import Away, ask
+from jobs.cluster.slurm_cli import SchedulerUnavailable, run_slurm
 
 # sbatch's words for it: QOSMaxSubmitJobPerUserLimit, AssocGrpSubmitJobsLimit, MaxSubmitJobsPerAccount, ...
 _SUBMIT: Final = re.compile(r"\b\w*SubmitJob\w*")
@@ -18,7 +18,7 @@ _ARRAY: Final = "Invalid job array specification"
 
 
 @dataclass(frozen=True)
-class Limit:
+class SubmitLimit:
     """A limit on the jobs that wait and run; each task of an array is one."""
 
     source: str
@@ -28,19 +28,19 @@ class Limit:
         return f"{self.source} allows {self.jobs} at once"
 
 
-def config() -> dict[str, str]:
+def cluster_config() -> dict[str, str]:
     """The cluster's configuration. Raises Away."""
-    return dict(re.findall(r"^(\S+)\s*= (.*?)\s*$", answer("scontrol", "show", "config"), re.MULTILINE))
+    return dict(re.findall(r"^(\S+)\s*= (.*?)\s*$", slurm_output("scontrol", "show", "config"), re.MULTILINE))
 
 
-def largest_array(config: Mapping[str, str]) -> int:
+def max_array_tasks(config: Mapping[str, str]) -> int:
     """The most tasks that an array may have; 1 where there are no arrays."""
     size = config.get("MaxArraySize", "")
     tasks = re.search(r"max_array_tasks=(\d+)", config.get("SchedulerParameters", ""))
     return max(1, min(int(size) if size.isdigit() else 1000, int(tasks[1]) if tasks else 1_000_000))
 
 
-def too_large(said: str) -> bool:
+def smaller_array_may_fit(said: str) -> bool:
     """Whether sbatch may take a smaller array than the one that it refused with these words."""
     return _ARRAY in said or limit_reached(said) is not None
 
@@ -53,17 +53,17 @@ def limit_reached(said: str) -> str | None:
     return "" if _POLICY in said and not _LIMIT.search(said) else None
 
 
-def submit_limits(profile: Profile, config: Mapping[str, str]) -> list[Limit]:
+def submit_limits(profile: Profile, config: Mapping[str, str]) -> list[SubmitLimit]:
     """The limits for a profile's jobs, by the cluster's accounting, the least first; none where it tells nothing."""
     if "limits" not in config.get("AccountingStorageEnforce", ""):
         return []
     try:
         return sorted(_limits(profile, config), key=lambda limit: limit.jobs)
-    except (Away, KeyError, OSError):  # no sacctmgr, no answer, or a user without a name
+    except (SchedulerUnavailable, KeyError, OSError):  # no sacctmgr, no answer, or a user without a name
         return []
 
 
-def _limits(profile: Profile, config: Mapping[str, str]) -> Iterator[Limit]:
+def _limits(profile: Profile, config: Mapping[str, str]) -> Iterator[SubmitLimit]:
     fields = "defaultaccount,cluster,account,qos,defaultqos,maxsubmitjobs,grpsubmitjobs"
     line = ("sacctmgr", "-n", "-P", "show", "user", "where", f"name={getpass.getuser()}", "withassoc")
     names = {"normal"}
@@ -72,17 +72,17 @@ def _limits(profile: Profile, config: Mapping[str, str]) -> Iterator[Limit]:
         if cluster != config.get("ClusterName") or account != (profile.account or default):
             continue
         names = {default_qos or (known if "," not in known else "normal")}
-        yield from (Limit(f"account {account}", int(jobs)) for jobs in most if jobs.isdigit())
+        yield from (SubmitLimit(f"account {account}", int(jobs)) for jobs in most if jobs.isdigit())
     names = {profile.qos} if profile.qos else names
     if profile.partition and "," not in profile.partition:
-        names |= set(re.findall(r" QoS=(\S+)", answer("scontrol", "-o", "show", "partition", profile.partition)))
+        names |= set(re.findall(r" QoS=(\S+)", slurm_output("scontrol", "-o", "show", "partition", profile.partition)))
     qualities = ("sacctmgr", "-n", "-P", "show", "qos", "format=name,maxsubmitjobspu,maxsubmitjobspa,grpsubmitjobs")
     for name, *most in _rows(4, *qualities):
         if name in names:
-            yield from (Limit(f"QOS {name}", int(jobs)) for jobs in most if jobs.isdigit())
+            yield from (SubmitLimit(f"QOS {name}", int(jobs)) for jobs in most if jobs.isdigit())
 
 
-def said_of(limits: list[Limit], reached: str) -> str:
+def describe_limit(limits: list[SubmitLimit], reached: str) -> str:
     """The limit that was reached, in words."""
     kind = "account" if reached.startswith("Assoc") else "QOS" if reached else ""
     fitting = [limit for limit in limits if limit.source.startswith(kind)]
@@ -91,21 +91,21 @@ def said_of(limits: list[Limit], reached: str) -> str:
     )
 
 
-def calls_needed(limit: Limit, runs: int) -> int:
+def calls_needed(limit: SubmitLimit, runs: int) -> int:
     """How many calls of `submit` a study of so many runs takes, each after the jobs of the one before have ended."""
     return math.ceil(runs / limit.jobs) if limit.jobs else 0
 
 
-def answer(*line: str) -> str:
+def slurm_output(*line: str) -> str:
     """What a command of SLURM's prints. Raises Away where it fails."""
-    done = ask(*line)
+    done = run_slurm(*line)
     if done.returncode:
         said = [text for text in done.stderr.splitlines() if text.strip()]
-        raise Away(said[-1].strip() if said else f"{line[0]} ends with {done.returncode}")
+        raise SchedulerUnavailable(said[-1].strip() if said else f"{line[0]} ends with {done.returncode}")
     return done.stdout
 
 
 def _rows(columns: int, *line: str) -> Iterator[list[str]]:
-    for text in answer(*line).splitlines():
+    for text in slurm_output(*line).splitlines():
         if len(row := text.split("|")) == columns:
             yield row

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from jobs.cluster.batch_script import CANCEL, GONE, MARK, PATIENCE, TO_BE_ENDED
-from jobs.cluster.slurm_cli import ALREADY, Away, ask, refusal
+from jobs.cluster.batch_script import CANCEL_FILE, CONTROLLER_SECONDS, FOLDER_MISSING, REQUEUE_SECONDS, START_FILE
+from jobs.cluster.slurm_cli import ALREADY_REQUEUED, SchedulerUnavailable, is_refusal, run_slurm
 from jobs.processes import birth_of
 from jobs.stage_process import CANCELLED, END, FORWARDED, StageProcess
 from ssl_pkg.distributed.launch import step_mark
@@ -29,8 +29,8 @@ from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED
 from ssl_pkg.run.directory import RunDirectory, write_json
 from ssl_pkg.run.file_lock import locked
 
-DEATHS: Final = 3  # kills by somebody else, one after the other without progress, that are put up with
-SIGNALLED: Final = 128  # a container's client exits with this and the number of the signal that killed the stage
+MAX_KILLS: Final = 3  # kills by somebody else, one after the other without progress, that are put up with
+SIGNAL_STATUS: Final = 128  # a container's client exits with this and the number of the signal that killed the stage
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,16 @@ class NodeStage:
         """Ends the process with the stage's exit status, which decides for SLURM about what depends on the job."""
         # outside the stage's own time signals wait: submitit's handlers would end the job
         signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
-        _mark()
+        _write_start_file()
         status = FAULT
         try:
             status = self._run()
         finally:
-            _mark(f"{status}\n")
+            _write_start_file(f"{status}\n")
         raise SystemExit(status)
 
     def _run(self) -> int:
-        job, rank = _job(), int(os.environ.get("SLURM_PROCID", "0"))
+        job, rank = _job_id(), int(os.environ.get("SLURM_PROCID", "0"))
         log = self.log.with_suffix(f".rank{rank}.log") if rank else self.log
         log.parent.mkdir(parents=True, exist_ok=True)
 
@@ -68,43 +68,43 @@ class NodeStage:
 
         start = int(os.environ.get("SLURM_RESTART_COUNT", "0")) + 1
         say(f"job {job}, start {start}, on {os.environ.get('SLURMD_NODENAME', 'a node')}")
-        command = (*self.command, *self._local_data(say))
-        script = _script(rank)
+        command = (*self.command, *self._local_data_override(say))
+        script = _batch_script_pid(rank)
         status, asked = StageProcess(
             command, log, {**self.environment, **step_mark(os.environ)}, script=script, alone=False
         ).run()
         if not log.parent.is_dir():  # nothing more may be written there: it would make the folder again
-            print(f"{log.parent.parent} {GONE}", file=sys.stderr)
+            print(f"{log.parent.parent} {FOLDER_MISSING}", file=sys.stderr)
             return FAULT
-        if SIGNALLED < status <= SIGNALLED + signal.SIGRTMAX:
-            status = SIGNALLED - status
+        if SIGNAL_STATUS < status <= SIGNAL_STATUS + signal.SIGRTMAX:
+            status = SIGNAL_STATUS - status
         if status == COMPLETE and rank == 0 and self.result and not (self.run_dir / self.result).exists():
             # of podman up to 5.2, ended before its container ran
             status = FAULT if asked is None else INTERRUPTED
             say(f"exit status {status} after all, since there is no {self.result}")
         if status == COMPLETE:
             return status
-        known = _fields(job, say)
+        known = _job_fields(job, say)
         if int(known.get("Restarts", "0")) >= start:
             say("a later start of this job has taken over")
             return COMPLETE  # any other status, and SLURM would end the later start in this one's place
         script_killed = script is not None and birth_of(script) is None
-        final = self._final(status, asked, known, say, script_killed=script_killed)
-        if final is None and rank == 0 and self._fault() == [job, start]:
+        final = self._final_status(status, asked, known, say, script_killed=script_killed)
+        if final is None and rank == 0 and self._failed_start() == [job, start]:
             say("another process of the job has failed")
             final = FAULT
         if final is not None:
             if final not in (COMPLETE, INTERRUPTED):  # srun will end the other processes, as a preemption would
-                write_json(self._note("faults"), {"start": [job, start]})
+                write_json(self._record_file("faults"), {"start": [job, start]})
             return final
         if (rank == 0 or (asked is None and status < 0)) and not _requeue(job, say, script_killed=script_killed):
             return INTERRUPTED
         # Not returned from at once: SLURM counts a job that ends by itself within its grace as failed, and a process
         # that ends takes the others of its job with it, which may still be writing their checkpoint.
-        time.sleep(TO_BE_ENDED)
+        time.sleep(REQUEUE_SECONDS)
         return INTERRUPTED
 
-    def _final(
+    def _final_status(
         self,
         status: int,
         asked: int | None,
@@ -119,33 +119,33 @@ class NodeStage:
         if asked is None and status != INTERRUPTED:
             if status > 0:
                 return status
-            return None if self._may_die_again(-status, say) else FAULT
+            return None if self._may_retry(-status, say) else FAULT
         if known.get("JobState") in ("CANCELLED", "COMPLETING") and known.get("Reason") != "TimeLimit":
-            if script_killed and known["JobState"] == "COMPLETING" and was_cancelled(known) and not _cancel_noted():
+            if script_killed and known["JobState"] == "COMPLETING" and was_cancelled(known) and not _cancel_requested():
                 # The script outlives a scancel. SLURM ends a job whose script has died, and does not requeue it.
                 say("the batch script was killed")
-                return None if self._may_die_again(signal.SIGKILL, say) else FAULT
+                return None if self._may_retry(signal.SIGKILL, say) else FAULT
             # SLURM has decided: it brings the job back by itself, or somebody has cancelled it
             say(CANCELLED if was_cancelled(known) else "ended by SLURM")
             return INTERRUPTED
         return None
 
-    def _note(self, kind: str) -> Path:
+    def _record_file(self, kind: str) -> Path:
         """A file about this run for its later starts and other processes."""
         file = self.run_dir.parent / ".jobs" / kind / f"{self.run_dir.name}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         return file
 
-    def _fault(self) -> object:
+    def _failed_start(self) -> object:
         """The job and start that a process has failed in, if one has."""
         try:
-            return json.loads(self._note("faults").read_text(encoding="utf-8"))["start"]
+            return json.loads(self._record_file("faults").read_text(encoding="utf-8"))["start"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def _may_die_again(self, number: int, say: Callable[[str], None]) -> bool:
+    def _may_retry(self, number: int, say: Callable[[str], None]) -> bool:
         """Whether a run that something killed is worth another try: it has come further since the last time."""
-        file = self._note("deaths")
+        file = self._record_file("deaths")
         now = RunDirectory(self.run_dir).status() or {}
         place = [now.get("phase"), now.get("step")]
         try:
@@ -155,12 +155,12 @@ class NodeStage:
         count = before["count"] + 1 if before.get("place") == place else 1
         write_json(file, {"place": place, "count": count})
         say(f"killed by signal {number}" + (f", {count} times at the same step" if count > 1 else ""))
-        if count > DEATHS:
+        if count > MAX_KILLS:
             say("given up: is `memory` in the cluster's profile too small? `submit-all` tries again")
             file.unlink(missing_ok=True)
-        return count <= DEATHS
+        return count <= MAX_KILLS
 
-    def _local_data(self, say: Callable[[str], None]) -> list[str]:
+    def _local_data_override(self, say: Callable[[str], None]) -> list[str]:
         """What to add to the command line so that the images are read from the node's own disk."""
         if self.copy_data_to is None:
             return []
@@ -175,21 +175,21 @@ class NodeStage:
             return []
 
 
-def _script(rank: int) -> int | None:
+def _batch_script_pid(rank: int) -> int | None:
     """The batch script's process, which is on the node of rank 0, if it can be seen.
 
     A node whose slurmd has died keeps the steps of the jobs that SLURM has taken from it. When it comes back, SLURM
     ends what it has kept by the job's number: also the job's next start, if that begins there at once, and the job has
     failed. So a stage stops, and leaves its checkpoint, as soon as its script is gone.
     """
-    pid = os.environ.get(MARK, "").rpartition(".")[2]
+    pid = os.environ.get(START_FILE, "").rpartition(".")[2]
     return int(pid) if rank == 0 and pid.isdigit() and birth_of(int(pid)) else None
 
 
-def _mark(text: str = "") -> None:
+def _write_start_file(text: str = "") -> None:
     """Tells the batch script, which is `patient_srun`'s and on the node of rank 0, how far this start has come."""
     if os.environ.get("SLURM_PROCID", "0") == "0":
-        with suppress(KeyError, OSError), Path(os.environ[MARK]).open("a", encoding="utf-8") as mark:
+        with suppress(KeyError, OSError), Path(os.environ[START_FILE]).open("a", encoding="utf-8") as mark:
             mark.write(text)
 
 
@@ -201,7 +201,7 @@ def copy_data(source: Path, target: Path) -> Path:
     with locked(copied / ".copying", patience=math.inf):
         for file in sorted(source.glob("*/*")):
             copy = copied / file.relative_to(source)
-            if not file.is_file() or (copy.is_file() and _stamp(copy) == _stamp(file)):
+            if not file.is_file() or (copy.is_file() and _size_and_mtime(copy) == _size_and_mtime(file)):
                 continue
             copy.parent.mkdir(exist_ok=True)
             draft = copy.with_name(f".{copy.name}.copying")
@@ -213,7 +213,7 @@ def copy_data(source: Path, target: Path) -> Path:
     return copied
 
 
-def _stamp(file: Path) -> tuple[int, int]:
+def _size_and_mtime(file: Path) -> tuple[int, int]:
     """By which a file is known to be the one that was copied: its size, and the second of its last change."""
     found = file.stat()
     return found.st_size, int(found.st_mtime)
@@ -226,9 +226,9 @@ def was_cancelled(known: Mapping[str, str]) -> bool:
     return known.get("JobState") in ("CANCELLED", "COMPLETING") and not now and known.get("Reason") != "TimeLimit"
 
 
-def _fields(job: str, say: Callable[[str], None]) -> dict[str, str]:
+def _job_fields(job: str, say: Callable[[str], None]) -> dict[str, str]:
     """What SLURM tells of a job. Waits for a controller that is away; nothing if it stays away."""
-    shown = _until_answered(("scontrol", "-o", "show", "job", job), say)
+    shown = _retry_until_answered(("scontrol", "-o", "show", "job", job), say)
     return dict(re.findall(r"(\w+)=(\S+)", shown or ""))
 
 
@@ -239,17 +239,17 @@ def _requeue(job: str, say: Callable[[str], None], *, script_killed: bool) -> bo
     requeue and after it. A plain scancel that SLURM handles between its last answer about the job's state and the
     requeue, some hundredths of a second, remains without effect.
     """
-    requeued, cancelled = None, _cancel_noted()
+    requeued, cancelled = None, _cancel_requested()
 
     def cancelled_since() -> bool:
         nonlocal cancelled
-        cancelled = _cancel_noted() or (not script_killed and was_cancelled(_fields(job, say)))
+        cancelled = _cancel_requested() or (not script_killed and was_cancelled(_job_fields(job, say)))
         return cancelled
 
     if not cancelled:
-        requeued = _until_answered(("scontrol", "requeue", job), say, unless=cancelled_since)
-    if cancelled or _cancel_noted():
-        _until_answered(("scancel", job), say)
+        requeued = _retry_until_answered(("scontrol", "requeue", job), say, unless=cancelled_since)
+    if cancelled or _cancel_requested():
+        _retry_until_answered(("scancel", job), say)
         say(CANCELLED)
         return False
     if requeued is None:
@@ -259,26 +259,26 @@ def _requeue(job: str, say: Callable[[str], None], *, script_killed: bool) -> bo
     return True
 
 
-def _cancel_noted() -> bool:
+def _cancel_requested() -> bool:
     """Whether `jobs cancel` has cancelled this job."""
-    return MARK in os.environ and Path(os.environ[MARK]).with_name(CANCEL).exists()
+    return START_FILE in os.environ and Path(os.environ[START_FILE]).with_name(CANCEL_FILE).exists()
 
 
-def _until_answered(
+def _retry_until_answered(
     line: tuple[str, ...], say: Callable[[str], None], unless: Callable[[], bool] = lambda: False
 ) -> str | None:
-    """What the command prints. None, with the reason in the log, if SLURM refuses or stays away for PATIENCE.
+    """What the command prints. None, with the reason in the log, if SLURM refuses or stays away for CONTROLLER_SECONDS.
 
     unless: is asked before each further attempt; where it is true, there is none, and None is returned.
     """
-    end, told = time.monotonic() + PATIENCE, False
+    end, told = time.monotonic() + CONTROLLER_SECONDS, False
     while True:
         try:
-            done = ask(*line)
-            if done.returncode == 0 or ALREADY in done.stderr:
+            done = run_slurm(*line)
+            if done.returncode == 0 or ALREADY_REQUEUED in done.stderr:
                 return done.stdout
-            refuses, text = refusal(done.stderr), done.stderr.strip()
-        except Away as error:
+            refuses, text = is_refusal(done.stderr), done.stderr.strip()
+        except SchedulerUnavailable as error:
             refuses, text = False, str(error)
         if not told or refuses:
             say(f"{' '.join(line[:3])}: {text}")
@@ -290,7 +290,7 @@ def _until_answered(
             return None
 
 
-def _job() -> str:
+def _job_id() -> str:
     """The id by which SLURM's commands know this job alone: the last task of an array bears the array's own number."""
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]

@@ -20,19 +20,19 @@ from pydantic import (
 )
 
 import slurm
-from jobs.cluster.batch_script import incomplete
+from jobs.cluster.batch_script import syntax_error
 from ssl_pkg.errors import BadInput
 from ssl_pkg.nearest import hint
 
 LOCAL: Final = "local"  # the profile of this machine, where no SLURM is asked
-OURS: Final = (
+RESERVED_OPTIONS: Final = (
     "array", "clusters", "dependency", "error", "export-file", "job-name", "no-requeue", "open-mode", "output",
     "parsable", "signal", "test-only", "wait", "wrap",
 )  # fmt: skip
 # the user's variables that choose where a job goes and who pays; a profile's own word outweighs them
-CHOSEN: Final = {"partition": "SBATCH_PARTITION", "account": "SBATCH_ACCOUNT", "qos": "SBATCH_QOS"}
+USER_VARIABLES: Final = {"partition": "SBATCH_PARTITION", "account": "SBATCH_ACCOUNT", "qos": "SBATCH_QOS"}
 RESERVATION: Final = "SBATCH_RESERVATION"
-FOLDER: Final = Path(slurm.__path__[0]) / "profiles"
+PROFILES: Final = Path(slurm.__path__[0]) / "profiles"
 
 
 class _Loader(yaml.SafeLoader):
@@ -196,7 +196,7 @@ class Profile(_Fields):
         several = {"nodes": info.data.get("nodes", 1), "ntasks-per-node": info.data.get("processes", 1)}
         for name, value in given.items():
             option = name.replace("_", "-")
-            if option in OURS:
+            if option in RESERVED_OPTIONS:
                 raise ValueError(f"{name} is what this project tells its jobs by: leave it out")
             if value is None and several.get(option, 1) > 1:
                 raise ValueError(f"{name} can't be dropped, because the profile asks for several nodes or processes")
@@ -208,7 +208,7 @@ class Profile(_Fields):
     @classmethod
     def _has_whole_entries(cls, setup: tuple[str, ...]) -> tuple[str, ...]:
         for number, entry in enumerate(setup, 1):
-            if said := incomplete(entry):
+            if said := syntax_error(entry):
                 raise ValueError(
                     f"entry {number} is not complete by itself ({said}): write a block of several lines as one entry, "
                     f"after YAML's `|`: {entry.strip().partition(chr(10))[0]}"
@@ -225,23 +225,23 @@ class Profile(_Fields):
 
 def profiles() -> list[str]:
     """The profiles that there are, by name."""
-    return sorted(file.stem for file in FOLDER.glob("*.yaml"))
+    return sorted(file.stem for file in PROFILES.glob("*.yaml"))
 
 
 def load_profile(name: str) -> Profile:
     """The profile of cluster `name`, or of a YAML file. What it leaves open is taken from the user's SBATCH_PARTITION,
     SBATCH_ACCOUNT, SBATCH_QOS and SBATCH_RESERVATION. Raises BadInput."""
-    file = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    file = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
     try:
         content = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError as error:
-        raise BadInput(_no_profile(name, file)) from error
+        raise BadInput(_missing_profile(name, file)) from error
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"{file} can't be read: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise BadInput(f"{file} is no profile: it must hold lines like `cpus: 8`")
     try:
-        return Profile.model_validate({"name": file.stem, **_chosen(content)})
+        return Profile.model_validate({"name": file.stem, **_with_user_choices(content)})
     except ValidationError as error:
         first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")  # it may be the missing one
         field = ".".join(str(part) for part in first["loc"])
@@ -258,7 +258,7 @@ def load_profile(name: str) -> Profile:
         raise BadInput(f"{file}: {field}: {message[:1].lower() + message[1:]}") from error
 
 
-def _no_profile(name: str, file: Path) -> str:
+def _missing_profile(name: str, file: Path) -> str:
     """The sentence about a file that is not there: a profile's name gives a place to write it, a path is one."""
     nearest = hint(file.stem, profiles())
     if name.endswith((".yaml", ".yml")):
@@ -269,9 +269,11 @@ def _no_profile(name: str, file: Path) -> str:
     )
 
 
-def _chosen(content: dict[str, Any]) -> dict[str, Any]:
+def _with_user_choices(content: dict[str, Any]) -> dict[str, Any]:
     """A profile's content with the user's choices where it leaves them open."""
-    chosen = {field: os.environ.get(variable) for field, variable in CHOSEN.items() if content.get(field) is None}
+    chosen = {
+        field: os.environ.get(variable) for field, variable in USER_VARIABLES.items() if content.get(field) is None
+    }
     content = content | {field: value for field, value in chosen.items() if value}
     reservation, options = os.environ.get(RESERVATION), content.get("sbatch") or {}
     if reservation and isinstance(options, dict) and "reservation" not in options:
@@ -279,16 +281,16 @@ def _chosen(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def reach(profile: Profile) -> None:
+def select_cluster(profile: Profile) -> None:
     """Makes SLURM's commands reach the profile's cluster, unless the environment names another. Raises BadInput where
     there is none."""
     if profile.conf:
-        conf = FOLDER.parent.parent / profile.conf
+        conf = PROFILES.parent.parent / profile.conf
         if "SLURM_CONF" not in os.environ and not conf.exists():
             raise BadInput(f"{profile.name}: its conf, {conf}, is not there (the testbed's comes with `make slurm-up`)")
         os.environ.setdefault("SLURM_CONF", str(conf))
 
 
-def shown(profile: Profile) -> dict[str, Any]:
+def profile_fields(profile: Profile) -> dict[str, Any]:
     """The fields as they hold, for a person to read."""
     return profile.model_dump(exclude_none=True)

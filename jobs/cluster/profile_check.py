@@ -7,26 +7,38 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from jobs.cluster.batch_script import KEPT, trial
-from jobs.cluster.limits import answer, calls_needed, config, limit_reached, submit_limits
-from jobs.cluster.profile import LOCAL, Profile, reach
-from jobs.cluster.sbatch_options import options
-from jobs.cluster.slurm_cli import Away, ask
+from jobs.cluster.batch_script import KEPT_VARIABLES, python_start_error
+from jobs.cluster.limits import calls_needed, cluster_config, limit_reached, slurm_output, submit_limits
+from jobs.cluster.profile import LOCAL, Profile, select_cluster
+from jobs.cluster.sbatch_options import sbatch_options
+from jobs.cluster.slurm_cli import SchedulerUnavailable, run_slurm
 from jobs.plan.graph import plan
 from jobs.plan.settings import configure, studies
 from ssl_pkg.config import SYNTHETIC
 
-TOOLS: Final = ("sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo")
-AWAY: Final = ("down", "drain", "fail", "maint", "error", "unknown", "no_respond", "future", "inval")  # states of nodes
-NOWHERE: Final = Path("/nonexistent")  # the folder of a plan that is only counted
-UNAVAILABLE: Final = "Requested node configuration is not available"  # also where it is only not there now
+COMMANDS: Final = ("sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo")
+UNAVAILABLE_STATES: Final = (
+    "down",
+    "drain",
+    "fail",
+    "maint",
+    "error",
+    "unknown",
+    "no_respond",
+    "future",
+    "inval",
+)  # states of nodes
+NO_FOLDER: Final = Path("/nonexistent")  # the folder of a plan that is only counted
+CONFIGURATION_UNAVAILABLE: Final = (
+    "Requested node configuration is not available"  # also where it is only not there now
+)
 
 
 @dataclass
 class Findings:
     """Sentences for a person."""
 
-    stops: list[str] = field(default_factory=list)  # with it no job would ever run
+    errors: list[str] = field(default_factory=list)  # with it no job would ever run
     notes: list[str] = field(default_factory=list)  # what is worth knowing: it works nevertheless
 
 
@@ -36,7 +48,7 @@ class _Node:
 
     partition: str
     default: bool
-    minutes: int | None  # the partition's limit
+    parse_minutes: int | None  # the partition's limit
     cpus: int
     memory_mb: int
     up: bool  # whether the partition starts jobs
@@ -46,25 +58,25 @@ class _Node:
     @property
     def usable(self) -> bool:
         """Whether it takes jobs, now or after those that it has."""
-        return not self.state.startswith(AWAY) and not self.state.endswith("*")  # which does not respond
+        return not self.state.startswith(UNAVAILABLE_STATES) and not self.state.endswith("*")  # which does not respond
 
 
-def check(profile: Profile) -> Findings:
+def check_profile(profile: Profile) -> Findings:
     """Asks the cluster that `profile` is for."""
     if profile.name == LOCAL:
         return Findings(notes=["it is for this machine alone, and asks no SLURM"])
-    reach(profile)
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    select_cluster(profile)
+    missing = [tool for tool in COMMANDS if shutil.which(tool) is None]
     if missing:
         which = ", ".join(missing)
         return Findings([f"{which} not found: this is no login node of a SLURM cluster, or its module is not loaded"])
     try:
-        known, nodes = config(), _nodes()
-        unusable = _unusable(profile, nodes)
-        refused, full = _refused(profile, unavailable=bool(unusable))
-        stops = _lacking_room(profile, nodes) or refused
-        notes = [*unusable, *full, *_calls(profile, known), *_settings(known)]
-    except Away as error:
+        known, nodes = cluster_config(), _nodes()
+        unusable = _unavailable_nodes(profile, nodes)
+        refused, full = _test_submission(profile, unavailable=bool(unusable))
+        stops = _insufficient_resources(profile, nodes) or refused
+        notes = [*unusable, *full, *_calls_for_studies(profile, known), *_cluster_notes(known)]
+    except SchedulerUnavailable as error:
         return Findings(
             [f"SLURM does not answer ({error}): its controller is away, or SLURM_CONF names another cluster"]
         )
@@ -78,15 +90,15 @@ def check(profile: Profile) -> Findings:
 
 def _environment(profile: Profile, stops: list[str], notes: list[str]) -> None:
     """What a job lacks whose site or profile gives it no environment (--export)."""
-    if reason := trial():
+    if reason := python_start_error():
         stops.append(f"{sys.executable} does not start in a job that has no environment but PATH: {reason}")
     if "export" in profile.sbatch:
-        kept = ", ".join(KEPT)
+        kept = ", ".join(KEPT_VARIABLES)
         notes.append(f"export: {profile.sbatch['export']}: of your environment jobs get {kept}; the rest is for setup")
 
 
 def _nodes() -> list[_Node]:
-    rows = [line.split("|", 6) for line in answer("sinfo", "-h", "-N", "-o", "%P|%l|%c|%m|%a|%T|%E").splitlines()]
+    rows = [line.split("|", 6) for line in slurm_output("sinfo", "-h", "-N", "-o", "%P|%l|%c|%m|%a|%T|%E").splitlines()]
     return [
         _Node(name.rstrip("*"), name.endswith("*"), minutes(limit), int(cpus), int(memory), up == "up", state, reason)
         for name, limit, cpus, memory, up, state, reason in rows
@@ -100,7 +112,7 @@ def _partitions(profile: Profile, nodes: list[_Node]) -> list[str]:
     )
 
 
-def _unusable(profile: Profile, nodes: list[_Node]) -> list[str]:
+def _unavailable_nodes(profile: Profile, nodes: list[_Node]) -> list[str]:
     """What `submit` does where the partitions have no node that takes jobs now; nothing where one has."""
     names = _partitions(profile, nodes)
     mine = [node for node in nodes if node.partition in names]
@@ -118,7 +130,7 @@ def _unusable(profile: Profile, nodes: list[_Node]) -> list[str]:
     ]
 
 
-def _calls(profile: Profile, config: dict[str, str]) -> list[str]:
+def _calls_for_studies(profile: Profile, config: dict[str, str]) -> list[str]:
     """How often `submit` must be called for the studies that SLURM's limits don't let in at once."""
     limits = submit_limits(profile, config)
     if not limits:
@@ -126,7 +138,7 @@ def _calls(profile: Profile, config: dict[str, str]) -> list[str]:
     sizes = {}
     for study in studies():
         planned = configure(study, data=SYNTHETIC, seeds=None, overrides=())
-        sizes[study] = len(plan(planned.study, runs=NOWHERE, reports=NOWHERE, data_root=SYNTHETIC))
+        sizes[study] = len(plan(planned.study, runs=NO_FOLDER, reports=NO_FOLDER, data_root=SYNTHETIC))
     large = {study: calls_needed(limits[0], runs) for study, runs in sizes.items() if runs > limits[0].jobs}
     if not large:
         return []
@@ -137,7 +149,7 @@ def _calls(profile: Profile, config: dict[str, str]) -> list[str]:
     ]
 
 
-def _lacking_room(profile: Profile, nodes: list[_Node]) -> list[str]:
+def _insufficient_resources(profile: Profile, nodes: list[_Node]) -> list[str]:
     """What the partitions, each of those that SLURM may choose from, can't give."""
     names = _partitions(profile, nodes)
     if not names:
@@ -149,7 +161,7 @@ def _lacking_room(profile: Profile, nodes: list[_Node]) -> list[str]:
             there = ", ".join(sorted({node.partition for node in nodes}))
             found.append(f"partition: there is no {name}: there are {there}")
             continue
-        limit = mine[0].minutes
+        limit = mine[0].parse_minutes
         if limit is not None and profile.minutes > limit:
             found.append(f"minutes: {profile.minutes} is more than partition {name} allows ({limit})")
         cpus = profile.cpus * profile.processes
@@ -169,25 +181,25 @@ def _lacking_room(profile: Profile, nodes: list[_Node]) -> list[str]:
     return found
 
 
-def _refused(profile: Profile, *, unavailable: bool) -> tuple[list[str], list[str]]:
+def _test_submission(profile: Profile, *, unavailable: bool) -> tuple[list[str], list[str]]:
     """What sbatch itself says against a pretraining: accounts, qualities of service, constraints, memory; and what it
     says against one now. unavailable: no node takes jobs now, for which reason sbatch may refuse a trial, though not
     the job."""
-    words = {"signal": f"USR2@{profile.signal_seconds}"} | options(profile, "pretrain")
+    words = {"signal": f"USR2@{profile.signal_seconds}"} | sbatch_options(profile, "pretrain")
     line = [
         f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
         for name, value in words.items()
     ]  # fmt: skip
-    done = ask("sbatch", "--test-only", *line, "--wrap=true")
+    done = run_slurm("sbatch", "--test-only", *line, "--wrap=true")
     said = [text.strip() for text in done.stderr.splitlines() if text.strip() and not text.startswith("Try ")]
-    if done.returncode == 0 or (unavailable and said and UNAVAILABLE in said[-1]):
+    if done.returncode == 0 or (unavailable and said and CONFIGURATION_UNAVAILABLE in said[-1]):
         return [], []
     if reached := limit_reached(done.stderr):
         return [], [f"your queue is full now ({reached}): `submit` sends more when some of your jobs have ended"]
     return [f"sbatch refuses: {said[-1].removeprefix('allocation failure: ') if said else done.returncode}"], []
 
 
-def _settings(config: dict[str, str]) -> list[str]:
+def _cluster_notes(config: dict[str, str]) -> list[str]:
     found = []
     if "none" in config.get("AccountingStorageType", "none"):
         found.append("no accounting: sacct can't tell how jobs ended; status reads it from the runs' own logs")

@@ -4,19 +4,28 @@ import sys
 import time
 from pathlib import Path
 
-from jobs.cluster.batches import Batch, Sent, comments, gone, jobs_of, numbered, read_batches, slurm_conf
-from jobs.cluster.slurm_cli import look
-from jobs.ledger import FRESH, read_ledger
+from jobs.cluster.batches import (
+    Batch,
+    SubmittedJob,
+    newest_jobs,
+    read_batches,
+    slurm_conf,
+    tokens_by_id,
+    unreachable_reason,
+    with_job_ids,
+)
+from jobs.cluster.slurm_cli import query_jobs
+from jobs.ledger import HEARTBEAT_TIMEOUT, read_ledger
 from ssl_pkg.errors import BadInput
 from ssl_pkg.run.directory import RunDirectory
 
 
-def clusters(folder: Path) -> dict[str, str]:
+def submitted_clusters(folder: Path) -> dict[str, str]:
     """The clusters that the study in `folder` was sent to: SLURM_CONF -> the profile's name."""
     return {batch.conf: batch.cluster for batch in read_batches(folder)}
 
 
-def queued(folder: Path, conf: str) -> dict[str, Sent]:
+def find_queued_runs(folder: Path, conf: str) -> dict[str, SubmittedJob]:
     """The runs of the study in `folder` that are in the queue of the cluster of this slurm.conf.
 
     A cluster that can't be reached because its slurm.conf, or SLURM itself, is not on this machine holds none: it is
@@ -24,16 +33,16 @@ def queued(folder: Path, conf: str) -> dict[str, Sent]:
     there is alive nevertheless, and Away.
     """
     batches = [batch for batch in read_batches(folder) if batch.conf == conf]
-    if why := gone(conf):
-        _take_over(folder, batches, why)
+    if why := unreachable_reason(conf):
+        _treat_as_ended(folder, batches, why)
         return {}
     with slurm_conf(conf):
-        sent = jobs_of(numbered(batches))
-        seen = look(comments(sent.values()))
+        sent = newest_jobs(with_job_ids(batches))
+        seen = query_jobs(tokens_by_id(sent.values()))
     return {name: job for name, job in sent.items() if job.id in seen and seen[job.id].in_queue}
 
 
-def _take_over(folder: Path, batches: list[Batch], why: str) -> None:
+def _treat_as_ended(folder: Path, batches: list[Batch], why: str) -> None:
     """Tells the user that the runs of a cluster that is gone are taken for ended. Raises BadInput if one is alive."""
     recorded = read_ledger(folder)
     ended = 0
@@ -43,10 +52,10 @@ def _take_over(folder: Path, batches: list[Batch], why: str) -> None:
             if run.complete or (entry and (entry.started or 0.0) > batch.made):  # started on this machine since
                 continue
             beat = (run.status() or {}).get("heartbeat")
-            if isinstance(beat, int | float) and time.time() - beat < FRESH:
+            if isinstance(beat, int | float) and time.time() - beat < HEARTBEAT_TIMEOUT:
                 raise BadInput(
                     f"{name} was sent to {batch.cluster}, {why}, and is at work there: its last sign of life is less "
-                    f"than {FRESH:.0f} s old. Let it end there, or cancel it there"
+                    f"than {HEARTBEAT_TIMEOUT:.0f} s old. Let it end there, or cancel it there"
                 )
             ended += 1
     if ended:

@@ -5,10 +5,10 @@ from typing import Any, Final
 from jobs.cluster.profile import Profile
 from jobs.ledger import REPORT
 
-MEMORY: Final = ("mem", "mem_per_cpu", "mem_per_gpu")
+MEMORY_OPTIONS: Final = ("mem", "mem_per_cpu", "mem_per_gpu")
 
 
-def options(profile: Profile, stage: str) -> dict[str, Any]:
+def sbatch_options(profile: Profile, stage: str) -> dict[str, Any]:
     """What a job of this stage asks of SLURM, by option, with underscores. The profile's `sbatch:` outweighs the rest,
     and None there drops an option."""
     several = stage == "pretrain"
@@ -26,6 +26,6 @@ def options(profile: Profile, stage: str) -> dict[str, Any]:
         "requeue": True,
     }
     given = {name.replace("-", "_"): value for name, value in profile.sbatch.items()}
-    if profile.memory and not given.keys() & set(MEMORY):
+    if profile.memory and not given.keys() & set(MEMORY_OPTIONS):
         own |= profile.memory.options(gpus)
     return {name: value for name, value in (own | given).items() if value is not None}

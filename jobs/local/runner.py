@@ -27,15 +27,17 @@ from jobs.plan.graph import Job, urgency
 from jobs.programs import Programs
 from jobs.stage_process import StageProcess
 from jobs.status.display import Display
-from jobs.status.states import Row, row
+from jobs.status.states import Row, make_row
 from ssl_pkg.distributed.launch import launch_variables
 from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED
 from ssl_pkg.run.signals import SIGNALS, heeded
 
-POLL: Final = 0.1  # seconds between two looks at the running jobs; a look costs one waitpid each
-REPEAT: Final = 2.0  # seconds until a job that hasn't stopped is told again: submitit loses a signal while it starts
-GRACE: Final = 60.0  # seconds that a stage has to end its step and leave its checkpoint
-NO_LIMIT: Final = 60 * 24 * 365 * 10  # minutes; submitit's own limit is two
+POLL_SECONDS: Final = 0.1  # seconds between two looks at the running jobs; a look costs one waitpid each
+RESIGNAL_SECONDS: Final = (
+    2.0  # seconds until a job that hasn't stopped is told again: submitit loses a signal while it starts
+)
+GRACE_SECONDS: Final = 60.0  # seconds that a stage has to end its step and leave its checkpoint
+NO_TIME_LIMIT: Final = 60 * 24 * 365 * 10  # minutes; submitit's own limit is two
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,10 @@ class Runner:
     def run(self) -> None:
         """Runs what is missing until nothing is left that can be run, or until a signal asks to stop."""
         self._write()
-        with self._listening():
+        with self._signals_handled():
             self._start_ready()
             while self._running:
-                time.sleep(POLL)
+                time.sleep(POLL_SECONDS)
                 self._collect()
                 if self._stopping:
                     self._stop_children()
@@ -85,7 +87,7 @@ class Runner:
     def rows(self) -> list[Row]:
         """All jobs as they stand now."""
         now = time.time()
-        return [row(self._folder, name, entry, now) for name, entry in self.entries.items()]
+        return [make_row(self._folder, name, entry, now) for name, entry in self.entries.items()]
 
     def _start_ready(self) -> None:
         for job in self._queue:
@@ -107,7 +109,7 @@ class Runner:
         try:
             shutil.rmtree(files, ignore_errors=True)  # submitit names files by process numbers, which come again
             executor = LocalExecutor(files, python=f"{shlex.quote(sys.executable)} -P")
-            executor.update_parameters(timeout_min=NO_LIMIT)
+            executor.update_parameters(timeout_min=NO_TIME_LIMIT)
             with _terminal_signals_blocked():
                 handle = executor.submit(self._process(job, slot))
         except OSError as error:
@@ -126,7 +128,7 @@ class Runner:
         log = log_of(self._folder, job.name).absolute()
         # in an interactive step, or under torchrun, a stage would wait for the other processes of that launch
         environment = dict.fromkeys(launch_variables(os.environ)) | slot.environment
-        return StageProcess(command, log, environment, runner=os.getpid(), grace=GRACE)
+        return StageProcess(command, log, environment, runner=os.getpid(), grace=GRACE_SECONDS)
 
     def _collect(self) -> None:
         for running in [entry for entry in self._running if entry.handle.done()]:
@@ -169,7 +171,7 @@ class Runner:
         else:
             entry = replace(entry, state=state, ended=now, exit_status=exit_status)
         self.entries[job.name] = entry
-        self._display.changed(row(self._folder, job.name, entry, now))
+        self._display.changed(make_row(self._folder, job.name, entry, now))
         if state is State.FAILED:
             self._block_descendants()
         self._write()
@@ -191,18 +193,18 @@ class Runner:
                 self._display.changed(Row(job.name, State.BLOCKED))
 
     def _stop_children(self) -> None:
-        if time.monotonic() - self._told < REPEAT:
+        if time.monotonic() - self._told < RESIGNAL_SECONDS:
             return
         if not self._told:
             self._display.say(
-                f"stopping: the running stages leave their checkpoints, which takes {GRACE:.0f} s at most"
+                f"stopping: the running stages leave their checkpoints, which takes {GRACE_SECONDS:.0f} s at most"
             )
         self._told = time.monotonic()
         for running in self._running:
             os.kill(int(running.handle.job_id), signal.SIGTERM)  # the controller's process; it passes the signal on
 
     @contextmanager
-    def _listening(self) -> Iterator[None]:
+    def _signals_handled(self) -> Iterator[None]:
         """Ctrl-C, SIGTERM, SIGUSR1, SIGUSR2 and the loss of the terminal ask for a stop, unless ignored (`nohup`)."""
 
         def stop(number: int, frame: FrameType | None) -> None:

@@ -7,20 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from jobs.cluster.queued_runs import clusters, queued
-from jobs.cluster.slurm_cli import Away
+from jobs.cluster.queued_runs import find_queued_runs, submitted_clusters
+from jobs.cluster.slurm_cli import SchedulerUnavailable
 from jobs.ledger import REPORT, State, advice, log_of
-from jobs.local.runner import GRACE, Runner
+from jobs.local.runner import GRACE_SECONDS, Runner
 from jobs.local.slots import Slot
 from jobs.plan.graph import Job
 from jobs.programs import Programs
 from jobs.stage_process import last_output
-from jobs.status.display import display
-from jobs.study_lock import alone, read_owner
+from jobs.status.display import make_display
+from jobs.study_lock import read_lock_holder, study_lock
 from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED, BadInput
 
-TAIL: Final = 15  # lines of a failed run's log that are shown
-SHOWN: Final = 3  # failed runs whose logs are shown
+LOG_LINES: Final = 15  # lines of a failed run's log that are shown
+LOGS_SHOWN: Final = 3  # failed runs whose logs are shown
 
 
 def run_study(
@@ -28,23 +28,23 @@ def run_study(
 ) -> int:
     """Runs what is missing of the plan and returns the exit status: 0 if all is complete, 1 if something failed, 75 if
     it was interrupted. `again`: the command line that goes on. Raises BadInput if `folder` can't be had."""
-    with alone(folder, named=True):
+    with study_lock(folder, named=True):
         _refuse_queued(folder)
-        shown = display()
+        shown = make_display()
         runner = Runner(jobs, folder, slots, shown, programs or Programs())
         try:
             runner.run()
         finally:
             shown.close(runner.rows)
-    return conclude({name: entry.state for name, entry in runner.entries.items()}, jobs, folder, again)
+    return print_summary({name: entry.state for name, entry in runner.entries.items()}, jobs, folder, again)
 
 
 def _refuse_queued(folder: Path) -> None:
     """Raises BadInput where a cluster's queue holds runs of the study: each would be made twice."""
-    for conf, cluster in clusters(folder).items():
+    for conf, cluster in submitted_clusters(folder).items():
         try:
-            held = list(queued(folder, conf))
-        except Away as error:
+            held = list(find_queued_runs(folder, conf))
+        except SchedulerUnavailable as error:
             raise BadInput(
                 f"study {folder.name} was sent to {cluster}, which does not answer ({error}): try again when it does, "
                 f"or, if that cluster is no more, remove {folder / '.jobs' / 'slurm'}"
@@ -63,13 +63,13 @@ def cancel(folder: Path) -> str:
 
     Raises BadInput where it can't be stopped from here.
     """
-    owner = read_owner(folder)
+    owner = read_lock_holder(folder)
     if owner and not owner.here:
         raise BadInput(f"study {folder.name} is run by process {owner.pid} on {owner.host}: cancel it there")
     if owner is None or not owner.alive:
         return f"study {folder.name} is not being run on this machine: nothing to cancel"
     os.kill(owner.pid, signal.SIGTERM)
-    deadline = time.monotonic() + GRACE + 15
+    deadline = time.monotonic() + GRACE_SECONDS + 15
     while owner.alive:
         if time.monotonic() > deadline:
             raise BadInput(
@@ -79,15 +79,15 @@ def cancel(folder: Path) -> str:
     return f"study {folder.name} was stopped; what ran has left a checkpoint, and the line that started it goes on"
 
 
-def conclude(states: Mapping[str, State], jobs: Sequence[Job], folder: Path, again: str) -> int:
+def print_summary(states: Mapping[str, State], jobs: Sequence[Job], folder: Path, again: str) -> int:
     """The last words, and the exit status: the report's table, or what failed and how to go on."""
     failed = [name for name, state in states.items() if state is State.FAILED]
-    for name in failed[:SHOWN]:
+    for name in failed[:LOGS_SHOWN]:
         log = log_of(folder, name)
         print(f"\n{name} failed; the end of {log}:")
-        print("\n".join(f"    {line}" for line in last_output(log)[-TAIL:]))
-    if failed[SHOWN:]:
-        print(f"\nfailed too: {', '.join(failed[SHOWN:])}; their logs are in {folder / 'logs'}")
+        print("\n".join(f"    {line}" for line in last_output(log)[-LOG_LINES:]))
+    if failed[LOGS_SHOWN:]:
+        print(f"\nfailed too: {', '.join(failed[LOGS_SHOWN:])}; their logs are in {folder / 'logs'}")
     reports = [job for job in jobs if job.stage == REPORT and states.get(job.name) is State.COMPLETE]
     if failed and reports:
         print(f"\nThe report of the rest, which says what failed: {reports[0].run_dir / 'report.pdf'}")

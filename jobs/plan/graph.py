@@ -14,7 +14,7 @@ from ssl_pkg.run.directory import RunDirectory
 
 SUPERVISED: Final = "supervised"  # the method whose pretraining is a final model already
 EVALUATIONS: Final = ("ood", "embed", "width")  # of every final model
-CIRCUMSTANCES: Final = (
+RUNTIME_KEYS: Final = (
     "run_dir",
     "source",
     "data.root",
@@ -71,7 +71,7 @@ class Job:
     @property
     def settings(self) -> tuple[str, ...]:
         """The overrides that say what the run is, without those of CIRCUMSTANCES: where and how it is made."""
-        told = [entry for entry in self.overrides if self.stage != REPORT and key_of(entry) not in CIRCUMSTANCES]
+        told = [entry for entry in self.overrides if self.stage != REPORT and key_of(entry) not in RUNTIME_KEYS]
         return effective(told)
 
 

@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from jobs.ledger import State
-from jobs.status.states import Row, totals
+from jobs.status.states import Row, count_states
 
 STYLES: Final = {
     State.COMPLETE: "green",
@@ -22,7 +22,7 @@ STYLES: Final = {
     State.INTERRUPTED: "magenta",
     State.CANCELLED: "magenta",
 }
-URGENT: Final = (
+DISPLAY_ORDER: Final = (
     State.FAILED,
     State.RUNNING,
     State.CANCELLED,
@@ -31,8 +31,8 @@ URGENT: Final = (
     State.PENDING,
     State.COMPLETE,
 )
-REFRESH: Final = 1.0  # seconds between two pictures of the table
-HEARTBEAT: Final = 25.0  # and between two lines about the running runs, without a terminal
+REFRESH_SECONDS: Final = 1.0  # seconds between two pictures of the table
+LINE_SECONDS: Final = 25.0  # and between two lines about the running runs, without a terminal
 Rows = Callable[[], list[Row]]
 
 
@@ -67,8 +67,8 @@ class LiveTable:
     def tick(self, rows: Rows) -> None:
         """Draws, if the last picture is old or wrong."""
         if time.monotonic() >= self._due:
-            self._live.update(picture(rows(), self._live.console.height), refresh=True)
-            self._due = time.monotonic() + REFRESH
+            self._live.update(render_table(rows(), self._live.console.height), refresh=True)
+            self._due = time.monotonic() + REFRESH_SECONDS
 
     def say(self, text: str) -> None:
         """Prints above the table."""
@@ -76,7 +76,7 @@ class LiveTable:
 
     def close(self, rows: Rows) -> None:
         """Leaves the whole table on the screen."""
-        self._live.update(picture(rows(), None), refresh=True)
+        self._live.update(render_table(rows(), None), refresh=True)
         self._live.stop()
 
 
@@ -84,12 +84,12 @@ class Lines:
     """One line for each change, and one now and then about what is running: for a log."""
 
     def __init__(self) -> None:
-        self._due = time.monotonic() + HEARTBEAT
+        self._due = time.monotonic() + LINE_SECONDS
 
     def changed(self, row: Row) -> None:
         """A line about the change."""
         ended = row.state in (State.COMPLETE, State.FAILED, State.INTERRUPTED)
-        details = [duration(row.elapsed)] if ended and row.elapsed is not None else []
+        details = [format_duration(row.elapsed)] if ended and row.elapsed is not None else []
         if row.state is State.FAILED and row.exit_status is not None:
             details.append(f"exit status {row.exit_status}")
         self.say(f"{row.name}: {row.state}" + (f" ({', '.join(details)})" if details else ""))
@@ -98,10 +98,10 @@ class Lines:
         """A line about what is running, if it is time."""
         if time.monotonic() < self._due:
             return
-        self._due = time.monotonic() + HEARTBEAT
+        self._due = time.monotonic() + LINE_SECONDS
         shown = rows()
-        running = [f"{row.name} {_progress(row)}".strip() for row in shown if row.state is State.RUNNING]
-        self.say(f"{'; '.join(running) or 'nothing is running'} | {_counts(shown)}")
+        running = [f"{row.name} {_format_progress(row)}".strip() for row in shown if row.state is State.RUNNING]
+        self.say(f"{'; '.join(running) or 'nothing is running'} | {_format_counts(shown)}")
 
     def say(self, text: str) -> None:
         """Prints with the time of day."""
@@ -109,19 +109,19 @@ class Lines:
 
     def close(self, rows: Rows) -> None:
         """The totals."""
-        self.say(_counts(rows()))
+        self.say(_format_counts(rows()))
 
 
-def display() -> Display:
+def make_display() -> Display:
     """What suits standard output."""
     console = Console()
     return LiveTable(console) if console.is_terminal and not console.is_dumb_terminal else Lines()
 
 
-def picture(rows: list[Row], height: int | None) -> RenderableType:
+def render_table(rows: list[Row], height: int | None) -> RenderableType:
     """The table with its totals, made for 80 columns; in `height` lines, the rows that matter most."""
     room = len(rows) if height is None else max(1, height - 4)
-    chosen = sorted(rows, key=lambda row: URGENT.index(row.state))[:room]
+    chosen = sorted(rows, key=lambda row: DISPLAY_ORDER.index(row.state))[:room]
     run = Column("run", no_wrap=True, min_width=max((len(row.name) for row in rows), default=0))
     table = Table(run, "state", "", "step", "left", "elapsed", box=None, pad_edge=False, header_style="bold")
     for row in rows:
@@ -130,20 +130,20 @@ def picture(rows: list[Row], height: int | None) -> RenderableType:
         bar = "" if row.fraction is None else ProgressBar(total=1.0, completed=row.fraction, width=8)
         step, _, *times = (Text(cell, no_wrap=True, overflow="ellipsis") for cell in _cells(row))
         table.add_row(Text(row.name), Text(row.state, STYLES[row.state]), bar, step, *times)
-    counts = Text("  ").join(Text(f"{count} {state}", STYLES[state]) for state, count in totals(rows).items())
+    counts = Text("  ").join(Text(f"{count} {state}", STYLES[state]) for state, count in count_states(rows).items())
     return Group(table, Text(""), counts)
 
 
-def plain(rows: list[Row]) -> list[str]:
+def plain_lines(rows: list[Row]) -> list[str]:
     """The table as aligned text."""
     lines = [("run", "state", "step", "rate", "left", "elapsed", "job" if any(row.job for row in rows) else "")]
     lines += [(row.name, str(row.state), *_cells(row), row.job or "") for row in rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     aligned = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-    return [*(line.rstrip() for line in aligned), _counts(rows)]
+    return [*(line.rstrip() for line in aligned), _format_counts(rows)]
 
 
-def duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """1:02:03 or 2:03."""
     if seconds is None:
         return ""
@@ -158,15 +158,15 @@ def _cells(row: Row) -> tuple[str, str, str, str]:
     requeued = f"requeued {row.requeues}x" if row.requeues else ""
     step = ", ".join(part for part in (step, requeued, row.note) if part)
     rate = "" if row.rate is None else f"{row.rate:.3g}/s"
-    return step, rate, duration(row.left), duration(row.elapsed)
+    return step, rate, format_duration(row.left), format_duration(row.elapsed)
 
 
-def _progress(row: Row) -> str:
+def _format_progress(row: Row) -> str:
     step, rate, left, elapsed = _cells(row)
     percent = "" if row.fraction is None else f"{row.fraction:.0%}"
     words = (step, percent, rate, elapsed and f"{elapsed} elapsed", left and f"{left} left")
     return " ".join(word for word in words if word)
 
 
-def _counts(rows: list[Row]) -> str:
-    return ", ".join(f"{count} {state}" for state, count in totals(rows).items()) or "no runs"
+def _format_counts(rows: list[Row]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in count_states(rows).items()) or "no runs"

@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from jobs.cluster.outcomes import fates
-from jobs.ledger import FRESH, REPORT, Entry, State, read_ledger
-from jobs.study_lock import read_owner
+from jobs.cluster.outcomes import job_outcomes
+from jobs.ledger import HEARTBEAT_TIMEOUT, REPORT, Entry, State, read_ledger
+from jobs.study_lock import read_lock_holder
 from ssl_pkg.run.directory import RunDirectory, runs_of
 
-NOT_SENT: Final = "not sent"  # the note of a run that waits for another call of `submit`
+NOT_SUBMITTED: Final = "not sent"  # the note of a run that waits for another call of `submit`
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Row:
         return min(1.0, self.step / self.steps) if self.step is not None and self.steps else None
 
 
-def row(folder: Path, name: str, entry: Entry, now: float) -> Row:
+def make_row(folder: Path, name: str, entry: Entry, now: float) -> Row:
     """What the run directory and the ledger's `entry` tell about a run whose state is known."""
     run = RunDirectory(folder / name)
     if entry.state is State.COMPLETE:
@@ -65,15 +65,15 @@ def row(folder: Path, name: str, entry: Entry, now: float) -> Row:
     )
 
 
-def observe(folder: Path) -> list[Row]:
+def read_rows(folder: Path) -> list[Row]:
     """All runs of the study in `folder`: the planned ones in the plan's order, then the others."""
-    return look_at(folder)[0]
+    return read_status(folder)[0]
 
 
-def look_at(folder: Path) -> tuple[list[Row], str | None]:
+def read_status(folder: Path) -> tuple[list[Row], str | None]:
     """`observe`, and a sentence for the user if the cluster's scheduler doesn't answer."""
     now = time.time()
-    owner = read_owner(folder)
+    owner = read_lock_holder(folder)
     entries = read_ledger(folder)
     names = [*entries, *(run.name for run in runs_of(folder) if run.name not in entries)]
     managed = owner is not None and owner.alive
@@ -81,40 +81,42 @@ def look_at(folder: Path) -> tuple[list[Row], str | None]:
     sent, warning = (
         ({}, None)
         if managed
-        else fates(folder, complete, {name: entry.started for name, entry in entries.items() if entry.started})
+        else job_outcomes(folder, complete, {name: entry.started for name, entry in entries.items() if entry.started})
     )
     rows = []
     for name in names:
         entry = entries.get(name, Entry(State.INTERRUPTED))
-        fate = sent.get(name)
-        if fate is None or (warning and fate.state is not State.COMPLETE):
+        outcome = sent.get(name)
+        if outcome is None or (warning and outcome.state is not State.COMPLETE):
             state = _state(RunDirectory(folder / name), entry.state, managed=managed, now=now)
-            seen = row(folder, name, replace(entry, state=state), now)
+            seen = make_row(folder, name, replace(entry, state=state), now)
             if state is State.PENDING and sent:
-                seen = replace(seen, note=fate.note, job=fate.job) if fate else replace(seen, note=NOT_SENT)
+                seen = (
+                    replace(seen, note=outcome.note, job=outcome.job) if outcome else replace(seen, note=NOT_SUBMITTED)
+                )
             rows.append(seen)
         else:
-            if fate.state in (State.INTERRUPTED, State.BLOCKED) and entry.state is State.CANCELLED:  # by `cancel`
-                fate = replace(fate, state=State.CANCELLED, note=None)
-            seen = row(folder, name, Entry(fate.state, fate.started, now, fate.exit_status), now)
-            rows.append(replace(seen, note=fate.note, requeues=fate.requeues, job=fate.job))
+            if outcome.state in (State.INTERRUPTED, State.BLOCKED) and entry.state is State.CANCELLED:  # by `cancel`
+                outcome = replace(outcome, state=State.CANCELLED, note=None)
+            seen = make_row(folder, name, Entry(outcome.state, outcome.started, now, outcome.exit_status), now)
+            rows.append(replace(seen, note=outcome.note, requeues=outcome.requeues, job=outcome.job))
     return rows, warning
 
 
-def report(folder: Path) -> dict[str, Any]:
+def status_json(folder: Path) -> dict[str, Any]:
     """`observe` for programs."""
-    rows, warning = look_at(folder)
-    owner = read_owner(folder)
+    rows, warning = read_status(folder)
+    owner = read_lock_holder(folder)
     return {
         "study": folder.name,
         "warning": warning,
         "runner": asdict(owner) if owner and owner.alive else None,
-        "totals": {state.value: count for state, count in totals(rows).items()},
+        "totals": {state.value: count for state, count in count_states(rows).items()},
         "runs": [asdict(entry) for entry in rows],
     }
 
 
-def totals(rows: list[Row]) -> dict[State, int]:
+def count_states(rows: list[Row]) -> dict[State, int]:
     """How many runs are in each state, without the states that none is in."""
     counts = Counter(entry.state for entry in rows)
     return {state: counts[state] for state in State if counts[state]}
@@ -127,7 +129,7 @@ def _state(run: RunDirectory, recorded: State, *, managed: bool, now: float) -> 
     if run.complete:
         return State.COMPLETE
     beat = _number((run.status() or {}).get("heartbeat"))
-    alive = beat is not None and now - beat < FRESH
+    alive = beat is not None and now - beat < HEARTBEAT_TIMEOUT
     if recorded is State.COMPLETE:
         return State.RUNNING if alive else State.PENDING  # its result was removed
     if recorded is State.RUNNING and not managed and not alive:

@@ -17,8 +17,8 @@ from conftest import Image
 
 from jobs.ledger import State
 from jobs.stage_process import BEGIN
-from jobs.status.states import Row, observe
-from slurm.testbed import LocalCluster, NotPossible, free_ports
+from jobs.status.states import Row, read_rows
+from slurm.testbed import LocalCluster, TestbedError, free_ports
 from ssl_pkg.errors import COMPLETE
 from ssl_pkg.run.directory import runs_of
 
@@ -36,7 +36,7 @@ def cluster(tmp_path: Path, image: Image, monkeypatch: pytest.MonkeyPatch) -> It
     bed = LocalCluster(tmp_path / "bed", cpus=1, port=free_ports())
     try:
         bed.up()
-    except NotPossible as error:
+    except TestbedError as error:
         if os.environ.get("CI"):
             raise
         pytest.skip(str(error))
@@ -78,11 +78,11 @@ def test_a_study_through_the_image_that_is_preempted_again_and_again_ends_with_t
 def storm(study: Path, seconds: float) -> list[str]:
     """Takes jobs away, and of one its container's client only, until it was enough; waits until all is complete."""
     draws, blows, end = random.Random(7), [], time.monotonic() + seconds
-    while any(row.state is not State.COMPLETE for row in observe(study)):
+    while any(row.state is not State.COMPLETE for row in read_rows(study)):
         assert time.monotonic() < end, told(study)
         time.sleep(draws.uniform(1.0, 6.0))
-        assert not [row for row in observe(study) if row.state is State.FAILED], told(study)
-        running = [row for row in observe(study) if row.state is State.RUNNING and row.job]
+        assert not [row for row in read_rows(study) if row.state is State.FAILED], told(study)
+        running = [row for row in read_rows(study) if row.state is State.RUNNING and row.job]
         at_work = [row for row in running if row.step is not None]  # else nothing would ever come further
         if not at_work or restarts(study) >= RESTARTS:
             continue
@@ -120,7 +120,7 @@ def kill_client(study: Path, row: Row) -> bool:
 
 def told(study: Path) -> str:
     logs = (f"{file.name}\n{file.read_text()[-1500:]}" for file in (study / "logs").glob("*.log"))
-    return "\n".join([*(f"{row.name} {row.state} {row.note or ''}" for row in observe(study)), *logs])
+    return "\n".join([*(f"{row.name} {row.state} {row.note or ''}" for row in read_rows(study)), *logs])
 
 
 def digests(study: Path) -> dict[str, dict[str, object]]:

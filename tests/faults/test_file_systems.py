@@ -157,10 +157,10 @@ def test_a_study_without_locks_is_run_by_one_process(mounted: Mounted) -> None:
 ASK = """
 import sys
 from pathlib import Path
-from jobs.study_lock import alone
+from jobs.study_lock import study_lock
 from ssl_pkg.errors import BadInput
 try:
-    with alone(Path(sys.argv[1], "small")):
+    with study_lock(Path(sys.argv[1], "small")):
         print("had it")
 except BadInput as error:
     print(error)

@@ -18,8 +18,8 @@ from small_study import NAMES, run
 
 from jobs.ledger import Entry, State, log_of, read_ledger, write_ledger
 from jobs.local.study import cancel
-from jobs.status.states import observe, report
-from jobs.study_lock import read_owner
+from jobs.status.states import read_rows, status_json
+from jobs.study_lock import read_lock_holder
 from ssl_pkg.errors import BadInput
 from ssl_pkg.run.directory import RunDirectory
 
@@ -66,7 +66,7 @@ def most_at_once(root: Path) -> int:
 
 
 def states(root: Path) -> dict[str, State]:
-    return {row.name: row.state for row in observe(root / "small")}
+    return {row.name: row.state for row in read_rows(root / "small")}
 
 
 def child(root: Path, name: str) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def test_a_study_completes_and_a_second_call_starts_nothing(tmp_path: Path, caps
     assert made["environment"]["OMP_NUM_THREADS"] == "1"
     assert made["arguments"][-1] == "threads=1"
     assert "working on probe-a-s0" in log_of(tmp_path / "small", "probe-a-s0").read_text()
-    assert read_owner(tmp_path / "small") is None
+    assert read_lock_holder(tmp_path / "small") is None
 
     first = events(tmp_path)
     assert run(tmp_path) == 0
@@ -217,8 +217,8 @@ def test_one_runner_at_a_time_which_is_cancelled_and_goes_on_next_time(tmp_path:
         with pytest.raises(BadInput, match=f"^study small is being run by process {process.pid} on "):
             run(tmp_path)
         until(lambda: states(tmp_path)["pretrain-a-s0"] is State.RUNNING)
-        until(lambda: report(folder)["runs"][0]["steps"] == 600)
-        assert report(folder)["runner"]["pid"] == process.pid
+        until(lambda: status_json(folder)["runs"][0]["steps"] == 600)
+        assert status_json(folder)["runner"]["pid"] == process.pid
         assert "was stopped" in cancel(folder)
         printed, _ = process.communicate(timeout=20)
     assert process.returncode == 75, printed

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from studies import OnCluster, Real, slurm, until
 
-from slurm.testbed import LocalCluster, NotPossible, free_ports
+from slurm.testbed import LocalCluster, TestbedError, free_ports
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def started(folder: Path, **wanted: Any) -> Iterator[LocalCluster]:
     try:
         try:
             cluster.up()
-        except NotPossible as error:
+        except TestbedError as error:
             if os.environ.get("CI"):
                 raise
             pytest.skip(str(error))

@@ -14,11 +14,11 @@ import pytest
 import yaml
 
 from jobs.cluster.profile import Profile
-from jobs.cluster.submit import Outcome, Submission
+from jobs.cluster.submit import Submission, SubmissionSummary
 from jobs.ledger import State
 from jobs.plan.graph import Job, plan
 from jobs.programs import Programs
-from jobs.status.states import Row, observe
+from jobs.status.states import Row, read_rows
 from ssl_pkg.config import Study
 from ssl_pkg.run.directory import RunDirectory, runs_of
 
@@ -62,11 +62,11 @@ class OnCluster:
         python = (sys.executable, str(STUB))
         self._programs = Programs(stage=python, report=python)
 
-    def send(self) -> Outcome:
-        return Submission(self.jobs, self.folder, self.profile, data_root="synthetic", programs=self._programs).send()
+    def submit(self) -> SubmissionSummary:
+        return Submission(self.jobs, self.folder, self.profile, data_root="synthetic", programs=self._programs).submit()
 
     def rows(self) -> dict[str, Row]:
-        return {row.name: row for row in observe(self.folder)}
+        return {row.name: row for row in read_rows(self.folder)}
 
     def states(self) -> dict[str, State]:
         return {name: row.state for name, row in self.rows().items()}
@@ -104,11 +104,11 @@ class Real:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def send(self) -> str:
+    def submit(self) -> str:
         return self.jobs("submit", "demo", "--cluster", str(self.profile))
 
     def rows(self) -> dict[str, Row]:
-        return {row.name: row for row in observe(self.folder)}
+        return {row.name: row for row in read_rows(self.folder)}
 
     def complete(self) -> bool:
         return all(row.state is State.COMPLETE for row in self.rows().values())

@@ -15,9 +15,9 @@ def test_the_folder_may_have_any_name(tmp_path: Path) -> None:
     root.mkdir()
     small = OnCluster(root, sweep=("method.model.temperature=0.1,0.5",))
     small.jobs = small.jobs[:3]
-    assert len(small.send().sent) == 3
+    assert len(small.submit().submitted) == 3
     small.until_complete()
-    assert small.send().sent == []
+    assert small.submit().submitted == []
     pretrain, probe = (root / "small" / f"{stage}-simclr-s0-temperature=0.1" for stage in ("pretrain", "probe"))
     assert f"source={pretrain}" in json.loads((probe / "child.json").read_text())["arguments"]
 
@@ -26,5 +26,5 @@ def test_the_folder_may_have_any_name(tmp_path: Path) -> None:
 def test_a_backslash_which_sbatch_removes_from_names_is_refused(tmp_path: Path) -> None:
     root = tmp_path / "back\\slash"
     with pytest.raises(BadInput, match=r"SLURM puts other words for the \\ in .*: give another folder by --runs"):
-        OnCluster(root).send()
+        OnCluster(root).submit()
     assert not root.exists()

@@ -10,9 +10,9 @@ import pytest
 from studies import OnCluster, job_of, slurm, until
 
 from jobs.__main__ import main
-from jobs.cluster.orphans import cancel_sent
+from jobs.cluster.orphans import cancel_submitted
 from jobs.cluster.profile import Profile
-from jobs.cluster.profile_check import check
+from jobs.cluster.profile_check import check_profile
 from jobs.ledger import State
 from slurm.testbed import LocalCluster
 from ssl_pkg.errors import BadInput
@@ -25,7 +25,7 @@ STARTS = '[ "${SLURM_RESTART_COUNT:-0}" != 0 ] || '  # before a command of a set
 def pretraining(small: OnCluster) -> OnCluster:
     """The study without what comes after its pretrainings."""
     small.jobs = [job for job in small.jobs if job.stage == "pretrain"]
-    small.send()
+    small.submit()
     return small
 
 
@@ -104,11 +104,11 @@ def test_a_job_that_is_cancelled_while_it_requeues_itself_stays_cancelled_until_
     first = job_of(small.rows()[FIRST])
     slurm("scancel", "--signal=USR2", first)
     until((tmp_path / "requeues").exists)
-    assert cancel_sent(small.folder) == 2
+    assert cancel_submitted(small.folder) == 2
     until(lambda: "<<< cancelled" in small.log(FIRST), 20, lambda: small.log(FIRST))
     until(lambda: "JobState=CANCELLED" in slurm("scontrol", "show", "job", first), 20)
     assert small.states()[FIRST] is State.CANCELLED
-    small.send()
+    small.submit()
     small.until_complete(30)
 
 
@@ -163,7 +163,7 @@ def test_a_folder_that_was_moved_while_its_jobs_waited_is_told(
     small.jobs = [job for job in small.jobs if job.stage == "pretrain"]
     assert small.rows()[FIRST].note == f"will fail, because its folder was moved from {before.folder}: cancel it"
     with pytest.raises(BadInput, match=f"is in the queue for {before.folder}, from where this study was moved"):
-        small.send()
+        small.submit()
     slurm("scontrol", "release", job_of(small.rows()[FIRST]))
     until(lambda: small.states()[FIRST] is State.FAILED, 30, lambda: str(small.rows()))
     told = f"its folder was moved from {before.folder} while it was in the queue: submit again"
@@ -171,7 +171,7 @@ def test_a_folder_that_was_moved_while_its_jobs_waited_is_told(
     assert not before.folder.exists()
     assert main(["cancel", "small", "--runs", str(small.root)]) == 0
     assert "1 jobs of study small are cancelled" in capsys.readouterr().out
-    small.send()
+    small.submit()
     small.until_complete(60)
 
 
@@ -199,11 +199,11 @@ def test_check_tries_the_environment_of_a_job_that_gets_none(
         "minutes": 10,
         "sbatch": {"export": "NONE"},
     }
-    found = check(Profile.model_validate(asked))
-    assert found.stops == []
+    found = check_profile(Profile.model_validate(asked))
+    assert found.errors == []
     assert found.notes[-1].startswith("export: NONE: of your environment jobs get PATH, LD_LIBRARY_PATH, PYTHONPATH")
     monkeypatch.setattr("sys.executable", "/nowhere/python")
-    (stop,) = check(Profile.model_validate(asked)).stops
+    (stop,) = check_profile(Profile.model_validate(asked)).errors
     assert stop.startswith("/nowhere/python does not start in a job that has no environment but PATH: ")
 
 

@@ -9,7 +9,7 @@ import pytest
 from studies import LONG_ONLY, OnCluster, Real, job_of, slurm, until, wait_for_step
 
 from jobs.ledger import State
-from jobs.status.watch import UNDER_WAY
+from jobs.status.watch import ACTIVE
 from slurm.testbed import LocalCluster
 from ssl_pkg.run.directory import RunDirectory
 
@@ -29,7 +29,7 @@ def test_a_time_limit_shorter_than_the_work_is_no_obstacle(
     five_minutes = round(300 * SOME_STEPS / measured["seconds"])
     longer = (*ONE, f"budget.max_steps={five_minutes}", "budget.ssl_epochs=10000", "pretrain.knn_every=5000")
     calm, limited = Real(tmp_path / "calm", *longer), Real(tmp_path / "limited", *longer, minutes=1, signal_seconds=12)
-    limited.send()
+    limited.submit()
     until(limited.complete, 1500, limited.told)
     assert limited.log("pretrain-moco-s0").count("<<< requeued") >= 5
     assert len(set(limited.gone_on_from("pretrain-moco-s0"))) >= 5
@@ -43,7 +43,7 @@ def test_after_a_nodes_failure_the_old_copy_stops_and_the_new_one_goes_on(
     cluster: LocalCluster, tmp_path: Path, undisturbed: Callable[..., Real]
 ) -> None:
     real = Real(tmp_path / "real", *SOME)
-    real.send()
+    real.submit()
     name = "pretrain-moco-s0"
     wait_for_step(real, name, 5)
     node = slurm("squeue", "-h", "-j", job_of(real.rows()[name]), "-o", "%N").strip()
@@ -59,9 +59,9 @@ def test_after_a_nodes_failure_the_old_copy_stops_and_the_new_one_goes_on(
     assert "was taken over by" in real.log(name)
     cluster.start_node(node)
     # SLURM may take the old copy's end for that of the later start, and then what depends on the run is blocked
-    until(lambda: not any(row.state in UNDER_WAY for row in real.rows().values()), 600, real.told)
+    until(lambda: not any(row.state in ACTIVE for row in real.rows().values()), 600, real.told)
     if not real.complete():
-        real.send()
+        real.submit()
     until(real.complete, 600, real.told)
     assert real.results() == undisturbed(*SOME).results()
 
@@ -72,7 +72,7 @@ def test_what_a_failed_node_has_kept_stops_with_a_checkpoint_before_the_node_is_
 ) -> None:
     """Or SLURM would end the job's next start with it, by their common number."""
     small = OnCluster(tmp_path / "study", wait=600.0)
-    small.send()
+    small.submit()
     until(lambda: list(small.folder.glob("*/status")), 60, lambda: str(small.rows()))
     (status,) = small.folder.glob("*/status")
     name, first = status.parent.name, job_of(small.rows()[status.parent.name])
@@ -102,7 +102,7 @@ def test_a_controller_that_is_away_when_a_job_wants_to_be_requeued_is_waited_for
     cluster: LocalCluster, tmp_path: Path, undisturbed: Callable[..., Real]
 ) -> None:
     real = Real(tmp_path / "real", *SOME)
-    real.send()
+    real.submit()
     name = "pretrain-moco-s0"
     wait_for_step(real, name, 5)
     job = processes_of(cluster, job_of(real.rows()[name]))
@@ -128,9 +128,9 @@ def line_of(pid: int) -> bytes:
 def test_the_death_of_one_rank_requeues_the_whole_job(cluster: LocalCluster, tmp_path: Path, victim: str) -> None:
     steps = (*ONE, "budget.max_steps=120", "budget.ssl_epochs=1000", "pretrain.knn_every=500", "precision=float32")
     calm, real = Real(tmp_path / "calm", *steps, nodes=2), Real(tmp_path / "real", *steps, nodes=2)
-    calm.send()
+    calm.submit()
     until(calm.complete, 600, calm.told)
-    real.send()
+    real.submit()
     name = "pretrain-moco-s0"
     wait_for_step(real, name, 20)
     kill_rank_one(real.folder / name, victim)

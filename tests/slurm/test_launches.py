@@ -68,7 +68,7 @@ def test_no_job_imports_from_the_folder_in_which_it_was_submitted(
     monkeypatch.chdir(hostile)
     small = study()
     small.jobs = [job for job in small.jobs if job.stage == "pretrain"]
-    small.send()
+    small.submit()
     small.until_complete(60)
     assert set(small.states().values()) == {State.COMPLETE}
     assert not (tmp_path / "imported").exists()

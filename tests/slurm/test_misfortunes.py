@@ -13,7 +13,7 @@ from studies import OnCluster, job_of, slurm, until
 
 from jobs.__main__ import main
 from jobs.cluster.profile import Profile
-from jobs.cluster.profile_check import check
+from jobs.cluster.profile_check import check_profile
 from jobs.ledger import State
 from jobs.local.slots import Slot
 from jobs.local.study import run_study
@@ -34,7 +34,7 @@ def in_queue() -> list[str]:
 def test_the_last_task_of_an_array_is_requeued_without_the_others(study: Make) -> None:
     """SLURM gives it the array's own number as its id, by which it requeues the whole array."""
     small = study(seeds=(0, 1), wait=20.0)
-    small.send()
+    small.submit()
     first, last = "pretrain-simclr-s0", "pretrain-simclr-s1"
     until(lambda: running(small, first, last), 60, lambda: str(small.rows()))
     assert job_of(small.rows()[last]).endswith("_1")
@@ -59,10 +59,10 @@ def test_a_job_that_slurm_took_without_an_answer_is_not_sent_twice(
     with monkeypatch.context() as changed:
         changed.setenv("PATH", f"{silent.parent}:{os.environ['PATH']}")
         with pytest.raises(BadInput, match=r"SLURM does not answer.*type the same line"):
-            small.send()
+            small.submit()
     assert len(in_queue()) == 1
     assert [row.job for row in small.rows().values() if row.job] == in_queue(), "status finds it by its token"
-    small.send()
+    small.submit()
     assert len(in_queue()) == len(small.jobs)
     small.until_complete()
 
@@ -75,18 +75,18 @@ def forget_numbers(small: OnCluster) -> None:
 
 def test_what_a_killed_call_has_sent_is_taken_back_and_sent_again(study: Make) -> None:
     small = study(wait=3.0)
-    small.send()
+    small.submit()
     until(lambda: running(small, "pretrain-simclr-s0"))
     before = in_queue()
     forget_numbers(small)
-    assert sorted(small.send().sent) == sorted(job.name for job in small.jobs)
+    assert sorted(small.submit().submitted) == sorted(job.name for job in small.jobs)
     assert not set(before).intersection(in_queue())
     small.until_complete(180)
 
 
 def test_cancel_finds_what_a_killed_call_has_sent(study: Make, capsys: pytest.CaptureFixture[str]) -> None:
     small = study(wait=30.0)
-    small.send()
+    small.submit()
     forget_numbers(small)
     assert main(["cancel", "small", "--runs", str(small.root)]) == 0
     assert f"{len(small.jobs)} jobs of study small are cancelled" in capsys.readouterr().out
@@ -95,7 +95,7 @@ def test_cancel_finds_what_a_killed_call_has_sent(study: Make, capsys: pytest.Ca
 
 def test_another_studys_jobs_with_our_old_numbers_are_left_alone(study: Make) -> None:
     small = study(wait=3.0)
-    small.send()
+    small.submit()
     other = small.root / "other"
     shutil.copytree(small.folder / ".jobs", other / ".jobs")
     for file in (other / ".jobs/slurm").glob("*.json"):  # what was sent before SLURM's state was lost
@@ -107,25 +107,25 @@ def test_another_studys_jobs_with_our_old_numbers_are_left_alone(study: Make) ->
 
 def test_what_is_sent_again_right_after_cancel_goes_on(study: Make) -> None:
     small = study(wait=20.0)
-    small.send()
+    small.submit()
     name = "pretrain-simclr-s0"
     until(lambda: running(small, name))
     assert main(["cancel", "small", "--runs", str(small.root)]) == 0
-    again = small.send()
-    assert sorted(again.sent) == sorted(job.name for job in small.jobs)
+    again = small.submit()
+    assert sorted(again.submitted) == sorted(job.name for job in small.jobs)
     until((small.folder / name / "result.json").exists, 120, lambda: str(small.rows()))
     assert json.loads((small.folder / name / "child.json").read_text())["resumed"]
 
 
 def test_a_parents_job_that_slurm_has_forgotten_is_no_dependency(study: Make) -> None:
     small = study()
-    small.send()
+    small.submit()
     small.until_complete()
     for file in (small.folder / ".jobs/slurm").glob("*.json"):
         content = json.loads(file.read_text())
         file.write_text(json.dumps(content | {"number": str(int(content["number"]) + 100_000)}))
     shutil.rmtree(small.folder / "ood-simclr-probe-s0")
-    assert small.send().sent == ["ood-simclr-probe-s0", "report"]
+    assert small.submit().submitted == ["ood-simclr-probe-s0", "report"]
     small.until_complete()
 
 
@@ -135,24 +135,24 @@ def test_what_was_made_on_this_machine_is_no_dependency(study: Make) -> None:
     for name in made:
         (small.folder / name).mkdir(parents=True)
         (small.folder / name / "result.json").write_text('{"seconds": 1}')
-    outcome = small.send()
-    assert (sorted(outcome.complete), len(outcome.sent)) == (sorted(made), len(small.jobs) - len(made))
+    summary = small.submit()
+    assert (sorted(summary.complete), len(summary.submitted)) == (sorted(made), len(small.jobs) - len(made))
     small.until_complete()
 
 
 def test_runs_in_the_queue_are_not_taken_for_those_of_other_settings(study: Make) -> None:
-    study(wait=20.0).send()
+    study(wait=20.0).submit()
     with pytest.raises(BadInput, match=r"is in the queue with other settings \(there: wait=20.0; now: wait=5.0\)"):
-        study(wait=5.0).send()
+        study(wait=5.0).submit()
 
 
 def test_another_cluster_that_has_the_study_is_told(study: Make, tmp_path: Path) -> None:
     small = study(wait=20.0)
-    small.send()
+    small.submit()
     with pytest.MonkeyPatch.context() as changed:
         changed.setenv("SLURM_CONF", str(tmp_path / "elsewhere.conf"))
         with pytest.raises(BadInput, match="is in the queue of test, another cluster"):
-            small.send()
+            small.submit()
 
 
 def test_a_users_own_filters_hide_no_job_and_options_of_a_job_around_change_none(
@@ -162,25 +162,25 @@ def test_a_users_own_filters_hide_no_job_and_options_of_a_job_around_change_none
     for name, value in {"SQUEUE_PARTITION": "high", "SBATCH_PARTITION": "high", **outside}.items():
         monkeypatch.setenv(name, value)
     small = study(wait=3.0)
-    small.send()
+    small.submit()
     until(lambda: running(small, "pretrain-simclr-s0"))
-    assert small.send().sent == []
+    assert small.submit().submitted == []
     assert ", start 1," in small.log("pretrain-simclr-s0")
 
 
 def test_a_job_that_an_administrator_holds_in_a_special_way_is_not_sent_again(study: Make) -> None:
     small = study(wait=20.0)
-    small.send()
+    small.submit()
     name = "pretrain-simclr-s0"
     until(lambda: running(small, name))
     slurm("scontrol", "requeuehold", "State=SpecialExit", job_of(small.rows()[name]))
-    assert small.send().sent == []
+    assert small.submit().submitted == []
     assert small.rows()[name].state in (State.PENDING, State.RUNNING)
 
 
 def test_a_python_that_is_not_there_is_a_failure_with_its_reason(study: Make) -> None:
     small = study(python="/no/such/python")
-    small.send()
+    small.submit()
     name = "pretrain-simclr-s0"
     until(lambda: small.states()[name] is State.FAILED, 60, lambda: str(small.rows()))
     assert small.rows()[name].note == "/no/such/python can't be started: No such file or directory"
@@ -188,7 +188,7 @@ def test_a_python_that_is_not_there_is_a_failure_with_its_reason(study: Make) ->
 
 def test_scancel_in_the_grace_of_a_preemption_is_final(study: Make) -> None:
     small = study(wait=30.0)
-    small.send()
+    small.submit()
     name = "pretrain-simclr-s0"
     until(lambda: running(small, name))
     job = job_of(small.rows()[name])
@@ -204,7 +204,7 @@ def test_scancel_in_the_grace_of_a_preemption_is_final(study: Make) -> None:
 
 def test_a_study_in_a_queue_is_not_run_on_this_machine_too(study: Make) -> None:
     small = study(wait=20.0)
-    small.send()
+    small.submit()
     with pytest.raises(
         BadInput, match=r"study small is in a cluster's queue \(pretrain-.* more of its runs, sent to test\)"
     ):
@@ -214,7 +214,7 @@ def test_a_study_in_a_queue_is_not_run_on_this_machine_too(study: Make) -> None:
 
 def test_a_set_up_line_that_fails_is_shown_by_status_and_logs(study: Make, capsys: pytest.CaptureFixture[str]) -> None:
     small = study(setup=("echo setting up", "echo there is no such module >&2; exit 3"))
-    small.send()
+    small.submit()
     name = "pretrain-simclr-s0"
     until(lambda: small.states()[name] is State.FAILED, 60, lambda: str(small.rows()))
     assert (small.rows()[name].note or "").startswith("set-up line 2 failed (status 3): echo there is")
@@ -226,7 +226,7 @@ def test_a_set_up_line_that_fails_is_shown_by_status_and_logs(study: Make, capsy
 def test_a_percent_sign_in_the_path_is_refused(bed: LocalCluster, tmp_path: Path) -> None:
     small = OnCluster(tmp_path / "100%j")
     with pytest.raises(BadInput, match="SLURM puts other words for the %"):
-        small.send()
+        small.submit()
     assert not small.folder.exists()
 
 
@@ -250,24 +250,24 @@ FITS = {"partition": "low", "cpus": 1, "memory": {"per_node": 1}, "minutes": 10}
 def test_what_would_stop_every_job_is_told_before_any_is_sent(
     bed: LocalCluster, wanted: dict[str, object], sentence: str | None
 ) -> None:
-    found = check(Profile.model_validate({"name": "mine", **FITS, **wanted}))
+    found = check_profile(Profile.model_validate({"name": "mine", **FITS, **wanted}))
     assert found.notes == ["no accounting: sacct can't tell how jobs ended; status reads it from the runs' own logs"]
     if sentence is None:
-        assert found.stops == []
+        assert found.errors == []
     else:
-        assert re.match(sentence, found.stops[0]), found.stops
+        assert re.match(sentence, found.errors[0]), found.errors
 
 
 def test_drained_nodes_are_told_with_what_submit_will_do(bed: LocalCluster) -> None:
     nodes = ",".join(bed.names)
     slurm("scontrol", "update", f"NodeName={nodes}", "State=DRAIN", "Reason=maintenance until noon")
     try:
-        found = check(Profile(name="mine", partition="low", cpus=1, minutes=10))
-        assert found.stops == [] and found.notes[0] == (
+        found = check_profile(Profile(name="mine", partition="low", cpus=1, minutes=10))
+        assert found.errors == [] and found.notes[0] == (
             "all 2 nodes of low are drained (maintenance until noon): `submit` sends the jobs all the same, and they "
             "wait in the queue until nodes are back"
         )
-        assert check(Profile(name="mine", partition="low", cpus=1, minutes=10, constraint="a100")).stops
+        assert check_profile(Profile(name="mine", partition="low", cpus=1, minutes=10, constraint="a100")).errors
     finally:
         slurm("scontrol", "update", f"NodeName={nodes}", "State=RESUME")
         until(lambda: set(slurm("sinfo", "-h", "-N", "-p", "low", "-o", "%T").split()) == {"idle"})  # they respond
@@ -286,5 +286,5 @@ def test_check_ends_with_2_where_no_job_would_run(
 def test_sbatchs_own_refusal_leaves_nothing_behind(study: Make) -> None:
     small = study(constraint="a100")
     with pytest.raises(BadInput, match=r"SLURM refuses pretrain-.*feature"):
-        small.send()
+        small.submit()
     assert not list((small.folder / ".jobs/slurm").glob("*.json"))

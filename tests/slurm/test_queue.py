@@ -23,20 +23,20 @@ Make = Callable[..., OnCluster]
 
 def test_a_study_completes_in_the_order_of_its_graph_and_is_sent_once(study: Make) -> None:
     small = study(seeds=(0, 1, 2))
-    first = small.send()
-    assert sorted(first.sent) == sorted(job.name for job in small.jobs)
-    again = small.send()
-    assert (again.sent, sorted(again.queued + again.complete)) == ([], sorted(first.sent))
+    first = small.submit()
+    assert sorted(first.submitted) == sorted(job.name for job in small.jobs)
+    again = small.submit()
+    assert (again.submitted, sorted(again.queued + again.complete)) == ([], sorted(first.submitted))
     small.until_complete()
     assert (small.root / "reports/small/report.pdf").exists()
-    last = small.send()
-    assert (last.sent, last.queued, len(last.complete)) == ([], [], len(small.jobs))
+    last = small.submit()
+    assert (last.submitted, last.queued, len(last.complete)) == ([], [], len(small.jobs))
     assert not slurm("squeue", "-h").strip()
 
 
 def test_seeds_are_arrays_with_names_that_a_person_knows(study: Make) -> None:
     small = study(seeds=(0, 1), wait=5.0)
-    small.send()
+    small.submit()
     named = slurm("squeue", "-h", "-o", "%j").split()
     assert {"pretrain-simclr.small", "ood-simclr-probe.small", "report.small"} <= set(named)
     arrays = {batch.names: batch.after for batch in read_batches(small.folder)}
@@ -47,7 +47,7 @@ def test_seeds_are_arrays_with_names_that_a_person_knows(study: Make) -> None:
 
 def test_a_sweep_is_sent_as_arrays_and_its_runs_wait_for_their_own_parents(study: Make) -> None:
     small = study(seeds=(0, 1), sweep=("method.temperature=0.1,0.5", "probe.l2=1,2"))
-    small.send()
+    small.submit()
     batches = {batch.names: batch for batch in read_batches(small.folder)}
     (pretrained,) = (names for names in batches if "pretrain-simclr-s0-temperature=0.5" in names)
     assert len(pretrained) == 4
@@ -67,7 +67,7 @@ def test_two_who_send_at_once_send_each_run_once(study: Make) -> None:
     here, root = str(Path(__file__).parent), str(small.root)
     code = (
         f"import sys; sys.path.insert(0, {here!r}); from pathlib import Path; from studies import OnCluster;"
-        f"print(len(OnCluster(Path({root!r}), seeds=(0, 1)).send().sent))"
+        f"print(len(OnCluster(Path({root!r}), seeds=(0, 1)).submit().submitted))"
     )
     both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert sorted(int(one.communicate(timeout=120)[0]) for one in both) == [0, len(small.jobs)]
@@ -78,7 +78,7 @@ def test_two_who_send_at_once_send_each_run_once(study: Make) -> None:
 
 def test_a_cancelled_run_stays_cancelled_until_it_is_sent_again_and_goes_on(study: Make) -> None:
     small = study(wait=20.0)
-    small.send()
+    small.submit()
     name = "pretrain-simclr-s0"
     until(lambda: small.states()[name] is State.RUNNING and (small.folder / name / "status").exists())
     slurm("scancel", job_of(small.rows()[name]))
@@ -87,19 +87,19 @@ def test_a_cancelled_run_stays_cancelled_until_it_is_sent_again_and_goes_on(stud
     until(lambda: small.states()["probe-simclr-s0"] is State.BLOCKED)
     assert small.rows()["probe-simclr-s0"].note == f"needs {name}"
     assert "\n<<< cancelled" in small.log(name)
-    sent = small.send().sent
-    assert name in sent and "probe-simclr-s0" in sent and "pretrain-supervised-s0" not in sent
+    submitted = small.submit().submitted
+    assert name in submitted and "probe-simclr-s0" in submitted and "pretrain-supervised-s0" not in submitted
     until((small.folder / name / "result.json").exists)
     assert json.loads((small.folder / name / "child.json").read_text())["resumed"]
 
 
 def test_a_run_that_was_cancelled_before_it_began_is_sent_again(study: Make) -> None:
     small = study(wait=3.0)
-    small.send()
+    small.submit()
     name = "probe-simclr-s0"
     slurm("scancel", job_of(small.rows()[name]))
     until(lambda: small.states()[name] is State.CANCELLED)
-    assert name in small.send().sent
+    assert name in small.submit().submitted
     small.until_complete()
 
 
@@ -108,7 +108,7 @@ def test_children_of_a_failed_run_are_blocked_and_heal_when_the_cause_is_gone(st
     cause = small.root / "FAIL-pretrain-simclr-s0"
     cause.parent.mkdir(exist_ok=True)
     cause.touch()
-    small.send()
+    small.submit()
     until(lambda: small.states()["pretrain-simclr-s0"] is State.FAILED)
     until(lambda: small.states()["ood-supervised-s0"] is State.COMPLETE)
     rows = small.rows()
@@ -119,17 +119,17 @@ def test_children_of_a_failed_run_are_blocked_and_heal_when_the_cause_is_gone(st
     assert {row.state for name, row in small.rows().items() if name in children} == {State.BLOCKED}
     assert not slurm("squeue", "-h", "-o", "%A").split()
     cause.unlink()
-    assert sorted(small.send().sent) == sorted(["pretrain-simclr-s0", *children, "report"])
+    assert sorted(small.submit().submitted) == sorted(["pretrain-simclr-s0", *children, "report"])
     small.until_complete()
 
 
 @pytest.mark.parametrize("lost", ["ood-simclr-probe-s1", "finetune-simclr-s1"])
 def test_one_lost_run_is_sent_alone_with_the_report_which_waits_for_it(study: Make, lost: str) -> None:
     small = study(seeds=(0, 1))
-    small.send()
+    small.submit()
     small.until_complete()
     subprocess.run(["rm", "-r", small.folder / lost], check=True)
-    assert small.send().sent == [lost, "report"]
+    assert small.submit().submitted == [lost, "report"]
     small.until_complete()
     assert small.jobs[-1].complete, "the report is newer than all results"
 
@@ -137,13 +137,13 @@ def test_one_lost_run_is_sent_alone_with_the_report_which_waits_for_it(study: Ma
 def test_what_slurm_refuses_is_not_shown_as_waiting(study: Make) -> None:
     small = study(partition="nowhere")
     with pytest.raises(BadInput, match="invalid partition"):
-        small.send()
+        small.submit()
     assert small.states() == {}
 
 
 def test_cancel_takes_everything_out_of_the_queue(study: Make, capsys: pytest.CaptureFixture[str]) -> None:
     small = study(wait=20.0)
-    small.send()
+    small.submit()
     until(lambda: State.RUNNING in small.states().values())
     assert main(["cancel", "small", "--runs", str(small.root)]) == 0
     assert f"{len(small.jobs)} jobs of study small are cancelled" in capsys.readouterr().out
@@ -154,7 +154,7 @@ def test_status_says_what_is_known_when_the_controller_is_away(
     bed: LocalCluster, study: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = study(wait=30.0)
-    small.send()
+    small.submit()
     until((small.folder / "pretrain-simclr-s0" / "status").exists)
     time.sleep(8)  # what the controller hasn't saved yet it would start once more, and drain the nodes for it
     bed.kill("slurmctld")

@@ -14,7 +14,7 @@ from studies import LONG_ONLY, Real, job_of, until
 
 from jobs.ledger import State
 from jobs.status.states import Row
-from jobs.status.watch import UNDER_WAY
+from jobs.status.watch import ACTIVE
 from slurm.testbed import LocalCluster
 from ssl_pkg.run.directory import runs_of
 
@@ -49,12 +49,12 @@ class Storm:
         while not self._real.complete():
             assert time.monotonic() < end, self._real.told()
             time.sleep(1.0)
-            if any(row.state in UNDER_WAY for row in self._real.rows().values()):
+            if any(row.state in ACTIVE for row in self._real.rows().values()):
                 seen_under_way = time.monotonic()
             assert time.monotonic() - seen_under_way < 90, f"a run is lost:\n{self._real.told()}"
             if self.lost_by_slurm != self._sent_again:
                 self._sent_again = self.lost_by_slurm
-                self._real.send()
+                self._real.submit()
             enough = self.interruptions >= self._weather.enough and not self._next
             self._bring_back(everything=enough)
             if not enough and time.monotonic() > self._due:
@@ -159,7 +159,7 @@ def test_a_study_in_a_storm_ends_as_the_undisturbed_one(
 ) -> None:
     calm = undisturbed(*weather.overrides)
     stormy = Real(tmp_path / "storm", *weather.overrides)
-    stormy.send()
+    stormy.submit()
     storm = Storm(cluster, stormy, weather, random.Random(request.node.name))
     storm.until_complete()
     lost = f"SLURM itself has lost {storm.lost_by_slurm}"

@@ -14,7 +14,7 @@ import jobs.cluster.sbatch
 import jobs.programs
 from jobs.__main__ import main
 from jobs.cluster.batches import read_batches
-from jobs.cluster.profile_check import check
+from jobs.cluster.profile_check import check_profile
 from jobs.ledger import State
 from jobs.local.slots import Slot
 from jobs.local.study import run_study
@@ -54,11 +54,11 @@ def test_each_run_has_one_job_whatever_sbatch_prints(
     wrapper(text)
     small = study(seeds=(0, 1))
     small.jobs = small.jobs[:5]
-    assert len(small.send().sent) == 5
+    assert len(small.submit().submitted) == 5
     ours = sorted(set(in_queue()) - {other})
     assert len(ours) == 5
     assert sorted(row.job or "" for row in small.rows().values()) == ours
-    assert (small.send().sent, sorted(set(in_queue()) - {other})) == ([], ours)
+    assert (small.submit().submitted, sorted(set(in_queue()) - {other})) == ([], ours)
     assert main(["cancel", "small", "--runs", str(small.root)]) == 0
     assert in_queue() == [other]
 
@@ -67,28 +67,28 @@ def test_a_study_behind_a_wrapper_completes(study: Make, wrapper: Callable[[str]
     wrapper('echo "This is job 42 of your quota"; "$SITES" "$@" | sed "s/$/;testbed/" >&2')
     small = study(seeds=(0, 1))
     small.jobs = [job for job in small.jobs if job.name.startswith(("pretrain-supervised", "ood-supervised"))]
-    assert len(small.send().sent) == 4
+    assert len(small.submit().submitted) == 4
     small.until_complete()
 
 
 def test_a_wrapper_that_sends_nothing_is_a_refusal_that_leaves_nothing(
     study: Make, wrapper: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs.cluster.sbatch, "LISTED_SECONDS", 0.5)
+    monkeypatch.setattr(jobs.cluster.sbatch, "LISTING_SECONDS", 0.5)
     wrapper("echo Contact help@site for an account >&2; echo Submitted batch job 12345678")
     small = study()
     with pytest.raises(BadInput, match=r"SLURM refuses pretrain-.*has no such job; it printed: Contact help@site"):
-        small.send()
+        small.submit()
     assert (list((small.folder / ".jobs/slurm").iterdir()), small.states()) == ([], {})
     wrapper("echo Contact help@site for an account >&2; echo sbatch: error: no account >&2; exit 1")
     with pytest.raises(BadInput, match=r"SLURM refuses pretrain-.*error: no account"):
-        small.send()
+        small.submit()
 
 
 @pytest.mark.usefixtures("waiting")
 def test_arrays_are_split_to_the_clusters_size_and_children_wait_for_their_own_parents(study: Make) -> None:
     small = study(seeds=tuple(range(6)))
-    assert len(small.send().sent) == len(small.jobs)
+    assert len(small.submit().submitted) == len(small.jobs)
     batches = read_batches(small.folder)
     assert max(len(batch.names) for batch in batches) == BED["largest_array"]
     run_of = {f"{batch.number}_{i}": name for batch in batches for i, name in enumerate(batch.names)}
@@ -114,17 +114,21 @@ def test_what_a_limit_leaves_is_shown_as_not_sent_and_sent_by_the_next_call(
 ) -> None:
     limit(6)
     small = study(seeds=(0, 1, 2, 3))
-    first = small.send()
-    assert (len(first.sent), len(in_queue()), first.limit) == (6, 6, "QOS normal allows 6 at once")
-    assert sorted(first.sent + first.unsent) == sorted(job.name for job in small.jobs)
-    assert {row.note for name, row in small.rows().items() if name in first.unsent} == {"not sent"}
+    first = small.submit()
+    assert (len(first.submitted), len(in_queue()), first.limit) == (6, 6, "QOS normal allows 6 at once")
+    assert sorted(first.submitted + first.unsubmitted) == sorted(job.name for job in small.jobs)
+    assert {row.note for name, row in small.rows().items() if name in first.unsubmitted} == {"not sent"}
     assert set(small.states().values()) == {State.PENDING}
-    again = small.send()
-    assert (again.sent, again.unsent, sorted(again.queued)) == ([], first.unsent, sorted(first.sent))
+    again = small.submit()
+    assert (again.submitted, again.unsubmitted, sorted(again.queued)) == (
+        [],
+        first.unsubmitted,
+        sorted(first.submitted),
+    )
     limit(8)
-    assert len(set(small.send().sent) & set(first.unsent)) == 2 and len(in_queue()) == 8
+    assert len(set(small.submit().submitted) & set(first.unsubmitted)) == 2 and len(in_queue()) == 8
     limit(-1)
-    assert small.send().unsent == []
+    assert small.submit().unsubmitted == []
     assert len(in_queue()) == len(small.jobs)
 
 
@@ -132,7 +136,7 @@ def test_a_refusal_for_another_cause_is_no_limit(study: Make) -> None:
     slurm("sacctmgr", "-i", "modify", "qos", "normal", "set", "MaxWall=1", "Flags=DenyOnLimit")
     try:
         with pytest.raises(BadInput, match=r"SLURM refuses pretrain-.*MaxWallDuration"):
-            study(seeds=(0, 1)).send()
+            study(seeds=(0, 1)).submit()
         assert in_queue() == []
     finally:
         slurm("sacctmgr", "-i", "modify", "qos", "normal", "set", "MaxWall=-1", "Flags=-1")
@@ -202,15 +206,15 @@ def test_memory_is_left_out_where_a_site_forbids_it(study: Make, wrapper: Callab
         '\nexec "$SITES" "$@"'
     )
     forbidden = study(memory={"per_node": 0.5})
-    assert check(forbidden.profile).notes[0].startswith("partition low is down: `submit` sends the jobs")
-    assert check(forbidden.profile).stops == ["sbatch refuses: sbatch: error: no --mem here"]
+    assert check_profile(forbidden.profile).notes[0].startswith("partition low is down: `submit` sends the jobs")
+    assert check_profile(forbidden.profile).errors == ["sbatch refuses: sbatch: error: no --mem here"]
     with pytest.raises(BadInput, match="no --mem here"):
-        forbidden.send()
+        forbidden.submit()
     for memory in (None, {"per_cpu": 0.5}):
         small = study(memory=memory)
         small.jobs = small.jobs[:1]
-        assert check(small.profile).stops == []
-        assert len(small.send().sent) == 1
+        assert check_profile(small.profile).errors == []
+        assert len(small.submit().submitted) == 1
         shown = slurm("scontrol", "show", "job", in_queue()[0])
         assert ("MinMemoryCPU=512M" in shown) is (memory is not None)
         assert main(["cancel", "small", "--runs", str(small.root)]) == 0
@@ -219,7 +223,7 @@ def test_memory_is_left_out_where_a_site_forbids_it(study: Make, wrapper: Callab
 @pytest.mark.usefixtures("waiting")
 def test_a_study_on_this_machine_asks_the_cluster_that_it_was_sent_to(study: Make, tmp_path: Path) -> None:
     small = study()
-    small.send()
+    small.submit()
     with pytest.MonkeyPatch.context() as changed:
         changed.setenv("SLURM_CONF", str(tmp_path / "elsewhere.conf"))
         with pytest.raises(BadInput, match=r"in a cluster's queue .*sent to test"):
@@ -237,8 +241,8 @@ def test_a_squeue_that_shows_little_gives_no_run_a_second_job(
     (tmp_path / "bin" / "squeue").chmod(0o755)
     small = study(seeds=(0, 1))
     small.jobs = small.jobs[:3]
-    assert len(small.send().sent) == 3
-    assert (small.send().sent, {row.state for row in small.rows().values()}) == ([], {State.PENDING})
+    assert len(small.submit().submitted) == 3
+    assert (small.submit().submitted, {row.state for row in small.rows().values()}) == ([], {State.PENDING})
     (tmp_path / "bin" / "squeue").rename(tmp_path / "squeue")
     assert len(in_queue()) == 3
     (tmp_path / "squeue").rename(tmp_path / "bin" / "squeue")
@@ -255,7 +259,7 @@ def test_a_job_that_squeue_does_not_list_is_found_in_the_accounting(
     shutil.copy("/bin/true", tmp_path / "bin" / "squeue")
     small = study()
     small.jobs = small.jobs[:1]
-    assert len(small.send().sent) == 1
+    assert len(small.submit().submitted) == 1
     (tmp_path / "bin" / "squeue").unlink()
     assert [batch.number for batch in read_batches(small.folder)] == in_queue()
 
@@ -279,10 +283,10 @@ def test_the_users_variables_change_nothing_that_is_sent_shown_or_cancelled(
     with monkeypatch.context() as changed:
         for name, value in HOSTILE.items():
             changed.setenv(name, value)
-        assert check(small.profile).stops == []
-        assert len(small.send().sent) == 5
+        assert check_profile(small.profile).errors == []
+        assert len(small.submit().submitted) == 5
         rows = small.rows()
-        assert small.send().sent == []
+        assert small.submit().submitted == []
     assert sorted(row.job or "" for row in rows.values()) == sorted(in_queue())
     shown = slurm("scontrol", "show", "job", in_queue()[0].partition("_")[0])
     assert "Requeue=1" in shown and "TimeLimit=00:10:00" in shown and "Partition=low" in shown

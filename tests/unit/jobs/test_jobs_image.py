@@ -12,7 +12,7 @@ from jobs import image
 
 
 @pytest.mark.parametrize("name", ["runs", "with space", "jürgen", "back\\slash"])
-def test_a_mount_is_known_by_whatever_name_it_has(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mounts_are_recognized_whatever_their_names(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel's own spelling: a space is \\040, a backslash \\134, and other letters are as they are."""
     spelt = name.replace("\\", "\\134").replace(" ", "\\040")
     text = f"36 35 98:0 / / rw - overlay overlay rw\n37 36 98:1 /x /home/{spelt} rw,relatime - ext4 /dev/vda rw\n"
@@ -21,7 +21,7 @@ def test_a_mount_is_known_by_whatever_name_it_has(name: str, monkeypatch: pytest
     assert not image._mounted(Path("/home/other"))
 
 
-def test_the_line_that_goes_on_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_that_resumes_a_study_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(image, "_check_writable", lambda folder, name: None)
     monkeypatch.setattr(image, "OUT", tmp_path)
@@ -30,12 +30,13 @@ def test_the_line_that_goes_on_can_be_typed(tmp_path: Path, monkeypatch: pytest.
     assert said == ["docker run … IMAGE demo --seeds '0 1'"]
 
 
-def test_what_is_no_training_is_ended_by_a_signal_although_it_began_with_signals_blocked(tmp_path: Path) -> None:
+def test_a_signal_ends_other_programs_even_if_signals_were_blocked_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "waits.py").write_text("import time; print('ready', flush=True); time.sleep(60)")
     code = (
-        "import signal, sys; from jobs.image import _run; signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}); "
+        "import signal, sys; from jobs.image import _run_program; "
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}); sys.exit(_run_program('waits'))"
     )
-    line = [sys.executable, "-c", code + "sys.exit(_run('waits'))"]
+    line = [sys.executable, "-c", code]
     path = os.pathsep.join([str(tmp_path), str(Path(image.__file__).parent.parent)])
     process = subprocess.Popen(line, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -13,12 +13,20 @@ from pathlib import Path
 import pytest
 
 import jobs
-from jobs.cluster.batch_script import BEGIN, CANCEL, READY, START, environment, script, set_up
+from jobs.cluster.batch_script import (
+    CANCEL_FILE,
+    SETUP_DONE,
+    SIGNAL_HANDLING,
+    START_LINE,
+    environment_lines,
+    script_lines,
+    setup_lines,
+)
 
 
 def ran(*setup: str, **given: str) -> "subprocess.CompletedProcess[str]":
     """What a job prints whose stage prints `stage`, its folder, $HERE and the answer of a function."""
-    lines = [BEGIN, *set_up(setup), 'echo stage "$PWD" "${HERE:-}" $(answer 2>/dev/null)']
+    lines = [SIGNAL_HANDLING, *setup_lines(setup), 'echo stage "$PWD" "${HERE:-}" $(answer 2>/dev/null)']
     environment = {"PATH": os.environ["PATH"], **given}
     line = ["bash", "-c", "\n".join(lines)]
     return subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
@@ -97,7 +105,7 @@ class Job:
             file.chmod(0o755)
 
     def start(self, *setup: str, stage: str = "srun stage") -> "subprocess.Popen[str]":
-        text = "\n".join([*script(setup, self.batch), stage])
+        text = "\n".join([*script_lines(setup, self.batch), stage])
         known = {"PATH": f"{self.folder}/bin:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "HOME": "/home/me"}
         pipe = subprocess.PIPE
         return subprocess.Popen(
@@ -120,8 +128,8 @@ def test_the_words_of_srun_do_not_depend_on_ifs_and_the_working_folder_is_not_im
     python = job.start("IFS=,", "export PYTHONPATH=$HOME/lib::.:lib:$PYTHONPATH:/b", stage="srun $(echo -n a b)")
     printed, said = python.communicate(timeout=20)
     assert job.calls == ["srun a b"]
-    assert printed == f"{START}1\n{READY}\n/home/me/lib:/b\n"
-    assert said == f"{START}1\n"
+    assert printed == f"{START_LINE}1\n{SETUP_DONE}\n/home/me/lib:/b\n"
+    assert said == f"{START_LINE}1\n"
 
 
 def test_a_signal_reaches_the_step_of_this_start_alone_and_its_sender_ends_with_it(tmp_path: Path) -> None:
@@ -141,7 +149,7 @@ def test_a_signal_reaches_the_step_of_this_start_alone_and_its_sender_ends_with_
 
 def test_a_job_that_is_cancelled_while_it_is_requeued_cancels_itself(tmp_path: Path) -> None:
     batch = tmp_path / "a batch"
-    job = Job(tmp_path, scontrol=f'[ "$1" != requeue ] && echo JobState=RUNNING || touch "{batch}/{CANCEL}"')
+    job = Job(tmp_path, scontrol=f'[ "$1" != requeue ] && echo JobState=RUNNING || touch "{batch}/{CANCEL_FILE}"')
     started = job.start("kill $$; sleep 5")
     started.communicate(timeout=20)
     assert started.returncode == -signal.SIGTERM
@@ -150,10 +158,10 @@ def test_a_job_that_is_cancelled_while_it_is_requeued_cancels_itself(tmp_path: P
 
 def test_a_start_after_a_cancellation_ends_at_once(tmp_path: Path) -> None:
     job = Job(tmp_path)
-    (job.batch / CANCEL).touch()
+    (job.batch / CANCEL_FILE).touch()
     started = job.start("echo set up")
     printed, said = started.communicate(timeout=20)
-    assert (started.returncode, printed) == (-signal.SIGTERM, f"{START}1\n")
+    assert (started.returncode, printed) == (-signal.SIGTERM, f"{START_LINE}1\n")
     assert "the study was cancelled" in said
     assert job.calls == ["scancel 7"]
 
@@ -180,7 +188,7 @@ def test_what_a_login_shell_defines_is_named_where_it_is_missing(tmp_path: Path)
 
 def test_an_empty_environment_gets_what_was_there_and_another_keeps_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     known = {"PATH": os.environ["PATH"], "PYTHONPATH": "/it's/mine", "SECRET": "1", "SLURM_CONF": "/slurm.conf"}
-    lines = "\n".join([*environment(known), "env"])
+    lines = "\n".join([*environment_lines(known), "env"])
 
     def found(*given: str) -> dict[str, str]:
         line = ["/usr/bin/env", "-i", *given, "/bin/bash", "-c", lines]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cluster.container import BACKENDS, check, container_name, folders, invocation
+from jobs.cluster.container import BACKENDS, check_folders, client_command, container_name, mounted_folders
 from jobs.plan.graph import plan
 from ssl_pkg.config import Study
 from ssl_pkg.errors import BAD_INPUT, FAULT, BadInput
@@ -18,14 +18,17 @@ BINDS = {"/images": False, "/mine/demo": True}
 
 
 def line(backend: str, **more: str) -> tuple[list[str], dict[str, str]]:
-    return invocation(backend, "IMAGE", STAGE, binds=BINDS, environment=IN_JOB | more, options=("--extra",))
+    return client_command(backend, "IMAGE", STAGE, binds=BINDS, environment=IN_JOB | more, options=("--extra",))
 
 
 def test_the_folders_of_a_stage_are_bound_and_only_its_own_can_be_written() -> None:
-    assert folders(STAGE) == {"/images": False, "/runs of mine/demo": True}
-    assert folders(("stage=probe", "source=random", "data.root=synthetic", "run_dir=/a/b")) == {"/a": True}
-    assert folders(("stage=probe", "source=/other/a", "run_dir=/a/b")) == {"/other": False, "/a": True}
-    assert folders(("report", "/runs/demo", "--out", "/reports/demo")) == {"/runs/demo": False, "/reports/demo": True}
+    assert mounted_folders(STAGE) == {"/images": False, "/runs of mine/demo": True}
+    assert mounted_folders(("stage=probe", "source=random", "data.root=synthetic", "run_dir=/a/b")) == {"/a": True}
+    assert mounted_folders(("stage=probe", "source=/other/a", "run_dir=/a/b")) == {"/other": False, "/a": True}
+    assert mounted_folders(("report", "/runs/demo", "--out", "/reports/demo")) == {
+        "/runs/demo": False,
+        "/reports/demo": True,
+    }
 
 
 @pytest.mark.parametrize("folder", ["/plain", "/with space", "/it's", "/ümlaut", "/a=b"])
@@ -33,8 +36,8 @@ def test_every_line_of_a_plan_is_understood_however_its_folders_are_quoted(folde
     study = Study(name="demo", methods=("supervised", "simclr"), seeds=(0,), cpus=1)
     for job in plan(study, runs=Path(folder), reports=Path(folder) / "reports", data_root=f"{folder}/data"):
         words = job.overrides if job.stage != "report" else ("report", *job.overrides)
-        assert f"{folder}/demo" in folders(words)
-    assert folders((f"run_dir={folder}/a/b",)) == {f"{folder}/a": True}
+        assert f"{folder}/demo" in mounted_folders(words)
+    assert mounted_folders((f"run_dir={folder}/a/b",)) == {f"{folder}/a": True}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -42,8 +45,8 @@ def test_a_folder_that_a_client_would_read_as_something_else_is_refused(backend:
     pyxis_writes_a_table = ["/a b", "/$a"]
     for folder in ["/a:b", "/a,b", *pyxis_writes_a_table * (backend == "pyxis")]:
         with pytest.raises(BadInput, match="which a container's folders may not"):
-            check(folders((f"run_dir={folder}/b",)), backend)
-    check(folders((f"run_dir={'/a' if backend == 'pyxis' else '/a b'}/b",)), backend)
+            check_folders(mounted_folders((f"run_dir={folder}/b",)), backend)
+    check_folders(mounted_folders((f"run_dir={'/a' if backend == 'pyxis' else '/a b'}/b",)), backend)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cluster.batch_script import CANCEL
-from jobs.cluster.node import DEATHS, MARK, copy_data, was_cancelled
+from jobs.cluster.batch_script import CANCEL_FILE
+from jobs.cluster.node import MAX_KILLS, START_FILE, copy_data, was_cancelled
 from jobs.stage_process import last_words
 from ssl_pkg.errors import FAULT
 
@@ -149,11 +149,13 @@ def test_a_cancelled_job_is_not_requeued(node: Node) -> None:
 
 def test_a_job_that_is_cancelled_while_it_is_requeued_cancels_itself(node: Node, tmp_path: Path) -> None:
     """SLURM revives a cancelled job that is requeued. `jobs cancel` leaves a file beside the mark."""
-    noted = tmp_path / CANCEL
-    assert node.start("raise SystemExit(75)", meanwhile=f"touch {noted}", **{MARK: f"{tmp_path}/start.7.0.x"}).wait(30)
+    noted = tmp_path / CANCEL_FILE
+    assert node.start(
+        "raise SystemExit(75)", meanwhile=f"touch {noted}", **{START_FILE: f"{tmp_path}/start.7.0.x"}
+    ).wait(30)
     assert node.calls == ["-o show job 7", "requeue 7", "scancel 7"]
     assert last_words(node.log)[-1] == "cancelled"
-    assert node.start("raise SystemExit(75)", **{MARK: f"{tmp_path}/start.7.0.x"}).wait(30) == 75
+    assert node.start("raise SystemExit(75)", **{START_FILE: f"{tmp_path}/start.7.0.x"}).wait(30) == 75
     assert node.calls[3:] == ["-o show job 7", "scancel 7"]
 
 
@@ -171,7 +173,7 @@ def test_a_job_that_is_cancelled_while_the_controller_is_away_is_not_requeued(no
 def test_a_job_whose_batch_script_was_killed_is_not_called_cancelled(node: Node, tmp_path: Path) -> None:
     """SLURM shows it as completing, as it shows a cancelled one."""
     script = subprocess.Popen(["sleep", "60"])
-    node.start(OBEDIENT, CANCELLED, **{MARK: str(tmp_path / f"start.7.0.{script.pid}")})
+    node.start(OBEDIENT, CANCELLED, **{START_FILE: str(tmp_path / f"start.7.0.{script.pid}")})
     node.until(lambda: "\nready\n" in node.said)
     script.kill()
     script.wait()
@@ -232,11 +234,11 @@ def test_only_the_first_process_of_a_job_requeues_it(node: Node) -> None:
 
 
 def test_a_killed_stage_comes_back_unless_it_dies_at_the_same_step_again_and_again(node: Node) -> None:
-    for death in range(1, DEATHS + 1):
+    for death in range(1, MAX_KILLS + 1):
         node.start(DIES)
         node.until(partial(requeued, node, death))
     assert node.start(DIES).wait(30) == 1
-    assert node.calls.count("requeue 7") == DEATHS
+    assert node.calls.count("requeue 7") == MAX_KILLS
     assert "given up: is `memory`" in node.said
 
 
@@ -307,7 +309,7 @@ def test_a_stage_stops_when_the_batch_script_on_its_node_is_gone(node: Node, tmp
     script = subprocess.Popen(["sleep", "60"])
     try:
         mark = tmp_path / f"start.7.0.{script.pid}"
-        job = node.start(OBEDIENT, STARTED_AGAIN, **{MARK: str(mark), "SLURM_PROCID": rank})
+        job = node.start(OBEDIENT, STARTED_AGAIN, **{START_FILE: str(mark), "SLURM_PROCID": rank})
         log = node.log.with_suffix(".rank1.log") if rank == "1" else node.log
         node.until(lambda: log.exists() and "\nready\n" in log.read_text())
         script.kill()  # and it stays as a corpse
@@ -324,6 +326,8 @@ def test_a_stage_stops_when_the_batch_script_on_its_node_is_gone(node: Node, tmp
 
 def test_a_stage_tells_the_batch_script_when_it_begins_and_when_it_has_ended(node: Node, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    job = node.start(f"import os, sys; sys.exit(2 if os.path.getsize({str(mark)!r}) == 0 else 3)", **{MARK: str(mark)})
+    job = node.start(
+        f"import os, sys; sys.exit(2 if os.path.getsize({str(mark)!r}) == 0 else 3)", **{START_FILE: str(mark)}
+    )
     assert job.wait(30) == 2
     assert mark.read_text() == "2\n"

@@ -12,10 +12,10 @@ import pytest
 import jobs.cluster.sbatch
 from jobs.__main__ import main
 from jobs.cluster.batches import Batch, read_batches
-from jobs.cluster.orphans import recall
-from jobs.cluster.slurm_cli import Away
+from jobs.cluster.orphans import cancel_orphans
+from jobs.cluster.slurm_cli import SchedulerUnavailable
 from jobs.ledger import Entry, State, write_ledger
-from jobs.status.states import look_at
+from jobs.status.states import read_status
 from ssl_pkg.run.directory import write_json
 
 COMMANDS = {
@@ -63,7 +63,7 @@ def test_status_and_cancel_ask_the_cluster_that_the_study_was_sent_to(
     jobs.write_text("7 aaa\n")
     other.write_text("")
     monkeypatch.setenv("SLURM_CONF", str(other))
-    assert [(row.state, row.note) for row in look_at(folder)[0]] == [(State.PENDING, None)]
+    assert [(row.state, row.note) for row in read_status(folder)[0]] == [(State.PENDING, None)]
     assert main(["cancel", "small", "--runs", str(folder.parent)]) == 0
     assert "1 jobs of study small are cancelled" in capsys.readouterr().out
     assert jobs.read_text() == ""
@@ -74,18 +74,18 @@ def test_a_second_job_of_a_batch_is_cancelled(folder: Path, tmp_path: Path) -> N
     sent(folder, "aaa", "7", "a")
     sent(folder, "bbb", "9", "b", "c")
     (tmp_path / "one.conf").write_text("7 aaa\n8 aaa\n9_0 bbb\n9_1 bbb\n10_0 bbb\n10_1 bbb\n11 other\n")
-    assert recall(folder, read_batches(folder)) == {"8": "aaa", "10_0": "bbb", "10_1": "bbb"}
+    assert cancel_orphans(folder, read_batches(folder)) == {"8": "aaa", "10_0": "bbb", "10_1": "bbb"}
     assert (tmp_path / "one.conf").read_text() == "7 aaa\n9_0 bbb\n9_1 bbb\n11 other\n"
 
 
 def test_a_job_that_arrives_after_its_call_was_killed_is_found_and_can_not_run(folder: Path, tmp_path: Path) -> None:
     sent(folder, "aaa", None, "a")
-    assert recall(folder, read_batches(folder)) == {}
+    assert cancel_orphans(folder, read_batches(folder)) == {}
     assert not (folder / ".jobs" / "slurm" / "aaa").exists(), "sbatch no longer finds the script, nor SLURM the folder"
     (tmp_path / "one.conf").write_text("7 aaa\n")
-    assert recall(folder, read_batches(folder)) == {"7": "aaa"}
+    assert cancel_orphans(folder, read_batches(folder)) == {"7": "aaa"}
     sent(folder, "old", None, "b", age=900)
-    recall(folder, read_batches(folder))
+    cancel_orphans(folder, read_batches(folder))
     assert [batch.token for batch in read_batches(folder)] == ["aaa"]
 
 
@@ -106,9 +106,12 @@ def test_cancel_in_a_copy_reaches_the_jobs_of_an_original_that_was_deleted(
 def test_a_job_that_sbatch_printed_is_not_denied_where_it_lacks_the_token(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs.cluster.sbatch, "LISTED_SECONDS", 0.0)
-    for when, error in (("%FT%T", Away), ("2020-01-01T00:00:00", jobs.cluster.sbatch.Refused)):
+    monkeypatch.setattr(jobs.cluster.sbatch, "LISTING_SECONDS", 0.0)
+    for when, error in (
+        ("%FT%T", SchedulerUnavailable),
+        ("2020-01-01T00:00:00", jobs.cluster.sbatch.SubmissionRefused),
+    ):
         shows = f'echo "JobId=18 UserId=me($(id -u)) JobState=PENDING SubmitTime=$(date +{when})"'
         (tmp_path / "bin" / "scontrol").write_text(f"#!/bin/sh\n{shows}\n")
         with pytest.raises(error, match="printed"):
-            jobs.cluster.sbatch._number(subprocess.CompletedProcess([], 0, "18", ""), "aaa", time.time() - 5)
+            jobs.cluster.sbatch._find_job_id(subprocess.CompletedProcess([], 0, "18", ""), "aaa", time.time() - 5)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cluster.batch_script import READY, SET_UP, START
-from jobs.cluster.batches import Batch, Sent, jobs_of, read_batches
-from jobs.cluster.outcomes import ENDED_IN_SET_UP, Fate, _by_log, _by_slurm, _Judge, _without_log
-from jobs.cluster.slurm_cli import Away, Seen, ask
+from jobs.cluster.batch_script import SETUP_DONE, SETUP_FAILED, START_LINE
+from jobs.cluster.batches import Batch, SubmittedJob, newest_jobs, read_batches
+from jobs.cluster.outcomes import ENDED_IN_SETUP, JobOutcome, _from_log, _from_output, _from_slurm, _OutcomeResolver
+from jobs.cluster.slurm_cli import SchedulerUnavailable, SlurmJobInfo, run_slurm
 from jobs.ledger import REPORT, Entry, State, log_of, write_ledger
-from jobs.status.states import look_at
+from jobs.status.states import read_status
 
 LOG = ">>> 2026-01-01 10:00:00 python -m ssl_pkg\n{said}\n<<< exit status {status} after 3 s\n{words}"
 
@@ -25,54 +25,56 @@ def test_a_batch_of_one_is_a_job_and_of_several_an_array(tmp_path: Path) -> None
     Batch.new("test", ("never-sent",), ()).write(tmp_path)
     (tmp_path / ".jobs/slurm/torn.json").write_text('{"token": ')
     (tmp_path / ".jobs/slurm/other.json").write_text(json.dumps({"number": 1}))
-    jobs = jobs_of(read_batches(tmp_path))
+    jobs = newest_jobs(read_batches(tmp_path))
     assert {name: job.id for name, job in jobs.items()} == {"a": "7", "b-s0": "12_0", "b-s1": "12_1"}
 
 
 def test_the_newest_job_of_a_run_counts_also_when_slurms_numbers_have_begun_anew(tmp_path: Path) -> None:
     for made, number in enumerate(("9", "100", "10")):
         replace(batch(number, "a"), made=float(made)).write(tmp_path)
-    assert jobs_of(read_batches(tmp_path))["a"].id == "10"
+    assert newest_jobs(read_batches(tmp_path))["a"].id == "10"
 
 
-def judged(tmp_path: Path, seen: Seen | None, parent: State = State.RUNNING, after: str = "afterok:1") -> Fate:
-    judge = _Judge(tmp_path, {"1": "parent", "3_0": "parent"})
-    judge.found["parent"] = Fate(parent, "1")
-    return judge.fate("child", Sent("2_0", batch("2", "child", "other", after=(after,))), seen)
+def judged(
+    tmp_path: Path, seen: SlurmJobInfo | None, parent: State = State.RUNNING, after: str = "afterok:1"
+) -> JobOutcome:
+    resolver = _OutcomeResolver(tmp_path, {"1": "parent", "3_0": "parent"})
+    resolver.found["parent"] = JobOutcome(parent, "1")
+    return resolver.resolve("child", SubmittedJob("2_0", batch("2", "child", "other", after=(after,))), seen)
 
 
 @pytest.mark.parametrize("after", ["afterok:1", "aftercorr:3", "afterok:3"])
 def test_a_waiting_run_says_for_what(tmp_path: Path, after: str) -> None:
-    waiting = Seen("PENDING", "Dependency", 2)
-    assert judged(tmp_path, waiting, after=after) == Fate(State.PENDING, "2_0", "after parent", 2)
-    assert judged(tmp_path, Seen("PENDING", "Priority", 0)) == Fate(State.PENDING, "2_0", "Priority", 0)
+    waiting = SlurmJobInfo("PENDING", "Dependency", 2)
+    assert judged(tmp_path, waiting, after=after) == JobOutcome(State.PENDING, "2_0", "after parent", 2)
+    assert judged(tmp_path, SlurmJobInfo("PENDING", "Priority", 0)) == JobOutcome(State.PENDING, "2_0", "Priority", 0)
 
 
 @pytest.mark.parametrize("parent", [State.FAILED, State.CANCELLED, State.INTERRUPTED, State.BLOCKED])
 def test_a_run_whose_parent_will_not_come_is_blocked_before_slurm_says_so(tmp_path: Path, parent: State) -> None:
-    fate = judged(tmp_path, Seen("PENDING", "Dependency", 0), parent)
-    assert (fate.state, fate.note) == (State.BLOCKED, "needs parent")
+    outcome = judged(tmp_path, SlurmJobInfo("PENDING", "Dependency", 0), parent)
+    assert (outcome.state, outcome.note) == (State.BLOCKED, "needs parent")
 
 
 @pytest.mark.parametrize("parent", [State.FAILED, State.CANCELLED, State.INTERRUPTED, State.BLOCKED])
-@pytest.mark.parametrize("seen", [Seen("CANCELLED", "", 0), None])
+@pytest.mark.parametrize("seen", [SlurmJobInfo("CANCELLED", "", 0), None])
 def test_a_run_that_slurm_removed_because_its_parent_failed_is_blocked(
-    tmp_path: Path, parent: State, seen: Seen | None
+    tmp_path: Path, parent: State, seen: SlurmJobInfo | None
 ) -> None:
-    fate = judged(tmp_path, seen, parent)
-    assert (fate.state, fate.note) == (State.BLOCKED, "needs parent")
+    outcome = judged(tmp_path, seen, parent)
+    assert (outcome.state, outcome.note) == (State.BLOCKED, "needs parent")
 
 
 @pytest.mark.parametrize("parent", [State.FAILED, State.CANCELLED, State.BLOCKED])
 def test_a_report_waits_for_ends_not_for_results(tmp_path: Path, parent: State) -> None:
-    waiting = Seen("PENDING", "Priority", 0)
-    assert judged(tmp_path, waiting, parent, "afterany:1") == Fate(State.PENDING, "2_0", "Priority", 0)
-    running = judged(tmp_path, Seen("PENDING", "Dependency", 0), State.RUNNING, "afterany:1")
+    waiting = SlurmJobInfo("PENDING", "Priority", 0)
+    assert judged(tmp_path, waiting, parent, "afterany:1") == JobOutcome(State.PENDING, "2_0", "Priority", 0)
+    running = judged(tmp_path, SlurmJobInfo("PENDING", "Dependency", 0), State.RUNNING, "afterany:1")
     assert running.note == "after parent"
 
 
 def test_slurms_own_word_is_enough_for_blocked(tmp_path: Path) -> None:
-    assert judged(tmp_path, Seen("PENDING", "DependencyNeverSatisfied", 0)).state is State.BLOCKED
+    assert judged(tmp_path, SlurmJobInfo("PENDING", "DependencyNeverSatisfied", 0)).state is State.BLOCKED
 
 
 @pytest.mark.parametrize(
@@ -91,16 +93,16 @@ def test_without_accounting_the_log_tells_how_a_job_ended(
 ) -> None:
     log = tmp_path / "log"
     log.write_text(LOG.format(said="progress\nthe cause", status=status, words=words))
-    fate = _by_log(log, "1")
-    assert (fate.state, fate.note) == (state, note)
+    outcome = _from_log(log, "1")
+    assert (outcome.state, outcome.note) == (state, note)
 
 
 def test_a_cancelled_run_is_known_by_its_log_alone(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text(LOG.format(said="", status=75, words="<<< cancelled\n"))
-    assert _by_slurm(log, "1", "") == Fate(State.CANCELLED, "1")
+    assert _from_slurm(log, "1", "") == JobOutcome(State.CANCELLED, "1")
     log.write_text(log.read_text() + LOG.format(said="went on", status=1, words=""))
-    assert _by_slurm(log, "1", "") is None
+    assert _from_slurm(log, "1", "") is None
 
 
 @pytest.mark.parametrize(
@@ -114,29 +116,32 @@ def test_a_cancelled_run_is_known_by_its_log_alone(tmp_path: Path) -> None:
     ],
 )
 def test_slurms_word_on_an_ended_job(tmp_path: Path, word: str, state: State) -> None:
-    fate = _by_slurm(tmp_path / "no-log", "1", word)
-    assert fate is not None
-    assert fate.state is state
+    outcome = _from_slurm(tmp_path / "no-log", "1", word)
+    assert outcome is not None
+    assert outcome.state is state
 
 
 def test_a_job_that_vanished_says_so(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "child.log"
     log.parent.mkdir()
     log.write_text("<<< job 1, start 1, on a\n>>> now\nsaid\n")
-    fate = _Judge(tmp_path, {}).fate("child", Sent("1", batch("1", "child")), None)
-    assert fate == Fate(State.INTERRUPTED, "1", "gone from the queue")
+    outcome = _OutcomeResolver(tmp_path, {}).resolve("child", SubmittedJob("1", batch("1", "child")), None)
+    assert outcome == JobOutcome(State.INTERRUPTED, "1", "gone from the queue")
 
 
 def test_a_run_whose_result_was_removed_is_not_complete(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "child.log"
     log.parent.mkdir()
     log.write_text("<<< job 1, start 1, on a\n" + LOG.format(said="", status=0, words=""))
-    judge = _Judge(tmp_path, {})
-    for seen in (None, Seen("COMPLETED")):
-        fate = judge.fate("child", Sent("1", batch("1", "child")), seen)
-        assert fate == Fate(State.INTERRUPTED, "1", "its result is not there")
+    resolver = _OutcomeResolver(tmp_path, {})
+    for seen in (None, SlurmJobInfo("COMPLETED")):
+        outcome = resolver.resolve("child", SubmittedJob("1", batch("1", "child")), seen)
+        assert outcome == JobOutcome(State.INTERRUPTED, "1", "its result is not there")
     log.rename(log.with_stem("report"))  # which has no run directory
-    assert judge.fate("report", Sent("1", batch("1", "report")), Seen("COMPLETED")).state is State.COMPLETE
+    assert (
+        resolver.resolve("report", SubmittedJob("1", batch("1", "report")), SlurmJobInfo("COMPLETED")).state
+        is State.COMPLETE
+    )
 
 
 @pytest.mark.parametrize(
@@ -157,14 +162,14 @@ def test_a_run_whose_result_was_removed_is_not_complete(tmp_path: Path) -> None:
 def test_of_a_job_without_a_log_slurm_and_the_set_up_lines_tell(
     printed: list[str], word: str, state: State, note: str | None
 ) -> None:
-    fate = _without_log(printed, "5", word)
-    assert fate.state is state
-    assert (fate.note or "").startswith(note or "")
+    outcome = _from_output(printed, "5", word)
+    assert outcome.state is state
+    assert (outcome.note or "").startswith(note or "")
 
 
-def printed(tmp_path: Path, out: str, err: str = "") -> Sent:
+def printed(tmp_path: Path, out: str, err: str = "") -> SubmittedJob:
     """A job of which SLURM has kept this output."""
-    job = Sent("1", batch("1", "child"))
+    job = SubmittedJob("1", batch("1", "child"))
     folder = tmp_path / ".jobs/slurm" / job.batch.token
     folder.mkdir(parents=True)
     (folder / "1_0_log.out").write_text(out)
@@ -173,26 +178,30 @@ def printed(tmp_path: Path, out: str, err: str = "") -> Sent:
 
 
 def test_a_set_up_line_that_failed_in_an_earlier_start_says_nothing_about_the_last(tmp_path: Path) -> None:
-    first, second = f"{START}1\n", f"{START}2\n"
-    job = printed(tmp_path, f"{first}{second}{READY}\n", f"{first}{SET_UP}1 failed (status 1): false\n{second}")
+    first, second = f"{START_LINE}1\n", f"{START_LINE}2\n"
+    job = printed(
+        tmp_path, f"{first}{second}{SETUP_DONE}\n", f"{first}{SETUP_FAILED}1 failed (status 1): false\n{second}"
+    )
     log_of(tmp_path, "report").parent.mkdir()
     log_of(tmp_path, "report").write_text("<<< job 1, start 2, on a\n" + LOG.format(said="", status=0, words=""))
-    assert _Judge(tmp_path, {}).fate("report", job, None).state is State.COMPLETE
+    assert _OutcomeResolver(tmp_path, {}).resolve("report", job, None).state is State.COMPLETE
 
 
-@pytest.mark.parametrize("seen", [None, Seen("COMPLETED"), Seen("FAILED")])
-def test_a_script_that_a_set_up_line_replaced_or_killed_says_so(tmp_path: Path, seen: Seen | None) -> None:
-    fate = _Judge(tmp_path, {}).fate("child", printed(tmp_path, f"{START}1\n", f"{START}1\n"), seen)
-    assert (fate.state, fate.note) == (State.FAILED, ENDED_IN_SET_UP)
+@pytest.mark.parametrize("seen", [None, SlurmJobInfo("COMPLETED"), SlurmJobInfo("FAILED")])
+def test_a_script_that_a_set_up_line_replaced_or_killed_says_so(tmp_path: Path, seen: SlurmJobInfo | None) -> None:
+    outcome = _OutcomeResolver(tmp_path, {}).resolve(
+        "child", printed(tmp_path, f"{START_LINE}1\n", f"{START_LINE}1\n"), seen
+    )
+    assert (outcome.state, outcome.note) == (State.FAILED, ENDED_IN_SETUP)
 
 
 def test_the_log_of_an_earlier_job_says_nothing_about_a_later_one(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "child.log"
     log.parent.mkdir()
     log.write_text("<<< job 1, start 1, on a\n" + LOG.format(said="the cause", status=1, words=""))
-    judge = _Judge(tmp_path, {})
-    assert judge.fate("child", Sent("1", batch("1", "child")), None).state is State.FAILED
-    assert judge.fate("child", Sent("2", batch("2", "child")), None).note == "gone from the queue"
+    resolver = _OutcomeResolver(tmp_path, {})
+    assert resolver.resolve("child", SubmittedJob("1", batch("1", "child")), None).state is State.FAILED
+    assert resolver.resolve("child", SubmittedJob("2", batch("2", "child")), None).note == "gone from the queue"
 
 
 def test_a_cluster_that_is_no_more_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,8 +212,8 @@ def test_a_cluster_that_is_no_more_is_told_at_once(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
     began = time.monotonic()
-    with pytest.raises(Away, match=r"slurm\.conf is not there"):
-        ask("squeue")
+    with pytest.raises(SchedulerUnavailable, match=r"slurm\.conf is not there"):
+        run_slurm("squeue")
     assert time.monotonic() - began < 30
 
 
@@ -220,7 +229,7 @@ def test_a_report_that_is_complete_stays_so_when_the_cluster_is_gone(
     states = {}
     for job in ("1", "2"):  # of an earlier report, and of this one
         log.write_text(f"<<< job {job}, start 1, on a\n" + LOG.format(said="", status=0, words=""))
-        rows, warning = look_at(tmp_path)
+        rows, warning = read_status(tmp_path)
         assert warning and "does not answer" in warning
         states[job] = [row.state for row in sorted(rows, key=lambda row: row.name)]
     assert states == {"1": [State.PENDING, State.PENDING], "2": [State.PENDING, State.COMPLETE]}
@@ -235,5 +244,5 @@ def test_a_study_that_is_complete_needs_no_answer_of_its_cluster(
     log.parent.mkdir()
     log.write_text("<<< job 1, start 1, on a\n" + LOG.format(said="", status=0, words=""))
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
-    rows, warning = look_at(tmp_path)
+    rows, warning = read_status(tmp_path)
     assert ([row.state for row in rows], warning) == ([State.COMPLETE], None)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cluster.batch_script import BEGIN, MARK, PAUSES, TO_BE_ENDED, patient_srun
+from jobs.cluster.batch_script import REQUEUE_SECONDS, RETRY_SECONDS, SIGNAL_HANDLING, START_FILE, srun_function
 
 
 class TestPatientSrun:
@@ -22,7 +22,7 @@ class TestPatientSrun:
             folder.mkdir()
             (tmp_path / "waits").touch()
             environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
-            line = ["bash", "-c", f"{BEGIN}\n{patient_srun(folder)}\nsrun a 'b c'\n"]
+            line = ["bash", "-c", f"{SIGNAL_HANDLING}\n{srun_function(folder)}\nsrun a 'b c'\n"]
             done = subprocess.run(line, env=environment, check=False)
             return done.returncode, (tmp_path / "waits").read_text().split()
 
@@ -43,12 +43,12 @@ class TestPatientSrun:
         assert (tmp_path / "cpus").read_text() == "8\n"
 
     def test_what_never_begins_fails_in_the_end(self, script: "Callable[[str], tuple[int, list[str]]]") -> None:
-        assert script("exit 9") == (9, [str(pause) for pause in PAUSES])
+        assert script("exit 9") == (9, [str(pause) for pause in RETRY_SECONDS])
 
     def test_a_stage_that_has_ended_ends_the_job(self, script: "Callable[[str], tuple[int, list[str]]]") -> None:
-        assert script(f'echo 2 > "${MARK}"; exit 2') == (2, [])
+        assert script(f'echo 2 > "${START_FILE}"; exit 2') == (2, [])
 
     def test_where_srun_is_thrown_out_the_script_waits_for_its_end(
         self, script: "Callable[[str], tuple[int, list[str]]]"
     ) -> None:
-        assert script(f': > "${MARK}"; exit 1') == (1, [f"{TO_BE_ENDED:.0f}"])
+        assert script(f': > "${START_FILE}"; exit 1') == (1, [f"{REQUEUE_SECONDS:.0f}"])

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.cluster.profile import FOLDER, load_profile, profiles
+from jobs.cluster.profile import PROFILES, load_profile, profiles
 from ssl_pkg.errors import BadInput
 
 
@@ -81,7 +81,7 @@ def test_a_wrong_profile_is_one_sentence_with_its_file_and_field(tmp_path: Path,
 
 
 def test_an_unknown_profile_is_told_with_those_that_there_are() -> None:
-    with pytest.raises(BadInput, match=f"'nowhere'.*local.*testbed.*{FOLDER}"):
+    with pytest.raises(BadInput, match=f"'nowhere'.*local.*testbed.*{PROFILES}"):
         load_profile("nowhere")
 
 
@@ -130,7 +130,7 @@ def test_a_missing_file_is_named_with_its_own_path(tmp_path: Path) -> None:
         load_profile(str(tmp_path / "tesbed.yaml"))
     said = str(refusal.value)
     assert said.startswith(f"there is no profile file {tmp_path}/tesbed.yaml (did you mean testbed?): ")
-    assert ".yaml.yaml" not in said and str(FOLDER) not in said
+    assert ".yaml.yaml" not in said and str(PROFILES) not in said
     with pytest.raises(BadInput, match=r"'tesbed' \(did you mean testbed\?\)"):
         load_profile("tesbed")
 

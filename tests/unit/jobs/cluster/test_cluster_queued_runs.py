@@ -64,11 +64,11 @@ def test_submit_takes_over_by_the_same_rule(
     job = Job("b", "probe", "simclr", 0, (), (), study / "b")
     profile = Profile(name="new", cpus=1, minutes=10)
     submission = Submission([job], study, profile, data_root="synthetic", programs=Programs())
-    assert submission.send().complete == ["b"]
+    assert submission.submit().complete == ["b"]
     assert "study small was sent to oldcluster" in capsys.readouterr().err
     beats(study, seconds_ago=5)
     with pytest.raises(BadInput, match=r"a was sent to oldcluster.* is at work there"):
-        submission.send()
+        submission.submit()
 
 
 def test_a_run_that_is_alive_there_is_not_taken_over(study: Path) -> None:

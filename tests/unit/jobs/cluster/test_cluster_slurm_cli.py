@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobs.cluster import slurm_cli
-from jobs.cluster.slurm_cli import Away, ask
+from jobs.cluster.slurm_cli import SchedulerUnavailable, run_slurm
 
 OPTIONS = (
     "SACCT_FEDERATION", "SACCT_LOCAL", "SALLOC_PARTITION", "SBATCH_ARRAY_INX", "SBATCH_CLUSTERS", "SBATCH_EXPORT",
@@ -28,7 +28,7 @@ def test_no_variable_of_the_users_changes_what_slurms_commands_do(monkeypatch: p
     for name in (*OPTIONS, *KEPT[:-1]):
         monkeypatch.setenv(name, "1")
     code = "import json, os; print(json.dumps(dict(os.environ)))"
-    seen = json.loads(ask(sys.executable, "-c", code).stdout)
+    seen = json.loads(run_slurm(sys.executable, "-c", code).stdout)
     assert not seen.keys() & set(OPTIONS)
     assert set(KEPT) <= seen.keys()
 
@@ -44,11 +44,11 @@ def test_a_command_that_hangs_is_told_and_ended_with_its_children(
     """A site's wrapper has a child that keeps the pipes open."""
     stand_in(tmp_path, "squeue", f"echo sleeping and retrying >&2\nsleep 60 &\necho $! >{tmp_path}/child\nwait")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(slurm_cli, "_SLOW", 0.5)
-    monkeypatch.setattr(slurm_cli, "_SECONDS", 1.0)
+    monkeypatch.setattr(slurm_cli, "_NOTICE_SECONDS", 0.5)
+    monkeypatch.setattr(slurm_cli, "_TIMEOUT_SECONDS", 1.0)
     began = time.monotonic()
-    with pytest.raises(Away, match="squeue gave no answer within 1 s: sleeping and retrying"):
-        ask("squeue", "-h")
+    with pytest.raises(SchedulerUnavailable, match="squeue gave no answer within 1 s: sleeping and retrying"):
+        run_slurm("squeue", "-h")
     assert time.monotonic() - began < 5
     assert capfd.readouterr().err == "squeue has not answered for 0 s; waiting up to 1 s\n"
     state = subprocess.run(
@@ -62,8 +62,8 @@ def test_a_command_that_answers_late_is_heard(
 ) -> None:
     stand_in(tmp_path, "squeue", "echo before\nsleep 1\necho after")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(slurm_cli, "_SLOW", 0.2)
-    assert ask("squeue").stdout == "before\nafter\n"
+    monkeypatch.setattr(slurm_cli, "_NOTICE_SECONDS", 0.2)
+    assert run_slurm("squeue").stdout == "before\nafter\n"
     assert "squeue has not answered" in capfd.readouterr().err
 
 
@@ -86,10 +86,10 @@ def test_a_job_that_squeue_does_not_show_is_not_taken_for_gone(
     stand_in(tmp_path, "squeue", f"cat {tmp_path}/rows | {filters}")
     stand_in(tmp_path, "scontrol", "echo JobId=7 JobState=RUNNING Reason=None Restarts=2 StartTime=Unknown Comment=aaa")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert slurm_cli.look({"7": "aaa"}) == {"7": slurm_cli.Seen("RUNNING", "", 2)}
+    assert slurm_cli.query_jobs({"7": "aaa"}) == {"7": slurm_cli.SlurmJobInfo("RUNNING", "", 2)}
     stand_in(tmp_path, "scontrol", "echo Unable to contact slurm controller >&2; exit 1")
-    with pytest.raises(Away, match="Unable to contact"):
-        slurm_cli.look({"7": "aaa"})
+    with pytest.raises(SchedulerUnavailable, match="Unable to contact"):
+        slurm_cli.query_jobs({"7": "aaa"})
 
 
 def test_lines_that_are_no_jobs_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +100,7 @@ def test_lines_that_are_no_jobs_change_nothing(tmp_path: Path, monkeypatch: pyte
         tmp_path, "scontrol", 'case $4 in 8) echo "JobState=FAILED Reason=None Comment=bbb";; esac; echo not found'
     )
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    found = slurm_cli.look({"7_1": "aaa", "7_0": "aaa", "8": "bbb", "9": "ccc"})
+    found = slurm_cli.query_jobs({"7_1": "aaa", "7_0": "aaa", "8": "bbb", "9": "ccc"})
     assert {name: seen.state for name, seen in found.items()} == {"7_1": "RUNNING", "8": "FAILED"}
 
 
@@ -115,4 +115,4 @@ def test_a_job_is_found_by_the_number_that_sbatch_printed_where_squeue_shows_not
         'case $4 in 18) echo "JobState=PENDING Command=/runs/aaa/batch.sh";; *) echo not found;; esac',
     )
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert slurm_cli.find(["aaa"], "job 17 of 20\n18") == {"aaa": "18"}
+    assert slurm_cli.find_jobs(["aaa"], "job 17 of 20\n18") == {"aaa": "18"}

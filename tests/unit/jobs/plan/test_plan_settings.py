@@ -14,7 +14,7 @@ import pytest
 from jobs.__main__ import main
 from jobs.ledger import Entry, State, write_ledger
 from jobs.plan.settings import check_data, configure, plan_study
-from jobs.study_lock import alone
+from jobs.study_lock import study_lock
 from ssl_pkg.data.stl10 import open_stl10
 from ssl_pkg.data.synthetic import Sizes, cache_folder, generate
 from ssl_pkg.errors import BadInput
@@ -165,7 +165,7 @@ def test_a_wrong_line_gets_one_sentence(
 def test_advised_commands_have_the_users_folder_and_can_be_typed(tmp_path: Path) -> None:
     folder = tmp_path / "it's mine" / "demo"
     folder.mkdir(parents=True)
-    with alone(folder, named=True), pytest.raises(BadInput) as caught, alone(folder):
+    with study_lock(folder, named=True), pytest.raises(BadInput) as caught, study_lock(folder):
         pass
     for verb in ("status", "cancel"):
         (line,) = re.findall(rf"`([^`]* {verb} [^`]*)`", str(caught.value))

@@ -11,9 +11,9 @@ from rich.console import Console
 from jobs.__main__ import main
 from jobs.cluster.batches import Batch
 from jobs.ledger import Entry, State, read_ledger, write_ledger
-from jobs.status.display import Lines, LiveTable, duration, picture, plain
-from jobs.status.states import Row, observe, row
-from jobs.study_lock import Owner, read_owner, write_owner
+from jobs.status.display import Lines, LiveTable, format_duration, plain_lines, render_table
+from jobs.status.states import Row, make_row, read_rows
+from jobs.study_lock import LockHolder, read_lock_holder, write_lock_holder
 from ssl_pkg.run.directory import RunDirectory, write_json
 
 
@@ -27,13 +27,13 @@ def begun(folder: Path, name: str, **status: object) -> Path:
 
 
 def states(folder: Path) -> dict[str, State]:
-    return {row.name: row.state for row in observe(folder)}
+    return {row.name: row.state for row in read_rows(folder)}
 
 
 def test_a_running_run_tells_its_progress(tmp_path: Path) -> None:
     now = time.time()
     begun(tmp_path, "a", heartbeat=now)
-    seen = row(tmp_path, "a", Entry(State.RUNNING, started=now - 15), now)
+    seen = make_row(tmp_path, "a", Entry(State.RUNNING, started=now - 15), now)
     assert seen == Row("a", State.RUNNING, "train", 30, 120, 2.0, left=45.0, elapsed=15.0)
     assert seen.fraction == 0.25
 
@@ -41,15 +41,15 @@ def test_a_running_run_tells_its_progress(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"step": "x", "steps": null}', '{"heartbeat": true, "rate": 0}'])
 def test_a_status_that_says_nothing_is_no_obstacle(tmp_path: Path, text: str) -> None:
     (begun(tmp_path, "a") / "status").write_text(text)
-    seen = row(tmp_path, "a", Entry(State.RUNNING, started=1.0), 3.0)
+    seen = make_row(tmp_path, "a", Entry(State.RUNNING, started=1.0), 3.0)
     assert seen == Row("a", State.RUNNING, elapsed=2.0)
-    assert row(tmp_path, "missing", Entry(State.RUNNING), 3.0) == Row("missing", State.RUNNING)
+    assert make_row(tmp_path, "missing", Entry(State.RUNNING), 3.0) == Row("missing", State.RUNNING)
 
 
 def test_the_status_of_an_earlier_start_is_not_shown(tmp_path: Path) -> None:
     begun(tmp_path, "a", heartbeat=100.0)
-    assert row(tmp_path, "a", Entry(State.RUNNING, started=200.0), 201.0).step is None
-    assert row(tmp_path, "a", Entry(State.INTERRUPTED, started=200.0, ended=203.0), 900.0).elapsed == 3.0
+    assert make_row(tmp_path, "a", Entry(State.RUNNING, started=200.0), 201.0).step is None
+    assert make_row(tmp_path, "a", Entry(State.INTERRUPTED, started=200.0, ended=203.0), 900.0).elapsed == 3.0
 
 
 def test_what_was_run_here_after_it_had_been_sent_is_told_by_the_ledger(tmp_path: Path) -> None:
@@ -62,14 +62,14 @@ def test_what_was_run_here_after_it_had_been_sent_is_told_by_the_ledger(tmp_path
     for started, state in ((50.0, State.CANCELLED), (150.0, State.FAILED)):
         write_ledger(tmp_path, {"a": Entry(State.FAILED, started=started, ended=started + 3, exit_status=1)})
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("jobs.cluster.outcomes.look", lambda wanted: {})
+            patch.setattr("jobs.cluster.outcomes.query_jobs", lambda wanted: {})
             assert states(tmp_path) == {"a": state}
 
 
 def test_a_cancelled_run_stays_cancelled_when_slurm_has_forgotten_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.cluster.outcomes.look", lambda wanted: {})
+    monkeypatch.setattr("jobs.cluster.outcomes.query_jobs", lambda wanted: {})
     for name, number in (("a", "7"), ("b", "8")):
         Batch(f"token{number}", "test", (name,), (), number=number, made=100.0).write(tmp_path)
     write_ledger(tmp_path, {"a": Entry(State.CANCELLED), "b": Entry()})
@@ -120,13 +120,13 @@ def test_run_directories_outweigh_the_ledger_of_a_dead_runner(tmp_path: Path) ->
 
 def test_a_living_runner_is_believed(tmp_path: Path) -> None:
     write_ledger(tmp_path, {"a": Entry(State.RUNNING, started=1.0)})
-    write_owner(tmp_path)
-    owner = read_owner(tmp_path)
+    write_lock_holder(tmp_path)
+    owner = read_lock_holder(tmp_path)
     assert owner
     assert owner.alive
     assert states(tmp_path) == {"a": State.RUNNING}
-    assert not Owner(owner.pid, owner.host, "another birth").alive
-    assert not Owner(owner.pid, "elsewhere", owner.birth).alive
+    assert not LockHolder(owner.pid, owner.host, "another birth").alive
+    assert not LockHolder(owner.pid, "elsewhere", owner.birth).alive
 
 
 @pytest.mark.parametrize(
@@ -137,8 +137,8 @@ def test_a_damaged_ledger_is_no_obstacle(tmp_path: Path, text: str) -> None:
     (tmp_path / ".jobs" / "ledger.json").write_text(text)
     (tmp_path / ".runner").write_text(text)
     assert read_ledger(tmp_path) == {}
-    assert read_owner(tmp_path) is None
-    assert observe(tmp_path) == []
+    assert read_lock_holder(tmp_path) is None
+    assert read_rows(tmp_path) == []
 
 
 ROWS = [
@@ -152,7 +152,7 @@ ROWS = [
 def test_the_table_shows_what_matters_where_there_is_little_room() -> None:
     console = Console(width=90, record=True, file=None, force_terminal=False)
     with console.capture() as capture:
-        console.print(picture(ROWS, 12))
+        console.print(render_table(ROWS, 12))
     shown = capture.get().splitlines()
     assert len(shown) <= 12
     assert any(line.startswith("now") and "train 30/120" in line and "0:45" in line for line in shown)
@@ -164,19 +164,19 @@ def test_a_terminal_of_80_columns_has_room_for_names_and_times() -> None:
     long = Row("embed-simclr-finetune-s0", State.RUNNING, "select lr=0.001 wd=0.01", 30, 1200, 12.3, 3700.0, 75.0)
     console = Console(width=80)
     with console.capture() as capture:
-        console.print(picture([*ROWS, long], None))
+        console.print(render_table([*ROWS, long], None))
     (line,) = (line for line in capture.get().splitlines() if line.startswith("embed"))
     assert line.split()[0] == long.name
     assert line.split()[-2:] == ["1:01:40", "1:15"]
 
 
 def test_plain_lines() -> None:
-    lines = plain(ROWS)
+    lines = plain_lines(ROWS)
     assert len(lines) == len(ROWS) + 2
     assert lines[31].split() == ["now", "running", "train", "30/120", "2/s", "0:45", "0:15"]
     assert lines[-1] == "30 complete, 1 running, 30 pending, 1 failed"
-    assert plain([])[-1] == "no runs"
-    assert [duration(seconds) for seconds in (None, 0, 75.4, 3723)] == ["", "0:00", "1:15", "1:02:03"]
+    assert plain_lines([])[-1] == "no runs"
+    assert [format_duration(seconds) for seconds in (None, 0, 75.4, 3723)] == ["", "0:00", "1:15", "1:02:03"]
 
 
 def test_a_log_gets_a_line_for_each_change_and_now_and_then_one(
