@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-RANDOM: Final = "random"
-SUPERVISED: Final = "supervised"
-RANDOM_PROBE: Final = "random-probe"
-KINDS: Final = {"probe": "probe", "finetune": "fine-tuned"}
-STAGES: Final = ("pretrain", "probe", "finetune", "ood", "embed", "width")
+from ssl_pkg.catalogue import ADAPTATIONS, RANDOM, STAGES, SUPERVISED
+from ssl_pkg.run.directory import model_name
+
+RANDOM_PROBE: Final = model_name(RANDOM, "probe")
+KINDS: Final = {stage: STAGES[stage].label for stage in ADAPTATIONS}
 
 _METHODS: Final = {
     RANDOM: "Random init.",
@@ -112,7 +112,7 @@ def in_order(models: Iterable[str], methods: Sequence[str]) -> list[str]:
         plain = plain_method(method)
         first = [RANDOM, SUPERVISED, *(name for name in methods if name != SUPERVISED)]
         place = first.index(plain) if plain in first else len(first)
-        return place, _natural(method), ["", "probe", "finetune"].index(kind_of(model))
+        return place, _natural(method), ["", *KINDS].index(kind_of(model))
 
     return sorted(set(models), key=rank)
 

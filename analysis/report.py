@@ -2,8 +2,10 @@
 
 import dataclasses
 import datetime
+import importlib.util
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,8 +14,9 @@ import typst
 from analysis import tables
 from analysis.blocks import Section
 from analysis.figures import style
-from analysis.sections import accuracy, embeddings, front, images, methods, missing, sources, training, width
+from analysis.sections import accuracy, front, images, methods, missing, sources, training
 from analysis.study import Study
+from ssl_pkg.catalogue import STAGES
 
 _TEMPLATE: Final = Path(__file__).parent / "report.typ"
 
@@ -34,8 +37,7 @@ def content(study: Study, figures: Path, date: datetime.date) -> dict[str, Any]:
         lambda: accuracy.section(study, figures),
         lambda: training.section(study, figures),
         lambda: accuracy.by_class(study, figures),
-        lambda: embeddings.section(study, figures),
-        lambda: width.section(study, figures),
+        *(partial(build_section, study, figures) for build_section in _stage_sections()),
         lambda: images.section(study, figures),
         lambda: methods.section(study),
         sources.section,
@@ -44,6 +46,12 @@ def content(study: Study, figures: Path, date: datetime.date) -> dict[str, Any]:
         sections = [build_section() for build_section in builders]
     head = {"date": [date.year, date.month, date.day], **front.title(study, date)}
     return head | {"sections": [dataclasses.asdict(section) for section in sections if section.blocks]}
+
+
+def _stage_sections() -> list[Callable[[Study, Path], Section]]:
+    """`section` of each module `analysis/sections/STAGE.py` that exists, in the order of the stage catalogue."""
+    modules = [f"analysis.sections.{stage}" for stage in STAGES]
+    return [importlib.import_module(module).section for module in modules if importlib.util.find_spec(module)]
 
 
 def compile_pdf(report: dict[str, Any]) -> bytes:

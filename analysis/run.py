@@ -2,20 +2,14 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 import pandas as pd
 
 from analysis import names
 from analysis.artifacts import Arrays, fault_of, metric_frame, read_arrays
+from ssl_pkg.catalogue import STAGES, SUPERVISED
 from ssl_pkg.run.directory import RunDirectory
-
-# the file that each stage leaves, and the arrays in it that the report draws
-_LEFT: Final = {
-    **dict.fromkeys(("pretrain", "probe", "finetune", "ood"), ("predictions.npz", ("logits", "labels"))),
-    "embed": ("tsne.npz", ("train", "train_labels", "test", "test_labels")),
-    "width": ("landscape.npz", ("alphas", "loss", "accuracy", "grid", "plane")),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,20 +64,20 @@ class Run:
     @property
     def faults(self) -> list[str]:
         """What is wrong with the arrays that the run should have left, one sentence each."""
-        file, needed = _LEFT.get(self.stage, ("", ()))
-        if not file or (self.stage == "pretrain" and self.method != names.SUPERVISED):
+        artifact = STAGES[self.stage].artifact if self.stage in STAGES else None
+        if artifact is None or (self.stage == "pretrain" and self.method != SUPERVISED):
             return []
-        fault = fault_of(self.directory.path / file)
-        arrays = None if fault else read_arrays(self.directory.path / file)
+        fault = fault_of(self.directory.path / artifact.file)
+        arrays = None if fault else read_arrays(self.directory.path / artifact.file)
         if arrays is not None:
-            lacking = [name for name in needed if name not in arrays]
+            lacking = [name for name in artifact.arrays if name not in arrays]
             if lacking and not any(row["evaluation"] == "tsne" for row in self.reasons):
                 fault = f"lacks {names.listed(lacking)}"
             elif "logits" in arrays and not of_classes(self, arrays):
                 fault = "has labels or logits of other classes than the run"
         if fault and any(row["evaluation"] in ("test", "ood") for row in self.reasons):
             return []  # of logits that are not finite: the result says so
-        return [f"{self.directory.name}: {file} {fault}; it is left out."] if fault else []
+        return [f"{self.directory.name}: {artifact.file} {fault}; it is left out."] if fault else []
 
     @property
     def state(self) -> str:

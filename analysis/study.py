@@ -13,6 +13,7 @@ from analysis.artifacts import Arrays
 from analysis.failures import failures
 from analysis.manifests import of_other_data
 from analysis.run import Run, of_classes
+from ssl_pkg.catalogue import PREDICTIONS, RANDOM, STAGES, SUPERVISED
 from ssl_pkg.nearest import hint
 from ssl_pkg.run.directory import RunDirectory, runs_of
 
@@ -91,12 +92,10 @@ class Study:
 
     def predictions(self, model: str, evaluation: str) -> dict[int, Arrays]:
         """Logits and labels of a final model by seed; evaluation is `test` or `ood`."""
-        runs = [run for run in self.complete(model=model) if (run.stage == "ood") == (evaluation == "ood")]
-        found = {run: run.arrays("predictions.npz", "logits", "labels") for run in runs if run.stage in _PREDICT}
+        stages = ("ood",) if evaluation == "ood" else [name for name in STAGES if not STAGES[name].is_evaluation]
+        runs = [run for run in self.complete(model=model) if run.stage in stages]
+        found = {run: run.arrays(PREDICTIONS.file, *PREDICTIONS.arrays) for run in runs}
         return {run.seed: arrays for run, arrays in found.items() if arrays is not None and of_classes(run, arrays)}
-
-
-_PREDICT: Final = ("pretrain", "probe", "finetune", "ood")
 
 
 def gather(path: Path) -> Study:
@@ -199,8 +198,8 @@ def _origin(name: str, configs: dict[str, dict[str, Any]], depth: int = 0) -> tu
     if isinstance(method, dict):
         return str(method.get("name", "unknown")), str(method.get("name", "unknown"))
     source = str(config.get("source") or "unknown")
-    if source == names.RANDOM:
-        before = (names.RANDOM, names.RANDOM)
+    if source == RANDOM:
+        before = (RANDOM, RANDOM)
     elif Path(source).name in configs and depth < len(configs):
         before = _origin(Path(source).name, configs, depth + 1)
     else:
@@ -219,7 +218,7 @@ def _without_doubles(runs: Sequence[Run], notes: list[str]) -> Iterator[Run]:
         else:
             chosen[key] = run
     ranks = {model: rank for rank, model in enumerate(names.in_order((run.model for run in runs), _methods_of(runs)))}
-    stages = {stage: rank for rank, stage in enumerate(names.STAGES)}
+    stages = {stage: rank for rank, stage in enumerate(STAGES)}
     yield from sorted(chosen.values(), key=lambda run: (stages.get(run.stage, 99), ranks[run.model], run.seed))
 
 
@@ -242,8 +241,8 @@ def _planned_values(runs: Sequence[Run]) -> tuple[tuple[str, ...], tuple[int, ..
 
 def _planned(methods: Sequence[str], seeds: Sequence[int]) -> Iterator[tuple[str, str, int]]:
     """The runs of a whole study: pretraining, both uses of each encoder, three evaluations of each final model."""
-    encoders = [method for method in methods if method != names.SUPERVISED]
-    finals = [names.RANDOM_PROBE, *([names.SUPERVISED] if names.SUPERVISED in methods else [])]
+    encoders = [method for method in methods if method != SUPERVISED]
+    finals = [names.RANDOM_PROBE, *([SUPERVISED] if SUPERVISED in methods else [])]
     finals += [f"{method}-{kind}" for method in encoders for kind in names.KINDS]
     for seed in seeds:
         yield from (("pretrain", method, seed) for method in methods)

@@ -38,7 +38,6 @@ def main_columns(study: Study) -> list[Column]:
         Column("ood10", f"OOD, {classes} classes", "ood", "accuracy"),
         *([Column("ood9", f"OOD, {classes - lacking} classes", "ood", "accuracy_shared")] if lacking else []),
         Column("knn", "kNN", "knn", "accuracy"),
-        Column("knn", "kNN", "embedding", "knn_accuracy"),
         Column("knn_validation", "kNN, validation", "knn_validation", "accuracy"),
         Column("knn_validation", "kNN, validation", "knn", "accuracy"),
     ]

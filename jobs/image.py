@@ -16,7 +16,8 @@ import yaml
 import ssl_pkg
 from jobs.__main__ import main as jobs
 from jobs.cluster.container import run_child
-from ssl_pkg.config import RANDOM, STAGES, SYNTHETIC, methods
+from ssl_pkg.catalogue import RANDOM, STAGES
+from ssl_pkg.config import SYNTHETIC, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
 from ssl_pkg.nearest import hint
 from ssl_pkg.overrides import key_of, split

@@ -5,8 +5,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from ssl_pkg.catalogue import STAGES
 from ssl_pkg.compose import load_config, refuse_unread
-from ssl_pkg.config import STAGES, methods
+from ssl_pkg.config import methods
 from ssl_pkg.errors import Done
 from ssl_pkg.overrides import key_of
 from ssl_pkg.run.directory import RunDirectory

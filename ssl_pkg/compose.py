@@ -14,7 +14,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import ValidationError
 
-from ssl_pkg.config import READS, STAGES, Config, methods
+from ssl_pkg.catalogue import STAGES
+from ssl_pkg.config import Config, methods
 from ssl_pkg.errors import BadInput
 from ssl_pkg.nearest import field_hint, hint
 from ssl_pkg.overrides import key_of, split
@@ -110,10 +111,9 @@ def refuse_unread(config: Config, words: Sequence[str]) -> None:
     """Raises BadInput for a field that was given and that the stage doesn't read."""
     for key in map(key_of, words):
         section, dot, _ = key.partition(".")
-        foreign = section in STAGES and section != config.stage and key not in READS.get(config.stage, ())
-        if dot and (foreign or (section == "method" and config.stage != "pretrain")):
-            owner = "pretrain" if section == "method" else section
-            raise BadInput(f"stage={config.stage} does not read {key}, a field of stage={owner}: leave it out")
+        if dot and not STAGES[config.stage].reads(key):
+            other = "pretrain" if section == "method" else section
+            raise BadInput(f"stage={config.stage} does not read {key}, a field of stage={other}: leave it out")
 
 
 def _refuse_sweep(word: str, parsed: Override) -> None:

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analysis import names
+from ssl_pkg.catalogue import RANDOM, SUPERVISED
 
 WIDTH: Final = 6.5  # inches: the text width of the report
 _RC: Final[dict[str, Any]] = {
@@ -53,8 +54,8 @@ _RC: Final[dict[str, Any]] = {
 }
 # Okabe and Ito's colours for methods; black and grey for what is no self-supervised method.
 _METHODS: Final = {
-    names.RANDOM: "#8a8a8a",
-    names.SUPERVISED: "#000000",
+    RANDOM: "#8a8a8a",
+    SUPERVISED: "#000000",
     "simclr": "#0072B2",
     "byol": "#D55E00",
     "moco": "#009E73",

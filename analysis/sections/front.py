@@ -13,6 +13,7 @@ from analysis.correlation import TARGETS, correlations
 from analysis.data import data_names, data_warning
 from analysis.estimates import Difference, difference, estimate
 from analysis.study import Study
+from ssl_pkg.catalogue import SUPERVISED
 
 _CHANCE: Final = 0.05
 
@@ -131,7 +132,7 @@ def _how(study: Study) -> str:
 def _sentences(study: Study) -> list[str]:
     finetuned = [model for model in study.models if names.kind_of(model) == "finetune"]
     probes = [model for model in study.models if names.kind_of(model) == "probe" and model != names.RANDOM_PROBE]
-    base, random = names.SUPERVISED, names.RANDOM_PROBE
+    base, random = SUPERVISED, names.RANDOM_PROBE
     return [
         _best(study, "test", "Test accuracy in percent"),
         _against(study, finetuned, base, "test", "Fine-tuning against the supervised baseline, test accuracy"),

@@ -11,14 +11,8 @@ from analysis import names, tables
 from analysis.blocks import Section
 from analysis.run import Run
 from analysis.study import Study
+from ssl_pkg.catalogue import STAGES
 
-_STAGES: Final = {
-    "probe": "Linear probe: the encoder frozen in eval mode, logistic regression on cached features",
-    "finetune": "Fine-tuning: all weights, from the pretrained encoder",
-    "embed": "t-SNE",
-    "width": "Width of the optimum",
-    "pretrain": "kNN validation during pretraining",
-}
 _SCALES: Final = {"linear": (1.0, " · B/256"), "sqrt": (0.5, " · √(B/256)"), "none": (0.0, "")}  # power of B/256
 
 
@@ -110,12 +104,12 @@ def _view(view: Mapping[str, Any]) -> str:
 def _settings(made: Section, study: Study) -> None:
     """The settings of every stage after pretraining."""
     rows = []
-    for stage, title in _STAGES.items():
-        for run in study.of(stage):
-            content = run.config.get(stage)
+    for stage in STAGES.values():
+        for run in study.of(stage.name):
+            content = run.config.get(stage.name)
             if isinstance(content, dict):
                 listed = "; ".join(f"{key.replace('_', ' ')} {_text(value)}" for key, value in content.items())
-                rows.append([title, listed])
+                rows.append([stage.heading, listed])
                 break
     made.table(["Stage", "Settings"], rows, "Settings of the other stages, from config.yaml.", left=2, widths=[1, 2.4])
 
@@ -143,7 +137,7 @@ def _compute(made: Section, study: Study) -> None:
     """Time by model and stage, and what is not complete."""
     frame = tables.runs(study)
     done = frame[frame["complete"] & frame["seconds"].notna()]
-    stages = [stage for stage in names.STAGES if stage in set(done["stage"])]
+    stages = [stage for stage in STAGES if stage in set(done["stage"])]
     rows = []
     for model in names.in_order(done["model"], study.methods):
         own = done[done["model"] == model]

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Final
 
 from ssl_pkg.cache import user_cache
-from ssl_pkg.config import RANDOM, SYNTHETIC
+from ssl_pkg.catalogue import RANDOM
+from ssl_pkg.config import SYNTHETIC
 from ssl_pkg.distributed.launch import is_task, step_mark
 from ssl_pkg.errors import BAD_INPUT, FAULT, BadInput
 from ssl_pkg.overrides import split

@@ -292,7 +292,7 @@ class _RefusedJob(BadInput):
 
 def _slurm_job_name(job: Job, size: int) -> str:
     """The job's, of an array without seed and variant."""
-    return job.name if size == 1 else f"{job.stage}-{job.model}"
+    return job.name if size == 1 else job.group
 
 
 def _shorten_ids(ids: Sequence[str], sent: Iterable[SubmittedJob]) -> list[str]:

@@ -29,6 +29,6 @@ def levels(missing: Sequence[Job], failed: Collection[str], *, early_report: boo
             rank = 2 if early_report and needing.issuperset(each.name for each in missing if each is not job) else 4
         else:
             rank = 3 if needing.intersection(job.parents) else 1 if job.name in failed else 0
-        groups.setdefault((rank, job.stage, job.model), []).append(job)
+        groups.setdefault((rank, job.stage, job.group), []).append(job)
     for _, group in sorted(groups.items(), key=lambda item: item[0][0]):  # stable: else in the order of the plan
         yield group

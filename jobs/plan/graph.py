@@ -8,12 +8,11 @@ from typing import Final
 
 from jobs.ledger import REPORT, effective
 from jobs.plan.sweeps import label, reads, sweep
-from ssl_pkg.config import RANDOM, Study
+from ssl_pkg.catalogue import ADAPTATIONS, EVALUATIONS, RANDOM, STAGES, SUPERVISED, Weights
+from ssl_pkg.config import Study
 from ssl_pkg.overrides import key_of
-from ssl_pkg.run.directory import RunDirectory
+from ssl_pkg.run.directory import RunDirectory, model_name
 
-SUPERVISED: Final = "supervised"  # the method whose pretraining is a final model already
-EVALUATIONS: Final = ("ood", "embed", "width")  # of every final model
 RUNTIME_KEYS: Final = (
     "run_dir",
     "source",
@@ -27,23 +26,27 @@ RUNTIME_KEYS: Final = (
     "study.methods",
     "study.seeds",
 )
-WEIGHT: Final = {"pretrain": 8.0, "finetune": 4.0, "width": 2.0}  # rough length of a stage; of the others: 1
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of the study."""
+    """One run of the study, or its report."""
 
     name: str
-    stage: str  # one of ssl_pkg's, or REPORT
-    model: str  # pretrain, probe, finetune: the method; ood, embed, width: the final model; report: nothing
-    seed: int | None
-    overrides: tuple[str, ...]  # what follows `python -m ssl_pkg` (report: `python -m analysis`) on the command line
-    parents: tuple[str, ...]  # names of the jobs that must be complete before
+    stage: str  # a name of the stage catalogue, or REPORT
+    overrides: tuple[str, ...]  # the arguments of `python -m ssl_pkg`; of the report, those of `python -m analysis`
+    parents: tuple[str, ...]  # names of the jobs that must be complete before this one starts
     run_dir: Path  # where the result appears
-    choice: tuple[
-        str, ...
-    ] = ()  # of the swept overrides, those that this run, or one that it starts from, was made with
+    group: str = REPORT  # the name without seed and variant, e.g. `ood-byol-probe`
+    method: str = ""
+    adaptation: str | None = None  # "probe", "finetune", or None for a model that was not adapted
+    seed: int | None = None
+    choice: tuple[str, ...] = ()  # the swept overrides that this run, or a run that it starts from, was made with
+
+    @property
+    def model(self) -> str:
+        """The model that the run makes or evaluates, e.g. `byol-probe`."""
+        return model_name(self.method, self.adaptation)
 
     @property
     def variant(self) -> str:
@@ -88,7 +91,7 @@ def plan(study: Study, *, runs: Path, reports: Path, data_root: str, overrides: 
     jobs = list(found.values())
     out = reports / study.name
     # it waits for every run: one that is made anew may have children that are complete
-    report = Job(REPORT, REPORT, "", None, (str(runs / study.name), "--out", str(out)), tuple(found), out)
+    report = Job(REPORT, REPORT, (str(runs / study.name), "--out", str(out)), tuple(found), out)
     return [*jobs, report]
 
 
@@ -105,41 +108,66 @@ class _Planner:
 
     def of_seed(self, seed: int, choice: tuple[str, ...]) -> Iterator[Job]:
         """The jobs of one seed and one choice of the swept overrides, parents before children."""
-        finals: list[tuple[str, Job]] = []  # final models by name, each with the job that leaves it
+        encoders: list[Job] = []
+        final_models: list[Job] = []
         for method in self.methods:
-            pretrain = self.job("pretrain", method, seed, choice)
+            pretrain = self.job("pretrain", seed, choice, method=method)
             yield pretrain
+            encoders.append(pretrain)
             if method == SUPERVISED:
-                finals.append((method, pretrain))
+                final_models.append(pretrain)
                 continue
-            for stage in ("probe", "finetune"):
-                adapted = self.job(stage, method, seed, choice, source=pretrain)
+            for stage in ADAPTATIONS:
+                adapted = self.job(stage, seed, choice, source=pretrain)
                 yield adapted
-                finals.append((f"{method}-{stage}", adapted))
-        probe = self.job("probe", RANDOM, seed, choice)  # what everything is compared with
-        yield probe
-        for model, leaving in [*finals, (f"{RANDOM}-probe", probe)]:
-            for stage in EVALUATIONS:
-                yield self.job(stage, model, seed, choice, source=leaving)
+                final_models.append(adapted)
+        baseline = self.job("probe", seed, choice, method=RANDOM)
+        yield baseline
+        for model in [*final_models, baseline]:
+            for stage in _evaluations(Weights.FINAL_MODEL):
+                yield self.job(stage, seed, choice, source=model)
+        for stage in _evaluations(Weights.ENCODER):
+            for encoder in encoders:
+                yield self.job(stage, seed, choice, source=encoder)
+            yield self.job(stage, seed, choice, method=RANDOM)
 
-    def job(self, stage: str, model: str, seed: int, choice: tuple[str, ...], source: Job | None = None) -> Job:
-        """One run; without `source` a pretraining, or a probe of the random initialisation."""
+    def job(
+        self, stage: str, seed: int, choice: tuple[str, ...], *, method: str = "", source: Job | None = None
+    ) -> Job:
+        """One run. It starts from the model of `source`; without `source`, from random weights with `method`."""
         own = tuple(override for override in choice if reads(stage, override))
         inherited = source.choice if source else ()
         made_with = tuple(override for override in choice if override in own or override in inherited)
         variant = label(made_with)
-        name = f"{stage}-{model}-s{seed}" + (f"-{variant}" if variant else "")
+        group = f"{stage}-{source.model if source else method}"
+        name = f"{group}-s{seed}" + (f"-{variant}" if variant else "")
         run_dir = self.folder / name
         line = [f"study={self.study}", f"stage={stage}", f"seed={seed}"]
         if stage == "pretrain":
-            line.append(f"method={model}")
+            line.append(f"method={method}")
         else:
             line.append(f"source={source.run_dir if source else RANDOM}")
         line += [f"study.methods=[{','.join(self.methods)}]", f"study.seeds=[{','.join(map(str, self.seeds))}]"]
         line += [f"data.root={self.data_root}", f"run_dir={run_dir}"]
         line += [f"variant={variant}"] if variant else []
         line += [override for override in (*self.overrides, *own) if reads(stage, override)]
-        return Job(name, stage, model, seed, tuple(line), (source.name,) if source else (), run_dir, made_with)
+        return Job(
+            name=name,
+            stage=stage,
+            overrides=tuple(line),
+            parents=(source.name,) if source else (),
+            run_dir=run_dir,
+            group=group,
+            method=source.method if source else method,
+            adaptation=stage if stage in ADAPTATIONS else source.adaptation if source else None,
+            seed=seed,
+            choice=made_with,
+        )
+
+
+def _evaluations(weights: Weights) -> list[str]:
+    """The evaluations that start from `weights`."""
+    return [stage for stage in EVALUATIONS if STAGES[stage].starts_from is weights]
 
 
 def urgency(jobs: Sequence[Job]) -> dict[str, float]:
@@ -148,7 +176,7 @@ def urgency(jobs: Sequence[Job]) -> dict[str, float]:
     behind: dict[str, float] = {}
     lengths: dict[str, float] = {}
     for job in reversed(jobs):
-        lengths[job.name] = WEIGHT.get(job.stage, 1.0) + behind.get(job.name, 0.0)
+        lengths[job.name] = (STAGES[job.stage].cost if job.stage in STAGES else 1.0) + behind.get(job.name, 0.0)
         for parent in job.parents:
             behind[parent] = max(behind.get(parent, 0.0), lengths[job.name])
     return lengths

@@ -13,8 +13,9 @@ import ssl_pkg
 from jobs.ledger import REPORT, read_ledger
 from jobs.plan.graph import Job, plan
 from jobs.plan.sweeps import reads, sweep
+from ssl_pkg.catalogue import RANDOM
 from ssl_pkg.compose import load_config
-from ssl_pkg.config import RANDOM, SYNTHETIC, Config, methods
+from ssl_pkg.config import SYNTHETIC, Config, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
 from ssl_pkg.nearest import hint
 from ssl_pkg.overrides import key_of, split

@@ -7,8 +7,8 @@ from typing import Final
 
 from hydra.errors import HydraException
 
+from ssl_pkg.catalogue import STAGES
 from ssl_pkg.compose import parse
-from ssl_pkg.config import READS, STAGES
 from ssl_pkg.errors import BadInput
 from ssl_pkg.overrides import key_of
 
@@ -58,10 +58,6 @@ def label(choice: Sequence[str]) -> str:
 
 
 def reads(stage: str, override: str) -> bool:
-    """Whether `stage` reads the field that `override` sets: `method.…` is pretrain's, `study.…` the planner's own."""
-    section, _, _ = key_of(override).partition(".")
-    if section == "study":
-        return False
-    if section == "method":
-        return stage == "pretrain"
-    return section not in STAGES or section == stage or key_of(override) in READS.get(stage, ())
+    """Whether `stage` reads the field that `override` sets. Only the planner reads `study`."""
+    key = key_of(override)
+    return key.partition(".")[0] != "study" and STAGES[stage].reads(key)

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from ssl_pkg.config import Probe
+from ssl_pkg.catalogue import Probe
 from ssl_pkg.data.images import Indices, holdout
 from ssl_pkg.evaluation.accuracy import not_finite
 from ssl_pkg.evaluation.forward import Array

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt, validate_call
 from torch import Tensor, nn
 
-from ssl_pkg.config import Probability
 from ssl_pkg.distributed.collectives import all_gather
+from ssl_pkg.fields import Probability
 from ssl_pkg.models.ema import ema_update, frozen_copy
 from ssl_pkg.models.encoder import EMBEDDING_DIM
 from ssl_pkg.models.heads import byol_mlp

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ssl_pkg.cache import synthetic_set
-from ssl_pkg.config import RANDOM, SYNTHETIC, Config
+from ssl_pkg.catalogue import RANDOM
+from ssl_pkg.config import SYNTHETIC, Config
 from ssl_pkg.errors import BadInput
 from ssl_pkg.run.directory import RunDirectory
 from ssl_pkg.run.manifest import md5

@@ -6,8 +6,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ssl_pkg.catalogue import RANDOM
 from ssl_pkg.compose import describe
-from ssl_pkg.config import RANDOM, Config
+from ssl_pkg.config import Config
 from ssl_pkg.errors import BadInput
 from ssl_pkg.run.directory import RunDirectory
 from ssl_pkg.run.resume import other_data

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from ssl_pkg.augment.operations import MEAN, STD
-from ssl_pkg.config import RANDOM, Config
+from ssl_pkg.catalogue import RANDOM
+from ssl_pkg.config import Config
 from ssl_pkg.data.contact_sheet import CONTACT_SHEET, contact_sheet
 from ssl_pkg.data.images import Split
 from ssl_pkg.data.stl10 import STL10

@@ -22,10 +22,10 @@ def small_study(root: Path, wait: float = 0.1) -> list[Job]:
     for name in NAMES:
         parent = parents.get(name)
         line = (f"run_dir={folder / name}", f"wait={wait}", f"source={folder / parent if parent else 'random'}")
-        jobs.append(Job(name, name.partition("-")[0], "a", 0, line, (parent,) if parent else (), folder / name))
+        jobs.append(Job(name, name.partition("-")[0], line, (parent,) if parent else (), folder / name, seed=0))
     leaves = ("ood-a-probe-s0", "probe-b-s0")
     out = root / "reports"
-    return [*jobs, Job(REPORT, REPORT, "", None, (str(folder), "--out", str(out)), leaves, out)]
+    return [*jobs, Job(REPORT, REPORT, (str(folder), "--out", str(out)), leaves, out)]
 
 
 def run(root: Path, slots: int = 2, wait: float = 0.1) -> int:

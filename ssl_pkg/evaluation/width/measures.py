@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import TypedDict  # pydantic, which checks it in a checkpoint, takes typing's from Python 3.12 on
 
-from ssl_pkg.config import Width
+from ssl_pkg.catalogue import Width
 from ssl_pkg.evaluation.accuracy import Row, row
 from ssl_pkg.evaluation.forward import full_precision
 from ssl_pkg.evaluation.width.draws import Interval

@@ -53,7 +53,7 @@ def test_a_report_of_models_without_numbers_says_why(
         lose(lost, "test", "ood", "validation")
     lose(fake.width("supervised"), "width")
     empty = fake.embed("supervised")
-    lose(empty, "knn", "embedding")
+    lose(empty, "knn")
     np.savez(empty / "tsne.npz")
     result = json.loads((empty / "result.json").read_text())
     result["rows"].append({"evaluation": "tsne", "metric": "map", "value": None, "n": 60, "reason": "all equal"})

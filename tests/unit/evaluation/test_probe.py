@@ -3,7 +3,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from ssl_pkg.config import Probe
+from ssl_pkg.catalogue import Probe
 from ssl_pkg.data.images import holdout
 from ssl_pkg.evaluation.probe import fit_probe
 

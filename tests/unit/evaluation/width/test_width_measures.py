@@ -7,8 +7,8 @@ from small_networks import convolutional, draw, labels, with_statistics
 from torch import nn
 from torchvision.models import resnet18
 
+from ssl_pkg.catalogue import Width
 from ssl_pkg.compose import load_config
-from ssl_pkg.config import Width
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.width.measures import Found, Unit, collect, width_units
 

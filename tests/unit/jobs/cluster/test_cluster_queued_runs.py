@@ -61,7 +61,7 @@ def test_submit_takes_over_by_the_same_rule(
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "new.conf"))
     (study / "b").mkdir()
     write_json(study / "b" / "result.json", {})
-    job = Job("b", "probe", "simclr", 0, (), (), study / "b")
+    job = Job("b", "probe", (), (), study / "b")
     profile = Profile(name="new", cpus=1, minutes=10)
     submission = Submission([job], study, profile, data_root="synthetic", programs=Programs())
     assert submission.submit().complete == ["b"]

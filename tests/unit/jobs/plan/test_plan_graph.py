@@ -146,7 +146,7 @@ def test_long_chains_come_first() -> None:
 
 def test_a_report_is_complete_while_no_result_is_newer(tmp_path: Path) -> None:
     out, run = tmp_path / "reports", tmp_path / "runs" / "a"
-    report = Job("report", "report", "", None, (str(run.parent), "--out", str(out)), (), out)
+    report = Job("report", "report", (str(run.parent), "--out", str(out)), (), out)
     assert not report.complete
     run.mkdir(parents=True)
     out.mkdir()

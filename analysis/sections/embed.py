@@ -1,21 +1,15 @@
 """t-SNE maps of the embeddings, and how fine-tuning moves them."""
 
-# ruff: noqa: RUF001 (what people read has Greek letters, dashes and minus signs)
-
 from pathlib import Path
 from typing import Any
 
-from analysis import names, tables
 from analysis.blocks import Section
-from analysis.estimates import estimate
 from analysis.figures import tsne
 from analysis.study import Study
 
-_LABELS = {"knn_accuracy": "kNN accuracy (%)", "silhouette": "Silhouette"}
-
 
 def section(study: Study, figures: Path) -> Section:
-    """The maps and the numbers that belong to them."""
+    """The t-SNE maps."""
     made = Section("Embeddings")
     settings = _settings(study)
     made.figure(
@@ -36,7 +30,6 @@ def section(study: Study, figures: Path) -> Section:
         "islands of one colour are classes that the embedding separates; sizes of islands and distances between them "
         "mean little.",
     )
-    _numbers(made, study)
     return made
 
 
@@ -46,25 +39,3 @@ def _settings(study: Study) -> str:
         if isinstance(embed, dict) and "perplexity" in embed:
             return f", perplexity {embed['perplexity']:g}"
     return ""
-
-
-def _numbers(made: Section, study: Study) -> None:
-    rows = study.results[study.results["evaluation"] == "embedding"]
-    metrics = list(dict.fromkeys(rows["metric"]))
-    cells = []
-    for model in names.in_order(rows["model"], study.methods):
-        found = {metric: estimate(study, model, "embedding", metric) for metric in metrics}
-        texts = [
-            tables.percent(value) if "accuracy" in metric else tables.number(value.value if value else None)
-            for metric, value in found.items()
-        ]
-        cells.append([names.model_label(model), *texts])
-    caption = "Numbers on the 512-dimensional embeddings themselves, not on the maps; means over seeds."
-    if "silhouette" in metrics:
-        caption += " Silhouette: from −1 to 1, how much nearer an image lies to its own class than to the next."
-    made.table(
-        ["Model", *(_LABELS.get(metric, metric) for metric in metrics)],
-        cells,
-        caption,
-        widths=[1.5, *([1.0] * len(metrics))],
-    )
