@@ -1,9 +1,9 @@
-"""The loops over one image's pixels that make a view on a CPU, compiled by numba; `cpu.py` runs them.
+"""Loops over the pixels of one image that make a view on a CPU, compiled by numba; `cpu.py` runs them.
 
-One image fits a core's second-level cache, and an operation costs only the images that drew it. SimCLR's views of 96
-pixels, draws included, take 67 microseconds on one core of an AMD EPYC (Zen 3); operations on batches, in PyTorch, took
-315. No sum is reordered or contracted for a processor's vector instructions. An image is three planes of float32 in
-[0, 1], (3, side * side); every operation works in place.
+One image fits into a core's L2 cache, and an operation runs only for the images that need it. One of SimCLR's views of
+96 pixels, including its random parameters, takes 67 microseconds on one core of an AMD EPYC (Zen 3); batched operations
+in PyTorch took 315. The compiler neither reorders sums nor contracts them to fused multiply-adds. An image is three
+planes of float32 in [0, 1], (3, side * side); operations work in place.
 """
 
 from collections.abc import Callable
@@ -17,14 +17,14 @@ from ssl_pkg.augment.operations import LUMA, MEAN, SMALLEST_CHROMA, STD
 from ssl_pkg.augment.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Integers
 
 Bytes = npt.NDArray[np.uint8]
-Singles = npt.NDArray[np.float32]
+Floats32 = npt.NDArray[np.float32]
 Records = npt.NDArray[np.void]
 F = TypeVar("F", bound=Callable[..., Any])
 
-_PLACES = 1024  # sums over neighbours are made for this many at a time, which stay in the first-level cache
-_SUMS = 64  # a mean is summed in this many parts, or each addition would wait for the one before
+_BLOCK = 1024  # pixels convolved at a time, because that many sums stay in the L1 cache
+_PARTIAL_SUMS = 64  # of a mean, because in a single sum each addition would wait for the one before
 
-# numba computes in float32 only among float32, and takes globals for constants
+# numba computes in float32 only if all operands are float32; it compiles globals as constants
 _ZERO, _HALF, _ONE, _TWO, _THREE, _SIX = (np.float32(number) for number in (0, 0.5, 1, 2, 3, 6))
 _BYTE, _LAST_BYTE = np.float32(1 / 255), np.float32(255)
 _RED, _GREEN, _BLUE = (np.float32(weight) for weight in LUMA)
@@ -33,82 +33,87 @@ _MEANS, _STDS = (tuple(np.float32(number) for number in numbers) for numbers in 
 
 
 def _loop(function: F) -> F:
-    """Compiles a part of a view."""
+    """Compiles a function that `make_views` calls."""
     return cast(F, numba.njit(nogil=True)(function))
 
 
 def _inlined(function: F) -> F:
-    """Makes an expression part of the loop that it stands in."""
+    """Compiles a function inline in the loops that call it."""
     return cast(F, numba.njit(inline="always")(function))
 
 
-def make_some(  # noqa: PLR0917 - as `cpu.py` declares it
-    images: Bytes, drawn: Records, weights: Singles, firsts: Integers, radius: int,
-    first: int, stride: int, views: Singles,
+def make_views(  # noqa: PLR0917 - `cpu.py` declares the signature by position
+    images: Bytes, parameters: Records, weights: Floats32, firsts: Integers, radius: int,
+    first: int, stride: int, views: Floats32,
 ) -> None:  # fmt: skip
-    """Every `stride`-th view from number `first` on: images (B, 3, W, H), views (B, side * side * 3)."""
+    """Makes every `stride`-th view, starting at index `first`, so that each thread makes a part of the batch.
+
+    images: (B, 3, W, H); parameters: (B,); weights, firsts: from `cpu.resampling_tables`; radius: of the blur, in
+    pixels; views: (B, side * side * 3), the output.
+    """
     side = weights.shape[1]
     x = np.empty((3, side * side), np.float32)
     for number in range(first, len(images), stride):
-        d = drawn[number]
-        crop(images[number], int(d.top), int(d.left), int(d.height), int(d.width), d.flip != 0, weights, firsts, x)
-        for operation in d.order:
-            if operation == BRIGHTNESS and d.brightness != 1:
-                brightness(x, np.float32(d.brightness))
-            elif operation == CONTRAST and d.contrast != 1:
-                contrast(x, np.float32(d.contrast))
-            elif operation == SATURATION and d.saturation != 1:
-                saturation(x, np.float32(d.saturation))
-            elif operation == HUE and d.hue != 0:
-                hue(x, np.float32(d.hue))
-        if d.grey != 0:
+        p = parameters[number]
+        crop(images[number], int(p.top), int(p.left), int(p.height), int(p.width), p.flip != 0, weights, firsts, x)
+        for operation in p.order:
+            if operation == BRIGHTNESS and p.brightness != 1:
+                brightness(x, np.float32(p.brightness))
+            elif operation == CONTRAST and p.contrast != 1:
+                contrast(x, np.float32(p.contrast))
+            elif operation == SATURATION and p.saturation != 1:
+                saturation(x, np.float32(p.saturation))
+            elif operation == HUE and p.hue != 0:
+                hue(x, np.float32(p.hue))
+        if p.grey != 0:
             grey(x)
-        if d.sigma > 0:
-            blur(x, side, d.sigma, radius)
-        if d.solarize != 0:
+        if p.sigma > 0:
+            blur(x, side, p.sigma, radius)
+        if p.solarize != 0:
             solarize(x)
         _write(x, views[number])
 
 
 @_loop
-def crop(  # noqa: PLR0917 - as the loop above calls it
+def crop(  # noqa: PLR0917 - numba functions take arguments by position
     image: Bytes, top: int, left: int, height: int, width: int, flip: bool,
-    weights: Singles, firsts: Integers, x: Singles,
+    weights: Floats32, firsts: Integers, x: Floats32,
 ) -> None:  # fmt: skip
-    """Fills x with the part of the image (3, W, H), resized with antialiasing, perhaps mirrored.
+    """Crops the image (3, W, H), resizes the crop with antialiasing, mirrors it if `flip`, and writes it to x.
 
-    What torch's kernel for bytes does, byte for byte up to three pixels for one: each row, then each column, and both
-    times rounded to a byte. weights and firsts: of `cpu.resampling`.
+    Rows are resized first, then columns; both results are rounded to bytes, as torch's kernel for uint8 does. Results
+    are equal to torch's byte for byte for reductions by a factor of up to 3. weights, firsts: from
+    `cpu.resampling_tables`.
     """
     side, taps = weights.shape[1:]
     narrowed = np.empty((height, side), np.float32)
     sums = np.empty(max(height, side), np.float32)
     column, row = sums[:height], sums[:side]
     for channel in range(3):
-        for place in range(side):
+        for position in range(side):
             _fill(column, _HALF)
-            start = firsts[width, place]
+            start = firsts[width, position]
             for tap in range(min(taps, width - start)):
-                weight, pixels = weights[width, place, tap], image[channel, left + start + tap, top : top + height]
+                weight, pixels = weights[width, position, tap], image[channel, left + start + tap, top : top + height]
                 for i in range(height):
                     column[i] += weight * np.float32(pixels[i])
-            to = side - 1 - place if flip else place
+            to = side - 1 - position if flip else position
             for i in range(height):
                 narrowed[i, to] = min(np.floor(column[i]), _LAST_BYTE)
-        for place in range(side):
+        for position in range(side):
             _fill(row, _HALF)
-            start = firsts[height, place]
+            start = firsts[height, position]
             for tap in range(min(taps, height - start)):
-                weight, across = weights[height, place, tap], narrowed[start + tap]
+                weight, across = weights[height, position, tap], narrowed[start + tap]
                 for i in range(side):
                     row[i] += weight * across[i]
-            out = x[channel, place * side : (place + 1) * side]
+            out = x[channel, position * side : (position + 1) * side]
             for i in range(side):
                 out[i] = min(np.floor(row[i]), _LAST_BYTE) * _BYTE
 
 
 @_loop
-def _fill(target: Singles, value: np.float32) -> None:
+def _fill(target: Floats32, value: np.float32) -> None:
     for i in range(len(target)):
         target[i] = value
 
@@ -124,8 +129,8 @@ def _luminance(red: np.float32, green: np.float32, blue: np.float32) -> np.float
 
 
 @_loop
-def brightness(x: Singles, factor: np.float32) -> None:
-    """Multiplies by factor >= 0 and clamps."""
+def brightness(x: Floats32, factor: np.float32) -> None:
+    """Multiplies by factor >= 0 and clamps to [0, 1]."""
     for channel in range(3):
         plane = x[channel]
         for i in range(len(plane)):
@@ -133,12 +138,16 @@ def brightness(x: Singles, factor: np.float32) -> None:
 
 
 @_loop
-def contrast(x: Singles, factor: np.float32) -> None:
-    """Moves away from the mean luminance by factor >= 0 and clamps."""
+def contrast(x: Floats32, factor: np.float32) -> None:
+    """Scales the difference from the image's mean luminance by factor >= 0 and clamps to [0, 1]."""
     red, green, blue = x[0], x[1], x[2]
-    sums, count = np.zeros(_SUMS, np.float32), len(red)
-    for start in range(0, count, _SUMS):
-        r, g, b = red[start : start + _SUMS], green[start : start + _SUMS], blue[start : start + _SUMS]
+    sums, count = np.zeros(_PARTIAL_SUMS, np.float32), len(red)
+    for start in range(0, count, _PARTIAL_SUMS):
+        r, g, b = (
+            red[start : start + _PARTIAL_SUMS],
+            green[start : start + _PARTIAL_SUMS],
+            blue[start : start + _PARTIAL_SUMS],
+        )
         for i in range(len(r)):
             sums[i] += _luminance(r[i], g[i], b[i])
     rest = np.float32(sums.sum() / count) * (_ONE - factor)
@@ -149,8 +158,8 @@ def contrast(x: Singles, factor: np.float32) -> None:
 
 
 @_loop
-def saturation(x: Singles, factor: np.float32) -> None:
-    """Moves away from each pixel's luminance by factor >= 0 and clamps."""
+def saturation(x: Floats32, factor: np.float32) -> None:
+    """Scales each pixel's difference from its luminance by factor >= 0 and clamps to [0, 1]."""
     red, green, blue = x[0], x[1], x[2]
     for i in range(len(red)):
         rest = _luminance(red[i], green[i], blue[i]) * (_ONE - factor)
@@ -165,8 +174,8 @@ def _ramp(turned: np.float32) -> np.float32:
 
 
 @_loop
-def hue(x: Singles, turns: np.float32) -> None:
-    """Turns the hue by turns in [-.5, .5]; see `operations.adjust_hue_`."""
+def hue(x: Floats32, turns: np.float32) -> None:
+    """Shifts the hue by `turns` in [-.5, .5]; see `operations.adjust_hue_` for the formula."""
     red, green, blue = x[0], x[1], x[2]
     for i in range(len(red)):
         r, g, b = red[i], green[i], blue[i]
@@ -182,8 +191,8 @@ def hue(x: Singles, turns: np.float32) -> None:
 
 
 @_loop
-def grey(x: Singles) -> None:
-    """Gives all three channels the luminance."""
+def grey(x: Floats32) -> None:
+    """Sets all three channels to the luminance."""
     red, green, blue = x[0], x[1], x[2]
     for i in range(len(red)):
         luminance = _luminance(red[i], green[i], blue[i])
@@ -191,8 +200,8 @@ def grey(x: Singles) -> None:
 
 
 @_loop
-def blur(x: Singles, side: int, sigma: float, radius: int) -> None:
-    """Blurs with a Gaussian of standard deviation sigma > 0, cut to `radius` pixels to each side; edges reflect."""
+def blur(x: Floats32, side: int, sigma: float, radius: int) -> None:
+    """Blurs with a Gaussian of standard deviation sigma > 0 pixels, truncated at `radius` pixels; edges reflect."""
     offsets = np.arange(radius + 1)
     exact = np.exp(-0.5 * (offsets / sigma) ** 2)
     weights = (exact / (2 * exact.sum() - exact[0])).astype(np.float32)
@@ -206,38 +215,41 @@ def blur(x: Singles, side: int, sigma: float, radius: int) -> None:
             _copy(row, to[radius : radius + side])
             for k in range(1, radius + 1):
                 to[radius - k], to[radius + side - 1 + k] = row[k], row[side - 1 - k]
-        _add_neighbours(padded, weights, 1, blurred)
+        _convolve(padded, weights, 1, blurred)
         for y in range(-radius, side + radius):
             inside = abs(y) if y < side else 2 * (side - 1) - y
             _copy(blurred[inside * wide :], high[(y + radius) * side : (y + radius + 1) * side])
-        _add_neighbours(high, weights, side, plane)
+        _convolve(high, weights, side, plane)
 
 
 @_loop
-def _copy(source: Singles, target: Singles) -> None:
+def _copy(source: Floats32, target: Floats32) -> None:
     for i in range(len(target)):
         target[i] = source[i]
 
 
 @_loop
-def _add_neighbours(source: Singles, weights: Singles, apart: int, sums: Singles) -> None:
-    """For each place the weighted sum of those that lie up to a radius of times `apart` before and behind it."""
+def _convolve(source: Floats32, weights: Floats32, stride: int, sums: Floats32) -> None:
+    """Convolves with a symmetric kernel, of which `weights` are the right half with the centre; writes to `sums`.
+
+    Neighbours are `stride` elements apart: 1 along rows, the width along columns.
+    """
     radius = len(weights) - 1
-    for start in range(0, len(sums), _PLACES):
-        out, centre = sums[start : start + _PLACES], source[start + radius * apart :]
+    for start in range(0, len(sums), _BLOCK):
+        out, centre = sums[start : start + _BLOCK], source[start + radius * stride :]
         weight = weights[0]
         for i in range(len(out)):
             out[i] = weight * centre[i]
         for k in range(1, radius + 1):
             weight = weights[k]
-            before, behind = source[start + (radius - k) * apart :], source[start + (radius + k) * apart :]
+            before, behind = source[start + (radius - k) * stride :], source[start + (radius + k) * stride :]
             for i in range(len(out)):
                 out[i] += weight * (before[i] + behind[i])
 
 
 @_loop
-def solarize(x: Singles) -> None:
-    """Inverts what is .5 or brighter."""
+def solarize(x: Floats32) -> None:
+    """Replaces values v of .5 or more by 1 - v."""
     for channel in range(3):
         plane = x[channel]
         for i in range(len(plane)):
@@ -245,8 +257,8 @@ def solarize(x: Singles) -> None:
 
 
 @_loop
-def _write(x: Singles, view: Singles) -> None:
-    """Normalises x into the view (side * side * 3), the channels side by side."""
+def _write(x: Floats32, view: Floats32) -> None:
+    """Normalises x (3, side * side) and writes it to the view (side * side * 3), channels last."""
     red, green, blue = x[0], x[1], x[2]
     for i in range(len(red)):
         view[3 * i] = (red[i] - _MEANS[0]) / _STDS[0]

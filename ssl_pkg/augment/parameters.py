@@ -1,7 +1,7 @@
-"""What is random about a view, drawn on the host: a pure function of (seed, epoch, sample index, view number).
+"""The random parameters of views, sampled on the host as a pure function of (seed, epoch, sample index, view number).
 
-No generator with a state is involved, so a view doesn't depend on the batch that its sample is in, nor on how many
-workers, ranks or restarts there were. One microsecond a view in batches of 256.
+There is no generator state, so a view depends neither on the batch of its sample nor on the number of workers, ranks or
+restarts. Sampling takes one microsecond per view in batches of 256.
 """
 
 import math
@@ -23,11 +23,11 @@ _Words = npt.NDArray[np.uint64]
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
-# The four operations of colour jitter, as torchvision numbers them, and the 24 orders that they come in.
+# The four operations of colour jitter, numbered as in torchvision, and their 24 possible orders.
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 _ORDERS = np.array(list(permutations(range(4))), dtype=np.int64)
 
-# torchvision's defaults: RandomResizedCrop's attempts and ratio, and the range that SimCLR gives GaussianBlur.
+# RandomResizedCrop's attempts and aspect ratios are torchvision's defaults; the blur's sigma is SimCLR's.
 _ATTEMPTS = 10
 _RATIO = (3 / 4, 4 / 3)
 _SIGMA = (0.1, 2.0)
@@ -35,35 +35,35 @@ _SIGMA = (0.1, 2.0)
 
 @dataclass(frozen=True, eq=False)
 class Parameters:
-    """The parameters of a batch of B views: arrays of B values. What a view does not do has its neutral value."""
+    """The parameters of B views, as arrays (B,). An operation that is not applied to a view has its neutral value."""
 
     top: Integers  # of the crop, in pixels of the image
     left: Integers
     height: Integers
     width: Integers
     flip: Booleans
-    order: Integers  # (B, 4), in which the operations of colour jitter are applied
+    order: Integers  # (B, 4), the operations of colour jitter in their order
     brightness: Floats  # factor, neutral 1
     contrast: Floats  # factor, neutral 1
     saturation: Floats  # factor, neutral 1
     hue: Floats  # shift in turns, neutral 0
     grey: Booleans
-    sigma: Floats  # of the blur, in pixels of the view; 0 for no blur
+    sigma: Floats  # of the blur, in pixels of the view, neutral 0
     solarize: Booleans
 
     def __len__(self) -> int:
         return len(self.top)
 
     def subset(self, rows: Integers) -> "Parameters":
-        """The parameters of these rows of the batch, in their order."""
+        """The parameters of these rows of the batch, in this order."""
         return Parameters(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 def uniform(seed: int, epoch: int, indices: Integers, view: int, count: int) -> Floats:
     """(B, count) uniform numbers in [0, 1) for the samples `indices` (B,), a pure function of the arguments.
 
-    The four fields seed one SplitMix64 stream a sample, of which these are the first `count` numbers: asking for more
-    never changes those that come first.
+    The fields seed one SplitMix64 stream per sample; these are its first `count` numbers. A larger `count` doesn't
+    change the first numbers.
     """
     state = np.zeros(1, dtype=np.uint64)
     for field in (seed, epoch, view, indices):
@@ -74,19 +74,19 @@ def uniform(seed: int, epoch: int, indices: Integers, view: int, count: int) -> 
 
 
 def permutation(seed: int, epoch: int, n: int) -> Integers:
-    """The order (n,) that an epoch takes its samples in, a pure function of the arguments."""
+    """The order (n,) of an epoch's n samples, a pure function of the arguments."""
     key = np.array([seed, epoch], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key)).permutation(n)
 
 
-def sample_parameters(  # noqa: PLR0917 - what names a view comes in one order everywhere
+def sample_parameters(  # noqa: PLR0917 - seed, epoch, index, view: the same order as in `uniform`
     view: View, seed: int, epoch: int, indices: Integers, view_number: int, height: int = 96, width: int = 96
 ) -> Parameters:
-    """The parameters of one view of each of the samples `indices` (B,), of images of height x width pixels.
+    """Samples the parameters of one view of each sample in `indices` (B,), for images of height x width pixels.
 
     The distributions are those of torchvision's RandomResizedCrop, RandomHorizontalFlip, ColorJitter, RandomGrayscale,
-    GaussianBlur and RandomSolarize. Each sample's numbers lie at fixed places, so that views that differ in one
-    operation agree in all the others.
+    GaussianBlur and RandomSolarize. Each parameter uses a fixed position in the sample's random stream, so that two
+    configurations that differ in one operation sample the same parameters for all the others.
     """
     u = uniform(seed, epoch, indices, view_number, 2 * _ATTEMPTS + 13)
     areas, ratios, u = u[:, :_ATTEMPTS], u[:, _ATTEMPTS : 2 * _ATTEMPTS], u[:, 2 * _ATTEMPTS :]
@@ -115,7 +115,7 @@ def sample_parameters(  # noqa: PLR0917 - what names a view comes in one order e
 
 
 def _mix(words: _Words) -> _Words:
-    """SplitMix64's bijection of 64-bit words, which spreads every bit over all of them."""
+    """SplitMix64's mixing function, a bijection of 64-bit words in which each input bit affects all output bits."""
     words = (words ^ (words >> np.uint64(30))) * _MULTIPLIERS[0]
     words = (words ^ (words >> np.uint64(27))) * _MULTIPLIERS[1]
     return words ^ (words >> np.uint64(31))
@@ -124,9 +124,9 @@ def _mix(words: _Words) -> _Words:
 def _crop_sizes(
     areas: Floats, ratios: Floats, area: tuple[float, float], height: int, width: int
 ) -> tuple[Integers, Integers]:
-    """Height and width (B,) of the first attempt that lies in the image; 0 where none does.
+    """Height and width (B,) of the first attempted crop that fits into the image, or 0 if none fits.
 
-    An attempt draws the area uniformly and the ratio of width to height uniformly in its logarithm.
+    An attempt samples the area uniformly and the ratio of width to height log-uniformly.
     """
     target = height * width * _between(areas, *area)
     ratio = np.exp(_between(ratios, math.log(_RATIO[0]), math.log(_RATIO[1])))
@@ -138,7 +138,7 @@ def _crop_sizes(
 
 
 def _central_crop(height: int, width: int) -> tuple[int, int]:
-    """Height and width of the largest central crop whose ratio is allowed, for samples whose attempts all failed."""
+    """Height and width of the largest central crop with an allowed ratio, used if no attempt fits."""
     if width < _RATIO[0] * height:
         return round(width / _RATIO[0]), width
     if width > _RATIO[1] * height:

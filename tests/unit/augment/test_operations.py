@@ -1,6 +1,6 @@
-"""Each operation, of batches and in loops, against torchvision's on the same parameters, sample by sample.
+"""Compares each operation, batched and in loops, with torchvision's for the same parameters, sample by sample.
 
-On float32 they agree to about 1e-5 (TIGHT), a four-hundredth of a step of 8-bit colour; no operation needs more.
+Float32 results agree to about 1e-5 (TIGHT), which is 1/400 of a step of 8-bit colour.
 """
 
 from collections.abc import Callable
@@ -40,31 +40,31 @@ def as_bytes(x: Tensor) -> Tensor:
     return x.mul(255).round().to(torch.uint8)
 
 
-def in_loops(one: Callable[..., None]) -> Operation:
-    """A loop over one image's planes as an operation on a batch."""
+def looped(function: Callable[..., None]) -> Operation:
+    """Makes an operation on a batch of a loop over one image's planes."""
 
     def operation(x: Tensor, values: Tensor) -> None:
         for planes, value in zip(x.flatten(2).numpy(), values.numpy(), strict=True):
-            one(planes, value)
+            function(planes, value)
 
     return operation
 
 
-def without_value(one: Callable[[np.ndarray], None]) -> Operation:
-    return in_loops(lambda planes, _: one(planes))
+def without_value(function: Callable[[np.ndarray], None]) -> Operation:
+    return looped(lambda planes, _: function(planes))
 
 
-BRIGHTNESS = [operations.adjust_brightness_, in_loops(loops.brightness)]
-CONTRAST = [operations.adjust_contrast_, in_loops(loops.contrast)]
-SATURATION = [operations.adjust_saturation_, in_loops(loops.saturation)]
-HUE = [operations.adjust_hue_, in_loops(loops.hue)]
+BRIGHTNESS = [operations.adjust_brightness_, looped(loops.brightness)]
+CONTRAST = [operations.adjust_contrast_, looped(loops.contrast)]
+SATURATION = [operations.adjust_saturation_, looped(loops.saturation)]
+HUE = [operations.adjust_hue_, looped(loops.hue)]
 GREY = [lambda x, _: operations.grey_(x), without_value(loops.grey)]
 SOLARIZE = [lambda x, _: operations.solarize_(x), without_value(loops.solarize)]
 
 
 def crops(images: Tensor, boxes: list[list[int]], resolution: int, flip: bool = False) -> Tensor:
-    """One crop of each image, in loops, as bytes."""
-    tables = cpu.resampling(max(images.shape[2:]), resolution)
+    """Crops each image with the loops; returns bytes."""
+    tables = cpu.resampling_tables(max(images.shape[2:]), resolution)
     x = np.empty((len(images), 3, resolution**2), np.float32)
     for image, (top, left, height, width), planes in zip(images.mT.contiguous().numpy(), boxes, x, strict=True):
         loops.crop(image, top, left, height, width, flip, *tables, planes)
@@ -77,7 +77,7 @@ class TestCrop:
     BOXES = ([0, 0, 96, 96], [10, 20, 50, 61], [95, 95, 1, 1], [3, 0, 40, 90], [0, 60, 96, 7], [31, 7, 33, 48])
 
     @pytest.mark.parametrize("resolution", [96, 64, 48, 33, 32])
-    def test_is_torchvisions_on_bytes(self, resolution: int) -> None:
+    def test_equals_torchvision_on_bytes(self, resolution: int) -> None:
         x = as_bytes(photographs(6))
         ours, mirrored = crops(x, list(self.BOXES), resolution), crops(x, list(self.BOXES), resolution, flip=True)
         for made, flipped, image, box in zip(ours, mirrored, x, self.BOXES, strict=True):
@@ -95,12 +95,12 @@ class TestCrop:
         exact = reference.resized_crop(x[0].double(), *box, [resolution, resolution], antialias=True)
         in_a_loop = crops(x, [box], resolution)[0]
         by_products = operations.resized_crops(x, torch.tensor([box]).float(), resolution)[0]
-        # the loop rounds after each axis, with weights of 15 bits; the products once
+        # the loop rounds after each axis and has weights of 15 bits; the matrix products round once
         torch.testing.assert_close(in_a_loop.double(), exact, atol=1.6, rtol=0)
         torch.testing.assert_close(by_products.double(), exact, atol=0.501, rtol=0)
-        if min(height, width, resolution) > 1:  # torch's kernel for bytes takes those for another layout, and fails
+        if min(height, width, resolution) > 1:  # torch's kernel for uint8 misreads the layout of sides of 1 pixel
             by_bytes = reference.resized_crop(x[0], *box, [resolution, resolution], antialias=True)
-            # up to there float32 holds the sums exactly
+            # float32 holds the sums exactly for reductions by a factor of up to 3
             assert (in_a_loop.int() - by_bytes.int()).abs().max() <= (0 if max(box[2:]) <= 3 * resolution else 1)
 
     def test_the_whole_image_at_its_own_size_is_exact(self) -> None:
@@ -108,7 +108,7 @@ class TestCrop:
         assert torch.equal(crops(x, [[0, 0, 96, 96]] * 3, 96), x)
 
     @pytest.mark.parametrize("resolution", [96, 48])
-    def test_within_one_of_pillow(self, resolution: int) -> None:
+    def test_differs_from_pillow_by_at_most_one(self, resolution: int) -> None:
         x, boxes = as_bytes(photographs(3)), [[0, 0, 96, 96], [10, 20, 50, 61], [31, 7, 33, 48]]
         ours = crops(x, boxes, resolution)
         for image, (top, left, height, width), made in zip(x, boxes, ours, strict=True):
@@ -194,10 +194,10 @@ class TestColour:
 
 
 def blurs(side: int, kernel_size: int) -> list[Operation]:
-    """Both, for images whose width is `side`; the loops take square ones."""
+    """Both implementations, for images of width `side`; the loop accepts only square images."""
     return [
         lambda x, sigma: operations.gaussian_blur_(x, sigma, kernel_size),
-        in_loops(lambda planes, sigma: loops.blur(planes, side, float(sigma), kernel_size // 2)),
+        looped(lambda planes, sigma: loops.blur(planes, side, float(sigma), kernel_size // 2)),
     ]
 
 

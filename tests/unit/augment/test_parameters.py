@@ -1,4 +1,4 @@
-"""The draws are pure functions of what names a view, and have torchvision's distributions."""
+"""Parameters are pure functions of (seed, epoch, index, view) and have torchvision's distributions."""
 
 import dataclasses
 import warnings
@@ -18,7 +18,7 @@ from ssl_pkg.config import Jitter, View
 JITTER = Jitter(probability=0.8, brightness=0.4, contrast=1.5, saturation=0.2, hue=0.1)
 VIEW = View(crop_area=(0.2, 1.0), flip=0.5, jitter=JITTER, grey=0.2, blur=0.7, solarize=0.1)
 MANY = np.arange(20_000)
-# the tests are deterministic: this is how unlikely a draw may look by chance among the few dozen of this file
+# smallest p-value accepted in the few dozen tests of this file, which are deterministic
 UNLIKELY = 1e-3
 
 
@@ -40,15 +40,15 @@ class TestUniform:
         expected = [6457827717110365317, 3203168211198807973, 9817491932198370423]
         assert parameters._mix(states).tolist() == expected
 
-    def test_uniform_over_samples_and_over_places(self) -> None:
+    def test_uniform_over_samples_and_positions(self) -> None:
         u = uniform(0, 0, MANY, 0, 6)
         assert u.shape == (len(MANY), 6)
         assert u.min() >= 0 and u.max() < 1
-        for place in range(6):
-            assert stats.kstest(u[:, place], "uniform").pvalue > UNLIKELY
+        for position in range(6):
+            assert stats.kstest(u[:, position], "uniform").pvalue > UNLIKELY
         assert stats.kstest(uniform(0, 0, np.array([7]), 0, 20_000)[0], "uniform").pvalue > UNLIKELY
 
-    def test_neighbours_are_independent(self) -> None:
+    def test_neighbouring_streams_are_independent(self) -> None:
         of_epochs = [
             uniform(seed, epoch, MANY, view, 2)[:, 0] for seed in (0, 1) for epoch in (0, 1) for view in (0, 1)
         ]
@@ -82,7 +82,7 @@ class TestUniform:
         ):
             assert not np.any(other == here)
 
-    def test_fields_do_not_stand_in_for_one_another(self) -> None:
+    def test_swapped_fields_give_other_numbers(self) -> None:
         small = [uniform(s, e, np.arange(4), v, 1) for s in range(4) for e in range(4) for v in range(4)]
         assert len(np.unique(small)) == 4**4
 
@@ -96,7 +96,7 @@ class TestPermutation:
         for other in (permutation(0, 1, 1000), permutation(1, 0, 1000)):
             assert np.mean(order == other) < 0.01
 
-    def test_every_order_is_as_likely(self) -> None:
+    def test_all_orders_are_equally_likely(self) -> None:
         codes = [int("".join(map(str, permutation(0, epoch, 3)))) for epoch in range(3000)]
         assert stats.chisquare(np.unique(codes, return_counts=True)[1]).pvalue > UNLIKELY
 
@@ -115,7 +115,7 @@ class TestSampleParameters:
             for field in ("top", "flip", "brightness", "sigma"):
                 assert not np.array_equal(getattr(sampled, field), getattr(other, field))
 
-    def test_views_that_differ_in_one_operation_agree_in_the_others(self, sampled: Parameters) -> None:
+    def test_changing_one_operation_keeps_the_parameters_of_the_others(self, sampled: Parameters) -> None:
         plain = sample_parameters(View(crop_area=VIEW.crop_area, flip=VIEW.flip, grey=VIEW.grey), 3, 1, MANY, 0)
         for field in ("top", "left", "height", "width", "flip", "grey"):
             assert np.array_equal(getattr(plain, field), getattr(sampled, field))
@@ -133,7 +133,7 @@ class TestSampleParameters:
             assert stats.binomtest(int(what.sum()), len(what), probability).pvalue > UNLIKELY
 
     @pytest.mark.parametrize("certain", [0.0, 1.0])
-    def test_what_is_certain(self, certain: float) -> None:
+    def test_probabilities_of_0_and_1(self, certain: float) -> None:
         jitter = Jitter(probability=certain, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
         view = View(crop_area=(0.2, 1.0), flip=certain, jitter=jitter, grey=certain, blur=certain, solarize=certain)
         p = sample_parameters(view, 0, 0, MANY, 0)
@@ -160,7 +160,7 @@ class TestCrop:
         ("area", "height", "width"),
         [((0.2, 1.0), 96, 96), ((0.08, 1.0), 96, 96), ((0.9, 1.0), 96, 96), ((0.3, 1.0), 96, 60), ((0.5, 1.0), 20, 96)],
     )
-    def test_as_torchvision_draws_it(self, area: tuple[float, float], height: int, width: int) -> None:
+    def test_equals_torchvisions_distribution(self, area: tuple[float, float], height: int, width: int) -> None:
         torch.manual_seed(0)
         reference = v2.RandomResizedCrop(96, area)
         image = torch.empty(3, height, width)
@@ -195,7 +195,7 @@ class TestCrop:
 
 
 class TestJitter:
-    def test_factors_as_torchvision_draws_them(self, sampled: Parameters) -> None:
+    def test_factors_have_torchvisions_distribution(self, sampled: Parameters) -> None:
         torch.manual_seed(0)
         reference = v2.ColorJitter(JITTER.brightness, JITTER.contrast, JITTER.saturation, JITTER.hue)
         expected = [reference.make_params([]) for _ in range(4000)]
@@ -211,7 +211,7 @@ class TestJitter:
             theirs = np.array([params[f"{name}_factor"] for params in expected])
             assert stats.ks_2samp(ours, theirs).pvalue > UNLIKELY
 
-    def test_all_24_orders_are_as_likely(self, sampled: Parameters) -> None:
+    def test_all_24_orders_are_equally_likely(self, sampled: Parameters) -> None:
         assert np.array_equal(np.sort(sampled.order, axis=1), np.tile(np.arange(4), (len(MANY), 1)))
         jittered = sampled.subset(np.flatnonzero(sampled.brightness != 1))
         counts = np.unique(jittered.order, axis=0, return_counts=True)[1]

@@ -1,4 +1,4 @@
-"""Whole views against the chain of torchvision's operations; resizing for evaluation."""
+"""Compares views and the resizing for evaluation with the same sequence of torchvision's operations."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from ssl_pkg.augment.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Pa
 from ssl_pkg.augment.views import make_view, resize
 from ssl_pkg.config import Jitter, View
 
-# both agree to 1e-5 before normalisation, which divides by .26
+# values agree to 1e-5 before normalisation, which divides by .26
 TOLERANCE = 5e-5
 BUSY = View(
     crop_area=(0.2, 1.0),
@@ -33,13 +33,13 @@ def photographs(count: int, height: int = 96, width: int = 96) -> Tensor:
     return (x + 0.1 * torch.randn(x.shape, generator=generator)).clamp_(0, 1).mul_(255).byte()
 
 
-def by_columns(images: Tensor) -> Tensor:
-    """The same images, stored as STL-10's files store them."""
+def columns_first(images: Tensor) -> Tensor:
+    """The same images, stored columns first as in STL-10's files."""
     return images.mT.contiguous().mT
 
 
-def one_by_one(images: Tensor, p: Parameters, resolution: int) -> Tensor:
-    """What torchvision makes of the same parameters."""
+def torchvision_views(images: Tensor, p: Parameters, resolution: int) -> Tensor:
+    """The views that torchvision's operations make with the same parameters."""
     size = [resolution, resolution]
     kernel = [operations.blur_kernel_size(resolution)] * 2
     made = []
@@ -69,21 +69,21 @@ def one_by_one(images: Tensor, p: Parameters, resolution: int) -> Tensor:
 class TestMakeView:
     @pytest.mark.parametrize("resolution", [96, 48, 33])
     @pytest.mark.parametrize("view", [BUSY, PLAIN], ids=["busy", "plain"])
-    def test_as_torchvision_on_the_same_parameters(self, resolution: int, view: View) -> None:
+    def test_equals_torchvision_with_the_same_parameters(self, resolution: int, view: View) -> None:
         images = photographs(64)
         parameters = sample_parameters(view, 0, 0, np.arange(64), 0)
-        expected = one_by_one(images, parameters, resolution)
-        for stored in (images, by_columns(images)):
+        expected = torchvision_views(images, parameters, resolution)
+        for stored in (images, columns_first(images)):
             ours = make_view(stored, parameters, resolution)
             assert ours.shape == (64, 3, resolution, resolution) and ours.dtype == torch.float32
             assert ours.is_contiguous(memory_format=torch.channels_last)
             torch.testing.assert_close(ours, expected, atol=TOLERANCE, rtol=0)
 
-    def test_images_that_are_not_square(self) -> None:
+    def test_non_square_images(self) -> None:
         images = photographs(12, 50, 70)
         parameters = sample_parameters(BUSY, 0, 0, np.arange(12), 0, 50, 70)
-        expected = one_by_one(images, parameters, 32)
-        for stored in (images, by_columns(images)):
+        expected = torchvision_views(images, parameters, 32)
+        for stored in (images, columns_first(images)):
             torch.testing.assert_close(make_view(stored, parameters, 32), expected, atol=TOLERANCE, rtol=0)
 
     def test_pure(self) -> None:
@@ -96,7 +96,7 @@ class TestMakeView:
 
     @pytest.mark.parametrize("resolution", [96, 48])
     def test_does_not_depend_on_the_batch(self, resolution: int) -> None:
-        images = by_columns(photographs(40))
+        images = columns_first(photographs(40))
         parameters = sample_parameters(BUSY, 0, 0, np.arange(40), 0)
         together = make_view(images, parameters, resolution)
         for rows in (np.array([7]), np.arange(39, -1, -1), np.array([5, 3, 5, 30, 11])):
@@ -120,42 +120,42 @@ class TestMakeView:
             inside = make_view(images, parameters, 96)
         assert torch.equal(inside, usual)
 
-    def test_a_model_can_learn_from_it(self) -> None:
+    def test_gradients_are_finite(self) -> None:
         views = make_view(photographs(4), sample_parameters(BUSY, 0, 0, np.arange(4), 0), 32)
         convolution = torch.nn.Conv2d(3, 4, 3)
         convolution(views).sum().backward()
         assert convolution.weight.grad is not None and convolution.weight.grad.isfinite().all()
 
     @pytest.mark.parametrize("resolution", [96, 48])
-    def test_operations_on_the_whole_batch_are_the_same(self, resolution: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_batched_views_equal_the_loops(self, resolution: int, monkeypatch: pytest.MonkeyPatch) -> None:
         def crops(images: Tensor, boxes: Tensor, resolution: int) -> Tensor:
             size, pairs = [resolution] * 2, zip(images, boxes.int().tolist(), strict=True)
             return torch.stack([reference.resized_crop(image, *box, size, antialias=True) for image, box in pairs])
 
-        monkeypatch.setattr(operations, "resized_crops", crops)  # whose own may be a byte off, and has its own test
-        images = by_columns(photographs(64))
+        monkeypatch.setattr(operations, "resized_crops", crops)  # ours may differ by one byte and is tested separately
+        images = columns_first(photographs(64))
         for seed in range(3):
             p = sample_parameters(BUSY, seed, 0, np.arange(64), 0)
-            drawn = {name: torch.from_numpy(value).float() for name, value in vars(p).items() if name != "order"}
-            drawn |= {f"order_{place}": torch.from_numpy(p.order[:, place]).float() for place in range(4)}
-            ours = views.in_a_batch(images, drawn, resolution)
+            values = {name: torch.from_numpy(value).float() for name, value in vars(p).items() if name != "order"}
+            values |= {f"order_{place}": torch.from_numpy(p.order[:, place]).float() for place in range(4)}
+            ours = views.batched_views(images, values, resolution)
             assert ours.is_contiguous(memory_format=torch.channels_last)
             torch.testing.assert_close(ours, make_view(images, p, resolution), atol=1e-4, rtol=0)
 
-    def test_views_that_do_not_fit_the_images_are_refused(self) -> None:
+    def test_parameters_for_other_images_are_refused(self) -> None:
         images = photographs(4, 60, 60)
-        fitting = sample_parameters(BUSY, 0, 0, np.arange(4), 0, 60, 60)
+        parameters = sample_parameters(BUSY, 0, 0, np.arange(4), 0, 60, 60)
         for wrong in (images[:3], images[:, :2], images[:, :, :40], images[:, :, :, :40]):
             with pytest.raises(ValueError, match=r"views|crop"):
-                make_view(wrong, fitting, 32)
+                make_view(wrong, parameters, 32)
         with pytest.raises(ValueError, match="1 pixels"):
-            make_view(images, fitting, 1)
+            make_view(images, parameters, 1)
 
     def test_fewer_images_than_threads(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
         images, parameters = photographs(1), sample_parameters(BUSY, 0, 0, np.arange(1), 0)
         torch.testing.assert_close(
-            make_view(images, parameters, 33), one_by_one(images, parameters, 33), atol=TOLERANCE, rtol=0
+            make_view(images, parameters, 33), torchvision_views(images, parameters, 33), atol=TOLERANCE, rtol=0
         )
         assert make_view(images[:0], parameters.subset(np.arange(0)), 33).shape == (0, 3, 33, 33)
 
@@ -163,11 +163,11 @@ class TestMakeView:
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
     @pytest.mark.parametrize("compiled", [False, True])
     @pytest.mark.parametrize("resolution", [96, 48])
-    def test_on_a_gpu_as_on_a_cpu_and_without_waiting(self, resolution: int, compiled: bool) -> None:
-        images = by_columns(photographs(64))
+    def test_gpu_equals_cpu_and_does_not_synchronise(self, resolution: int, compiled: bool) -> None:
+        images = columns_first(photographs(64))
         parameters = sample_parameters(BUSY, 0, 0, np.arange(64), 0)
         on_device = images.cuda()
-        make_view(on_device, parameters, resolution, compiled=compiled)  # what is made once may wait
+        make_view(on_device, parameters, resolution, compiled=compiled)  # the first call may synchronise
         try:
             torch.cuda.set_sync_debug_mode("error")
             ours = make_view(on_device, parameters, resolution, compiled=compiled)
@@ -180,14 +180,14 @@ class TestMakeView:
 
 
 class TestResize:
-    def test_its_own_size_is_exact(self) -> None:
+    def test_images_of_the_right_size_are_not_resampled(self) -> None:
         images = photographs(3)
         expected = reference.normalize(images / 255, list(operations.MEAN), list(operations.STD))
         assert torch.equal(resize(images, 96), expected)
-        assert torch.equal(resize(by_columns(images), 96), expected)
+        assert torch.equal(resize(columns_first(images), 96), expected)
 
     @pytest.mark.parametrize(("side", "resolution"), [(96, 48), (96, 64), (32, 96), (32, 48), (32, 32)])
-    def test_as_torchvision(self, side: int, resolution: int) -> None:
+    def test_equals_torchvision(self, side: int, resolution: int) -> None:
         images = photographs(5, side, side)
         resized = reference.resize(images / 255, [resolution, resolution], antialias=True)
         expected = reference.normalize(resized, list(operations.MEAN), list(operations.STD))
@@ -195,11 +195,11 @@ class TestResize:
         assert ours.is_contiguous(memory_format=torch.channels_last) and ours.dtype == torch.float32
         torch.testing.assert_close(ours, expected, atol=TOLERANCE, rtol=0)
 
-    def test_as_a_view_of_the_whole_image(self) -> None:
+    def test_equals_a_view_of_the_whole_image(self) -> None:
         images = photographs(5)
-        certain = sample_parameters(View(crop_area=(1.0, 1.0), flip=0.0), 0, 0, np.arange(5), 0)
+        sampled = sample_parameters(View(crop_area=(1.0, 1.0), flip=0.0), 0, 0, np.arange(5), 0)
         corner, side = np.zeros(5, dtype=np.int64), np.full(5, 96)
-        whole = dataclasses.replace(certain, top=corner, left=corner, height=side, width=side)
-        for resolution, bytes_apart in ((96, 0), (48, 1)):  # a crop is rounded to bytes
+        whole = dataclasses.replace(sampled, top=corner, left=corner, height=side, width=side)
+        for resolution, max_difference in ((96, 0), (48, 1)):  # a crop is rounded to bytes
             difference = (make_view(images, whole, resolution) - resize(images, resolution)).abs().max()
-            assert difference * min(operations.STD) <= bytes_apart / 255 + 1e-5
+            assert difference * min(operations.STD) <= max_difference / 255 + 1e-5
