@@ -80,6 +80,8 @@ def parse(word: str) -> Override:
     if key_of(word) in ("method.name", "budget.name"):
         section = key_of(word).partition(".")[0]
         raise BadInput(f"{word!r} would give a {section} another one's name: choose one by {section}=NAME")
+    if key_of(word) == "tuning":
+        raise BadInput(f"{word!r} can't be chosen: method and budget choose it; set its fields, like method.model.…=")
     if key_of(word).partition(".")[0].partition("/")[0] == "hydra":
         raise BadInput(f"{word!r} is a setting of Hydra, which has no effect here: leave it out")
     return parsed

@@ -76,14 +76,6 @@ class Budget(Section):
     ssl_warmup_epochs: NonNegativeFloat
     supervised_epochs: PositiveInt
     supervised_batch_size: PositiveInt
-    target_decay: Probability
-    online_lr: PositiveFloat
-    predictor_rate: PositiveFloat
-    queue_size: PositiveInt
-    queue_temperature: PositiveFloat
-    key_momentum: Probability
-    bn_splits: PositiveInt
-    query_lr: PositiveFloat
     blur: Probability  # a factor on the probabilities of blur
     max_steps: PositiveInt | None
 

@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ssl_pkg
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import methods
 from ssl_pkg.errors import BadInput
@@ -22,6 +23,33 @@ def test_every_method_and_budget_composes(method: str, budget: str) -> None:
     assert config.method is not None
     assert config.method.name == method
     assert config.budget.name == budget
+
+
+TUNING = Path(str(ssl_pkg.__file__)).parent / "conf" / "tuning"
+
+
+@pytest.mark.parametrize("file", sorted(TUNING.glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_tuning_file_gives_its_values_to_its_method_and_budget(file: Path) -> None:
+    """Hydra ignores a file whose name is no METHOD-BUDGET, so the composed values are compared with the file's."""
+    method, budget = file.stem.split("-")
+    line = [*PRETRAIN, f"method={method}", f"budget={budget}"]
+    config = load_config(line).method
+    assert config is not None
+    tuned = yaml.safe_load(file.read_text())["method"]
+    assert tuned["model"].items() <= config.model.items()
+    assert config.optimizer.base_lr == tuned["optimizer"]["base_lr"]
+    key = next(iter(tuned["model"]))
+    config = load_config([*line, f"method.model.{key}=0.123"]).method
+    assert config is not None
+    assert config.model[key] == 0.123
+
+
+def test_the_full_budget_has_the_papers_values() -> None:
+    byol, moco = (load_config([*PRETRAIN, f"method={name}", "budget=full"]).method for name in ("byol", "moco"))
+    assert byol and moco
+    assert (byol.model["target_decay"], byol.model["predictor_rate"], byol.optimizer.base_lr) == (0.99, 1.0, 0.3)
+    assert [moco.model[key] for key in ("temperature", "queue_size", "key_momentum")] == [0.2, 16384, 0.999]
+    assert (moco.model["bn_splits"], moco.optimizer.base_lr) == (8, 0.03)
 
 
 @pytest.mark.parametrize("study", ["demo", "photos-quick", "photos", "stl10"])
@@ -83,6 +111,8 @@ def test_every_study_composes_once_it_knows_its_data(study: str) -> None:
         ([*PRETRAIN, "method=byol", "seed=1=2"], "'seed=1=2' can't be read"),
         ([*PRETRAIN, "method=byol", "+seed=1"], r"seed has a value already: write seed=, without the \+"),
         ([*PRETRAIN, "method=byol", "+budget=tiny"], "budget has a value already: write budget=NAME once"),
+        ([*PRETRAIN, "method=byol", "tuning=byol-full"], "can't be chosen: method and budget choose it"),
+        ([*PRETRAIN, "method=moco", "budget.bn_splits=4"], r"did you mean method.model.bn_splits\?"),
         ([*PRETRAIN, "method=byol", "hydra.run.dir=x"], "is a setting of Hydra, which has no effect here"),
         (
             [*PRETRAIN, "method=byol,moco"],
@@ -131,8 +161,6 @@ def test_configuration_and_run_directories_need_no_torch() -> None:
 
 
 def test_the_package_itself_imports_nothing() -> None:
-    import ssl_pkg
-
     tree = ast.parse(Path(str(ssl_pkg.__file__)).read_text())
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
 

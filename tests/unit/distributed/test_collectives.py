@@ -31,7 +31,8 @@ BATCH, STEPS = 16, 8
 
 
 def built(name: str) -> Method:
-    line = ["stage=pretrain", f"method={name}", "run_dir=-", "budget=tiny", "budget.bn_splits=4"]
+    line = ["stage=pretrain", f"method={name}", "run_dir=-", "budget=tiny"]
+    line += ["method.model.bn_splits=4"] if name == "moco" else []
     config = load_config([*line, f"method.batch_size={BATCH}"])
     assert config.method is not None
     method = build_method(config.method, 10, seed=0)
