@@ -15,8 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO, Final
 
-from jobs.processes import birth_of, parent_of
 from ssl_pkg.errors import FAULT, INTERRUPTED
+from ssl_pkg.processes import parent_of, start_time_of
 from ssl_pkg.run.signals import SIGNALS, heeded
 
 # All that end a process and can be sent to a job by a user or a site.
@@ -109,7 +109,7 @@ class StageProcess:
 
     def _abandoned(self) -> bool:
         """Whether what this process works for is gone."""
-        if self.script is not None and birth_of(self.script) is None:
+        if self.script is not None and start_time_of(self.script) is None:
             return True
         return self.runner is not None and parent_of(os.getppid()) != self.runner
 

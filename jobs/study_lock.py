@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from jobs.ledger import advice, read_json
-from jobs.processes import birth_of
 from ssl_pkg.errors import BadInput, Busy
+from ssl_pkg.processes import start_time_of
 from ssl_pkg.run.directory import write_json
 from ssl_pkg.run.file_lock import locked
 
@@ -65,12 +65,12 @@ class LockHolder:
     @property
     def alive(self) -> bool:
         """Whether it is a living process of this machine, that very one."""
-        return self.here and birth_of(self.pid) == self.birth
+        return self.here and start_time_of(self.pid) == self.birth
 
 
 def write_lock_holder(folder: Path) -> None:
     """Says that this process runs the study in `folder`."""
-    owner = LockHolder(os.getpid(), socket.gethostname(), birth_of(os.getpid()) or "")
+    owner = LockHolder(os.getpid(), socket.gethostname(), start_time_of(os.getpid()) or "")
     write_json(folder / ".runner", asdict(owner))
 
 

@@ -22,10 +22,10 @@ from typing import Final
 
 from jobs.cluster.batch_script import CANCEL_FILE, CONTROLLER_SECONDS, FOLDER_MISSING, REQUEUE_SECONDS, START_FILE
 from jobs.cluster.slurm_cli import ALREADY_REQUEUED, SchedulerUnavailable, is_refusal, run_slurm
-from jobs.processes import birth_of
 from jobs.stage_process import CANCELLED, END, FORWARDED, StageProcess
 from ssl_pkg.distributed.launch import step_mark
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED
+from ssl_pkg.processes import start_time_of
 from ssl_pkg.run.directory import RunDirectory, write_json
 from ssl_pkg.run.file_lock import locked
 
@@ -88,7 +88,7 @@ class NodeStage:
         if int(known.get("Restarts", "0")) >= start:
             say("a later start of this job has taken over")
             return COMPLETE  # any other status, and SLURM would end the later start in this one's place
-        script_killed = script is not None and birth_of(script) is None
+        script_killed = script is not None and start_time_of(script) is None
         final = self._final_status(status, asked, known, say, script_killed=script_killed)
         if final is None and rank == 0 and self._failed_start() == [job, start]:
             say("another process of the job has failed")
@@ -183,7 +183,7 @@ def _batch_script_pid(rank: int) -> int | None:
     failed. So a stage stops, and leaves its checkpoint, as soon as its script is gone.
     """
     pid = os.environ.get(START_FILE, "").rpartition(".")[2]
-    return int(pid) if rank == 0 and pid.isdigit() and birth_of(int(pid)) else None
+    return int(pid) if rank == 0 and pid.isdigit() and start_time_of(int(pid)) else None
 
 
 def _write_start_file(text: str = "") -> None:
@@ -198,7 +198,7 @@ def copy_data(source: Path, target: Path) -> Path:
     own below `target`, which is returned. Raises OSError."""
     copied = target / hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:12]  # one for each data set
     copied.mkdir(parents=True, exist_ok=True)
-    with locked(copied / ".copying", patience=math.inf):
+    with locked(copied / ".copying", timeout=math.inf):
         for file in sorted(source.glob("*/*")):
             copy = copied / file.relative_to(source)
             if not file.is_file() or (copy.is_file() and _size_and_mtime(copy) == _size_and_mtime(file)):

@@ -10,17 +10,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ssl_pkg.run.directory import RunDirectory
-from ssl_pkg.run.lock import Owner
+from ssl_pkg.run.file_lock import HEARTBEAT_SECONDS
+from ssl_pkg.run.lock import RunLock
 
-BEAT_SECONDS: Final = 2.0
 LINE_SECONDS: Final = 15.0  # between two plain lines, where there is no terminal
 
 
 class Reporter:
     """A thread that tells every two seconds where the run is; the run only assigns numbers."""
 
-    def __init__(self, run: RunDirectory, owner: Owner, title: str) -> None:
-        self._run, self._owner, self._title = run, owner, title
+    def __init__(self, run: RunDirectory, lock: RunLock, title: str) -> None:
+        self._run, self._lock, self._title = run, lock, title
         self._phase, self._step, self._steps, self._note = "starting", 0, 1, ""
         self._stop = threading.Event()
         self._rate: float | None = None
@@ -62,7 +62,7 @@ class Reporter:
         self._bar.stop()
 
     def _beat(self) -> None:
-        while not self._stop.wait(BEAT_SECONDS):
+        while not self._stop.wait(HEARTBEAT_SECONDS):
             self._tell()
 
     def _tell(self) -> None:
@@ -74,9 +74,9 @@ class Reporter:
             current = (step - earlier_step) / (now - then)
             self._rate = current if self._rate is None else 0.7 * self._rate + 0.3 * current
             self._seen = (now, phase, step)
-        if not self._owner.holds():  # the run itself finds out before its next write
+        if not self._lock.is_held():  # the run itself finds out before its next write
             return
-        self._owner.beat()
+        self._lock.heartbeat()
         self._bar.update(
             self._task, description=f"{self._title}: {phase}", completed=step, total=steps, note=self._note
         )

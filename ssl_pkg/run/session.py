@@ -19,7 +19,7 @@ from ssl_pkg.hardware.compile_cache import kernels_are_kept, remove_kernels
 from ssl_pkg.hardware.prepare import Hardware
 from ssl_pkg.run.checkpoint import CheckpointWriter, load_checkpoint, newest_intact
 from ssl_pkg.run.directory import RunDirectory, metrics_sha256, model_name, write_atomic, write_json
-from ssl_pkg.run.lock import take
+from ssl_pkg.run.lock import RunLock
 from ssl_pkg.run.metrics_log import Journal
 from ssl_pkg.run.progress import Reporter
 from ssl_pkg.run.provenance import changed, provenance, starts_of
@@ -65,7 +65,8 @@ class Session:
 
     def _take(self) -> None:
         try:
-            self._owner = take(self.run.path)
+            self._lock = RunLock(self.run.path)
+            self._lock.acquire()
         except OSError as error:
             if error.errno in NO_ROOM:
                 raise
@@ -75,7 +76,7 @@ class Session:
                 raise Done
             self._open()
         except BaseException:
-            self._owner.give_free(remove=True)
+            self._lock.release(remove=True)
             raise
 
     def __exit__(
@@ -87,7 +88,7 @@ class Session:
             self.reporter.stop()
             with contextlib.suppress(OSError):  # what it had no room for was raised when it was written
                 self.journal.close()
-            self._owner.give_free(remove=isinstance(error, BadInput))
+            self._lock.release(remove=isinstance(error, BadInput))
         if failure and isinstance(error, Interrupted):  # which promises a checkpoint
             raise failure
 
@@ -104,9 +105,9 @@ class Session:
         # with another number of processes the bits differ anyhow, and each has another share of the cores
         refuse_difference(self.run, content, FREE if earlier == world_size() else (*FREE, "threads"))
         self.checkpoint = load_checkpoint(self.run.path / "checkpoints", self._fits)
-        verify = self._owner.verify  # a process that stood still while it read has a successor
+        verify = self._lock.verify  # a process that stood still while it read has a successor
         verify()
-        self._owner.sweep()
+        self._lock.remove_unfinished_files()
         write_atomic(self.run.path / "config.yaml", yaml.safe_dump(content, sort_keys=False).encode(), verify=verify)
         earlier_starts = starts_of(self.run.provenance()) if self.checkpoint is not None else []
         made_with = provenance(self.hardware, self._data, earlier_starts)
@@ -114,8 +115,8 @@ class Session:
         so_far = self.state(SoFar) or SoFar()
         self.journal = Journal(self.run, so_far.journal_step, so_far.metrics_sha256, verify)
         self._seconds_before = so_far.seconds
-        self.reporter = Reporter(self.run, self._owner, self.run.name)
-        self._writer = CheckpointWriter(self.run.path / "checkpoints", self._owner.verify, self.reporter.say)
+        self.reporter = Reporter(self.run, self._lock, self.run.name)
+        self._writer = CheckpointWriter(self.run.path / "checkpoints", self._lock.verify, self.reporter.say)
         self.reporter.start()
         self.reporter.say(f"runs on {self.hardware}")
         if self.checkpoint is not None:
@@ -174,7 +175,7 @@ class Session:
 
     def file(self, name: str) -> Path:
         """Where the run's file `name` is to be written, now. Raises Busy if another process has taken the run over."""
-        self._owner.verify()
+        self._lock.verify()
         return self.run.path / name
 
     def report(self, phase: str, step: int, steps: int) -> None:
@@ -197,15 +198,15 @@ class Session:
 
     def log(self, line: dict[str, Any]) -> None:
         """Appends a line to metrics.jsonl. Raises Busy as `file` does, OSError if the disk is full."""
-        self._owner.verify()
-        self._owner.may_remove = False
+        self._lock.verify()
+        self._lock.removable = False
         self.journal.write(line)
         self.reporter.note(f"loss {line['loss']:.3f}")
 
     def save(self, journal_step: int, state: Mapping[str, Any]) -> None:
         """Has a checkpoint written: `state` as of `journal_step` finished steps."""
         began = time.monotonic()
-        self._owner.may_remove = False
+        self._lock.removable = False
         self.journal.sync()
         digest = metrics_sha256(self.journal.lines)
         so_far = SoFar(journal_step=journal_step, metrics_sha256=digest, seconds=self.seconds())
@@ -255,7 +256,7 @@ class Session:
             }
             | ({"source_data": other} if other else {})
             | more,
-            verify=self._owner.verify,
+            verify=self._lock.verify,
         )
         if self.hardware.compiles:
             remove_kernels(self.config.run_dir)

@@ -10,6 +10,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import lock_race
 import pytest
 from conftest import Study
 from file_systems import POOREST, FileSystem
@@ -60,62 +61,35 @@ def test_a_disk_that_fails_is_said_in_one_sentence(study: Study, mounted: Mounte
     assert done.stderr.splitlines()[-1].startswith(f"ssl_pkg: run_dir={disk.folder / 'run'}: [Errno 5] Input/output")
 
 
-RACE = """
-import multiprocessing, sys, time
-from pathlib import Path
-from ssl_pkg.errors import Busy
-from ssl_pkg.run.lock import Owner
-
-def race(folder, start, won):
-    start.wait()
-    try:
-        Owner(folder)
-    except Busy:
-        won.put(0)
-    else:
-        won.put(1)
-    start.wait()  # the winner lives until all have asked
-
-context = multiprocessing.get_context("fork")
-for round in range(15):  # from the second one on, a dead process holds it
-    start, won = context.Barrier(4), context.Queue()
-    racers = [context.Process(target=race, args=(Path(sys.argv[1]), start, won)) for _ in range(4)]
-    for racer in racers:
-        racer.start()
-    assert sum(won.get(timeout=10) for _ in racers) == 1
-    for racer in racers:
-        racer.join()
-"""
-
-
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS])
-def test_without_links_exactly_one_of_many_owns_a_run(mounted: Mounted, number: int) -> None:
+def test_without_hard_links_exactly_one_of_many_processes_gets_the_lock(mounted: Mounted, number: int) -> None:
     disk = mounted(**POOREST | {"link": number})
-    done = disk.run("-c", RACE, disk.folder)
+    done = disk.run(lock_race.__file__, disk.folder, "15")
     assert done.returncode == 0, done.stderr
     assert "link" in disk.failed()
 
 
-BEAT = """
-import os, sys
+HEARTBEAT = """
+import sys
 from pathlib import Path
-from ssl_pkg.run.lock import Owner
+from ssl_pkg.run.lock import RunLock
 
-owner, file = Owner(Path(sys.argv[1])), Path(sys.argv[1], "owner")
-before, content = file.stat().st_mtime_ns, file.read_bytes()
-while file.stat().st_mtime_ns == before:
-    owner.beat()
-assert file.read_bytes() == content
-(file.parent / "successor").write_bytes(b"{}")
-(file.parent / "successor").rename(file)
-owner.beat()
-assert file.read_bytes() == b"{}"
+lock = RunLock(Path(sys.argv[1]))
+lock.acquire()
+before, content = lock.path.stat().st_mtime_ns, lock.path.read_bytes()
+while lock.path.stat().st_mtime_ns == before:
+    lock.heartbeat()
+assert lock.path.read_bytes() == content
+(lock.folder / "successor").write_bytes(b"{}")
+(lock.folder / "successor").rename(lock.path)
+lock.heartbeat()
+assert lock.path.read_bytes() == b"{}"
 """
 
 
-def test_a_heart_beats_where_no_times_can_be_set(mounted: Mounted) -> None:
+def test_heartbeats_work_on_a_file_system_without_utime(mounted: Mounted) -> None:
     disk = mounted(utime=errno.EPERM)
-    done = disk.run("-c", BEAT, disk.folder)
+    done = disk.run("-c", HEARTBEAT, disk.folder)
     assert done.returncode == 0, done.stderr
     assert disk.failed() == {"utime"}
 

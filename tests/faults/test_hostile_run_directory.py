@@ -100,7 +100,7 @@ def unfinished(study: Study, root: Path) -> Path:
     shutil.copytree(study.straight("simclr"), run_dir)
     (run_dir / "result.json").unlink()
     (trainer,) = start(study.line("simclr", run_dir))
-    assert exists_within(60, run_dir / "owner", trainer)
+    assert exists_within(60, run_dir / "lock", trainer)
     trainer.send(signal.SIGKILL)
     trainer.status()
     return run_dir
@@ -121,11 +121,11 @@ def go_on(study: Study, unfinished: Path, folder: Path, change: Callable[[Path],
     else:
         last = said.splitlines()[-1]
         assert last.startswith("ssl_pkg: ")
-        assert status == (FAULT if "is being written by" in last else BAD_INPUT)
+        assert status == (FAULT if "is in use by" in last else BAD_INPUT)
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("name", ["config.yaml", "status", "provenance.json", "result.json", "metrics.jsonl", "owner"])
+@pytest.mark.parametrize("name", ["config.yaml", "status", "provenance.json", "result.json", "metrics.jsonl", "lock"])
 @settings(cases(long=20, short=1), phases=[Phase.generate])
 @given(chance=st.data())
 def test_a_run_with_a_damaged_file_ends_as_if_it_were_whole_or_says_why_not(

@@ -30,7 +30,7 @@ def test_exactly_one_trains_and_nothing_is_damaged(study: Study, folder: Path, a
         by_status = {trainer.status(): trainer for trainer in trainers}
         assert by_status.keys() == {COMPLETE, FAULT}, [trainer.said() for trainer in trainers]
         refused = by_status[FAULT].said()
-        assert refused.startswith(f"ssl_pkg: {run_dir} is being written by process {by_status[COMPLETE].pid} on ")
+        assert refused.startswith(f"ssl_pkg: {run_dir} is in use by process {by_status[COMPLETE].pid} on ")
         assert len(refused.splitlines()) == 1
         assert differences(straight, run_dir) == []
         shutil.rmtree(run_dir)
@@ -41,14 +41,14 @@ def everything(folder: Path) -> dict[Path, tuple[int, bytes]]:
     return {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
 
 
-def test_one_that_stood_still_until_another_had_taken_over_touches_nothing(study: Study, folder: Path) -> None:
+def test_a_process_that_was_suspended_until_another_took_over_changes_nothing(study: Study, folder: Path) -> None:
     run_dir = folder / "run"
     (stale,) = start(study.line("simclr", run_dir))
     assert exists_within(60, run_dir / "checkpoints/step-000000004.ckpt", stale)  # of eight
     stale.send(signal.SIGSTOP)
-    elsewhere = json.loads((run_dir / "owner").read_text()) | {"host": "elsewhere"}
-    (run_dir / "owner").write_text(json.dumps(elsewhere))
-    os.utime(run_dir / "owner", (0, 0))  # its heart has not beaten since
+    elsewhere = json.loads((run_dir / "lock").read_text()) | {"host": "elsewhere"}
+    (run_dir / "lock").write_text(json.dumps(elsewhere))
+    os.utime(run_dir / "lock", (0, 0))  # no heartbeat since then
 
     (successor,) = start(study.line("simclr", run_dir))
     assert successor.status() == COMPLETE, successor.said()

@@ -242,13 +242,13 @@ def test_a_complete_run_answers_only_to_its_own_configuration(tmp_path: Path, da
 def test_a_second_process_on_a_run_directory_is_refused(tmp_path: Path, data: Path) -> None:
     line = command(*pretrain("simclr", data, tmp_path / "run", "budget.max_steps=null", "method.epochs=1000"))
     first = subprocess.Popen(line, stderr=subprocess.DEVNULL)
-    while first.poll() is None and not (tmp_path / "run/owner").exists():
+    while first.poll() is None and not (tmp_path / "run/lock").exists():
         time.sleep(0.01)
     second = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
     first.send_signal(signal.SIGTERM)
     assert first.wait(timeout=120) == 75
     assert second.returncode == 1
-    assert "is being written by process" in second.stderr
+    assert "is in use by process" in second.stderr
     assert len(second.stderr.splitlines()) == 1
 
 

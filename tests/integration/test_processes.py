@@ -148,7 +148,7 @@ def test_torchrun_may_start_the_ranks_anew_when_one_dies(tmp_path: Path, data: P
     line = [sys.executable, *TORCHRUN, *line_of(data, folder, "supervised")]
     started.append(subprocess.Popen(line, stderr=subprocess.PIPE, text=True))
     wait_for_step(folder, 2)
-    killed = json.loads((folder / "owner").read_text())["pid"]
+    killed = json.loads((folder / "lock").read_text())["pid"]
     os.kill(killed, signal.SIGKILL)
     _, said = started[-1].communicate(timeout=240)
     assert started[-1].returncode == 0, said

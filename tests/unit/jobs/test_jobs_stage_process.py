@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from jobs.local.slots import Slot, slots
-from jobs.processes import birth_of, parent_of
 from jobs.stage_process import StageProcess, last_output
+from ssl_pkg.processes import parent_of, start_time_of
 
 OBEDIENT = (
     "import signal, sys, time;"
@@ -120,11 +120,11 @@ def test_the_pickle_is_light(tmp_path: Path) -> None:
 
 def test_processes() -> None:
     assert parent_of(os.getpid()) == os.getppid()
-    born = birth_of(os.getpid())
+    born = start_time_of(os.getpid())
     assert born
     child = subprocess.Popen(["sleep", "0"])
     time.sleep(0.2)
-    assert birth_of(child.pid) is None  # a corpse
+    assert start_time_of(child.pid) is None  # a corpse
     child.wait()
     assert parent_of(child.pid) is None
 

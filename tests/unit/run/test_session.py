@@ -142,7 +142,7 @@ def test_one_that_stood_still_while_it_read_the_checkpoint_changes_nothing_of_it
 
     def slow(folder: Path, fits: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
         state = load_checkpoint(folder, fits)
-        write_json(tmp_path / "run/owner", {"host": "elsewhere", "pid": 7, "token": "new"})
+        write_json(tmp_path / "run/lock", {"host": "elsewhere", "pid": 7, "token": "new"})
         with (tmp_path / "run/metrics.jsonl").open("a") as out:
             out.write(json.dumps(LINE | {"step": 2}) + "\n")
         before.update(files_of(tmp_path / "run"))
