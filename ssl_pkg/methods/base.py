@@ -1,4 +1,4 @@
-"""What a method is: the protocol between `methods/` and the training loop."""
+"""The protocol that a pretraining method implements for the training loop."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
@@ -8,12 +8,15 @@ from torch import Tensor, nn
 
 
 class Method(Protocol):
-    """A module that turns views into a loss.
+    """A module that computes a loss from views.
 
-    `views` is how many views of an image it takes; `splits` the splits that it can learn from; `sync_batch_norm`
-    whether batch normalisation takes the whole batch's statistics where several processes share it.
-    `encoder` is torchvision's ResNet-18 without its last layer; everything that a resumed run needs is in
-    `state_dict()` (heads, target network, queue), so that a checkpoint of a method is its state dict.
+    views: number of views of each image.
+    splits: the splits that the method can be trained on.
+    sync_batch_norm: whether batch normalisation uses the statistics of all ranks' batches.
+    encoder: torchvision's ResNet-18 without its last layer.
+
+    The state dict holds everything that a resumed run needs (heads, target network, queue), because a checkpoint stores
+    only the state dict.
     """
 
     views: ClassVar[int]
@@ -26,21 +29,23 @@ class Method(Protocol):
         ...
 
     def loss(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch, and what else to log: the same work for every batch, which a GPU may record and repeat.
+        """Computes the loss of a batch, and metrics to log.
 
-        A repetition runs no Python: what `after_step` needs of it is copied into a buffer.
-        views: for each of the method's views a batch (B, 3, H, W), normalised, on the training device, in the
-            format in which the network computes: float32, bfloat16 or float16.
-        labels: (B,) int64; -1 where the split has none.
-        Returns a scalar with gradient, and scalars without one that stay on the device.
+        On a GPU, a CUDA graph captures this function once and replays it without running Python. The computation must
+        therefore be the same for every batch, and values that `after_step` needs must be copied into a buffer.
+
+        views: one batch (B, 3, H, W) for each view, normalised, on the training device, in the network's dtype
+            (float32, bfloat16 or float16).
+        labels: (B,) int64; -1 if the split has no labels.
+        Returns a scalar with gradient, and scalars by name without gradient, on the device.
         """
         ...
 
     def after_step(self, step: int, steps: int) -> None:
-        """What follows the optimizer's step: a target network's average, a queue's new keys."""
+        """Updates state after optimizer step `step` of `steps`, such as an EMA or a queue."""
         ...
 
 
 def without_autocast(tensor: Tensor) -> torch.autocast:
-    """Keeps autocast away from a part of a loss: a cosine in bfloat16, over a temperature, is off by percents."""
+    """Disables autocast on the tensor's device, because a cosine in bfloat16 over a temperature is off by percents."""
     return torch.autocast(tensor.device.type, enabled=False)

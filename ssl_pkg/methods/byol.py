@@ -17,20 +17,20 @@ from ssl_pkg.models.heads import byol_mlp
 
 
 def regression_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """‖q/‖q‖ − z′/‖z′‖‖² = 2 − 2·cos(q, z′), the mean over the batch (section 3.1, equation 2).
+    """‖q/‖q‖ − z′/‖z′‖‖² = 2 − 2·cos(q, z′), averaged over the batch (section 3.1, equation 2).
 
-    prediction, target: (N, D). The gradient is stopped at the target.
+    prediction, target: (N, D), any scale. The target gets no gradient.
     """
     return 2 - 2 * F.cosine_similarity(prediction, target.detach(), dim=1).mean()
 
 
 def target_decay(base: float, step: int, steps: int) -> float:
-    """τ = 1 − (1 − τ_base)·(cos(πk/K) + 1)/2 at step k of K: from τ_base to 1 (section 3.3)."""
+    """The EMA decay τ = 1 − (1 − τ_base)·(cos(πk/K) + 1)/2 at step k of K, from τ_base to 1 (section 3.3)."""
     return 1 - (1 - base) * (math.cos(math.pi * step / steps) + 1) / 2
 
 
 class BYOL(nn.Module):
-    """An online network (encoder, projector, predictor) that predicts a target network (encoder, projector)."""
+    """An online network (encoder, projector, predictor) predicts a target network (encoder, projector), its EMA."""
 
     views: ClassVar[int] = 2
     splits: ClassVar[tuple[str, ...]] = ("unlabeled", "train")
@@ -52,25 +52,24 @@ class BYOL(nn.Module):
         self.encoder = encoder
         self.projector = byol_mlp(EMBEDDING_DIM, hidden, out)
         self.predictor = byol_mlp(out, hidden, out)
-        # The target starts as the online network does. It stays in train mode: it normalises by its own
-        # batch's statistics, and only its parameters are averages.
+        # The target stays in train mode and normalises by its batch's statistics; only its parameters are an EMA.
         self.target_encoder = frozen_copy(self.encoder)
         self.target_projector = frozen_copy(self.projector)
         self.base_decay = target_decay
         self.predictor_rate = predictor_rate
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The predictor apart, for it may learn faster than what it predicts from (section 5)."""
+        """All weights of the online network. The predictor may have a higher learning rate (section 5)."""
         return [
             {"params": [*self.encoder.parameters(), *self.projector.parameters()]},
             {"params": list(self.predictor.parameters()), "lr_multiplier": self.predictor_rate},
         ]
 
     def loss(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum of both directions (equation 2 and below), each view a batch of its own.
+        """The symmetrised loss (equation 2 and below). Each view is a batch with its own statistics.
 
-        z_std is the mean over dimensions of the standard deviation over the batch of the online z/‖z‖: about 1/√D when
-        the projections spread over the sphere, 0 when they have collapsed.
+        z_std is the standard deviation of the online z/‖z‖ over the batch, averaged over the D dimensions: about 1/√D
+        if the projections are spread over the sphere, 0 if they have collapsed.
         """
         first, second = views
         z_first = self.projector(self.encoder(first))
@@ -85,7 +84,7 @@ class BYOL(nn.Module):
         return loss, {"z_std": z.std(dim=0, correction=0).mean()}
 
     def after_step(self, step: int, steps: int) -> None:
-        """The target follows the online network (equation 1)."""
+        """Updates the target network, an EMA of the online network (equation 1)."""
         decay = target_decay(self.base_decay, step, steps)
         ema_update(self.target_encoder, self.encoder, decay)
         ema_update(self.target_projector, self.projector, decay)

@@ -19,7 +19,7 @@ from ssl_pkg.models.heads import moco_projector
 
 
 def queue_logits(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
-    """Logits (N, 1 + K) of InfoNCE (1911.05722 equation 1): the own key first, then the queue.
+    """Logits (N, 1 + K) of InfoNCE (1911.05722 equation 1). Column 0 is the positive key, the others are the queue.
 
     query, key: (N, D) with unit rows; queue: (K, D) with unit rows.
     """
@@ -29,11 +29,11 @@ def queue_logits(query: Tensor, key: Tensor, queue: Tensor, temperature: float) 
 
 
 class MoCo(nn.Module):
-    """A query network, a key network that is its moving average, and a queue of the latest keys."""
+    """A query network, its EMA as the key network (momentum encoder), and a queue of the latest keys."""
 
     views: ClassVar[int] = 2
     splits: ClassVar[tuple[str, ...]] = ("unlabeled", "train")
-    sync_batch_norm: ClassVar[bool] = False  # shuffling BN lives from groups with statistics of their own
+    sync_batch_norm: ClassVar[bool] = False  # shuffling BN needs separate statistics per group
     queue: Tensor
     latest_keys: Tensor
     idx_shuffle: Tensor
@@ -61,11 +61,11 @@ class MoCo(nn.Module):
         if batch_size == bn_splits:
             raise BadInput(
                 f"method.batch_size={batch_size} leaves one image for each of the method.model.bn_splits={bn_splits} "
-                f"groups, and batch normalisation needs two: give method.batch_size={2 * bn_splits} or more"
+                f"groups, but batch normalisation needs two: give method.batch_size={2 * bn_splits} or more"
             )
         if bn_splits % world_size():
             raise BadInput(f"method.model.bn_splits={bn_splits} must be a multiple of the {world_size()} processes")
-        # Groups with batch statistics of their own stand for the paper's GPUs; this rank has its share of them.
+        # Groups with separate batch statistics simulate the paper's GPUs; this rank has its share of the groups.
         split_batch_norm(encoder, bn_splits // world_size())
         self.encoder = encoder
         self.projector = moco_projector(EMBEDDING_DIM, projector_hidden, projector_out)
@@ -73,9 +73,10 @@ class MoCo(nn.Module):
         self.key_projector = frozen_copy(self.projector)
         self.register_buffer("queue", F.normalize(torch.randn(queue_size, projector_out), dim=1))
         self.register_buffer("latest_keys", torch.zeros(batch_size, projector_out), persistent=False)
-        # Shuffling BN (1911.05722 section 3.3): a key's batch statistics must not be its query's, or they give it away.
-        # The paper shuffles at random; the order of a batch is random already, so dealing it out to the groups like
-        # cards does the same without a random state: query and key group share 1/bn_splits of their samples.
+        # Shuffling BN (1911.05722 section 3.3): a query and its key must be normalised in different groups, because
+        # shared statistics would reveal the positive pair. The paper shuffles at random. Here the shuffle is a fixed
+        # transposition, which needs no random state and suffices because the order of a batch is random already:
+        # a query's group and a key's group have only 1/bn_splits of their samples in common.
         idx_shuffle = torch.arange(batch_size).view(-1, bn_splits).T.flatten()
         self.register_buffer("idx_shuffle", idx_shuffle, persistent=False)
         self.register_buffer("idx_unshuffle", idx_shuffle.argsort(), persistent=False)
@@ -83,25 +84,25 @@ class MoCo(nn.Module):
         self.key_momentum = key_momentum
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """All weights, at one rate."""
+        """All weights, with one learning rate."""
         return [{"params": list(self.parameters())}]
 
     def loss(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """InfoNCE of the queries of view 0 against the keys of view 1 and the queue."""
+        """InfoNCE with queries from view 0 and keys from view 1 and the queue."""
         query = F.normalize(self.projector(self.encoder(views[0])).float(), dim=1)
         with torch.no_grad():
             shuffled = local_shard(all_gather(views[1])[self.idx_shuffle])
             keys = self.key_projector(self.key_encoder(shuffled)).float()
             keys = F.normalize(all_gather(keys)[self.idx_unshuffle], dim=1)
         logits = queue_logits(query, local_shard(keys), self.queue, self.temperature)
-        first = torch.zeros(len(query), dtype=torch.long, device=logits.device)
+        positive = torch.zeros(len(query), dtype=torch.long, device=logits.device)
         self.latest_keys.copy_(keys)
-        accuracy = (logits.detach().argmax(dim=1) == first).float().mean()
-        return F.cross_entropy(logits, first), {"contrast_accuracy": accuracy}
+        accuracy = (logits.detach().argmax(dim=1) == positive).float().mean()
+        return F.cross_entropy(logits, positive), {"contrast_accuracy": accuracy}
 
     @torch.no_grad()
     def after_step(self, step: int, steps: int) -> None:
-        """The key network follows (equation 2), and the oldest keys of the queue give way to the latest."""
+        """Updates the key network (equation 2) and replaces the oldest keys in the queue by the latest."""
         ema_update(self.key_encoder, self.encoder, self.key_momentum)
         ema_update(self.key_projector, self.projector, self.key_momentum)
         count = len(self.latest_keys)

@@ -24,18 +24,18 @@ class Supervised(nn.Module):
         self.head = nn.Linear(EMBEDDING_DIM, classes)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """All weights, at one rate."""
+        """All weights, with one learning rate."""
         return [{"params": list(self.parameters())}]
 
     def loss(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross-entropy of the one view, and the batch's accuracy."""
+        """Cross-entropy of the single view, and the accuracy on the batch."""
         logits = self.head(self.encoder(views[0])).float()
         accuracy = (logits.detach().argmax(dim=1) == labels).float().mean()
         return F.cross_entropy(logits, labels), {"accuracy": accuracy}
 
     def classifier(self) -> dict[str, Tensor]:
-        """The state dict of torchvision's plain resnet18 with these weights."""
+        """The weights as the state dict of torchvision's resnet18."""
         return self.encoder.state_dict() | {f"fc.{name}": tensor for name, tensor in self.head.state_dict().items()}
 
     def after_step(self, step: int, steps: int) -> None:
-        """Nothing follows a step."""
+        """Does nothing."""

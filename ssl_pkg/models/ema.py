@@ -1,4 +1,4 @@
-"""The exponential moving average that BYOL's target and MoCo's key network are."""
+"""Exponential moving averages (EMA) of networks: BYOL's target network and MoCo's momentum encoder."""
 
 import copy
 
@@ -7,14 +7,14 @@ from torch import nn
 
 
 def frozen_copy(module: nn.Module) -> nn.Module:
-    """A copy whose parameters take no gradient."""
+    """A deep copy whose parameters don't require gradients."""
     return copy.deepcopy(module).requires_grad_(False)
 
 
 @torch.no_grad()
 def ema_update(average: nn.Module, module: nn.Module, decay: float) -> None:
-    """average <- decay · average + (1 − decay) · module, for the parameters only.
+    """Sets average = decay · average + (1 − decay) · module, for the parameters only.
 
-    Batch normalisation's running statistics are buffers and follow the average's own forwards.
+    Buffers such as batch normalisation's running statistics are updated by the average's own forward passes.
     """
     torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), 1 - decay)

@@ -1,10 +1,10 @@
-"""The small networks on top of the encoder, one function for each paper's form."""
+"""The projection and prediction heads of the papers."""
 
 from torch import nn
 
 
 def simclr_projector(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """SimCLR's g (2002.05709 section 2.1, appendix B): batch normalisation after each layer, the last without beta."""
+    """SimCLR's g (2002.05709 section 2.1, appendix B): a BN layer after each linear layer, the last without bias."""
     last = nn.BatchNorm1d(outputs)
     last.register_parameter("bias", None)
     return nn.Sequential(

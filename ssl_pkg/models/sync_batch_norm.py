@@ -1,4 +1,4 @@
-"""Batch normalisation over the batches of all ranks, on CPUs and GPUs."""
+"""Synchronised batch normalisation, with the statistics of all ranks' batches, on CPUs and GPUs."""
 
 from typing import Any, cast
 
@@ -12,9 +12,10 @@ from ssl_pkg.distributed.collectives import all_gather, world_size
 
 
 def synchronise_batch_norm(network: nn.Module) -> None:
-    """Has every batch normalisation in `network` take its statistics over the batches of all ranks.
+    """Makes every batch normalisation in `network` compute its statistics over the batches of all ranks.
 
-    Names and shapes of its state stay. PyTorch's SyncBatchNorm refuses tensors on the CPU.
+    The names and shapes in the state dict don't change. PyTorch's SyncBatchNorm is not used, because it refuses CPU
+    tensors.
     """
     for module in network.modules() if world_size() > 1 else ():
         if isinstance(module, _BatchNorm):
@@ -22,10 +23,10 @@ def synchronise_batch_norm(network: nn.Module) -> None:
 
 
 class _SynchronisedBatchNorm(_BatchNorm):
-    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 - torch names it
-        """Any (N, C, ...)."""
+    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 - torch's name
+        """Accepts any (N, C, ...)."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch names it
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
         if not self.training:
             return super().forward(input)
         mean, variance = _global_statistics(input)
@@ -38,7 +39,10 @@ class _SynchronisedBatchNorm(_BatchNorm):
 
 
 def _global_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each channel over all ranks, (C,): the parts' moments joined, nothing cancels."""
+    """Mean and biased variance (C,) of each channel over all ranks.
+
+    They are combined from the ranks' means and variances, because E[x²] − E[x]² would lose digits by cancellation.
+    """
     x = x.detach().float()
     variance, mean = torch.var_mean(x, dim=_all_but_channels(x), correction=0)
     moments = all_gather(torch.stack([mean, variance]).unsqueeze(0))
@@ -48,10 +52,10 @@ def _global_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Normalise(torch.autograd.Function):
-    """y = (x − μ)/√(σ² + ε)·γ + β, where μ and σ² are those of all ranks' x (Ioffe and Szegedy 1502.03167)."""
+    """y = (x − μ)/√(σ² + ε)·γ + β with μ and σ² of all ranks' x (Ioffe and Szegedy 1502.03167, algorithm 1)."""
 
     @staticmethod
-    def forward(  # noqa: PLR0917 - autograd passes by position
+    def forward(  # noqa: PLR0917 - autograd functions take arguments by position
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, mean: Tensor, variance: Tensor, eps: float
     ) -> Tensor:
         ctx.save_for_backward(x, weight, mean, variance)

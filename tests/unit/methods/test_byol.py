@@ -36,15 +36,15 @@ def test_regression_loss_of_an_angle_has_its_closed_form(angle: float, loss: flo
 def test_loss_is_the_sum_of_both_directions_through_predictor_and_target() -> None:
     method, (first, second) = build(), views()
     loss, _ = method.loss([first, second], torch.zeros(4))
-    other = build()  # the same by hand
+    other = build()  # the same loss, written out
     online = [other.predictor(other.projector(other.encoder(view))) for view in (first, second)]
     target = [other.target_projector(other.target_encoder(view)) for view in (first, second)]
 
     def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return ((a / a.norm(dim=1, keepdim=True)) * (b / b.norm(dim=1, keepdim=True))).sum(dim=1).mean()
 
-    by_hand = (2 - 2 * cosine(online[0], target[1])) + (2 - 2 * cosine(online[1], target[0]))
-    assert loss.item() == pytest.approx(by_hand.item(), rel=1e-5)
+    expected = (2 - 2 * cosine(online[0], target[1])) + (2 - 2 * cosine(online[1], target[0]))
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_gradient_reaches_the_online_network_and_stops_at_the_target() -> None:
@@ -56,7 +56,7 @@ def test_gradient_reaches_the_online_network_and_stops_at_the_target() -> None:
         assert all(p.grad is None and not p.requires_grad for p in part.parameters())
 
 
-def test_target_starts_equal_follows_as_an_average_and_keeps_its_own_statistics() -> None:
+def test_target_starts_equal_and_is_an_ema_of_the_weights_only() -> None:
     method = build()
     weights = [p.detach().clone() for p in method.target_encoder.parameters()]
     assert all(torch.equal(a, b) for a, b in zip(weights, method.encoder.parameters(), strict=True))
@@ -71,7 +71,7 @@ def test_target_starts_equal_follows_as_an_average_and_keeps_its_own_statistics(
     assert not (method.target_encoder.bn1.running_mean == 7.0).any()
 
 
-def test_target_forwards_in_train_mode() -> None:
+def test_target_stays_in_train_mode() -> None:
     method = build().train()
     method.loss(views(), torch.zeros(4))
     assert method.target_encoder.training
@@ -79,11 +79,11 @@ def test_target_forwards_in_train_mode() -> None:
 
 
 @pytest.mark.parametrize(("step", "expected"), [(0, 0.97), (50, 0.985), (100, 1.0)])
-def test_decay_goes_from_its_base_to_one_along_half_a_cosine(step: int, expected: float) -> None:
+def test_decay_rises_from_its_base_to_one_on_half_a_cosine(step: int, expected: float) -> None:
     assert target_decay(0.97, step, 100) == pytest.approx(expected, abs=1e-12)
 
 
-def test_z_std_tells_collapse_from_spread() -> None:
+def test_z_std_distinguishes_collapse_from_spread() -> None:
     method = build()
     _, metrics = method.loss(views(), torch.zeros(4))
     assert 0.1 < float(metrics["z_std"]) <= 1 / math.sqrt(8) + 1e-6
@@ -96,7 +96,7 @@ def test_z_std_tells_collapse_from_spread() -> None:
     assert float(metrics["z_std"]) == pytest.approx(0, abs=1e-6)
 
 
-def test_only_the_predictor_has_a_rate_of_its_own_and_nothing_of_the_target_is_moved() -> None:
+def test_only_the_predictor_has_its_own_lr_and_the_target_is_not_optimised() -> None:
     method = build()
     rest, predictor = method.parameter_groups()
     assert predictor["lr_multiplier"] == 10.0

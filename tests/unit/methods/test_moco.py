@@ -42,7 +42,7 @@ def test_loss_of_an_orthogonal_queue_has_its_closed_form(queue_size: int) -> Non
     assert float(loss) == pytest.approx(math.log(1 + queue_size * math.exp(-1 / 0.2)), rel=1e-12)
 
 
-def test_logits_stay_in_full_precision_under_autocast() -> None:
+def test_logits_are_float32_under_autocast() -> None:
     generator = torch.Generator().manual_seed(0)
     query, key, queue = (F.normalize(torch.randn(n, 64, generator=generator), dim=1) for n in (4, 4, 32))
     with torch.autocast("cpu", torch.bfloat16):
@@ -50,7 +50,7 @@ def test_logits_stay_in_full_precision_under_autocast() -> None:
     assert torch.equal(logits, queue_logits(query, key, queue, 0.1))
 
 
-def test_queue_is_a_ring_of_the_latest_keys() -> None:
+def test_queue_is_a_ring_buffer_of_the_latest_keys() -> None:
     method, keys = build(momentum=1.0), []
     for step in range(4):  # the queue of 12 holds three batches of 4
         method.loss(views(step), torch.zeros(4))
@@ -60,15 +60,17 @@ def test_queue_is_a_ring_of_the_latest_keys() -> None:
     torch.testing.assert_close(method.queue.norm(dim=1), torch.ones(12))
 
 
-def test_a_batch_never_meets_its_own_keys_in_the_queue() -> None:
+def test_a_batchs_keys_enter_the_queue_after_its_loss() -> None:
     method = build()
     before = method.queue.clone()
     method.loss(views(), torch.zeros(4))
     assert torch.equal(method.queue, before)  # enqueued after the step, not before the loss
 
 
-def test_loss_is_that_of_queries_of_view_0_against_keys_of_view_1_and_the_queue() -> None:
-    method = build(batch_size=4, queue_size=8, bn_splits=2).eval()  # eval: each image by itself
+def test_loss_equals_infonce_written_out() -> None:
+    method = build(
+        batch_size=4, queue_size=8, bn_splits=2
+    ).eval()  # in eval mode an image's output doesn't depend on its batch
     images = views(count=4)
     loss, _ = method.loss(images, torch.zeros(4))
     query = F.normalize(method.projector(method.encoder(images[0])), dim=1).tolist()
@@ -82,15 +84,15 @@ def test_loss_is_that_of_queries_of_view_0_against_keys_of_view_1_and_the_queue(
     assert loss.item() == pytest.approx(total / 4, rel=1e-4)
 
 
-def test_keys_come_back_in_the_order_of_their_queries() -> None:
-    method = build(batch_size=8, queue_size=8, bn_splits=4).eval()  # eval: no group statistics, each image by itself
+def test_keys_are_unshuffled_to_the_order_of_their_queries() -> None:
+    method = build(batch_size=8, queue_size=8, bn_splits=4).eval()  # in eval mode there are no group statistics
     images = views(count=8)
     method.loss(images, torch.zeros(8))
-    alone = F.normalize(method.key_projector(method.key_encoder(images[1])), dim=1)
-    torch.testing.assert_close(method.latest_keys, alone, rtol=1e-4, atol=1e-5)
+    expected = F.normalize(method.key_projector(method.key_encoder(images[1])), dim=1)
+    torch.testing.assert_close(method.latest_keys, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_groups_of_queries_and_of_keys_share_as_few_samples_as_possible() -> None:
+def test_groups_of_queries_and_keys_share_as_few_samples_as_possible() -> None:
     method = build(batch_size=16, queue_size=16, bn_splits=4)
     query_groups = torch.arange(16).chunk(4)
     key_groups = method.idx_shuffle.chunk(4)
@@ -100,16 +102,16 @@ def test_groups_of_queries_and_of_keys_share_as_few_samples_as_possible() -> Non
             assert len(set(queries.tolist()) & set(keys.tolist())) == 1
 
 
-def test_statistics_are_those_of_each_group_alone() -> None:
+def test_each_group_has_separate_statistics() -> None:
     method, images = build(bn_splits=2), views()[0]
     for network in (method.encoder, method.key_encoder):
         plain = build_encoder()
         plain.load_state_dict(network.state_dict())
-        alone = torch.cat([plain(group) for group in images.chunk(2)])
-        torch.testing.assert_close(network(images), alone)
+        expected = torch.cat([plain(group) for group in images.chunk(2)])
+        torch.testing.assert_close(network(images), expected)
 
 
-def test_key_network_follows_and_takes_no_gradient() -> None:
+def test_key_network_is_an_ema_without_gradient() -> None:
     method = build(momentum=0.9)
     loss, _ = method.loss(views(), torch.zeros(4))
     loss.backward()
@@ -131,7 +133,7 @@ def test_key_network_follows_and_takes_no_gradient() -> None:
         (2, 12, 2, "batch_size=2 leaves one image for each of the .*=2 groups, .*: give method.batch_size=4 or more"),
     ],
 )
-def test_sizes_that_do_not_fit_are_refused_with_the_cause(
+def test_inconsistent_sizes_are_refused_with_the_cause(
     batch_size: int, queue_size: int, bn_splits: int, sentence: str
 ) -> None:
     with pytest.raises(BadInput, match=sentence):

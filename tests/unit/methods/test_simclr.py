@@ -28,7 +28,7 @@ def slow_nt_xent(first: torch.Tensor, second: torch.Tensor, temperature: float) 
 
 @settings(derandomize=True, deadline=None, max_examples=40)
 @given(count=st.integers(1, 9), size=st.integers(2, 7), temperature=st.floats(0.05, 2.0), seed=st.integers(0, 10**6))
-def test_loss_equals_the_equation_written_term_by_term(count: int, size: int, temperature: float, seed: int) -> None:
+def test_loss_equals_equation_1_term_by_term(count: int, size: int, temperature: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     first, second = (torch.randn(count, size, generator=generator, dtype=torch.float64) for _ in range(2))
     loss, _ = nt_xent(first, second, temperature)
@@ -45,7 +45,7 @@ def test_loss_of_orthogonal_pairs_has_its_closed_form(count: int, temperature: f
 
 
 @pytest.mark.parametrize("count", [2, 16])
-def test_loss_of_identical_projections_is_the_logarithm_of_the_candidates(count: int) -> None:
+def test_loss_of_identical_projections_has_its_closed_form(count: int) -> None:
     z = torch.ones(count, 4, dtype=torch.float64)
     assert float(nt_xent(z, z, 0.2)[0]) == pytest.approx(math.log(2 * count - 1), rel=1e-12)
 
@@ -56,26 +56,28 @@ def test_gradient_equals_finite_differences() -> None:
     assert torch.autograd.gradcheck(lambda a, b: nt_xent(a, b, 0.3)[0], (first, second))
 
 
-def test_loss_stays_in_full_precision_under_autocast() -> None:
+def test_loss_is_float32_under_autocast() -> None:
     first, second = (torch.randn(16, 32, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
     with torch.autocast("cpu", torch.bfloat16):
         loss, _ = nt_xent(first, second, 0.1)
     assert float(loss) == float(nt_xent(first, second, 0.1)[0])
 
 
-def test_both_views_share_their_batch_statistics() -> None:
+def test_both_views_share_batch_statistics() -> None:
     torch.manual_seed(0)
     method = SimCLR(build_encoder(), 10, 4, projector_hidden=8, projector_out=4, temperature=0.5)
     method.loss([torch.randn(4, 3, 32, 32), torch.randn(4, 3, 32, 32)], torch.zeros(4))
-    assert int(method.encoder.bn1.num_batches_tracked) == 1  # one forward, not two
+    assert int(method.encoder.bn1.num_batches_tracked) == 1  # one forward pass, not two
 
 
-def test_loss_is_that_of_the_projections_of_the_same_images() -> None:
+def test_loss_of_images_equals_nt_xent_written_out() -> None:
     torch.manual_seed(0)
     method = SimCLR(build_encoder(), 10, 4, projector_hidden=8, projector_out=4, temperature=0.3).eval()
     views = [torch.randn(4, 3, 32, 32), torch.randn(4, 3, 32, 32)]
     loss, _ = method.loss(views, torch.zeros(4))
-    projections = [method.projector(method.encoder(view)) for view in views]  # in eval mode each image by itself
+    projections = [
+        method.projector(method.encoder(view)) for view in views
+    ]  # in eval mode an image's output doesn't depend on its batch
     z = torch.cat([entry / entry.norm(dim=1, keepdim=True) for entry in projections]).tolist()
     total = 0.0
     for i in range(8):
@@ -85,7 +87,7 @@ def test_loss_is_that_of_the_projections_of_the_same_images() -> None:
     assert loss.item() == pytest.approx(total / 8, rel=1e-4)
 
 
-def test_last_layer_of_the_projector_has_no_beta() -> None:
+def test_last_layer_of_the_projector_has_no_bias() -> None:
     method = SimCLR(build_encoder(), 10, 4, projector_hidden=8, projector_out=4, temperature=0.5)
     assert [name for name, _ in method.projector.named_parameters()] == [
         "0.weight", "1.weight", "1.bias", "3.weight", "4.weight"

@@ -5,7 +5,7 @@ from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.models.encoder import build_encoder
 
 
-def test_loss_and_accuracy_are_those_of_the_plain_classifier_with_its_weights() -> None:
+def test_loss_and_accuracy_equal_torchvisions_classifier_with_the_same_weights() -> None:
     torch.manual_seed(0)
     method = Supervised(build_encoder(), 10, 4)
     classifier = resnet18(num_classes=10)

@@ -12,7 +12,7 @@ GROUPS = 3
 
 
 def pair() -> tuple[nn.BatchNorm2d, SplitBatchNorm2d]:
-    """A batch normalisation in the midst of a training, and the same for groups."""
+    """A batch normalisation with random state, and a split one with the same state."""
     torch.manual_seed(0)
     plain = nn.BatchNorm2d(4).double()
     for tensor in (plain.weight, plain.bias, plain.running_mean, plain.running_var):
@@ -30,7 +30,7 @@ def batch() -> Tensor:
 
 
 def compiled(split: SplitBatchNorm2d, x: Tensor) -> Tensor:
-    """As the compiler sees it, without the compiling."""
+    """Runs the graph that torch.compile traces, without compiling it."""
     in_one_pass: list[bool] = []
 
     def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
@@ -42,12 +42,12 @@ def compiled(split: SplitBatchNorm2d, x: Tensor) -> Tensor:
     return value
 
 
-@pytest.mark.parametrize("form", [SplitBatchNorm2d.forward, SplitBatchNorm2d.in_one_pass, compiled])
-def test_in_training_each_group_is_as_if_it_came_alone(form: Callable[[nn.Module, Tensor], Tensor]) -> None:
+@pytest.mark.parametrize("implementation", [SplitBatchNorm2d.forward, SplitBatchNorm2d.in_one_pass, compiled])
+def test_each_group_is_normalised_separately_in_training(implementation: Callable[[nn.Module, Tensor], Tensor]) -> None:
     plain, split = pair()
     x, same = batch(), batch()
     expected = torch.cat([plain(group) for group in x.chunk(GROUPS)])
-    ours = form(split, same)
+    ours = implementation(split, same)
     torch.testing.assert_close(ours, expected)
     assert ours.is_contiguous(memory_format=torch.channels_last)
     weights = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
@@ -62,7 +62,7 @@ def test_in_training_each_group_is_as_if_it_came_alone(form: Callable[[nn.Module
     assert split.num_batches_tracked == GROUPS
 
 
-def test_one_pass_over_bfloat16_is_as_exact_as_torchs() -> None:
+def test_one_pass_over_bfloat16_is_as_accurate_as_torch() -> None:
     plain, split = pair()
     x = batch().detach()
     exact = torch.cat([plain(group) for group in x.chunk(GROUPS)])
@@ -77,12 +77,12 @@ def test_unequal_groups_are_refused() -> None:
         split(batch()[:10])
 
 
-def test_in_evaluation_it_is_the_plain_one() -> None:
+def test_evaluation_equals_the_plain_batch_norm() -> None:
     plain, split = pair()
     assert torch.equal(split.eval()(batch()), plain.eval()(batch()))
 
 
-def test_one_group_is_left_alone() -> None:
+def test_one_group_changes_nothing() -> None:
     network = nn.Sequential(nn.BatchNorm2d(4))
     split_batch_norm(network, 1)
     assert type(network[0]) is nn.BatchNorm2d

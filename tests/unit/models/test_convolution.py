@@ -1,4 +1,4 @@
-"""The products against torch's own convolution, value and both gradients."""
+"""Compares the im2col convolution with torch's: output and both gradients."""
 
 import copy
 
@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ssl_pkg.models import convolution
-from ssl_pkg.models.convolution import Products, SmallMapConv2d, use_small_map_convolutions
+from ssl_pkg.models.convolution import Im2col, SmallMapConv2d, use_small_map_convolutions
 from ssl_pkg.models.encoder import build_encoder
 
 
-def double(inputs: int, outputs: int, kernel: int, stride: int) -> tuple[nn.Conv2d, nn.Conv2d]:
+def plain_and_ours(inputs: int, outputs: int, kernel: int, stride: int) -> tuple[nn.Conv2d, nn.Conv2d]:
     """torch's convolution and ours with the same weights."""
     plain = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
     ours = copy.deepcopy(plain)
@@ -28,20 +28,20 @@ def double(inputs: int, outputs: int, kernel: int, stride: int) -> tuple[nn.Conv
     kernel=st.sampled_from([1, 3]),
     stride=st.sampled_from([1, 2]),
     channels=st.sampled_from([(2, 3), (4, 4), (5, 1)]),
-    products=st.sampled_from(Products),
+    im2col=st.sampled_from(Im2col),
 )
-def test_value_and_gradients_are_those_of_torchs_convolution(
-    side: int, kernel: int, stride: int, channels: tuple[int, int], products: Products
+def test_output_and_gradients_equal_torchs_convolution(
+    side: int, kernel: int, stride: int, channels: tuple[int, int], im2col: Im2col
 ) -> None:
     torch.manual_seed(0)
-    plain, ours = double(*channels, kernel, stride)
-    # in float64, which oneDNN leaves alone: its float32 gradient is wrong for 2 -> 3 channels, 1x1, stride 2, on AVX2
+    plain, ours = plain_and_ours(*channels, kernel, stride)
+    # in float64, which doesn't use oneDNN: oneDNN's gradient is wrong for 2 -> 3 channels, 1x1, stride 2, on AVX2
     plain = plain.double()
     same_x = torch.randn(3, channels[0], side, side).contiguous(memory_format=torch.channels_last).requires_grad_()
     x = same_x.detach().double().requires_grad_()
     expected = plain(x)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(convolution, "_faster_as_products", lambda side, stride, dtype: products)
+        patch.setattr(convolution, "_fastest", lambda side, stride, dtype: im2col)
         value = ours(same_x)
     torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-5, check_dtype=False)
     slope = torch.randn_like(value)
@@ -52,8 +52,8 @@ def test_value_and_gradients_are_those_of_torchs_convolution(
 
 
 @pytest.mark.parametrize("resolution", [32, 96])
-def test_every_convolution_of_the_network_has_the_gradients_of_float64(resolution: int) -> None:
-    """On the machine at hand: a wrong gradient of a library's kernel would not be seen in a loss that falls."""
+def test_every_convolution_of_the_network_has_correct_gradients(resolution: int) -> None:
+    """Guards against wrong gradients of a library kernel on this machine, because the loss may fall nevertheless."""
     torch.manual_seed(0)
     network = build_encoder().to(memory_format=torch.channels_last)
     seen: list[tuple[SmallMapConv2d, torch.Tensor]] = []
@@ -74,18 +74,18 @@ def test_every_convolution_of_the_network_has_the_gradients_of_float64(resolutio
             assert (found - expected).norm() <= 1e-5 * expected.norm(), layer
 
 
-@pytest.mark.parametrize("products", Products)
-def test_derivatives_are_those_of_finite_differences(products: Products, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolution, "_faster_as_products", lambda side, stride, dtype: products)
+@pytest.mark.parametrize("im2col", Im2col)
+def test_gradients_equal_finite_differences(im2col: Im2col, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution, "_fastest", lambda side, stride, dtype: im2col)
     torch.manual_seed(0)
-    _, ours = double(2, 3, 3, 2)
+    _, ours = plain_and_ours(2, 3, 3, 2)
     ours = ours.double()
     x = torch.randn(2, 2, 5, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x, w: ours._conv_forward(x, w, None), (x, ours.weight))
 
 
 @pytest.mark.parametrize("resolution", [32, 64, 96])
-def test_a_resnet_has_the_same_first_gradient_under_bfloat16(resolution: int) -> None:
+def test_the_first_gradient_of_a_resnet_under_bfloat16_equals_torchs(resolution: int) -> None:
     torch.manual_seed(0)
     ours = build_encoder().to(memory_format=torch.channels_last)
     plain = copy.deepcopy(ours)
@@ -104,12 +104,12 @@ def test_a_resnet_has_the_same_first_gradient_under_bfloat16(resolution: int) ->
         if "fc" not in name:
             assert ours_weight.grad is not None and plain_weight.grad is not None
             difference = (ours_weight.grad - plain_weight.grad).norm() / plain_weight.grad.norm()
-            assert difference < 0.02, name  # bfloat16 keeps 8 bits; its roundings add up on the way down
+            assert difference < 0.02, name  # bfloat16 keeps 8 bits, and rounding errors accumulate over the layers
 
 
 @pytest.mark.parametrize("amx", [False, True])
 @pytest.mark.parametrize("resolution", [32, 64, 96])
-def test_a_resnets_first_gradient_under_bfloat16_is_as_near_to_float32s_as_torchs(
+def test_the_first_gradient_under_bfloat16_is_as_accurate_as_torchs(
     resolution: int, amx: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(convolution, "_has_amx", lambda: amx)
@@ -138,18 +138,18 @@ ON_6X6 = ["layer3.0.conv2", "layer3.1.conv1", "layer3.1.conv2"]
 
 
 @pytest.mark.parametrize(
-    ("amx", "dtype", "weight_gradient_alone", "everything"),
+    ("amx", "dtype", "weight_gradient_only", "all_parts"),
     [
         (False, torch.bfloat16, [*TO_6X6, *LAYER4], []),
         (True, torch.float32, [*TO_6X6, *LAYER4], []),
         (True, torch.bfloat16, [*TO_6X6, *ON_6X6], LAYER4),
     ],
 )
-def test_the_last_maps_of_a_resnet_at_96_px_are_done_by_products_where_there_are_gradients(
+def test_which_layers_of_a_resnet_at_96_px_use_im2col_in_training(
     amx: bool,
     dtype: torch.dtype,
-    weight_gradient_alone: list[str],
-    everything: list[str],
+    weight_gradient_only: list[str],
+    all_parts: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(convolution, "_has_amx", lambda: amx)
@@ -161,16 +161,16 @@ def test_the_last_maps_of_a_resnet_at_96_px_are_done_by_products_where_there_are
     images = torch.randn(2, 3, 96, 96)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
         encoder(images)
-        by_products = {name: node.everything for name, node in done.items() if hasattr(node, "everything")}
+        by_im2col = {name: node.all_parts for name, node in done.items() if hasattr(node, "all_parts")}
         assert len(done) == 20
-        assert sorted(by_products) == sorted(weight_gradient_alone + everything)
-        assert sorted(name for name, whole in by_products.items() if whole) == everything
+        assert sorted(by_im2col) == sorted(weight_gradient_only + all_parts)
+        assert sorted(name for name, whole in by_im2col.items() if whole) == all_parts
         with torch.no_grad():
             encoder(images)
     assert not any(done.values())
 
 
-def test_convolutions_that_the_products_do_not_do_stay_torchs() -> None:
+def test_unsupported_convolutions_are_not_replaced() -> None:
     others = nn.ModuleList(
         [
             nn.Conv2d(4, 4, 3, padding=1),

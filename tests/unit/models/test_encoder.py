@@ -26,19 +26,19 @@ def test_saved_encoder_loads_into_torchvisions_plain_resnet18(tmp_path: Path) ->
     assert torch.equal(plain.eval()(images), encoder(images))
 
 
-def test_saved_weights_carry_facts_and_are_the_same_bytes_each_time(tmp_path: Path) -> None:
+def test_saved_weights_have_metadata_and_are_reproducible_bytes(tmp_path: Path) -> None:
     facts = {"method": "x", "resolution": 96, "classes": ["cat", "dog"]}
     linear = torch.nn.Linear(2, 2)
     for number in range(20):
         save_weights(tmp_path / f"{number}.safetensors", linear, facts)
     assert len({file.read_bytes() for file in tmp_path.iterdir()}) == 1
     with safe_open(tmp_path / "0.safetensors", framework="pt") as content:
-        told = json.loads(content.metadata()[FACTS])
+        metadata = json.loads(content.metadata()[FACTS])
         assert content.metadata()["format"] == "pt"
-    assert told == facts | {"weights_sha256": weights_sha256(linear.state_dict())}
+    assert metadata == facts | {"weights_sha256": weights_sha256(linear.state_dict())}
 
 
-def test_a_single_flipped_bit_of_the_weights_is_found(tmp_path: Path) -> None:
+def test_a_flipped_bit_of_the_weights_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
     save_weights(file, torch.nn.Linear(2, 2), {})
     content = bytearray(file.read_bytes())
@@ -48,7 +48,7 @@ def test_a_single_flipped_bit_of_the_weights_is_found(tmp_path: Path) -> None:
         load_weights(file)
 
 
-def test_weights_of_torchvision_itself_need_no_checksum(tmp_path: Path) -> None:
+def test_weights_without_a_checksum_load(tmp_path: Path) -> None:
     state = torch.nn.Linear(2, 2).state_dict()
     save_file(state, tmp_path / "a.safetensors")
     assert torch.equal(load_weights(tmp_path / "a.safetensors")["weight"], state["weight"])
@@ -68,7 +68,7 @@ def test_without_classifier_returns_the_last_layers_input() -> None:
     assert classifier.fc.out_features == 10
 
 
-def test_missing_damaged_or_foreign_weights_are_told(tmp_path: Path) -> None:
+def test_missing_damaged_or_other_weights_are_errors(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="does not exist"):
         load_weights(tmp_path / "none.safetensors")
     (tmp_path / "bad.safetensors").write_bytes(b"\0" * 100)
