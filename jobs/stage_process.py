@@ -17,7 +17,7 @@ from typing import BinaryIO, Final
 
 from ssl_pkg.errors import FAULT, INTERRUPTED
 from ssl_pkg.processes import parent_of, start_time_of
-from ssl_pkg.run.signals import SIGNALS, heeded
+from ssl_pkg.run.signals import SIGNALS, signals_to_handle
 
 # All that end a process and can be sent to a job by a user or a site.
 FORWARDED: Final = (*SIGNALS, signal.SIGQUIT, signal.SIGALRM)
@@ -143,7 +143,7 @@ class _Relay:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Takes the signals; the runner has SIGINT and SIGHUP blocked, against the terminal, until here."""
-        before = {number: signal.signal(number, self) for number in heeded(FORWARDED)}
+        before = {number: signal.signal(number, self) for number in signals_to_handle(FORWARDED)}
         mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
         try:
             yield

@@ -10,7 +10,7 @@ import sys
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput, Busy, Diverged, Interrupted
 from ssl_pkg.hardware.memory import prefer_jemalloc
-from ssl_pkg.run.signals import SIGNALS, Interrupts
+from ssl_pkg.run.signals import SIGNALS, InterruptFlag
 from ssl_pkg.streams import prepare_streams
 
 HELP = """\
@@ -35,7 +35,7 @@ Every other field: ssl_pkg/conf. Exit status: 0 complete, 75 interrupted (run th
 
 def main(arguments: list[str]) -> int:
     """Runs one stage; returns the process's exit status."""
-    interrupts = Interrupts().install()
+    interrupt_flag = InterruptFlag().install()
     # else each of several processes advises against find_unused_parameters, which world.py has a reason for
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from ssl_pkg import command  # not before: it takes a second to load, in which a signal would be the process's end
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
         print(HELP.format(**command.CHOICES), end="")
         return COMPLETE if arguments else BAD_INPUT
     try:
-        run_dir = command.run(arguments, interrupts)
+        run_dir = command.run(arguments, interrupt_flag)
     except BadInput as error:
         print(f"ssl_pkg: {error}", file=sys.stderr)
         return BAD_INPUT

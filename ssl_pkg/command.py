@@ -19,13 +19,13 @@ from ssl_pkg.run.resume import (
     refuse_other_data,
     refuse_other_source,
 )
-from ssl_pkg.run.signals import Interrupts
+from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.run.source import inherit
 
 CHOICES: Final = {"stages": " | ".join(STAGES), "methods": " | ".join(methods())}
 
 
-def run(arguments: list[str], interrupts: Interrupts) -> str:
+def run(arguments: list[str], interrupt_flag: InterruptFlag) -> str:
     """Brings the run to completion; returns its directory.
 
     Raises BadInput, Interrupted, Busy and OSError as the stage does; also BadInput if the run is complete, but not the
@@ -37,7 +37,7 @@ def run(arguments: list[str], interrupts: Interrupts) -> str:
     config = inherit(config, set(map(key_of, arguments)), directory)
     if not directory.complete:
         with suppress(Done):
-            importlib.import_module(f"ssl_pkg.stages.{config.stage}").run(config, interrupts)
+            importlib.import_module(f"ssl_pkg.stages.{config.stage}").run(config, interrupt_flag)
             return config.run_dir
     refuse_difference(directory, config.relevant(), free=(*FREE, *RESOLVED))
     refuse_lost_weights(directory)

@@ -25,7 +25,7 @@ from ssl_pkg.config import SYNTHETIC
 from ssl_pkg.distributed.launch import is_task, step_mark
 from ssl_pkg.errors import BAD_INPUT, FAULT, BadInput
 from ssl_pkg.overrides import split
-from ssl_pkg.run.signals import Interrupts
+from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.streams import use_utf8
 
 # the image's entry point, for clients that don't know it
@@ -157,7 +157,7 @@ def run_child(line: Sequence[str], stop: signal.Signals, environment: Mapping[st
 
     Returns its exit status, as a shell tells it: of one that a signal ended, 128 and the signal's number.
     """
-    asked = Interrupts().install()
+    asked = InterruptFlag().install()
     child = subprocess.Popen(line, env=environment)
     while child.poll() is None and not asked.received:
         time.sleep(0.1)

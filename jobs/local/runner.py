@@ -30,7 +30,7 @@ from jobs.status.display import Display
 from jobs.status.states import Row, make_row
 from ssl_pkg.distributed.launch import launch_variables
 from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED
-from ssl_pkg.run.signals import SIGNALS, heeded
+from ssl_pkg.run.signals import SIGNALS, signals_to_handle
 
 POLL_SECONDS: Final = 0.1  # seconds between two looks at the running jobs; a look costs one waitpid each
 RESIGNAL_SECONDS: Final = (
@@ -210,7 +210,7 @@ class Runner:
         def stop(number: int, frame: FrameType | None) -> None:
             self._stopping = True
 
-        numbers = heeded(SIGNALS)
+        numbers = signals_to_handle(SIGNALS)
         before = {number: signal.signal(number, stop) for number in numbers}
         signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)  # those that were kept waiting until now
         try:

@@ -24,7 +24,7 @@ from ssl_pkg.run.metrics_log import Journal
 from ssl_pkg.run.progress import Reporter
 from ssl_pkg.run.provenance import changed, provenance, starts_of
 from ssl_pkg.run.resume import FREE, content_of, refuse_difference
-from ssl_pkg.run.signals import Interrupts
+from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.run.source import other_source_data
 from ssl_pkg.run.weights import weights_sha256
 
@@ -49,8 +49,8 @@ class Session:
     Busy if another process holds it; Done if another has completed the run meanwhile.
     """
 
-    def __init__(self, config: Config, hardware: Hardware, interrupts: Interrupts, data: dict[str, Any]) -> None:
-        self.config, self.hardware, self._interrupts, self._data = config, hardware, interrupts, data
+    def __init__(self, config: Config, hardware: Hardware, interrupt_flag: InterruptFlag, data: dict[str, Any]) -> None:
+        self.config, self.hardware, self._interrupt_flag, self._data = config, hardware, interrupt_flag, data
         self.run = RunDirectory(Path(config.run_dir))
         self._started, self._seconds_before = time.monotonic(), 0.0
 
@@ -171,7 +171,7 @@ class Session:
     @property
     def interrupted(self) -> bool:
         """Whether a signal asks the run to stop."""
-        return self._interrupts.received is not None
+        return self._interrupt_flag.received is not None
 
     def file(self, name: str) -> Path:
         """Where the run's file `name` is to be written, now. Raises Busy if another process has taken the run over."""
@@ -186,7 +186,7 @@ class Session:
         """Between two pieces of work that no checkpoint holds: reports, and stops here if a signal came."""
         self.report(phase, step, steps)
         if self.interrupted:
-            raise Interrupted(f"stopped by {self._interrupts.received}")
+            raise Interrupted(f"stopped by {self._interrupt_flag.received}")
 
     def agree(self, due: bool) -> tuple[bool, bool]:
         """Whether a signal asks any rank to stop, and whether a checkpoint is `due` and none is being written.

@@ -1,4 +1,4 @@
-"""Signals become a flag that the loop looks at between two steps."""
+"""Turns a signal into a flag that a run checks between two steps. Imports no torch."""
 
 import signal
 from collections.abc import Iterable
@@ -9,27 +9,30 @@ SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT,
 _MAY_BE_IGNORED: Final = (signal.SIGINT, signal.SIGHUP)
 
 
-def heeded(numbers: Iterable[signal.Signals]) -> tuple[signal.Signals, ...]:
-    """Those of these signals that this process must not ignore.
+def signals_to_handle(numbers: Iterable[signal.Signals]) -> tuple[signal.Signals, ...]:
+    """The signals of `numbers`, without SIGINT and SIGHUP if the process was started with these ignored.
 
-    `nohup` starts a process with SIGHUP ignored, and a shell's script one in the background with SIGINT ignored: what
-    happens to the terminal is not meant for these. Nobody starts a process with another signal ignored on purpose.
+    `nohup` starts a process with SIGHUP ignored, and a shell script starts a background process with SIGINT ignored:
+    such a process must survive what happens to the terminal. The other signals are always returned.
     """
     return tuple(n for n in numbers if n not in _MAY_BE_IGNORED or signal.getsignal(n) is not signal.SIG_IGN)
 
 
-class Interrupts:
-    """Remembers that one of SIGNALS came. A second one changes nothing."""
+class InterruptFlag:
+    """Records the first of SIGNALS that arrives. Later ones have no effect.
+
+    received: the signal's name, such as "SIGTERM", or None.
+    """
 
     def __init__(self) -> None:
         self.received: str | None = None
 
-    def install(self) -> "Interrupts":
-        """Takes over the signals of this process, also those that were kept waiting until now."""
-        for number in heeded(SIGNALS):
-            signal.signal(number, self._remember)
+    def install(self) -> "InterruptFlag":
+        """Handles the signals of this process from now on, including those that are pending because of a mask."""
+        for number in signals_to_handle(SIGNALS):
+            signal.signal(number, self._record)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return self
 
-    def _remember(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         self.received = self.received or signal.Signals(number).name

@@ -17,11 +17,11 @@ from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.models.encoder import to_device, without_classifier
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.session import Session
-from ssl_pkg.run.signals import Interrupts
+from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.stages.artifacts import compact, npz, refuse_other_classes, source_classifier
 
 
-def run(config: Config, interrupts: Interrupts) -> None:
+def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     """Leaves the average pool's output (512) of train and test, one joint map of both, and kNN accuracy on test.
 
     Of a fine-tuned model also the maps of the snapshots that its fine-tuning left.
@@ -33,7 +33,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
     encoder = without_classifier(classifier)
     to_device(encoder, hardware.device)
     snapshots = _snapshots(Path(str(config.source)) / "embeddings.npz")
-    with Session(config, hardware, interrupts, dataset.manifest) as session:
+    with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
 
         def embed(split: Split) -> Array:
             phase = f"embed {split.name}"

@@ -24,7 +24,7 @@ from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.models.encoder import to_device
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.session import Session, SoFar
-from ssl_pkg.run.signals import Interrupts
+from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.stages.artifacts import compact, finish_classifier, npz, source_encoder
 from ssl_pkg.training.batches import ViewBatches
 from ssl_pkg.training.loop import fit
@@ -61,7 +61,7 @@ class Phase(NamedTuple):
     after_epoch: AfterEpoch  # also called with 0, before the first step
 
 
-def run(config: Config, interrupts: Interrupts) -> None:
+def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     """Chooses rate and decay on a held-out part of train, then trains on all of it."""
     dataset, hardware = open_dataset(config.data), prepare(config)
     encoder, method, resolution = source_encoder(config)
@@ -72,7 +72,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
     rest = dataset.train.subset(held)
     grid = [Candidate(*pair) for pair in product(config.finetune.base_lrs, config.finetune.weight_decays)]
 
-    with Session(config, hardware, interrupts, dataset.manifest) as session:
+    with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
 
         def validate(model: Supervised, epoch: int) -> dict[str, float]:
             value = _accuracy(session, model, rest, resolution)["value"]

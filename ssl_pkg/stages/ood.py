@@ -11,18 +11,18 @@ from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.models.encoder import to_device
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.session import Session
-from ssl_pkg.run.signals import Interrupts
+from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.stages.artifacts import leave_contact_sheet, npz, source_classifier
 
 
-def run(config: Config, interrupts: Interrupts) -> None:
+def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     """Predicts every image; a class that the model doesn't know counts as its substitute (frog as monkey)."""
     hardware = prepare(config)
     classifier, source = source_classifier(config)
     classes = tuple(source["classes"])
     ood = open_cifar10(data_root(config.data), classes)
     to_device(classifier, hardware.device)
-    with Session(config, hardware, interrupts, ood.manifest) as session:
+    with Session(config, hardware, interrupt_flag, ood.manifest) as session:
         leave_contact_sheet(session, [ood.test], None, classes)
         logits = predict(
             classifier,

@@ -29,7 +29,7 @@ from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.models.encoder import build_encoder, to_device
 from ssl_pkg.models.sync_batch_norm import synchronise_batch_norm
 from ssl_pkg.run.session import Follower, Session
-from ssl_pkg.run.signals import Interrupts
+from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.run.weights import save_weights
 from ssl_pkg.stages.artifacts import facts_of, finish_classifier, leave_contact_sheet
 from ssl_pkg.training.batches import ViewBatches
@@ -39,21 +39,21 @@ from ssl_pkg.training.optimizers import build_optimizer, peak_lr, warmup_cosine
 from ssl_pkg.training.step import Task
 
 
-def run(config: Config, interrupts: Interrupts) -> None:
+def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     """Trains config.method and leaves its encoder; of the supervised baseline also the classifier."""
     process = process_info()
     hardware = prepare(config, process)
     with process_group(process):
-        _run(config, hardware, interrupts)
+        _run(config, hardware, interrupt_flag)
 
 
-def _run(config: Config, hardware: Hardware, interrupts: Interrupts) -> None:
+def _run(config: Config, hardware: Hardware, interrupt_flag: InterruptFlag) -> None:
     assert config.method is not None  # config.py sees to it
     dataset, resolution = open_dataset(config.data), config.budget.resolution
     task = training(config, dataset, hardware)
     model = task.model
 
-    with (Follower if rank() else Session)(config, hardware, interrupts, dataset.manifest) as session:
+    with (Follower if rank() else Session)(config, hardware, interrupt_flag, dataset.manifest) as session:
         if rank() == 0:
             leave_contact_sheet(session, [dataset.train, dataset.test], dataset.unlabeled, dataset.classes)
             task = replace(task, validate=partial(_validate, session, model, dataset))

@@ -13,16 +13,16 @@ from ssl_pkg.evaluation.probe import fit_probe
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.models.encoder import to_device
 from ssl_pkg.run.session import Session
-from ssl_pkg.run.signals import Interrupts
+from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.stages.artifacts import finish_classifier, source_encoder
 
 
-def run(config: Config, interrupts: Interrupts) -> None:
+def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     """Embeds labelled train once, fits the probe on it, and leaves encoder and probe as one classifier."""
     dataset, hardware = open_dataset(config.data), prepare(config)
     encoder, method, resolution = source_encoder(config)
     to_device(encoder, hardware.device)
-    with Session(config, hardware, interrupts, dataset.manifest) as session:
+    with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
         features = predict(
             encoder, dataset.train, resolution, hardware.device, lambda done, total: session.at("embed", done, total)
         )

@@ -10,7 +10,7 @@ from ssl_pkg.evaluation.width.measures import Found, collect, width_units
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.session import Session, SoFar
-from ssl_pkg.run.signals import Interrupts
+from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.stages.artifacts import npz, refuse_other_classes, source_classifier
 
 NOISE_SEED = 0  # the same directions and noise for every model, whatever its own seed
@@ -22,7 +22,7 @@ class WidthState(SoFar):
     found: dict[str, Found]
 
 
-def run(config: Config, interrupts: Interrupts) -> None:
+def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     """Takes every measure on one fixed unaugmented part of labelled train; of a probe also on its head alone.
 
     A unit of work that is done is kept in a checkpoint, so an interrupted run goes on with the next one.
@@ -34,7 +34,7 @@ def run(config: Config, interrupts: Interrupts) -> None:
     chosen = balanced(dataset.train.labels, config.width.images)
     pixels, labels = dataset.train.load(chosen, hardware.device)
     images = resize(pixels, source["resolution"])
-    with Session(config, hardware, interrupts, dataset.manifest) as session:
+    with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
         state = session.state(WidthState)
         found = dict(state.found) if state else {}
         phase, total = "prepare", 1

@@ -13,7 +13,7 @@ from ssl_pkg.hardware.prepare import Hardware
 from ssl_pkg.run.checkpoint import load_checkpoint
 from ssl_pkg.run.directory import RunDirectory, write_json
 from ssl_pkg.run.session import Session
-from ssl_pkg.run.signals import Interrupts
+from ssl_pkg.run.signals import InterruptFlag
 
 DATA: dict[str, Any] = {"name": "stand-in", "root": "-", "files": {}}
 CPU = Hardware(torch.device("cpu"), torch.float32, threads=1, compiles=False)
@@ -22,7 +22,7 @@ LINE = {"epoch": 1.0, "phase": "train", "seconds": 0.0, "lr": 0.1, "loss": 2.5}
 
 def session(folder: Path) -> Session:
     line = ["stage=pretrain", "method=simclr", "budget=tiny", f"run_dir={folder}"]
-    return Session(load_config(line), CPU, Interrupts(), DATA)
+    return Session(load_config(line), CPU, InterruptFlag(), DATA)
 
 
 def make_step(folder: Path, step: int, *, save: bool = True) -> dict[str, Any]:

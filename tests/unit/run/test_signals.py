@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from ssl_pkg.run.signals import SIGNALS, Interrupts
+from ssl_pkg.run.signals import SIGNALS, InterruptFlag
 
 
 @pytest.fixture(autouse=True)
@@ -15,27 +15,27 @@ def handlers_are_put_back() -> object:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_is_remembered_and_a_second_changes_nothing(number: signal.Signals) -> None:
-    interrupts = Interrupts().install()
-    assert interrupts.received is None
+def test_the_first_signal_is_recorded_and_a_second_has_no_effect(number: signal.Signals) -> None:
+    interrupt_flag = InterruptFlag().install()
+    assert interrupt_flag.received is None
     os.kill(os.getpid(), number)
-    assert interrupts.received == number.name
+    assert interrupt_flag.received == number.name
     os.kill(os.getpid(), signal.SIGTERM)
-    assert interrupts.received == number.name
+    assert interrupt_flag.received == number.name
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
-def test_what_nohup_or_a_shell_in_the_background_ignores_stays_ignored(number: signal.Signals) -> None:
+def test_signals_that_nohup_or_a_background_shell_ignores_stay_ignored(number: signal.Signals) -> None:
     signal.signal(number, signal.SIG_IGN)
-    interrupts = Interrupts().install()
+    interrupt_flag = InterruptFlag().install()
     os.kill(os.getpid(), number)
-    assert interrupts.received is None
+    assert interrupt_flag.received is None
     os.kill(os.getpid(), signal.SIGTERM)
-    assert interrupts.received == "SIGTERM"
+    assert interrupt_flag.received == "SIGTERM"
 
 
-def test_a_request_to_end_is_heeded_also_where_it_was_ignored() -> None:
+def test_sigterm_is_handled_even_if_it_was_ignored() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    interrupts = Interrupts().install()
+    interrupt_flag = InterruptFlag().install()
     os.kill(os.getpid(), signal.SIGTERM)
-    assert interrupts.received == "SIGTERM"
+    assert interrupt_flag.received == "SIGTERM"

@@ -23,7 +23,7 @@ from ssl_pkg.run import session
 from ssl_pkg.run.checkpoint import CheckpointWriter, load_checkpoint
 from ssl_pkg.run.directory import CLOCK_FIELDS, RunDirectory
 from ssl_pkg.run.session import Session
-from ssl_pkg.run.signals import Interrupts
+from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.training.loop import fit
 from ssl_pkg.training.step import Task
 
@@ -76,21 +76,21 @@ def train(folder: Path, stop: Stop = NEVER, bad: int | None = None, ruined: int 
     """Goes on with the run until `stop`; the loss of step `bad` is infinite, the weights are after step `ruined`."""
     line = ["stage=pretrain", "method=simclr", "budget=tiny", f"run_dir={folder}", "log_every=3"]
     config = load_config([*line, f"checkpoint.epochs={epochs}"])
-    interrupts, model = Interrupts(), Line(ruined)
+    interrupt_flag, model = InterruptFlag(), Line(ruined)
 
     def batch(step: int) -> tuple[list[Tensor], Tensor]:
         if step == stop.crash:
             raise RuntimeError("a crash")
         if step == stop.after:
-            interrupts.received = "SIGTERM"
+            interrupt_flag.received = "SIGTERM"
         x = torch.randn(5, 3, generator=torch.Generator().manual_seed(step))
         return [x * float("inf") if step == bad else x], torch.zeros(5)
 
-    with Session(config, CPU, interrupts, DATA) as session:
+    with Session(config, CPU, interrupt_flag, DATA) as session:
 
         def validate(epoch: int) -> dict[str, float]:
             if epoch == stop.within:
-                interrupts.received = "SIGTERM"
+                interrupt_flag.received = "SIGTERM"
             session.at("validate", 0, 1)
             return {"validation": float(model.average.sum())}
 
