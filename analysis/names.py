@@ -3,7 +3,7 @@
 # ruff: noqa: RUF001 (what people read has Greek letters, dashes and minus signs)
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,14 +12,6 @@ from ssl_pkg.run.directory import model_name
 
 RANDOM_PROBE: Final = model_name(RANDOM, "probe")
 KINDS: Final = {stage: STAGES[stage].label for stage in ADAPTATIONS}
-
-_METHODS: Final = {
-    RANDOM: "Random init.",
-    SUPERVISED: "Supervised",
-    "simclr": "SimCLR",
-    "byol": "BYOL",
-    "moco": "MoCo v2",
-}
 
 
 @dataclass(frozen=True)
@@ -91,17 +83,21 @@ def plain_method(method: str) -> str:
     return method.partition("[")[0]
 
 
-def method_label(method: str) -> str:
-    """A method's name for people: `SimCLR`, or `SimCLR (temperature=0.1)` in a sweep."""
+def method_label(method: str, titles: Mapping[str, str]) -> str:
+    """A method's name for people: `SimCLR`, or `SimCLR (temperature=0.1)` in a sweep.
+
+    titles: the title of each method; a method without one is shown by its name.
+    """
     plain = plain_method(method)
     variant = method.removeprefix(plain).strip("[]")
-    return _METHODS.get(plain, plain) + (f" ({variant})" if variant else "")
+    title = "Random init." if plain == RANDOM else titles.get(plain, plain)
+    return title + (f" ({variant})" if variant else "")
 
 
-def model_label(model: str) -> str:
-    """A model's name for people: `SimCLR probe`."""
+def model_label(model: str, titles: Mapping[str, str]) -> str:
+    """A model's name for people: `SimCLR probe`. titles: as for `method_label`."""
     kind = kind_of(model)
-    return f"{method_label(method_of(model))} {KINDS[kind]}" if kind else method_label(model)
+    return f"{method_label(method_of(model), titles)} {KINDS[kind]}" if kind else method_label(model, titles)
 
 
 def in_order(models: Iterable[str], methods: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import pandas as pd
 
@@ -72,6 +72,20 @@ class Study:
         has one name."""
         return tuple(names.in_order((names.method_of(run.model) for run in self.runs), self.methods))
 
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """The title of each method, like `MoCo v2`, as the configurations of the pretraining runs have it."""
+        configs = [run.config.get("method") for run in self.of("pretrain")]
+        return {str(config["name"]): str(config["title"]) for config in configs if _has_title(config)}
+
+    def method_label(self, method: str) -> str:
+        """A method's name for people."""
+        return names.method_label(method, self.titles)
+
+    def model_label(self, model: str) -> str:
+        """A model's name for people."""
+        return names.model_label(model, self.titles)
+
     @property
     def missing(self) -> list[tuple[str, str, int]]:
         """Planned runs that are not complete."""
@@ -96,6 +110,10 @@ class Study:
         runs = [run for run in self.complete(model=model) if run.stage in stages]
         found = {run: run.arrays(PREDICTIONS.file, *PREDICTIONS.arrays) for run in runs}
         return {run.seed: arrays for run, arrays in found.items() if arrays is not None and of_classes(run, arrays)}
+
+
+def _has_title(config: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(config, dict) and {"name", "title"} <= config.keys()
 
 
 def gather(path: Path) -> Study:

@@ -97,7 +97,7 @@ def summary_text(study: Study) -> tuple[list[str], list[list[str]]]:
     rows = []
     for model in study.models:
         cells = [percent(main_value(study, model, column)) for column in columns]
-        rows.append([names.model_label(model), cells[0], gain_text(gain(study, model)), *cells[1:]])
+        rows.append([study.model_label(model), cells[0], gain_text(gain(study, model)), *cells[1:]])
     return headings, rows
 
 

@@ -57,6 +57,7 @@ class Method(Section):
     """What is pretrained, on which views, and how. `model` goes to the class that its `_target_` names."""
 
     name: str
+    title: str  # for people, in figures and tables
     model: dict[str, Any]
     split: Literal["unlabeled", "train"]
     epochs: PositiveInt

@@ -17,7 +17,7 @@ def dots(study: Study) -> Figure | None:
     figure, panels = style.rows_of(1, len(columns), 0.75 + 0.18 * len(models), sharey=True)
     for axes, column in zip(panels[0], columns, strict=True):
         _panel(axes, study, column, models)
-    panels[0, 0].set_yticks(range(len(models)), [names.model_label(model) for model in models])
+    panels[0, 0].set_yticks(range(len(models)), [study.model_label(model) for model in models])
     panels[0, 0].set_ylim(len(models) - 0.5, -0.5)
     figure.supxlabel("accuracy (%)", fontsize=7.5)
     return figure

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy.special import softmax
 
-from analysis import names
 from analysis.estimates import estimate
 from analysis.figures import style
 from analysis.study import Study
@@ -47,7 +46,7 @@ def heat_maps(study: Study) -> Figure | None:
 
 
 def _table(study: Study, evaluation: str) -> tuple[list[str], list[str], Floats]:
-    """The models that have accuracies by class, the classes, and the accuracies."""
+    """The labels of the models that have accuracies by class, the classes, and the accuracies."""
     labels = class_names(study, evaluation)
     found = {
         model: [estimate(study, model, evaluation, f"accuracy/{label}") for label in labels] for model in study.models
@@ -56,7 +55,8 @@ def _table(study: Study, evaluation: str) -> tuple[list[str], list[str], Floats]
     values = [[np.nan if entry is None else entry.value for entry in row] for row in found.values()]
     if evaluation == "ood":
         labels = _marked(study, labels)
-    return list(found), labels, np.array(values, float).reshape(len(found), len(labels))
+    models = [study.model_label(model) for model in found]
+    return models, labels, np.array(values, float).reshape(len(found), len(labels))
 
 
 def _heat_map(axes: Axes, models: list[str], labels: list[str], values: Floats, limits: tuple[float, float]) -> Any:
@@ -67,7 +67,7 @@ def _heat_map(axes: Axes, models: list[str], labels: list[str], values: Floats, 
         axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=7)
     axes.grid(False)
     axes.tick_params(length=0)
-    axes.set_yticks(range(len(models)), [names.model_label(model) for model in models])
+    axes.set_yticks(range(len(models)), models)
     shown = [style.shortened(label) for label in labels]
     axes.set_xticks(range(len(labels)), shown, rotation=30, ha="right", rotation_mode="anchor")
     for spine in axes.spines.values():
@@ -90,7 +90,7 @@ def confusion(study: Study) -> Figure | None:
         matrix = np.zeros((count, count))
         np.add.at(matrix, (labels, logits.argmax(1)), 1)
         image = axes.imshow(matrix / np.maximum(matrix.sum(1, keepdims=True), 1), vmin=0, vmax=1, cmap="Blues")
-        style.title(axes, names.model_label(model), 19)
+        style.title(axes, study.model_label(model), 19)
         axes.set_xticks(range(count), predicted, rotation=90)
         axes.set_yticks(range(count), true)
         axes.tick_params(length=0)
@@ -150,7 +150,7 @@ def reliability(study: Study) -> Figure | None:
         for kind, part in parts.items():
             if part is not None:
                 _calibration(upper, lower, *part, **_KINDS[kind])
-        style.title(upper, names.model_label(model), 24)
+        style.title(upper, study.model_label(model), 24)
         upper.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1])
         lower.set(ylim=(0, 1), yticks=[])
     for upper, lower in pairs[::4]:

@@ -40,7 +40,7 @@ def pretraining(study: Study) -> Figure | None:
             _line(row[2], run.metrics, "lr", color=color, linewidth=_thin(order))
         _spread(row[0], runs, study.named)
         twin = " (left), s.d. of z (dashed)" if _with(runs, "z_std") else ""
-        style.title(row[0], f"{names.method_label(method)}: loss{twin}", 32)
+        style.title(row[0], f"{study.method_label(method)}: loss{twin}", 32)
         shown = ", ".join(label for column, label in _RATES.items() if _with(runs, column))
         style.title(row[1], f"{shown}, %", 32)
         row[1].set(ylim=(0, 1))  # the same for all: a wobble of two points is no fall
@@ -60,7 +60,7 @@ def _variants(figure: Figure, runs: Sequence[Run], study: Study) -> None:
     variants = [name for name in study.named if name in {run.method for run in runs} - set(study.methods)]
     if variants:
         handles = [Line2D([], [], color=style.method_color(name, study.named)) for name in variants]
-        style.legend(figure, handles, [names.method_label(name) for name in variants])
+        style.legend(figure, handles, [study.method_label(name) for name in variants])
 
 
 def finetuning(study: Study) -> Figure | None:
@@ -71,7 +71,7 @@ def finetuning(study: Study) -> Figure | None:
     chose = choosers(study)
     figure, panels = style.grid(2 + len(chose), min(3, 2 + len(chose)), 1.6)
     for model in models:
-        color, label = style.look(model, study.named).color, names.method_label(names.method_of(model))
+        color, label = style.look(model, study.named).color, study.method_label(names.method_of(model))
         for order, run in enumerate(_with(study.of("finetune", model), "phase")):
             final = run.metrics[run.metrics["phase"] == "final"]
             options = {"color": color, "linewidth": _thin(order), "label": label if order == 0 else "_"}
@@ -81,7 +81,7 @@ def finetuning(study: Study) -> Figure | None:
     panels[1].set(title="final training: accuracy (%)")
     for axes, (model, run) in zip(panels[2:], chose.items(), strict=True):
         _trials(axes, run.metrics)
-        style.title(axes, f"{names.method_label(names.method_of(model))}: choice, validation (%)", 32)
+        style.title(axes, f"{study.method_label(names.method_of(model))}: choice, validation (%)", 32)
     labels = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     style.legend(figure, list(labels.values()), list(labels))
     for axes in panels[1:]:
@@ -112,7 +112,7 @@ def probing(study: Study) -> Figure | None:
         run, frame = grids[model]
         color = style.look(model, study.named).color
         best = frame[np.isclose(frame["l2"], _chosen(study, run), rtol=1e-6)]
-        axes.plot(frame["l2"], frame["accuracy"], color=color, label=names.model_label(model))
+        axes.plot(frame["l2"], frame["accuracy"], color=color, label=study.model_label(model))
         axes.plot(best["l2"], best["accuracy"], "o", color=color, markersize=5)
     axes.set(xlabel="l2 penalty", ylabel="validation accuracy (%)")
     style.percent_axis(axes.yaxis)

@@ -31,7 +31,7 @@ def maps(study: Study) -> Figure | None:
         for axes, split in zip(panels[2 * index : 2 * index + 2], ("train", "test"), strict=True):
             _scatter(axes, arrays[split], arrays[f"{split}_labels"])
             axes.set(xlim=reach[0], ylim=reach[1])
-            style.title(axes, f"{names.model_label(model)}: {split}", 24)
+            style.title(axes, f"{study.model_label(model)}: {split}", 24)
     _legend(figure, study, found)
     return figure
 
@@ -52,7 +52,7 @@ def frames(study: Study) -> Figure | None:
             _scatter(axes, arrays["frames"][index], arrays["frame_labels"], size=1.6)
             axes.set(xlim=reach[0], ylim=reach[1])
             axes.set_title(f"step {int(arrays['frame_steps'][index]):,}")
-        row[0].set_ylabel(textwrap.fill(names.method_label(names.method_of(model)), 20))
+        row[0].set_ylabel(textwrap.fill(study.method_label(names.method_of(model)), 20))
     _legend(figure, study, found)
     return figure
 

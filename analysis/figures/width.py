@@ -28,7 +28,7 @@ def slices(study: Study) -> Figure | None:
     for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
         for model, arrays in shown.items():
             look = style.look(model, study.named)
-            label = names.model_label(model)
+            label = study.model_label(model)
             axes.plot(arrays["alphas"], arrays[name], look.line, color=look.color, label=label)
         axes.set(xlabel="α along the direction", title=name if name == "loss" else "accuracy (%)")
     values = np.concatenate([arrays["loss"] for arrays in shown.values()])
@@ -56,7 +56,7 @@ def planes(study: Study) -> Figure | None:
         axes.contour(arrays["grid"], arrays["grid"], plane, levels=levels, colors="white", linewidths=0.3)
         axes.plot(0, 0, "+", color="white", markersize=5)
         axes.set(aspect="equal")
-        style.title(axes, names.model_label(model), 19)
+        style.title(axes, study.model_label(model), 19)
         axes.grid(False)
     for index, axes in enumerate(panels):
         axes.set(xlabel="α" if index >= len(panels) - 4 else "", ylabel="β" if index % 4 == 0 else "")
@@ -82,7 +82,7 @@ def scatter(study: Study, measures: Sequence[str], found: Sequence[Correlation])
         entry = by_pair.get((measure, target))
         axes.set_title(f"ρ = {signed(entry.rho, 2)}, n = {entry.n}" if entry else f"n = {len(shown)}")
         axes.set(xlabel=_short(measure), ylabel=f"{target if target == 'test' else 'OOD'} (%)")
-    handles, labels = _handles(panels, names.in_order(models, study.methods))
+    handles, labels = _handles(panels, [study.model_label(model) for model in names.in_order(models, study.methods)])
     style.legend(figure, handles, labels, handletextpad=0.1)
     return figure
 
@@ -140,7 +140,7 @@ def _levels(planes: Sequence[Any]) -> Any:
 def _points(axes: Axes, study: Study, shown: dict[str, tuple[float, float]]) -> None:
     for model, (width, accuracy) in shown.items():
         look = style.look(model, study.named)
-        label = names.model_label(model)
+        label = study.model_label(model)
         axes.plot(width, accuracy, look.marker, color=look.color, markerfacecolor=look.face, markersize=4, label=label)
     style.percent_axis(axes.yaxis)
     widths = [width for width, _ in shown.values()]
@@ -158,10 +158,9 @@ def _short(measure: str) -> str:
     )
 
 
-def _handles(panels: Sequence[Axes], models: Sequence[str]) -> tuple[list[Any], list[str]]:
+def _handles(panels: Sequence[Axes], wanted: Sequence[str]) -> tuple[list[Any], list[str]]:
     seen: dict[str, Any] = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
         seen.update(zip(labels, handles, strict=True))
-    wanted = [names.model_label(model) for model in models]
-    return [seen[label] for label in wanted], wanted
+    return [seen[label] for label in wanted], list(wanted)

@@ -94,7 +94,7 @@ def _confidence(made: Section, study: Study) -> None:
             value = column[index]
             scale = 100 if key.endswith("(%)") else 1
             cells.append(tables.ABSENT if value is None else f"{scale * value.value:.{1 if scale == 100 else 3}f}")
-        rows.append([names.model_label(model), *cells])
+        rows.append([study.model_label(model), *cells])
     if found:
         made.table(
             ["Model", *found],

@@ -20,7 +20,7 @@ _CHANCE: Final = 0.05
 
 def title(study: Study, date: datetime.date) -> dict[str, Any]:
     """Title, subtitle, the warning on the data, and the facts of the study."""
-    methods = names.listed(map(names.method_label, study.methods))
+    methods = names.listed(map(study.method_label, study.methods))
     return {
         "title": f"Self-supervised pretraining of a ResNet-18: {study.name}",
         "subtitle": f"{methods}: from learning curves to width",
@@ -40,7 +40,7 @@ def _facts(study: Study, date: datetime.date) -> list[tuple[str, str]]:
             ", ".join(data_names(study))
             + (f" (read from {names.listed(sorted(roots - {''}))})" if roots - {""} else ""),
         ),
-        ("Methods", names.listed(map(names.method_label, study.methods))),
+        ("Methods", names.listed(map(study.method_label, study.methods))),
         ("Seeds", ", ".join(map(str, study.seeds))),
         ("Runs", _runs(study)),
         ("Missing", grouped(study.missing)),
@@ -154,11 +154,11 @@ def _best(study: Study, evaluation: str, what: str) -> str:
     ranked = sorted(found, key=lambda model: -found[model].value)
     if not ranked:
         return ""
-    first = f"{what}: {names.model_label(ranked[0])} is highest with {tables.percent(found[ranked[0]])}"
+    first = f"{what}: {study.model_label(ranked[0])} is highest with {tables.percent(found[ranked[0]])}"
     if len(ranked) == 1:
-        return f"{what}: the only model is {names.model_label(ranked[0])} with {tables.percent(found[ranked[0]])}."
+        return f"{what}: the only model is {study.model_label(ranked[0])} with {tables.percent(found[ranked[0]])}."
     gap = difference(study, ranked[0], ranked[1], evaluation)
-    return f"{first}; the next, {names.model_label(ranked[1])}, is {_verdict(gap, 'behind')}."
+    return f"{first}; the next, {study.model_label(ranked[1])}, is {_verdict(gap, 'behind')}."
 
 
 def _verdict(gap: Difference | None, word: str) -> str:
@@ -172,9 +172,9 @@ def _verdict(gap: Difference | None, word: str) -> str:
 def _against(study: Study, models: Sequence[str], other: str, evaluation: str, what: str) -> str:
     """Each model's difference to another one, sorted into clearly above, clearly below and unsettled."""
     groups: dict[str, list[str]] = {"clearly above": [], "clearly below": [], "not clearly different": []}
-    labels = {model: names.model_label(model) for model in models}
+    labels = {model: study.model_label(model) for model in models}
     if len({names.kind_of(model) for model in models}) == 1:
-        labels = {model: names.method_label(names.method_of(model)) for model in models}
+        labels = {model: study.method_label(names.method_of(model)) for model in models}
     for model in models:
         gap = difference(study, model, other, evaluation)
         if gap is not None:
@@ -194,8 +194,8 @@ def _drop(study: Study) -> str:
         return ""
     best, worst = max(changes, key=lambda m: changes[m]), min(changes, key=lambda m: changes[m])
     return (
-        f"OOD accuracy minus test accuracy: from {tables.signed(changes[best])} ({names.model_label(best)}) to "
-        f"{tables.signed(changes[worst])} points ({names.model_label(worst)}). The two sets hold different images, so "
+        f"OOD accuracy minus test accuracy: from {tables.signed(changes[best])} ({study.model_label(best)}) to "
+        f"{tables.signed(changes[worst])} points ({study.model_label(worst)}). The two sets hold different images, so "
         "this mixes shift and difficulty."
     )
 
@@ -212,7 +212,7 @@ def _spread(study: Study) -> str:
         if ends:
             low, last = min(float(end.min()) for end in ends), [float(end.iloc[-1]) for end in ends]
             values = f"{min(last):.3g}" if len(last) == 1 else f"{min(last):.3g} to {max(last):.3g}"
-            parts.append(f"{names.method_label(method)} ends at {values} (least on the way {low:.3g})")
+            parts.append(f"{study.method_label(method)} ends at {values} (least on the way {low:.3g})")
     return f"Standard deviation of z, zero in a collapse: {'; '.join(parts)}." if parts else ""
 
 

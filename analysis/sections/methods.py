@@ -44,7 +44,7 @@ def _pretraining(made: Section, study: Study) -> None:
     keys = list(dict.fromkeys(key for recipe in columns.values() for key in recipe))
     keys = [key for key in keys if not key.startswith("view")] + [key for key in keys if key.startswith("view")]
     made.table(
-        ["Setting", *(names.method_label(method) for method in methods)],
+        ["Setting", *(study.method_label(method) for method in methods)],
         [[key, *(columns[method].get(key, tables.ABSENT) for method in methods)] for key in keys],
         "Settings of the training from random weights, from config.yaml of the first seed's run.",
         size=8,
@@ -143,7 +143,7 @@ def _compute(made: Section, study: Study) -> None:
         own = done[done["model"] == model]
         means = [own.loc[own["stage"] == stage, "seconds"] for stage in stages]
         cells = [_duration(part.mean()) if len(part) else tables.ABSENT for part in means]
-        rows.append([names.model_label(model), *cells, _duration(own["seconds"].sum())])
+        rows.append([study.model_label(model), *cells, _duration(own["seconds"].sum())])
     made.table(
         ["Model", *stages, "All seeds, sum"],
         rows,

@@ -34,7 +34,7 @@ def unmeasured(study: Study) -> list[str]:
     for (model, evaluation, reason), found in metrics.items():
         models[evaluation, reason, tuple(found)].append(model)
     return [
-        f"{names.listed(map(names.model_label, names.in_order(found, study.methods)))}: no {_few(which)} "
+        f"{names.listed(map(study.model_label, names.in_order(found, study.methods)))}: no {_few(which)} "
         f"({evaluation}), because {reason}."
         for (evaluation, reason, which), found in models.items()
     ]

@@ -73,7 +73,7 @@ def _choices(made: Section, study: Study) -> None:
     for model in names.in_order(rows["model"], study.methods):
         found = [estimate(study, model, "validation", metric) for metric in metrics]
         texts = [_chosen(metric, value) for metric, value in zip(metrics, found, strict=True)]
-        cells.append([names.model_label(model), *texts])
+        cells.append([study.model_label(model), *texts])
     made.table(
         ["Model", *(_CHOSEN.get(metric, metric) for metric in metrics)],
         cells,

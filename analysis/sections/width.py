@@ -69,7 +69,7 @@ def _values(made: Section, study: Study) -> None:
         for start in range(0, len(every), _MODELS):
             models = every[start : start + _MODELS]
             made.table(
-                ["Measure", *(names.model_label(model) for model in models)],
+                ["Measure", *(study.model_label(model) for model in models)],
                 [_row(measure, [estimate(study, model, "width", measure) for model in models]) for measure in shown],
                 caption,
                 size=7.5,

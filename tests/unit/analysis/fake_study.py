@@ -248,7 +248,16 @@ def _method(name: str) -> dict[str, Any]:
     optimizer = {"name": "lars", "base_lr": 0.3, "lr_scaling": "linear", "weight_decay": 1e-6, "momentum": 0.9}
     split = "train" if name == "supervised" else "unlabeled"
     plan = {"epochs": 4, "warmup_epochs": 0.5, "batch_size": 256}
-    return {"name": name, "model": model, "split": split, **plan, "optimizer": optimizer, "views": [view, view]}
+    titles = {"supervised": "Supervised", "simclr": "SimCLR", "byol": "BYOL", "moco": "MoCo v2"}
+    return {
+        "name": name,
+        "title": titles.get(name, name),
+        "model": model,
+        "split": split,
+        **plan,
+        "optimizer": optimizer,
+        "views": [view, view],
+    }
 
 
 def swept(fake: FakeStudy, values: Sequence[float]) -> None:

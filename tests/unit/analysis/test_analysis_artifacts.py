@@ -147,6 +147,7 @@ def test_a_plane_of_one_point_is_not_drawn(fake: FakeStudy) -> None:
 
 def test_models_of_other_classes_do_not_share_a_confusion(fake: FakeStudy) -> None:
     for method in ("simclr", "byol"):
+        fake.pretrain(method)
         fake.probe(method)
         fake.ood(f"{method}-probe")
     run = fake.path / "ood-byol-probe-s0"

@@ -45,4 +45,4 @@ def test_measures_are_ordered_by_what_was_perturbed_family_and_radius() -> None:
 )
 def test_models_have_a_method_and_a_label(model: str, method: str, label: str) -> None:
     assert names.method_of(model) == method
-    assert names.model_label(model) == label
+    assert names.model_label(model, {"moco": "MoCo v2", "supervised": "Supervised"}) == label

@@ -126,6 +126,7 @@ def test_a_table_that_leaves_the_report_names_its_images(fake: FakeStudy) -> Non
 def test_findings_call_a_difference_clear_only_if_it_is(fake: FakeStudy) -> None:
     fake.images = 400
     fake.pretrain("supervised")
+    fake.pretrain("simclr")
     fake.probe("random")
     fake.finetune("simclr")  # .76 against .66
     sentences = front.findings(gather(fake.path)).blocks[1]["items"]
@@ -188,6 +189,7 @@ def test_the_table_has_a_line_for_each_model_in_80_columns(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     for seed in (0, 1):
+        fake.pretrain("moco", seed)
         for method in ("random", "moco"):
             fake.probe(method, seed)
         fake.finetune("moco", seed)

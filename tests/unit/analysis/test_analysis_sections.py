@@ -18,6 +18,8 @@ def tables(section: Section) -> list[Block]:
 
 
 def test_only_where_there_were_two_was_anything_chosen(fake: FakeStudy, tmp_path: Path) -> None:
+    fake.pretrain("byol")
+    fake.pretrain("simclr")
     fake.probe("byol")
     fake.finetune("byol", pairs=1)
     with style.styled():
@@ -33,12 +35,15 @@ def test_only_where_there_were_two_was_anything_chosen(fake: FakeStudy, tmp_path
 def test_the_values_of_the_measures_can_be_read_back(fake: FakeStudy, tmp_path: Path) -> None:
     for model in ("supervised", "byol-probe"):
         fake.width(model)
+    for method in ("supervised", "byol"):
+        fake.pretrain(method, complete=False)
+    study = gather(fake.path)
     with style.styled():
-        _, whole, head = tables(width.section(gather(fake.path), tmp_path))
+        _, whole, head = tables(width.section(study, tmp_path))
     assert whole["headings"] == ["Measure", "Supervised", "BYOL probe"]
     assert head["headings"] == ["Measure", "BYOL probe"]
     written = {
-        (names.measure_label(row["metric"]), names.model_label(row["model"])): row["value"] for row in fake.written
+        (names.measure_label(row["metric"]), study.model_label(row["model"])): row["value"] for row in fake.written
     }
     powers = set()
     for table in (whole, head):
