@@ -1,15 +1,15 @@
-# The whole project in one image: `docker run IMAGE` tells how to use it, `make image` builds it. What changes seldom
-# comes first, so that a change of the code builds in seconds.
+# The whole project in one image. `make image` builds it, `docker run IMAGE` explains its use. The code comes last, so
+# that a change of the code rebuilds only the last layers, in seconds.
 FROM python:3.11-slim-bookworm
 
-# torch.compile makes its kernels with a C++ compiler. Python's headers, which it also needs, are in the base image.
-# With jemalloc a run needs less memory (ssl_pkg/hardware/memory.py).
+# torch.compile needs a C++ compiler and Python's headers, which the base image has. jemalloc reduces the memory of a run
+# (ssl_pkg/hardware/memory.py).
 RUN apt-get update \
     && apt-get install -y --no-install-recommends "g++=4:12.2.*" "libjemalloc2=5.3.*" \
     && rm -rf /var/lib/apt/lists/*
 
-# The packages as locked, also those that build others. pip reads the ARG: the addresses of a mirror, or of places beside
-# PyPI.
+# PIP_CONSTRAINT also locks the packages that pip uses to build others. PIP_EXTRA_INDEX_URL, which pip reads from the
+# environment, is the address of a mirror or of another index beside PyPI.
 ENV VIRTUAL_ENV=/opt/venv PATH=/opt/venv/bin:$PATH
 WORKDIR /opt/ssl-study
 COPY pyproject.toml requirements.lock ./
@@ -19,7 +19,7 @@ RUN python -m venv /opt/venv \
     && PIP_CONSTRAINT=/opt/ssl-study/requirements.lock \
        pip install --no-cache-dir --constraint requirements.lock ".[train,submit,report]"
 
-# Any user can run it, also one that /etc/passwd doesn't know: nothing asks for a name or writes below a home.
+# Any user can run the image, also one without an entry in /etc/passwd, because HOME, USER and the cache are set here.
 RUN mkdir -m 1777 /cache
 ENV HOME=/tmp USER=study XDG_CACHE_HOME=/cache PYTHONUNBUFFERED=1
 
@@ -42,7 +42,7 @@ LABEL org.opencontainers.image.title="ssl-study" \
 
 USER 1000:1000
 WORKDIR /runs
-# The first process of a container ignores signals that it has no handler for: from its first moment until it has, they
-# wait. What is mounted at /runs must not be taken for the program.
+# The kernel discards signals for which a container's first process has no handler. Blocking them keeps them pending until
+# Python has installed its handlers. PYTHONSAFEPATH prevents imports from the folder that is mounted at /runs.
 ENV PYTHONSAFEPATH=1
 ENTRYPOINT ["env", "--block-signal=TERM", "--block-signal=INT", "--block-signal=USR1", "--block-signal=USR2", "--block-signal=HUP", "python", "-P", "-m", "jobs.image"]

@@ -1,4 +1,4 @@
-# `make` lists what there is. Everything runs from .venv, which `make setup` fills from requirements.lock.
+# `make` lists all targets. Everything runs in .venv, into which `make setup` installs requirements.lock.
 STUDY   ?= demo
 RUNS    ?= runs
 REPORTS ?= reports
@@ -14,94 +14,94 @@ PYTHON := .venv/bin/python
 study_options = --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(DATA),--data "$(DATA)") $(if $(SEEDS),--seeds "$(SEEDS)")
 
 .DEFAULT_GOAL := help
-# make would do what it knows of `make study stl10` before it misses a target of the last name.
+# `make study stl10` would run the study STUDY before make finds that there is no target stl10.
 targets := $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST))) .venv/installed .venv/bench
-$(foreach word,$(filter-out $(targets),$(MAKECMDGOALS)),$(error there is no target $(word): `make` lists them, and variables are given like STUDY=$(word)))
+$(foreach word,$(filter-out $(targets),$(MAKECMDGOALS)),$(error there is no target $(word): `make` lists all targets, and a study is given as STUDY=$(word)))
 .PHONY: help setup demo test test-unit test-faults test-slurm test-slurm-long lint format data study submit-all status cancel logs slurm-up slurm-down report image image-apptainer test-container bench bench-ablation bench-scale bench-learning lock clean
 
-help:  ## this list
+help:  ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 	@echo
 	@echo 'Variables: STUDY=demo|photos-quick|photos|stl10  DATA=folder with stl10_binary/ and CIFAR-10'
 	@echo '           RUNS=runs  REPORTS=reports  SEEDS="0 1 2"  CLUSTER=profile  JOB=run  WAIT=1  IMAGE=name'
 
-setup: .venv/installed  ## make .venv with the locked packages (once; two minutes)
+setup: .venv/installed  ## install the locked packages into .venv (once, two minutes)
 
 .venv/installed: pyproject.toml requirements.lock
 	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make setup needs Python 3.11 or newer; give BASE_PYTHON=python3.11")'
-	@echo 'make setup: the locked packages go into .venv, once; about two minutes'
+	@echo 'make setup: installing the locked packages into .venv, once, about two minutes'
 	@$(BASE_PYTHON) -m venv .venv
 	@.venv/bin/pip install --quiet --constraint requirements.lock --editable '.[$(EXTRAS)]'
 	@touch $@
 
-demo: setup  ## the whole study on synthetic images, and its report (ten minutes on two cores)
+demo: setup  ## run the whole study on synthetic images and make its report (ten minutes on two cores)
 	@$(PYTHON) -P -m jobs study demo --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(SEEDS),--seeds "$(SEEDS)")
 
-study: setup  ## the study STUDY on this machine, on the images in DATA; run it again to go on
+study: setup  ## run the study STUDY on this machine, on the images in DATA; run it again to resume
 	@$(PYTHON) -P -m jobs study $(STUDY) $(study_options)
 
-report: is-set-up  ## tables, figures and the PDF of STUDY, from whatever has been run
+report: is-set-up  ## make tables, figures and the PDF of STUDY from all complete runs
 	@$(PYTHON) -P -m analysis "$(RUNS)/$(STUDY)" --out "$(REPORTS)/$(STUDY)"
 
-status: is-set-up  ## how far the runs of STUDY are
+status: is-set-up  ## show the progress of the runs of STUDY
 	@$(PYTHON) -P -m jobs status $(STUDY) --runs "$(RUNS)"
 
-cancel: is-set-up  ## stop the running study STUDY; each run leaves a checkpoint
+cancel: is-set-up  ## stop the study STUDY; each run leaves a checkpoint
 	@$(PYTHON) -P -m jobs cancel $(STUDY) --runs "$(RUNS)"
 
 .PHONY: is-set-up
-is-set-up:  # for what only looks: no two minutes of set-up before the answer that there is nothing to see
-	@test -e .venv/installed || { echo 'make $(MAKECMDGOALS): `make setup` comes first; it takes two minutes, once' >&2; exit 2; }
+is-set-up:  # for targets that only read, because without an installation there is nothing to read
+	@test -e .venv/installed || { echo 'make $(MAKECMDGOALS): run `make setup` first; it takes two minutes, once' >&2; exit 2; }
 
-data: data-given setup  ## with STUDY=stl10 fetch STL-10 and CIFAR-10 into DATA, with STUDY=demo generate the synthetic set there
+data: data-given setup  ## download STL-10 and CIFAR-10 to DATA (STUDY=stl10), or generate the synthetic set there (STUDY=demo)
 	@case "$(STUDY)" in \
 	stl10) $(PYTHON) -P -m ssl_pkg.data.download "$(DATA)" ;; \
 	demo) $(PYTHON) -P -m ssl_pkg.data.synthetic "$(DATA)" && echo 'the synthetic set is in $(DATA)' ;; \
-	*) echo 'make data: there is nothing to fetch for STUDY=$(STUDY): give STUDY=stl10, or STUDY=demo for the synthetic set' >&2; exit 2 ;; \
+	*) echo 'make data: there is nothing to download for STUDY=$(STUDY): give STUDY=stl10, or STUDY=demo for the synthetic set' >&2; exit 2 ;; \
 	esac
 
-test: test-unit  ## all tests, those of faults in their short form
+test: test-unit  ## run the unit, integration and (short) fault tests
 	$(PYTHON) -m pytest tests/integration tests/faults
 
-test-unit: setup  ## the fast tests
+test-unit: setup  ## run the unit tests (two minutes)
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/unit --numprocesses 2 --dist loadfile
 
-test-slurm: setup  ## studies on a real SLURM, started here: sent, failed, healed, in storms (Debian: slurm-wlm, munge)
+test-slurm: setup  ## run studies with failures and interruptions on a SLURM that is started here (Debian: slurm-wlm, munge)
 	$(PYTHON) -m pytest tests/slurm
 
-test-slurm-long: setup  ## also time limits, dead nodes and ranks, an absent controller
+test-slurm-long: setup  ## the same, also with time limits, dead nodes and ranks, and a controller that is down
 	SLURM_TESTS=long $(PYTHON) -m pytest tests/slurm
 
-test-faults: setup  ## kills, signals, full disks and hostile files by the hundred
+test-faults: setup  ## run the long fault tests: hundreds of kills, signals, full disks and damaged files
 	FAULTS=long $(PYTHON) -m pytest tests/faults tests/integration/test_processes.py
 
-lint: setup  ## format check, lint, types
+lint: setup  ## check format, lint, types, imports and the Dockerfile
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/hadolint Dockerfile
 
-format: setup  ## format the code and mend what can be mended by itself
+format: setup  ## format the code and apply ruff's automatic fixes
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-submit-all: cluster-given is-set-up  ## send what is missing of STUDY to the cluster CLUSTER; WAIT=1 stays and shows it
+submit-all: cluster-given is-set-up  ## submit the missing runs of STUDY to CLUSTER; WAIT=1 waits and shows the progress
 	@$(PYTHON) -P -m jobs submit $(STUDY) --cluster "$(CLUSTER)" $(study_options) $(if $(WAIT),--wait)
 
-logs: is-set-up  ## the end of the log of the run JOB of STUDY, all its starts in order
-	@test -n "$(JOB)" || { echo 'make logs: give the run, like JOB=pretrain-simclr-s0; `make status` shows them' >&2; exit 2; }
+logs: is-set-up  ## show the end of the log of the run JOB of STUDY, with all its starts
+	@test -n "$(JOB)" || { echo 'make logs: give the run, such as JOB=pretrain-simclr-s0; `make status` lists the runs' >&2; exit 2; }
 	@$(PYTHON) -P -m jobs logs "$(JOB)" $(STUDY) --runs "$(RUNS)"
 
-slurm-up: setup  ## start a SLURM on this machine, CLUSTER=testbed (Debian: slurm-wlm, munge); TESTBED="--accounting"
+slurm-up: setup  ## start SLURM on this machine as CLUSTER=testbed (Debian: slurm-wlm, munge); TESTBED="--accounting"
 	@$(PYTHON) -P -m slurm.testbed up $(TESTBED)
 
-slurm-down: is-set-up  ## end that SLURM, its jobs too
+slurm-down: is-set-up  ## stop that SLURM and its jobs
 	@$(PYTHON) -P -m slurm.testbed down --purge
 
 .PHONY: cluster-given
 cluster-given:
-	@test -n "$(CLUSTER)" || { echo 'make submit-all: give the cluster, like CLUSTER=testbed; slurm/profiles holds them' >&2; exit 2; }
+	@test -n "$(CLUSTER)" || { echo 'make submit-all: give the cluster, such as CLUSTER=testbed; slurm/profiles has one file per cluster' >&2; exit 2; }
 
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 COMMIT  = $(shell git describe --always --abbrev=12 --dirty=+changes --exclude='*' 2>/dev/null || echo unknown)
@@ -109,47 +109,47 @@ TAG     = $(IMAGE):$(VERSION)-$(subst +,-,$(COMMIT))
 SANDBOX ?= $(IMAGE).sandbox
 BUILD_OPTIONS ?=
 
-image:  ## build the container image IMAGE, its tag the version and commit (two to five minutes); ENGINE=podman
-	@command -v $(ENGINE) >/dev/null || { echo 'make image: $(ENGINE) not found; ENGINE=podman takes podman' >&2; exit 2; }
+image:  ## build the container image IMAGE, tagged with version and commit (two to five minutes); ENGINE=podman
+	@command -v $(ENGINE) >/dev/null || { echo 'make image: $(ENGINE) not found; to build with podman, give ENGINE=podman' >&2; exit 2; }
 	$(ENGINE) build $(BUILD_OPTIONS) $(if $(PIP_EXTRA_INDEX_URL),--build-arg PIP_EXTRA_INDEX_URL) \
 		--build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) --tag $(TAG) --tag $(IMAGE):latest .
-	@echo 'make image: $(TAG) is there; `$(ENGINE) run --rm $(IMAGE)` tells how to use it'
+	@echo 'make image: built $(TAG); `$(ENGINE) run --rm $(IMAGE)` explains its use'
 
-image-apptainer:  ## the image as Apptainer's sandbox SANDBOX (or .sif), for clusters
-	@command -v apptainer >/dev/null || { echo 'make image-apptainer: apptainer not found: run it where it is' >&2; exit 2; }
+image-apptainer:  ## convert the image to the Apptainer sandbox SANDBOX (or a .sif file), for clusters
+	@command -v apptainer >/dev/null || { echo 'make image-apptainer: apptainer not found: run this on a machine that has it' >&2; exit 2; }
 	@$(MAKE) --no-print-directory image
-	@rm -f $(SANDBOX).tar  # which podman doesn't write over
+	@rm -f $(SANDBOX).tar  # because podman does not overwrite it
 	$(ENGINE) save --output $(SANDBOX).tar $(TAG)
 	apptainer build --force $(if $(filter %.sif,$(SANDBOX)),,--sandbox) $(SANDBOX) docker-archive:$(SANDBOX).tar
 	@rm $(SANDBOX).tar
 
-test-container: setup  ## the image, built and run in a real engine (started here if none answers: docker.io, mmdebstrap)
+test-container: setup  ## build and test the image with Docker (started here if none is running: docker.io, mmdebstrap)
 	$(PYTHON) -m pytest tests/container
 
-bench: .venv/bench  ## speed beside lightly and torchvision (20 min), into bench/latest.json
+bench: .venv/bench  ## compare the speed with lightly and torchvision (20 min); writes bench/latest.json
 	$(PYTHON) -m bench.speed $(if $(DATA),--data "$(DATA)")
 
-bench-ablation: .venv/bench  ## what each item of PyTorch's tuning guide gives here, into bench/ablation.md (10 min)
+bench-ablation: .venv/bench  ## measure each item of PyTorch's tuning guide (10 min); writes bench/ablation.md
 	$(PYTHON) -m bench.ablation $(if $(DATA),--data "$(DATA)")
 
-bench-scale: .venv/bench  ## a million images, two processes: how cost and memory grow (5 min)
+bench-scale: .venv/bench  ## measure time and memory for a million images and for two processes (5 min)
 	$(PYTHON) -m bench.scale
 
-bench-learning: data-given .venv/bench  ## what ours and lightly's have learnt on DATA after ten minutes each (25 min)
+bench-learning: data-given .venv/bench  ## compare accuracies with lightly on DATA after ten minutes of training each (25 min)
 	$(PYTHON) -m bench.learning --data "$(DATA)"
 
 .PHONY: data-given
 data-given:
-	@test -n "$(DATA)" || { echo 'make $(MAKECMDGOALS): give the folder of the images, like DATA=data/images' >&2; exit 2; }
+	@test -n "$(DATA)" || { echo 'make $(MAKECMDGOALS): give the folder of the images, such as DATA=data/images' >&2; exit 2; }
 
 .venv/bench: .venv/installed
 	.venv/bin/pip install --quiet --constraint requirements.lock --editable '.[dev,bench]'
 	@touch $@
 
-lock: setup  ## resolve pyproject.toml anew into requirements.lock
+lock: setup  ## resolve the dependencies in pyproject.toml and write requirements.lock
 	.venv/bin/pip-compile --quiet --extra dev --extra bench --strip-extras --no-emit-index-url --no-emit-find-links \
 		--unsafe-package ssl-study --output-file requirements.lock pyproject.toml
 
-clean:  ## remove .venv and caches; runs and reports stay
+clean:  ## remove .venv and caches, but not runs and reports
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,1 +1,1 @@
-"""Speed and learning beside what people use: `make bench`, `make bench-ablation`, `make bench-learning`."""
+"""Benchmarks of speed and learning: `make bench`, `bench-ablation`, `bench-scale` and `bench-learning`."""

@@ -1,7 +1,7 @@
-"""`make bench-ablation`: what each item of PyTorch's performance tuning guide gives to SimCLR's step on this machine.
+"""`make bench-ablation`: the effect of each item of PyTorch's performance tuning guide on the step of SimCLR.
 
-Each variant is our step without one item (or with one that we leave out); the table says how much faster the step is
-with it. Items that don't apply have their reason. Writes bench/ablation.md.
+Each variant is our step without an item that we use, or with an item that we don't use. The table says how much faster
+the step is with the item. Items that don't apply are listed with the reason. Writes bench/ablation.md.
 """
 
 import argparse
@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.markdown import Markdown
 from torch import Tensor, nn
 
-from bench.baselines import usual_batches
-from bench.ours import BATCH, build, configuration, stepper
-from bench.timing import Variant, machine, measure, positive, told, writable, write
+from bench.baselines import dataloader_batches
+from bench.ours import BATCH, build, configuration, make_step
+from bench.timing import Variant, exit_status, machine, measure, positive, writable, write
 from ssl_pkg.augment.views import resize
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.evaluation.forward import predict
@@ -34,16 +34,19 @@ from ssl_pkg.training.step import Batch, Task
 Step = Callable[[], object]
 
 NOT_APPLICABLE = (
-    ("workers and pinned memory in the DataLoader", "there is no loader: views are made where the network trains"),
-    ("no bias before a batch norm", "torchvision's ResNet has none; BYOL's heads have one, as the paper writes"),
+    ("workers and pinned memory in the DataLoader", "there is no DataLoader: views are made on the training device"),
+    ("no bias before a batch norm", "torchvision's ResNet has none; BYOL's heads have one, as in the paper"),
     ("in-place activations", "torchvision's ResNet has them"),
-    ("recomputed instead of kept activations", "a step's fit in memory, so it would only cost time"),
-    ("debugging switched off", "no anomaly detection, profiler or gradcheck in a run"),
-    ("NUMA and thread affinity", "one node here; a SLURM job binds its tasks to cores itself"),
-    ("oneDNN Graph", "for inference by TorchScript, which no stage does"),
-    ("avoiding waits for the device", "metrics are read once in ten steps; tests hold step and loop free of others"),
-    ("cuDNN's autotuning", "it chooses by timing, so that a resumed run could go on with other roundings: left off"),
-    ("overlapped reduction, buckets, no_sync", "more than one process: DistributedDataParallel's defaults"),
+    ("activation checkpointing", "the activations of a step fit in memory, so it would only cost time"),
+    ("no debugging APIs", "runs use no anomaly detection, profiler or gradcheck"),
+    ("NUMA and thread affinity", "the benchmark runs on one node; SLURM binds the tasks of a job to cores"),
+    ("oneDNN Graph", "for inference with TorchScript, which no stage uses"),
+    (
+        "avoiding CPU-GPU synchronisation",
+        "metrics are read once in ten steps; tests check that nothing else synchronises",
+    ),
+    ("cuDNN's autotuning", "not used, because it chooses by timing and a resumed run could round differently"),
+    ("overlapped reduction, buckets, no_sync", "needs several processes; DistributedDataParallel's defaults are used"),
 )
 
 
@@ -52,20 +55,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.ablation", description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--data", default="synthetic", help="folder with stl10_binary/ (default: the synthetic images)")
     parser.add_argument("--resolution", type=int, default=96)
-    parser.add_argument("--windows", type=positive, default=5, help="rounds of measurement (5)")
+    parser.add_argument("--rounds", type=positive, default=5, help="timings of each variant (default: 5)")
     parser.add_argument("--out", type=writable, default=Path(__file__).with_name("ablation.md"))
-    parser.add_argument("--served", action="store_true", help=argparse.SUPPRESS)  # a process of `_giving_memory_back`
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)  # the process of `_glibc_defaults`
     options = parser.parse_args(arguments)
-    if options.served:
+    if options.serve:
         _serve(options.data, options.resolution)
         return 0
 
     task, hardware = build(configuration("simclr", options.data, options.resolution))
-    base = Variant("as it is", stepper(task, hardware), BATCH)
+    base = Variant("as it is", make_step(task, hardware), BATCH)
     items = [
         (item, kind, Variant(item, step, BATCH)) for item, kind, step in _variants(options.data, options.resolution)
     ]
-    measure([base, *(variant for _, _, variant in items)], options.windows, f"{options.resolution} px")
+    measure([base, *(variant for _, _, variant in items)], options.rounds, f"{options.resolution} px")
     rows = []
     for item, kind, variant in items:
         gain = base.rate / variant.rate if kind == "used" else variant.rate / base.rate
@@ -79,26 +82,26 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _variants(data: str, resolution: int) -> Iterator[tuple[str, str, Step]]:
-    """Item, whether it is used, and the step without it if it is used, with it if not."""
+    """Yields an item, "used" or "left out", and the step without the item if it is used, else with the item."""
     configure = partial(configuration, "simclr", data, resolution)
 
     def ours(*more: str, change: Callable[[Task], Any] = lambda task: None) -> Step:
-        """`change` changes the task in place, and may return another source of batches."""
+        """The step of a task that `change` modifies in place; `change` may return another source of batches."""
         task, hardware = build(configure(*more))
-        return stepper(task, hardware, change(task))
+        return make_step(task, hardware, change(task))
 
     task, hardware = build(configure())
-    loader = usual_batches(open_dataset(configure().data).unlabeled, resolution, 0, hardware.device)
-    yield "views made where the network trains, no loader", "used", stepper(task, hardware, loader)
+    loader = dataloader_batches(open_dataset(configure().data).unlabeled, resolution, 0, hardware.device)
+    yield "views made on the training device, no DataLoader", "used", make_step(task, hardware, loader)
     if hardware.dtype != torch.float32:
         yield f"mixed precision ({str(hardware.dtype).removeprefix('torch.')})", "used", ours("precision=float32")
     yield "channels_last", "used", ours(change=_contiguous)
     if hardware.device.type == "cpu":
-        yield "memory allocator that keeps what is freed", "used", _giving_memory_back(data, resolution)
-        yield "products in place of small convolutions", "used", ours(change=_plain_convolutions)
+        yield "memory allocator that keeps freed memory", "used", _glibc_defaults(data, resolution)
+        yield "im2col for small convolutions", "used", ours(change=_plain_convolutions)
     yield "both views in one forward pass", "used", ours(change=_two_passes)
-    yield "optimizer over all tensors at once (foreach)", "used", ours(change=_one_by_one)
-    yield "gradients set to None", "used", ours(change=_zeroed)
+    yield "optimizer over all tensors at once (foreach)", "used", ours(change=_parameter_by_parameter)
+    yield "gradients set to None", "used", ours(change=_gradients_set_to_zero)
     if hardware.compiles:
         yield "fusion by torch.compile, views and network", "used", ours("compile=never")
     else:
@@ -106,17 +109,17 @@ def _variants(data: str, resolution: int) -> Iterator[tuple[str, str, Step]]:
 
 
 def _not_here(hardware: Hardware) -> Iterator[tuple[str, str]]:
-    """Items that this machine can't have, or that are on and can't be taken out, with the reason."""
+    """Items that this machine doesn't support, or that can't be switched off, with the reason."""
     if hardware.device.type == "cpu":
-        yield "TF32, tensor cores, CUDA graphs", "GPUs only; they are on there"
+        yield "TF32, tensor cores, CUDA graphs", "GPUs only, where they are used"
     else:
         yield "oneDNN's small convolutions, malloc", "CPUs only"
     if hardware.dtype == torch.float32:
-        yield "mixed precision", "this processor multiplies neither bfloat16 nor float16; on others it is on"
+        yield "mixed precision", "this processor has no fast bfloat16 or float16; others use it"
 
 
 def _contiguous(task: Task) -> Callable[[int], Batch]:
-    """Weights and views: a convolution takes the layout of either if it is channels_last."""
+    """Changes the memory format of weights and views, because either in channels_last makes a convolution use it."""
     cast(Any, task.model).to(memory_format=torch.contiguous_format)
 
     def batch(step: int) -> Batch:
@@ -143,48 +146,48 @@ def _compiled(task: Task) -> None:
     task.model.encoder.compile(dynamic=False)
 
 
-def _zeroed(task: Task) -> None:
+def _gradients_set_to_zero(task: Task) -> None:
     optimizer: Any = task.optimizer
     zero_grad = optimizer.zero_grad
     optimizer.zero_grad = lambda set_to_none=True: zero_grad(set_to_none=False)
 
 
-def _one_by_one(task: Task) -> None:
-    """LARS that takes one parameter at a time."""
+def _parameter_by_parameter(task: Task) -> None:
+    """Makes LARS update one parameter at a time."""
     assert isinstance(task.optimizer, LARS)
     groups = task.optimizer.param_groups
     groups[:] = [{**group, "params": [parameter]} for group in groups for parameter in group["params"]]
 
 
-def _giving_memory_back(data: str, resolution: int) -> Step:
-    """The step in a process whose glibc has its defaults: what was set once can't be taken back."""
-    line = [sys.executable, "-m", "bench.ablation", "--served", f"--data={data}", f"--resolution={resolution}"]
-    # in a session of its own, so that a Ctrl-C comes to this process alone; the other ends with its stdin
+def _glibc_defaults(data: str, resolution: int) -> Step:
+    """The step in a process with glibc's default malloc settings, because a process can't restore them."""
+    line = [sys.executable, "-m", "bench.ablation", "--serve", f"--data={data}", f"--resolution={resolution}"]
+    # in its own session, so that Ctrl-C interrupts only this process; the child ends when its stdin is closed
     process = subprocess.Popen(
         line, stdin=PIPE, stdout=PIPE, encoding="utf-8", errors="replace", start_new_session=True
     )
     assert process.stdin is not None and process.stdout is not None
-    orders, answers = process.stdin, process.stdout
+    requests, responses = process.stdin, process.stdout
 
     def step() -> None:
-        print(file=orders, flush=True)
-        if not answers.readline():
-            raise RuntimeError("the process with glibc's defaults has ended")
+        print(file=requests, flush=True)
+        if not responses.readline():
+            raise RuntimeError("the process with glibc's default settings ended unexpectedly")
 
     return step
 
 
 def _serve(data: str, resolution: int) -> None:
-    """Makes a step for each line on stdin, with glibc as it is."""
+    """Makes one step for each line on stdin, with glibc's default settings."""
     cast(Any, prepare).keep_freed_memory = lambda: None
-    step = stepper(*build(configuration("simclr", data, resolution)))
+    step = make_step(*build(configuration("simclr", data, resolution)))
     for _ in sys.stdin:
         step()
         print(flush=True)
 
 
 def _evaluation(task: Task, options: argparse.Namespace) -> float:
-    """How much faster the embedding of a split is without gradients."""
+    """The speed-up of embedding a split without recording gradients."""
     data = open_dataset(configuration("simclr", options.data, options.resolution).data)
     part = data.test.subset(np.arange(min(1024, len(data.test))))
     device = next(task.model.encoder.parameters()).device
@@ -200,23 +203,23 @@ def _evaluation(task: Task, options: argparse.Namespace) -> float:
         return torch.cat(embedded)
 
     variants = [Variant("inference", without_gradients, len(part), 1), Variant("grad", with_gradients, len(part), 1)]
-    measure(variants, options.windows, "evaluation")
+    measure(variants, options.rounds, "evaluation")
     return variants[0].rate / variants[1].rate
 
 
 def _markdown(rows: list[tuple[str, str, str]], base: Variant, options: argparse.Namespace) -> str:
     where = machine()
     lines = [
-        f"SimCLR at {options.resolution} px in batches of {BATCH}: {base.rate:.1f} pairs a second as it is; "
+        f"SimCLR at {options.resolution} px in batches of {BATCH}: {base.rate:.1f} pairs per second as it is; "
         f"{where['gpu'] or where['cpu']}, {where['cores']} cores, torch {where['torch']}; medians of "
-        f"{options.windows} windows, all variants in turn. What is used was taken out, what is left out was put in.",
+        f"{options.rounds} timings, all variants in turn. Used items were removed, items left out were added.",
         "",
-        "| item | | worth |",
+        "| item | | speed-up |",
         "| --- | --- | --- |",
     ]
-    lines += [f"| {item} | {kind} | {worth} |" for item, kind, worth in rows]
+    lines += [f"| {item} | {kind} | {speed_up} |" for item, kind, speed_up in rows]
     return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
-    sys.exit(told(main))
+    sys.exit(exit_status(main))

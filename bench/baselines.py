@@ -1,6 +1,6 @@
-"""What people use today, through its public interface: lightly's SimCLR, and torchvision's transforms in a DataLoader.
+"""The baselines, used through their public interfaces: lightly's SimCLR, and torchvision's transforms in a DataLoader.
 
-Images lie in memory as arrays, so that neither rival pays for reading or decoding files.
+Images are arrays in memory, so that the baselines spend no time on reading and decoding files.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,8 +26,8 @@ from ssl_pkg.training.step import Batch
 Transform = Callable[[Image.Image], Any]
 
 
-class Pictures(Dataset[Any]):
-    """The images of a split as Pillow's, through a transform."""
+class PillowImages(Dataset[Any]):
+    """The images of a split as Pillow images, transformed."""
 
     def __init__(self, split: Split, transform: Transform) -> None:
         stored = np.array(split.pixels[np.arange(len(split))])
@@ -42,20 +42,20 @@ class Pictures(Dataset[Any]):
         return self._transform(Image.fromarray(self._pixels[index]))
 
 
-def endless(dataset: Pictures, workers: int) -> Iterator[Any]:
-    """Batches for ever, in a new order each time round."""
-    # one batch ahead for each worker, so that a window soon measures what the workers can keep up
-    ahead: dict[str, Any] = {"prefetch_factor": 1, "persistent_workers": True} if workers else {}
-    loader = DataLoader(dataset, BATCH, shuffle=True, drop_last=True, num_workers=workers, **ahead)
+def endless_batches(dataset: PillowImages, workers: int) -> Iterator[Any]:
+    """Yields batches endlessly, in a new order in each epoch."""
+    # prefetch only one batch per worker, so that a timing soon measures the workers' sustained rate
+    prefetch: dict[str, Any] = {"prefetch_factor": 1, "persistent_workers": True} if workers else {}
+    loader = DataLoader(dataset, BATCH, shuffle=True, drop_last=True, num_workers=workers, **prefetch)
     while True:
         yield from loader
 
 
 class Lightly:
-    """lightly's SimCLR as its documentation trains it (docs.lightly.ai, examples, SimCLR).
+    """lightly's SimCLR with the recipe of its documentation (docs.lightly.ai, examples, SimCLR).
 
-    A ResNet-18, its projection head 512-512-128, two forward passes, SGD at .06. The image size is ours, with it the
-    blur that the documentation leaves out at 32 px; pixels are normalised by STL-10's statistics, as ours.
+    A ResNet-18, a projection head 512-512-128, two forward passes, SGD with a learning rate of .06. Different from the
+    documentation: our image size, the blur, which the documentation leaves out at 32 px, and STL-10's statistics.
     """
 
     def __init__(self, split: Split, resolution: int, workers: int) -> None:
@@ -68,10 +68,10 @@ class Lightly:
         self._optimizer = torch.optim.SGD(self._model.parameters(), lr=0.06)
         statistics = {"mean": list(MEAN), "std": list(STD)}
         transform = SimCLRTransform(input_size=resolution, normalize=statistics)
-        self._batches = endless(Pictures(split, transform), workers)
+        self._batches = endless_batches(PillowImages(split, transform), workers)
 
     def step(self) -> Tensor:
-        """One step; returns the loss."""
+        """Makes one training step and returns the loss."""
         first, second = (view.to(self._device) for view in next(self._batches))
         loss: Tensor = self._criterion(self._model(first), self._model(second))
         torch.autograd.backward(loss)
@@ -84,8 +84,8 @@ class Lightly:
         return nn.Sequential(self.backbone, nn.Flatten())
 
 
-def usual_transform(resolution: int) -> Transform:
-    """SimCLR's view by torchvision on Pillow's images."""
+def torchvision_transform(resolution: int) -> Transform:
+    """SimCLR's view by torchvision's transforms of Pillow images."""
     jitter = transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)
     blur = transforms.GaussianBlur(blur_kernel_size(resolution), (0.1, 2.0))
     chain: Transform = transforms.Compose(
@@ -102,14 +102,14 @@ def usual_transform(resolution: int) -> Transform:
     return chain
 
 
-def usual_batches(split: Split, resolution: int, workers: int, device: torch.device) -> Callable[[int], Batch]:
-    """Batches of two views as our step takes them, from the usual transforms."""
-    view = usual_transform(resolution)
-    batches = endless(Pictures(split, lambda image: (view(image), view(image))), workers)
+def dataloader_batches(split: Split, resolution: int, workers: int, device: torch.device) -> Callable[[int], Batch]:
+    """A source of batches for our step: two views by torchvision's transforms in a DataLoader."""
+    transform = torchvision_transform(resolution)
+    batches = endless_batches(PillowImages(split, lambda image: (transform(image), transform(image))), workers)
     labels = torch.full((BATCH,), -1, device=device)
 
     def batch(step: int) -> Batch:
-        views = [one.to(device, memory_format=torch.channels_last) for one in next(batches)]
+        views = [view.to(device, memory_format=torch.channels_last) for view in next(batches)]
         return views, labels
 
     return batch

@@ -1,8 +1,8 @@
-"""Whether a change alters any number: `python -m bench.equality COMMIT` compares COMMIT with the working tree.
+"""Checks that a change alters no result: `python -m bench.equality COMMIT` compares COMMIT with the working tree.
 
-Runs every stage and every method at the budget `tiny` on the synthetic set in both checkouts, with the same Python, and
-compares the digests of weights and metrics and the values of all rows. They are equal on one machine only. Takes about
-two minutes a checkout on two cores.
+Both checkouts run every stage and every method with the budget `tiny` on the synthetic set, with the same Python. The
+digests of weights and metrics and the values of all rows must be equal. Results differ between machines, so both
+checkouts run on this one. A checkout takes about two minutes on two cores.
 """
 
 import argparse
@@ -22,7 +22,7 @@ ROOT: Final = Path(__file__).parent.parent
 
 
 def lines() -> dict[str, list[str]]:
-    """Name of each run -> its overrides; a `source` names an earlier run."""
+    """Maps each run's name to its overrides. A `source` is the name of an earlier run."""
     found = {f"pretrain-{method}": ["stage=pretrain", f"method={method}"] for method in METHODS}
     found |= {f"{stage}-simclr": [f"stage={stage}", "source=pretrain-simclr"] for stage in ("probe", "finetune")}
     found["probe-random"] = ["stage=probe", "source=random"]
@@ -32,7 +32,7 @@ def lines() -> dict[str, list[str]]:
 
 
 def results(checkout: Path, runs: Path) -> dict[str, dict[str, Any]]:
-    """result.json of each run of `lines`, made by the code in `checkout` below `runs`."""
+    """Runs all of `lines` with the code in `checkout`, in the folder `runs`; returns each run's result.json."""
     found = {}
     for name, overrides in lines().items():
         words = [f"source={runs / word[7:]}" if word[7:] in found else word for word in overrides]
@@ -47,14 +47,14 @@ def results(checkout: Path, runs: Path) -> dict[str, dict[str, Any]]:
 
 
 def numbers(result: dict[str, Any]) -> list[list[Any]]:
-    """The values of a result's rows, without the names of what they are."""
+    """The values of a result's rows, without their names, which may differ between the two commits."""
     return [[row.get(key) for key in ("value", "low", "high", "n", "reason")] for row in result["rows"]]
 
 
 def main() -> int:
-    """Prints a table; returns 1 if anything differs."""
+    """Prints a table of all runs; returns 1 if anything differs, else 0."""
     parser = argparse.ArgumentParser(prog="python -m bench.equality", description=__doc__)
-    parser.add_argument("commit", help="what the working tree is compared with")
+    parser.add_argument("commit", help="commit to compare the working tree with")
     commit = parser.parse_args().commit
     with tempfile.TemporaryDirectory() as folder:
         before, runs = Path(folder, "before"), Path(folder, "runs")

@@ -1,8 +1,8 @@
-"""`make bench-learning DATA=DIR`: what ours and lightly's SimCLR have learnt after the same time on the same images.
+"""`make bench-learning DATA=DIR`: compares the accuracy of our SimCLR and lightly's after the same training time.
 
-Both train at 64 px for the same minutes, one after the other on the whole machine; then both encoders are evaluated
-alike, by kNN on a held-out part of train and by the L-BFGS probe (penalty chosen on that part) on test. Ours has the
-settings of the `quick` budget: what some hundred steps need. Writes bench/learning.json.
+Both train at 64 px for the same number of minutes, one after the other on the whole machine. Both encoders are then
+evaluated by kNN on a holdout split of train, and on test by the L-BFGS probe, whose penalty is chosen on the holdout
+split. Our SimCLR has the settings of the `quick` budget, which suit some hundred steps. Writes bench/learning.json.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from rich.table import Table
 from torch import nn
 
 from bench.baselines import Lightly
-from bench.ours import BATCH, stepper
-from bench.timing import finish, machine, positive, progress_bar, told, writable, write
+from bench.ours import BATCH, make_step
+from bench.timing import exit_status, finish, machine, positive, progress_bar, writable, write
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
@@ -33,14 +33,14 @@ from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.stages.pretrain import training
 
 RESOLUTION = 64
-TRIAL = 8  # steps that tell how many fit into the time
+TRIAL = 8  # steps that are timed to estimate how many fit into the training time
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Trains both, prints and writes what they have learnt."""
+    """Trains both, then prints and writes their accuracies."""
     parser = argparse.ArgumentParser(prog="python -m bench.learning", description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--data", required=True, help="folder with stl10_binary/")
-    parser.add_argument("--minutes", type=positive, default=10, help="of each training (10)")
+    parser.add_argument("--minutes", type=positive, default=10, help="minutes of each training (default: 10)")
     parser.add_argument("--out", type=writable, default=Path(__file__).with_name("learning.json"))
     options = parser.parse_args(arguments)
     line = ["stage=pretrain", "method=simclr", "run_dir=-", f"data.root={options.data}", "budget=quick"]
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         "ours": _ours(config, line, dataset, options.minutes),
         "lightly": _lightly(config, dataset, options.minutes),
     }
-    table = Table("", "pairs", "pairs/s", "kNN, held-out train", "probe, test")
+    table = Table("", "pairs", "pairs/s", "kNN, holdout split", "probe, test")
     for name in ("ours", "lightly"):
         entry: Any = found[name]
         accuracies = [f"{100 * entry[key]:.1f} %" for key in ("knn", "probe")]
@@ -64,10 +64,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _ours(config: Config, line: list[str], dataset: STL10, minutes: int) -> dict[str, Any]:
-    """The steps that fit into the time, by a trial, are the training's length: its schedule ends with it."""
+    """Trains for the number of steps that fit into the time by a trial, so that the schedule ends with the training."""
     assert config.method is not None
     hardware, batch = prepare(config), config.method.batch_size
-    trial = stepper(training(config, dataset, hardware), hardware)
+    trial = make_step(training(config, dataset, hardware), hardware)
     trial()
     seconds = _timed(trial, lambda done, _: done / TRIAL, "trial")[1] / TRIAL
     steps = int(minutes * 60 / seconds)
@@ -76,25 +76,25 @@ def _ours(config: Config, line: list[str], dataset: STL10, minutes: int) -> dict
         [*line, f"budget.resolution={RESOLUTION}", f"method.epochs={epochs}", f"budget.max_steps={steps}"]
     )
     task = training(planned, dataset, hardware)
-    go_on, limit = stepper(task, hardware), 60 * minutes
-    done, seconds = _timed(go_on, lambda done, spent: max(done / steps, spent / limit), "ours")
+    step, limit = make_step(task, hardware), 60 * minutes
+    done, seconds = _timed(step, lambda done, spent: max(done / steps, spent / limit), "ours")
     return {"pairs": done * batch, "seconds": seconds} | _evaluated(task.model.encoder, dataset, config, "ours")
 
 
 def _lightly(config: Config, dataset: STL10, minutes: int) -> dict[str, Any]:
-    """lightly's recipe has a constant rate, so it trains until the time is over."""
-    rival = Lightly(dataset.unlabeled, RESOLUTION, workers=0)
-    done, seconds = _timed(rival.step, lambda _, spent: spent / (60 * minutes), "lightly")
-    return {"pairs": done * BATCH, "seconds": seconds} | _evaluated(rival.encoder(), dataset, config, "lightly")
+    """Trains until the time is over, which lightly's recipe allows because its learning rate is constant."""
+    baseline = Lightly(dataset.unlabeled, RESOLUTION, workers=0)
+    done, seconds = _timed(baseline.step, lambda _, spent: spent / (60 * minutes), "lightly")
+    return {"pairs": done * BATCH, "seconds": seconds} | _evaluated(baseline.encoder(), dataset, config, "lightly")
 
 
-def _timed(step: Callable[[], object], share: Callable[[int, float], float], name: str) -> tuple[int, float]:
-    """Steps done and seconds taken until share(steps, seconds), what part of the training is done, is 1."""
+def _timed(step: Callable[[], object], progress_of: Callable[[int, float], float], name: str) -> tuple[int, float]:
+    """Repeats `step` until progress_of(steps, seconds) reaches 1; returns the number of steps and the seconds taken."""
     finish()
     done, start = 0, time.perf_counter()
     with progress_bar() as progress:
         bar = progress.add_task(name, total=1.0)
-        while (part := share(done, time.perf_counter() - start)) < 1:
+        while (part := progress_of(done, time.perf_counter() - start)) < 1:
             progress.update(bar, description=f"{name}: step {done}", completed=part)
             step()
             done += 1
@@ -127,4 +127,4 @@ def _evaluated(encoder: nn.Module, dataset: STL10, config: Config, name: str) ->
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    sys.exit(told(main))
+    sys.exit(exit_status(main))

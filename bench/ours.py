@@ -1,4 +1,4 @@
-"""This project's pretraining as a step to be measured: the very code of the stage, without its run directory."""
+"""Our pretraining as a function to be timed: the code of the stage, without its run directory."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +20,7 @@ BATCH = 256
 
 
 def configuration(method: str, data: Path | str, resolution: int, *more: str) -> Config:
-    """The full study's configuration at this resolution, in batches of BATCH."""
+    """The configuration of budget `full` with this resolution in pixels and batches of BATCH images."""
     line = ["stage=pretrain", f"method={method}", "run_dir=-", f"data.root={data}", "budget=full"]
     return load_config([*line, f"budget.resolution={resolution}", f"method.batch_size={BATCH}", *more])
 
@@ -33,30 +33,30 @@ def build(config: Config) -> tuple[Task, Hardware]:
     return task, hardware
 
 
-def stepper(task: Task, hardware: Hardware, batch: Callable[[int], Batch] | None = None) -> Callable[[], object]:
-    """A function that goes on by one step; `batch` in place of the task's own."""
+def make_step(task: Task, hardware: Hardware, batch: Callable[[int], Batch] | None = None) -> Callable[[], object]:
+    """Returns a function that makes the next training step. `batch` replaces the task's source of batches."""
     advance, step = Step(replace(task, batch=batch) if batch else task, hardware), 0
 
-    def go_on() -> None:
+    def make_next() -> None:
         nonlocal step
         metrics = advance(step)
         step += 1
         if step % 10 == 0:
             float(metrics["loss"])
 
-    return go_on
+    return make_next
 
 
 def fixed_batch(task: Task) -> Callable[[int], Batch]:
-    """The same views at every step, already on the device."""
+    """A source of batches that returns the same views at every step, already on the device."""
     views, labels = task.batch(0)
     return lambda step: (views, labels)
 
 
 def forward_backward_flops(task: Task, batch: Batch) -> int:
-    """Floating-point operations of one step, a multiplication and an addition as two, as torch counts them."""
+    """Floating-point operations of one step as torch counts them; a multiply-add counts as two."""
     views, labels = batch
-    # counted while it compiled, a network would stay uncompiled
+    # counting during compilation would leave the network uncompiled
     with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
         loss, _ = task.model.loss(views, labels)
         torch.autograd.backward(loss)

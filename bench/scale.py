@@ -1,10 +1,10 @@
-"""`make bench-scale`: how cost and memory grow with the data set and with the number of processes.
+"""`make bench-scale`: how time and memory depend on the size of the data set and on the number of processes.
 
-    100,000 and 1,000,000 images   a sparse file in STL-10's layout, read batch by batch: seconds from the
-                                   command line to the first batch, and the process's peak memory after some steps
-    1 and 2 processes              the same pretraining, the same batch, all cores: pairs a second of all together
+    100,000 and 1,000,000 images   a file in STL-10's layout, read batch by batch: seconds from the start of the
+                                   process to the first batch, and peak memory after some steps
+    1 and 2 processes              the same pretraining with the same batch on all cores: pairs per second in total
 
-Prints two tables. Needs little room on the disk: the large file is empty.
+Prints two tables. Needs little disk space, because the large file is sparse.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.ours import BATCH, build, configuration
-from bench.timing import pretraining, progress_bar, told
+from bench.timing import exit_status, pretraining, progress_bar
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.stl10 import IMAGE_BYTES
 from ssl_pkg.training.step import Step
@@ -36,22 +36,24 @@ STEPS: Final = 12
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measures and prints."""
+    """Measures and prints both tables."""
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--resolution", type=int, default=96)
-    parser.add_argument("--only", type=Path, help=argparse.SUPPRESS)  # what a child process measures
+    parser.add_argument(
+        "--only", type=Path, help=argparse.SUPPRESS
+    )  # set for child processes, which measure one data set
     options = parser.parse_args(arguments)
     if options.only:
         print(json.dumps(_measured(options.only, options.resolution)))
         return 0
-    drawn = Path(open_dataset(configuration("simclr", "synthetic", options.resolution).data).manifest["root"])
-    sizes = Table("images", "file", "start", "peak memory", title="A data set on the disk")
-    processes = Table("processes", "pairs a second", title=f"SimCLR, {options.resolution} px, batches of {BATCH}")
+    synthetic = Path(open_dataset(configuration("simclr", "synthetic", options.resolution).data).manifest["root"])
+    sizes = Table("images", "file", "start", "peak memory", title="Data set on disk")
+    processes = Table("processes", "pairs per second", title=f"SimCLR, {options.resolution} px, batches of {BATCH}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with progress_bar() as progress:
             for count in progress.track(COUNTS, description="data sets"):
-                root = _sparse(drawn, folder / str(count), count)
+                root = _sparse(synthetic, folder / str(count), count)
                 line = ["-m", "bench.scale", "--resolution", str(options.resolution), "--only", str(root)]
                 started = time.monotonic()
                 child = subprocess.run(
@@ -63,15 +65,15 @@ def main(arguments: list[str] | None = None) -> int:
         Console().print(sizes)
         with progress_bar() as progress:
             for number in progress.track((1, 2), description="processes"):
-                rate = _together(number, drawn, folder / f"by-{number}", options.resolution)
+                rate = _throughput(number, synthetic, folder / f"by-{number}", options.resolution)
                 processes.add_row(str(number), f"{rate:.1f}")
         Console().print(processes)
     return 0
 
 
-def _sparse(drawn: Path, root: Path, count: int) -> Path:
-    """The drawn set with `count` black unlabeled images that take no room."""
-    shutil.copytree(drawn, root, ignore=shutil.ignore_patterns("unlabeled_X.bin"))
+def _sparse(synthetic: Path, root: Path, count: int) -> Path:
+    """Copies the synthetic set, with `count` black unlabeled images in a sparse file that takes no disk space."""
+    shutil.copytree(synthetic, root, ignore=shutil.ignore_patterns("unlabeled_X.bin"))
     with (root / "stl10_binary/unlabeled_X.bin").open("wb") as out:
         out.truncate(count * IMAGE_BYTES)
     return root
@@ -80,31 +82,31 @@ def _sparse(drawn: Path, root: Path, count: int) -> Path:
 def _measured(root: Path, resolution: int) -> dict[str, float]:
     task, hardware = build(configuration("simclr", root, resolution, "data.resident_gb=0"))
     task.batch(0)
-    ready = time.monotonic()  # one clock for all processes
+    ready = time.monotonic()  # the clock is common to all processes
     advance = Step(task, hardware)
     for step in range(STEPS):
         advance(step)
     return {"ready": ready, "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}
 
 
-def _together(number: int, data: Path, folder: Path, resolution: int) -> float:
-    """Pairs a second of a pretraining by `number` processes that share the cores; the first steps don't count."""
+def _throughput(number: int, data: Path, folder: Path, resolution: int) -> float:
+    """Pairs per second of a pretraining by `number` processes that share the cores, without the first steps."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+        rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
     line = ["stage=pretrain", "method=simclr", "budget=full", "log_every=1"]
     line += [f"budget.resolution={resolution}", f"method.batch_size={BATCH}", f"budget.max_steps={STEPS}"]
     line += [f"data.root={data}", f"run_dir={folder}"]
     environments = []
     for rank in range(number):
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number}
-        environment = os.environ | meeting | {name: str(value) for name, value in place.items()}
+        variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number}
+        environment = os.environ | rendezvous | {name: str(value) for name, value in variables.items()}
         environments.append(environment)
     with pretraining(line, folder.with_suffix(".log"), *environments) as ranks:
         while not any(states := [rank.poll() for rank in ranks]) and None in states:
             time.sleep(0.2)
         if any(states):
-            raise RuntimeError(f"a pretraining by {number} processes failed, with statuses {states}")
+            raise RuntimeError(f"a pretraining by {number} processes failed with exit statuses {states}")
     times = [
         json.loads(text)["seconds"] for text in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     ]
@@ -112,4 +114,4 @@ def _together(number: int, data: Path, folder: Path, resolution: int) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(told(main))
+    sys.exit(exit_status(main))

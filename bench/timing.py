@@ -1,4 +1,4 @@
-"""Variants of a piece of work, measured in turn: where a machine's speed drifts, neighbours in time can be compared."""
+"""Times variants of a computation in turn, because a machine's speed can drift during a benchmark."""
 
 import argparse
 import math
@@ -22,35 +22,35 @@ from rich.progress import Progress
 
 from ssl_pkg.errors import BAD_INPUT, INTERRUPTED, BadInput
 
-SHORTEST: Final = 1.0  # seconds of a window: a GPU's steps take some milliseconds
+SHORTEST: Final = 1.0  # seconds of a timing, at least, because a GPU's step takes only milliseconds
 
 
 @dataclass
 class Variant:
-    """Something that is done again and again.
+    """A computation to be timed.
 
-    settle: how often it is done at the start of a window before the clock runs: a loader that worked ahead while others
-    were measured has used that up by then.
+    settle: number of steps before each timing, which use up the batches that a DataLoader prefetched while other
+    variants were timed.
     """
 
     name: str
     step: Callable[[], object]
-    amount: float  # of images, pairs, views, FLOP that one step handles
-    steps: int = 2  # in a window, at least; as many as fill SHORTEST
+    amount: float  # of images, pairs, views or FLOP per step
+    steps: int = 2  # per timing, at least; more if they take less than SHORTEST
     settle: int = 0
-    rates: list[float] = field(default_factory=list)  # of each window, amount a second
+    rates: list[float] = field(default_factory=list)  # of each timing, amount per second
 
     @property
     def rate(self) -> float:
-        """The median window's."""
+        """The median of the timings, amount per second."""
         return statistics.median(self.rates)
 
 
-def measure(variants: Sequence[Variant], windows: int, title: str) -> None:
-    """Two uncounted steps of each variant, then `windows` rounds in which each has its window."""
+def measure(variants: Sequence[Variant], rounds: int, title: str) -> None:
+    """Makes two untimed steps of each variant, then times all variants in turn for `rounds` rounds."""
     with progress_bar() as progress:
-        bar = progress.add_task(title, total=(windows + 1) * len(variants))
-        for round_number in range(windows + 1):
+        bar = progress.add_task(title, total=(rounds + 1) * len(variants))
+        for round_number in range(rounds + 1):
             for variant in variants:
                 progress.update(bar, description=f"{title}: {variant.name}")
                 if round_number == 0:
@@ -72,13 +72,13 @@ def _seconds(variant: Variant, steps: int) -> float:
 
 
 def progress_bar() -> Progress:
-    """On stderr, gone at its end. Some variants take longer than the 30 seconds in which rich looks for the pace."""
+    """A transient progress bar on stderr. Its speed estimate covers 600 s, because a variant can take over 30 s."""
     return Progress(console=Console(stderr=True), speed_estimate_period=600, transient=True)
 
 
-def told(main: Callable[[], int]) -> int:
-    """The exit status of a benchmark's `main`. Wrong input (2) and signals (75) are told in a sentence."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it ends what it started
+def exit_status(main: Callable[[], int]) -> int:
+    """Runs a benchmark's `main`; returns its exit status. Prints one sentence for wrong input (2) and signals (75)."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM also ends the child processes
     try:
         return main()
     except BadInput as error:
@@ -91,9 +91,9 @@ def told(main: Callable[[], int]) -> int:
 
 @contextmanager
 def pretraining(line: list[str], log: Path, *environments: dict[str, str]) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """`python -m ssl_pkg` with this command line, once in each environment; ended with the block.
+    """Context manager that runs `python -m ssl_pkg` with these arguments, once for each environment.
 
-    What they say goes into `log`, and to stderr if the block raises an error.
+    The processes are terminated when the block ends. Their stderr goes to `log`, which is printed if the block raises.
     """
     with log.open("ab") as out:
         command = [sys.executable, "-m", "ssl_pkg", *line]
@@ -111,14 +111,14 @@ def pretraining(line: list[str], log: Path, *environments: dict[str, str]) -> It
 
 
 def positive(text: str) -> int:
-    """An option's whole number above 0. Raises ArgumentTypeError for others."""
+    """Parses a positive integer. Raises ArgumentTypeError for other texts."""
     if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text} is not a positive integer")
     return int(text)
 
 
 def writable(text: str) -> Path:
-    """An option's file, which is written at the end. Raises ArgumentTypeError if it can't be."""
+    """Parses the path of an output file. Raises ArgumentTypeError if the file can't be written."""
     file = Path(text).resolve()
     try:
         if file.is_dir():
@@ -130,29 +130,29 @@ def writable(text: str) -> Path:
 
 
 def write(file: Path, text: str) -> None:
-    """Writes what was measured and says so. Raises BadInput if it can't."""
+    """Writes the results to `file`. Raises BadInput if that fails."""
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise BadInput(f"{file} can't be written ({error.strerror}): what was measured stands above") from error
+        raise BadInput(f"{file} can't be written ({error.strerror}): the results are printed above") from error
     print(f"written to {file}")
 
 
 def finish() -> None:
-    """Waits for the device."""
+    """Waits until the GPU, if any, has finished."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def machine() -> dict[str, Any]:
-    """What a figure was measured on."""
+    """Describes the hardware and software of a measurement."""
     model = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")]
-    abilities = torch.cpu.get_capabilities()
+    capabilities = torch.cpu.get_capabilities()
     return {
         "cpu": model[0] if model else platform.processor(),
         "cores": torch.get_num_threads(),
-        "amx": bool(abilities.get("amx_bf16")),
-        "avx512_bf16": bool(abilities.get("avx512_bf16")),
+        "amx": bool(capabilities.get("amx_bf16")),
+        "avx512_bf16": bool(capabilities.get("avx512_bf16")),
         "jemalloc": "jemalloc" in os.environ.get("LD_PRELOAD", ""),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "torch": torch.__version__,
