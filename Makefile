@@ -40,7 +40,7 @@ demo: setup  ## run the whole study on synthetic images and make its report (ten
 study: setup  ## run the study STUDY on this machine, on the images in DATA; run it again to resume
 	@$(PYTHON) -P -m jobs study $(STUDY) $(study_options)
 
-report: is-set-up  ## make tables, figures and the PDF of STUDY from all complete runs
+report: is-set-up  ## make tables, figures and the PDF of STUDY from the runs that exist
 	@$(PYTHON) -P -m analysis "$(RUNS)/$(STUDY)" --out "$(REPORTS)/$(STUDY)"
 
 status: is-set-up  ## show the progress of the runs of STUDY
