@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from analysis import names
 from analysis.estimates import estimate
+from analysis.measures import WIDTH, Measurement, in_order
+from analysis.names import Model
 from analysis.study import Study
+from ssl_pkg.catalogue import RANDOM
 
 Floats = npt.NDArray[np.float64]
 TARGETS: Final = {"test": "test accuracy", "ood": "OOD accuracy"}
@@ -29,7 +31,7 @@ _EXACT: Final = 8  # 8! = 40,320 permutations
 class Correlation:
     """Spearman's rho of a measure with an accuracy over n models, with p-value and 95 % interval."""
 
-    measure: str
+    measure: Measurement
     target: str
     rho: float
     low: float
@@ -38,25 +40,26 @@ class Correlation:
     n: int
 
 
-def points(study: Study, measure: str, target: str) -> dict[str, tuple[float, float]]:
-    """(measure, accuracy) of each final model that has both."""
+def points(study: Study, measure: Measurement, target: str) -> dict[Model, tuple[float, float]]:
+    """(measure, accuracy) of each final model that has both, without the random initialisation."""
     found = {}
     for model in study.models:
-        width, accuracy = estimate(study, model, "width", measure), estimate(study, model, target, "accuracy")
-        if width is not None and accuracy is not None and model != names.RANDOM_PROBE:
+        width = estimate(study, model, WIDTH, measure.metric, measure.dimensions)
+        accuracy = estimate(study, model, target, "accuracy")
+        if width is not None and accuracy is not None and model.method != RANDOM:
             found[model] = (width.value, accuracy.value)
     return found
 
 
-def measures_of(study: Study) -> list[str]:
+def measures_of(study: Study) -> list[Measurement]:
     """What the study measured at its optima, in the report's order: the widths, and the loss and accuracy there."""
-    rows = study.results
-    return names.measures_in_order(rows.loc[rows["evaluation"] == "width", "metric"])
+    rows = study.results[study.results["evaluation"] == WIDTH]
+    return in_order(Measurement(*pair) for pair in zip(rows["metric"], rows["dimensions"], strict=True))
 
 
-def widths_of(study: Study) -> list[str]:
-    """The measures of width alone."""
-    return [measure for measure in measures_of(study) if names.split_measure(measure)[0] not in names.NO_WIDTH]
+def widths_of(study: Study) -> list[Measurement]:
+    """The measures of width, without the loss and accuracy at the optimum."""
+    return [measure for measure in measures_of(study) if measure.of_width]
 
 
 @lru_cache(maxsize=1)
@@ -71,7 +74,7 @@ def correlations(study: Study) -> list[Correlation]:
     return found
 
 
-def spearman(measure: str, target: str, x: Floats, y: Floats) -> Correlation:
+def spearman(measure: Measurement, target: str, x: Floats, y: Floats) -> Correlation:
     """Spearman's rho of x with y, its permutation p-value and its bootstrap interval."""
     n = len(x)
     rho = float(_rho(x[None], y[None])[0])

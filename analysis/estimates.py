@@ -6,11 +6,13 @@ shared, else paired by image (the same test images, normal approximation), else 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from analysis.names import Model
 from analysis.study import Study
 
 
@@ -52,9 +54,11 @@ class Difference:
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
-def estimate(study: Study, model: str, evaluation: str, metric: str) -> Estimate | None:
-    """The value of a metric for one model; None where no run has it."""
-    frame = study.numbers.get((model, evaluation, metric))
+def estimate(
+    study: Study, model: Model, evaluation: str, metric: str, dimensions: frozenset[tuple[str, Any]] = frozenset()
+) -> Estimate | None:
+    """The value of a metric, with exactly these dimensions, for one model; None if no run has it."""
+    frame = study.numbers.get((model, evaluation, metric, dimensions))
     if frame is None:
         return None
     by_seed = {int(seed): float(value) for seed, value in zip(frame["seed"], frame["value"], strict=True)}
@@ -67,7 +71,9 @@ def estimate(study: Study, model: str, evaluation: str, metric: str) -> Estimate
     return Estimate(float(values[0]), low, high, None, n, by_seed)
 
 
-def difference(study: Study, first: str, second: str, evaluation: str, metric: str = "accuracy") -> Difference | None:
+def difference(
+    study: Study, first: Model, second: Model, evaluation: str, metric: str = "accuracy"
+) -> Difference | None:
     """`first` minus `second`; None where one of the two has no value."""
     one, two = estimate(study, first, evaluation, metric), estimate(study, second, evaluation, metric)
     if one is None or two is None:
@@ -88,7 +94,7 @@ def _over_seeds(differences: npt.NDArray[np.float64]) -> Difference:
     return Difference(mean, mean - half, mean + half, "seeds", sd)
 
 
-def _hits(study: Study, model: str, evaluation: str) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]] | None:
+def _hits(study: Study, model: Model, evaluation: str) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]] | None:
     """Which images the model got right, and their labels, of its only seed."""
     for arrays in study.predictions(model, evaluation).values():
         return arrays["logits"].argmax(1) == arrays["labels"], arrays["labels"]

@@ -8,6 +8,7 @@ import pandas as pd
 
 from analysis import names
 from analysis.artifacts import Arrays, fault_of, metric_frame, read_arrays
+from analysis.names import Model
 from ssl_pkg.catalogue import STAGES, SUPERVISED
 from ssl_pkg.run.directory import RunDirectory
 
@@ -18,8 +19,7 @@ class Run:
 
     directory: RunDirectory
     stage: str
-    method: str
-    model: str
+    model: Model
     seed: int
     config: dict[str, Any]
     result: dict[str, Any] | None
@@ -65,7 +65,7 @@ class Run:
     def faults(self) -> list[str]:
         """What is wrong with the arrays that the run should have left, one sentence each."""
         artifact = STAGES[self.stage].artifact if self.stage in STAGES else None
-        if artifact is None or (self.stage == "pretrain" and self.method != SUPERVISED):
+        if artifact is None or (self.stage == "pretrain" and self.model.method != SUPERVISED):
             return []
         fault = fault_of(self.directory.path / artifact.file)
         arrays = None if fault else read_arrays(self.directory.path / artifact.file)

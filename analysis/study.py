@@ -1,23 +1,32 @@
 """A study's run directories as one object: which runs there are, what they say, and which ones are missing."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
 import pandas as pd
+from pydantic import ValidationError
 
 from analysis import names
 from analysis.artifacts import Arrays
 from analysis.failures import failures
 from analysis.manifests import of_other_data
+from analysis.names import Model
 from analysis.run import Run, of_classes
-from ssl_pkg.catalogue import PREDICTIONS, RANDOM, STAGES, SUPERVISED
+from ssl_pkg.catalogue import ADAPTATIONS, PREDICTIONS, RANDOM, STAGES, SUPERVISED
 from ssl_pkg.nearest import hint
+from ssl_pkg.rows import DIMENSIONS, ROWS, dimensions_of
 from ssl_pkg.run.directory import RunDirectory, runs_of
 
-RESULT_COLUMNS: Final = ["model", "evaluation", "metric", "value", "low", "high", "n", "seed", "data", "reason"]
+RunKey = tuple[str, Model, int]  # stage, model and seed
+_NUMBERS: Final = ("value", "low", "high", "n")
+RESULT_COLUMNS: Final = [
+    *("model", "evaluation", "metric", *_NUMBERS, "seed"),
+    *("method", "adaptation", "variant", *DIMENSIONS, "data", "reason"),
+]
+_FRACTIONS: Final = ("accuracy", "accuracy_shared", "mean_class_accuracy")  # metrics between 0 and 1
 
 
 class NoStudy(Exception):
@@ -33,16 +42,19 @@ class Study:
     runs: tuple[Run, ...]
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
-    planned: tuple[tuple[str, str, int], ...]
+    planned: tuple[RunKey, ...]
     notes: tuple[str, ...]  # what could not be used, one sentence each
     failed: dict[str, str]  # runs without a result whose last start failed, by name: the last line that they printed
 
     @cached_property
     def results(self) -> pd.DataFrame:
-        """All numbers of the complete runs: RESULT_COLUMNS, then stage and method."""
+        """All numbers of the complete runs, one a row.
+
+        The columns are RESULT_COLUMNS, where `model` holds a Model, then `stage` and `dimensions` (`dimensions_of`).
+        """
         rows = [row for run in self.complete() for row in _rows_of(run)]
-        frame = pd.DataFrame(rows, columns=[*RESULT_COLUMNS, "stage", "method"])
-        for column in ("value", "low", "high", "n"):
+        frame = pd.DataFrame(rows, columns=[*RESULT_COLUMNS, "stage", "dimensions"])
+        for column in _NUMBERS:
             frame[column] = pd.to_numeric(frame[column], errors="coerce")
         return frame.astype({"value": float, "low": float, "high": float, "n": "Int64", "seed": int})
 
@@ -52,25 +64,25 @@ class Study:
         return self.results[self.results["value"].isna() & self.results["reason"].notna()]
 
     @cached_property
-    def numbers(self) -> dict[tuple[str, str, str], pd.DataFrame]:
-        """The rows that have a value, by (model, evaluation, metric), one a seed."""
-        frame = self.results.dropna(subset="value").drop_duplicates(["model", "evaluation", "metric", "seed"])
-        groups = frame.groupby(["model", "evaluation", "metric"], sort=False)
-        return {(str(model), str(kind), str(metric)): rows for (model, kind, metric), rows in groups}
+    def numbers(self) -> dict[tuple[Model, str, str, frozenset[tuple[str, Any]]], pd.DataFrame]:
+        """The rows that have a value, by (model, evaluation, metric, dimensions), one a seed."""
+        key = ["model", "evaluation", "metric", "dimensions"]
+        frame = self.results.dropna(subset="value").drop_duplicates([*key, "seed"])
+        groups: Any = frame.groupby(key, sort=False)
+        return dict(iter(groups))
 
-    def complete(self, stage: str | None = None, model: str | None = None) -> list[Run]:
+    def complete(self, stage: str | None = None, model: Model | None = None) -> list[Run]:
         """The complete runs, by stage and model where these are given."""
         return [run for run in self.of(stage, model) if run.complete]
 
-    def of(self, stage: str | None = None, model: str | None = None) -> list[Run]:
+    def of(self, stage: str | None = None, model: Model | None = None) -> list[Run]:
         """All runs, complete or not, by stage and model where these are given."""
         return [run for run in self.runs if stage in (None, run.stage) and model in (None, run.model)]
 
     @cached_property
-    def named(self) -> tuple[str, ...]:
-        """The methods by which runs are called, in the report's order: of a sweep each variant, for which `methods`
-        has one name."""
-        return tuple(names.in_order((names.method_of(run.model) for run in self.runs), self.methods))
+    def encoders(self) -> tuple[Model, ...]:
+        """The encoders that the models contain, in the report's order: one for each method and variant."""
+        return tuple(names.in_order((run.model.encoder for run in self.runs), self.methods))
 
     @cached_property
     def titles(self) -> dict[str, str]:
@@ -82,29 +94,30 @@ class Study:
         """A method's name for people."""
         return names.method_label(method, self.titles)
 
-    def model_label(self, model: str) -> str:
+    def model_label(self, model: Model) -> str:
         """A model's name for people."""
-        return names.model_label(model, self.titles)
+        return model.label(self.titles)
 
     @property
-    def missing(self) -> list[tuple[str, str, int]]:
+    def missing(self) -> list[RunKey]:
         """Planned runs that are not complete."""
         done = {(run.stage, run.model, run.seed) for run in self.complete()}
         return [key for key in self.planned if key not in done]
 
     @cached_property
-    def models(self) -> list[str]:
+    def models(self) -> list[Model]:
         """Final models (with a test accuracy), in the report's order."""
-        tested = self.results[(self.results["evaluation"] == "test") & (self.results["metric"] == "accuracy")]
-        return names.in_order(tested["model"], self.methods)
+        rows = self.results
+        tested = (rows["evaluation"] == "test") & (rows["metric"] == "accuracy") & rows["class"].isna()
+        return names.in_order(rows.loc[tested, "model"], self.methods)
 
     @cached_property
     def seeds_tested(self) -> int:
         """The most seeds that a final model has a test accuracy of: only with several is there a spread over seeds."""
-        tested = (rows for (_, *kind), rows in self.numbers.items() if kind == ["test", "accuracy"])
+        tested = (rows for (_, *kind), rows in self.numbers.items() if kind == ["test", "accuracy", frozenset()])
         return max(map(len, tested), default=0)
 
-    def predictions(self, model: str, evaluation: str) -> dict[int, Arrays]:
+    def predictions(self, model: Model, evaluation: str) -> dict[int, Arrays]:
         """Logits and labels of a final model by seed; evaluation is `test` or `ood`."""
         stages = ("ood",) if evaluation == "ood" else [name for name in STAGES if not STAGES[name].is_evaluation]
         runs = [run for run in self.complete(model=model) if run.stage in stages]
@@ -180,55 +193,51 @@ def _identified(directories: dict[str, RunDirectory], notes: list[str]) -> list[
             notes.append(f"{name}: result.json {fault}; the run counts as unfinished.")
             result = None
         stage = str((result or config).get("stage", "unknown"))
-        method, model = _origin(name, configs)
-        if result is not None:
-            method, model = str(result.get("method") or method), str(result["model"])
-        if isinstance(variant := config.get("variant"), str) and variant:
-            method, model = names.varied(method, variant), names.varied(method, variant) + model.removeprefix(method)
+        model = Model(result["method"], result["adaptation"]) if result is not None else _origin(name, configs)
+        model = replace(model, variant=str(config.get("variant") or ""))
         seed = int((result or config).get("seed") or 0)
-        runs.append(Run(directory, stage, method, model, seed, config, result))
+        runs.append(Run(directory, stage, model, seed, config, result))
     return runs
 
 
 def _fault(result: dict[str, Any]) -> str:
-    """What a result lacks to be used, or nothing."""
-    for key, kind in (("stage", str), ("model", str), ("seed", int), ("rows", list)):
+    """Why a result can't be used; empty if it can."""
+    if "adaptation" not in result:
+        return "was written by an earlier version, which did not record `adaptation`: make the run again"
+    for key, kind in (("stage", str), ("method", str), ("adaptation", str | None), ("seed", int)):
         if not isinstance(result.get(key), kind):
             return f"has no usable {key!r}"
-    needed = {"evaluation", "metric", "value"}
-    if not all(isinstance(row, dict) and needed <= row.keys() for row in result["rows"]):
-        return "has a row without evaluation, metric or value"
-    for row in result["rows"]:
-        if not isinstance(row["evaluation"], str) or not isinstance(row["metric"], str):
-            return "has a row whose evaluation or metric is no text"
-        value = row["value"]
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            return f"has {row['evaluation']} {row['metric']} = {value!r}, which is no number"
-        if value is not None and row["metric"].startswith("accuracy") and not 0 <= value <= 1:
-            return f"has {row['evaluation']} {row['metric']} = {value}, which is no fraction"
+    try:
+        rows = ROWS.validate_python(result.get("rows"))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        return f"has a wrong entry {'.'.join(map(str, ('rows', *first['loc'])))} = {first['input']!r}: {first['msg']}"
+    for row in rows:
+        if row["value"] is not None and row["metric"] in _FRACTIONS and not 0 <= row["value"] <= 1:
+            return f"has {row['evaluation']} {row['metric']} = {row['value']}, which is no fraction"
     return ""
 
 
-def _origin(name: str, configs: dict[str, dict[str, Any]], depth: int = 0) -> tuple[str, str]:
-    """(method, model) of a run, following `source` from configuration to configuration."""
+def _origin(name: str, configs: dict[str, dict[str, Any]], depth: int = 0) -> Model:
+    """The model of a run without a result, found by following `source` from configuration to configuration."""
     config = configs.get(name, {})
     method = config.get("method")
     if isinstance(method, dict):
-        return str(method.get("name", "unknown")), str(method.get("name", "unknown"))
+        return Model(str(method.get("name", "unknown")))
     source = str(config.get("source") or "unknown")
     if source == RANDOM:
-        before = (RANDOM, RANDOM)
+        before = Model(RANDOM)
     elif Path(source).name in configs and depth < len(configs):
         before = _origin(Path(source).name, configs, depth + 1)
     else:
-        before = (Path(source).name, Path(source).name)
+        before = Model(Path(source).name)
     stage = config.get("stage")
-    return before[0], f"{before[0]}-{stage}" if stage in names.KINDS else before[1]
+    return replace(before, adaptation=stage) if stage in ADAPTATIONS else before
 
 
 def _without_doubles(runs: Sequence[Run], notes: list[str]) -> Iterator[Run]:
     """One run for each (stage, model, seed): a complete one before another, else the first by name."""
-    chosen: dict[tuple[str, str, int], Run] = {}
+    chosen: dict[RunKey, Run] = {}
     for run in sorted(runs, key=lambda run: (not run.complete, run.directory.name)):
         key = (run.stage, run.model, run.seed)
         if key in chosen:
@@ -253,25 +262,25 @@ def _planned_values(runs: Sequence[Run]) -> tuple[tuple[str, ...], tuple[int, ..
         study = study if isinstance(study, dict) else {}
         methods.update(dict.fromkeys(str(name) for name in study.get("methods") or []))
         seeds.update(int(seed) for seed in study.get("seeds") or [] if isinstance(seed, int))
-    methods.update({names.plain_method(run.method): None for run in runs if run.stage == "pretrain"})
+    methods.update({run.model.method: None for run in runs if run.stage == "pretrain"})
     return tuple(methods), tuple(sorted(seeds | {run.seed for run in runs}))
 
 
-def _planned(methods: Sequence[str], seeds: Sequence[int]) -> Iterator[tuple[str, str, int]]:
+def _planned(methods: Sequence[str], seeds: Sequence[int]) -> Iterator[RunKey]:
     """The runs of a whole study: pretraining, both uses of each encoder, three evaluations of each final model."""
     encoders = [method for method in methods if method != SUPERVISED]
-    finals = [names.RANDOM_PROBE, *([SUPERVISED] if SUPERVISED in methods else [])]
-    finals += [f"{method}-{kind}" for method in encoders for kind in names.KINDS]
+    finals = [names.RANDOM_PROBE, *([Model(SUPERVISED)] if SUPERVISED in methods else [])]
+    finals += [Model(method, adaptation) for method in encoders for adaptation in ADAPTATIONS]
     for seed in seeds:
-        yield from (("pretrain", method, seed) for method in methods)
+        yield from (("pretrain", Model(method), seed) for method in methods)
         yield "probe", names.RANDOM_PROBE, seed
-        yield from ((kind, f"{method}-{kind}", seed) for method in encoders for kind in names.KINDS)
+        yield from ((kind, Model(method, kind), seed) for method in encoders for kind in ADAPTATIONS)
         yield from ((stage, model, seed) for model in finals for stage in ("ood", "embed", "width"))
 
 
 def _rows_of(run: Run) -> Iterator[dict[str, Any]]:
-    """The rows of a complete run as RESULT_COLUMNS name them, then stage and method."""
-    for row in (run.result or {})["rows"]:
-        numbers = {key: row.get(key) for key in ("evaluation", "metric", "value", "low", "high", "n", "reason")}
-        origin = {"data": (run.result or {}).get("data"), "stage": run.stage, "method": run.method}
-        yield {"model": run.model, **numbers, "seed": run.seed, **origin}
+    """The rows of a complete run with the columns of `Study.results`."""
+    result = run.result or {}
+    origin = {**vars(run.model), "model": run.model, "seed": run.seed, "data": result.get("data"), "stage": run.stage}
+    for row in result["rows"]:
+        yield {**row, **origin, "dimensions": dimensions_of(row)}

@@ -14,9 +14,13 @@ from analysis import names
 from analysis.correlation import correlations, measures_of
 from analysis.data import data_note
 from analysis.estimates import Difference, Estimate, difference, estimate
+from analysis.measures import WIDTH, Measurement
+from analysis.names import Model
 from analysis.study import RESULT_COLUMNS, Study
+from ssl_pkg.rows import dimensions_of
 
 ABSENT: Final = "–"
+WIDTH_DIMENSIONS: Final = ("measure", "radius", "scope", "normalized")
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,12 @@ class Column:
     metric: str
 
 
+def results(study: Study) -> pd.DataFrame:
+    """Every number of every complete run, one a row; the columns are RESULT_COLUMNS."""
+    frame = study.results[RESULT_COLUMNS]
+    return frame.assign(model=[model.name for model in frame["model"]])
+
+
 def main_columns(study: Study) -> list[Column]:
     """The accuracies of the main table that the study has, test accuracy always; kNN on test before kNN on train."""
     classes = next((len(run.classes) for run in study.complete("ood") if run.classes), 10)
@@ -39,7 +49,6 @@ def main_columns(study: Study) -> list[Column]:
         *([Column("ood9", f"OOD, {classes - lacking} classes", "ood", "accuracy_shared")] if lacking else []),
         Column("knn", "kNN", "knn", "accuracy"),
         Column("knn_validation", "kNN, validation", "knn_validation", "accuracy"),
-        Column("knn_validation", "kNN, validation", "knn", "accuracy"),
     ]
     found: dict[str, Column] = {}
     for column in columns:
@@ -48,10 +57,10 @@ def main_columns(study: Study) -> list[Column]:
     return list(found.values())
 
 
-def main_value(study: Study, model: str, column: Column) -> Estimate | None:
-    """The number of a model in a column. A frozen encoder's kNN in pretraining stands with its probe."""
-    if column.key == "knn_validation" and names.kind_of(model) == "probe":
-        model = names.method_of(model)
+def main_value(study: Study, model: Model, column: Column) -> Estimate | None:
+    """The number of a model in a column. The kNN accuracy of an encoder's pretraining stands with its probe."""
+    if column.key == "knn_validation" and model.adaptation == "probe":
+        model = model.encoder
     return estimate(study, model, column.evaluation, column.metric)
 
 
@@ -61,7 +70,7 @@ def substituted(study: Study) -> list[str]:
     return sorted({str(name) for names_ in found if isinstance(names_, list) for name in names_})
 
 
-def gain(study: Study, model: str) -> Difference | None:
+def gain(study: Study, model: Model) -> Difference | None:
     """Test accuracy above the linear probe on the random initialisation."""
     return None if model == names.RANDOM_PROBE else difference(study, model, names.RANDOM_PROBE, "test")
 
@@ -70,7 +79,7 @@ def summary(study: Study) -> pd.DataFrame:
     """The main table with plain numbers: accuracies as fractions, the gain in points."""
     rows = []
     for model in study.models:
-        row: dict[str, Any] = {"model": model, "seeds": 0}
+        row: dict[str, Any] = {"model": model.name, "variant": model.variant, "seeds": 0}
         for column in main_columns(study):
             found = main_value(study, model, column)
             row |= {
@@ -87,7 +96,7 @@ def summary(study: Study) -> pd.DataFrame:
         row["gain_high"] = 100 * gap.high if gap and gap.high is not None else None
         rows.append(row)
     frame = pd.DataFrame(rows)
-    return frame.astype(dict.fromkeys(frame.columns.drop(["model", "seeds"], errors="ignore"), float))
+    return frame.astype(dict.fromkeys(frame.columns.drop(["model", "variant", "seeds"], errors="ignore"), float))
 
 
 def summary_text(study: Study) -> tuple[list[str], list[list[str]]]:
@@ -136,69 +145,80 @@ def number(value: float | None) -> str:
 
 
 def width(study: Study) -> pd.DataFrame:
-    """Every width measure of every model, over seeds: measure, model, value, sd, seeds. One that was taken and came to
-    nothing has no value."""
-    taken = study.results[study.results["evaluation"] == "width"]
+    """Every number of the evaluation `width` for every model: mean and standard deviation over seeds.
+
+    The columns are metric, WIDTH_DIMENSIONS, model, variant, value, sd, seeds. A number that could not be computed has
+    a row without a value.
+    """
+    taken = study.results[study.results["evaluation"] == WIDTH]
     rows = []
     for measure in measures_of(study):
-        for model in names.in_order(taken.loc[taken["metric"] == measure, "model"], study.methods):
-            found = estimate(study, model, "width", measure)
+        own = (taken["metric"] == measure.metric) & taken["dimensions"].map(measure.dimensions.__eq__)
+        for model in names.in_order(taken.loc[own, "model"], study.methods):
+            found = estimate(study, model, WIDTH, measure.metric, measure.dimensions)
             values = (found.value, found.sd, len(found.by_seed)) if found else (None, None, 0)
-            rows.append([measure, model, *values])
-    frame = pd.DataFrame(rows, columns=["measure", "model", "value", "sd", "seeds"])
-    return frame.astype({"value": float, "sd": float})
+            rows.append([measure.metric, *_dimensions(measure), model.name, model.variant, *values])
+    columns = ["metric", *WIDTH_DIMENSIONS, "model", "variant", "value", "sd", "seeds"]
+    return pd.DataFrame(rows, columns=columns).astype({"value": float, "sd": float})
+
+
+def _dimensions(measure: Measurement) -> list[Any]:
+    return [dict(measure.dimensions).get(name) for name in WIDTH_DIMENSIONS]
 
 
 def per_class(study: Study) -> pd.DataFrame:
-    """Accuracy by class on test and OOD: evaluation, model, class, value, low, high, sd, n, seeds."""
+    """Accuracy by class on test and OOD: evaluation, model, variant, class, value, low, high, sd, n, seeds."""
     rows = []
     for evaluation in ("test", "ood"):
         lost = study.unmeasured[study.unmeasured["evaluation"] == evaluation]
         for model in study.models:
             for label in class_names(study, evaluation):
-                key: dict[str, Any] = {"evaluation": evaluation, "model": model, "class": label}
-                metric = f"accuracy/{label}"
-                found = estimate(study, model, evaluation, metric)
-                counts = lost.loc[(lost["model"] == model) & (lost["metric"] == metric), "n"]
+                origin = {"evaluation": evaluation, "model": model.name, "variant": model.variant}
+                key: dict[str, Any] = origin | {"class": label}
+                found = estimate(study, model, evaluation, "accuracy", dimensions_of(key))
+                counts = lost.loc[(lost["model"] == model) & (lost["class"] == label), "n"]
                 if found is None and len(counts):
                     rows.append({**key, "value": None, "n": counts.iloc[0], "seeds": 0})
                 if found:
                     spread = {"low": found.low, "high": found.high, "sd": found.sd}
                     rows.append({**key, "value": found.value, **spread, "n": found.n, "seeds": len(found.by_seed)})
-    columns = ["evaluation", "model", "class", "value", "low", "high", "sd", "n", "seeds"]
+    columns = ["evaluation", "model", "variant", "class", "value", "low", "high", "sd", "n", "seeds"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def class_names(study: Study, evaluation: str) -> list[str]:
-    """The models' classes in their order, then others that `accuracy/CLASS` rows name (like `frog`); nothing without
-    such rows. A class without images is among them: that it has none is to be seen."""
+    """The models' classes in their order, then any others that have an accuracy; empty if no class has one.
+
+    A class without images is included, so that the report shows its absence.
+    """
     rows = study.results
-    metrics = rows.loc[(rows["evaluation"] == evaluation) & rows["metric"].str.startswith("accuracy/"), "metric"]
-    found = dict.fromkeys(metric.removeprefix("accuracy/") for metric in metrics)
+    found = dict.fromkeys(rows.loc[rows["evaluation"] == evaluation, "class"].dropna())
     order = next((run.classes for run in study.complete() if run.classes), [])
     return list(dict.fromkeys([*order, *found])) if found else []
 
 
 def runs(study: Study) -> pd.DataFrame:
-    """Every run, present or planned: stage, model, seed, seconds, complete, state, folder."""
-    rows = [
-        [run.stage, run.model, run.seed, run.seconds, run.complete, run.state, run.directory.name] for run in study.runs
+    """Every run, present or planned: stage, model, variant, seed, seconds, complete, state, folder."""
+    found = [
+        (run.stage, run.model, run.seed, run.seconds, run.complete, run.state, run.directory.name) for run in study.runs
     ]
     present = {(run.stage, run.model, run.seed) for run in study.runs}
-    rows += [[*key, None, False, "not there", ""] for key in study.planned if key not in present]
-    return pd.DataFrame(rows, columns=["stage", "model", "seed", "seconds", "complete", "state", "folder"])
+    found += [(*key, None, False, "not there", "") for key in study.planned if key not in present]
+    columns = ["stage", "model", "variant", "seed", "seconds", "complete", "state", "folder"]
+    return pd.DataFrame([[stage, model.name, model.variant, *rest] for stage, model, *rest in found], columns=columns)
 
 
 def correlation(study: Study) -> pd.DataFrame:
     """Spearman's rho of every width measure with both accuracies."""
-    columns = ["measure", "target", "rho", "low", "high", "p", "n"]
-    return pd.DataFrame([vars(found) for found in correlations(study)], columns=columns)
+    columns = ["target", "rho", "low", "high", "p", "n"]
+    rows = [[*_dimensions(found.measure), *(getattr(found, name) for name in columns)] for found in correlations(study)]
+    return pd.DataFrame(rows, columns=[*WIDTH_DIMENSIONS, *columns])
 
 
 def write(study: Study, folder: Path) -> None:
     """Writes every table of the study below `folder`: results.csv, the others as CSV and Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
-    study.results[RESULT_COLUMNS].to_csv(folder / "results.csv", index=False)
+    results(study).to_csv(folder / "results.csv", index=False)
     summary(study).to_csv(folder / "summary.csv", index=False)
     notes = "".join(f"\n{_escaped(note)}\n" for note in [data_note(study), *left_out(study)])
     _write_text(folder / "summary.md", f"{markdown(*summary_text(study))}{notes}")

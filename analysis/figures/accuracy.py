@@ -3,8 +3,8 @@
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import names
 from analysis.figures import style
+from analysis.names import RANDOM_PROBE, Model
 from analysis.study import Study
 from analysis.tables import Column, main_columns, main_value
 
@@ -23,18 +23,18 @@ def dots(study: Study) -> Figure | None:
     return figure
 
 
-def _panel(axes: Axes, study: Study, column: Column, models: list[str]) -> None:
+def _panel(axes: Axes, study: Study, column: Column, models: list[Model]) -> None:
     for row, model in enumerate(models):
         found = main_value(study, model, column)
         if found is None:
             continue
-        look = style.look(model, study.named)
+        look = style.look(model, study.encoders)
         if found.bounds:
             axes.plot(found.bounds, [row, row], color=look.color, linewidth=1.4, solid_capstyle="butt")
         if len(found.by_seed) > 1:
             axes.plot(list(found.by_seed.values()), [row] * len(found.by_seed), "|", color=look.color, markersize=5)
         axes.plot(found.value, row, look.marker, color=look.color, markerfacecolor=look.face, markersize=4)
-        if model == names.RANDOM_PROBE:
+        if model == RANDOM_PROBE:
             axes.axvline(found.value, color=look.color, linewidth=0.7, linestyle=":")
     axes.set_title(column.heading)
     axes.grid(axis="y", visible=False)

@@ -11,8 +11,10 @@ from scipy.special import softmax
 
 from analysis.estimates import estimate
 from analysis.figures import style
+from analysis.names import Model
 from analysis.study import Study
 from analysis.tables import ABSENT, class_names, substituted
+from ssl_pkg.rows import dimensions_of
 
 Floats = npt.NDArray[np.float64]
 _BINS = 15  # as for the expected calibration error
@@ -48,9 +50,8 @@ def heat_maps(study: Study) -> Figure | None:
 def _table(study: Study, evaluation: str) -> tuple[list[str], list[str], Floats]:
     """The labels of the models that have accuracies by class, the classes, and the accuracies."""
     labels = class_names(study, evaluation)
-    found = {
-        model: [estimate(study, model, evaluation, f"accuracy/{label}") for label in labels] for model in study.models
-    }
+    keys = [dimensions_of({"class": label}) for label in labels]
+    found = {model: [estimate(study, model, evaluation, "accuracy", key) for key in keys] for model in study.models}
     found = {model: row for model, row in found.items() if any(row)}
     values = [[np.nan if entry is None else entry.value for entry in row] for row in found.values()]
     if evaluation == "ood":
@@ -117,7 +118,7 @@ def _confusion_names(study: Study, count: int) -> tuple[list[str], list[str]]:
     return [style.shortened(name) for name in predicted], [style.shortened(name) for name in marked]
 
 
-def _joined(study: Study, model: str, evaluation: str) -> tuple[Floats, npt.NDArray[np.int64]] | None:
+def _joined(study: Study, model: Model, evaluation: str) -> tuple[Floats, npt.NDArray[np.int64]] | None:
     """Logits and labels of all seeds of a model, one after another."""
     parts = list(study.predictions(model, evaluation).values())
     parts = [part for part in parts if _width(part) == _width(parts[0])]

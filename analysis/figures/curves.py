@@ -14,6 +14,7 @@ from analysis import names
 from analysis.artifacts import numbers
 from analysis.estimates import estimate
 from analysis.figures import style
+from analysis.names import Model
 from analysis.run import Run
 from analysis.study import Study
 
@@ -25,20 +26,20 @@ def pretraining(study: Study) -> Figure | None:
     """A row for each method: loss (with the deviation of z where it is logged), accuracies, learning rate. The variants
     of a sweep share the row of their method, a colour each."""
     every = _with(study.of("pretrain"), "loss")
-    methods = list(dict.fromkeys(names.plain_method(run.method) for run in every))
+    methods = list(dict.fromkeys(run.model.method for run in every))
     if not methods:
         return None
     figure, panels = style.rows_of(len(methods), 3, 1.05, sharex="row")
     for row, method in zip(panels, methods, strict=True):
-        runs = [run for run in every if names.plain_method(run.method) == method]
-        seeds: Counter[str] = Counter()
+        runs = [run for run in every if run.model.method == method]
+        seeds: Counter[Model] = Counter()
         for run in runs:
-            color, order = style.method_color(run.method, study.named), seeds[run.method]
-            seeds[run.method] += 1
+            color, order = style.encoder_color(run.model, study.encoders), seeds[run.model]
+            seeds[run.model] += 1
             _losses(row[0], run, color, order)
             _rates(row[1], run, color, order)
             _line(row[2], run.metrics, "lr", color=color, linewidth=_thin(order))
-        _spread(row[0], runs, study.named)
+        _spread(row[0], runs, study.encoders)
         twin = " (left), s.d. of z (dashed)" if _with(runs, "z_std") else ""
         style.title(row[0], f"{study.method_label(method)}: loss{twin}", 32)
         shown = ", ".join(label for column, label in _RATES.items() if _with(runs, column))
@@ -57,10 +58,11 @@ def pretraining(study: Study) -> Figure | None:
 
 def _variants(figure: Figure, runs: Sequence[Run], study: Study) -> None:
     """A legend of the variants of a sweep; nothing without one."""
-    variants = [name for name in study.named if name in {run.method for run in runs} - set(study.methods)]
+    drawn = {run.model for run in runs if run.model.variant}
+    variants = [encoder for encoder in study.encoders if encoder in drawn]
     if variants:
-        handles = [Line2D([], [], color=style.method_color(name, study.named)) for name in variants]
-        style.legend(figure, handles, [study.method_label(name) for name in variants])
+        handles = [Line2D([], [], color=style.encoder_color(encoder, study.encoders)) for encoder in variants]
+        style.legend(figure, handles, [study.model_label(encoder) for encoder in variants])
 
 
 def finetuning(study: Study) -> Figure | None:
@@ -71,7 +73,7 @@ def finetuning(study: Study) -> Figure | None:
     chose = choosers(study)
     figure, panels = style.grid(2 + len(chose), min(3, 2 + len(chose)), 1.6)
     for model in models:
-        color, label = style.look(model, study.named).color, study.method_label(names.method_of(model))
+        color, label = style.look(model, study.encoders).color, study.model_label(model.encoder)
         for order, run in enumerate(_with(study.of("finetune", model), "phase")):
             final = run.metrics[run.metrics["phase"] == "final"]
             options = {"color": color, "linewidth": _thin(order), "label": label if order == 0 else "_"}
@@ -81,7 +83,7 @@ def finetuning(study: Study) -> Figure | None:
     panels[1].set(title="final training: accuracy (%)")
     for axes, (model, run) in zip(panels[2:], chose.items(), strict=True):
         _trials(axes, run.metrics)
-        style.title(axes, f"{study.method_label(names.method_of(model))}: choice, validation (%)", 32)
+        style.title(axes, f"{study.model_label(model.encoder)}: choice, validation (%)", 32)
     labels = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     style.legend(figure, list(labels.values()), list(labels))
     for axes in panels[1:]:
@@ -91,7 +93,7 @@ def finetuning(study: Study) -> Figure | None:
     return figure
 
 
-def choosers(study: Study) -> dict[str, Run]:
+def choosers(study: Study) -> dict[Model, Run]:
     """The fine-tuned models that tried more than one pair of rate and decay, each with its first seed's run."""
     runs = {run.model: run for run in reversed(_with(study.of("finetune"), "phase"))}
     return {
@@ -110,7 +112,7 @@ def probing(study: Study) -> Figure | None:
     figure, (axes,) = style.grid(1, 1, 1.6)
     for model in names.in_order(grids, study.methods):
         run, frame = grids[model]
-        color = style.look(model, study.named).color
+        color = style.look(model, study.encoders).color
         best = frame[np.isclose(frame["l2"], _chosen(study, run), rtol=1e-6)]
         axes.plot(frame["l2"], frame["accuracy"], color=color, label=study.model_label(model))
         axes.plot(best["l2"], best["accuracy"], "o", color=color, markersize=5)
@@ -161,15 +163,15 @@ def _rates(axes: Axes, run: Run, color: str, order: int) -> None:
         _line(axes, run.metrics, column, color=color, linestyle=line, linewidth=_thin(order))
 
 
-def _spread(axes: Axes, runs: Sequence[Run], methods: Sequence[str]) -> None:
+def _spread(axes: Axes, runs: Sequence[Run], encoders: Sequence[Model]) -> None:
     """The standard deviation of z on an axis of its own, beside the loss: a collapse would take both to zero."""
     runs = _with(runs, "z_std")
     if not runs:
         return
     twin = axes.twinx()
-    several = len({run.method for run in runs}) > 1
+    several = len({run.model for run in runs}) > 1
     for order, run in enumerate(runs):
-        color = style.method_color(run.method, methods) if several else "#555555"
+        color = style.encoder_color(run.model, encoders) if several else "#555555"
         _line(twin, run.metrics, "z_std", color=color, linestyle="--", linewidth=0.8 if several else _thin(order))
     twin.grid(False)
     twin.spines["right"].set_visible(True)

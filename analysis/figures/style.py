@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from analysis import names
+from analysis.names import Model
 from ssl_pkg.catalogue import RANDOM, SUPERVISED
 
 WIDTH: Final = 6.5  # inches: the text width of the report
@@ -85,28 +85,28 @@ def styled() -> Iterator[None]:
         yield
 
 
-def method_color(method: str, methods: Sequence[str]) -> str:
-    """The colour of a method, also of one that this file doesn't know.
+def encoder_color(encoder: Model, encoders: Sequence[Model]) -> str:
+    """The colour of an encoder, also of a method that this file does not list.
 
-    methods: all that the study has. Of a sweep, each variant among them has a colour of its own.
+    encoders: all that the study has. In a sweep each variant has its own colour.
     """
-    variants = [name for name in methods if names.plain_method(name) != name]
-    if method in variants:
-        place, count = variants.index(method), len(variants)
+    variants = [other for other in encoders if other.variant]
+    if encoder in variants:
+        place, count = variants.index(encoder), len(variants)
         many = count > len(CLASSES)
         return mpl.colors.to_hex(mpl.colormaps["turbo"](place / (count - 1))) if many else CLASSES[place]
-    if method in _METHODS:
-        return _METHODS[method]
-    strangers = [name for name in methods if name not in _METHODS]
-    return _OTHERS[(strangers.index(method) if method in strangers else len(strangers)) % len(_OTHERS)]
+    if encoder.method in _METHODS:
+        return _METHODS[encoder.method]
+    unlisted = [other for other in encoders if other.method not in _METHODS]
+    return _OTHERS[(unlisted.index(encoder) if encoder in unlisted else len(unlisted)) % len(_OTHERS)]
 
 
-def look(model: str, methods: Sequence[str]) -> Look:
+def look(model: Model, encoders: Sequence[Model]) -> Look:
     """How a model is drawn in every figure."""
-    color = method_color(names.method_of(model), methods)
-    if names.kind_of(model) == "probe":
+    color = encoder_color(model.encoder, encoders)
+    if model.adaptation == "probe":
         return Look(color, "o", "--", "white")
-    return Look(color, "s" if names.kind_of(model) == "finetune" else "D", "-", color)
+    return Look(color, "s" if model.adaptation == "finetune" else "D", "-", color)
 
 
 def grid(count: int, columns: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:

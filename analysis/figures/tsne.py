@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis import names
 from analysis.artifacts import Arrays
 from analysis.figures import style
+from analysis.names import Model
 from analysis.study import Study
 
 Points = npt.NDArray[Any]
@@ -52,14 +52,14 @@ def frames(study: Study) -> Figure | None:
             _scatter(axes, arrays["frames"][index], arrays["frame_labels"], size=1.6)
             axes.set(xlim=reach[0], ylim=reach[1])
             axes.set_title(f"step {int(arrays['frame_steps'][index]):,}")
-        row[0].set_ylabel(textwrap.fill(study.method_label(names.method_of(model)), 20))
+        row[0].set_ylabel(textwrap.fill(study.model_label(model.encoder), 20))
     _legend(figure, study, found)
     return figure
 
 
-def _maps_of(study: Study, *needed: str) -> dict[str, Arrays]:
+def _maps_of(study: Study, *needed: str) -> dict[Model, Arrays]:
     """The maps of each embedded model, of its first seed that has the arrays `needed`."""
-    found: dict[str, Arrays] = {}
+    found: dict[Model, Arrays] = {}
     for run in study.complete("embed"):
         arrays = run.arrays("tsne.npz", *needed)
         if arrays is not None:
@@ -86,7 +86,7 @@ def _scatter(axes: Axes, points: Points, labels: Points, size: float = 2.2) -> N
         text.set_path_effects(halo)
 
 
-def _legend(figure: Figure, study: Study, found: dict[str, Arrays]) -> None:
+def _legend(figure: Figure, study: Study, found: dict[Model, Arrays]) -> None:
     keys = ("test_labels", "frame_labels")
     labels = sorted({int(label) for arrays in found.values() for key in keys for label in arrays.get(key, ())})
     classes = next((run.classes for run in study.complete("embed") if run.classes), [])

@@ -14,6 +14,8 @@ from analysis import names
 from analysis.artifacts import Arrays
 from analysis.correlation import TARGETS, Correlation, points
 from analysis.figures import style
+from analysis.measures import Measurement
+from analysis.names import Model
 from analysis.study import Study
 from analysis.tables import signed
 
@@ -27,7 +29,7 @@ def slices(study: Study) -> Figure | None:
     figure, panels = style.grid(2, 2, 2.3)
     for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
         for model, arrays in shown.items():
-            look = style.look(model, study.named)
+            look = style.look(model, study.encoders)
             label = study.model_label(model)
             axes.plot(arrays["alphas"], arrays[name], look.line, color=look.color, label=label)
         axes.set(xlabel="α along the direction", title=name if name == "loss" else "accuracy (%)")
@@ -67,14 +69,14 @@ def planes(study: Study) -> Figure | None:
     return figure
 
 
-def scatter(study: Study, measures: Sequence[str], found: Sequence[Correlation]) -> Figure | None:
+def scatter(study: Study, measures: Sequence[Measurement], found: Sequence[Correlation]) -> Figure | None:
     """Each measure against test and OOD accuracy, a point for each model."""
     pairs = [(measure, target) for measure in measures for target in TARGETS if points(study, measure, target)]
     if not pairs:
         return None
     figure, panels = style.grid(len(pairs), 4, 1.65)
     by_pair = {(entry.measure, entry.target): entry for entry in found}
-    models: dict[str, None] = {}
+    models: dict[Model, None] = {}
     for axes, (measure, target) in zip(panels, pairs, strict=True):
         shown = points(study, measure, target)
         models.update(dict.fromkeys(shown))
@@ -102,21 +104,21 @@ def forest(found: Sequence[Correlation]) -> Figure | None:
                 axes.plot(entry.rho, row, "o", color="#0072B2", markersize=3.5)
         axes.set(title=f"with {TARGETS[target]}", xlim=(-1.05, 1.05), xlabel="Spearman's ρ")
         axes.grid(axis="y", visible=False)
-    panels[0, 0].set_yticks(range(len(measures)), [names.measure_label(measure) for measure in measures])
+    panels[0, 0].set_yticks(range(len(measures)), [measure.label for measure in measures])
     panels[0, 0].set_ylim(len(measures) - 0.5, -0.5)
     return figure
 
 
-def _models(study: Study) -> list[str]:
+def _models(study: Study) -> list[Model]:
     return names.in_order((run.model for run in study.complete("width")), study.methods)
 
 
-def _landscapes(study: Study, model: str, needed: tuple[str, ...]) -> list[Arrays]:
+def _landscapes(study: Study, model: Model, needed: tuple[str, ...]) -> list[Arrays]:
     found = [run.arrays("landscape.npz", *needed) for run in study.complete("width", model)]
     return [arrays for arrays in found if arrays is not None]
 
 
-def _mean(study: Study, model: str, columns: tuple[str, ...]) -> Arrays | None:
+def _mean(study: Study, model: Model, columns: tuple[str, ...]) -> Arrays | None:
     found = _landscapes(study, model, columns)
     found = [arrays for arrays in found if arrays["loss"].shape == found[0]["loss"].shape and _finite(arrays["loss"])]
     return {name: np.mean([arrays[name] for arrays in found], axis=0) for name in columns} if found else None
@@ -137,9 +139,9 @@ def _levels(planes: Sequence[Any]) -> Any:
     return np.geomspace(low, high, 10)
 
 
-def _points(axes: Axes, study: Study, shown: dict[str, tuple[float, float]]) -> None:
+def _points(axes: Axes, study: Study, shown: dict[Model, tuple[float, float]]) -> None:
     for model, (width, accuracy) in shown.items():
-        look = style.look(model, study.named)
+        look = style.look(model, study.encoders)
         label = study.model_label(model)
         axes.plot(width, accuracy, look.marker, color=look.color, markerfacecolor=look.face, markersize=4, label=label)
     style.percent_axis(axes.yaxis)
@@ -151,11 +153,9 @@ def _points(axes: Axes, study: Study, shown: dict[str, tuple[float, float]]) -> 
         axes.ticklabel_format(axis="x", scilimits=(-3, 5))
 
 
-def _short(measure: str) -> str:
+def _short(measure: Measurement) -> str:
     """A measure's label in two lines at most."""
-    return (
-        names.measure_label(measure).replace(" (magnitude-aware)", "").replace(" sharpness", "").replace(", ", ",\n", 1)
-    )
+    return measure.label.replace(" (magnitude-aware)", "").replace(" sharpness", "").replace(", ", ",\n", 1)
 
 
 def _handles(panels: Sequence[Axes], wanted: Sequence[str]) -> tuple[list[Any], list[str]]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from analysis import names, tables
+from analysis import tables
 from analysis.blocks import Section
 from analysis.estimates import estimate
 from analysis.figures import accuracy, classes
@@ -52,7 +52,7 @@ def _meanings(study: Study) -> str:
         "Gain: test accuracy minus that of a linear probe on the random initialisation, in points, with its 95 % "
         "interval (over seeds where there are several, else over the same test images)."
     )
-    fitted_on_crops = any(names.kind_of(model) != "probe" for model in study.models)
+    fitted_on_crops = any(model.adaptation != "probe" for model in study.models)
     crops = [_CROPS] if _MEANING["knn"] in meanings and fitted_on_crops else []
     return " ".join([*meanings, *crops, gains])
 

@@ -12,7 +12,8 @@ from analysis.blocks import Section
 from analysis.correlation import TARGETS, correlations
 from analysis.data import data_names, data_warning
 from analysis.estimates import Difference, difference, estimate
-from analysis.study import Study
+from analysis.names import Model
+from analysis.study import RunKey, Study
 from ssl_pkg.catalogue import SUPERVISED
 
 _CHANCE: Final = 0.05
@@ -61,11 +62,11 @@ def _runs(study: Study) -> str:
     return f"{done} of the {len(study.planned)} of a whole study with these methods and seeds are complete"
 
 
-def grouped(keys: Iterable[tuple[str, str, int]]) -> str:
+def grouped(keys: Iterable[RunKey]) -> str:
     """Runs in few words: `ood of byol-probe (seeds 0, 1); width of …`."""
     stages: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for stage, model, seed in keys:
-        stages[stage][model].append(seed)
+        stages[stage][model.full_name].append(seed)
     parts = []
     for stage, models in stages.items():
         seeds = {tuple(found) for found in models.values()}
@@ -130,9 +131,9 @@ def _how(study: Study) -> str:
 
 
 def _sentences(study: Study) -> list[str]:
-    finetuned = [model for model in study.models if names.kind_of(model) == "finetune"]
-    probes = [model for model in study.models if names.kind_of(model) == "probe" and model != names.RANDOM_PROBE]
-    base, random = SUPERVISED, names.RANDOM_PROBE
+    finetuned = [model for model in study.models if model.adaptation == "finetune"]
+    probes = [model for model in study.models if model.adaptation == "probe" and model != names.RANDOM_PROBE]
+    base, random = Model(SUPERVISED), names.RANDOM_PROBE
     return [
         _best(study, "test", "Test accuracy in percent"),
         _against(study, finetuned, base, "test", "Fine-tuning against the supervised baseline, test accuracy"),
@@ -169,12 +170,12 @@ def _verdict(gap: Difference | None, word: str) -> str:
     return numbers if gap.clear else f"{numbers}, which does not settle the order"
 
 
-def _against(study: Study, models: Sequence[str], other: str, evaluation: str, what: str) -> str:
+def _against(study: Study, models: Sequence[Model], other: Model, evaluation: str, what: str) -> str:
     """Each model's difference to another one, sorted into clearly above, clearly below and unsettled."""
     groups: dict[str, list[str]] = {"clearly above": [], "clearly below": [], "not clearly different": []}
     labels = {model: study.model_label(model) for model in models}
-    if len({names.kind_of(model) for model in models}) == 1:
-        labels = {model: study.method_label(names.method_of(model)) for model in models}
+    if len({model.adaptation for model in models}) == 1:
+        labels = {model: study.model_label(model.encoder) for model in models}
     for model in models:
         gap = difference(study, model, other, evaluation)
         if gap is not None:
@@ -203,16 +204,16 @@ def _drop(study: Study) -> str:
 def _spread(study: Study) -> str:
     """Whether a method that logs the deviation of z collapsed."""
     parts = []
-    for method in study.named:
+    for encoder in study.encoders:
         ends = [
             run.metrics["z_std"].dropna()
-            for run in study.complete("pretrain", method)
+            for run in study.complete("pretrain", encoder)
             if "z_std" in run.metrics and run.metrics["z_std"].notna().any()
         ]
         if ends:
             low, last = min(float(end.min()) for end in ends), [float(end.iloc[-1]) for end in ends]
             values = f"{min(last):.3g}" if len(last) == 1 else f"{min(last):.3g} to {max(last):.3g}"
-            parts.append(f"{study.method_label(method)} ends at {values} (least on the way {low:.3g})")
+            parts.append(f"{study.model_label(encoder)} ends at {values} (least on the way {low:.3g})")
     return f"Standard deviation of z, zero in a collapse: {'; '.join(parts)}." if parts else ""
 
 
@@ -225,7 +226,7 @@ def _width(study: Study) -> str:
     return (
         f"Width and accuracy: {len(small)} of {len(found)} rank correlations have p < .05, where chance alone would "
         f"give about {_CHANCE * len(found):.1f}; the strongest is ρ = {tables.signed(top.rho, 2)} "
-        f"({names.measure_label(top.measure)} with "
+        f"({top.measure.label} with "
         f"{TARGETS[top.target]}, n = {top.n} models, p = {top.p:.3f}, before any correction for having looked at "
         f"{len(found)}). So few models support no general statement on flat optima."
     )

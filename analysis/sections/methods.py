@@ -2,13 +2,14 @@
 
 # ruff: noqa: RUF001 (what people read has Greek letters, dashes and minus signs)
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any, Final
-
-import pandas as pd
 
 from analysis import names, tables
 from analysis.blocks import Section
+from analysis.names import Model
 from analysis.run import Run
 from analysis.study import Study
 from ssl_pkg.catalogue import STAGES
@@ -35,10 +36,10 @@ def section(study: Study) -> Section:
 
 def _pretraining(made: Section, study: Study) -> None:
     """A column for each method, a row for each setting; where the variants of a sweep differ, all their values."""
-    chosen = {run.method: run for run in reversed(study.of("pretrain")) if isinstance(run.config.get("method"), dict)}
+    chosen = {run.model: run for run in reversed(study.of("pretrain")) if isinstance(run.config.get("method"), dict)}
     variants: dict[str, list[dict[str, str]]] = {}
-    for name in (name for name in study.named if name in chosen):
-        variants.setdefault(names.plain_method(name), []).append(_recipe(chosen[name]))
+    for encoder in (encoder for encoder in study.encoders if encoder in chosen):
+        variants.setdefault(encoder.method, []).append(_recipe(chosen[encoder]))
     methods = list(variants)
     columns = {method: _merged(recipes) for method, recipes in variants.items()}
     keys = list(dict.fromkeys(key for recipe in columns.values() for key in recipe))
@@ -135,30 +136,31 @@ def _data(made: Section, study: Study) -> None:
 
 def _compute(made: Section, study: Study) -> None:
     """Time by model and stage, and what is not complete."""
-    frame = tables.runs(study)
-    done = frame[frame["complete"] & frame["seconds"].notna()]
-    stages = [stage for stage in STAGES if stage in set(done["stage"])]
+    seconds: dict[Model, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for run in study.complete():
+        if run.seconds is not None:
+            seconds[run.model][run.stage].append(run.seconds)
+    stages = [stage for stage in STAGES if any(stage in found for found in seconds.values())]
     rows = []
-    for model in names.in_order(done["model"], study.methods):
-        own = done[done["model"] == model]
-        means = [own.loc[own["stage"] == stage, "seconds"] for stage in stages]
-        cells = [_duration(part.mean()) if len(part) else tables.ABSENT for part in means]
-        rows.append([study.model_label(model), *cells, _duration(own["seconds"].sum())])
+    for model in names.in_order(seconds, study.methods):
+        found = seconds[model]
+        means = [_duration(fmean(found[stage])) if stage in found else tables.ABSENT for stage in stages]
+        rows.append([study.model_label(model), *means, _duration(sum(map(sum, found.values())))])
+    every = [value for found in seconds.values() for part in found.values() for value in part]
     made.table(
         ["Model", *stages, "All seeds, sum"],
         rows,
-        f"Time of the complete runs, mean over seeds; {len(done)} runs took {_duration(done['seconds'].sum())} in "
-        "total.",
+        f"Time of the complete runs, mean over seeds; {len(every)} runs took {_duration(sum(every))} in total.",
         widths=[1.5, *([0.8] * len(stages)), 1],
     )
-    _incomplete(made, frame)
+    _incomplete(made, study)
 
 
-def _incomplete(made: Section, frame: pd.DataFrame) -> None:
-    open_runs = frame[~frame["complete"].astype(bool) & (frame["folder"] != "")]
-    seeds: dict[tuple[str, str, str], list[str]] = {}
-    for stage, model, state, seed in open_runs[["stage", "model", "state", "seed"]].itertuples(index=False):
-        seeds.setdefault((str(stage), str(model), str(state)), []).append(str(seed))
+def _incomplete(made: Section, study: Study) -> None:
+    seeds: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for run in study.runs:
+        if not run.complete:
+            seeds[run.stage, run.model.full_name, run.state].append(str(run.seed))
     rows = [[stage, model, ", ".join(own), state] for (stage, model, state), own in seeds.items()]
     caption = "Runs that were begun and are not complete; those that are not there at all are named on the first page."
     made.table(["Stage", "Model", "Seeds", "State"], rows, caption, left=4)

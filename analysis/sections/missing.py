@@ -1,11 +1,15 @@
 """What the report lacks, and why: runs that failed or can't be used, numbers that could not be computed."""
 
 from collections import defaultdict
+from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 
 from analysis import names
 from analysis.blocks import Section
+from analysis.measures import WIDTH, Measurement
+from analysis.names import Model
 from analysis.study import Study
 
 _SHOWN = 4  # metrics of a group that are named
@@ -27,21 +31,28 @@ def _failed(study: Study) -> list[str]:
 
 def unmeasured(study: Study) -> list[str]:
     """The numbers whose value is null, those with one reason together, one sentence each."""
-    metrics: dict[tuple[str, str, str], dict[str, None]] = defaultdict(dict)  # of each model, evaluation and reason
-    for row in study.unmeasured.itertuples():
-        metrics[str(row.model), str(row.evaluation), str(row.reason)][str(row.metric)] = None
-    models: dict[tuple[str, str, tuple[str, ...]], list[str]] = defaultdict(list)
+    metrics: dict[tuple[Model, str, str], dict[str, None]] = defaultdict(dict)  # of each model, evaluation and reason
+    for row in study.unmeasured.to_dict("records"):
+        metrics[row["model"], row["evaluation"], row["reason"]][_named(row)] = None
+    models: dict[tuple[str, str, tuple[str, ...]], list[Model]] = defaultdict(list)
     for (model, evaluation, reason), found in metrics.items():
         models[evaluation, reason, tuple(found)].append(model)
     return [
-        f"{names.listed(map(study.model_label, names.in_order(found, study.methods)))}: no {_few(which)} "
+        f"{names.listed(study.model_label(model) for model in names.in_order(found, study.methods))}: no {_few(which)} "
         f"({evaluation}), because {reason}."
         for (evaluation, reason, which), found in models.items()
     ]
 
 
+def _named(row: dict[Hashable, Any]) -> str:
+    """What a row measures: `accuracy on cat`, `Adaptive worst-case sharpness (radius 0.03)`."""
+    if row["evaluation"] == WIDTH:
+        return Measurement(row["metric"], row["dimensions"]).short
+    return " on ".join([row["metric"], *(str(value) for _, value in sorted(row["dimensions"]))])
+
+
 def _few(metrics: tuple[str, ...]) -> str:
-    shown = [metric.replace("accuracy/", "accuracy on ") for metric in metrics[:_SHOWN]]
+    shown = metrics[:_SHOWN]
     more = len(metrics) - len(shown)
     return ", ".join(shown) + (f" and {more} numbers more" if more else "")
 

@@ -13,6 +13,8 @@ from analysis.blocks import Block, Section, formula
 from analysis.correlation import TARGETS, Correlation, correlations, measures_of, widths_of
 from analysis.estimates import Estimate, estimate
 from analysis.figures import width
+from analysis.measures import WIDTH, Measurement
+from analysis.names import Model
 from analysis.study import Study
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -41,11 +43,10 @@ def section(study: Study, figures: Path) -> Section:
     return made
 
 
-def _formulas(made: Section, measures: Sequence[str]) -> None:
-    families = dict.fromkeys(names.split_measure(measure)[0] for measure in measures)
+def _formulas(made: Section, measures: Sequence[Measurement]) -> None:
+    definitions = dict.fromkeys(measure.definition for measure in measures if measure.definition)
     rows: list[list[str | Block]] = [
-        [entry.label, formula(entry.formula), entry.rescaling, entry.wider]
-        for entry in (names.MEASURES[family] for family in families if family in names.MEASURES)
+        [entry.label, formula(entry.formula), entry.rescaling, entry.wider] for entry in definitions
     ]
     caption = "The measures: what each is, what rescaling the weights does to it, and which values mean a wide optimum."
     made.table(["Measure", "Definition", "Rescaling", "Wide"], rows, caption, left=4, widths=[1.5, 2.8, 0.8, 0.4])
@@ -53,31 +54,35 @@ def _formulas(made: Section, measures: Sequence[str]) -> None:
 
 def _values(made: Section, study: Study) -> None:
     """A table of the whole network, of every model, and one of the head alone, of the probes."""
-    frame = tables.width(study)
     spread = (
         "±: standard deviation over seeds where there are several; of one seed the distance to the farther end of the "
         "95 % interval over the random draws that the measure takes, if it takes any."
     )
-    measures = list(dict.fromkeys(frame["measure"]))
-    whole = [measure for measure in measures if not names.of_head(measure)]
-    head = [measure for measure in measures if names.of_head(measure)]
+    measures, taken = measures_of(study), study.results[study.results["evaluation"] == WIDTH]
+    whole = [measure for measure in measures if not measure.of_head]
+    head = [measure for measure in measures if measure.of_head]
     for shown, caption in (
         (whole, "Values of the measures. " + spread),
         (head, "The same measures, of the head alone."),
     ):
-        every = list(dict.fromkeys(frame.loc[frame["measure"].isin(shown), "model"]))
+        own = taken["dimensions"].isin([measure.dimensions for measure in shown])
+        every = names.in_order(taken.loc[own, "model"], study.methods)
         for start in range(0, len(every), _MODELS):
             models = every[start : start + _MODELS]
             made.table(
                 ["Measure", *(study.model_label(model) for model in models)],
-                [_row(measure, [estimate(study, model, "width", measure) for model in models]) for measure in shown],
+                [_row(measure, [_value(study, model, measure) for model in models]) for measure in shown],
                 caption,
                 size=7.5,
                 widths=[max(1.7, 7 - len(models)), *([1.0] * len(models))],
             )
 
 
-def _row(measure: str, found: Sequence[Estimate | None]) -> list[str]:
+def _value(study: Study, model: Model, measure: Measurement) -> Estimate | None:
+    return estimate(study, model, WIDTH, measure.metric, measure.dimensions)
+
+
+def _row(measure: Measurement, found: Sequence[Estimate | None]) -> list[str]:
     """A measure's values in one power of ten, with the decimals that give their median three digits."""
     middle = float(np.median([abs(entry.value) for entry in found if entry] or [0.0]))
     exponent = math.floor(math.log10(middle)) if middle else 0
@@ -93,7 +98,7 @@ def _row(measure: str, found: Sequence[Estimate | None]) -> list[str]:
         spread = f" ± {shown(max(bounds[1] - entry.value, entry.value - bounds[0]))}" if entry and bounds else ""
         cells.append(shown(entry.value) + spread if entry else tables.ABSENT)
     unit = f", in\u00a010{str(power).translate(_SUPERSCRIPTS)}" if power else ""
-    return [names.measure_label(measure) + unit, *cells]
+    return [measure.label + unit, *cells]
 
 
 def _landscapes(made: Section, study: Study, figures: Path) -> None:
@@ -126,7 +131,7 @@ def _relation(made: Section, study: Study, found: Sequence[Correlation], figures
         "models, not as evidence that wide optima are better."
     )
     rows = [
-        [names.measure_label(measure), *(_entry(found, measure, target) for target in TARGETS)]
+        [measure.label, *(_entry(found, measure, target) for target in TARGETS)]
         for measure in dict.fromkeys(entry.measure for entry in found)
     ]
     made.table(
@@ -154,17 +159,16 @@ def _relation(made: Section, study: Study, found: Sequence[Correlation], figures
     )
 
 
-def _headline(measures: Sequence[str]) -> list[str]:
-    """One plain measure of each family, the middle radius where there are several."""
-    plain: dict[str, list[str]] = {}
+def _headline(measures: Sequence[Measurement]) -> list[Measurement]:
+    """Each measure of the whole network without normalisation, at its middle radius where it has several."""
+    plain: dict[str, list[Measurement]] = {}
     for measure in measures:
-        family, _, suffixes = names.split_measure(measure)
-        if not suffixes:
-            plain.setdefault(family, []).append(measure)
+        if not measure.of_head and not measure.normalized:
+            plain.setdefault(measure.name, []).append(measure)
     return [found[len(found) // 2] for found in plain.values()][:_PANELS]
 
 
-def _entry(found: Sequence[Correlation], measure: str, target: str) -> str:
+def _entry(found: Sequence[Correlation], measure: Measurement, target: str) -> str:
     for entry in found:
         if (entry.measure, entry.target) == (measure, target):
             bounds = f"[{tables.signed(entry.low, 2)}, {tables.signed(entry.high, 2)}]"

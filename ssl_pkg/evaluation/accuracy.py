@@ -1,7 +1,7 @@
 """Numbers from predictions: accuracy, its interval, and how far the confidence can be trusted."""
 
 from collections.abc import Sequence
-from math import isfinite, sqrt
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,7 @@ import torch
 
 from ssl_pkg.data.images import Indices
 from ssl_pkg.evaluation.forward import Array
-
-Row = dict[str, Any]
+from ssl_pkg.rows import Dimensions, Row, row, unmeasured
 
 
 def wilson(correct: int, count: int, z: float = 1.96) -> tuple[float, float]:
@@ -21,35 +20,19 @@ def wilson(correct: int, count: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def row(
+def proportion(
     evaluation: str,
     metric: str,
-    value: float,
-    n: int,
-    interval: tuple[float | None, float | None] = (None, None),
+    hits: np.ndarray[Any, np.dtype[np.bool_]],
     *,
-    reason: str = "it is not a finite number",
+    dimensions: Dimensions | None = None,
+    reason: str = "there are no images",
 ) -> Row:
-    """One number of result.json. JSON has no infinity: a value that is not finite becomes null, with `reason`."""
-    if not isfinite(value):
-        return unmeasured(evaluation, metric, n, reason)
-    low, high = (None if bound is None or not isfinite(bound) else float(bound) for bound in interval)
-    return {"evaluation": evaluation, "metric": metric, "value": float(value), "low": low, "high": high, "n": n}
-
-
-def unmeasured(evaluation: str, metric: str, n: int, reason: str) -> Row:
-    """The row of a number that could not be computed: its value is null, and `reason` says why."""
-    missing = {"value": None, "low": None, "high": None}
-    return {"evaluation": evaluation, "metric": metric, **missing, "n": n, "reason": reason}
-
-
-def proportion(
-    evaluation: str, metric: str, hits: np.ndarray[Any, np.dtype[np.bool_]], reason: str = "there are no images"
-) -> Row:
-    """The share of true entries in `hits`, with its interval; unmeasured, for `reason`, where there are none."""
+    """The share of true entries in `hits` (n,) with its Wilson interval; unmeasured, for `reason`, if n is 0."""
     if len(hits) == 0:
-        return unmeasured(evaluation, metric, 0, reason)
-    return row(evaluation, metric, float(hits.mean()), len(hits), wilson(int(hits.sum()), len(hits)))
+        return unmeasured(evaluation, metric, 0, reason, dimensions)
+    interval = wilson(int(hits.sum()), len(hits))
+    return row(evaluation, metric, float(hits.mean()), len(hits), interval, dimensions=dimensions)
 
 
 def accuracy(evaluation: str, metric: str, logits: Array, labels: Indices) -> Row:
@@ -76,16 +59,22 @@ def classification(evaluation: str, logits: Array, labels: Indices, classes: Seq
         counts = {name: int((labels == label).sum()) for label, name in enumerate(classes)}
         return [
             *(unmeasured(evaluation, metric, len(labels), reason) for metric in metrics),
-            *(unmeasured(evaluation, f"accuracy/{name}", count, reason) for name, count in counts.items()),
+            *(unmeasured(evaluation, "accuracy", count, reason, {"class": name}) for name, count in counts.items()),
         ]
     hits = logits.argmax(axis=1) == labels
     log_probability = torch.from_numpy(logits).double().log_softmax(dim=1).numpy()
     confidence = np.exp(log_probability.max(axis=1))
     by_class = [
-        proportion(evaluation, f"accuracy/{name}", hits[labels == label], "there are no images of this class")
+        proportion(
+            evaluation,
+            "accuracy",
+            hits[labels == label],
+            dimensions={"class": name},
+            reason="there are no images of this class",
+        )
         for label, name in enumerate(classes)
     ]
-    measured = [entry["value"] for entry in by_class if entry["n"]]
+    measured = [entry["value"] for entry in by_class if entry["value"] is not None]
     count = len(labels)
     return [
         proportion(evaluation, "accuracy", hits),

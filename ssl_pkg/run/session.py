@@ -17,6 +17,7 @@ from ssl_pkg.distributed.collectives import any_rank, broadcast, world_size
 from ssl_pkg.errors import NO_ROOM, BadInput, Busy, Done, Interrupted
 from ssl_pkg.hardware.compile_cache import kernels_are_kept, remove_kernels
 from ssl_pkg.hardware.prepare import Hardware
+from ssl_pkg.rows import Row
 from ssl_pkg.run.checkpoint import CheckpointWriter, load_checkpoint, newest_intact
 from ssl_pkg.run.directory import RunDirectory, metrics_sha256, model_name, write_atomic, write_json
 from ssl_pkg.run.lock import RunLock
@@ -230,7 +231,7 @@ class Session:
         adaptation: str | None,
         classes: Sequence[str],
         resolution: int,
-        rows: list[dict[str, Any]],
+        rows: Sequence[Row],
         weights: Mapping[str, Tensor] | None = None,
         **more: Any,
     ) -> None:
@@ -252,7 +253,7 @@ class Session:
                 "seconds": round(self.seconds(), 3),
                 "weights_sha256": None if weights is None else weights_sha256(weights),
                 "metrics_sha256": metrics_sha256(self.journal.lines),
-                "rows": rows,
+                "rows": list(rows),
             }
             | ({"source_data": other} if other else {})
             | more,

@@ -18,9 +18,10 @@ from ssl_pkg.data.contact_sheet import CONTACT_SHEET, contact_sheet
 from ssl_pkg.data.images import Split
 from ssl_pkg.data.stl10 import STL10
 from ssl_pkg.errors import BadInput
-from ssl_pkg.evaluation.accuracy import Row, classification
+from ssl_pkg.evaluation.accuracy import classification
 from ssl_pkg.evaluation.forward import Array, predict
 from ssl_pkg.models.encoder import build_encoder, to_device
+from ssl_pkg.rows import Row
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.source import source_result

@@ -9,12 +9,13 @@ from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Split, balanced
 from ssl_pkg.errors import BadInput
-from ssl_pkg.evaluation.accuracy import Row, not_finite, proportion, unmeasured
+from ssl_pkg.evaluation.accuracy import not_finite, proportion
 from ssl_pkg.evaluation.forward import Array, predict
 from ssl_pkg.evaluation.knn import knn_predict
 from ssl_pkg.evaluation.tsne import aligned_frames, tsne, unmappable
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.models.encoder import to_device, without_classifier
+from ssl_pkg.rows import Row, unmeasured
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag

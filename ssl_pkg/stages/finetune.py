@@ -17,11 +17,12 @@ from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Split, balanced, holdout
 from ssl_pkg.data.stl10 import CLASSES
 from ssl_pkg.errors import Diverged
-from ssl_pkg.evaluation.accuracy import Row, accuracy, row, unmeasured
+from ssl_pkg.evaluation.accuracy import accuracy
 from ssl_pkg.evaluation.forward import predict
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.models.encoder import to_device
+from ssl_pkg.rows import Row, row, unmeasured
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.session import Session, SoFar
 from ssl_pkg.run.signals import InterruptFlag

@@ -20,7 +20,7 @@ from ssl_pkg.data.stl10 import STL10
 from ssl_pkg.distributed.collectives import rank, world_size
 from ssl_pkg.distributed.process_group import process_group, process_info
 from ssl_pkg.errors import BadInput
-from ssl_pkg.evaluation.accuracy import Row, not_finite, proportion, unmeasured
+from ssl_pkg.evaluation.accuracy import not_finite, proportion
 from ssl_pkg.evaluation.forward import predict
 from ssl_pkg.evaluation.knn import knn_predict
 from ssl_pkg.hardware.prepare import Hardware, prepare
@@ -28,6 +28,7 @@ from ssl_pkg.methods.base import Method
 from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.models.encoder import build_encoder, to_device
 from ssl_pkg.models.sync_batch_norm import synchronise_batch_norm
+from ssl_pkg.rows import Row, unmeasured
 from ssl_pkg.run.session import Follower, Session
 from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.run.weights import save_weights

@@ -7,11 +7,11 @@ import torch
 from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import holdout
-from ssl_pkg.evaluation.accuracy import row
 from ssl_pkg.evaluation.forward import predict
 from ssl_pkg.evaluation.probe import fit_probe
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.models.encoder import to_device
+from ssl_pkg.rows import row
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.stages.artifacts import finish_classifier, source_encoder

@@ -14,6 +14,7 @@ from torch import nn
 
 from ssl_pkg.data.synthetic import Sizes, generate
 from ssl_pkg.models.encoder import build_encoder
+from ssl_pkg.rows import DIMENSIONS
 from ssl_pkg.run.directory import write_json
 from ssl_pkg.run.weights import save_weights
 
@@ -94,7 +95,12 @@ def result(run: Path) -> dict[str, Any]:
 
 
 def rows(run: Path) -> dict[str, dict[str, Any]]:
-    found = {f"{row['evaluation']} {row['metric']}": row for row in result(run)["rows"]}
+    """The rows by evaluation, metric and the values of their dimensions, e.g. `width width keskar network False`."""
+    found = {
+        " ".join(map(str, (row["evaluation"], row["metric"], *(row[name] for name in DIMENSIONS if name in row)))): row
+        for row in result(run)["rows"]
+    }
+    assert len(found) == len(result(run)["rows"])
     assert all((row["value"] is None) == bool(row.get("reason")) for row in found.values())
     return found
 
@@ -105,7 +111,7 @@ def test_a_collapsed_model_has_numbers_but_no_map(study: Path) -> None:
     embed = rows(study / "collapsed-embed")
     assert embed["knn accuracy"]["value"] is not None
     assert "all embeddings are equal" in embed["tsne map"]["reason"]
-    assert rows(study / "collapsed-width")["width train_loss"]["value"] == pytest.approx(np.log(10), rel=0.02)
+    assert rows(study / "collapsed-width")["width loss"]["value"] == pytest.approx(np.log(10), rel=0.02)
 
 
 def test_of_a_diverged_model_nothing_is_measured_and_each_number_says_so(study: Path) -> None:
@@ -141,5 +147,6 @@ def test_one_diverged_candidate_does_not_lose_the_grid(study: Path) -> None:
 def test_a_radius_at_which_nothing_is_finite_leaves_the_other_measures(study: Path) -> None:
     found = rows(study / "wide")
     lost = {name for name, row in found.items() if row["value"] is None}
-    assert {"width adaptive_average_1e+30", "width keskar"} <= lost
-    assert all(found[f"width {name}"]["value"] is not None for name in ("train_loss", "hessian_top", "pac_bayes_sigma"))
+    assert {f"width width {measure} network False" for measure in ("adaptive_average 1e+30", "keskar")} <= lost
+    kept = ("loss", *(f"width {measure} network False" for measure in ("hessian_top", "pac_bayes_sigma")))
+    assert all(found[f"width {name}"]["value"] is not None for name in kept)

@@ -21,6 +21,7 @@ from ssl_pkg.data.contact_sheet import contact_sheet
 from ssl_pkg.data.images import Split, balanced, holdout
 from ssl_pkg.data.stl10 import STL10, open_stl10
 from ssl_pkg.data.synthetic import Sizes, generate
+from ssl_pkg.rows import dimensions_of
 
 NEIGHBOURS = 5
 LINES = {
@@ -32,7 +33,7 @@ LINES = {
     "embed": ["stage=embed", "source=finetune", f"pretrain.knn_neighbours={NEIGHBOURS}"],
     "width": ["stage=width", "source=finetune"],
 }
-Rows = dict[tuple[str, str], dict[str, Any]]
+Rows = dict[tuple[str, str], dict[str, Any]]  # without dimensions, by evaluation and metric
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def stl10(study: Path) -> STL10:
 
 def rows(run: Path) -> Rows:
     found = json.loads((run / "result.json").read_text())["rows"]
-    return {(row["evaluation"], row["metric"]): row for row in found}
+    return {(row["evaluation"], row["metric"]): row for row in found if not dimensions_of(row)}
 
 
 def network(file: Path) -> torch.nn.Module:
@@ -196,4 +197,4 @@ def test_width_starts_from_the_loss_of_the_model_on_its_subset_of_train(study: P
     subset = stl10.train.subset(balanced(stl10.train.labels, 40))
     logits = torch.from_numpy(predict(network(study / "finetune/model.safetensors"), subset))
     loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(subset.labels))
-    assert rows(study / "width")["width", "train_loss"]["value"] == pytest.approx(float(loss), rel=1e-3)
+    assert rows(study / "width")["width", "loss"]["value"] == pytest.approx(float(loss), rel=1e-3)

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from typing_extensions import TypedDict  # pydantic, which checks it in a checkpoint, takes typing's from Python 3.12 on
 
 from ssl_pkg.catalogue import Width
-from ssl_pkg.evaluation.accuracy import Row, row
 from ssl_pkg.evaluation.forward import full_precision
 from ssl_pkg.evaluation.width.draws import Interval
 from ssl_pkg.evaluation.width.folding import fold_batch_norm
@@ -25,6 +24,7 @@ from ssl_pkg.evaluation.width.hessian import top_eigenvalue, trace
 from ssl_pkg.evaluation.width.landscape import Landscape, spaced
 from ssl_pkg.evaluation.width.perturb import Objective
 from ssl_pkg.evaluation.width.sharpness import adaptive_average, adaptive_worst, keskar, pac_bayes_width
+from ssl_pkg.rows import Dimensions, Row, Scope, row
 
 
 class Found(TypedDict):
@@ -62,12 +62,12 @@ def width_units(
     network: nn.Module = fold_batch_norm(model)
     if not head_only:
         objective = Objective(network, images, labels, config.batch_size, tick)
-        return [*_numbers(objective, config, seed, ""), *_landscape(objective, config, seed)]
+        return [*_measures(objective, config, seed, "network"), *_landscape(objective, config, seed)]
     head = network.get_submodule("fc")
     network.fc = nn.Identity()
     with torch.no_grad(), full_precision():
         features = torch.cat([network(batch) for batch in torch.split(images, config.batch_size)])
-    return _numbers(Objective(head, features, labels, config.batch_size, tick), config, seed, "_head")
+    return _measures(Objective(head, features, labels, config.batch_size, tick), config, seed, "head")
 
 
 def collect(found: Iterable[Found]) -> tuple[list[Row], dict[str, npt.NDArray[np.float64]]]:
@@ -81,24 +81,32 @@ def collect(found: Iterable[Found]) -> tuple[list[Row], dict[str, npt.NDArray[np
     return rows, {name: np.array(values, dtype=np.float64) for name, values in arrays.items()}
 
 
-def _numbers(objective: Objective, config: Width, seed: int, suffix: str) -> list[Unit]:
-    """The measures that end in numbers, the name of each followed by `suffix`."""
+Quantity = tuple[str, Dimensions]  # a metric and its dimensions
+
+
+def _measures(objective: Objective, config: Width, seed: int, scope: Scope) -> list[Unit]:
+    """The measures that are single numbers, one unit each; of the network also its loss and accuracy."""
     ascent, draws = config.ascent_steps, config.noise_draws
     units: list[Unit] = []
 
-    def add(measure: Callable[[], Interval | tuple[Interval, ...]], *metrics: str) -> None:
-        names = [metric + suffix for metric in metrics]
-        units.append(Unit(names[0], lambda: {"rows": _rows(names, measure(), objective), "arrays": {}}))
+    def add(
+        take: Callable[[], Interval | tuple[Interval, ...]],
+        measure: str,
+        radius: float | None = None,
+        normalized: tuple[bool, ...] = (False,),
+    ) -> None:
+        quantities = [_quantity(measure, radius, scope, on_normalized) for on_normalized in normalized]
+        units.append(_unit(_name(quantities[0]), take, quantities, objective))
 
-    if not suffix:  # the head's would be the same numbers
-        add(partial(_start, objective), "train_loss", "train_accuracy")
+    if scope == "network":  # the head has the same loss and accuracy
+        units.append(
+            _unit("loss and accuracy", partial(_start, objective), [("loss", {}), ("accuracy", {})], objective)
+        )
     for rho in config.worst_rho:
-        name = f"adaptive_worst_{rho:g}"
-        add(partial(adaptive_worst, objective, rho, ascent, normalized=False), name)
-        add(partial(adaptive_worst, objective, rho, ascent, normalized=True), f"{name}_normalized")
+        for flag in (False, True):
+            add(partial(adaptive_worst, objective, rho, ascent, normalized=flag), "adaptive_worst", rho, (flag,))
     for rho in config.average_rho:
-        name = f"adaptive_average_{rho:g}"
-        add(partial(adaptive_average, objective, rho, draws, seed), name, f"{name}_normalized")
+        add(partial(adaptive_average, objective, rho, draws, seed), "adaptive_average", rho, (False, True))
     drop, bisections = config.pac_bayes_drop, config.pac_bayes_steps
     add(partial(pac_bayes_width, objective, drop, bisections, draws, seed), "pac_bayes_sigma")
     add(partial(keskar, objective, config.keskar_epsilon, ascent), "keskar")
@@ -107,23 +115,42 @@ def _numbers(objective: Objective, config: Width, seed: int, suffix: str) -> lis
     return units
 
 
+def _quantity(measure: str, radius: float | None, scope: Scope, normalized: bool) -> Quantity:
+    dimensions: Dimensions = {"measure": measure, "scope": scope, "normalized": normalized}
+    if radius is not None:
+        dimensions["radius"] = radius
+    return "width", dimensions
+
+
+def _name(quantity: Quantity) -> str:
+    """The unit's name in progress lines and checkpoints: `adaptive_worst 0.002 normalized head`."""
+    _, entry = quantity
+    words = [entry["measure"], str(entry.get("radius", "")), "normalized" if entry["normalized"] else ""]
+    return " ".join(word for word in [*words, "head" if entry["scope"] == "head" else ""] if word)
+
+
+def _unit(
+    name: str, take: Callable[[], Interval | tuple[Interval, ...]], quantities: list[Quantity], objective: Objective
+) -> Unit:
+    return Unit(name, lambda: {"rows": _rows(quantities, take(), objective), "arrays": {}})
+
+
 def _start(objective: Objective) -> tuple[Interval, Interval]:
-    """Loss and accuracy of the model itself; without finite logits it has no accuracy."""
+    """Loss and accuracy at the network's own weights; the accuracy is nan if a logit is not finite."""
     start = objective.start
     return Interval(start.loss), Interval(start.accuracy if isfinite(start.normalized_loss) else nan)
 
 
-def _rows(metrics: list[str], measured: Interval | tuple[Interval, ...], objective: Objective) -> list[Row]:
+def _rows(quantities: list[Quantity], measured: Interval | tuple[Interval, ...], objective: Objective) -> list[Row]:
     intervals = (measured,) if isinstance(measured, Interval) else measured
-    own = isfinite(objective.start.loss)
     reason = (
         "the loss or a derivative of it is not finite at the weights that the measure looks at"
-        if own
+        if isfinite(objective.start.loss)
         else "the loss of the model itself is not finite"
     )
     return [
-        row("width", metric, value, objective.count, (low, high), reason=reason)
-        for metric, (value, low, high) in zip(metrics, intervals, strict=True)
+        row("width", metric, value, objective.count, (low, high), dimensions=dimensions, reason=reason)
+        for (metric, dimensions), (value, low, high) in zip(quantities, intervals, strict=True)
     ]
 
 

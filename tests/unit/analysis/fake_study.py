@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from analysis.names import Model
 from analysis.study import Study
 from ssl_pkg.run.directory import write_json
 
@@ -90,7 +91,7 @@ class FakeStudy:
         rows = self._tested(run, method, f"{method}-probe", seed)
         rows += [
             self._row("validation", "accuracy", 0.5, 40),
-            self._row("validation", "l2", float(l2[values.argmax()])),
+            self._row("validation", "l2", float(l2[values.argmax()]), 40),
         ]
         self._close(run, f"{method}-probe", seed, rows, tried=tried)
         return run
@@ -106,7 +107,7 @@ class FakeStudy:
         config = {"finetune": {"epochs": 5, "base_lrs": [1e-3, 3e-4], "weight_decays": [1e-2, 1e-4]}}
         run = self._open(f"finetune-{method}-s{seed}", seed, f"pretrain-{method}-s{seed}", config, lines)
         rows = self._tested(run, method, f"{method}-finetune", seed, bonus=0.04)
-        rows += [self._row("validation", "lr", 3e-4), self._row("validation", "weight_decay", 1e-4)]
+        rows += [self._row("validation", "lr", 3e-4, 40), self._row("validation", "weight_decay", 1e-4, 40)]
         choice = [{"candidate": pair, "accuracy": 0.7} for pair in tried]
         self._close(run, f"{method}-finetune", seed, rows, tried=choice)
         return run
@@ -144,13 +145,14 @@ class FakeStudy:
         plane = 0.05 + float(draws.uniform(1, 5)) * (grid[:, None] ** 2 + grid**2)
         accuracy = 1 / (1 + curve)
         np.savez(run / "landscape.npz", alphas=alphas, loss=curve, accuracy=accuracy, grid=grid, plane=plane)
-        names = [f"adaptive_{kind}_{rho}" for kind in ("worst", "average") for rho in (0.01, 0.03, 0.1)]
-        names += ["pac_bayes_sigma", "keskar", "hessian_top", "hessian_trace", "train_loss"]
-        names += ["adaptive_worst_0.03_normalized", "keskar_normalized"]
-        names += ["adaptive_worst_0.03_head", "hessian_top_head"] if model.endswith("probe") else []
-        names += ["train_accuracy"]
-        size = {"hessian_trace": 4e4, "adaptive_average_0.01": 3e-3}  # very different, as real measures are
-        rows = [self._row("width", name, size.get(name, 1.0) * float(np.exp(draws.normal(0, 1.5)))) for name in names]
+        rows = []
+        for metric, dimensions in _measurements(head=model.endswith("probe")):
+            value = float(np.exp(draws.normal(0, 1.5)))
+            if metric == "accuracy":
+                value = value / (1 + value)
+            sizes = {("hessian_trace", None): 4e4, ("adaptive_average", 0.01): 3e-3}  # real measures differ as much
+            value *= sizes.get((dimensions.get("measure"), dimensions.get("radius")), 1.0)
+            rows.append(self._row("width", metric, value, 1000, **dimensions))
         self._close(run, model, seed, rows)
         return run
 
@@ -182,14 +184,15 @@ class FakeStudy:
         rows += [self._row(evaluation, "mean_class_accuracy", float(hits.mean()), self.images)]
         for index, name in enumerate(self.classes):
             own = hits[labels == index]
-            rows.append(self._row(evaluation, f"accuracy/{name}", float(own.mean()), len(own), own))
+            rows.append(self._row(evaluation, "accuracy", float(own.mean()), len(own), own, **{"class": name}))
         return hits, rows
 
     @staticmethod
-    def _row(evaluation: str, metric: str, value: float, n: int | None = None, hits: Any = None) -> dict[str, Any]:
+    def _row(evaluation: str, metric: str, value: float, n: int, hits: Any = None, **dimensions: Any) -> dict[str, Any]:
         half = None if hits is None else 1.96 * np.sqrt(max(value * (1 - value), 1e-9) / len(hits))
         low, high = (None, None) if half is None else (max(0.0, value - half), min(1.0, value + half))
-        return {"evaluation": evaluation, "metric": metric, "value": value, "low": low, "high": high, "n": n}
+        content = {"evaluation": evaluation, "metric": metric, **dimensions}
+        return content | {"value": value, "low": low, "high": high, "n": n}
 
     def _draws(self, stage: str, model: str, seed: int) -> np.random.Generator:
         return np.random.default_rng([seed, *f"{stage} {model}".encode()])
@@ -216,12 +219,40 @@ class FakeStudy:
         return run
 
     def _close(self, run: Path, model: str, seed: int, rows: list[dict[str, Any]], **more: Any) -> None:
-        stage, method = run.name.partition("-")[0], model.partition("-")[0]
+        stage = run.name.partition("-")[0]
         seconds = {"pretrain": 600.0, "finetune": 200.0}.get(stage, 20.0)
-        result = {"stage": stage, "method": method, "model": model, "seed": seed, "data": self.data, "resolution": 48}
+        method, adaptation = model_of(model).method, model_of(model).adaptation
+        result = {"stage": stage, "model": model, "method": method, "adaptation": adaptation, "seed": seed}
+        result |= {"data": self.data, "resolution": 48}
         result |= {"classes": list(self.classes), "seconds": seconds, "rows": rows}
         write_json(run / "result.json", result | more)
         self.written += [{"model": model, **row, "seed": seed} for row in rows]
+
+
+def model_of(name: str, variant: str = "") -> Model:
+    """The model with this name: `simclr-probe`, `supervised`."""
+    method, _, adaptation = name.rpartition("-")
+    return Model(method, adaptation, variant) if adaptation in ("probe", "finetune") else Model(name, None, variant)
+
+
+def models_of(*names: str) -> list[Model]:
+    """The models with these names."""
+    return [model_of(name) for name in names]
+
+
+def _measurements(*, head: bool) -> list[tuple[str, dict[str, Any]]]:
+    """The metric and the dimensions of each row of the stage `width`; some rows of a real run are left out."""
+
+    def measure(name: str, radius: float | None = None, scope: str = "network", normalized: bool = False) -> Any:
+        dimensions = {"measure": name, **({} if radius is None else {"radius": radius})}
+        return "width", dimensions | {"scope": scope, "normalized": normalized}
+
+    found = [measure(f"adaptive_{kind}", radius) for kind in ("worst", "average") for radius in (0.01, 0.03, 0.1)]
+    found += [measure(name) for name in ("pac_bayes_sigma", "keskar", "hessian_top", "hessian_trace")]
+    found += [("loss", {})]
+    found += [measure(f"adaptive_{kind}", 0.03, normalized=True) for kind in ("worst", "average")]
+    found += [measure("adaptive_worst", 0.03, "head"), measure("hessian_top", None, "head")] if head else []
+    return [*found, ("accuracy", {})]
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_study import DATE, FakeStudy
+from fake_study import DATE, FakeStudy, model_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
@@ -115,9 +115,9 @@ def test_arrays_of_other_shapes_are_no_arrays(fake: FakeStudy, file: str, arrays
         if model == "simclr-finetune":
             np.savez(run / file, **arrays)
     study = gather(fake.path)
-    (damaged,) = study.complete(run.name.partition("-")[0], "simclr-finetune")
+    (damaged,) = study.complete(run.name.partition("-")[0], model_of("simclr-finetune"))
     if file == "predictions.npz":
-        assert study.predictions("simclr-finetune", "ood") == {}
+        assert study.predictions(model_of("simclr-finetune"), "ood") == {}
     else:
         assert damaged.arrays(file) is None
     with style.styled():
@@ -155,7 +155,7 @@ def test_models_of_other_classes_do_not_share_a_confusion(fake: FakeStudy) -> No
     result = json.loads((run / "result.json").read_text())
     (run / "result.json").write_text(json.dumps(result | {"classes": [str(index) for index in range(12)]}))
     study = gather(fake.path)
-    assert study.predictions("byol-probe", "ood")
+    assert study.predictions(model_of("byol-probe"), "ood")
     figure = classes.confusion(study)
     assert figure is not None
     assert [axes.get_title() for axes in figure.axes if axes.get_title()] == ["SimCLR probe"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_study import DATE, FakeStudy
+from fake_study import DATE, FakeStudy, model_of
 from PIL import Image
 
 from analysis import report, tables
@@ -16,6 +16,7 @@ from analysis.__main__ import main
 from analysis.figures import classes, style
 from analysis.sections import images, missing
 from analysis.study import gather
+from ssl_pkg.rows import unmeasured
 
 WHY = "the logits of 3 of 100 images are not finite"
 
@@ -56,7 +57,7 @@ def test_a_report_of_models_without_numbers_says_why(
     lose(empty, "knn")
     np.savez(empty / "tsne.npz")
     result = json.loads((empty / "result.json").read_text())
-    result["rows"].append({"evaluation": "tsne", "metric": "map", "value": None, "n": 60, "reason": "all equal"})
+    result["rows"].append(unmeasured("tsne", "map", 60, "all equal"))
     (empty / "result.json").write_text(json.dumps(result))
     out = tmp_path / "out"
     assert main([str(fake.path), "--out", str(out), "--date", DATE.isoformat()]) == 0
@@ -80,7 +81,7 @@ def test_a_class_without_test_images_keeps_its_column(fake: FakeStudy) -> None:
     run = fake.pretrain("supervised")
     result = json.loads((run / "result.json").read_text())
     for row in result["rows"]:
-        if row["metric"] == "accuracy/deer":
+        if row.get("class") == "deer":
             row.update(value=None, low=None, high=None, n=0, reason="there are no images of this class")
     (run / "result.json").write_text(json.dumps(result))
     study = gather(fake.path)
@@ -133,7 +134,7 @@ def test_runs_of_other_images_are_named_and_left_out(fake: FakeStudy) -> None:
     large = fake.embed("supervised")
     other_data(large, **{"stl10_binary/test_X.bin": {"bytes": 12345, "md5": "7f263ba9f9e0b06b93213547f721ac82"}})
     study = gather(fake.path)
-    assert study.models == ["supervised"]
+    assert study.models == [model_of("supervised")]
     assert [run.directory.name for run in study.complete()] == [
         "pretrain-supervised-s0", "pretrain-simclr-s0", "ood-supervised-s0", "embed-supervised-s0",
     ]  # fmt: skip
@@ -160,9 +161,11 @@ def test_what_starts_from_a_run_of_other_images_is_left_out_too(fake: FakeStudy)
     ("change", "said"),
     [
         ({"value": 7.5}, "test accuracy = 7.5, which is no fraction"),
-        ({"value": True}, "= True, which is no number"),
-        ({"value": "0.9"}, "= '0.9', which is no number"),
-        ({"metric": ["accuracy"]}, "whose evaluation or metric is no text"),
+        ({"value": True}, "rows.0.value = True: Input should be a valid number"),
+        ({"value": "0.9"}, "rows.0.value = '0.9': Input should be a valid number"),
+        ({"metric": ["accuracy"]}, "rows.0.metric = ['accuracy']: Input should be a valid string"),
+        ({"radius": "0.1"}, "rows.0.radius = '0.1': Input should be a valid number"),
+        ({"colour": "red"}, "rows.0.colour = 'red': Extra inputs are not permitted"),
     ],
 )
 def test_an_impossible_number_makes_no_part_of_the_report(fake: FakeStudy, change: dict[str, Any], said: str) -> None:

@@ -1,41 +1,52 @@
-import pytest
+from typing import Any
 
-from analysis import names
+import pytest
+from fake_study import model_of
+
+from analysis.measures import Measurement, in_order
+
+
+def measured(measure: str, **dimensions: Any) -> Measurement:
+    return Measurement("width", frozenset({"measure": measure, **dimensions}.items()))
 
 
 @pytest.mark.parametrize(
-    ("name", "parts", "label"),
+    ("measurement", "label", "short"),
     [
-        ("adaptive_worst_0.03", ("adaptive_worst", "0.03", ()), "Adaptive worst-case sharpness, radius 0.03"),
         (
-            "keskar_head_normalized",
-            ("keskar", "", ("head", "normalized")),
-            "Keskar sharpness, head only, normalised logits",
+            measured("adaptive_worst", radius=0.03, scope="network", normalized=False),
+            "Adaptive worst-case sharpness, radius 0.03",
+            "Adaptive worst-case sharpness (radius 0.03)",
         ),
-        ("train_loss", ("train_loss", "", ()), "Loss on the subset"),
-        ("novel_2_normalized", ("novel_2", "", ("normalized",)), "novel_2, normalised logits"),
-        ("head", ("head", "", ()), "head"),
+        (
+            measured("keskar", scope="head", normalized=True),
+            "Keskar sharpness, normalised logits, head only",
+            "Keskar sharpness (normalised logits, head only)",
+        ),
+        (Measurement("loss"), "Loss on the subset", "Loss on the subset"),
+        (measured("novel_2", normalized=True), "novel_2, normalised logits", "novel_2 (normalised logits)"),
+        (measured("head"), "head", "head"),
     ],
 )
-def test_measures_are_taken_apart(name: str, parts: tuple[str, str, tuple[str, ...]], label: str) -> None:
-    assert names.split_measure(name) == parts
-    assert names.measure_label(name) == label
+def test_a_measurement_has_a_label_with_its_dimensions(measurement: Measurement, label: str, short: str) -> None:
+    assert (measurement.label, measurement.short) == (label, short)
 
 
-def test_measures_are_ordered_by_what_was_perturbed_family_and_radius() -> None:
-    given = ["keskar_head", "novel", "adaptive_worst_0.1", "keskar", "adaptive_worst_0.03", "keskar_normalized"]
-    assert names.measures_in_order(given) == [
-        "adaptive_worst_0.03",
-        "adaptive_worst_0.1",
-        "keskar",
-        "novel",
-        "keskar_normalized",
-        "keskar_head",
+def test_measurements_are_ordered_by_scope_normalisation_measure_and_radius() -> None:
+    expected = [
+        measured("adaptive_worst", radius=0.03),
+        measured("adaptive_worst", radius=0.1),
+        measured("keskar"),
+        Measurement("loss"),
+        measured("novel"),
+        measured("keskar", normalized=True),
+        measured("keskar", scope="head"),
     ]
+    assert in_order(reversed([*expected, *expected])) == expected
 
 
 @pytest.mark.parametrize(
-    ("model", "method", "label"),
+    ("name", "method", "label"),
     [
         ("moco-finetune", "moco", "MoCo v2 fine-tuned"),
         ("supervised", "supervised", "Supervised"),
@@ -43,6 +54,8 @@ def test_measures_are_ordered_by_what_was_perturbed_family_and_radius() -> None:
         ("random-probe", "random", "Random init. probe"),
     ],
 )
-def test_models_have_a_method_and_a_label(model: str, method: str, label: str) -> None:
-    assert names.method_of(model) == method
-    assert names.model_label(model, {"moco": "MoCo v2", "supervised": "Supervised"}) == label
+def test_a_model_has_a_name_and_a_label(name: str, method: str, label: str) -> None:
+    model = model_of(name)
+    titles = {"moco": "MoCo v2", "supervised": "Supervised"}
+    assert (model.name, model.method, model.label(titles)) == (name, method, label)
+    assert model_of(name, "temperature=0.1").encoder.label(titles).endswith(" (temperature=0.1)")

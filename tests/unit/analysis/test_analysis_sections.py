@@ -4,13 +4,14 @@ import re
 from pathlib import Path
 
 import pytest
-from fake_study import FakeStudy
+from fake_study import FakeStudy, model_of
 
-from analysis import names
 from analysis.blocks import Block, Section
 from analysis.figures import style
+from analysis.measures import Measurement
 from analysis.sections import accuracy, training, width
 from analysis.study import gather
+from ssl_pkg.rows import dimensions_of
 
 
 def tables(section: Section) -> list[Block]:
@@ -43,7 +44,8 @@ def test_the_values_of_the_measures_can_be_read_back(fake: FakeStudy, tmp_path: 
     assert whole["headings"] == ["Measure", "Supervised", "BYOL probe"]
     assert head["headings"] == ["Measure", "BYOL probe"]
     written = {
-        (names.measure_label(row["metric"]), study.model_label(row["model"])): row["value"] for row in fake.written
+        (Measurement(row["metric"], dimensions_of(row)).label, study.model_label(model_of(row["model"]))): row["value"]
+        for row in fake.written
     }
     powers = set()
     for table in (whole, head):

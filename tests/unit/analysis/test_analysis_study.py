@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from fake_study import DATE, FakeStudy, Whole
+from fake_study import DATE, FakeStudy, Whole, model_of, models_of
 
 from analysis import report, tables
 from analysis.figures import style
@@ -31,7 +31,7 @@ def test_a_study_of_one_method_is_whole_with_it_and_names_no_other(
     study = gather(fake.path)
     assert study.missing == []
     assert study.methods == ("simclr",)
-    assert study.models == ["random-probe", "simclr-probe", "simclr-finetune"]
+    assert study.models == models_of("random-probe", "simclr-probe", "simclr-finetune")
     monkeypatch.setattr(style, "save", lambda figure, folder, name: folder / name)
     with style.styled():
         content = report.content(study, tmp_path / "figures", DATE)
@@ -50,7 +50,7 @@ def test_a_seed_that_was_planned_later_counts(fake: FakeStudy) -> None:
     fake.pretrain("supervised", 1)
     study = gather(fake.path)
     assert study.seeds == (0, 1)
-    assert ("probe", "random-probe", 1) in study.missing
+    assert ("probe", model_of("random-probe"), 1) in study.missing
 
 
 def test_an_unfinished_run_is_known_by_its_source_and_named_as_missing(fake: FakeStudy) -> None:
@@ -60,12 +60,12 @@ def test_an_unfinished_run_is_known_by_its_source_and_named_as_missing(fake: Fak
     fake.ood("simclr-probe").joinpath("result.json").unlink()
     study = gather(fake.path)
     assert {(run.stage, run.model) for run in study.runs if not run.complete} == {
-        ("pretrain", "simclr"),
-        ("probe", "simclr-probe"),
-        ("ood", "simclr-probe"),
+        ("pretrain", model_of("simclr")),
+        ("probe", model_of("simclr-probe")),
+        ("ood", model_of("simclr-probe")),
     }
-    assert ("ood", "simclr-probe", 0) in study.missing
-    assert ("pretrain", "supervised", 0) not in study.missing
+    assert ("ood", model_of("simclr-probe"), 0) in study.missing
+    assert ("pretrain", model_of("supervised"), 0) not in study.missing
     frame = tables.runs(study).set_index(["stage", "model"])
     assert frame.loc[("pretrain", "simclr"), "state"] == "unfinished, step 12 of 36"
     assert frame.loc[("width", "moco-finetune"), "state"] == "not there"
@@ -77,7 +77,12 @@ def test_torn_files_are_survived_and_named(fake: FakeStudy) -> None:
     with (run / "metrics.jsonl").open("a") as metrics:
         metrics.write('{"step": 13, "epoch": 1.3, "lo')
     (fake.probe("simclr") / "result.json").write_text('{"stage": "pro')
-    (fake.probe("byol") / "result.json").write_text('{"stage": "probe", "model": "byol-probe", "seed": 0}')
+    (fake.probe("byol") / "result.json").write_text(
+        '{"stage": "probe", "model": "byol-probe", "method": "byol", "adaptation": "probe", "seed": 0}'
+    )
+    result = json.loads((fake.probe("moco") / "result.json").read_text())
+    del result["adaptation"]
+    (fake.path / "probe-moco-s0" / "result.json").write_text(json.dumps(result))
     (fake.embed("supervised") / "tsne.npz").write_bytes(b"PK\x03\x04 torn")
     study = gather(fake.path)
     by_name = {found.directory.name: found for found in study.runs}
@@ -85,7 +90,10 @@ def test_torn_files_are_survived_and_named(fake: FakeStudy) -> None:
     assert not by_name["probe-simclr-s0"].complete
     assert not by_name["probe-byol-s0"].complete
     assert study.notes == (
-        "probe-byol-s0: result.json has no usable 'rows'; the run counts as unfinished.",
+        "probe-byol-s0: result.json has a wrong entry rows = None: Input should be a valid list; the run counts as "
+        "unfinished.",
+        "probe-moco-s0: result.json was written by an earlier version, which did not record `adaptation`: make the run "
+        "again; the run counts as unfinished.",
         "probe-simclr-s0: result.json can't be read; the run counts as unfinished.",
         "embed-supervised-s0: tsne.npz is damaged; it is left out.",
     )
@@ -103,7 +111,6 @@ def test_a_run_that_is_there_twice_counts_once(fake: FakeStudy) -> None:
 
 def test_models_stand_in_the_order_of_the_study(whole: Whole) -> None:
     assert whole.study.models == [
-        "random-probe",
-        "supervised",
-        *(f"{method}-{use}" for method in ("byol", "barlow") for use in ("probe", "finetune")),
+        *models_of("random-probe", "supervised"),
+        *models_of(*(f"{method}-{use}" for method in ("byol", "barlow") for use in ("probe", "finetune"))),
     ]

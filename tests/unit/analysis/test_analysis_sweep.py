@@ -11,6 +11,7 @@ from matplotlib.text import Text
 
 from analysis import names
 from analysis.figures import accuracy, classes, curves, style, tsne, width
+from analysis.names import Model
 from analysis.sections import front, methods
 from analysis.study import Study, gather
 
@@ -41,19 +42,19 @@ def test_every_variants_pretraining_is_drawn_in_a_colour_of_its_own(study: Study
 
 
 def test_one_model_has_one_colour_in_every_figure(study: Study) -> None:
-    probes = [model for model in study.models if names.kind_of(model) == "probe"]
+    probes = [model for model in study.models if model.adaptation == "probe"]
     with style.styled():
         (axes,) = drawn(curves.probing(study)).axes
         loss, _ = drawn(width.slices(study)).axes
-    colors = [style.look(model, study.named).color for model in probes]
+    colors = [style.look(model, study.encoders).color for model in probes]
     assert len(set(colors)) == len(VALUES)
     assert [line.get_color() for line in axes.lines[::2]] == colors
     assert [line.get_color() for line in loss.lines[::2]] == colors
 
 
 def test_more_variants_than_the_palette_has_differ_too() -> None:
-    variants = [names.varied("byol", f"x={number}") for number in range(25)]
-    assert len({style.method_color(variant, variants) for variant in variants}) == 25
+    variants = [Model("byol", None, f"x={number}") for number in range(25)]
+    assert len({style.encoder_color(variant, variants) for variant in variants}) == 25
 
 
 @pytest.mark.parametrize(
@@ -74,8 +75,10 @@ def test_titles_and_legends_stay_beside_each_other(study: Study, draw) -> None: 
 
 
 def test_variants_are_listed_by_the_size_of_their_numbers(study: Study) -> None:
-    assert [name.partition("=")[2] for name in study.named] == [f"{value}]" for value in VALUES]
-    assert names.in_order(["m[n=10]", "m[n=9]", "m", "m[n=1e-4]"], ["m"]) == ["m", "m[n=1e-4]", "m[n=9]", "m[n=10]"]
+    assert [encoder.variant for encoder in study.encoders] == [f"temperature={value}" for value in VALUES]
+    variants = ["", "n=1e-4", "n=9", "n=10"]
+    found = names.in_order((Model("m", None, variant) for variant in reversed(variants)), ["m"])
+    assert [model.variant for model in found] == variants
 
 
 def test_the_front_page_and_the_recipe_are_of_all_variants(study: Study) -> None:

@@ -3,24 +3,30 @@ import csv
 import numpy as np
 import pandas as pd
 import pytest
-from fake_study import AWKWARD, FakeStudy, Whole
+from fake_study import AWKWARD, FakeStudy, Whole, model_of
 
 from analysis import tables
 from analysis.study import gather
+from ssl_pkg.rows import DIMENSIONS
 
 
 def test_results_csv_holds_exactly_what_the_runs_wrote(whole: Whole) -> None:
     with (whole.out / "tables" / "results.csv").open(newline="") as file:
         header, *lines = csv.reader(file)
-    assert header == ["model", "evaluation", "metric", "value", "low", "high", "n", "seed", "data", "reason"]
-    read = {(line[0], line[1], line[2], line[7]): line[3:7] for line in lines}
+    assert header[:8] == ["model", "evaluation", "metric", "value", "low", "high", "n", "seed"]
+    assert header[8:] == ["method", "adaptation", "variant", *DIMENSIONS, "data", "reason"]
+    entries = [dict(zip(header, line, strict=True)) for line in lines]
+    keys = ("model", "evaluation", "metric", "seed", *DIMENSIONS)
+    read = {tuple(entry[key] for key in keys): entry for entry in entries}
     assert len(read) == len(lines) == len(whole.fake.written)
-    assert {line[8] for line in lines} == {whole.fake.data}
+    assert {entry["data"] for entry in entries} == {whole.fake.data}
     for row in whole.fake.written:
-        value, low, high, n = read[row["model"], row["evaluation"], row["metric"], str(row["seed"])]
-        assert float(value) == row["value"]
-        assert [float(bound) if bound else None for bound in (low, high)] == [row["low"], row["high"]]
-        assert (int(n) if n else None) == row["n"]
+        entry = read[tuple(str(row.get(key, "")) for key in keys)]
+        assert float(entry["value"]) == row["value"]
+        assert [float(entry[key]) if entry[key] else None for key in ("low", "high")] == [row["low"], row["high"]]
+        assert int(entry["n"]) == row["n"]
+        model = model_of(row["model"])
+        assert (entry["method"], entry["adaptation"] or None, entry["variant"]) == (model.method, model.adaptation, "")
 
 
 def test_the_summary_to_read_says_which_images_it_is_from(whole: Whole) -> None:
@@ -36,7 +42,9 @@ def test_summary_has_mean_and_deviation_over_seeds(fake: FakeStudy) -> None:
         fake.probe("random", seed)
         fake.pretrain("supervised", seed)
     values = {
-        model: np.array([r["value"] for r in fake.written if (r["model"], r["metric"]) == (model, "accuracy")])
+        model: np.array(
+            [r["value"] for r in fake.written if (r["model"], r["metric"], r.get("class")) == (model, "accuracy", None)]
+        )
         for model in ("supervised",)
     }
     frame = tables.summary(gather(fake.path)).set_index("model")
@@ -70,7 +78,7 @@ def test_knn_of_pretraining_stands_in_where_there_is_none_on_test(fake: FakeStud
     study = gather(fake.path)
     column = tables.main_columns(study)[-1]
     assert column.heading == "kNN, validation"
-    found = tables.main_value(study, "simclr-probe", column)
+    found = tables.main_value(study, model_of("simclr-probe"), column)
     assert found is not None
     assert found.value == pytest.approx(0.62)
 
@@ -78,9 +86,9 @@ def test_knn_of_pretraining_stands_in_where_there_is_none_on_test(fake: FakeStud
 def test_per_class_survives_any_name(whole: Whole) -> None:
     frame = pd.read_csv(whole.out / "tables" / "per_class.csv")
     assert set(frame["class"]) == set(whole.fake.classes)
-    rows = {(r["model"], r["evaluation"], r["metric"]): r["value"] for r in whole.fake.written}
+    rows = {(r["model"], r["evaluation"], r["class"]): r["value"] for r in whole.fake.written if "class" in r}
     for entry in frame.to_dict("records"):
-        assert entry["value"] == rows[entry["model"], entry["evaluation"], f"accuracy/{entry['class']}"]
+        assert entry["value"] == rows[entry["model"], entry["evaluation"], entry["class"]]
     lines = (whole.out / "tables" / "per_class.md").read_text().splitlines()
     cells = {line.replace("\\|", "").count("|") for line in lines}
     assert cells == {len(frame.columns) + 1}

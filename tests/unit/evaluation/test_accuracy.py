@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from ssl_pkg.evaluation.accuracy import calibration_error, classification, row, unmeasured, wilson
+from ssl_pkg.evaluation.accuracy import calibration_error, classification, wilson
+from ssl_pkg.rows import dimensions_of, row, unmeasured
 
 
 @pytest.mark.parametrize(("correct", "count"), [(0, 7), (3, 7), (7, 7), (613, 800)])
@@ -15,16 +16,18 @@ def test_rows_of_a_small_case_computed_by_hand() -> None:
     probability = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.5, 0.3, 0.2], [0.6, 0.3, 0.1]])
     labels = np.array([0, 1, 1, 0])
     rows = classification("test", np.log(probability).astype(np.float32), labels, ["a", "b", "c"])
-    values = {row["metric"]: row["value"] for row in rows}
-    (empty,) = (row for row in rows if row["metric"] == "accuracy/c")
+    values = {row["metric"]: row["value"] for row in rows if "class" not in row}
+    by_class = {row["class"]: row for row in rows if "class" in row}
+    assert {row["metric"] for row in by_class.values()} == {"accuracy"}
+    empty = by_class["c"]
     assert (empty["value"], empty["n"], empty["reason"]) == (None, 0, "there are no images of this class")
     assert values["accuracy"] == 0.75
-    assert values["accuracy/a"] == 1.0
-    assert values["accuracy/b"] == 0.5
+    assert by_class["a"]["value"] == 1.0
+    assert by_class["b"]["value"] == 0.5
     assert values["mean_class_accuracy"] == 0.75
     assert values["nll"] == pytest.approx(-np.log([0.7, 0.8, 0.3, 0.6]).mean(), rel=1e-5)
     assert values["mean_confidence"] == pytest.approx((0.7 + 0.8 + 0.5 + 0.6) / 4, rel=1e-5)
-    assert {row["n"] for row in rows if "/" not in row["metric"]} == {4}
+    assert {row["n"] for row in rows if "class" not in row} == {4}
 
 
 def test_calibration_error_equals_a_loop_over_bins() -> None:
@@ -46,6 +49,7 @@ def test_logits_that_are_not_finite_are_no_predictions() -> None:
     assert {row["reason"] for row in rows} == {"the logits of 1 of 4 images are not finite"}
     finite = classification("test", np.zeros((4, 2), np.float32), np.array([0, 0, 1, 1]), ["a", "b"])
     assert [row["metric"] for row in rows] == [row["metric"] for row in finite]
+    assert [dimensions_of(row) for row in rows] == [dimensions_of(row) for row in finite]
     assert [row["n"] for row in rows] == [row["n"] for row in finite]
 
 

@@ -1,5 +1,6 @@
 import copy
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -11,19 +12,32 @@ from ssl_pkg.catalogue import Width
 from ssl_pkg.compose import load_config
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.width.measures import Found, Unit, collect, width_units
+from ssl_pkg.rows import Row
 
 IMAGES, LABELS = draw(12, 3, 9, 9), labels(12, 4)
 START = ["stage=width", "source=x", "run_dir=x", "data.root=synthetic"]
-NUMBERS = [
-    "adaptive_worst_0.002",
-    "adaptive_worst_0.002_normalized",
-    "adaptive_average_0.1",
-    "adaptive_average_0.1_normalized",
-    "pac_bayes_sigma",
-    "keskar",
-    "hessian_top",
-    "hessian_trace",
+MEASURES = [
+    ("adaptive_worst", 0.002, False),
+    ("adaptive_worst", 0.002, True),
+    ("adaptive_average", 0.1, False),
+    ("adaptive_average", 0.1, True),
+    ("pac_bayes_sigma", None, False),
+    ("keskar", None, False),
+    ("hessian_top", None, False),
+    ("hessian_trace", None, False),
 ]
+
+
+def measures(rows: list[Row]) -> list[tuple[str, float | None, bool]]:
+    """Measure, radius and normalisation of each row."""
+    return [(row["measure"], row.get("radius"), row["normalized"]) for row in rows]
+
+
+def value(rows: list[Row], **wanted: Any) -> float:
+    """The value of the only row with these entries."""
+    (found,) = (row["value"] for row in rows if wanted.items() <= row.items())
+    assert found is not None
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +56,12 @@ def whole(config: Width) -> dict[str, Found]:
 
 def test_every_metric_has_a_row_and_the_landscape_its_arrays(whole: dict[str, Found], config: Width) -> None:
     rows, arrays = collect(json.loads(json.dumps(list(whole.values()), allow_nan=False)))
-    assert [row["metric"] for row in rows] == ["train_loss", "train_accuracy", *NUMBERS]
+    assert [row["metric"] for row in rows] == ["loss", "accuracy", *["width"] * len(MEASURES)]
+    assert measures(rows[2:]) == MEASURES
+    assert {row["scope"] for row in rows[2:]} == {"network"}
     assert all(row["evaluation"] == "width" and row["n"] == 12 for row in rows)
-    for row in rows:
-        if row["metric"].startswith(("adaptive_average", "hessian_trace")):
+    for row in rows[2:]:
+        if row["measure"] in ("adaptive_average", "hessian_trace"):
             assert row["low"] < row["value"] < row["high"]
     line, plane = config.line_points, config.plane_points
     shapes = {"alphas": (line,), "loss": (line,), "accuracy": (line,), "grid": (plane,), "plane": (plane, plane)}
@@ -79,10 +95,14 @@ def test_units_stopped_anywhere_and_measured_again_give_the_same(whole: dict[str
 def test_the_head_alone_is_softmax_regression_on_the_features(config: Width) -> None:
     model = convolutional()
     rows, arrays = collect(unit.measure() for unit in units(model, config, head_only=True))
-    assert [row["metric"] for row in rows] == [f"{name}_head" for name in NUMBERS]
+    assert measures(rows) == MEASURES
+    assert {(row["metric"], row["scope"]) for row in rows} == {("width", "head")}
     assert not arrays
     many = config.model_copy(update={"hutchinson_draws": 200, "lanczos_steps": 30})
-    estimates = {unit.name: unit.measure()["rows"][0] for unit in units(model, many, head_only=True)[-2:]}
+    estimates = {}
+    for unit in units(model, many, head_only=True)[-2:]:
+        (row,) = unit.measure()["rows"]
+        estimates[row["measure"]] = row
     head = model.get_submodule("fc")
     with torch.no_grad():
         features = model[:-1](IMAGES)
@@ -90,10 +110,10 @@ def test_the_head_alone_is_softmax_regression_on_the_features(config: Width) -> 
     inputs = torch.cat([features, torch.ones(12, 1)], 1).double()
     spread = torch.diag_embed(share) - torch.einsum("ni,nj->nij", share, share)
     hessian = torch.einsum("nij,nf,ng->ifjg", spread, inputs, inputs).reshape(4 * 9, 4 * 9) / 12
-    trace = estimates["hessian_trace_head"]
+    trace = estimates["hessian_trace"]
     assert abs(trace["value"] - hessian.trace()) < 2 * (trace["value"] - trace["low"])
     top = torch.linalg.eigvalsh(hessian)[-1].item()
-    assert estimates["hessian_top_head"]["value"] == pytest.approx(top, rel=1e-4)
+    assert estimates["hessian_top"]["value"] == pytest.approx(top, rel=1e-4)
 
 
 def test_a_resnet18_is_measured_and_not_changed(config: Width) -> None:
@@ -106,9 +126,8 @@ def test_a_resnet18_is_measured_and_not_changed(config: Width) -> None:
         for head_only in (False, True)
     ]
     rows, _ = collect(unit.measure() for part in parts for unit in part if not unit.name.startswith(("pac", "plane")))
-    values = {row["metric"]: row["value"] for row in rows}
-    assert values["adaptive_worst_0.002"] > values["adaptive_worst_0.002_head"] > 0
-    assert values["hessian_trace"] > values["hessian_trace_head"] > 0
+    for wanted in ({"measure": "adaptive_worst", "normalized": False}, {"measure": "hessian_trace"}):
+        assert value(rows, scope="network", **wanted) > value(rows, scope="head", **wanted) > 0
     after = model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)  # bit for bit
     assert model.training

@@ -1,0 +1,82 @@
+"""The rows of result.json: one number each, with the dimensions that say which number it is. Imports no torch.
+
+A row never packs a dimension into the name of its metric: the accuracy on cats is the metric `accuracy` with the class
+`cat`. Readers select rows by these keys and take no name apart.
+"""
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import (
+    Any,
+    Final,
+    Literal,
+    NotRequired,  # pydantic accepts typing's TypedDict from Python 3.12 on
+    cast,
+)
+
+from pydantic import ConfigDict, TypeAdapter, with_config
+from typing_extensions import TypedDict
+
+Scope = Literal["network", "head"]  # the weights that are perturbed: all, or those of the last layer
+
+Dimensions = TypedDict(
+    "Dimensions",
+    {
+        "class": str,  # only the images of this class count
+        "labels_per_class": int,  # of the training images; reserved for evaluations to come, like the next three
+        "fold": int,
+        "corruption": str,
+        "severity": int,
+        "measure": str,  # of the width of an optimum, e.g. `adaptive_worst`
+        "radius": float,  # of the neighbourhood that the measure looks at
+        "scope": Scope,
+        "normalized": bool,  # whether the loss is that of the normalised logits
+    },
+    total=False,
+)
+DIMENSIONS: Final = tuple(Dimensions.__annotations__)
+
+
+@with_config(ConfigDict(strict=True, extra="forbid"))
+class Row(Dimensions):
+    """One number. Accuracies are fractions; `low` and `high` are a 95 % interval, or None."""
+
+    evaluation: str
+    metric: str
+    value: float | None  # None if the number could not be computed
+    low: float | None
+    high: float | None
+    n: int  # samples behind the value
+    reason: NotRequired[str]  # why there is no value
+
+
+ROWS: Final = TypeAdapter(list[Row])
+
+
+def row(
+    evaluation: str,
+    metric: str,
+    value: float,
+    n: int,
+    interval: tuple[float | None, float | None] = (None, None),
+    *,
+    dimensions: Dimensions | None = None,
+    reason: str = "it is not a finite number",
+) -> Row:
+    """The row of a number. JSON has no infinity: a value that is not finite becomes None, with `reason`."""
+    if not isfinite(value):
+        return unmeasured(evaluation, metric, n, reason, dimensions)
+    low, high = (None if bound is None or not isfinite(bound) else float(bound) for bound in interval)
+    content = {"value": float(value), "low": low, "high": high, "n": n}
+    return cast(Row, {"evaluation": evaluation, "metric": metric, **(dimensions or {}), **content})
+
+
+def unmeasured(evaluation: str, metric: str, n: int, reason: str, dimensions: Dimensions | None = None) -> Row:
+    """The row of a number that could not be computed: its value is None, and `reason` says why."""
+    content = {"value": None, "low": None, "high": None, "n": n, "reason": reason}
+    return cast(Row, {"evaluation": evaluation, "metric": metric, **(dimensions or {}), **content})
+
+
+def dimensions_of(entry: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
+    """The dimensions of a row as (name, value) pairs: equal for rows of the same number in different runs."""
+    return frozenset((name, entry[name]) for name in DIMENSIONS if name in entry)
