@@ -1,10 +1,10 @@
-"""`python -m jobs`: a study as a whole, on this machine or on a cluster."""
+"""`python -m jobs`: runs and watches a whole study, on this machine or on a SLURM cluster."""
 
 import os
 import sys
 
 if __name__ == "__main__" and not sys.flags.safe_path and __file__ != f"{sys.path[0]}/jobs/__main__.py":
-    sys.path = [entry for entry in sys.path if entry != sys.path[0]]  # without the working folder
+    sys.path = [entry for entry in sys.path if entry != sys.path[0]]  # removes the working folder
 
 from ssl_pkg import safe_path
 
@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str], again: str | None = None) -> int:
-    """Does what the command line says and returns the exit status. Heavier modules are imported where they are used, so
-    that `status` answers at once. `again`: what to type to go on, where it isn't this line."""
+    """Runs a command line and returns the exit status.
+
+    again: the command that resumes an interrupted study, if it is not this one. Each command imports what it needs, so
+    that `status` starts fast.
+    """
     options = argparse.Namespace(command=None)
     try:
         overrides = _parsed(arguments, options)
@@ -38,22 +41,30 @@ def main(arguments: list[str], again: str | None = None) -> int:
     except BadInput as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.partition(".")[0] in _OUR_PACKAGES:
+            raise
+        print(
+            f"{sys.executable} lacks the package {error.name}: run `make setup` first, then use .venv/bin/python",
+            file=sys.stderr,
+        )
+        return BAD_INPUT
     except KeyboardInterrupt:
         if options.command == "submit":
             from jobs.ledger import advice
 
             folder = options.runs.absolute() / options.study
-            print(f"\nJobs that were sent stay in the queue: {advice('status', folder)} shows them", file=sys.stderr)
+            print(f"\nSubmitted jobs stay in the queue: {advice('status', folder)} shows them", file=sys.stderr)
         return COMPLETE if options.command == "status" else INTERRUPTED
     except BrokenPipeError:
         if options.command != "status":
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `status | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone, as in `status | head`
         return COMPLETE
 
 
 def _parsed(arguments: list[str], options: argparse.Namespace) -> list[str]:
-    """Fills `options` from the command line and returns the overrides. Raises BadInput."""
+    """Parses the command line into `options`. Returns the overrides. Raises BadInput."""
     _, rest = _parser().parse_known_args(arguments, options)
     for word in rest:
         if word.startswith("-"):
@@ -68,14 +79,14 @@ def _parsed(arguments: list[str], options: argparse.Namespace) -> list[str]:
     study = Path(getattr(options, "study", "demo"))
     if study.name != str(study):
         raise BadInput(
-            f"STUDY={str(study)!r} is not the name of a study: give {study.name or 'demo'!r} and the folder above it "
-            f"by --runs {shlex.quote(str(study.parent))}"
+            f"STUDY={str(study)!r} is a path, not the name of a study: give {study.name or 'demo'!r}, and its parent "
+            f"folder by --runs {shlex.quote(str(study.parent))}"
         )
     return rest
 
 
 def _help(command: str) -> str:
-    return f"`python -m jobs {command} --help` shows what there is"
+    return f"see `python -m jobs {command} --help`"
 
 
 def _study(options: argparse.Namespace, overrides: list[str], again: str) -> int:
@@ -84,10 +95,10 @@ def _study(options: argparse.Namespace, overrides: list[str], again: str) -> int
     from jobs.plan.settings import check_gpus
 
     config, jobs = _planned(options, overrides)
-    room = slots(config.threads or config.study.cpus, use_gpus=config.device != "cpu")
-    if any(slot.gpu for slot in room):
+    available = slots(config.threads or config.study.cpus, use_gpus=config.device != "cpu")
+    if any(slot.gpu for slot in available):
         check_gpus()
-    return run_study(jobs, options.runs / config.study.name, room, again=again)
+    return run_study(jobs, options.runs / config.study.name, available, again=again)
 
 
 def _planned(options: argparse.Namespace, overrides: list[str]) -> "tuple[Config, list[Job]]":
@@ -107,7 +118,7 @@ def _submit(options: argparse.Namespace, overrides: list[str], again: str) -> in
     if profile.name == LOCAL:
         return _study(options, overrides, again)
     from jobs.cluster.submit import Submission
-    from jobs.submit_rounds import submit_rounds  # needs SLURM's commands
+    from jobs.submit_rounds import submit_rounds
 
     options.runs, options.reports = options.runs.absolute(), options.reports.absolute()
     if options.data not in (None, SYNTHETIC):
@@ -146,24 +157,24 @@ def _status(options: argparse.Namespace, overrides: list[str], again: str) -> in
 
 def _cancel(options: argparse.Namespace, overrides: list[str], again: str) -> int:
     from jobs.cluster.batches import read_batches
-    from jobs.cluster.orphans import cancel_submitted
+    from jobs.cluster.queue import cancel_submitted
     from jobs.cluster.slurm_cli import SchedulerUnavailable
     from jobs.local.study import cancel
     from jobs.study_lock import read_lock_holder
 
     folder = _existing(options)
-    owner = read_lock_holder(folder)
-    if owner and (owner.alive or not owner.here):
+    holder = read_lock_holder(folder)
+    if holder and (holder.alive or not holder.on_this_host):
         print(cancel(folder))
         return COMPLETE
     try:
-        ended = cancel_submitted(folder)
+        cancelled = cancel_submitted(folder)
     except SchedulerUnavailable as error:
-        raise BadInput(f"SLURM does not answer ({error}): cancel when it does") from error
-    if ended:
-        print(f"{ended} jobs of study {folder.name} are cancelled; submitting again resumes from the checkpoints")
+        raise BadInput(error.explain("cancel when it does")) from error
+    if cancelled:
+        print(f"{cancelled} jobs of study {folder.name} are cancelled; submitting again resumes from the checkpoints")
     elif read_batches(folder):
-        print(f"nothing of study {folder.name} is in the cluster's queue")
+        print(f"no job of study {folder.name} is in the cluster's queue")
     else:
         print(cancel(folder))
     return COMPLETE
@@ -175,17 +186,18 @@ def _logs(options: argparse.Namespace, overrides: list[str], again: str) -> int:
 
     folder = _existing(options)
     log = log_of(folder, options.job)
-    sent = submitted_jobs(folder)
-    printed = batch_output(folder, sent[options.job]) if options.job in sent else []
+    jobs = submitted_jobs(folder)
+    printed = batch_output(folder, jobs[options.job]) if options.job in jobs else []
     if not log.exists() and not printed:
-        there = sorted(file.stem for file in log.parent.glob("*.log"))
+        known = sorted(file.stem for file in log.parent.glob("*.log"))
         raise BadInput(
-            f"there is no log of {options.job!r} yet{hint(options.job, there)}; there are: {', '.join(there) or 'none'}"
+            f"there is no log of {options.job!r} yet{hint(options.job, known)}; there are logs of: "
+            f"{', '.join(known) or 'no run'}"
         )
     if log.exists():
         print("\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-options.lines :]))
     if printed:
-        print(f"\nWhat the set-up lines and SLURM printed around job {sent[options.job].id}:")
+        print(f"\nOutput of SLURM and the set-up lines in job {jobs[options.job].id}:")
         print("\n".join(printed[-options.lines :]))
     return COMPLETE
 
@@ -200,14 +212,15 @@ def _profile(options: argparse.Namespace, overrides: list[str], again: str) -> i
     if not options.check:
         return COMPLETE
     found = check_profile(profile)
-    for title, sentences in (("No job would run:", found.errors), ("Worth knowing:", found.notes)):
+    for title, sentences in (("Errors, with which no job would run:", found.errors), ("Notes:", found.notes)):
         if sentences:
             print("\n".join(["", title, *(f"- {sentence}" for sentence in sentences)]))
     if not found.errors and not found.notes:
-        print("\nThe cluster at hand lacks nothing.")
+        print("\nThe cluster meets all requirements.")
     return BAD_INPUT if found.errors else COMPLETE
 
 
+_OUR_PACKAGES: Final = ("analysis", "jobs", "slurm", "ssl_pkg")
 _COMMANDS: Final = {
     "study": _study,
     "submit": _submit,
@@ -221,49 +234,49 @@ _COMMANDS: Final = {
 def _existing(options: argparse.Namespace) -> Path:
     folder: Path = options.runs / options.study
     if not folder.is_dir():
-        there = [entry.name for entry in options.runs.iterdir()] if options.runs.is_dir() else []
+        known = [entry.name for entry in options.runs.iterdir()] if options.runs.is_dir() else []
         raise BadInput(
-            f"there are no runs in {folder}{hint(options.study, there)}: start the study, or give the folder above it "
-            "by --runs (make: RUNS=)"
+            f"there are no runs in {folder}{hint(options.study, known)}: start the study, or give its parent folder by "
+            "--runs (make: RUNS=)"
         )
     return folder
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports a wrong command line as one sentence, without the usage in front of it."""
+    """Reports a wrong command line as one sentence, without argparse's usage text."""
 
     def error(self, message: str) -> NoReturn:
         """Raises BadInput."""
-        raise BadInput(f"{message}; `{self.prog} --help` shows what there is")
+        raise BadInput(f"{message}: see `{self.prog} --help`")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m jobs", description="Runs a study, and tells how it stands.")
+    parser = _Parser(prog="python -m jobs", description="Runs a study, and shows its state.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    study = commands.add_parser("study", help="run what is missing of a study on this machine, up to its report")
-    submit = commands.add_parser("submit", help="send what is missing of a study to a SLURM cluster")
-    submit.add_argument("--cluster", required=True, metavar="NAME", help="a profile of slurm/profiles, or a YAML file")
-    submit.add_argument("--wait", action="store_true", help="stay, show the table, return when all has ended")
+    study = commands.add_parser("study", help="run the missing runs of a study on this machine, and build its report")
+    submit = commands.add_parser("submit", help="submit the missing runs of a study to a SLURM cluster")
+    submit.add_argument("--cluster", required=True, metavar="NAME", help="a profile in slurm/profiles, or a YAML file")
+    submit.add_argument("--wait", action="store_true", help="show the table, and return when all runs have ended")
     for command, more in ((study, ""), (submit, "--cluster NAME [--wait] ")):
         command.usage = (
             f"{command.prog} STUDY {more}[--runs DIR] [--reports DIR] [--data DIR] [--seeds SEEDS] [key=value ...]"
         )
-        command.add_argument("--reports", default="reports", help="folder of the reports (reports)")
-        command.add_argument("--data", help="folder that holds stl10_binary/, or `synthetic`")
-        command.add_argument("--seeds", help='like "0 1 2"; without it the study\'s own')
-    status = commands.add_parser("status", help="where each run stands; works without a runner")
-    status.add_argument("--json", action="store_true", help="for programs")
-    status.add_argument("--watch", action="store_true", help="stay, and show it again and again")
-    cancel = commands.add_parser("cancel", help="stop the study, here or on the cluster; runs leave checkpoints")
-    logs = commands.add_parser("logs", help="the end of a run's log, all its starts in order")
+        command.add_argument("--reports", default="reports", help="folder of the reports (default: reports)")
+        command.add_argument("--data", help="folder that contains stl10_binary/, or `synthetic`")
+        command.add_argument("--seeds", help='like "0 1 2" (default: those of the study)')
+    status = commands.add_parser("status", help="show the state of each run")
+    status.add_argument("--json", action="store_true", help="print JSON, for programs")
+    status.add_argument("--watch", action="store_true", help="update the table until all runs have ended")
+    cancel = commands.add_parser("cancel", help="stop the study, here or on the cluster; its runs write checkpoints")
+    logs = commands.add_parser("logs", help="show the end of a run's log")
     logs.add_argument("job", metavar="JOB", help="a run's name, as status shows it")
-    logs.add_argument("--lines", type=int, default=50, help="how many (50)")
-    profile = commands.add_parser("profile", help="a cluster's profile, and what the cluster at hand lacks")
+    logs.add_argument("--lines", type=int, default=50, help="number of lines (default: 50)")
+    profile = commands.add_parser("profile", help="show a cluster's profile, and check it")
     profile.add_argument("name", metavar="NAME")
-    profile.add_argument("--check", action="store_true", help="ask the cluster")
+    profile.add_argument("--check", action="store_true", help="check the profile against the cluster")
     for command in (study, submit, status, cancel, logs):
         command.add_argument("study", metavar="STUDY", help="a name from ssl_pkg/conf/study, like demo")
-        command.add_argument("--runs", default="runs", help="folder of the runs (runs)")
+        command.add_argument("--runs", default="runs", help="folder of the runs (default: runs)")
     return parser
 
 
@@ -271,7 +284,7 @@ def entry() -> None:
     """The console command."""
     safe_path.protect()
     if "--watch" in sys.argv and sys.stdout is not None:
-        use_utf8()  # what is shown again and again ends with its reader
+        use_utf8()  # --watch ends when its reader closes the pipe
     else:
         prepare_streams()
     sys.exit(main(sys.argv[1:]))

@@ -1,7 +1,7 @@
 """What a runner leaves in RUNS/STUDY for others to read: the state of each run, and which process it is.
 
     .lock              the lock of the process that runs or sends the study
-    .runner            its process number, host and birth (JSON)
+    .runner            its process id, host and start time (JSON)
     .jobs/ledger.json  name of each planned run -> state, times, exit status, settings
     .jobs/JOB/         submitit's files
     .jobs/slurm/       what was sent to a cluster (`jobs/cluster/batches.py`)

@@ -1,4 +1,4 @@
-"""The lock of a study: one process at a time runs it or sends it, and leaves its process number for others."""
+"""The lock of a study: one process at a time runs or submits it, and records itself as the lock's holder."""
 
 import os
 import socket
@@ -14,14 +14,16 @@ from ssl_pkg.processes import start_time_of
 from ssl_pkg.run.directory import write_json
 from ssl_pkg.run.file_lock import locked
 
-LOCK_SECONDS: Final = 120.0  # that another one who types the same may take
+LOCK_SECONDS: Final = 120.0  # how long `submit` and `cancel` wait for another `submit`
 
 
 @contextmanager
 def study_lock(folder: Path, patience: float = 0, *, named: bool = False) -> Iterator[None]:
-    """One at a time runs the study in `folder`, or sends it; the one who runs it leaves its name.
+    """Context manager that holds the lock of the study in `folder`.
 
-    Raises BadInput if another one is still there after `patience` seconds, or if `folder` can't be written.
+    patience: seconds to wait for another holder. named: record this process as the holder, for `status` and `cancel`.
+
+    Raises BadInput if another process still holds the lock after `patience` seconds, or if `folder` is not writable.
     """
     with ExitStack() as held:
         try:
@@ -40,9 +42,9 @@ def study_lock(folder: Path, patience: float = 0, *, named: bool = False) -> Ite
 
 
 def locked_message(folder: Path) -> str:
-    """Who is at the study in `folder`, in a sentence."""
-    owner = read_lock_holder(folder)
-    who = f"process {owner.pid} on {owner.host}" if owner else "another process"
+    """A sentence that names the process that holds the lock."""
+    holder = read_lock_holder(folder)
+    who = f"process {holder.pid} on {holder.host}" if holder else "another process"
     return (
         f"study {folder.name} is being run by {who}: {advice('status', folder)} shows it, "
         f"{advice('cancel', folder)} stops it"
@@ -51,31 +53,31 @@ def locked_message(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class LockHolder:
-    """The process that runs a study."""
+    """The process that holds a study's lock."""
 
     pid: int
     host: str
-    birth: str
+    start_time: str  # the process's, as `start_time_of` returns it; a process id can be reused
 
     @property
-    def here(self) -> bool:
-        """Whether it was started on this machine."""
+    def on_this_host(self) -> bool:
+        """Whether the process was started on this machine."""
         return self.host == socket.gethostname()
 
     @property
     def alive(self) -> bool:
-        """Whether it is a living process of this machine, that very one."""
-        return self.here and start_time_of(self.pid) == self.birth
+        """Whether the process is still running, on this machine."""
+        return self.on_this_host and start_time_of(self.pid) == self.start_time
 
 
 def write_lock_holder(folder: Path) -> None:
-    """Says that this process runs the study in `folder`."""
-    owner = LockHolder(os.getpid(), socket.gethostname(), start_time_of(os.getpid()) or "")
-    write_json(folder / ".runner", asdict(owner))
+    """Records this process as the lock's holder."""
+    holder = LockHolder(os.getpid(), socket.gethostname(), start_time_of(os.getpid()) or "")
+    write_json(folder / ".runner", asdict(holder))
 
 
 def read_lock_holder(folder: Path) -> LockHolder | None:
-    """The process that said so last."""
+    """The process that was recorded last, running or not; None if there is no record."""
     try:
         return LockHolder(**read_json(folder / ".runner"))
     except TypeError:
@@ -83,5 +85,5 @@ def read_lock_holder(folder: Path) -> LockHolder | None:
 
 
 def remove_lock_holder(folder: Path) -> None:
-    """Takes the word back."""
+    """Removes the record."""
     (folder / ".runner").unlink(missing_ok=True)

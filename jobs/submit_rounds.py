@@ -1,11 +1,11 @@
-"""One call of `submit` after the other, where a limit on jobs lets SLURM take only a part of a study at once."""
+"""`submit`, with --wait as often as needed, because SLURM may limit the number of jobs of a user."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from jobs.cluster.job_arrays import dependents
 from jobs.cluster.submit import Submission, SubmissionSummary
-from jobs.cluster.submit_order import dependents
 from jobs.ledger import State, advice
 from jobs.local.study import print_summary
 from jobs.plan.graph import Job
@@ -13,21 +13,24 @@ from jobs.status.states import NOT_SUBMITTED, Row
 from jobs.status.watch import follow
 from ssl_pkg.errors import COMPLETE, INTERRUPTED
 
-REPEAT_COMMAND: Final = "type the same line again"
+REPEAT_COMMAND: Final = "run the same command again"
 
 
 def submit_rounds(
     submission: Submission, jobs: Sequence[Job], folder: Path, cluster: str, *, wait: bool, again: str
 ) -> int:
-    """Sends the plan `jobs` and returns the exit status. wait: stays until all has ended, and sends what a limit left,
-    without the runs that failed meanwhile and those that need them. Raises BadInput."""
+    """Submits the plan `jobs` and returns the exit status. Raises BadInput.
+
+    wait: wait until all runs have ended, and submit those that a limit has left. Runs that have failed meanwhile, and
+    runs that depend on them, are not submitted again.
+    """
     failed: set[str] = set()
     planned = {job.name for job in jobs}
     while True:
         summary = submission.submit(skip=dependents(jobs, failed))
         _print_submission(summary, cluster, wait=wait)
         if not wait:
-            print(f"How they stand: {advice('status', folder)}")
+            print(f"To see their states: {advice('status', folder)}")
             return INTERRUPTED if summary.unsubmitted else COMPLETE
         rows = [row for row in follow(folder) if row.name in planned]
         states = {row.name: row.state for row in rows}
@@ -40,22 +43,20 @@ def submit_rounds(
 
 def _print_submission(summary: SubmissionSummary, cluster: str, *, wait: bool) -> None:
     print(
-        f"{len(summary.submitted)} runs sent to {cluster}, {len(summary.queued)} were in its queue, "
-        f"{len(summary.complete)} are complete"
+        f"{len(summary.submitted)} runs submitted to {cluster}, {len(summary.queued)} already in its queue, "
+        f"{len(summary.complete)} complete"
     )
     if summary.unsubmitted:
-        print(
-            f"sent {len(summary.submitted)} of {len(summary.submitted) + len(summary.unsubmitted)}; {summary.limit}; ",
-            end="",
-        )
-        print("the rest is sent when these have ended" if wait else f"{REPEAT_COMMAND} when some have ended")
+        wanted = len(summary.submitted) + len(summary.unsubmitted)
+        then = "the rest is submitted when these have ended" if wait else f"{REPEAT_COMMAND} when some have ended"
+        print(f"submitted {len(summary.submitted)} of {wanted}; {summary.limit}; {then}")
 
 
-def _print_unsubmitted(rows: Sequence[Row], failed: Sequence[str], needing: set[str], limit: str) -> None:
-    """How many runs were not sent, and why."""
+def _print_unsubmitted(rows: Sequence[Row], failed: Sequence[str], dependent: set[str], limit: str) -> None:
+    """Prints how many runs were not submitted, and why."""
     unsent = [row.name for row in rows if row.note == NOT_SUBMITTED]
-    if blocked := needing.intersection(unsent):
+    if blocked := dependent.intersection(unsent):
         more = f" or one of {len(failed) - 1} more runs" if failed[1:] else ""
-        print(f"\n{len(blocked)} runs were not sent, because they need {failed[0]}{more}, which failed")
+        print(f"\n{len(blocked)} runs were not submitted, because they need {failed[0]}{more}, which failed")
     if rest := len(unsent) - len(blocked):
-        print(f"\n{rest} runs were not sent, because {limit or 'the study was cancelled'}")
+        print(f"\n{rest} runs were not submitted, because {limit or 'the study was cancelled'}")

@@ -1,8 +1,8 @@
-"""What was sent to SLURM: one file a batch in RUNS/STUDY/.jobs/slurm, which a later call, also a failed one's, reads.
+"""The batches that were submitted to SLURM: one file for each in RUNS/STUDY/.jobs/slurm.
 
-A batch is one sbatch: a job, or an array of like ones. Its file is written before it is sent, and again with the
-number that SLURM gave it. A batch without a number is looked for in the queue by its token, which is the job's
-comment and a folder in the path of its output, and taken back.
+A batch is what one sbatch submits: a job, or an array of similar jobs. Its file is written before sbatch runs, and
+again with the job id. A batch whose file has no job id was interrupted in between: its job, if there is one, is found
+by the batch's token and cancelled. The token is the job's comment and a folder in the path of its output.
 """
 
 import json
@@ -17,45 +17,45 @@ from pathlib import Path
 from typing import Self
 
 from jobs.cluster.batch_script import CANCEL_FILE, SETUP_DONE, START_LINE
-from jobs.cluster.slurm_cli import find_jobs
+from jobs.cluster.job_queries import find_jobs
 from ssl_pkg.run.directory import write_json
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Runs that were sent together."""
+    """Runs that were submitted together."""
 
-    token: str  # names its file, its folder, and in the queue its comment
+    token: str  # the name of its file and folder, and the comment of its jobs
     cluster: str
-    names: tuple[str, ...]  # the runs, in the order of the array
-    after: tuple[str, ...]  # ids of the jobs that must be complete before; of arrays that of the whole
-    conf: str = ""  # the cluster's SLURM_CONF, where its commands need one
-    number: str | None = None  # SLURM's; None until it has answered
-    folder: str = ""  # of the study, when the batch was sent
-    made: float = 0.0  # seconds since the epoch: SLURM's numbers can begin anew, and then tell no order
+    names: tuple[str, ...]  # the runs, in the order of the array's tasks
+    after: tuple[str, ...]  # sbatch's --dependency, like `afterok:12`
+    conf: str = ""  # the cluster's SLURM_CONF, if its commands need one
+    number: str | None = None  # the job id, for an array that of the whole; None until it is known
+    folder: str = ""  # the study's folder at the time of submission
+    made: float = 0.0  # seconds since the epoch; job ids give no order, because they can restart
 
     @classmethod
     def new(cls, cluster: str, names: tuple[str, ...], after: tuple[str, ...]) -> Self:
-        """A batch that is about to be sent."""
+        """A batch that is about to be submitted."""
         conf = os.environ.get("SLURM_CONF", "")
         return cls(secrets.token_hex(6), cluster, names, after, conf, made=time.time())
 
     def write(self, folder: Path) -> None:
         """Writes the batch's file for the study in `folder`."""
         (folder / ".jobs" / "slurm").mkdir(parents=True, exist_ok=True)
-        here = replace(self, folder=self.folder or str(folder.absolute()))
-        write_json(folder / ".jobs" / "slurm" / f"{self.token}.json", asdict(here))
+        complete = replace(self, folder=self.folder or str(folder.absolute()))
+        write_json(folder / ".jobs" / "slurm" / f"{self.token}.json", asdict(complete))
 
     def with_number(self, number: str) -> Self:
-        """The batch with the number that SLURM gave it."""
+        """The batch with its job id."""
         return replace(self, number=number)
 
     def moved_from(self, folder: Path) -> str | None:
-        """Where the study in `folder` was when the batch was sent; None if it is still there."""
+        """The folder of the study when the batch was submitted; None if it is still `folder`."""
         return self.folder if self.folder and not _same(Path(self.folder), folder) else None
 
     def mark_cancelled(self, folder: Path, cancelled: bool) -> None:
-        """Leaves, or removes, the file by which a job that is requeued at this moment knows that it was cancelled."""
+        """Creates or removes the file that tells a job, if it is just being requeued, that it was cancelled."""
         file = folder / ".jobs" / "slurm" / self.token / CANCEL_FILE
         if cancelled and file.parent.is_dir():
             file.touch()
@@ -63,32 +63,32 @@ class Batch:
             file.unlink(missing_ok=True)
 
     def remove(self, folder: Path) -> None:
-        """Removes the file: it was not sent."""
+        """Removes the batch's file, because the batch was not submitted."""
         (folder / ".jobs" / "slurm" / f"{self.token}.json").unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
 class SubmittedJob:
-    """A run's newest job."""
+    """A run's newest job in SLURM."""
 
-    id: str
+    id: str  # `12`, or `12_0` in an array
     batch: Batch
 
 
 def batch_output(folder: Path, job: SubmittedJob) -> list[str]:
-    """What the set-up lines and SLURM printed around the stage in the job's last start, on its first node."""
+    """What SLURM and the set-up lines printed in the job's last start, on its first node."""
     lines = [line for end in ("out", "err") for line in _last_start(folder, job, end)]
     return [line for line in lines if line.strip() and not line.startswith(("submitit ", START_LINE, SETUP_DONE))]
 
 
 def ended_in_setup(folder: Path, job: SubmittedJob) -> bool:
-    """Whether the batch script of the job's last start has not come to the end of its set-up lines."""
+    """Whether the job's last start has not reached the end of its set-up lines."""
     lines = _last_start(folder, job, "out")
     return bool(lines) and lines[0].startswith(START_LINE) and SETUP_DONE not in lines
 
 
 def _last_start(folder: Path, job: SubmittedJob, end: str) -> list[str]:
-    """The lines of the job's output (`out` or `err`) since its last start. SLURM appends all starts to one file."""
+    """The lines of the job's `out` or `err` file since its last start. SLURM appends all starts to one file."""
     file = folder / ".jobs" / "slurm" / job.batch.token / f"{job.id}_0_log.{end}"
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
     starts = [number for number, line in enumerate(lines) if line.startswith(START_LINE)]
@@ -96,9 +96,9 @@ def _last_start(folder: Path, job: SubmittedJob, end: str) -> list[str]:
 
 
 def read_batches(folder: Path) -> list[Batch]:
-    """All batches of the study in `folder`, in the order in which they were made.
+    """All batches of the study in `folder`, oldest first.
 
-    In a copy of a study that is still at its place, the batches are the original's and are left out.
+    If `folder` is a copy and the original still exists, the original's batches are left out.
     """
     found = []
     for file in (folder / ".jobs" / "slurm").glob("*.json"):
@@ -112,21 +112,21 @@ def read_batches(folder: Path) -> list[Batch]:
 
 
 def with_job_ids(batches: Sequence[Batch]) -> list[Batch]:
-    """The batches, also those whose call did not learn the number, if SLURM has a job with their token. Raises Away."""
-    lost = [batch.token for batch in batches if batch.number is None]
-    numbers = find_jobs(lost) if lost else {}
+    """The batches, with job ids from SLURM where the files have none. Raises SchedulerUnavailable."""
+    unknown = [batch.token for batch in batches if batch.number is None]
+    numbers = find_jobs(unknown) if unknown else {}
     return [batch.with_number(numbers[batch.token]) if batch.token in numbers else batch for batch in batches]
 
 
 def submitted_jobs(folder: Path) -> dict[str, SubmittedJob]:
-    """The newest job of each run of the study in `folder` that was sent."""
+    """The newest job of each submitted run of the study in `folder`."""
     return newest_jobs(read_batches(folder))
 
 
 def unreachable_reason(conf: str) -> str | None:
-    """Why a cluster can't be asked from this machine, now or later; None if it can be."""
+    """Why the cluster with this SLURM_CONF can't be reached from this machine; None if it can. A relative clause."""
     if conf:
-        return None if Path(conf).exists() else f"whose slurm.conf ({conf}) is not there"
+        return None if Path(conf).exists() else f"whose slurm.conf ({conf}) does not exist"
     if "SLURM_CONF" in os.environ or shutil.which("squeue"):
         return None
     return "and this machine has no SLURM"
@@ -134,15 +134,17 @@ def unreachable_reason(conf: str) -> str | None:
 
 @contextmanager
 def batch_cluster(conf: str) -> Iterator[None]:
-    """Inside, SLURM's commands reach the cluster that a batch was sent to with this SLURM_CONF, whichever cluster the
-    environment names. If that slurm.conf was removed, the environment's is taken for its successor."""
+    """Context manager in which SLURM's commands reach the cluster that has this SLURM_CONF in a batch's file.
+
+    If that slurm.conf no longer exists, the commands reach the environment's cluster, which counts as its successor.
+    """
     with slurm_conf(os.environ.get("SLURM_CONF", conf) if unreachable_reason(conf) else conf):
         yield
 
 
 @contextmanager
 def slurm_conf(conf: str) -> Iterator[None]:
-    """Inside, SLURM's commands reach the cluster of this slurm.conf; "" is this machine's own."""
+    """Context manager in which SLURM's commands use this slurm.conf; "" means this machine's default."""
     before = os.environ.pop("SLURM_CONF", None)
     if conf:
         os.environ["SLURM_CONF"] = conf
@@ -155,7 +157,7 @@ def slurm_conf(conf: str) -> Iterator[None]:
 
 
 def tokens_by_id(jobs: Iterable[SubmittedJob]) -> dict[str, str]:
-    """These jobs' ids -> the tokens by which SLURM shows them to be ours."""
+    """The ids of these jobs -> their tokens, which prove that a job is this study's."""
     return {job.id: job.batch.token for job in jobs}
 
 

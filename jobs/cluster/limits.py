@@ -1,4 +1,4 @@
-"""How many jobs SLURM takes: the size of an array, and how many a user may have in the queue at once."""
+"""SLURM's limits: the size of an array, and the number of jobs that a user may have in the queue at once."""
 
 import getpass
 import math
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from jobs.cluster.profile import Profile
-from jobs.cluster.slurm_cli import SchedulerUnavailable, run_slurm
+from jobs.cluster.slurm_cli import SchedulerUnavailable, slurm_output
 
-# sbatch's words for it: QOSMaxSubmitJobPerUserLimit, AssocGrpSubmitJobsLimit, MaxSubmitJobsPerAccount, ...
+# Limits in sbatch's errors: QOSMaxSubmitJobPerUserLimit, AssocGrpSubmitJobsLimit, MaxSubmitJobsPerAccount, ...
 _SUBMIT: Final = re.compile(r"\b\w*SubmitJob\w*")
 _LIMIT: Final = re.compile(r"\b(QOS|Assoc)\w+Limit\b|\bMax\w+Per\w+\b")
-_POLICY: Final = "violates accounting/QOS policy"  # follows each limit's name; older versions of SLURM print it alone
+_POLICY: Final = "violates accounting/QOS policy"  # follows the limit's name; older versions of SLURM print only this
 _ARRAY: Final = "Invalid job array specification"
 
 
 @dataclass(frozen=True)
 class SubmitLimit:
-    """A limit on the jobs that wait and run; each task of an array is one."""
+    """A limit on the number of pending and running jobs. Each task of an array counts as a job."""
 
     source: str
     jobs: int
@@ -29,32 +29,34 @@ class SubmitLimit:
 
 
 def cluster_config() -> dict[str, str]:
-    """The cluster's configuration. Raises Away."""
+    """The cluster's configuration, as `scontrol show config` prints it. Raises SchedulerUnavailable."""
     return dict(re.findall(r"^(\S+)\s*= (.*?)\s*$", slurm_output("scontrol", "show", "config"), re.MULTILINE))
 
 
 def max_array_tasks(config: Mapping[str, str]) -> int:
-    """The most tasks that an array may have; 1 where there are no arrays."""
+    """The maximum number of tasks in an array; 1 if the cluster has no arrays."""
     size = config.get("MaxArraySize", "")
     tasks = re.search(r"max_array_tasks=(\d+)", config.get("SchedulerParameters", ""))
     return max(1, min(int(size) if size.isdigit() else 1000, int(tasks[1]) if tasks else 1_000_000))
 
 
-def smaller_array_may_fit(said: str) -> bool:
-    """Whether sbatch may take a smaller array than the one that it refused with these words."""
-    return _ARRAY in said or limit_reached(said) is not None
+def smaller_array_may_fit(error: str) -> bool:
+    """Whether sbatch may accept a smaller array after this error."""
+    return _ARRAY in error or limit_reached(error) is not None
 
 
-def limit_reached(said: str) -> str | None:
-    """The name of the limit on a user's jobs by which sbatch refused a batch; "" where it may be one, None if it was
-    refused for another reason."""
-    if named := _SUBMIT.search(said):
+def limit_reached(error: str) -> str | None:
+    """The name of the limit on a user's jobs in an error of sbatch.
+
+    Returns "" if the error may mean such a limit but names none, and None if sbatch had another reason.
+    """
+    if named := _SUBMIT.search(error):
         return named[0]
-    return "" if _POLICY in said and not _LIMIT.search(said) else None
+    return "" if _POLICY in error and not _LIMIT.search(error) else None
 
 
 def submit_limits(profile: Profile, config: Mapping[str, str]) -> list[SubmitLimit]:
-    """The limits for a profile's jobs, by the cluster's accounting, the least first; none where it tells nothing."""
+    """The limits of sacctmgr for a profile's jobs, the lowest first; none if they are unknown or not enforced."""
     if "limits" not in config.get("AccountingStorageEnforce", ""):
         return []
     try:
@@ -83,26 +85,17 @@ def _limits(profile: Profile, config: Mapping[str, str]) -> Iterator[SubmitLimit
 
 
 def describe_limit(limits: list[SubmitLimit], reached: str) -> str:
-    """The limit that was reached, in words."""
+    """A sentence about the limit that was reached."""
     kind = "account" if reached.startswith("Assoc") else "QOS" if reached else ""
     fitting = [limit for limit in limits if limit.source.startswith(kind)]
     return (
-        str(fitting[0]) if fitting else f"SLURM's limit on your jobs is reached ({reached or 'it does not say which'})"
+        str(fitting[0]) if fitting else f"SLURM's limit on your jobs is reached ({reached or 'SLURM does not name it'})"
     )
 
 
 def calls_needed(limit: SubmitLimit, runs: int) -> int:
-    """How many calls of `submit` a study of so many runs takes, each after the jobs of the one before have ended."""
+    """The number of calls of `submit` that a study of `runs` runs takes, each after the jobs of the last have ended."""
     return math.ceil(runs / limit.jobs) if limit.jobs else 0
-
-
-def slurm_output(*line: str) -> str:
-    """What a command of SLURM's prints. Raises Away where it fails."""
-    done = run_slurm(*line)
-    if done.returncode:
-        said = [text for text in done.stderr.splitlines() if text.strip()]
-        raise SchedulerUnavailable(said[-1].strip() if said else f"{line[0]} ends with {done.returncode}")
-    return done.stdout
 
 
 def _rows(columns: int, *line: str) -> Iterator[list[str]]:

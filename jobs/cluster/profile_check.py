@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from jobs.cluster.batch_script import KEPT_VARIABLES, python_start_error
-from jobs.cluster.limits import calls_needed, cluster_config, limit_reached, slurm_output, submit_limits
+from jobs.cluster.limits import calls_needed, cluster_config, limit_reached, submit_limits
 from jobs.cluster.profile import LOCAL, Profile, select_cluster
-from jobs.cluster.sbatch_options import sbatch_options
-from jobs.cluster.slurm_cli import SchedulerUnavailable, run_slurm
+from jobs.cluster.sbatch import sbatch_options
+from jobs.cluster.slurm_cli import SchedulerUnavailable, run_slurm, slurm_output
 from jobs.plan.graph import plan
 from jobs.plan.settings import configure, studies
 from ssl_pkg.config import SYNTHETIC

@@ -1,5 +1,8 @@
-"""Sends one batch to SLURM. submitit makes the batch script and what it runs; the job's number comes from SLURM's list
-of jobs, because sites put wrappers around sbatch that print other text, other numbers, or nothing."""
+"""Submits one batch by sbatch: the options of its jobs, its script, and its job id.
+
+submitit writes the batch script and the pickle files. The job id comes from SLURM's list of jobs, because wrappers
+around sbatch at some sites print other text, other numbers, or nothing.
+"""
 
 import os
 import re
@@ -12,86 +15,107 @@ from typing import Any, Final
 from submitit import SlurmExecutor
 from submitit.core.utils import DelayedSubmission, JobPaths
 
+from jobs.cluster.job_queries import find_jobs, parse_time, possible_job_ids, show_job
 from jobs.cluster.node import NodeStage
-from jobs.cluster.slurm_cli import (
-    SchedulerUnavailable,
-    find_jobs,
-    is_communication_error,
-    parse_time,
-    possible_job_ids,
-    run_slurm,
-    show_job,
-)
+from jobs.cluster.profile import Profile
+from jobs.cluster.slurm_cli import SchedulerUnavailable, SlurmMissing, is_communication_error, run_slurm
+from jobs.ledger import REPORT
 
-LISTING_SECONDS: Final = 15.0  # within which SLURM's queue or its accounting lists a job that was taken
-CLOCK_SKEW_SECONDS: Final = 5.0  # by which the controller's clock may differ from this machine's
+MEMORY_OPTIONS: Final = ("mem", "mem_per_cpu", "mem_per_gpu")
+LISTING_SECONDS: Final = 15.0  # time within which squeue or sacct lists a job that sbatch has accepted
+CLOCK_SKEW_SECONDS: Final = 5.0  # maximum difference between the controller's clock and this machine's
 
 
 class SubmissionRefused(Exception):
-    """SLURM has not taken a batch: none of its jobs has the batch's token. The text is sbatch's own."""
+    """SLURM has not accepted a batch: no job has its token. The text is sbatch's."""
 
 
-def submit_batch(folder: Path, token: str, works: Sequence[NodeStage], python: str, parameters: dict[str, Any]) -> str:
-    """Sends a job, or an array where there are several works; returns SLURM's number of it. `folder`, which is named
-    after the token, gets its files.
+def sbatch_options(profile: Profile, stage: str) -> dict[str, Any]:
+    """sbatch's options for a job of `stage`, their names with underscores; for `submit` and `profile --check`.
 
-    Raises Refused, and Away where it is not known whether SLURM has taken it.
+    The profile's `sbatch:` section overrides the other fields; None there removes an option.
+    """
+    several = stage == "pretrain"
+    gpus = 0 if stage == REPORT else profile.gpus if several else min(profile.gpus, 1)
+    options: dict[str, Any] = {
+        "partition": profile.partition,
+        "account": profile.account,
+        "qos": profile.qos,
+        "constraint": profile.constraint,
+        "time": profile.minutes,
+        "nodes": profile.nodes if several else 1,
+        "ntasks_per_node": profile.processes if several else 1,
+        "cpus_per_task": profile.cpus,
+        "gpus_per_node": gpus or None,
+        "requeue": True,
+    }
+    overrides = {name.replace("-", "_"): value for name, value in profile.sbatch.items()}
+    if profile.memory and not overrides.keys() & set(MEMORY_OPTIONS):
+        options |= profile.memory.options(gpus)
+    return {name: value for name, value in (options | overrides).items() if value is not None}
+
+
+def submit_batch(
+    folder: Path, token: str, stages: Sequence[NodeStage], python: str, parameters: dict[str, Any]
+) -> str:  # fmt: skip
+    """Submits a job, or an array if there are several stages. Returns the job id, for an array that of the whole.
+
+    folder: gets the batch's files; its name is the token.
+
+    Raises SubmissionRefused, and SchedulerUnavailable if it is unknown whether SLURM has accepted the batch.
     """
     if SlurmExecutor.affinity() < 0:
-        raise SchedulerUnavailable(
-            "srun not found: this is no login node of a SLURM cluster, or its module is not loaded"
-        )
+        raise SlurmMissing("srun not found")
     executor = SlurmExecutor(folder, python=python)
     executor.update_parameters(**parameters)
-    if len(works) > 1:
-        executor.parameters["map_count"] = len(works)
+    if len(stages) > 1:
+        executor.parameters["map_count"] = len(stages)
     folder.mkdir(parents=True, exist_ok=True)
     script = folder / "batch.sh"
     script.write_text(executor._make_submission_file_text(executor._submitit_command_str, token), encoding="utf-8")
-    drafts = [folder / f"{index}.pkl" for index in range(len(works))]
-    for draft, work in zip(drafts, works, strict=True):
-        DelayedSubmission(work).dump(draft)
+    pickles = [folder / f"{index}.pkl" for index in range(len(stages))]
+    for pickle, stage in zip(pickles, stages, strict=True):
+        DelayedSubmission(stage).dump(pickle)
     began = time.time() - CLOCK_SKEW_SECONDS
     number = _find_job_id(run_slurm("sbatch", "--parsable", str(script)), token, began)
-    for index, draft in enumerate(drafts):  # the job waits a minute for it, and fails without it
-        job = number if len(works) == 1 else f"{number}_{index}"
-        JobPaths(folder, job_id=job).move_temporary_file(draft, "submitted_pickle")
+    for index, pickle in enumerate(pickles):  # a job waits one minute for its pickle, and fails without it
+        job_id = number if len(stages) == 1 else f"{number}_{index}"
+        JobPaths(folder, job_id=job_id).move_temporary_file(pickle, "submitted_pickle")
     return number
 
 
 def _find_job_id(done: "CompletedProcess[str]", token: str, began: float) -> str:
-    """The number of the job that bears the token, whatever sbatch has printed and with whatever status it ended."""
-    said = " ".join((done.stderr.strip() or done.stdout).split())[-400:]  # a site's banner comes first
+    """The id of the job with the token, whatever sbatch has printed and whatever its exit status was."""
+    output = " ".join((done.stderr.strip() or done.stdout).split())[-400:]  # the end, because a banner comes first
     errors = " ".join(line for line in done.stderr.splitlines() if "error" in line)
     end = time.monotonic() + (LISTING_SECONDS if done.returncode == 0 else 0.0)
     while True:
         try:
             number = find_jobs([token], f"{done.stdout}\n{done.stderr}").get(token)
         except SchedulerUnavailable as error:
-            raise SchedulerUnavailable(f"{said}; {error}" if done.returncode else str(error)) from error
+            raise SchedulerUnavailable(f"{output}; {error}" if done.returncode else str(error)) from error
         if number:
             return number
         if time.monotonic() > end:
             break
         time.sleep(0.5)
     if done.returncode == 0:
-        if number := next(
-            (number for number in possible_job_ids(f"{done.stdout}\n{done.stderr}") if _is_new_job(number, began)), None
-        ):
+        printed = possible_job_ids(f"{done.stdout}\n{done.stderr}")
+        if number := next((number for number in printed if _is_new_job(number, began)), None):
             raise SchedulerUnavailable(
-                f"sbatch printed {number}, and neither the comment nor the script nor the output of that job bears the "
-                f"batch's token {token}: a wrapper around sbatch drops them; if job {number} is this batch, cancel it"
+                f"sbatch printed {number}, but neither the comment nor the script nor the output of that job has the "
+                f"batch's token {token}: a wrapper around sbatch removes it. If job {number} is this batch, cancel it"
             )
         raise SubmissionRefused(
-            f"sbatch ended without an error, but SLURM has no such job; it printed: {said or 'nothing'}"
+            f"sbatch ended without an error, but SLURM lists no such job; sbatch printed: {output or 'nothing'}"
         )
     if is_communication_error(errors):
-        raise SchedulerUnavailable(said)
-    raise SubmissionRefused(said or f"sbatch ended with status {done.returncode} and printed nothing")
+        raise SchedulerUnavailable(output)
+    raise SubmissionRefused(output or f"sbatch ended with status {done.returncode} and printed nothing")
 
 
-def _is_new_job(number: str, began: float) -> bool:
-    """Whether SLURM has a job of this number that this user has submitted since `began`."""
-    fields = dict(re.findall(r"\b(\w+)=(\S+)", show_job(number)))
+def _is_new_job(job_id: str, began: float) -> bool:
+    """Whether this user has submitted the job since `began`."""
+    fields = dict(re.findall(r"\b(\w+)=(\S+)", show_job(job_id)))
     submitted = parse_time(fields.get("SubmitTime", ""))
     return f"({os.getuid()})" in fields.get("UserId", "") and submitted is not None and submitted >= began

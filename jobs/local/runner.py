@@ -1,8 +1,7 @@
-"""Runs a plan on this machine through submitit's local executor, as many jobs at once as there are slots.
+"""Runs a plan on this machine through submitit's local executor, one job per slot at a time.
 
-A job costs .36 s of CPU beside its own work (submitit's two processes, the relay, this loop) and .4 % of a core while
-it runs; .6 s pass from one job's start to the next one's if it has nothing to do. tests/integration/test_jobs_local.py
-holds the first below 1 s.
+The overhead of a job is 0.36 s of CPU time (submitit's two processes, StageProcess, this loop), plus 0.4 % of a core
+while it runs. Jobs that do nothing start every 0.6 s. tests/integration/test_jobs_local.py keeps the first below 1 s.
 """
 
 import os
@@ -32,12 +31,12 @@ from ssl_pkg.distributed.launch import launch_variables
 from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED
 from ssl_pkg.run.signals import SIGNALS, signals_to_handle
 
-POLL_SECONDS: Final = 0.1  # seconds between two looks at the running jobs; a look costs one waitpid each
+POLL_SECONDS: Final = 0.1  # between two checks of the running jobs, each of which calls waitpid
 RESIGNAL_SECONDS: Final = (
     2.0  # seconds until a job that hasn't stopped is told again: submitit loses a signal while it starts
 )
-GRACE_SECONDS: Final = 60.0  # seconds that a stage has to end its step and leave its checkpoint
-NO_TIME_LIMIT: Final = 60 * 24 * 365 * 10  # minutes; submitit's own limit is two
+GRACE_SECONDS: Final = 60.0  # time for a stage to finish its step and write a checkpoint
+NO_TIME_LIMIT: Final = 60 * 24 * 365 * 10  # minutes; submitit's default is two minutes
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class _Running:
 
 
 class Runner:
-    """The states of a plan's jobs, and the processes behind those that run."""
+    """Holds the states of a plan's jobs, and starts and stops their processes."""
 
     def __init__(
         self, jobs: Sequence[Job], folder: Path, slots: Sequence[Slot], display: Display, programs: Programs
@@ -60,18 +59,20 @@ class Runner:
         self._programs = programs
         self._running: list[_Running] = []
         self._stopping = False
-        self._told = 0.0
-        self._others = read_ledger(folder)
+        self._signalled = 0.0
+        self._recorded = read_ledger(folder)
         urgencies = urgency(jobs)
         self._queue = sorted(jobs, key=lambda job: -urgencies[job.name])
         self.entries = {
             job.name: Entry(State.COMPLETE if job.complete else State.PENDING, settings=job.settings) for job in jobs
         }
-        if any(entry.state is State.PENDING for entry in self.entries.values()):  # a report is of all that is there
+        if any(
+            entry.state is State.PENDING for entry in self.entries.values()
+        ):  # the report must cover the new results
             self.entries |= {job.name: Entry(settings=job.settings) for job in jobs if job.stage == REPORT}
 
     def run(self) -> None:
-        """Runs what is missing until nothing is left that can be run, or until a signal asks to stop."""
+        """Runs the missing jobs until none is left that can run, or until a signal stops the study."""
         self._write()
         with self._signals_handled():
             self._start_ready()
@@ -85,7 +86,7 @@ class Runner:
                 self._display.tick(self.rows)
 
     def rows(self) -> list[Row]:
-        """All jobs as they stand now."""
+        """The current row of each job."""
         now = time.time()
         return [make_row(self._folder, name, entry, now) for name, entry in self.entries.items()]
 
@@ -97,7 +98,7 @@ class Runner:
                 self._start(job)
 
     def _may_start(self, job: Job) -> bool:
-        """Whether the job's parents are complete; a report starts when every other job has ended, however it ended."""
+        """Whether the job's parents are complete. A report starts when all other jobs have ended, failed or not."""
         if job.stage != REPORT:
             return all(self.entries[parent].state is State.COMPLETE for parent in job.parents)
         others = [entry.state for name, entry in self.entries.items() if name != job.name]
@@ -107,7 +108,7 @@ class Runner:
         slot = self._free.pop()
         files = self._folder / ".jobs" / job.name
         try:
-            shutil.rmtree(files, ignore_errors=True)  # submitit names files by process numbers, which come again
+            shutil.rmtree(files, ignore_errors=True)  # submitit names files by process ids, which are reused
             executor = LocalExecutor(files, python=f"{shlex.quote(sys.executable)} -P")
             executor.update_parameters(timeout_min=NO_TIME_LIMIT)
             with _terminal_signals_blocked():
@@ -126,7 +127,7 @@ class Runner:
         else:
             command = (*self._programs.stage, *job.line(slot.threads))
         log = log_of(self._folder, job.name).absolute()
-        # in an interactive step, or under torchrun, a stage would wait for the other processes of that launch
+        # without launch variables, because a stage would wait for the other ranks of an outer srun or torchrun
         environment = dict.fromkeys(launch_variables(os.environ)) | slot.environment
         return StageProcess(command, log, environment, runner=os.getpid(), grace=GRACE_SECONDS)
 
@@ -136,7 +137,7 @@ class Runner:
             self._free.append(running.slot)
             status = self._exit_status(running)
             finished = running.job.complete and (status == COMPLETE or running.job.stage != REPORT)
-            if finished:  # also if it was killed after its result was there
+            if finished:  # also if the process was killed after it had written its result
                 self._set(running.job, State.COMPLETE, exit_status=status)
             elif status == INTERRUPTED or (status is None and self._stopping):
                 self._set(running.job, State.INTERRUPTED, exit_status=INTERRUPTED)
@@ -144,21 +145,21 @@ class Runner:
                 self._set(running.job, State.FAILED, exit_status=status)
 
     def _exit_status(self, running: _Running) -> int | None:
-        """The child's exit status; None, with the reason in the run's log, if submitit's task ended without one."""
+        """The stage's exit status. If submitit's task ended without one: None, and the reason in the run's log."""
         handle = running.handle
-        reason = "no result.json in spite of exit status 0"
+        reason = "exit status 0, but no result.json"
         try:
             if handle.paths.result_pickle.exists():
                 status = int(handle.result())
                 if status != COMPLETE or running.job.complete:
                     return status
             else:
-                reason = handle.stderr() or "the process that waited for the run was killed"
+                reason = handle.stderr() or "the process that supervised the run was killed"
                 status = None
         except UncompletedJobError as error:
             reason, status = str(error), None
         log_file = log_of(self._folder, running.job.name)
-        log_file.parent.mkdir(parents=True, exist_ok=True)  # the process that makes it can have ended before
+        log_file.parent.mkdir(parents=True, exist_ok=True)  # the process that creates it may have died before
         with log_file.open("a", encoding="utf-8", errors="surrogateescape") as log:
             log.write(f"{reason.rstrip()}\n")
         return status
@@ -177,42 +178,42 @@ class Runner:
         self._write()
 
     def _write(self) -> None:
-        """Writes the ledger; what it knows of runs of other seeds or methods stays in it."""
+        """Writes the ledger. Entries of runs outside this plan, of other seeds or methods, are kept."""
         write_ledger(
             self._folder,
-            self.entries | {name: entry for name, entry in self._others.items() if name not in self.entries},
+            self.entries | {name: entry for name, entry in self._recorded.items() if name not in self.entries},
         )
 
     def _block_descendants(self) -> None:
         for job in self._jobs:  # parents come before children
             entry = self.entries[job.name]
-            lost = [self.entries[parent].state in (State.FAILED, State.BLOCKED) for parent in job.parents]
-            bad = all(lost) if job.stage == REPORT else any(lost)  # of nothing there is no report
-            if bad and entry.state is State.PENDING:
+            failed = [self.entries[parent].state in (State.FAILED, State.BLOCKED) for parent in job.parents]
+            blocked = all(failed) if job.stage == REPORT else any(failed)  # a report needs at least one complete run
+            if blocked and entry.state is State.PENDING:
                 self.entries[job.name] = replace(entry, state=State.BLOCKED)
                 self._display.changed(Row(job.name, State.BLOCKED))
 
     def _stop_children(self) -> None:
-        if time.monotonic() - self._told < RESIGNAL_SECONDS:
+        if time.monotonic() - self._signalled < RESIGNAL_SECONDS:
             return
-        if not self._told:
+        if not self._signalled:
             self._display.say(
-                f"stopping: the running stages leave their checkpoints, which takes {GRACE_SECONDS:.0f} s at most"
+                f"stopping: the running stages write their checkpoints, which takes {GRACE_SECONDS:.0f} s at most"
             )
-        self._told = time.monotonic()
+        self._signalled = time.monotonic()
         for running in self._running:
-            os.kill(int(running.handle.job_id), signal.SIGTERM)  # the controller's process; it passes the signal on
+            os.kill(int(running.handle.job_id), signal.SIGTERM)  # submitit's controller process forwards it
 
     @contextmanager
     def _signals_handled(self) -> Iterator[None]:
-        """Ctrl-C, SIGTERM, SIGUSR1, SIGUSR2 and the loss of the terminal ask for a stop, unless ignored (`nohup`)."""
+        """Context manager in which SIGINT, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 stop the study, unless ignored."""
 
         def stop(number: int, frame: FrameType | None) -> None:
             self._stopping = True
 
         numbers = signals_to_handle(SIGNALS)
         before = {number: signal.signal(number, stop) for number in numbers}
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)  # those that were kept waiting until now
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)  # delivers those that were pending
         try:
             yield
         finally:
@@ -222,8 +223,10 @@ class Runner:
 
 @contextmanager
 def _terminal_signals_blocked() -> Iterator[None]:
-    """Processes started in here never see Ctrl-C: submitit's controller would kill its job within a second. Here, the
-    signal waits."""
+    """Context manager that blocks SIGINT and SIGHUP. Processes that are started inside inherit the mask.
+
+    Otherwise submitit's controller would kill its job one second after Ctrl-C. In this process they stay pending.
+    """
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
     try:
         yield

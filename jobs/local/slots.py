@@ -1,4 +1,4 @@
-"""How many runs fit on this machine at once, and what each may use."""
+"""How many runs this machine can run at once, and the CPU threads and GPU of each."""
 
 import os
 from dataclasses import dataclass
@@ -8,20 +8,20 @@ from ssl_pkg.hardware.machine import cores, gpus
 
 @dataclass(frozen=True)
 class Slot:
-    """Room for one run: its CPU threads and, where there are GPUs, its own."""
+    """The resources of one run: CPU threads and, if there are GPUs, one GPU."""
 
     threads: int
-    gpu: str | None = None  # as CUDA_VISIBLE_DEVICES wants it
+    gpu: str | None = None  # a value of CUDA_VISIBLE_DEVICES
 
     @property
     def environment(self) -> dict[str, str | None]:
-        """What a run's process must find in its environment. submitit empties CUDA_VISIBLE_DEVICES: it is put back."""
+        """Environment variables for a run's process. Sets CUDA_VISIBLE_DEVICES, because submitit empties it."""
         gpu = self.gpu if self.gpu is not None else os.environ.get("CUDA_VISIBLE_DEVICES")
         return {"OMP_NUM_THREADS": str(self.threads), "CUDA_VISIBLE_DEVICES": gpu}
 
 
 def slots(cpus: int, *, use_gpus: bool) -> list[Slot]:
-    """One slot a GPU; without GPUs as many as there are times `cpus` cores, and at least one."""
+    """One slot for each GPU. Without GPUs one slot for each `cpus` cores, and at least one."""
     here = cores()
     found = gpus() if use_gpus else []
     if found:

@@ -1,4 +1,4 @@
-"""Shows the runs of a study: a coloured table on a terminal, plain lines elsewhere."""
+"""Shows the runs of a study: a coloured table on a terminal, plain lines in a log or pipe."""
 
 import time
 from collections.abc import Callable
@@ -31,29 +31,29 @@ DISPLAY_ORDER: Final = (
     State.PENDING,
     State.COMPLETE,
 )
-REFRESH_SECONDS: Final = 1.0  # seconds between two pictures of the table
-LINE_SECONDS: Final = 25.0  # and between two lines about the running runs, without a terminal
+REFRESH_SECONDS: Final = 1.0  # between two updates of the table
+LINE_SECONDS: Final = 25.0  # between two lines about the running runs, without a terminal
 Rows = Callable[[], list[Row]]
 
 
 class Display(Protocol):
-    """What the runner tells its progress to."""
+    """Shows the progress of a study to the user."""
 
     def changed(self, row: Row) -> None:
-        """A run has got another state."""
+        """Called when a run's state has changed."""
 
     def tick(self, rows: Rows) -> None:
-        """Time has passed; `rows` is asked for only when it is shown."""
+        """Called again and again; calls `rows` only if the display is due for an update."""
 
     def say(self, text: str) -> None:
-        """A sentence for the user."""
+        """Shows a message."""
 
     def close(self, rows: Rows) -> None:
-        """The last picture, which stays."""
+        """Shows the final state and ends the display."""
 
 
 class LiveTable:
-    """A table that is drawn again in place."""
+    """A table that is updated in place."""
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, auto_refresh=False)
@@ -61,33 +61,33 @@ class LiveTable:
         self._due = 0.0
 
     def changed(self, row: Row) -> None:
-        """Shows at the next tick."""
+        """Updates the table at the next tick."""
         self._due = 0.0
 
     def tick(self, rows: Rows) -> None:
-        """Draws, if the last picture is old or wrong."""
+        """Updates the table if a second has passed, or if a state has changed."""
         if time.monotonic() >= self._due:
             self._live.update(render_table(rows(), self._live.console.height), refresh=True)
             self._due = time.monotonic() + REFRESH_SECONDS
 
     def say(self, text: str) -> None:
-        """Prints above the table."""
+        """Prints the message above the table."""
         self._live.console.print(text, markup=False, highlight=False)
 
     def close(self, rows: Rows) -> None:
-        """Leaves the whole table on the screen."""
+        """Leaves the complete table on the screen."""
         self._live.update(render_table(rows(), None), refresh=True)
         self._live.stop()
 
 
-class Lines:
-    """One line for each change, and one now and then about what is running: for a log."""
+class LineDisplay:
+    """For logs: one line for each change of a state, and regularly one about the running runs."""
 
     def __init__(self) -> None:
         self._due = time.monotonic() + LINE_SECONDS
 
     def changed(self, row: Row) -> None:
-        """A line about the change."""
+        """Prints a line about the change."""
         ended = row.state in (State.COMPLETE, State.FAILED, State.INTERRUPTED)
         details = [format_duration(row.elapsed)] if ended and row.elapsed is not None else []
         if row.state is State.FAILED and row.exit_status is not None:
@@ -95,33 +95,36 @@ class Lines:
         self.say(f"{row.name}: {row.state}" + (f" ({', '.join(details)})" if details else ""))
 
     def tick(self, rows: Rows) -> None:
-        """A line about what is running, if it is time."""
+        """Prints a line about the running runs every LINE_SECONDS."""
         if time.monotonic() < self._due:
             return
         self._due = time.monotonic() + LINE_SECONDS
         shown = rows()
         running = [f"{row.name} {_format_progress(row)}".strip() for row in shown if row.state is State.RUNNING]
-        self.say(f"{'; '.join(running) or 'nothing is running'} | {_format_counts(shown)}")
+        self.say(f"{'; '.join(running) or 'no run is active'} | {_format_counts(shown)}")
 
     def say(self, text: str) -> None:
-        """Prints with the time of day."""
+        """Prints the message with the time of day."""
         print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
 
     def close(self, rows: Rows) -> None:
-        """The totals."""
+        """Prints the number of runs in each state."""
         self.say(_format_counts(rows()))
 
 
 def make_display() -> Display:
-    """What suits standard output."""
+    """The display that suits standard output."""
     console = Console()
-    return LiveTable(console) if console.is_terminal and not console.is_dumb_terminal else Lines()
+    return LiveTable(console) if console.is_terminal and not console.is_dumb_terminal else LineDisplay()
 
 
 def render_table(rows: list[Row], height: int | None) -> RenderableType:
-    """The table with its totals, made for 80 columns; in `height` lines, the rows that matter most."""
-    room = len(rows) if height is None else max(1, height - 4)
-    chosen = sorted(rows, key=lambda row: DISPLAY_ORDER.index(row.state))[:room]
+    """The table and the number of runs in each state, for 80 columns.
+
+    height: maximum number of lines; then the most important rows are shown. None shows all rows.
+    """
+    limit = len(rows) if height is None else max(1, height - 4)
+    chosen = sorted(rows, key=lambda row: DISPLAY_ORDER.index(row.state))[:limit]
     run = Column("run", no_wrap=True, min_width=max((len(row.name) for row in rows), default=0))
     table = Table(run, "state", "", "step", "left", "elapsed", box=None, pad_edge=False, header_style="bold")
     for row in rows:
@@ -135,7 +138,7 @@ def render_table(rows: list[Row], height: int | None) -> RenderableType:
 
 
 def plain_lines(rows: list[Row]) -> list[str]:
-    """The table as aligned text."""
+    """The table as lines of aligned text."""
     lines = [("run", "state", "step", "rate", "left", "elapsed", "job" if any(row.job for row in rows) else "")]
     lines += [(row.name, str(row.state), *_cells(row), row.job or "") for row in rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
@@ -144,7 +147,7 @@ def plain_lines(rows: list[Row]) -> list[str]:
 
 
 def format_duration(seconds: float | None) -> str:
-    """1:02:03 or 2:03."""
+    """Formats a duration in seconds as 1:02:03 or 2:03; None as an empty string."""
     if seconds is None:
         return ""
     minutes, second = divmod(round(seconds), 60)
@@ -153,7 +156,7 @@ def format_duration(seconds: float | None) -> str:
 
 
 def _cells(row: Row) -> tuple[str, str, str, str]:
-    """Step, rate, time left, elapsed."""
+    """Step with notes, rate, time left and elapsed time."""
     step = f"{row.phase or ''} {row.step}/{row.steps}".strip() if row.step is not None and row.steps is not None else ""
     requeued = f"requeued {row.requeues}x" if row.requeues else ""
     step = ", ".join(part for part in (step, requeued, row.note) if part)

@@ -141,7 +141,7 @@ def test_a_failure_blocks_its_descendants_only_and_heals(tmp_path: Path, capsys:
     }
     assert (tmp_path / "reports" / "report.pdf").is_file()
     printed = capsys.readouterr().out
-    assert f"The report of the rest, which says what failed: {tmp_path / 'reports' / 'report.pdf'}" in printed
+    assert f"The report, which lists the failed runs: {tmp_path / 'reports' / 'report.pdf'}" in printed
     assert "the cause of it all" in printed
     assert str(log_of(tmp_path / "small", "probe-a-s0")) in printed
     assert "the same again" in printed
@@ -194,7 +194,7 @@ def test_the_terminals_signals_reach_the_children_as_one(tmp_path: Path, stop: C
         printed, _ = process.communicate(timeout=20)
         assert time.monotonic() - asked < 10
     assert process.returncode == 75, printed
-    assert "Interrupted. The same line goes on, and so does: the same again" in printed
+    assert "Interrupted. This command resumes the study: the same again" in printed
     for name in ("pretrain-a-s0", "pretrain-b-s0"):
         assert (tmp_path / "small" / name / "checkpoint").read_text() in ("SIGTERM", "SIGINT")
         assert states(tmp_path)[name] is State.INTERRUPTED

@@ -10,9 +10,9 @@ import pytest
 from studies import OnCluster, job_of, slurm, until
 
 from jobs.__main__ import main
-from jobs.cluster.orphans import cancel_submitted
 from jobs.cluster.profile import Profile
 from jobs.cluster.profile_check import check_profile
+from jobs.cluster.queue import cancel_submitted
 from jobs.ledger import State
 from slurm.testbed import LocalCluster
 from ssl_pkg.errors import BadInput
@@ -161,12 +161,12 @@ def test_a_folder_that_was_moved_while_its_jobs_waited_is_told(
     before.folder.rename(tmp_path / "new/small")
     small = OnCluster(tmp_path / "new")
     small.jobs = [job for job in small.jobs if job.stage == "pretrain"]
-    assert small.rows()[FIRST].note == f"will fail, because its folder was moved from {before.folder}: cancel it"
+    assert small.rows()[FIRST].note == f"will fail, because the study was moved from {before.folder}: cancel it"
     with pytest.raises(BadInput, match=f"is in the queue for {before.folder}, from where this study was moved"):
         small.submit()
     slurm("scontrol", "release", job_of(small.rows()[FIRST]))
     until(lambda: small.states()[FIRST] is State.FAILED, 30, lambda: str(small.rows()))
-    told = f"its folder was moved from {before.folder} while it was in the queue: submit again"
+    told = f"the study was moved from {before.folder} while the job was in the queue: submit it again"
     assert small.rows()[FIRST].note == told
     assert not before.folder.exists()
     assert main(["cancel", "small", "--runs", str(small.root)]) == 0
@@ -182,7 +182,7 @@ def test_a_folder_that_is_moved_while_a_stage_is_at_work_is_told(study: Make, tm
     before.folder.rename(tmp_path / "new/small")
     small = OnCluster(tmp_path / "new")
     until(lambda: set(small.states().values()) == {State.FAILED}, 20, lambda: printed(small, FIRST) + small.log(FIRST))
-    told = f"its folder was moved from {before.folder} while it was in the queue: submit again"
+    told = f"the study was moved from {before.folder} while the job was in the queue: submit it again"
     assert small.rows()[FIRST].note == told
     assert "is gone: the study's folder was moved or removed" in printed(small, FIRST)
     assert not before.folder.exists()

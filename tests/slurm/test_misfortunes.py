@@ -58,7 +58,7 @@ def test_a_job_that_slurm_took_without_an_answer_is_not_sent_twice(
         command.chmod(0o755)
     with monkeypatch.context() as changed:
         changed.setenv("PATH", f"{silent.parent}:{os.environ['PATH']}")
-        with pytest.raises(BadInput, match=r"SLURM does not answer.*type the same line"):
+        with pytest.raises(BadInput, match=r"SLURM does not respond.*run the same command"):
             small.submit()
     assert len(in_queue()) == 1
     assert [row.job for row in small.rows().values() if row.job] == in_queue(), "status finds it by its token"
@@ -206,7 +206,7 @@ def test_a_study_in_a_queue_is_not_run_on_this_machine_too(study: Make) -> None:
     small = study(wait=20.0)
     small.submit()
     with pytest.raises(
-        BadInput, match=r"study small is in a cluster's queue \(pretrain-.* more of its runs, sent to test\)"
+        BadInput, match=r"study small is in a cluster's queue \(pretrain-.* more of its runs, submitted to test\)"
     ):
         run_study(small.jobs, small.folder, [Slot(1)], again="")
     assert not (small.folder / ".runner").exists()

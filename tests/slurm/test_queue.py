@@ -161,7 +161,7 @@ def test_status_says_what_is_known_when_the_controller_is_away(
     try:
         assert main(["status", "small", "--runs", str(small.root)]) == 0
         said = capsys.readouterr().out
-        assert "SLURM does not answer" in said and "submit-all" in said
+        assert "SLURM does not respond" in said and "submit-all" in said
         assert re.search(r"^pretrain-simclr-s0 +running ", said, re.MULTILINE)
     finally:
         bed.start_controller()

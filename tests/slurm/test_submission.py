@@ -117,7 +117,7 @@ def test_what_a_limit_leaves_is_shown_as_not_sent_and_sent_by_the_next_call(
     first = small.submit()
     assert (len(first.submitted), len(in_queue()), first.limit) == (6, 6, "QOS normal allows 6 at once")
     assert sorted(first.submitted + first.unsubmitted) == sorted(job.name for job in small.jobs)
-    assert {row.note for name, row in small.rows().items() if name in first.unsubmitted} == {"not sent"}
+    assert {row.note for name, row in small.rows().items() if name in first.unsubmitted} == {"not submitted"}
     assert set(small.states().values()) == {State.PENDING}
     again = small.submit()
     assert (again.submitted, again.unsubmitted, sorted(again.queued)) == (
@@ -157,7 +157,7 @@ def test_a_call_that_a_limit_ends_says_so_and_does_not_end_with_0(
     assert main(["submit", "demo", "--cluster", asked(tmp_path), *places]) == 75
     said = capsys.readouterr().out
     assert re.search(
-        r"^sent 3 of \d\d; QOS normal allows 3 at once; type the same line again when some have e", said, re.M
+        r"^submitted 3 of \d\d; QOS normal allows 3 at once; run the same command again when some have e", said, re.M
     )
     assert main(["profile", asked(tmp_path), "--check"]) == 0
     said = capsys.readouterr().out
@@ -175,7 +175,7 @@ def test_wait_sends_the_rest_by_itself(
     line = ["submit", "demo", "--cluster", asked(tmp_path), "--wait", "study.methods=[supervised]"]
     assert main([*line, "--runs", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]) == 0
     said = capsys.readouterr().out
-    assert "QOS normal allows 3 at once; the rest is sent when these have ended" in said
+    assert "QOS normal allows 3 at once; the rest is submitted when these have ended" in said
     assert (tmp_path / "reports/demo/report.pdf").exists()
 
 
@@ -191,7 +191,9 @@ def test_wait_sends_what_does_not_need_a_failed_run_and_says_what_it_has_not_sen
     line = ["submit", "demo", "--cluster", asked(tmp_path), "--wait", "study.methods=[supervised]"]
     assert main([*line, "--runs", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]) == 1
     said = capsys.readouterr().out
-    assert re.search(r"^\d runs were not sent, because they need pretrain-supervised-s0, which failed$", said, re.M)
+    assert re.search(
+        r"^\d runs were not submitted, because they need pretrain-supervised-s0, which failed$", said, re.M
+    )
     assert (tmp_path / "reports/demo/report.pdf").exists()
     complete = {file.parent.name for file in (tmp_path / "runs/demo").glob("*/result.json")}
     assert complete and {each for each in complete if "supervised" in each} == set()
@@ -226,7 +228,7 @@ def test_a_study_on_this_machine_asks_the_cluster_that_it_was_sent_to(study: Mak
     small.submit()
     with pytest.MonkeyPatch.context() as changed:
         changed.setenv("SLURM_CONF", str(tmp_path / "elsewhere.conf"))
-        with pytest.raises(BadInput, match=r"in a cluster's queue .*sent to test"):
+        with pytest.raises(BadInput, match=r"in a cluster's queue .*submitted to test"):
             run_study(small.jobs, small.folder, [Slot(1)], again="")
 
 

@@ -7,8 +7,9 @@ import pytest
 
 from jobs.cluster.batch_script import SETUP_DONE, SETUP_FAILED, START_LINE
 from jobs.cluster.batches import Batch, SubmittedJob, newest_jobs, read_batches
+from jobs.cluster.job_queries import SlurmJobInfo
 from jobs.cluster.outcomes import ENDED_IN_SETUP, JobOutcome, _from_log, _from_output, _from_slurm, _OutcomeResolver
-from jobs.cluster.slurm_cli import SchedulerUnavailable, SlurmJobInfo, run_slurm
+from jobs.cluster.slurm_cli import SchedulerUnavailable, run_slurm
 from jobs.ledger import REPORT, Entry, State, log_of, write_ledger
 from jobs.status.states import read_status
 
@@ -126,7 +127,7 @@ def test_a_job_that_vanished_says_so(tmp_path: Path) -> None:
     log.parent.mkdir()
     log.write_text("<<< job 1, start 1, on a\n>>> now\nsaid\n")
     outcome = _OutcomeResolver(tmp_path, {}).resolve("child", SubmittedJob("1", batch("1", "child")), None)
-    assert outcome == JobOutcome(State.INTERRUPTED, "1", "gone from the queue")
+    assert outcome == JobOutcome(State.INTERRUPTED, "1", "no longer in the queue")
 
 
 def test_a_run_whose_result_was_removed_is_not_complete(tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_a_run_whose_result_was_removed_is_not_complete(tmp_path: Path) -> None:
     resolver = _OutcomeResolver(tmp_path, {})
     for seen in (None, SlurmJobInfo("COMPLETED")):
         outcome = resolver.resolve("child", SubmittedJob("1", batch("1", "child")), seen)
-        assert outcome == JobOutcome(State.INTERRUPTED, "1", "its result is not there")
+        assert outcome == JobOutcome(State.INTERRUPTED, "1", "its result is missing")
     log.rename(log.with_stem("report"))  # which has no run directory
     assert (
         resolver.resolve("report", SubmittedJob("1", batch("1", "report")), SlurmJobInfo("COMPLETED")).state
@@ -147,8 +148,8 @@ def test_a_run_whose_result_was_removed_is_not_complete(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("printed", "word", "state", "note"),
     [
-        ([], "", State.INTERRUPTED, "gone from the queue"),
-        ([], "FAILED", State.FAILED, "without a word"),
+        ([], "", State.INTERRUPTED, "no longer in the queue"),
+        ([], "FAILED", State.FAILED, "ended without output"),
         (["python: not found", "srun: error: a: task 0: Exited"], "", State.FAILED, "python: not found"),
         (["no python", "srun: the stage has not begun (status 127): again in 5 s"], "", State.FAILED, "no python"),
         (["of old", "srun: error: Unable to create step"], "", State.FAILED, "srun: error: Unable to create step"),
@@ -201,7 +202,7 @@ def test_the_log_of_an_earlier_job_says_nothing_about_a_later_one(tmp_path: Path
     log.write_text("<<< job 1, start 1, on a\n" + LOG.format(said="the cause", status=1, words=""))
     resolver = _OutcomeResolver(tmp_path, {})
     assert resolver.resolve("child", SubmittedJob("1", batch("1", "child")), None).state is State.FAILED
-    assert resolver.resolve("child", SubmittedJob("2", batch("2", "child")), None).note == "gone from the queue"
+    assert resolver.resolve("child", SubmittedJob("2", batch("2", "child")), None).note == "no longer in the queue"
 
 
 def test_a_cluster_that_is_no_more_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +213,7 @@ def test_a_cluster_that_is_no_more_is_told_at_once(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
     began = time.monotonic()
-    with pytest.raises(SchedulerUnavailable, match=r"slurm\.conf is not there"):
+    with pytest.raises(SchedulerUnavailable, match=r"slurm\.conf does not exist"):
         run_slurm("squeue")
     assert time.monotonic() - began < 30
 
@@ -230,7 +231,7 @@ def test_a_report_that_is_complete_stays_so_when_the_cluster_is_gone(
     for job in ("1", "2"):  # of an earlier report, and of this one
         log.write_text(f"<<< job {job}, start 1, on a\n" + LOG.format(said="", status=0, words=""))
         rows, warning = read_status(tmp_path)
-        assert warning and "does not answer" in warning
+        assert warning and "does not respond" in warning
         states[job] = [row.state for row in sorted(rows, key=lambda row: row.name)]
     assert states == {"1": [State.PENDING, State.PENDING], "2": [State.PENDING, State.COMPLETE]}
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from jobs.__main__ import main
 from jobs.cluster.batches import Batch
 from jobs.ledger import Entry, State, read_ledger, write_ledger
-from jobs.status.display import Lines, LiveTable, format_duration, plain_lines, render_table
+from jobs.status.display import LineDisplay, LiveTable, format_duration, plain_lines, render_table
 from jobs.status.states import Row, make_row, read_rows
 from jobs.study_lock import LockHolder, read_lock_holder, write_lock_holder
 from ssl_pkg.run.directory import RunDirectory, write_json
@@ -121,12 +121,12 @@ def test_run_directories_outweigh_the_ledger_of_a_dead_runner(tmp_path: Path) ->
 def test_a_living_runner_is_believed(tmp_path: Path) -> None:
     write_ledger(tmp_path, {"a": Entry(State.RUNNING, started=1.0)})
     write_lock_holder(tmp_path)
-    owner = read_lock_holder(tmp_path)
-    assert owner
-    assert owner.alive
+    holder = read_lock_holder(tmp_path)
+    assert holder
+    assert holder.alive
     assert states(tmp_path) == {"a": State.RUNNING}
-    assert not LockHolder(owner.pid, owner.host, "another birth").alive
-    assert not LockHolder(owner.pid, "elsewhere", owner.birth).alive
+    assert not LockHolder(holder.pid, holder.host, "another start time").alive
+    assert not LockHolder(holder.pid, "elsewhere", holder.start_time).alive
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_log_gets_a_line_for_each_change_and_now_and_then_one(
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    lines = Lines()
+    lines = LineDisplay()
     lines.changed(Row("a", State.RUNNING, elapsed=0.0))
     lines.changed(Row("a", State.FAILED, elapsed=3.0, exit_status=1))
     for second in range(61):

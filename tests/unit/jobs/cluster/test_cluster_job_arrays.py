@@ -3,7 +3,7 @@
 from itertools import chain
 from pathlib import Path
 
-from jobs.cluster.submit_order import dependents, levels
+from jobs.cluster.job_arrays import dependents, submission_order
 from jobs.ledger import REPORT
 from jobs.plan.graph import Job, plan
 from ssl_pkg.config import Study
@@ -18,7 +18,7 @@ def jobs() -> list[Job]:
 
 def test_a_failed_run_and_those_that_need_it_are_sent_after_the_others() -> None:
     planned = jobs()
-    order = [job.name for job in chain.from_iterable(levels(planned, {FAILED}))]
+    order = [job.name for job in chain.from_iterable(submission_order(planned, {FAILED}))]
     needing = {job.name for job in planned if FAILED in job.parents and job.stage != REPORT}
     assert sorted(order) == sorted(job.name for job in planned)
     assert order[-1] == REPORT and set(order[-1 - len(needing) : -1]) == needing
@@ -30,12 +30,12 @@ def test_a_failed_run_and_those_that_need_it_are_sent_after_the_others() -> None
 def test_a_report_that_was_never_sent_does_not_wait_for_runs_that_need_a_failed_one() -> None:
     names = dependents(jobs(), {FAILED}) | {REPORT}
     missing = [job for job in jobs() if job.name in names]
-    order = [job.name for job in chain.from_iterable(levels(missing, {FAILED}, early_report=True))]
+    order = [job.name for job in chain.from_iterable(submission_order(missing, {FAILED}, early_report=True))]
     assert order[:2] == [FAILED, REPORT] and set(order) == names
-    assert [level[0].name for level in levels(missing, {FAILED})][-1] == REPORT
+    assert [level[0].name for level in submission_order(missing, {FAILED})][-1] == REPORT
 
 
 def test_without_a_failed_run_the_order_is_that_of_the_plan() -> None:
     planned = jobs()
-    order = [(job.stage, job.model) for job in chain.from_iterable(levels(planned, set()))]
+    order = [(job.stage, job.model) for job in chain.from_iterable(submission_order(planned, set()))]
     assert list(dict.fromkeys(order)) == list(dict.fromkeys((job.stage, job.model) for job in planned))

@@ -1,0 +1,66 @@
+"""What squeue, scontrol and sacct say of jobs: scripts in place of SLURM's commands print rows."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from jobs.cluster.job_queries import SlurmJobInfo, find_jobs, query_jobs
+from jobs.cluster.slurm_cli import SchedulerUnavailable
+
+WIDTHS = (30, 20, 40, 10, 30, 200, 1024, 1024)
+
+
+def write_command(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+
+
+def row(job: str, state: str, token: str) -> str:
+    cells = (job, state, "None", "0", "N/A", token, f"/runs/{token}/log", f"/runs/{token}/batch.sh")
+    return "".join(cell.ljust(width) for cell, width in zip(cells, WIDTHS, strict=True))
+
+
+@pytest.mark.parametrize(
+    "filters",
+    ["cut -c1-80", "cut -c1-120 | sed 's/$/.../'", "head -1", "true", "tr -s ' '", "tail -n +2 | sed 's/^/x/'"],
+)
+def test_scontrol_is_asked_about_a_job_that_squeue_does_not_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filters: str
+) -> None:
+    (tmp_path / "rows").write_text(f"{row('6', 'RUNNING', 'others')}\n{row('7', 'RUNNING', 'aaa')}\n")
+    write_command(tmp_path, "squeue", f"cat {tmp_path}/rows | {filters}")
+    write_command(
+        tmp_path, "scontrol", "echo JobId=7 JobState=RUNNING Reason=None Restarts=2 StartTime=Unknown Comment=aaa"
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert query_jobs({"7": "aaa"}) == {"7": SlurmJobInfo("RUNNING", "", 2)}
+    write_command(tmp_path, "scontrol", "echo Unable to contact slurm controller >&2; exit 1")
+    with pytest.raises(SchedulerUnavailable, match="Unable to contact"):
+        query_jobs({"7": "aaa"})
+
+
+def test_lines_that_are_not_about_jobs_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    banner = f"{'Welcome. ' * 10} Please be quick; this is squeue, and 12 jobs are yours"
+    (tmp_path / "rows").write_text(f"{banner}\nJOBID STATE\n{row('7_1', 'RUNNING', 'aaa')}\n")
+    write_command(tmp_path, "squeue", f"cat {tmp_path}/rows")
+    write_command(
+        tmp_path, "scontrol", 'case $4 in 8) echo "JobState=FAILED Reason=None Comment=bbb";; esac; echo not found'
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    found = query_jobs({"7_1": "aaa", "7_0": "aaa", "8": "bbb", "9": "ccc"})
+    assert {name: info.state for name, info in found.items()} == {"7_1": "RUNNING", "8": "FAILED"}
+
+
+def test_a_job_is_found_by_the_id_that_sbatch_printed_if_squeue_shows_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_command(tmp_path, "squeue", "true")
+    write_command(tmp_path, "sacct", "exit 1")
+    write_command(
+        tmp_path,
+        "scontrol",
+        'case $4 in 18) echo "JobState=PENDING Command=/runs/aaa/batch.sh";; *) echo not found;; esac',
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert find_jobs(["aaa"], "job 17 of 20\n18") == {"aaa": "18"}

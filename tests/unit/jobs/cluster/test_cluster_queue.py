@@ -1,0 +1,195 @@
+"""Which jobs are queued and which are cancelled, on which cluster.
+
+Scripts in place of SLURM's commands keep a list of jobs. Other tests have a cluster that this machine can't reach.
+"""
+
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jobs.__main__ import main
+from jobs.cluster.batches import Batch, read_batches
+from jobs.cluster.profile import Profile
+from jobs.cluster.queue import cancel_orphans
+from jobs.cluster.submit import Submission
+from jobs.ledger import Entry, State, write_ledger
+from jobs.local.study import _refuse_queued
+from jobs.plan.graph import Job
+from jobs.programs import Programs
+from jobs.status.states import read_status
+from ssl_pkg.errors import BadInput
+from ssl_pkg.run.directory import write_json
+
+COMMANDS = {
+    "squeue": """
+        case "$*" in
+          *JobArrayID:30,State*)
+            awk '{printf "%-30s%-20s%-40s%-10s%-30s%-200s\\n", $1, "PENDING", "None", 0, "N/A", $2}' ;;
+          *) awk '{printf "%-30s%-200s\\n", $1, $2}' ;;
+        esac <"$SLURM_CONF"
+    """,
+    "scontrol": "echo Invalid job id >&2; exit 1",
+    "sacct": "exit 1",
+    "scancel": 'for job; do sed -i "/^$job /d" "$SLURM_CONF"; done',
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A study's folder. A cluster's slurm.conf is the list of its jobs, each with its comment."""
+    (tmp_path / "bin").mkdir()
+    for name, text in COMMANDS.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "one.conf"))
+    (tmp_path / "one.conf").write_text("")
+    folder = tmp_path / "runs" / "small"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def submitted(folder: Path, token: str, number: str | None, *names: str, age: float = 5.0) -> Batch:
+    batch = replace(Batch.new("test", names, ()), token=token, number=number, made=time.time() - age)
+    batch.write(folder)
+    (folder / ".jobs" / "slurm" / token).mkdir()
+    return batch
+
+
+def test_status_and_cancel_ask_the_cluster_to_which_the_study_was_submitted(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submitted(folder, "aaa", "7", "a")
+    write_ledger(folder, {"a": Entry()})
+    jobs, other = tmp_path / "one.conf", tmp_path / "two.conf"
+    jobs.write_text("7 aaa\n")
+    other.write_text("")
+    monkeypatch.setenv("SLURM_CONF", str(other))
+    assert [(row.state, row.note) for row in read_status(folder)[0]] == [(State.PENDING, None)]
+    assert main(["cancel", "small", "--runs", str(folder.parent)]) == 0
+    assert "1 jobs of study small are cancelled" in capsys.readouterr().out
+    assert jobs.read_text() == ""
+
+
+def test_a_second_job_of_a_batch_is_cancelled(folder: Path, tmp_path: Path) -> None:
+    """A site's wrapper calls sbatch twice."""
+    submitted(folder, "aaa", "7", "a")
+    submitted(folder, "bbb", "9", "b", "c")
+    (tmp_path / "one.conf").write_text("7 aaa\n8 aaa\n9_0 bbb\n9_1 bbb\n10_0 bbb\n10_1 bbb\n11 other\n")
+    assert cancel_orphans(folder, read_batches(folder)) == {"8": "aaa", "10_0": "bbb", "10_1": "bbb"}
+    assert (tmp_path / "one.conf").read_text() == "7 aaa\n9_0 bbb\n9_1 bbb\n11 other\n"
+
+
+def test_the_job_of_a_killed_submit_is_cancelled_and_can_not_run(folder: Path, tmp_path: Path) -> None:
+    submitted(folder, "aaa", None, "a")
+    assert cancel_orphans(folder, read_batches(folder)) == {}
+    assert not (folder / ".jobs" / "slurm" / "aaa").exists(), (
+        "sbatch can't read the script, and the job's output has no folder"
+    )
+    (tmp_path / "one.conf").write_text("7 aaa\n")
+    assert cancel_orphans(folder, read_batches(folder)) == {"7": "aaa"}
+    submitted(folder, "old", None, "b", age=900)
+    cancel_orphans(folder, read_batches(folder))
+    assert [batch.token for batch in read_batches(folder)] == ["aaa"]
+
+
+def test_cancel_in_a_copy_reaches_the_jobs_of_an_original_that_was_deleted(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch = submitted(folder, "aaa", "7", "a", "b", age=60)
+    file = folder / ".jobs" / "slurm" / "aaa.json"
+    write_json(file, json.loads(file.read_text()) | {"folder": str(tmp_path / "original")})
+    submitted(folder, "bbb", "9", "a")
+    assert batch.token in {each.token for each in read_batches(folder)}
+    (tmp_path / "one.conf").write_text("7_0 aaa\n7_1 aaa\n9 bbb\n")
+    assert main(["cancel", "small", "--runs", str(folder.parent)]) == 0
+    assert (tmp_path / "one.conf").read_text() == ""
+    assert "3 jobs of study small are cancelled" in capsys.readouterr().out
+
+
+SUBMITTED = Batch("0123456789ab", "oldcluster", ("a",), (), number="7", made=time.time() - 900)
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A study that was submitted to a cluster whose slurm.conf does not exist, on a machine without SLURM."""
+    monkeypatch.delenv("SLURM_CONF", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    folder = tmp_path / "runs" / "small"
+    folder.mkdir(parents=True)
+    replace(SUBMITTED, conf="/etc/oldcluster/slurm.conf").write(folder)
+    return folder
+
+
+def write_heartbeat(folder: Path, seconds_ago: float) -> None:
+    (folder / "a").mkdir()
+    write_json(folder / "a" / "status", {"heartbeat": time.time() - seconds_ago})
+
+
+@pytest.mark.parametrize(
+    ("conf", "why"),
+    [
+        ("/etc/oldcluster/slurm.conf", "whose slurm.conf (/etc/oldcluster/slurm.conf) does not exist"),
+        ("", "and this machine has no SLURM"),
+    ],
+)
+def test_runs_of_an_unreachable_cluster_count_as_ended_on_this_machine(
+    study: Path, capsys: pytest.CaptureFixture[str], conf: str, why: str
+) -> None:
+    replace(SUBMITTED, conf=conf).write(study)
+    write_heartbeat(study, seconds_ago=3600)
+    _refuse_queued(study)
+    assert f"study small was submitted to oldcluster, {why}: its incomplete runs" in capsys.readouterr().err
+
+
+def test_runs_of_an_unreachable_cluster_count_as_ended_for_submit(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan is complete, so that `submit` does not ask the new cluster."""
+    (tmp_path / "new.conf").touch()
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "new.conf"))
+    (study / "b").mkdir()
+    write_json(study / "b" / "result.json", {})
+    job = Job("b", "probe", (), (), study / "b")
+    profile = Profile(name="new", cpus=1, minutes=10)
+    submission = Submission([job], study, profile, data_root="synthetic", programs=Programs())
+    assert submission.submit().complete == ["b"]
+    assert "study small was submitted to oldcluster" in capsys.readouterr().err
+    write_heartbeat(study, seconds_ago=5)
+    with pytest.raises(BadInput, match=r"a was submitted to oldcluster.* is still running"):
+        submission.submit()
+
+
+def test_a_run_with_a_heartbeat_on_an_unreachable_cluster_is_an_error(study: Path) -> None:
+    write_heartbeat(study, seconds_ago=5)
+    with pytest.raises(BadInput, match=r"a was submitted to oldcluster, whose slurm.conf .* and is still running"):
+        _refuse_queued(study)
+
+
+def test_the_heartbeat_of_a_run_that_was_since_started_here_does_not_count(study: Path) -> None:
+    write_heartbeat(study, seconds_ago=5)
+    write_ledger(study, {"a": Entry(State.INTERRUPTED, started=time.time() - 20)})
+    _refuse_queued(study)
+
+
+def test_the_error_names_a_cluster_that_does_not_respond_and_the_remedy(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    squeue = tmp_path / "squeue"
+    squeue.write_text("#!/bin/sh\necho Unable to contact slurm controller >&2\nexit 1\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.defpath}")
+    replace(SUBMITTED, conf="").write(study)
+    with pytest.raises(
+        BadInput, match=r"submitted to oldcluster, which does not respond .*no longer exists, remove .*/.jobs/slurm"
+    ):
+        _refuse_queued(study)
+
+
+def test_cancel_finds_no_job_on_an_unreachable_cluster(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cancel", "small", "--runs", str(study.parent)]) == 0
+    assert "no job of study small is in the cluster's queue" in capsys.readouterr().out
