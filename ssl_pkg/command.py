@@ -10,8 +10,7 @@ from ssl_pkg.compose import load_config, refuse_unread
 from ssl_pkg.config import methods
 from ssl_pkg.errors import Done
 from ssl_pkg.overrides import key_of
-from ssl_pkg.run.directory import RunDirectory
-from ssl_pkg.run.resume import (
+from ssl_pkg.run.compatibility import (
     FREE,
     RESOLVED,
     refuse_difference,
@@ -19,6 +18,7 @@ from ssl_pkg.run.resume import (
     refuse_other_data,
     refuse_other_source,
 )
+from ssl_pkg.run.directory import RunDirectory
 from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.run.source import inherit
 

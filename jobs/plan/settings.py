@@ -19,8 +19,8 @@ from ssl_pkg.config import SYNTHETIC, Config, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
 from ssl_pkg.nearest import hint
 from ssl_pkg.overrides import key_of, split
+from ssl_pkg.run.compatibility import other_data
 from ssl_pkg.run.directory import RunDirectory, runs_of
-from ssl_pkg.run.resume import other_data
 
 OURS: Final = (
     "stage",

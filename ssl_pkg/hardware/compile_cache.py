@@ -35,7 +35,7 @@ def prepare_compiler(run_dir: str, rank: int) -> None:
         os.environ[_FOLDER] = str(_of_run(run_dir) / str(rank))
 
 
-def kernels_are_kept() -> bool:
+def has_cached_kernels() -> bool:
     """Whether the kernels of an earlier start lie where `prepare_compiler` has this one look for them."""
     return Path(os.environ[_FOLDER], "fxgraph").exists()
 

@@ -6,7 +6,7 @@
                          also, as `starts`, each start that differed in these, the last one last
       metrics.jsonl      one object a line: step, epoch, phase, seconds, then name -> value; each step once
       tensorboard/       the same metrics for TensorBoard
-      checkpoints/       what an interrupted run goes on from
+      checkpoints/       the state that an interrupted run resumes from
       status             phase, step, of how many, rate, heartbeat (JSON, rewritten atomically)
       result.json        written last and atomically: its presence IS completion
 

@@ -1,4 +1,4 @@
-"""What a run was made with: enough to make it again."""
+"""What a run was made with, so that it can be repeated."""
 
 import importlib.metadata
 import os
@@ -15,11 +15,11 @@ from ssl_pkg.distributed.collectives import world_size
 from ssl_pkg.hardware.prepare import Hardware
 
 PACKAGES: Final = ("torch", "torchvision", "numpy", "numba", "scikit-learn", "hydra-core")
-COMMIT_VARIABLE: Final = "SSL_STUDY_COMMIT"  # set in the image, which holds no git checkout
+COMMIT_VARIABLE: Final = "SSL_STUDY_COMMIT"  # set in the image, because the image has no git checkout
 
 
 class Start(TypedDict):
-    """What one start of a run was made with."""
+    """The code and the machine of one start of a run."""
 
     commit: str
     versions: dict[str, str]
@@ -29,9 +29,9 @@ class Start(TypedDict):
 
 
 def provenance(hardware: Hardware, data: dict[str, Any], earlier: list[Start]) -> dict[str, Any]:
-    """Content of `provenance.json`: this start and the data, and as `starts` each that differs from those before.
+    """The content of `provenance.json`: this start, the data's manifest, and the list of all different starts.
 
-    earlier: the starts that the result has a part from.
+    earlier: the starts before this one that contributed to the checkpoint.
     """
     versions = {package: importlib.metadata.version(package) for package in PACKAGES}
     now = Start(
@@ -45,15 +45,15 @@ def provenance(hardware: Hardware, data: dict[str, Any], earlier: list[Start]) -
 
 
 def starts_of(content: dict[str, Any] | None) -> list[Start]:
-    """The starts that a `provenance.json` tells of, the last one last; none where it is missing or damaged."""
+    """The starts in the content of a `provenance.json`, the last one last. Empty if it is missing or damaged."""
     try:
         return TypeAdapter(list[Start]).validate_python((content or {}).get("starts"), strict=True)
     except ValidationError:
         return []
 
 
-def changed(before: Start, now: Mapping[str, Any]) -> str:
-    """What differs between two starts that can change bits, in words; empty where nothing does."""
+def differences(before: Start, now: Mapping[str, Any]) -> str:
+    """The differences between two starts that can change the result's bits, in words. Empty if there are none."""
     pairs = {"commit": (before["commit"], now["commit"])}
     for part in ("versions", "hardware"):
         names = dict.fromkeys((*before[part], *now[part]))
@@ -62,7 +62,7 @@ def changed(before: Start, now: Mapping[str, Any]) -> str:
 
 
 def commit() -> str:
-    """The checkout's commit, with "+changes" if the working tree differs from it; "unknown" outside a checkout."""
+    """The checkout's commit, with "+changes" appended if the working tree differs; "unknown" outside a checkout."""
     folder = Path(__file__).parent
     try:
         git = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+changes", "--exclude=*"]

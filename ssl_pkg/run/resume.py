@@ -1,127 +1,95 @@
-"""Whether a run directory may be gone on with: its configuration and its inputs must be the ones that it began with.
+"""The checkpoint that a run resumes from: validated, and handed once to the training that it belongs to."""
 
-Imports no torch, so that a complete run answers at once.
-"""
+from typing import Any, Final, TypeVar
 
-from pathlib import Path
-from typing import Any, Final
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ssl_pkg.cache import synthetic_set
-from ssl_pkg.catalogue import RANDOM
-from ssl_pkg.config import SYNTHETIC, Config
+from ssl_pkg.compose import describe
 from ssl_pkg.errors import BadInput
-from ssl_pkg.run.directory import RunDirectory
-from ssl_pkg.run.manifest import md5
-
-# A run may be gone on with that differs in these. Where data and source lie is free, what they hold is not: `inputs`.
-FREE: Final = ("run_dir", "source", "checkpoint", "study", "variant", "data", "world_size")
-RESOLVED: Final = ("threads", "precision", "device", "inputs")  # known only after torch and the data are loaded
+from ssl_pkg.run.checkpoint import load_checkpoint
+from ssl_pkg.run.directory import RunDirectory, metrics_sha256
 
 
-def content_of(config: Config, data: dict[str, Any], **resolved: Any) -> dict[str, Any]:
-    """What `config.yaml` holds: the fields that the stage reads, and the digests of what it reads them for.
+class CheckpointMetadata(BaseModel):
+    """The fields of every checkpoint. A stage's own fields are those of a subclass."""
 
-    data: the manifest of the images. resolved: the values that `auto` stood for.
+    model_config = ConfigDict(strict=True, frozen=True, arbitrary_types_allowed=True)
+
+    metrics_step: int  # the last step whose metrics belong to the checkpoint
+    metrics_sha256: str  # of the metric lines up to that step
+    seconds: float  # of training, over all starts of the run
+
+
+class PhaseCheckpoint(CheckpointMetadata):
+    """The fields of a checkpoint of one training. A run can consist of several trainings, its phases."""
+
+    phase: str
+    extra_state: Any  # what the stage keeps beside the training, such as the results of earlier phases
+
+
+CheckpointT = TypeVar("CheckpointT", bound=CheckpointMetadata)
+PhaseT = TypeVar("PhaseT", bound=PhaseCheckpoint)
+_NEW: Final = CheckpointMetadata(metrics_step=0, metrics_sha256=metrics_sha256([]), seconds=0.0)
+
+
+class Resume:
+    """What a run resumes from: its newest intact checkpoint, or nothing.
+
+    resumed: whether there is a checkpoint. metadata: its metadata, or that of a new run.
     """
-    inputs: dict[str, Any] = {name: entry["md5"] or entry["bytes"] for name, entry in data["files"].items()}
-    if config.source not in (None, RANDOM):
-        inputs["source"] = _weights(config)
-    return config.relevant() | resolved | {"inputs": inputs}
 
+    def __init__(self, run: RunDirectory, content: dict[str, Any] | None) -> None:
+        """Raises BadInput if the checkpoint lacks the metadata."""
+        self._run, self._content = run, content
+        self.resumed = content is not None
+        self.metadata = self.read(CheckpointMetadata) or _NEW
 
-def refuse_difference(run: RunDirectory, content: dict[str, Any], free: tuple[str, ...] = FREE) -> None:
-    """Raises BadInput, showing the difference, if the run was started with another configuration or other inputs."""
-    earlier = run.config()
-    if earlier is None:
-        if (run.path / "config.yaml").exists():
-            raise BadInput(f"{run.path / 'config.yaml'} is damaged: put it right, or give another run_dir")
-        return
-    before, now = (_flat({k: v for k, v in c.items() if k not in free}) for c in (earlier, content))
-    keys = sorted(before.keys() | now.keys(), key=lambda key: (key != "method.name", key))
-    changed = [key for key in keys if before.get(key) != now.get(key)]
-    if "method.name" in changed:  # its other fields follow from it
-        changed = ["method.name"]
-    if changed:
-        shown = ", ".join(f"{key}: {before.get(key)} -> {now.get(key)}" for key in changed[:4])
-        more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
-        raise BadInput(
-            f"{run.path} was started with another configuration ({shown}{more}): go on with the same one, "
-            "or give another run_dir"
-        )
+    @classmethod
+    def load(cls, run: RunDirectory) -> "Resume":
+        """Reads the run's newest intact checkpoint that matches its metrics log. Raises BadInput on a read error."""
 
+        def matches_metrics(content: dict[str, Any]) -> bool:
+            """Another process may have taken the run over after this checkpoint, and shortened the metrics log."""
+            step = content.get("metrics_step")
+            if not isinstance(step, int):
+                return False
+            lines = [line for line in run.metrics() if line["step"] <= step]
+            return metrics_sha256(lines) == content.get("metrics_sha256")
 
-def refuse_other_source(run: RunDirectory, config: Config) -> None:
-    """Raises BadInput if the complete `run` was made from other weights than `config.source` has now.
+        return cls(run, load_checkpoint(run.path / "checkpoints", matches_metrics))
 
-    A source that is gone is no objection: a complete run needs it no more.
-    """
-    inputs = (run.config() or {}).get("inputs")
-    if config.source is None or not isinstance(inputs, dict):
-        return
-    now = _weights(config)
-    if inputs.get("source") != now and (now is not None or config.source == RANDOM):
-        raise BadInput(
-            f"{run.path} is complete, but from other weights than those of source={config.source}: give the run_dir of "
-            f"another run, or remove {run.path} to make it anew"
-        )
+    def read(self, kind: type[CheckpointT]) -> CheckpointT | None:
+        """The checkpoint's fields that `kind` declares. None if there is no checkpoint, or if it was taken.
 
+        Raises BadInput if a field is missing or has another type.
+        """
+        if self._content is None:
+            return None
+        try:
+            return kind.model_validate(self._content)
+        except ValidationError as error:
+            raise self.mismatch(describe(error)) from error
 
-def refuse_lost_weights(run: RunDirectory) -> None:
-    """Raises BadInput if the complete `run` has lost the weights that it made."""
-    if (run.result() or {}).get("weights_sha256") and not any(run.path.glob("*.safetensors")):
-        raise BadInput(
-            f"{run.path} is complete, but its weights are gone: put them back, or remove {run.path} to make it anew"
-        )
+    def take(self, kind: type[PhaseT], phase: str, step_offset: int) -> PhaseT | None:
+        """The checkpoint of training `phase`, which starts after `step_offset` steps of the run's earlier trainings.
 
-
-def refuse_other_data(run: RunDirectory, config: Config) -> None:
-    """Raises BadInput if the complete `run` saw other images than those that `config.data.root` has now.
-
-    A folder that is gone is no objection.
-    """
-    root = config.data.root
-    there = other_data(run, root) if root == SYNTHETIC or Path(root).is_dir() else None
-    if there:
-        raise BadInput(
-            f"{run.path} is complete, but on other images ({there}, now data.root={root}): give another run_dir, or "
-            f"remove {run.path} to make it anew"
-        )
-
-
-def other_data(run: RunDirectory, root: str) -> str | None:
-    """Which images `run` saw, if it saw others than those below `root`: by the md5 of the files, or by their size where
-    they were too large for one."""
-    seen = (run.provenance() or {}).get("data") or {}
-    folder = synthetic_set() if root == SYNTHETIC else Path(root)
-    if root == SYNTHETIC and not folder.is_dir():  # not generated yet
-        other = bool(seen) and seen.get("name") != SYNTHETIC
-    else:
-        other = any(not _same(folder / name, entry) for name, entry in (seen.get("files") or {}).items())
-    if not other:
+        None if the checkpoint is of an earlier phase, or if there is none. A checkpoint is handed out once and not kept
+        here, because the caller copies it into the model and a second copy would need its memory for the whole run.
+        Raises BadInput if the checkpoint is of an unknown phase.
+        """
+        state = self.read(kind)
+        if state is None:
+            return None
+        if state.phase == phase:
+            self._content = None
+            return state
+        if state.metrics_step > step_offset:
+            raise self.mismatch(f"phase {state.phase}")
         return None
-    return "the synthetic images" if seen.get("name") == SYNTHETIC else str(seen.get("root"))
 
-
-def _same(file: Path, entry: dict[str, Any]) -> bool:
-    """Whether the file is the one that a manifest's entry describes."""
-    if not file.is_file() or file.stat().st_size != entry["bytes"]:
-        return False
-    return entry.get("md5") is None or md5(file) == entry["md5"]
-
-
-def _weights(config: Config) -> str | None:
-    """The digest of the weights that `source` has now; None where there are none, as of RANDOM."""
-    if config.source in (None, RANDOM):
-        return None
-    digest = (RunDirectory(Path(str(config.source))).result() or {}).get("weights_sha256")
-    return digest if isinstance(digest, str) else None
-
-
-def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
-    """A nested mapping as one level of dotted keys."""
-    if not isinstance(content, dict):
-        return {prefix: content}
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
+    def mismatch(self, reason: object) -> BadInput:
+        """The exception to raise if the checkpoint is intact, but not a checkpoint of this run."""
+        return BadInput(
+            f"{self._run.path / 'checkpoints'} holds a checkpoint of another run ({reason}): "
+            "remove it to start again, or give another run_dir"
+        )

@@ -1,72 +1,77 @@
-"""One stage's life in its run directory: from the owner's lock to result.json."""
+"""One stage's work in its run directory, from acquiring the lock to writing result.json."""
 
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from ssl_pkg.compose import describe
 from ssl_pkg.config import Config
 from ssl_pkg.distributed.collectives import any_rank, broadcast, world_size
 from ssl_pkg.errors import NO_ROOM, BadInput, Busy, Done, Interrupted
-from ssl_pkg.hardware.compile_cache import kernels_are_kept, remove_kernels
+from ssl_pkg.hardware.compile_cache import has_cached_kernels, remove_kernels
 from ssl_pkg.hardware.prepare import Hardware
 from ssl_pkg.rows import Row
-from ssl_pkg.run.checkpoint import CheckpointWriter, load_checkpoint, newest_intact
+from ssl_pkg.run.checkpoint import CheckpointWriter, newest_intact
+from ssl_pkg.run.compatibility import FREE, recorded_config, refuse_difference
 from ssl_pkg.run.directory import RunDirectory, metrics_sha256, model_name, write_atomic, write_json
 from ssl_pkg.run.lock import RunLock
-from ssl_pkg.run.metrics_log import Journal
+from ssl_pkg.run.metrics_log import MetricsLog
 from ssl_pkg.run.progress import Reporter
-from ssl_pkg.run.provenance import changed, provenance, starts_of
-from ssl_pkg.run.resume import FREE, content_of, refuse_difference
+from ssl_pkg.run.provenance import Start, differences, provenance, starts_of
+from ssl_pkg.run.resume import Resume
 from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.run.source import other_source_data
 from ssl_pkg.run.weights import weights_sha256
 
 
-class SoFar(BaseModel):
-    """What every checkpoint holds beside its stage's own state."""
-
-    model_config = ConfigDict(strict=True, frozen=True, arbitrary_types_allowed=True)
-
-    journal_step: int = 0
-    metrics_sha256: str = metrics_sha256([])  # of the metric lines up to there
-    seconds: float = 0.0
-
-
-StateT = TypeVar("StateT", bound=SoFar)
-
-
 class Session:
-    """A context: entering it takes the run directory and reads the newest checkpoint, leaving it gives it free.
+    """Context manager that holds the run directory's lock and reads the checkpoint to resume from.
 
-    Raises BadInput if the directory can't be written, is no run directory, or holds a run with another configuration;
-    Busy if another process holds it; Done if another has completed the run meanwhile.
+    Entering raises BadInput if the directory can't be written, is not a run directory or holds a run with another
+    configuration, Busy if another process holds the lock, and Done if another process has completed the run meanwhile.
+    In a process group, only rank 0 has a Session. The other ranks have a WorkerSession, which receives `resume` or the
+    exception from here.
     """
 
+    resume: Resume
+    reporter: Reporter
+
     def __init__(self, config: Config, hardware: Hardware, interrupt_flag: InterruptFlag, data: dict[str, Any]) -> None:
+        """data: the manifest of the images."""
         self.config, self.hardware, self._interrupt_flag, self._data = config, hardware, interrupt_flag, data
         self.run = RunDirectory(Path(config.run_dir))
-        self._started, self._seconds_before = time.monotonic(), 0.0
+        self._lock = RunLock(self.run.path)
+        self._started = time.monotonic()
 
     def __enter__(self) -> Self:
         try:
-            self._take()
+            self._acquire()
         except (BadInput, Busy, Done) as error:
             broadcast(error)
             raise
-        broadcast(self.checkpoint)
+        broadcast(self.resume)
         return self
 
-    def _take(self) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
-            self._lock = RunLock(self.run.path)
+            failure = self._writer.wait()
+        finally:
+            self.reporter.stop()
+            with contextlib.suppress(OSError):  # write() has already raised the error of a full disk
+                self._metrics_log.close()
+            self._lock.release(remove=isinstance(error, BadInput))
+        if failure and isinstance(error, Interrupted):  # Interrupted promises a checkpoint on disk
+            raise failure
+
+    def _acquire(self) -> None:
+        try:
             self._lock.acquire()
         except OSError as error:
             if error.errno in NO_ROOM:
@@ -80,21 +85,9 @@ class Session:
             self._lock.release(remove=True)
             raise
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            failure = self._writer.wait()
-        finally:
-            self.reporter.stop()
-            with contextlib.suppress(OSError):  # what it had no room for was raised when it was written
-                self.journal.close()
-            self._lock.release(remove=isinstance(error, BadInput))
-        if failure and isinstance(error, Interrupted):  # which promises a checkpoint
-            raise failure
-
     def _open(self) -> None:
-        content = content_of(
+        """Reads the checkpoint, then writes config.yaml, provenance.json and the metrics up to the checkpoint."""
+        config = recorded_config(
             self.config,
             self._data,
             threads=self.hardware.threads,
@@ -102,124 +95,99 @@ class Session:
             device=self.hardware.device.type,
             world_size=world_size(),
         )
-        earlier = (self.run.config() or content).get("world_size")
-        # with another number of processes the bits differ anyhow, and each has another share of the cores
-        refuse_difference(self.run, content, FREE if earlier == world_size() else (*FREE, "threads"))
-        self.checkpoint = load_checkpoint(self.run.path / "checkpoints", self._fits)
-        verify = self._lock.verify  # a process that stood still while it read has a successor
-        verify()
+        earlier_size = (self.run.config() or config).get("world_size")
+        # Another world size gives other bits in any case, and each process another number of threads.
+        refuse_difference(self.run, config, FREE if earlier_size == world_size() else (*FREE, "threads"))
+        self.resume = Resume.load(self.run)
+        verify = self._lock.verify
+        verify()  # another process may have taken over, if this one was suspended while it read the checkpoint
         self._lock.remove_unfinished_files()
-        write_atomic(self.run.path / "config.yaml", yaml.safe_dump(content, sort_keys=False).encode(), verify=verify)
-        earlier_starts = starts_of(self.run.provenance()) if self.checkpoint is not None else []
+        write_atomic(self.run.path / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode(), verify=verify)
+        earlier_starts = starts_of(self.run.provenance()) if self.resume.resumed else []
         made_with = provenance(self.hardware, self._data, earlier_starts)
         write_json(self.run.path / "provenance.json", made_with, verify=verify)
-        so_far = self.state(SoFar) or SoFar()
-        self.journal = Journal(self.run, so_far.journal_step, so_far.metrics_sha256, verify)
-        self._seconds_before = so_far.seconds
+        metadata = self.resume.metadata
+        self._metrics_log = MetricsLog(self.run, metadata.metrics_step, metadata.metrics_sha256, verify)
         self.reporter = Reporter(self.run, self._lock, self.run.name)
-        self._writer = CheckpointWriter(self.run.path / "checkpoints", self._lock.verify, self.reporter.say)
+        self._writer = CheckpointWriter(self.run.path / "checkpoints", verify, self.reporter.message)
         self.reporter.start()
-        self.reporter.say(f"runs on {self.hardware}")
-        if self.checkpoint is not None:
-            self.reporter.say(f"goes on from the checkpoint of step {so_far.journal_step}")
-            if self.hardware.compiles and not kernels_are_kept():
-                self.reporter.say(
-                    "what torch.compile made for this run's earlier starts is not in this user's cache "
-                    "(XDG_CACHE_HOME) any more: made anew, the result may not be the same to the bit"
+        self._announce(earlier_size, earlier_starts, made_with)
+
+    def _announce(self, earlier_size: int | None, earlier_starts: list[Start], made_with: dict[str, Any]) -> None:
+        """Prints what the run computes on, what it resumes from, and what may change its bits."""
+        message = self.reporter.message
+        message(f"runs on {self.hardware}")
+        if self.resume.resumed:
+            message(f"resumes from the checkpoint of step {self.resume.metadata.metrics_step}")
+            if self.hardware.compiles and not has_cached_kernels():
+                message(
+                    "the kernels that torch.compile made for this run are no longer in this user's cache "
+                    "(XDG_CACHE_HOME): compiled again, the result may not be the same to the bit"
                 )
         elif any((self.run.path / "checkpoints").glob("*.ckpt")):
-            self.reporter.say("none of the run's checkpoints is intact: it begins anew")
-        if earlier != world_size():
-            self.reporter.say(
-                f"the number of processes is {world_size()} instead of {earlier}: the same images, views and batches, "
-                "but sums in another order, so not the same bits"
+            message("none of the run's checkpoints is intact: the run starts again from the beginning")
+        if earlier_size != world_size():
+            message(
+                f"the world size is {world_size()} instead of {earlier_size}: images, views and batches are the same, "
+                "but sums are taken in another order, so the result is not the same to the bit"
             )
-        if earlier_starts and (changes := changed(earlier_starts[-1], made_with)):
-            self.reporter.say(f"goes on with {changes}: the result may not be the same to the bit")
-
-    def _fits(self, state: dict[str, Any]) -> bool:
-        """Whether the metric lines up to the checkpoint are those that it was written with: one that a stale copy
-        wrote at the last moment knows of lines that are no more."""
-        step = state.get("journal_step")
-        if not isinstance(step, int):
-            return False
-        lines = [line for line in self.run.metrics() if line["step"] <= step]
-        return metrics_sha256(lines) == state.get("metrics_sha256")
-
-    def state(self, kind: type[StateT]) -> StateT | None:
-        """The checkpoint's fields that `kind` names, or None without a checkpoint.
-
-        Raises BadInput if they are not there or of another type: another program's, or another version's.
-        """
-        if self.checkpoint is None:
-            return None
-        try:
-            return kind.model_validate(self.checkpoint)
-        except ValidationError as error:
-            raise self.foreign(describe(error)) from error
-
-    def foreign(self, reason: object) -> BadInput:
-        """What to raise where the checkpoint is whole, but not this run's."""
-        return BadInput(
-            f"{self.run.path / 'checkpoints'} holds a state that is not this run's ({reason}): "
-            "remove it to begin anew, or give another run_dir"
-        )
+        if earlier_starts and (changes := differences(earlier_starts[-1], made_with)):
+            message(f"resumes with {changes}: the result may not be the same to the bit")
 
     def seconds(self) -> float:
-        """Time spent on this run, over all its interruptions."""
-        return float(self._seconds_before + time.monotonic() - self._started)
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether a signal asks the run to stop."""
-        return self._interrupt_flag.received is not None
+        """Time spent on this run in seconds, over all its starts."""
+        return self.resume.metadata.seconds + time.monotonic() - self._started
 
     def file(self, name: str) -> Path:
-        """Where the run's file `name` is to be written, now. Raises Busy if another process has taken the run over."""
+        """The path of the run's file `name`, to be written now. Raises Busy if another process has taken over."""
         self._lock.verify()
         return self.run.path / name
 
     def report(self, phase: str, step: int, steps: int) -> None:
-        """`step` of `steps` are done in `phase`."""
-        self.reporter.at(phase, step, steps)
+        """Reports that `step` of `steps` are done in `phase`."""
+        self.reporter.update(phase, step, steps)
 
-    def at(self, phase: str, step: int, steps: int) -> None:
-        """Between two pieces of work that no checkpoint holds: reports, and stops here if a signal came."""
+    def report_or_stop(self, phase: str, step: int, steps: int) -> None:
+        """Reports, and raises Interrupted if a signal has arrived. For work that no checkpoint covers."""
         self.report(phase, step, steps)
-        if self.interrupted:
+        if self._interrupted:
             raise Interrupted(f"stopped by {self._interrupt_flag.received}")
 
-    def agree(self, due: bool) -> tuple[bool, bool]:
-        """Whether a signal asks any rank to stop, and whether a checkpoint is `due` and none is being written.
-
-        Every rank gets the same answers, so that all stop after the same step.
-        """
-        stop, save = any_rank(self.interrupted, due and not self._writer.busy)
+    def decide(self, checkpoint_due: bool) -> tuple[bool, bool]:
+        """Whether to stop, because any rank received a signal, and whether to save a checkpoint, because one is due and
+        none is being written. The same on every rank, so that all ranks stop after the same step."""
+        stop, save = any_rank(self._interrupted, checkpoint_due and not self._writer.busy)
         return stop, save
+
+    @property
+    def _interrupted(self) -> bool:
+        return self._interrupt_flag.received is not None
 
     def log(self, line: dict[str, Any]) -> None:
         """Appends a line to metrics.jsonl. Raises Busy as `file` does, OSError if the disk is full."""
         self._lock.verify()
         self._lock.removable = False
-        self.journal.write(line)
+        self._metrics_log.write(line)
         self.reporter.note(f"loss {line['loss']:.3f}")
 
-    def save(self, journal_step: int, state: Mapping[str, Any]) -> None:
-        """Has a checkpoint written: `state` as of `journal_step` finished steps."""
+    def save(self, metrics_step: int, state: Mapping[str, Any]) -> None:
+        """Starts writing a checkpoint of `state`. metrics_step: the last step whose metrics belong to it."""
         began = time.monotonic()
         self._lock.removable = False
-        self.journal.sync()
-        digest = metrics_sha256(self.journal.lines)
-        so_far = SoFar(journal_step=journal_step, metrics_sha256=digest, seconds=self.seconds())
-        content = dict(state) | so_far.model_dump()
-        self._writer.save(journal_step, content, began)
+        self._metrics_log.sync()
+        metadata = {
+            "metrics_step": metrics_step,
+            "metrics_sha256": metrics_sha256(self._metrics_log.lines),
+            "seconds": self.seconds(),
+        }
+        self._writer.save(metrics_step, {**state, **metadata}, began)
 
     def stop(self, reason: str) -> NoReturn:
-        """Ends the run by Interrupted when its checkpoint is on disk; by OSError, on every rank, if it can't be."""
+        """Raises Interrupted when the checkpoint is on disk, or OSError on every rank if it can't be written."""
         raise broadcast(self._writer.wait()) or Interrupted(reason)
 
-    def last_good(self) -> str:
-        """What to say of the newest checkpoint."""
+    def last_good_checkpoint(self) -> str:
+        """The newest intact checkpoint, as a part of a message."""
         self._writer.wait()
         path, _ = newest_intact(self.run.path / "checkpoints")
         return f"the last good checkpoint is {path}" if path else "there is no checkpoint yet"
@@ -235,9 +203,9 @@ class Session:
         weights: Mapping[str, Tensor] | None = None,
         **more: Any,
     ) -> None:
-        """Writes result.json: the run is complete."""
+        """Writes result.json, which completes the run."""
         self._writer.wait()
-        self.journal.sync()  # a run that is complete is never opened again
+        self._metrics_log.sync()  # a complete run is not resumed, so nothing would restore lost lines
         other = other_source_data(self.config)
         write_json(
             self.run.path / "result.json",
@@ -252,7 +220,7 @@ class Session:
                 "classes": list(classes),
                 "seconds": round(self.seconds(), 3),
                 "weights_sha256": None if weights is None else weights_sha256(weights),
-                "metrics_sha256": metrics_sha256(self.journal.lines),
+                "metrics_sha256": metrics_sha256(self._metrics_log.lines),
                 "rows": list(rows),
             }
             | ({"source_data": other} if other else {})
@@ -261,39 +229,3 @@ class Session:
         )
         if self.hardware.compiles:
             remove_kernels(self.config.run_dir)
-
-
-class Follower(Session):
-    """A session of a rank other than 0: the run directory is rank 0's alone, and its checkpoint comes from there."""
-
-    def __enter__(self) -> Self:
-        answer = broadcast(None)
-        if isinstance(answer, Exception):
-            raise answer
-        self.checkpoint = answer
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """There is nothing to give free."""
-
-    def report(self, phase: str, step: int, steps: int) -> None:
-        """Rank 0 says it."""
-
-    def agree(self, due: bool) -> tuple[bool, bool]:
-        """As rank 0's, which alone knows whether a checkpoint can be written."""
-        stop, save = any_rank(self.interrupted, False)
-        return stop, save
-
-    def log(self, line: dict[str, Any]) -> None:
-        """Rank 0 writes it."""
-
-    def save(self, journal_step: int, state: Mapping[str, Any]) -> None:
-        """Rank 0 writes it."""
-
-    def last_good(self) -> str:
-        """Rank 0 names it."""
-        return "rank 0 names the last good checkpoint"
-
-    def stop(self, reason: str) -> NoReturn:
-        """As rank 0."""
-        raise broadcast(None) or Interrupted(reason)

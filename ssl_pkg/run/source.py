@@ -10,8 +10,8 @@ from ssl_pkg.catalogue import RANDOM
 from ssl_pkg.compose import describe
 from ssl_pkg.config import Config
 from ssl_pkg.errors import BadInput
+from ssl_pkg.run.compatibility import other_data
 from ssl_pkg.run.directory import RunDirectory
-from ssl_pkg.run.resume import other_data
 
 
 def source_result(config: Config) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,11 @@ def finish_classifier(
     network.load_state_dict(classifier)
     to_device(network, session.hardware.device)
     logits = predict(
-        network, dataset.test, resolution, session.hardware.device, lambda done, total: session.at("test", done, total)
+        network,
+        dataset.test,
+        resolution,
+        session.hardware.device,
+        partial(session.report_or_stop, "test"),
     )
     save_weights(session.file("model.safetensors"), network, facts_of(dataset, method, resolution))
     write_atomic(session.file("predictions.npz"), npz(logits=logits, labels=dataset.test.labels))

@@ -1,5 +1,6 @@
 """Embeddings of train and test by a final model, and their t-SNE maps."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,11 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
         def embed(split: Split) -> Array:
             phase = f"embed {split.name}"
             return predict(
-                encoder, split, resolution, hardware.device, lambda done, total: session.at(phase, done, total)
+                encoder,
+                split,
+                resolution,
+                hardware.device,
+                partial(session.report_or_stop, phase),
             )
 
         train, test = embed(dataset.train), embed(dataset.test)
@@ -59,7 +64,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             )
             rows = [proportion("knn", "accuracy", predicted == test_labels)]
 
-        session.at("t-SNE", 0, 1)
+        session.report_or_stop("t-SNE", 0, 1)
         shown_train = balanced(train_labels, config.embed.points)
         shown_test = balanced(test_labels, config.embed.points)
         shown = np.concatenate([train[shown_train], test[shown_test]])
@@ -98,7 +103,7 @@ def _map_frames(session: Session, snapshots: dict[str, Any]) -> tuple[dict[str, 
             frames[usable],
             config.embed.perplexity,
             config.seed,
-            lambda done, total: session.at("t-SNE frames", done, total),
+            partial(session.report_or_stop, "t-SNE frames"),
         )
         maps |= {"frame_steps": snapshots["steps"][usable], "frame_labels": snapshots["labels"]}
     return maps, rows

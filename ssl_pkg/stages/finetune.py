@@ -1,9 +1,10 @@
-"""Fine-tuning of a whole pretrained network on labelled train, with snapshots of how its embeddings move."""
+"""Fine-tuning of a whole pretrained network on labelled train, with snapshots of its embeddings during training."""
 
 import copy
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +25,8 @@ from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.models.encoder import to_device
 from ssl_pkg.rows import Row, row, unmeasured
 from ssl_pkg.run.directory import write_atomic
-from ssl_pkg.run.session import Session, SoFar
+from ssl_pkg.run.resume import PhaseCheckpoint
+from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.stages.artifacts import compact, finish_classifier, npz, source_encoder
 from ssl_pkg.training.batches import ViewBatches
@@ -32,15 +34,13 @@ from ssl_pkg.training.loop import fit
 from ssl_pkg.training.optimizers import build_optimizer, warmup_cosine
 from ssl_pkg.training.step import Task
 
-Carried = dict[str, dict[str, Row]]  # what each candidate of the grid has come to
-AfterEpoch = Callable[[Supervised, int], dict[str, float]]
+Trials = dict[str, Row]  # accuracy on the holdout split, by candidate
 
 
-class FinetuneState(SoFar):
-    """Which training a checkpoint is of, and the trials before it; not its model, which `fit` takes and lets go."""
+class FinetuneCheckpoint(PhaseCheckpoint):
+    """The fields of a checkpoint that this stage reads: the trials that are finished."""
 
-    phase: str
-    carried: Carried
+    extra_state: Trials
 
 
 class Candidate(NamedTuple):
@@ -54,50 +54,35 @@ class Candidate(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """One of the trainings that a fine-tuning consists of."""
+    """One of the stage's trainings: the trial of a candidate, or the final training."""
 
     name: str
     epochs: int
-    step_offset: int
-    after_epoch: AfterEpoch  # also called with 0, before the first step
+    step_offset: int  # the steps of the trainings before this one
+    after_epoch: Callable[[Supervised, int], dict[str, float]]  # gets the model and the epoch, returns metrics
+    on_start: Callable[[Supervised], object] = lambda model: None  # called before the first step
 
 
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
-    """Chooses rate and decay on a held-out part of train, then trains on all of it."""
+    """Chooses learning rate and weight decay on a holdout split of train, then trains on all of train."""
     dataset, hardware = open_dataset(config.data), prepare(config)
     encoder, method, resolution = source_encoder(config)
     kept, held = holdout(dataset.train.labels, config.finetune.validation_fraction)
-    learnt_from = replace(dataset.train.subset(kept), name=f"train without its {len(held):,} held-out images")
-    trial_batches = _batches(config, learnt_from, resolution, hardware.device)
+    trial_split = replace(dataset.train.subset(kept), name=f"train without its {len(held):,} held-out images")
+    trial_batches = _batches(config, trial_split, resolution, hardware.device)
     final_batches = _batches(config, dataset.train, resolution, hardware.device)
-    rest = dataset.train.subset(held)
     grid = [Candidate(*pair) for pair in product(config.finetune.base_lrs, config.finetune.weight_decays)]
 
     with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
-
-        def validate(model: Supervised, epoch: int) -> dict[str, float]:
-            value = _accuracy(session, model, rest, resolution)["value"]
-            return {} if value is None else {"val_accuracy": float(value)}
-
-        state = session.state(FinetuneState)
-        carried: Carried = state.carried if state else {"trials": {}}
-        trial_steps = config.finetune.selection_epochs * trial_batches.steps_per_epoch
-        for number, candidate in enumerate(grid):
-            if str(candidate) in carried["trials"]:
-                continue
-            trial = Phase(f"select {candidate}", config.finetune.selection_epochs, number * trial_steps, validate)
-            try:
-                model = _train(session, encoder, candidate, trial_batches, trial, carried=carried)
-                carried["trials"][str(candidate)] = _accuracy(session, model, rest, resolution)
-            except Diverged as error:  # the other candidates may do
-                session.reporter.say(f"{candidate} is no candidate: {error}")
-                carried["trials"][str(candidate)] = unmeasured("validation", "accuracy", len(held), "it diverged")
-        best = _best(grid, carried)
-
+        trials = _run_trials(session, encoder, grid, trial_batches, dataset.train.subset(held), resolution=resolution)
+        best = _best(grid, trials)
         snapshots = _Snapshots(session, dataset.test, resolution)
-        final = Phase("final", config.finetune.epochs, len(grid) * trial_steps, snapshots.take)
-        model = _train(session, encoder, best, final_batches, final, carried=carried)
-        snapshots.join(final_batches.steps_per_epoch)
+        final = Phase(
+            "final", config.finetune.epochs, len(grid) * _trial_steps(config, trial_batches),
+            after_epoch=snapshots.save_if_chosen, on_start=lambda model: snapshots.save_if_chosen(model, 0),
+        )  # fmt: skip
+        model = _train(session, encoder, best, final_batches, final, trials=trials)
+        snapshots.write_embeddings(final_batches.steps_per_epoch)
         finish_classifier(
             session,
             model.classifier(),
@@ -106,27 +91,63 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             adaptation="finetune",
             resolution=resolution,
             rows=[
-                carried["trials"][str(best)],
+                trials[str(best)],
                 row("validation", "lr", best.lr, len(held)),
                 row("validation", "weight_decay", best.weight_decay, len(held)),
             ],
             tried=[
                 {"candidate": name, "accuracy": entry["value"]}
                 | ({"reason": entry["reason"]} if "reason" in entry else {})
-                for name, entry in carried["trials"].items()
+                for name, entry in trials.items()
             ],
         )
         snapshots.remove()
 
 
-def _best(grid: list[Candidate], carried: Carried) -> Candidate:
-    """The candidate with the highest accuracy, the first of equal ones. Raises Diverged if none has an accuracy."""
-    values = {candidate: carried["trials"][str(candidate)]["value"] for candidate in grid}
+def _trial_steps(config: Config, batches: ViewBatches) -> int:
+    return config.finetune.selection_epochs * batches.steps_per_epoch
+
+
+def _run_trials(
+    session: Session,
+    pretrained: nn.Module,
+    grid: list[Candidate],
+    batches: ViewBatches,
+    holdout_split: Split,
+    *,
+    resolution: int,
+) -> Trials:
+    """Trains each candidate that has no result in the checkpoint, and measures its accuracy on the holdout split."""
+
+    def validate(model: Supervised, epoch: int) -> dict[str, float]:
+        value = _accuracy(session, model, holdout_split, resolution)["value"]
+        return {} if value is None else {"val_accuracy": float(value)}
+
+    config = session.config
+    checkpoint = session.resume.read(FinetuneCheckpoint)
+    trials = dict(checkpoint.extra_state) if checkpoint else {}
+    for number, candidate in enumerate(grid):
+        if str(candidate) in trials:
+            continue
+        step_offset = number * _trial_steps(config, batches)
+        trial = Phase(f"select {candidate}", config.finetune.selection_epochs, step_offset, validate)
+        try:
+            model = _train(session, pretrained, candidate, batches, trial, trials=trials)
+            trials[str(candidate)] = _accuracy(session, model, holdout_split, resolution)
+        except Diverged as error:  # another candidate may converge
+            session.reporter.message(f"{candidate} is skipped: {error}")
+            trials[str(candidate)] = unmeasured("validation", "accuracy", len(holdout_split), "it diverged")
+    return trials
+
+
+def _best(grid: list[Candidate], trials: Trials) -> Candidate:
+    """The candidate with the highest accuracy, or the first of several. Raises Diverged if none has an accuracy."""
+    values = {candidate: trials[str(candidate)]["value"] for candidate in grid}
     measured = {candidate: value for candidate, value in values.items() if value is not None}
     if not measured:
         raise Diverged(
             f"every candidate of the fine-tuning diverged ({', '.join(map(str, grid))}): give smaller "
-            "finetune.base_lrs, or look at the pretraining that it starts from"
+            "finetune.base_lrs, or check the pretraining that is fine-tuned"
         )
     return max(measured, key=lambda candidate: measured[candidate])
 
@@ -152,9 +173,12 @@ def _train(
     batches: ViewBatches,
     phase: Phase,
     *,
-    carried: Carried,
+    trials: Trials,
 ) -> Supervised:
-    """One training from the pretrained encoder and a new last layer, the same for every candidate."""
+    """Trains the pretrained encoder with a new last layer, whose initial weights are the same for every candidate.
+
+    trials: the results up to now, which go into the checkpoints.
+    """
     config, hardware = session.config, session.hardware
     torch.manual_seed(config.seed)
     model = Supervised(encoder=copy.deepcopy(pretrained), classes=CLASSES, batch_size=config.finetune.batch_size)
@@ -173,26 +197,24 @@ def _train(
         steps=steps,
         steps_per_epoch=batches.steps_per_epoch,
         validate=lambda epoch: phase.after_epoch(model, epoch),
+        on_start=lambda: phase.on_start(model),
         step_offset=phase.step_offset,
     )
-    state = session.state(FinetuneState)
-    if state is None or state.phase != phase.name:
-        phase.after_epoch(model, 0)
-    fit(session, task, carried)
+    fit(session, task, extra_state=trials)
     return model
 
 
 def _accuracy(session: Session, model: Supervised, split: Split, resolution: int) -> Row:
-    """Accuracy on the held-out part of train."""
+    """Accuracy on the holdout split."""
     logits = predict(
         torch.nn.Sequential(model.encoder, model.head), split, resolution, session.hardware.device,
-        lambda done, total: session.at("validate", done, total),
+        partial(session.report_or_stop, "validate"),
     )  # fmt: skip
     return accuracy("validation", "accuracy", logits, split.labels)
 
 
 class _Snapshots:
-    """Embeddings of the same test images after chosen epochs, each in a file of its own until all are there."""
+    """Embeddings of the same test images after chosen epochs, each in a file of its own until the training ends."""
 
     def __init__(self, session: Session, test: Split, resolution: int) -> None:
         config = session.config.finetune
@@ -204,21 +226,21 @@ class _Snapshots:
         self._folder: Path = session.file("snapshots")
         self._folder.mkdir(exist_ok=True)
 
-    def take(self, model: Supervised, epoch: int) -> dict[str, float]:
-        """Embeds after `epoch`, if it is one of those chosen. Nothing to log."""
+    def save_if_chosen(self, model: Supervised, epoch: int) -> dict[str, float]:
+        """Writes the embeddings after `epoch`, if it is one of the chosen epochs. Returns no metrics."""
         if epoch in self._epochs:
             frame = predict(
                 model.encoder, self._images, self._resolution, self._session.hardware.device,
-                lambda done, total: self._session.at("snapshot", done, total),
+                partial(self._session.report_or_stop, "snapshot"),
             )  # fmt: skip
-            self._session.file(self._folder.name)
+            self._session.file(self._folder.name)  # raises Busy if another process has taken the run over
             write_atomic(self._file(epoch), npz(frame=compact(frame)))
         return {}
 
-    def join(self, steps_per_epoch: int) -> None:
-        """Joins the frames into embeddings.npz."""
+    def write_embeddings(self, steps_per_epoch: int) -> None:
+        """Writes embeddings.npz from the files of all chosen epochs."""
         if self._session.file("embeddings.npz").exists() and not any(self._folder.iterdir()):
-            return  # the run was complete before, and has lost its result
+            return  # the run was complete, and its result.json was removed afterwards
         frames = []
         for epoch in self._epochs:
             with np.load(self._file(epoch)) as content:
@@ -228,7 +250,7 @@ class _Snapshots:
         write_atomic(self._session.file("embeddings.npz"), content)
 
     def remove(self) -> None:
-        """Deletes the single files: not before the run is complete, for until then it may start from them again."""
+        """Removes the files of the single epochs. Only for a complete run, because a resumed run needs them."""
         shutil.rmtree(self._folder)
 
     def _file(self, epoch: int) -> Path:

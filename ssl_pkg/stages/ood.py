@@ -1,5 +1,7 @@
 """A final model on CIFAR-10's test set, which it was not trained for."""
 
+from functools import partial
+
 import numpy as np
 
 from ssl_pkg.config import Config
@@ -29,7 +31,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             ood.test,
             source["resolution"],
             hardware.device,
-            lambda done, total: session.at("predict", done, total),
+            partial(session.report_or_stop, "predict"),
         )
         labels = ood.test.labels
         write_atomic(session.file("predictions.npz"), npz(logits=logits, labels=labels))

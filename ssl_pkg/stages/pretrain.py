@@ -29,9 +29,10 @@ from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.models.encoder import build_encoder, to_device
 from ssl_pkg.models.sync_batch_norm import synchronise_batch_norm
 from ssl_pkg.rows import Row, unmeasured
-from ssl_pkg.run.session import Follower, Session
+from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.run.weights import save_weights
+from ssl_pkg.run.worker_session import WorkerSession
 from ssl_pkg.stages.artifacts import facts_of, finish_classifier, leave_contact_sheet
 from ssl_pkg.training.batches import ViewBatches
 from ssl_pkg.training.ddp import loss_of
@@ -52,16 +53,13 @@ def _run(config: Config, hardware: Hardware, interrupt_flag: InterruptFlag) -> N
     assert config.method is not None  # config.py sees to it
     dataset, resolution = open_dataset(config.data), config.budget.resolution
     task = training(config, dataset, hardware)
-    model = task.model
-
-    with (Follower if rank() else Session)(config, hardware, interrupt_flag, dataset.manifest) as session:
-        if rank() == 0:
-            leave_contact_sheet(session, [dataset.train, dataset.test], dataset.unlabeled, dataset.classes)
-            task = replace(task, validate=partial(_validate, session, model, dataset))
-        fit(session, task, carried={})
-        if rank():
-            return
-        encoder = model.encoder
+    if rank():
+        fit(WorkerSession(config, hardware, interrupt_flag), task, extra_state=None)
+        return
+    with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
+        leave_contact_sheet(session, [dataset.train, dataset.test], dataset.unlabeled, dataset.classes)
+        model, encoder = task.model, task.model.encoder
+        fit(session, replace(task, validate=partial(_validate, session, model, dataset)), extra_state=None)
         facts = facts_of(dataset, config.method.name, resolution)
         save_weights(session.file("encoder.safetensors"), encoder, facts)
         if isinstance(model, Supervised):
@@ -156,7 +154,7 @@ def _knn(session: Session, model: Method, dataset: STL10) -> Row:
     config = session.config
     features = predict(
         model.encoder, dataset.train, config.budget.resolution, session.hardware.device,
-        lambda done, total: session.at("validate", done, total),
+        partial(session.report_or_stop, "validate"),
     )  # fmt: skip
     labels = dataset.train.labels
     if reason := not_finite("embeddings", features):

@@ -1,5 +1,6 @@
 """The linear probe of a frozen encoder."""
 
+from functools import partial
 from math import nan
 
 import torch
@@ -24,13 +25,15 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     to_device(encoder, hardware.device)
     with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
         features = predict(
-            encoder, dataset.train, resolution, hardware.device, lambda done, total: session.at("embed", done, total)
+            encoder,
+            dataset.train,
+            resolution,
+            hardware.device,
+            partial(session.report_or_stop, "embed"),
         )
-        probe = fit_probe(
-            features, dataset.train.labels, config.probe, lambda done, total: session.at("fit", done, total)
-        )
+        probe = fit_probe(features, dataset.train.labels, config.probe, partial(session.report_or_stop, "fit"))
         if probe.reason:  # the head of nan leaves no later stage with a number that means nothing
-            session.reporter.say(f"no probe can be fitted: {probe.reason}")
+            session.reporter.message(f"no probe can be fitted: {probe.reason}")
         head = {"fc.weight": torch.from_numpy(probe.weight), "fc.bias": torch.from_numpy(probe.bias)}
         held = len(holdout(dataset.train.labels, config.probe.validation_fraction)[1])
         finish_classifier(

@@ -9,15 +9,16 @@ from ssl_pkg.data.images import balanced
 from ssl_pkg.evaluation.width.measures import Found, collect, width_units
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.run.directory import write_atomic
-from ssl_pkg.run.session import Session, SoFar
+from ssl_pkg.run.resume import CheckpointMetadata
+from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.stages.artifacts import npz, refuse_other_classes, source_classifier
 
 NOISE_SEED = 0  # the same directions and noise for every model, whatever its own seed
 
 
-class WidthState(SoFar):
-    """What a checkpoint holds: what the units that are done have found, by name."""
+class WidthCheckpoint(CheckpointMetadata):
+    """The fields of a checkpoint of this stage: the results of the finished units, by name."""
 
     found: dict[str, Found]
 
@@ -25,7 +26,7 @@ class WidthState(SoFar):
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     """Takes every measure on one fixed unaugmented part of labelled train; of a probe also on its head alone.
 
-    A unit of work that is done is kept in a checkpoint, so an interrupted run goes on with the next one.
+    A checkpoint is saved after each unit of work, so that a resumed run continues with the next unit.
     """
     dataset, hardware = open_dataset(config.data), prepare(config)
     classifier, source = source_classifier(config)
@@ -35,12 +36,12 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     pixels, labels = dataset.train.load(chosen, hardware.device)
     images = resize(pixels, source["resolution"])
     with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
-        state = session.state(WidthState)
-        found = dict(state.found) if state else {}
+        checkpoint = session.resume.read(WidthCheckpoint)
+        found = dict(checkpoint.found) if checkpoint else {}
         phase, total = "prepare", 1
 
         def tick() -> None:
-            session.at(phase, len(found), total)
+            session.report_or_stop(phase, len(found), total)
 
         measure = partial(width_units, classifier, images, labels, config.width, seed=NOISE_SEED, tick=tick)
         units = measure(head_only=False)

@@ -1,153 +1,137 @@
-"""The training loop: every stage that trains a network runs this one."""
+"""The training loop of every stage that trains a network."""
 
 import time
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, NoReturn, Protocol, cast
 
 import torch
-from pydantic import BaseModel, NonNegativeInt
-from torch import Tensor, nn
+from pydantic import NonNegativeInt
+from torch import nn
 
+from ssl_pkg.config import Config
 from ssl_pkg.errors import Diverged, Interrupted
-from ssl_pkg.run.session import Session, SoFar
+from ssl_pkg.hardware.prepare import Hardware
+from ssl_pkg.run.resume import PhaseCheckpoint, Resume
+from ssl_pkg.training.metrics import AveragerState, MetricAverager
 from ssl_pkg.training.step import Step, Task
 
 
-class Sums(BaseModel):
-    """A window's state."""
+class TrainingSession(Protocol):
+    """What the loop needs of a session. Session provides it on rank 0, WorkerSession on the other ranks."""
 
-    model_config = SoFar.model_config
+    config: Config
+    hardware: Hardware
+    resume: Resume
 
-    total: dict[str, Tensor]
-    count: int
+    def seconds(self) -> float: ...  # noqa: D102 - see Session, also for the other methods
+    def report(self, phase: str, step: int, steps: int) -> None: ...  # noqa: D102
+    def log(self, line: dict[str, Any]) -> None: ...  # noqa: D102
+    def save(self, metrics_step: int, state: Mapping[str, Any]) -> None: ...  # noqa: D102
+    def decide(self, checkpoint_due: bool) -> tuple[bool, bool]: ...  # noqa: D102
+    def stop(self, reason: str) -> NoReturn: ...  # noqa: D102
+    def last_good_checkpoint(self) -> str: ...  # noqa: D102
 
 
-class State(SoFar):
-    """What a checkpoint of a training holds."""
+class TrainingCheckpoint(PhaseCheckpoint):
+    """The fields of a checkpoint of a training."""
 
-    phase: str
-    step: NonNegativeInt
+    step: NonNegativeInt  # the number of finished steps
     model: dict[str, Any]
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
-    unlogged: bool  # whether the line of the last step is still to be written
-    window: Sums
-    carried: Any  # what fit was given; the stage knows what it is
+    averager: AveragerState
+    log_pending: bool  # whether the last step's line is not logged yet, because a signal interrupted its validation
 
 
-def fit(session: Session, task: Task, carried: Mapping[str, Any]) -> None:
-    """Trains `task.model`, from the session's checkpoint if there is one of this phase.
+def fit(session: TrainingSession, task: Task, extra_state: Any) -> None:
+    """Trains `task.model`, from the session's checkpoint if that is one of this training.
 
-    carried: what the run needs beside this training to go on (results of earlier phases); kept in each checkpoint.
-    Raises Interrupted after writing a checkpoint if a signal came, OSError if that can't be written; Diverged if
-    the loss stops being finite.
+    extra_state: what the stage needs beside this training to resume, such as the results of earlier trainings. Each
+    checkpoint contains it.
+
+    Raises Interrupted if a signal arrived, when a checkpoint is on disk; OSError if that checkpoint can't be written;
+    Diverged if the metrics or the weights are no longer finite.
     """
     module = cast(nn.Module, task.model)
     module.train()
-    advance = Step(task, session.hardware)
-    start, window, unlogged = 0, _Window(), False
-    state = session.state(State)
-    if state is not None and state.phase == task.phase:
-        try:
-            module.load_state_dict(state.model)
-            task.optimizer.load_state_dict(state.optimizer)
-            advance.scaler.load_state_dict(state.scaler)
-        except Exception as error:  # what is in it may be anything, and so what its loading raises
-            raise session.foreign(error) from error
-        start, window, unlogged = state.step, _Window(state.window.total, state.window.count), state.unlogged
-        # the model has it now; a second one would take its room for the whole run
-        session.checkpoint = state = None
-    elif state is not None and state.journal_step > task.step_offset:
-        raise session.foreign(f"phase {state.phase}")
+    run_step = Step(task, session.hardware)
+    first_step, averager, log_pending = _restore(session, task, run_step)
     config = session.config.checkpoint
     saved_at, due = time.monotonic(), False
-    for step in range(start - unlogged, task.steps):
+    for step in range(first_step - log_pending, task.steps):
         session.report(task.phase, step, task.steps)
-        if step >= start:
-            window.add(step, advance(step))
+        if step >= first_step:
+            averager.add(step, run_step(step))
         done = step + 1
         epoch_ended = done % task.steps_per_epoch == 0
         if epoch_ended or done % session.config.log_every == 0 or done == task.steps:
-            _refuse_infinite(session, task, window)
+            _raise_if_metrics_diverged(session, task, averager)
             try:
                 validation = task.validate(done // task.steps_per_epoch) if epoch_ended else {}
-                _log(session, task, step, window.mean() | validation)
-                window, unlogged = _Window(), False
-            except Interrupted:  # in the middle of a long validation, which is made again
-                unlogged = True
+                _log(session, task, step, averager.mean() | validation)
+                averager, log_pending = MetricAverager(), False
+            except Interrupted:  # during the validation, which the resumed run repeats
+                log_pending = True
         due = due or (epoch_ended and (done // task.steps_per_epoch) % config.epochs == 0)
         due = due or time.monotonic() - saved_at > 60 * config.minutes
-        stop, save = session.agree(due)
+        stop, save = session.decide(due)
         if save or stop or done == task.steps:
-            _refuse_infinite(session, task, window)
-            _refuse_infinite_weights(session, task, step)
-            session.save(
-                task.step_offset + done - unlogged,
-                {
-                    "phase": task.phase,
-                    "step": done,
-                    "model": module.state_dict(),
-                    "optimizer": task.optimizer.state_dict(),
-                    "scaler": advance.scaler.state_dict(),
-                    "unlogged": unlogged,
-                    "window": {"total": window.total, "count": window.count},
-                    "carried": carried,
-                },
-            )
+            _raise_if_metrics_diverged(session, task, averager)
+            _raise_if_weights_diverged(session, task, step)
+            state = {
+                "phase": task.phase,
+                "step": done,
+                "model": module.state_dict(),
+                "optimizer": task.optimizer.state_dict(),
+                "scaler": run_step.scaler.state_dict(),
+                "averager": averager.state(),
+                "log_pending": log_pending,
+                "extra_state": extra_state,
+            }
+            session.save(task.step_offset + done - log_pending, state)
             saved_at, due = time.monotonic(), False
         if stop:
             session.stop(f"stopped after step {done} of {task.steps}")
     session.report(task.phase, task.steps, task.steps)
 
 
-class _Window:
-    """Means of the metrics since the last log line, summed on the device: reading a value there would wait for it."""
-
-    def __init__(self, total: dict[str, Tensor] | None = None, count: int = 0) -> None:
-        self.total, self.count = total or {}, count
-        self._wrong: Tensor | None = None
-        self._last = -1
-
-    def add(self, step: int, metrics: dict[str, Tensor]) -> None:
-        for name, value in metrics.items():
-            addend = value.detach().double()
-            self.total[name] = self.total[name].to(addend.device) + addend if name in self.total else addend
-        self.count += 1
-        # steps since the first whose sum is not finite: sums stay so
-        wrong = torch.stack([total.isfinite() for total in self.total.values()]).all().logical_not()
-        self._wrong = wrong.int() if self._wrong is None else self._wrong + wrong
-        self._last = step
-
-    def first_infinite(self) -> int | None:
-        """The first step whose metrics are not all finite. Waits for the device."""
-        steps = 0 if self._wrong is None else int(self._wrong)
-        return self._last - steps + 1 if steps else None
-
-    def mean(self) -> dict[str, float]:
-        return {name: float(value) / self.count for name, value in self.total.items()}
+def _restore(session: TrainingSession, task: Task, run_step: Step) -> tuple[int, MetricAverager, bool]:
+    """Loads the checkpoint, if there is one of this training. Returns the first step to run, the averager, and whether
+    the line of the step before is still to be logged."""
+    checkpoint = session.resume.take(TrainingCheckpoint, task.phase, task.step_offset)
+    if checkpoint is None:
+        task.on_start()
+        return 0, MetricAverager(), False
+    try:
+        cast(nn.Module, task.model).load_state_dict(checkpoint.model)
+        task.optimizer.load_state_dict(checkpoint.optimizer)
+        run_step.scaler.load_state_dict(checkpoint.scaler)
+    except Exception as error:  # the fields' contents are not validated, so that loading them can raise anything
+        raise session.resume.mismatch(error) from error
+    return checkpoint.step, MetricAverager(checkpoint.averager), checkpoint.log_pending
 
 
-def _refuse_infinite(session: Session, task: Task, window: _Window) -> None:
-    step = window.first_infinite()
+def _raise_if_metrics_diverged(session: TrainingSession, task: Task, averager: MetricAverager) -> None:
+    step = averager.first_nonfinite_step()
     if step is not None:
-        names = [name for name, total in window.total.items() if not total.isfinite()]
+        names = [name for name, total in averager.total.items() if not total.isfinite()]
         raise Diverged(
             f"{', '.join(names)} stopped being finite at step {step + 1} of {task.phase}, on images "
-            f"{task.indices(step).tolist()}: {session.last_good()}"
+            f"{task.indices(step).tolist()}: {session.last_good_checkpoint()}"
         )
 
 
-def _refuse_infinite_weights(session: Session, task: Task, step: int) -> None:
-    """A step can ruin the weights whose loss was still finite: they are no checkpoint to go on from."""
+def _raise_if_weights_diverged(session: TrainingSession, task: Task, step: int) -> None:
+    """A step with a finite loss can still leave weights that are not finite. These must not get into a checkpoint."""
     tensors = [t for t in cast(nn.Module, task.model).state_dict().values() if t.is_floating_point()]
     if not torch.stack([tensor.isfinite().all() for tensor in tensors]).all():
         raise Diverged(
             f"the weights stopped being finite by step {step + 1} of {task.phase}, on images "
-            f"{task.indices(step).tolist()}: {session.last_good()}"
+            f"{task.indices(step).tolist()}: {session.last_good_checkpoint()}"
         )
 
 
-def _log(session: Session, task: Task, step: int, metrics: dict[str, float]) -> None:
+def _log(session: TrainingSession, task: Task, step: int, metrics: dict[str, float]) -> None:
     done = step + 1
     session.log(
         {

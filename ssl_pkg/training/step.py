@@ -32,6 +32,7 @@ class Task:
     steps: int
     steps_per_epoch: int
     validate: Callable[[int], dict[str, float]] = lambda epoch: {}  # metrics after an epoch, which counts from 1
+    on_start: Callable[[], object] = lambda: None  # called before the first step, but not when the training is resumed
     step_offset: int = 0  # the steps of the run's earlier trainings, added to this one's in the metrics log
 
 

@@ -157,7 +157,7 @@ def test_interrupted_by_a_signal_and_resumed_in_another_container_it_ends_with_t
     assert "run the same line again to go on" in logs
     done = resumed(image, data, folder)
     assert done.returncode == COMPLETE, done.stderr
-    assert "goes on from the checkpoint of step" in done.stderr  # to begin anew would end in the same bytes
+    assert "resumes from the checkpoint of step" in done.stderr  # to begin anew would end in the same bytes
     assert digests(folder / "broken") == digests(whole)
 
 
@@ -173,7 +173,7 @@ def test_killed_and_resumed_in_another_container_it_ends_with_the_same_bytes(
     assert not (folder / "broken" / "result.json").exists()
     done = resumed(image, data, folder)
     assert done.returncode == COMPLETE, done.stderr
-    assert "goes on from the checkpoint of step" in done.stderr
+    assert "resumes from the checkpoint of step" in done.stderr
     assert digests(folder / "broken") == digests(whole)
 
 

@@ -68,7 +68,7 @@ def test_a_study_through_the_image_that_is_preempted_again_and_again_ends_with_t
     assert seen >= 5 and {"client", "preemption"} <= set(blows)
     logs = "\n".join(file.read_text() for file in (study / "logs").glob("*.log"))
     assert logs.count("<<< exit status 75") >= RESTARTS / 2, "signals reach the stage in its container"
-    assert logs.count("goes on from the checkpoint of step") >= RESTARTS / 2
+    assert logs.count("resumes from the checkpoint of step") >= RESTARTS / 2
     assert digests(study) == digests(folder / "runs" / "demo")
     assert (tmp_path / "reports" / "demo" / "report.pdf").stat().st_size > 10_000
     left = image.engine.docker("ps", "--all", "--filter", f"ancestor={image.name}", "--format", "{{.Names}}").stdout

@@ -13,7 +13,7 @@ from trainers import LONG, differences
 
 from ssl_pkg.errors import COMPLETE, INTERRUPTED
 
-LOST = "made anew, the result may not be the same to the bit"
+LOST = "compiled again, the result may not be the same to the bit"
 
 
 @pytest.mark.skipif(not LONG, reason="compiles twice, two minutes: make test-faults")
@@ -34,7 +34,7 @@ def test_a_compiled_training_is_interrupted_and_goes_on_with_its_kernels(study: 
         wait_for(folder / "run/checkpoints", 10, trainer)
         trainer.send_signal(signal.SIGTERM)
         said = trainer.communicate()[1]
-    assert trainer.returncode == INTERRUPTED and "goes on from the checkpoint" in said and LOST not in said
+    assert trainer.returncode == INTERRUPTED and "resumes from the checkpoint" in said and LOST not in said
     assert {file: file.stat().st_mtime_ns for file in kernels.rglob("*.so")} == made, "nothing was compiled again"
     (run_kernels,) = kernels.iterdir()
     run_kernels.rename(folder / "lost")

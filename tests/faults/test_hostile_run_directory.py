@@ -143,7 +143,18 @@ def test_a_run_with_a_damaged_file_ends_as_if_it_were_whole_or_says_why_not(
     go_on(study, unfinished, folder, change)
 
 
-FIELDS = ("phase", "step", "model", "optimizer", "scaler", "window", "unlogged", "journal_step", "seconds")
+FIELDS = (
+    "phase",
+    "step",
+    "model",
+    "optimizer",
+    "scaler",
+    "averager",
+    "log_pending",
+    "metrics_step",
+    "seconds",
+    "extra_state",
+)
 FOREIGN = {"nothing": None, "a text": "x", "a list": [1], "a mapping": {"a": 1}, "a tensor": TENSOR}
 FORGERIES = [(field, kind) for field in FIELDS for kind in ("missing", *FOREIGN)]
 

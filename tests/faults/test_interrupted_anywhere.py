@@ -79,7 +79,7 @@ def test_a_run_interrupted_at_any_moments_ends_as_the_uninterrupted_one(
     assert trainer.status() == COMPLETE, trainer.said()
     assert differences(straight, run_dir) == []
     if LONG:  # beginning anew each time would end in the same bits
-        assert sum("goes on from the checkpoint of step" in text for text in said) >= INTERRUPTIONS / 4
+        assert sum("resumes from the checkpoint of step" in text for text in said) >= INTERRUPTIONS / 4
         assert any("is damaged" in text for text in said) == (damage in (truncated, flipped))
 
 

@@ -271,7 +271,7 @@ def test_a_run_of_two_ranks_goes_on_with_one(tmp_path: Path, data: Path, started
     assert ended(ranks) == [75, 75]
     (alone,) = start(data, tmp_path, "supervised", started, ranks=1)
     assert ended([alone]) == [0]
-    assert "the number of processes is 1 instead of 2" in alone.communicate()[1]
+    assert "the world size is 1 instead of 2" in alone.communicate()[1]
     assert steps(tmp_path) == sorted(set(steps(tmp_path)))
     assert steps(tmp_path)[-1] == 10  # two epochs of five steps
 

@@ -131,7 +131,7 @@ class Real:
 
     def gone_on_from(self, name: str) -> list[int]:
         """The steps of the checkpoints that the run's later starts began with."""
-        return [int(step) for step in re.findall(r"goes on from the checkpoint of step (\d+)", self.log(name))]
+        return [int(step) for step in re.findall(r"resumes from the checkpoint of step (\d+)", self.log(name))]
 
 
 def wait_for_step(real: Real, name: str, step: int, seconds: float = 120) -> None:

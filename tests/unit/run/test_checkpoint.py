@@ -15,7 +15,7 @@ from ssl_pkg.run.checkpoint import CheckpointWriter, load_checkpoint, save_check
 
 
 def state(step: int) -> dict[str, object]:
-    return {"step": step, "model": {"weight": torch.arange(5.0) * step}, "carried": {"trials": {"a": 0.5}}}
+    return {"step": step, "model": {"weight": torch.arange(5.0) * step}, "extra_state": {"trials": {"a": 0.5}}}
 
 
 def test_the_newest_is_read_back_as_it_was_written(tmp_path: Path) -> None:
@@ -103,15 +103,15 @@ def test_a_half_written_temporary_file_is_not_taken_for_a_checkpoint(tmp_path: P
 def test_what_is_written_behind_is_the_state_at_the_call(tmp_path: Path) -> None:
     said: list[str] = []
     writer = CheckpointWriter(tmp_path, lambda: None, said.append)
-    changing: dict[str, Any] = {"step": 1, "weight": torch.zeros(1000), "carried": {"trials": {"a": 1}}}
+    changing: dict[str, Any] = {"step": 1, "weight": torch.zeros(1000), "extra_state": {"trials": {"a": 1}}}
     writer.save(1, changing, time.monotonic() - 0.5)
     changing["weight"].fill_(7)
-    changing["carried"]["trials"]["b"] = 2
+    changing["extra_state"]["trials"]["b"] = 2
     writer.wait()
     loaded = load_checkpoint(tmp_path)
     assert loaded is not None
     assert torch.equal(loaded["weight"], torch.zeros(1000))
-    assert loaded["carried"] == {"trials": {"a": 1}}
+    assert loaded["extra_state"] == {"trials": {"a": 1}}
     assert re.fullmatch(r"checkpoint of step 1: 0 MB in [0-9.]+ s, training waited 0.5\d s", said[0])
 
 

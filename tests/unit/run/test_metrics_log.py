@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from ssl_pkg.errors import BadInput
 from ssl_pkg.run.directory import RunDirectory, metrics_sha256
-from ssl_pkg.run.metrics_log import Journal
+from ssl_pkg.run.metrics_log import MetricsLog
 
 
 def line(step: int) -> dict[str, object]:
@@ -16,14 +16,14 @@ def line(step: int) -> dict[str, object]:
 
 
 def test_a_resume_from_an_older_checkpoint_leaves_each_step_once(tmp_path: Path) -> None:
-    journal = Journal(RunDirectory(tmp_path), 0, metrics_sha256([]))
+    log = MetricsLog(RunDirectory(tmp_path), 0, metrics_sha256([]))
     for step in (10, 20, 30):
-        journal.write(line(step))
-    journal.close()
-    journal = Journal(RunDirectory(tmp_path), 20, metrics_sha256([line(10), line(20)]))  # the checkpoint was of step 20
+        log.write(line(step))
+    log.close()
+    log = MetricsLog(RunDirectory(tmp_path), 20, metrics_sha256([line(10), line(20)]))  # the checkpoint was of step 20
     for step in (30, 40):
-        journal.write(line(step))
-    journal.close()
+        log.write(line(step))
+    log.close()
     steps = [json.loads(text)["step"] for text in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert steps == [10, 20, 30, 40]
 
@@ -34,9 +34,9 @@ def test_a_resume_from_an_older_checkpoint_leaves_each_step_once(tmp_path: Path)
 
 def test_a_torn_last_line_is_dropped(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text(json.dumps(line(10)) + "\n" + json.dumps(line(20))[:17])
-    journal = Journal(RunDirectory(tmp_path), 20, metrics_sha256([line(10)]))
-    journal.write(line(20))
-    journal.close()
+    log = MetricsLog(RunDirectory(tmp_path), 20, metrics_sha256([line(10)]))
+    log.write(line(20))
+    log.close()
     assert [entry["step"] for entry in RunDirectory(tmp_path).metrics()] == [10, 20]
 
 
@@ -47,8 +47,8 @@ def test_lines_that_were_lost_or_changed_are_told_and_nothing_is_written(
     file = tmp_path / "metrics.jsonl"
     file.write_text("".join(json.dumps(entry) + "\n" for entry in left))
     before = file.read_bytes()
-    with pytest.raises(BadInput, match="is not as this run has written it up to step 20"):
-        Journal(RunDirectory(tmp_path), 20, metrics_sha256([line(10), line(20)]))
+    with pytest.raises(BadInput, match="was changed after this run wrote it, at or before step 20"):
+        MetricsLog(RunDirectory(tmp_path), 20, metrics_sha256([line(10), line(20)]))
     assert file.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.jsonl"]
 
@@ -61,28 +61,28 @@ def test_the_digest_ignores_the_clock_and_nothing_else() -> None:
 
 
 def test_a_line_is_on_tensorboard_as_soon_as_it_is_written(tmp_path: Path) -> None:
-    journal = Journal(RunDirectory(tmp_path), 0, metrics_sha256([]))
+    log = MetricsLog(RunDirectory(tmp_path), 0, metrics_sha256([]))
     for step in (10, 20):
-        journal.write(line(step))
+        log.write(line(step))
         board = EventAccumulator(str(tmp_path / "tensorboard"))
         board.Reload()
         assert board.Tags()["scalars"] == ["loss"]
         assert board.Scalars("loss")[-1].step == step
         assert board.Scalars("loss")[-1].value == pytest.approx(1 / step)
-    journal.close()
+    log.close()
 
 
 def test_a_full_disk_under_tensorboard_is_the_callers_to_tell(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    journal = Journal(RunDirectory(tmp_path), 0, metrics_sha256([]))
+    log = MetricsLog(RunDirectory(tmp_path), 0, metrics_sha256([]))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            journal.write({"step": 10, "epoch": 0.1, "phase": "train", "loss": 0.5, "a" * 10: 1.0, "b": 2.0})
+            log.write({"step": 10, "epoch": 0.1, "phase": "train", "loss": 0.5, "a" * 10: 1.0, "b": 2.0})
         with contextlib.suppress(OSError):
-            journal.close()
+            log.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [entry["step"] for entry in RunDirectory(tmp_path).metrics()] == [10]  # for this there was room

@@ -26,7 +26,7 @@ def session(folder: Path) -> Session:
 
 
 def make_step(folder: Path, step: int, *, save: bool = True) -> dict[str, Any]:
-    """Starts the run, or goes on with it, for one step; returns its provenance."""
+    """Starts or resumes the run for one step. Returns its provenance."""
     with session(folder) as started:
         started.log(LINE | {"step": step})
         if save:
@@ -43,15 +43,15 @@ def test_a_run_that_goes_on_with_other_code_or_another_cpu_says_so_and_keeps_all
     first = make_step(tmp_path / "run", 1)
     assert first["starts"] == [{key: value for key, value in first.items() if key not in ("data", "starts")}]
     assert make_step(tmp_path / "run", 2) == first
-    assert "goes on with" not in capsys.readouterr().err
+    assert "resumes with" not in capsys.readouterr().err
 
     monkeypatch.setattr("ssl_pkg.run.provenance.commit", lambda: "bbbb")
     monkeypatch.setattr("ssl_pkg.hardware.prepare._processor", lambda: "Z80")
     second = make_step(tmp_path / "run", 3)
     said = capsys.readouterr().err
     cpu = first["hardware"]["name"]
-    assert said.count("goes on with") == 1
-    assert f"run: goes on with commit bbbb instead of aaaa, name Z80 instead of {cpu}: the result may not be" in said
+    assert said.count("resumes with") == 1
+    assert f"run: resumes with commit bbbb instead of aaaa, name Z80 instead of {cpu}: the result may not be" in said
     assert (second["commit"], second["hardware"]["name"]) == ("bbbb", "Z80")
     assert [start["commit"] for start in second["starts"]] == ["aaaa", "bbbb"]
 
@@ -69,7 +69,7 @@ def test_a_start_from_which_nothing_was_kept_is_not_told(
     make_step(tmp_path / "run", 1, save=False)
     monkeypatch.setattr("ssl_pkg.run.provenance.commit", lambda: "bbbb")
     assert [start["commit"] for start in make_step(tmp_path / "run", 1)["starts"]] == ["bbbb"]
-    assert "goes on with" not in capsys.readouterr().err
+    assert "resumes with" not in capsys.readouterr().err
 
 
 def test_a_run_says_where_it_goes_on_and_when_nothing_is_left_to_go_on_from(
@@ -77,19 +77,22 @@ def test_a_run_says_where_it_goes_on_and_when_nothing_is_left_to_go_on_from(
 ) -> None:
     make_step(tmp_path / "run", 1)
     said = capsys.readouterr().err
-    assert "goes on" not in said and "begins anew" not in said
+    assert "resumes" not in said and "starts again" not in said
     make_step(tmp_path / "run", 2)
-    assert "run: goes on from the checkpoint of step 1\n" in capsys.readouterr().err
+    assert "run: resumes from the checkpoint of step 1\n" in capsys.readouterr().err
     newest = tmp_path / "run" / "checkpoints" / "step-000000002.ckpt"
     newest.write_bytes(newest.read_bytes()[:-1])
     make_step(tmp_path / "run", 2)
     said = capsys.readouterr().err
-    assert f"{newest} is damaged (its checksum does not hold): passed over\n" in said
-    assert "run: goes on from the checkpoint of step 1\n" in said
+    assert f"{newest} is damaged (its checksum does not match): skipped\n" in said
+    assert "run: resumes from the checkpoint of step 1\n" in said
     for file in newest.parent.glob("*.ckpt"):
         file.write_bytes(b"")
     make_step(tmp_path / "run", 1)
-    assert "run: none of the run's checkpoints is intact: it begins anew\n" in capsys.readouterr().err
+    assert (
+        "run: none of the run's checkpoints is intact: the run starts again from the beginning\n"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("damage", ["", "[]", '{"starts": 1}', '{"starts": [{"commit": NaN}]}', '{"starts": [[]]}'])
@@ -148,7 +151,7 @@ def test_one_that_stood_still_while_it_read_the_checkpoint_changes_nothing_of_it
         before.update(files_of(tmp_path / "run"))
         return state
 
-    monkeypatch.setattr("ssl_pkg.run.session.load_checkpoint", slow)
+    monkeypatch.setattr("ssl_pkg.run.resume.load_checkpoint", slow)
     with pytest.raises(Busy, match="taken over by process 7 on elsewhere"), session(tmp_path / "run"):
         pass
     assert files_of(tmp_path / "run") == before

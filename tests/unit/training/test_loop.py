@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ssl_pkg.compose import load_config
 from ssl_pkg.errors import Interrupted
 from ssl_pkg.hardware.prepare import Hardware
-from ssl_pkg.run import session
+from ssl_pkg.run import resume
 from ssl_pkg.run.checkpoint import CheckpointWriter, load_checkpoint
 from ssl_pkg.run.directory import CLOCK_FIELDS, RunDirectory
 from ssl_pkg.run.session import Session
@@ -91,7 +91,7 @@ def train(folder: Path, stop: Stop = NEVER, bad: int | None = None, ruined: int 
         def validate(epoch: int) -> dict[str, float]:
             if epoch == stop.within:
                 interrupt_flag.received = "SIGTERM"
-            session.at("validate", 0, 1)
+            session.report_or_stop("validate", 0, 1)
             return {"validation": float(model.average.sum())}
 
         optimizer = torch.optim.SGD([{"params": model.parameters(), "lr_multiplier": 1.0}], lr=0.0, momentum=0.9)
@@ -99,7 +99,7 @@ def train(folder: Path, stop: Stop = NEVER, bad: int | None = None, ruined: int 
             "train", model, model.loss, optimizer, lambda step: 0.1 / (1 + step), batch,
             lambda step: np.arange(5) + step, STEPS, EPOCH, validate,
         )  # fmt: skip
-        fit(session, task, carried={})
+        fit(session, task, extra_state=None)
     return model
 
 
@@ -123,7 +123,7 @@ def test_what_a_run_goes_on_from_is_not_kept_beside_the_model(tmp_path: Path, mo
         read.extend(weakref.ref(tensor) for tensor in state["model"].values())
         return state
 
-    monkeypatch.setattr(session, "load_checkpoint", load)
+    monkeypatch.setattr(resume, "load_checkpoint", load)
     monkeypatch.setattr(
         Line, "after_step", lambda self, step, steps: kept.append(any(ref() is not None for ref in read))
     )
@@ -288,7 +288,7 @@ def test_an_interruption_without_room_for_its_checkpoint_is_no_interruption(
 def test_what_training_waits_for_a_checkpoint_is_told_whole(
     punctual: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("ssl_pkg.run.metrics_log.Journal.sync", lambda journal: time.sleep(0.3))
+    monkeypatch.setattr("ssl_pkg.run.metrics_log.MetricsLog.sync", lambda log: time.sleep(0.3))
     train(tmp_path / "run")
     waits = [float(wait) for wait in re.findall(r"training waited ([0-9.]+) s", capsys.readouterr().err)]
     assert len(waits) == STEPS // EPOCH

@@ -18,8 +18,8 @@ from jobs.study_lock import study_lock
 from ssl_pkg.data.stl10 import open_stl10
 from ssl_pkg.data.synthetic import Sizes, cache_folder, generate
 from ssl_pkg.errors import BadInput
+from ssl_pkg.run.compatibility import other_data
 from ssl_pkg.run.directory import RunDirectory
-from ssl_pkg.run.resume import other_data
 
 
 @pytest.mark.parametrize(

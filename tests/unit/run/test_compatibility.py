@@ -9,7 +9,7 @@ import yaml
 
 from ssl_pkg.__main__ import main
 from ssl_pkg.compose import load_config
-from ssl_pkg.run.resume import content_of
+from ssl_pkg.run.compatibility import recorded_config
 
 DATA: dict[str, Any] = {"files": {}}
 
@@ -32,7 +32,7 @@ def line(tmp_path: Path) -> list[str]:
 def complete(folder: Path, line: list[str]) -> None:
     result(folder, "of the probe")
     (folder / "model.safetensors").touch()
-    (folder / "config.yaml").write_text(yaml.safe_dump(content_of(load_config(line), DATA)))
+    (folder / "config.yaml").write_text(yaml.safe_dump(recorded_config(load_config(line), DATA)))
 
 
 def test_a_complete_run_says_so_also_where_its_source_has_moved_or_is_gone(tmp_path: Path, line: list[str]) -> None:
@@ -45,7 +45,7 @@ def test_a_complete_run_that_has_lost_its_weights_is_refused(
     tmp_path: Path, line: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "run" / "model.safetensors").unlink()
-    assert "is complete, but its weights are gone" in refused(line, capsys)
+    assert "is complete, but its weights are missing" in refused(line, capsys)
 
 
 def test_signals_are_taken_over_before_anything_slow_is_loaded() -> None:
@@ -66,7 +66,7 @@ def test_a_complete_run_is_not_that_of_another_source(
     said = refused([*line[:1], f"source={other}", *line[2:]], capsys)
     assert said == (
         f"ssl_pkg: {tmp_path / 'run'} is complete, but from other weights than those of source={other}: "
-        f"give the run_dir of another run, or remove {tmp_path / 'run'} to make it anew"
+        f"give another run_dir, or remove {tmp_path / 'run'} to run it again"
     )
     assert "source=random" in refused([*line[:1], "source=random", *line[2:]], capsys)
 
