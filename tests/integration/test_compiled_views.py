@@ -1,4 +1,4 @@
-"""The compiled loops of the views: kept in the user's cache, made anew where that is damaged, inside their arrays."""
+"""The compiled code for the views is cached, compiled again if the cache is damaged, and stays within its arrays."""
 
 import os
 import shutil
@@ -29,61 +29,61 @@ print(digest.hexdigest())
 """
 
 
-ONCE = "Compiling the views (some seconds, once).\n"
+ONCE = "Compiling the code for the views (some seconds, once).\n"
 
 
-def made(cache: Path, *more: str, folder: Path | None = None, **variables: str) -> tuple[str, str]:
-    """The views' digest, made by another process with this cache, and what it said."""
+def make_views(cache: Path, *more: str, folder: Path | None = None, **variables: str) -> tuple[str, str]:
+    """Makes views in another process with this cache; returns their digest and the stderr."""
     line, environment = [sys.executable, "-c", PROGRAM, *more], os.environ | {"XDG_CACHE_HOME": str(cache)} | variables
     done = subprocess.run(line, check=False, env=environment, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout, done.stderr
 
 
-def kept(cache: Path) -> dict[Path, bytes]:
+def cached_files(cache: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in cache.glob("ssl-study/views/**/*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A cache and the digest of the views of the start that filled it."""
+    """A cache that one process has filled, and the digest of its views."""
     cache = tmp_path_factory.mktemp("cache")
-    digest, said = made(cache)
-    assert kept(cache) and said == ONCE
+    digest, said = make_views(cache)
+    assert cached_files(cache) and said == ONCE
     return cache, digest
 
 
-def test_they_are_compiled_once(filled: tuple[Path, str]) -> None:
+def test_the_code_is_compiled_once(filled: tuple[Path, str]) -> None:
     cache, digest = filled
-    before = {path: (data, path.stat().st_mtime_ns) for path, data in kept(cache).items()}
-    assert made(cache) == (digest, "")
-    assert {path: (data, path.stat().st_mtime_ns) for path, data in kept(cache).items()} == before
+    before = {path: (data, path.stat().st_mtime_ns) for path, data in cached_files(cache).items()}
+    assert make_views(cache) == (digest, "")
+    assert {path: (data, path.stat().st_mtime_ns) for path, data in cached_files(cache).items()} == before
 
 
-@pytest.mark.parametrize(("ending", "left"), [(".nbi", 0.5), (".nbc", 0.5), (".nbc", 0.0)])
-def test_what_is_damaged_is_made_anew(filled: tuple[Path, str], tmp_path: Path, ending: str, left: float) -> None:
+@pytest.mark.parametrize(("suffix", "fraction"), [(".nbi", 0.5), (".nbc", 0.5), (".nbc", 0.0)])
+def test_damaged_code_is_compiled_again(filled: tuple[Path, str], tmp_path: Path, suffix: str, fraction: float) -> None:
     cache, digest = tmp_path / "damaged", filled[1]
     shutil.copytree(filled[0], cache)
-    for path, data in kept(cache).items():
-        if path.suffix == ending:
-            path.write_bytes(data[: int(left * len(data))])
-    again, said = made(cache)
+    for path, data in cached_files(cache).items():
+        if path.suffix == suffix:
+            path.write_bytes(data[: int(fraction * len(data))])
+    again, said = make_views(cache)
     assert again == digest and "damaged" in said and said.count("\n") == 1
-    assert made(cache) == (digest, "")
+    assert make_views(cache) == (digest, "")
 
 
-def test_a_full_disk_only_costs_time(filled: tuple[Path, str], tmp_path: Path) -> None:
-    digest, said = made(tmp_path, "full")
+def test_a_full_disk_is_not_an_error(filled: tuple[Path, str], tmp_path: Path) -> None:
+    digest, said = make_views(tmp_path, "full")
     assert digest == filled[1] and said.startswith(ONCE) and "can't be written" in said and said.count("\n") == 2
 
 
-def test_no_loop_reads_or_writes_beside_its_arrays(filled: tuple[Path, str], tmp_path: Path) -> None:
-    assert made(tmp_path, NUMBA_BOUNDSCHECK="1") == (filled[1], ONCE)
+def test_no_loop_exceeds_its_arrays(filled: tuple[Path, str], tmp_path: Path) -> None:
+    assert make_views(tmp_path, NUMBA_BOUNDSCHECK="1") == (filled[1], ONCE)
 
 
-def test_a_constant_of_another_file_is_not_taken_from_the_cache(filled: tuple[Path, str], tmp_path: Path) -> None:
+def test_a_changed_constant_in_another_file_invalidates_the_cache(filled: tuple[Path, str], tmp_path: Path) -> None:
     shutil.copytree(Path(ssl_pkg.__file__).parent, tmp_path / "ssl_pkg")
     operations = tmp_path / "ssl_pkg/augment/operations.py"
     operations.write_text(operations.read_text().replace("MEAN = (0.4467", "MEAN = (0.5467"))
-    changed, said = made(filled[0], folder=tmp_path)
+    changed, said = make_views(filled[0], folder=tmp_path)
     assert changed != filled[1] and said == ONCE
