@@ -1,9 +1,9 @@
-"""`python -m ssl_pkg stage=… method=… seed=… data.root=… run_dir=…`: one stage, one run directory, one exit status."""
+"""`python -m ssl_pkg stage=… run_dir=… …`: runs one stage in one run directory, and returns one exit status."""
 
 from ssl_pkg import safe_path
 
 if __name__ == "__main__":
-    safe_path.protect()  # before anything is imported that a file of the working folder could shadow
+    safe_path.protect()  # before any import that a file in the working folder could shadow
 
 import os
 import sys
@@ -16,17 +16,17 @@ from ssl_pkg.streams import prepare_streams
 HELP = """\
 usage: python -m ssl_pkg stage=STAGE run_dir=DIR [method=METHOD] [source=DIR] [seed=N] [data.root=DIR] [KEY=VALUE ...]
 
-Runs one stage of the study in its run directory. The same line goes on with an interrupted run.
+Runs one stage of the study in its run directory. Running the same command again resumes an interrupted run.
 
   stage      {stages}
-  method     of stage=pretrain: {methods}
-  source     of the other stages: the run directory of the model that they start from, or `random` (probe, finetune)
-  data.root  folder with stl10_binary/ and a CIFAR-10 folder; left out, the synthetic set is generated
+  method     for stage=pretrain: {methods}
+  source     for the other stages: the run directory of the model to start from, or `random` (probe, finetune)
+  data.root  folder with stl10_binary/ and a CIFAR-10 folder; by default a synthetic set is generated
   study      preset: demo (default) | photos-quick | photos | stl10; budget: tiny | demo | quick | full
 
-A path is everything after the first `=`, with `~` expanded; a folder called random is ./random.
-Every other field: ssl_pkg/conf. Exit status: 0 complete, 75 interrupted (run the line again), 2 wrong input,
-1 a fault of the machine or another process at work.
+A path is everything after the first `=`, with `~` expanded. For a folder called random, write ./random.
+All other fields are in ssl_pkg/conf. Exit status: 0 complete, 75 interrupted (run the same command again),
+2 wrong input, 1 a fault of the machine, or another process works in the run directory.
 
   python -m ssl_pkg stage=pretrain method=simclr run_dir=runs/try/pretrain
   python -m ssl_pkg stage=probe source=runs/try/pretrain run_dir=runs/try/probe
@@ -34,11 +34,11 @@ Every other field: ssl_pkg/conf. Exit status: 0 complete, 75 interrupted (run th
 
 
 def main(arguments: list[str]) -> int:
-    """Runs one stage; returns the process's exit status."""
+    """Runs one stage. Returns the exit status."""
     interrupt_flag = InterruptFlag().install()
-    # else each of several processes advises against find_unused_parameters, which world.py has a reason for
+    # Otherwise each rank prints a warning about find_unused_parameters. training/ddp.py says why that is set.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    from ssl_pkg import command  # not before: it takes a second to load, in which a signal would be the process's end
+    from ssl_pkg import command  # after the signal handlers, because this import takes a second
 
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP.format(**command.CHOICES), end="")
@@ -52,32 +52,32 @@ def main(arguments: list[str]) -> int:
         print(f"ssl_pkg: {error}", file=sys.stderr)
         return FAULT
     except Interrupted as error:
-        print(f"{error}; run the same line again to go on", file=sys.stderr)
+        print(f"{error}; run the same command again to resume", file=sys.stderr)
         return INTERRUPTED
     except OSError as error:
         if error.errno is None:
             raise
         run_dir = " ".join(word.lstrip("+") for word in arguments if "run_dir=" in word)
         if error.errno in NO_ROOM:
-            said = f"can't write {run_dir} ({error.strerror}): make room, then run the same line again"
+            message = f"can't write {run_dir} ({error.strerror}): free some space, then run the same command again"
         else:
-            said = f"{run_dir}: {error}: when that is mended, run the same line again"
-        print(f"ssl_pkg: {said}", file=sys.stderr)
+            message = f"{run_dir}: {error}: solve this, then run the same command again"
+        print(f"ssl_pkg: {message}", file=sys.stderr)
         return FAULT
     print(f"{run_dir} is complete", file=sys.stderr)
     return COMPLETE
 
 
 def entry() -> None:
-    """The console command."""
+    """The console command `ssl-study-stage`."""
     safe_path.protect()
     prepare_streams()
     prefer_jemalloc(SIGNALS)
     status = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    # Not sys.exit: oneDNN's cache of primitives, taken down at the process's end, sometimes frees what it never set
-    # (a segmentation fault after a complete run); and a signal in Python's last moments would give another status.
+    # Not sys.exit, because oneDNN sometimes crashes when its cache of primitives is destroyed at exit, and because a
+    # signal during Python's shutdown would change the exit status.
     os._exit(status)
 
 

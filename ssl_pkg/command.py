@@ -1,4 +1,4 @@
-"""What the command line asks for: a stage is run, or found complete."""
+"""Runs the stage that the command line names, or finds its run complete."""
 
 import importlib
 from contextlib import suppress
@@ -26,10 +26,10 @@ CHOICES: Final = {"stages": " | ".join(STAGES), "methods": " | ".join(methods())
 
 
 def run(arguments: list[str], interrupt_flag: InterruptFlag) -> str:
-    """Brings the run to completion; returns its directory.
+    """Completes the run. Returns its directory.
 
-    Raises BadInput, Interrupted, Busy and OSError as the stage does; also BadInput if the run is complete, but not the
-    one that is asked for.
+    Raises BadInput, Interrupted, Diverged, Busy and OSError as the stage does. Raises BadInput as well if the directory
+    holds a complete run with another configuration or other inputs.
     """
     config = load_config(arguments)
     refuse_unread(config, arguments)

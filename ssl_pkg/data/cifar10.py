@@ -67,7 +67,7 @@ def open_cifar10(root: Path, classes: tuple[str, ...]) -> OutOfDistribution:
     table = np.array([_class_index(name, classes, root / folder) for name in names])
     substituted = tuple(int(table[i]) for i, name in enumerate(names) if name in COUNTED_AS and name not in classes)
     return OutOfDistribution(
-        Split("ood", pixels, table[labels]), substituted, identify(root, files, "CIFAR-10", named=names)
+        Split("ood", pixels, table[labels]), substituted, identify(root, files, "CIFAR-10", class_names=names)
     )
 
 

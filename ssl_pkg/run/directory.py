@@ -1,17 +1,18 @@
 """The run directory: the only interface between `ssl_pkg`, `jobs` and `analysis`. Imports no torch.
 
     runs/STUDY/JOB/
-      config.yaml        the resolved configuration
-      provenance.json    git commit, package versions, data manifest, device, world size; of a run that was interrupted
-                         also, as `starts`, each start that differed in these, the last one last
-      metrics.jsonl      one object a line: step, epoch, phase, seconds, then name -> value; each step once
+      config.yaml        the resolved configuration, digests of the inputs, and `run_format`: the version of this layout
+      provenance.json    git commit, package versions, data manifest, device, world size; in `starts` the same for each
+                         start of the run that differs in these, the last one last
+      metrics.jsonl      one JSON object a line: step, epoch, phase, seconds, then metrics by name; each step once
       tensorboard/       the same metrics for TensorBoard
       checkpoints/       the state that an interrupted run resumes from
-      status             phase, step, of how many, rate, heartbeat (JSON, rewritten atomically)
-      result.json        written last and atomically: its presence IS completion
+      status             phase, step, steps, rate, heartbeat (JSON, rewritten atomically)
+      lock               exists while a process works in the directory, and names the process
+      result.json        written last and atomically: a run is complete if and only if this file exists
 
-beside them `jobs` keeps runs/STUDY/logs/JOB.log: what the run's process printed, a line `>>> …` above each start and
-`<<< exit status N after S s` below its end; and the artifacts of the stage (C classes, arrays in sample order):
+`jobs` writes the run's output to runs/STUDY/logs/JOB.log, with a line `>>> …` above each start and a line
+`<<< exit status N after S s` below its end. The stages write these artifacts (C classes, arrays in sample order):
 
     pretrain   encoder.safetensors   ResNet-18 without its last layer; torchvision's resnet18 loads it
     final model (supervised pretrain, probe, finetune):
@@ -20,24 +21,21 @@ beside them `jobs` keeps runs/STUDY/logs/JOB.log: what the run's process printed
     finetune   embeddings.npz        frames (K, n, 512), steps (K,), labels (n,): test images while it trains
     ood        predictions.npz       logits (n, C) float32, labels (n,) int64 (class indices of the model's classes)
     embed      embeddings.npz        train (n, 512), train_labels, test (m, 512), test_labels
-               tsne.npz              train (a, 2), train_labels (a,), test (b, 2), test_labels (b,); of a fine-tuned
-                                     model also frames (K, n, 2), frame_steps (K,), frame_labels (n,); without what
-                                     can't be mapped (a row of `result.json` says why)
+               tsne.npz              train (a, 2), train_labels (a,), test (b, 2), test_labels (b,); for a fine-tuned
+                                     model also frames (K, n, 2), frame_steps (K,), frame_labels (n,); without arrays
+                                     that can't be computed (a row of `result.json` has the reason)
     pretrain,
     ood        contact_sheet.png     some images of each class and split, as read; none with data.contact_sheet=false
     width      landscape.npz         alphas (A,), loss (A,), accuracy (A,), and the plane: grid (G,), plane (G, G)
 
-Embeddings are float16, or float32 where a value is beyond float16's range. The metadata of safetensors files is
-`format` ("pt") and `ssl-study`, a JSON object: method, data, classes, weights_sha256, and what an image must go through
+Embeddings are float16, or float32 if a value is outside float16's range. The metadata of safetensors files is
+`format` ("pt") and `ssl-study`, a JSON object of method, data, classes, weights_sha256 and the preprocessing of images
 (resolution, resize, channels, range, mean, std).
 
-`result.json` holds stage, method, adaptation (null, `probe` or `finetune`: how the method's encoder became a
-classifier), model (both in one word: `random-probe`, `supervised`, `simclr-probe`, `simclr-finetune`, ...), seed,
-data (the name that `provenance.json` gives to what was seen), source_data (the images that the
-source saw, only where they are others), resolution, classes, seconds, weights_sha256,
-metrics_sha256, and `rows`: the numbers, each {evaluation, metric, value, low, high, n}. Accuracies are fractions,
-low and high a 95 % interval or null, n the number of samples behind the value. A number that could not be computed (a
-model that diverged, a class without images) has the value null, and `reason` says why in words.
+`result.json` has stage, method, adaptation (null, `probe` or `finetune`: how the method's encoder became a classifier),
+model (both in one word: `random-probe`, `supervised`, `simclr-probe`, `simclr-finetune`, ...), seed, data (the name of
+the data set in `provenance.json`), source_data (the images of the source, only if they differ), resolution, classes,
+seconds, weights_sha256, metrics_sha256, and `rows`, the numbers: `ssl_pkg/rows.py` has their keys.
 """
 
 import hashlib
@@ -53,14 +51,14 @@ from typing import Any, Final
 
 import yaml
 
-CLOCK_FIELDS: Final = ("seconds",)  # of a metric line: how long it took, not what came out
+CLOCK_FIELDS: Final = ("seconds",)  # fields of a metric line that measure time, and so differ between equal runs
 
 
 def write_atomic(path: Path, *parts: bytes | memoryview, verify: Callable[[], None] = lambda: None) -> None:
-    """Replaces `path` by `parts` in a row: a reader sees the old bytes or the new ones and never a part of them.
+    """Replaces the file by the concatenated `parts`. A reader sees the old content or the new content, never a mixture.
 
-    verify: called when all but the replacing is done; what it raises prevents that.
-    Raises OSError (disk full, no permission) and leaves the old file and no temporary one.
+    verify: called just before the replacement, which its exception prevents.
+    Raises OSError if the disk is full or a permission is missing. Then the old file remains, and no temporary file.
     """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
@@ -68,19 +66,19 @@ def write_atomic(path: Path, *parts: bytes | memoryview, verify: Callable[[], No
             out.writelines(parts)
             out.flush()
             os.fsync(out.fileno())
-        with suppress(OSError):  # FAT, SMB and some FUSE file systems let nobody set a mode
+        with suppress(OSError):  # FAT, SMB and some FUSE file systems refuse chmod
             Path(temporary).chmod(0o666 & ~_umask())
         verify()
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    with suppress(OSError):  # EINVAL or EIO where folders can't be synced; the file is there, and its content is synced
+    with suppress(OSError):  # some file systems can't sync a folder; the file's content is synced already
         _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Writes the folder's list of names to the disk."""
+    """Flushes the folder's entries to the disk, so that a renamed file survives a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -89,18 +87,18 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _umask() -> int:
-    """The process's umask. os.umask tells it only by changing it, for all threads that write at the moment."""
+    """The process's umask, from /proc, because os.umask changes the umask of all threads in order to return it."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1], 8) for line in lines if line.startswith("Umask:"))
 
 
 def write_json(path: Path, content: dict[str, Any], verify: Callable[[], None] = lambda: None) -> None:
-    """Writes `content` as indented JSON, as `write_atomic` does. Raises ValueError if a number is not finite."""
+    """Writes `content` as indented JSON with write_atomic. Raises ValueError if a number is not finite."""
     write_atomic(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode(), verify=verify)
 
 
 def metrics_sha256(lines: list[dict[str, Any]]) -> str:
-    """Digest of metric lines without their clock times: equal runs have equal digests."""
+    """SHA-256 of metric lines without CLOCK_FIELDS, which is equal for equal runs."""
     digest = hashlib.sha256()
     for line in lines:
         kept = {name: value for name, value in line.items() if name not in CLOCK_FIELDS}
@@ -115,7 +113,7 @@ def model_name(method: str, adaptation: str | None) -> str:
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """One `runs/STUDY/JOB/`. Reading methods return None or nothing where a file is missing or torn."""
+    """A directory runs/STUDY/JOB/. Its methods return None or an empty list if a file is missing or damaged."""
 
     path: Path
 
@@ -126,23 +124,23 @@ class RunDirectory:
 
     @property
     def complete(self) -> bool:
-        """Whether the run is finished."""
+        """Whether the run is complete."""
         return self.result() is not None
 
     def result(self) -> dict[str, Any] | None:
-        """Content of `result.json`."""
+        """The content of `result.json`."""
         return _read_json(self.path / "result.json")
 
     def provenance(self) -> dict[str, Any] | None:
-        """Content of `provenance.json`."""
+        """The content of `provenance.json`."""
         return _read_json(self.path / "provenance.json")
 
     def status(self) -> dict[str, Any] | None:
-        """Content of `status`: phase, step, steps, rate (steps/s), heartbeat (seconds since the epoch)."""
+        """The content of `status`: phase, step, steps, rate (steps/s), heartbeat (seconds since the epoch)."""
         return _read_json(self.path / "status")
 
     def config(self) -> dict[str, Any] | None:
-        """Content of `config.yaml`."""
+        """The content of `config.yaml`."""
         try:
             content = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
         except Exception:  # PyYAML raises almost anything on a damaged file
@@ -150,7 +148,7 @@ class RunDirectory:
         return content if isinstance(content, dict) else None
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of `metrics.jsonl`; a torn last line (a crash while writing) is left out."""
+        """The lines of `metrics.jsonl`. Damaged lines are left out, such as a last line that a crash cut off."""
         try:
             text = (self.path / "metrics.jsonl").read_text(encoding="utf-8", errors="replace")
         except OSError:
@@ -166,13 +164,13 @@ class RunDirectory:
         return lines
 
     def write_status(self, *, phase: str, step: int, steps: int, rate: float | None) -> None:
-        """Rewrites `status`; `rate` in steps per second."""
+        """Rewrites `status`. rate: in steps per second."""
         now = {"phase": phase, "step": step, "steps": steps, "rate": rate, "heartbeat": time.time()}
         write_atomic(self.path / "status", (json.dumps(now) + "\n").encode())
 
 
 def runs_of(study: Path) -> Iterator[RunDirectory]:
-    """The run directories below `runs/STUDY/`, by name."""
+    """The run directories in runs/STUDY/, sorted by name."""
     if study.is_dir():
         for folder in sorted(study.iterdir()):
             if (folder / "config.yaml").is_file():

@@ -1,8 +1,8 @@
-"""Which data a run saw: the md5 of every file, and the name that they earn.
+"""The manifest of a run's data: the md5 of every file, and the name of the data set that these files are.
 
-The official files are known by the md5 values that torchvision lists too (`torchvision.datasets.STL10`, `CIFAR10`); the
-synthetic set by its own `synthetic.json`; everything else is a stand-in, and no number on it is an STL-10 number. Of
-CIFAR-10 only the python layout is known: no md5 of the binary layout's test_batch.bin is published.
+Official files are recognised by the md5 values that torchvision lists (`torchvision.datasets.STL10`, `CIFAR10`), the
+synthetic set by its `synthetic.json`. All other data is a stand-in, and numbers on a stand-in are not STL-10 numbers.
+CIFAR-10 is recognised in its python layout only, because no md5 of the binary layout's test_batch.bin is published.
 """
 
 import hashlib
@@ -28,19 +28,23 @@ OFFICIAL_CLASSES: Final = {
     "STL-10": ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"),
     "CIFAR-10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
 }
-OFFICIAL_BYTES: Final = 100_000 * 27_648  # of the largest official file: what is larger is not official and is not read
+OFFICIAL_BYTES: Final = 100_000 * 27_648  # of the largest official file; a larger file is not read
 
 
-def identify(root: Path, files: Iterable[str], official_name: str, named: Sequence[str]) -> dict[str, Any]:
-    """The manifest of `files` below `root`: {"name", "root", "files": {file: {"bytes", "md5"}}}.
+def identify(root: Path, files: Iterable[str], official_name: str, class_names: Sequence[str]) -> dict[str, Any]:
+    """The manifest of `files` in `root`: {"name", "root", "files": {file: {"bytes", "md5"}}}.
 
-    `name` is `official_name` if every file is the official one, "synthetic" if they are those of the synthetic set,
-    "stand-in" otherwise. named: the classes in the files' order, for a text file of names has no official md5.
+    `name` is `official_name` if every file is the official one, "synthetic" if the files are those of the synthetic
+    set, and "stand-in" otherwise. class_names: compared with the official names in their order, because a text file of
+    names has no official md5.
     """
     entries = {file: {"bytes": (root / file).stat().st_size, "md5": md5(root / file)} for file in files}
     found = {file: entry["md5"] for file, entry in entries.items()}
     binary = [file for file in found if not file.endswith(".txt")]
-    if all(found[file] == OFFICIAL.get(file) for file in binary) and tuple(named) == OFFICIAL_CLASSES[official_name]:
+    if (
+        all(found[file] == OFFICIAL.get(file) for file in binary)
+        and tuple(class_names) == OFFICIAL_CLASSES[official_name]
+    ):
         name = official_name
     elif all(found[file] == value for file, value in _synthetic(root, found).items()):
         name = "synthetic"
@@ -50,30 +54,31 @@ def identify(root: Path, files: Iterable[str], official_name: str, named: Sequen
 
 
 def md5(file: Path) -> str | None:
-    """The file's md5, or None for one that is larger than any official file.
+    """The file's md5, or None if the file is larger than any official file.
 
-    Reading gigabytes takes seconds, so the value is kept in the user's cache until size or time of the file change.
+    The value is cached in the user's cache until the file's size or modification time changes, because reading
+    gigabytes takes seconds.
     """
     facts = file.stat()
     if facts.st_size > OFFICIAL_BYTES:
         return None
     key = f"{file.resolve()} {facts.st_size} {facts.st_mtime_ns} {facts.st_ino}"
-    kept = user_cache() / "md5" / f"{hashlib.sha256(os.fsencode(key)).hexdigest()}.json"
+    cached = user_cache() / "md5" / f"{hashlib.sha256(os.fsencode(key)).hexdigest()}.json"
     try:
-        value = json.loads(kept.read_text(encoding="utf-8"))["md5"]
+        value = json.loads(cached.read_text(encoding="utf-8"))["md5"]
     except (OSError, ValueError, KeyError, TypeError):
         with file.open("rb") as content:
             value = hashlib.file_digest(content, "md5").hexdigest()
         try:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            write_json(kept, {"file": str(file), "md5": value})
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            write_json(cached, {"file": str(file), "md5": value})
         except OSError:
             pass  # without a cache the next run reads the file again
     return str(value)
 
 
 def _synthetic(root: Path, files: Iterable[str]) -> dict[str, str]:
-    """What `synthetic.json` says of `files`; a file that it doesn't name can't match."""
+    """The md5 of each of `files` in `synthetic.json`; for other files a text that no md5 equals."""
     try:
         generated = json.loads((root / "synthetic.json").read_text(encoding="utf-8"))["md5"]
         return {file: str(generated.get(file, "not generated")) for file in files}

@@ -1,4 +1,4 @@
-"""The run that `source` names: its result, and what a stage takes over from it. Imports no torch."""
+"""The run that `source` names: its result, and the values that a stage inherits from it. Imports no torch."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -15,13 +15,13 @@ from ssl_pkg.run.directory import RunDirectory
 
 
 def source_result(config: Config) -> dict[str, Any]:
-    """result.json of the run that `source` names. Raises BadInput if it isn't there or isn't complete."""
+    """The content of result.json of the run that `source` names. Raises BadInput if it is missing or incomplete."""
     source = RunDirectory(Path(str(config.source)))
     result = source.result()
     if result is None:
         if not source.path.is_dir():
-            raise BadInput(f"there is no run directory source={source.path}: give that of a complete run")
-        raise BadInput(f"source={source.path} holds no result.json: finish that run first")
+            raise BadInput(f"there is no run directory source={source.path}: give the directory of a complete run")
+        raise BadInput(f"source={source.path} has no result.json: finish that run first")
     if config.method is not None and config.method.name != result.get("method"):
         raise BadInput(
             f"method={config.method.name} contradicts source={source.path}, a run of {result.get('method')}: "
@@ -29,15 +29,15 @@ def source_result(config: Config) -> dict[str, Any]:
         )
     kinds = {"model": str, "method": str, "seed": int, "resolution": int, "classes": list}
     if not all(isinstance(result.get(key), kind) for key, kind in kinds.items()):
-        raise BadInput(f"{source.path / 'result.json'} lacks one of {', '.join(kinds)}: it is damaged")
+        raise BadInput(f"{source.path / 'result.json'} is damaged: it lacks one of {', '.join(kinds)}")
     return result
 
 
 def inherit(config: Config, given: Collection[str], run: RunDirectory) -> Config:
-    """`config` with the seed and the resolution of its source, so that it says what the run is.
+    """Returns `config` with the seed and the resolution of its source.
 
-    given: the fields on the command line; one of them that differs from the source's is refused by BadInput.
-    run: the run itself, which has the values where it is complete and its source is gone.
+    given: the fields on the command line. Raises BadInput if one of them contradicts the source.
+    run: the run itself, whose result has the values if it is complete and its source is missing.
     """
     if config.source in (None, RANDOM):
         return config
@@ -57,7 +57,7 @@ def inherit(config: Config, given: Collection[str], run: RunDirectory) -> Config
 
 
 def other_source_data(config: Config) -> str | None:
-    """Which images the source was made from, if not from those below `data.root`, as far as file sizes show it."""
+    """The images that the source was made from, in words, if they differ from those in `data.root`; otherwise None."""
     if config.source in (None, RANDOM):
         return None
     return other_data(RunDirectory(Path(str(config.source))), config.data.root)

@@ -154,7 +154,7 @@ def test_interrupted_by_a_signal_and_resumed_in_another_container_it_ends_with_t
     container.signal(signal)  # from a scheduler and from a forwarder
     status, logs = container.ended()
     assert status == INTERRUPTED, logs
-    assert "run the same line again to go on" in logs
+    assert "run the same command again to resume" in logs
     done = resumed(image, data, folder)
     assert done.returncode == COMPLETE, done.stderr
     assert "resumes from the checkpoint of step" in done.stderr  # to begin anew would end in the same bytes

@@ -24,7 +24,7 @@ def test_signals_from_the_first_moment_to_the_last_change_neither_status_nor_res
         time.sleep(0.001)
     _, said = process.communicate()
     assert process.returncode == INTERRUPTED, said
-    assert said.endswith("stopped after step 1 of 8; run the same line again to go on\n")
+    assert said.endswith("stopped after step 1 of 8; run the same command again to resume\n")
 
     done = subprocess.run(line, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == COMPLETE, done.stderr

@@ -89,12 +89,12 @@ def fails(trainer: Trainer) -> str:
     status, said = trainer.status(), trainer.said()
     assert status == FAULT, said
     assert "Traceback" not in said
-    assert "make room, then run the same line again" in said.splitlines()[-1]
+    assert "free some space, then run the same command again" in said.splitlines()[-1]
     return said
 
 
 def goes_on(study: Study, disk: Disk, trainer: Trainer) -> None:
-    """With room again the same line completes the run, as if nothing had been."""
+    """When there is space again, the same command completes the run with the same bits."""
     disk.clear(trainer)
     assert not list((disk.folder / "run").rglob("*.tmp"))
     (again,) = start(study.line("simclr", disk.folder / "run"))

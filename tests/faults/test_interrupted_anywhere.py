@@ -112,7 +112,7 @@ def interrupt(
     said.append(trainer.said())
     assert status in (COMPLETE, -number if kill else INTERRUPTED), said[-1]
     stopped = re.search(r"stopped after step (\d+) of \d+", said[-1])
-    assert ("run the same line again to go on" in said[-1]) == (status == INTERRUPTED)
+    assert ("run the same command again to resume" in said[-1]) == (status == INTERRUPTED)
     if stopped:
         state = load_checkpoint(run_dir / "checkpoints")
         assert state is not None

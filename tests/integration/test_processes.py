@@ -260,7 +260,7 @@ def test_an_interruption_without_room_for_its_checkpoint_is_a_fault_of_all_ranks
     assert ended(ranks) == [1, 1]
     said = ranks[0].communicate()[1]
     assert "no checkpoint of step" in said
-    assert "make room, then run the same line again" in said.splitlines()[-1]
+    assert "free some space, then run the same command again" in said.splitlines()[-1]
     assert "Traceback" not in said
 
 

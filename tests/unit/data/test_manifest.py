@@ -26,9 +26,9 @@ def test_only_official_files_get_the_official_name(tmp_path: Path, monkeypatch: 
     official = {file: hashlib.md5((root / file).read_bytes()).hexdigest() for file in files}
     monkeypatch.setattr(manifest, "OFFICIAL", official)
     names = list(manifest.OFFICIAL_CLASSES["STL-10"])
-    assert identify(root, files, "STL-10", named=names)["name"] == "STL-10"
-    assert identify(root, files, "STL-10", named=names[::-1])["name"] == "stand-in"
-    assert identify(root, [*files, "stl10_binary/train_y.bin"], "STL-10", named=names)["name"] == "stand-in"
+    assert identify(root, files, "STL-10", class_names=names)["name"] == "STL-10"
+    assert identify(root, files, "STL-10", class_names=names[::-1])["name"] == "stand-in"
+    assert identify(root, [*files, "stl10_binary/train_y.bin"], "STL-10", class_names=names)["name"] == "stand-in"
 
 
 def test_torchvision_lists_the_same_official_values() -> None:

@@ -44,7 +44,7 @@ def test_a_flipped_bit_of_the_weights_is_an_error(tmp_path: Path) -> None:
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    with pytest.raises(BadInput, match="checksum does not hold"):
+    with pytest.raises(BadInput, match="checksum does not match"):
         load_weights(file)
 
 

@@ -92,3 +92,14 @@ def test_the_answer_of_a_complete_run_needs_no_torch(line: list[str]) -> None:
     script = "import sys; from ssl_pkg.__main__ import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script, *line], capture_output=True, text=True, check=True)
     assert done.stdout == "0 False\n"
+
+
+@pytest.mark.parametrize("run_format", [None, 1])
+def test_a_run_of_another_version_of_the_program_is_refused(
+    tmp_path: Path, line: list[str], capsys: pytest.CaptureFixture[str], run_format: int | None
+) -> None:
+    file = tmp_path / "run" / "config.yaml"
+    content = yaml.safe_load(file.read_text())
+    del content["run_format"]
+    file.write_text(yaml.safe_dump(content | ({} if run_format is None else {"run_format": run_format})))
+    assert "was begun by another version of this program: use that version, or give another" in refused(line, capsys)
