@@ -1,6 +1,6 @@
-"""The lines of a job's batch script that are this project's: environment, set-up lines, signals and srun.
+"""The lines that this project adds to a job's batch script: environment, set-up lines, signal handling and srun.
 
-submitit writes the script: these lines, then its own `srun`, which is a function by then.
+submitit writes the script: first these lines, then a line that calls `srun`, which is a function by then.
 """
 
 import os
@@ -16,23 +16,24 @@ from typing import Final
 from jobs.cluster.slurm_cli import ALREADY_REQUEUED, REQUEUE_REFUSALS
 from ssl_pkg.errors import INTERRUPTED
 
-CONTROLLER_SECONDS: Final = 900  # seconds that a controller may be away when a job wants to be requeued
-REQUEUE_SECONDS: Final = 180.0  # seconds within which SLURM ends a job that it has requeued
+CONTROLLER_SECONDS: Final = 900  # how long a requeue is retried while the controller does not respond
+REQUEUE_SECONDS: Final = 180.0  # time within which SLURM ends a job that it has requeued
 RETRY_SECONDS: Final = (
     5,
     20,
     20,
 )  # seconds before a step is asked for again: SLURM looks at old preemptions every 30 seconds
 FOLDER_MISSING: Final = "is gone: the study's folder was moved or removed while its job was in the queue"
-RESIGNAL_SECONDS: Final = 2  # seconds until a signal is sent again to a step that has not ended
-# names a file, with the script's pid at its end: there once a start has begun on its node, not empty once it has ended
+RESIGNAL_SECONDS: Final = 2  # seconds after which a signal is repeated, until the step has ended
+# An environment variable that names the start file, whose name ends with the batch script's process id. The stage's
+# supervisor creates the file when it begins, and writes to it when it ends.
 START_FILE: Final = "SSL_STAGE_MARK"
-START_LINE: Final = "batch script: start "  # begins the line that the script prints first, with the number of its start
-SETUP_DONE: Final = "batch script: set up"  # the line below the output of the set-up lines
-CANCEL_FILE: Final = "cancelled"  # a file in a batch's folder: `jobs cancel` has cancelled its jobs
-SETUP_FAILED: Final = "set-up line "  # begins the line in which the script names the set-up line that failed
+START_LINE: Final = "batch script: start "  # the first line of output; the number of the start follows
+SETUP_DONE: Final = "batch script: set up"  # the line after the output of the set-up lines
+CANCEL_FILE: Final = "cancelled"  # a file in a batch's folder, which `jobs cancel` creates
+SETUP_FAILED: Final = "set-up line "  # the number of the set-up line that failed follows
 KEPT_VARIABLES: Final = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "SLURM_CONF", "XDG_CACHE_HOME")
-# Commands that are functions of a login shell, and a line that defines each.
+# Commands that only login shells define, as functions, and a line that defines each.
 SHELL_FUNCTIONS: Final = {
     "module": "source /etc/profile.d/modules.sh",
     "ml": "source /etc/profile.d/lmod.sh",
@@ -41,89 +42,89 @@ SHELL_FUNCTIONS: Final = {
     "spack": "source SPACK/share/spack/setup-env.sh",
 }
 SIGNALS: Final = "TERM INT HUP USR1 USR2 QUIT ALRM"
-# Until the stage's process can take a signal, it waits: without this, one that comes while Python starts ends the job.
+# Blocks signals until the supervisor handles them. Otherwise a signal during Python's start would end the job.
 BLOCK_SIGNALS: Final = (
     f"$(env --block-signal=TERM true 2>/dev/null && echo env --block-signal={SIGNALS.replace(' ', ',')})"
 )
 
-# The script outlives a signal to the whole job, as the stage does. It must not ignore the signals, because its children
-# would ignore them too. A plain scancel and a preemption also reach it, but then SLURM has decided about the job.
-# Expansions are quoted also where they hold numbers only, because a set-up line can set IFS.
+# The script must survive a signal to the whole job, as the stage does. It traps the signals instead of ignoring them,
+# because its children would inherit that. A scancel and a preemption also reach the script, but then SLURM has already
+# decided about the job. Even numbers are quoted, because a set-up line can set IFS.
 SIGNAL_HANDLING: Final = f"""\
-ssl_asked= ssl_line= ssl_text= ssl_step= ssl_sender= ssl_folder=
+ssl_signalled= ssl_line= ssl_text= ssl_step= ssl_forwarder= ssl_folder=
 ssl_job=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID:-}}}}
 ssl_job=${{ssl_job:-${{SLURM_JOB_ID:-}}}}
-function ssl_signalled {{
-  ssl_asked=1
-  [ -z "$ssl_line" ] || ssl_come_back
-  [ -z "$ssl_step" ] || ssl_send
+function ssl_on_signal {{
+  ssl_signalled=1
+  [ -z "$ssl_line" ] || ssl_requeue
+  [ -z "$ssl_step" ] || ssl_forward_signal
 }}
-function ssl_send {{  # asks the stage to stop, again and again, because a step that is just starting can miss it
-  [ -z "$ssl_sender" ] || ! kill -0 "$ssl_sender" 2>/dev/null || return 0
-  # srun forwards the signal to its own step. scancel would name the job, and could reach a later start of it.
+function ssl_forward_signal {{  # repeats the signal, because a step can miss it while it starts
+  [ -z "$ssl_forwarder" ] || ! kill -0 "$ssl_forwarder" 2>/dev/null || return 0
+  # srun forwards the signal to its own step. scancel could reach a later start of the job.
   (while kill -0 "$ssl_step"; do kill -USR2 -- "-$ssl_step"; sleep {RESIGNAL_SECONDS}; done) >/dev/null 2>&1 &
-  ssl_sender=$!
+  ssl_forwarder=$!
 }}
-function ssl_sleep {{  # until a signal comes; setsid, because one to the job's process group would reach it too
+function ssl_sleep {{  # ends early at a signal; setsid, because a signal to the process group would kill sleep
   setsid sleep "$1" &
   wait "$!" || kill "$!" 2>/dev/null || true
 }}
-function ssl_cancelled {{  # ends a start that began, or a job that was requeued, after `jobs cancel`
+function ssl_exit_if_cancelled {{  # if `jobs cancel` came before this start, or during a requeue
   [ -e "$ssl_folder/{CANCEL_FILE}" ] || return 0
-  echo "the study was cancelled: the job is cancelled" >&2
+  echo "the study was cancelled, so the job cancels itself" >&2
   trap - {SIGNALS} EXIT
-  scancel "$ssl_job" && sleep {REQUEUE_SECONDS:.0f}  # so that SLURM, too, records the job as cancelled
+  scancel "$ssl_job" && sleep {REQUEUE_SECONDS:.0f}  # so that SLURM records the job as cancelled
   exit {INTERRUPTED}
 }}
-function ssl_come_back {{  # ends a start that was interrupted while no stage was at work
-  local ssl_said ssl_end=$((SECONDS + {CONTROLLER_SECONDS}))
+function ssl_requeue {{  # for a start that was interrupted before its stage began
+  local ssl_output ssl_end=$((SECONDS + {CONTROLLER_SECONDS}))
   ssl_line=
   while :; do
-    ssl_cancelled
-    if ssl_said=$(scontrol -o show job "$ssl_job" 2>&1); then
-      case $ssl_said in *JobState=COMPLETING*|*JobState=CANCELLED*) exit {INTERRUPTED} ;; esac
-      # A plain scancel that SLURM handles between these two commands is lost: a requeue revives a cancelled job.
-      ! ssl_said=$(scontrol requeue "$ssl_job" 2>&1) || break
-      case $ssl_said in
+    ssl_exit_if_cancelled
+    if ssl_output=$(scontrol -o show job "$ssl_job" 2>&1); then
+      case $ssl_output in *JobState=COMPLETING*|*JobState=CANCELLED*) exit {INTERRUPTED} ;; esac
+      # A scancel by hand between these two commands is lost, because a requeue revives a cancelled job.
+      ! ssl_output=$(scontrol requeue "$ssl_job" 2>&1) || break
+      case $ssl_output in
         *"{ALREADY_REQUEUED}"*) break ;;
         {"|".join(f'*"{word}"*' for word in REQUEUE_REFUSALS)}) ssl_end=-1 ;;
       esac
     fi
     if [ "$SECONDS" -gt "$ssl_end" ]; then
-      echo "interrupted, and the job could not be requeued ($ssl_said): submit it again" >&2
+      echo "interrupted, but the job could not be requeued ($ssl_output): submit it again" >&2
       exit {INTERRUPTED}
     fi
     ssl_sleep 2
   done
-  ssl_cancelled
-  echo "interrupted before the stage was at work: requeued" >&2
+  ssl_exit_if_cancelled
+  echo "interrupted before the stage began; the job is requeued" >&2
   trap - {SIGNALS} EXIT
-  sleep {REQUEUE_SECONDS:.0f}  # SLURM calls a job failed that ends by itself now
+  sleep {REQUEUE_SECONDS:.0f}  # a job that ends by itself now would count as failed
   exit {INTERRUPTED}
 }}
-function ssl_checked {{  # a set-up line's status, then commands in it that may be functions, each with what defines it
+function ssl_check_line {{  # STATUS [COMMAND DEFINITION]...: commands in the line that may be functions
   local ssl_status=$1 ssl_advice=
   shift
   [ "$ssl_status" != 0 ] || {{ ssl_line=; return 0; }}
-  [ -z "$ssl_asked" ] || ssl_come_back
+  [ -z "$ssl_signalled" ] || ssl_requeue
   while [ "$#" -gt 1 ]; do
-    declare -F "$1" >/dev/null || ssl_advice=": $1 is defined in login shells only: put a line like “$2” above"
+    declare -F "$1" >/dev/null || ssl_advice=": $1 is only defined in login shells: put a line like “$2” above"
     shift 2
   done
   echo "{SETUP_FAILED}$ssl_line failed (status $ssl_status): $ssl_text$ssl_advice" >&2
   ssl_line=
   exit "$ssl_status"
 }}
-function ssl_left {{  # the script ends, perhaps by a set-up line
+function ssl_on_exit {{  # STATUS
   [ -n "$ssl_line" ] || return 0
-  [ "$1" = 0 ] || ssl_checked "$1"
-  echo "{SETUP_FAILED}$ssl_line ended the job's script before its stage began (status 0): $ssl_text" >&2
+  [ "$1" = 0 ] || ssl_check_line "$1"
+  echo "{SETUP_FAILED}$ssl_line ended the batch script before the stage began (status 0): $ssl_text" >&2
   exit 1
 }}
-trap ssl_signalled {SIGNALS}
-trap 'ssl_left "$?"' EXIT"""
-# An empty entry of PYTHONPATH stands for the folder from which the study was submitted. A module there could replace
-# one of the project or of its libraries, also under -P.
+trap ssl_on_signal {SIGNALS}
+trap 'ssl_on_exit "$?"' EXIT"""
+# Removes relative entries from PYTHONPATH. An empty entry means the folder from which the study was submitted, where a
+# module could replace one of the project or of its libraries, also with -P.
 ABSOLUTE_PYTHONPATH: Final = """\
 ssl_text=${PYTHONPATH-}: ssl_path=
 while [ -n "$ssl_text" ]; do
@@ -134,26 +135,26 @@ done
 
 
 def script_lines(setup: Sequence[str], folder: Path) -> list[str]:
-    """The lines that come before submitit's. `folder` is the batch's own."""
+    """The lines that come before submitit's. folder: the batch's folder."""
     number = "$((${SLURM_RESTART_COUNT:-0} + 1))"
     return [
         f'echo "{START_LINE}{number}"; echo "{START_LINE}{number}" >&2',
         SIGNAL_HANDLING,
         f"ssl_folder={shlex.quote(str(folder))}",
-        "ssl_cancelled",
+        "ssl_exit_if_cancelled",
         *environment_lines(os.environ),
         *setup_lines(setup),
         f"echo {shlex.quote(SETUP_DONE)}",
-        "unset IFS",  # submitit's line with srun is split at blanks
+        "unset IFS",  # because bash splits submitit's srun line at blanks
         ABSOLUTE_PYTHONPATH,
         srun_function(folder),
     ]
 
 
 def environment_lines(known: Mapping[str, str]) -> list[str]:
-    """Lines that give a job what it needs of the submitter's environment.
+    """Lines that export KEPT_VARIABLES as in `known`, the environment of the submitter, where the job lacks them.
 
-    With --export=NONE or a list, by the profile or by the site, the job lacks it, and so do its steps.
+    A job lacks them if the profile or the site sets --export=NONE or a list of variables.
     """
     lines = ["unset SLURM_EXPORT_ENV", '[ -n "${HOME:-}" ] || { unset HOME; export HOME=~; }']
     for name in (
@@ -166,21 +167,21 @@ def environment_lines(known: Mapping[str, str]) -> list[str]:
 
 
 def python_start_error() -> str | None:
-    """Why the Python that waits for the stages does not start with the script's environment alone; None if it does."""
+    """Why Python does not start with no variables but the script's; None if it does."""
     lines = [
         *environment_lines(os.environ),
         f"exec {shlex.quote(sys.executable)} -P -c 'import jobs.cluster.node, submitit'",
     ]
     line = ["env", "-i", "bash", "-c", "\n".join(lines)]
     done = subprocess.run(line, cwd="/", capture_output=True, encoding="utf-8", errors="replace", check=False)
-    return (done.stderr.strip().splitlines() or ["it says nothing"])[-1] if done.returncode else None
+    return (done.stderr.strip().splitlines() or ["it prints nothing"])[-1] if done.returncode else None
 
 
 def setup_lines(setup: Sequence[str]) -> list[str]:
-    """The profile's set-up lines, of which the first that fails ends the job.
+    """The profile's set-up lines. The first line that fails ends the job.
 
-    eval keeps a syntax error to its own line. Nothing else changes: a line can change the folder, export, source files
-    and define functions.
+    Each line runs in eval, which limits a syntax error to its line. A line can change the folder, export variables,
+    source files and define functions.
     """
     lines = []
     for number, entry in enumerate(setup, 1):
@@ -194,12 +195,12 @@ def setup_lines(setup: Sequence[str]) -> list[str]:
             ]
             advice = " ".join(shlex.quote(word) for name in used for word in (name, SHELL_FUNCTIONS[name]))
             lines += [f"ssl_text={shlex.quote(shown)} ssl_line={number}", f"eval {shlex.quote(command)}"]
-            lines += [f'ssl_checked "$?" {advice}'.rstrip()]
+            lines += [f'ssl_check_line "$?" {advice}'.rstrip()]
     return lines
 
 
 def _commands(entry: str) -> Iterator[str]:
-    """The commands of an entry of several lines, each of which is checked by itself."""
+    """The complete commands of an entry, which may have several lines."""
     waiting: list[str] = []
     for line in entry.strip("\n").splitlines():
         waiting.append(line)
@@ -211,16 +212,16 @@ def _commands(entry: str) -> Iterator[str]:
 
 
 def _is_complete(text: str) -> bool:
-    """Whether bash finds no end missing: of a block, a quotation or a here-document (of which it only warns)."""
+    """Whether the text has a command, and bash finds the end of every block, quotation and here-document."""
     return not syntax_error(text) and not _is_blank(text)
 
 
 def syntax_error(text: str) -> str | None:
-    """Why these lines are not complete commands, in bash's words; None if they are."""
+    """bash's error if these lines are not complete commands; None if they are."""
     if text.endswith("\\"):
         return "the last line ends with a backslash"
-    said = ""
-    for options in ((), ("-O", "extglob")):  # a line above can have switched the patterns of extglob on
+    error = ""
+    for options in ((), ("-O", "extglob")):  # an earlier line may have enabled extglob
         done = subprocess.run(
             ["bash", *options, "-n"],
             input=text,
@@ -228,12 +229,12 @@ def syntax_error(text: str) -> str | None:
             encoding="utf-8",
             errors="replace",
             check=False,
-            env={**os.environ, "LC_ALL": "C"},  # with a locale that is not installed, bash would print a warning
+            env={**os.environ, "LC_ALL": "C"},  # bash prints a warning if the locale is not installed
         )
-        if done.returncode == 0 and not done.stderr:  # of a here-document without its end bash only warns
+        if done.returncode == 0 and not done.stderr:  # bash only warns about a here-document without an end
             return None
-        said = said or re.sub(r"^bash: (line \d+: )?", "", done.stderr.strip().partition("\n")[0])
-    return said
+        error = error or re.sub(r"^bash: (line \d+: )?", "", done.stderr.strip().partition("\n")[0])
+    return error
 
 
 def _is_blank(text: str) -> bool:
@@ -241,16 +242,17 @@ def _is_blank(text: str) -> bool:
 
 
 def srun_function(folder: Path) -> str:
-    """Lines for the batch script that put themselves in srun's place; what they note lies in `folder`.
+    """Lines that define a function `srun`, which calls srun. folder: the batch's folder, which has the start file.
 
-    SLURM refuses steps to a job ("already completing") that was preempted on a node that didn't answer, and has just
-    begun anew on another: it still holds the old preemption against it, and requeues it within half a minute. Till then
-    the script must not end, or the job has failed. And where srun is thrown out by a requeue that doesn't reach the
-    node, the script waits for its end: one that ends by itself could be taken for the end of the later start.
-
-    From 22.05 on srun doesn't take over how many CPUs a task of the job has, and would bind it to one.
-
-    srun kills its step at SIGTERM. It gets a session of its own, which a signal to the whole job does not reach.
+    - The function retries a step that SLURM refuses ("already completing"). SLURM does so if it has preempted the job
+      on a node that did not respond, and has just started it again on another node. It then requeues the job within
+      30 seconds. If the script ended before that, the job would have failed.
+    - If srun is thrown out by a requeue that does not reach the node, the function waits for its own end, because SLURM
+      could take an exit for the end of the later start.
+    - It sets SRUN_CPUS_PER_TASK, because srun no longer inherits --cpus-per-task since 22.05, and would bind a task to
+      one CPU.
+    - srun runs in its own session, which signals to the whole job do not reach, because SIGTERM makes srun kill its
+      step.
     """
     return f"""\
 [ -z "${{SLURM_CPUS_PER_TASK:-}}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
@@ -260,15 +262,15 @@ function srun {{
   local ssl_status ssl_pause
   for ssl_pause in {" ".join(map(str, RETRY_SECONDS))} end; do
     [ -d "$ssl_folder" ] || break
-    [ -z "$ssl_asked" ] || ssl_come_back
+    [ -z "$ssl_signalled" ] || ssl_requeue
     (trap '' {SIGNALS}; exec setsid srun "$@") &
     ssl_step=$! ssl_status=0
-    [ -z "$ssl_asked" ] || ssl_send
+    [ -z "$ssl_signalled" ] || ssl_forward_signal
     while wait "$ssl_step" || ssl_status=$?; kill -0 "$ssl_step" 2>/dev/null; do ssl_status=0; done
-    ssl_step= ssl_sender=
+    ssl_step= ssl_forwarder=
     [ $ssl_status != 0 ] || return 0
-    [ -e "${START_FILE}" ] || [ ! -d "$ssl_folder" ] || [ $ssl_pause = end ] || [ -n "$ssl_asked" ] && break
-    echo "srun: the stage has not begun (status $ssl_status): again in $ssl_pause s" >&2
+    [ -e "${START_FILE}" ] || [ ! -d "$ssl_folder" ] || [ $ssl_pause = end ] || [ -n "$ssl_signalled" ] && break
+    echo "srun: the stage has not begun (status $ssl_status): retrying in $ssl_pause s" >&2
     ssl_sleep $ssl_pause
   done
   if [ ! -d "$ssl_folder" ]; then
@@ -276,8 +278,8 @@ function srun {{
     return 2
   fi
   if [ ! -s "${START_FILE}" ]; then
-    [ ! -e "${START_FILE}" ] || [ -n "$ssl_asked" ] || ssl_sleep {REQUEUE_SECONDS:.0f}
-    [ -z "$ssl_asked" ] || ssl_come_back
+    [ ! -e "${START_FILE}" ] || [ -n "$ssl_signalled" ] || ssl_sleep {REQUEUE_SECONDS:.0f}
+    [ -z "$ssl_signalled" ] || ssl_requeue
   fi
   return $ssl_status
 }}"""

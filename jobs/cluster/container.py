@@ -2,8 +2,8 @@
 
     python -m jobs.cluster.container --backend docker --image IMAGE -- stage=…
 
-The folders that the line names, and the user's cache, appear in the container where they are outside. This process
-becomes the container's client, so that signals reach the stage and its exit status comes back.
+The folders in the stage's command line, and the user's cache, have the same paths inside the container. This process
+replaces itself by the container's client (exec), which forwards signals to the stage and returns its exit status.
 """
 
 import argparse
@@ -28,13 +28,13 @@ from ssl_pkg.overrides import split
 from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.streams import use_utf8
 
-# the image's entry point, for clients that don't know it
+# The image's entry point, for backends that do not run it by themselves.
 ENTRY_POINT: Final = (
     "env", "--block-signal=TERM", "--block-signal=INT", "--block-signal=USR1", "--block-signal=USR2",
     "--block-signal=HUP", "python", "-P", "-m", "jobs.image",
 )  # fmt: skip
 BACKENDS: Final = ("docker", "podman", "apptainer", "pyxis")
-# what an image's own Python must not find, where the host's environment comes along
+# Removes variables of the host that would affect the image's Python, for backends that pass the environment.
 UNSET_HOST_VARIABLES: Final = (
     "env",
     *(f"--unset={name}" for name in ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LD_PRELOAD")),
@@ -43,16 +43,16 @@ ENROOT_GPU_VARIABLES: Final = {
     "NVIDIA_VISIBLE_DEVICES": "all",
     "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
 }  # asks enroot
-SESSION_VARIABLES: Final = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")  # where rootless podman keeps its own
+SESSION_VARIABLES: Final = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")  # used by rootless podman
 CLIENT_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-# whose process it is among others, and what a user tells PyTorch's libraries
+# the variables of a launch, and users' settings of PyTorch's libraries
 PASSED_VARIABLES: Final = re.compile(
     r"SLURM_\w+|(OMP|MKL|NCCL|GLOO|TORCH|TORCHELASTIC|MASTER|LOCAL|PYTORCH)_\w+|RANK|SSL_STUDY_STEP|WORLD_SIZE|XDG_CACHE_HOME"
 )
 
 
 def mounted_folders(words: Sequence[str]) -> dict[str, bool]:
-    """The folders that a line names -> whether it writes there. Raises BadInput."""
+    """The folders in a stage's or the report's command line -> whether they are written. Raises BadInput."""
     if words[0] == "report":
         return {words[1]: False, words[words.index("--out") + 1]: True}
     found: dict[str, bool] = {}
@@ -66,10 +66,10 @@ def mounted_folders(words: Sequence[str]) -> dict[str, bool]:
 
 
 def check_folders(binds: Iterable[str], backend: str) -> None:
-    """Raises BadInput for a folder that the clients would take for something else."""
+    """Raises BadInput if a folder's path has a character with a meaning in the client's options."""
     for folder in binds:
         if wrong := re.search(r"[:,\n]" if backend != "pyxis" else r"[:,$\s]", folder):
-            raise BadInput(f"{folder} holds {wrong[0]!r}, which a container's folders may not: give another one")
+            raise BadInput(f"{folder} contains {wrong[0]!r}, which {backend} does not allow: give another folder")
 
 
 def client_command(
@@ -81,12 +81,15 @@ def client_command(
     environment: Mapping[str, str],
     options: Sequence[str] = (),
 ) -> tuple[list[str], dict[str, str]]:
-    """The client's command line, and its environment."""
+    """The client's command line, and its environment.
+
+    words: the stage's command line. binds: folders to mount -> whether they are written. environment: this process's.
+    """
     passed = {name: value for name, value in environment.items() if PASSED_VARIABLES.fullmatch(name)}
     mounts = [f"{folder}:{folder}{'' if writes else ':ro'}" for folder, writes in binds.items()]
     gpus = environment.get("SLURM_STEP_GPUS") or environment.get("SLURM_JOB_GPUS")
     if backend == "apptainer":
-        # --no-eval: Apptainer gives words and environment to a shell, which would read $ and quotes in them
+        # without --no-eval a shell would expand $ and quotes in words and variables
         line = [
             "apptainer",
             "exec",
@@ -103,9 +106,9 @@ def client_command(
     if backend == "pyxis":
         line = ["srun", "--overlap", "--nodes=1", "--ntasks=1", f"--nodelist={environment['SLURMD_NODENAME']}"]
         line += [f"--container-image={image}", f"--container-mounts={','.join(mounts)}", "--no-container-mount-home"]
-        # of the variables that the image sets, the host's cache counts
+        # --container-env: the host's value overrides the image's
         line += ["--container-workdir=/runs", "--container-env=XDG_CACHE_HOME", "--no-container-entrypoint"]
-        # the outer step's mask is that of another rank
+        # because the CPU mask of the outer step may be that of another rank
         line += ["--cpu-bind=none", *options, *UNSET_HOST_VARIABLES, *ENTRY_POINT, *words]
         return line, {**environment, **_torchrun_variables(environment), **(ENROOT_GPU_VARIABLES if gpus else {})}
     line = [backend, "run", "--rm", "--read-only", "--tmpfs", "/tmp:exec", "--network=host", "--ipc=host"]
@@ -127,19 +130,19 @@ def client_command(
 
 
 def container_name(words: Sequence[str], environment: Mapping[str, str]) -> str | None:
-    """Of one process of a SLURM job, in all its starts the same; no name outside SLURM."""
+    """A name for one process of a SLURM job, the same in all its starts; None outside SLURM."""
     job = environment.get("SLURM_JOB_ID")
     run = hashlib.sha256(os.fsencode(split(words)[0].get("run_dir") or shlex.join(words))).hexdigest()[:12]
     return f"ssl-study-{job}-{environment.get('SLURM_PROCID', '0')}-{run}" if job else None
 
 
 def _session_is_local(environment: Mapping[str, str]) -> bool:
-    """Whether the login session that the environment tells of is on this host: sbatch brings the login node's."""
+    """Whether the session in the environment is one of this host. sbatch copies the variables of the login node."""
     return os.access(environment.get("XDG_RUNTIME_DIR", ""), os.W_OK)
 
 
 def _torchrun_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Who the process is among others, in torchrun's words: in the step that holds the container, it is alone."""
+    """The rank in torchrun's variables, because the container's own step has one task; empty for one process."""
     if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) == 1 or not is_task(environment):
         return {}
     return {
@@ -153,28 +156,30 @@ def _torchrun_variables(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def run_child(line: Sequence[str], stop: signal.Signals, environment: Mapping[str, str] = os.environ) -> int:
-    """Runs a program as a child, which gets `stop` when a signal asks this process to end.
+    """Runs a program as a child. When a signal asks this process to end, the child gets `stop`.
 
-    Returns its exit status, as a shell tells it: of one that a signal ended, 128 and the signal's number.
+    Returns the exit status as a shell does: 128 plus the signal's number if a signal ended the child.
     """
-    asked = InterruptFlag().install()
+    interrupt = InterruptFlag().install()
     child = subprocess.Popen(line, env=environment)
-    while child.poll() is None and not asked.received:
+    while child.poll() is None and not interrupt.received:
         time.sleep(0.1)
-    if asked.received:
+    if interrupt.received:
         child.send_signal(stop)
     status = child.wait()
     return 128 - status if status < 0 else status
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Becomes the client; returns only where that isn't possible, or where the client must not get all signals."""
+    """Becomes the client. Returns only if that fails, or with pyxis, whose client runs as a child."""
     parser = argparse.ArgumentParser(prog="python -m jobs.cluster.container", description=__doc__)
     parser.add_argument("--backend", required=True, choices=BACKENDS)
     parser.add_argument("--image", required=True, help="a tag, or the path of a sandbox, a SIF or a squashfs file")
-    parser.add_argument("--bind", action="append", default=[], metavar="FOLDER", help="one more; again for others")
-    parser.add_argument("--option", action="append", default=[], metavar="WORD", help="for the client; --option=--x")
-    parser.add_argument("words", nargs="+", metavar="WORD", help="the stage's line, or report RUNS/STUDY --out FOLDER")
+    parser.add_argument("--bind", action="append", default=[], metavar="FOLDER", help="a further folder to mount")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="WORD", help="for the client, like --option=--x"
+    )
+    parser.add_argument("words", nargs="+", metavar="WORD", help="of a stage, or report RUNS/STUDY --out FOLDER")
     options = parser.parse_args(arguments)
     cache = user_cache()
     try:
@@ -185,9 +190,9 @@ def main(arguments: Sequence[str]) -> int:
         return BAD_INPUT
     try:
         for folder in (folder for folder, writes in binds.items() if writes):
-            Path(folder).mkdir(parents=True, exist_ok=True)  # else the engine makes it, as root's
+            Path(folder).mkdir(parents=True, exist_ok=True)  # otherwise the engine creates it as root
     except OSError as error:
-        print(f"jobs.cluster.container: {folder} can't be bound into the container: {error.strerror}", file=sys.stderr)
+        print(f"jobs.cluster.container: {folder} can't be mounted in the container: {error.strerror}", file=sys.stderr)
         return BAD_INPUT
     line, environment = client_command(
         options.backend, options.image, options.words, binds=binds, options=options.option,
@@ -196,15 +201,15 @@ def main(arguments: Sequence[str]) -> int:
     name = container_name(options.words, os.environ)
     try:
         if name and options.backend == "docker":
-            # a client that was killed leaves its container running; podman has --replace
+            # a client that was killed leaves its container running; podman uses --replace instead
             subprocess.run([options.backend, "rm", "--force", name], env=environment, capture_output=True, check=False)
         if options.backend == "pyxis":
-            return run_child(line, signal.SIGUSR2, environment)  # srun gives it on; at SIGTERM it kills the stage
-        # a client takes the signals that it gives on; the helpers that it starts must not die of them
+            return run_child(line, signal.SIGUSR2, environment)  # srun forwards SIGUSR2, but kills the step at SIGTERM
+        # the client unblocks the signals that it forwards, its helper processes must not get them
         signal.pthread_sigmask(signal.SIG_BLOCK, CLIENT_SIGNALS)
         os.execvpe(line[0], line, environment)
     except OSError as error:
-        print(f"jobs.cluster.container: {line[0]} can't be started here: {error.strerror}", file=sys.stderr)
+        print(f"jobs.cluster.container: {line[0]} can't be started on this machine: {error.strerror}", file=sys.stderr)
         return FAULT
 
 

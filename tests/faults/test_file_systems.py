@@ -143,7 +143,7 @@ except BadInput as error:
 COPY = """
 import sys
 from pathlib import Path
-from jobs.cluster.node import copy_data
+from jobs.cluster.data_copy import copy_data
 print(copy_data(Path(sys.argv[1]), Path(sys.argv[2])))
 """
 

@@ -142,7 +142,7 @@ def test_the_first_set_up_line_that_fails_ends_the_job_and_is_named(
     until(lambda: set(small.states().values()) == {State.FAILED}, 60, lambda: str(small.rows()))
     note = small.rows()[FIRST].note or ""
     assert note.startswith(
-        "set-up line 2 failed (status 127): module load nothere: module is defined in login shells only"
+        "set-up line 2 failed (status 127): module load nothere: module is only defined in login shells"
     )
     assert "/etc/profile.d/modules.sh" in note
     assert not (small.folder / FIRST).exists()

@@ -25,7 +25,7 @@ from jobs.cluster.batch_script import (
 
 
 def ran(*setup: str, **given: str) -> "subprocess.CompletedProcess[str]":
-    """What a job prints whose stage prints `stage`, its folder, $HERE and the answer of a function."""
+    """Runs a job whose stage prints `stage`, its folder, $HERE and the output of the function `answer`."""
     lines = [SIGNAL_HANDLING, *setup_lines(setup), 'echo stage "$PWD" "${HERE:-}" $(answer 2>/dev/null)']
     environment = {"PATH": os.environ["PATH"], **given}
     line = ["bash", "-c", "\n".join(lines)]
@@ -80,7 +80,7 @@ def test_the_first_line_that_fails_ends_the_job_and_is_named(before: str, line: 
 @pytest.mark.parametrize("setup", [("exit 0",), ("IFS=0", "exit 0")])
 def test_a_set_up_line_that_ends_the_script_without_an_error_is_named_with_its_status(setup: tuple[str, ...]) -> None:
     done = ran("true", *setup, "echo reached")
-    said = f"set-up line {len(setup) + 1} ended the job's script before its stage began (status 0): exit 0\n"
+    said = f"set-up line {len(setup) + 1} ended the batch script before the stage began (status 0): exit 0\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
 
 
@@ -91,7 +91,7 @@ def test_a_set_up_line_may_set_ifs(separators: str) -> None:
 
 
 class Job:
-    """A job's whole batch script, run by bash with stand-ins for SLURM's commands, which note their calls."""
+    """A job's whole batch script, run by bash with scripts in place of SLURM's commands, which record their calls."""
 
     def __init__(self, folder: Path, **commands: str) -> None:
         self.folder, self.batch = folder, folder / "a batch"
@@ -123,7 +123,7 @@ class Job:
             time.sleep(0.02)
 
 
-def test_the_words_of_srun_do_not_depend_on_ifs_and_the_working_folder_is_not_imported(tmp_path: Path) -> None:
+def test_the_arguments_of_srun_do_not_depend_on_ifs_and_pythonpath_has_no_relative_entry(tmp_path: Path) -> None:
     job = Job(tmp_path, srun='echo "$PYTHONPATH"')
     python = job.start("IFS=,", "export PYTHONPATH=$HOME/lib::.:lib:$PYTHONPATH:/b", stage="srun $(echo -n a b)")
     printed, said = python.communicate(timeout=20)
@@ -132,7 +132,7 @@ def test_the_words_of_srun_do_not_depend_on_ifs_and_the_working_folder_is_not_im
     assert said == f"{START_LINE}1\n"
 
 
-def test_a_signal_reaches_the_step_of_this_start_alone_and_its_sender_ends_with_it(tmp_path: Path) -> None:
+def test_a_signal_reaches_only_the_step_of_this_start_and_is_not_repeated_after_its_end(tmp_path: Path) -> None:
     code = (
         "import signal, sys; signal.signal(signal.SIGUSR2, lambda *_: sys.exit(75)); "
         f"open('{tmp_path}/calls', 'a').write('ready\\n'); signal.pause()"
@@ -166,27 +166,29 @@ def test_a_start_after_a_cancellation_ends_at_once(tmp_path: Path) -> None:
     assert job.calls == ["scancel 7"]
 
 
-def test_a_locale_that_is_not_installed_hides_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_found_although_the_locale_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_ALL", "xx_XX.UTF-8")
     done = ran("module() { return 1; }\nmodule load cuda\necho reached", LC_ALL="C")
     assert "set-up line 1 failed (status 1): module load cuda" in done.stderr
     assert "reached" not in done.stdout
 
 
-def test_what_a_login_shell_defines_is_named_where_it_is_missing(tmp_path: Path) -> None:
+def test_the_error_names_a_function_that_only_login_shells_define(tmp_path: Path) -> None:
     conda = tmp_path / "conda"  # the program, which can't activate
     conda.write_text("#!/bin/sh\necho not properly configured >&2\nexit 1\n")
     conda.chmod(0o755)
     said = ran("conda activate x", PATH=f"{tmp_path}:{os.environ['PATH']}").stderr
     assert "not properly configured" in said
-    assert "conda is defined in login shells only: put a line like “source CONDA/etc/profile.d/conda.sh” above" in said
+    assert "conda is only defined in login shells: put a line like “source CONDA/etc/profile.d/conda.sh”" in said
     missing = ran("echo a && module load x", "true").stderr
-    assert "module is defined in login shells only: put a line like “source /etc/profile.d/modules.sh”" in missing
+    assert "module is only defined in login shells: put a line like “source /etc/profile.d/modules.sh”" in missing
     there = ran("module() { return 1; }\nmodule load x").stderr
     assert there == "set-up line 1 failed (status 1): module load x\n"
 
 
-def test_an_empty_environment_gets_what_was_there_and_another_keeps_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_environment_gets_the_submitters_variables_and_another_keeps_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     known = {"PATH": os.environ["PATH"], "PYTHONPATH": "/it's/mine", "SECRET": "1", "SLURM_CONF": "/slurm.conf"}
     lines = "\n".join([*environment_lines(known), "env"])
 
@@ -202,7 +204,7 @@ def test_an_empty_environment_gets_what_was_there_and_another_keeps_its_own(monk
     assert own.items() <= found(*(f"{name}={value}" for name, value in own.items())).items()
 
 
-def test_the_console_commands_are_there() -> None:
+def test_the_console_commands_exist() -> None:
     project = tomllib.loads((Path(jobs.__file__).parents[1] / "pyproject.toml").read_text())["project"]
     assert set(project["scripts"]) == {"ssl-study", "ssl-study-stage", "ssl-study-report"}
     for place in project["scripts"].values():

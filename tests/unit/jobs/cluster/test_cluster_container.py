@@ -41,10 +41,10 @@ def test_every_line_of_a_plan_is_understood_however_its_folders_are_quoted(folde
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_folder_that_a_client_would_read_as_something_else_is_refused(backend: str) -> None:
+def test_a_folder_with_a_character_that_a_client_interprets_is_refused(backend: str) -> None:
     pyxis_writes_a_table = ["/a b", "/$a"]
     for folder in ["/a:b", "/a,b", *pyxis_writes_a_table * (backend == "pyxis")]:
-        with pytest.raises(BadInput, match="which a container's folders may not"):
+        with pytest.raises(BadInput, match=f"which {backend} does not allow"):
             check_folders(mounted_folders((f"run_dir={folder}/b",)), backend)
     check_folders(mounted_folders((f"run_dir={'/a' if backend == 'pyxis' else '/a b'}/b",)), backend)
 
@@ -57,7 +57,7 @@ def test_the_stage_and_the_options_are_passed_on_as_they_are(backend: str) -> No
 
 
 @pytest.mark.parametrize("client", ["docker", "podman"])
-def test_an_engine_gets_the_user_the_mounts_and_the_place_among_processes(client: str) -> None:
+def test_docker_and_podman_get_the_user_the_mounts_and_the_rank(client: str) -> None:
     words, environment = line(client)
     given = shlex.join(words)
     assert given.startswith(f"{client} run --rm --read-only --tmpfs /tmp:exec")
@@ -75,7 +75,7 @@ def test_gpus_are_those_of_the_job() -> None:
     assert not [word for backend in BACKENDS for word in line(backend)[0] if "gpu" in word or word == "--nv"]
 
 
-def test_apptainer_gets_the_environment_by_names_of_its_own() -> None:
+def test_apptainer_gets_the_environment_with_its_prefix() -> None:
     words, environment = line("apptainer", CUDA_VISIBLE_DEVICES="1")
     assert shlex.join(words).startswith("apptainer exec --no-eval --cleanenv --no-home")
     given = shlex.join(words)
@@ -86,7 +86,7 @@ def test_apptainer_gets_the_environment_by_names_of_its_own() -> None:
     assert "APPTAINERENV_HOME" not in environment
 
 
-def test_pyxis_is_a_step_on_the_same_node_that_knows_its_rank() -> None:
+def test_pyxis_starts_a_step_on_the_same_node_with_the_same_rank() -> None:
     several = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_LOCALID": "1", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.1"}
     words, environment = line("pyxis", **several)
     assert words[:5] == ["srun", "--overlap", "--nodes=1", "--ntasks=1", "--nodelist=node3"]
@@ -96,12 +96,12 @@ def test_pyxis_is_a_step_on_the_same_node_that_knows_its_rank() -> None:
     assert "WORLD_SIZE" not in line("pyxis", **several, SLURM_PTY_PORT="1")[1]  # typed in an interactive step
 
 
-def test_a_container_gets_the_mark_of_the_launcher_around_it() -> None:
+def test_a_container_gets_the_variable_of_its_launcher() -> None:
     assert "--env=SSL_STUDY_STEP" in line("docker", SSL_STUDY_STEP="12.0")[0]
     assert line("apptainer", SSL_STUDY_STEP="12.0")[1]["APPTAINERENV_SSL_STUDY_STEP"] == "12.0"
 
 
-def test_in_pyxis_the_hosts_libraries_are_not_those_of_the_image_and_its_gpus_are() -> None:
+def test_pyxis_passes_the_gpus_but_not_the_library_paths_of_the_host() -> None:
     words, environment = line("pyxis", SLURM_STEP_GPUS="0", PYTHONPATH="/site", LD_LIBRARY_PATH="/site/lib")
     inside = words[words.index("env") : words.index("python")]
     told = subprocess.run(
@@ -113,14 +113,14 @@ def test_in_pyxis_the_hosts_libraries_are_not_those_of_the_image_and_its_gpus_ar
     assert "NVIDIA_VISIBLE_DEVICES" not in line("pyxis")[1]
 
 
-def test_an_engine_looks_for_a_login_session_only_where_it_is(tmp_path: Path) -> None:
+def test_variables_of_a_login_session_are_passed_only_on_its_own_host(tmp_path: Path) -> None:
     session = {"XDG_RUNTIME_DIR": str(tmp_path), "DBUS_SESSION_BUS_ADDRESS": "unix:path=/bus"}
     assert session.items() <= line("podman", **session)[1].items()
     elsewhere = line("podman", **session | {"XDG_RUNTIME_DIR": "/run/user/on-the-login-node"})[1]
     assert not session.keys() & elsewhere.keys()
 
 
-def test_a_container_has_the_same_name_in_every_start_of_its_job_and_no_other() -> None:
+def test_a_container_has_the_same_name_in_every_start_of_its_job() -> None:
     again = container_name(STAGE, IN_JOB | {"SLURM_RESTART_COUNT": "3"})
     assert container_name(STAGE, IN_JOB) == again
     others = [
@@ -145,14 +145,17 @@ def test_it_becomes_the_client_whose_status_is_its_own(tmp_path: Path) -> None:
     assert process.returncode == 75
     assert printed.startswith(f"{process.pid} run --rm")
     assert f"--volume {tmp_path}/study:{tmp_path}/study " in printed
-    assert (tmp_path / "study").is_dir(), "what the engine makes would be root's"
+    assert (tmp_path / "study").is_dir(), "a folder that the engine creates would belong to root"
 
 
 @pytest.mark.parametrize(
     ("words", "status", "sentence"),
-    [("run_dir=/a:b/c", BAD_INPUT, "/a:b holds ':'"), ("run_dir=FOLDER/a", FAULT, "podman can't be started here")],
+    [
+        ("run_dir=/a:b/c", BAD_INPUT, "/a:b contains ':'"),
+        ("run_dir=FOLDER/a", FAULT, "podman can't be started on this machine"),
+    ],
 )
-def test_what_it_cannot_do_is_one_sentence(tmp_path: Path, words: str, status: int, sentence: str) -> None:
+def test_an_error_is_one_sentence(tmp_path: Path, words: str, status: int, sentence: str) -> None:
     line = command("podman", words.replace("FOLDER", str(tmp_path)))
     done = subprocess.run(line, env=os.environ | {"PATH": "/no"}, capture_output=True, text=True, check=False)
     assert done.returncode == status
@@ -164,8 +167,8 @@ def command(backend: str, *words: str) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
-def test_pyxis_own_srun_gets_the_signal_that_it_gives_on(tmp_path: Path, number: int) -> None:
-    """At SIGTERM it would kill the stage."""
+def test_the_srun_of_pyxis_gets_a_signal_that_it_forwards(tmp_path: Path, number: int) -> None:
+    """At SIGTERM srun would kill the stage."""
     srun = tmp_path / "srun"
     srun.write_text(
         "#!/bin/bash\ntrap 'kill $!; exit 75' USR2\ntrap 'kill $!; exit 9' TERM\nsleep 30 & echo ready; wait\n"
@@ -181,7 +184,7 @@ def test_pyxis_own_srun_gets_the_signal_that_it_gives_on(tmp_path: Path, number:
         assert client.wait(20) == 75
 
 
-def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     line = command("docker", "stage=probe", f"run_dir={tmp_path}/file/a/b")
     done = subprocess.run(
@@ -189,5 +192,5 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     )
     assert done.returncode == BAD_INPUT
     assert (
-        done.stderr == f"jobs.cluster.container: {tmp_path}/file/a can't be bound into the container: Not a directory\n"
+        done.stderr == f"jobs.cluster.container: {tmp_path}/file/a can't be mounted in the container: Not a directory\n"
     )

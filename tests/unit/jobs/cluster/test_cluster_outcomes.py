@@ -151,7 +151,7 @@ def test_a_run_whose_result_was_removed_is_not_complete(tmp_path: Path) -> None:
         ([], "", State.INTERRUPTED, "no longer in the queue"),
         ([], "FAILED", State.FAILED, "ended without output"),
         (["python: not found", "srun: error: a: task 0: Exited"], "", State.FAILED, "python: not found"),
-        (["no python", "srun: the stage has not begun (status 127): again in 5 s"], "", State.FAILED, "no python"),
+        (["no python", "srun: the stage has not begun (status 127): retrying in 5 s"], "", State.FAILED, "no python"),
         (["of old", "srun: error: Unable to create step"], "", State.FAILED, "srun: error: Unable to create step"),
         ([], "CANCELLED", State.CANCELLED, None),
         (["slurmstepd: error: *** JOB 5 ON a CANCELLED AT 2026-01-01T10:00:00 ***"], "", State.CANCELLED, None),

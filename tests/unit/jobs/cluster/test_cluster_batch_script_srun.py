@@ -1,3 +1,5 @@
+"""The `srun` function of the batch script, run by bash with a script in place of srun."""
+
 import os
 import subprocess
 from collections.abc import Callable
@@ -8,10 +10,10 @@ import pytest
 from jobs.cluster.batch_script import REQUEUE_SECONDS, RETRY_SECONDS, SIGNAL_HANDLING, START_FILE, srun_function
 
 
-class TestPatientSrun:
+class TestSrunFunction:
     @pytest.fixture
     def script(self, tmp_path: Path) -> Callable[[str], "tuple[int, list[str]]"]:
-        """Runs the batch script's srun with this one behind it; its status, and the waits in seconds."""
+        """Runs the batch script's function with this srun. Returns its status, and its pauses in seconds."""
 
         def run(srun: str) -> tuple[int, list[str]]:
             sleep = f'#!/bin/sh\necho "$1" >> {tmp_path}/waits\n'
@@ -28,27 +30,29 @@ class TestPatientSrun:
 
         return run
 
-    def test_a_step_that_slurm_refuses_is_asked_for_again(
+    def test_a_step_that_slurm_refuses_is_retried(
         self, script: "Callable[[str], tuple[int, list[str]]]", tmp_path: Path
     ) -> None:
         calls = tmp_path / "calls"
         assert script(f'echo "$#" >> {calls}; [ $(wc -l < {calls}) = 3 ]') == (0, ["5", "20"])
         assert calls.read_text().split() == ["2", "2", "2"]
 
-    def test_a_task_may_use_all_its_cpus(
+    def test_a_task_gets_all_cpus_of_cpus_per_task(
         self, script: "Callable[[str], tuple[int, list[str]]]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
         assert script(f'echo "$SRUN_CPUS_PER_TASK" > {tmp_path}/cpus') == (0, [])
         assert (tmp_path / "cpus").read_text() == "8\n"
 
-    def test_what_never_begins_fails_in_the_end(self, script: "Callable[[str], tuple[int, list[str]]]") -> None:
+    def test_a_step_that_never_begins_fails_in_the_end(self, script: "Callable[[str], tuple[int, list[str]]]") -> None:
         assert script("exit 9") == (9, [str(pause) for pause in RETRY_SECONDS])
 
-    def test_a_stage_that_has_ended_ends_the_job(self, script: "Callable[[str], tuple[int, list[str]]]") -> None:
+    def test_the_exit_status_of_a_stage_is_that_of_the_job(
+        self, script: "Callable[[str], tuple[int, list[str]]]"
+    ) -> None:
         assert script(f'echo 2 > "${START_FILE}"; exit 2') == (2, [])
 
-    def test_where_srun_is_thrown_out_the_script_waits_for_its_end(
+    def test_the_script_waits_for_its_end_if_only_srun_was_killed(
         self, script: "Callable[[str], tuple[int, list[str]]]"
     ) -> None:
         assert script(f': > "${START_FILE}"; exit 1') == (1, [f"{REQUEUE_SECONDS:.0f}"])
