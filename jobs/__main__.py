@@ -212,7 +212,7 @@ def _profile(options: argparse.Namespace, overrides: list[str], again: str) -> i
     if not options.check:
         return COMPLETE
     found = check_profile(profile)
-    for title, sentences in (("Errors, with which no job would run:", found.errors), ("Notes:", found.notes)):
+    for title, sentences in (("Errors (no job would run):", found.errors), ("Notes:", found.notes)):
         if sentences:
             print("\n".join(["", title, *(f"- {sentence}" for sentence in sentences)]))
     if not found.errors and not found.notes:

@@ -1,4 +1,4 @@
-"""What the cluster at hand lacks of what a profile and this project want: `python -m jobs profile NAME --check`."""
+"""Checks a profile against its cluster: `python -m jobs profile NAME --check`."""
 
 import re
 import shutil
@@ -11,7 +11,7 @@ from jobs.cluster.batch_script import KEPT_VARIABLES, python_start_error
 from jobs.cluster.limits import calls_needed, cluster_config, limit_reached, submit_limits
 from jobs.cluster.profile import LOCAL, Profile, select_cluster
 from jobs.cluster.sbatch import sbatch_options
-from jobs.cluster.slurm_cli import SchedulerUnavailable, run_slurm, slurm_output
+from jobs.cluster.slurm_cli import SchedulerUnavailable, SlurmMissing, run_slurm, slurm_output
 from jobs.plan.graph import plan
 from jobs.plan.settings import configure, studies
 from ssl_pkg.config import SYNTHETIC
@@ -28,7 +28,7 @@ UNAVAILABLE_STATES: Final = (
     "future",
     "inval",
 )  # states of nodes
-NO_FOLDER: Final = Path("/nonexistent")  # the folder of a plan that is only counted
+NO_FOLDER: Final = Path("/nonexistent")  # for a plan whose runs are only counted
 CONFIGURATION_UNAVAILABLE: Final = (
     "Requested node configuration is not available"  # also where it is only not there now
 )
@@ -36,40 +36,40 @@ CONFIGURATION_UNAVAILABLE: Final = (
 
 @dataclass
 class Findings:
-    """Sentences for a person."""
+    """Sentences for the user."""
 
-    errors: list[str] = field(default_factory=list)  # with it no job would ever run
-    notes: list[str] = field(default_factory=list)  # what is worth knowing: it works nevertheless
+    errors: list[str] = field(default_factory=list)  # no job would ever run
+    notes: list[str] = field(default_factory=list)  # jobs run nevertheless
 
 
 @dataclass(frozen=True)
 class _Node:
-    """A node, once in each of its partitions."""
+    """A node in one of its partitions."""
 
     partition: str
     default: bool
     parse_minutes: int | None  # the partition's limit
     cpus: int
     memory_mb: int
-    up: bool  # whether the partition starts jobs
-    state: str  # SLURM's word, like idle, allocated, drained
-    reason: str  # why it is down or drained
+    up: bool  # whether the partition is up
+    state: str  # like idle, allocated or drained
+    reason: str  # why the node is down or drained
 
     @property
     def usable(self) -> bool:
-        """Whether it takes jobs, now or after those that it has."""
-        return not self.state.startswith(UNAVAILABLE_STATES) and not self.state.endswith("*")  # which does not respond
+        """Whether the node accepts jobs, now or when its current jobs have ended."""
+        return not self.state.startswith(UNAVAILABLE_STATES) and not self.state.endswith("*")  # `*`: not responding
 
 
 def check_profile(profile: Profile) -> Findings:
-    """Asks the cluster that `profile` is for."""
+    """Checks `profile` against its cluster. Raises BadInput if its slurm.conf does not exist."""
     if profile.name == LOCAL:
-        return Findings(notes=["it is for this machine alone, and asks no SLURM"])
+        return Findings(notes=["this profile is for this machine, without SLURM"])
     select_cluster(profile)
     missing = [tool for tool in COMMANDS if shutil.which(tool) is None]
     if missing:
-        which = ", ".join(missing)
-        return Findings([f"{which} not found: this is no login node of a SLURM cluster, or its module is not loaded"])
+        error = SlurmMissing(f"{', '.join(missing)} not found")
+        return Findings([error.explain()])
     try:
         known, nodes = cluster_config(), _nodes()
         unusable = _unavailable_nodes(profile, nodes)
@@ -77,24 +77,22 @@ def check_profile(profile: Profile) -> Findings:
         stops = _insufficient_resources(profile, nodes) or refused
         notes = [*unusable, *full, *_calls_for_studies(profile, known), *_cluster_notes(known)]
     except SchedulerUnavailable as error:
-        return Findings(
-            [f"SLURM does not answer ({error}): its controller is away, or SLURM_CONF names another cluster"]
-        )
+        return Findings([error.explain("its controller is down, or SLURM_CONF names another cluster")])
     if profile.gpus and "gpu" not in known.get("GresTypes", ""):
-        stops.insert(0, f"gpus: {profile.gpus} a node, and the cluster knows no GPUs (GresTypes)")
+        stops.insert(0, f"gpus: {profile.gpus} per node, but the cluster has no GPUs (GresTypes)")
     if profile.python and not Path(profile.python).exists():
-        notes.insert(0, f"python: {profile.python} is not on this machine: it must be on the nodes")
+        notes.insert(0, f"python: {profile.python} does not exist on this machine: it must exist on the nodes")
     _environment(profile, stops, notes)
     return Findings(stops, notes)
 
 
 def _environment(profile: Profile, stops: list[str], notes: list[str]) -> None:
-    """What a job lacks whose site or profile gives it no environment (--export)."""
+    """Findings about jobs that start without the user's environment (--export)."""
     if reason := python_start_error():
-        stops.append(f"{sys.executable} does not start in a job that has no environment but PATH: {reason}")
+        stops.append(f"{sys.executable} does not start in a job whose environment has only PATH: {reason}")
     if "export" in profile.sbatch:
         kept = ", ".join(KEPT_VARIABLES)
-        notes.append(f"export: {profile.sbatch['export']}: of your environment jobs get {kept}; the rest is for setup")
+        notes.append(f"export: {profile.sbatch['export']}: jobs get only {kept}; set other variables in `setup`")
 
 
 def _nodes() -> list[_Node]:
@@ -106,32 +104,30 @@ def _nodes() -> list[_Node]:
 
 
 def _partitions(profile: Profile, nodes: list[_Node]) -> list[str]:
-    """Those that SLURM may choose from."""
+    """The partitions from which SLURM may choose."""
     return (
         (profile.partition or "").split(",") if profile.partition else sorted({n.partition for n in nodes if n.default})
     )
 
 
 def _unavailable_nodes(profile: Profile, nodes: list[_Node]) -> list[str]:
-    """What `submit` does where the partitions have no node that takes jobs now; nothing where one has."""
+    """A note if no node of the partitions accepts jobs now."""
     names = _partitions(profile, nodes)
     mine = [node for node in nodes if node.partition in names]
     if not mine or any(node.usable and node.up for node in mine):
         return []
     if not any(node.up for node in mine):
-        return [
-            f"partition {', '.join(names)} is down: `submit` sends the jobs, and they wait in the queue until it is up"
-        ]
+        return [f"partition {', '.join(names)} is down: `submit` works, but jobs wait in the queue until it is up"]
     why = ", ".join(sorted({node.reason for node in mine} - {"none"}))
     return [
         f"all {len(mine)} nodes of {', '.join(names)} are {' or '.join(sorted({node.state for node in mine}))}"
         + (f" ({why})" if why else "")
-        + ": `submit` sends the jobs all the same, and they wait in the queue until nodes are back"
+        + ": `submit` works, but jobs wait in the queue until a node is available"
     ]
 
 
 def _calls_for_studies(profile: Profile, config: dict[str, str]) -> list[str]:
-    """How often `submit` must be called for the studies that SLURM's limits don't let in at once."""
+    """A note about the studies that have more runs than SLURM accepts at once."""
     limits = submit_limits(profile, config)
     if not limits:
         return []
@@ -142,79 +138,82 @@ def _calls_for_studies(profile: Profile, config: dict[str, str]) -> list[str]:
     large = {study: calls_needed(limits[0], runs) for study, runs in sizes.items() if runs > limits[0].jobs}
     if not large:
         return []
-    needed = ", ".join(f"{study} ({sizes[study]} runs) takes {calls}" for study, calls in large.items())
+    needed = ", ".join(f"{study} ({sizes[study]} runs) needs {calls} calls" for study, calls in large.items())
     return [
-        f"{limits[0]}, and calls of `submit` send no more: {needed}, each after the jobs of the one before have ended. "
-        "`submit --wait` (make: WAIT=1) makes them all"
+        f"{limits[0]}: {needed} of `submit`, each after the jobs of the last call have ended. "
+        "`submit --wait` (make: WAIT=1) makes all calls"
     ]
 
 
 def _insufficient_resources(profile: Profile, nodes: list[_Node]) -> list[str]:
-    """What the partitions, each of those that SLURM may choose from, can't give."""
+    """Errors: what the profile asks for and a partition does not have."""
     names = _partitions(profile, nodes)
     if not names:
-        return ["partition: the cluster has no default one, so the profile must name one"]
+        return ["partition: the cluster has no default partition, so the profile must name one"]
     found = []
     for name in names:
         mine = [node for node in nodes if node.partition == name]
         if not mine:
-            there = ", ".join(sorted({node.partition for node in nodes}))
-            found.append(f"partition: there is no {name}: there are {there}")
+            known = ", ".join(sorted({node.partition for node in nodes}))
+            found.append(f"partition: there is no {name}: the partitions are {known}")
             continue
         limit = mine[0].parse_minutes
         if limit is not None and profile.minutes > limit:
-            found.append(f"minutes: {profile.minutes} is more than partition {name} allows ({limit})")
+            found.append(f"minutes: {profile.minutes}, but partition {name} allows {limit}")
         cpus = profile.cpus * profile.processes
         memory = profile.memory.on_node(cpus, profile.gpus) if profile.memory else 0.0
         large = [node for node in mine if node.cpus >= cpus]
         if not large:
             most = max(node.cpus for node in mine)
             found.append(
-                f"cpus: {profile.cpus} x {profile.processes} processes on a node of partition {name}, whose nodes have "
-                f"{most} at most"
+                f"cpus: {profile.cpus} x {profile.processes} processes per node, but the nodes of partition {name} "
+                f"have at most {most}"
             )
         elif not [node for node in large if node.memory_mb >= memory * 1024]:
             most = max(node.memory_mb for node in large) // 1024
-            found.append(f"memory: {memory:g} GB on a node of partition {name}, whose nodes have {most} at most")
+            found.append(f"memory: {memory:g} GB per node, but the nodes of partition {name} have at most {most}")
         elif len(mine) < profile.nodes:
-            found.append(f"nodes: {profile.nodes}, and partition {name} has {len(mine)}")
+            found.append(f"nodes: {profile.nodes}, but partition {name} has {len(mine)}")
     return found
 
 
 def _test_submission(profile: Profile, *, unavailable: bool) -> tuple[list[str], list[str]]:
-    """What sbatch itself says against a pretraining: accounts, qualities of service, constraints, memory; and what it
-    says against one now. unavailable: no node takes jobs now, for which reason sbatch may refuse a trial, though not
-    the job."""
+    """Errors and notes of `sbatch --test-only` for a pretraining: accounts, QOS, constraints, memory, limits.
+
+    unavailable: no node accepts jobs now. Then --test-only may refuse a job that sbatch accepts.
+    """
     words = {"signal": f"USR2@{profile.signal_seconds}"} | sbatch_options(profile, "pretrain")
     line = [
         f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
         for name, value in words.items()
     ]  # fmt: skip
     done = run_slurm("sbatch", "--test-only", *line, "--wrap=true")
-    said = [text.strip() for text in done.stderr.splitlines() if text.strip() and not text.startswith("Try ")]
-    if done.returncode == 0 or (unavailable and said and CONFIGURATION_UNAVAILABLE in said[-1]):
+    errors = [text.strip() for text in done.stderr.splitlines() if text.strip() and not text.startswith("Try ")]
+    if done.returncode == 0 or (unavailable and errors and CONFIGURATION_UNAVAILABLE in errors[-1]):
         return [], []
     if reached := limit_reached(done.stderr):
-        return [], [f"your queue is full now ({reached}): `submit` sends more when some of your jobs have ended"]
-    return [f"sbatch refuses: {said[-1].removeprefix('allocation failure: ') if said else done.returncode}"], []
+        return [], [f"your limit of jobs is reached now ({reached}): submit when some of your jobs have ended"]
+    return [f"sbatch refuses: {errors[-1].removeprefix('allocation failure: ') if errors else done.returncode}"], []
 
 
 def _cluster_notes(config: dict[str, str]) -> list[str]:
     found = []
     if "none" in config.get("AccountingStorageType", "none"):
-        found.append("no accounting: sacct can't tell how jobs ended; status reads it from the runs' own logs")
+        found.append("no accounting: sacct does not know how jobs ended, so `status` reads it from the runs' logs")
     preempts = config.get("PreemptType", "preempt/none") not in ("preempt/none", "(null)")
     if preempts and "preempt_send_user_signal" not in config.get("SlurmctldParameters", ""):
-        found.append("preemption sends SIGTERM only: that works, with a checkpoint within the partition's GraceTime")
+        found.append("preemption sends only SIGTERM: runs must write their checkpoint within the partition's GraceTime")
     if preempts and "REQUEUE" not in config.get("PreemptMode", ""):
-        found.append(f"preemption does not requeue (PreemptMode={config.get('PreemptMode')}): send what it ended again")
+        found.append(
+            f"preemption does not requeue (PreemptMode={config.get('PreemptMode')}): submit preempted runs again"
+        )
     if config.get("JobRequeue") == "0":
-        found.append("jobs are not requeued after a node's failure unless they ask for it: this project's do ask")
+        found.append("the cluster requeues no job after a node failure (JobRequeue=0); this project's jobs ask for it")
     return found
 
 
 def minutes(limit: str) -> int | None:
-    """SLURM's days-hours:minutes:seconds in minutes; None if there is no limit."""
+    """Minutes of a time in SLURM's format days-hours:minutes:seconds; None if there is no limit."""
     found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit)
     if not found:
         return None

@@ -45,8 +45,8 @@ class SchedulerUnavailable(Exception):
 class SlurmMissing(SchedulerUnavailable):
     """SLURM's commands are not on this machine."""
 
-    def explain(self, remedy: str) -> str:
-        """A sentence for the user; the remedy is always the same."""
+    def explain(self, remedy: str = "") -> str:
+        """A sentence for the user. The remedy is always to use another machine."""
         return f"SLURM is not available on this machine ({self}): use a login node, or load the cluster's SLURM module"
 
 

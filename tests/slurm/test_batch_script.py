@@ -201,10 +201,10 @@ def test_check_tries_the_environment_of_a_job_that_gets_none(
     }
     found = check_profile(Profile.model_validate(asked))
     assert found.errors == []
-    assert found.notes[-1].startswith("export: NONE: of your environment jobs get PATH, LD_LIBRARY_PATH, PYTHONPATH")
+    assert found.notes[-1].startswith("export: NONE: jobs get only PATH, LD_LIBRARY_PATH, PYTHONPATH")
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     (stop,) = check_profile(Profile.model_validate(asked)).errors
-    assert stop.startswith("/nowhere/python does not start in a job that has no environment but PATH: ")
+    assert stop.startswith("/nowhere/python does not start in a job whose environment has only PATH: ")
 
 
 def test_a_copy_of_a_study_leaves_the_jobs_of_the_original_alone(

@@ -225,7 +225,7 @@ def test_a_set_up_line_that_fails_is_shown_by_status_and_logs(study: Make, capsy
 
 def test_a_percent_sign_in_the_path_is_refused(bed: LocalCluster, tmp_path: Path) -> None:
     small = OnCluster(tmp_path / "100%j")
-    with pytest.raises(BadInput, match="SLURM puts other words for the %"):
+    with pytest.raises(BadInput, match="SLURM replaces the %"):
         small.submit()
     assert not small.folder.exists()
 
@@ -239,33 +239,35 @@ FITS = {"partition": "low", "cpus": 1, "memory": {"per_node": 1}, "minutes": 10}
         ({}, None),
         ({"partition": None}, None),
         ({"partition": "low,high"}, None),
-        ({"partition": "low,nowhere"}, "partition: there is no nowhere: there are high, low"),
-        ({"cpus": 3, "processes": 2}, "cpus: 3 x 2 processes on a node of partition low, whose nodes have 2 at most"),
-        ({"memory": {"per_node": 900}}, "memory: 900 GB on a node of partition low, whose nodes have 7 at most"),
-        ({"nodes": 3}, "nodes: 3, and partition low has 2"),
+        ({"partition": "low,nowhere"}, "partition: there is no nowhere: the partitions are high, low"),
+        ({"cpus": 3, "processes": 2}, "cpus: 3 x 2 processes per node, but the nodes of partition low have at most 2"),
+        ({"memory": {"per_node": 900}}, "memory: 900 GB per node, but the nodes of partition low have at most 7"),
+        ({"nodes": 3}, "nodes: 3, but partition low has 2"),
         ({"constraint": "a100"}, "sbatch refuses: .*feature"),
-        ({"gpus": 1}, "gpus: 1 a node, and the cluster knows no GPUs"),
+        ({"gpus": 1}, "gpus: 1 per node, but the cluster has no GPUs"),
     ],
 )
-def test_what_would_stop_every_job_is_told_before_any_is_sent(
+def test_check_finds_errors_with_which_no_job_would_run(
     bed: LocalCluster, wanted: dict[str, object], sentence: str | None
 ) -> None:
     found = check_profile(Profile.model_validate({"name": "mine", **FITS, **wanted}))
-    assert found.notes == ["no accounting: sacct can't tell how jobs ended; status reads it from the runs' own logs"]
+    assert found.notes == [
+        "no accounting: sacct does not know how jobs ended, so `status` reads it from the runs' logs"
+    ]
     if sentence is None:
         assert found.errors == []
     else:
         assert re.match(sentence, found.errors[0]), found.errors
 
 
-def test_drained_nodes_are_told_with_what_submit_will_do(bed: LocalCluster) -> None:
+def test_check_says_what_happens_if_all_nodes_are_drained(bed: LocalCluster) -> None:
     nodes = ",".join(bed.names)
     slurm("scontrol", "update", f"NodeName={nodes}", "State=DRAIN", "Reason=maintenance until noon")
     try:
         found = check_profile(Profile(name="mine", partition="low", cpus=1, minutes=10))
         assert found.errors == [] and found.notes[0] == (
-            "all 2 nodes of low are drained (maintenance until noon): `submit` sends the jobs all the same, and they "
-            "wait in the queue until nodes are back"
+            "all 2 nodes of low are drained (maintenance until noon): `submit` works, but jobs wait in the "
+            "queue until a node is available"
         )
         assert check_profile(Profile(name="mine", partition="low", cpus=1, minutes=10, constraint="a100")).errors
     finally:
@@ -280,10 +282,10 @@ def test_check_ends_with_2_where_no_job_would_run(
     for partition, status in (("low", 0), ("nowhere", 2)):
         file.write_text(json.dumps(FITS | {"partition": partition}))
         assert main(["profile", str(file), "--check"]) == status
-    assert "No job would run:\n- partition: there is no nowhere" in capsys.readouterr().out
+    assert "Errors (no job would run):\n- partition: there is no nowhere" in capsys.readouterr().out
 
 
-def test_sbatchs_own_refusal_leaves_nothing_behind(study: Make) -> None:
+def test_a_refusal_by_sbatch_leaves_no_batch(study: Make) -> None:
     small = study(constraint="a100")
     with pytest.raises(BadInput, match=r"SLURM refuses pretrain-.*feature"):
         small.submit()

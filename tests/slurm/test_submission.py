@@ -161,8 +161,10 @@ def test_a_call_that_a_limit_ends_says_so_and_does_not_end_with_0(
     )
     assert main(["profile", asked(tmp_path), "--check"]) == 0
     said = capsys.readouterr().out
-    (runs, calls), *_ = re.findall(r"QOS normal allows 3 at once, .*demo \((\d+) runs\) takes (\d+)", said)
-    assert int(calls) == -(-int(runs) // 3) and "- your queue is full now (QOSMaxSubmitJobPerUserLimit)" in said
+    (runs, calls), *_ = re.findall(r"QOS normal allows 3 at once: .*demo \((\d+) runs\) needs (\d+)", said)
+    assert (
+        int(calls) == -(-int(runs) // 3) and "- your limit of jobs is reached now (QOSMaxSubmitJobPerUserLimit)" in said
+    )
 
 
 @pytest.mark.usefixtures("study")
@@ -208,7 +210,7 @@ def test_memory_is_left_out_where_a_site_forbids_it(study: Make, wrapper: Callab
         '\nexec "$SITES" "$@"'
     )
     forbidden = study(memory={"per_node": 0.5})
-    assert check_profile(forbidden.profile).notes[0].startswith("partition low is down: `submit` sends the jobs")
+    assert check_profile(forbidden.profile).notes[0].startswith("partition low is down: `submit` works, but")
     assert check_profile(forbidden.profile).errors == ["sbatch refuses: sbatch: error: no --mem here"]
     with pytest.raises(BadInput, match="no --mem here"):
         forbidden.submit()

@@ -24,18 +24,18 @@ def test_the_names_that_the_documentation_gives_are_there() -> None:
         ("cpus: 0\nmemory: {per_node: 1}\nminutes: 9\n", "cpus: input should be greater than 0"),
         (
             "cpus: 1\nmemory: {per_node: 1}\nminutes: 9\ncpu: 2\n",
-            "there is no field cpu (did you mean cpus?): there are name, conf",
+            "there is no field cpu (did you mean cpus?): the fields are name, conf",
         ),
         ("memory: {pernode: 1}\nminutes: 9\n", "there is no field memory.pernode (did you mean per_node?)"),
         ("cpus: one\nmemory: {per_node: 1}\nminutes: 9\n", "cpus: input should be a valid integer"),
         (
             "cpus: 1\nmemory: {per_node: 1}\nminutes: 9\nsbatch: {job_name: mine}\n",
-            "sbatch: job_name is what this project",
+            "sbatch: job_name is set by this project",
         ),
         *(
             (
                 f"cpus: 1\nminutes: 9\nsetup: ['true', {begin!r}, '  export A=1', 'fi']\n",
-                f"setup: entry 2 is not complete by itself ({said}): write a block of several lines as one entry, "
+                f"setup: entry 2 is not a complete command ({said}): write a block of several lines as one entry, "
                 f"after YAML's `|`: {begin}",
             )
             for begin, said in (
@@ -47,26 +47,26 @@ def test_the_names_that_the_documentation_gives_are_there() -> None:
         ("cpus: 1\nmemory: {per_node: 1}\nminutes: 2\n", "signal_seconds: the signal would come before"),
         (
             "cpus: 1\nmemory: {per_node: 1}\nminutes: 9\ngpus: 2\nprocesses: 4\n",
-            "processes: 4 processes of a node can't share",
+            "processes: 4 processes on a node need as many GPUs",
         ),
         ("cpus: 1\nmemory_gb: 1\nminutes: 9\n", "there is no field memory_gb (did you mean memory?)"),
-        ("cpus: 1\nmemory: 8\nminutes: 9\n", "memory: say of what it is, like {per_node: 8}"),
+        ("cpus: 1\nmemory: 8\nminutes: 9\n", "memory: give the unit, like {per_node: 8}"),
         ("cpus: 1\nmemory: {}\nminutes: 9\n", "memory: give one of per_node, per_cpu and per_gpu"),
         ("cpus: 1\nmemory: {per_node: 8, per_cpu: 1}\nminutes: 9\n", "memory: give one of per_node"),
         ("cpus: 1\nmemory: {per_core: 8}\nminutes: 9\n", "memory.per_core (did you mean per_node?)"),
-        ("cpus: 1\nmemory: {per_gpu: 8}\nminutes: 9\n", "memory: per_gpu is for a profile with gpus"),
+        ("cpus: 1\nmemory: {per_gpu: 8}\nminutes: 9\n", "memory: per_gpu needs a profile with gpus"),
         ("cpus: 1\nminutes: 9\nsbatch: {mem: ''}\n", "sbatch: mem is empty: give a value, or null"),
-        ("cpus: 1\nminutes: 9\nsbatch: {signal: null}\n", "sbatch: signal is what this project"),
-        ("cpus: 1\nminutes: 9\nnodes: 2\nsbatch: {nodes: null}\n", "sbatch: nodes can't be dropped"),
+        ("cpus: 1\nminutes: 9\nsbatch: {signal: null}\n", "sbatch: signal is set by this project"),
+        ("cpus: 1\nminutes: 9\nnodes: 2\nsbatch: {nodes: null}\n", "sbatch: nodes can't be null"),
         ("cpus: 1\nmemory: {per_node: .inf}\nminutes: 9\n", "memory.per_node: input should be"),
         ("cpus: 1\nmemory: {per_cpu: 1.0e+307}\nminutes: 9\n", "memory.per_cpu: input should be"),
         ("cpus: 1\nminutes: 1:30\n", "minutes: give a whole number of minutes, like 90, not 1:30"),
         ("cpus: 1\nminutes: null\n", "lacks minutes: add a line"),
-        ("cpus: 1\nminutes: 9\nsbatch: {nice: 1.5}\n", "sbatch: nice is 1.5: give a text"),
+        ("cpus: 1\nminutes: 9\nsbatch: {nice: 1.5}\n", "sbatch: nice is 1.5: give text"),
         ("cpus: 1\nminutes: 9\nsbatch: --nice=1\n", "sbatch: give sbatch's options by name"),
         ("cpus: 1\nminutes: 9\nmemory: {per_node: null}\n", "memory: give one of per_node"),
-        ("- 1\n", "is no profile"),
-        ("", "is no profile"),
+        ("- 1\n", "is not a profile"),
+        ("", "is not a profile"),
         ("a: [1\n", "can't be read"),
     ],
 )
@@ -80,12 +80,12 @@ def test_a_wrong_profile_is_one_sentence_with_its_file_and_field(tmp_path: Path,
     assert "\n" not in str(refusal.value)
 
 
-def test_an_unknown_profile_is_told_with_those_that_there_are() -> None:
+def test_the_error_about_an_unknown_profile_names_the_known_ones() -> None:
     with pytest.raises(BadInput, match=f"'nowhere'.*local.*testbed.*{PROFILES}"):
         load_profile("nowhere")
 
 
-def test_a_container_is_said_in_a_few_lines_and_none_is_none(tmp_path: Path) -> None:
+def test_a_profile_can_have_a_container(tmp_path: Path) -> None:
     file, rest = tmp_path / "mine.yaml", "cpus: 1\nmemory: {per_node: 1}\nminutes: 9\n"
     file.write_text(f"{rest}container: {{backend: apptainer, image: /images/study.sandbox, binds: [/scratch]}}\n")
     container = load_profile(str(file)).container
@@ -112,7 +112,7 @@ def test_a_wrong_container_is_one_sentence(tmp_path: Path, container: str, sente
         load_profile(str(file))
 
 
-def test_a_set_up_entry_of_several_lines_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_set_up_entry_can_have_several_lines(tmp_path: Path) -> None:
     entry = "if true; then\n  export A=1\nfi\n# isn't it\ncat <<EOF\n'\nEOF\nls !(x)"
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"cpus": 1, "minutes": 9, "setup": [entry, "# don't", ""]}))
     assert load_profile(str(tmp_path / "mine.yaml")).setup == (entry, "# don't", "")
@@ -125,7 +125,7 @@ def test_a_profile_may_ask_for_no_memory(tmp_path: Path, line: str) -> None:
     assert load_profile(str(file)).memory is None
 
 
-def test_a_missing_file_is_named_with_its_own_path(tmp_path: Path) -> None:
+def test_the_error_about_a_missing_file_has_its_path(tmp_path: Path) -> None:
     with pytest.raises(BadInput) as refusal:
         load_profile(str(tmp_path / "tesbed.yaml"))
     said = str(refusal.value)
