@@ -1,4 +1,4 @@
-"""Numbers from predictions: accuracy, its interval, and how far the confidence can be trusted."""
+"""Rows computed from logits: accuracy with its interval, log loss, confidence and calibration."""
 
 from collections.abc import Sequence
 from math import sqrt
@@ -13,7 +13,10 @@ from ssl_pkg.rows import Dimensions, Row, row, unmeasured
 
 
 def wilson(correct: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """The Wilson 95 % interval of a proportion (Wilson 1927): within [0, 1], also for few samples."""
+    """Wilson score interval of the proportion correct / count (Wilson 1927); 95 % for z = 1.96.
+
+    The interval lies in [0, 1] for every count, unlike the normal approximation.
+    """
     share = correct / count
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * sqrt(share * (1 - share) / count + z * z / (4 * count * count))
@@ -36,23 +39,29 @@ def proportion(
 
 
 def accuracy(evaluation: str, metric: str, logits: Array, labels: Indices) -> Row:
-    """The share of images (n,) whose largest logit is their label's; unmeasured if a logit (n, C) is not finite."""
+    """The share of images whose largest logit is that of their label; unmeasured if a logit is not finite.
+
+    logits: (n, C). labels: (n,).
+    """
     if reason := not_finite("logits", logits):
         return unmeasured(evaluation, metric, len(labels), reason)
     return proportion(evaluation, metric, logits.argmax(axis=1) == labels)
 
 
 def not_finite(what: str, values: Array) -> str | None:
-    """The reason why nothing can be computed from values (n, ...), or None where every value is finite."""
+    """A sentence that counts the images with a value that is not finite; None if there is no such image.
+
+    what: the name of the values in the sentence, e.g. `logits`. values: (n, ...), one entry an image.
+    """
     wrong = int((~np.isfinite(values)).reshape(len(values), -1).any(axis=1).sum())
     return f"the {what} of {wrong:,} of {len(values):,} images are not finite" if wrong else None
 
 
 def classification(evaluation: str, logits: Array, labels: Indices, classes: Sequence[str]) -> list[Row]:
-    """Accuracy over all, by class, and the mean over classes; log loss, mean confidence and calibration error.
+    """Accuracy of all images, of each class, and averaged over classes; log loss, mean confidence, calibration error.
 
-    logits: (n, C), labels: (n,). A class without a sample has a row with n = 0, and no part in the mean over classes.
-    If a logit is not finite, nothing is measured: argmax would take the first such class for the prediction.
+    logits: (n, C). labels: (n,). A class without images has a row with n = 0 and is left out of the mean over classes.
+    If a logit is not finite, every row is unmeasured, because argmax would return the index of a nan as the prediction.
     """
     metrics = ("accuracy", "mean_class_accuracy", "nll", "mean_confidence", "ece")
     if reason := not_finite("logits", logits):
@@ -89,7 +98,11 @@ def classification(evaluation: str, logits: Array, labels: Indices, classes: Seq
 def calibration_error(
     confidence: np.ndarray[Any, np.dtype[np.float64]], hits: np.ndarray[Any, np.dtype[np.bool_]], bins: int = 15
 ) -> float:
-    """Expected calibration error: |accuracy − confidence| by bin of confidence (Guo et al. 1706.04599, eq. 3)."""
+    """Expected calibration error (Guo et al. 1706.04599, eq. 3).
+
+    |accuracy − confidence| of the images in each of `bins` equal bins of confidence, averaged with the number of images
+    as weight. confidence: (n,) in [0, 1]. hits: (n,), whether the prediction is right.
+    """
     edge = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = [
         abs(hits[edge == index].mean() - confidence[edge == index].mean()) * (edge == index).mean()

@@ -1,4 +1,4 @@
-"""A network's output for every image of a split: embeddings or logits, without randomness."""
+"""A network's output for every image of a split: the embeddings of an encoder, the logits of a classifier."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ BATCH = 256
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Inside, float32 is float32: no autocast, no TF32 or bfloat16 products, cuDNN's deterministic algorithms."""
+    """Context manager for true float32: no autocast, no TF32 or bfloat16 products, deterministic cuDNN algorithms."""
     backends: Any = torch.backends
     cudnn = backends.cudnn
     kinds = [cudnn.conv, backends.cuda.matmul, backends.mkldnn.conv, backends.mkldnn.matmul]
@@ -28,7 +28,8 @@ def full_precision() -> Iterator[None]:
         for kind in kinds:
             kind.fp32_precision = "ieee"
         cudnn.deterministic, cudnn.benchmark = True, False
-        # an encoder that was compiled to train computes in eager here; without dynamo, a second to import, none was
+        # A compiled encoder runs in eager mode here. If dynamo, which takes a second to import, is not loaded, then
+        # nothing has been compiled.
         eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
         with eager, torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
             yield
@@ -47,10 +48,11 @@ def predict(
     device: torch.device,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Array:
-    """float32 (n, D): `network` in eval mode on every image, resized with antialiasing, in the split's order.
+    """The outputs (n, D) of `network` in eval mode for all n images of `split`, in the split's order, as float32.
 
-    In full precision, so that what is reported does not depend on the machine's fast formats. on_batch(done, total) is
-    called before each batch. The network is left in the mode it came in.
+    Images are resized to `resolution` with antialiasing. The computation is true float32, so that reported numbers do
+    not depend on the fast formats of a machine. on_batch(done, total) is called before each batch with numbers of
+    images. The network's training mode is restored.
     """
     mode = network.training
     network.eval()

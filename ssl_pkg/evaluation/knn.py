@@ -1,4 +1,4 @@
-"""Weighted nearest neighbours in embedding space (Wu et al. 1805.01978, section 3.4)."""
+"""Weighted k-nearest-neighbour classification of embeddings (Wu et al. 1805.01978, section 3.4)."""
 
 from typing import Final
 
@@ -9,13 +9,14 @@ from torch import Tensor
 from ssl_pkg.data.images import Indices
 from ssl_pkg.evaluation.forward import Array
 
-LARGE: Final = 1e15
+LARGE: Final = 1e15  # below the square root of float32's maximum, 1.8e19, with room for the sum of squares
 
 
 def knn_predict(bank: Array, bank_labels: Indices, queries: Array, neighbours: int, temperature: float) -> Indices:
-    """The class (m,) of each query: its `neighbours` most similar bank entries vote with exp(cosine / temperature).
+    """The predicted class (m,) of each query.
 
-    bank: (n, D), bank_labels: (n,), queries: (m, D); all finite.
+    The `neighbours` entries of the bank with the highest cosine similarity vote, each with the weight
+    exp(cosine / temperature). bank: (n, D). bank_labels: (n,). queries: (m, D). All values are finite.
     """
     keys = _unit(torch.from_numpy(bank))
     labels = torch.from_numpy(bank_labels)
@@ -30,6 +31,6 @@ def knn_predict(bank: Array, bank_labels: Indices, queries: Array, neighbours: i
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    """The vectors (n, D) at length one. Large ones are scaled down first, because their squares overflow float32."""
+    """The vectors (n, D) with unit length. Large ones are scaled down first, because their squares overflow float32."""
     largest = vectors.abs().amax(dim=1, keepdim=True)
     return F.normalize(vectors / torch.where(largest > LARGE, largest, 1.0), dim=1)

@@ -21,8 +21,8 @@ TOLERANCE = 1e-3
 class LinearProbe:
     """A linear classifier on raw features, and how its penalty was chosen.
 
-    weight: (C, D), bias: (C,). tried: (l2, accuracy on the held-out part of train), in the order of the grid.
-    Where no probe could be fitted, `reason` says why, weights and l2 are nan, and nothing was tried.
+    weight: (C, D). bias: (C,). tried: (l2, accuracy on the holdout split) for each penalty, in the order of the grid.
+    If no probe could be fitted, `reason` says why, the weights and l2 are nan, and `tried` is empty.
     """
 
     weight: Array
@@ -33,12 +33,12 @@ class LinearProbe:
 
 
 def fit_probe(features: Array, labels: Indices, config: Probe, on_fit: Callable[[int, int], None]) -> LinearProbe:
-    """Chooses the l2 penalty on a held-out part of train, then fits all of train with it.
+    """Chooses the l2 penalty on a holdout split of train, then fits a classifier on all of train with this penalty.
 
-    features: (n, D), labels: (n,). Features are standardised by the statistics of what is fitted, which makes one grid
-    fit every encoder; the scaling is folded into the weights afterwards. The penalty is l2/2·‖W‖² beside the mean
-    cross-entropy. The grid is walked from the largest penalty down, each fit starting from the one before; ties go to
-    the larger penalty. on_fit(done, total) is called before each fit.
+    features: (n, D). labels: (n,). The loss is the mean cross-entropy plus l2/2·‖W‖². Features are standardised with
+    the statistics of the samples that are fitted, so that one grid suits every encoder; the scaling is then folded into
+    the weights. The grid is searched from the largest penalty to the smallest, and each fit starts from the weights of
+    the previous one. Of equal accuracies the larger penalty wins. on_fit(done, total) is called before each fit.
     """
     if reason := not_finite("embeddings", features) or _too_large(features):
         classes, size = int(labels.max()) + 1, features.shape[1]
@@ -70,17 +70,18 @@ def _statistics(features: Array) -> tuple[Array, Array]:
 
 
 def _too_large(features: Array) -> str | None:
-    """The reason why features can't be standardised in float32, or None."""
+    """The reason why the features can't be standardised in float32; None if they can."""
     with np.errstate(over="ignore"):
         fits = all(np.isfinite(part).all() for part in _statistics(features))
     return None if fits else "the embeddings are too large to be standardised"
 
 
 def _fit(model: LogisticRegression, features: Array, labels: Indices, l2: float) -> None:
-    """sklearn's C multiplies the summed loss, so that C = 1/(n·l2) is a penalty of l2/2·‖W‖² on the mean.
+    """Fits `model` with the penalty `l2`.
 
-    A fit that stops at MAX_ITERATIONS (the smallest penalties, on few samples) is a candidate like the others: it is
-    judged by its accuracy on held-out samples, not by its convergence.
+    scikit-learn's C multiplies the summed loss, so C = 1/(n·l2) gives the penalty l2/2·‖W‖² on the mean loss. A fit
+    that stops at MAX_ITERATIONS, as with the smallest penalties on few samples, remains a candidate, because candidates
+    are compared by their accuracy on the holdout split and not by their convergence.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -10,12 +10,12 @@ from ssl_pkg.evaluation.accuracy import not_finite
 from ssl_pkg.evaluation.forward import Array
 
 FRAME_ITERATIONS = 300
-ROUNDING: Final = 1e-6  # embeddings that differ by less than this part of their size are equal up to rounding
-MODERATE: Final = (1e-6, 1e6)  # spreads whose squares neither vanish nor overflow in float32
+ROUNDING: Final = 1e-6  # relative: embeddings that differ by less are equal up to rounding
+MODERATE: Final = (1e-6, 1e6)  # range of spreads whose squares neither underflow nor overflow in float32
 
 
 def unmappable(embeddings: Array) -> str | None:
-    """The reason why embeddings (n, D) have no map, or None. scikit-learn crashes on equal embeddings."""
+    """The reason why embeddings (n, D) can't be mapped; None if they can. scikit-learn crashes on equal embeddings."""
     if reason := not_finite("embeddings", embeddings):
         return reason
     if np.ptp(embeddings.astype(np.float64), axis=0).max() <= ROUNDING * np.abs(embeddings).max():
@@ -24,19 +24,20 @@ def unmappable(embeddings: Array) -> str | None:
 
 
 def tsne(embeddings: Array, perplexity: float, seed: int) -> Array:
-    """A map (n, 2) of embeddings (n, D), started from their first two principal components.
+    """A map (n, 2) of embeddings (n, D), initialised with their first two principal components.
 
-    embeddings: such that `unmappable` has no objection.
+    `unmappable(embeddings)` must be None.
     """
     model = TSNE(perplexity=_possible(perplexity, len(embeddings)), init="pca", random_state=seed)
     return np.asarray(model.fit_transform(_moderate(embeddings)), dtype=np.float32)
 
 
 def aligned_frames(frames: Array, perplexity: float, seed: int, on_frame: Callable[[int, int], None]) -> Array:
-    """Maps (K, n, 2) of the same samples at K moments, embeddings (K, n, D): each starts from the one before.
+    """Maps (K, n, 2) of the embeddings (K, n, D) of the same n samples at K steps of a training.
 
-    So a point moves only as far as its neighbours changed. Without early exaggeration, which would tear the map apart.
-    `unmappable` has no objection to any frame.
+    Each map is initialised with the previous one, so that a point moves only if its neighbours change. Early
+    exaggeration is off, because it would tear the previous map apart. `unmappable(frame)` must be None for every frame.
+    on_frame(done, total) is called before each map.
     """
     on_frame(0, len(frames))
     maps = [tsne(frames[0], perplexity, seed)]
@@ -54,12 +55,12 @@ def aligned_frames(frames: Array, perplexity: float, seed: int, on_frame: Callab
 
 
 def _possible(perplexity: float, count: int) -> float:
-    """t-SNE needs several times more samples than the perplexity."""
+    """The perplexity, at most a third of the samples, because t-SNE needs several times more samples than that."""
     return min(perplexity, (count - 1) / 3)
 
 
 def _moderate(embeddings: Array) -> Array:
-    """The embeddings at a scale on which squared distances are float32 numbers. A map does not depend on the scale."""
+    """The embeddings, rescaled if their squared distances would not fit float32. A map does not depend on the scale."""
     centred = embeddings.astype(np.float64) - embeddings.mean(axis=0, dtype=np.float64)
     largest = np.abs(centred).max()
     low, high = MODERATE

@@ -6,7 +6,7 @@ from ssl_pkg.augment.views import resize
 from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import balanced
-from ssl_pkg.evaluation.width.measures import Found, collect, width_units
+from ssl_pkg.evaluation.width.measures import UnitResult, collect, width_units
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.resume import CheckpointMetadata
@@ -20,7 +20,7 @@ NOISE_SEED = 0  # the same directions and noise for every model, whatever its ow
 class WidthCheckpoint(CheckpointMetadata):
     """The fields of a checkpoint of this stage: the results of the finished units, by name."""
 
-    found: dict[str, Found]
+    found: dict[str, UnitResult]
 
 
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
@@ -44,9 +44,9 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             session.report_or_stop(phase, len(found), total)
 
         measure = partial(width_units, classifier, images, labels, config.width, seed=NOISE_SEED, tick=tick)
-        units = measure(head_only=False)
+        units = measure(scope="network")
         if source["adaptation"] == "probe":
-            units += measure(head_only=True)
+            units += measure(scope="head")
         total = len(units)
         for unit in units:
             if unit.name not in found:

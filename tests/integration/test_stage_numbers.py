@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
+from fake_study import FakeStudy
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
@@ -26,12 +28,14 @@ from ssl_pkg.rows import dimensions_of
 NEIGHBOURS = 5
 LINES = {
     "pretrain": ["stage=pretrain", "method=simclr", f"pretrain.knn_neighbours={NEIGHBOURS}"],
+    "supervised": ["stage=pretrain", "method=supervised"],
     "probe": ["stage=probe", "source=pretrain"],
     "random": ["stage=probe", "source=random", "seed=3"],
     "finetune": ["stage=finetune", "source=pretrain", "finetune.base_lrs=[0.001,1.0e-9]"],
     "ood": ["stage=ood", "source=finetune"],
     "embed": ["stage=embed", "source=finetune", f"pretrain.knn_neighbours={NEIGHBOURS}"],
     "width": ["stage=width", "source=finetune"],
+    "width-probe": ["stage=width", "source=probe"],
 }
 Rows = dict[tuple[str, str], dict[str, Any]]  # without dimensions, by evaluation and metric
 
@@ -42,7 +46,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("study")
     generate(root / "data", Sizes(train_per_class=16, test_per_class=10, unlabeled=160, ood_per_class=10))
     for name, line in LINES.items():
-        own = ("source=pretrain", "source=finetune")
+        own = ("source=pretrain", "source=probe", "source=finetune")
         resolved = [f"source={root / entry.partition('=')[2]}" if entry in own else entry for entry in line]
         command = [sys.executable, "-m", "ssl_pkg", "budget=tiny", "threads=1", *resolved, f"run_dir={root / name}"]
         command.append(f"data.root={root / 'data'}")
@@ -77,7 +81,7 @@ def predict(module: torch.nn.Module, split: Split) -> np.ndarray:
 
 def test_contact_sheets_are_left_where_the_data_are_first_seen(study: Path, stl10: STL10) -> None:
     sheets = {run.name: (run / "contact_sheet.png").exists() for run in study.iterdir() if run.name in LINES}
-    assert {name for name, there in sheets.items() if there} == {"pretrain", "ood"}
+    assert {name for name, there in sheets.items() if there} == {"pretrain", "supervised", "ood"}
     expected = contact_sheet([stl10.train, stl10.test], stl10.unlabeled, stl10.classes)
     assert (study / "pretrain/contact_sheet.png").read_bytes() == expected
 
@@ -198,3 +202,60 @@ def test_width_starts_from_the_loss_of_the_model_on_its_subset_of_train(study: P
     logits = torch.from_numpy(predict(network(study / "finetune/model.safetensors"), subset))
     loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(subset.labels))
     assert rows(study / "width")["width", "loss"]["value"] == pytest.approx(float(loss), rel=1e-3)
+
+
+REAL = {  # run of the double -> run of LINES with the same stage and kind of source
+    "pretrain-supervised-s0": "supervised",
+    "pretrain-simclr-s0": "pretrain",
+    "probe-random-s0": "random",
+    "probe-simclr-s0": "probe",
+    "finetune-simclr-s0": "finetune",
+    "ood-simclr-finetune-s0": "ood",
+    "embed-simclr-finetune-s0": "embed",
+    "width-simclr-finetune-s0": "width",
+    "width-simclr-probe-s0": "width-probe",
+}
+
+
+@pytest.fixture(scope="module")
+def double(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return FakeStudy(tmp_path_factory.mktemp("fake") / "study", methods=("supervised", "simclr")).whole().path
+
+
+def keys(content: Any, prefix: str = "") -> set[str]:
+    """The keys of nested mappings, joined by dots; a list of mappings has the keys of all its entries."""
+    if isinstance(content, list):
+        return set().union(*(keys(entry, prefix) for entry in content))
+    if not isinstance(content, dict) or prefix.endswith("files."):  # the files of the data have other names
+        return set()
+    return {prefix + key for key in content} | set().union(
+        *(keys(value, f"{prefix}{key}.") for key, value in content.items() if key != "rows")
+    )
+
+
+def kinds(result: dict[str, Any]) -> set[tuple[Any, ...]]:
+    """What each row measures and which keys it has; classes and radii are only present or absent."""
+    named = ("evaluation", "metric", "measure", "scope", "normalized")
+    return {(*(row.get(name) for name in named), frozenset(row)) for row in result["rows"]}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_double_for_the_report_has_only_what_a_real_run_has(study: Path, double: Path, name: str) -> None:
+    made, real = double / name, study / REAL[name]
+    assert {path.name for path in made.iterdir()} <= {path.name for path in real.iterdir()}
+    for file in ("result.json", "provenance.json"):
+        contents = [json.loads((run / file).read_text()) for run in (made, real)]
+        assert keys(contents[0]) <= keys(contents[1]), file
+    results = [json.loads((run / "result.json").read_text()) for run in (made, real)]
+    assert kinds(results[0]) <= kinds(results[1])
+    configs = [yaml.safe_load((run / "config.yaml").read_text()) for run in (made, real)]
+    assert keys(configs[0]) <= keys(configs[1])
+    lines = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (made, real)]
+    assert keys(lines[0]) <= keys(lines[1])
+    for file in made.glob("*.npz"):
+        with np.load(file) as arrays, np.load(real / file.name) as expected:
+            for array in arrays:
+                assert (arrays[array].ndim, arrays[array].dtype.kind) == (
+                    expected[array].ndim,
+                    expected[array].dtype.kind,
+                ), array

@@ -1,4 +1,4 @@
-"""Random draws that are the same for every model and device, and means over them."""
+"""Random noise that is the same for every model and device, and means over draws of it."""
 
 import math
 import statistics
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Interval(NamedTuple):
-    """A value, nan where it can't be computed, and its 95 % interval, where randomness gives it one."""
+    """A value, nan if it can't be computed, and its 95 % interval; None for a value without randomness."""
 
     value: float
     low: float | None = None
@@ -19,20 +19,21 @@ class Interval(NamedTuple):
 
 
 def generator(seed: int, purpose: str, draw: int = 0) -> torch.Generator:
-    """The generator of draw number `draw` for `purpose`: on the CPU, so that devices do not differ."""
+    """The generator for draw number `draw` of `purpose`, on the CPU, so that every device gets the same noise."""
     state = np.random.SeedSequence([seed, draw, *purpose.encode()]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]))
 
 
 def gaussian(like: Tensor, seed: int, purpose: str, draw: int = 0) -> Tensor:
-    """Standard normal noise of the shape and on the device of `like`, a function of the shape and the draw alone."""
+    """Standard normal noise with the shape and device of `like`; it depends only on shape, seed, purpose and draw."""
     return torch.randn(like.shape, generator=generator(seed, purpose, draw)).to(like.device)
 
 
 def mean_interval(draws: list[float]) -> Interval:
-    """Mean of independent draws and its 95 % interval by Student's t; a single draw has none.
+    """Mean of independent draws and its 95 % interval by Student's t; a single draw has no interval.
 
-    Of three draws the interval is 4.3 standard errors to either side, not 1.96. Without finite draws the mean is nan.
+    Student's t matters for few draws: with three, the interval is 4.3 standard errors to either side, not 1.96. If a
+    draw is not finite, the mean is nan.
     """
     if not all(map(math.isfinite, draws)):
         return Interval(math.nan)

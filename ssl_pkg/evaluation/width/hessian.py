@@ -1,6 +1,6 @@
-"""The Hessian H of the loss at the weights: its largest eigenvalue and its trace. Neither is invariant to rescaling.
+"""Largest eigenvalue and trace of the Hessian H of the loss at the weights.
 
-Both are nan where a second derivative is not finite.
+Neither is invariant to a rescaling of the weights. Both are nan if a second derivative is not finite.
 """
 
 import math
@@ -13,11 +13,12 @@ from ssl_pkg.evaluation.width.perturb import Objective
 
 
 def top_eigenvalue(objective: Objective, steps: int, seed: int) -> Interval:
-    """The largest eigenvalue of H (nats per squared weight), from below: the largest Ritz value of `steps` of Lanczos.
+    """The largest eigenvalue of H (nats per squared weight), approximated from below by `steps` of Lanczos.
 
-    Lanczos (1950) with full reorthogonalisation: in the orthonormal basis V of v, Hv, H^2 v, ... the matrix V^T H V is
-    tridiagonal, and its largest eigenvalue comes nearer to H's than power iteration with as many products does. v is
-    normal noise. One product costs two backward passes, and on a ResNet-18 four products came within 1 % of eight.
+    Lanczos (1950) with full reorthogonalisation. In the orthonormal basis V of the vectors v, Hv, H^2 v, ..., with v
+    standard normal, the matrix V^T H V is tridiagonal. Its largest eigenvalue is closer to that of H than power
+    iteration with the same number of products. A product costs two backward passes. On a ResNet-18 the result of four
+    products was within 1 % of that of eight.
     """
     noise = gaussian(objective.weights, seed, "lanczos")
     basis = [noise / noise.norm()]
@@ -28,10 +29,10 @@ def top_eigenvalue(objective: Objective, steps: int, seed: int) -> Interval:
         if not product.isfinite().all():
             return Interval(math.nan)
         diagonal.append(torch.dot(product, basis[-1]).item())
-        for known in basis * 2:  # a single pass leaves rounding errors behind
+        for known in basis * 2:  # twice, because rounding errors remain after one pass
             product -= torch.dot(product, known) * known
         rest = product.norm().item()
-        if rest <= 1e-5 * max(map(abs, diagonal)):  # the space is complete up to rounding
+        if rest <= 1e-5 * max(map(abs, diagonal)):  # the Krylov space is exhausted up to rounding
             break
         beside.append(rest)
         basis.append(product / rest)
@@ -41,10 +42,10 @@ def top_eigenvalue(objective: Objective, steps: int, seed: int) -> Interval:
 
 
 def trace(objective: Objective, draws: int, seed: int) -> Interval:
-    """The trace of H (nats per squared weight): the mean of z^T H z over `draws` vectors z of independent signs.
+    """The trace of H (nats per squared weight): the mean of z^T H z over `draws` vectors z of random signs.
 
-    Hutchinson (1990): E z^T H z = tr H; with signs (Rademacher) its variance is 2 sum_{i != j} H_ij^2, less than with
-    normal z.
+    Hutchinson (1990): E z^T H z = tr H. With random signs (Rademacher) the variance is 2 sum_{i != j} H_ij^2, less than
+    with normal z.
     """
     estimates = []
     for draw in range(draws):

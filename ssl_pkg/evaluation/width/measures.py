@@ -1,7 +1,7 @@
-"""All measures of the width of the optimum at which a final model stands, as units of work.
+"""All measures of the width of a final model's optimum, as independent units of work.
 
-They are taken on the network with batch norm folded into its convolutions (folding.py), in eval mode, on one fixed
-labelled subset without augmentation. Models can be compared if images, labels, `Width` and `seed` are the same.
+The measures are taken in eval mode on one fixed labelled subset without augmentation, after batch norm is folded into
+the convolutions (folding.py). Values of two models are comparable if images, labels, `Width` and `seed` are the same.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from typing_extensions import TypedDict  # pydantic, which checks it in a checkpoint, takes typing's from Python 3.12 on
+from typing_extensions import TypedDict  # pydantic accepts typing's TypedDict from Python 3.12 on
 
 from ssl_pkg.catalogue import Width
 from ssl_pkg.evaluation.forward import full_precision
@@ -26,9 +26,11 @@ from ssl_pkg.evaluation.width.perturb import Objective
 from ssl_pkg.evaluation.width.sharpness import adaptive_average, adaptive_worst, keskar, pac_bayes_width
 from ssl_pkg.rows import Dimensions, Row, Scope, row
 
+Measure = Callable[[], Interval | tuple[Interval, ...]]
 
-class Found(TypedDict):
-    """What a unit finds, in plain values that JSON and a checkpoint hold."""
+
+class UnitResult(TypedDict):
+    """The result of a unit, in plain values that a checkpoint can hold."""
 
     rows: list[Row]
     arrays: dict[str, list[Any]]
@@ -36,10 +38,10 @@ class Found(TypedDict):
 
 @dataclass(frozen=True)
 class Unit:
-    """One piece of work. None depends on another, so an interrupted stage goes on with those that it has not done."""
+    """A piece of work that depends on no other unit, so that an interrupted stage resumes with the remaining units."""
 
     name: str
-    measure: Callable[[], Found]
+    measure: Callable[[], UnitResult]
 
 
 def width_units(
@@ -48,30 +50,30 @@ def width_units(
     labels: Tensor,
     config: Width,
     *,
-    head_only: bool,
+    scope: Scope,
     seed: int,
     tick: Callable[[], None],
 ) -> list[Unit]:
-    """The measures of all weights of `model`, and its landscape; with `head_only`, those of its last layer alone.
+    """The measures and the landscape of all weights of `model`, or the measures of its last layer.
 
-    model: torchvision's resnet18(num_classes=C), which is not changed. images: (N, 3, R, R) float32, normalised;
-    labels: (N,) int64; all on one device. The head is what a linear probe stands in an optimum of. Its metrics end
-    in `_head` and cost next to nothing, for the features that it sees are computed once, here.
-    tick: called after every batch; what it raises ends the unit without a result and changes nothing.
+    model: torchvision's resnet18(num_classes=C), which is not changed. images: (N, 3, R, R) float32, normalised.
+    labels: (N,) int64. All are on one device. scope: `network`, or `head` for the last layer, which is what a linear
+    probe trained; the input of the head is computed only once, here. tick: called after every batch; an exception from
+    it ends the unit without a result.
     """
     network: nn.Module = fold_batch_norm(model)
-    if not head_only:
+    if scope == "network":
         objective = Objective(network, images, labels, config.batch_size, tick)
-        return [*_measures(objective, config, seed, "network"), *_landscape(objective, config, seed)]
+        return [*_measures(objective, config, seed, scope), *_landscape(objective, config, seed)]
     head = network.get_submodule("fc")
     network.fc = nn.Identity()
     with torch.no_grad(), full_precision():
         features = torch.cat([network(batch) for batch in torch.split(images, config.batch_size)])
-    return _measures(Objective(head, features, labels, config.batch_size, tick), config, seed, "head")
+    return _measures(Objective(head, features, labels, config.batch_size, tick), config, seed, scope)
 
 
-def collect(found: Iterable[Found]) -> tuple[list[Row], dict[str, npt.NDArray[np.float64]]]:
-    """The rows of all units, and the landscape's arrays: alphas, loss, accuracy, grid and, joined, the plane."""
+def collect(found: Iterable[UnitResult]) -> tuple[list[Row], dict[str, npt.NDArray[np.float64]]]:
+    """The rows of all units, and the landscape's arrays: alphas, loss, accuracy, grid, and the plane's rows stacked."""
     rows: list[Row] = []
     arrays: dict[str, list[Any]] = {}
     for part in found:
@@ -81,27 +83,18 @@ def collect(found: Iterable[Found]) -> tuple[list[Row], dict[str, npt.NDArray[np
     return rows, {name: np.array(values, dtype=np.float64) for name, values in arrays.items()}
 
 
-Quantity = tuple[str, Dimensions]  # a metric and its dimensions
-
-
 def _measures(objective: Objective, config: Width, seed: int, scope: Scope) -> list[Unit]:
-    """The measures that are single numbers, one unit each; of the network also its loss and accuracy."""
+    """A unit for each measure; for the whole network also a unit for its loss and accuracy."""
     ascent, draws = config.ascent_steps, config.noise_draws
     units: list[Unit] = []
 
-    def add(
-        take: Callable[[], Interval | tuple[Interval, ...]],
-        measure: str,
-        radius: float | None = None,
-        normalized: tuple[bool, ...] = (False,),
-    ) -> None:
-        quantities = [_quantity(measure, radius, scope, on_normalized) for on_normalized in normalized]
-        units.append(_unit(_name(quantities[0]), take, quantities, objective))
+    def add(take: Measure, measure: str, radius: float | None = None, normalized: tuple[bool, ...] = (False,)) -> None:
+        dimensions = [_dimensions(measure, radius, scope, flag) for flag in normalized]
+        units.append(_unit(_name(dimensions[0]), take, [("width", entry) for entry in dimensions], objective))
 
-    if scope == "network":  # the head has the same loss and accuracy
-        units.append(
-            _unit("loss and accuracy", partial(_start, objective), [("loss", {}), ("accuracy", {})], objective)
-        )
+    if scope == "network":  # the loss and accuracy of the head are those of the network
+        quantities: list[tuple[str, Dimensions]] = [("loss", {}), ("accuracy", {})]
+        units.append(_unit("loss and accuracy", partial(_start, objective), quantities, objective))
     for rho in config.worst_rho:
         for flag in (False, True):
             add(partial(adaptive_worst, objective, rho, ascent, normalized=flag), "adaptive_worst", rho, (flag,))
@@ -115,23 +108,24 @@ def _measures(objective: Objective, config: Width, seed: int, scope: Scope) -> l
     return units
 
 
-def _quantity(measure: str, radius: float | None, scope: Scope, normalized: bool) -> Quantity:
-    dimensions: Dimensions = {"measure": measure, "scope": scope, "normalized": normalized}
+def _dimensions(measure: str, radius: float | None, scope: Scope, normalized: bool) -> Dimensions:
+    found: Dimensions = {"measure": measure, "scope": scope, "normalized": normalized}
     if radius is not None:
-        dimensions["radius"] = radius
-    return "width", dimensions
+        found["radius"] = radius
+    return found
 
 
-def _name(quantity: Quantity) -> str:
+def _name(dimensions: Dimensions) -> str:
     """The unit's name in progress lines and checkpoints: `adaptive_worst 0.002 normalized head`."""
-    _, entry = quantity
-    words = [entry["measure"], str(entry.get("radius", "")), "normalized" if entry["normalized"] else ""]
-    return " ".join(word for word in [*words, "head" if entry["scope"] == "head" else ""] if word)
+    words = [dimensions["measure"]]
+    words += [str(dimensions["radius"])] if "radius" in dimensions else []
+    words += ["normalized"] if dimensions["normalized"] else []
+    words += ["head"] if dimensions["scope"] == "head" else []
+    return " ".join(words)
 
 
-def _unit(
-    name: str, take: Callable[[], Interval | tuple[Interval, ...]], quantities: list[Quantity], objective: Objective
-) -> Unit:
+def _unit(name: str, take: Measure, quantities: list[tuple[str, Dimensions]], objective: Objective) -> Unit:
+    """A unit that takes one measure. quantities: metric and dimensions of each value that `take` returns."""
     return Unit(name, lambda: {"rows": _rows(quantities, take(), objective), "arrays": {}})
 
 
@@ -141,7 +135,9 @@ def _start(objective: Objective) -> tuple[Interval, Interval]:
     return Interval(start.loss), Interval(start.accuracy if isfinite(start.normalized_loss) else nan)
 
 
-def _rows(quantities: list[Quantity], measured: Interval | tuple[Interval, ...], objective: Objective) -> list[Row]:
+def _rows(
+    quantities: list[tuple[str, Dimensions]], measured: Interval | tuple[Interval, ...], objective: Objective
+) -> list[Row]:
     intervals = (measured,) if isinstance(measured, Interval) else measured
     reason = (
         "the loss or a derivative of it is not finite at the weights that the measure looks at"
@@ -155,16 +151,16 @@ def _rows(quantities: list[Quantity], measured: Interval | tuple[Interval, ...],
 
 
 def _landscape(objective: Objective, config: Width, seed: int) -> list[Unit]:
-    """The line, and the plane row by row: so that no unit is long."""
+    """A unit for the line and one for each row of the plane, so that no unit takes long."""
     landscape = Landscape(objective, seed)
     alphas = spaced(config.landscape_radius, config.line_points)
     grid = spaced(config.landscape_radius, config.plane_points)
 
-    def line() -> Found:
+    def line() -> UnitResult:
         loss, accuracy = landscape.line(alphas)
         return {"rows": [], "arrays": {"alphas": alphas, "loss": loss, "accuracy": accuracy, "grid": grid}}
 
-    def plane_row(alpha: float) -> Found:
+    def plane_row(alpha: float) -> UnitResult:
         return {"rows": [], "arrays": {"plane": [landscape.row(alpha, grid)]}}
 
     rows = [Unit(f"plane_{index}", partial(plane_row, alpha)) for index, alpha in enumerate(grid)]

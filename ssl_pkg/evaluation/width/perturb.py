@@ -1,7 +1,7 @@
-"""The loss on one fixed labelled set as a function of one flat vector of weights; all measures of width ask this.
+"""The loss on a fixed labelled set as a function of one flat vector of weights; every measure of width evaluates it.
 
-Everything runs in true float32, without autocast or TF32: the measures are small differences of losses and derivatives
-of derivatives, which a mantissa of 7 to 10 bits would drown.
+Everything is computed in true float32, without autocast or TF32, because the measures are small differences of losses
+and second derivatives, which rounding to a mantissa of 7 to 10 bits would hide.
 """
 
 from collections.abc import Callable
@@ -21,15 +21,15 @@ class Values(NamedTuple):
 
     loss: float  # cross-entropy (nats) of the logits
     normalized_loss: float  # of the normalised logits
-    accuracy: float  # fraction; an image with a logit that is nan counts as wrong
+    accuracy: float  # fraction; an image with a nan among its logits counts as wrong
 
 
 class Objective:
     """L(w): the mean cross-entropy of `network` on (inputs, labels) with its weights replaced by the flat vector w.
 
-    network: has no state besides its parameters (see folding.py); it is never changed, w is put in functionally.
-    inputs: (N, ...) float32; labels: (N,) int64, on the network's device.
-    tick: called after every batch; an exception that it raises passes through and leaves nothing half done.
+    network: has no state besides its parameters (see folding.py). It is never changed, because w is applied with
+    torch.func.functional_call. inputs: (N, ...) float32. labels: (N,) int64, on the network's device. tick: called
+    after every batch; an exception from it propagates and leaves the objective unchanged.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Objective:
 
     @full_precision()
     def gradient(self, weights: Tensor, *, normalized: bool = False) -> tuple[float, Tensor]:
-        """L(w) and dL/dw (P,) at w = `weights`, of the loss of the normalised logits if `normalized`."""
+        """L(w) and dL/dw (P,) at w = `weights`; with `normalized`, of the loss of the normalised logits."""
         leaf = weights.detach().clone().requires_grad_()
         total = torch.zeros((), dtype=torch.float64, device=weights.device)
         gradient = torch.zeros_like(weights)
@@ -78,7 +78,7 @@ class Objective:
 
     @full_precision()
     def hessian_product(self, vector: Tensor) -> Tensor:
-        """H v (P,) at the network's own weights, H the Hessian of L, by differentiating <dL/dw, v> once more."""
+        """H v (P,) at the network's own weights, where H is the Hessian of L: the derivative of <dL/dw, v>."""
         leaf = self.weights.clone().requires_grad_()
         product = torch.zeros_like(vector)
         for inputs, labels in self._batches:
@@ -102,9 +102,10 @@ class Objective:
 
 
 def normalize(logits: Tensor) -> Tensor:
-    """(f - mean f) / ||f - mean f||_2 of each sample's logits f (B, C), mean and norm over its C classes.
+    """Logit normalisation of Andriushchenko et al. 2302.07011: (f - mean f) / ||f - mean f||_2.
 
-    Then neither the scale of the logits nor a constant added to them matters, so that models of equal accuracy and
-    different confidence can be compared: logit normalization in Andriushchenko et al. 2302.07011.
+    logits: (B, C); mean and norm of each sample's logits f are over its C classes. The result does not depend on the
+    scale of the logits or on a constant added to them, so that models of equal accuracy and different confidence can be
+    compared.
     """
     return F.normalize(logits - logits.mean(1, keepdim=True), dim=1)

@@ -1,6 +1,6 @@
-"""Sharpness: how much the loss rises in a neighbourhood whose size follows the size of each weight.
+"""Sharpness: how much the loss rises in a neighbourhood of the weights that scales with each weight.
 
-A measure is nan where the losses that it compares are not finite.
+A measure is nan if a loss that it compares is not finite.
 """
 
 import math
@@ -12,8 +12,8 @@ from torch import Tensor
 from ssl_pkg.evaluation.width.draws import Interval, gaussian, mean_interval
 from ssl_pkg.evaluation.width.perturb import Objective, Values
 
-PAC_BAYES_EPSILON = 1e-3  # Jiang et al. 1912.02178, appendix: keeps weights of zero from standing still
-PAC_BAYES_RANGE = (2.0**-8, 2.0**4)  # the widths that are searched: networks bear .03 to .3, heads alone .1 to 3
+PAC_BAYES_EPSILON = 1e-3  # Jiang et al. 1912.02178, appendix: perturbs weights that are zero, too
+PAC_BAYES_RANGE = (2.0**-8, 2.0**4)  # of the bisection: results are .03 to .3 for networks and .1 to 3 for heads
 
 
 def adaptive_worst(objective: Objective, rho: float, steps: int, *, normalized: bool) -> Interval:
@@ -21,11 +21,11 @@ def adaptive_worst(objective: Objective, rho: float, steps: int, *, normalized: 
 
         max L(w + delta) - L(w)  over  ||delta / |w| ||_inf <= rho, that is |delta_i| <= rho |w_i| for every weight.
 
-    ASAM (Kwon et al. 2102.11600, definition 2) with p = inf and eta = 0, as Andriushchenko et al. 2302.07011 evaluate
-    it, whose radii for a ResNet-18 are .001 to .008. p = inf, not 2: rho is then the relative change of each weight,
-    and means the same for a head of 5,130 weights and a network of 11 million. eta = 0: only then does the value stay
-    the same when w -> T w with a positive diagonal T leaves the function as it is; in return weights of zero stay zero.
-    The maximum is over the whole subset at once, not over batches (m-sharpness with m = n).
+    ASAM (Kwon et al. 2102.11600, definition 2) with p = inf and eta = 0, as evaluated by Andriushchenko et al.
+    2302.07011, who use radii of .001 to .008 for a ResNet-18. p = inf makes rho the relative change of each weight, so
+    that rho means the same for a head of 5,130 weights and for a network of 11 million. eta = 0 makes the value
+    invariant to every w -> T w, T positive and diagonal, that leaves the function unchanged; weights that are zero stay
+    zero. The maximum is that of the mean loss of the whole subset, not of single batches (m-sharpness with m = n).
     """
     start = _loss(objective.start, normalized)
     return Interval(_maximum(objective, rho * objective.weights.abs(), steps, normalized) - start)
@@ -36,8 +36,8 @@ def adaptive_average(objective: Objective, rho: float, draws: int, seed: int) ->
 
         E L(w + rho |w| * noise) - L(w),  noise standard normal.
 
-    Andriushchenko et al. 2302.07011, section 2, who take rho = .05 to .4 for a ResNet-18. The noise depends on `seed`
-    alone: it is the same for every model of an architecture and for every rho.
+    Andriushchenko et al. 2302.07011, section 2, who use rho = .05 to .4 for a ResNet-18. The noise depends only on
+    `seed`: it is the same for every model of an architecture and for every rho.
     """
     start, weights = objective.start, objective.weights
     radius = rho * weights.abs()
@@ -55,8 +55,8 @@ def keskar(objective: Objective, epsilon: float, steps: int) -> Interval:
 
         100 (max L(w + delta) - L(w)) / (1 + L(w))  over  |delta_i| <= epsilon (|w_i| + 1).
 
-    Keskar et al. 1609.04836, metric 2.1; they maximise with ten iterations of L-BFGS-B. Not invariant to rescaling:
-    here for the reader who expects it.
+    Keskar et al. 1609.04836, metric 2.1, who maximise with ten iterations of L-BFGS-B. The measure is not invariant to
+    rescaling; it is included because it is widely reported.
     """
     start = objective.start.loss
     radius = epsilon * (objective.weights.abs() + 1)
@@ -69,13 +69,13 @@ def pac_bayes_width(objective: Objective, drop: float, steps: int, draws: int, s
 
         E accuracy(w + sigma sqrt(w^2 + epsilon^2) * noise) >= accuracy(w) - drop,  noise standard normal.
 
-    Jiang et al. 1912.02178, appendix, with their drop of .1 (their measure is 1 / sigma^2). By `steps` of bisection in
-    log sigma over PAC_BAYES_RANGE, to whose ends the value is confined; the mean is over the same `draws` of noise at
-    every sigma and for every model. The value is where the mean accuracy falls below the bound, its interval where the
-    ends of the mean's interval do, with straight lines in log sigma between the sigmas tried; there is no interval if
-    an end lies beyond all of them.
+    Jiang et al. 1912.02178, appendix, with their drop of .1 (their measure is 1 / sigma^2). Found by `steps` of
+    bisection in log sigma within PAC_BAYES_RANGE. The mean is over the same `draws` of noise for every sigma and every
+    model. The value is the sigma at which the mean accuracy, interpolated linearly in log sigma, falls below the bound.
+    The ends of the interval are the sigmas at which the ends of the mean's interval do; there is no interval if an end
+    does not fall below the bound within the sigmas tried.
     """
-    if not math.isfinite(objective.start.normalized_loss):  # the model has no accuracy to lose
+    if not math.isfinite(objective.start.normalized_loss):  # the model has no accuracy
         return Interval(math.nan)
     weights = objective.weights
     scale = (weights.square() + PAC_BAYES_EPSILON**2).sqrt()
@@ -90,7 +90,7 @@ def pac_bayes_width(objective: Objective, drop: float, steps: int, draws: int, s
         low, high = (middle, high) if tried[middle].value >= bound else (low, middle)
     curve = sorted(tried.items())
     value = _crossing([(at, accuracy.value) for at, accuracy in curve], bound)
-    if value is None:  # the whole range lies on one side of the bound
+    if value is None:  # every sigma tried is on the same side of the bound
         value = math.exp(high if curve[0][1].value >= bound else low)
     least = _crossing([(at, accuracy.low) for at, accuracy in curve if accuracy.low is not None], bound)
     most = _crossing([(at, accuracy.high) for at, accuracy in curve if accuracy.high is not None], bound)
@@ -106,16 +106,17 @@ def _crossing(curve: list[tuple[float, float]], bound: float) -> float | None:
 
 
 def _maximum(objective: Objective, radius: Tensor, steps: int, normalized: bool) -> float:
-    """The largest loss that `steps` of projected ascent from w find in the box |delta_i| <= radius_i.
+    """The largest loss found by `steps` of projected gradient ascent from w in the box |delta_i| <= radius_i.
 
-    Steps along the gradient's sign, in units of the box: 2 radius (so that one step reaches the far corner)
-    in the first half, then shrinking to 0. The best point counts, w among them, so the result is never below L(w).
+    A step is a multiple of radius along the sign of the gradient: 2 radius, which reaches the opposite corner, in the
+    first half of the steps, then decreasing linearly to 0. The result is the maximum over all points visited, among
+    them w, so it is never below L(w).
     """
     best = _loss(objective.start, normalized)
     delta = torch.zeros_like(radius)
     for step in range(steps):
         loss, gradient = objective.gradient(objective.weights + delta, normalized=normalized)
-        if not math.isfinite(loss):  # it would lose every comparison, and leave the maximum of the points before it
+        if not math.isfinite(loss):  # max() would ignore a nan and return the maximum of the other points
             return math.nan
         best = max(best, loss)
         size = 2 * min(1.0, 2 * (1 - step / steps))

@@ -40,6 +40,6 @@ def test_the_scale_that_a_batch_norm_absorbs_is_gone() -> None:
 
 
 @pytest.mark.parametrize("layers", [[nn.BatchNorm2d(3)], [nn.Conv2d(3, 4, 1), nn.ReLU(), nn.BatchNorm2d(4)]])
-def test_a_batch_norm_that_follows_no_convolution_is_refused(layers: list[nn.Module]) -> None:
-    with pytest.raises(ValueError, match="follows no convolution"):
+def test_a_batch_norm_without_a_preceding_convolution_is_refused(layers: list[nn.Module]) -> None:
+    with pytest.raises(ValueError, match="does not follow a convolution"):
         fold_batch_norm(nn.Sequential(*layers))

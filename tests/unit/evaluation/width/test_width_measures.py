@@ -11,11 +11,12 @@ from torchvision.models import resnet18
 from ssl_pkg.catalogue import Width
 from ssl_pkg.compose import load_config
 from ssl_pkg.errors import BadInput
-from ssl_pkg.evaluation.width.measures import Found, Unit, collect, width_units
-from ssl_pkg.rows import Row
+from ssl_pkg.evaluation.width.measures import Unit, UnitResult, collect, width_units
+from ssl_pkg.rows import Row, Scope
 
 IMAGES, LABELS = draw(12, 3, 9, 9), labels(12, 4)
 START = ["stage=width", "source=x", "run_dir=x", "data.root=synthetic"]
+SCOPES: tuple[Scope, ...] = ("network", "head")
 MEASURES = [
     ("adaptive_worst", 0.002, False),
     ("adaptive_worst", 0.002, True),
@@ -45,16 +46,16 @@ def config() -> Width:
     return load_config([*START, "budget=tiny", "width.batch_size=5"]).width
 
 
-def units(model: nn.Module, config: Width, *, head_only: bool = False) -> list[Unit]:
-    return width_units(model, IMAGES, LABELS, config, head_only=head_only, seed=0, tick=lambda: None)
+def units(model: nn.Module, config: Width, *, scope: Scope = "network") -> list[Unit]:
+    return width_units(model, IMAGES, LABELS, config, scope=scope, seed=0, tick=lambda: None)
 
 
 @pytest.fixture(scope="module")
-def whole(config: Width) -> dict[str, Found]:
+def whole(config: Width) -> dict[str, UnitResult]:
     return {unit.name: unit.measure() for unit in units(convolutional(), config)}
 
 
-def test_every_metric_has_a_row_and_the_landscape_its_arrays(whole: dict[str, Found], config: Width) -> None:
+def test_every_metric_has_a_row_and_the_landscape_its_arrays(whole: dict[str, UnitResult], config: Width) -> None:
     rows, arrays = collect(json.loads(json.dumps(list(whole.values()), allow_nan=False)))
     assert [row["metric"] for row in rows] == ["loss", "accuracy", *["width"] * len(MEASURES)]
     assert measures(rows[2:]) == MEASURES
@@ -69,7 +70,7 @@ def test_every_metric_has_a_row_and_the_landscape_its_arrays(whole: dict[str, Fo
     assert arrays["loss"][line // 2] == arrays["plane"][plane // 2, plane // 2] == rows[0]["value"]
 
 
-def test_units_stopped_anywhere_and_measured_again_give_the_same(whole: dict[str, Found], config: Width) -> None:
+def test_units_stopped_anywhere_and_measured_again_give_the_same(whole: dict[str, UnitResult], config: Width) -> None:
     """Each unit is stopped once within its work, then all are measured in another order by a second process."""
     stopped = 0
     ticks = 0
@@ -81,7 +82,7 @@ def test_units_stopped_anywhere_and_measured_again_give_the_same(whole: dict[str
             raise InterruptedError
 
     for unit in width_units(
-        convolutional(), IMAGES, LABELS, config, head_only=False, seed=0, tick=stop_each_fifth_batch
+        convolutional(), IMAGES, LABELS, config, scope="network", seed=0, tick=stop_each_fifth_batch
     ):
         try:
             unit.measure()
@@ -94,13 +95,13 @@ def test_units_stopped_anywhere_and_measured_again_give_the_same(whole: dict[str
 
 def test_the_head_alone_is_softmax_regression_on_the_features(config: Width) -> None:
     model = convolutional()
-    rows, arrays = collect(unit.measure() for unit in units(model, config, head_only=True))
+    rows, arrays = collect(unit.measure() for unit in units(model, config, scope="head"))
     assert measures(rows) == MEASURES
     assert {(row["metric"], row["scope"]) for row in rows} == {("width", "head")}
     assert not arrays
     many = config.model_copy(update={"hutchinson_draws": 200, "lanczos_steps": 30})
     estimates = {}
-    for unit in units(model, many, head_only=True)[-2:]:
+    for unit in units(model, many, scope="head")[-2:]:
         (row,) = unit.measure()["rows"]
         estimates[row["measure"]] = row
     head = model.get_submodule("fc")
@@ -121,10 +122,7 @@ def test_a_resnet18_is_measured_and_not_changed(config: Width) -> None:
     model = with_statistics(resnet18(num_classes=4))
     before = copy.deepcopy(model.state_dict())
     images = draw(4, 3, 32, 32)
-    parts = [
-        width_units(model, images, LABELS[:4], config, head_only=head_only, seed=0, tick=lambda: None)
-        for head_only in (False, True)
-    ]
+    parts = [width_units(model, images, LABELS[:4], config, scope=scope, seed=0, tick=lambda: None) for scope in SCOPES]
     rows, _ = collect(unit.measure() for part in parts for unit in part if not unit.name.startswith(("pac", "plane")))
     for wanted in ({"measure": "adaptive_worst", "normalized": False}, {"measure": "hessian_trace"}):
         assert value(rows, scope="network", **wanted) > value(rows, scope="head", **wanted) > 0
