@@ -152,7 +152,7 @@ def _start(data: str) -> dict[str, Any]:
     return {
         "first_step_cold_s": cold,
         "first_step_warm_s": warm,
-        "start_jemalloc": memory.jemalloc() is not None and "LD_PRELOAD" not in os.environ,
+        "start_jemalloc": memory.find_jemalloc() is not None and "LD_PRELOAD" not in os.environ,
         "peak_memory_over_data_gb": (max(new, resumed) - resident) / 1e9 if new and resumed else None,
     }
 

@@ -9,7 +9,7 @@ import os
 import sys
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput, Busy, Diverged, Interrupted
-from ssl_pkg.hardware.memory import prefer_jemalloc
+from ssl_pkg.hardware.memory import restart_with_jemalloc
 from ssl_pkg.run.signals import SIGNALS, InterruptFlag
 from ssl_pkg.streams import prepare_streams
 
@@ -72,7 +72,7 @@ def entry() -> None:
     """The console command `ssl-study-stage`."""
     safe_path.protect()
     prepare_streams()
-    prefer_jemalloc(SIGNALS)
+    restart_with_jemalloc(SIGNALS)
     status = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()

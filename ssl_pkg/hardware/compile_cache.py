@@ -1,4 +1,4 @@
-"""What torch.compile makes for a run: that it can, where it lies, and that it gives the same bits each time."""
+"""torch.compile for a run: its requirements, the cache of its kernels, and deterministic kernels."""
 
 import fcntl
 import hashlib
@@ -16,65 +16,67 @@ import torch
 from ssl_pkg.cache import temporary_cache, user_cache
 from ssl_pkg.errors import BadInput
 
-_FOLDER: Final = "TORCHINDUCTOR_CACHE_DIR"
-_PYTORCHS_OWN: Final = f"{tempfile.gettempdir()}/torchinductor_"  # set by torchvision's import, not by the user
+_VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"
+_PYTORCH_DEFAULT: Final = f"{tempfile.gettempdir()}/torchinductor_"  # importing torchvision sets the variable to this
 
 
 def prepare_compiler(run_dir: str, rank: int) -> None:
-    """Sets torch.compile's switches, and has it keep what it makes where the run's next start finds it again.
+    """Configures torch.compile, with a cache folder in which the run's next start finds the kernels again.
 
-    Raises BadInput if it would fail: to leave it out on some nodes of a cluster would change the bits.
+    Raises BadInput if compiling would fail. To train without torch.compile instead would change the bits of a run that
+    moves from one cluster node to another.
     """
     compiler = os.environ.get("CC") or any(map(shutil.which, ("gcc", "clang")))
     headers = Path(get_paths()["include"], "Python.h")
     if not compiler or not headers.is_file():
-        what = f"Python's headers ({headers})" if compiler else "a C compiler (gcc or clang)"
-        raise BadInput(f"torch.compile needs {what}, which is not there: install it, or give compile=never")
-    _fix_kernels()
-    if os.environ.get(_FOLDER, _PYTORCHS_OWN).startswith((_PYTORCHS_OWN, str(_folder()))):
-        os.environ[_FOLDER] = str(_of_run(run_dir) / str(rank))
+        missing = f"Python's headers ({headers})" if compiler else "a C compiler (gcc or clang)"
+        raise BadInput(f"torch.compile needs {missing}, which is missing: install it, or give compile=never")
+    _make_kernels_deterministic()
+    # a folder that the user has chosen is kept
+    if os.environ.get(_VARIABLE, _PYTORCH_DEFAULT).startswith((_PYTORCH_DEFAULT, str(_cache_folder()))):
+        os.environ[_VARIABLE] = str(_run_folder(run_dir) / str(rank))
 
 
 def has_cached_kernels() -> bool:
-    """Whether the kernels of an earlier start lie where `prepare_compiler` has this one look for them."""
-    return Path(os.environ[_FOLDER], "fxgraph").exists()
+    """Whether the cache folder that `prepare_compiler` has chosen contains kernels of an earlier start."""
+    return Path(os.environ[_VARIABLE], "fxgraph").exists()
 
 
 def remove_kernels(run_dir: str) -> None:
-    """Those of a run that is complete."""
-    shutil.rmtree(_of_run(run_dir), ignore_errors=True)
+    """Removes the cached kernels of a run."""
+    shutil.rmtree(_run_folder(run_dir), ignore_errors=True)
 
 
-def _of_run(run_dir: str) -> Path:
-    """Each run's own: made anew, or by another run at the same time, some kernels round otherwise (seen on an H100).
+def _run_folder(run_dir: str) -> Path:
+    """A cache folder for one run, because kernels that another run compiles can round differently (seen on an H100).
 
-    Not in the run directory, for they are code, which a directory that somebody else made must not bring along.
+    Not in the run directory, because kernels are code, and a run directory from another user must not bring code.
     """
-    return _folder() / hashlib.sha256(os.fsencode(Path(run_dir).resolve())).hexdigest()[:16]
+    return _cache_folder() / hashlib.sha256(os.fsencode(Path(run_dir).resolve())).hexdigest()[:16]
 
 
 @lru_cache
-def _folder() -> Path:
-    """In the user's cache or, if its file system has no flock, in the temporary folder: torch.compile locks its files.
+def _cache_folder() -> Path:
+    """In the user's cache, or in the temporary folder if the user's cache has no flock, which torch.compile needs.
 
-    Raises BadInput if neither has it.
+    Raises BadInput if neither has flock.
     """
     for cache in (user_cache(), temporary_cache()):
         with suppress(OSError), tempfile.TemporaryFile(dir=cache) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return cache / "compiled"
     raise BadInput(
-        f"torch.compile needs locks, which the file systems of {user_cache()} and {tempfile.gettempdir()} don't have: "
-        "set XDG_CACHE_HOME to a folder on another one, or give compile=never"
+        f"torch.compile needs locks, and the file systems of {user_cache()} and {tempfile.gettempdir()} have none: "
+        "set XDG_CACHE_HOME to a folder on another file system, or give compile=never"
     )
 
 
-def _fix_kernels() -> None:
-    """Has torch.compile make kernels that give the same bits each time.
+def _make_kernels_deterministic() -> None:
+    """Makes torch.compile generate kernels that give the same bits each time.
 
-    By itself it sums max pooling's gradient by atomic additions, and chooses some reductions by timing them.
+    By default its gradient of max pooling uses atomic additions, and it chooses some reductions by measuring them.
     """
-    from torch._inductor import config as inductor  # noqa: PLC0415 - seconds, and most stages don't compile
+    from torch._inductor import config as inductor  # noqa: PLC0415 - takes seconds, and most stages don't compile
     from torch._inductor.decomposition import decompositions  # noqa: PLC0415 - likewise
 
     inductor.deterministic = True

@@ -1,4 +1,4 @@
-"""What this process may use of the machine: CPU cores and GPUs. Imports no torch."""
+"""The CPU cores and the GPUs that this process may use. Imports no torch."""
 
 import math
 import os
@@ -9,24 +9,24 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
-# where cgroups are mounted, by the controllers that /proc/self/cgroup names; version 2 names none
+# mount points of cgroups, by the controller that /proc/self/cgroup names; version 2 names none
 _MOUNTS: Final = {"": ("sys/fs/cgroup", "sys/fs/cgroup/unified"), "cpu": ("sys/fs/cgroup/cpu",)}
 DEVICES: Final = Path("/dev")
-_GPU_NAME: Final = re.compile(r"\d+|(GPU|MIG)-\S+")  # as CUDA reads CUDA_VISIBLE_DEVICES
+_GPU_NAME: Final = re.compile(r"\d+|(GPU|MIG)-\S+")  # a valid entry of CUDA_VISIBLE_DEVICES
 
 
 def cores(root: Path = Path("/")) -> int:
-    """CPU cores' worth of time that this process gets: the least of its affinity and the quotas of its cgroups.
+    """The number of CPU cores: the minimum of the process's affinity and the quotas of its cgroups, at least 1.
 
-    A quota is rounded down, to 1 at least, because a quota that is used up stops all threads until its next period. A
-    training step of ResNet-18 took seven times as long with two threads as with one under a quota of 1.5 cores.
+    A quota is rounded down, because a process that exceeds its quota is stopped until the next period. Under a quota of
+    1.5 cores, a training step of ResNet-18 took seven times as long with two threads as with one.
     """
     return max(1, math.floor(min([len(os.sched_getaffinity(0)), *_quotas(root)])))
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """The quotas of this process's cgroups and of those above them, in CPU cores. In a container the path may be the
-    host's, which is not there: then only the folders above it are found."""
+    """The quotas of this process's cgroups and of their parents, in CPU cores. In a container, /proc/self/cgroup may
+    have the host's path, which does not exist in the container: then only the parents that exist are read."""
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -44,7 +44,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _quota(folder: Path) -> float:
-    """The quota of one cgroup, in CPU cores; infinite where it has none."""
+    """The quota of one cgroup, in CPU cores; infinite if it has none."""
     try:
         if (folder / "cpu.max").exists():
             quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
@@ -57,14 +57,14 @@ def _quota(folder: Path) -> float:
 
 
 def gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES wants them; none where that variable hides them.
+    """The GPUs that this process may use, as entries for CUDA_VISIBLE_DEVICES. Empty if that variable hides all GPUs.
 
-    nvidia-smi lists them or, where it fails or is not installed, the devices in /dev that may be opened.
+    GPUs are listed by nvidia-smi. If nvidia-smi fails or is missing, they are the devices in /dev that can be opened.
     """
-    there = _listed()
+    found = _listed()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None or not there:
-        return there
+    if visible is None or not found:
+        return found
     return list(takewhile(_GPU_NAME.fullmatch, (name.strip() for name in visible.split(","))))
 
 
@@ -80,6 +80,6 @@ def _listed() -> list[str]:
         )
     except (OSError, subprocess.TimeoutExpired):
         return _devices()
-    if done.returncode:  # such as a driver of another version than its library, or no GPU at all
+    if done.returncode:  # for example because driver and library have different versions, or because there is no GPU
         return _devices()
     return re.findall(r"UUID: (MIG-[^)]+)", done.stdout) or re.findall(r"UUID: (GPU-[^)]+)", done.stdout)

@@ -1,7 +1,7 @@
-"""Which malloc hands out the memory of a step's tensors, and that it keeps what is freed.
+"""A malloc that keeps freed memory for the next training step.
 
-Else each step gets its memory anew from the kernel, page by page and zeroed: 1,200,000 page faults in a step of
-SimCLR's 256 pairs of 96 px in float32, which takes 1.4 times as long.
+Otherwise each step gets its memory from the kernel again, page by page and zeroed: 1,200,000 page faults in a step of
+SimCLR with 256 pairs of 96 px in float32, which then takes 1.4 times as long.
 """
 
 import ctypes
@@ -13,43 +13,43 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-# Where distributions have it. Loading it would not tell, for it can only be the first of all libraries.
-_PLACES: Final = (f"/usr/lib/{getattr(sys.implementation, '_multiarch', '')}", "/usr/lib64")
-# What is freed stays. Blocks from 8 MB on have an arena to themselves, which is jemalloc's default: in one with all
-# others BYOL grew to 3.1 GB instead of 2.3 over its first ten steps, and SimCLR to 3.0 instead of 2.2 in some starts.
-_KEEPS: Final = "dirty_decay_ms:-1,muzzy_decay_ms:-1"
-_BEGUN: Final = "SSL_STUDY_BEGUN_ANEW"  # ends it where LD_PRELOAD gets lost on the way
+# Where distributions install it. Searched by path, because loading the library only works before all other libraries.
+_LIBRARY_FOLDERS: Final = (f"/usr/lib/{getattr(sys.implementation, '_multiarch', '')}", "/usr/lib64")
+# Freed memory is kept. jemalloc's default of a separate arena for blocks from 8 MB on stays: with one arena for all
+# blocks, BYOL grew to 3.1 GB instead of 2.3 GB in its first ten steps, and SimCLR to 3.0 GB instead of 2.2 GB.
+_MALLOC_CONF: Final = "dirty_decay_ms:-1,muzzy_decay_ms:-1"
+_RESTARTED: Final = "SSL_STUDY_RESTARTED"  # prevents an endless loop if LD_PRELOAD gets lost
 _M_TRIM_THRESHOLD: Final = -1  # malloc.h
 _M_MMAP_MAX: Final = -4
 
 
-def prefer_jemalloc(held: Iterable[signal.Signals]) -> None:
-    """Begins this process anew with jemalloc in the place of glibc's malloc, where the system has it and LD_PRELOAD is
-    not set: LD_PRELOAD= in front of a command line leaves it out.
+def restart_with_jemalloc(blocked: Iterable[signal.Signals]) -> None:
+    """Executes this program again in the same process, with jemalloc instead of glibc's malloc.
 
-    glibc puts small objects between large blocks, so that what is free is in pieces too small for the next tensor:
-    docs/performance.md has what that takes. The results are the same to the bit.
+    Does nothing if the system has no jemalloc, or if LD_PRELOAD is set: `LD_PRELOAD= command` runs without jemalloc.
+    glibc puts small objects between large blocks, which leaves free pieces that are too small for the next tensor;
+    docs/performance.md has the costs. The results are the same to the bit.
 
-    held: signals that are blocked until the new program handles them.
+    blocked: signals that are blocked until the new program handles them.
     """
-    library = jemalloc()
-    if library is None or not sys.executable or {"LD_PRELOAD", _BEGUN} & os.environ.keys():
+    library = find_jemalloc()
+    if library is None or not sys.executable or {"LD_PRELOAD", _RESTARTED} & os.environ.keys():
         return
-    settings = {"LD_PRELOAD": str(library), "MALLOC_CONF": os.environ.get("MALLOC_CONF", _KEEPS), _BEGUN: "1"}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    settings = {"LD_PRELOAD": str(library), "MALLOC_CONF": os.environ.get("MALLOC_CONF", _MALLOC_CONF), _RESTARTED: "1"}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     with suppress(OSError):
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | settings)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def jemalloc() -> Path | None:
-    """Where this system has it, if it does."""
-    return next((file for place in _PLACES if (file := Path(place, "libjemalloc.so.2")).exists()), None)
+def find_jemalloc() -> Path | None:
+    """The path of the system's jemalloc, or None."""
+    return next((file for folder in _LIBRARY_FOLDERS if (file := Path(folder, "libjemalloc.so.2")).exists()), None)
 
 
 def keep_freed_memory() -> None:
-    """Has glibc, too, keep what is freed for the next step's activations."""
+    """Makes glibc keep freed memory for the next step's activations."""
     libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):  # other C libraries have no such switch
+    if hasattr(libc, "mallopt"):  # other C libraries lack this function
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, -1)

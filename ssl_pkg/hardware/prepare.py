@@ -1,4 +1,4 @@
-"""The device and the number formats of a run, and what must be fixed for it to be repeatable."""
+"""The device and the precision of a run, and the PyTorch settings that make it repeatable."""
 
 import contextlib
 import platform
@@ -13,20 +13,20 @@ from ssl_pkg.config import Config
 from ssl_pkg.distributed.process_group import ProcessInfo
 from ssl_pkg.errors import BadInput
 from ssl_pkg.hardware.compile_cache import prepare_compiler
-from ssl_pkg.hardware.device import choose
+from ssl_pkg.hardware.device import choose_device
 from ssl_pkg.hardware.machine import cores
 from ssl_pkg.hardware.memory import keep_freed_memory
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where a run computes, and in which format its convolutions and matrix products do."""
+    """Where a run computes, and with which precision."""
 
     device: torch.device
-    dtype: torch.dtype
+    dtype: torch.dtype  # of convolutions and matrix products
     threads: int
-    compiles: bool  # whether torch.compile is to make the network's kernels
-    reason: str = ""  # why it is this device
+    compiles: bool  # whether torch.compile compiles the network
+    reason: str = ""  # for this device, in words
 
     def __str__(self) -> str:
         facts = self.describe()
@@ -34,17 +34,17 @@ class Hardware:
         return f"{device} ({self.reason}), {self.threads} CPU threads, {facts['precision']}"
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """The context in which the network runs."""
+        """The context for forward passes of the network."""
         if self.dtype == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Scales the loss where gradients in float16 would vanish; elsewhere it does nothing."""
+        """A gradient scaler, which is enabled for float16 only."""
         return torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
 
     def describe(self) -> dict[str, str | int]:
-        """What `provenance.json` says of it."""
+        """The entry `hardware` of `provenance.json`."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else _processor()
         capability = torch.backends.cpu.get_cpu_capability()
         return {
@@ -57,11 +57,11 @@ class Hardware:
 
 
 def prepare(config: Config, process: ProcessInfo | None = None) -> Hardware:
-    """Chooses device and precision, and sets PyTorch's switches. Raises BadInput if they are not to be had.
+    """Chooses device and precision, and configures PyTorch. Raises BadInput if this machine can't provide them.
 
     process: this rank of a process group, which takes a GPU of its own or its share of the cores. None: one process.
     """
-    device, reason = choose(config.device, process.local_rank if process else 0)
+    device, reason = choose_device(config.device, process.local_rank if process else 0)
     use_gpu = device.type == "cuda"
     if config.precision == "float16" and not use_gpu:
         raise BadInput("precision=float16 needs a GPU: leave precision out, or give bfloat16 or float32")
@@ -72,7 +72,7 @@ def prepare(config: Config, process: ProcessInfo | None = None) -> Hardware:
     if use_gpu:
         backends: Any = torch.backends
         backends.cudnn.conv.fp32_precision = "tf32"
-        backends.cuda.matmul.fp32_precision = "ieee"  # what a loss compares is to keep its 24 bits
+        backends.cuda.matmul.fp32_precision = "ieee"  # losses compare embeddings, which need float32's 24 bits
         torch.backends.cudnn.deterministic = True
     dtype = _fastest(device) if config.precision == "auto" else getattr(torch, config.precision)
     compiles = config.stage == "pretrain" and (use_gpu if config.compile == "auto" else config.compile == "always")
@@ -82,12 +82,12 @@ def prepare(config: Config, process: ProcessInfo | None = None) -> Hardware:
 
 
 def cpu_threads(config: Config) -> int:
-    """CPU threads that a run with this configuration uses."""
+    """The number of CPU threads of a run with this configuration."""
     return config.threads or cores()
 
 
 def _processor() -> str:
-    """The CPU's model, by which libraries choose their kernels; empty where the kernel doesn't tell."""
+    """The CPU's model name, which determines the kernels that libraries choose. Empty if /proc has none."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -96,9 +96,9 @@ def _processor() -> str:
 
 
 def _fastest(device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it; float16, with scaled losses, on older GPUs; else float32."""
+    """bfloat16 if the hardware multiplies it, float16 with a gradient scaler on older GPUs, otherwise float32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
-    abilities = torch.cpu.get_capabilities()
-    native = abilities.get("amx_bf16") or abilities.get("avx512_bf16") or abilities.get("bf16")
+    capabilities = torch.cpu.get_capabilities()
+    native = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") or capabilities.get("bf16")
     return torch.bfloat16 if native else torch.float32

@@ -92,7 +92,7 @@ def test_its_packages_are_those_of_the_lock(image: Image) -> None:
 
 
 def test_jemalloc_is_where_a_run_looks_for_it(image: Image) -> None:
-    begun = "from ssl_pkg.hardware.memory import prefer_jemalloc; prefer_jemalloc(())"
+    begun = "from ssl_pkg.hardware.memory import restart_with_jemalloc; restart_with_jemalloc(())"
     shown = (
         "from pathlib import Path; print(*sorted({Path(line.split()[-1]).name for line in open('/proc/self/maps')}))"
     )

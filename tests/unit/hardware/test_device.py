@@ -1,4 +1,4 @@
-"""GPUs that are listed and can't be used: nvidia-smi is a stand-in, the decision is the real one."""
+"""GPUs that are listed but can't be used. nvidia-smi is faked, the decision is not."""
 
 import os
 import subprocess
@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from ssl_pkg.errors import BAD_INPUT, BadInput
-from ssl_pkg.hardware.device import choose
+from ssl_pkg.hardware.device import choose_device
 
 LISTED = "#!/bin/sh\necho 'GPU 0: K80 (UUID: GPU-aa)'\necho 'GPU 1: K80 (UUID: GPU-bb)'\n"
 
 
 @pytest.fixture
 def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two GPUs are listed, and PyTorch sees none."""
+    """A machine where nvidia-smi lists two GPUs and PyTorch finds none."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/nvidia-smi").write_text(LISTED, encoding="utf-8")
     (tmp_path / "bin/nvidia-smi").chmod(0o755)
@@ -28,23 +28,23 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("listed")
 @pytest.mark.parametrize("wanted", ["auto", "cuda"])
-def test_a_gpu_that_is_listed_and_not_seen_is_refused_with_pytorchs_reason(wanted: str) -> None:
-    with pytest.raises(BadInput, match=r"^GPU GPU-aa, GPU-bb is listed, but PyTorch .*device=cpu to do without$"):
-        choose(wanted)
+def test_a_listed_gpu_that_pytorch_does_not_find_is_refused_with_the_reason(wanted: str) -> None:
+    with pytest.raises(BadInput, match=r"^GPU GPU-aa, GPU-bb is listed, but PyTorch .*give device=cpu$"):
+        choose_device(wanted)
 
 
 @pytest.mark.usefixtures("listed")
 @pytest.mark.parametrize(("wanted", "visible"), [("cpu", None), ("auto", ""), ("auto", "-1")])
-def test_a_gpu_that_the_user_does_not_want_is_not_missed(
+def test_a_gpu_that_the_user_has_excluded_is_not_required(
     wanted: str, visible: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert choose(wanted)[0] == torch.device("cpu")
+    assert choose_device(wanted)[0] == torch.device("cpu")
 
 
-def test_a_gpu_that_fails_at_its_first_sum_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As an old GPU does, for which PyTorch has no kernels, or one that another process has for itself."""
+def test_a_gpu_that_fails_at_its_first_operation_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For example an old GPU without kernels in PyTorch, or a GPU in exclusive mode that another process uses."""
 
     def busy(device: torch.device) -> None:
         raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable\nCUDA kernel errors might")
@@ -53,17 +53,17 @@ def test_a_gpu_that_fails_at_its_first_sum_is_refused(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "set_device", busy)
     with pytest.raises(BadInput, match=r"GPU 0 \(CUDA error: all CUDA-capable devices are busy or unavailable\): free"):
-        choose("auto")
+        choose_device("auto")
 
 
 @pytest.mark.parametrize("command", [
     ("-m", "ssl_pkg", "stage=pretrain", "method=simclr", "budget=tiny", "run_dir=run", "data.root=synthetic"),
     ("-m", "jobs", "study", "demo"),
 ])  # fmt: skip
-def test_nothing_starts_and_nothing_is_written_where_a_gpu_can_not_be_used(
+def test_nothing_starts_and_nothing_is_written_if_a_gpu_can_not_be_used(
     listed: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "99")  # none that this machine has, if it has any
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "99")  # no GPU of this machine
     (listed / "work").mkdir()
     done = subprocess.run(
         [sys.executable, *command], cwd=listed / "work", capture_output=True, text=True, check=False, encoding="utf-8"

@@ -1,4 +1,4 @@
-"""Cores and GPUs that a process may use, from folders and a program in the place of the machine's."""
+"""The cores and GPUs that a process may use, with a faked file system and a faked nvidia-smi."""
 
 import os
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ V1 = {"cpu.cfs_quota_us": "-1", "cpu.cfs_period_us": "100000"}
 
 
 def machine(root: Path, cgroup: str, files: Mapping[str, str]) -> Path:
-    """A machine's root folder with these cgroups; `files` below sys/fs/cgroup."""
+    """The root folder of a machine with these cgroups. files: relative to sys/fs/cgroup."""
     (root / "proc/self").mkdir(parents=True)
     (root / "proc/self/cgroup").write_text(cgroup, encoding="utf-8")
     for name, content in files.items():
@@ -31,7 +31,7 @@ def v1(path: str, quota: int) -> dict[str, str]:
     [
         ("0::/\n", {}, 8),
         ("0::/\n", {"cpu.max": "max 100000"}, 8),
-        ("0::/\n", {"cpu.max": "200000 100000"}, 2),  # docker --cpus 2, seen from inside
+        ("0::/\n", {"cpu.max": "200000 100000"}, 2),  # docker --cpus 2, read inside the container
         ("0::/\n", {"cpu.max": "50000 100000"}, 1),  # half a core is one thread
         ("0::/\n", {"cpu.max": "199999 100000"}, 1),
         ("0::/\n", {"cpu.max": "9000000 100000"}, 8),  # more than the affinity
@@ -39,14 +39,14 @@ def v1(path: str, quota: int) -> dict[str, str]:
         ("0::/a/b\n", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "40000 20000"}, 2),
         ("3:cpuset:/x\n1:cpu,cpuacct:/\n0::/\n", v1("", 300_000), 3),
         ("1:cpuacct,cpu:/a/b\n", v1("a/", 200_000) | v1("a/b/", -1), 2),
-        ("1:cpu:/docker/0123\n", v1("", 400_000), 4),  # the host's path, which the container doesn't have
+        ("1:cpu:/docker/0123\n", v1("", 400_000), 4),  # the host's path, which does not exist in the container
         ("1:cpu:/a\n2:memory:/\n", {"memory/cpu.max": "1 1"}, 8),
         ("1:cpu:/\n0::/a\n", {"unified/a/cpu.max": "500000 100000"} | v1("", -1), 5),
         ("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "100000"}, 8),  # the other half is missing
         ("0::/\n", {"cpu.max": ""}, 8),
     ],
 )
-def test_cores_are_the_least_of_affinity_and_quotas(
+def test_cores_are_the_minimum_of_affinity_and_quotas(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cgroup: str, files: dict[str, str], expected: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
@@ -69,7 +69,7 @@ def lists(folder: Path, *lines: str, status: int = 0) -> None:
 A, B = "GPU 0: H100 (UUID: GPU-aa)", "GPU 1: H100 (UUID: GPU-bb)"
 
 
-def test_gpus_as_nvidia_smi_lists_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_those_that_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     lists(tmp_path, A, B)
@@ -84,7 +84,7 @@ def test_gpus_as_nvidia_smi_lists_them(tmp_path: Path, monkeypatch: pytest.Monke
     ("visible", "expected"),
     [("1", ["1"]), ("0, MIG-x", ["0", "MIG-x"]), ("", []), ("-1", []), ("NoDevFiles", []), ("0,-1,1", ["0"])],
 )
-def test_gpus_are_those_that_the_environment_shows(
+def test_cuda_visible_devices_selects_the_gpus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str, expected: list[str]
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -92,10 +92,10 @@ def test_gpus_are_those_that_the_environment_shows(
     lists(tmp_path, A, B)
     assert gpus() == expected
     lists(tmp_path, "No devices found.", status=6)
-    assert gpus() == []  # what names a GPU does not make one
+    assert gpus() == []  # the variable does not add a GPU that nvidia-smi does not list
 
 
-def test_the_devices_count_where_nvidia_smi_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_devices_in_dev_count_if_nvidia_smi_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     lists(tmp_path, "Failed to initialize NVML: Driver/library version mismatch", status=18)

@@ -21,9 +21,7 @@ print(cache_dir())
 
 
 @pytest.mark.parametrize("chosen", [None, "mine"])
-def test_kernels_are_kept_where_the_next_start_finds_them_or_where_the_user_wants_them(
-    tmp_path: Path, chosen: str | None
-) -> None:
+def test_kernels_are_cached_by_run_or_in_the_folder_that_the_user_has_set(tmp_path: Path, chosen: str | None) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TORCHINDUCTOR")}
     environment["XDG_CACHE_HOME"] = str(tmp_path)
     if chosen:
@@ -34,14 +32,14 @@ def test_kernels_are_kept_where_the_next_start_finds_them_or_where_the_user_want
     assert done.stdout.strip() == str(tmp_path / (chosen or f"ssl-study/compiled/{run}/0"))
 
 
-def test_what_compiling_lacks_is_said_before_the_first_step(tmp_path: Path) -> None:
+def test_a_missing_compiler_is_reported_before_the_first_step(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "CC"} | {"PATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=False)
-    assert "BadInput: torch.compile needs a C compiler (gcc or clang), which is not there" in done.stderr
+    assert "BadInput: torch.compile needs a C compiler (gcc or clang), which is missing" in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("abilities", "dtype"),
+    ("capabilities", "dtype"),
     [
         ({"avx2": True}, torch.float32),
         ({"avx512_bf16": True}, torch.bfloat16),
@@ -49,15 +47,15 @@ def test_what_compiling_lacks_is_said_before_the_first_step(tmp_path: Path) -> N
         ({"bf16": True}, torch.bfloat16),  # ARM's
     ],
 )
-def test_a_cpu_computes_in_bfloat16_where_it_multiplies_it(
-    abilities: dict[str, bool], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+def test_a_cpu_computes_in_bfloat16_if_it_has_instructions_for_it(
+    capabilities: dict[str, bool], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities)
+    monkeypatch.setattr(torch.cpu, "get_capcapabilities", lambda: capabilities)
     config = load_config(["stage=pretrain", "method=simclr", "run_dir=run", "device=cpu"])
     assert prepare(config).dtype == dtype
 
 
-def test_maps_of_a_network_that_was_moved_are_channels_last() -> None:
+def test_the_maps_of_a_network_on_its_device_are_channels_last() -> None:
     encoder = build_encoder()
     to_device(encoder, torch.device("cpu"))
     seen: list[bool] = []
