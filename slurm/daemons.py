@@ -1,4 +1,4 @@
-"""The configuration files of the testbed's daemons; `slurm/testbed.py` fills them in and starts the daemons."""
+"""Templates of the configuration files of the testbed's daemons."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
 CredType=cred/munge
-# A requeued job starts again when its old credential has expired: two minutes if nothing is said.
+# A requeued job starts again once its old credential has expired; the default is 120 s.
 AuthInfo=socket={base}/munge/socket,cred_expire=5
 StateSaveLocation={base}/state
 SlurmdSpoolDir={base}/spool/%n

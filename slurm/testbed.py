@@ -1,14 +1,14 @@
-"""A SLURM on one machine, for tests and for trying things before the cluster: `python -m slurm.testbed up | down`.
+"""A SLURM cluster on one machine, for tests and trials: `python -m slurm.testbed up | down`.
 
-Real daemons (Debian: slurm-wlm, munge; for accounting slurmdbd, mariadb-server) with all their state in one folder, as
-root or as a plain user, without systemd. The nodes are addresses of this host, so that processes on two of them meet
-as they would on two machines. Jobs in the partition `low` are preempted and requeued by those in `high`.
+Runs the real daemons (Debian packages slurm-wlm and munge; for accounting slurmdbd and mariadb-server) as root or as
+another user, without systemd, with their state in one folder. The nodes are loopback addresses of this host, so that
+processes on two nodes communicate as on two machines. Jobs in the partition `high` preempt those in `low`, which SLURM
+requeues.
 """
 
 import argparse
 import hashlib
 import os
-import random
 import secrets
 import shutil
 import signal
@@ -16,14 +16,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from getpass import getuser
 from pathlib import Path
 from typing import Final
 
 from slurm.daemons import ACCOUNTING, CONF, DATABASE, SQL
+from slurm.processes import TestbedError, is_alive, read_pid, terminate, wait_until
 from ssl_pkg.streams import prepare_streams
 
 PACKAGES: Final = {
@@ -33,51 +34,47 @@ PACKAGES: Final = {
     "slurmdbd": "slurmdbd",
     "mariadbd": "mariadb-server",
 }
-DEFAULT_BASE: Final = Path(__file__).resolve().parent.parent / ".testbed"  # the profile testbed.yaml names it
+DEFAULT_BASE: Final = Path(__file__).resolve().parent.parent / ".testbed"  # also in the profile testbed.yaml
 READY_STATES: Final = ("idle", "mixed", "allocated", "completing", "planned")
-
-
-class TestbedError(Exception):
-    """What the testbed needs and doesn't find, in one sentence."""
 
 
 @dataclass(frozen=True)
 class LocalCluster:
-    """The cluster whose state lies in `base`."""
+    """A cluster whose state is in the folder `base`."""
 
     base: Path
     nodes: int = 2
-    cpus: int = 2  # of each node; more than the host has is possible
+    cpus: int = 2  # of each node; may be more than the host has
     accounting: bool = False
-    limits: bool = False  # accounting enforces its limits
-    largest_array: int = 2001  # MaxArraySize: the tasks of one array
-    user_signal: bool = True  # preemption sends USR2; otherwise SIGTERM alone, which is SLURM's default
-    grace: int = 15  # seconds from a preemption's signal to the kill
-    port: int = 16817  # slurmctld's; the nodes have the next ones, accounting 90 and 91 above
+    limits: bool = False  # whether accounting enforces its limits
+    largest_array: int = 2001  # MaxArraySize, which limits the tasks of an array
+    user_signal: bool = True  # whether preemption sends USR2; otherwise only SIGTERM, SLURM's default
+    grace: int = 15  # GraceTime: seconds from the signal of a preemption to the kill
+    port: int = 16817  # of slurmctld; the nodes use the next ports, accounting uses port + 90 and + 91
 
     @property
     def conf(self) -> Path:
-        """What SLURM_CONF must name for every SLURM command that is meant for this cluster."""
+        """The cluster's slurm.conf, for SLURM_CONF."""
         return self.base / "slurm.conf"
 
     @property
     def link(self) -> Path:
-        """A short way to `base`: of a socket's 108 characters SLURM takes 46, and it reads no spaces."""
+        """A short link to `base`. A socket's path has at most 108 characters, of which SLURM needs 46, and no spaces."""
         return Path("/tmp") / f"slurm-{hashlib.sha256(os.fsencode(self.base)).hexdigest()[:12]}"
 
     @property
     def names(self) -> list[str]:
-        """The nodes' names, which are their addresses too."""
+        """The names of the nodes, which are also their addresses."""
         return [f"127.0.0.{number + 11}" for number in range(self.nodes)]
 
     @property
     def environment(self) -> dict[str, str]:
-        """This process's, with the cluster in it."""
+        """The environment for SLURM's commands and daemons."""
         sbin = [folder for folder in ("/usr/sbin", "/sbin") if folder not in os.environ["PATH"].split(":")]
         return os.environ | {"SLURM_CONF": str(self.conf), "PATH": ":".join([os.environ["PATH"], *sbin])}
 
     def up(self) -> None:
-        """Starts what isn't running. Raises NotPossible."""
+        """Starts all daemons that are not running. Raises TestbedError."""
         self._check()
         for folder in ("log", "munge", "state", *(f"spool/{name}" for name in self.names)):
             (self.base / folder).mkdir(parents=True, exist_ok=True)
@@ -91,35 +88,35 @@ class LocalCluster:
         self.start_controller()
         for name in self.names:
             self.start_node(name)
-        _until(self._ready, "the nodes are ready", self.base / "log")
+        wait_until(self._ready, "the nodes were not ready", self.base / "log")
 
     def start_controller(self) -> None:
-        """Starts slurmctld, if it isn't running."""
-        if not _alive(self.base / "slurmctld.pid"):
+        """Starts slurmctld if it is not running."""
+        if not is_alive(self.base / "slurmctld.pid"):
             self._run("slurmctld")
 
     def start_node(self, name: str) -> None:
-        """Starts one node's slurmd, if it isn't running."""
-        if not _alive(self.base / f"slurmd-{name}.pid"):
+        """Starts the slurmd of a node if it is not running."""
+        if not is_alive(self.base / f"slurmd-{name}.pid"):
             self._run("slurmd", "-N", name)
 
-    def end_controller(self) -> None:
-        """Ends slurmctld in good order: it saves what it knows of the jobs."""
-        _end([self.base / "slurmctld.pid"])
+    def stop_controller(self) -> None:
+        """Stops slurmctld, which first saves its state."""
+        terminate([self.base / "slurmctld.pid"])
 
     def kill(self, daemon: str) -> None:
-        """kill −9 of `slurmctld` or `slurmd-NODE`, as a crash would be."""
-        pid = _pid(self.base / f"{daemon}.pid")
+        """Kills `slurmctld` or `slurmd-NODE` with SIGKILL, as a crash would."""
+        pid = read_pid(self.base / f"{daemon}.pid")
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
 
     def down(self, purge: bool = False) -> None:
-        """Cancels the jobs and ends all daemons and whatever of the jobs is left; with `purge` removes the state."""
-        if _alive(self.base / "slurmctld.pid"):
-            self._make_link()  # what tidies /tmp up may have removed it
+        """Cancels the jobs, and ends all daemons and remaining job processes. purge: also removes the state."""
+        if is_alive(self.base / "slurmctld.pid"):
+            self._make_link()  # a cleanup of /tmp may have removed the link
             self._cancel_all()
         for pattern in ("slurmctld.pid", "slurmd-*.pid", "slurmdbd.pid", "mariadb.pid", "munged.pid"):
-            _end([file for file in self.base.glob(pattern) if _alive(file)])
+            terminate([file for file in self.base.glob(pattern) if is_alive(file)])
         for pid in self._leftovers():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -132,7 +129,7 @@ class LocalCluster:
         if not self.link.is_symlink():
             self.link.symlink_to(self.base)
         if self.link.lstat().st_uid != os.getuid() or self.link.readlink() != self.base:
-            raise TestbedError(f"{self.link} is somebody else's: remove it")
+            raise TestbedError(f"{self.link} belongs to somebody else: remove it")
 
     def _check(self) -> None:
         wanted = ["munged", "slurmctld", "slurmd"] + ["slurmdbd", "mariadbd"] * self.accounting
@@ -151,22 +148,24 @@ class LocalCluster:
             f"CPUs={self.cpus} RealMemory=8000 State=UNKNOWN"
             for number, name in enumerate(self.names)
         ]
-        words = {"host": socket.gethostname().partition(".")[0], "user": getuser(), "base": self.link}
-        words["largest_array"] = str(self.largest_array)
-        return CONF.format(**words, port=self.port, grace=self.grace, more="\n".join(more), nodes="\n".join(nodes))
+        fields = {"host": socket.gethostname().partition(".")[0], "user": getuser(), "base": self.link}
+        fields["largest_array"] = str(self.largest_array)
+        return CONF.format(**fields, port=self.port, grace=self.grace, more="\n".join(more), nodes="\n".join(nodes))
 
     def _start_munge(self) -> None:
         key, socket_file = self.base / "munge.key", self.link / "munge" / "socket"
         if not key.exists():
             key.write_bytes(secrets.token_bytes(1024))
             key.chmod(0o600)
-        if not _alive(self.base / "munged.pid"):
+        if not is_alive(self.base / "munged.pid"):
             self._run(
                 "munged", "--force", f"--key-file={key}", f"--socket={socket_file}",
                 f"--seed-file={self.base}/munge.seed", f"--pid-file={self.base}/munged.pid",
                 f"--log-file={self.base}/log/munged.log",
             )  # fmt: skip
-        _until(lambda: self._works("munge", "-S", str(socket_file), "-n"), "munge answers", self.base / "log")
+        wait_until(
+            lambda: self._succeeds("munge", "-S", str(socket_file), "-n"), "munge did not answer", self.base / "log"
+        )
 
     def _start_database(self) -> None:
         data, socket_file, log = self.link / "mysql", self.link / "mysql.socket", self.base / "log"
@@ -175,7 +174,7 @@ class LocalCluster:
                 "mariadb-install-db", "--no-defaults", f"--user={getuser()}", f"--datadir={data}",
                 "--auth-root-authentication-method=normal", "--skip-test-db",
             )  # fmt: skip
-        if not _alive(self.base / "mariadb.pid"):
+        if not is_alive(self.base / "mariadb.pid"):
             self._run(
                 "setsid", "--fork", "mariadbd", "--no-defaults", f"--user={getuser()}", f"--datadir={data}",
                 f"--socket={socket_file}", "--bind-address=127.0.0.1", f"--port={self.port + 90}",
@@ -183,35 +182,37 @@ class LocalCluster:
                 "--innodb-lock-wait-timeout=900", "--skip-log-bin",
             )  # fmt: skip
         sql = ("mariadb", "--no-defaults", "-S", str(socket_file), "-u", "root", "-e", SQL)
-        _until(lambda: self._works(*sql), "the data base answers", log)
+        wait_until(lambda: self._succeeds(*sql), "the database did not answer", log)
         conf = self.base / "slurmdbd.conf"
-        words = {"base": self.link, "host": socket.gethostname().partition(".")[0], "user": getuser()}
+        fields = {"base": self.link, "host": socket.gethostname().partition(".")[0], "user": getuser()}
         conf.touch(0o600)
-        conf.write_text(DATABASE.format(**words, port=self.port + 91, storage=self.port + 90), encoding="utf-8")
-        if not _alive(self.base / "slurmdbd.pid"):
+        conf.write_text(DATABASE.format(**fields, port=self.port + 91, storage=self.port + 90), encoding="utf-8")
+        if not is_alive(self.base / "slurmdbd.pid"):
             self._run("slurmdbd")
         known = ("sacctmgr", "-n", "-i", "add", "cluster", "testbed")
-        _until(lambda: self._works(*known) or self._lists("sacctmgr", "testbed"), "accounting answers", log)
+        wait_until(
+            lambda: self._succeeds(*known) or self._lists("sacctmgr", "testbed"), "accounting did not answer", log
+        )
         if self.limits:
-            self._works("sacctmgr", "-n", "-i", "add", "account", "tests")
-            self._works("sacctmgr", "-n", "-i", "add", "user", getuser(), "account=tests", "defaultaccount=tests")
+            self._succeeds("sacctmgr", "-n", "-i", "add", "account", "tests")
+            self._succeeds("sacctmgr", "-n", "-i", "add", "user", getuser(), "account=tests", "defaultaccount=tests")
 
     def _lists(self, command: str, word: str) -> bool:
-        return word in self._printed(command, "-n", "show", "cluster", "format=cluster")
+        return word in self._output(command, "-n", "show", "cluster", "format=cluster")
 
     def _ready(self) -> bool:
-        states = self._printed("sinfo", "-h", "-N", "-p", "low", "-o", "%T").split()
+        states = self._output("sinfo", "-h", "-N", "-p", "low", "-o", "%T").split()
         return [state in READY_STATES for state in states] == [True] * self.nodes
 
     def _cancel_all(self) -> None:
-        for _ in range(60):  # again and again: a job may be just about to requeue itself
-            if not self._printed("squeue", "-h", "-o", "%A").split():
+        for _ in range(60):  # a job may just be requeuing itself, so once is not enough
+            if not self._output("squeue", "-h", "-o", "%A").split():
                 return
-            self._works("scancel", f"--user={getuser()}")
+            self._succeeds("scancel", f"--user={getuser()}")
             time.sleep(0.5)
 
     def _leftovers(self) -> Iterator[int]:
-        """Job processes of this cluster that outlived their daemons."""
+        """The process ids of this cluster's job processes that have survived their daemons."""
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 environment = (folder / "environ").read_bytes().split(b"\0")
@@ -221,13 +222,13 @@ class LocalCluster:
                 if in_job or (folder / "comm").read_text(encoding="utf-8").startswith("slurmstepd"):
                     yield int(folder.name)
 
-    def _printed(self, *line: str) -> str:
+    def _output(self, *line: str) -> str:
         done = subprocess.run(
             line, env=self.environment, capture_output=True, encoding="utf-8", check=False, timeout=60
         )  # fmt: skip
         return done.stdout
 
-    def _works(self, *line: str) -> bool:
+    def _succeeds(self, *line: str) -> bool:
         return subprocess.run(line, env=self.environment, capture_output=True, check=False, timeout=60).returncode == 0
 
     def _run(self, *line: str) -> None:
@@ -236,70 +237,21 @@ class LocalCluster:
                 line, env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False
             )
         if done.returncode:
-            raise TestbedError(f"{line[0]} doesn't start (status {done.returncode}): see {self.base}/log")
-
-
-def free_ports() -> int:
-    """The first of a hundred ports that are free, below those that the kernel gives to outgoing connections.
-
-    Raises NotPossible."""
-    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="utf-8").split()[0])
-    for first in random.sample(range(10_000, lowest - 100, 100), 50):
-        with ExitStack() as tried:
-            try:
-                for port in range(first, first + 100):
-                    tried.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return first
-    raise TestbedError("no hundred ports in a row are free")
-
-
-def _pid(file: Path) -> int | None:
-    with suppress(OSError, ValueError):
-        return int(file.read_text(encoding="utf-8"))
-    return None
-
-
-def _alive(file: Path) -> bool:
-    """Whether the process that a pid file names lives; a corpse doesn't."""
-    pid = _pid(file)
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in ("Z", "X")
-    return False
-
-
-def _end(files: Sequence[Path]) -> None:
-    for file in files:
-        with suppress(ProcessLookupError):
-            os.kill(_pid(file) or 0, signal.SIGTERM)
-    deadline = time.monotonic() + 10
-    for file in files:
-        while _alive(file) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        if _alive(file):
-            os.kill(_pid(file) or 0, signal.SIGKILL)
-        file.unlink(missing_ok=True)
-
-
-def _until(holds: Callable[[], bool], what: str, log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        if time.monotonic() > deadline:
-            raise TestbedError(f"it did not come about within a minute that {what}: see {log}")
-        time.sleep(0.1)
+            raise TestbedError(f"{line[0]} did not start (status {done.returncode}): see {self.base}/log")
 
 
 def main(arguments: list[str]) -> int:
-    """Does what the command line says; returns the exit status."""
+    """Runs a command line and returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m slurm.testbed", description=__doc__)
     parser.add_argument("command", choices=("up", "down"))
-    parser.add_argument("--base", type=Path, default=DEFAULT_BASE, help="folder of its state (.testbed in the project)")
+    parser.add_argument(
+        "--base", type=Path, default=DEFAULT_BASE, help="folder of the state (default: .testbed in the project)"
+    )
     parser.add_argument("--nodes", type=int, default=2)
-    parser.add_argument("--cpus", type=int, default=1, help="of each node")
-    parser.add_argument("--accounting", action="store_true", help="with slurmdbd, so that sacct answers")
-    parser.add_argument("--term-only", action="store_true", help="preemption sends SIGTERM alone, SLURM's default")
-    parser.add_argument("--purge", action="store_true", help="down: remove its state too")
+    parser.add_argument("--cpus", type=int, default=1, help="CPUs of each node")
+    parser.add_argument("--accounting", action="store_true", help="also start slurmdbd, for sacct")
+    parser.add_argument("--term-only", action="store_true", help="preemption sends only SIGTERM, SLURM's default")
+    parser.add_argument("--purge", action="store_true", help="down: also remove the state")
     options = parser.parse_args(arguments)
     bed = LocalCluster(
         options.base.resolve(), nodes=options.nodes, cpus=options.cpus, accounting=options.accounting,
@@ -308,7 +260,7 @@ def main(arguments: list[str]) -> int:
     try:
         if options.command == "up":
             bed.up()
-            print(f"{bed.nodes} nodes with {bed.cpus} CPUs each. For squeue and the like by hand:")
+            print(f"{bed.nodes} nodes with {bed.cpus} CPUs each. To use SLURM's commands:")
             print(f"  export SLURM_CONF={bed.conf}")
         else:
             bed.down(purge=options.purge)

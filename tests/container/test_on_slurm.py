@@ -18,7 +18,8 @@ from conftest import Image
 from jobs.ledger import State
 from jobs.stage_process import BEGIN
 from jobs.status.states import Row, read_rows
-from slurm.testbed import LocalCluster, TestbedError, free_ports
+from slurm.processes import TestbedError, free_ports
+from slurm.testbed import LocalCluster
 from ssl_pkg.errors import COMPLETE
 from ssl_pkg.run.directory import runs_of
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from studies import OnCluster, Real, slurm, until
 
-from slurm.testbed import LocalCluster, TestbedError, free_ports
+from slurm.processes import TestbedError, free_ports
+from slurm.testbed import LocalCluster
 
 
 @contextmanager

@@ -117,7 +117,7 @@ class Storm:
     def restart_controller(self, row: Row) -> None:
         self.blows.append("controller")
         # killed, it would forget its last seconds: start jobs twice, and drain the nodes for that
-        self._bed.end_controller()
+        self._bed.stop_controller()
         time.sleep(self._draws.uniform(0.0, 3.0))
         self._bed.start_controller()
         until(lambda: subprocess.run(["squeue"], capture_output=True, check=False).returncode == 0)

@@ -1,0 +1,67 @@
+"""The testbed's processes: pid files, ports, and waiting."""
+
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+
+class TestbedError(Exception):
+    """The testbed can't start. The text is one sentence for the user."""
+
+
+def free_ports() -> int:
+    """The first of 100 consecutive free ports, below the range for outgoing connections. Raises TestbedError."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="utf-8").split()[0])
+    for first in random.sample(range(10_000, lowest - 100, 100), 50):
+        with ExitStack() as tried:
+            try:
+                for port in range(first, first + 100):
+                    tried.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
+    raise TestbedError("there are no 100 consecutive free ports")
+
+
+def read_pid(file: Path) -> int | None:
+    """The process id in a pid file; None if there is none."""
+    with suppress(OSError, ValueError):
+        return int(file.read_text(encoding="utf-8"))
+    return None
+
+
+def is_alive(file: Path) -> bool:
+    """Whether the process of a pid file is running. A zombie is not."""
+    pid = read_pid(file)
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in ("Z", "X")
+    return False
+
+
+def terminate(files: Sequence[Path]) -> None:
+    """Ends the processes of these pid files: by SIGTERM, after 10 s by SIGKILL."""
+    pids = {file: pid for file in files if (pid := read_pid(file))}  # os.kill(0) would reach this process's group
+    for pid in pids.values():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 10
+    for file in files:
+        while is_alive(file) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if is_alive(file):
+            os.kill(pids[file], signal.SIGKILL)
+        file.unlink(missing_ok=True)
+
+
+def wait_until(condition: Callable[[], bool], what: str, log: Path) -> None:
+    """Waits up to 60 s. Raises TestbedError with `what` and the folder of the logs."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TestbedError(f"{what} within 60 s: see {log}")
+        time.sleep(0.1)
