@@ -59,7 +59,7 @@ class LocalCluster:
 
     @property
     def link(self) -> Path:
-        """A short link to `base`. A socket's path has at most 108 characters, of which SLURM needs 46, and no spaces."""
+        """A short link to `base`: a socket path has at most 108 characters, of which SLURM needs 46, and no spaces."""
         return Path("/tmp") / f"slurm-{hashlib.sha256(os.fsencode(self.base)).hexdigest()[:12]}"
 
     @property
