@@ -50,7 +50,7 @@ def test_a_missing_compiler_is_reported_before_the_first_step(tmp_path: Path) ->
 def test_a_cpu_computes_in_bfloat16_if_it_has_instructions_for_it(
     capabilities: dict[str, bool], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capcapabilities", lambda: capabilities)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     config = load_config(["stage=pretrain", "method=simclr", "run_dir=run", "device=cpu"])
     assert prepare(config).dtype == dtype
 
