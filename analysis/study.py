@@ -1,6 +1,6 @@
 """A study's run directories as one object: which runs there are, what they say, and which ones are missing."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +15,11 @@ from analysis.failures import failures
 from analysis.manifests import of_other_data
 from analysis.names import Model
 from analysis.run import Run, of_classes
-from ssl_pkg.catalogue import ADAPTATIONS, PREDICTIONS, RANDOM, STAGES, SUPERVISED
+from ssl_pkg.catalogue import ADAPTATIONS, PREDICTIONS, STAGES
 from ssl_pkg.nearest import hint
 from ssl_pkg.rows import DIMENSIONS, ROWS, dimensions_of
 from ssl_pkg.run.directory import RunDirectory, runs_of
+from ssl_pkg.run.study_plan import PlannedRun, read_plan
 
 RunKey = tuple[str, Model, int]  # stage, model and seed
 _NUMBERS: Final = ("value", "low", "high", "n")
@@ -35,14 +36,14 @@ class NoStudy(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """Every run of a study; `planned` are the (stage, model, seed) of a whole study with its methods and seeds."""
+    """Every run of a study."""
 
     name: str
     path: Path
     runs: tuple[Run, ...]
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
-    planned: tuple[RunKey, ...]
+    planned: tuple[RunKey, ...]  # the runs of plan.json; empty without the file
     notes: tuple[str, ...]  # what could not be used, one sentence each
     failed: dict[str, str]  # runs without a result whose last start failed, by name: the last line that they printed
 
@@ -137,14 +138,16 @@ def gather(path: Path) -> Study:
             "run directories (make: RUNS= and STUDY=)"
         )
     notes: list[str] = []
-    runs = _identified({directory.name: directory for directory in runs_of(path)}, notes)
+    plan = read_plan(path)
+    planned = plan.runs if plan else ()
+    runs = _identified(path, {run.name: run for run in planned}, notes)
     if not any(run.complete for run in runs):
         raise NoStudy(f"{path} holds no complete run yet (a run directory with a config.yaml and a result.json)")
-    methods, seeds = _planned_values(runs)
+    methods, seeds = _methods_and_seeds(runs, planned)
     other = of_other_data([(run.directory.name, run.stage, run.provenance) for run in runs if run.complete])
     other |= _starting_from(runs, other)
     notes += other.values()
-    kept = tuple(_without_doubles([run for run in runs if run.directory.name not in other], notes))
+    kept = tuple(_without_doubles([run for run in runs if run.directory.name not in other], methods, notes))
     notes += [fault for run in kept if run.complete for fault in run.faults]
     done = {run.directory.name for run in runs if run.complete}
     return Study(
@@ -153,8 +156,7 @@ def gather(path: Path) -> Study:
         runs=kept,
         methods=methods,
         seeds=seeds,
-        # of a sweep only `jobs` knows the plan
-        planned=() if any(run.config.get("variant") for run in runs) else tuple(_planned(methods, seeds)),
+        planned=tuple(_in_order([_key(run) for run in planned], methods)),
         notes=tuple(notes),
         failed={name: why for name, why in failures(path).items() if name not in done and name != "report"},
     )
@@ -179,12 +181,11 @@ def _studies(folder: Path) -> list[str]:
     return [entry.name for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
 
 
-def _identified(directories: dict[str, RunDirectory], notes: list[str]) -> list[Run]:
-    """Each directory with its stage, method, model and seed, read from the result or else from the configurations."""
-    configs = {name: directory.config() or {} for name, directory in directories.items()}
+def _identified(path: Path, planned: Mapping[str, PlannedRun], notes: list[str]) -> list[Run]:
+    """Each run directory below `path` with its stage, method, model and seed."""
     runs = []
-    for name, directory in directories.items():
-        config, result = configs[name], directory.result()
+    for directory in runs_of(path):
+        name, config, result = directory.name, directory.config() or {}, directory.result()
         if not config:
             notes.append(f"{name}: config.yaml can't be read.")
         if result is None and (directory.path / "result.json").exists():
@@ -193,7 +194,10 @@ def _identified(directories: dict[str, RunDirectory], notes: list[str]) -> list[
             notes.append(f"{name}: result.json {fault}; the run counts as unfinished.")
             result = None
         stage = str((result or config).get("stage", "unknown"))
-        model = Model(result["method"], result["adaptation"]) if result is not None else _origin(name, configs)
+        if result is not None:
+            model = Model(result["method"], result["adaptation"])
+        else:
+            model = _model_of(directory, config, planned.get(name))
         model = replace(model, variant=str(config.get("variant") or ""))
         seed = int((result or config).get("seed") or 0)
         runs.append(Run(directory, stage, model, seed, config, result))
@@ -218,24 +222,18 @@ def _fault(result: dict[str, Any]) -> str:
     return ""
 
 
-def _origin(name: str, configs: dict[str, dict[str, Any]], depth: int = 0) -> Model:
-    """The model of a run without a result, found by following `source` from configuration to configuration."""
-    config = configs.get(name, {})
-    method = config.get("method")
-    if isinstance(method, dict):
+def _model_of(directory: RunDirectory, config: dict[str, Any], planned: PlannedRun | None) -> Model:
+    """The model of a run without a result: as planned, or else from its configuration and its source."""
+    if planned is not None:
+        return Model(planned.method, planned.adaptation)
+    if isinstance(method := config.get("method"), dict):
         return Model(str(method.get("name", "unknown")))
-    source = str(config.get("source") or "unknown")
-    if source == RANDOM:
-        before = Model(RANDOM)
-    elif Path(source).name in configs and depth < len(configs):
-        before = _origin(Path(source).name, configs, depth + 1)
-    else:
-        before = Model(Path(source).name)
-    stage = config.get("stage")
-    return replace(before, adaptation=stage) if stage in ADAPTATIONS else before
+    stage, source = config.get("stage"), Path(str(config.get("source") or "unknown")).name
+    result = RunDirectory(directory.path.parent / source).result() or {"method": source}
+    return Model(str(result.get("method")), stage if stage in ADAPTATIONS else result.get("adaptation"))
 
 
-def _without_doubles(runs: Sequence[Run], notes: list[str]) -> Iterator[Run]:
+def _without_doubles(runs: Sequence[Run], methods: Sequence[str], notes: list[str]) -> Iterator[Run]:
     """One run for each (stage, model, seed): a complete one before another, else the first by name."""
     chosen: dict[RunKey, Run] = {}
     for run in sorted(runs, key=lambda run: (not run.complete, run.directory.name)):
@@ -244,38 +242,30 @@ def _without_doubles(runs: Sequence[Run], notes: list[str]) -> Iterator[Run]:
             notes.append(f"{run.directory.name}: left out, {chosen[key].directory.name} is the same run.")
         else:
             chosen[key] = run
-    ranks = {model: rank for rank, model in enumerate(names.in_order((run.model for run in runs), _methods_of(runs)))}
-    stages = {stage: rank for rank, stage in enumerate(STAGES)}
-    yield from sorted(chosen.values(), key=lambda run: (stages.get(run.stage, 99), ranks[run.model], run.seed))
+    yield from (chosen[key] for key in _in_order(chosen, methods))
 
 
-def _methods_of(runs: Sequence[Run]) -> tuple[str, ...]:
-    return _planned_values(runs)[0]
+def _in_order(keys: Collection[RunKey], methods: Sequence[str]) -> list[RunKey]:
+    """The runs in the report's order."""
+    stages = list(STAGES)
+    models = names.in_order((model for _, model, _ in keys), methods)
+
+    def rank(key: RunKey) -> tuple[int, int, int]:
+        stage, model, seed = key
+        return stages.index(stage) if stage in STAGES else len(stages), models.index(model), seed
+
+    return sorted(keys, key=rank)
 
 
-def _planned_values(runs: Sequence[Run]) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Methods and seeds that the configurations name or that runs were made with."""
-    methods: dict[str, None] = {}
-    seeds: set[int] = set()
-    for run in runs:
-        study = run.config.get("study")
-        study = study if isinstance(study, dict) else {}
-        methods.update(dict.fromkeys(str(name) for name in study.get("methods") or []))
-        seeds.update(int(seed) for seed in study.get("seeds") or [] if isinstance(seed, int))
-    methods.update({run.model.method: None for run in runs if run.stage == "pretrain"})
-    return tuple(methods), tuple(sorted(seeds | {run.seed for run in runs}))
+def _methods_and_seeds(runs: Sequence[Run], planned: Sequence[PlannedRun]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The pretrained methods, in the plan's order, and the seeds, of the planned runs and of the run directories."""
+    pretrained = [run.method for run in planned if run.stage == "pretrain"]
+    pretrained += [run.model.method for run in runs if run.stage == "pretrain"]
+    return tuple(dict.fromkeys(pretrained)), tuple(sorted({run.seed for run in planned} | {run.seed for run in runs}))
 
 
-def _planned(methods: Sequence[str], seeds: Sequence[int]) -> Iterator[RunKey]:
-    """The runs of a whole study: pretraining, both uses of each encoder, three evaluations of each final model."""
-    encoders = [method for method in methods if method != SUPERVISED]
-    finals = [names.RANDOM_PROBE, *([Model(SUPERVISED)] if SUPERVISED in methods else [])]
-    finals += [Model(method, adaptation) for method in encoders for adaptation in ADAPTATIONS]
-    for seed in seeds:
-        yield from (("pretrain", Model(method), seed) for method in methods)
-        yield "probe", names.RANDOM_PROBE, seed
-        yield from ((kind, Model(method, kind), seed) for method in encoders for kind in ADAPTATIONS)
-        yield from ((stage, model, seed) for model in finals for stage in ("ood", "embed", "width"))
+def _key(run: PlannedRun) -> RunKey:
+    return run.stage, Model(run.method, run.adaptation, run.variant), run.seed
 
 
 def _rows_of(run: Run) -> Iterator[dict[str, Any]]:

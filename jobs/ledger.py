@@ -2,7 +2,7 @@
 
     .lock              the lock of the process that runs or sends the study
     .runner            its process id, host and start time (JSON)
-    .jobs/ledger.json  name of each planned run -> state, times, exit status, settings
+    .jobs/ledger.json  name of each planned run -> state, times, exit status
     .jobs/JOB/         submitit's files
     .jobs/slurm/       what was sent to a cluster (`jobs/cluster/batches.py`)
     logs/JOB.log       what the run's process printed, all starts in order
@@ -13,14 +13,12 @@ The run directories are the truth about what is complete; the ledger only adds w
 import json
 import shlex
 import sys
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from ssl_pkg.overrides import key_of
 from ssl_pkg.run.directory import write_json
 
 HEARTBEAT_TIMEOUT: Final = 60.0  # seconds since a run's last heartbeat within which it counts as alive
@@ -47,25 +45,6 @@ class Entry:
     started: float | None = None
     ended: float | None = None
     exit_status: int | None = None
-    settings: tuple[str, ...] = ()
-
-    def differs(self, settings: tuple[str, ...]) -> str | None:
-        """How the settings that the run was planned with differ from these, in words; None if they don't."""
-        before, now = effective(self.settings), effective(settings)
-        if not self.settings or before == now:
-            return None
-        there = " ".join(setting for setting in before if setting not in now) or "the defaults"
-        here = " ".join(setting for setting in now if setting not in before) or "the defaults"
-        return f"there: {there}; now: {here}"
-
-
-def effective(overrides: Iterable[str]) -> tuple[str, ...]:
-    """The overrides that count, of each field the last, in an order that doesn't depend on how they were typed.
-
-    Without `variant`: the run's name has it, and ledgers of earlier versions have it in quotes.
-    """
-    last = {key_of(override): override for override in overrides}
-    return tuple(sorted(override for key, override in last.items() if key != "variant"))
 
 
 def log_of(folder: Path, name: str) -> Path:
@@ -92,7 +71,7 @@ def read_ledger(folder: Path) -> dict[str, Entry]:
     entries = {}
     for name, fields in content.items():
         with suppress(TypeError, ValueError, KeyError):
-            entries[name] = Entry(**{**fields, "state": State(fields["state"]), "settings": tuple(fields["settings"])})
+            entries[name] = Entry(**{**fields, "state": State(fields["state"])})
     return entries
 
 

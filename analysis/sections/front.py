@@ -57,9 +57,9 @@ def _runs(study: Study) -> str:
     """How many runs are complete, and of how many."""
     if not study.planned:
         begun = f"{len(study.complete())} of the {len(study.runs)} that were begun are complete"
-        return f"{begun}; which runs a sweep has in all is not known here"
+        return f"{begun}; there is no plan.json, so the missing runs are not known"
     done = len(study.planned) - len(study.missing)
-    return f"{done} of the {len(study.planned)} of a whole study with these methods and seeds are complete"
+    return f"{done} of the {len(study.planned)} planned runs are complete"
 
 
 def grouped(keys: Iterable[RunKey]) -> str:

@@ -32,10 +32,12 @@ from jobs.cluster.sbatch import SubmissionRefused, sbatch_options, submit_batch
 from jobs.cluster.slurm_cli import SchedulerUnavailable
 from jobs.ledger import REPORT, Entry, State, advice, log_of, read_ledger, write_ledger
 from jobs.plan.graph import Job
+from jobs.plan.record import record_plan
 from jobs.programs import Programs
 from jobs.study_lock import LOCK_SECONDS, remove_lock_holder, study_lock
 from ssl_pkg.config import SYNTHETIC
 from ssl_pkg.errors import BadInput
+from ssl_pkg.run.study_plan import PlannedRun, read_plan
 
 
 @dataclass
@@ -89,16 +91,14 @@ class Submission:
         remove_lock_holder(self._folder)  # a runner that was killed left it: a living one would hold the lock
         self._read_queue()
         recorded = read_ledger(self._folder)
-        missing = self._find_missing(skip, recorded, summary)
-        planned = {
-            job.name: Entry(State.COMPLETE if job.complete else State.PENDING, settings=job.settings)
-            for job in self._jobs
-        }
+        missing = self._find_missing(skip, summary)
+        planned = {job.name: Entry(State.COMPLETE if job.complete else State.PENDING) for job in self._jobs}
         others = {
             name: entry
             for name, entry in recorded.items()
             if name not in planned and (name in self._submitted or entry.state is not State.PENDING)
         }
+        record_plan(self._folder, self._jobs, queued=self._queued)
         write_ledger(self._folder, planned | others)
         began = {name: entry.started for name, entry in recorded.items() if entry.started}
         outcomes, _ = job_outcomes(self._folder, summary.complete, began)
@@ -134,9 +134,10 @@ class Submission:
         self._infos = wait_for_completing(tokens_by_id(open_jobs))
 
     def _find_missing(
-        self, skip: Collection[str], recorded: dict[str, Entry], summary: SubmissionSummary
+        self, skip: Collection[str], summary: SubmissionSummary
     ) -> list[Job]:  # fmt: skip
         """Returns the runs to submit, and cancels queued jobs of theirs, which can't start. Fills in the summary."""
+        earlier = read_plan(self._folder)
         missing: list[Job] = []
         useless: dict[str, SubmittedJob] = {}
         for job in self._jobs:
@@ -145,7 +146,7 @@ class Submission:
             elif job.name in skip:
                 continue
             elif self._will_start(job, {other.name for other in missing}):
-                self._check_queued_job(job, recorded.get(job.name))
+                self._check_queued_job(job, earlier.run(job.name) if earlier else None)
                 summary.queued.append(job.name)
             else:
                 missing.append(job)
@@ -167,15 +168,14 @@ class Submission:
                 )
         return [batch for batch in read_batches(self._folder) if batch.conf == current]
 
-    def _check_queued_job(self, job: Job, entry: Entry | None) -> None:
+    def _check_queued_job(self, job: Job, earlier: PlannedRun | None) -> None:
         """Raises BadInput if the run's queued job was submitted with other settings, or for another folder."""
         if before := self._submitted[job.name].batch.moved_from(self._folder):
             raise BadInput(
                 f"{job.name} is in the queue for {before}, from where this study was moved, and will fail: cancel it "
                 f"by {advice('cancel', self._folder)}, then submit again"
             )
-        difference = entry.differs(job.settings) if entry else None
-        if difference:
+        if difference := job.difference(earlier):
             raise BadInput(
                 f"{job.name} is in the queue with other settings ({difference}): give another folder by --runs "
                 f"(make: RUNS=), or cancel it by {advice('cancel', self._folder)}"

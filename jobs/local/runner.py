@@ -63,13 +63,9 @@ class Runner:
         self._recorded = read_ledger(folder)
         urgencies = urgency(jobs)
         self._queue = sorted(jobs, key=lambda job: -urgencies[job.name])
-        self.entries = {
-            job.name: Entry(State.COMPLETE if job.complete else State.PENDING, settings=job.settings) for job in jobs
-        }
-        if any(
-            entry.state is State.PENDING for entry in self.entries.values()
-        ):  # the report must cover the new results
-            self.entries |= {job.name: Entry(settings=job.settings) for job in jobs if job.stage == REPORT}
+        self.entries = {job.name: Entry(State.COMPLETE if job.complete else State.PENDING) for job in jobs}
+        if any(entry.state is State.PENDING for entry in self.entries.values()):
+            self.entries |= {job.name: Entry() for job in jobs if job.stage == REPORT}  # it must cover the new results
 
     def run(self) -> None:
         """Runs the missing jobs until none is left that can run, or until a signal stops the study."""

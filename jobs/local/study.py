@@ -13,6 +13,7 @@ from jobs.ledger import REPORT, State, advice, log_of
 from jobs.local.runner import GRACE_SECONDS, Runner
 from jobs.local.slots import Slot
 from jobs.plan.graph import Job
+from jobs.plan.record import record_plan
 from jobs.programs import Programs
 from jobs.stage_process import last_output
 from jobs.status.display import make_display
@@ -33,6 +34,7 @@ def run_study(
     """
     with study_lock(folder, named=True):
         _refuse_queued(folder)
+        record_plan(folder, jobs)
         display = make_display()
         runner = Runner(jobs, folder, slots, display, programs or Programs())
         try:

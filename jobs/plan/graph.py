@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from jobs.ledger import REPORT, effective
+from jobs.ledger import REPORT
 from jobs.plan.sweeps import label, reads, sweep
 from ssl_pkg.catalogue import ADAPTATIONS, EVALUATIONS, RANDOM, STAGES, SUPERVISED, Weights
 from ssl_pkg.config import Study
 from ssl_pkg.overrides import key_of
 from ssl_pkg.run.directory import RunDirectory, model_name
+from ssl_pkg.run.study_plan import PlannedRun
 
+IDENTITY_KEYS: Final = ("study", "stage", "method", "seed", "variant")  # fields of their own in plan.json
 RUNTIME_KEYS: Final = (
     "run_dir",
     "source",
@@ -23,8 +25,6 @@ RUNTIME_KEYS: Final = (
     "threads",
     "checkpoint.minutes",
     "checkpoint.epochs",
-    "study.methods",
-    "study.seeds",
 )
 
 
@@ -73,9 +73,31 @@ class Job:
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """The overrides that say what the run is, without those of CIRCUMSTANCES: where and how it is made."""
-        told = [entry for entry in self.overrides if self.stage != REPORT and key_of(entry) not in RUNTIME_KEYS]
-        return effective(told)
+        """The overrides that change the run's result, in alphabetical order; of each field, the last override."""
+        last = {key_of(override): override for override in self.overrides if self.stage != REPORT}
+        return tuple(sorted(last[key] for key in last if key not in (*IDENTITY_KEYS, *RUNTIME_KEYS)))
+
+    def planned(self) -> PlannedRun:
+        """The run as plan.json describes it."""
+        assert self.seed is not None
+        return PlannedRun(
+            name=self.name,
+            stage=self.stage,
+            method=self.method,
+            adaptation=self.adaptation,
+            seed=self.seed,
+            variant=self.variant,
+            parents=self.parents,
+            settings=self.settings,
+        )
+
+    def difference(self, earlier: PlannedRun | None) -> str | None:
+        """How the settings differ from those of the earlier plan, in words; None if they are equal or not known."""
+        if earlier is None or earlier.settings == self.settings:
+            return None
+        there = " ".join(setting for setting in earlier.settings if setting not in self.settings) or "the defaults"
+        here = " ".join(setting for setting in self.settings if setting not in earlier.settings) or "the defaults"
+        return f"there: {there}; now: {here}"
 
 
 def plan(study: Study, *, runs: Path, reports: Path, data_root: str, overrides: Sequence[str] = ()) -> list[Job]:
@@ -147,7 +169,6 @@ class _Planner:
             line.append(f"method={method}")
         else:
             line.append(f"source={source.run_dir if source else RANDOM}")
-        line += [f"study.methods=[{','.join(self.methods)}]", f"study.seeds=[{','.join(map(str, self.seeds))}]"]
         line += [f"data.root={self.data_root}", f"run_dir={run_dir}"]
         line += [f"variant={variant}"] if variant else []
         line += [override for override in (*self.overrides, *own) if reads(stage, override)]

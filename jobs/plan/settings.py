@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import ssl_pkg
-from jobs.ledger import REPORT, read_ledger
+from jobs.ledger import REPORT
 from jobs.plan.graph import Job, plan
 from jobs.plan.sweeps import reads, sweep
 from ssl_pkg.catalogue import RANDOM
@@ -20,7 +20,8 @@ from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
 from ssl_pkg.nearest import hint
 from ssl_pkg.overrides import key_of, split
 from ssl_pkg.run.compatibility import other_data
-from ssl_pkg.run.directory import RunDirectory, runs_of
+from ssl_pkg.run.directory import RunDirectory
+from ssl_pkg.run.study_plan import read_plan
 
 OURS: Final = (
     "stage",
@@ -61,13 +62,10 @@ def configure(
 def _unknown(study: str, runs: Path | None) -> str:
     """What there is in place of the study: a valid name, or the study that a renamed folder holds."""
     folder = (runs or Path("runs")) / study
-    configs = (run.config() or {} for run in runs_of(folder))
-    recorded = (config["study"].get("name") for config in configs if isinstance(config.get("study"), dict))
-    planned = (word for entry in read_ledger(folder).values() for word in entry.settings if key_of(word) == "study")
-    names = [*recorded, *(word.partition("=")[2] for word in planned)]  # no run of a queued study has begun
-    name = next((name for name in names if name in studies()), None)
-    if name is None:
+    plan = read_plan(folder)
+    if plan is None or plan.study not in studies():
         return f"there is no study {study!r}{hint(study, studies())}: choose one of {', '.join(studies())}"
+    name = plan.study
     place, line, more = folder.with_name(name), "", ""
     if place.exists():
         place = folder.with_name(f"{study}-runs") / name
@@ -104,13 +102,12 @@ def plan_study(config: Config, *, runs: Path, reports: Path, overrides: Sequence
     """The plan of a configured study. Raises BadInput where `runs` holds complete runs of other settings."""
     _, passed = split(overrides)
     jobs = plan(config.study, runs=runs, reports=reports, data_root=config.data.root, overrides=passed)
-    recorded = read_ledger(runs / config.study.name)
+    earlier = read_plan(runs / config.study.name)
     _refuse_orphans(jobs)
     for job in jobs:
         if job.stage != REPORT and job.complete:
             _refuse_other_data(job, config.data.root)
-        entry = recorded.get(job.name)
-        difference = entry.differs(job.settings) if entry and job.complete else None
+        difference = job.difference(earlier.run(job.name)) if earlier and job.complete else None
         if difference:
             raise BadInput(
                 f"{job.run_dir} is complete with other settings ({difference}): "

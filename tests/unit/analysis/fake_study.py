@@ -12,7 +12,11 @@ import yaml
 
 from analysis.names import Model
 from analysis.study import Study
+from jobs.plan.graph import plan
+from jobs.plan.record import record_plan
+from ssl_pkg.config import Study as Preset
 from ssl_pkg.run.directory import write_json
+from ssl_pkg.run.study_plan import PLAN
 
 CLASSES = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
 DATE = datetime.date(2026, 1, 2)
@@ -156,6 +160,12 @@ class FakeStudy:
         self._close(run, model, seed, rows)
         return run
 
+    def write_plan(self, *overrides: str) -> None:
+        """Writes plan.json as `jobs` does for these methods and seeds."""
+        preset = Preset(name=self.path.name, methods=tuple(self.methods), seeds=tuple(self.seeds), cpus=1)
+        folders = {"runs": self.path.parent, "reports": self.path.parent}
+        record_plan(self.path, plan(preset, **folders, data_root=self.data, overrides=overrides))
+
     def _source(self, model: str, seed: int) -> str:
         method, _, use = model.partition("-")
         return f"runs/x/{use or 'pretrain'}-{method}-s{seed}"
@@ -200,6 +210,8 @@ class FakeStudy:
     def _open(self, name: str, seed: int, source: str | None, more: Any, lines: list[dict[str, Any]]) -> Path:
         run, stage = self.path / name, name.partition("-")[0]
         run.mkdir(parents=True)
+        if not (self.path / PLAN).exists():
+            self.write_plan()
         study = {"name": self.path.name, "methods": list(self.methods), "seeds": list(self.seeds), "cpus": 1}
         config = {"stage": stage, "run_dir": str(run), "source": source, "seed": seed, "method": None, "study": study}
         config |= {"budget": {"name": "fake", "resolution": 48, "max_steps": None}, "precision": "float32"}
@@ -294,6 +306,8 @@ def _method(name: str) -> dict[str, Any]:
 
 def swept(fake: FakeStudy, values: Sequence[float]) -> None:
     """Every run of `fake.methods` once for each temperature, as `jobs` names and configures them."""
+    fake.path.mkdir(parents=True)
+    fake.write_plan(f"method.model.temperature={','.join(map(str, values))}")
     for value in values:
         for method in fake.methods:
             runs = [fake.pretrain(method), fake.probe(method), fake.finetune(method)]

@@ -8,6 +8,7 @@ from analysis import report, tables
 from analysis.figures import style
 from analysis.sections import front
 from analysis.study import NoStudy, gather
+from ssl_pkg.run.study_plan import PLAN
 
 
 def test_every_planned_run_of_a_whole_study_is_there(whole: Whole) -> None:
@@ -36,7 +37,7 @@ def test_a_study_of_one_method_is_whole_with_it_and_names_no_other(
     with style.styled():
         content = report.content(study, tmp_path / "figures", DATE)
     facts = dict(content["facts"])
-    assert facts["Runs"].startswith(f"{len(study.runs)} of the {len(study.runs)} of a whole study")
+    assert facts["Runs"].startswith(f"{len(study.runs)} of the {len(study.runs)} planned runs")
     assert facts["Methods"] == "SimCLR"
     assert "Missing" not in facts
     sections = [section for section in content["sections"] if section["title"] != "Sources"]
@@ -47,6 +48,7 @@ def test_a_study_of_one_method_is_whole_with_it_and_names_no_other(
 def test_a_seed_that_was_planned_later_counts(fake: FakeStudy) -> None:
     fake.pretrain("supervised", 0)
     fake.seeds = (0, 1)
+    fake.write_plan()
     fake.pretrain("supervised", 1)
     study = gather(fake.path)
     assert study.seeds == (0, 1)
@@ -70,6 +72,34 @@ def test_an_unfinished_run_is_known_by_its_source_and_named_as_missing(fake: Fak
     assert frame.loc[("pretrain", "simclr"), "state"] == "unfinished, step 12 of 36"
     assert frame.loc[("width", "moco-finetune"), "state"] == "not there"
     assert "width of random-probe, supervised, simclr-probe" in front.grouped(study.missing)
+
+
+def test_a_folder_without_a_plan_reports_its_runs_and_says_so(fake: FakeStudy) -> None:
+    fake.pretrain("supervised")
+    fake.pretrain("simclr")
+    fake.probe("simclr").joinpath("result.json").unlink()
+    fake.probe("random").joinpath("result.json").unlink()
+    (fake.path / PLAN).unlink()
+    study = gather(fake.path)
+    assert [(run.stage, run.model.name) for run in study.runs] == [
+        ("pretrain", "supervised"),
+        ("pretrain", "simclr"),
+        ("probe", "random-probe"),
+        ("probe", "simclr-probe"),
+    ]
+    assert study.methods == ("simclr", "supervised")
+    assert study.missing == []
+    runs = dict(front.title(study, DATE)["facts"])["Runs"]
+    assert runs == "2 of the 4 that were begun are complete; there is no plan.json, so the missing runs are not known"
+
+
+def test_a_renamed_copy_of_a_study_gives_the_same_numbers(fake: FakeStudy) -> None:
+    fake.pretrain("supervised")
+    fake.probe("simclr")
+    study = gather(fake.path)
+    copy = gather(fake.path.rename(fake.path.with_name("copy")))
+    assert copy.missing == study.missing
+    assert copy.results.equals(study.results)
 
 
 def test_torn_files_are_survived_and_named(fake: FakeStudy) -> None:

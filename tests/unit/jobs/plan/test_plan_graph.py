@@ -52,8 +52,6 @@ def test_a_run_starts_from_its_parents_run_directory() -> None:
         "stage=probe",
         "seed=0",
         "source=runs/demo/pretrain-byol-s0",
-        "study.methods=[supervised,simclr,byol,moco]",
-        "study.seeds=[0]",
         "data.root=synthetic",
         "run_dir=runs/demo/probe-byol-s0",
     )
@@ -89,6 +87,22 @@ def test_overrides_go_to_the_stages_that_read_them() -> None:
     assert reads("pretrain", "pretrain.knn_every=1")
     assert reads("ood", "+new=1")
     assert not reads("ood", "+width.images=1")
+
+
+@pytest.mark.parametrize(
+    ("now", "difference"),
+    [
+        (("budget.max_steps=40", "budget=tiny"), None),
+        (("budget=quick", "budget.max_steps=40", "budget=tiny"), None),
+        (("budget=tiny",), "there: budget.max_steps=40; now: the defaults"),
+        (("budget=tiny", "budget.max_steps=41"), "there: budget.max_steps=40; now: budget.max_steps=41"),
+    ],
+)
+def test_settings_differ_by_their_values_and_not_by_their_order(now: tuple[str, ...], difference: str | None) -> None:
+    earlier = planned(overrides=("budget=tiny", "budget.max_steps=40"))["pretrain-byol-s0"].planned()
+    job = planned(overrides=now)["pretrain-byol-s0"]
+    assert job.difference(earlier) == difference
+    assert job.difference(None) is None
 
 
 HOSTILE = (

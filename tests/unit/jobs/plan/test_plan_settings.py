@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobs.__main__ import main
-from jobs.ledger import Entry, State, write_ledger
+from jobs.plan.record import record_plan
 from jobs.plan.settings import check_data, configure, plan_study
 from jobs.study_lock import study_lock
 from ssl_pkg.data.stl10 import open_stl10
@@ -20,6 +20,7 @@ from ssl_pkg.data.synthetic import Sizes, cache_folder, generate
 from ssl_pkg.errors import BadInput
 from ssl_pkg.run.compatibility import other_data
 from ssl_pkg.run.directory import RunDirectory
+from ssl_pkg.run.study_plan import StudyPlan, write_plan
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,8 @@ def study_of(folder: Path, name: str) -> None:
     (folder / "logs").mkdir(parents=True)
     (folder / "logs" / "pretrain-simclr-s0.log").write_text("a line\n")
     run.mkdir()
-    (run / "config.yaml").write_text(f"study: {{name: {name}}}\n")
+    (run / "config.yaml").touch()
+    write_plan(folder, StudyPlan(study=name, runs=()))
 
 
 def test_a_study_whose_folder_was_renamed_is_recognised(
@@ -128,7 +130,7 @@ def test_a_study_whose_folder_was_renamed_before_any_job_began_is_recognised(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "demo").mkdir()
-    write_ledger(tmp_path / "demo", {"pretrain-simclr-s0": Entry(settings=("study=demo", "stage=pretrain"))})
+    write_plan(tmp_path / "demo", StudyPlan(study="demo", runs=()))
     (tmp_path / "demo").rename(tmp_path / "demo2")
     assert main(["submit", "demo2", "--cluster", "local", "--runs", str(tmp_path)]) == 2
     assert f"{tmp_path}/demo2 holds runs of study demo: move the folder by `mv" in capsys.readouterr().err
@@ -208,7 +210,7 @@ def test_complete_runs_of_other_settings_are_not_taken_for_the_wanted_ones(tmp_p
     jobs = plan_study(config, runs=tmp_path, reports=tmp_path, overrides=["budget=tiny"])
     folder = tmp_path / "demo"
     folder.mkdir()
-    write_ledger(folder, {job.name: Entry(State.COMPLETE, settings=job.settings) for job in jobs})
+    record_plan(folder, jobs)
     assert again() == len(jobs)  # nothing is complete yet
 
     run = folder / "pretrain-byol-s0"

@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pytest
 
-from jobs.ledger import Entry
 from jobs.plan.graph import Job, plan
 from jobs.plan.sweeps import label, sweep
 from ssl_pkg.compose import load_config
@@ -70,8 +69,7 @@ def test_labels_are_short_unambiguous_and_fit_for_folders() -> None:
     assert label(("a.rate=1", "b.rate=2", "c=x/y z")) == "a.rate=1,b.rate=2,c=x_y_z"
 
 
-def test_a_ledger_with_a_quoted_variant_is_of_the_same_settings() -> None:
-    job = planned("method.model.temperature=0.1,0.5")["pretrain-simclr-s0-temperature=0.1"]
-    earlier = Entry(settings=(*job.settings, "variant='temperature=0.1'"))
-    assert earlier.differs(job.settings) is None
-    assert "method.model.temperature=0.1" in job.settings
+def test_the_plan_says_of_each_run_with_which_values_it_was_made() -> None:
+    run = planned("method.model.temperature=0.1,0.5")["probe-simclr-s0-temperature=0.1"].planned()
+    assert (run.variant, run.settings) == ("temperature=0.1", ())
+    assert run.parents == ("pretrain-simclr-s0-temperature=0.1",)

@@ -76,19 +76,6 @@ def test_a_cancelled_run_stays_cancelled_when_slurm_has_forgotten_it(
     assert states(tmp_path) == {"a": State.CANCELLED, "b": State.INTERRUPTED}
 
 
-@pytest.mark.parametrize(
-    ("now", "difference"),
-    [
-        (("budget.max_steps=40", "budget=tiny"), None),
-        (("budget=quick", "budget.max_steps=40", "budget=tiny"), None),
-        (("budget=tiny",), "there: budget.max_steps=40; now: the defaults"),
-        (("budget=tiny", "budget.max_steps=41"), "there: budget.max_steps=40; now: budget.max_steps=41"),
-    ],
-)
-def test_settings_differ_by_what_holds_not_by_how_it_was_typed(now: tuple[str, ...], difference: str | None) -> None:
-    assert Entry(settings=("budget=tiny", "budget.max_steps=40")).differs(now) == difference
-
-
 def test_run_directories_outweigh_the_ledger_of_a_dead_runner(tmp_path: Path) -> None:
     now = time.time()
     recorded = {
@@ -100,7 +87,7 @@ def test_run_directories_outweigh_the_ledger_of_a_dead_runner(tmp_path: Path) ->
         "blocked": State.BLOCKED,
         "report": State.COMPLETE,
     }
-    write_ledger(tmp_path, {name: Entry(state, settings=("a=1",)) for name, state in recorded.items()})
+    write_ledger(tmp_path, {name: Entry(state, exit_status=1) for name, state in recorded.items()})
     begun(tmp_path, "still-alive", heartbeat=now)
     begun(tmp_path, "running", heartbeat=now - 300)
     write_json(begun(tmp_path, "finished-since") / "result.json", {"seconds": 12.0})
@@ -115,7 +102,7 @@ def test_run_directories_outweigh_the_ledger_of_a_dead_runner(tmp_path: Path) ->
         "report": State.COMPLETE,
         "by-hand": State.INTERRUPTED,
     }
-    assert read_ledger(tmp_path)["failed"] == Entry(State.FAILED, settings=("a=1",))
+    assert read_ledger(tmp_path)["failed"] == Entry(State.FAILED, exit_status=1)
 
 
 def test_a_living_runner_is_believed(tmp_path: Path) -> None:
