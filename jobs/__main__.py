@@ -51,10 +51,10 @@ def main(arguments: list[str], again: str | None = None) -> int:
         return BAD_INPUT
     except KeyboardInterrupt:
         if options.command == "submit":
-            from jobs.ledger import advice
+            from jobs.ledger import jobs_command
 
             folder = options.runs.absolute() / options.study
-            print(f"\nSubmitted jobs stay in the queue: {advice('status', folder)} shows them", file=sys.stderr)
+            print(f"\nSubmitted jobs stay in the queue: {jobs_command('status', folder)} shows them", file=sys.stderr)
         return COMPLETE if options.command == "status" else INTERRUPTED
     except BrokenPipeError:
         if options.command != "status":
@@ -182,10 +182,10 @@ def _cancel(options: argparse.Namespace, overrides: list[str], again: str) -> in
 
 def _logs(options: argparse.Namespace, overrides: list[str], again: str) -> int:
     from jobs.cluster.batches import batch_output, submitted_jobs
-    from jobs.ledger import log_of
+    from jobs.ledger import log_path
 
     folder = _existing(options)
-    log = log_of(folder, options.job)
+    log = log_path(folder, options.job)
     jobs = submitted_jobs(folder)
     printed = batch_output(folder, jobs[options.job]) if options.job in jobs else []
     if not log.exists() and not printed:

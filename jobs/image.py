@@ -20,7 +20,7 @@ from ssl_pkg.catalogue import RANDOM, STAGES
 from ssl_pkg.config import SYNTHETIC, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
 from ssl_pkg.nearest import hint
-from ssl_pkg.overrides import key_of, split
+from ssl_pkg.overrides import key_of, split_literals
 from ssl_pkg.streams import prepare_streams
 
 DATA: Final = Path("/data")
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def stage_line(words: Sequence[str]) -> list[str]:
     """A stage's command line with the images at /data in it, if there are any. Raises BadInput for a missing mount."""
-    given, others = split(words)
+    given, others = split_literals(words)
     if "run_dir" not in given:
         raise BadInput(f"run_dir must be given, like run_dir=mine/pretrain, a folder below RUNS with -v RUNS:{RUNS}")
     _check_writable(RUNS / given["run_dir"], "RUNS")

@@ -47,12 +47,12 @@ class Entry:
     exit_status: int | None = None
 
 
-def log_of(folder: Path, name: str) -> Path:
+def log_path(folder: Path, name: str) -> Path:
     """The log of run `name` of the study in `folder`."""
     return folder / "logs" / f"{name}.log"
 
 
-def advice(verb: str, folder: Path) -> str:
+def jobs_command(verb: str, folder: Path) -> str:
     """How to do `verb` with the study in `folder`: the command line, and make's."""
     line = shlex.join([sys.executable, "-m", "jobs", verb, folder.name, "--runs", str(folder.parent)])
     return f"`{line}` (make: {shlex.join([verb, f'STUDY={folder.name}', f'RUNS={folder.parent}'])})"

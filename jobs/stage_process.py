@@ -44,7 +44,7 @@ class StageProcess:
     runner: int | None = None  # the process whose end ends the child; it started the one that started this
     script: int | None = None  # another one whose end ends the child
     grace: float | None = None  # seconds from the first signal until the child is killed
-    alone: bool = True  # wait for the end of an earlier start; not where a file server may know no locks
+    exclusive: bool = True  # wait for the end of an earlier start, by a lock on the log; a file server may lack locks
 
     def __call__(self) -> int:
         """Runs the child to its end."""
@@ -56,7 +56,7 @@ class StageProcess:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         relay = _Relay()
         with self.log.open("ab", buffering=0) as log, relay.listening():
-            if self.alone and not self._own(log, relay):
+            if self.exclusive and not self._lock_log(log, relay):
                 return INTERRUPTED, relay.signal
             began = time.monotonic()
             log.write(os.fsencode(f"{BEGIN}{time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(self.command)}\n"))
@@ -69,7 +69,7 @@ class StageProcess:
             log.write(f"{END}exit status {status} after {time.monotonic() - began:.0f} s\n".encode())
         return status, relay.signal
 
-    def _own(self, log: BinaryIO, relay: "_Relay") -> bool:
+    def _lock_log(self, log: BinaryIO, relay: "_Relay") -> bool:
         """Waits for the end of an earlier start of the same run: its process, too, holds the log open, and so the lock
         on it. False if a signal came first."""
         while relay.signal is None and not self._abandoned():
@@ -158,12 +158,12 @@ def last_output(log: Path) -> list[str]:
     return [line for line in _last_start(log) if not line.startswith(END)]
 
 
-def last_words(log: Path) -> list[str]:
+def last_events(log: Path) -> list[str]:
     """What was written about the last start of a run: its exit status, a requeue, a cancellation."""
     return [line.removeprefix(END) for line in _last_start(log) if line.startswith(END)]
 
 
-def last_job(log: Path) -> str | None:
+def last_slurm_job(log: Path) -> str | None:
     """The SLURM job that wrote to a run's log last; None where its end doesn't say so."""
     found = [job[1] for line in _tail(log) if (job := STARTED.match(line))]
     return found[-1] if found else None

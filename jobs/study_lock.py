@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from jobs.ledger import advice, read_json
+from jobs.ledger import jobs_command, read_json
 from ssl_pkg.errors import BadInput, Busy
 from ssl_pkg.processes import start_time_of
 from ssl_pkg.run.directory import write_json
@@ -46,8 +46,8 @@ def locked_message(folder: Path) -> str:
     holder = read_lock_holder(folder)
     who = f"process {holder.pid} on {holder.host}" if holder else "another process"
     return (
-        f"study {folder.name} is being run by {who}: {advice('status', folder)} shows it, "
-        f"{advice('cancel', folder)} stops it"
+        f"study {folder.name} is being run by {who}: {jobs_command('status', folder)} shows it, "
+        f"{jobs_command('cancel', folder)} stops it"
     )
 
 

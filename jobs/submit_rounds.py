@@ -6,7 +6,7 @@ from typing import Final
 
 from jobs.cluster.job_arrays import dependents
 from jobs.cluster.submit import Submission, SubmissionSummary
-from jobs.ledger import State, advice
+from jobs.ledger import State, jobs_command
 from jobs.local.study import print_summary
 from jobs.plan.graph import Job
 from jobs.status.states import NOT_SUBMITTED, Row
@@ -30,7 +30,7 @@ def submit_rounds(
         summary = submission.submit(skip=dependents(jobs, failed))
         _print_submission(summary, cluster, wait=wait)
         if not wait:
-            print(f"To see their states: {advice('status', folder)}")
+            print(f"To see their states: {jobs_command('status', folder)}")
             return INTERRUPTED if summary.unsubmitted else COMPLETE
         rows = [row for row in follow(folder) if row.name in planned]
         states = {row.name: row.state for row in rows}

@@ -18,7 +18,7 @@ from ssl_pkg.catalogue import STAGES
 from ssl_pkg.config import Config, methods
 from ssl_pkg.errors import BadInput
 from ssl_pkg.nearest import field_hint, hint
-from ssl_pkg.overrides import key_of, split
+from ssl_pkg.overrides import key_of, split_literals
 
 # lines of Hydra's messages that say nothing to a user
 _HYDRAS_OWN: Final = (
@@ -38,10 +38,10 @@ def load_config(words: Sequence[str]) -> Config:
 
     Raises BadInput, in one sentence, for an unknown key, a wrong type or an impossible value.
     """
-    literal, overrides = split(words)
+    literal, overrides = split_literals(words)
     try:
         for word in overrides:
-            _refuse_sweep(word, parse(word))
+            _refuse_sweep(word, parse_override(word))
         with initialize_config_module("ssl_pkg.conf", version_base="1.3"):
             composed = compose("config", overrides=[*overrides, *(f"{key}=-" for key in literal)])
         # strict validation knows tuples only from JSON, and YAML has none: lists become tuples on the way
@@ -60,10 +60,10 @@ def load_config(words: Sequence[str]) -> Config:
     try:
         return Config.model_validate(_tuples(plain))
     except ValidationError as error:
-        raise BadInput(describe(error, list(_fields()))) from error
+        raise BadInput(describe_error(error, list(_fields()))) from error
 
 
-def parse(word: str) -> Override:
+def parse_override(word: str) -> Override:
     """The word of the command line as Hydra reads it. Raises BadInput."""
     key, equals, value = word.partition("=")
     if word.startswith("-") or not (equals or word.startswith("~")):
@@ -87,7 +87,7 @@ def parse(word: str) -> Override:
     return parsed
 
 
-def describe(error: ValidationError, fields: Sequence[str] = ()) -> str:
+def describe_error(error: ValidationError, fields: Sequence[str] = ()) -> str:
     """The first complaint of pydantic as one sentence with the field's name and what was found there.
 
     fields: the names that a wrong one may have been meant for.
@@ -186,7 +186,7 @@ def _one_sentence(message: str, overrides: Sequence[str]) -> str:
     if found := re.search(r"Multiple values for ([\w/]+)", kept):
         return f"{found[1]} has a value already: write {found[1]}=NAME once, without the +"
     if "Config group override must be" in kept:
-        words = (word for word in overrides if not isinstance(parse(word).value(), str))
+        words = (word for word in overrides if not isinstance(parse_override(word).value(), str))
         word = next((word for word in words if key_of(word) in ("method", "budget", "study")), "the command line")
         return f"{word} names no preset: give the name of one, like method=simclr"
     return f"the command line does not fit ssl_pkg/conf: {kept or 'Hydra gives no reason'}"

@@ -20,7 +20,7 @@ def key_of(override: str) -> str:
     return override.partition("=")[0].lstrip("+~").partition("@")[0]
 
 
-def split(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+def split_literals(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """The values of the LITERAL fields, with `~` expanded, and all other words.
 
     Raises BadInput for a path that is empty or that holds characters which no log and no table could show.

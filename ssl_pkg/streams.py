@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TextIO, cast
 
 
-class Unheard:
+class LossyStream:
     """A stream that drops what its reader or its disk does not take, instead of raising an error."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -42,7 +42,7 @@ def prepare_streams() -> None:
         stream = getattr(sys, name)
         if stream is None:  # closed, by `>&-`
             stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115, because it stays open
-        setattr(sys, name, cast(TextIO, Unheard(stream)))
+        setattr(sys, name, cast(TextIO, LossyStream(stream)))
 
 
 def use_utf8() -> None:

@@ -24,7 +24,7 @@ from ssl_pkg.catalogue import RANDOM
 from ssl_pkg.config import SYNTHETIC
 from ssl_pkg.distributed.launch import is_task, step_mark
 from ssl_pkg.errors import BAD_INPUT, FAULT, BadInput
-from ssl_pkg.overrides import split
+from ssl_pkg.overrides import split_literals
 from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.streams import use_utf8
 
@@ -56,7 +56,7 @@ def mounted_folders(words: Sequence[str]) -> dict[str, bool]:
     if words[0] == "report":
         return {words[1]: False, words[words.index("--out") + 1]: True}
     found: dict[str, bool] = {}
-    given, _ = split(words)
+    given, _ = split_literals(words)
     if given.get("data.root", SYNTHETIC) != SYNTHETIC:
         found[given["data.root"]] = False
     if given.get("source", RANDOM) != RANDOM:
@@ -132,7 +132,7 @@ def client_command(
 def container_name(words: Sequence[str], environment: Mapping[str, str]) -> str | None:
     """A name for one process of a SLURM job, the same in all its starts; None outside SLURM."""
     job = environment.get("SLURM_JOB_ID")
-    run = hashlib.sha256(os.fsencode(split(words)[0].get("run_dir") or shlex.join(words))).hexdigest()[:12]
+    run = hashlib.sha256(os.fsencode(split_literals(words)[0].get("run_dir") or shlex.join(words))).hexdigest()[:12]
     return f"ssl-study-{job}-{environment.get('SLURM_PROCID', '0')}-{run}" if job else None
 
 

@@ -68,7 +68,7 @@ class NodeStage:
         command = (*self.command, *self._local_data_override(say))
         script = _batch_script_pid(rank)
         status, received = StageProcess(
-            command, log, {**self.environment, **step_mark(os.environ)}, script=script, alone=False
+            command, log, {**self.environment, **step_mark(os.environ)}, script=script, exclusive=False
         ).run()
         if not log.parent.is_dir():  # writing to the log would create the folder again
             print(f"{log.parent.parent} {FOLDER_MISSING}", file=sys.stderr)

@@ -21,8 +21,8 @@ from jobs.cluster.batches import (
 )  # fmt: skip
 from jobs.cluster.job_queries import DEPENDENCY_NEVER_SATISFIED, RUNNING_STATES, SlurmJobInfo, query_jobs
 from jobs.cluster.slurm_cli import SchedulerUnavailable
-from jobs.ledger import REPORT, State, log_of
-from jobs.stage_process import CANCELLED, EXIT_STATUS, last_job, last_output, last_words
+from jobs.ledger import REPORT, State, log_path
+from jobs.stage_process import CANCELLED, EXIT_STATUS, last_events, last_output, last_slurm_job
 from ssl_pkg.errors import COMPLETE, INTERRUPTED
 from ssl_pkg.run.directory import RunDirectory
 
@@ -141,7 +141,7 @@ class _OutcomeResolver:
 
     def _removed(self, name: str, job: SubmittedJob, outcome: JobOutcome) -> JobOutcome | None:
         """The outcome of a job that SLURM removed from the queue before it began, because a parent failed."""
-        began = last_job(log_of(self._folder, name)) == job.id
+        began = last_slurm_job(log_path(self._folder, name)) == job.id
         failed = self._parents_in(job, UNSUCCESSFUL)
         if began or not failed or outcome.state not in (State.CANCELLED, State.INTERRUPTED):
             return None
@@ -155,11 +155,11 @@ class _OutcomeResolver:
         return [name for name in parents if name in self.found and self.found[name].state in states]
 
     def _ended(self, name: str, job: SubmittedJob, state: str) -> JobOutcome:
-        log, printed = log_of(self._folder, name), batch_output(self._folder, job)
+        log, printed = log_path(self._folder, name), batch_output(self._folder, job)
         failed = [line for line in printed if line.startswith(SETUP_FAILED)]
         if failed:
             return JobOutcome(State.FAILED, job.id, failed[-1])
-        has_log = last_job(log) in (None, job.id) and log.exists()
+        has_log = last_slurm_job(log) in (None, job.id) and log.exists()
         setting_up = ended_in_setup(self._folder, job)  # then the log is that of an earlier start
         outcome = (
             _from_slurm(log, job.id, state) or (None if setting_up else _from_log(log, job.id)) if has_log else None
@@ -182,8 +182,8 @@ class _OutcomeResolver:
 
 def _report_outcome(folder: Path, jobs: Mapping[str, SubmittedJob]) -> dict[str, JobOutcome]:
     """The outcome of a complete report, which only its log shows."""
-    log, job = log_of(folder, REPORT), jobs.get(REPORT)
-    outcome = _from_log(log, job.id) if job and last_job(log) == job.id else None
+    log, job = log_path(folder, REPORT), jobs.get(REPORT)
+    outcome = _from_log(log, job.id) if job and last_slurm_job(log) == job.id else None
     return {REPORT: outcome} if outcome and outcome.state is State.COMPLETE else {}
 
 
@@ -220,7 +220,7 @@ def _from_output(printed: Sequence[str], job: str, state: str) -> JobOutcome:
 
 def _from_slurm(log: Path, job: str, state: str) -> JobOutcome | None:
     """The outcome where SLURM's state decides; None where the log does."""
-    if state == "CANCELLED" or CANCELLED in last_words(log):
+    if state == "CANCELLED" or CANCELLED in last_events(log):
         return JobOutcome(State.CANCELLED, job)
     if state == "COMPLETED":
         return JobOutcome(State.COMPLETE, job)
@@ -233,7 +233,7 @@ def _from_slurm(log: Path, job: str, state: str) -> JobOutcome | None:
 
 def _from_log(log: Path, job: str) -> JobOutcome | None:
     """The outcome by the exit status in the log; None if there is none."""
-    words = last_words(log)
+    words = last_events(log)
     statuses = [int(found[1]) for word in words if (found := EXIT_STATUS.match(word))]
     if not statuses:
         return None

@@ -30,7 +30,7 @@ from jobs.cluster.profile import Profile, select_cluster
 from jobs.cluster.queue import cancel_orphans, find_queued_runs, submitted_clusters, wait_for_completing
 from jobs.cluster.sbatch import SubmissionRefused, sbatch_options, submit_batch
 from jobs.cluster.slurm_cli import SchedulerUnavailable
-from jobs.ledger import REPORT, Entry, State, advice, log_of, read_ledger, write_ledger
+from jobs.ledger import REPORT, Entry, State, jobs_command, log_path, read_ledger, write_ledger
 from jobs.plan.graph import Job
 from jobs.plan.record import record_plan
 from jobs.programs import Programs
@@ -164,7 +164,7 @@ class Submission:
             if conf != current and find_queued_runs(self._folder, conf):
                 raise BadInput(
                     f"study {self._folder.name} is in the queue of another cluster, {cluster}: wait for its end, or "
-                    f"cancel it there, with SLURM_CONF={conf}, by {advice('cancel', self._folder)}"
+                    f"cancel it there, with SLURM_CONF={conf}, by {jobs_command('cancel', self._folder)}"
                 )
         return [batch for batch in read_batches(self._folder) if batch.conf == current]
 
@@ -173,12 +173,12 @@ class Submission:
         if before := self._submitted[job.name].batch.moved_from(self._folder):
             raise BadInput(
                 f"{job.name} is in the queue for {before}, from where this study was moved, and will fail: cancel it "
-                f"by {advice('cancel', self._folder)}, then submit again"
+                f"by {jobs_command('cancel', self._folder)}, then submit again"
             )
         if difference := job.difference(earlier):
             raise BadInput(
                 f"{job.name} is in the queue with other settings ({difference}): give another folder by --runs "
-                f"(make: RUNS=), or cancel it by {advice('cancel', self._folder)}"
+                f"(make: RUNS=), or cancel it by {jobs_command('cancel', self._folder)}"
             )
 
     def _in_queue(self, name: str) -> bool:
@@ -232,7 +232,7 @@ class Submission:
 
     def _node_stage(self, job: Job) -> NodeStage:
         threads: dict[str, str | None] = {"OMP_NUM_THREADS": str(self._profile.cpus)}
-        log = log_of(self._folder, job.name)
+        log = log_path(self._folder, job.name)
         if job.stage == REPORT:
             command = (*self._program(self._programs.report, inside=(REPORT,)), *job.overrides)
             return NodeStage(command, job.run_dir.absolute(), log, threads, "report.pdf")

@@ -20,9 +20,9 @@ from typing import Any, Final
 from submitit import LocalExecutor
 from submitit.core.utils import UncompletedJobError
 
-from jobs.ledger import REPORT, Entry, State, log_of, read_ledger, write_ledger
+from jobs.ledger import REPORT, Entry, State, log_path, read_ledger, write_ledger
 from jobs.local.slots import Slot
-from jobs.plan.graph import Job, urgency
+from jobs.plan.graph import Job, remaining_cost
 from jobs.programs import Programs
 from jobs.stage_process import StageProcess
 from jobs.status.display import Display
@@ -61,7 +61,7 @@ class Runner:
         self._stopping = False
         self._signalled = 0.0
         self._recorded = read_ledger(folder)
-        urgencies = urgency(jobs)
+        urgencies = remaining_cost(jobs)
         self._queue = sorted(jobs, key=lambda job: -urgencies[job.name])
         self.entries = {job.name: Entry(State.COMPLETE if job.complete else State.PENDING) for job in jobs}
         if any(entry.state is State.PENDING for entry in self.entries.values()):
@@ -122,7 +122,7 @@ class Runner:
             command = (*self._programs.report, *job.overrides)
         else:
             command = (*self._programs.stage, *job.line(slot.threads))
-        log = log_of(self._folder, job.name).absolute()
+        log = log_path(self._folder, job.name).absolute()
         # without launch variables, because a stage would wait for the other ranks of an outer srun or torchrun
         environment = dict.fromkeys(launch_variables(os.environ)) | slot.environment
         return StageProcess(command, log, environment, runner=os.getpid(), grace=GRACE_SECONDS)
@@ -154,7 +154,7 @@ class Runner:
                 status = None
         except UncompletedJobError as error:
             reason, status = str(error), None
-        log_file = log_of(self._folder, running.job.name)
+        log_file = log_path(self._folder, running.job.name)
         log_file.parent.mkdir(parents=True, exist_ok=True)  # the process that creates it may have died before
         with log_file.open("a", encoding="utf-8", errors="surrogateescape") as log:
             log.write(f"{reason.rstrip()}\n")

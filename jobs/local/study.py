@@ -9,7 +9,7 @@ from typing import Final
 
 from jobs.cluster.queue import find_queued_runs, submitted_clusters
 from jobs.cluster.slurm_cli import SchedulerUnavailable
-from jobs.ledger import REPORT, State, advice, log_of
+from jobs.ledger import REPORT, State, jobs_command, log_path
 from jobs.local.runner import GRACE_SECONDS, Runner
 from jobs.local.slots import Slot
 from jobs.plan.graph import Job
@@ -59,7 +59,7 @@ def _refuse_queued(folder: Path) -> None:
             reach = f", with SLURM_CONF={conf}," if conf else ""
             raise BadInput(
                 f"study {folder.name} is in a cluster's queue ({queued[0]}{more}, submitted to {cluster}): wait for "
-                f"its end, or cancel it{reach} by {advice('cancel', folder)}"
+                f"its end, or cancel it{reach} by {jobs_command('cancel', folder)}"
             )
 
 
@@ -90,7 +90,7 @@ def print_summary(states: Mapping[str, State], jobs: Sequence[Job], folder: Path
     """Prints the report's table, or the failed runs and how to resume. Returns the study's exit status."""
     failed = [name for name, state in states.items() if state is State.FAILED]
     for name in failed[:LOGS_SHOWN]:
-        log = log_of(folder, name)
+        log = log_path(folder, name)
         print(f"\n{name} failed; the end of {log}:")
         print("\n".join(f"    {line}" for line in last_output(log)[-LOG_LINES:]))
     if failed[LOGS_SHOWN:]:
@@ -106,5 +106,5 @@ def print_summary(states: Mapping[str, State], jobs: Sequence[Job], folder: Path
         return INTERRUPTED
     for job in jobs:
         if job.stage == REPORT:
-            print("\n".join(last_output(log_of(folder, job.name))) or f"The report: {job.run_dir / 'report.pdf'}")
+            print("\n".join(last_output(log_path(folder, job.name))) or f"The report: {job.run_dir / 'report.pdf'}")
     return COMPLETE

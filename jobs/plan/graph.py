@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from jobs.ledger import REPORT
-from jobs.plan.sweeps import label, reads, sweep
+from jobs.plan.sweeps import expand_sweep, reads, variant_of
 from ssl_pkg.catalogue import ADAPTATIONS, EVALUATIONS, RANDOM, STAGES, SUPERVISED, Weights
 from ssl_pkg.config import Study
 from ssl_pkg.overrides import key_of
@@ -51,7 +51,7 @@ class Job:
     @property
     def variant(self) -> str:
         """What tells it from its like in a sweep, e.g. `temperature=0.1`; empty without one."""
-        return label(self.choice)
+        return variant_of(self.choice)
 
     @property
     def complete(self) -> bool:
@@ -107,7 +107,7 @@ def plan(study: Study, *, runs: Path, reports: Path, data_root: str, overrides: 
     that it reads; one that lists several values (Hydra's `key=a,b`) makes runs of their own for each. Raises BadInput.
     """
     methods, seeds = tuple(dict.fromkeys(study.methods)), tuple(dict.fromkeys(study.seeds))
-    fixed, choices = sweep(overrides)
+    fixed, choices = expand_sweep(overrides)
     planner = _Planner(study.name, runs / study.name, data_root, methods, seeds, fixed)
     found = {job.name: job for choice in choices for seed in seeds for job in planner.of_seed(seed, choice)}
     jobs = list(found.values())
@@ -160,7 +160,7 @@ class _Planner:
         own = tuple(override for override in choice if reads(stage, override))
         inherited = source.choice if source else ()
         made_with = tuple(override for override in choice if override in own or override in inherited)
-        variant = label(made_with)
+        variant = variant_of(made_with)
         group = f"{stage}-{source.model if source else method}"
         name = f"{group}-s{seed}" + (f"-{variant}" if variant else "")
         run_dir = self.folder / name
@@ -191,7 +191,7 @@ def _evaluations(weights: Weights) -> list[str]:
     return [stage for stage in EVALUATIONS if STAGES[stage].starts_from is weights]
 
 
-def urgency(jobs: Sequence[Job]) -> dict[str, float]:
+def remaining_cost(jobs: Sequence[Job]) -> dict[str, float]:
     """How much work hangs on each job: its own and that of the longest chain behind it. Starting the most urgent
     first keeps the tail short."""
     behind: dict[str, float] = {}

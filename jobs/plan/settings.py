@@ -12,18 +12,18 @@ from typing import Final
 import ssl_pkg
 from jobs.ledger import REPORT
 from jobs.plan.graph import Job, plan
-from jobs.plan.sweeps import reads, sweep
+from jobs.plan.sweeps import expand_sweep, reads
 from ssl_pkg.catalogue import RANDOM
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import SYNTHETIC, Config, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
 from ssl_pkg.nearest import hint
-from ssl_pkg.overrides import key_of, split
+from ssl_pkg.overrides import key_of, split_literals
 from ssl_pkg.run.compatibility import other_data
 from ssl_pkg.run.directory import RunDirectory
 from ssl_pkg.run.study_plan import read_plan
 
-OURS: Final = (
+PLANNER_KEYS: Final = (
     "stage",
     "run_dir",
     "source",
@@ -50,11 +50,11 @@ def configure(
     if study not in studies():
         raise BadInput(_unknown(study, runs))
     _check_keys(overrides)
-    literal, others = split(overrides)
+    literal, others = split_literals(overrides)
     root = literal.get("data.root")
     if None not in (data, root) and data != root:
         raise BadInput(f"--data {data} contradicts data.root={root}: leave one of them out")
-    fixed, choices = sweep(others)
+    fixed, choices = expand_sweep(others)
     found = [_configure(study, data or root, seeds, [*fixed, *choice]) for choice in choices]
     return found[0]
 
@@ -100,7 +100,7 @@ def _configure(study: str, data: str | None, seeds: str | None, overrides: Seque
 
 def plan_study(config: Config, *, runs: Path, reports: Path, overrides: Sequence[str] = ()) -> list[Job]:
     """The plan of a configured study. Raises BadInput where `runs` holds complete runs of other settings."""
-    _, passed = split(overrides)
+    _, passed = split_literals(overrides)
     jobs = plan(config.study, runs=runs, reports=reports, data_root=config.data.root, overrides=passed)
     earlier = read_plan(runs / config.study.name)
     _refuse_orphans(jobs)
@@ -188,7 +188,7 @@ def _check_keys(overrides: Sequence[str]) -> None:
         key, equals, _ = override.partition("=")
         if not equals:
             raise BadInput(f"{override!r} is not of the form key=value")
-        if key_of(key) in OURS:
+        if key_of(key) in PLANNER_KEYS:
             instead = {"method": "give study.methods=[simclr,byol]", "seed": 'give --seeds "0 1 2"'}.get(key_of(key))
             raise BadInput(f"{key}= is set for each run by the plan: {instead or 'leave it out'}")
 

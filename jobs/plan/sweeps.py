@@ -8,19 +8,19 @@ from typing import Final
 from hydra.errors import HydraException
 
 from ssl_pkg.catalogue import STAGES
-from ssl_pkg.compose import parse
+from ssl_pkg.compose import parse_override
 from ssl_pkg.errors import BadInput
 from ssl_pkg.overrides import key_of
 
 LONGEST: Final = 160  # bytes of a variant; stage, model and seed stand before it, and a name has 255 at most
 
 
-def sweep(overrides: Sequence[str]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def expand_sweep(overrides: Sequence[str]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """The overrides that hold for every run, and all choices from those that list several values. Raises BadInput."""
     fixed: list[str] = []
     swept: list[list[str]] = []
     for override in overrides:
-        parsed = parse(override)
+        parsed = parse_override(override)
         try:
             values = list(parsed.sweep_string_iterator()) if parsed.is_sweep_override() else []
         except HydraException as error:
@@ -36,17 +36,17 @@ def sweep(overrides: Sequence[str]) -> tuple[tuple[str, ...], list[tuple[str, ..
             raise BadInput(f"{key} is the same for a whole study: give each of its values a study of its own")
     named: dict[str, tuple[str, ...]] = {}
     for choice in choices:
-        if len(label(choice).encode()) > LONGEST:
+        if len(variant_of(choice).encode()) > LONGEST:
             raise BadInput(
                 f"the runs of {key_of(choice[0])} would have names of over {LONGEST} bytes: give shorter values"
             )
-        other = named.setdefault(label(choice), choice)
+        other = named.setdefault(variant_of(choice), choice)
         if other != choice:
-            raise BadInput(f"{' '.join(other)} and {' '.join(choice)} would have the same name, {label(choice)}")
+            raise BadInput(f"{' '.join(other)} and {' '.join(choice)} would have the same name, {variant_of(choice)}")
     return tuple(fixed), choices
 
 
-def label(choice: Sequence[str]) -> str:
+def variant_of(choice: Sequence[str]) -> str:
     """`temperature=0.1` for `method.model.temperature=0.1`: short, and fit for a folder's name."""
     keys = [key_of(override) for override in choice]
     lasts = [key.rpartition(".")[2] for key in keys]

@@ -4,7 +4,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ssl_pkg.compose import describe
+from ssl_pkg.compose import describe_error
 from ssl_pkg.errors import BadInput
 from ssl_pkg.run.checkpoint import load_checkpoint
 from ssl_pkg.run.directory import RunDirectory, metrics_sha256
@@ -68,7 +68,7 @@ class Resume:
         try:
             return kind.model_validate(self._content)
         except ValidationError as error:
-            raise self.mismatch(describe(error)) from error
+            raise self.mismatch(describe_error(error)) from error
 
     def take(self, kind: type[PhaseT], phase: str, step_offset: int) -> PhaseT | None:
         """The checkpoint of training `phase`, which starts after `step_offset` steps of the run's earlier trainings.

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ssl_pkg.catalogue import RANDOM
-from ssl_pkg.compose import describe
+from ssl_pkg.compose import describe_error
 from ssl_pkg.config import Config
 from ssl_pkg.errors import BadInput
 from ssl_pkg.run.compatibility import other_data
@@ -53,7 +53,7 @@ def inherit(config: Config, given: Collection[str], run: RunDirectory) -> Config
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        raise BadInput(f"the result.json of source={config.source} is damaged: {describe(error)}") from error
+        raise BadInput(f"the result.json of source={config.source} is damaged: {describe_error(error)}") from error
 
 
 def other_source_data(config: Config) -> str | None:

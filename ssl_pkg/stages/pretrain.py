@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from torch import nn
 from torchvision.models import ResNet
 
-from ssl_pkg.compose import describe
+from ssl_pkg.compose import describe_error
 from ssl_pkg.config import Config
 from ssl_pkg.config import Method as MethodConfig
 from ssl_pkg.data.dataset import open_dataset
@@ -130,7 +130,7 @@ def build_method(config: MethodConfig, classes: int, seed: int) -> Method:
             raise ValueError(f"{target.__name__} is no method")
         return cast(Method, target(encoder=encoder, classes=classes, batch_size=config.batch_size, **fields))
     except ValidationError as error:
-        raise BadInput(f"method.model: {describe(error)}") from error
+        raise BadInput(f"method.model: {describe_error(error)}") from error
     except (ImportError, ValueError) as error:
         raise BadInput(f"method.model._target_ names no class: {error}") from error
 

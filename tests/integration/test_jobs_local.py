@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from small_study import NAMES, run
 
-from jobs.ledger import Entry, State, log_of, read_ledger, write_ledger
+from jobs.ledger import Entry, State, log_path, read_ledger, write_ledger
 from jobs.local.study import cancel
 from jobs.status.states import read_rows, status_json
 from jobs.study_lock import read_lock_holder
@@ -97,7 +97,7 @@ def test_a_study_completes_and_a_second_call_starts_nothing(tmp_path: Path, caps
     made = child(tmp_path, "probe-a-s0")
     assert made["environment"]["OMP_NUM_THREADS"] == "1"
     assert made["arguments"][-1] == "threads=1"
-    assert "working on probe-a-s0" in log_of(tmp_path / "small", "probe-a-s0").read_text()
+    assert "working on probe-a-s0" in log_path(tmp_path / "small", "probe-a-s0").read_text()
     assert read_lock_holder(tmp_path / "small") is None
 
     first = events(tmp_path)
@@ -143,7 +143,7 @@ def test_a_failure_blocks_its_descendants_only_and_heals(tmp_path: Path, capsys:
     printed = capsys.readouterr().out
     assert f"The report, which lists the failed runs: {tmp_path / 'reports' / 'report.pdf'}" in printed
     assert "the cause of it all" in printed
-    assert str(log_of(tmp_path / "small", "probe-a-s0")) in printed
+    assert str(log_path(tmp_path / "small", "probe-a-s0")) in printed
     assert "the same again" in printed
 
     cause.unlink()

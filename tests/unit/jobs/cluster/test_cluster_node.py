@@ -12,7 +12,7 @@ from nodes import CANCELLED, DIES, PREEMPTED, RUNNING, STARTED_AGAIN, STOPS_AT_S
 
 from jobs.cluster.batch_script import CANCEL_FILE
 from jobs.cluster.node import MAX_KILLS, START_FILE, was_cancelled
-from jobs.stage_process import last_words
+from jobs.stage_process import last_events
 from ssl_pkg.errors import FAULT
 
 
@@ -37,7 +37,7 @@ def test_the_exit_status_of_a_stage_without_a_signal_is_that_of_the_job(node: No
 
 def test_exit_status_0_without_a_result_is_a_failure(node: Node) -> None:
     assert node.start("raise SystemExit(0)").wait(30) == FAULT
-    assert last_words(node.log)[-1] == "exit status 1 instead of 0, because there is no result.json"
+    assert last_events(node.log)[-1] == "exit status 1 instead of 0, because there is no result.json"
     assert not [call for call in node.calls if "requeue" in call]
 
 
@@ -54,7 +54,7 @@ def test_a_signal_is_followed_by_a_requeue_and_the_job_stays_until_slurm_ends_it
     job = node.start(STOPS_AT_SIGTERM, shown)
     node.until(lambda: "\nready\n" in node.log_text)
     job.send_signal(signal.SIGTERM)
-    node.until(lambda: "requeued" in last_words(node.log))
+    node.until(lambda: "requeued" in last_events(node.log))
     assert node.calls == ["-o show job 7", "requeue 7"]
     time.sleep(0.2)
     assert job.poll() is None  # SLURM would call a job that ends within its grace failed
@@ -66,7 +66,7 @@ def test_a_cancelled_job_is_not_requeued(node: Node) -> None:
     job.send_signal(signal.SIGTERM)
     assert job.wait(30) == 75
     assert node.calls == ["-o show job 7"]
-    assert last_words(node.log)[-1] == "cancelled"
+    assert last_events(node.log)[-1] == "cancelled"
 
 
 def test_a_job_that_is_cancelled_while_it_is_requeued_cancels_itself(node: Node, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_job_that_is_cancelled_while_it_is_requeued_cancels_itself(node: Node,
         "raise SystemExit(75)", meanwhile=f"touch {noted}", **{START_FILE: f"{tmp_path}/start.7.0.x"}
     ).wait(30)
     assert node.calls == ["-o show job 7", "requeue 7", "scancel 7"]
-    assert last_words(node.log)[-1] == "cancelled"
+    assert last_events(node.log)[-1] == "cancelled"
     assert node.start("raise SystemExit(75)", **{START_FILE: f"{tmp_path}/start.7.0.x"}).wait(30) == 75
     assert node.calls[3:] == ["-o show job 7", "scancel 7"]
 
@@ -89,7 +89,7 @@ def test_a_job_that_is_cancelled_while_the_controller_does_not_respond_is_not_re
     )
     assert job.wait(30) == 75
     assert node.calls == ["-o show job 7", "requeue 7", "-o show job 7", "scancel 7"]
-    assert last_words(node.log)[-1] == "cancelled"
+    assert last_events(node.log)[-1] == "cancelled"
 
 
 def test_a_job_whose_batch_script_was_killed_does_not_count_as_cancelled(node: Node, tmp_path: Path) -> None:
@@ -100,8 +100,8 @@ def test_a_job_whose_batch_script_was_killed_does_not_count_as_cancelled(node: N
     script.kill()
     script.wait()
     node.until(lambda: "requeue 7" in node.calls)
-    assert "the batch script was killed" in last_words(node.log)
-    assert "cancelled" not in last_words(node.log)
+    assert "the batch script was killed" in last_events(node.log)
+    assert "cancelled" not in last_events(node.log)
 
 
 def test_a_preempted_job_that_slurm_ends_is_not_requeued_here(node: Node) -> None:
@@ -171,7 +171,7 @@ def test_an_earlier_start_ends_with_status_0_so_that_slurm_does_not_end_the_late
 
 def test_a_command_is_retried_while_the_controller_does_not_respond(node: Node) -> None:
     node.start("raise SystemExit(75)", failures=1)
-    node.until(lambda: "requeued" in last_words(node.log))
+    node.until(lambda: "requeued" in last_events(node.log))
     assert node.calls == ["-o show job 7", "-o show job 7", "requeue 7"]
     assert "Unable to contact slurm controller" in node.log_text
 
@@ -183,7 +183,7 @@ def test_a_command_whose_answer_was_lost_is_retried(node: Node) -> None:
 
 def test_a_job_that_another_process_has_requeued_counts_as_requeued(node: Node) -> None:
     node.start("raise SystemExit(75)", refusal="Job is pending execution for job 7")
-    node.until(lambda: "requeued" in last_words(node.log))
+    node.until(lambda: "requeued" in last_events(node.log))
 
 
 def test_a_refused_requeue_says_what_to_do(node: Node) -> None:

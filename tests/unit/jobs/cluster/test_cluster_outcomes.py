@@ -10,7 +10,7 @@ from jobs.cluster.batches import Batch, SubmittedJob, newest_jobs, read_batches
 from jobs.cluster.job_queries import SlurmJobInfo
 from jobs.cluster.outcomes import ENDED_IN_SETUP, JobOutcome, _from_log, _from_output, _from_slurm, _OutcomeResolver
 from jobs.cluster.slurm_cli import SchedulerUnavailable, run_slurm
-from jobs.ledger import REPORT, Entry, State, log_of, write_ledger
+from jobs.ledger import REPORT, Entry, State, log_path, write_ledger
 from jobs.status.states import read_status
 
 LOG = ">>> 2026-01-01 10:00:00 python -m ssl_pkg\n{said}\n<<< exit status {status} after 3 s\n{words}"
@@ -183,8 +183,8 @@ def test_a_set_up_line_that_failed_in_an_earlier_start_says_nothing_about_the_la
     job = printed(
         tmp_path, f"{first}{second}{SETUP_DONE}\n", f"{first}{SETUP_FAILED}1 failed (status 1): false\n{second}"
     )
-    log_of(tmp_path, "report").parent.mkdir()
-    log_of(tmp_path, "report").write_text("<<< job 1, start 2, on a\n" + LOG.format(said="", status=0, words=""))
+    log_path(tmp_path, "report").parent.mkdir()
+    log_path(tmp_path, "report").write_text("<<< job 1, start 2, on a\n" + LOG.format(said="", status=0, words=""))
     assert _OutcomeResolver(tmp_path, {}).resolve("report", job, None).state is State.COMPLETE
 
 
@@ -224,7 +224,7 @@ def test_a_report_that_is_complete_stays_so_when_the_cluster_is_gone(
     for number, name in (("1", "probe"), ("2", REPORT)):
         replace(batch(number, name), conf=str(tmp_path / "slurm.conf")).write(tmp_path)
     write_ledger(tmp_path, dict.fromkeys(("probe", REPORT), Entry()))
-    log = log_of(tmp_path, REPORT)
+    log = log_path(tmp_path, REPORT)
     log.parent.mkdir()
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
     states = {}
@@ -241,7 +241,7 @@ def test_a_study_that_is_complete_needs_no_answer_of_its_cluster(
 ) -> None:
     replace(batch("1", REPORT), conf=str(tmp_path / "slurm.conf")).write(tmp_path)
     write_ledger(tmp_path, {REPORT: Entry()})
-    log = log_of(tmp_path, REPORT)
+    log = log_path(tmp_path, REPORT)
     log.parent.mkdir()
     log.write_text("<<< job 1, start 1, on a\n" + LOG.format(said="", status=0, words=""))
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))

@@ -1,7 +1,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-from jobs.ledger import log_of
+from jobs.ledger import log_path
 from jobs.local.runner import Runner, _Running
 from jobs.plan.graph import plan
 from jobs.programs import Programs
@@ -16,4 +16,4 @@ def test_a_job_that_ends_before_its_process_has_made_a_log_is_noted_there(tmp_pa
     runner = Runner(jobs, tmp_path / "small", [], make_display(), Programs())
     handle = SimpleNamespace(paths=SimpleNamespace(result_pickle=tmp_path / "none"), stderr=lambda: None)
     assert runner._exit_status(_Running(jobs[0], None, handle)) is None  # type: ignore[arg-type]
-    assert log_of(tmp_path / "small", jobs[0].name).read_text() == "the process that waited for the run was killed\n"
+    assert log_path(tmp_path / "small", jobs[0].name).read_text() == "the process that waited for the run was killed\n"

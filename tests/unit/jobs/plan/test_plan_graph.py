@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from jobs.plan.graph import Job, plan, urgency
+from jobs.plan.graph import Job, plan, remaining_cost
 from jobs.plan.sweeps import reads
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import Study
 from ssl_pkg.errors import BadInput
-from ssl_pkg.overrides import split
+from ssl_pkg.overrides import split_literals
 
 METHODS = ("supervised", "simclr", "byol", "moco")
 
@@ -123,7 +123,9 @@ def test_a_path_is_what_follows_the_first_equals_sign(name: str) -> None:
     assert config.source == str(Path("/r") / name / "demo" / "pretrain-simclr-s0")
     assert config.data.root == data_root
     for prefix in ("", "+", "++"):
-        literal, others = split([f"{prefix}{key}={name}" for key in ("source", "run_dir", "data.root", "variant")])
+        literal, others = split_literals(
+            [f"{prefix}{key}={name}" for key in ("source", "run_dir", "data.root", "variant")]
+        )
         assert list(literal.values()) == [data_root, data_root, data_root, name]
         assert others == []
 
@@ -140,13 +142,13 @@ def test_a_path_is_what_follows_the_first_equals_sign(name: str) -> None:
 )
 def test_a_path_that_nothing_could_show_is_refused(word: str, sentence: str) -> None:
     with pytest.raises(BadInput, match=sentence) as caught:
-        split([word])
+        split_literals([word])
     str(caught.value).encode("ascii")
 
 
 def test_long_chains_come_first() -> None:
     jobs = list(planned().values())
-    lengths = urgency(jobs)
+    lengths = remaining_cost(jobs)
     first = sorted(jobs, key=lambda job: -lengths[job.name])
     assert [job.name for job in first[:4]] == [
         "pretrain-simclr-s0",

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from jobs.plan.graph import Job, plan
-from jobs.plan.sweeps import label, sweep
+from jobs.plan.sweeps import expand_sweep, variant_of
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import Study
 from ssl_pkg.errors import BadInput
@@ -54,19 +54,19 @@ def test_every_run_of_a_sweep_has_a_command_line_that_composes() -> None:
 
 @pytest.mark.parametrize("override", ["finetune.base_lrs=[0.1,0.2]", "log_every='1,2'", "log_every=3"])
 def test_what_is_no_list_of_choices_is_passed_on(override: str) -> None:
-    assert sweep([override]) == ((override,), [()])
+    assert expand_sweep([override]) == ((override,), [()])
 
 
 @pytest.mark.parametrize("override", ["a.b=1,", "a.b=[1,2", "a.b=1,{"])
 def test_a_torn_list_is_refused(override: str) -> None:
     with pytest.raises(BadInput, match="can't be read"):
-        sweep([override])
+        expand_sweep([override])
 
 
 def test_labels_are_short_unambiguous_and_fit_for_folders() -> None:
-    assert label(()) == ""
-    assert label(("method.model.temperature=0.1",)) == "temperature=0.1"
-    assert label(("a.rate=1", "b.rate=2", "c=x/y z")) == "a.rate=1,b.rate=2,c=x_y_z"
+    assert variant_of(()) == ""
+    assert variant_of(("method.model.temperature=0.1",)) == "temperature=0.1"
+    assert variant_of(("a.rate=1", "b.rate=2", "c=x/y z")) == "a.rate=1,b.rate=2,c=x_y_z"
 
 
 def test_the_plan_says_of_each_run_with_which_values_it_was_made() -> None:
