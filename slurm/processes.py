@@ -10,12 +10,12 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 
-class TestbedError(Exception):
+class ClusterStartError(Exception):
     """The testbed can't start. The text is one sentence for the user."""
 
 
 def free_ports() -> int:
-    """The first of 100 consecutive free ports, below the range for outgoing connections. Raises TestbedError."""
+    """The first of 100 consecutive free ports, below the range for outgoing connections. Raises ClusterStartError."""
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="utf-8").split()[0])
     for first in random.sample(range(10_000, lowest - 100, 100), 50):
         with ExitStack() as tried:
@@ -25,7 +25,7 @@ def free_ports() -> int:
             except OSError:
                 continue
             return first
-    raise TestbedError("there are no 100 consecutive free ports")
+    raise ClusterStartError("there are no 100 consecutive free ports")
 
 
 def read_pid(file: Path) -> int | None:
@@ -59,9 +59,9 @@ def terminate(files: Sequence[Path]) -> None:
 
 
 def wait_until(condition: Callable[[], bool], what: str, log: Path) -> None:
-    """Waits up to 60 s. Raises TestbedError with `what` and the folder of the logs."""
+    """Waits up to 60 s. Raises ClusterStartError with `what` and the folder of the logs."""
     deadline = time.monotonic() + 60
     while not condition():
         if time.monotonic() > deadline:
-            raise TestbedError(f"{what} within 60 s: see {log}")
+            raise ClusterStartError(f"{what} within 60 s: see {log}")
         time.sleep(0.1)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from slurm.daemons import ACCOUNTING, CONF, DATABASE, SQL
-from slurm.processes import TestbedError, is_alive, read_pid, terminate, wait_until
+from slurm.processes import ClusterStartError, is_alive, read_pid, terminate, wait_until
 from ssl_pkg.streams import prepare_streams
 
 PACKAGES: Final = {
@@ -74,7 +74,7 @@ class LocalCluster:
         return os.environ | {"SLURM_CONF": str(self.conf), "PATH": ":".join([os.environ["PATH"], *sbin])}
 
     def up(self) -> None:
-        """Starts all daemons that are not running. Raises TestbedError."""
+        """Starts all daemons that are not running. Raises ClusterStartError."""
         self._check()
         for folder in ("log", "munge", "state", *(f"spool/{name}" for name in self.names)):
             (self.base / folder).mkdir(parents=True, exist_ok=True)
@@ -129,14 +129,14 @@ class LocalCluster:
         if not self.link.is_symlink():
             self.link.symlink_to(self.base)
         if self.link.lstat().st_uid != os.getuid() or self.link.readlink() != self.base:
-            raise TestbedError(f"{self.link} belongs to somebody else: remove it")
+            raise ClusterStartError(f"{self.link} belongs to somebody else: remove it")
 
     def _check(self) -> None:
         wanted = ["munged", "slurmctld", "slurmd"] + ["slurmdbd", "mariadbd"] * self.accounting
         missing = [name for name in wanted if shutil.which(name, path=self.environment["PATH"]) is None]
         if missing:
             packages = sorted({PACKAGES[name] for name in missing})
-            raise TestbedError(f"{', '.join(missing)} not found: apt-get install {' '.join(packages)}")
+            raise ClusterStartError(f"{', '.join(missing)} not found: apt-get install {' '.join(packages)}")
 
     def _conf(self) -> str:
         more = ["SlurmctldParameters=preempt_send_user_signal"] * self.user_signal
@@ -237,7 +237,7 @@ class LocalCluster:
                 line, env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False
             )
         if done.returncode:
-            raise TestbedError(f"{line[0]} did not start (status {done.returncode}): see {self.base}/log")
+            raise ClusterStartError(f"{line[0]} did not start (status {done.returncode}): see {self.base}/log")
 
 
 def main(arguments: list[str]) -> int:
@@ -264,7 +264,7 @@ def main(arguments: list[str]) -> int:
             print(f"  export SLURM_CONF={bed.conf}")
         else:
             bed.down(purge=options.purge)
-    except TestbedError as error:
+    except ClusterStartError as error:
         print(f"testbed: {error}", file=sys.stderr)
         return 2
     return 0

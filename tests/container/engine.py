@@ -1,11 +1,11 @@
-"""A Docker engine for the tests: the machine's own where one answers, else one of this project's own, started here.
+"""A Docker engine for the tests: the machine's engine if it answers, otherwise one that this module starts.
 
-    python tests/container/engine.py up     # prints the line that points `docker` and `make image` at it
+    python tests/container/engine.py up     # prints a shell command, after which `docker` and `make image` use it
     python tests/container/engine.py down [--purge]
 
-All its state lies in one folder ($CONTAINER_ENGINE, or one of this checkout's own below /var/tmp), so that two of them
-don't meet. Where no registry can be reached, the Dockerfile's base image is made from Debian's packages. Needs root,
-and Debian's docker.io and mmdebstrap.
+The state of a started engine is in one folder: $CONTAINER_ENGINE, or a folder below /var/tmp for each checkout. If no
+registry can be reached, the Dockerfile's base image is built from Debian's packages. Starting an engine needs root, and
+the Debian packages docker.io and mmdebstrap.
 """
 
 import hashlib
@@ -28,34 +28,34 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 TOKEN = hashlib.sha256(str(PROJECT).encode()).hexdigest()[:8]  # of this checkout
 FOLDER = Path(os.environ.get("CONTAINER_ENGINE", f"/var/tmp/ssl-study-engine-{TOKEN}"))
 BASE = next(line.split()[1] for line in (PROJECT / "Dockerfile").read_text().splitlines() if line.startswith("FROM "))
-# what the official image has: Python with its headers, which torch.compile needs, and whom apt and pip trust
+# as in the official image: Python, its headers for torch.compile, and the certificates for apt and pip
 PACKAGES = "ca-certificates,netbase,tzdata,python3,python3-venv,python3-pip,libpython3.11-dev"
 SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
-AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")  # this machine may stand behind a proxy with one of its own
+AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")  # with the authority of a proxy, if there is one
 
 
-class NotPossible(Exception):
-    """Why there is no engine, in one sentence."""
+class EngineError(Exception):
+    """There is no engine. The text is one sentence."""
 
 
 class Engine:
-    """An engine that answers; `environment` points the docker client at it."""
+    """A running engine. `environment` has its address for the docker client."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
         self.folder = folder
         self.environment = dict(os.environ)
-        self.started = False  # by this object
+        self.started = False  # whether this object has started the engine
         folder.mkdir(parents=True, exist_ok=True)
 
     @property
     def own(self) -> bool:
-        """Whether it is one that was started here, which knows no network but the host's."""
+        """Whether the engine was started by this module. Such an engine supports only the host's network."""
         return self.environment.get("DOCKER_HOST") == f"unix://{self.folder}/docker.sock"
 
     def up(self) -> "Engine":
-        """Finds one or starts one, and sees to the base image. Raises NotPossible."""
+        """Finds or starts an engine, and pulls or builds the base image. Raises EngineError."""
         if shutil.which("docker") is None:
-            raise NotPossible("there is no docker here: apt-get install docker.io mmdebstrap")
+            raise EngineError("docker not found: apt-get install docker.io mmdebstrap")
         if not self._answers():
             self.environment["DOCKER_HOST"] = f"unix://{self.folder}/docker.sock"
             if not self._answers():
@@ -65,25 +65,25 @@ class Engine:
         return self
 
     def down(self, purge: bool = False) -> None:
-        """Ends an engine of our own; with `purge` removes its images too."""
+        """Ends an engine that this module has started. purge: also removes its images."""
         file = self.folder / "dockerd.pid"
         if file.exists():
             pid = int(file.read_text())
             os.kill(pid, signal.SIGTERM)
-            _until(lambda: not file.exists(), 60, f"dockerd, process {pid}, ends")
+            _until(lambda: not file.exists(), 60, f"dockerd, process {pid}, did not end")
         if purge:
             for mount in (self.folder / "exec" / "netns").glob("*"):
                 subprocess.run(["umount", mount], check=False)
             shutil.rmtree(self.folder)
 
     def docker(self, *line: str | Path, **more: object) -> "subprocess.CompletedProcess[str]":
-        """Runs a docker command to its end."""
+        """Runs a docker command and waits for its end."""
         return subprocess.run(
             ["docker", *line], env=self.environment, capture_output=True, text=True, check=False, **more
         )
 
     def build(self, image: str) -> str:
-        """`make image` with IMAGE=image; returns what it printed."""
+        """Runs `make image` with IMAGE=image. Returns its output. Raises EngineError."""
         with _index() as index:
             options = "--network host" if self.own else ""
             done = subprocess.run(
@@ -91,7 +91,7 @@ class Engine:
                 env=self.environment | index, capture_output=True, text=True, check=False,
             )  # fmt: skip
         if done.returncode:
-            raise NotPossible(f"make image failed: {(done.stdout + done.stderr)[-3000:]}")
+            raise EngineError(f"make image failed: {(done.stdout + done.stderr)[-3000:]}")
         return done.stdout + done.stderr
 
     def _answers(self) -> bool:
@@ -102,25 +102,25 @@ class Engine:
 
     def _start(self) -> None:
         if os.getuid() != 0 or shutil.which("dockerd") is None:
-            raise NotPossible("no docker engine answers, and to start one takes root and dockerd (Debian: docker.io)")
+            raise EngineError("no docker engine answers, and starting one needs root and dockerd (Debian: docker.io)")
         with (self.folder / "dockerd.log").open("ab") as log:
             options = {
                 "host": self.environment["DOCKER_HOST"], "data-root": self.folder / "data",
                 "exec-root": self.folder / "exec", "pidfile": self.folder / "dockerd.pid",
                 "bridge": "none", "iptables": "false",
             }  # fmt: skip
-            subprocess.run(  # no child of this process: it is ended by its number, perhaps by a later one
+            subprocess.run(  # not as a child, because a later process may end it
                 ["setsid", "--fork", "dockerd", *(f"--{name}={value}" for name, value in options.items())],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True,
             )  # fmt: skip
         self.started = True
-        _until(self._answers, 60, f"dockerd answers: see {self.folder}/dockerd.log")
+        _until(self._answers, 60, f"dockerd did not answer (see {self.folder}/dockerd.log)")
 
     def _import_base(self) -> None:
-        """Stands in for the registry's image: Debian with its own Python, where the official one has it."""
+        """Builds a replacement of the registry's image: Debian with its own Python, at the official image's paths."""
         if shutil.which("mmdebstrap") is None:
-            raise NotPossible(f"{BASE} can't be pulled, and to make it takes mmdebstrap: apt-get install mmdebstrap")
-        print(f"{BASE} can't be pulled: making it from Debian's packages, a minute", file=sys.stderr)
+            raise EngineError(f"{BASE} can't be pulled, and building it needs mmdebstrap: apt-get install mmdebstrap")
+        print(f"{BASE} can't be pulled: building it from Debian's packages, which takes a minute", file=sys.stderr)
         links = "for name in python python3 python3.11; do ln -sf /usr/bin/python3.11 $1/usr/local/bin/$name; done"
         sources = f"rm -f $1/etc/apt/sources.list $1/etc/resolv.conf; cp {SOURCES} $1/etc/apt/sources.list.d"
         with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
@@ -133,23 +133,24 @@ class Engine:
                  "bookworm", tar, SOURCES], capture_output=True, text=True, check=False,
             )  # fmt: skip
             if done.returncode:
-                raise NotPossible(f"mmdebstrap can't make {BASE}: {done.stderr[-1000:]}")
+                raise EngineError(f"mmdebstrap can't build {BASE}: {done.stderr[-1000:]}")
             path = "ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
             done = self.docker("import", "-c", path, "-c", "ENV LANG=C.UTF-8", tar, BASE)
             if done.returncode:
-                raise NotPossible(f"{BASE} can't be imported: {done.stderr}")
+                raise EngineError(f"{BASE} can't be imported: {done.stderr}")
 
 
 @contextmanager
 def _index() -> Iterator[dict[str, str]]:
-    """Serves the folders that pip is told to look into on this machine, so that it finds them from inside a build too.
+    """Serves the local folders in pip's configuration by HTTP, so that pip can read them inside a build.
 
-    The port stays the same: the address is an argument of the build, and another one would make it start anew.
+    The port is always the same, because the address is an argument of the build, and a change would invalidate its
+    cache.
     """
-    asked = subprocess.run(
+    configured = subprocess.run(
         ["pip", "config", "get", "global.extra-index-url"], capture_output=True, text=True, check=False
     )
-    folders = [urlparse(word).path for word in asked.stdout.split() if word.startswith("file://")]
+    folders = [urlparse(word).path for word in configured.stdout.split() if word.startswith("file://")]
     if not folders:
         yield {}
         return
@@ -167,11 +168,11 @@ class _Silent(SimpleHTTPRequestHandler):
         pass
 
 
-def _until(holds: Callable[[], bool], seconds: float, what: str) -> None:
+def _until(condition: Callable[[], bool], seconds: float, what: str) -> None:
     end = time.monotonic() + seconds
-    while not holds():
+    while not condition():
         if time.monotonic() > end:
-            raise NotPossible(f"it did not come about within {seconds:.0f} s that {what}")
+            raise EngineError(f"{what} within {seconds:.0f} s")
         time.sleep(0.1)
 
 
@@ -181,5 +182,5 @@ if __name__ == "__main__":
             print(f"export DOCKER_HOST={Engine().up().environment.get('DOCKER_HOST', '')}")
         else:
             Engine().down(purge="--purge" in sys.argv)
-    except NotPossible as error:
+    except EngineError as error:
         sys.exit(f"engine: {error}")

@@ -1,4 +1,4 @@
-"""What a user of `docker run` sees: help, refusals, a run's files, interruptions, the report."""
+"""`docker run IMAGE …`: help, errors, a run's files, interruptions, the report."""
 
 import json
 import os
@@ -24,7 +24,7 @@ LINE = (
 )  # fmt: skip
 
 
-def test_without_arguments_it_tells_how_to_start(image: Image) -> None:
+def test_without_arguments_it_prints_help(image: Image) -> None:
     done = image.run()
     assert done.returncode == COMPLETE and not done.stderr
     for line in ("IMAGE demo", "stage=pretrain method=simclr", "-v DATA:/data:ro", "--gpus all"):
@@ -32,46 +32,46 @@ def test_without_arguments_it_tells_how_to_start(image: Image) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 120
 
 
-EMPTY = "EMPTY"  # stands for an empty folder that any user may write
-ROOTS = "ROOTS"  # and for one that only root may
+EMPTY = "EMPTY"  # an empty folder that any user can write
+ROOTS = "ROOTS"  # a folder that only root can write
 
 
 @pytest.mark.parametrize(
     ("words", "mounts", "sentence"),
     [
-        ("train", {}, "does not know 'train'"),
-        ("study", {}, "the study's name comes first"),
+        ("train", {}, "the image has no command 'train'"),
+        ("study", {}, "give the study's name first"),
         ("status demo", {}, r"nothing is mounted at /out: add -v OUT:/out"),
         ("demo", {}, r"/out would be lost .* add -v OUT:/out"),
-        ("demo", {"/out": ROOTS}, r"user 4321 may not write /out.*--user"),
+        ("demo", {"/out": ROOTS}, r"user 4321 can't write to /out.*--user"),
         ("study photos", {"/out": EMPTY}, r"study photos needs images.*add -v DATA:/data:ro"),
         ("study photos", {"/out": EMPTY, "/data:ro": EMPTY}, "/data is empty"),
         ("study nothing", {"/out": EMPTY}, "there is no study 'nothing'"),
         ("data", {}, r"add -v DATA:/data"),
-        ("stage=pretrain method=simclr", {}, "run_dir must be given"),
+        ("stage=pretrain method=simclr", {}, "run_dir is missing"),
         ("stage=pretrain method=simclr run_dir=a", {}, r"/runs/a would be lost .* add -v RUNS:/runs"),
         ("stage=pretrain method=simclr run_dir=/b/a", {}, r"/b/a would be lost .* add -v RUNS:/b"),
         ("stage=pretrain method=simclr run_dir=a", {"/runs:ro": EMPTY}, r"/runs is mounted read-only"),
         ("stage=pretrain method=simclr run_dir=../a", {"/runs": EMPTY}, r"/a would be lost .* add -v RUNS:/a$"),
         ("stage=pretrain method=simclr run_dir=a study=stl10", {"/runs": EMPTY}, r"add -v DATA:/data:ro"),
-        ("stage=pretrain method=simclr run_dir=a data.root=/d", {"/runs": EMPTY}, "data.root=/d is not there in the"),
-        ("stage=probe source=a run_dir=b", {"/runs": EMPTY}, "source=/runs/a is not there in the container"),
+        ("stage=pretrain method=simclr run_dir=a data.root=/d", {"/runs": EMPTY}, "data.root=/d does not exist in the"),
+        ("stage=probe source=a run_dir=b", {"/runs": EMPTY}, "source=/runs/a does not exist in the container"),
         ("stage=pretrain method=none run_dir=a", {"/runs": EMPTY}, "there is no method none"),
     ],
 )
-def test_what_is_missing_is_one_sentence_of_mounts(
+def test_an_error_is_one_sentence_that_names_the_mount(
     image: Image, folder: Path, words: str, mounts: dict[str, str], sentence: str
 ) -> None:
     folders = {EMPTY: folder, ROOTS: folder.parent / "roots"}
     folders[ROOTS].mkdir(mode=0o755)
-    done = image.run(*words.split(), mounts={place: folders[what] for place, what in mounts.items()})
+    done = image.run(*words.split(), mounts={path: folders[kind] for path, kind in mounts.items()})
     assert done.returncode == BAD_INPUT
     assert re.search(sentence, done.stderr), done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not list(folder.iterdir())
 
 
-def test_its_labels_and_tags_say_what_it_is(image: Image) -> None:
+def test_labels_and_tags_have_the_version_and_the_commit(image: Image) -> None:
     shown = json.loads(image.engine.docker("image", "inspect", image.name).stdout)[0]
     labels = {key.rpartition(".")[2]: value for key, value in shown["Config"]["Labels"].items()}
     version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
@@ -82,7 +82,7 @@ def test_its_labels_and_tags_say_what_it_is(image: Image) -> None:
     assert shown["Config"]["User"] not in ("", "0", "root")
 
 
-def test_its_packages_are_those_of_the_lock(image: Image) -> None:
+def test_its_packages_are_those_of_the_lock_file(image: Image) -> None:
     listed = image.run("-m", "pip", "list", "--format=freeze", options=("--entrypoint", "python"))
     there = dict(line.lower().replace("_", "-").split("==") for line in listed.stdout.splitlines())
     locked = dict(re.findall(r"^(\S+)==(\S+)$", (PROJECT / "requirements.lock").read_text(), re.MULTILINE))
@@ -91,7 +91,7 @@ def test_its_packages_are_those_of_the_lock(image: Image) -> None:
     assert others == {"ssl-study", "pip"}  # pip is the base image's
 
 
-def test_jemalloc_is_where_a_run_looks_for_it(image: Image) -> None:
+def test_a_run_finds_jemalloc(image: Image) -> None:
     begun = "from ssl_pkg.hardware.memory import restart_with_jemalloc; restart_with_jemalloc(())"
     shown = (
         "from pathlib import Path; print(*sorted({Path(line.split()[-1]).name for line in open('/proc/self/maps')}))"
@@ -100,13 +100,13 @@ def test_jemalloc_is_where_a_run_looks_for_it(image: Image) -> None:
     assert "libjemalloc.so.2" in done.stdout.split()
 
 
-def test_threads_are_those_that_docker_grants(image: Image) -> None:
+def test_the_number_of_cores_is_limited_by_docker(image: Image) -> None:
     shown = "from ssl_pkg.hardware.machine import cores; print(cores())"
     done = image.run("-c", shown, options=("--entrypoint", "python", "--cpus", "1.5"))
     assert done.stdout.strip() == "1"
 
 
-def test_it_holds_no_runs_no_images_and_no_history(image: Image) -> None:
+def test_it_contains_only_the_programs(image: Image) -> None:
     listed = image.run("-A", "/opt/ssl-study", options=("--entrypoint", "ls"))
     assert set(listed.stdout.split()) == {
         "pyproject.toml", "requirements.lock", "README.md", "LICENSE", "ssl_pkg", "jobs", "slurm", "analysis",
@@ -116,7 +116,7 @@ def test_it_holds_no_runs_no_images_and_no_history(image: Image) -> None:
 
 @pytest.fixture(scope="module")
 def whole(image: Image, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stage that nobody interrupts, in the image."""
+    """An uninterrupted stage in the image."""
     runs = tmp_path_factory.mktemp("whole")
     runs.chmod(0o777)
     done = image.run(*LINE, "method=moco", "run_dir=whole", mounts={"/runs": runs, "/data:ro": data})
@@ -133,12 +133,12 @@ def test_a_stage_in_the_image_ends_with_the_bytes_of_one_on_this_machine(
     assert digests(whole) == digests(tmp_path / "here")
 
 
-def test_what_it_writes_belongs_to_the_user(whole: Path) -> None:
+def test_its_files_belong_to_the_user(whole: Path) -> None:
     owners = {f"{path.stat().st_uid}:{path.stat().st_gid}" for path in (whole, *whole.rglob("*"))}
     assert owners == {USER}
 
 
-def test_a_complete_run_says_so_and_is_left_alone(image: Image, data: Path, whole: Path) -> None:
+def test_a_complete_run_is_not_changed(image: Image, data: Path, whole: Path) -> None:
     before = (whole / "result.json").stat()
     done = image.run(*LINE, "method=moco", "run_dir=whole", mounts={"/runs": whole.parent, "/data:ro": data})
     assert done.returncode == COMPLETE
@@ -151,13 +151,13 @@ def test_interrupted_by_a_signal_and_resumed_in_another_container_it_ends_with_t
 ) -> None:
     container = started(image, data, folder, step=3)
     container.signal(signal)
-    container.signal(signal)  # from a scheduler and from a forwarder
+    container.signal(signal)  # a scheduler and a wrapper may both send it
     status, logs = container.ended()
     assert status == INTERRUPTED, logs
     assert "run the same command again to resume" in logs
     done = resumed(image, data, folder)
     assert done.returncode == COMPLETE, done.stderr
-    assert "resumes from the checkpoint of step" in done.stderr  # to begin anew would end in the same bytes
+    assert "resumes from the checkpoint of step" in done.stderr  # a new start would end with the same bytes
     assert digests(folder / "broken") == digests(whole)
 
 
@@ -165,9 +165,9 @@ def test_interrupted_by_a_signal_and_resumed_in_another_container_it_ends_with_t
 def test_killed_and_resumed_in_another_container_it_ends_with_the_same_bytes(
     image: Image, data: Path, folder: Path, whole: Path
 ) -> None:
-    """The second waits a minute: it can't ask whether the first, of another container, lives."""
+    """The second container waits for a minute, because it can't see whether the first one is running."""
     container = started(image, data, folder, step=12)
-    until(lambda: list(folder.glob("broken/checkpoints/step-*.ckpt")), 30)  # which is written behind
+    until(lambda: list(folder.glob("broken/checkpoints/step-*.ckpt")), 30)  # checkpoints are written in the background
     container.signal("KILL")
     assert container.ended()[0] == 137
     assert not (folder / "broken" / "result.json").exists()
@@ -177,15 +177,15 @@ def test_killed_and_resumed_in_another_container_it_ends_with_the_same_bytes(
     assert digests(folder / "broken") == digests(whole)
 
 
-def test_a_signal_that_comes_while_it_starts_is_not_lost(image: Image, data: Path, folder: Path) -> None:
+def test_a_signal_during_the_start_is_not_lost(image: Image, data: Path, folder: Path) -> None:
     container = image.start(*LINE, "method=moco", "run_dir=broken", mounts={"/runs": folder, "/data:ro": data})
-    container.signal("TERM")  # in its first moment
+    container.signal("TERM")
     status, logs = container.ended()
     assert status == INTERRUPTED, logs
 
 
 def started(image: Image, data: Path, folder: Path, step: int) -> Container:
-    """A training that has come to `step`."""
+    """Starts a training and waits for `step`."""
     container = image.start(*LINE, "method=moco", "run_dir=broken", mounts={"/runs": folder, "/data:ro": data})
     run = RunDirectory(folder / "broken")
     until(lambda: any(line["step"] >= step for line in run.metrics()), 120, lambda: str(run.status()))
@@ -206,21 +206,21 @@ STUDY = ("budget=tiny", "study.methods=[supervised]", "threads=1")
 
 
 @pytest.mark.timeout(400)
-def test_a_study_that_is_stopped_goes_on_and_leaves_its_report(image: Image, data: Path, folder: Path) -> None:
+def test_a_study_that_was_stopped_resumes_and_writes_its_report(image: Image, data: Path, folder: Path) -> None:
     mounts = {"/out": folder, "/data:ro": data}
     container = image.start("study", "demo", *STUDY, mounts=mounts)
     until(lambda: list(folder.glob("runs/demo/*/status")), 200, lambda: str(list(folder.rglob("*"))))
     container.signal("TERM")
     status, logs = container.ended()
     assert status == INTERRUPTED, logs
-    assert logs.splitlines()[-1].endswith(f"so does: docker run … IMAGE study demo {shlex.join(STUDY)}")
+    assert logs.splitlines()[-1].endswith(f"resumes the study: docker run … IMAGE study demo {shlex.join(STUDY)}")
     done = image.run("study", "demo", *STUDY, mounts=mounts)
     assert done.returncode == COMPLETE, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == "report.pdf lies in the folder that is mounted at /out."
+    assert done.stdout.splitlines()[-1] == "report.pdf is in the folder that is mounted at /out."
     assert (folder / "report.pdf").read_bytes().startswith(b"%PDF")
     shown = image.run("status", "demo", mounts={"/out:ro": folder})
     assert shown.returncode == COMPLETE and "pretrain-supervised-s0" in shown.stdout
-    assert not re.search(r"[\x1b\r]", logs + done.stdout + done.stderr), "what docker logs shows is plain lines"
+    assert not re.search(r"[\x1b\r]", logs + done.stdout + done.stderr), "the logs are plain lines"
 
 
 @pytest.mark.skipif(not LONG, reason="two minutes: CONTAINER_TESTS=long")
@@ -232,4 +232,4 @@ def test_it_compiles_its_kernels(image: Image, data: Path, folder: Path) -> None
     )  # fmt: skip
     assert done.returncode == COMPLETE, done.stderr
     kernels = folder / "ssl-study" / "compiled"
-    assert kernels.is_dir() and not list(kernels.rglob("*.so")), "made there, and gone with the run's end"
+    assert kernels.is_dir() and not list(kernels.rglob("*.so")), "kernels are removed when the run ends"

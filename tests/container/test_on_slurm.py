@@ -1,4 +1,4 @@
-"""The demo study through the image on a SLURM that takes its jobs away: it ends as the one nobody disturbed."""
+"""The demo study in the image on a SLURM that preempts its jobs: its results equal those without interruptions."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ from conftest import Image
 from jobs.ledger import State
 from jobs.stage_process import BEGIN
 from jobs.status.states import Row, read_rows
-from slurm.processes import TestbedError, free_ports
+from slurm.processes import ClusterStartError, free_ports
 from slurm.testbed import LocalCluster
 from ssl_pkg.errors import COMPLETE
 from ssl_pkg.run.directory import runs_of
@@ -26,18 +26,18 @@ from ssl_pkg.run.directory import runs_of
 LONG = os.environ.get("CONTAINER_TESTS") == "long"
 METHODS, STEPS = ("[supervised,simclr,byol,moco]", 60) if LONG else ("[supervised]", 200)
 RESTARTS = 40 if LONG else 6
-ENDLESS = ("budget.ssl_epochs=1000", "budget.supervised_epochs=1000")  # only the number of steps ends a training
+ENDLESS = ("budget.ssl_epochs=1000", "budget.supervised_epochs=1000")  # so that only max_steps ends a training
 STEPWISE = ("log_every=1", f"budget.max_steps={STEPS}", *ENDLESS, "pretrain.knn_every=500")
 SMALL = ("budget=tiny", f"study.methods={METHODS}", *STEPWISE, "threads=1")
 
 
 @pytest.fixture
 def cluster(tmp_path: Path, image: Image, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCluster]:
-    """A SLURM whose jobs reach the engine."""
+    """A SLURM cluster whose jobs can use the engine."""
     bed = LocalCluster(tmp_path / "bed", cpus=1, port=free_ports())
     try:
         bed.up()
-    except TestbedError as error:
+    except ClusterStartError as error:
         if os.environ.get("CI"):
             raise
         pytest.skip(str(error))
@@ -49,24 +49,24 @@ def cluster(tmp_path: Path, image: Image, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 @pytest.mark.timeout(3000)
-def test_a_study_through_the_image_that_is_preempted_again_and_again_ends_with_the_same_bytes(
+def test_a_study_in_the_image_that_is_preempted_many_times_ends_with_the_same_bytes(
     cluster: LocalCluster, image: Image, data: Path, tmp_path: Path, folder: Path
 ) -> None:
-    calm = image.run("study", "demo", *SMALL, mounts={"/out": folder, "/data:ro": data})
-    assert calm.returncode == COMPLETE, calm.stdout + calm.stderr
+    undisturbed = image.run("study", "demo", *SMALL, mounts={"/out": folder, "/data:ro": data})
+    assert undisturbed.returncode == COMPLETE, undisturbed.stdout + undisturbed.stderr
 
     profile = tmp_path / "bed.yaml"
     asked = {"partition": "low", "cpus": 1, "memory": {"per_node": 2}, "minutes": 60, "signal_seconds": 20}
     profile.write_text(yaml.safe_dump({**asked, "container": {"backend": "docker", "image": image.name}}))
-    places = ["--data", data, "--runs", tmp_path / "sent", "--reports", tmp_path / "reports"]
+    places = ["--data", data, "--runs", tmp_path / "submitted", "--reports", tmp_path / "reports"]
     line = ["submit", "demo", "--cluster", profile, *places]
     subprocess.run([sys.executable, "-m", "jobs", *line, *SMALL[:-1]], check=True)
-    study, began = tmp_path / "sent" / "demo", time.monotonic()
+    study, began = tmp_path / "submitted" / "demo", time.monotonic()
 
-    blows = storm(study, 2400 if LONG else 900)
+    actions = storm(study, 2400 if LONG else 900)
     seen = restarts(study)
-    print(f"{time.monotonic() - began:.0f} s, {seen} restarts, {len(blows)} blows: {' '.join(blows)}")
-    assert seen >= 5 and {"client", "preemption"} <= set(blows)
+    print(f"{time.monotonic() - began:.0f} s, {seen} restarts, {len(actions)} actions: {' '.join(actions)}")
+    assert seen >= 5 and {"client", "preemption"} <= set(actions)
     logs = "\n".join(file.read_text() for file in (study / "logs").glob("*.log"))
     assert logs.count("<<< exit status 75") >= RESTARTS / 2, "signals reach the stage in its container"
     assert logs.count("resumes from the checkpoint of step") >= RESTARTS / 2
@@ -77,36 +77,36 @@ def test_a_study_through_the_image_that_is_preempted_again_and_again_ends_with_t
 
 
 def storm(study: Path, seconds: float) -> list[str]:
-    """Takes jobs away, and of one its container's client only, until it was enough; waits until all is complete."""
-    draws, blows, end = random.Random(7), [], time.monotonic() + seconds
+    """Preempts and requeues jobs RESTARTS times, kills the client of one container, and waits for the study's end."""
+    rng, actions, end = random.Random(7), [], time.monotonic() + seconds
     while any(row.state is not State.COMPLETE for row in read_rows(study)):
-        assert time.monotonic() < end, told(study)
-        time.sleep(draws.uniform(1.0, 6.0))
-        assert not [row for row in read_rows(study) if row.state is State.FAILED], told(study)
+        assert time.monotonic() < end, describe(study)
+        time.sleep(rng.uniform(1.0, 6.0))
+        assert not [row for row in read_rows(study) if row.state is State.FAILED], describe(study)
         running = [row for row in read_rows(study) if row.state is State.RUNNING and row.job]
-        at_work = [row for row in running if row.step is not None]  # else nothing would ever come further
+        at_work = [row for row in running if row.step is not None]  # otherwise no run would make progress
         if not at_work or restarts(study) >= RESTARTS:
             continue
-        if "client" not in blows:  # first of all: the others could bring the training to its end without it
-            blows += ["client"] if any(kill_client(study, row) for row in at_work) else []
-        elif "preemption" in blows and draws.random() < 0.4:
-            blows.append("requeue")
-            subprocess.run(["scontrol", "requeue", draws.choice(at_work).job or ""], capture_output=True, check=False)
+        if "client" not in actions:  # first, because the training may end otherwise
+            actions += ["client"] if any(kill_client(study, row) for row in at_work) else []
+        elif "preemption" in actions and rng.random() < 0.4:
+            actions.append("requeue")
+            subprocess.run(["scontrol", "requeue", rng.choice(at_work).job or ""], capture_output=True, check=False)
         else:
-            blows.append("preemption")
+            actions.append("preemption")
             high = ["sbatch", "-p", "high", "-N", "2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 1"]
             subprocess.run(high, capture_output=True, check=True)
-    return blows
+    return actions
 
 
 def restarts(study: Path) -> int:
-    """How often a run's process was started again."""
+    """The number of restarts of the runs' processes."""
     logs = [file.read_text() for file in (study / "logs").glob("*.log")]
     return sum(max(0, sum(line.startswith(BEGIN) for line in log.splitlines()) - 1) for log in logs)
 
 
 def kill_client(study: Path, row: Row) -> bool:
-    """kill -9 of the docker client that a training's job waits for; whether there was one. Its container lives on."""
+    """Kills the docker client of a pretraining with SIGKILL; its container survives. Returns whether there was one."""
     wanted = f"run_dir={study / row.name}".encode()
     if not row.name.startswith("pretrain") or not (study / row.name / "status").exists():
         return False
@@ -119,13 +119,13 @@ def kill_client(study: Path, row: Row) -> bool:
     return False
 
 
-def told(study: Path) -> str:
+def describe(study: Path) -> str:
     logs = (f"{file.name}\n{file.read_text()[-1500:]}" for file in (study / "logs").glob("*.log"))
     return "\n".join([*(f"{row.name} {row.state} {row.note or ''}" for row in read_rows(study)), *logs])
 
 
 def digests(study: Path) -> dict[str, dict[str, object]]:
-    """What must not depend on interruptions: numbers, and the bytes of every artifact."""
+    """The results that must not depend on interruptions: numbers, and the hashes of all artifacts."""
     found = {}
     for run in runs_of(study):
         result = run.result() or {}

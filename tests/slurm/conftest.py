@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from studies import OnCluster, Real, slurm, until
 
-from slurm.processes import TestbedError, free_ports
+from slurm.processes import ClusterStartError, free_ports
 from slurm.testbed import LocalCluster
 
 
@@ -22,7 +22,7 @@ def started(folder: Path, **wanted: Any) -> Iterator[LocalCluster]:
     try:
         try:
             cluster.up()
-        except TestbedError as error:
+        except ClusterStartError as error:
             if os.environ.get("CI"):
                 raise
             pytest.skip(str(error))
