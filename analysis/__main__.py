@@ -32,7 +32,10 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Builds the report and prints the main table; 2 where there is nothing to report on or no place for it."""
+    """Builds the report and prints the main table; returns the exit status.
+
+    2: there is no complete run, or the output folder can't be created. 1: writing fails, for example on a full disk.
+    """
     options = _parser().parse_args(arguments)
     try:
         study = gather(Path(expand_path("RUNS/STUDY", options.study)))
@@ -42,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         (out / "tables").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        return _refused(f"the report can't go to {out}: {error.strerror}", 1 if error.errno in _FULL else 2)
+        return _refused(f"can't write the report to {out}: {error.strerror}", 1 if error.errno in _FULL else 2)
     try:
         pdf = report.build(study, out, options.date)
     except OSError as error:
@@ -67,15 +70,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _today() -> datetime.date:
-    """Today in UTC, or the day of SOURCE_DATE_EPOCH for a report that can be made again byte for byte."""
+    """Today in UTC, or the day of SOURCE_DATE_EPOCH, which makes a report reproducible byte for byte."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     now = datetime.datetime.now(datetime.UTC)
     return (datetime.datetime.fromtimestamp(int(epoch), datetime.UTC) if epoch and epoch.isdecimal() else now).date()
 
 
 def _print(study: Study, path: Path) -> None:
-    """The main table, without its intervals, and what must be known beside it. Names may take several lines, numbers
-    may not: a terminal too narrow for these gets lines that are longer than it."""
+    """Prints the main table without intervals, and the notes that belong to it.
+
+    The names of models may wrap; numbers never do. If the terminal is too narrow for the numbers, the lines are longer
+    than the terminal is wide.
+    """
     headings, rows = tables.summary_text(study)
     title = f"{study.name}: accuracies in %, gain in points"
     table = Table(*headings, title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
@@ -88,12 +94,12 @@ def _print(study: Study, path: Path) -> None:
         table.add_row(*row)
     console = Console(markup=False, highlight=False)
     console.width = max(console.width, Console(width=1000).measure(table).minimum)
-    console.print(table if rows else f"{study.name}: no model has a test accuracy yet, so there is no table to show.")
+    console.print(table if rows else f"{study.name}: no model has a test accuracy yet, so there is no table.")
     if study.missing:
         console.print(f"{len(study.missing)} of {len(study.planned)} runs are missing; the report names them.")
     for note in [data_note(study), *tables.left_out(study)]:
         console.print(note)
-    console.print(f"95 % intervals and all else: {path}", soft_wrap=True)
+    console.print(f"The full report, with 95 % intervals: {path}", soft_wrap=True)
 
 
 def entry() -> None:

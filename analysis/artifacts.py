@@ -1,6 +1,7 @@
-"""The arrays (of the shapes in `ssl_pkg/run/directory.py`) and the metrics that a run leaves beside its result.
+"""Reads the arrays and metrics in a run directory (shapes: `ssl_pkg/run/directory.py`).
 
-Anything else counts as not there, so that no figure has to ask; `fault_of` says what is wrong with it.
+A file with damaged or contradictory arrays is treated as missing, so that the figures need no checks of their own;
+`fault_of` says what is wrong with such a file.
 """
 
 import io
@@ -15,7 +16,7 @@ import pandas as pd
 from PIL import Image
 
 Arrays = dict[str, np.ndarray[Any, Any]]
-# The axes of each array: a letter is one length throughout the file, a digit that length itself.
+# The axes of each array. A letter stands for the same length in the whole file, a digit for that length.
 _AXES: Final = {
     "predictions.npz": {"logits": "nC", "labels": "n"},
     "tsne.npz": {
@@ -24,38 +25,38 @@ _AXES: Final = {
     },
     "landscape.npz": {"alphas": "A", "loss": "A", "accuracy": "A", "grid": "G", "plane": "GG"},
 }
-_INDICES: Final = ("labels", "steps")  # how the names of whole numbers from 0 end
-_UNBOUNDED: Final = ("loss", "accuracy", "plane")  # far from an optimum the loss may be infinite
+_INDICES: Final = ("labels", "steps")  # arrays whose names end so hold integers >= 0
+_UNBOUNDED: Final = ("loss", "accuracy", "plane")  # may be infinite, because the loss can overflow far from an optimum
 
 
 def read_arrays(path: Path) -> Arrays | None:
-    """The arrays of an npz artifact; None where it is missing, damaged in any way, or of other shapes."""
+    """The arrays of an npz artifact; None if the file is missing or damaged, or if a shape is wrong."""
     content = _read(path)
     return None if isinstance(content, str) else content
 
 
 def fault_of(path: Path) -> str | None:
-    """What makes an npz artifact unusable, or None."""
+    """What makes an npz artifact unusable, as the end of a sentence; None if it is usable."""
     content = _read(path)
     return content if isinstance(content, str) else None
 
 
 def _read(path: Path) -> Arrays | str:
-    """The arrays, or the reason why there are none."""
+    """The arrays, or the reason why the file is unusable."""
     axes = _AXES[path.name]
     try:
         with zipfile.ZipFile(path) as archive:
-            # Whole members, not np.load on the file: zipfile compares the checksum at a member's end only.
+            # Read whole members instead of np.load(file), because zipfile checks a checksum only at the member's end.
             members = {name.removesuffix(".npy"): io.BytesIO(archive.read(name)) for name in archive.namelist()}
         present = [name for name in axes if name in members]
         arrays = {name: np.lib.format.read_array(members[name], allow_pickle=False) for name in present}
-    except Exception:  # one wrong byte can raise zlib.error, NotImplementedError, RuntimeError, ValueError and others
+    except Exception:  # a wrong byte can raise zlib.error, NotImplementedError, RuntimeError, ValueError and others
         return "is damaged" if path.exists() else "is missing"
     return _misfit(arrays, axes) or arrays
 
 
 def _misfit(arrays: Arrays, axes: Mapping[str, str]) -> str:
-    """Which array has no numbers or a length that contradicts the others', in words; nothing where all fit."""
+    """What is wrong with the first unusable array, as the end of a sentence; empty if all are usable."""
     lengths = {"2": 2}
     for name, array in arrays.items():
         index = name.endswith(_INDICES)
@@ -71,18 +72,21 @@ def _misfit(arrays: Arrays, axes: Mapping[str, str]) -> str:
 
 
 def picture(path: Path) -> bytes | None:
-    """The bytes of a PNG; None where it is missing or damaged."""
+    """The bytes of a PNG file; None if it is missing or damaged."""
     try:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             image.load()
-    except Exception:  # a damaged one raises almost anything
+    except Exception:  # Pillow raises many kinds of errors on a damaged file
         return None
     return content
 
 
 def metric_frame(lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Metric lines as columns; a value that is no number is nan, a column without any number is not there."""
+    """Metric lines as a data frame.
+
+    A value that is not a finite number becomes nan. A line without a step and a column without any number are omitted.
+    """
     rows = []
     for line in lines:
         row = numbers(line)
@@ -99,5 +103,5 @@ def numbers(entries: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_number(value: Any) -> bool:
-    # A comparison, for math.isfinite raises OverflowError on whole numbers that JSON may hold.
+    # Not math.isfinite, which raises OverflowError for the large integers that JSON can hold.
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

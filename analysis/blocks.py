@@ -1,6 +1,6 @@
-"""What the report is made of: paragraphs, notes, lists, tables and figures, as plain data that report.typ sets.
+"""The building blocks of the report: paragraphs, notes, lists, tables and figures, as plain data for report.typ.
 
-Text is text: nothing in it is read as markup, so a class called `#1 *best*_` arrives as it is written.
+Text is never interpreted as markup: a class called `#1 *best*_` is printed exactly so.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ Block = dict[str, Any]
 
 @dataclass
 class Section:
-    """A heading and what stands under it."""
+    """A heading and the blocks below it."""
 
     title: str
     blocks: list[Block] = field(default_factory=list)
@@ -27,11 +27,11 @@ class Section:
         self.blocks.append({"kind": "text", "text": text})
 
     def note(self, text: str) -> None:
-        """Adds a paragraph that stands out."""
+        """Adds a highlighted paragraph."""
         self.blocks.append({"kind": "note", "text": text})
 
     def items(self, items: Sequence[str], *, size: float = 10) -> None:
-        """Adds a list."""
+        """Adds a bulleted list; nothing without items. size: of the font, in points."""
         if items:
             self.blocks.append({"kind": "items", "items": list(items), "size": size})
 
@@ -49,20 +49,24 @@ class Section:
         left: int = 1,
         widths: Sequence[float] = (),
     ) -> None:
-        """Adds a table; the first `left` columns are set left, the others right; `widths` are shares of the line."""
+        """Adds a table; nothing without rows.
+
+        size: of the font, in points. left: number of left-aligned columns; the others are right-aligned. widths:
+        relative widths of the columns.
+        """
         content = {"headings": list(headings), "rows": [list(row) for row in rows]}
         layout = {"size": size, "left": left, "widths": list(widths)}
         if rows:
             self.blocks.append({"kind": "table", "caption": caption, **content, **layout})
 
     def figure(self, folder: Path, name: str, figure: Figure | None, caption: str, reading: str) -> None:
-        """Saves a figure below `folder` and adds it with its caption and one sentence on how to read it."""
+        """Saves a figure in `folder` and adds it with a caption and a sentence on how to read it; nothing for None."""
         if figure is not None:
             path = style.save(figure, folder, name).resolve()
             self.blocks.append({"kind": "figure", "path": str(path), "caption": caption, "reading": reading})
 
     def picture(self, folder: Path, name: str, png: bytes, caption: str, reading: str) -> None:
-        """Adds a picture as `figure` does, from the bytes of a PNG."""
+        """Adds a picture like `figure`, from the bytes of a PNG file."""
         folder.mkdir(parents=True, exist_ok=True)
         path = (folder / f"{name}.png").resolve()
         path.write_bytes(png)
@@ -70,5 +74,5 @@ class Section:
 
 
 def formula(text: str) -> Block:
-    """A table cell in typst's math notation: for the project's own formulas, never for data."""
+    """A table cell in typst's math notation. Only for the project's own formulas, because typst evaluates the text."""
     return {"math": text}

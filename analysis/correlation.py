@@ -1,8 +1,8 @@
 """Rank correlation between the width of an optimum and accuracy, over the models of a study.
 
-A point is a model (its mean over seeds): the seeds of one model are no independent models. The random initialisation
-is left out: it is no optimum. The p-value is exact (all permutations) up to eight models; the interval is the
-percentile bootstrap over models. With so few points both are rough, and the report says so.
+A point is a model with its mean over seeds, because the seeds of one model are not independent models. The random
+initialisation is excluded, because it is not an optimum. The p-value is exact (all permutations) for up to eight
+models. The interval is a percentile bootstrap over models. With so few points both are rough, which the report says.
 """
 
 import itertools
@@ -23,7 +23,7 @@ from ssl_pkg.catalogue import RANDOM
 Floats = npt.NDArray[np.float64]
 TARGETS: Final = {"test": "test accuracy", "ood": "OOD accuracy"}
 _DRAWS: Final = 5000
-_LEAST: Final = 4  # models: with three, every order has a p of a third at least
+_LEAST: Final = 4  # models: with three, no order has a p-value below 1/3
 _EXACT: Final = 8  # 8! = 40,320 permutations
 
 
@@ -52,19 +52,19 @@ def points(study: Study, measure: Measurement, target: str) -> dict[Model, tuple
 
 
 def measures_of(study: Study) -> list[Measurement]:
-    """What the study measured at its optima, in the report's order: the widths, and the loss and accuracy there."""
+    """What the evaluation `width` measured, in the report's order: widths, and loss and accuracy on the subset."""
     rows = study.results[study.results["evaluation"] == WIDTH]
     return in_order(Measurement(*pair) for pair in zip(rows["metric"], rows["dimensions"], strict=True))
 
 
 def widths_of(study: Study) -> list[Measurement]:
-    """The measures of width, without the loss and accuracy at the optimum."""
+    """The measures of width, without loss and accuracy on the subset."""
     return [measure for measure in measures_of(study) if measure.of_width]
 
 
 @lru_cache(maxsize=1)
 def correlations(study: Study) -> list[Correlation]:
-    """Every measure of width against test and OOD accuracy, where four models or more have both and they differ."""
+    """Every measure of width against test and OOD accuracy, if at least four models have both and the values differ."""
     found = []
     for measure in widths_of(study):
         for target in TARGETS:
@@ -75,7 +75,7 @@ def correlations(study: Study) -> list[Correlation]:
 
 
 def spearman(measure: Measurement, target: str, x: Floats, y: Floats) -> Correlation:
-    """Spearman's rho of x with y, its permutation p-value and its bootstrap interval."""
+    """Spearman's rho of x (n,) and y (n,), with its permutation p-value and bootstrap interval."""
     n = len(x)
     rho = float(_rho(x[None], y[None])[0])
     ranks = stats.rankdata(x)
@@ -88,7 +88,7 @@ def spearman(measure: Measurement, target: str, x: Floats, y: Floats) -> Correla
 
 
 def _rho(x: Floats, y: Floats) -> Floats:
-    """Spearman's rho of each row of x with the same row of y; nan where a row is constant."""
+    """Spearman's rho of each row of x with the same row of y; nan if one of the rows is constant."""
     a, b = stats.rankdata(x, axis=1), stats.rankdata(y, axis=1)
     a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
     size = np.sqrt((a**2).sum(1) * (b**2).sum(1))

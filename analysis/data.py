@@ -1,4 +1,4 @@
-"""Which images a study saw, by the names that its runs recorded, and the sentence that belongs beside every number."""
+"""The names of the data that a study's runs read, and the sentence about them that accompanies every table."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -7,23 +7,26 @@ from typing import Final
 from analysis import names
 from analysis.study import Study
 
-OFFICIAL: Final = frozenset({"STL-10", "CIFAR-10"})  # the names that md5 sums of the published files earn
+OFFICIAL: Final = frozenset({"STL-10", "CIFAR-10"})  # recorded only if the md5 sums are those of the published files
 
 
 def data_names(study: Study, *, ood: bool | None = None) -> list[str]:
-    """The names of the data that complete runs saw: of all runs, or only of those on (or not on) OOD images."""
+    """The names of the data that complete runs read.
+
+    ood: True for the OOD runs, False for the other runs, None for all.
+    """
     runs = [run for run in study.complete() if ood is None or ood == (run.stage == "ood")]
     return sorted({str((run.result or {}).get("data") or "unnamed data") for run in runs})
 
 
 def data_note(study: Study) -> str:
-    """What to say beside a table that leaves the report."""
+    """The sentence that accompanies a table outside the report."""
     warning = data_warning(data_names(study, ood=False), data_names(study, ood=True))
     return warning or f"The data was {names.listed(data_names(study))}, the published files."
 
 
 def data_warning(seen: Sequence[str], seen_ood: Sequence[str] = ()) -> str:
-    """What to say where a number is not from the published files; nothing where all are."""
+    """A warning if some data is not the published files; empty otherwise. seen_ood: the data of the OOD runs."""
     wrong, wrong_ood = _unofficial(seen), _unofficial(seen_ood)
     if wrong:
         return (

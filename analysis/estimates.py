@@ -1,8 +1,8 @@
-"""One number with its uncertainty: over the seeds where there are several, else the interval that the run gave.
+"""A number with its uncertainty: the standard deviation over seeds, or with one seed the interval in the run's row.
 
-Differences between two models come with a 95 % interval too: paired by seed (Student's t) where two or more seeds are
-shared, else paired by image (the same test images, normal approximation), else from the two intervals alone
-(Newcombe's hybrid score interval, 1998, of two proportions).
+A difference between two models has a 95 % interval. It is paired by seed (Student's t) if the models share two or more
+seeds, else paired by image (the same test images, normal approximation), else computed from the two intervals
+(Newcombe's hybrid score interval of two proportions, 1998).
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from analysis.study import Study
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value over seeds. `sd` is None with one seed, `low` and `high` (the run's own interval) with several."""
+    """The mean over seeds. With one seed `sd` is None; with several `low` and `high`, the run's interval, are None."""
 
     value: float
     low: float | None
@@ -29,7 +29,7 @@ class Estimate:
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """What an error bar spans: the interval, or one standard deviation to both sides."""
+        """The ends of an error bar: the interval, or one standard deviation to either side."""
         if self.sd is not None:
             return self.value - self.sd, self.value + self.sd
         if self.low is None or self.high is None:
@@ -39,8 +39,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """A first value minus a second one, with a 95 % interval and how it was obtained (`seeds`, `images`, "
-    "`intervals`)."""
+    """A first value minus a second one, with a 95 % interval. paired_by: `seeds`, `images` or `intervals`."""
 
     value: float
     low: float | None
@@ -50,7 +49,7 @@ class Difference:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves zero out."""
+        """Whether the interval excludes zero."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
@@ -74,7 +73,7 @@ def estimate(
 def difference(
     study: Study, first: Model, second: Model, evaluation: str, metric: str = "accuracy"
 ) -> Difference | None:
-    """`first` minus `second`; None where one of the two has no value."""
+    """`first` minus `second`; None if one of the two has no value."""
     one, two = estimate(study, first, evaluation, metric), estimate(study, second, evaluation, metric)
     if one is None or two is None:
         return None
@@ -95,7 +94,7 @@ def _over_seeds(differences: npt.NDArray[np.float64]) -> Difference:
 
 
 def _hits(study: Study, model: Model, evaluation: str) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]] | None:
-    """Which images the model got right, and their labels, of its only seed."""
+    """Whether the prediction of each image is right, and the labels, for the model's only seed."""
     for arrays in study.predictions(model, evaluation).values():
         return arrays["logits"].argmax(1) == arrays["labels"], arrays["labels"]
     return None

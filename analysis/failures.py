@@ -1,4 +1,4 @@
-"""Why runs failed, from the ends of their logs (RUNS/STUDY/logs/JOB.log, see `ssl_pkg/run/directory.py`)."""
+"""Why runs failed, read from the ends of their logs (RUNS/STUDY/logs/JOB.log, see `ssl_pkg/run/directory.py`)."""
 
 import re
 from pathlib import Path
@@ -6,14 +6,14 @@ from typing import Final
 
 from ssl_pkg.errors import COMPLETE, INTERRUPTED
 
-_START: Final = ">>> "  # opens the line above a start
-_NOTE: Final = "<<< "  # opens a line that `jobs` wrote
+_START: Final = ">>> "  # the prefix of the line that `jobs` writes before each start
+_NOTE: Final = "<<< "  # the prefix of other lines that `jobs` writes
 _STATUS: Final = re.compile(r"<<< exit status (-?\d+) after")
 _TAIL: Final = 1 << 16  # bytes of a log that are read
 
 
 def failures(study: Path) -> dict[str, str]:
-    """Name of each run of the study whose last start failed -> the last line that it printed."""
+    """The last printed line of each run whose last start failed, by the name of the run."""
     found = {log.stem: _failure(log) for log in sorted((study / "logs").glob("*.log")) if ".rank" not in log.stem}
     return {name: reason for name, reason in found.items() if reason is not None}
 
@@ -31,4 +31,4 @@ def _failure(log: Path) -> str | None:
     if not statuses or statuses[-1] in (COMPLETE, INTERRUPTED):
         return None
     said = [line.strip() for line in last if line.strip() and not line.startswith(_NOTE)]
-    return said[-1] if said else f"it ended with exit status {statuses[-1]} and printed nothing"
+    return said[-1] if said else f"exit status {statuses[-1]} without any output"

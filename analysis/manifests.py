@@ -1,4 +1,4 @@
-"""Which runs of a study saw other images than the rest: they can't be compared with it."""
+"""Finds the runs that read other data than the rest of the study, because their numbers are not comparable."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ Manifest = frozenset[tuple[str, str]]
 
 
 def of_other_data(runs: Sequence[tuple[str, str, dict[str, Any]]]) -> dict[str, str]:
-    """Name of each run that saw other data than the study's -> a sentence that says so.
+    """A sentence for each run that read other data than the study, by the name of the run.
 
-    runs: name, stage and provenance of each complete run. The study's data are those of most pretrainings, because
-    everything else starts from these, and without pretrainings those of most runs; of OOD images those of most OOD
-    runs. A tie goes to the first by name. Files count as the same by md5, or by size where they were too large for one.
-    A run without a manifest stays.
+    runs: name, stage and provenance of each complete run. The study's data is the data of most pretraining runs,
+    because all other runs start from them; without pretraining runs it is the data of most runs. For OOD images it is
+    the data of most OOD runs. If two are equally frequent, the first by the name of the run counts. Files are compared
+    by md5, or by size if they were too large for an md5. A run without a manifest is kept.
     """
     found = {name: (stage, _manifest(provenance)) for name, stage, provenance in sorted(runs, key=lambda run: run[0])}
     roots = {name: str(_data(provenance).get("root")) for name, _, provenance in runs}
@@ -30,13 +30,14 @@ def of_other_data(runs: Sequence[tuple[str, str, dict[str, Any]]]) -> dict[str, 
             if seen != own:
                 files = ", ".join(sorted({file for file, _ in seen ^ own}))
                 other[name] = (
-                    f"{name}: left out, it saw other data (from {roots[name]}) than the study (from {where}): {files}."
+                    f"{name}: excluded, because it read other data (from {roots[name]}) than the study (from {where}): "
+                    f"{files}."
                 )
     return other
 
 
 def _manifest(provenance: dict[str, Any]) -> Manifest:
-    """Each file that a run read, with what it is known by."""
+    """Each file that a run read, with its md5 or else its size."""
     files = _data(provenance).get("files")
     entries = files.items() if isinstance(files, dict) else ()
     return frozenset((str(f), str(e.get("md5") or e.get("bytes"))) for f, e in entries if isinstance(e, dict))

@@ -1,4 +1,4 @@
-"""The study's report: sections in order, set by typst into report.pdf with the fonts that typst brings along."""
+"""Builds the report of a study: the sections in their order, compiled by typst to report.pdf with typst's own fonts."""
 
 import dataclasses
 import datetime
@@ -22,7 +22,10 @@ _TEMPLATE: Final = Path(__file__).parent / "report.typ"
 
 
 def build(study: Study, out: Path, date: datetime.date) -> Path:
-    """Writes tables/, figures/ and report.pdf below `out`; the same study and date give the same bytes."""
+    """Writes tables/, figures/ and report.pdf in `out`; returns the path of report.pdf.
+
+    The same study and date give the same bytes.
+    """
     tables.write(study, out / "tables")
     path = out / "report.pdf"
     path.write_bytes(compile_pdf(content(study, out / "figures", date)))
@@ -30,7 +33,7 @@ def build(study: Study, out: Path, date: datetime.date) -> Path:
 
 
 def content(study: Study, figures: Path, date: datetime.date) -> dict[str, Any]:
-    """Everything that the report says, as report.typ reads it; draws the figures below `figures`."""
+    """The content of the report in the form that report.typ reads. The figures are saved in `figures`."""
     builders: tuple[Callable[[], Section], ...] = (
         lambda: front.findings(study),
         lambda: missing.section(study),
@@ -55,6 +58,6 @@ def _stage_sections() -> list[Callable[[Study, Path], Section]]:
 
 
 def compile_pdf(report: dict[str, Any]) -> bytes:
-    """Sets the report. Raises typst.TypstError if the template is broken."""
+    """The bytes of the PDF. Raises typst.TypstError if the template is broken."""
     inputs = {"report": json.dumps(report)}
     return typst.compile(str(_TEMPLATE), root="/", sys_inputs=inputs, ignore_system_fonts=True)

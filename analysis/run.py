@@ -1,4 +1,4 @@
-"""One run directory with what identifies it, and what in it can't be used."""
+"""One run directory: its identity, its contents, and its unusable files."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +15,7 @@ from ssl_pkg.run.directory import RunDirectory
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One run directory with what identifies it. `result` is None until the run is complete."""
+    """One run directory with its identity. `result` is None until the run is complete."""
 
     directory: RunDirectory
     stage: str
@@ -31,39 +31,39 @@ class Run:
 
     @property
     def classes(self) -> list[str]:
-        """Names of the classes, or nothing."""
+        """Names of the classes; empty if the run has no result."""
         return [str(name) for name in (self.result or {}).get("classes") or []]
 
     @property
     def tried(self) -> list[Any]:
-        """What the run chose from on validation, each with its accuracy."""
+        """The candidates of the run's selection on the holdout split, each with its accuracy."""
         tried = (self.result or {}).get("tried")
         return tried if isinstance(tried, list) else []
 
     @property
     def seconds(self) -> float | None:
-        """How long the run took."""
+        """How long the run took, in seconds."""
         seconds = (self.result or {}).get("seconds")
         return float(seconds) if isinstance(seconds, int | float) else None
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
-        """The metric lines as columns; torn lines are left out."""
+        """The metrics log as a data frame, without incomplete lines."""
         return metric_frame(self.directory.metrics())
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
-        """Where the run came from; empty where the file is missing."""
+        """Content of provenance.json; empty if the file is missing."""
         return self.directory.provenance() or {}
 
     @property
     def reasons(self) -> list[dict[str, Any]]:
-        """The rows of the result whose number could not be computed; each has a `reason`."""
+        """The rows of the result whose number could not be computed; each has a reason."""
         return [row for row in (self.result or {}).get("rows", []) if row["value"] is None and row.get("reason")]
 
     @property
     def faults(self) -> list[str]:
-        """What is wrong with the arrays that the run should have left, one sentence each."""
+        """What is wrong with the run's artifact, as a list with at most one sentence."""
         artifact = STAGES[self.stage].artifact if self.stage in STAGES else None
         if artifact is None or (self.stage == "pretrain" and self.model.method != SUPERVISED):
             return []
@@ -76,12 +76,12 @@ class Run:
             elif "logits" in arrays and not of_classes(self, arrays):
                 fault = "has labels or logits of other classes than the run"
         if fault and any(row["evaluation"] in ("test", "ood") for row in self.reasons):
-            return []  # of logits that are not finite: the result says so
-        return [f"{self.directory.name}: {artifact.file} {fault}; it is left out."] if fault else []
+            return []  # the logits are not finite, which the rows say
+        return [f"{self.directory.name}: {artifact.file} {fault}; the file is ignored."] if fault else []
 
     @property
     def state(self) -> str:
-        """`complete`, or how far it came."""
+        """`complete`, or `unfinished` with the step that the run has reached."""
         if self.complete:
             return "complete"
         status = self.directory.status() or {}
@@ -90,12 +90,12 @@ class Run:
         return "unfinished"
 
     def arrays(self, file: str, *needed: str) -> Arrays | None:
-        """The arrays of an npz artifact; None where the file, or one of the arrays `needed`, can't be used."""
+        """The arrays of an npz artifact; None if the file is unusable or lacks one of the arrays `needed`."""
         content = read_arrays(self.directory.path / file)
         return content if content is not None and all(name in content for name in needed) else None
 
 
 def of_classes(run: Run, arrays: Arrays) -> bool:
-    """Whether predictions have a logit for each class of the run, and no label beyond these."""
+    """Whether predictions have one logit for each class of the run and no other labels."""
     count = arrays["logits"].shape[1]
     return len(run.classes) in (0, count) and int(arrays["labels"].max()) < count

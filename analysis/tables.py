@@ -1,6 +1,6 @@
-"""The tables of a study as data frames, and how they are written: CSV with plain numbers, Markdown to read."""
+"""The tables of a study: data frames, written as CSV with plain numbers and as Markdown for people."""
 
-# ruff: noqa: RUF001 (what people read has Greek letters, dashes and minus signs)
+# ruff: noqa: RUF001 (texts for people have Greek letters, dashes and minus signs)
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ WIDTH_DIMENSIONS: Final = ("measure", "radius", "scope", "normalized")
 
 @dataclass(frozen=True)
 class Column:
-    """A column of accuracies in the main table: its key, its heading, where its number comes from."""
+    """A column of accuracies in the main table: its key and heading, and the rows that its numbers come from."""
 
     key: str
     heading: str
@@ -40,7 +40,10 @@ def results(study: Study) -> pd.DataFrame:
 
 
 def main_columns(study: Study) -> list[Column]:
-    """The accuracies of the main table that the study has, test accuracy always; kNN on test before kNN on train."""
+    """The columns of the main table: test accuracy, and every other accuracy that the study has.
+
+    The kNN accuracy on the holdout split of train is shown only if there is none on test.
+    """
     classes = next((len(run.classes) for run in study.complete("ood") if run.classes), 10)
     lacking = len(substituted(study))
     columns = [
@@ -65,18 +68,18 @@ def main_value(study: Study, model: Model, column: Column) -> Estimate | None:
 
 
 def substituted(study: Study) -> list[str]:
-    """The classes whose OOD images are of a class that the models lack (CIFAR-10's frogs, counted as monkeys)."""
+    """The classes that stand for an OOD class that the models lack (monkey, which stands for CIFAR-10's frog)."""
     found = [(run.result or {}).get("substituted") for run in study.complete("ood")]
     return sorted({str(name) for names_ in found if isinstance(names_, list) for name in names_})
 
 
 def gain(study: Study, model: Model) -> Difference | None:
-    """Test accuracy above the linear probe on the random initialisation."""
+    """Test accuracy minus that of the linear probe on the random initialisation; None for that probe."""
     return None if model == names.RANDOM_PROBE else difference(study, model, names.RANDOM_PROBE, "test")
 
 
 def summary(study: Study) -> pd.DataFrame:
-    """The main table with plain numbers: accuracies as fractions, the gain in points."""
+    """The main table with plain numbers: accuracies as fractions, the gain in percentage points."""
     rows = []
     for model in study.models:
         row: dict[str, Any] = {"model": model.name, "variant": model.variant, "seeds": 0}
@@ -100,7 +103,7 @@ def summary(study: Study) -> pd.DataFrame:
 
 
 def summary_text(study: Study) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells of the main table, for people."""
+    """Headings and cells of the main table as text for people."""
     columns = main_columns(study)
     headings = ["Model", columns[0].heading, "Gain over random probe", *(column.heading for column in columns[1:])]
     rows = []
@@ -111,7 +114,7 @@ def summary_text(study: Study) -> tuple[list[str], list[list[str]]]:
 
 
 def percent(found: Estimate | None) -> str:
-    """An accuracy in percent: `74.1 ± 0.6` over seeds, `74.1 [73.1, 75.0]` with the interval of one seed."""
+    """An accuracy in percent: `74.1 ± 0.6` over several seeds, `74.1 [73.1, 75.0]` for one seed."""
     if found is None:
         return ABSENT
     if found.sd is not None:
@@ -122,7 +125,7 @@ def percent(found: Estimate | None) -> str:
 
 
 def gain_text(gap: Difference | None) -> str:
-    """A difference of accuracies in points, with its interval."""
+    """A difference of accuracies in percentage points, with its interval."""
     if gap is None:
         return ABSENT
     if gap.low is None or gap.high is None:
@@ -131,12 +134,12 @@ def gain_text(gap: Difference | None) -> str:
 
 
 def signed(value: float, digits: int = 1) -> str:
-    """A number with its sign, a true minus."""
+    """A number with its sign; minus is the typographic one."""
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def number(value: float | None) -> str:
-    """Three significant digits, without a needless exponent."""
+    """Three significant digits, with an exponent only below 1e-3 and from 1e5."""
     if value is None or math.isnan(value):
         return ABSENT
     if value != 0 and not 1e-3 <= abs(value) < 1e5:
@@ -198,7 +201,7 @@ def class_names(study: Study, evaluation: str) -> list[str]:
 
 
 def runs(study: Study) -> pd.DataFrame:
-    """Every run, present or planned: stage, model, variant, seed, seconds, complete, state, folder."""
+    """Every run in the folder or in the plan: stage, model, variant, seed, seconds, complete, state, folder."""
     found = [
         (run.stage, run.model, run.seed, run.seconds, run.complete, run.state, run.directory.name) for run in study.runs
     ]
@@ -216,7 +219,7 @@ def correlation(study: Study) -> pd.DataFrame:
 
 
 def write(study: Study, folder: Path) -> None:
-    """Writes every table of the study below `folder`: results.csv, the others as CSV and Markdown."""
+    """Writes every table of the study in `folder`: results.csv, and the others as CSV and Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
     results(study).to_csv(folder / "results.csv", index=False)
     summary(study).to_csv(folder / "summary.csv", index=False)
@@ -232,7 +235,7 @@ def write(study: Study, folder: Path) -> None:
 
 
 def left_out(study: Study) -> list[str]:
-    """What to know beside the main table: runs that failed, and what is not in it for another reason."""
+    """Notes for the main table: failed runs, excluded runs and files, and the count of numbers without a value."""
     failed = [f"{name} failed: {why}" for name, why in study.failed.items()]
     lost = len(study.unmeasured)
     more = [f"{lost:,} numbers could not be computed; the report says why."] if lost else []
@@ -240,7 +243,7 @@ def left_out(study: Study) -> list[str]:
 
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; what would end a cell is escaped."""
+    """A Markdown table. Characters that would end a cell are escaped."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join("| " + " | ".join(_escaped(cell) for cell in line) + " |" for line in lines) + "\n"
 

@@ -140,7 +140,7 @@ def test_runs_of_other_images_are_named_and_left_out(fake: FakeStudy) -> None:
     ]  # fmt: skip
     assert [note.partition(":")[0] for note in study.notes] == ["probe-byol-s0", "probe-moco-s0", "probe-simclr-s0"]
     assert (
-        "it saw other data (from /data/other) than the study (from /data/fake): stl10_binary/test_X.bin"
+        "it read other data (from /data/other) than the study (from /data/fake): stl10_binary/test_X.bin"
         in study.notes[0]
     )
 

@@ -233,7 +233,7 @@ def test_a_place_where_no_report_can_be_is_wrong_input(
     for out in (taken, taken / "below", Path("/proc/x")):
         assert main([str(fake.path), "--out", str(out)]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith(f"analysis: the report can't go to {out}: ")
+        assert line.startswith(f"analysis: can't write the report to {out}: ")
     assert taken.read_text() == "mine"
 
 

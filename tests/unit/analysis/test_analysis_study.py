@@ -125,7 +125,7 @@ def test_torn_files_are_survived_and_named(fake: FakeStudy) -> None:
         "probe-moco-s0: result.json was written by an earlier version, which did not record `adaptation`: make the run "
         "again; the run counts as unfinished.",
         "probe-simclr-s0: result.json can't be read; the run counts as unfinished.",
-        "embed-supervised-s0: tsne.npz is damaged; it is left out.",
+        "embed-supervised-s0: tsne.npz is damaged; the file is ignored.",
     )
     assert by_name["embed-supervised-s0"].arrays("tsne.npz", "train") is None
 
