@@ -1,4 +1,4 @@
-"""What the stages share: where a model comes from, and what a final model leaves."""
+"""Parts that several stages share: loading the source model, and writing artifacts."""
 
 import io
 from collections.abc import Sequence
@@ -32,7 +32,8 @@ from ssl_pkg.run.weights import load_into, load_weights, save_weights
 def source_encoder(config: Config) -> tuple[nn.Module, str, int]:
     """The encoder to probe or to fine-tune, its method and its resolution.
 
-    `random` is the network that a pretraining with this seed starts from.
+    For source=random, the encoder has the weights that a pretraining with this seed starts from. Raises BadInput if the
+    source is missing or damaged.
     """
     torch.manual_seed(config.seed)
     encoder = build_encoder()
@@ -46,12 +47,12 @@ def source_encoder(config: Config) -> tuple[nn.Module, str, int]:
 
 
 def source_classifier(config: Config) -> tuple[nn.Module, dict[str, Any]]:
-    """The final model to evaluate, and the result of the run that left it."""
+    """The final model to evaluate, in eval mode, and the result of its run. Raises BadInput as source_encoder does."""
     if config.source == RANDOM:
-        raise BadInput(f"stage={config.stage} evaluates a final model: give source= the run directory that holds one")
+        raise BadInput(f"stage={config.stage} evaluates a final model: give source= the run directory of one")
     result = source_result(config)
     if "adaptation" not in result:
-        raise BadInput(f"source={config.source} was made by an earlier version of this program: make that run again")
+        raise BadInput(f"source={config.source} was made by an earlier version of this program: run its stage again")
     path = _artifact(config, "model.safetensors", "a supervised pretraining, a probe or a fine-tuning")
     state = load_weights(path)
     classifier: nn.Module = resnet18(weights=None, num_classes=len(result["classes"]))
@@ -60,18 +61,18 @@ def source_classifier(config: Config) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def refuse_other_classes(config: Config, dataset: STL10, source: dict[str, Any]) -> None:
-    """Raises BadInput if the images' labels are not those of the source model: its accuracy would mean nothing."""
+    """Raises BadInput if the data set has other classes than the source model, whose accuracy would be meaningless."""
     if list(dataset.classes) != source["classes"]:
         raise BadInput(
             f"data.root={config.data.root} has the classes {', '.join(dataset.classes)}, and source={config.source} "
-            f"was trained on {', '.join(source['classes'])}: give the data.root that it was trained on"
+            f"was trained on {', '.join(source['classes'])}: give the data.root of the source"
         )
 
 
-def _artifact(config: Config, name: str, left_by: str) -> Path:
+def _artifact(config: Config, name: str, made_by: str) -> Path:
     path = Path(str(config.source)) / name
     if not path.is_file():
-        raise BadInput(f"source={config.source} has no {name}: stage={config.stage} goes on from {left_by}")
+        raise BadInput(f"source={config.source} has no {name}: stage={config.stage} starts from {made_by}")
     return path
 
 
@@ -86,7 +87,7 @@ def finish_classifier(
     rows: list[Row],
     **more: Any,
 ) -> None:
-    """Leaves a final model: its weights, its predictions on test, and the run's result.
+    """Writes a final model: its weights, its predictions on test, and the run's result.
 
     classifier: the state dict of torchvision's resnet18(num_classes=C).
     """
@@ -100,7 +101,7 @@ def finish_classifier(
         session.hardware.device,
         partial(session.report_or_stop, "test"),
     )
-    save_weights(session.file("model.safetensors"), network, facts_of(dataset, method, resolution))
+    save_weights(session.file("model.safetensors"), network, weights_facts(dataset, method, resolution))
     write_atomic(session.file("predictions.npz"), npz(logits=logits, labels=dataset.test.labels))
     session.finish(
         method=method,
@@ -113,16 +114,16 @@ def finish_classifier(
     )
 
 
-def leave_contact_sheet(
+def write_contact_sheet(
     session: Session, labelled: Sequence[Split], unlabeled: Split | None, classes: Sequence[str]
 ) -> None:
-    """Leaves a picture of some images of each class, unless `data.contact_sheet` is off or an earlier start left it."""
+    """Writes a picture of some images of each class, unless data.contact_sheet is false or the picture exists."""
     if session.config.data.contact_sheet and not (session.run.path / CONTACT_SHEET).exists():
         write_atomic(session.file(CONTACT_SHEET), contact_sheet(labelled, unlabeled, classes))
 
 
 def preprocessing(resolution: int) -> dict[str, Any]:
-    """What the encoder expects of an image, in words and numbers: the same as `ssl_pkg.augment.views.resize` does."""
+    """The preprocessing that the encoder expects, which `ssl_pkg.augment.views.resize` does, in words and numbers."""
     return {
         "resolution": resolution,
         "resize": "the whole image to resolution x resolution, bilinear, antialias",
@@ -133,14 +134,14 @@ def preprocessing(resolution: int) -> dict[str, Any]:
     }
 
 
-def facts_of(dataset: STL10, method: str, resolution: int) -> dict[str, Any]:
-    """What exported weights say of themselves, so that they can be used without this project."""
+def weights_facts(dataset: STL10, method: str, resolution: int) -> dict[str, Any]:
+    """The facts in the metadata of exported weights, with which they can be used without this project."""
     known = {"method": method, "data": dataset.manifest["name"], "classes": list(dataset.classes)}
     return known | preprocessing(resolution)
 
 
 def compact(embeddings: Array) -> npt.NDArray[np.floating[Any]]:
-    """The embeddings in float16, or as they are where a finite value is beyond its range."""
+    """The embeddings in float16, or unchanged if a finite value is outside float16's range."""
     finite = embeddings[np.isfinite(embeddings)]
     fits = np.abs(finite).max(initial=0) <= np.finfo(np.float16).max
     return embeddings.astype(np.float16) if fits else embeddings

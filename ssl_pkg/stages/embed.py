@@ -1,14 +1,14 @@
-"""Embeddings of train and test by a final model, and their t-SNE maps."""
+"""Embeddings of train and test from a final model, and their t-SNE maps."""
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
-from ssl_pkg.data.images import Split, balanced
+from ssl_pkg.data.images import Indices, Split, balanced
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import not_finite, proportion
 from ssl_pkg.evaluation.forward import Array, predict
@@ -24,9 +24,9 @@ from ssl_pkg.stages.artifacts import compact, npz, refuse_other_classes, source_
 
 
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
-    """Leaves the average pool's output (512) of train and test, one joint map of both, and kNN accuracy on test.
+    """Writes embeddings (512) of train and test, a joint t-SNE map of both, and the kNN accuracy on test.
 
-    Of a fine-tuned model also the maps of the snapshots that its fine-tuning left.
+    For a fine-tuned model, also the maps of its snapshots during fine-tuning.
     """
     dataset, hardware = open_dataset(config.data), prepare(config)
     classifier, source = source_classifier(config)
@@ -37,47 +37,23 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     snapshots = _snapshots(Path(str(config.source)) / "embeddings.npz")
     with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
 
-        def embed(split: Split) -> Array:
-            phase = f"embed {split.name}"
-            return predict(
-                encoder,
-                split,
-                resolution,
-                hardware.device,
-                partial(session.report_or_stop, phase),
-            )
+        def embed(split: Split) -> _Embedded:
+            report = partial(session.report_or_stop, f"embed {split.name}")
+            return _Embedded(predict(encoder, split, resolution, hardware.device, report), split.labels)
 
         train, test = embed(dataset.train), embed(dataset.test)
-        train_labels, test_labels = dataset.train.labels, dataset.test.labels
         content = npz(
-            train=compact(train),
-            train_labels=train_labels,
-            test=compact(test),
-            test_labels=test_labels,
-        )
+            train=compact(train.embeddings), train_labels=train.labels,
+            test=compact(test.embeddings), test_labels=test.labels,
+        )  # fmt: skip
         write_atomic(session.file("embeddings.npz"), content)
-        if reason := not_finite("embeddings", np.concatenate([train, test])):
-            rows = [unmeasured("knn", "accuracy", len(test), reason)]
-        else:
-            predicted = knn_predict(
-                train, train_labels, test, config.pretrain.knn_neighbours, config.pretrain.knn_temperature
-            )
-            rows = [proportion("knn", "accuracy", predicted == test_labels)]
-
+        rows = [_knn(config, train, test)]
         session.report_or_stop("t-SNE", 0, 1)
-        shown_train = balanced(train_labels, config.embed.points)
-        shown_test = balanced(test_labels, config.embed.points)
-        shown = np.concatenate([train[shown_train], test[shown_test]])
-        maps: dict[str, Any] = {}
-        if reason := unmappable(shown):
-            rows.append(unmeasured("tsne", "map", len(shown), reason))
-        else:
-            points = tsne(shown, config.embed.perplexity, config.seed)
-            maps |= {"train": points[: len(shown_train)], "train_labels": train_labels[shown_train]}
-            maps |= {"test": points[len(shown_train) :], "test_labels": test_labels[shown_test]}
+        maps, missing = _map(config, train, test)
+        rows += missing
         if snapshots is not None:
-            found, missing = _map_frames(session, snapshots)
-            maps, rows = maps | found, rows + missing
+            frames, missing = _map_frames(session, snapshots)
+            maps, rows = maps | frames, rows + missing
         write_atomic(session.file("tsne.npz"), npz(**maps))
         session.finish(
             method=source["method"],
@@ -88,8 +64,36 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
         )
 
 
+class _Embedded(NamedTuple):
+    """A split's embeddings (n, 512) and labels (n,)."""
+
+    embeddings: Array
+    labels: Indices
+
+
+def _knn(config: Config, train: _Embedded, test: _Embedded) -> Row:
+    """The kNN accuracy on test, with train as the bank."""
+    if reason := not_finite("embeddings", np.concatenate([train.embeddings, test.embeddings])):
+        return unmeasured("knn", "accuracy", len(test.labels), reason)
+    neighbours, temperature = config.pretrain.knn_neighbours, config.pretrain.knn_temperature
+    predicted = knn_predict(train.embeddings, train.labels, test.embeddings, neighbours, temperature)
+    return proportion("knn", "accuracy", predicted == test.labels)
+
+
+def _map(config: Config, train: _Embedded, test: _Embedded) -> tuple[dict[str, Any], list[Row]]:
+    """The joint map of balanced subsets of train and test, or a row with the reason why there is none."""
+    subsets = [balanced(split.labels, config.embed.points) for split in (train, test)]
+    embeddings = np.concatenate([train.embeddings[subsets[0]], test.embeddings[subsets[1]]])
+    if reason := unmappable(embeddings):
+        return {}, [unmeasured("tsne", "map", len(embeddings), reason)]
+    points = tsne(embeddings, config.embed.perplexity, config.seed)
+    count = len(subsets[0])
+    maps = {"train": points[:count], "train_labels": train.labels[subsets[0]]}
+    return maps | {"test": points[count:], "test_labels": test.labels[subsets[1]]}, []
+
+
 def _map_frames(session: Session, snapshots: dict[str, Any]) -> tuple[dict[str, Any], list[Row]]:
-    """The aligned maps of the frames that can be mapped, and a row that says why the others can't be."""
+    """The aligned maps of the frames that have one, and a row with the reason why the others have none."""
     frames, config = snapshots["frames"].astype(np.float32), session.config
     faults = [unmappable(frame) for frame in frames]
     usable = np.array([fault is None for fault in faults])
@@ -110,7 +114,7 @@ def _map_frames(session: Session, snapshots: dict[str, Any]) -> tuple[dict[str, 
 
 
 def _snapshots(file: Path) -> dict[str, Any] | None:
-    """The frames that a fine-tuning left, or None for a model that wasn't fine-tuned."""
+    """The snapshots of a fine-tuning, or None for another model. Raises BadInput if they are damaged."""
     if not file.exists():
         return None
     try:
@@ -120,4 +124,4 @@ def _snapshots(file: Path) -> dict[str, Any] | None:
             raise ValueError(f"frames of shape {found['frames'].shape}")
         return found
     except Exception as error:  # a damaged archive raises zipfile's, zlib's and other errors
-        raise BadInput(f"{file} does not hold the frames of a fine-tuning ({error}): make that run again") from error
+        raise BadInput(f"{file} is damaged ({error}): run the fine-tuning again") from error

@@ -1,4 +1,4 @@
-"""A final model on CIFAR-10's test set, which it was not trained for."""
+"""Out-of-distribution evaluation of a final model on CIFAR-10's test set."""
 
 from functools import partial
 
@@ -14,18 +14,18 @@ from ssl_pkg.models.encoder import to_device
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
-from ssl_pkg.stages.artifacts import leave_contact_sheet, npz, source_classifier
+from ssl_pkg.stages.artifacts import npz, source_classifier, write_contact_sheet
 
 
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
-    """Predicts every image; a class that the model doesn't know counts as its substitute (frog as monkey)."""
+    """Predicts every image. A class that the model does not have counts as a substitute class (frog as monkey)."""
     hardware = prepare(config)
     classifier, source = source_classifier(config)
     classes = tuple(source["classes"])
     ood = open_cifar10(data_root(config.data), classes)
     to_device(classifier, hardware.device)
     with Session(config, hardware, interrupt_flag, ood.manifest) as session:
-        leave_contact_sheet(session, [ood.test], None, classes)
+        write_contact_sheet(session, [ood.test], None, classes)
         logits = predict(
             classifier,
             ood.test,

@@ -33,16 +33,16 @@ from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.run.weights import save_weights
 from ssl_pkg.run.worker_session import WorkerSession
-from ssl_pkg.stages.artifacts import facts_of, finish_classifier, leave_contact_sheet
+from ssl_pkg.stages.artifacts import finish_classifier, weights_facts, write_contact_sheet
 from ssl_pkg.training.batches import ViewBatches
-from ssl_pkg.training.ddp import loss_of
+from ssl_pkg.training.ddp import distributed_loss
 from ssl_pkg.training.loop import fit
 from ssl_pkg.training.optimizers import build_optimizer, peak_lr, warmup_cosine
 from ssl_pkg.training.step import Task
 
 
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
-    """Trains config.method and leaves its encoder; of the supervised baseline also the classifier."""
+    """Trains config.method and writes its encoder; for the supervised baseline also the classifier."""
     process = process_info()
     hardware = prepare(config, process)
     with process_group(process):
@@ -50,17 +50,17 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
 
 
 def _run(config: Config, hardware: Hardware, interrupt_flag: InterruptFlag) -> None:
-    assert config.method is not None  # config.py sees to it
+    assert config.method is not None  # checked in config.py
     dataset, resolution = open_dataset(config.data), config.budget.resolution
     task = training(config, dataset, hardware)
     if rank():
         fit(WorkerSession(config, hardware, interrupt_flag), task, extra_state=None)
         return
     with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
-        leave_contact_sheet(session, [dataset.train, dataset.test], dataset.unlabeled, dataset.classes)
+        write_contact_sheet(session, [dataset.train, dataset.test], dataset.unlabeled, dataset.classes)
         model, encoder = task.model, task.model.encoder
         fit(session, replace(task, validate=partial(_validate, session, model, dataset)), extra_state=None)
-        facts = facts_of(dataset, config.method.name, resolution)
+        facts = weights_facts(dataset, config.method.name, resolution)
         save_weights(session.file("encoder.safetensors"), encoder, facts)
         if isinstance(model, Supervised):
             finish_classifier(
@@ -75,8 +75,8 @@ def _run(config: Config, hardware: Hardware, interrupt_flag: InterruptFlag) -> N
 
 
 def training(config: Config, dataset: STL10, hardware: Hardware) -> Task:
-    """The training of config.method from its random start, without validation. Raises BadInput if it doesn't fit."""
-    assert config.method is not None  # config.py sees to it
+    """The training of config.method from random weights, without validation. Raises BadInput on a contradiction."""
+    assert config.method is not None  # checked in config.py
     batches = ViewBatches(
         dataset.train if config.method.split == "train" else dataset.unlabeled,
         config.method.views,
@@ -100,13 +100,13 @@ def training(config: Config, dataset: STL10, hardware: Hardware) -> Task:
     to_device(module, hardware.device)
     if hardware.compiles:
         for network in (part for part in module.modules() if isinstance(part, ResNet)):
-            network.compile(dynamic=False)  # in place: names in the state dict stay
+            network.compile(dynamic=False)  # in place, so that the names in the state dict stay
     steps = config.method.epochs * batches.steps_per_epoch
     steps = min(steps, config.budget.max_steps or steps)
     return Task(
         phase="train",
         model=model,
-        loss=loss_of(model) if world_size() > 1 else model.loss,
+        loss=distributed_loss(model) if world_size() > 1 else model.loss,
         optimizer=build_optimizer(config.method.optimizer, model.parameter_groups()),
         lr=lr_schedule(config.method, steps, batches.steps_per_epoch),
         batch=batches,
@@ -117,7 +117,7 @@ def training(config: Config, dataset: STL10, hardware: Hardware) -> Task:
 
 
 def build_method(config: MethodConfig, classes: int, seed: int) -> Method:
-    """The method that config.model's `_target_` names, from the random weights that belong to `seed`.
+    """The method that config.model's `_target_` names, with random weights that depend only on `seed`.
 
     Raises BadInput if a field of config.model is unknown, has a wrong type or an impossible value.
     """
@@ -127,7 +127,7 @@ def build_method(config: MethodConfig, classes: int, seed: int) -> Method:
     try:
         target = get_class(str(fields.pop("_target_", None)))
         if not issubclass(target, nn.Module) or not hasattr(target, "after_step"):
-            raise ValueError(f"{target.__name__} is no method")
+            raise ValueError(f"{target.__name__} is not a method")
         return cast(Method, target(encoder=encoder, classes=classes, batch_size=config.batch_size, **fields))
     except ValidationError as error:
         raise BadInput(f"method.model: {describe_error(error)}") from error
@@ -150,7 +150,7 @@ def _validate(session: Session, model: Method, dataset: STL10, epoch: int) -> di
 
 
 def _knn(session: Session, model: Method, dataset: STL10) -> Row:
-    """kNN accuracy on a held-out part of labelled train; test is not touched."""
+    """kNN accuracy on the holdout split of labelled train, because test is for the final evaluation only."""
     config = session.config
     features = predict(
         model.encoder, dataset.train, config.budget.resolution, session.hardware.device,

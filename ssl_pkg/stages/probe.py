@@ -19,7 +19,7 @@ from ssl_pkg.stages.artifacts import finish_classifier, source_encoder
 
 
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
-    """Embeds labelled train once, fits the probe on it, and leaves encoder and probe as one classifier."""
+    """Embeds labelled train, fits the probe on the embeddings, and writes encoder and probe as one classifier."""
     dataset, hardware = open_dataset(config.data), prepare(config)
     encoder, method, resolution = source_encoder(config)
     to_device(encoder, hardware.device)
@@ -32,7 +32,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             partial(session.report_or_stop, "embed"),
         )
         probe = fit_probe(features, dataset.train.labels, config.probe, partial(session.report_or_stop, "fit"))
-        if probe.reason:  # the head of nan leaves no later stage with a number that means nothing
+        if probe.reason:  # its weights are nan, so that later stages report missing values, not wrong ones
             session.reporter.message(f"no probe can be fitted: {probe.reason}")
         head = {"fc.weight": torch.from_numpy(probe.weight), "fc.bias": torch.from_numpy(probe.bias)}
         held = len(holdout(dataset.train.labels, config.probe.validation_fraction)[1])

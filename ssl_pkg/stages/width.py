@@ -14,17 +14,17 @@ from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.stages.artifacts import npz, refuse_other_classes, source_classifier
 
-NOISE_SEED = 0  # the same directions and noise for every model, whatever its own seed
+NOISE_SEED = 0  # the same for every model, independent of the run's seed, so that models can be compared
 
 
 class WidthCheckpoint(CheckpointMetadata):
     """The fields of a checkpoint of this stage: the results of the finished units, by name."""
 
-    found: dict[str, UnitResult]
+    results: dict[str, UnitResult]
 
 
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
-    """Takes every measure on one fixed unaugmented part of labelled train; of a probe also on its head alone.
+    """Takes all measures on a fixed unaugmented subset of labelled train. For a probe, also on its head.
 
     A checkpoint is saved after each unit of work, so that a resumed run continues with the next unit.
     """
@@ -37,11 +37,11 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     images = resize(pixels, source["resolution"])
     with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
         checkpoint = session.resume.read(WidthCheckpoint)
-        found = dict(checkpoint.found) if checkpoint else {}
+        results = dict(checkpoint.results) if checkpoint else {}
         phase, total = "prepare", 1
 
         def tick() -> None:
-            session.report_or_stop(phase, len(found), total)
+            session.report_or_stop(phase, len(results), total)
 
         measure = partial(width_units, classifier, images, labels, config.width, seed=NOISE_SEED, tick=tick)
         units = measure(scope="network")
@@ -49,12 +49,12 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             units += measure(scope="head")
         total = len(units)
         for unit in units:
-            if unit.name not in found:
+            if unit.name not in results:
                 phase = unit.name
                 tick()
-                found[unit.name] = unit.measure()
-                session.save(len(found), {"found": found})
-        rows, landscape = collect(found[unit.name] for unit in units)
+                results[unit.name] = unit.measure()
+                session.save(len(results), {"results": results})
+        rows, landscape = collect(results[unit.name] for unit in units)
         write_atomic(session.file("landscape.npz"), npz(**landscape))
         session.finish(
             method=source["method"],

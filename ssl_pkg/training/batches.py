@@ -1,4 +1,4 @@
-"""Random views by step: a pure function of (seed, step), so that a resumed run sees what it would have seen."""
+"""Batches of random views as a pure function of (seed, step), so that a resumed run needs no data loader state."""
 
 from collections.abc import Sequence
 
@@ -15,13 +15,15 @@ from ssl_pkg.errors import BadInput
 
 
 class ViewBatches:
-    """The batches of one training: each epoch a new order of the whole split, without its incomplete last batch.
+    """Callable that returns the views and labels of a training step. Each epoch has a new order of the whole split.
 
-    A split of up to `resident_gb` gigabytes is held in memory; a larger one is read from its file. compiles: whether
-    the views of a GPU may be one compiled function. field: the configuration's field that says `batch_size`.
+    The incomplete last batch of an epoch is dropped. In a process group each rank gets its shard of the batch.
 
-    Calling it with a step gives the batch's views, each (B, 3, R, R) normalised, and its labels (B,); of several
-    processes each gets its own part of the batch. Raises BadInput when built if the split has no full batch.
+    resolution: R, the side of a view in pixels. batch_size: of the global batch. resident_gb: a split of at most this
+    size is kept in memory, a larger split is read from its file. compiles: whether views on a GPU are made by a
+    compiled function. field: the configuration field of `batch_size`, for messages.
+
+    Raises BadInput if the split is smaller than a batch, or if the batch can't be divided between the ranks.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class ViewBatches:
                 f"give {field}={len(split)} or less"
             )
         if batch_size % world_size():
-            raise BadInput(f"{field}={batch_size} must be a multiple of the {world_size()} processes")
+            raise BadInput(f"{field}={batch_size} must be a multiple of the world size {world_size()}")
         self._load = split.loader(device, resident_gb)
         self._compiles = compiles
         self._count, self._views, self._resolution = len(split), views, resolution
@@ -52,7 +54,7 @@ class ViewBatches:
         self.steps_per_epoch = len(split) // batch_size
 
     def __call__(self, step: int) -> tuple[list[Tensor], Tensor]:
-        """Views and labels of step `step`, from 0."""
+        """The normalised views (B, 3, R, R) and the labels (B,) of step `step`, from 0, for the B samples of this rank."""
         epoch, indices = step // self.steps_per_epoch, np.split(self.indices(step), world_size())[rank()]
         images, labels = self._load(indices)
         height, width = images.shape[2:]
@@ -63,7 +65,7 @@ class ViewBatches:
         return views, labels
 
     def indices(self, step: int) -> Indices:
-        """Which images of the split the whole batch of step `step` has."""
+        """The indices in the split of the images of the global batch of step `step`."""
         epoch, position = divmod(step, self.steps_per_epoch)
         return self._epoch_order(epoch)[position * self._batch_size : (position + 1) * self._batch_size]
 

@@ -9,7 +9,7 @@ from ssl_pkg.methods.base import Method
 
 
 class _Loss(nn.Module):
-    """A method's loss as a module's forward, which is what DistributedDataParallel takes."""
+    """A method's loss as a module's forward, which DistributedDataParallel requires."""
 
     def __init__(self, method: Method) -> None:
         super().__init__()
@@ -19,16 +19,16 @@ class _Loss(nn.Module):
         return self.method.loss(views, labels)
 
 
-def loss_of(method: Method) -> nn.Module:
-    """The method's loss, whose backward leaves the mean of all ranks' gradients; they travel while it computes.
+def distributed_loss(method: Method) -> nn.Module:
+    """The method's loss in DistributedDataParallel, so that its backward averages the gradients over all ranks.
 
-    Each rank keeps its own running statistics where they are not synchronised; rank 0's are those that are saved.
+    Running statistics that are not synchronised differ between the ranks. The saved ones are rank 0's.
     """
-    # a 1x1 kernel lies in memory the same way in both layouts, which the reducer takes for a difference
+    # The memory of a 1x1 kernel is the same in both layouts, but its strides differ, which DDP warns about.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-    # Not to find any: without it the gradients travel in one piece in a process's first step and in several later, and
-    # from three ranks on the order in which an element is summed depends on its place in the piece. A training that
-    # goes on from a checkpoint would not end with the same bits.
+    # find_unused_parameters keeps DDP's buckets fixed. Otherwise DDP rebuilds its buckets after a process's first step,
+    # and from three ranks on the summation order depends on an element's place in its bucket: a resumed training would
+    # not end with the same bits.
     warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
     return DistributedDataParallel(
         _Loss(method), forward_sync_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=True

@@ -280,5 +280,5 @@ def test_a_batch_that_cannot_be_split_is_one_sentence_from_both(tmp_path: Path, 
     ranks = start(data, tmp_path / "run", "moco", started, ranks=3)
     assert ended(ranks) == [2, 2, 2]
     for rank in ranks:
-        assert "must be a multiple of the 3 processes" in rank.communicate()[1]
+        assert "must be a multiple of the world size 3" in rank.communicate()[1]
     assert not (tmp_path / "run").exists()

@@ -24,7 +24,7 @@ from ssl_pkg.methods.base import Method
 from ssl_pkg.models.sync_batch_norm import synchronise_batch_norm
 from ssl_pkg.stages.pretrain import build_method
 from ssl_pkg.training.batches import ViewBatches
-from ssl_pkg.training.ddp import loss_of
+from ssl_pkg.training.ddp import distributed_loss
 
 METHODS = ("supervised", "simclr", "byol", "moco")
 BATCH, STEPS = 16, 8
@@ -58,7 +58,7 @@ def computed(name: str) -> dict[str, Any]:
     """Loss, metrics, gradients and state after one backward, of this process's part of the batch."""
     method = built(name)
     views, labels = batch(name)
-    function = loss_of(method) if world_size() > 1 else method.loss
+    function = distributed_loss(method) if world_size() > 1 else method.loss
     loss, metrics = function([local_shard(view) for view in views], local_shard(labels))
     loss.backward()
     module = cast(nn.Module, method)
