@@ -54,7 +54,7 @@ class ViewBatches:
         self.steps_per_epoch = len(split) // batch_size
 
     def __call__(self, step: int) -> tuple[list[Tensor], Tensor]:
-        """The normalised views (B, 3, R, R) and the labels (B,) of step `step`, from 0, for the B samples of this rank."""
+        """The normalised views (B, 3, R, R) and labels (B,) of this rank at step `step`, from 0."""
         epoch, indices = step // self.steps_per_epoch, np.split(self.indices(step), world_size())[rank()]
         images, labels = self._load(indices)
         height, width = images.shape[2:]
