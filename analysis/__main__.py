@@ -23,7 +23,7 @@ from rich.table import Table
 
 from analysis import report, tables
 from analysis.data import data_note
-from analysis.study import NoStudy, Study, gather
+from analysis.study import NoStudy, Study, read_study
 from ssl_pkg.errors import BadInput
 from ssl_pkg.overrides import expand_path
 from ssl_pkg.streams import prepare_streams
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        study = gather(Path(expand_path("RUNS/STUDY", options.study)))
+        study = read_study(Path(expand_path("RUNS/STUDY", options.study)))
         out = Path("reports") / study.name if options.out is None else Path(expand_path("--out", options.out))
     except (NoStudy, OSError, BadInput) as error:
         return _refused(f"{error}", 2)

@@ -1,4 +1,4 @@
-"""A study's run directories as one object: which runs there are, what they say, and which ones are missing."""
+"""A study as one object: its runs, their numbers, and the planned runs that are missing."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,12 +31,12 @@ _FRACTIONS: Final = ("accuracy", "accuracy_shared", "mean_class_accuracy")  # me
 
 
 class NoStudy(Exception):
-    """There is nothing to report on; the message is one sentence for the person who asked."""
+    """The folder holds no complete run. The message is a sentence for the user."""
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """Every run of a study."""
+    """The runs of a study, complete or not, and what they recorded."""
 
     name: str
     path: Path
@@ -44,8 +44,8 @@ class Study:
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
     planned: tuple[RunKey, ...]  # the runs of plan.json; empty without the file
-    notes: tuple[str, ...]  # what could not be used, one sentence each
-    failed: dict[str, str]  # runs without a result whose last start failed, by name: the last line that they printed
+    notes: tuple[str, ...]  # a sentence for each excluded run, and for each file that can't be used
+    failed: dict[str, str]  # the last printed line of each run that failed and has no result, by the run's name
 
     @cached_property
     def results(self) -> pd.DataFrame:
@@ -73,11 +73,11 @@ class Study:
         return dict(iter(groups))
 
     def complete(self, stage: str | None = None, model: Model | None = None) -> list[Run]:
-        """The complete runs, by stage and model where these are given."""
+        """The complete runs, of one stage and one model if these are given."""
         return [run for run in self.of(stage, model) if run.complete]
 
     def of(self, stage: str | None = None, model: Model | None = None) -> list[Run]:
-        """All runs, complete or not, by stage and model where these are given."""
+        """All runs, complete or not, of one stage and one model if these are given."""
         return [run for run in self.runs if stage in (None, run.stage) and model in (None, run.model)]
 
     @cached_property
@@ -114,12 +114,12 @@ class Study:
 
     @cached_property
     def seeds_tested(self) -> int:
-        """The most seeds that a final model has a test accuracy of: only with several is there a spread over seeds."""
+        """The largest number of seeds with a test accuracy over the final models. A spread over seeds needs two."""
         tested = (rows for (_, *kind), rows in self.numbers.items() if kind == ["test", "accuracy", frozenset()])
         return max(map(len, tested), default=0)
 
     def predictions(self, model: Model, evaluation: str) -> dict[int, Arrays]:
-        """Logits and labels of a final model by seed; evaluation is `test` or `ood`."""
+        """Logits (n, C) and labels (n,) of a final model, by seed. evaluation: `test` or `ood`."""
         stages = ("ood",) if evaluation == "ood" else [name for name in STAGES if not STAGES[name].is_evaluation]
         runs = [run for run in self.complete(model=model) if run.stage in stages]
         found = {run: run.arrays(PREDICTIONS.file, *PREDICTIONS.arrays) for run in runs}
@@ -130,8 +130,8 @@ def _has_title(config: Any) -> TypeGuard[dict[str, Any]]:
     return isinstance(config, dict) and {"name", "title"} <= config.keys()
 
 
-def gather(path: Path) -> Study:
-    """Reads the study below `path`. Raises NoStudy where there is no folder or no complete run in it."""
+def read_study(path: Path) -> Study:
+    """The study in the folder `path`. Raises NoStudy if the folder does not exist or holds no complete run."""
     if not path.is_dir():
         raise NoStudy(
             f"there is no folder {path}{hint(path.name, _studies(path.parent))}: give the folder that holds a study's "
@@ -147,7 +147,7 @@ def gather(path: Path) -> Study:
     other = of_other_data([(run.directory.name, run.stage, run.provenance) for run in runs if run.complete])
     other |= _starting_from(runs, other)
     notes += other.values()
-    kept = tuple(_without_doubles([run for run in runs if run.directory.name not in other], methods, notes))
+    kept = tuple(_without_duplicates([run for run in runs if run.directory.name not in other], methods, notes))
     notes += [fault for run in kept if run.complete for fault in run.faults]
     done = {run.directory.name for run in runs if run.complete}
     return Study(
@@ -162,15 +162,15 @@ def gather(path: Path) -> Study:
     )
 
 
-def _starting_from(runs: Sequence[Run], left_out: Mapping[str, str]) -> dict[str, str]:
-    """Name of each run that starts from one of those left out, directly or not -> a sentence that says so."""
+def _starting_from(runs: Sequence[Run], excluded: Mapping[str, str]) -> dict[str, str]:
+    """A sentence for each run that starts, directly or not, from an excluded run, by the name of the run."""
     sources = {run.directory.name: Path(str(run.config.get("source") or "")).name for run in runs}
     found: dict[str, str] = {}
     while True:
         more = {
-            name: f"{name}: left out, it starts from {source}, which saw other data than the study."
+            name: f"{name}: excluded, because it starts from {source}, which read other data than the study."
             for name, source in sources.items()
-            if source in (*left_out, *found) and name not in (*left_out, *found)
+            if source in (*excluded, *found) and name not in (*excluded, *found)
         }
         if not more:
             return found
@@ -233,13 +233,13 @@ def _model_of(directory: RunDirectory, config: dict[str, Any], planned: PlannedR
     return Model(str(result.get("method")), stage if stage in ADAPTATIONS else result.get("adaptation"))
 
 
-def _without_doubles(runs: Sequence[Run], methods: Sequence[str], notes: list[str]) -> Iterator[Run]:
-    """One run for each (stage, model, seed): a complete one before another, else the first by name."""
+def _without_duplicates(runs: Sequence[Run], methods: Sequence[str], notes: list[str]) -> Iterator[Run]:
+    """One run for each (stage, model, seed): a complete run is preferred, then the first by name."""
     chosen: dict[RunKey, Run] = {}
     for run in sorted(runs, key=lambda run: (not run.complete, run.directory.name)):
         key = (run.stage, run.model, run.seed)
         if key in chosen:
-            notes.append(f"{run.directory.name}: left out, {chosen[key].directory.name} is the same run.")
+            notes.append(f"{run.directory.name}: excluded, because {chosen[key].directory.name} is the same run.")
         else:
             chosen[key] = run
     yield from (chosen[key] for key in _in_order(chosen, methods))

@@ -9,7 +9,7 @@ from matplotlib.text import Text
 
 from analysis import report, tables
 from analysis.figures import style
-from analysis.study import gather
+from analysis.study import read_study
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +18,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     classes = (AWKWARD, *CLASSES[1:])
     fake = FakeStudy(folder / "runs" / "whole", methods=("supervised", "byol", "barlow"), classes=classes)
     fake.whole()
-    study = gather(fake.path)
+    study = read_study(fake.path)
     tables.write(study, folder / "out" / "tables")
     return Whole(fake, study, folder / "out")
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from analysis import report
 from analysis.artifacts import read_arrays
 from analysis.figures import classes, curves, style, tsne, width
-from analysis.study import Study, gather
+from analysis.study import Study, read_study
 
 LABELS = np.arange(6) % 3
 SAVERS: dict[str, Callable[..., None]] = {"stored": np.savez, "compressed": np.savez_compressed}
@@ -114,7 +114,7 @@ def test_arrays_of_other_shapes_are_no_arrays(fake: FakeStudy, file: str, arrays
         run = stages[file](model)
         if model == "simclr-finetune":
             np.savez(run / file, **arrays)
-    study = gather(fake.path)
+    study = read_study(fake.path)
     (damaged,) = study.complete(run.name.partition("-")[0], model_of("simclr-finetune"))
     if file == "predictions.npz":
         assert study.predictions(model_of("simclr-finetune"), "ood") == {}
@@ -142,7 +142,7 @@ def _drawn(figure: Figure | None) -> bool:
 def test_a_plane_of_one_point_is_not_drawn(fake: FakeStudy) -> None:
     run = fake.width("simclr-probe")
     np.savez(run / "landscape.npz", **LINE, grid=np.zeros(1), plane=np.zeros((1, 1)))
-    assert width.planes(gather(fake.path)) is None
+    assert width.planes(read_study(fake.path)) is None
 
 
 def test_models_of_other_classes_do_not_share_a_confusion(fake: FakeStudy) -> None:
@@ -154,7 +154,7 @@ def test_models_of_other_classes_do_not_share_a_confusion(fake: FakeStudy) -> No
     np.savez(run / "predictions.npz", logits=np.zeros((100, 12)), labels=np.arange(100) % 12)
     result = json.loads((run / "result.json").read_text())
     (run / "result.json").write_text(json.dumps(result | {"classes": [str(index) for index in range(12)]}))
-    study = gather(fake.path)
+    study = read_study(fake.path)
     assert study.predictions(model_of("byol-probe"), "ood")
     figure = classes.confusion(study)
     assert figure is not None
@@ -176,7 +176,7 @@ def test_a_metric_that_is_no_number_is_no_metric(fake: FakeStudy, value: Any) ->
     _write(run, lines)
     final = fake.finetune("simclr")
     _write(final, [json.loads(line) | {"epoch": value} for line in (final / "metrics.jsonl").read_text().splitlines()])
-    study = gather(fake.path)
+    study = read_study(fake.path)
     (found,) = study.of("pretrain")
     assert found.metrics["step"].tolist() == [line["step"] for line in lines if line["step"] is not value]
     assert found.metrics["loss"].isna().tolist() == [False] * 3 + [True] + [False] * 7
@@ -192,7 +192,7 @@ def test_a_penalty_that_is_no_number_was_not_tried(fake: FakeStudy) -> None:
     result["tried"][2]["accuracy"], result["tried"][4]["l2"] = "abc", [1]
     (run / "result.json").write_text(json.dumps(result))
     with style.styled():
-        assert _drawn(curves.probing(gather(fake.path)))
+        assert _drawn(curves.probing(read_study(fake.path)))
 
 
 def test_a_report_is_made_without_the_files_that_are_damaged(fake: FakeStudy, tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_report_is_made_without_the_files_that_are_damaged(fake: FakeStudy, tm
         content[start + 30 + name_length + more] = 0xFF  # no block of deflate begins so: zlib.error
         (run / file).write_bytes(content)
     out = tmp_path / "out"
-    assert report.build(gather(fake.path), out, DATE).is_file()
+    assert report.build(read_study(fake.path), out, DATE).is_file()
     drawn = {path.stem for path in (out / "figures").glob("*.pdf")}
     assert {"accuracy", "curves-pretraining"} <= drawn
     assert drawn.isdisjoint({"tsne", "landscape-line", "landscape-plane", "reliability", "confusion-ood"})

@@ -11,7 +11,7 @@ from analysis.correlation import TARGETS, correlations, measures_of, points, spe
 from analysis.measures import Measurement
 from analysis.names import RANDOM_PROBE
 from analysis.sections import front, width
-from analysis.study import gather
+from analysis.study import read_study
 from ssl_pkg.rows import dimensions_of
 
 AT_OPTIMUM = {Measurement("loss"), Measurement("accuracy")}
@@ -64,7 +64,7 @@ def test_seeds_are_averaged_not_counted(fake: FakeStudy) -> None:
         for method in ("simclr", "byol"):
             for model in (fake.probe(method, seed), fake.finetune(method, seed)):
                 fake.width(f"{method}-{model.name.partition('-')[0]}", seed)
-    study = gather(fake.path)
+    study = read_study(fake.path)
     top = measured("hessian_top")
     written = [r for r in fake.written if r["model"] == "byol-probe" and dimensions_of(r) == top.dimensions]
     values = [r["value"] for r in written]
@@ -103,6 +103,6 @@ def test_three_models_are_too_few(fake: FakeStudy) -> None:
     for model in ("simclr-probe", "byol-probe", "moco-probe"):
         fake.probe(model.partition("-")[0])
         fake.width(model)
-    study = gather(fake.path)
+    study = read_study(fake.path)
     assert measures_of(study)
     assert correlations(study) == []

@@ -8,7 +8,7 @@ from fake_study import FakeStudy, model_of, models_of
 from scipy import stats
 
 from analysis.estimates import difference, estimate
-from analysis.study import gather
+from analysis.study import read_study
 
 
 def _wilson(correct: int, count: int) -> tuple[float, float]:
@@ -28,7 +28,7 @@ def test_seeds_give_mean_and_sample_deviation(fake: FakeStudy) -> None:
     for seed in range(3):
         fake.pretrain("supervised", seed)
     values = [row["value"] for row in fake.written if row["metric"] == "accuracy" and "class" not in row]
-    found = estimate(gather(fake.path), model_of("supervised"), "test", "accuracy")
+    found = estimate(read_study(fake.path), model_of("supervised"), "test", "accuracy")
     assert found is not None
     assert found.value == pytest.approx(np.mean(values))
     assert found.sd == pytest.approx(np.std(values, ddof=1))
@@ -44,7 +44,7 @@ def test_a_difference_over_seeds_is_the_paired_t_interval(fake: FakeStudy) -> No
     supervised = np.array([50 + 7 * seed % 5 for seed in range(4)]) / 100
     random = np.array([30 + 3 * seed for seed in range(4)]) / 100
     expected = stats.ttest_rel(supervised, random).confidence_interval()
-    found = difference(gather(fake.path), *models_of("supervised", "random-probe"), "test")
+    found = difference(read_study(fake.path), *models_of("supervised", "random-probe"), "test")
     assert found is not None
     assert found.paired_by == "seeds"
     assert found.value == pytest.approx((supervised - random).mean())
@@ -62,7 +62,7 @@ def test_a_difference_of_one_seed_is_paired_by_image(fake: FakeStudy) -> None:
     gap = (only_first - only_second) / n
     # the usual standard error of a difference of paired proportions
     error = sqrt((only_first + only_second - (only_first - only_second) ** 2 / n) / (n * (n - 1)))
-    found = difference(gather(fake.path), *models_of("supervised", "random-probe"), "test")
+    found = difference(read_study(fake.path), *models_of("supervised", "random-probe"), "test")
     assert found is not None
     assert found.paired_by == "images"
     assert (found.value, found.low, found.high) == pytest.approx((gap, gap - 1.96 * error, gap + 1.96 * error))
@@ -73,7 +73,7 @@ def test_without_predictions_newcombes_interval_is_taken(fake: FakeStudy) -> Non
     for run, correct, count in ((fake.pretrain("supervised"), 56, 70), (fake.probe("random"), 48, 80)):
         _set_accuracy(run, correct, count)
         (run / "predictions.npz").unlink()
-    found = difference(gather(fake.path), *models_of("supervised", "random-probe"), "test")
+    found = difference(read_study(fake.path), *models_of("supervised", "random-probe"), "test")
     assert found is not None
     assert found.paired_by == "intervals"
     assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
@@ -82,6 +82,6 @@ def test_without_predictions_newcombes_interval_is_taken(fake: FakeStudy) -> Non
 
 def test_what_is_not_there_is_none(fake: FakeStudy) -> None:
     fake.pretrain("supervised")
-    study = gather(fake.path)
+    study = read_study(fake.path)
     assert estimate(study, model_of("supervised"), "test", "nothing") is None
     assert difference(study, *models_of("supervised", "random-probe"), "test") is None

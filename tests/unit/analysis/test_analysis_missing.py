@@ -15,7 +15,7 @@ from analysis import report, tables
 from analysis.__main__ import main
 from analysis.figures import classes, style
 from analysis.sections import images, missing
-from analysis.study import gather
+from analysis.study import read_study
 from ssl_pkg.rows import unmeasured
 
 WHY = "the logits of 3 of 100 images are not finite"
@@ -62,7 +62,7 @@ def test_a_report_of_models_without_numbers_says_why(
     out = tmp_path / "out"
     assert main([str(fake.path), "--out", str(out), "--date", DATE.isoformat()]) == 0
     assert (out / "report.pdf").is_file()
-    study = gather(fake.path)
+    study = read_study(fake.path)
     assert study.notes == ()  # the results themselves say why the arrays are not there
     found = missing.unmeasured(study)
     metrics = "accuracy, mean_class_accuracy, accuracy on airplane, accuracy on bird and 10 numbers more"
@@ -84,7 +84,7 @@ def test_a_class_without_test_images_keeps_its_column(fake: FakeStudy) -> None:
         if row.get("class") == "deer":
             row.update(value=None, low=None, high=None, n=0, reason="there are no images of this class")
     (run / "result.json").write_text(json.dumps(result))
-    study = gather(fake.path)
+    study = read_study(fake.path)
     frame = tables.per_class(study)
     (deer,) = frame[(frame["class"] == "deer") & (frame["evaluation"] == "test")].to_dict("records")
     assert (deer["n"], deer["seeds"]) == (0, 0)
@@ -119,7 +119,7 @@ def test_an_artifact_that_is_left_out_is_named(fake: FakeStudy, file: str, conte
         (run / file).write_bytes(content)
     elif content is not None:
         np.savez(run / file, **content)
-    (note,) = gather(fake.path).notes
+    (note,) = read_study(fake.path).notes
     assert note.startswith(f"{run.name}: {file}")
     assert reason in note
 
@@ -133,7 +133,7 @@ def test_runs_of_other_images_are_named_and_left_out(fake: FakeStudy) -> None:
     other_data(fake.path / "ood-supervised-s0", "/data/fake", **{"cifar/test_batch": {"bytes": 1, "md5": "1"}})
     large = fake.embed("supervised")
     other_data(large, **{"stl10_binary/test_X.bin": {"bytes": 12345, "md5": "7f263ba9f9e0b06b93213547f721ac82"}})
-    study = gather(fake.path)
+    study = read_study(fake.path)
     assert study.models == [model_of("supervised")]
     assert [run.directory.name for run in study.complete()] == [
         "pretrain-supervised-s0", "pretrain-simclr-s0", "ood-supervised-s0", "embed-supervised-s0",
@@ -152,9 +152,12 @@ def test_what_starts_from_a_run_of_other_images_is_left_out_too(fake: FakeStudy)
     probe, ood = fake.probe("simclr"), fake.ood("simclr-probe")
     (ood / "config.yaml").write_text(f"stage: ood\nseed: 0\nsource: {probe}\n")
     other_data(probe, **{"stl10_binary/test_X.bin": {"bytes": 12345, "md5": "0"}})
-    study = gather(fake.path)
+    study = read_study(fake.path)
     assert ood.name not in [run.directory.name for run in study.complete()]
-    assert f"{ood.name}: left out, it starts from {probe.name}, which saw other data than the study." in study.notes
+    assert (
+        f"{ood.name}: excluded, because it starts from {probe.name}, which read other data than the study."
+        in study.notes
+    )
 
 
 @pytest.mark.parametrize(
@@ -175,7 +178,7 @@ def test_an_impossible_number_makes_no_part_of_the_report(fake: FakeStudy, chang
     row = next(row for row in result["rows"] if (row["evaluation"], row["metric"]) == ("test", "accuracy"))
     row |= change
     (run / "result.json").write_text(json.dumps(result))
-    study = gather(fake.path)
+    study = read_study(fake.path)
     assert run.name not in [run.directory.name for run in study.complete()]
     assert any(said in note for note in study.notes)
 
@@ -195,7 +198,7 @@ def test_failed_runs_are_named_with_their_last_line(fake: FakeStudy, tmp_path: P
     fail(fake, "pretrain-supervised-s0", ">>> x", "late words", "<<< exit status 1 after 1 s")  # complete since
     fail(fake, "ood-supervised-s0", ">>> x", "stopped", "<<< exit status 75 after 1 s")
     fail(fake, "width-supervised-s0", ">>> x", "still at work")
-    study = gather(fake.path)
+    study = read_study(fake.path)
     assert study.failed == {"embed-supervised-s0": "boom"}
     assert "embed-supervised-s0 failed; the last line that it printed: boom" in text(missing.section(study).blocks)
 
@@ -208,11 +211,11 @@ def test_contact_sheets_are_shown_if_they_are_pictures(fake: FakeStudy, tmp_path
         (run / "contact_sheet.png").write_bytes(buffer.getvalue() if method == "simclr" else buffer.getvalue()[:40])
     (fake.ood("supervised") / "contact_sheet.png").write_bytes(b"no picture")
     out = tmp_path / "out"
-    damaged, block, damaged_ood = images.section(gather(fake.path), out / "figures").blocks
+    damaged, block, damaged_ood = images.section(read_study(fake.path), out / "figures").blocks
     assert "pretrain-supervised-s0: contact_sheet.png is damaged" in text([damaged])
     assert "ood-supervised-s0: contact_sheet.png is damaged" in text([damaged_ood])
     assert Path(block["path"]).read_bytes() == buffer.getvalue()
-    assert report.build(gather(fake.path), out, DATE).is_file()
+    assert report.build(read_study(fake.path), out, DATE).is_file()
 
 
 def test_a_landscape_that_is_not_drawn_is_named(fake: FakeStudy) -> None:
@@ -222,4 +225,4 @@ def test_a_landscape_that_is_not_drawn_is_named(fake: FakeStudy) -> None:
     arrays["plane"][2, 3] = np.inf
     np.savez(run / "landscape.npz", **arrays)
     assert zipfile.is_zipfile(run / "landscape.npz")
-    assert "the loss is not finite at 1 points of the plane" in text(missing.section(gather(fake.path)).blocks)
+    assert "the loss is not finite at 1 points of the plane" in text(missing.section(read_study(fake.path)).blocks)

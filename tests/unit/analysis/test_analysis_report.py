@@ -16,7 +16,7 @@ from analysis import data, report
 from analysis.__main__ import main
 from analysis.figures import style
 from analysis.sections import accuracy, front
-from analysis.study import gather
+from analysis.study import read_study
 
 FIGURES = {
     "accuracy", "curves-pretraining", "curves-probe", "curves-finetuning", "tsne", "tsne-finetuning", "per-class",
@@ -61,7 +61,7 @@ def test_markup_in_a_name_is_shown_and_not_obeyed(built: Built) -> None:
 def test_one_complete_run_gives_a_report_that_says_what_is_missing(fake: FakeStudy, tmp_path: Path) -> None:
     fake.pretrain("supervised")
     (fake.path / "pretrain-supervised-s0" / "provenance.json").unlink()
-    study = gather(fake.path)
+    study = read_study(fake.path)
     pdf = report.build(study, tmp_path / "out", DATE)
     assert pdf.read_bytes().startswith(b"%PDF")
     facts = dict(front.title(study, DATE)["facts"])
@@ -77,14 +77,14 @@ def test_code_and_hardware_are_those_of_all_starts(fake: FakeStudy, damaged: obj
     first = last | {"commit": "aaaa", "hardware": last["hardware"] | {"name": "Z80"}}
     for starts, code in (([first, last], "0123456789ab and aaaa"), (damaged, "0123456789ab")):
         file.write_text(json.dumps(last | {"starts": starts}))
-        facts = dict(front.title(gather(fake.path), DATE)["facts"])
+        facts = dict(front.title(read_study(fake.path), DATE)["facts"])
         assert facts["Code"] == code
         assert ("Z80" in facts["Hardware"]) == (starts != damaged)
 
 
 def test_the_same_study_and_date_give_the_same_bytes(fake: FakeStudy, tmp_path: Path) -> None:
     fake.probe("random")
-    first, second = (report.build(gather(fake.path), tmp_path / name, DATE).parent for name in ("first", "second"))
+    first, second = (report.build(read_study(fake.path), tmp_path / name, DATE).parent for name in ("first", "second"))
     for path in sorted(first.rglob("*.*")):
         other = second / path.relative_to(first)
         assert path.read_bytes() == other.read_bytes(), path.name
@@ -117,10 +117,10 @@ def test_only_the_published_files_go_without_a_warning(seen: list[str], warned: 
 def test_a_table_that_leaves_the_report_names_its_images(fake: FakeStudy) -> None:
     fake.data = "STL-10"
     fake.probe("random")
-    assert data.data_note(gather(fake.path)) == "The data was STL-10, the published files."
+    assert data.data_note(read_study(fake.path)) == "The data was STL-10, the published files."
     fake.data = "stand-in"
     fake.probe("byol")
-    assert data.data_note(gather(fake.path)).startswith("These are not STL-10 numbers. The data was “stand-in”")
+    assert data.data_note(read_study(fake.path)).startswith("These are not STL-10 numbers. The data was “stand-in”")
 
 
 def test_findings_call_a_difference_clear_only_if_it_is(fake: FakeStudy) -> None:
@@ -129,14 +129,14 @@ def test_findings_call_a_difference_clear_only_if_it_is(fake: FakeStudy) -> None
     fake.pretrain("simclr")
     fake.probe("random")
     fake.finetune("simclr")  # .76 against .66
-    sentences = front.findings(gather(fake.path)).blocks[1]["items"]
+    sentences = front.findings(read_study(fake.path)).blocks[1]["items"]
     assert any("clearly above: SimCLR" in sentence for sentence in sentences)
     run = fake.finetune("byol")
     for name in ("predictions.npz", "result.json"):
         shutil.copy(fake.path / "finetune-simclr-s0" / name, run / name)
     result = json.loads((run / "result.json").read_text())
     (run / "result.json").write_text(json.dumps(result | {"method": "byol", "model": "byol-finetune"}))
-    sentences = front.findings(gather(fake.path)).blocks[1]["items"]
+    sentences = front.findings(read_study(fake.path)).blocks[1]["items"]
     assert "does not settle the order" in sentences[0]
     assert any("one seed" in sentence for sentence in sentences)
 
@@ -150,7 +150,7 @@ def test_what_is_said_of_seeds_follows_from_those_that_were_tested(
     for seed in tested:
         fake.pretrain("supervised", seed)
     fake.probe("byol", 1).joinpath("result.json").unlink()
-    study = gather(fake.path)
+    study = read_study(fake.path)
     assert study.seeds_tested == len(tested)
     with style.styled():
         told = json.dumps([front.findings(study).blocks, accuracy.section(study, tmp_path).blocks], ensure_ascii=False)
@@ -169,7 +169,7 @@ def test_extreme_numbers_do_not_break_a_figure(fake: FakeStudy, tmp_path: Path) 
     embed = fake.embed("supervised")
     points, labels = np.zeros((3, 2)), np.array([0, 1, 11])
     np.savez(embed / "tsne.npz", train=points, train_labels=labels, test=points, test_labels=labels)
-    assert report.build(gather(fake.path), tmp_path / "out", DATE).is_file()
+    assert report.build(read_study(fake.path), tmp_path / "out", DATE).is_file()
 
 
 def test_the_command_prints_the_table_and_where_the_report_is(

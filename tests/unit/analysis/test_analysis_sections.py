@@ -10,7 +10,7 @@ from analysis.blocks import Block, Section
 from analysis.figures import style
 from analysis.measures import Measurement
 from analysis.sections import accuracy, training, width
-from analysis.study import gather
+from analysis.study import read_study
 from ssl_pkg.rows import dimensions_of
 
 
@@ -24,11 +24,11 @@ def test_only_where_there_were_two_was_anything_chosen(fake: FakeStudy, tmp_path
     fake.probe("byol")
     fake.finetune("byol", pairs=1)
     with style.styled():
-        (table,) = tables(training.section(gather(fake.path), tmp_path))
+        (table,) = tables(training.section(read_study(fake.path), tmp_path))
         assert [row[0] for row in table["rows"]] == ["BYOL probe"]
         assert table["headings"] == ["Model", "Validation accuracy (%)", "l2"]
         fake.finetune("simclr", pairs=2)
-        (table,) = tables(training.section(gather(fake.path), tmp_path))
+        (table,) = tables(training.section(read_study(fake.path), tmp_path))
     assert [row[0] for row in table["rows"]] == ["SimCLR fine-tuned", "BYOL probe"]
     assert table["headings"][2:] == ["l2", "learning rate", "weight decay"]
 
@@ -38,7 +38,7 @@ def test_the_values_of_the_measures_can_be_read_back(fake: FakeStudy, tmp_path: 
         fake.width(model)
     for method in ("supervised", "byol"):
         fake.pretrain(method, complete=False)
-    study = gather(fake.path)
+    study = read_study(fake.path)
     with style.styled():
         _, whole, head = tables(width.section(study, tmp_path))
     assert whole["headings"] == ["Measure", "Supervised", "BYOL probe"]
@@ -70,6 +70,6 @@ def test_the_advantage_of_knn_is_explained_where_a_head_saw_crops(
     make[model.partition("-")[2] or model](model.partition("-")[0])
     fake.embed(model)
     with style.styled():
-        text = accuracy.section(gather(fake.path), tmp_path).blocks[0]["text"]
+        text = accuracy.section(read_study(fake.path), tmp_path).blocks[0]["text"]
     assert "kNN: weighted nearest neighbours of the test images" in text
     assert ("fitted on random crops" in text) is said

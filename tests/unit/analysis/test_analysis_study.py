@@ -7,7 +7,7 @@ from fake_study import DATE, FakeStudy, Whole, model_of, models_of
 from analysis import report, tables
 from analysis.figures import style
 from analysis.sections import front
-from analysis.study import NoStudy, gather
+from analysis.study import NoStudy, read_study
 from ssl_pkg.run.study_plan import PLAN
 
 
@@ -19,17 +19,17 @@ def test_every_planned_run_of_a_whole_study_is_there(whole: Whole) -> None:
 
 def test_a_folder_that_is_not_there_and_one_without_complete_runs_are_refused(tmp_path: Path, fake: FakeStudy) -> None:
     with pytest.raises(NoStudy, match="there is no folder"):
-        gather(tmp_path / "nowhere")
+        read_study(tmp_path / "nowhere")
     fake.pretrain("simclr", complete=False)
     with pytest.raises(NoStudy, match="holds no complete run"):
-        gather(fake.path)
+        read_study(fake.path)
 
 
 def test_a_study_of_one_method_is_whole_with_it_and_names_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = FakeStudy(tmp_path / "study", methods=("simclr",), images=100, points=30, steps=12).whole()
-    study = gather(fake.path)
+    study = read_study(fake.path)
     assert study.missing == []
     assert study.methods == ("simclr",)
     assert study.models == models_of("random-probe", "simclr-probe", "simclr-finetune")
@@ -50,7 +50,7 @@ def test_a_seed_that_was_planned_later_counts(fake: FakeStudy) -> None:
     fake.seeds = (0, 1)
     fake.write_plan()
     fake.pretrain("supervised", 1)
-    study = gather(fake.path)
+    study = read_study(fake.path)
     assert study.seeds == (0, 1)
     assert ("probe", model_of("random-probe"), 1) in study.missing
 
@@ -60,7 +60,7 @@ def test_an_unfinished_run_is_known_by_its_source_and_named_as_missing(fake: Fak
     fake.pretrain("simclr", complete=False)
     fake.probe("simclr").joinpath("result.json").unlink()
     fake.ood("simclr-probe").joinpath("result.json").unlink()
-    study = gather(fake.path)
+    study = read_study(fake.path)
     assert {(run.stage, run.model) for run in study.runs if not run.complete} == {
         ("pretrain", model_of("simclr")),
         ("probe", model_of("simclr-probe")),
@@ -80,7 +80,7 @@ def test_a_folder_without_a_plan_reports_its_runs_and_says_so(fake: FakeStudy) -
     fake.probe("simclr").joinpath("result.json").unlink()
     fake.probe("random").joinpath("result.json").unlink()
     (fake.path / PLAN).unlink()
-    study = gather(fake.path)
+    study = read_study(fake.path)
     assert [(run.stage, run.model.name) for run in study.runs] == [
         ("pretrain", "supervised"),
         ("pretrain", "simclr"),
@@ -96,8 +96,8 @@ def test_a_folder_without_a_plan_reports_its_runs_and_says_so(fake: FakeStudy) -
 def test_a_renamed_copy_of_a_study_gives_the_same_numbers(fake: FakeStudy) -> None:
     fake.pretrain("supervised")
     fake.probe("simclr")
-    study = gather(fake.path)
-    copy = gather(fake.path.rename(fake.path.with_name("copy")))
+    study = read_study(fake.path)
+    copy = read_study(fake.path.rename(fake.path.with_name("copy")))
     assert copy.missing == study.missing
     assert copy.results.equals(study.results)
 
@@ -114,7 +114,7 @@ def test_torn_files_are_survived_and_named(fake: FakeStudy) -> None:
     del result["adaptation"]
     (fake.path / "probe-moco-s0" / "result.json").write_text(json.dumps(result))
     (fake.embed("supervised") / "tsne.npz").write_bytes(b"PK\x03\x04 torn")
-    study = gather(fake.path)
+    study = read_study(fake.path)
     by_name = {found.directory.name: found for found in study.runs}
     assert len(by_name[run.name].metrics) == 12
     assert not by_name["probe-simclr-s0"].complete
@@ -134,9 +134,9 @@ def test_a_run_that_is_there_twice_counts_once(fake: FakeStudy) -> None:
     run = fake.pretrain("supervised")
     run.rename(run.with_name("copy"))
     fake.pretrain("supervised")
-    study = gather(fake.path)
+    study = read_study(fake.path)
     assert [found.directory.name for found in study.runs] == ["copy"]
-    assert study.notes == ("pretrain-supervised-s0: left out, copy is the same run.",)
+    assert study.notes == ("pretrain-supervised-s0: excluded, because copy is the same run.",)
 
 
 def test_models_stand_in_the_order_of_the_study(whole: Whole) -> None:

@@ -13,7 +13,7 @@ from analysis import names
 from analysis.figures import accuracy, classes, curves, style, tsne, width
 from analysis.names import Model
 from analysis.sections import front, methods
-from analysis.study import Study, gather
+from analysis.study import Study, read_study
 
 VALUES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0)
 
@@ -22,7 +22,7 @@ VALUES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0)
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     fake = FakeStudy(tmp_path_factory.mktemp("swept") / "sweep", methods=("simclr",), images=60, points=20, steps=8)
     swept(fake, VALUES)
-    return gather(fake.path)
+    return read_study(fake.path)
 
 
 def drawn(figure: Figure | None) -> Figure:

@@ -6,7 +6,7 @@ import pytest
 from fake_study import AWKWARD, FakeStudy, Whole, model_of
 
 from analysis import tables
-from analysis.study import gather
+from analysis.study import read_study
 from ssl_pkg.rows import DIMENSIONS
 
 
@@ -47,7 +47,7 @@ def test_summary_has_mean_and_deviation_over_seeds(fake: FakeStudy) -> None:
         )
         for model in ("supervised",)
     }
-    frame = tables.summary(gather(fake.path)).set_index("model")
+    frame = tables.summary(read_study(fake.path)).set_index("model")
     assert frame.loc["supervised", "seeds"] == 3
     assert frame.loc["supervised", "test"] == pytest.approx(values["supervised"].mean())
     assert frame.loc["supervised", "test_sd"] == pytest.approx(values["supervised"].std(ddof=1))
@@ -75,7 +75,7 @@ def test_one_seed_keeps_the_interval_of_its_row(whole: Whole) -> None:
 def test_knn_of_pretraining_stands_in_where_there_is_none_on_test(fake: FakeStudy) -> None:
     fake.pretrain("simclr")
     fake.probe("simclr")
-    study = gather(fake.path)
+    study = read_study(fake.path)
     column = tables.main_columns(study)[-1]
     assert column.heading == "kNN, validation"
     found = tables.main_value(study, model_of("simclr-probe"), column)
