@@ -1,4 +1,4 @@
-"""The folder for what can be made again: the synthetic set, the md5 of large files, compiled code."""
+"""The cache folder: the synthetic set, the md5 digests of large files, and compiled code."""
 
 import os
 import stat
@@ -10,12 +10,12 @@ from typing import Final
 
 from ssl_pkg.errors import BadInput
 
-SYNTHETIC_VERSION: Final = 3  # raised whenever the bytes of the synthetic set change
+SYNTHETIC_VERSION: Final = 3  # to be increased when the bytes of the synthetic set change
 
 
 @lru_cache
 def user_cache() -> Path:
-    """`$XDG_CACHE_HOME/ssl-study`, or `~/.cache/ssl-study`, or if those can't be written `temporary_cache`."""
+    """`configured_cache`, or `temporary_cache` if the configured folder is not writable."""
     folder = configured_cache()
     if folder is None:
         return temporary_cache()
@@ -27,7 +27,7 @@ def user_cache() -> Path:
 
 
 def configured_cache() -> Path | None:
-    """The first two of these, whether they can be written or not; None for a user without a home directory."""
+    """`$XDG_CACHE_HOME/ssl-study` or `~/.cache/ssl-study`, writable or not; None without a home directory."""
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     try:
         return (given if given.is_absolute() else Path("~/.cache").expanduser()) / "ssl-study"
@@ -36,19 +36,20 @@ def configured_cache() -> Path | None:
 
 
 def temporary_cache() -> Path:
-    """The one below the temporary folder. Raises BadInput where others have made it, or can write to it: what lies
-    there is trusted."""
+    """A cache folder below the temporary folder.
+
+    Raises BadInput if another user owns the folder or can write to it, because its content is trusted.
+    """
     folder = Path(tempfile.gettempdir()) / f"ssl-study-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise BadInput(f"{folder} is not this user's alone: set XDG_CACHE_HOME to a folder of your own")
+        raise BadInput(f"{folder} is another user's, or others can write to it: set XDG_CACHE_HOME to your own folder")
     return folder
 
 
 def synthetic_set(sizes: Sequence[int] = ()) -> Path:
-    """The folder that holds the synthetic set, or will hold it. sizes: the numbers of images where they are not the
-    default ones."""
+    """The folder of the synthetic set, which may not exist yet. sizes: the numbers of images, if not the default."""
     name = "-".join((f"synthetic-v{SYNTHETIC_VERSION}", *map(str, sizes)))
     cache = configured_cache() or temporary_cache()
     folder = cache / name
@@ -58,8 +59,8 @@ def synthetic_set(sizes: Sequence[int] = ()) -> Path:
 
 
 def is_synthetic_set(folder: Path) -> bool:
-    """Whether the folder holds a complete synthetic set that can be read."""
-    # Path.is_file raises an error if the folder may not be entered
+    """Whether the folder has a complete and readable synthetic set."""
+    # unlike Path.is_file, os.access raises no error for a folder without permission
     return os.access(folder / "synthetic.json", os.R_OK)
 
 

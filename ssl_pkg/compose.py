@@ -20,8 +20,8 @@ from ssl_pkg.errors import BadInput
 from ssl_pkg.nearest import field_hint, hint
 from ssl_pkg.overrides import key_of, split_literals
 
-# lines of Hydra's messages that say nothing to a user
-_HYDRAS_OWN: Final = (
+# lines of Hydra's messages that are of no use to a user
+_HYDRA_DETAILS: Final = (
     "full_key",
     "object_type",
     "reference_type",
@@ -34,9 +34,9 @@ OmegaConf.register_new_resolver("times", lambda one, other: one * other, replace
 
 
 def load_config(words: Sequence[str]) -> Config:
-    """Composes the packaged tree with the command line's `words` and checks the result.
+    """Composes `ssl_pkg/conf` with the overrides of a command line, and validates the result.
 
-    Raises BadInput, in one sentence, for an unknown key, a wrong type or an impossible value.
+    Raises BadInput with one sentence for an unknown key, a wrong type or a value out of range.
     """
     literal, overrides = split_literals(words)
     try:
@@ -44,7 +44,7 @@ def load_config(words: Sequence[str]) -> Config:
             _refuse_sweep(word, parse_override(word))
         with initialize_config_module("ssl_pkg.conf", version_base="1.3"):
             composed = compose("config", overrides=[*overrides, *(f"{key}=-" for key in literal)])
-        # strict validation knows tuples only from JSON, and YAML has none: lists become tuples on the way
+        # pydantic's strict mode refuses a list for a tuple, and YAML has no tuples: `_tuples` converts the lists
         plain = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))
     except MissingMandatoryValue as error:
         key = str(error.full_key or error).removeprefix("Missing mandatory value: ")
@@ -64,7 +64,7 @@ def load_config(words: Sequence[str]) -> Config:
 
 
 def parse_override(word: str) -> Override:
-    """The word of the command line as Hydra reads it. Raises BadInput."""
+    """Parses one override of the command line with Hydra's grammar. Raises BadInput."""
     key, equals, value = word.partition("=")
     if word.startswith("-") or not (equals or word.startswith("~")):
         raise BadInput(_no_assignment(word))
@@ -74,12 +74,12 @@ def parse_override(word: str) -> Override:
         parsed = OverridesParser.create().parse_override(word)
     except HydraException as error:
         raise BadInput(
-            f"{word!r} can't be read, because {value!r} is neither a word, a number nor a list like [1,2]: put quotes "
-            f"""around a text with special characters, like {key}='"…"'"""
+            f"{word!r} can't be read, because {value!r} is neither a word, a number nor a list like [1,2]: quote "
+            f"""a value that has special characters, like {key}='"…"'"""
         ) from error
     if key_of(word) in ("method.name", "budget.name"):
         section = key_of(word).partition(".")[0]
-        raise BadInput(f"{word!r} would give a {section} another one's name: choose one by {section}=NAME")
+        raise BadInput(f"{word!r} would rename the {section}: choose a {section} by {section}=NAME")
     if key_of(word) == "tuning":
         raise BadInput(f"{word!r} can't be chosen: method and budget choose it; set its fields, like method.model.…=")
     if key_of(word).partition(".")[0].partition("/")[0] == "hydra":
@@ -88,9 +88,9 @@ def parse_override(word: str) -> Override:
 
 
 def describe_error(error: ValidationError, fields: Sequence[str] = ()) -> str:
-    """The first complaint of pydantic as one sentence with the field's name and what was found there.
+    """One sentence on pydantic's first error, with the field's name and value.
 
-    fields: the names that a wrong one may have been meant for.
+    fields: the valid names, from which the sentence suggests one for a wrong name.
     """
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
@@ -110,7 +110,7 @@ def describe_error(error: ValidationError, fields: Sequence[str] = ()) -> str:
 
 
 def refuse_unread(config: Config, words: Sequence[str]) -> None:
-    """Raises BadInput for a field that was given and that the stage doesn't read."""
+    """Raises BadInput if `words` set a field that the stage does not read."""
     for key in map(key_of, words):
         section, dot, _ = key.partition(".")
         if dot and not STAGES[config.stage].reads(key):
@@ -123,21 +123,21 @@ def _refuse_sweep(word: str, parsed: Override) -> None:
         return
     key, value = key_of(word), word.partition("=")[2]
     if key in ("stage", "study"):
-        raise BadInput(f"{word} has several values, and this command runs one stage of one study: give one of them")
+        raise BadInput(f"{word} has several values, but this command runs one stage of one study: give one value")
     values = "A,B" if "(" in value else value
     swept = {"method": f"study.methods=[{values}]", "seed": f"--seeds '{values.replace(',', ' ')}'"}.get(key)
     given = swept or shlex.quote(word)
-    single = "" if swept else f"; one list is written {key}=[a,b]"
+    single = "" if swept else f"; a value that is a list is written {key}=[a,b]"
     raise BadInput(
-        f"{word} has several values, and this command runs one stage: a sweep goes through `python -m jobs study STUDY "
-        f"{given}`, on a cluster through `python -m jobs submit STUDY --cluster NAME {given}`{single}"
+        f"{word} has several values, but this command runs one stage: start a sweep by `python -m jobs study STUDY "
+        f"{given}`, or on a cluster by `python -m jobs submit STUDY --cluster NAME {given}`{single}"
     )
 
 
 def _no_assignment(word: str) -> str:
     if word.startswith("-"):
-        sweep = "; a sweep goes through `python -m jobs study STUDY KEY=A,B`" if word in ("-m", "--multirun") else ""
-        return f"there are no options like {word}: give KEY=VALUE, as `python -m ssl_pkg --help` shows{sweep}"
+        sweep = "; start a sweep by `python -m jobs study STUDY KEY=A,B`" if word in ("-m", "--multirun") else ""
+        return f"there is no option {word}: give KEY=VALUE, as `python -m ssl_pkg --help` shows{sweep}"
     for key, names in (("stage", STAGES), ("method", methods())):
         if word in names:
             return f"{word!r} is not of the form KEY=VALUE: give {key}={word}"
@@ -154,7 +154,7 @@ def _tuples(value: Any) -> Any:
 
 @cache
 def _fields() -> dict[str, list[str]]:
-    """All dotted fields of the packaged tree -> the methods with which it has them."""
+    """Maps each dotted field of `ssl_pkg/conf` to the methods that have the field."""
     found: dict[str, list[str]] = {}
     with initialize_config_module("ssl_pkg.conf", version_base="1.3"):
         for method in methods():
@@ -173,23 +173,23 @@ def _dotted(content: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _one_sentence(message: str, overrides: Sequence[str]) -> str:
-    """What Hydra says, in the words of somebody who does not know Hydra."""
+    """One sentence for a user who does not know Hydra, made from Hydra's `message`."""
     lines = [line.strip() for line in message.splitlines()]
-    kept = " ".join(line for line in lines if line and not line.startswith(_HYDRAS_OWN))
+    kept = " ".join(line for line in lines if line and not line.startswith(_HYDRA_DETAILS))
     if found := re.search(r"Could not override '(.+?)'", kept):
         return _no_field(found[1], overrides)
     if found := re.search(r"Could not find '(\w+)/(.*?)' Available options in '\w+': (.+)", kept):
         group, name, names = found[1], found[2] or "without a name", found[3].split()
         return f"there is no {group} {name}{hint(name, names)}: give {group}= one of {', '.join(names)}"
     if found := re.search(r"An item is already at '(.+?)'", kept):
-        return f"{found[1]} has a value already: write {found[1]}=, without the +"
+        return f"{found[1]} already has a value: write {found[1]}= without the +"
     if found := re.search(r"Multiple values for ([\w/]+)", kept):
-        return f"{found[1]} has a value already: write {found[1]}=NAME once, without the +"
+        return f"{found[1]} already has a value: write {found[1]}=NAME once, without the +"
     if "Config group override must be" in kept:
         words = (word for word in overrides if not isinstance(parse_override(word).value(), str))
         word = next((word for word in words if key_of(word) in ("method", "budget", "study")), "the command line")
-        return f"{word} names no preset: give the name of one, like method=simclr"
-    return f"the command line does not fit ssl_pkg/conf: {kept or 'Hydra gives no reason'}"
+        return f"{word} is not the name of a preset: give a name, like method=simclr"
+    return f"ssl_pkg/conf can't be composed with this command line: {kept or 'Hydra gives no reason'}"
 
 
 def _no_field(name: str, overrides: Sequence[str]) -> str:

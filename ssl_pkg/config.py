@@ -23,7 +23,7 @@ def _in_catalogue(name: str) -> str:
 
 
 class Jitter(Section):
-    """Colour jitter: each factor is drawn as torchvision's ColorJitter draws it."""
+    """Colour jitter; the factors are sampled like those of torchvision's ColorJitter."""
 
     probability: Probability
     brightness: NonNegativeFloat
@@ -33,9 +33,9 @@ class Jitter(Section):
 
 
 class View(Section):
-    """The distribution that one random view is drawn from."""
+    """The distribution of one random view."""
 
-    crop_area: CropArea  # fraction of the image's area
+    crop_area: CropArea  # smallest and largest fraction of the image's area
     flip: Probability
     jitter: Jitter | None = None
     grey: Probability = 0.0
@@ -44,17 +44,20 @@ class View(Section):
 
 
 class Optimizer(Section):
-    """An optimizer and its base rate, which `lr_scaling` multiplies by B/256, sqrt(B/256) or 1."""
+    """An optimizer and its base learning rate, multiplied by B/256, sqrt(B/256) or 1 for the batch size B."""
 
     name: Literal["lars", "sgd", "adamw"]
     base_lr: PositiveFloat
     lr_scaling: Literal["linear", "sqrt", "none"]
     weight_decay: NonNegativeFloat
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of LARS and SGD
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # LARS and SGD only
 
 
 class Method(Section):
-    """What is pretrained, on which views, and how. `model` goes to the class that its `_target_` names."""
+    """How an encoder is pretrained: the loss, the images, the schedule, the optimizer and the views.
+
+    model: `_target_` is the class in `ssl_pkg/methods`; the other entries are its keyword arguments.
+    """
 
     name: str
     title: str  # for people, in figures and tables
@@ -68,7 +71,7 @@ class Method(Section):
 
 
 class Budget(Section):
-    """How much work: sizes and lengths that the methods' YAML refers to."""
+    """The size of the images and the length of the training, to which the methods' YAML refers."""
 
     name: str
     resolution: Annotated[int, Field(ge=32, le=96)]
@@ -77,21 +80,21 @@ class Budget(Section):
     ssl_warmup_epochs: NonNegativeFloat
     supervised_epochs: PositiveInt
     supervised_batch_size: PositiveInt
-    blur: Probability  # a factor on the probabilities of blur
+    blur: Probability  # a factor on the views' probability of blur
     max_steps: PositiveInt | None
 
 
 class Study(Section):
-    """Which runs a study has; read by `jobs`."""
+    """The runs of a study. Only `jobs` reads this section."""
 
     name: str
     methods: tuple[str, ...]
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
-    cpus: PositiveInt
+    cpus: PositiveInt  # cores of each run
 
 
 class Data(Section):
-    """Where the images lie: a folder, or the word `synthetic`; and how much of them training may hold in memory."""
+    """The images. root: their folder, or `synthetic`. resident_gb: the largest split that is held in memory."""
 
     root: str
     resident_gb: NonNegativeFloat
@@ -99,7 +102,7 @@ class Data(Section):
 
 
 class Checkpoint(Section):
-    """How far apart checkpoints are, at most."""
+    """The largest distance between two checkpoints, in time and in epochs."""
 
     minutes: PositiveFloat
     epochs: PositiveInt
@@ -112,7 +115,7 @@ class Config(StageSettings):
     run_dir: Annotated[str, Field(min_length=1)]
     source: str | None
     seed: Seed
-    variant: str  # of a sweep: what tells this run from its like in tables, e.g. `temperature=0.1`
+    variant: str  # in a sweep, the swept values of this run, e.g. `temperature=0.1`
     method: Method | None = None
     budget: Budget
     study: Study
@@ -132,13 +135,11 @@ class Config(StageSettings):
         if trains and self.source is not None:
             raise ValueError(f"stage={self.stage} starts from a random initialization: leave source out")
         if not trains and self.source is None:
-            raise ValueError(
-                f"stage={self.stage} needs a model: give source= the run directory that holds it, or source={RANDOM}"
-            )
+            raise ValueError(f"stage={self.stage} needs a model: give source= its run directory, or source={RANDOM}")
         return self
 
     def relevant(self) -> dict[str, Any]:
-        """The fields that this stage reads, as plain values: what `config.yaml` holds."""
+        """The fields that this stage reads, as plain values for `config.yaml`."""
         content = self.model_dump(mode="json")
         for section in StageSettings.model_fields:
             fields = content.pop(section)
@@ -148,6 +149,6 @@ class Config(StageSettings):
 
 
 def methods() -> list[str]:
-    """The methods that the configuration tree knows, by name."""
+    """The names of the methods in `ssl_pkg/conf/method`, sorted."""
     folder = Path(__file__).parent / "conf" / "method"
     return sorted(file.stem for file in folder.glob("*.yaml"))

@@ -1,4 +1,4 @@
-"""The exit statuses of `python -m ssl_pkg` and the exceptions behind them."""
+"""The exit statuses of `python -m ssl_pkg` and the exceptions that lead to them."""
 
 import errno
 from typing import Final

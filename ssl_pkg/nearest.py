@@ -1,16 +1,16 @@
-"""The valid names nearest to a wrong one."""
+"""Suggestions for misspelt names."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
 def hint(name: str, valid: Iterable[str]) -> str:
-    """` (did you mean simclr?)`, or nothing where no valid name is near."""
+    """` (did you mean simclr?)`, or an empty string if no valid name is similar."""
     return _question(get_close_matches(name, list(valid), n=1))
 
 
 def field_hint(name: str, valid: Sequence[str]) -> str:
-    """`hint` for a dotted field: another section's field of the same last name is the nearest."""
+    """`hint` for a dotted field. Fields of other sections with the same last part come first."""
     lasts = {field: field.rpartition(".")[2] for field in valid if not name.startswith(f"{field}.")}
     last = name.rpartition(".")[2]
     same = [field for field in lasts if lasts[field] == last]

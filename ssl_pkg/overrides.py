@@ -1,7 +1,7 @@
-"""The words of a stage's command line: `key=value`, each. Imports neither Hydra nor torch.
+"""The overrides of a stage's command line, each of the form `key=value`. Imports neither Hydra nor torch.
 
-Hydra's grammar reads the values, except those of LITERAL: everything after the first `=` is the value, because a path
-may hold any character.
+Hydra's grammar parses the values, except those of LITERAL: everything after their first `=` is the value, because a
+path may contain any character.
 """
 
 import os
@@ -16,14 +16,14 @@ LITERAL: Final = (*PATHS, "variant")
 
 
 def key_of(override: str) -> str:
-    """The field that an override sets: `a.b` of `++a.b=1`."""
+    """The field that an override sets, e.g. `a.b` for `++a.b=1`."""
     return override.partition("=")[0].lstrip("+~").partition("@")[0]
 
 
 def split_literals(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """The values of the LITERAL fields, with `~` expanded, and all other words.
+    """Returns the values of the LITERAL fields, with `~` expanded, and the other overrides.
 
-    Raises BadInput for a path that is empty or that holds characters which no log and no table could show.
+    Raises BadInput for a path that is empty, too long, or has characters that can't be printed.
     """
     literal: dict[str, str] = {}
     others = []
@@ -38,17 +38,17 @@ def split_literals(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def expand_path(key: str, value: str) -> str:
-    """The path that `value` names, with `~` expanded. `key`: what the user calls it, for the message of BadInput."""
+    """The path with `~` expanded. Raises BadInput for a path that can't be used; `key` names it in the message."""
     if not value:
         raise BadInput(f"{key} is empty: give a folder, like {key}=runs{'/try/a' if key in PATHS else ''}")
-    expanded = os.path.expanduser(value)  # noqa: PTH111, because Path takes ./random for random
+    expanded = os.path.expanduser(value)  # noqa: PTH111, because Path turns ./random into random
     if re.search(r"[\0-\x1f\x7f]", expanded):
-        raise BadInput(f"{key}={value!r} holds a control character, such as a line break: rename the folder")
+        raise BadInput(f"{key}={value!r} has a control character, such as a line break: rename the folder")
     if re.search(r"[\ud800-\udfff]", expanded):
         raise BadInput(
-            f"{key}={value!r} is no text in this locale: rename the folder, or set one that knows its name, "
+            f"{key}={value!r} can't be decoded in this locale: rename the folder, or set another locale, "
             "like LC_ALL=C.UTF-8"
         )
     if any(len(os.fsencode(part)) > 255 for part in expanded.split("/")) or len(os.fsencode(expanded)) > 4000:
-        raise BadInput(f"{key}={value[:40]}… is too long for a path: a name has 255 bytes at most")
+        raise BadInput(f"{key}={value[:40]}… is too long for a path: a name has at most 255 bytes, a path 4000")
     return expanded

@@ -1,7 +1,7 @@
-"""Nothing in the working folder is imported unless it is the project itself.
+"""Keeps Python from importing files of the working folder, unless that folder is the project itself.
 
-`python -m ssl_pkg` puts the working folder in front of all other places, and so do empty entries of PYTHONPATH: a
-user's own yaml.py or analysis.py there would be run. This module imports nothing that could be shadowed.
+`python -m ssl_pkg` puts the working folder first in the import path, and so does an empty entry of PYTHONPATH. A user's
+own yaml.py or analysis.py there would be imported. This module imports no module that such a file could shadow.
 """
 
 import os
@@ -9,10 +9,10 @@ import sys
 
 
 def protect() -> None:
-    """Takes the working folder out of this process's import path, and out of that of every process that it starts."""
+    """Removes the working folder from the import path of this process and of all its child processes."""
     try:
         here = os.getcwd()
-    except OSError:  # the folder is gone, and abspath would look for it
+    except OSError:  # the working folder was removed; abspath would fail too
         return
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     listed = [os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
@@ -20,7 +20,7 @@ def protect() -> None:
         sys.path[:] = [entry for entry in sys.path if entry not in ("", here)]
         listed = [entry for entry in listed if entry != here]
     elif not sys.flags.safe_path:
-        listed.insert(0, root)  # the processes to come are of the same checkout, whichever is installed
+        listed.insert(0, root)  # child processes must import this checkout, not an installed one
     os.environ["PYTHONSAFEPATH"] = "1"
     os.environ.pop("PYTHONPATH", None)
     if listed:

@@ -1,4 +1,4 @@
-"""What each program does first to its encoding, standard output and standard error."""
+"""Sets up the encoding, standard output and standard error; each program calls this first."""
 
 import io
 import os
@@ -9,7 +9,7 @@ from typing import TextIO, cast
 
 
 class LossyStream:
-    """A stream that drops what its reader or its disk does not take, instead of raising an error."""
+    """A text stream that drops output that can't be written, instead of raising OSError."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -18,36 +18,41 @@ class LossyStream:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Writes if it can."""
+        """Writes `text`, or drops it on an OSError. Returns the length of `text`."""
         with suppress(OSError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flushes if it can."""
+        """Flushes the stream, or drops the buffered text on an OSError."""
         try:
             self._stream.flush()
         except BrokenPipeError:
-            # the text is still in the stream's buffer, and Python would fail on it once more at its end
+            # the text is still buffered, and Python would raise the same error again at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
         except OSError:
             pass
 
 
 def prepare_streams() -> None:
-    """Calls `use_utf8`. From then on, standard output and standard error drop what can't be written: a reader that
-    leaves, as in `python -m jobs study demo | head`, does not stop the work."""
+    """Calls `use_utf8`, and makes standard output and standard error drop text that can't be written.
+
+    A reader that exits, as in `python -m jobs study demo | head`, does not stop the program.
+    """
     use_utf8()
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # closed, by `>&-`
+        if stream is None:  # closed by `>&-`
             stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115, because it stays open
         setattr(sys, name, cast(TextIO, LossyStream(stream)))
 
 
 def use_utf8() -> None:
-    """Starts this process again in Python's UTF-8 mode where the locale has another encoding, such as ASCII: names of
-    files could be neither checked nor printed. What stdout or stderr can't print is printed as an escape."""
+    """Restarts this process in Python's UTF-8 mode if the locale has another encoding, such as ASCII.
+
+    In such a locale, file names can be neither checked nor printed. Characters that standard output or standard error
+    can't encode are printed as escapes.
+    """
     if sys.getfilesystemencoding() != "utf-8" and sys.executable:
         os.execve(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]], os.environ | {"PYTHONUTF8": "1"})
     for stream in (sys.stdout, sys.stderr):

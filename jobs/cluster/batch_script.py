@@ -193,9 +193,9 @@ def setup_lines(setup: Sequence[str]) -> list[str]:
                 for name in SHELL_FUNCTIONS
                 if re.search(rf"(?:^|[;&|({{]|\bthen\b|\bdo\b)\s*{name}\s", command, re.M)
             ]
-            jobs_command = " ".join(shlex.quote(word) for name in used for word in (name, SHELL_FUNCTIONS[name]))
+            functions = " ".join(shlex.quote(word) for name in used for word in (name, SHELL_FUNCTIONS[name]))
             lines += [f"ssl_text={shlex.quote(shown)} ssl_line={number}", f"eval {shlex.quote(command)}"]
-            lines += [f'ssl_check_line "$?" {jobs_command}'.rstrip()]
+            lines += [f'ssl_check_line "$?" {functions}'.rstrip()]
     return lines
 
 

@@ -53,7 +53,7 @@ def test_the_full_budget_has_the_papers_values() -> None:
 
 
 @pytest.mark.parametrize("study", ["demo", "photos-quick", "photos", "stl10"])
-def test_every_study_composes_once_it_knows_its_data(study: str) -> None:
+def test_every_study_composes_with_a_data_root(study: str) -> None:
     config = load_config([*PRETRAIN, "method=simclr", f"study={study}", "data.root=/somewhere"])
     assert config.study.name == study
     assert set(config.study.methods) == set(methods())
@@ -85,12 +85,12 @@ def test_every_study_composes_once_it_knows_its_data(study: str) -> None:
         (["nonsense"], "'nonsense' is not of the form KEY=VALUE, like stage=pretrain"),
         (["pretrain"], "'pretrain' is not of the form KEY=VALUE: give stage=pretrain"),
         (["moco"], "'moco' is not of the form KEY=VALUE: give method=moco"),
-        (["--stage=pretrain"], "there are no options like --stage=pretrain: give KEY=VALUE"),
-        (["--multirun"], "a sweep goes through `python -m jobs study STUDY KEY=A,B`"),
+        (["--stage=pretrain"], "there is no option --stage=pretrain: give KEY=VALUE"),
+        (["--multirun"], "start a sweep by `python -m jobs study STUDY KEY=A,B`"),
         (["=3"], "'=3' can't be read: give KEY=VALUE"),
         ([*PRETRAIN, "method=simclrr"], r"no method simclrr \(did you mean simclr\?\): give method= one of byol, moco"),
         ([*PRETRAIN, "method="], "there is no method without a name: give method= one of"),
-        ([*PRETRAIN, "method=null"], "method=null names no preset: give the name of one"),
+        ([*PRETRAIN, "method=null"], "method=null is not the name of a preset: give a name"),
         ([*PRETRAIN, "study=dmeo"], r"there is no study dmeo \(did you mean demo\?\)"),
         ([*PRETRAIN, "method=byol", "stage=pretrian"], r"stage='pretrian' is not possible \(did you mean pretrain\?\)"),
         (
@@ -109,24 +109,24 @@ def test_every_study_composes_once_it_knows_its_data(study: str) -> None:
         (["stage=probe", "method.epochs=1"], "stage=probe does not read method.epochs, a field of stage=pretrain"),
         ([*PRETRAIN, "method=byol", "seed=é"], "'seed=é' can't be read, because 'é' is neither a word, a number nor"),
         ([*PRETRAIN, "method=byol", "seed=1=2"], "'seed=1=2' can't be read"),
-        ([*PRETRAIN, "method=byol", "+seed=1"], r"seed has a value already: write seed=, without the \+"),
-        ([*PRETRAIN, "method=byol", "+budget=tiny"], "budget has a value already: write budget=NAME once"),
+        ([*PRETRAIN, "method=byol", "+seed=1"], r"seed already has a value: write seed= without the \+"),
+        ([*PRETRAIN, "method=byol", "+budget=tiny"], "budget already has a value: write budget=NAME once"),
         ([*PRETRAIN, "method=byol", "tuning=byol-full"], "can't be chosen: method and budget choose it"),
         ([*PRETRAIN, "method=moco", "budget.bn_splits=4"], r"did you mean method.model.bn_splits\?"),
         ([*PRETRAIN, "method=byol", "hydra.run.dir=x"], "is a setting of Hydra, which has no effect here"),
         (
             [*PRETRAIN, "method=byol,moco"],
-            r"`python -m jobs study STUDY study.methods=\[byol,moco\]`, on a cluster through",
+            r"`python -m jobs study STUDY study.methods=\[byol,moco\]`, or on a cluster by",
         ),
-        ([*PRETRAIN, "seed=0,1"], "one stage: a sweep goes through `python -m jobs study STUDY --seeds '0 1'`"),
-        ([*PRETRAIN, "seed=range(0,3)"], "a sweep goes through `python -m jobs study STUDY --seeds 'A B'`"),
+        ([*PRETRAIN, "seed=0,1"], "one stage: start a sweep by `python -m jobs study STUDY --seeds '0 1'`"),
+        ([*PRETRAIN, "seed=range(0,3)"], "start a sweep by `python -m jobs study STUDY --seeds 'A B'`"),
         (
             [*PRETRAIN, "log_every=1,2"],
-            r"submit STUDY --cluster NAME log_every=1,2`; one list is written log_every=\[a,b\]",
+            r"submit STUDY --cluster NAME log_every=1,2`; a value that is a list is written log_every=\[a,b\]",
         ),
     ],
 )
-def test_what_is_wrong_is_told_in_one_sentence(overrides: list[str], sentence: str) -> None:
+def test_an_error_is_one_sentence(overrides: list[str], sentence: str) -> None:
     with pytest.raises(BadInput, match=sentence) as caught:
         load_config(overrides)
     assert "\n" not in str(caught.value)
@@ -141,14 +141,14 @@ TEXT = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), m
     key=st.sampled_from(["seed", "method.epochs", "data.root", "log_every", "checkpoint", "method", "budget.x", ""]),
     value=TEXT,
 )
-def test_any_override_is_taken_or_told(key: str, value: str) -> None:
+def test_any_override_is_accepted_or_refused_with_a_sentence(key: str, value: str) -> None:
     try:
         load_config([*PRETRAIN, "method=simclr", f"{key}={value}"])
     except BadInput as error:
         assert str(error)
 
 
-def test_config_of_a_run_holds_what_its_stage_reads() -> None:
+def test_the_configuration_of_a_run_has_the_fields_that_its_stage_reads() -> None:
     content = load_config(["stage=probe", "run_dir=x", "source=y"]).relevant()
     assert "probe" in content
     assert "finetune" not in content
@@ -168,7 +168,10 @@ def test_the_package_itself_imports_nothing() -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("stage=pretrain", "method=simclr", "method.name=byol"), "choose one by method=NAME"),
+        (
+            ("stage=pretrain", "method=simclr", "method.name=byol"),
+            "would rename the method: choose a method",
+        ),
         (("stage=width", "source=x", "width.landscape_radius=1e300"), "landscape_radius is too large"),
         (("stage=width", "source=x", "width.batch_size=99999999999999999999"), "batch_size is too large"),
         (("stage=probe", "source=x", "probe.l2_count=20000"), "probe.l2_count=20000 is not possible"),
@@ -176,12 +179,12 @@ def test_the_package_itself_imports_nothing() -> None:
         (("stage=probe", f"source={'x' * 300}"), "is too long for a path"),
     ],
 )
-def test_a_value_that_no_run_can_have_is_refused(words: tuple[str, ...], sentence: str) -> None:
+def test_an_impossible_value_is_refused(words: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(BadInput, match=sentence):
         load_config([*words, "run_dir=a", "data.root=b"])
 
 
-def test_what_a_stage_reads_of_another_ones_section_is_part_of_its_configuration() -> None:
+def test_the_configuration_has_the_fields_that_the_stage_reads_of_other_stages() -> None:
     config = load_config(["stage=embed", "source=x", "run_dir=a", "data.root=b", "pretrain.knn_neighbours=3"])
     assert config.relevant()["pretrain"] == {"knn_neighbours": 3, "knn_temperature": 0.07}
     assert "finetune" not in config.relevant()

@@ -177,7 +177,7 @@ def test_a_temporary_cache_writable_by_others_is_refused(tmp_path: Path, monkeyp
     planted = tmp_path / f"ssl-study-{os.getuid()}"
     planted.mkdir()
     planted.chmod(0o777)
-    with pytest.raises(BadInput, match="is not this user's alone"):
+    with pytest.raises(BadInput, match="is another user's, or others can write to it"):
         generate_cached(SMALL)
 
 

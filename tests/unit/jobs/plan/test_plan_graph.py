@@ -134,10 +134,13 @@ def test_a_path_is_what_follows_the_first_equals_sign(name: str) -> None:
     ("word", "sentence"),
     [
         ("run_dir=", "run_dir is empty: give a folder, like run_dir=runs/try/a"),
-        ("data.root=a\nb", r"data.root='a\\nb' holds a control character, such as a line break: rename the folder"),
-        ("source=a\0b", "holds a control character"),
-        ("run_dir=\x1b[2J", "holds a control character"),
-        ("run_dir=caf\udce9", r"run_dir='caf\\udce9' is no text in this locale: rename the folder, or set one"),
+        ("data.root=a\nb", r"data.root='a\\nb' has a control character, such as a line break: rename the folder"),
+        ("source=a\0b", "has a control character"),
+        ("run_dir=\x1b[2J", "has a control character"),
+        (
+            "run_dir=caf\udce9",
+            r"run_dir='caf\\udce9' can't be decoded in this locale: rename the folder, or set another",
+        ),
     ],
 )
 def test_a_path_that_nothing_could_show_is_refused(word: str, sentence: str) -> None:

@@ -65,7 +65,7 @@ from ssl_pkg.run.study_plan import StudyPlan, write_plan
         (["demo", "--seeds", "0 a", "study.seeds=[1]"], "--seeds 0 a contradicts study.seeds=: leave one of them out"),
         (["demo", f"study.methods={'x' * 200},y"], "study.methods is the same for a whole study"),
         (["demo", "--runs", ""], "--runs is empty: give a folder, like --runs=runs"),
-        (["demo", "--runs", "a\nb"], "--runs='a\\nb' holds a control character, such as a line break: rename"),
+        (["demo", "--runs", "a\nb"], "--runs='a\\nb' has a control character, such as a line break: rename"),
         (["demo", "--runs", "file"], "file/demo can't be written: Not a directory; give another folder by --runs"),
     ],
 )
