@@ -18,17 +18,17 @@ LOCK_SECONDS: Final = 120.0  # how long `submit` and `cancel` wait for another `
 
 
 @contextmanager
-def study_lock(folder: Path, patience: float = 0, *, named: bool = False) -> Iterator[None]:
+def study_lock(folder: Path, timeout: float = 0, *, named: bool = False) -> Iterator[None]:
     """Context manager that holds the lock of the study in `folder`.
 
-    patience: seconds to wait for another holder. named: record this process as the holder, for `status` and `cancel`.
+    timeout: seconds to wait for another holder. named: record this process as the holder, for `status` and `cancel`.
 
-    Raises BadInput if another process still holds the lock after `patience` seconds, or if `folder` is not writable.
+    Raises BadInput if another process still holds the lock after `timeout` seconds, or if `folder` is not writable.
     """
     with ExitStack() as held:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(locked(folder / ".lock", patience))
+            held.enter_context(locked(folder / ".lock", timeout))
             if named:
                 held.callback(remove_lock_holder, folder)
                 write_lock_holder(folder)

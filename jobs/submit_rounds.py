@@ -54,9 +54,9 @@ def _print_submission(summary: SubmissionSummary, cluster: str, *, wait: bool) -
 
 def _print_unsubmitted(rows: Sequence[Row], failed: Sequence[str], dependent: set[str], limit: str) -> None:
     """Prints how many runs were not submitted, and why."""
-    unsent = [row.name for row in rows if row.note == NOT_SUBMITTED]
-    if blocked := dependent.intersection(unsent):
+    unsubmitted = [row.name for row in rows if row.note == NOT_SUBMITTED]
+    if blocked := dependent.intersection(unsubmitted):
         more = f" or one of {len(failed) - 1} more runs" if failed[1:] else ""
         print(f"\n{len(blocked)} runs were not submitted, because they need {failed[0]}{more}, which failed")
-    if rest := len(unsent) - len(blocked):
+    if rest := len(unsubmitted) - len(blocked):
         print(f"\n{rest} runs were not submitted, because {limit or 'the study was cancelled'}")

@@ -52,21 +52,21 @@ def query_jobs(wanted: Mapping[str, str]) -> dict[str, SlurmJobInfo]:
     if not wanted:
         return {}
     listed = _squeue(wanted)
-    found = {name: seen for name, (seen, marks) in listed.items() if name in wanted and wanted[name] in marks}
+    found = {name: info for name, (info, text) in listed.items() if name in wanted and wanted[name] in text}
     found |= _scontrol({name: token for name, token in wanted.items() if name not in found})
-    gone = wanted.keys() - found.keys() - listed.keys()
-    return found | {name: seen for name, seen in _sacct(gone).items() if name in gone and not seen.in_queue}
+    missing = wanted.keys() - found.keys() - listed.keys()
+    return found | {name: info for name, info in _sacct(missing).items() if name in missing and not info.in_queue}
 
 
 def _scontrol(wanted: Mapping[str, str]) -> dict[str, SlurmJobInfo]:
     """The wanted jobs that scontrol shows with their tokens. Raises SchedulerUnavailable."""
     found = {}
-    whole = {number: show_job(number) for number in {name.partition("_")[0] for name in wanted}}
+    arrays = {array_id: show_job(array_id) for array_id in {name.partition("_")[0] for name in wanted}}
     for name, token in wanted.items():
-        number = name.partition("_")[0]
-        said = show_job(name) if whole[number] and name != number else whole[number]
-        if token in said:
-            cells = dict(reversed(re.findall(r"\b(\w+)=(\S*)", said)))  # the first occurrence of a field counts
+        array_id = name.partition("_")[0]
+        output = show_job(name) if arrays[array_id] and name != array_id else arrays[array_id]
+        if token in output:
+            cells = dict(reversed(re.findall(r"\b(\w+)=(\S*)", output)))  # the first occurrence of a field counts
             reason, restarts = cells.get("Reason", ""), cells.get("Restarts", "")
             found[name] = SlurmJobInfo(
                 cells["JobState"],
@@ -82,10 +82,10 @@ def show_job(job: str) -> str:
     done = run_slurm("scontrol", "-o", "show", "job", job)
     if "JobState=" in done.stdout:
         return done.stdout
-    said = f"{done.stdout} {done.stderr}".strip()
-    if "Invalid job id" in said or "not found" in said:
+    output = f"{done.stdout} {done.stderr}".strip()
+    if "Invalid job id" in output or "not found" in output:
         return ""
-    raise SchedulerUnavailable(said or f"scontrol shows nothing about job {job}")
+    raise SchedulerUnavailable(output or f"scontrol shows nothing about job {job}")
 
 
 def find_queued_jobs(tokens: Iterable[str]) -> dict[str, str]:
@@ -131,9 +131,8 @@ def find_jobs(tokens: Iterable[str], printed: str = "") -> dict[str, str]:
         found = _ids_by_token(wanted, listed.stdout)
     missing = wanted - found.keys()
     if missing:
-        with suppress(
-            SchedulerUnavailable
-        ):  # there may be no accounting; its comments are often empty, but the script's path is not
+        with suppress(SchedulerUnavailable):  # there may be no accounting
+            # SubmitLine, because the accounting's comments are often empty
             line = ("sacct", "-n", "-X", "-S", "now-1days", "-u", str(os.getuid()))
             rows = run_slurm(*line, "-o", "JobID%-20,Comment%-200,SubmitLine%-2000").stdout
             found |= {token: job.partition("_")[0] for token, job in _ids_by_token(missing, rows).items()}
@@ -168,12 +167,11 @@ def _squeue(ids: Iterable[str]) -> dict[str, tuple[SlurmJobInfo, str]]:
         for width in SQUEUE_COLUMNS.values():
             cells.append(rest[:width].strip())
             rest = rest[width:]
-        name, state, reason, restarts, started, *marks = cells
-        if (
-            _ID.match(f"{name} ") and re.fullmatch("[A-Z_]+", state) and re.fullmatch(r"\d*", restarts)
-        ):  # otherwise the line is a site's own message
-            seen = SlurmJobInfo(state, "" if reason == "None" else reason, int(restarts or 0), parse_time(started))
-            found[name] = seen, "".join(marks)  # a comment may end in the next cell, because widths count bytes
+        name, state, reason, restarts, started, *token_columns = cells
+        # any other line is a site's own message
+        if _ID.match(f"{name} ") and re.fullmatch("[A-Z_]+", state) and re.fullmatch(r"\d*", restarts):
+            info = SlurmJobInfo(state, "" if reason == "None" else reason, int(restarts or 0), parse_time(started))
+            found[name] = info, "".join(token_columns)  # a comment may end in the next cell, because widths count bytes
     return found
 
 

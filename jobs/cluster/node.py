@@ -26,7 +26,7 @@ from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED
 from ssl_pkg.processes import start_time_of
 from ssl_pkg.run.directory import RunDirectory, write_json
 
-MAX_KILLS: Final = 3  # consecutive kills without progress after which the job is requeued
+MAX_KILLS: Final = 3  # a job is requeued after at most this many consecutive kills without progress
 SIGNAL_STATUS: Final = 128  # a container's client exits with 128 plus the number of the signal that killed the stage
 
 
@@ -43,7 +43,7 @@ class NodeStage:
     copy_data_to: str | None = None  # a folder on the node's own disk, into which the images are copied
 
     def __call__(self) -> None:
-        """Ends the process with the stage's exit status, by which SLURM decides about dependent jobs."""
+        """Runs the stage, and ends the process with its exit status, by which SLURM decides about dependent jobs."""
         # signals stay pending before and after the stage, because submitit's handlers would end the job
         signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
         _write_start_file()
@@ -59,13 +59,13 @@ class NodeStage:
         log = self.log.with_suffix(f".rank{rank}.log") if rank else self.log
         log.parent.mkdir(parents=True, exist_ok=True)
 
-        def say(text: str) -> None:
+        def log_event(text: str) -> None:
             with log.open("a", encoding="utf-8", errors="surrogateescape") as out:
                 out.write(f"{END}{text}\n")
 
         start = int(os.environ.get("SLURM_RESTART_COUNT", "0")) + 1
-        say(f"job {job}, start {start}, on {os.environ.get('SLURMD_NODENAME', 'a node')}")
-        command = (*self.command, *self._local_data_override(say))
+        log_event(f"job {job}, start {start}, on {os.environ.get('SLURMD_NODENAME', 'a node')}")
+        command = (*self.command, *self._local_data_override(log_event))
         script = _batch_script_pid(rank)
         status, received = StageProcess(
             command, log, {**self.environment, **step_mark(os.environ)}, script=script, exclusive=False
@@ -78,23 +78,26 @@ class NodeStage:
         if status == COMPLETE and rank == 0 and self.result and not (self.run_dir / self.result).exists():
             # podman up to 5.2 exits with 0 if a signal ends it before its container runs
             status = FAULT if received is None else INTERRUPTED
-            say(f"exit status {status} instead of 0, because there is no {self.result}")
+            log_event(f"exit status {status} instead of 0, because there is no {self.result}")
         if status == COMPLETE:
             return status
-        fields = _job_fields(job, say)
+        fields = _job_fields(job, log_event)
         if int(fields.get("Restarts", "0")) >= start:
-            say("a later start of this job has taken over")
+            log_event("a later start of this job has taken over")
             return COMPLETE  # with another status SLURM would end the later start
         script_killed = script is not None and start_time_of(script) is None
-        final = self._final_status(status, received, fields, say, script_killed=script_killed)
+        final = self._final_status(status, received, fields, log_event, script_killed=script_killed)
         if final is None and rank == 0 and self._failed_start() == [job, start]:
-            say("another process of the job has failed")
+            log_event("another process of the job has failed")
             final = FAULT
         if final is not None:
-            if final not in (COMPLETE, INTERRUPTED):  # for the other processes, which srun ends as a preemption would
+            if final not in (COMPLETE, INTERRUPTED):
+                # tells the job's other processes, which get the same signal from srun as from a preemption
                 write_json(self._record_file("faults"), {"start": [job, start]})
             return final
-        if (rank == 0 or (received is None and status < 0)) and not _requeue(job, say, script_killed=script_killed):
+        if (rank == 0 or (received is None and status < 0)) and not _requeue(
+            job, log_event, script_killed=script_killed
+        ):
             return INTERRUPTED
         # Waits for SLURM to end the process. A job that ends by itself during its grace time counts as failed, and the
         # end of one process ends the job's other processes, which may still be writing their checkpoints.
@@ -105,8 +108,8 @@ class NodeStage:
         self,
         status: int,
         received: int | None,
-        known: Mapping[str, str],
-        say: Callable[[str], None],
+        fields: Mapping[str, str],
+        log_event: Callable[[str], None],
         *,
         script_killed: bool,
     ) -> int | None:
@@ -116,14 +119,19 @@ class NodeStage:
         if received is None and status != INTERRUPTED:
             if status > 0:
                 return status
-            return None if self._may_retry(-status, say) else FAULT
-        if known.get("JobState") in ("CANCELLED", "COMPLETING") and known.get("Reason") != "TimeLimit":
-            if script_killed and known["JobState"] == "COMPLETING" and was_cancelled(known) and not _cancel_requested():
-                # The script survives a scancel, so something else killed it. SLURM ends such a job without a requeue.
-                say("the batch script was killed")
-                return None if self._may_retry(signal.SIGKILL, say) else FAULT
+            return None if self._may_retry(-status, log_event) else FAULT
+        if fields.get("JobState") in ("CANCELLED", "COMPLETING") and fields.get("Reason") != "TimeLimit":
+            if (
+                script_killed
+                and fields["JobState"] == "COMPLETING"
+                and was_cancelled(fields)
+                and not _cancel_requested()
+            ):
+                # Not by scancel, which the script survives. SLURM does not requeue a job whose script has died.
+                log_event("the batch script was killed")
+                return None if self._may_retry(signal.SIGKILL, log_event) else FAULT
             # either SLURM requeues the job itself, or a user has cancelled it
-            say(CANCELLED if was_cancelled(known) else "ended by SLURM")
+            log_event(CANCELLED if was_cancelled(fields) else "ended by SLURM")
             return INTERRUPTED
         return None
 
@@ -140,35 +148,35 @@ class NodeStage:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def _may_retry(self, number: int, say: Callable[[str], None]) -> bool:
+    def _may_retry(self, number: int, log_event: Callable[[str], None]) -> bool:
         """Whether to requeue after a kill: at most MAX_KILLS times without progress in between."""
         file = self._record_file("deaths")
-        now = RunDirectory(self.run_dir).status() or {}
-        progress = [now.get("phase"), now.get("step")]
+        run_status = RunDirectory(self.run_dir).status() or {}
+        progress = [run_status.get("phase"), run_status.get("step")]
         try:
             before = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             before = {}
         count = before["count"] + 1 if before.get("place") == progress else 1
         write_json(file, {"place": progress, "count": count})
-        say(f"killed by signal {number}" + (f", {count} times at the same step" if count > 1 else ""))
+        log_event(f"killed by signal {number}" + (f", {count} times at the same step" if count > 1 else ""))
         if count > MAX_KILLS:
-            say("not requeued again: is `memory` in the profile too small? `submit-all` submits the run again")
+            log_event("not requeued again: is `memory` in the profile too small? `submit-all` submits the run again")
             file.unlink(missing_ok=True)
         return count <= MAX_KILLS
 
-    def _local_data_override(self, say: Callable[[str], None]) -> list[str]:
+    def _local_data_override(self, log_event: Callable[[str], None]) -> list[str]:
         """The override of data.root after copying the images to the node's own disk; empty without a copy."""
         if self.copy_data_to is None:
             return []
         target = Path(os.path.expandvars(self.copy_data_to)).expanduser()
         if "$" in str(target):
-            say(f"copy_data_to={self.copy_data_to}: a variable is not set on the node; reading {self.data_root}")
+            log_event(f"copy_data_to={self.copy_data_to}: a variable is not set on the node; reading {self.data_root}")
             return []
         try:
             return [f"data.root={copy_data(Path(self.data_root), target)}"]
         except OSError as error:
-            say(f"copy_data_to: {target}: {error.strerror}; reading {self.data_root}")
+            log_event(f"copy_data_to: {target}: {error.strerror}; reading {self.data_root}")
             return []
 
 
@@ -186,50 +194,53 @@ def _batch_script_pid(rank: int) -> int | None:
 def _write_start_file(text: str = "") -> None:
     """Creates the start file, or appends to it, for `srun_function` in the batch script; on rank 0."""
     if os.environ.get("SLURM_PROCID", "0") == "0":
-        with suppress(KeyError, OSError), Path(os.environ[START_FILE]).open("a", encoding="utf-8") as mark:
-            mark.write(text)
+        with suppress(KeyError, OSError), Path(os.environ[START_FILE]).open("a", encoding="utf-8") as file:
+            file.write(text)
 
 
-def was_cancelled(known: Mapping[str, str]) -> bool:
+def was_cancelled(fields: Mapping[str, str]) -> bool:
     """Whether scancel ended a completing job, and not a preemption or the time limit.
 
-    known: the fields of `scontrol show job`.
+    fields: of `scontrol show job`.
     """
-    preempted = known.get("PreemptTime", "None")
-    now = preempted != "None" and preempted >= known.get("StartTime", "")  # and not only an earlier start
-    return known.get("JobState") in ("CANCELLED", "COMPLETING") and not now and known.get("Reason") != "TimeLimit"
+    preemption = fields.get("PreemptTime", "None")
+    preempted = preemption != "None" and preemption >= fields.get(
+        "StartTime", ""
+    )  # an earlier preemption does not count
+    ending = fields.get("JobState") in ("CANCELLED", "COMPLETING")
+    return ending and not preempted and fields.get("Reason") != "TimeLimit"
 
 
-def _job_fields(job: str, say: Callable[[str], None]) -> dict[str, str]:
+def _job_fields(job: str, log_event: Callable[[str], None]) -> dict[str, str]:
     """The fields of `scontrol show job`. Retries for CONTROLLER_SECONDS; then empty."""
-    shown = _retry_until_answered(("scontrol", "-o", "show", "job", job), say)
-    return dict(re.findall(r"(\w+)=(\S+)", shown or ""))
+    output = _retry_until_answered(("scontrol", "-o", "show", "job", job), log_event)
+    return dict(re.findall(r"(\w+)=(\S+)", output or ""))
 
 
-def _requeue(job: str, say: Callable[[str], None], *, script_killed: bool) -> bool:
+def _requeue(job: str, log_event: Callable[[str], None], *, script_killed: bool) -> bool:
     """Requeues the job. Returns False if the user has cancelled it.
 
     A requeue revives a job that SLURM has just cancelled. Therefore `jobs cancel` creates a file, which is checked
     before the requeue and after it. A scancel by hand is lost if SLURM handles it between the last query of the job's
-    state and the requeue, within some 0.01 s.
+    state and the requeue, which takes some 0.01 s.
     """
     requeued, cancelled = None, _cancel_requested()
 
     def cancelled_since() -> bool:
         nonlocal cancelled
-        cancelled = _cancel_requested() or (not script_killed and was_cancelled(_job_fields(job, say)))
+        cancelled = _cancel_requested() or (not script_killed and was_cancelled(_job_fields(job, log_event)))
         return cancelled
 
     if not cancelled:
-        requeued = _retry_until_answered(("scontrol", "requeue", job), say, unless=cancelled_since)
+        requeued = _retry_until_answered(("scontrol", "requeue", job), log_event, unless=cancelled_since)
     if cancelled or _cancel_requested():
-        _retry_until_answered(("scancel", job), say)
-        say(CANCELLED)
+        _retry_until_answered(("scancel", job), log_event)
+        log_event(CANCELLED)
         return False
     if requeued is None:
-        say("the job could not be requeued: `submit-all` submits it again, and it resumes from its checkpoint")
+        log_event("the job could not be requeued: `submit-all` submits it again, and it resumes from its checkpoint")
     else:
-        say("requeued")
+        log_event("requeued")
     return True
 
 
@@ -239,7 +250,7 @@ def _cancel_requested() -> bool:
 
 
 def _retry_until_answered(
-    line: tuple[str, ...], say: Callable[[str], None], unless: Callable[[], bool] = lambda: False
+    line: tuple[str, ...], log_event: Callable[[str], None], unless: Callable[[], bool] = lambda: False
 ) -> str | None:
     """The command's output. None, with the reason in the log, if SLURM refuses, or does not respond in time.
 
@@ -255,7 +266,7 @@ def _retry_until_answered(
         except SchedulerUnavailable as error:
             refused, text = False, str(error)
         if not logged or refused:
-            say(f"{' '.join(line[:3])}: {text}")
+            log_event(f"{' '.join(line[:3])}: {text}")
             logged = True
         if refused or time.monotonic() > end:
             return None

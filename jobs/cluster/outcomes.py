@@ -86,15 +86,15 @@ def _with_job_ids(batches: Sequence[Batch]) -> list[Batch]:
 
 def _query_clusters(batches: Sequence[Batch], jobs: Mapping[str, SubmittedJob]) -> dict[str, SlurmJobInfo]:
     """What each job's own cluster reports. Skips earlier, unreachable clusters. Raises SchedulerUnavailable."""
-    info: dict[str, SlurmJobInfo] = {}
+    infos: dict[str, SlurmJobInfo] = {}
     for conf in dict.fromkeys(job.batch.conf for job in jobs.values()):
-        there = {name: job for name, job in jobs.items() if job.batch.conf == conf}
+        of_cluster = {name: job for name, job in jobs.items() if job.batch.conf == conf}
         if unreachable_reason(conf) and conf != batches[-1].conf:
             continue
         with batch_cluster(conf):
-            found = query_jobs(tokens_by_id(there.values()))
-        info |= {name: found[job.id] for name, job in there.items() if job.id in found}
-    return info
+            found = query_jobs(tokens_by_id(of_cluster.values()))
+        infos |= {name: found[job.id] for name, job in of_cluster.items() if job.id in found}
+    return infos
 
 
 def _jobs(
@@ -125,12 +125,12 @@ class _OutcomeResolver:
             return self._removed(name, job, outcome) or outcome
         if info.state in RUNNING_STATES:
             return JobOutcome(State.RUNNING, job.id, None, info.restarts, info.started)
-        return self._waiting(job, info)
+        return self._pending(job, info)
 
-    def _waiting(self, job: SubmittedJob, info: SlurmJobInfo) -> JobOutcome:
-        bad = self._parents_in(job, UNSUCCESSFUL)
-        if bad or info.reason == DEPENDENCY_NEVER_SATISFIED:
-            needed = bad or self._parents_in(job, tuple(State))
+    def _pending(self, job: SubmittedJob, info: SlurmJobInfo) -> JobOutcome:
+        failed = self._parents_in(job, UNSUCCESSFUL)
+        if failed or info.reason == DEPENDENCY_NEVER_SATISFIED:
+            needed = failed or self._parents_in(job, tuple(State))
             return JobOutcome(State.BLOCKED, job.id, f"needs {_abbreviate(needed)}", info.restarts)
         if before := job.batch.moved_from(self._folder):
             return JobOutcome(State.PENDING, job.id, f"will fail, because the study was moved from {before}: cancel it")
@@ -161,22 +161,20 @@ class _OutcomeResolver:
             return JobOutcome(State.FAILED, job.id, failed[-1])
         has_log = last_slurm_job(log) in (None, job.id) and log.exists()
         setting_up = ended_in_setup(self._folder, job)  # then the log is that of an earlier start
-        outcome = (
-            _from_slurm(log, job.id, state) or (None if setting_up else _from_log(log, job.id)) if has_log else None
-        )
+        outcome = None
+        if has_log:
+            outcome = _from_slurm(log, job.id, state) or (None if setting_up else _from_log(log, job.id))
         if outcome is None:
             outcome = _from_output(printed, job.id, state)
         if setting_up and outcome.note in (NO_OUTPUT, LEFT_QUEUE):
             return JobOutcome(State.FAILED, job.id, ENDED_IN_SETUP)
         before = job.batch.moved_from(self._folder)
         if before and outcome.note and (outcome.note in (NO_OUTPUT, NOT_REQUEUED) or before in outcome.note):
-            return replace(
-                outcome, note=f"the study was moved from {before} while the job was in the queue: submit it again"
-            )
+            note = f"the study was moved from {before} while the job was in the queue: submit it again"
+            return replace(outcome, note=note)
         if outcome.note == NO_OUTPUT:  # SLURM first opens the job's output in that folder
-            return replace(
-                outcome, note=f"ended without output: does the node have access to {self._folder.absolute()}?"
-            )
+            note = f"{NO_OUTPUT}: does the node have access to {self._folder.absolute()}?"
+            return replace(outcome, note=note)
         return outcome
 
 
@@ -206,7 +204,7 @@ def _parent_ids(job: SubmittedJob) -> list[str]:
 
 
 def _from_output(printed: Sequence[str], job: str, state: str) -> JobOutcome:
-    """The outcome of a job whose stage has written nothing to its log."""
+    """The outcome of a job whose stage has not written to its log."""
     # After a preemption, srun's line about the step gives no reason; only the line about the job does.
     by_user = any("JOB " in line and "CANCELLED AT" in line and "DUE TO" not in line for line in printed)
     if state == "CANCELLED" or (by_user and not state):
@@ -219,7 +217,7 @@ def _from_output(printed: Sequence[str], job: str, state: str) -> JobOutcome:
 
 
 def _from_slurm(log: Path, job: str, state: str) -> JobOutcome | None:
-    """The outcome where SLURM's state decides; None where the log does."""
+    """The outcome by SLURM's state, or by a cancellation in the log; None if the exit status decides."""
     if state == "CANCELLED" or CANCELLED in last_events(log):
         return JobOutcome(State.CANCELLED, job)
     if state == "COMPLETED":
@@ -233,8 +231,7 @@ def _from_slurm(log: Path, job: str, state: str) -> JobOutcome | None:
 
 def _from_log(log: Path, job: str) -> JobOutcome | None:
     """The outcome by the exit status in the log; None if there is none."""
-    words = last_events(log)
-    statuses = [int(found[1]) for word in words if (found := EXIT_STATUS.match(word))]
+    statuses = [int(found[1]) for event in last_events(log) if (found := EXIT_STATUS.match(event))]
     if not statuses:
         return None
     if statuses[-1] == COMPLETE:

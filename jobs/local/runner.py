@@ -32,9 +32,7 @@ from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED
 from ssl_pkg.run.signals import SIGNALS, signals_to_handle
 
 POLL_SECONDS: Final = 0.1  # between two checks of the running jobs, each of which calls waitpid
-RESIGNAL_SECONDS: Final = (
-    2.0  # seconds until a job that hasn't stopped is told again: submitit loses a signal while it starts
-)
+RESIGNAL_SECONDS: Final = 2.0  # after which a signal is repeated, because submitit can lose it while it starts
 GRACE_SECONDS: Final = 60.0  # time for a stage to finish its step and write a checkpoint
 NO_TIME_LIMIT: Final = 60 * 24 * 365 * 10  # minutes; submitit's default is two minutes
 
@@ -61,8 +59,8 @@ class Runner:
         self._stopping = False
         self._signalled = 0.0
         self._recorded = read_ledger(folder)
-        urgencies = remaining_cost(jobs)
-        self._queue = sorted(jobs, key=lambda job: -urgencies[job.name])
+        costs = remaining_cost(jobs)
+        self._queue = sorted(jobs, key=lambda job: -costs[job.name])
         self.entries = {job.name: Entry(State.COMPLETE if job.complete else State.PENDING) for job in jobs}
         if any(entry.state is State.PENDING for entry in self.entries.values()):
             self.entries |= {job.name: Entry() for job in jobs if job.stage == REPORT}  # it must cover the new results
