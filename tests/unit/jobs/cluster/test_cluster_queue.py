@@ -154,7 +154,7 @@ def test_runs_of_an_unreachable_cluster_count_as_ended_for_submit(
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "new.conf"))
     (study / "b").mkdir()
     write_json(study / "b" / "result.json", {})
-    job = Job("b", "probe", (), (), study / "b")
+    job = Job("b", "probe", (), (), study / "b", seed=0)
     profile = Profile(name="new", cpus=1, minutes=10)
     submission = Submission([job], study, profile, data_root="synthetic", programs=Programs())
     assert submission.submit().complete == ["b"]
