@@ -1,4 +1,4 @@
-"""A study of six stub jobs. Run as a script it is a runner: `small_study.py ROOT SLOTS WAIT`."""
+"""A study of six stub jobs. `small_study.py ROOT SLOTS WAIT` runs it."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ NAMES = ("pretrain-a-s0", "probe-a-s0", "ood-a-probe-s0", "pretrain-b-s0", "prob
 
 
 def small_study(root: Path, wait: float = 0.1) -> list[Job]:
-    """a: pretrain, probe, ood; b: pretrain, probe; the report. Each lasts `wait` seconds."""
+    """Jobs of method a (pretrain, probe, ood) and b (pretrain, probe), and the report. A stage takes `wait` seconds."""
     parents = {"probe-a-s0": "pretrain-a-s0", "ood-a-probe-s0": "probe-a-s0", "probe-b-s0": "pretrain-b-s0"}
     folder = root / "small"
     jobs = []
@@ -29,7 +29,7 @@ def small_study(root: Path, wait: float = 0.1) -> list[Job]:
 
 
 def run(root: Path, slots: int = 2, wait: float = 0.1) -> int:
-    """Runs it and returns the exit status."""
+    """Runs the study; returns the exit status."""
     jobs = small_study(root, wait)
     return run_study(jobs, root / "small", [Slot(1)] * slots, again="the same again", programs=PROGRAMS)
 

@@ -1,8 +1,8 @@
-"""Stands in for `python -m ssl_pkg` and `python -m analysis` in the tests of the local runner: a real child process
-that keeps the contract of the run directory and of the exit status, without torch.
+"""A stub for `python -m ssl_pkg` and `python -m analysis` in the tests of the local runner.
 
-`wait=SECONDS` makes a stage last. A file FAIL-NAME, HANG-NAME or IGNORE-NAME beside the study's folder makes the run
-NAME fail, exit 75 without a signal, or be deaf to signals. EVENTS there gets a line at each start and end.
+It is a real child process without torch that follows the conventions for run directories and exit statuses. A stage
+takes `wait=SECONDS`. A file FAIL-NAME, HANG-NAME or IGNORE-NAME beside the study's folder makes the run NAME fail, exit
+with status 75 without a signal, or ignore signals. Each start and end appends a line to the file EVENTS there.
 """
 
 import json
@@ -15,8 +15,8 @@ from types import FrameType
 
 from ssl_pkg.run.directory import RunDirectory, write_json
 
-SAVING = 1.5  # seconds that a checkpoint takes: longer than submitit's patience at Ctrl-C
-asked: list[int] = []
+SAVING = 1.5  # seconds to write a checkpoint, longer than submitit waits after Ctrl-C
+received: list[int] = []
 
 
 def main(arguments: list[str]) -> int:
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
 
 
 def note(number: int, frame: FrameType | None) -> None:
-    asked.append(number)
+    received.append(number)
 
 
 def work(run: RunDirectory, seconds: float) -> int:
@@ -53,9 +53,9 @@ def work(run: RunDirectory, seconds: float) -> int:
     for step in range(steps):
         run.write_status(phase="stub", step=step, steps=steps, rate=20.0)
         time.sleep(0.05)
-        if asked:
+        if received:
             time.sleep(SAVING)
-            (run.path / "checkpoint").write_text(signal.Signals(asked[0]).name)
+            (run.path / "checkpoint").write_text(signal.Signals(received[0]).name)
             event(run, "end")
             return 75
     event(run, "end")

@@ -1,4 +1,4 @@
-"""A run with jemalloc in the place of the system's malloc: it is there, and not a bit of the result is another."""
+"""A run uses jemalloc if the system has it, and its results have the same bits as with the system's malloc."""
 
 import json
 import os
@@ -8,28 +8,28 @@ from pathlib import Path
 
 import pytest
 
-THERE = any(Path("/usr/lib").glob("*/libjemalloc.so.2")) or Path("/usr/lib64/libjemalloc.so.2").exists()
+INSTALLED = any(Path("/usr/lib").glob("*/libjemalloc.so.2")) or Path("/usr/lib64/libjemalloc.so.2").exists()
 
 
-def trained(folder: Path, environment: dict[str, str]) -> tuple[dict[str, str], bool]:
-    """The digests of a short training, and whether its process had jemalloc."""
+def trained(folder: Path, variables: dict[str, str]) -> tuple[dict[str, str], bool]:
+    """Runs a short training; returns its digests and whether its process loaded jemalloc."""
     line = [sys.executable, "-m", "ssl_pkg", "stage=pretrain", "method=moco", "budget=tiny", "threads=2"]
-    process = subprocess.Popen([*line, f"run_dir={folder}"], env=environment, stderr=subprocess.DEVNULL)
-    had = False
+    process = subprocess.Popen([*line, f"run_dir={folder}"], env=variables, stderr=subprocess.DEVNULL)
+    loaded = False
     while process.poll() is None:
-        had = had or "libjemalloc" in Path(f"/proc/{process.pid}/maps").read_text()
+        loaded = loaded or "libjemalloc" in Path(f"/proc/{process.pid}/maps").read_text()
         try:
             process.wait(0.1)
         except subprocess.TimeoutExpired:
             continue
     assert process.returncode == 0
     result = json.loads((folder / "result.json").read_text())
-    return {name: result[name] for name in ("weights_sha256", "metrics_sha256")}, had
+    return {name: result[name] for name in ("weights_sha256", "metrics_sha256")}, loaded
 
 
-@pytest.mark.skipif(not THERE, reason="needs jemalloc (Debian: libjemalloc2)")
-def test_the_bits_are_those_of_a_run_without_it(tmp_path: Path) -> None:
-    as_it_is = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "MALLOC_CONF")}
-    digests, had = trained(tmp_path / "with", as_it_is)
-    assert had
-    assert trained(tmp_path / "without", as_it_is | {"LD_PRELOAD": ""}) == (digests, False)
+@pytest.mark.skipif(not INSTALLED, reason="needs jemalloc (Debian: libjemalloc2)")
+def test_results_with_and_without_jemalloc_have_the_same_bits(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "MALLOC_CONF")}
+    digests, loaded = trained(tmp_path / "with", environment)
+    assert loaded
+    assert trained(tmp_path / "without", environment | {"LD_PRELOAD": ""}) == (digests, False)

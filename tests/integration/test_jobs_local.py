@@ -1,4 +1,4 @@
-"""A small study on this machine: through submitit's local executor, with real child processes."""
+"""Runs a small study on this machine through submitit's local executor, with real child processes."""
 
 import json
 import os
@@ -28,7 +28,7 @@ DRIVER = Path(__file__).with_name("small_study.py")
 
 @contextmanager
 def runner(root: Path, *, slots: int = 2, wait: float = 30.0) -> Iterator["subprocess.Popen[str]"]:
-    """A runner in a process group of its own, as a terminal starts it; ended with the block."""
+    """Context manager with a runner in its own process group, as in a terminal; kills the runner at the end."""
     process = subprocess.Popen(
         [sys.executable, str(DRIVER), str(root), str(slots), str(wait)],
         stdout=subprocess.PIPE,
@@ -83,16 +83,16 @@ def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
 
 def test_a_study_completes_and_a_second_call_starts_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert run(tmp_path, wait=1.0) == 0  # longer than two starts can lie apart
+    assert run(tmp_path, wait=1.0) == 0  # longer than the time between two starts
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert cpu_seconds / (len(NAMES) + 1) < 1.0  # of a job, with the stub's own
+    assert cpu_seconds / (len(NAMES) + 1) < 1.0  # per job, including the stub's
     assert all(RunDirectory(tmp_path / "small" / name).complete for name in NAMES)
     assert set(states(tmp_path).values()) == {State.COMPLETE}
     assert most_at_once(tmp_path) == 2
     printed = capsys.readouterr().out
     assert "the table of results" in printed
-    assert "report.pdf" not in printed  # the table says where the report is
+    assert "report.pdf" not in printed  # the table names the report's path
 
     made = child(tmp_path, "probe-a-s0")
     assert made["environment"]["OMP_NUM_THREADS"] == "1"
@@ -114,20 +114,22 @@ def test_a_study_completes_and_a_second_call_starts_nothing(tmp_path: Path, caps
     assert begun(tmp_path) == [name for what, name in first if what == "begin"] + ["probe-b-s0"]
 
 
-def test_the_folder_may_have_any_name(tmp_path: Path) -> None:
+def test_the_folder_may_have_any_characters(tmp_path: Path) -> None:
     root = tmp_path / """José's ${seed} "Łódź", (2) [x] {y: 1} #a=b,c $HOME \\ 画像 ~ *"""
     assert run(root) == 0
     assert set(states(root).values()) == {State.COMPLETE}
     assert child(root, "probe-a-s0")["arguments"][0] == f"run_dir={root / 'small' / 'probe-a-s0'}"
 
 
-def test_one_slot_runs_one_at_a_time_longest_chain_first(tmp_path: Path) -> None:
+def test_one_slot_runs_one_job_at_a_time_and_the_longest_chain_first(tmp_path: Path) -> None:
     assert run(tmp_path, slots=1) == 0
     assert most_at_once(tmp_path) == 1
     assert begun(tmp_path)[:2] == ["pretrain-a-s0", "pretrain-b-s0"]
 
 
-def test_a_failure_blocks_its_descendants_only_and_heals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_blocks_only_its_descendants_and_can_be_repaired(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cause = tmp_path / "FAIL-probe-a-s0"
     cause.touch()
     assert run(tmp_path) == 1
@@ -150,10 +152,10 @@ def test_a_failure_blocks_its_descendants_only_and_heals(tmp_path: Path, capsys:
     before, made = begun(tmp_path), (tmp_path / "reports" / "report.pdf").stat().st_mtime_ns
     assert run(tmp_path) == 0
     assert begun(tmp_path)[len(before) :] == ["probe-a-s0", "ood-a-probe-s0"]
-    assert (tmp_path / "reports" / "report.pdf").stat().st_mtime_ns > made  # a new one, of all
+    assert (tmp_path / "reports" / "report.pdf").stat().st_mtime_ns > made  # a new report of all runs
 
 
-def test_of_a_study_that_failed_as_a_whole_there_is_no_report(tmp_path: Path) -> None:
+def test_a_study_without_any_success_has_no_report(tmp_path: Path) -> None:
     for name in ("pretrain-a-s0", "pretrain-b-s0"):
         (tmp_path / f"FAIL-{name}").touch()
     assert run(tmp_path) == 1
@@ -161,7 +163,7 @@ def test_of_a_study_that_failed_as_a_whole_there_is_no_report(tmp_path: Path) ->
     assert not (tmp_path / "reports").exists()
 
 
-def test_the_ledger_keeps_what_it_knows_of_other_seeds(tmp_path: Path) -> None:
+def test_the_ledger_keeps_the_entries_of_other_seeds(tmp_path: Path) -> None:
     other = Entry(State.COMPLETE, exit_status=0)
     (tmp_path / "small").mkdir()
     write_ledger(tmp_path / "small", {"pretrain-a-s1": other})
@@ -182,17 +184,17 @@ def test_a_child_that_exits_75_is_interrupted_not_failed(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "stop",
     [
-        pytest.param(lambda pid: os.killpg(pid, signal.SIGINT), id="Ctrl-C in its terminal"),
-        pytest.param(lambda pid: os.killpg(pid, signal.SIGHUP), id="its terminal closed"),
+        pytest.param(lambda pid: os.killpg(pid, signal.SIGINT), id="Ctrl-C in the terminal"),
+        pytest.param(lambda pid: os.killpg(pid, signal.SIGHUP), id="the terminal is closed"),
     ],
 )
-def test_the_terminals_signals_reach_the_children_as_one(tmp_path: Path, stop: Callable[[int], None]) -> None:
+def test_the_terminals_signals_interrupt_each_child_once(tmp_path: Path, stop: Callable[[int], None]) -> None:
     with runner(tmp_path) as process:
         until(lambda: len(begun(tmp_path)) == 2)
-        asked = time.monotonic()
+        stopped = time.monotonic()
         stop(process.pid)
         printed, _ = process.communicate(timeout=20)
-        assert time.monotonic() - asked < 10
+        assert time.monotonic() - stopped < 10
     assert process.returncode == 75, printed
     assert "Interrupted. This command resumes the study: the same again" in printed
     for name in ("pretrain-a-s0", "pretrain-b-s0"):
@@ -200,17 +202,17 @@ def test_the_terminals_signals_reach_the_children_as_one(tmp_path: Path, stop: C
         assert states(tmp_path)[name] is State.INTERRUPTED
 
 
-def test_a_killed_runner_leaves_no_work_behind_and_no_obstacle(tmp_path: Path) -> None:
+def test_after_a_killed_runner_the_study_resumes_at_once(tmp_path: Path) -> None:
     with runner(tmp_path) as process:
         until(lambda: len(begun(tmp_path)) == 2)
         process.kill()
         process.wait()
-        assert run(tmp_path) == 0  # at once, while the children of the first are still stopping
+        assert run(tmp_path) == 0  # while the children of the first runner are still stopping
     assert (tmp_path / "small" / "pretrain-a-s0" / "checkpoint").read_text() == "SIGTERM"
     assert most_at_once(tmp_path) == 2
 
 
-def test_one_runner_at_a_time_which_is_cancelled_and_goes_on_next_time(tmp_path: Path) -> None:
+def test_a_second_runner_is_refused_and_a_cancelled_study_resumes(tmp_path: Path) -> None:
     folder = tmp_path / "small"
     with runner(tmp_path) as process:
         until(lambda: len(begun(tmp_path)) == 2)
@@ -229,13 +231,13 @@ def test_one_runner_at_a_time_which_is_cancelled_and_goes_on_next_time(tmp_path:
     assert child(tmp_path, "pretrain-a-s0")["resumed"]
 
 
-def test_a_study_in_an_interactive_step_or_under_torchrun_has_stages_of_one_process_each(
+def test_stages_of_a_local_study_never_join_an_outer_process_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_STEP_ID": "0", "SLURM_LOCALID": "0"}
     for name, value in {**step, "RANK": "1", "WORLD_SIZE": "2", "SSL_STUDY_STEP": "3.0", "SLURM_JOB_ID": "3"}.items():
         monkeypatch.setenv(name, value)
     assert run(tmp_path) == 0
-    there = child(tmp_path, "pretrain-a-s0")["environment"]
-    assert not {*step, "RANK", "WORLD_SIZE", "SSL_STUDY_STEP"} & there.keys()
-    assert there["SLURM_JOB_ID"] == "3"
+    environment = child(tmp_path, "pretrain-a-s0")["environment"]
+    assert not {*step, "RANK", "WORLD_SIZE", "SSL_STUDY_STEP"} & environment.keys()
+    assert environment["SLURM_JOB_ID"] == "3"

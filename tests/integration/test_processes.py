@@ -1,4 +1,4 @@
-"""Several processes that train together, by `python -m ssl_pkg`: exact resume, and none that waits for a dead one."""
+"""Runs of several processes resume exactly, and no rank waits for a dead one."""
 
 import json
 import os
@@ -15,24 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from ssl_pkg.data.synthetic import Sizes, generate
-
 LONG = os.environ.get("FAULTS") == "long"
 LINE = ("stage=pretrain", "budget=tiny", "threads=1", "precision=float32", "budget.max_steps=12")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1")
 Ranks = list[subprocess.Popen[str]]
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data") / "synthetic"
-    generate(root, Sizes(train_per_class=16, test_per_class=5, unlabeled=160, ood_per_class=3))
-    return root
-
-
 @pytest.fixture
 def started() -> Iterator[Ranks]:
-    """Whatever a test starts is ended with it."""
+    """The processes that a test starts; they are killed at its end."""
     processes: Ranks = []
     yield processes
     for process in processes:
@@ -47,18 +38,18 @@ def line_of(data: Path, folder: Path, method: str, *more: str) -> list[str]:
 
 
 def start(data: Path, folder: Path, method: str, started: Ranks, *more: str, ranks: int = 2) -> Ranks:
-    """The ranks of one training, without an agent such as torchrun that would end the others when one dies."""
+    """Starts the ranks of one training without torchrun, which would stop the other ranks when one dies."""
     return start_each(line_of(data, folder, method, *more), started, ranks)
 
 
 def start_each(line: list[str], started: Ranks, ranks: int = 2) -> Ranks:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+        rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
     line = [sys.executable, *line]
     for rank in range(ranks):
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
-        environment = os.environ | meeting | {name: str(value) for name, value in place.items()}
+        variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
+        environment = os.environ | rendezvous | {name: str(value) for name, value in variables.items()}
         started.append(subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True))
     return started[-ranks:]
 
@@ -73,7 +64,7 @@ def wait_for_step(folder: Path, step: int) -> None:
         if f'"step": {step},' in _text(folder):
             return
         time.sleep(0.05)
-    raise AssertionError(f"step {step} never came")
+    raise AssertionError(f"step {step} was not reached")
 
 
 def _text(folder: Path) -> str:
@@ -91,7 +82,7 @@ def steps(folder: Path) -> list[int]:
 
 
 def kill_one(ranks: Ranks, folder: Path, chance: random.Random) -> bool:
-    """Kills a rank at some moment after they have met; returns whether the run was not complete by then."""
+    """Kills a rank some time after the ranks have connected; returns whether this stopped the run before its end."""
     begun, status = time.time(), folder / "status"
     while not status.exists() or json.loads(status.read_text())["heartbeat"] < begun:
         time.sleep(0.05)
@@ -118,7 +109,10 @@ def test_two_ranks_that_are_interrupted_and_killed_end_with_the_same_bits(
     chance = random.Random(method)
     for _ in range(5 if LONG else 1):
         while not kill_one(start(data, folder, method, started), folder, chance):
-            assert ended(start(data, folder, method, started)) == [0, 0]  # one may have been killed after its last step
+            assert ended(start(data, folder, method, started)) == [
+                0,
+                0,
+            ]  # the rank may have been killed after its last step
             assert digests(folder) == digests(tmp_path / "whole")
             shutil.rmtree(folder)
 
@@ -140,9 +134,9 @@ def test_two_ranks_in_bfloat16_end_with_the_same_bits_after_an_interruption(
     assert digests(tmp_path / "broken") == digests(tmp_path / "whole")
 
 
-@pytest.mark.skipif(not LONG, reason="the long form; the next one is the same without a training")
+@pytest.mark.skipif(not LONG, reason="only in the long form; the next test is the same without a training")
 @pytest.mark.timeout(600)
-def test_torchrun_may_start_the_ranks_anew_when_one_dies(tmp_path: Path, data: Path, started: Ranks) -> None:
+def test_torchrun_can_restart_the_ranks_when_one_dies(tmp_path: Path, data: Path, started: Ranks) -> None:
     assert ended(start(data, tmp_path / "whole", "supervised", started)) == [0, 0]
     folder = tmp_path / "broken"
     line = [sys.executable, *TORCHRUN, *line_of(data, folder, "supervised")]
@@ -152,36 +146,36 @@ def test_torchrun_may_start_the_ranks_anew_when_one_dies(tmp_path: Path, data: P
     os.kill(killed, signal.SIGKILL)
     _, said = started[-1].communicate(timeout=240)
     assert started[-1].returncode == 0, said
-    assert str(killed) in said  # torchrun tells of the death
+    assert str(killed) in said  # torchrun reports the dead process
     assert digests(folder) == digests(tmp_path / "whole")
 
 
-STARTED_ANEW = """
+RESTARTED = """
 import os, pathlib, signal, time
 import torch
 from ssl_pkg.distributed import process_group
-rank, again = os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"] == "1"
-if rank == "1" and again:
-    time.sleep(5)  # the other would find what rank 1 has left in the store
+rank, restarted = os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"] == "1"
+if rank == "1" and restarted:
+    time.sleep(5)  # rank 0 would find the keys that rank 1 left in the store before the restart
 with process_group.process_group(process_group.process_info()):
-    if rank == "1" and not again:
+    if rank == "1" and not restarted:
         os.kill(os.getpid(), signal.SIGKILL)
     total = torch.ones(1)
     torch.distributed.all_reduce(total)
-    pathlib.Path(f"met-{rank}").write_text(str(int(total)))
+    pathlib.Path(f"sum-{rank}").write_text(str(int(total)))
 """
 
 
-def test_ranks_that_torchrun_starts_anew_meet_each_other_and_nobody_from_before(tmp_path: Path, started: Ranks) -> None:
-    (tmp_path / "anew.py").write_text(STARTED_ANEW)
-    line = [sys.executable, *TORCHRUN, "anew.py"]
+def test_ranks_restarted_by_torchrun_connect_only_to_each_other(tmp_path: Path, started: Ranks) -> None:
+    (tmp_path / "restarted.py").write_text(RESTARTED)
+    line = [sys.executable, *TORCHRUN, "restarted.py"]
     started.append(subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True))
     _, said = started[-1].communicate(timeout=120)
     assert started[-1].returncode == 0, said
-    assert [(tmp_path / f"met-{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
+    assert [(tmp_path / f"sum-{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
 
 
-AT_THE_MEETING = """
+LOST_AFTER_CONNECTING = """
 import os, signal, time
 from ssl_pkg.distributed import process_group, watchdog
 watchdog.TIMEOUT_SECONDS = 3.0
@@ -200,10 +194,10 @@ with process_group.process_group(process_group.process_info()):
         (1, "SIGKILL", "rank 1 has sent no heartbeat"),
     ],
 )
-def test_a_rank_that_is_lost_as_soon_as_all_have_met_ends_the_other(
+def test_a_rank_lost_right_after_connecting_stops_the_other(
     rank: int, name: str, sentence: str, started: Ranks
 ) -> None:
-    ranks = start_each(["-c", AT_THE_MEETING.format(rank=rank, name=name)], started)
+    ranks = start_each(["-c", LOST_AFTER_CONNECTING.format(rank=rank, name=name)], started)
     assert ended([ranks[1 - rank]], seconds=30) == [1]
     assert sentence in ranks[1 - rank].communicate()[1]
 
@@ -217,8 +211,8 @@ with process_group.process_group(process_group.process_info()):
 """
 
 
-def test_ranks_that_are_suspended_together_go_on_together(started: Ranks) -> None:
-    """As SLURM does it to a job that gives way to another for a while."""
+def test_ranks_that_are_suspended_together_continue_together(started: Ranks) -> None:
+    """SLURM suspends a job in this way for a job of higher priority."""
     ranks = start_each(["-c", SUSPENDED], started)
     time.sleep(4)
     for number in (signal.SIGSTOP, signal.SIGCONT):
@@ -229,7 +223,7 @@ def test_ranks_that_are_suspended_together_go_on_together(started: Ranks) -> Non
 
 
 def test_three_ranks_end_with_the_same_bits_after_an_interruption(tmp_path: Path, data: Path, started: Ranks) -> None:
-    """From three on the order in which they are added depends on the pieces in which the gradients travel."""
+    """With three or more ranks, the order of summation depends on DDP's buckets."""
     line = ("budget.supervised_batch_size=48", "budget.max_steps=6", "log_every=1")
     assert ended(start(data, tmp_path / "whole", "supervised", started, *line, ranks=3)) == [0, 0, 0]
     ranks = start(data, tmp_path / "broken", "supervised", started, *line, ranks=3)
@@ -240,9 +234,7 @@ def test_three_ranks_end_with_the_same_bits_after_an_interruption(tmp_path: Path
     assert digests(tmp_path / "broken") == digests(tmp_path / "whole")
 
 
-def test_a_rank_that_stands_still_ends_the_others_within_thirty_seconds(
-    tmp_path: Path, data: Path, started: Ranks
-) -> None:
+def test_a_stopped_rank_ends_the_others_within_thirty_seconds(tmp_path: Path, data: Path, started: Ranks) -> None:
     ranks = start(data, tmp_path, "byol", started)
     wait_for_step(tmp_path, 2)
     ranks[1].send_signal(signal.SIGSTOP)
@@ -250,7 +242,7 @@ def test_a_rank_that_stands_still_ends_the_others_within_thirty_seconds(
     assert "rank 1 has sent no heartbeat" in ranks[0].communicate()[1]
 
 
-def test_an_interruption_without_room_for_its_checkpoint_is_a_fault_of_all_ranks(
+def test_an_interruption_with_a_full_disk_gives_status_1_on_all_ranks(
     tmp_path: Path, data: Path, started: Ranks
 ) -> None:
     ranks = start(data, tmp_path, "supervised", started)
@@ -264,19 +256,21 @@ def test_an_interruption_without_room_for_its_checkpoint_is_a_fault_of_all_ranks
     assert "Traceback" not in said
 
 
-def test_a_run_of_two_ranks_goes_on_with_one(tmp_path: Path, data: Path, started: Ranks) -> None:
+def test_a_run_of_two_ranks_resumes_with_one(tmp_path: Path, data: Path, started: Ranks) -> None:
     ranks = start(data, tmp_path, "supervised", started)
     wait_for_step(tmp_path, 2)
     ranks[0].send_signal(signal.SIGUSR2)
     assert ended(ranks) == [75, 75]
-    (alone,) = start(data, tmp_path, "supervised", started, ranks=1)
-    assert ended([alone]) == [0]
-    assert "the world size is 1 instead of 2" in alone.communicate()[1]
+    (single,) = start(data, tmp_path, "supervised", started, ranks=1)
+    assert ended([single]) == [0]
+    assert "the world size is 1 instead of 2" in single.communicate()[1]
     assert steps(tmp_path) == sorted(set(steps(tmp_path)))
     assert steps(tmp_path)[-1] == 10  # two epochs of five steps
 
 
-def test_a_batch_that_cannot_be_split_is_one_sentence_from_both(tmp_path: Path, data: Path, started: Ranks) -> None:
+def test_a_batch_that_cannot_be_split_is_reported_by_each_rank_in_one_sentence(
+    tmp_path: Path, data: Path, started: Ranks
+) -> None:
     ranks = start(data, tmp_path / "run", "moco", started, ranks=3)
     assert ended(ranks) == [2, 2, 2]
     for rank in ranks:

@@ -1,4 +1,4 @@
-"""A working folder with files named like the project's packages, its libraries and the standard library's modules."""
+"""Files in the working folder named like packages or standard modules are not imported."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ PYTHON = (sys.executable, "-m")
 
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
-    """A folder whose modules leave a file when they are imported."""
+    """A folder with modules that write their names to a file when they are imported."""
     folder = tmp_path / "hostile"
     folder.mkdir()
     for name in (*STANDARD, *OTHERS):
@@ -26,7 +26,7 @@ def hostile(tmp_path: Path) -> Path:
 
 
 def imported(folder: Path, line: tuple[str, ...], **more: str) -> str:
-    """What a program that is started in the folder imports from there."""
+    """Runs a program in the folder; returns the names of the modules that it imports from there."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")} | more
     done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -35,21 +35,21 @@ def imported(folder: Path, line: tuple[str, ...], **more: str) -> str:
 
 
 @pytest.mark.parametrize("line", [(*Programs().stage, "--help"), (*Programs().report, "--help")])
-def test_a_study_runs_its_own_stages_and_report(hostile: Path, line: tuple[str, ...]) -> None:
+def test_stages_and_report_of_a_study_import_nothing_from_there(hostile: Path, line: tuple[str, ...]) -> None:
     assert imported(hostile, line) == ""
 
 
 @pytest.mark.parametrize(
     "line", [("ssl_pkg", "--help"), ("jobs", "profile", "local"), ("analysis", "--help")], ids=lambda line: line[0]
 )
-def test_python_m_imports_nothing_else_from_the_working_folder(hostile: Path, line: tuple[str, ...]) -> None:
-    (hostile / f"{line[0]}.py").unlink()  # that one Python itself runs
+def test_python_m_imports_nothing_from_there(hostile: Path, line: tuple[str, ...]) -> None:
+    (hostile / f"{line[0]}.py").unlink()  # because Python itself would run this file
     assert imported(hostile, (sys.executable, "-m", *line)) == ""
 
 
 @pytest.mark.parametrize("path", [":", "/nowhere:."])
-def test_nor_by_way_of_an_empty_entry_of_pythonpath(hostile: Path, path: str) -> None:
-    for name in ("jobs", *STANDARD):  # without those of the standard library no Python starts
+def test_python_m_with_an_empty_entry_in_pythonpath_imports_nothing_from_there(hostile: Path, path: str) -> None:
+    for name in ("jobs", *STANDARD):  # because Python itself would fail to start
         (hostile / f"{name}.py").unlink()
     assert imported(hostile, (sys.executable, "-m", "jobs", "profile", "local"), PYTHONPATH=path) == ""
 
@@ -58,18 +58,16 @@ def test_nor_by_way_of_an_empty_entry_of_pythonpath(hostile: Path, path: str) ->
     ("name", "line"), [("study", ["profile", "local"]), ("stage", ["--help"]), ("report", ["--help"])]
 )
 @pytest.mark.parametrize("path", ["", "."])
-def test_a_console_command_imports_nothing_from_the_working_folder(
-    hostile: Path, name: str, line: list[str], path: str
-) -> None:
-    for module in STANDARD:  # `site` imports some of them before the command begins
+def test_a_console_command_imports_nothing_from_there(hostile: Path, name: str, line: list[str], path: str) -> None:
+    for module in STANDARD:  # because `site` imports some of them before the command starts
         (hostile / f"{module}.py").unlink()
     project = Path(ssl_pkg.__file__).parents[1]
-    command = hostile.with_name("command")  # as pip writes it
+    command = hostile.with_name("command")  # the same as pip's
     command.write_text(f"import sys\nfrom ssl_study_commands import {name}\nsys.exit({name}())\n")
     assert imported(hostile, (sys.executable, str(command), *line), PYTHONPATH=f"{path}:{project}") == ""
 
 
-def test_a_checkout_that_is_not_installed_runs_from_its_folder_and_so_do_its_processes(tmp_path: Path) -> None:
+def test_a_checkout_that_is_not_installed_runs_from_its_folder_with_its_child_processes(tmp_path: Path) -> None:
     project = Path(ssl_pkg.__file__).parents[1]
     for name in ("ssl_pkg", "jobs", "slurm", "analysis"):
         (tmp_path / name).symlink_to(project / name)

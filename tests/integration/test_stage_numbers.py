@@ -1,4 +1,4 @@
-"""What the stages report, computed once more from what they leave, by other libraries where there are any."""
+"""Recomputes the values that stages report from their files, with other libraries where possible."""
 
 import json
 import re
@@ -42,7 +42,7 @@ Rows = dict[tuple[str, str], dict[str, Any]]  # without dimensions, by evaluatio
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One run directory a line of LINES, and `data`."""
+    """A run directory for each entry of LINES, and the folder `data`."""
     root = tmp_path_factory.mktemp("study")
     generate(root / "data", Sizes(train_per_class=16, test_per_class=10, unlabeled=160, ood_per_class=10))
     for name, line in LINES.items():
@@ -79,9 +79,9 @@ def predict(module: torch.nn.Module, split: Split) -> np.ndarray:
     return module(resize(images, 32)).numpy()
 
 
-def test_contact_sheets_are_left_where_the_data_are_first_seen(study: Path, stl10: STL10) -> None:
+def test_only_pretrain_and_ood_write_contact_sheets(study: Path, stl10: STL10) -> None:
     sheets = {run.name: (run / "contact_sheet.png").exists() for run in study.iterdir() if run.name in LINES}
-    assert {name for name, there in sheets.items() if there} == {"pretrain", "supervised", "ood"}
+    assert {name for name, exists in sheets.items() if exists} == {"pretrain", "supervised", "ood"}
     expected = contact_sheet([stl10.train, stl10.test], stl10.unlabeled, stl10.classes)
     assert (study / "pretrain/contact_sheet.png").read_bytes() == expected
 
@@ -95,12 +95,12 @@ np.save("embedded.npy", embed(torch.from_numpy(np.load("images.npy"))).numpy())
 """
 
 
-def test_the_readmes_lines_embed_as_the_evaluation_does(study: Path, stl10: STL10, tmp_path: Path) -> None:
+def test_the_readmes_code_embeds_as_the_evaluation_does(study: Path, stl10: STL10, tmp_path: Path) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     (lines,) = re.findall(r"```python\n(.*?)```", readme, re.S)
-    place = "runs/mine/pretrain/encoder.safetensors"
-    assert place in lines
-    lines = lines.replace(place, str(study / "pretrain/encoder.safetensors"))
+    path = "runs/mine/pretrain/encoder.safetensors"
+    assert path in lines
+    lines = lines.replace(path, str(study / "pretrain/encoder.safetensors"))
     images, _ = stl10.test.load(np.arange(len(stl10.test)), torch.device("cpu"))
     np.save(tmp_path / "images.npy", images.contiguous().numpy())
     command = [sys.executable, "-c", README.format(lines=lines)]
@@ -121,14 +121,14 @@ def knn(bank: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np.ndarray
     return votes.argmax(axis=1)
 
 
-def test_pretraining_is_validated_on_held_out_train(study: Path, stl10: STL10) -> None:
+def test_pretraining_is_validated_on_the_holdout_split(study: Path, stl10: STL10) -> None:
     features, labels = predict(network(study / "pretrain/encoder.safetensors"), stl10.train), stl10.train.labels
     kept, held = holdout(labels, 0.2)
     expected = (knn(features[kept], labels[kept], features[held]) == labels[held]).mean()
     assert rows(study / "pretrain")["knn_validation", "accuracy"]["value"] == pytest.approx(expected)
 
 
-def test_the_learning_rate_is_the_methods_over_the_whole_training(study: Path) -> None:
+def test_the_learning_rate_follows_the_methods_schedule(study: Path) -> None:
     lines = [json.loads(line) for line in (study / "pretrain/metrics.jsonl").read_text().splitlines()]
     peak, warmup = (
         1.2 * (32 / 256) ** 0.5,
@@ -140,7 +140,7 @@ def test_the_learning_rate_is_the_methods_over_the_whole_training(study: Path) -
         assert line["lr"] == pytest.approx(peak * factor)
 
 
-def test_the_probe_is_chosen_on_held_out_train_and_fitted_on_all_of_it(study: Path, stl10: STL10) -> None:
+def test_the_probe_is_chosen_on_the_holdout_split_and_fitted_on_all_of_train(study: Path, stl10: STL10) -> None:
     entry, labels = rows(study / "probe"), stl10.train.labels
     kept, held = holdout(labels, 0.2)
     assert entry["validation", "accuracy"]["n"] == len(held)
@@ -160,14 +160,14 @@ def test_the_probe_is_chosen_on_held_out_train_and_fitted_on_all_of_it(study: Pa
     assert entry["test", "accuracy"]["value"] == pytest.approx(final, abs=0.02)
 
 
-def test_the_random_network_is_that_of_the_seed(study: Path) -> None:
+def test_the_random_network_depends_on_the_seed(study: Path) -> None:
     torch.manual_seed(3)
     assert torch.equal(
         load_file(study / "random/model.safetensors")["conv1.weight"], resnet18().state_dict()["conv1.weight"]
     )
 
 
-def test_fine_tuning_takes_the_better_trial_and_moves_the_weights(study: Path) -> None:
+def test_fine_tuning_selects_the_better_trial(study: Path) -> None:
     tried = {
         entry["candidate"]: entry["accuracy"]
         for entry in json.loads((study / "finetune/result.json").read_text())["tried"]
@@ -190,14 +190,14 @@ def test_out_of_distribution_accuracy_with_and_without_the_substituted_class(stu
     assert rows(study / "ood")["ood", "accuracy_shared"]["value"] == pytest.approx(hits[shared].mean())
 
 
-def test_knn_of_test_images_asks_those_of_train(study: Path, stl10: STL10) -> None:
+def test_knn_classifies_test_images_by_train_images(study: Path, stl10: STL10) -> None:
     with np.load(study / "embed/embeddings.npz") as saved:
-        train, test = saved["train"].astype(np.float32), saved["test"].astype(np.float32)  # kept in float16
+        train, test = saved["train"].astype(np.float32), saved["test"].astype(np.float32)  # saved in float16
     expected = (knn(train, stl10.train.labels, test) == stl10.test.labels).mean()
     assert rows(study / "embed")["knn", "accuracy"]["value"] == pytest.approx(expected, abs=0.021)
 
 
-def test_width_starts_from_the_loss_of_the_model_on_its_subset_of_train(study: Path, stl10: STL10) -> None:
+def test_width_reports_the_loss_on_its_subset_of_train(study: Path, stl10: STL10) -> None:
     subset = stl10.train.subset(balanced(stl10.train.labels, 40))
     logits = torch.from_numpy(predict(network(study / "finetune/model.safetensors"), subset))
     loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(subset.labels))

@@ -1,4 +1,4 @@
-"""`… | head`: no command ends with a traceback when the reader of its output leaves, and its work is done."""
+"""A command whose output pipe is closed, as by `… | head`, completes its work without a traceback."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ COMMANDS = {
     "jobs": ("jobs", "--help"),
     "study": ("jobs", "study", "nope"),
     "status": ("jobs", "status", "demo"),
-    "status again and again": ("jobs", "status", "demo", "--watch"),
+    "status --watch": ("jobs", "status", "demo", "--watch"),
     "logs": ("jobs", "logs", "pretrain-a-s0", "demo"),
     "cancel": ("jobs", "cancel", "demo"),
     "profile": ("jobs", "profile", "testbed"),
@@ -25,7 +25,7 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("closed", ["a reader who has left", "never open"])
+@pytest.mark.parametrize("closed", ["closed by the reader", "never open"])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_no_traceback(tmp_path: Path, name: str, closed: str) -> None:
     folder = tmp_path / "runs" / "demo"
@@ -49,7 +49,7 @@ def test_no_traceback(tmp_path: Path, name: str, closed: str) -> None:
     assert done.returncode == (2 if name == "study" else 0), done.stderr
 
 
-def test_a_name_that_the_terminal_lacks_is_escaped(tmp_path: Path) -> None:
+def test_characters_that_the_terminal_lacks_are_escaped(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONIOENCODING": "ascii"}
     (tmp_path / "runs" / "José").mkdir(parents=True)
     line = [sys.executable, "-m", "jobs", "cancel", "José"]

@@ -1,4 +1,4 @@
-"""Models that collapsed or diverged: every stage ends with what could be computed, and says why the rest is missing."""
+"""Stages of collapsed or diverged models report what can be computed, and the reason for each missing value."""
 
 import json
 import subprocess
@@ -42,7 +42,7 @@ def explode(encoder: nn.Module) -> None:
     encoder.get_submodule("layer4.1.bn2").weight.data.fill_(1e30)  # finite in float32, not in float16
 
 
-POISONS: dict[str, Callable[[nn.Module], None]] = {"collapsed": collapse, "nan": diverge, "huge": explode}
+DAMAGES: dict[str, Callable[[nn.Module], None]] = {"collapsed": collapse, "nan": diverge, "huge": explode}
 STAGES = {
     "collapsed": ("probe", "embed", "width"),
     "nan": ("probe", "ood", "embed", "width"),
@@ -52,14 +52,14 @@ STAGES = {
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`POISON-STAGE` for each poison, evaluated from the probe; and the fine-tunings of the collapsed encoder."""
-    root = tmp_path_factory.mktemp("poisoned")
+    """Runs named DAMAGE-STAGE for each damage, which evaluate the probe, and fine-tunings of the collapsed encoder."""
+    root = tmp_path_factory.mktemp("diverged")
     generate(root / "data", Sizes(train_per_class=4, test_per_class=2, unlabeled=20, ood_per_class=2))
     lines = []
-    for name, poison in POISONS.items():
+    for name, damage in DAMAGES.items():
         torch.manual_seed(0)
         encoder = build_encoder()
-        poison(encoder)
+        damage(encoder)
         (root / name).mkdir()
         save_weights(root / name / "encoder.safetensors", encoder, {})
         facts = {"stage": "pretrain", "model": "simclr", "method": "simclr", "seed": 0, "data": "synthetic"}
@@ -105,29 +105,29 @@ def rows(run: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_a_collapsed_model_has_numbers_but_no_map(study: Path) -> None:
+def test_a_collapsed_model_has_accuracies_but_no_tsne_map(study: Path) -> None:
     probe = rows(study / "collapsed-probe")
-    assert probe["test accuracy"]["value"] == pytest.approx(0.1)  # one class of ten for every image
+    assert probe["test accuracy"]["value"] == pytest.approx(0.1)  # the same one of ten classes for every image
     embed = rows(study / "collapsed-embed")
     assert embed["knn accuracy"]["value"] is not None
     assert "all embeddings are equal" in embed["tsne map"]["reason"]
     assert rows(study / "collapsed-width")["width loss"]["value"] == pytest.approx(np.log(10), rel=0.02)
 
 
-def test_of_a_diverged_model_nothing_is_measured_and_each_number_says_so(study: Path) -> None:
+def test_each_value_of_a_diverged_model_is_missing_with_a_reason(study: Path) -> None:
     probe = rows(study / "nan-probe")
     assert all(row["value"] is None for row in probe.values())
     assert "20 of 20 images are not finite" in probe["test accuracy"]["reason"]
     assert "40 of 40 images are not finite" in probe["validation l2"]["reason"]
     assert set(rows(study / "nan-ood")) >= {"ood accuracy", "ood accuracy_shared", "ood ece"}
-    assert not (study / "nan-ood" / "contact_sheet.png").exists()  # as asked for
+    assert not (study / "nan-ood" / "contact_sheet.png").exists()  # because data.contact_sheet=false
     for stage in ("ood", "embed", "width"):
         assert all(row["value"] is None for row in rows(study / f"nan-{stage}").values())
     with np.load(study / "nan-width" / "landscape.npz") as landscape:
         assert landscape["plane"].shape == (3, 3)
 
 
-def test_embeddings_beyond_float16_are_kept_and_mapped(study: Path) -> None:
+def test_embeddings_beyond_the_range_of_float16_are_saved_and_mapped(study: Path) -> None:
     assert all(row["value"] is not None for name, row in rows(study / "huge-embed").items() if "knn" in name)
     with np.load(study / "huge-embed" / "embeddings.npz") as saved, np.load(study / "huge-embed" / "tsne.npz") as maps:
         assert np.isfinite(saved["train"]).all()
@@ -135,7 +135,7 @@ def test_embeddings_beyond_float16_are_kept_and_mapped(study: Path) -> None:
         assert maps["train"].std() > 0
 
 
-def test_one_diverged_candidate_does_not_lose_the_grid(study: Path) -> None:
+def test_one_diverged_candidate_does_not_fail_the_selection(study: Path) -> None:
     tried = result(study / "grid")["tried"]
     assert [entry["accuracy"] is None for entry in tried] == [True, False]
     assert tried[0]["reason"] == "it diverged"
@@ -144,9 +144,9 @@ def test_one_diverged_candidate_does_not_lose_the_grid(study: Path) -> None:
     assert "every candidate of the fine-tuning diverged" in (study / "stderr").read_text()
 
 
-def test_a_radius_at_which_nothing_is_finite_leaves_the_other_measures(study: Path) -> None:
+def test_a_radius_with_infinite_loss_affects_no_other_measure(study: Path) -> None:
     found = rows(study / "wide")
-    lost = {name for name, row in found.items() if row["value"] is None}
-    assert {f"width width {measure} network False" for measure in ("adaptive_average 1e+30", "keskar")} <= lost
-    kept = ("loss", *(f"width {measure} network False" for measure in ("hessian_top", "pac_bayes_sigma")))
-    assert all(found[f"width {name}"]["value"] is not None for name in kept)
+    missing = {name for name, row in found.items() if row["value"] is None}
+    assert {f"width width {measure} network False" for measure in ("adaptive_average 1e+30", "keskar")} <= missing
+    measured = ("loss", *(f"width {measure} network False" for measure in ("hessian_top", "pac_bayes_sigma")))
+    assert all(found[f"width {name}"]["value"] is not None for name in measured)

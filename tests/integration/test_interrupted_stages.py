@@ -1,0 +1,111 @@
+"""Interrupted and resumed runs of `python -m ssl_pkg` end with the same bytes as uninterrupted ones."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stage_runs import command, metric_lines, pretrain, result, run
+
+
+def test_an_interrupted_pretraining_ends_as_an_uninterrupted_one(tmp_path: Path, data: Path) -> None:
+    method = "moco"  # the method with the most state; tests/faults interrupts all methods
+    assert run(*pretrain(method, data, tmp_path / "whole")).returncode == 0
+    line, folder = command(*pretrain(method, data, tmp_path / "broken")), tmp_path / "broken"
+    interruptions = 0
+    for attempt, number in enumerate((signal.SIGTERM, signal.SIGUSR2, signal.SIGKILL)):
+        process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+        seen = 2 * attempt + 1
+        while process.poll() is None and metric_lines(folder) < seen:
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=120)
+        if process.returncode == 0:
+            break  # the run was complete before the signal arrived
+        assert process.returncode == (75 if number != signal.SIGKILL else -9), errors
+        interruptions += 1
+    assert interruptions
+    assert subprocess.run(line, capture_output=True, timeout=240, check=False).returncode == 0
+    for key in ("weights_sha256", "metrics_sha256", "rows"):
+        assert result(folder)[key] == result(tmp_path / "whole")[key]
+    assert (folder / "encoder.safetensors").read_bytes() == (tmp_path / "whole/encoder.safetensors").read_bytes()
+
+
+def test_an_interrupted_fine_tuning_ends_as_an_uninterrupted_one(tmp_path: Path, data: Path) -> None:
+    run(*pretrain("simclr", data, tmp_path / "pretrain"))
+    options = ["stage=finetune", f"source={tmp_path / 'pretrain'}", f"data.root={data}"]
+    options += ["finetune.base_lrs=[0.001,0.0003]", "finetune.batch_size=16"]
+    assert run(*options, f"run_dir={tmp_path / 'whole'}").returncode == 0
+    folder = tmp_path / "broken"
+    for seen in (2, 6, 11):  # in the first trial, the second trial and the final training
+        process = subprocess.Popen(command(*options, f"run_dir={folder}"), stderr=subprocess.DEVNULL)
+        while process.poll() is None and metric_lines(folder) < seen:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=120) in (75, 0)
+    assert run(*options, f"run_dir={folder}").returncode == 0
+    for key in ("weights_sha256", "metrics_sha256", "rows", "tried"):
+        assert result(folder)[key] == result(tmp_path / "whole")[key]
+    with np.load(folder / "embeddings.npz") as broken, np.load(tmp_path / "whole/embeddings.npz") as whole:
+        assert all(np.array_equal(broken[name], whole[name]) for name in whole)
+
+
+def test_a_fine_tuning_killed_after_its_last_step_can_be_completed(tmp_path: Path, data: Path) -> None:
+    run(*pretrain("simclr", data, tmp_path / "pretrain"))
+    options = ["stage=finetune", f"source={tmp_path / 'pretrain'}", f"data.root={data}", f"run_dir={tmp_path / 'run'}"]
+    process = subprocess.Popen(command(*options), stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (tmp_path / "run/embeddings.npz").exists():
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    assert (tmp_path / "run/snapshots").exists(), "the kill came too late"
+    (tmp_path / "run/result.json").unlink(missing_ok=True)
+    (tmp_path / "run/.model.safetensors.cut.tmp").write_bytes(b"half")
+    done = run(*options)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "run/snapshots").exists()
+    assert not list((tmp_path / "run").glob(".*.tmp"))
+
+
+def test_a_damaged_result_of_a_complete_fine_tuning_is_restored(tmp_path: Path, data: Path) -> None:
+    run(*pretrain("simclr", data, tmp_path / "pretrain"))
+    options = ["stage=finetune", f"source={tmp_path / 'pretrain'}", f"data.root={data}", f"run_dir={tmp_path / 'run'}"]
+    assert run(*options).returncode == 0
+    before, embeddings = result(tmp_path / "run"), (tmp_path / "run/embeddings.npz").read_bytes()
+    (tmp_path / "run/result.json").write_text("damaged")
+    done = run(*options)
+    assert done.returncode == 0, done.stderr
+    after = result(tmp_path / "run")
+    assert {**after, "seconds": 0} == {**before, "seconds": 0}
+    assert (tmp_path / "run/embeddings.npz").read_bytes() == embeddings
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_closed_output_pipe_changes_neither_the_run_nor_its_exit_status(
+    tmp_path: Path, data: Path, interrupted: bool
+) -> None:
+    """As in `… 2>&1 | tee log`, where Ctrl-C ends tee first."""
+    line = command(*pretrain("simclr", data, tmp_path / "run"))
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout is not None
+    process.stdout.close()
+    if interrupted:
+        while process.poll() is None and metric_lines(tmp_path / "run") < 1:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=120) == (75 if interrupted else 0)
+
+
+def test_a_second_process_on_a_run_directory_is_refused(tmp_path: Path, data: Path) -> None:
+    line = command(*pretrain("simclr", data, tmp_path / "run", "budget.max_steps=null", "method.epochs=1000"))
+    first = subprocess.Popen(line, stderr=subprocess.DEVNULL)
+    while first.poll() is None and not (tmp_path / "run/lock").exists():
+        time.sleep(0.01)
+    second = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(timeout=120) == 75
+    assert second.returncode == 1
+    assert "is in use by process" in second.stderr
+    assert len(second.stderr.splitlines()) == 1
