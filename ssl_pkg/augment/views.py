@@ -36,7 +36,7 @@ def make_view(images: Tensor, parameters: Parameters, resolution: int, *, compil
     if images.device.type == "cpu":
         return cpu.make_view(images, parameters, resolution)
     values = {name: value for name, value in vars(parameters).items() if name != "order"}
-    values |= {f"order_{place}": parameters.order[:, place] for place in range(4)}
+    values |= {f"order_{position}": parameters.order[:, position] for position in range(4)}
     table = torch.from_numpy(np.stack(list(values.values()), dtype=np.float32))
     if images.device.type == "cuda":
         table = table.pin_memory().to(images.device, non_blocking=True)
@@ -68,10 +68,10 @@ def batched_views(images: Tensor, parameters: dict[str, Tensor], resolution: int
     crops = operations.resized_crops(images, boxes, resolution)
     x = crops.to(torch.float32, memory_format=torch.contiguous_format) / 255
     x = torch.where(_per_sample(parameters["flip"] != 0), x.flip(3), x)
-    for place in range(4):
+    for position in range(4):
         for number, (operation, name, neutral) in _JITTER.items():
-            here = (parameters[f"order_{place}"] == number) & (parameters[name] != neutral)
-            x = _apply_where(here, operation, x, parameters[name])
+            selected = (parameters[f"order_{position}"] == number) & (parameters[name] != neutral)
+            x = _apply_where(selected, operation, x, parameters[name])
     x = _apply_where(parameters["grey"] != 0, lambda y, _: operations.grey_(y), x, parameters["grey"])
     kernel_size, blurred = operations.blur_kernel_size(resolution), parameters["sigma"] > 0
     sigma = torch.where(blurred, parameters["sigma"], 1.0)
@@ -81,10 +81,10 @@ def batched_views(images: Tensor, parameters: dict[str, Tensor], resolution: int
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _apply_where(here: Tensor, operation: Operation, x: Tensor, value: Tensor) -> Tensor:
+def _apply_where(selected: Tensor, operation: Operation, x: Tensor, value: Tensor) -> Tensor:
     changed = x.clone()
     operation(changed, value)
-    return torch.where(_per_sample(here), changed, x)
+    return torch.where(_per_sample(selected), changed, x)
 
 
 def _per_sample(value: Tensor) -> Tensor:

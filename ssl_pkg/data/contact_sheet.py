@@ -12,10 +12,10 @@ from ssl_pkg.data.images import Indices, Split
 
 CONTACT_SHEET: Final = "contact_sheet.png"  # file name in the run directory
 SIDE: Final = 48  # pixels, of an image on the sheet
-ACROSS: Final = 16  # images in a row, divided among the splits, so that all sheets have about the same width
-LABEL: Final = 132  # pixels, width of the column with the class names
+COLUMNS: Final = 16  # images in a row, divided among the splits, so that all sheets have about the same width
+LABEL_WIDTH: Final = 132  # pixels, width of the column with the class names
 GAP: Final = 12  # pixels between two splits
-LONGEST: Final = 16  # characters; longer class names are cut
+NAME_LENGTH: Final = 16  # characters; longer class names are cut
 
 
 def contact_sheet(labelled: Sequence[Split], unlabeled: Split | None, classes: Sequence[str]) -> bytes:
@@ -23,37 +23,37 @@ def contact_sheet(labelled: Sequence[Split], unlabeled: Split | None, classes: S
 
     A row shows the first images of its class in the split's order, so that the same data give the same bytes.
     """
-    of_a_class = ACROSS // len(labelled)
-    strip = of_a_class * SIDE + GAP
+    per_class = COLUMNS // len(labelled)
+    strip = per_class * SIDE + GAP
     rows = len(classes) + (0 if unlabeled is None else 1)
-    sheet = Image.new("RGB", (LABEL + strip * len(labelled), GAP + 2 * SIDE // 3 + (SIDE + 2) * rows), "white")
+    sheet = Image.new("RGB", (LABEL_WIDTH + strip * len(labelled), GAP + 2 * SIDE // 3 + (SIDE + 2) * rows), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
     top = 2 * SIDE // 3
     for number, split in enumerate(labelled):
-        left = LABEL + number * strip
+        left = LABEL_WIDTH + number * strip
         draw.text((left, 10), f"{split.name}: {len(split):,} images", "black", font)
         for label in range(len(classes)):
-            members = np.flatnonzero(split.labels == label)[:of_a_class]
-            at = (left, top + label * (SIDE + 2))
+            members = np.flatnonzero(split.labels == label)[:per_class]
+            corner = (left, top + label * (SIDE + 2))
             if len(members) == 0:
-                draw.text((at[0], at[1] + SIDE // 3), "no images", "black", font)
-            _paste(sheet, split, members, at)
+                draw.text((corner[0], corner[1] + SIDE // 3), "no images", "black", font)
+            _paste(sheet, split, members, corner)
     for label, name in enumerate(classes):
-        shown = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+        shown = name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}…"
         draw.text((4, top + label * (SIDE + 2) + SIDE // 3), f"{label}  {shown}", "black", font)
     if unlabeled is not None:
-        at = (LABEL, top + len(classes) * (SIDE + 2))
-        draw.text((4, at[1] + SIDE // 3), unlabeled.name, "black", font)
-        count = min(len(unlabeled), (sheet.width - LABEL) // SIDE)
-        _paste(sheet, unlabeled, np.arange(count), at)
+        corner = (LABEL_WIDTH, top + len(classes) * (SIDE + 2))
+        draw.text((4, corner[1] + SIDE // 3), unlabeled.name, "black", font)
+        count = min(len(unlabeled), (sheet.width - LABEL_WIDTH) // SIDE)
+        _paste(sheet, unlabeled, np.arange(count), corner)
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def _paste(sheet: Image.Image, split: Split, indices: Indices, at: tuple[int, int]) -> None:
-    """Pastes these images as a row whose upper left corner is `at`, (x, y) in pixels."""
+def _paste(sheet: Image.Image, split: Split, indices: Indices, corner: tuple[int, int]) -> None:
+    """Pastes these images as a row whose upper left corner is `corner`, (x, y) in pixels."""
     images, _ = split.load(indices, torch.device("cpu"))
     for position, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
         tile = Image.fromarray(np.ascontiguousarray(image)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-        sheet.paste(tile, (at[0] + position * SIDE, at[1]))
+        sheet.paste(tile, (corner[0] + position * SIDE, corner[1]))

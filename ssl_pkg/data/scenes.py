@@ -78,7 +78,7 @@ def render(split: str, indices: NDArray[np.intp]) -> Pixels:
 
 
 def colour(hue: Array, saturation: Array, luminance: Array) -> Array:
-    """RGB (..., 3) of a hue in [0, 1). The saturation in [0, 1] is relative to what the luminance allows."""
+    """RGB (..., 3) of hue, saturation and luminance in [0, 1]; saturation 1 is the maximum at the luminance."""
     turns = hue[..., None] + np.array([0, 2 / 3, 1 / 3], np.float32)
     pure = np.clip(np.abs(np.mod(turns, 1) * 6 - 3) - 1, 0, 1)
     offset = pure - (pure @ LUMINANCE)[..., None]
@@ -100,7 +100,7 @@ def _backgrounds(stream: RandomStream, style: Style) -> Array:
 
 
 def _draw_motifs(image: Array, labels: Labels, stream: RandomStream, style: Style) -> None:
-    """Draws the motifs onto the images (n, 3, side, side) in place, each with a soft shadow on what is below it."""
+    """Draws the motifs onto the images (n, 3, side, side) in place, each with a soft shadow on those below it."""
     centre, inks = _centres(stream, style), _motif_colours(stream, style)
     radius = stream.uniform(*style.radius, style.grid**2)
     angle = stream.uniform(0, 2 * np.pi, style.grid**2)

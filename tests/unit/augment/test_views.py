@@ -137,7 +137,7 @@ class TestMakeView:
         for seed in range(3):
             p = sample_parameters(BUSY, seed, 0, np.arange(64), 0)
             values = {name: torch.from_numpy(value).float() for name, value in vars(p).items() if name != "order"}
-            values |= {f"order_{place}": torch.from_numpy(p.order[:, place]).float() for place in range(4)}
+            values |= {f"order_{position}": torch.from_numpy(p.order[:, position]).float() for position in range(4)}
             ours = views.batched_views(images, values, resolution)
             assert ours.is_contiguous(memory_format=torch.channels_last)
             torch.testing.assert_close(ours, make_view(images, p, resolution), atol=1e-4, rtol=0)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ssl_pkg.data.contact_sheet import ACROSS, GAP, LABEL, SIDE, contact_sheet
+from ssl_pkg.data.contact_sheet import COLUMNS, GAP, LABEL_WIDTH, SIDE, contact_sheet
 from ssl_pkg.data.images import UNLABELED, Split
 
 COLORS = np.array([[200, 0, 0], [0, 200, 0], [0, 0, 200]], np.uint8)
@@ -26,7 +26,7 @@ def read(content: bytes) -> np.ndarray:
 
 
 def tile(sheet: np.ndarray, row: int, position: int, column: int = 0) -> np.ndarray:
-    left = LABEL + column * (ACROSS // 2 * SIDE + GAP) + position * SIDE
+    left = LABEL_WIDTH + column * (COLUMNS // 2 * SIDE + GAP) + position * SIDE
     top = 2 * SIDE // 3 + row * (SIDE + 2)
     return sheet[top : top + SIDE, left : left + SIDE]
 
