@@ -11,21 +11,21 @@ from trainers import METHODS, OF_STAGE, SMALL, start
 from ssl_pkg.data.synthetic import Sizes, generate
 from ssl_pkg.errors import COMPLETE
 
-ROOM = 8 * 2**30
+SPACE = 8 * 2**30
 
 
 @pytest.fixture(scope="session")
 def root() -> Iterator[Path]:
-    """A folder in memory where there is room for it: the tests write checkpoints by the thousand."""
+    """A folder in memory if there is enough space, because the tests write thousands of checkpoints."""
     memory = Path("/dev/shm")
-    roomy = memory.is_dir() and shutil.disk_usage(memory).free > ROOM
-    with tempfile.TemporaryDirectory(dir=memory if roomy else None, prefix="faults-") as folder:
+    enough = memory.is_dir() and shutil.disk_usage(memory).free > SPACE
+    with tempfile.TemporaryDirectory(dir=memory if enough else None, prefix="faults-") as folder:
         yield Path(folder)
 
 
 @pytest.fixture
 def folder(root: Path) -> Iterator[Path]:
-    """An empty folder of the test's own."""
+    """An empty folder for one test."""
     with tempfile.TemporaryDirectory(dir=root) as own:
         yield Path(own)
 
@@ -37,7 +37,7 @@ def data(root: Path) -> Path:
 
 
 class Study:
-    """What is run, and how it ends when nothing interrupts it."""
+    """The command lines of the tests' runs, and their results without an interruption."""
 
     def __init__(self, root: Path, data: Path) -> None:
         self._root, self._data = root, data
@@ -49,18 +49,18 @@ class Study:
             what = ["stage=pretrain", f"method={target}"]
         else:
             source = {"finetune": "simclr", "width": "supervised"}[target]
-            what = [f"stage={target}", f"source={self.straight(source)}"]
+            what = [f"stage={target}", f"source={self.uninterrupted(source)}"]
         own = [option for word in what for option in OF_STAGE.get(word, ())]
         return [*SMALL, *own, *what, f"data.root={self._data}", f"run_dir={run_dir}", *more]
 
-    def straight(self, target: str) -> Path:
-        """The run directory of the uninterrupted run, which is run once."""
-        folder = self._root / "straight" / target
+    def uninterrupted(self, target: str) -> Path:
+        """The run directory of the uninterrupted run, which is made once for all tests."""
+        folder = self._root / "uninterrupted" / target
         if target not in self.seconds:
             folder.parent.mkdir(exist_ok=True)
             line, begun = self.line(target, folder), time.monotonic()
             (trainer,) = start(line)
-            assert trainer.status() == COMPLETE, trainer.said()
+            assert trainer.status() == COMPLETE, trainer.stderr()
             self.seconds[target] = time.monotonic() - begun
         return folder
 

@@ -1,4 +1,4 @@
-"""What the tests of hostile input share: how many cases, and how a file can be damaged."""
+"""Hypothesis strategies and settings for tests of hostile input."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from trainers import LONG
 
 
 def cases(long: int, short: int) -> settings:
-    """So many cases, the same in every run."""
+    """Settings with this number of cases, which are the same in every run."""
     return settings(
         max_examples=long if LONG else short,
         derandomize=True,
@@ -20,7 +20,7 @@ def cases(long: int, short: int) -> settings:
 
 @st.composite
 def damaged(draw: st.DrawFn, content: bytes) -> bytes:
-    """The bytes after an accident; its place is often near one of the two ends."""
+    """The content with damage, often near one of its two ends."""
     edges = min(len(content), 200)
     place = draw(st.one_of(st.integers(0, edges), st.integers(len(content) - edges, len(content)),
                            st.integers(0, len(content))))  # fmt: skip

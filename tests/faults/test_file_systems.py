@@ -1,4 +1,4 @@
-"""File systems that lack locks, links, maps, modes, times or the sync of folders: everything works on them."""
+"""Everything works on file systems without locks, links, mmap, modes, utime or fsync of folders."""
 
 import errno
 import hashlib
@@ -13,31 +13,31 @@ from pathlib import Path
 import lock_race
 import pytest
 from conftest import Study
-from file_systems import POOREST, FileSystem
+from file_systems import MINIMAL, FileSystem
 from trainers import differences
 
 from ssl_pkg.errors import COMPLETE, FAULT
 
 PROJECT = Path(__file__).parents[2]
-NO_LOCKS = {"flock": errno.ENOLCK, "fcntl": errno.ENOLCK}  # POOREST has ENOSYS, which filelock knows
+NO_LOCKS = {"flock": errno.ENOLCK, "fcntl": errno.ENOLCK}  # MINIMAL has ENOSYS, which filelock knows
 Mounted = Callable[..., FileSystem]
 
 
 @pytest.fixture
 def mounted(library: Path, folder: Path) -> Mounted:
-    """Makes a folder that is on such a file system."""
+    """Creates a folder on a file system on which the given calls fail."""
     (folder / "disk").mkdir()
     return lambda **failing: FileSystem(library, folder / "disk", failing)
 
 
-def test_a_run_on_the_poorest_file_system_is_that_of_a_good_one(study: Study, data: Path, mounted: Mounted) -> None:
-    disk = mounted(**POOREST)
+def test_a_run_on_a_minimal_file_system_has_the_same_bits(study: Study, data: Path, mounted: Mounted) -> None:
+    disk = mounted(**MINIMAL)
     shutil.copytree(data, disk.folder / "data")
     run_dir = disk.folder / "run"
     more = f"data.root={disk.folder / 'data'}", "data.resident_gb=0"
     done = disk.run("-m", "ssl_pkg", *study.line("simclr", run_dir, *more))
     assert done.returncode == COMPLETE, done.stderr
-    assert differences(study.straight("simclr"), run_dir) == []
+    assert differences(study.uninterrupted("simclr"), run_dir) == []
     assert {"link", "fsync_folder", "chmod"} <= disk.failed()
 
     line = (
@@ -53,7 +53,7 @@ def test_a_run_on_the_poorest_file_system_is_that_of_a_good_one(study: Study, da
     assert done.returncode == COMPLETE, done.stderr
 
 
-def test_a_disk_that_fails_is_said_in_one_sentence(study: Study, mounted: Mounted) -> None:
+def test_a_disk_error_is_reported_in_one_sentence(study: Study, mounted: Mounted) -> None:
     disk = mounted(fsync=errno.EIO)
     done = disk.run("-m", "ssl_pkg", *study.line("simclr", disk.folder / "run"))
     assert done.returncode == FAULT
@@ -63,7 +63,7 @@ def test_a_disk_that_fails_is_said_in_one_sentence(study: Study, mounted: Mounte
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS])
 def test_without_hard_links_exactly_one_of_many_processes_gets_the_lock(mounted: Mounted, number: int) -> None:
-    disk = mounted(**POOREST | {"link": number})
+    disk = mounted(**MINIMAL | {"link": number})
     done = disk.run(lock_race.__file__, disk.folder, "15")
     assert done.returncode == 0, done.stderr
     assert "link" in disk.failed()
@@ -103,7 +103,7 @@ write_json(Path(sys.argv[1], "result.json"), {"a": 1})
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO, errno.EOPNOTSUPP, errno.EACCES])
-def test_a_folder_that_can_not_be_synced_is_written_all_the_same(mounted: Mounted, number: int) -> None:
+def test_files_are_written_although_their_folder_can_not_be_synced(mounted: Mounted, number: int) -> None:
     disk = mounted(fsync_folder=number)
     done = disk.run("-c", WRITE, disk.folder)
     assert done.returncode == 0, done.stderr
@@ -114,17 +114,17 @@ def test_a_folder_that_can_not_be_synced_is_written_all_the_same(mounted: Mounte
 SMALL_STUDY = PROJECT / "tests/integration/small_study.py"
 
 
-def test_a_study_without_locks_is_run_by_one_process(mounted: Mounted) -> None:
-    disk = mounted(**POOREST | NO_LOCKS)
+def test_a_study_is_run_by_one_process_on_a_file_system_without_locks(mounted: Mounted) -> None:
+    disk = mounted(**MINIMAL | NO_LOCKS)
     first = disk.start(SMALL_STUDY, disk.folder, "2", "0.3")
     while not (disk.folder / "EVENTS").exists():
         assert first.poll() is None
         time.sleep(0.05)
     second = disk.run("-c", ASK, disk.folder)
     assert second.stdout.startswith(f"study small is being run by process {first.pid} on "), second.stderr
-    said, _ = first.communicate()
-    assert first.returncode == COMPLETE, said
-    assert "Traceback" not in said and "Warning" not in said
+    stderr, _ = first.communicate()
+    assert first.returncode == COMPLETE, stderr
+    assert "Traceback" not in stderr and "Warning" not in stderr
     assert "flock" in disk.failed()
 
 
@@ -148,19 +148,19 @@ print(copy_data(Path(sys.argv[1]), Path(sys.argv[2])))
 """
 
 
-def test_images_are_copied_to_a_disk_without_locks(data: Path, mounted: Mounted) -> None:
+def test_images_are_copied_to_a_file_system_without_locks(data: Path, mounted: Mounted) -> None:
     disk = mounted(**NO_LOCKS, link=errno.EPERM)
     both = [disk.start("-c", COPY, data, disk.folder) for _ in range(2)]
-    said = {process.communicate()[0] for process in both}
-    assert [process.returncode for process in both] == [0, 0], said
-    (copied,) = (Path(line.strip()) for line in said)
+    stderr = {process.communicate()[0] for process in both}
+    assert [process.returncode for process in both] == [0, 0], stderr
+    (copied,) = (Path(line.strip()) for line in stderr)
     names = sorted(file.relative_to(data) for file in data.glob("*/*"))
     assert sorted(file.relative_to(copied) for file in copied.rglob("*") if file.is_file()) == names
 
 
 @pytest.fixture
 def archive(folder: Path) -> Iterator[tuple[str, str]]:
-    """The address and the md5 of an archive with the folder `set` in it, which is sent slowly."""
+    """The URL and the md5 of an archive of the folder `set`, from a slow server."""
     served = folder / "served"
     (served / "set").mkdir(parents=True)
     (served / "set/names.txt").write_text("cat\n", encoding="utf-8")
@@ -172,7 +172,7 @@ def archive(folder: Path) -> Iterator[tuple[str, str]]:
             super().do_GET()
 
         def log_message(self, *_: object) -> None:
-            """Says nothing."""
+            """Prints nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Slow, directory=str(served))) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -189,15 +189,17 @@ sys.exit(main([sys.argv[1]], [Archive(sys.argv[2], sys.argv[3], "set")]))
 """
 
 
-def test_one_of_two_downloads_to_a_disk_without_locks(mounted: Mounted, archive: tuple[str, str]) -> None:
-    disk = mounted(**POOREST | NO_LOCKS)
+def test_one_of_two_downloads_succeeds_on_a_file_system_without_locks(
+    mounted: Mounted, archive: tuple[str, str]
+) -> None:
+    disk = mounted(**MINIMAL | NO_LOCKS)
     first = disk.start("-c", FETCH, disk.folder, *archive)
     while not list(disk.folder.iterdir()):
         assert first.poll() is None
         time.sleep(0.01)
     second = disk.run("-c", FETCH, disk.folder, *archive)
-    said, _ = first.communicate()
-    assert first.returncode == COMPLETE, said
+    stderr, _ = first.communicate()
+    assert first.returncode == COMPLETE, stderr
     assert second.returncode == 2
     assert "is being downloaded by another process: wait for it" in second.stderr
     assert [entry.name for entry in disk.folder.iterdir()] == ["set"]

@@ -1,4 +1,4 @@
-"""A disk that is full at the wrong moment: one sentence says so, and with room the run ends as if nothing had been."""
+"""A full disk: one sentence reports it, and when there is space again the run ends with the same bits."""
 
 import os
 import resource
@@ -23,42 +23,42 @@ MEBIBYTE = 2**20
 
 
 class Disk(Protocol):
-    """Where the run directory lies."""
+    """A disk that holds the run directory."""
 
     folder: Path
 
-    def fill(self, trainer: Trainer, room: int) -> None:
-        """Leaves `room` bytes."""
+    def fill(self, trainer: Trainer, space: int) -> None:
+        """Leaves `space` free bytes."""
 
     def clear(self, trainer: Trainer) -> None:
-        """Makes room again."""
+        """Frees the space again."""
 
 
 class FileSizeLimit:
-    """No disk at all: no file of the trainer may grow beyond the limit, and a write ends there, in the middle."""
+    """A substitute for a disk: a limit of the trainer's file size, at which a write stops in the middle."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def fill(self, trainer: Trainer, room: int) -> None:
+    def fill(self, trainer: Trainer, space: int) -> None:
         with suppress(ProcessLookupError):
-            resource.prlimit(trainer.pid, resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+            resource.prlimit(trainer.pid, resource.RLIMIT_FSIZE, (space, resource.RLIM_INFINITY))
 
     def clear(self, trainer: Trainer) -> None:
         self.fill(trainer, resource.RLIM_INFINITY)
 
 
 class FullDisk:
-    """A small file system in memory, filled by a file."""
+    """A small file system in memory, which a file fills."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def fill(self, trainer: Trainer, room: int) -> None:
+    def fill(self, trainer: Trainer, space: int) -> None:
         with (self.folder / "ballast").open("wb") as ballast:
-            while (free := shutil.disk_usage(self.folder).free) > room:
-                with suppress(OSError):  # the trainer has taken some of it since
-                    os.posix_fallocate(ballast.fileno(), ballast.tell(), free - room)
+            while (free := shutil.disk_usage(self.folder).free) > space:
+                with suppress(OSError):  # the trainer has used some of the space meanwhile
+                    os.posix_fallocate(ballast.fileno(), ballast.tell(), free - space)
                 ballast.seek(0, os.SEEK_END)
 
     def clear(self, trainer: Trainer) -> None:
@@ -77,81 +77,81 @@ def disk(request: pytest.FixtureRequest, folder: Path) -> Iterator[Disk]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def fills(disk: Disk, trainer: Trainer, room: int) -> None:
-    """Leaves `room` bytes between two moments of the trainer."""
+def fill_while_stopped(disk: Disk, trainer: Trainer, space: int) -> None:
+    """Leaves `space` free bytes while the trainer is stopped."""
     trainer.send(signal.SIGSTOP)
-    disk.fill(trainer, room)
+    disk.fill(trainer, space)
     trainer.send(signal.SIGCONT)
 
 
 def fails(trainer: Trainer) -> str:
-    """What the trainer says as it ends for want of room: a sentence, and no traceback."""
-    status, said = trainer.status(), trainer.said()
-    assert status == FAULT, said
-    assert "Traceback" not in said
-    assert "free some space, then run the same command again" in said.splitlines()[-1]
-    return said
+    """Checks that the trainer ends with a sentence about the full disk and no traceback. Returns its stderr."""
+    status, stderr = trainer.status(), trainer.stderr()
+    assert status == FAULT, stderr
+    assert "Traceback" not in stderr
+    assert "free some space, then run the same command again" in stderr.splitlines()[-1]
+    return stderr
 
 
-def goes_on(study: Study, disk: Disk, trainer: Trainer) -> None:
+def resumes(study: Study, disk: Disk, trainer: Trainer) -> None:
     """When there is space again, the same command completes the run with the same bits."""
     disk.clear(trainer)
     assert not list((disk.folder / "run").rglob("*.tmp"))
     (again,) = start(study.line("simclr", disk.folder / "run"))
-    assert again.status() == COMPLETE, again.said()
-    assert differences(study.straight("simclr"), disk.folder / "run") == []
+    assert again.status() == COMPLETE, again.stderr()
+    assert differences(study.uninterrupted("simclr"), disk.folder / "run") == []
 
 
 def test_full_from_the_start(study: Study, disk: Disk) -> None:
     (trainer,) = start(study.line("simclr", disk.folder / "run"))
-    fills(disk, trainer, 0)
+    fill_while_stopped(disk, trainer, 0)
     assert len(fails(trainer).splitlines()) == 1
-    goes_on(study, disk, trainer)
+    resumes(study, disk, trainer)
 
 
 def full_after_a_checkpoint(study: Study, disk: Disk) -> tuple[Trainer, Path]:
-    """A trainer that has written a checkpoint, and has no room for another."""
+    """A trainer that has written a checkpoint, and has no space for another one."""
     run_dir = disk.folder / "run"
     (trainer,) = start(study.line("simclr", run_dir, EVERY_STEP))
     assert exists_within(60, run_dir / "checkpoints/step-000000001.ckpt", trainer)
-    fills(disk, trainer, MEBIBYTE)
+    fill_while_stopped(disk, trainer, MEBIBYTE)
     return trainer, run_dir
 
 
-def test_full_for_a_checkpoint_and_ever_after(study: Study, disk: Disk) -> None:
+def test_full_from_the_second_checkpoint_on(study: Study, disk: Disk) -> None:
     trainer, run_dir = full_after_a_checkpoint(study, disk)
     assert "no checkpoint of step" in fails(trainer)
-    straight = RunDirectory(study.straight("simclr")).metrics()
-    assert [line["step"] for line in RunDirectory(run_dir).metrics()] == [line["step"] for line in straight]
+    uninterrupted = RunDirectory(study.uninterrupted("simclr")).metrics()
+    assert [line["step"] for line in RunDirectory(run_dir).metrics()] == [line["step"] for line in uninterrupted]
     assert load_checkpoint(run_dir / "checkpoints") is not None
-    goes_on(study, disk, trainer)
+    resumes(study, disk, trainer)
 
 
-def test_full_for_a_checkpoint_and_then_no_more(study: Study, disk: Disk) -> None:
+def test_full_for_one_checkpoint_only(study: Study, disk: Disk) -> None:
     trainer, run_dir = full_after_a_checkpoint(study, disk)
-    while "no checkpoint of step" not in trainer.said() and not trainer.ends_within(0.001):
+    while "no checkpoint of step" not in trainer.stderr() and not trainer.ends_within(0.001):
         pass
-    assert "no checkpoint of step" in trainer.said()
+    assert "no checkpoint of step" in trainer.stderr()
     disk.clear(trainer)
-    assert trainer.status() == COMPLETE, trainer.said()
-    assert differences(study.straight("simclr"), run_dir) == []
+    assert trainer.status() == COMPLETE, trainer.stderr()
+    assert differences(study.uninterrupted("simclr"), run_dir) == []
 
 
 def test_full_for_a_metrics_line(study: Study, disk: Disk) -> None:
     run_dir = disk.folder / "run"
     (trainer,) = start(study.line("simclr", run_dir))
     assert exists_within(60, run_dir / "status", trainer)
-    fills(disk, trainer, 20)  # the line is longer
+    fill_while_stopped(disk, trainer, 20)  # the line is longer
     fails(trainer)
     assert RunDirectory(run_dir).metrics() == []
-    goes_on(study, disk, trainer)
+    resumes(study, disk, trainer)
 
 
 def test_full_for_the_result(study: Study, disk: Disk) -> None:
     run_dir = disk.folder / "run"
     (trainer,) = start(study.line("simclr", run_dir))
     assert exists_within(60, run_dir / "encoder.safetensors", trainer)
-    fills(disk, trainer, 0)
+    fill_while_stopped(disk, trainer, 0)
     fails(trainer)
     assert not (run_dir / "result.json").exists()
-    goes_on(study, disk, trainer)
+    resumes(study, disk, trainer)

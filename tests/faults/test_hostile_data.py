@@ -1,4 +1,4 @@
-"""Damaged and forged data files: refused in one sentence, or read as a second reader, written for this, reads them."""
+"""Damaged and forged data files are refused in one sentence, or read as an independent second reader reads them."""
 
 import pickle
 import struct
@@ -45,7 +45,7 @@ def lines(words: st.SearchStrategy[Any], count: int) -> st.SearchStrategy[bytes]
 
 
 def labels(highest: int, count: int) -> st.SearchStrategy[bytes]:
-    """A file of about `count` labels, most of them possible ones."""
+    """A file of about `count` labels, most of them valid."""
     return st.lists(st.integers(1, highest) | st.integers(0, 255), min_size=count - 1, max_size=count + 1).map(bytes)
 
 
@@ -56,7 +56,7 @@ def stl(folder: Path) -> Path:
 
 
 def read_stl(files: dict[str, bytes]) -> dict[str, Any] | None:
-    """The same files by other means; None where something is wrong with them."""
+    """An independent reader of the same files. Returns None if they are invalid."""
     found: dict[str, Any] = {}
     for split in ("train", "test", "unlabeled"):
         content = files[f"{split}_X.bin"]
@@ -84,7 +84,7 @@ def read_stl(files: dict[str, bytes]) -> dict[str, Any] | None:
 
 @cases(long=500, short=60)
 @given(chance=st.data())
-def test_stl10_is_read_as_it_is_written_or_refused(own_cache: None, stl: Path, chance: st.DataObject) -> None:
+def test_stl10_is_read_correctly_or_refused(own_cache: None, stl: Path, chance: st.DataObject) -> None:
     folder = stl / "stl10_binary"
     files = {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
     name = chance.draw(st.sampled_from(sorted(files)))
@@ -120,7 +120,7 @@ def test_stl10_is_read_as_it_is_written_or_refused(own_cache: None, stl: Path, c
 
 
 def check_cifar(root: Path, expected: tuple[bytes, list[str]] | None) -> None:
-    """expected: the pixels, and for each image the name of its class; None where something is wrong."""
+    """expected: the pixels and each image's class name, or None if the files are invalid."""
     try:
         opened = open_cifar10(root, CLASSES)
     except BadInput as error:
@@ -133,7 +133,7 @@ def check_cifar(root: Path, expected: tuple[bytes, list[str]] | None) -> None:
 
 
 def read_binary(content: bytes, meta: bytes | None) -> tuple[bytes, list[str]] | None:
-    """CIFAR-10's binary layout by other means."""
+    """An independent reader of CIFAR-10's binary layout. Returns None if the files are invalid."""
     try:
         text = "\n".join(CIFAR) if meta is None else meta.decode()
     except ValueError:
@@ -149,9 +149,7 @@ def read_binary(content: bytes, meta: bytes | None) -> tuple[bytes, list[str]] |
 
 @cases(long=300, short=40)
 @given(chance=st.data())
-def test_cifar10_binary_is_read_as_it_is_written_or_refused(
-    own_cache: None, folder: Path, chance: st.DataObject
-) -> None:
+def test_cifar10_binary_is_read_correctly_or_refused(own_cache: None, folder: Path, chance: st.DataObject) -> None:
     generator = np.random.default_rng(2)
     content = generator.integers(0, 256, (10, 1 + CIFAR_IMAGE), dtype=np.uint8)
     content[:, 0] = chance.draw(st.just(list(range(10))) | st.lists(st.integers(0, 11), min_size=10, max_size=10))
@@ -179,7 +177,7 @@ def write_python(root: Path, batch: bytes, meta: bytes) -> Path:
 
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (4, CIFAR_IMAGE), dtype=np.uint8)
-DATA: list[tuple[Any, bool]] = [  # what lies there, and whether it is what should
+DATA: list[tuple[Any, bool]] = [  # a value, and whether it is valid
     *[(PIXELS, True)] * 4, (np.asfortranarray(PIXELS), True), (PIXELS[:3], False), (PIXELS[:, :-1], False),
     (PIXELS.astype(np.int64), False), (PIXELS.tolist(), False), (None, False), (PIXELS.reshape(4, 3, 32, 32), False),
 ]  # fmt: skip
@@ -201,7 +199,7 @@ NAMES: list[tuple[Any, bool]] = [
     protocol=st.integers(0, 4),
     left_out=st.none() | st.sampled_from(("data", "labels", "label_names")),
 )
-def test_cifar10_pickles_are_read_if_they_hold_what_they_should(
+def test_cifar10_pickles_are_read_only_if_they_are_valid(
     own_cache: None, folder: Path, fields: Any, protocol: int, left_out: str | None
 ) -> None:
     data, labels, names = fields

@@ -1,4 +1,4 @@
-"""Overrides of the configuration: refused in one sentence, or one field has one value and no other has changed."""
+"""An override is refused in one sentence, or it changes its own field only."""
 
 from functools import cache
 from typing import Any

@@ -39,7 +39,7 @@ ODD_YAML = [
     st.sampled_from([*NESTED, *ODD_YAML]).map(str.encode), damaged(json.dumps(LINE).encode()),
     st.integers(4000, 6000).map(lambda digits: b'{"step": ' + b"9" * digits + b"}"),
 ))  # fmt: skip
-def test_whatever_the_files_hold_readers_find_nothing_or_what_is_there(folder: Path, content: bytes) -> None:
+def test_readers_return_the_content_or_nothing_for_any_bytes(folder: Path, content: bytes) -> None:
     for name in ("result.json", "status", "metrics.jsonl", "config.yaml", "provenance.json"):
         (folder / name).write_bytes(content)
     run = RunDirectory(folder)
@@ -54,12 +54,12 @@ def test_whatever_the_files_hold_readers_find_nothing_or_what_is_there(folder: P
 
 
 def same(one: object, other: object) -> bool:
-    return repr(one) == repr(other)  # also where a number is not one
+    return repr(one) == repr(other)  # because nan differs from itself
 
 
 @cases(long=300, short=40)
 @given(chance=st.data())
-def test_of_metric_lines_only_the_damaged_is_left_out(folder: Path, chance: st.DataObject) -> None:
+def test_only_the_damaged_metric_line_is_left_out(folder: Path, chance: st.DataObject) -> None:
     lines = [json.dumps(LINE | {"step": step}).encode() for step in range(1, 6)]
     at = chance.draw(st.integers(0, 4))
     broken = chance.draw(damaged(lines[at]).filter(lambda line: b"\n" not in line and b"\r" not in line))
@@ -75,7 +75,7 @@ TENSOR = torch.arange(1000, dtype=torch.float32)
 
 @cases(long=400, short=60)
 @given(chance=st.data())
-def test_a_damaged_checkpoint_is_never_taken_for_an_intact_one(folder: Path, chance: st.DataObject) -> None:
+def test_a_damaged_checkpoint_is_never_loaded(folder: Path, chance: st.DataObject) -> None:
     checkpoints = folder / "checkpoints"
     shutil.rmtree(checkpoints, ignore_errors=True)
     files = [save_checkpoint(checkpoints, step, {"step": step, "model": {"w": TENSOR * step}}) for step in (1, 2)]
@@ -95,9 +95,9 @@ def test_a_damaged_checkpoint_is_never_taken_for_an_intact_one(folder: Path, cha
 
 @pytest.fixture(scope="module")
 def unfinished(study: Study, root: Path) -> Path:
-    """A run that lacks nothing but its result, and whose process was killed."""
+    """A run without result.json whose process was killed."""
     run_dir = root / "unfinished"
-    shutil.copytree(study.straight("simclr"), run_dir)
+    shutil.copytree(study.uninterrupted("simclr"), run_dir)
     (run_dir / "result.json").unlink()
     (trainer,) = start(study.line("simclr", run_dir))
     assert exists_within(60, run_dir / "lock", trainer)
@@ -106,20 +106,22 @@ def unfinished(study: Study, root: Path) -> Path:
     return run_dir
 
 
-def go_on(study: Study, unfinished: Path, folder: Path, change: Callable[[Path], None]) -> None:
-    """Goes on with a copy of the unfinished run in which something was changed."""
+def resume(study: Study, unfinished: Path, folder: Path, change: Callable[[Path], None]) -> None:
+    """Resumes a changed copy of the unfinished run, which must end correctly or with one sentence."""
     run_dir = folder / "run"
     shutil.rmtree(run_dir, ignore_errors=True)
     shutil.copytree(unfinished, run_dir)
     change(run_dir)
     (trainer,) = start(study.line("simclr", run_dir))
-    status, said = trainer.status(30), trainer.said()
-    assert "Traceback" not in said
+    status, stderr = trainer.status(30), trainer.stderr()
+    assert "Traceback" not in stderr
     if status == COMPLETE:
-        found = differences(study.straight("simclr"), run_dir)
-        assert [name for name in found if not name.startswith("checkpoint")] == []  # no step was left to write one
+        found = differences(study.uninterrupted("simclr"), run_dir)
+        assert [
+            name for name in found if not name.startswith("checkpoint")
+        ] == []  # no step was left, so no checkpoint was written
     else:
-        last = said.splitlines()[-1]
+        last = stderr.splitlines()[-1]
         assert last.startswith("ssl_pkg: ")
         assert status == (FAULT if "is in use by" in last else BAD_INPUT)
 
@@ -128,7 +130,7 @@ def go_on(study: Study, unfinished: Path, folder: Path, change: Callable[[Path],
 @pytest.mark.parametrize("name", ["config.yaml", "status", "provenance.json", "result.json", "metrics.jsonl", "lock"])
 @settings(cases(long=20, short=1), phases=[Phase.generate])
 @given(chance=st.data())
-def test_a_run_with_a_damaged_file_ends_as_if_it_were_whole_or_says_why_not(
+def test_a_run_with_a_damaged_file_ends_with_the_same_bits_or_is_refused(
     study: Study, unfinished: Path, folder: Path, name: str, chance: st.DataObject
 ) -> None:
     file = unfinished / name
@@ -137,10 +139,10 @@ def test_a_run_with_a_damaged_file_ends_as_if_it_were_whole_or_says_why_not(
 
     def change(run_dir: Path) -> None:
         (run_dir / name).write_bytes(changed)
-        os.utime(run_dir / name, (0, 0))  # whoever wrote it is long dead
-        assume(RunDirectory(run_dir).result() is None)  # if it is one, then the run is complete
+        os.utime(run_dir / name, (0, 0))  # old enough that its writer counts as dead
+        assume(RunDirectory(run_dir).result() is None)  # otherwise the run is complete
 
-    go_on(study, unfinished, folder, change)
+    resume(study, unfinished, folder, change)
 
 
 FIELDS = (
@@ -160,7 +162,7 @@ FORGERIES = [(field, kind) for field in FIELDS for kind in ("missing", *FOREIGN)
 
 
 @pytest.mark.parametrize(("field", "kind"), FORGERIES if LONG else FORGERIES[::11])
-def test_a_checkpoint_that_holds_something_else_is_refused_or_has_no_effect(
+def test_a_checkpoint_with_a_forged_field_is_refused_or_has_no_effect(
     study: Study, unfinished: Path, folder: Path, field: str, kind: str
 ) -> None:
     def forge(run_dir: Path) -> None:
@@ -170,7 +172,7 @@ def test_a_checkpoint_that_holds_something_else_is_refused_or_has_no_effect(
             state[field] = FOREIGN[kind]
         save_checkpoint(run_dir / "checkpoints", 9, state)
 
-    go_on(study, unfinished, folder, forge)
+    resume(study, unfinished, folder, forge)
 
 
 @pytest.mark.parametrize("kind", ["missing", "another shape", "a text"] if LONG else ["another shape"])
@@ -183,5 +185,5 @@ def test_a_checkpoint_of_another_network_is_refused(study: Study, unfinished: Pa
             state["model"][name] = weight[:1] if kind == "another shape" else "x"
         save_checkpoint(run_dir / "checkpoints", 9, state)
 
-    go_on(study, unfinished, folder, forge)
+    resume(study, unfinished, folder, forge)
     assert not (folder / "run/result.json").exists()

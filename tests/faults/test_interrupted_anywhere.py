@@ -1,4 +1,4 @@
-"""Interrupted at any moment, any number of times, with the newest checkpoint damaged: no trace of it in the result."""
+"""Runs that are interrupted at random moments and whose newest checkpoint is damaged end with the same bits."""
 
 import random
 import re
@@ -18,8 +18,8 @@ from ssl_pkg.run.directory import RunDirectory
 from ssl_pkg.run.signals import SIGNALS
 
 TARGETS = (*METHODS, "finetune", "width") if LONG else (*METHODS, "finetune")
-INTERRUPTIONS = 20 if LONG else 2  # of each target with each damage; every other is a kill -9
-STOP_SECONDS = 5.0  # from the end of a step to the end of the process; a step takes tenths of a second here
+INTERRUPTIONS = 20 if LONG else 2  # of each target with each damage; every second one is a SIGKILL
+STOP_SECONDS = 5.0  # limit from the end of a step to the end of the process; a step takes tenths of a second here
 
 
 def untouched(newest: Path, chance: random.Random) -> None:
@@ -60,27 +60,27 @@ PAIRS = [
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("target", "damage"), PAIRS)
-def test_a_run_interrupted_at_any_moments_ends_as_the_uninterrupted_one(
+def test_a_run_that_is_interrupted_at_random_moments_ends_like_the_uninterrupted_one(
     study: Study, folder: Path, target: str, damage: Callable[[Path, random.Random], None]
 ) -> None:
-    straight, chance = study.straight(target), random.Random(f"{target} {damage.__name__}")
+    uninterrupted, chance = study.uninterrupted(target), random.Random(f"{target} {damage.__name__}")
     line, run_dir = study.line(target, folder / target), folder / target
-    said: list[str] = []
+    stderr: list[str] = []
     for number in range(INTERRUPTIONS):
         how = {"kill": number % 2 == 0, "at_work": number % 4 < 2}
-        while not interrupt(line, run_dir, study.seconds[target], chance, said, **how):
-            # it was complete before the interruption: begin anew. A kill after that may leave files to be removed
-            assert [what for what in differences(straight, run_dir) if what != "files"] == []
+        while not interrupt(line, run_dir, study.seconds[target], chance, stderr, **how):
+            # The run was complete before the interruption: start again. A kill after that can leave temporary files.
+            assert [what for what in differences(uninterrupted, run_dir) if what != "files"] == []
             shutil.rmtree(run_dir)
         checkpoints = sorted(run_dir.glob("checkpoints/step-*.ckpt"))
         if checkpoints:
             damage(checkpoints[-1], chance)
     (trainer,) = start(line)
-    assert trainer.status() == COMPLETE, trainer.said()
-    assert differences(straight, run_dir) == []
-    if LONG:  # beginning anew each time would end in the same bits
-        assert sum("resumes from the checkpoint of step" in text for text in said) >= INTERRUPTIONS / 4
-        assert any("is damaged" in text for text in said) == (damage in (truncated, flipped))
+    assert trainer.status() == COMPLETE, trainer.stderr()
+    assert differences(uninterrupted, run_dir) == []
+    if LONG:  # because a run that starts again each time would end with the same bits, too
+        assert sum("resumes from the checkpoint of step" in text for text in stderr) >= INTERRUPTIONS / 4
+        assert any("is damaged" in text for text in stderr) == (damage in (truncated, flipped))
 
 
 def interrupt(
@@ -88,39 +88,39 @@ def interrupt(
     run_dir: Path,
     longest: float,
     chance: random.Random,
-    said: list[str],
+    stderr: list[str],
     *,
     kill: bool,
     at_work: bool,
 ) -> bool:
-    """Starts a trainer and interrupts it at some moment; returns whether it was not complete by then.
+    """Starts a trainer and interrupts it at a random moment. Returns whether the run was not complete by then.
 
-    said: gets what it has said. at_work: after two checkpoints of its own, of which each step leaves one, so that one
-    is left to go on from when the newest is damaged; otherwise often before its first step.
+    stderr: the trainer's output is appended. at_work: interrupt after two checkpoints of this trainer, which then saves
+    one after each step, so that an intact one is left if the newest is damaged. Otherwise often before the first step.
     """
     before = set(run_dir.glob("checkpoints/step-*.ckpt"))
     (trainer,) = start([*line, "checkpoint.minutes=1e-9"] if at_work else line)
     number = signal.SIGKILL if kill else chance.choice(SIGNALS)
     while at_work and len({*run_dir.glob("checkpoints/step-*.ckpt")} - before) < 2 and not trainer.ends_within(0.01):
         pass
-    trainer.ends_within(chance.uniform(0, longest / (8 if at_work else 3)))  # a part: what is done stays
+    trainer.ends_within(chance.uniform(0, longest / (8 if at_work else 3)))
     trainer.send(number)
     if not kill and chance.random() < 0.5:
         time.sleep(chance.uniform(0, 0.2))
-        trainer.send(chance.choice(SIGNALS))  # a second signal changes nothing
+        trainer.send(chance.choice(SIGNALS))  # a second signal has no effect
     status = trainer.status(STOP_SECONDS + 1)
-    said.append(trainer.said())
-    assert status in (COMPLETE, -number if kill else INTERRUPTED), said[-1]
-    stopped = re.search(r"stopped after step (\d+) of \d+", said[-1])
-    assert ("run the same command again to resume" in said[-1]) == (status == INTERRUPTED)
+    stderr.append(trainer.stderr())
+    assert status in (COMPLETE, -number if kill else INTERRUPTED), stderr[-1]
+    stopped = re.search(r"stopped after step (\d+) of \d+", stderr[-1])
+    assert ("run the same command again to resume" in stderr[-1]) == (status == INTERRUPTED)
     if stopped:
         state = load_checkpoint(run_dir / "checkpoints")
         assert state is not None
         assert state["step"] == int(stopped[1])
-    return not RunDirectory(run_dir).complete  # also a kill after that may have been the end
+    return not RunDirectory(run_dir).complete  # a SIGKILL may arrive after the run is complete
 
 
-def test_a_checkpoint_is_kept_also_when_all_that_were_there_are_damaged(study: Study, folder: Path) -> None:
+def test_a_new_checkpoint_is_kept_although_all_earlier_ones_are_damaged(study: Study, folder: Path) -> None:
     line, checkpoints = study.line("simclr", folder / "run"), folder / "run/checkpoints"
     (trainer,) = start(line)
     assert exists_within(60, checkpoints / "step-000000008.ckpt", trainer)

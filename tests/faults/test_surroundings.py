@@ -1,4 +1,4 @@
-"""What a user's session lacks or does: no home directory, an ASCII locale, a terminal that is closed."""
+"""Unusual sessions: no home directory, an ASCII locale, a terminal that closes."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from file_systems import SOURCE
-from trainers import wait_until_it_catches_signals
+from trainers import wait_for_signal_handlers
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE
 
@@ -28,7 +28,7 @@ PROBE = (
 SMALL_STUDY = PROJECT / "tests/integration/small_study.py"
 
 
-def test_a_user_without_home_and_name_runs_a_stage_in_an_ascii_locale(data: Path, library: Path, folder: Path) -> None:
+def test_a_stage_runs_without_home_and_user_name_in_an_ascii_locale(data: Path, library: Path, folder: Path) -> None:
     run_dir, temporary = folder / "José", folder / "tmp"
     temporary.mkdir()
     nobody = {"LD_PRELOAD": str(library), "FAILING": "getpwuid=2", "TMPDIR": str(temporary)}
@@ -46,7 +46,7 @@ def test_a_user_without_home_and_name_runs_a_stage_in_an_ascii_locale(data: Path
     ("ssl_pkg", "stage=Größe"), ("jobs", "study", "Größe"), ("analysis", "Größe", "--out", "x"),
     ("ssl_pkg.data.synthetic", "/dev/null/Größe"),
 ])  # fmt: skip
-def test_a_sentence_is_printed_also_where_its_letters_can_not_be(command: tuple[str, ...], tmp_path: Path) -> None:
+def test_characters_that_the_locale_lacks_are_printed_as_escapes(command: tuple[str, ...], tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", *command], env=ASCII | {"HOME": str(tmp_path)}, capture_output=True, check=False,
         cwd=PROJECT,
@@ -59,12 +59,12 @@ def test_a_sentence_is_printed_also_where_its_letters_can_not_be(command: tuple[
 def test_a_closed_terminal_does_not_stop_a_stage_under_nohup(data: Path, folder: Path) -> None:
     line = ["nohup", *PROBE, f"data.root={data}", f"run_dir={folder / 'run'}"]
     process = subprocess.Popen(line, stderr=subprocess.PIPE, encoding="utf-8")
-    wait_until_it_catches_signals(process.pid)
+    wait_for_signal_handlers(process.pid)
     while not (folder / "run/status").exists() and process.poll() is None:
         process.send_signal(signal.SIGHUP)
         time.sleep(0.1)
-    _, said = process.communicate()
-    assert process.returncode == COMPLETE, said
+    _, stderr = process.communicate()
+    assert process.returncode == COMPLETE, stderr
 
 
 @pytest.mark.parametrize("nohup", [True, False])
@@ -77,6 +77,6 @@ def test_a_closed_terminal_stops_a_study_unless_it_runs_under_nohup(folder: Path
     while not (folder / "EVENTS").exists():
         assert process.poll() is None
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGHUP)  # as the kernel does when the terminal goes
-    said, _ = process.communicate()
-    assert process.returncode == (0 if nohup else 75), said
+    os.killpg(process.pid, signal.SIGHUP)  # as the kernel does when the terminal closes
+    stderr, _ = process.communicate()
+    assert process.returncode == (0 if nohup else 75), stderr

@@ -1,4 +1,4 @@
-"""Two processes that are started on one run directory at the same moment: one trains, the other says why it doesn't."""
+"""Two processes that start in one run directory at the same moment: one trains, the other reports the lock."""
 
 import json
 import os
@@ -18,7 +18,7 @@ NEW, ABANDONED = (25, 25) if LONG else (3, 2)
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("abandoned", "rounds"), [(False, NEW), (True, ABANDONED)], ids=["new", "after a kill"])
 def test_exactly_one_trains_and_nothing_is_damaged(study: Study, folder: Path, abandoned: bool, rounds: int) -> None:
-    straight, run_dir = study.straight("simclr"), folder / "run"
+    uninterrupted, run_dir = study.uninterrupted("simclr"), folder / "run"
     line = study.line("simclr", run_dir)
     for _ in range(rounds):
         if abandoned:
@@ -28,11 +28,11 @@ def test_exactly_one_trains_and_nothing_is_damaged(study: Study, folder: Path, a
             killed.status()
         trainers = start(line, line)
         by_status = {trainer.status(): trainer for trainer in trainers}
-        assert by_status.keys() == {COMPLETE, FAULT}, [trainer.said() for trainer in trainers]
-        refused = by_status[FAULT].said()
+        assert by_status.keys() == {COMPLETE, FAULT}, [trainer.stderr() for trainer in trainers]
+        refused = by_status[FAULT].stderr()
         assert refused.startswith(f"ssl_pkg: {run_dir} is in use by process {by_status[COMPLETE].pid} on ")
         assert len(refused.splitlines()) == 1
-        assert differences(straight, run_dir) == []
+        assert differences(uninterrupted, run_dir) == []
         shutil.rmtree(run_dir)
 
 
@@ -51,11 +51,11 @@ def test_a_process_that_was_suspended_until_another_took_over_changes_nothing(st
     os.utime(run_dir / "lock", (0, 0))  # no heartbeat since then
 
     (successor,) = start(study.line("simclr", run_dir))
-    assert successor.status() == COMPLETE, successor.said()
-    assert differences(study.straight("simclr"), run_dir) == []
+    assert successor.status() == COMPLETE, successor.stderr()
+    assert differences(study.uninterrupted("simclr"), run_dir) == []
     before = everything(run_dir)
     stale.send(signal.SIGCONT)
     assert stale.status() == FAULT
-    assert stale.said().splitlines()[-1].startswith(f"ssl_pkg: {run_dir} was taken over by ")
-    assert "Traceback" not in stale.said()
+    assert stale.stderr().splitlines()[-1].startswith(f"ssl_pkg: {run_dir} was taken over by ")
+    assert "Traceback" not in stale.stderr()
     assert everything(run_dir) == before

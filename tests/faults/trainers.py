@@ -1,4 +1,4 @@
-"""Small trainings as real processes, and what is left of a run: the tools of the fault tests.
+"""Small trainings as real processes, and comparison of run directories: helpers of the fault tests.
 
 A trainer is forked from a server that has imported torch already, so that a restart costs tenths of a second.
 """
@@ -39,39 +39,39 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
     ["ssl_pkg.__main__", *(f"ssl_pkg.stages.{s}" for s in ("pretrain", "finetune", "width"))]
 )
-_lock = threading.Lock()  # multiprocessing looks after its children without one
+_lock = threading.Lock()  # because multiprocessing's bookkeeping of children is not thread-safe
 
 
 class Trainer:
-    """A process that does what `python -m ssl_pkg` does with `line`, as soon as all wait at the barrier `start`."""
+    """A process that does what `python -m ssl_pkg` does with `line`. It starts when all wait at the barrier `start`."""
 
     def __init__(self, line: Sequence[str], start: Barrier) -> None:
-        self._stderr, stderr = _context.Pipe(duplex=False)
+        self._pipe, stderr = _context.Pipe(duplex=False)
         self._process = _context.Process(target=_train, args=(list(line), stderr, start), daemon=True)
         with _lock:
             self._process.start()
         stderr.close()
         assert self._process.pid
         self.pid = self._process.pid
-        self._said = b""
+        self._output = b""
 
-    def said(self) -> str:
-        """What it has written on stderr so far."""
-        while self._stderr.poll() and (more := os.read(self._stderr.fileno(), 65536)):
-            self._said += more
-        return self._said.decode()
+    def stderr(self) -> str:
+        """Everything that the process has written on stderr up to now."""
+        while self._pipe.poll() and (more := os.read(self._pipe.fileno(), 65536)):
+            self._output += more
+        return self._output.decode()
 
     def ends_within(self, seconds: float) -> bool:
-        """Waits for the end, at most so long."""
+        """Waits for the process's end, up to a limit. Returns whether it has ended."""
         return bool(wait([self._process.sentinel], seconds))
 
     def send(self, number: signal.Signals) -> None:
-        """Sends a signal, unless it has ended."""
+        """Sends a signal, unless the process has ended."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
     def status(self, seconds: float = 120) -> int:
-        """The exit status; the number of the signal, negative, that ended it. It must come within so many seconds."""
+        """Waits for the exit status, which is negative if a signal ended the process. Fails after `seconds`."""
         in_time = self.ends_within(seconds)
         if not in_time:
             self.send(signal.SIGKILL)
@@ -83,17 +83,17 @@ class Trainer:
 
 
 def start(*lines: Sequence[str]) -> list[Trainer]:
-    """Starts a trainer for each line, all of them at the same moment; they are ready for signals."""
+    """Starts a trainer for each line, all at the same moment, and waits until they handle signals."""
     barrier = _context.Barrier(len(lines) + 1)
     trainers = [Trainer(line, barrier) for line in lines]
     barrier.wait(60)
     for trainer in trainers:
-        wait_until_it_catches_signals(trainer.pid)
+        wait_for_signal_handlers(trainer.pid)
     return trainers
 
 
-def wait_until_it_catches_signals(pid: int) -> None:
-    """Waits until process `pid` has a handler for SIGUSR2; one for SIGINT every Python has from its first moment."""
+def wait_for_signal_handlers(pid: int) -> None:
+    """Waits until process `pid` handles SIGUSR2. Not SIGINT, because every Python handles SIGINT from its start."""
     mask = 0
     while not mask >> (signal.SIGUSR2 - 1) & 1:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -109,7 +109,7 @@ def _train(line: list[str], stderr: Connection, start: Barrier) -> None:
 
 
 def exists_within(seconds: float, file: Path, trainer: Trainer) -> bool:
-    """Waits until the file is there, at most so long and only while the trainer runs."""
+    """Waits until the file exists, up to a limit and while the trainer runs. Returns whether the file exists."""
     end = time.monotonic() + seconds
     while not file.exists() and time.monotonic() < end and not trainer.ends_within(0.001):
         pass
@@ -117,12 +117,12 @@ def exists_within(seconds: float, file: Path, trainer: Trainer) -> bool:
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """What differs between two run directories, beside clock times; empty for equal runs."""
+    """The differences between two run directories, without clock times. Empty for equal runs."""
     pairs = {
         "files": (_files(one), _files(other)),
         "result.json": (_without_clock(_json(one / "result.json")), _without_clock(_json(other / "result.json"))),
         "metrics.jsonl": (_metrics(one), _metrics(other)),
-        "tensorboard": (_board(one), _board(other)),
+        "tensorboard": (_tensorboard(one), _tensorboard(other)),
     }
     found = [name for name, (a, b) in pairs.items() if a != b]
     for file in sorted((*one.glob("*.safetensors"), *one.glob("*.npz"))):
@@ -133,7 +133,7 @@ def differences(one: Path, other: Path) -> list[str]:
 
 
 def _files(folder: Path) -> list[str]:
-    """Names in the run directory, but for those that depend on how often it was started."""
+    """The names of files in the run directory, without those that depend on the number of starts."""
     names = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
     return sorted(name for name in names if not name.startswith(("checkpoints/step-", "tensorboard/")))
 
@@ -151,14 +151,14 @@ def _metrics(folder: Path) -> list[str]:
     return [json.dumps(_without_clock(json.loads(line))) for line in lines]
 
 
-def _board(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    board = EventAccumulator(str(folder / "tensorboard"))
-    board.Reload()
-    return {tag: [(event.step, event.value) for event in board.Scalars(tag)] for tag in board.Tags()["scalars"]}
+def _tensorboard(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 def _unequal(one: Any, other: Any, where: str) -> Iterator[str]:
-    """Where two states of a training differ, in any bit."""
+    """The keys at which two states of a training differ in any bit."""
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor) and one.dtype == other.dtype:
         if not torch.equal(one, other):
             yield where
