@@ -36,8 +36,8 @@ def built(name: str) -> Method:
     config = load_config([*line, f"method.batch_size={BATCH}"])
     assert config.method is not None
     method = build_method(config.method, 10, seed=0)
-    # Residual branches start small: else a rounding in the first layer grows tenfold on its way through the others,
-    # and on some processors the sums of half a batch differ from those of a whole one by more than 1e-5 for that alone.
+    # Residual branches start small. Otherwise a rounding error of the first layer grows tenfold in the others, and on
+    # some processors half a batch and a whole one then differ by more than 1e-5.
     for parameter, weight in cast(nn.Module, method).named_parameters():
         if parameter.endswith("bn2.weight"):
             nn.init.constant_(weight, 0.1)
@@ -47,7 +47,7 @@ def built(name: str) -> Method:
 
 
 def batch(name: str) -> tuple[list[Tensor], Tensor]:
-    """Soft blobs, on which no rectifier stands so near its edge that a rounding flips it and the gradient with it."""
+    """Smooth images, so that no ReLU input is so close to 0 that rounding changes its sign and the gradient."""
     generator = torch.Generator().manual_seed(1)
     spots = [torch.randn(BATCH, 3, 4, 4, generator=generator) for _ in range(1 if name == "supervised" else 2)]
     views = [F.interpolate(spot, size=(32, 32), mode="bicubic") for spot in spots]
@@ -55,7 +55,7 @@ def batch(name: str) -> tuple[list[Tensor], Tensor]:
 
 
 def computed(name: str) -> dict[str, Any]:
-    """Loss, metrics, gradients and state after one backward, of this process's part of the batch."""
+    """Loss, metrics, gradients and state after one backward pass on this rank's shard of the batch."""
     method = built(name)
     views, labels = batch(name)
     function = distributed_loss(method) if world_size() > 1 else method.loss
@@ -71,13 +71,13 @@ def computed(name: str) -> dict[str, Any]:
 
 
 @cache
-def computed_alone(name: str) -> dict[str, Any]:
-    """The same by one process with the whole batch."""
+def computed_by_one_process(name: str) -> dict[str, Any]:
+    """The same in one process with the global batch."""
     return computed(name)
 
 
 def views_of_a_step() -> tuple[list[Tensor], Tensor]:
-    """What this process gets of step 3, in the second epoch of two."""
+    """This rank's views and labels of step 3, which is in the second epoch."""
     pixels = np.random.default_rng(0).integers(0, 256, (20, 3, 96, 96), dtype=np.uint8)
     source = ViewBatches(
         Split("train", pixels, np.arange(20)), [View(crop_area=(0.2, 1.0), flip=0.5)] * 2,
@@ -107,13 +107,13 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 def distance(one: Tensor, other: Tensor) -> float:
-    """The largest difference, as a part of the largest value."""
+    """The largest difference, relative to the largest value."""
     return float((one - other).abs().max() / one.abs().max().clamp(min=1e-12))
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_loss_and_every_gradient_are_those_of_the_whole_batch(name: str, ranks: list[dict[str, Any]]) -> None:
-    whole = computed_alone(name)
+    whole = computed_by_one_process(name)
     scale = max(float(gradient.abs().max()) for gradient in whole["gradients"].values())
     for part in (rank[name] for rank in ranks):
         assert part["metrics"].keys() == whole["metrics"].keys()
@@ -121,7 +121,7 @@ def test_loss_and_every_gradient_are_those_of_the_whole_batch(name: str, ranks: 
             assert float(part["metrics"][metric]) == pytest.approx(float(value), rel=1e-5)
         assert part["gradients"].keys() == whole["gradients"].keys()
         for parameter, gradient in whole["gradients"].items():
-            # a bias in front of a batch normalisation has a gradient of zero, which is rounding noise on both sides
+            # the gradient of a bias in front of a batch normalisation is zero, up to rounding
             if gradient.abs().max() > 1e-6 * scale:
                 assert distance(gradient, part["gradients"][parameter]) < 1e-5, parameter
 
@@ -134,7 +134,7 @@ def test_both_ranks_hold_the_same_gradients_to_the_bit(name: str, ranks: list[di
 
 @pytest.mark.parametrize("name", ["supervised", "simclr", "byol"])
 def test_running_statistics_are_those_of_the_whole_batch(name: str, ranks: list[dict[str, Any]]) -> None:
-    whole = computed_alone(name)["state"]
+    whole = computed_by_one_process(name)["state"]
     for part in (rank[name]["state"] for rank in ranks):
         for key in whole:
             if "running" in key:
@@ -142,12 +142,12 @@ def test_running_statistics_are_those_of_the_whole_batch(name: str, ranks: list[
 
 
 def test_every_rank_puts_the_whole_batch_of_keys_into_the_queue(ranks: list[dict[str, Any]]) -> None:
-    whole = computed_alone("moco")["state"]["queue"]
+    whole = computed_by_one_process("moco")["state"]["queue"]
     for part in (rank["moco"]["state"]["queue"] for rank in ranks):
         assert distance(whole, part) < 1e-5
 
 
-def test_the_ranks_parts_in_their_order_are_the_batch_of_one_process(ranks: list[dict[str, Any]]) -> None:
+def test_the_shards_in_rank_order_are_the_batch_of_one_process(ranks: list[dict[str, Any]]) -> None:
     views, labels = views_of_a_step()
     parts = [rank["views"] for rank in ranks]
     assert torch.equal(torch.cat([part[1] for part in parts]), labels)
@@ -155,7 +155,7 @@ def test_the_ranks_parts_in_their_order_are_the_batch_of_one_process(ranks: list
         assert torch.equal(torch.cat([part[0][number] for part in parts]), view)
 
 
-def test_ranks_agree_on_what_rank_0_says_and_on_any_ranks_flag(ranks: list[dict[str, Any]]) -> None:
+def test_broadcast_and_any_rank_return_the_same_on_every_rank(ranks: list[dict[str, Any]]) -> None:
     assert [rank["broadcast"] for rank in ranks] == ["from rank 0"] * 2
     assert [rank["any_rank"] for rank in ranks] == [[True, False]] * 2
 
@@ -168,11 +168,11 @@ def test_the_environments_of_torchrun_and_srun_are_read() -> None:
     assert found == ProcessInfo(1, 2, 0, None, "n07", 20120, agent_store=False)
     there = {"SLURM_JOB_ID": "12", "SLURM_STEP_ID": "0"}
     assert process_info(srun | there | {"SSL_STUDY_STEP": "12.0"}) == found
-    assert process_info(srun | there | {"SSL_STUDY_STEP": "11.0"}) is None  # of the launch around this one
-    assert process_info(srun | there | {"SLURM_PTY_PORT": "1"}) is None  # typed in an interactive step
+    assert process_info(srun | there | {"SSL_STUDY_STEP": "11.0"}) is None  # the mark of another step
+    assert process_info(srun | there | {"SLURM_PTY_PORT": "1"}) is None  # typed in the terminal of an interactive step
     assert process_info(srun | there | {"SLURM_PTY_PORT": "1", "SLURM_TASK_PID": str(os.getpid())}) == found
     assert process_info({}) is None
-    assert process_info({"SLURM_JOB_ID": "12", "SLURM_NTASKS": "2"}) is None  # a job's script is one process
+    assert process_info({"SLURM_JOB_ID": "12", "SLURM_NTASKS": "2"}) is None  # a batch script is one process
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_the_first_host_of_a_list_is_found(nodes: str, first: str) -> None:
     assert first_host(nodes) == first
 
 
-def test_a_rank_whose_others_do_not_come_says_for_whom_it_waits() -> None:
+def test_a_rank_that_waits_for_the_others_prints_a_notice() -> None:
     code = """if True:
         from ssl_pkg.distributed import process_group
         process_group._NOTICE_SECONDS = 0.1
@@ -192,9 +192,9 @@ def test_a_rank_whose_others_do_not_come_says_for_whom_it_waits() -> None:
     rank = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     try:
         assert rank.stderr
-        said = next(line for line in rank.stderr if line.startswith("ssl_pkg:"))
+        notice = next(line for line in rank.stderr if line.startswith("ssl_pkg:"))
     finally:
         rank.kill()
         rank.communicate()
-    assert said.startswith("ssl_pkg: rank 1 waits for the other 2 of 3 processes to start.")
-    assert "env -u SLURM_STEP_NUM_TASKS" in said
+    assert notice.startswith("ssl_pkg: rank 1 waits for the other 2 of 3 processes to start.")
+    assert "env -u SLURM_STEP_NUM_TASKS" in notice

@@ -33,7 +33,7 @@ def test_the_last_two_are_kept(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["step-000000003.ckpt", "step-000000004.ckpt"]
 
 
-def test_there_is_none_in_an_empty_or_missing_folder(tmp_path: Path) -> None:
+def test_an_empty_or_missing_folder_has_no_checkpoint(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path) is None
     assert load_checkpoint(tmp_path / "missing") is None
 
@@ -56,21 +56,21 @@ def test_any_damage_to_the_newest_falls_back_to_the_one_before(tmp_path: Path, d
     assert loaded["step"] == 1
 
 
-def test_falling_back_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_skipped_file_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_checkpoint(tmp_path, 1, state(1)).write_bytes(b"half")
     assert load_checkpoint(tmp_path) is None
     assert "is damaged" in capsys.readouterr().err
 
 
-def test_a_disk_that_gives_no_answer_is_not_taken_for_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or the run would begin anew, and delete its own intact checkpoints."""
+def test_a_read_error_does_not_count_as_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the run would start again and delete its own intact checkpoints."""
     save_checkpoint(tmp_path, 3, state(3))
 
-    def away(path: Path) -> bytes:
+    def fail(path: Path) -> bytes:
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as changed:
-        changed.setattr(Path, "read_bytes", away)
+        changed.setattr(Path, "read_bytes", fail)
         with pytest.raises(BadInput, match=r"can't read .*step-000000003\.ckpt \(Input/output error\)"):
             load_checkpoint(tmp_path)
     assert load_checkpoint(tmp_path) is not None
@@ -92,7 +92,7 @@ def test_a_checkpoint_can_not_run_code(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
-def test_a_half_written_temporary_file_is_not_taken_for_a_checkpoint(tmp_path: Path) -> None:
+def test_a_half_written_temporary_file_is_ignored(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 1, state(1))
     (tmp_path / ".step-000000002.ckpt.abc.tmp").write_bytes(b"half")
     loaded = load_checkpoint(tmp_path)
@@ -100,9 +100,9 @@ def test_a_half_written_temporary_file_is_not_taken_for_a_checkpoint(tmp_path: P
     assert loaded["step"] == 1
 
 
-def test_what_is_written_behind_is_the_state_at_the_call(tmp_path: Path) -> None:
-    said: list[str] = []
-    writer = CheckpointWriter(tmp_path, lambda: None, said.append)
+def test_the_writer_saves_the_state_at_the_time_of_the_call(tmp_path: Path) -> None:
+    messages: list[str] = []
+    writer = CheckpointWriter(tmp_path, lambda: None, messages.append)
     changing: dict[str, Any] = {"step": 1, "weight": torch.zeros(1000), "extra_state": {"trials": {"a": 1}}}
     writer.save(1, changing, time.monotonic() - 0.5)
     changing["weight"].fill_(7)
@@ -112,12 +112,14 @@ def test_what_is_written_behind_is_the_state_at_the_call(tmp_path: Path) -> None
     assert loaded is not None
     assert torch.equal(loaded["weight"], torch.zeros(1000))
     assert loaded["extra_state"] == {"trials": {"a": 1}}
-    assert re.fullmatch(r"checkpoint of step 1: 0 MB in [0-9.]+ s, training waited 0.5\d s", said[0])
+    assert re.fullmatch(r"checkpoint of step 1: 0 MB in [0-9.]+ s, training waited 0.5\d s", messages[0])
 
 
-def test_a_full_disk_is_said_and_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    writer = CheckpointWriter(tmp_path, lambda: None, said.append)
+def test_a_full_disk_is_reported_and_leaves_the_earlier_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages: list[str] = []
+    writer = CheckpointWriter(tmp_path, lambda: None, messages.append)
     writer.save(1, state(1), time.monotonic())
     writer.wait()
 
@@ -130,13 +132,13 @@ def test_a_full_disk_is_said_and_leaves_the_one_before(tmp_path: Path, monkeypat
         failure = writer.wait()
     assert isinstance(failure, OSError)
     assert failure.errno == errno.ENOSPC
-    assert "no checkpoint of step 2 (No space left on device)" in said[1]
+    assert "no checkpoint of step 2 (No space left on device)" in messages[1]
     loaded = load_checkpoint(tmp_path)
     assert loaded is not None
     assert loaded["step"] == 1
 
 
-def test_a_writer_that_may_not_write_raises_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_writer_without_the_lock_raises_and_writes_nothing(tmp_path: Path) -> None:
     def refuse() -> None:
         raise Busy("taken over")
 
@@ -147,25 +149,25 @@ def test_a_writer_that_may_not_write_raises_and_leaves_nothing(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_writer_that_was_succeeded_while_it_wrote_adds_and_deletes_nothing(tmp_path: Path) -> None:
+def test_a_writer_that_loses_the_lock_adds_and_deletes_nothing(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 1, state(1))
-    looks: list[str] = []
+    calls: list[str] = []
 
-    def succeeded() -> None:
-        looks.append("look")
-        if len(looks) > 1:
+    def lose_lock() -> None:
+        calls.append("call")
+        if len(calls) > 1:
             raise Busy("taken over")
-        for step in (3, 4):  # the successor's
+        for step in (3, 4):  # the new holder's
             save_checkpoint(tmp_path, step, state(step))
 
-    writer = CheckpointWriter(tmp_path, succeeded, print)
+    writer = CheckpointWriter(tmp_path, lose_lock, print)
     writer.save(2, state(2), time.monotonic())
     with pytest.raises(Busy):
         writer.wait()
     assert {file.name for file in tmp_path.iterdir()} == {f"step-{step:09d}.ckpt" for step in (3, 4)}
 
 
-def test_the_newest_that_fits_is_taken_and_the_newest_of_all_if_none_does(tmp_path: Path) -> None:
+def test_the_newest_accepted_file_is_taken_or_else_the_newest_intact_one(tmp_path: Path) -> None:
     for step in (1, 2):
         save_checkpoint(tmp_path, step, state(step))
     for wanted, taken in ((2, 2), (1, 1), (3, 2)):
@@ -174,7 +176,7 @@ def test_the_newest_that_fits_is_taken_and_the_newest_of_all_if_none_does(tmp_pa
         assert loaded["step"] == taken
 
 
-def test_damaged_files_of_later_steps_give_way_to_what_is_written_now(tmp_path: Path) -> None:
+def test_damaged_files_of_later_steps_are_removed_by_the_next_save(tmp_path: Path) -> None:
     for step in (8, 16):
         save_checkpoint(tmp_path, step, state(step)).write_bytes(b"damaged")
     save_checkpoint(tmp_path, 1, state(1))

@@ -22,7 +22,7 @@ def result(folder: Path, weights: str) -> Path:
 
 @pytest.fixture
 def line(tmp_path: Path) -> list[str]:
-    """The line of a complete probe of `tmp_path/source`."""
+    """The command line of a complete probe of `tmp_path/source`."""
     result(tmp_path / "source", "aaaa")
     line = ["stage=probe", f"source={tmp_path / 'source'}", f"run_dir={tmp_path / 'run'}"]
     complete(tmp_path / "run", line)
@@ -35,7 +35,9 @@ def complete(folder: Path, line: list[str]) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(recorded_config(load_config(line), DATA)))
 
 
-def test_a_complete_run_says_so_also_where_its_source_has_moved_or_is_gone(tmp_path: Path, line: list[str]) -> None:
+def test_a_complete_run_is_accepted_although_its_source_has_moved_or_is_missing(
+    tmp_path: Path, line: list[str]
+) -> None:
     (tmp_path / "source").rename(tmp_path / "moved")
     assert main(line) == 0
     assert main([*line[:1], f"source={tmp_path / 'moved'}", *line[2:]]) == 0
@@ -48,37 +50,37 @@ def test_a_complete_run_that_has_lost_its_weights_is_refused(
     assert "is complete, but its weights are missing" in refused(line, capsys)
 
 
-def test_signals_are_taken_over_before_anything_slow_is_loaded() -> None:
+def test_signal_handlers_are_installed_before_slow_imports() -> None:
     code = "import sys, ssl_pkg.__main__; sys.exit(bool({'hydra', 'pydantic', 'torch', 'numpy'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def refused(line: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert main(line) == 2
-    (said,) = capsys.readouterr().err.splitlines()
-    return said
+    (message,) = capsys.readouterr().err.splitlines()
+    return message
 
 
-def test_a_complete_run_is_not_that_of_another_source(
+def test_a_complete_run_of_another_source_is_refused(
     tmp_path: Path, line: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = result(tmp_path / "other", "bbbb")
-    said = refused([*line[:1], f"source={other}", *line[2:]], capsys)
-    assert said == (
+    message = refused([*line[:1], f"source={other}", *line[2:]], capsys)
+    assert message == (
         f"ssl_pkg: {tmp_path / 'run'} is complete, but from other weights than those of source={other}: "
         f"give another run_dir, or remove {tmp_path / 'run'} to run it again"
     )
     assert "source=random" in refused([*line[:1], "source=random", *line[2:]], capsys)
 
 
-def test_a_complete_run_is_not_that_of_its_source_made_anew(
+def test_a_complete_run_is_refused_if_its_source_was_run_again(
     tmp_path: Path, line: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     result(tmp_path / "source", "bbbb")
     assert "from other weights" in refused(line, capsys)
 
 
-def test_a_complete_run_from_random_weights_is_not_that_of_a_source(
+def test_a_complete_run_from_random_weights_is_refused_for_a_source(
     tmp_path: Path, line: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     random = [*line[:1], "source=random", *line[2:]]
@@ -88,7 +90,7 @@ def test_a_complete_run_from_random_weights_is_not_that_of_a_source(
     assert "from other weights" in refused(line, capsys)
 
 
-def test_the_answer_of_a_complete_run_needs_no_torch(line: list[str]) -> None:
+def test_a_command_on_a_complete_run_imports_no_torch(line: list[str]) -> None:
     script = "import sys; from ssl_pkg.__main__ import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script, *line], capture_output=True, text=True, check=True)
     assert done.stdout == "0 False\n"

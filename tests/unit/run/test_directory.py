@@ -22,7 +22,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
 
 
-def test_files_are_readable_by_whom_the_umask_allows(tmp_path: Path) -> None:
+def test_the_umask_determines_the_permissions_of_files(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         write_atomic(tmp_path / "file", b"x")
@@ -31,7 +31,7 @@ def test_files_are_readable_by_whom_the_umask_allows(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
 
 
-def test_presence_of_a_result_is_completion(tmp_path: Path) -> None:
+def test_a_run_is_complete_if_result_json_exists(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     assert not run.complete
     (tmp_path / "result.json").write_text('{"stage": ')
@@ -42,7 +42,7 @@ def test_presence_of_a_result_is_completion(tmp_path: Path) -> None:
 
 @settings(derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(content=st.binary(max_size=60))
-def test_whatever_the_files_hold_reading_does_not_fail(tmp_path: Path, content: bytes) -> None:
+def test_reading_does_not_fail_for_any_content(tmp_path: Path, content: bytes) -> None:
     for name in ("result.json", "status", "metrics.jsonl", "config.yaml", "provenance.json"):
         (tmp_path / name).write_bytes(content)
     run = RunDirectory(tmp_path)
@@ -51,7 +51,7 @@ def test_whatever_the_files_hold_reading_does_not_fail(tmp_path: Path, content: 
     assert all("step" in line for line in run.metrics())
 
 
-def test_runs_of_a_study_are_the_folders_with_a_configuration(tmp_path: Path) -> None:
+def test_runs_of_a_study_are_the_folders_with_a_config_yaml(tmp_path: Path) -> None:
     for name in ("b", "a", ".jobs"):
         (tmp_path / name).mkdir()
     for name in ("a", "b"):
@@ -60,7 +60,7 @@ def test_runs_of_a_study_are_the_folders_with_a_configuration(tmp_path: Path) ->
     assert list(runs_of(tmp_path / "missing")) == []
 
 
-def test_status_tells_how_far_a_run_is(tmp_path: Path) -> None:
+def test_status_has_the_progress_of_a_run(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     run.write_status(phase="train", step=3, steps=10, rate=0.5)
     status = run.status()

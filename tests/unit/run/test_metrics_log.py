@@ -15,7 +15,7 @@ def line(step: int) -> dict[str, object]:
     return {"step": step, "epoch": step / 10, "phase": "train", "seconds": step * 1.5, "loss": 1 / step}
 
 
-def test_a_resume_from_an_older_checkpoint_leaves_each_step_once(tmp_path: Path) -> None:
+def test_each_step_is_logged_once_after_a_resume_from_an_older_checkpoint(tmp_path: Path) -> None:
     log = MetricsLog(RunDirectory(tmp_path), 0, metrics_sha256([]))
     for step in (10, 20, 30):
         log.write(line(step))
@@ -27,9 +27,9 @@ def test_a_resume_from_an_older_checkpoint_leaves_each_step_once(tmp_path: Path)
     steps = [json.loads(text)["step"] for text in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert steps == [10, 20, 30, 40]
 
-    board = EventAccumulator(str(tmp_path / "tensorboard"))
-    board.Reload()
-    assert [event.step for event in board.Scalars("loss")] == [10, 20, 30, 40]
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == [10, 20, 30, 40]
 
 
 def test_a_torn_last_line_is_dropped(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_a_torn_last_line_is_dropped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [[], [line(10)], [line(10), line(20) | {"loss": 0.5}], [line(20), line(10)]])
-def test_lines_that_were_lost_or_changed_are_told_and_nothing_is_written(
+def test_lost_or_changed_lines_are_reported_and_nothing_is_written(
     tmp_path: Path, left: list[dict[str, object]]
 ) -> None:
     file = tmp_path / "metrics.jsonl"
@@ -60,19 +60,19 @@ def test_the_digest_ignores_the_clock_and_nothing_else() -> None:
         assert metrics_sha256([first]) != metrics_sha256([first | change])
 
 
-def test_a_line_is_on_tensorboard_as_soon_as_it_is_written(tmp_path: Path) -> None:
+def test_a_line_is_in_tensorboards_file_as_soon_as_it_is_written(tmp_path: Path) -> None:
     log = MetricsLog(RunDirectory(tmp_path), 0, metrics_sha256([]))
     for step in (10, 20):
         log.write(line(step))
-        board = EventAccumulator(str(tmp_path / "tensorboard"))
-        board.Reload()
-        assert board.Tags()["scalars"] == ["loss"]
-        assert board.Scalars("loss")[-1].step == step
-        assert board.Scalars("loss")[-1].value == pytest.approx(1 / step)
+        events = EventAccumulator(str(tmp_path / "tensorboard"))
+        events.Reload()
+        assert events.Tags()["scalars"] == ["loss"]
+        assert events.Scalars("loss")[-1].step == step
+        assert events.Scalars("loss")[-1].value == pytest.approx(1 / step)
     log.close()
 
 
-def test_a_full_disk_under_tensorboard_is_the_callers_to_tell(
+def test_a_full_disk_raises_an_error_without_output_from_tensorboard(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = MetricsLog(RunDirectory(tmp_path), 0, metrics_sha256([]))
@@ -85,5 +85,5 @@ def test_a_full_disk_under_tensorboard_is_the_callers_to_tell(
             log.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert [entry["step"] for entry in RunDirectory(tmp_path).metrics()] == [10]  # for this there was room
+    assert [entry["step"] for entry in RunDirectory(tmp_path).metrics()] == [10]  # there was space for this line
     assert capsys.readouterr().err == ""

@@ -36,7 +36,7 @@ def make_step(folder: Path, step: int, *, save: bool = True) -> dict[str, Any]:
     return provenance
 
 
-def test_a_run_that_goes_on_with_other_code_or_another_cpu_says_so_and_keeps_all_its_starts(
+def test_a_resume_with_other_code_or_another_cpu_is_reported_and_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("ssl_pkg.run.provenance.commit", lambda: "aaaa")
@@ -48,10 +48,10 @@ def test_a_run_that_goes_on_with_other_code_or_another_cpu_says_so_and_keeps_all
     monkeypatch.setattr("ssl_pkg.run.provenance.commit", lambda: "bbbb")
     monkeypatch.setattr("ssl_pkg.hardware.prepare._processor", lambda: "Z80")
     second = make_step(tmp_path / "run", 3)
-    said = capsys.readouterr().err
+    stderr = capsys.readouterr().err
     cpu = first["hardware"]["name"]
-    assert said.count("resumes with") == 1
-    assert f"run: resumes with commit bbbb instead of aaaa, name Z80 instead of {cpu}: the result may not be" in said
+    assert stderr.count("resumes with") == 1
+    assert f"run: resumes with commit bbbb instead of aaaa, name Z80 instead of {cpu}: the result may not be" in stderr
     assert (second["commit"], second["hardware"]["name"]) == ("bbbb", "Z80")
     assert [start["commit"] for start in second["starts"]] == ["aaaa", "bbbb"]
 
@@ -62,7 +62,7 @@ def test_a_run_that_goes_on_with_other_code_or_another_cpu_says_so_and_keeps_all
     assert "commit aaaa instead of bbbb" in capsys.readouterr().err
 
 
-def test_a_start_from_which_nothing_was_kept_is_not_told(
+def test_a_start_that_left_no_checkpoint_is_not_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("ssl_pkg.run.provenance.commit", lambda: "aaaa")
@@ -72,20 +72,20 @@ def test_a_start_from_which_nothing_was_kept_is_not_told(
     assert "resumes with" not in capsys.readouterr().err
 
 
-def test_a_run_says_where_it_goes_on_and_when_nothing_is_left_to_go_on_from(
+def test_a_run_reports_the_step_that_it_resumes_from_or_that_it_starts_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_step(tmp_path / "run", 1)
-    said = capsys.readouterr().err
-    assert "resumes" not in said and "starts again" not in said
+    stderr = capsys.readouterr().err
+    assert "resumes" not in stderr and "starts again" not in stderr
     make_step(tmp_path / "run", 2)
     assert "run: resumes from the checkpoint of step 1\n" in capsys.readouterr().err
     newest = tmp_path / "run" / "checkpoints" / "step-000000002.ckpt"
     newest.write_bytes(newest.read_bytes()[:-1])
     make_step(tmp_path / "run", 2)
-    said = capsys.readouterr().err
-    assert f"{newest} is damaged (its checksum does not match): skipped\n" in said
-    assert "run: resumes from the checkpoint of step 1\n" in said
+    stderr = capsys.readouterr().err
+    assert f"{newest} is damaged (its checksum does not match): skipped\n" in stderr
+    assert "run: resumes from the checkpoint of step 1\n" in stderr
     for file in newest.parent.glob("*.ckpt"):
         file.write_bytes(b"")
     make_step(tmp_path / "run", 1)
@@ -96,13 +96,13 @@ def test_a_run_says_where_it_goes_on_and_when_nothing_is_left_to_go_on_from(
 
 
 @pytest.mark.parametrize("damage", ["", "[]", '{"starts": 1}', '{"starts": [{"commit": NaN}]}', '{"starts": [[]]}'])
-def test_a_damaged_provenance_is_written_anew(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_provenance_is_written_again(tmp_path: Path, damage: str) -> None:
     first = make_step(tmp_path / "run", 1)
     (tmp_path / "run/provenance.json").write_text(damage)
     assert make_step(tmp_path / "run", 2) == first
 
 
-def test_a_run_that_another_process_has_just_completed_is_left_as_it_is(tmp_path: Path) -> None:
+def test_a_run_that_another_process_has_just_completed_is_not_changed(tmp_path: Path) -> None:
     make_step(tmp_path / "run", 1)
     (tmp_path / "run/result.json").write_text("{}")
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").rglob("*") if file.is_file()}
@@ -118,9 +118,9 @@ def test_all_metrics_are_in_their_files_before_the_run_is_complete(
 
     def look(path: Path, content: dict[str, Any], **more: Any) -> None:
         if path.name == "result.json":
-            board = EventAccumulator(str(path.parent / "tensorboard"))
-            board.Reload()
-            found.append([event.step for event in board.Scalars("loss")])
+            events = EventAccumulator(str(path.parent / "tensorboard"))
+            events.Reload()
+            found.append([event.step for event in events.Scalars("loss")])
             lines = (path.parent / "metrics.jsonl").read_text().splitlines()
             found.append([json.loads(line)["step"] for line in lines])
         write_json(path, content, **more)
@@ -137,13 +137,13 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_one_that_stood_still_while_it_read_the_checkpoint_changes_nothing_of_its_successors(
+def test_a_process_that_loses_the_lock_while_it_reads_the_checkpoint_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_step(tmp_path / "run", 1)
     before: dict[str, bytes] = {}
 
-    def slow(folder: Path, fits: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
+    def load_slowly(folder: Path, fits: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
         state = load_checkpoint(folder, fits)
         write_json(tmp_path / "run/lock", {"host": "elsewhere", "pid": 7, "token": "new"})
         with (tmp_path / "run/metrics.jsonl").open("a") as out:
@@ -151,15 +151,15 @@ def test_one_that_stood_still_while_it_read_the_checkpoint_changes_nothing_of_it
         before.update(files_of(tmp_path / "run"))
         return state
 
-    monkeypatch.setattr("ssl_pkg.run.resume.load_checkpoint", slow)
+    monkeypatch.setattr("ssl_pkg.run.resume.load_checkpoint", load_slowly)
     with pytest.raises(Busy, match="taken over by process 7 on elsewhere"), session(tmp_path / "run"):
         pass
     assert files_of(tmp_path / "run") == before
 
 
 @pytest.mark.parametrize("worked", [False, True])
-def test_only_a_run_in_which_nothing_was_done_goes_with_its_wrong_input(tmp_path: Path, worked: bool) -> None:
-    """A source that is gone after hours must not take the run with it."""
+def test_wrong_input_removes_the_directory_only_if_nothing_was_logged(tmp_path: Path, worked: bool) -> None:
+    """A source that disappears after hours of training must not remove the run."""
     with pytest.raises(BadInput), session(tmp_path / "run") as started:
         if worked:
             started.log(LINE | {"step": 1})

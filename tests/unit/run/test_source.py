@@ -24,7 +24,7 @@ def write(folder: Path, **content: object) -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("seed=3",), ("budget=full",), ("+budget.resolution=48",), ("study=stl10",)])
-def test_seed_and_resolution_are_the_sources(tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_seed_and_resolution_are_inherited_from_the_source(tmp_path: Path, words: tuple[str, ...]) -> None:
     write(tmp_path / "source", **RESULT)
     words = tuple(word.replace("+", "++") for word in words)
     config = inherited(tmp_path, *words, "data.root=synthetic")
@@ -39,20 +39,20 @@ def test_seed_and_resolution_are_the_sources(tmp_path: Path, words: tuple[str, .
         ("budget.resolution=64", "budget.resolution=64 contradicts source=.*, whose resolution is 48: leave"),
     ],
 )
-def test_what_contradicts_the_source_is_refused(tmp_path: Path, word: str, sentence: str) -> None:
+def test_a_field_that_contradicts_the_source_is_refused(tmp_path: Path, word: str, sentence: str) -> None:
     write(tmp_path / "source", **RESULT)
     with pytest.raises(BadInput, match=sentence):
         inherited(tmp_path, word)
 
 
-def test_a_complete_run_answers_for_a_source_that_is_gone(tmp_path: Path) -> None:
+def test_a_complete_run_replaces_its_missing_source(tmp_path: Path) -> None:
     write(tmp_path / "run", **RESULT)
     assert inherited(tmp_path).seed == 3
     with pytest.raises(BadInput, match="seed=7 contradicts"):
         inherited(tmp_path, "seed=7")
 
 
-def test_the_random_source_has_the_seed_that_is_given(tmp_path: Path) -> None:
+def test_the_random_source_has_the_given_seed(tmp_path: Path) -> None:
     assert inherited(tmp_path, "source=random", "seed=7", "budget.resolution=64").seed == 7
 
 
@@ -69,7 +69,7 @@ def test_a_source_without_seed_is_damaged(tmp_path: Path) -> None:
         source_result(inherited(tmp_path))
 
 
-def test_other_images_than_the_sources_are_named(tmp_path: Path) -> None:
+def test_other_images_than_those_of_the_source_are_named(tmp_path: Path) -> None:
     write(tmp_path / "source", **RESULT)
     file = tmp_path / "data" / "stl10_binary" / "test_X.bin"
     file.parent.mkdir(parents=True)
@@ -82,7 +82,7 @@ def test_other_images_than_the_sources_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "word", "owner"),
+    ("stage", "word", "section"),
     [
         ("probe", "finetune.epochs=3", "finetune"),
         ("ood", "++width.images=3", "width"),
@@ -92,11 +92,11 @@ def test_other_images_than_the_sources_are_named(tmp_path: Path) -> None:
         ("probe", "probe.l2_count=1", None),
     ],
 )
-def test_a_field_that_the_stage_does_not_read_is_refused(stage: str, word: str, owner: str | None) -> None:
+def test_a_field_that_the_stage_does_not_read_is_refused(stage: str, word: str, section: str | None) -> None:
     method = ["method=simclr"] if word.startswith("method.") else []
     line = [f"stage={stage}", "source=a", "run_dir=b", *method, word]
-    if owner is None:
+    if section is None:
         refuse_unread(load_config(line), line)
     else:
-        with pytest.raises(BadInput, match=f"stage={stage} does not read .*, a field of stage={owner}: leave it out"):
+        with pytest.raises(BadInput, match=f"stage={stage} does not read .*, a field of stage={section}: leave it out"):
             refuse_unread(load_config(line), line)

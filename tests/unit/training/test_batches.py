@@ -26,7 +26,7 @@ def test_an_epoch_takes_each_sample_once_and_drops_the_incomplete_batch() -> Non
     assert epochs[0] != epochs[1]
 
 
-def test_a_step_gives_the_same_bytes_whatever_was_asked_before() -> None:
+def test_the_views_of_a_step_do_not_depend_on_earlier_calls() -> None:
     straight, jumping = batches([RANDOM, RANDOM]), batches([RANDOM, RANDOM])
     expected = [straight(step) for step in range(7)]
     for step in (6, 2, 5):
@@ -35,7 +35,7 @@ def test_a_step_gives_the_same_bytes_whatever_was_asked_before() -> None:
         assert all(torch.equal(a, b) for a, b in zip(views, expected[step][0], strict=True))
 
 
-def test_views_differ_from_each_other_and_by_seed_and_by_epoch() -> None:
+def test_views_differ_within_a_batch_between_seeds_and_between_epochs() -> None:
     first, second = batches([RANDOM, RANDOM])(0)[0]
     assert not torch.equal(first, second)
     assert not torch.equal(batches([RANDOM], seed=1)(0)[0][0], first)

@@ -1,4 +1,4 @@
-"""What only a GPU can show: a step never waits for it, and a compiled network learns what the eager one does."""
+"""Tests that need a GPU: no synchronisation within a step, CUDA graphs, compiled networks."""
 
 import io
 from pathlib import Path
@@ -42,10 +42,10 @@ def built(method: str, data: Path, *more: str) -> tuple[Config, Task, Hardware]:
 
 @pytest.mark.parametrize("choice", ["never", "always"])
 @pytest.mark.parametrize("method", ["supervised", "simclr", "byol", "moco"])
-def test_a_step_does_not_wait_for_the_gpu(method: str, choice: str, data: Path) -> None:
+def test_a_step_does_not_synchronise_with_the_gpu(method: str, choice: str, data: Path) -> None:
     _, task, hardware = built(method, data, f"compile={choice}")
     advance = Step(task, hardware)
-    advance(0)  # what is made once may wait
+    advance(0)  # the first step may synchronise
     try:
         torch.cuda.set_sync_debug_mode("error")
         for step in (1, 2, 3):
@@ -57,13 +57,13 @@ def test_a_step_does_not_wait_for_the_gpu(method: str, choice: str, data: Path) 
 
 @pytest.mark.parametrize("choice", ["never", "always"])
 @pytest.mark.parametrize("method", ["supervised", "simclr", "byol", "moco"])
-def test_a_recorded_step_is_the_launched_one(method: str, choice: str, data: Path) -> None:
-    """The same losses and weights, to the bit, as by kernels that are launched one by one."""
+def test_a_captured_step_has_the_bits_of_an_eager_one(method: str, choice: str, data: Path) -> None:
+    """The losses and weights equal those of kernels that are launched one by one."""
     trained_by = []
-    for records in (True, False):
+    for captures in (True, False):
         _, task, hardware = built(method, data, f"compile={choice}")
         advance = Step(task, hardware)
-        if not records:
+        if not captures:
             monkeypatched = cast(Any, advance)
             monkeypatched._forward_backward = monkeypatched._eager
         losses = [advance(step)["loss"] for step in range(4)]
@@ -71,7 +71,7 @@ def test_a_recorded_step_is_the_launched_one(method: str, choice: str, data: Pat
     assert all(map(torch.equal, *trained_by))
 
 
-def test_a_compiled_network_has_the_eager_ones_loss_and_names(data: Path) -> None:
+def test_a_compiled_network_has_the_loss_and_the_names_of_the_eager_one(data: Path) -> None:
     losses, names = [], []
     for choice in ("never", "always"):
         _, task, hardware = built("simclr", data, f"compile={choice}", "precision=float32")
@@ -84,9 +84,7 @@ def test_a_compiled_network_has_the_eager_ones_loss_and_names(data: Path) -> Non
 @pytest.mark.parametrize("precision", ["auto", "float16"])
 @pytest.mark.parametrize("choice", ["never", "always"])
 @pytest.mark.parametrize("method", ["simclr", "byol", "moco"])
-def test_a_training_goes_on_from_its_checkpoint_with_the_same_bits(
-    method: str, choice: str, precision: str, data: Path
-) -> None:
+def test_a_resumed_training_ends_with_the_same_bits(method: str, choice: str, precision: str, data: Path) -> None:
     line = (method, data, f"compile={choice}", f"precision={precision}")
     undisturbed = trained(*line, steps=6)
     assert all(map(torch.equal, trained(*line, steps=6), undisturbed)), "the same training twice"
@@ -94,23 +92,23 @@ def test_a_training_goes_on_from_its_checkpoint_with_the_same_bits(
 
 
 def trained(method: str, data: Path, *more: str, steps: int, interrupted_after: int = 0) -> list[Tensor]:
-    """The method's tensors after so many steps; after the first part of them all is made anew."""
+    """The method's state after `steps` steps, after `interrupted_after` of which it is rebuilt from a checkpoint."""
     from torch._inductor.utils import clear_caches
 
-    kept, start = io.BytesIO(), 0
+    saved, start = io.BytesIO(), 0
     for end in filter(None, (interrupted_after, steps)):
-        torch._dynamo.reset()  # as another process finds it: only what lies on the disk is left
+        torch._dynamo.reset()  # as in a new process, which has only the cache on disk
         clear_caches()
         _, task, hardware = built(method, data, *more)
         module, advance = cast(nn.Module, task.model), Step(task, hardware)
         if start:
-            kept.seek(0)
+            saved.seek(0)
             for part, state in zip(
-                (module, task.optimizer, advance.scaler), torch.load(kept, map_location="cpu"), strict=True
+                (module, task.optimizer, advance.scaler), torch.load(saved, map_location="cpu"), strict=True
             ):
                 part.load_state_dict(state)
         for step in range(start, end):
             advance(step)
-        kept, start = io.BytesIO(), end
-        torch.save([part.state_dict() for part in (module, task.optimizer, advance.scaler)], kept)
+        saved, start = io.BytesIO(), end
+        torch.save([part.state_dict() for part in (module, task.optimizer, advance.scaler)], saved)
     return [tensor.cpu() for tensor in module.state_dict().values()]

@@ -1,4 +1,4 @@
-"""The loop on a network of four numbers: what an interruption or a bad loss at any place leaves behind."""
+"""The training loop on a network of four numbers, with interruptions and infinite losses at every place."""
 
 import errno
 import re
@@ -33,17 +33,17 @@ CPU = Hardware(torch.device("cpu"), torch.float32, threads=1, compiles=False)
 
 
 class Line(nn.Module):
-    """A method that fits a line to noise, and carries an average of its weights along."""
+    """A method that fits a line to noise, and that keeps an average of its weights."""
 
     views: ClassVar[int] = 1
     splits: ClassVar[tuple[str, ...]] = ("train",)
     sync_batch_norm: ClassVar[bool] = True
     average: Tensor
 
-    def __init__(self, ruined: int | None) -> None:
+    def __init__(self, broken: int | None) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.ruined = ruined
+        self.broken = broken
         self.encoder: nn.Module = nn.Linear(3, 1)
         self.register_buffer("average", torch.zeros(3))
 
@@ -57,12 +57,12 @@ class Line(nn.Module):
     def after_step(self, step: int, steps: int) -> None:
         with torch.no_grad():
             self.average.lerp_(next(self.encoder.parameters())[0], 0.1)
-            if step == self.ruined:
+            if step == self.broken:
                 next(self.encoder.parameters()).fill_(torch.inf)
 
 
 class Stop(NamedTuple):
-    """When a signal comes: in step `after`, or in the validation of epoch `within`. `crash`: the step that fails."""
+    """When a signal arrives: in step `after`, or in the validation of epoch `within`. crash: the step that fails."""
 
     after: int | None = None
     within: int | None = None
@@ -72,11 +72,11 @@ class Stop(NamedTuple):
 NEVER = Stop()
 
 
-def train(folder: Path, stop: Stop = NEVER, bad: int | None = None, ruined: int | None = None, epochs: int = 1) -> Line:
-    """Goes on with the run until `stop`; the loss of step `bad` is infinite, the weights are after step `ruined`."""
+def train(folder: Path, stop: Stop = NEVER, bad: int | None = None, broken: int | None = None, epochs: int = 1) -> Line:
+    """Starts or resumes the run until `stop`. The loss of step `bad` and the weights after `broken` are infinite."""
     line = ["stage=pretrain", "method=simclr", "budget=tiny", f"run_dir={folder}", "log_every=3"]
     config = load_config([*line, f"checkpoint.epochs={epochs}"])
-    interrupt_flag, model = InterruptFlag(), Line(ruined)
+    interrupt_flag, model = InterruptFlag(), Line(broken)
 
     def batch(step: int) -> tuple[list[Tensor], Tensor]:
         if step == stop.crash:
@@ -104,14 +104,14 @@ def train(folder: Path, stop: Stop = NEVER, bad: int | None = None, ruined: int 
 
 
 def left(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Metric lines without the clock, and the last checkpoint without it."""
+    """The metric lines and the last checkpoint, without clock times."""
     lines = [{k: v for k, v in line.items() if k not in CLOCK_FIELDS} for line in RunDirectory(folder).metrics()]
     checkpoint = load_checkpoint(folder / "checkpoints")
     assert checkpoint is not None
     return lines, {key: value for key, value in checkpoint.items() if key != "seconds"}
 
 
-def test_what_a_run_goes_on_from_is_not_kept_beside_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loaded_checkpoint_is_not_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Interrupted):
         train(tmp_path, Stop(after=5))
     read: list[weakref.ref[Tensor]] = []
@@ -132,7 +132,7 @@ def test_what_a_run_goes_on_from_is_not_kept_beside_the_model(tmp_path: Path, mo
 
 
 class Reads(TorchDispatchMode):
-    """Notes in which step a tensor's value was read, for which a GPU would have to finish what it has begun."""
+    """Records the steps in which a tensor's value was read, which would synchronise with a GPU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ class Reads(TorchDispatchMode):
 
 
 @pytest.mark.usefixtures("punctual")
-def test_values_are_read_only_where_a_line_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_are_read_only_when_a_line_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads, average = Reads(), Line.after_step
 
     def after_step(self: Line, step: int, steps: int) -> None:
@@ -189,7 +189,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]
         max_size=4,
     )
 )
-def test_signals_in_any_step_or_validation_leave_no_trace(
+def test_signals_in_any_step_or_validation_do_not_change_the_result(
     tmp_path_factory: pytest.TempPathFactory,
     whole: tuple[list[dict[str, Any]], dict[str, Any]],
     stops: list[Stop],
@@ -204,7 +204,7 @@ def test_signals_in_any_step_or_validation_leave_no_trace(
     assert_equal(left(folder), whole)
 
 
-def test_a_signal_in_a_validation_stops_there_and_the_line_is_written_once(tmp_path: Path) -> None:
+def test_a_signal_in_a_validation_stops_it_and_its_line_is_written_once(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         train(tmp_path / "run", Stop(within=1))
     assert [line["step"] for line in left(tmp_path / "run")[0]] == [3]
@@ -212,7 +212,7 @@ def test_a_signal_in_a_validation_stops_there_and_the_line_is_written_once(tmp_p
     assert [line["step"] for line in left(tmp_path / "run")[0]] == [3, 4, 6, 8, 9, 12]
 
 
-def test_a_line_that_came_after_the_checkpoint_of_an_interrupted_validation_is_written_once(
+def test_the_line_after_the_checkpoint_of_an_interrupted_validation_is_written_once(
     tmp_path: Path, whole: tuple[list[dict[str, Any]], dict[str, Any]]
 ) -> None:
     with pytest.raises(Interrupted):
@@ -226,7 +226,7 @@ def test_a_line_that_came_after_the_checkpoint_of_an_interrupted_validation_is_w
 
 @pytest.fixture
 def punctual(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each checkpoint is written when it is due, also where that of the step before is still being written."""
+    """Each checkpoint is saved when it is due, although an earlier one is still being written."""
     monkeypatch.setattr(CheckpointWriter, "busy", False)
 
 
@@ -252,14 +252,14 @@ def names_the_last_good_checkpoint(folder: Path, said: str, bad: int) -> None:
         assert said.endswith(f"the last good checkpoint is {path}")
 
 
-@pytest.mark.parametrize("ruined", [3, 7, 11])
-def test_weights_that_the_last_step_ruined_are_no_checkpoint(punctual: None, tmp_path: Path, ruined: int) -> None:
-    with pytest.raises(ArithmeticError, match=f"weights stopped being finite by step {ruined + 1} of train") as caught:
-        train(tmp_path / "run", ruined=ruined)
-    names_the_last_good_checkpoint(tmp_path / "run", str(caught.value), ruined)
+@pytest.mark.parametrize("broken", [3, 7, 11])
+def test_infinite_weights_are_not_saved(punctual: None, tmp_path: Path, broken: int) -> None:
+    with pytest.raises(ArithmeticError, match=f"weights stopped being finite by step {broken + 1} of train") as caught:
+        train(tmp_path / "run", broken=broken)
+    names_the_last_good_checkpoint(tmp_path / "run", str(caught.value), broken)
 
 
-def test_the_last_good_checkpoint_is_not_a_damaged_one(punctual: None, tmp_path: Path) -> None:
+def test_a_damaged_file_is_not_the_last_good_checkpoint(punctual: None, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         train(tmp_path / "run", Stop(after=8))
     (tmp_path / "run/checkpoints/step-000000009.ckpt").write_bytes(b"damaged")
@@ -268,7 +268,7 @@ def test_the_last_good_checkpoint_is_not_a_damaged_one(punctual: None, tmp_path:
 
 
 @pytest.mark.parametrize("before", [None, 2])
-def test_an_interruption_without_room_for_its_checkpoint_is_no_interruption(
+def test_an_interruption_without_space_for_its_checkpoint_raises_the_disk_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int | None
 ) -> None:
     if before is not None:
@@ -285,7 +285,7 @@ def test_an_interruption_without_room_for_its_checkpoint_is_no_interruption(
     assert before == (checkpoint["step"] if checkpoint else None)
 
 
-def test_what_training_waits_for_a_checkpoint_is_told_whole(
+def test_the_reported_wait_for_a_checkpoint_is_complete(
     punctual: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("ssl_pkg.run.metrics_log.MetricsLog.sync", lambda log: time.sleep(0.3))
@@ -295,7 +295,7 @@ def test_what_training_waits_for_a_checkpoint_is_told_whole(
     assert min(waits) >= 0.3
 
 
-def test_no_checkpoint_is_taken_from_a_loss_that_is_not_finite(tmp_path: Path) -> None:
+def test_no_checkpoint_is_saved_after_an_infinite_loss(tmp_path: Path) -> None:
     with pytest.raises(ArithmeticError):
         train(tmp_path / "run", Stop(after=2), bad=2)
     assert load_checkpoint(tmp_path / "run" / "checkpoints") is None

@@ -20,7 +20,7 @@ def test_lars_takes_the_step_computed_by_hand() -> None:
     w = [3 - first[0], 4 - first[1]]
     u = [0.6 + 0.5 * w[0], 0.8 + 0.5 * w[1]]
     ratio = 0.001 * math.hypot(*w) / math.hypot(*u)
-    # another rate: it enters the velocity, in which earlier steps keep theirs
+    # another lr: the velocity contains it, and keeps the earlier steps' lr
     velocity = [0.9 * first[i] + 0.5 * ratio * u[i] for i in range(2)]
     optimizer.param_groups[0]["lr"] = 0.5
     optimizer.step()
@@ -52,7 +52,7 @@ def test_lars_step_does_not_depend_on_the_scale_of_the_gradient() -> None:
 
 
 @pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
-def test_a_resumed_optimizer_goes_on_as_if_nothing_had_happened(name: str) -> None:
+def test_a_resumed_optimizer_makes_the_same_steps(name: str) -> None:
     def network() -> torch.nn.Module:
         torch.manual_seed(0)
         return torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
@@ -95,10 +95,10 @@ def test_peak_lr_scales_with_the_batch(scaling: str, expected: float) -> None:
     assert peak_lr(config, 512) == pytest.approx(expected)
 
 
-def test_rate_rises_linearly_and_falls_along_half_a_cosine_by_step() -> None:
-    rates = [warmup_cosine(step, 110, 10) for step in range(110)]
-    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
-    assert rates[10] == 1.0
-    assert rates[60] == pytest.approx(0.5)
-    assert rates[109] < 0.001
-    assert rates[10:] == sorted(rates[10:], reverse=True)
+def test_the_schedule_is_a_linear_warmup_and_half_a_cosine() -> None:
+    factors = [warmup_cosine(step, 110, 10) for step in range(110)]
+    assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert factors[10] == 1.0
+    assert factors[60] == pytest.approx(0.5)
+    assert factors[109] < 0.001
+    assert factors[10:] == sorted(factors[10:], reverse=True)

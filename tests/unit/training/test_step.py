@@ -1,4 +1,4 @@
-"""What a step hands to the method."""
+"""The inputs that a training step gives to the method."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -14,7 +14,7 @@ from ssl_pkg.training.step import Step, Task
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_views_come_in_the_format_of_the_step_and_labels_as_they_are(dtype: torch.dtype) -> None:
+def test_views_have_the_dtype_of_the_step_and_labels_are_unchanged(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     network, view = nn.Linear(4, 1), torch.randn(8, 4)
     cast(Any, network).after_step = lambda step, steps: None
