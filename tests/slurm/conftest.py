@@ -1,4 +1,4 @@
-"""A real SLURM for each module of tests, and one of its own for each test that maltreats it."""
+"""A real SLURM for each test module, and one of its own for each test that damages it."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from slurm.testbed import LocalCluster
 
 @contextmanager
 def started(folder: Path, **wanted: Any) -> Iterator[LocalCluster]:
-    """Skips where there can be no SLURM, unless this is CI. Its commands reach this one inside."""
+    """Context manager with a running cluster, which SLURM's commands reach. Skips if it can't start, except in CI."""
     cluster = LocalCluster(folder, port=free_ports(), **wanted)
     try:
         try:
@@ -35,7 +35,7 @@ def started(folder: Path, **wanted: Any) -> Iterator[LocalCluster]:
 
 @pytest.fixture(scope="module")
 def bed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    """The cluster; a module's BED holds what it wants of it."""
+    """The module's cluster; BED in the module has its parameters."""
     wanted: dict[str, Any] = getattr(request, "param", None) or getattr(request.module, "BED", {})
     folder = tmp_path_factory.mktemp("bed") / "some folders have spaces, and a name longer than a socket's may be"
     with started(folder, **{"cpus": 2, **wanted}) as cluster:
@@ -44,7 +44,7 @@ def bed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def study(bed: LocalCluster, tmp_path: Path) -> Iterator[Callable[..., OnCluster]]:
-    """Makes a study; what is left of it in the queue is cancelled."""
+    """Creates a study; its remaining jobs are cancelled after the test."""
     yield lambda **more: OnCluster(tmp_path, **more)
     subprocess.run(["scancel", "-u", "root" if os.getuid() == 0 else str(os.getuid())], check=False)
     until(lambda: not slurm("squeue", "-h", "-o", "%A").split(), 60)
@@ -52,7 +52,7 @@ def study(bed: LocalCluster, tmp_path: Path) -> Iterator[Callable[..., OnCluster
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Real]:
-    """The same study on this machine, made once."""
+    """The same study, run once on this machine."""
     made: dict[tuple[str, ...], Real] = {}
 
     def make(*overrides: str) -> Real:
@@ -66,14 +66,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Real]
 
 @pytest.fixture
 def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
-    """A cluster of the test's own: it is going to be maltreated."""
+    """A cluster for one test, which may damage it."""
     with started(tmp_path / "bed", **getattr(request, "param", {"cpus": 1})) as cluster:
         yield cluster
 
 
 @pytest.fixture
 def waiting(bed: LocalCluster) -> Iterator[None]:
-    """Jobs are queued, but none begins: what was sent can be counted."""
+    """Jobs stay pending, so that they can be counted."""
     slurm("scontrol", "update", "PartitionName=low", "State=DOWN")
     yield
     slurm("scontrol", "update", "PartitionName=low", "State=UP")
@@ -81,7 +81,7 @@ def waiting(bed: LocalCluster) -> Iterator[None]:
 
 @pytest.fixture
 def limit(bed: LocalCluster) -> Iterator[Callable[[int], object]]:
-    """Sets how many jobs a user may have in the queue at once."""
+    """Sets the maximum number of jobs of a user in the queue."""
     line = ("sacctmgr", "-i", "modify", "qos", "normal", "set")
     yield lambda jobs: slurm(*line, f"MaxSubmitJobsPerUser={jobs}")
     slurm(*line, "MaxSubmitJobsPerUser=-1")
@@ -89,7 +89,7 @@ def limit(bed: LocalCluster) -> Iterator[Callable[[int], object]]:
 
 @pytest.fixture
 def wrapper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Puts a script in sbatch's place; it calls the real one as "$SBATCH"."""
+    """Puts a script in place of sbatch. The script calls the real one as "$SITES"."""
 
     def make(text: str) -> None:
         file = tmp_path / "bin" / "sbatch"

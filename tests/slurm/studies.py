@@ -1,4 +1,4 @@
-"""Studies on a cluster: of stub stages, where it is SLURM that is tested, and of real training."""
+"""Studies on a cluster: of stub stages, for tests of submission, and of real training."""
 
 import hashlib
 import os
@@ -30,9 +30,9 @@ TINY = ("budget=tiny", "threads=1")
 LONG_ONLY = pytest.mark.skipif(os.environ.get("SLURM_TESTS") != "long", reason="minutes each: make test-slurm-long")
 
 
-def until(holds: Callable[[], object], seconds: float = 60, what: Callable[[], str] = str) -> None:
+def until(condition: Callable[[], object], seconds: float = 60, what: Callable[[], str] = str) -> None:
     end = time.monotonic() + seconds
-    while not holds():
+    while not condition():
         assert time.monotonic() < end, f"not within {seconds} s: {what()}"
         time.sleep(0.2)
 
@@ -47,7 +47,7 @@ def job_of(row: Row) -> str:
 
 
 class OnCluster:
-    """A study of stub stages on the cluster: what is tested is what SLURM does with it."""
+    """A study of stub stages on the cluster."""
 
     def __init__(
         self, root: Path, wait: float = 0.1, seeds: tuple[int, ...] = (0,), sweep: tuple[str, ...] = (), **profile: Any
@@ -79,7 +79,7 @@ class OnCluster:
 
 
 class Real:
-    """A study of real stages, on the cluster or on this machine: tiny, unless the overrides name a budget."""
+    """A study of real stages, on the cluster or on this machine; the default budget is tiny."""
 
     def __init__(self, root: Path, *overrides: str, seeds: str = "0", **profile: object) -> None:
         self.root, self.folder = root, root / "runs" / "demo"
@@ -113,11 +113,11 @@ class Real:
     def complete(self) -> bool:
         return all(row.state is State.COMPLETE for row in self.rows().values())
 
-    def told(self) -> str:
+    def describe(self) -> str:
         return "\n".join(f"{row.name} {row.state} {row.note or ''}" for row in self.rows().values())
 
     def results(self) -> dict[str, dict[str, object]]:
-        """What must not depend on interruptions: numbers, and the bytes of every artifact."""
+        """The results that must not depend on interruptions: numbers, and the hashes of all artifacts."""
         results = {}
         for run in runs_of(self.folder):
             result = run.result() or {}
@@ -129,11 +129,11 @@ class Real:
     def log(self, name: str) -> str:
         return (self.folder / "logs" / f"{name}.log").read_text()
 
-    def gone_on_from(self, name: str) -> list[int]:
-        """The steps of the checkpoints that the run's later starts began with."""
+    def resumed_from(self, name: str) -> list[int]:
+        """The steps of the checkpoints from which the run resumed."""
         return [int(step) for step in re.findall(r"resumes from the checkpoint of step (\d+)", self.log(name))]
 
 
 def wait_for_step(real: Real, name: str, step: int, seconds: float = 120) -> None:
     run = RunDirectory(real.folder / name)
-    until(lambda: (run.status() or {}).get("step", -1) >= step or run.complete, seconds, real.told)
+    until(lambda: (run.status() or {}).get("step", -1) >= step or run.complete, seconds, real.describe)

@@ -1,4 +1,4 @@
-"""A study in a folder with every character that a shell, a batch script, Hydra or sbatch could take for its own."""
+"""A study in a folder whose name has all characters that a shell, a batch script, Hydra or sbatch may interpret."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from ssl_pkg.errors import BadInput
 
 
 @pytest.mark.usefixtures("bed")
-def test_the_folder_may_have_any_name(tmp_path: Path) -> None:
+def test_the_folder_can_have_any_name(tmp_path: Path) -> None:
     root = tmp_path / """José's ${seed} "Łódź", (2) [x] {y: 1} #a=b,c $HOME ` 画像 ~ *; !"""
     root.mkdir()
     small = OnCluster(root, sweep=("method.model.temperature=0.1,0.5",))
@@ -23,7 +23,7 @@ def test_the_folder_may_have_any_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("bed")
-def test_a_backslash_which_sbatch_removes_from_names_is_refused(tmp_path: Path) -> None:
+def test_a_backslash_in_the_path_is_refused(tmp_path: Path) -> None:
     root = tmp_path / "back\\slash"
     with pytest.raises(BadInput, match=r"SLURM puts other words for the \\ in .*: give another folder by --runs"):
         OnCluster(root).submit()

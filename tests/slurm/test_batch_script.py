@@ -1,4 +1,4 @@
-"""What the batch script does before and around the stage: environment, set-up lines, signals to the whole job."""
+"""The batch script around the stage: environment, set-up lines, signals to the whole job."""
 
 import json
 import os
@@ -23,14 +23,14 @@ STARTS = '[ "${SLURM_RESTART_COUNT:-0}" != 0 ] || '  # before a command of a set
 
 
 def pretraining(small: OnCluster) -> OnCluster:
-    """The study without what comes after its pretrainings."""
+    """The study's pretrainings only."""
     small.jobs = [job for job in small.jobs if job.stage == "pretrain"]
     small.submit()
     return small
 
 
 def printed(small: OnCluster, name: str) -> str:
-    """What the script of a run's job printed."""
+    """The output of the batch script of a run's job."""
     number = job_of(small.rows()[name])
     return "".join(file.read_text() for file in (small.folder / ".jobs/slurm").glob(f"*/{number}_0_log.*"))
 
@@ -43,10 +43,10 @@ def resumed(small: OnCluster, name: str) -> bool:
     return bool(json.loads((small.folder / name / "child.json").read_text())["resumed"])
 
 
-def test_a_signal_to_the_whole_job_at_any_time_costs_no_work_and_no_result(
+def test_a_signal_to_the_whole_job_at_any_time_loses_no_work_and_no_result(
     study: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """srun takes its time before the step of one run, and after that of another."""
+    """srun is slow before the step of one run, and after that of another."""
     slow = tmp_path / "bin" / "srun"
     slow.parent.mkdir()
     slow.write_text(
@@ -74,7 +74,7 @@ def test_a_signal_to_the_whole_job_at_any_time_costs_no_work_and_no_result(
     assert ", start 2," not in small.log(ended)
 
 
-def test_a_signal_during_the_set_up_requeues_the_job_and_scancel_ends_it(study: Make, tmp_path: Path) -> None:
+def test_a_signal_during_the_set_up_requeues_the_job_and_scancel_cancels_it(study: Make, tmp_path: Path) -> None:
     line = f'{STARTS}{{ touch "{tmp_path}/$SLURM_JOB_NAME"; sleep 60; }}'
     small = pretraining(study(setup=(line,)))
     until(lambda: all((tmp_path / f"{name}.small").exists() for name in (FIRST, SECOND)), 60)
@@ -113,7 +113,7 @@ def test_a_job_that_is_cancelled_while_it_requeues_itself_stays_cancelled_until_
 
 
 @pytest.mark.parametrize("export", ["NONE", "FOO"])
-def test_a_job_sets_up_its_own_environment(study: Make, export: str) -> None:
+def test_a_job_gets_its_environment_with_export_none_or_a_list(study: Make, export: str) -> None:
     small = pretraining(study(sbatch={"export": export}, setup=("export SET_UP=here",)))
     small.until_complete(60)
     environment = json.loads((small.folder / FIRST / "child.json").read_text())["environment"]
@@ -122,7 +122,7 @@ def test_a_job_sets_up_its_own_environment(study: Make, export: str) -> None:
     assert ", start 2," not in small.log(FIRST)
 
 
-def test_a_site_that_gives_jobs_no_environment_by_default(
+def test_a_job_gets_its_environment_if_the_site_exports_none(
     study: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = tmp_path / "bin" / "sbatch"
@@ -153,7 +153,7 @@ def test_the_first_set_up_line_that_fails_ends_the_job_and_is_named(
     assert "Restarts=0" in shown
 
 
-def test_a_folder_that_was_moved_while_its_jobs_waited_is_told(
+def test_status_says_that_a_folder_was_moved_while_its_jobs_waited(
     study: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = pretraining(study(sbatch={"hold": True}))
@@ -175,7 +175,7 @@ def test_a_folder_that_was_moved_while_its_jobs_waited_is_told(
     small.until_complete(60)
 
 
-def test_a_folder_that_is_moved_while_a_stage_is_at_work_is_told(study: Make, tmp_path: Path) -> None:
+def test_status_says_that_a_folder_was_moved_while_a_stage_was_running(study: Make, tmp_path: Path) -> None:
     before = pretraining(study(wait=60.0))
     until(lambda: working(before, FIRST) and working(before, SECOND))
     (tmp_path / "new").mkdir()
@@ -188,7 +188,7 @@ def test_a_folder_that_is_moved_while_a_stage_is_at_work_is_told(study: Make, tm
     assert not before.folder.exists()
 
 
-def test_check_tries_the_environment_of_a_job_that_gets_none(
+def test_check_tries_the_environment_of_a_job_with_export_none(
     bed: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = {
@@ -207,7 +207,7 @@ def test_check_tries_the_environment_of_a_job_that_gets_none(
     assert stop.startswith("/nowhere/python does not start in a job whose environment has only PATH: ")
 
 
-def test_a_copy_of_a_study_leaves_the_jobs_of_the_original_alone(
+def test_cancel_in_a_copy_does_not_cancel_the_jobs_of_the_original(
     study: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = pretraining(study(wait=1.0))

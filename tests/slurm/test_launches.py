@@ -1,4 +1,4 @@
-"""How processes are started around SLURM: by srun, in an interactive step, in a folder with files of the same names."""
+"""How processes are launched: by srun, in an interactive step, in a folder with modules of the same names."""
 
 import os
 import pty
@@ -18,7 +18,7 @@ TASK = f'{LAUNCH}; print("task" if is_task(os.environ) else "alone", flush=True)
 
 
 def told(terminal: bool, *line: str) -> list[str]:
-    """The words that a step's processes print, with a terminal around it or without one."""
+    """The output of a step's processes, with a terminal or without one."""
     if not terminal:
         done = subprocess.run(line, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
         return done.stdout.split()
@@ -48,7 +48,7 @@ def told(terminal: bool, *line: str) -> list[str]:
     ],
     ids=["srun", "srun script", "pty", "typed in a pty", "srun typed in a pty"],
 )
-def test_a_process_is_a_task_where_srun_started_it_and_not_where_it_was_typed(
+def test_a_process_is_a_task_only_if_srun_started_it(
     bed: LocalCluster, tmp_path: Path, terminal: bool, shell: str, words: list[str]
 ) -> None:
     file = tmp_path / "task.py"

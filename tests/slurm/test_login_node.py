@@ -1,4 +1,4 @@
-"""What a login node must bear."""
+"""The commands that run on a login node."""
 
 import json
 import os
@@ -12,8 +12,8 @@ from studies import TINY, Real
 from slurm.testbed import LocalCluster
 
 
-def test_the_login_node_needs_no_torch(cluster: LocalCluster, tmp_path: Path) -> None:
-    """What submits, shows and cancels works where torch can't be imported."""
+def test_submit_status_and_cancel_need_no_torch(cluster: LocalCluster, tmp_path: Path) -> None:
+    """The commands work if torch can't be imported."""
     without = tmp_path / "without"
     without.mkdir()
     (without / "torch.py").write_text("raise ImportError('there is no torch on this login node')\n")
@@ -32,7 +32,7 @@ def test_the_login_node_needs_no_torch(cluster: LocalCluster, tmp_path: Path) ->
         assert done.returncode == 0, done.stderr
 
 
-def test_five_hundred_jobs_are_sent_within_two_minutes_and_shown_within_two_seconds(
+def test_500_jobs_are_submitted_within_two_minutes_and_shown_within_two_seconds(
     cluster: LocalCluster, tmp_path: Path
 ) -> None:
     real = Real(tmp_path / "real", seeds=" ".join(map(str, range(14))))
@@ -40,7 +40,7 @@ def test_five_hundred_jobs_are_sent_within_two_minutes_and_shown_within_two_seco
     real.submit()
     sent = time.monotonic() - began
     shown = []
-    for _ in range(3):  # the best of them: the machine may be busy
+    for _ in range(3):  # the fastest counts, because the machine may be busy
         began = time.monotonic()
         line = [sys.executable, "-m", "jobs", "status", "demo", "--runs", tmp_path / "real/runs", "--json"]
         status = subprocess.run(line, capture_output=True, text=True, check=True)

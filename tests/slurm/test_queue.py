@@ -1,4 +1,4 @@
-"""What is sent, what is left alone, what heals: stub stages on a real SLURM, with and without accounting."""
+"""Submitting, cancelling and resuming stub stages on a real SLURM, with and without accounting."""
 
 import json
 import re
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.parametrize("bed", [{}, {"accounting": True}], indirect
 Make = Callable[..., OnCluster]
 
 
-def test_a_study_completes_in_the_order_of_its_graph_and_is_sent_once(study: Make) -> None:
+def test_a_study_completes_in_the_order_of_its_graph_and_is_submitted_once(study: Make) -> None:
     small = study(seeds=(0, 1, 2))
     first = small.submit()
     assert sorted(first.submitted) == sorted(job.name for job in small.jobs)
@@ -34,7 +34,7 @@ def test_a_study_completes_in_the_order_of_its_graph_and_is_sent_once(study: Mak
     assert not slurm("squeue", "-h").strip()
 
 
-def test_seeds_are_arrays_with_names_that_a_person_knows(study: Make) -> None:
+def test_seeds_are_arrays_with_readable_names(study: Make) -> None:
     small = study(seeds=(0, 1), wait=5.0)
     small.submit()
     named = slurm("squeue", "-h", "-o", "%j").split()
@@ -45,7 +45,7 @@ def test_seeds_are_arrays_with_names_that_a_person_knows(study: Make) -> None:
     assert after.startswith("aftercorr:")
 
 
-def test_a_sweep_is_sent_as_arrays_and_its_runs_wait_for_their_own_parents(study: Make) -> None:
+def test_a_sweep_is_submitted_as_arrays_and_its_runs_wait_for_their_own_parents(study: Make) -> None:
     small = study(seeds=(0, 1), sweep=("method.temperature=0.1,0.5", "probe.l2=1,2"))
     small.submit()
     batches = {batch.names: batch for batch in read_batches(small.folder)}
@@ -62,7 +62,7 @@ def test_a_sweep_is_sent_as_arrays_and_its_runs_wait_for_their_own_parents(study
     assert [name.replace("finetune", "pretrain") for name in finetuned] == list(pretrained)
 
 
-def test_two_who_send_at_once_send_each_run_once(study: Make) -> None:
+def test_two_concurrent_submits_submit_each_run_once(study: Make) -> None:
     small = study(seeds=(0, 1))
     here, root = str(Path(__file__).parent), str(small.root)
     code = (
@@ -76,7 +76,7 @@ def test_two_who_send_at_once_send_each_run_once(study: Make) -> None:
     assert len(events) == len(set(events))
 
 
-def test_a_cancelled_run_stays_cancelled_until_it_is_sent_again_and_goes_on(study: Make) -> None:
+def test_a_cancelled_run_stays_cancelled_until_it_is_submitted_again_and_resumes(study: Make) -> None:
     small = study(wait=20.0)
     small.submit()
     name = "pretrain-simclr-s0"
@@ -93,7 +93,7 @@ def test_a_cancelled_run_stays_cancelled_until_it_is_sent_again_and_goes_on(stud
     assert json.loads((small.folder / name / "child.json").read_text())["resumed"]
 
 
-def test_a_run_that_was_cancelled_before_it_began_is_sent_again(study: Make) -> None:
+def test_a_run_that_was_cancelled_before_it_began_is_submitted_again(study: Make) -> None:
     small = study(wait=3.0)
     small.submit()
     name = "probe-simclr-s0"
@@ -103,7 +103,7 @@ def test_a_run_that_was_cancelled_before_it_began_is_sent_again(study: Make) -> 
     small.until_complete()
 
 
-def test_children_of_a_failed_run_are_blocked_and_heal_when_the_cause_is_gone(study: Make) -> None:
+def test_children_of_a_failed_run_are_blocked_and_complete_when_the_cause_is_fixed(study: Make) -> None:
     small = study()
     cause = small.root / "FAIL-pretrain-simclr-s0"
     cause.parent.mkdir(exist_ok=True)
@@ -124,7 +124,7 @@ def test_children_of_a_failed_run_are_blocked_and_heal_when_the_cause_is_gone(st
 
 
 @pytest.mark.parametrize("lost", ["ood-simclr-probe-s1", "finetune-simclr-s1"])
-def test_one_lost_run_is_sent_alone_with_the_report_which_waits_for_it(study: Make, lost: str) -> None:
+def test_a_single_missing_run_is_submitted_with_the_report_which_waits_for_it(study: Make, lost: str) -> None:
     small = study(seeds=(0, 1))
     small.submit()
     small.until_complete()
@@ -134,14 +134,14 @@ def test_one_lost_run_is_sent_alone_with_the_report_which_waits_for_it(study: Ma
     assert small.jobs[-1].complete, "the report is newer than all results"
 
 
-def test_what_slurm_refuses_is_not_shown_as_waiting(study: Make) -> None:
+def test_runs_that_slurm_refuses_are_not_shown_as_pending(study: Make) -> None:
     small = study(partition="nowhere")
     with pytest.raises(BadInput, match="invalid partition"):
         small.submit()
     assert small.states() == {}
 
 
-def test_cancel_takes_everything_out_of_the_queue(study: Make, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cancel_cancels_all_jobs(study: Make, capsys: pytest.CaptureFixture[str]) -> None:
     small = study(wait=20.0)
     small.submit()
     until(lambda: State.RUNNING in small.states().values())
@@ -150,13 +150,15 @@ def test_cancel_takes_everything_out_of_the_queue(study: Make, capsys: pytest.Ca
     until(lambda: set(small.states().values()) == {State.CANCELLED}, 60, lambda: str(small.states()))
 
 
-def test_status_says_what_is_known_when_the_controller_is_away(
+def test_status_works_when_the_controller_does_not_respond(
     bed: LocalCluster, study: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = study(wait=30.0)
     small.submit()
     until((small.folder / "pretrain-simclr-s0" / "status").exists)
-    time.sleep(8)  # what the controller hasn't saved yet it would start once more, and drain the nodes for it
+    time.sleep(
+        8
+    )  # otherwise the controller, which saves its state at intervals, would start jobs twice and drain the nodes
     bed.kill("slurmctld")
     try:
         assert main(["status", "small", "--runs", str(small.root)]) == 0

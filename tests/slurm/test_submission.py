@@ -1,4 +1,4 @@
-"""What sites do around sbatch: wrappers that print what they like, limits on jobs and arrays, rules about memory."""
+"""What sites change about sbatch: wrappers with other output, limits on jobs and arrays, rules about memory."""
 
 import re
 import shutil
@@ -71,7 +71,7 @@ def test_a_study_behind_a_wrapper_completes(study: Make, wrapper: Callable[[str]
     small.until_complete()
 
 
-def test_a_wrapper_that_sends_nothing_is_a_refusal_that_leaves_nothing(
+def test_a_wrapper_that_submits_nothing_is_a_refusal_and_leaves_no_batch(
     study: Make, wrapper: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs.cluster.sbatch, "LISTING_SECONDS", 0.5)
@@ -86,7 +86,7 @@ def test_a_wrapper_that_sends_nothing_is_a_refusal_that_leaves_nothing(
 
 
 @pytest.mark.usefixtures("waiting")
-def test_arrays_are_split_to_the_clusters_size_and_children_wait_for_their_own_parents(study: Make) -> None:
+def test_arrays_have_at_most_the_clusters_size_and_children_wait_for_their_own_parents(study: Make) -> None:
     small = study(seeds=tuple(range(6)))
     assert len(small.submit().submitted) == len(small.jobs)
     batches = read_batches(small.folder)
@@ -109,7 +109,7 @@ def test_arrays_are_split_to_the_clusters_size_and_children_wait_for_their_own_p
 
 
 @pytest.mark.usefixtures("waiting")
-def test_what_a_limit_leaves_is_shown_as_not_sent_and_sent_by_the_next_call(
+def test_runs_beyond_a_limit_are_shown_as_not_submitted_and_submitted_by_the_next_call(
     study: Make, limit: Callable[[int], object]
 ) -> None:
     limit(6)
@@ -132,7 +132,7 @@ def test_what_a_limit_leaves_is_shown_as_not_sent_and_sent_by_the_next_call(
     assert len(in_queue()) == len(small.jobs)
 
 
-def test_a_refusal_for_another_cause_is_no_limit(study: Make) -> None:
+def test_a_refusal_for_another_reason_does_not_count_as_a_limit(study: Make) -> None:
     slurm("sacctmgr", "-i", "modify", "qos", "normal", "set", "MaxWall=1", "Flags=DenyOnLimit")
     try:
         with pytest.raises(BadInput, match=r"SLURM refuses pretrain-.*MaxWallDuration"):
@@ -149,7 +149,7 @@ def asked(folder: Path, **more: object) -> str:
 
 
 @pytest.mark.usefixtures("waiting", "study")
-def test_a_call_that_a_limit_ends_says_so_and_does_not_end_with_0(
+def test_a_submit_that_reaches_a_limit_says_so_and_ends_with_75(
     tmp_path: Path, limit: Callable[[int], object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     limit(3)
@@ -168,7 +168,7 @@ def test_a_call_that_a_limit_ends_says_so_and_does_not_end_with_0(
 
 
 @pytest.mark.usefixtures("study")
-def test_wait_sends_the_rest_by_itself(
+def test_wait_submits_the_rest(
     tmp_path: Path, limit: Callable[[int], object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     limit(3)
@@ -182,7 +182,7 @@ def test_wait_sends_the_rest_by_itself(
 
 
 @pytest.mark.usefixtures("study")
-def test_wait_sends_what_does_not_need_a_failed_run_and_says_what_it_has_not_sent(
+def test_wait_submits_runs_that_do_not_need_a_failed_one_and_names_the_others(
     tmp_path: Path, limit: Callable[[int], object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     limit(3)
@@ -203,7 +203,7 @@ def test_wait_sends_what_does_not_need_a_failed_run_and_says_what_it_has_not_sen
 
 
 @pytest.mark.usefixtures("waiting")
-def test_memory_is_left_out_where_a_site_forbids_it(study: Make, wrapper: Callable[[str], None]) -> None:
+def test_memory_is_left_out_if_a_site_forbids_it(study: Make, wrapper: Callable[[str], None]) -> None:
     wrapper(
         'if [[ "$*" = *--mem=* ]] || grep -qs -e --mem= "${@: -1}"; then '
         'echo "sbatch: error: no --mem here" >&2; exit 1; fi'
@@ -225,7 +225,7 @@ def test_memory_is_left_out_where_a_site_forbids_it(study: Make, wrapper: Callab
 
 
 @pytest.mark.usefixtures("waiting")
-def test_a_study_on_this_machine_asks_the_cluster_that_it_was_sent_to(study: Make, tmp_path: Path) -> None:
+def test_a_study_on_this_machine_asks_the_cluster_to_which_it_was_submitted(study: Make, tmp_path: Path) -> None:
     small = study()
     small.submit()
     with pytest.MonkeyPatch.context() as changed:
@@ -236,7 +236,7 @@ def test_a_study_on_this_machine_asks_the_cluster_that_it_was_sent_to(study: Mak
 
 @pytest.mark.usefixtures("waiting")
 @pytest.mark.parametrize("filters", ["cut -c1-80", "true"])
-def test_a_squeue_that_shows_little_gives_no_run_a_second_job(
+def test_no_run_gets_a_second_job_if_squeue_shows_little(
     study: Make, tmp_path: Path, wrapper: Callable[[str], None], filters: str
 ) -> None:
     wrapper('exec "$SITES" "$@"')
@@ -279,7 +279,7 @@ HOSTILE = {
 
 
 @pytest.mark.usefixtures("waiting")
-def test_the_users_variables_change_nothing_that_is_sent_shown_or_cancelled(
+def test_the_users_variables_do_not_affect_submission_status_and_cancel(
     study: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = study(seeds=(0, 1))

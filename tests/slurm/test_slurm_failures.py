@@ -1,4 +1,4 @@
-"""What goes wrong between a study and its cluster: lost answers, killed calls, numbers that begin anew, bad set-ups."""
+"""Failures between a study and its cluster: lost answers, killed commands, reused job ids, wrong profiles."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def in_queue() -> list[str]:
 
 
 def test_the_last_task_of_an_array_is_requeued_without_the_others(study: Make) -> None:
-    """SLURM gives it the array's own number as its id, by which it requeues the whole array."""
+    """SLURM_JOB_ID of the last task is the id of the whole array, by which SLURM would requeue all tasks."""
     small = study(seeds=(0, 1), wait=20.0)
     small.submit()
     first, last = "pretrain-simclr-s0", "pretrain-simclr-s1"
@@ -45,10 +45,10 @@ def test_the_last_task_of_an_array_is_requeued_without_the_others(study: Make) -
     assert ", start 2," not in small.log(first)
 
 
-def test_a_job_that_slurm_took_without_an_answer_is_not_sent_twice(
+def test_a_job_that_slurm_accepted_without_an_answer_is_not_submitted_twice(
     study: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The controller goes away before it answers, so that its list of jobs can't be asked either."""
+    """The controller stops before it answers, so that its list of jobs can't be queried."""
     small = study(wait=5.0)
     silent, deaf = tmp_path / "bin" / "sbatch", tmp_path / "bin" / "squeue"
     silent.parent.mkdir()
@@ -68,12 +68,12 @@ def test_a_job_that_slurm_took_without_an_answer_is_not_sent_twice(
 
 
 def forget_numbers(small: OnCluster) -> None:
-    """As a call leaves the batches that is killed between sbatch and its answer."""
+    """Makes the batch files look as after a `submit` that was killed while sbatch ran."""
     for file in (small.folder / ".jobs/slurm").glob("*.json"):
         file.write_text(json.dumps(json.loads(file.read_text()) | {"number": None}))
 
 
-def test_what_a_killed_call_has_sent_is_taken_back_and_sent_again(study: Make) -> None:
+def test_the_jobs_of_a_killed_submit_are_cancelled_and_submitted_again(study: Make) -> None:
     small = study(wait=3.0)
     small.submit()
     until(lambda: running(small, "pretrain-simclr-s0"))
@@ -84,7 +84,7 @@ def test_what_a_killed_call_has_sent_is_taken_back_and_sent_again(study: Make) -
     small.until_complete(180)
 
 
-def test_cancel_finds_what_a_killed_call_has_sent(study: Make, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cancel_finds_the_jobs_of_a_killed_submit(study: Make, capsys: pytest.CaptureFixture[str]) -> None:
     small = study(wait=30.0)
     small.submit()
     forget_numbers(small)
@@ -93,19 +93,19 @@ def test_cancel_finds_what_a_killed_call_has_sent(study: Make, capsys: pytest.Ca
     until(lambda: not in_queue())
 
 
-def test_another_studys_jobs_with_our_old_numbers_are_left_alone(study: Make) -> None:
+def test_jobs_of_another_study_with_the_same_ids_are_not_touched(study: Make) -> None:
     small = study(wait=3.0)
     small.submit()
     other = small.root / "other"
     shutil.copytree(small.folder / ".jobs", other / ".jobs")
-    for file in (other / ".jobs/slurm").glob("*.json"):  # what was sent before SLURM's state was lost
+    for file in (other / ".jobs/slurm").glob("*.json"):  # as if submitted before SLURM's state was lost
         file.with_name("before.json").write_text(json.dumps(json.loads(file.read_text()) | {"token": "before"}))
         file.unlink()
     assert main(["cancel", "other", "--runs", str(small.root)]) == 0
     small.until_complete()
 
 
-def test_what_is_sent_again_right_after_cancel_goes_on(study: Make) -> None:
+def test_runs_that_are_submitted_right_after_cancel_resume(study: Make) -> None:
     small = study(wait=20.0)
     small.submit()
     name = "pretrain-simclr-s0"
@@ -117,7 +117,7 @@ def test_what_is_sent_again_right_after_cancel_goes_on(study: Make) -> None:
     assert json.loads((small.folder / name / "child.json").read_text())["resumed"]
 
 
-def test_a_parents_job_that_slurm_has_forgotten_is_no_dependency(study: Make) -> None:
+def test_a_job_does_not_depend_on_a_job_that_slurm_has_forgotten(study: Make) -> None:
     small = study()
     small.submit()
     small.until_complete()
@@ -129,7 +129,7 @@ def test_a_parents_job_that_slurm_has_forgotten_is_no_dependency(study: Make) ->
     small.until_complete()
 
 
-def test_what_was_made_on_this_machine_is_no_dependency(study: Make) -> None:
+def test_a_job_does_not_depend_on_runs_that_were_completed_on_this_machine(study: Make) -> None:
     small = study()
     made = ("pretrain-supervised-s0", "ood-supervised-s0", "embed-supervised-s0")
     for name in made:
@@ -140,13 +140,13 @@ def test_what_was_made_on_this_machine_is_no_dependency(study: Make) -> None:
     small.until_complete()
 
 
-def test_runs_in_the_queue_are_not_taken_for_those_of_other_settings(study: Make) -> None:
+def test_queued_runs_with_other_settings_are_an_error(study: Make) -> None:
     study(wait=20.0).submit()
     with pytest.raises(BadInput, match=r"is in the queue with other settings \(there: wait=20.0; now: wait=5.0\)"):
         study(wait=5.0).submit()
 
 
-def test_another_cluster_that_has_the_study_is_told(study: Make, tmp_path: Path) -> None:
+def test_a_study_in_the_queue_of_another_cluster_is_an_error(study: Make, tmp_path: Path) -> None:
     small = study(wait=20.0)
     small.submit()
     with pytest.MonkeyPatch.context() as changed:
@@ -155,7 +155,7 @@ def test_another_cluster_that_has_the_study_is_told(study: Make, tmp_path: Path)
             small.submit()
 
 
-def test_a_users_own_filters_hide_no_job_and_options_of_a_job_around_change_none(
+def test_a_users_filters_and_the_options_of_an_outer_job_have_no_effect(
     study: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outside = {"SLURM_ARRAY_JOB_ID": "999", "SLURM_ARRAY_TASK_ID": "3", "SLURM_RESTART_COUNT": "5"}
@@ -168,7 +168,7 @@ def test_a_users_own_filters_hide_no_job_and_options_of_a_job_around_change_none
     assert ", start 1," in small.log("pretrain-simclr-s0")
 
 
-def test_a_job_that_an_administrator_holds_in_a_special_way_is_not_sent_again(study: Make) -> None:
+def test_a_job_in_the_state_special_exit_is_not_submitted_again(study: Make) -> None:
     small = study(wait=20.0)
     small.submit()
     name = "pretrain-simclr-s0"
@@ -178,7 +178,7 @@ def test_a_job_that_an_administrator_holds_in_a_special_way_is_not_sent_again(st
     assert small.rows()[name].state in (State.PENDING, State.RUNNING)
 
 
-def test_a_python_that_is_not_there_is_a_failure_with_its_reason(study: Make) -> None:
+def test_status_says_that_python_does_not_exist(study: Make) -> None:
     small = study(python="/no/such/python")
     small.submit()
     name = "pretrain-simclr-s0"
@@ -186,7 +186,7 @@ def test_a_python_that_is_not_there_is_a_failure_with_its_reason(study: Make) ->
     assert small.rows()[name].note == "/no/such/python can't be started: No such file or directory"
 
 
-def test_scancel_in_the_grace_of_a_preemption_is_final(study: Make) -> None:
+def test_scancel_during_the_grace_time_of_a_preemption_cancels_the_job(study: Make) -> None:
     small = study(wait=30.0)
     small.submit()
     name = "pretrain-simclr-s0"
@@ -197,12 +197,12 @@ def test_scancel_in_the_grace_of_a_preemption_is_final(study: Make) -> None:
     slurm("scancel", job)
     until(lambda: "exit status" in small.log(name), 30, lambda: small.log(name))
     until(lambda: small.rows()[name].state is not State.RUNNING, 30, lambda: str(small.rows()[name]))
-    time.sleep(8)  # a requeued job would be there again
+    time.sleep(8)  # time for a requeue
     assert small.rows()[name].state in (State.CANCELLED, State.INTERRUPTED)
     assert ", start 2," not in small.log(name)
 
 
-def test_a_study_in_a_queue_is_not_run_on_this_machine_too(study: Make) -> None:
+def test_a_queued_study_is_not_run_on_this_machine(study: Make) -> None:
     small = study(wait=20.0)
     small.submit()
     with pytest.raises(
