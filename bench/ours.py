@@ -37,14 +37,14 @@ def make_step(task: Task, hardware: Hardware, batch: Callable[[int], Batch] | No
     """Returns a function that makes the next training step. `batch` replaces the task's source of batches."""
     advance, step = Step(replace(task, batch=batch) if batch else task, hardware), 0
 
-    def make_next() -> None:
+    def make_next_step() -> None:
         nonlocal step
         metrics = advance(step)
         step += 1
         if step % 10 == 0:
             float(metrics["loss"])
 
-    return make_next
+    return make_next_step
 
 
 def fixed_batch(task: Task) -> Callable[[int], Batch]:

@@ -1,4 +1,4 @@
-"""The synthetic set, the default data: generated on first use in the published file layouts, free of any licence.
+"""The synthetic set, the default data: generated on first use in the published file layouts, without a download.
 
     ROOT/stl10_binary/            {train,test,unlabeled}_X.bin, {train,test}_y.bin, class_names.txt, fold_indices.txt
     ROOT/cifar-10-batches-bin/    test_batch.bin, batches.meta.txt: the same classes, coarser, other colours, 32×32

@@ -47,10 +47,9 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
         momentum = self.momentum or 0.0
         kept = (1 - momentum) ** self.groups
-        remaining = torch.arange(self.groups - 1, -1, -1, device=means.device).unsqueeze(
-            1
-        )  # number of groups that follow
-        weights = momentum * (1 - momentum) ** remaining
+        # Group g is followed by G - 1 - g groups, whose updates each decay its contribution.
+        later = torch.arange(self.groups - 1, -1, -1, device=means.device).unsqueeze(1)
+        weights = momentum * (1 - momentum) ** later
         self.num_batches_tracked.add_(self.groups)
         self.running_mean.mul_(kept).add_((weights * means).sum(0))
         self.running_var.mul_(kept).add_((weights * variances).sum(0) * (count / (count - 1)))
