@@ -1,8 +1,8 @@
 """The console commands: `ssl-study`, `ssl-study-stage` and `ssl-study-report`.
 
-An empty entry of PYTHONPATH puts the working folder in front of all other places. A folder `jobs` or `ssl_pkg` there
-would be imported in the place of the project's own, before any of its code could run. So the commands begin in this
-module, whose name no other folder has, and which imports only what Python itself has imported before.
+An empty entry of PYTHONPATH puts the working folder first in the import path. A folder `jobs` or `ssl_pkg` there would be
+imported instead of the project's package, before any code of the project runs. The commands therefore start in this
+module, whose name is unlikely to be used elsewhere, and which imports only modules that Python itself has loaded.
 """
 
 import os
@@ -11,7 +11,7 @@ import sys
 
 def study() -> None:
     """Runs `ssl-study`."""
-    _leave_out_working_folder()
+    _remove_working_folder()
     from jobs.__main__ import entry
 
     entry()
@@ -19,7 +19,7 @@ def study() -> None:
 
 def stage() -> None:
     """Runs `ssl-study-stage`."""
-    _leave_out_working_folder()
+    _remove_working_folder()
     from ssl_pkg.__main__ import entry
 
     entry()
@@ -27,14 +27,14 @@ def stage() -> None:
 
 def report() -> None:
     """Runs `ssl-study-report`."""
-    _leave_out_working_folder()
+    _remove_working_folder()
     from analysis.__main__ import entry
 
     entry()
 
 
-def _leave_out_working_folder() -> None:
-    """Removes the working folder from the import path, unless it is the project's own."""
+def _remove_working_folder() -> None:
+    """Removes the working folder from the import path, unless it is the project's folder."""
     try:
         here = os.getcwd()
     except OSError:  # the folder was removed

@@ -13,9 +13,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Ends the process as `python -m ssl_pkg` does: oneDNN's own ending sometimes is a segmentation fault."""
+    """Exits like `python -m ssl_pkg`, without oneDNN's clean-up, which sometimes causes a segmentation fault."""
     if "torch" in sys.modules and status in config.stash:
-        atexit._run_exitfuncs()  # pytest's own: old temporary folders are removed
+        atexit._run_exitfuncs()  # pytest's handlers remove old temporary folders
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(config.stash[status])
