@@ -1,7 +1,7 @@
 """The console commands: `ssl-study`, `ssl-study-stage` and `ssl-study-report`.
 
-An empty entry of PYTHONPATH puts the working folder first in the import path. A folder `jobs` or `ssl_pkg` there would be
-imported instead of the project's package, before any code of the project runs. The commands therefore start in this
+An empty entry of PYTHONPATH puts the working folder first in the import path. A folder `jobs` or `ssl_pkg` there would
+be imported instead of the project's package, before any code of the project runs. The commands therefore start in this
 module, whose name is unlikely to be used elsewhere, and which imports only modules that Python itself has loaded.
 """
 
