@@ -1,13 +1,14 @@
-"""What a runner leaves in RUNS/STUDY for others to read: the state of each run, and which process it is.
+"""The files of `jobs` in RUNS/STUDY, and the ledger, which records the state of each run.
 
-    .lock              the lock of the process that runs or sends the study
-    .runner            its process id, host and start time (JSON)
+    plan.json          the runs of the study (`ssl_pkg/run/study_plan.py`)
+    .lock              the lock of the process that runs or submits the study
+    .runner            that process's id, host and start time (JSON)
     .jobs/ledger.json  name of each planned run -> state, times, exit status
-    .jobs/JOB/         submitit's files
-    .jobs/slurm/       what was sent to a cluster (`jobs/cluster/batches.py`)
-    logs/JOB.log       what the run's process printed, all starts in order
+    .jobs/JOB/         submitit's files of a local run
+    .jobs/slurm/       the batches that were submitted to a cluster (`jobs/cluster/batches.py`)
+    logs/JOB.log       the output of all starts of a run, in order
 
-The run directories are the truth about what is complete; the ledger only adds what they can't tell.
+A run is complete if its run directory says so; the ledger only adds states that a run directory can't record.
 """
 
 import json
@@ -22,24 +23,24 @@ from typing import Any, Final
 from ssl_pkg.run.directory import write_json
 
 HEARTBEAT_TIMEOUT: Final = 60.0  # seconds since a run's last heartbeat within which it counts as alive
-REPORT: Final = "report"  # the last job's name and stage; analysis makes it, and it has no run directory
+REPORT: Final = "report"  # name and stage of the job that builds the report; it has no run directory
 
 
 class State(StrEnum):
-    """Where a run stands."""
+    """The state of a run."""
 
     COMPLETE = "complete"
     RUNNING = "running"
     PENDING = "pending"
-    BLOCKED = "blocked"  # a run that it needs has failed
+    BLOCKED = "blocked"  # a parent has failed
     FAILED = "failed"
-    INTERRUPTED = "interrupted"  # stopped with a checkpoint; the next start goes on
-    CANCELLED = "cancelled"  # taken out of the cluster's queue; the next submission goes on
+    INTERRUPTED = "interrupted"  # stopped with a checkpoint; the next start resumes
+    CANCELLED = "cancelled"  # removed from the cluster's queue; the next submission resumes
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the ledger knows of one run; times in seconds since the epoch."""
+    """The ledger's record of one run. Times are in seconds since the epoch."""
 
     state: State = State.PENDING
     started: float | None = None
@@ -48,25 +49,25 @@ class Entry:
 
 
 def log_path(folder: Path, name: str) -> Path:
-    """The log of run `name` of the study in `folder`."""
+    """The path of the log of run `name` of the study in `folder`."""
     return folder / "logs" / f"{name}.log"
 
 
 def jobs_command(verb: str, folder: Path) -> str:
-    """How to do `verb` with the study in `folder`: the command line, and make's."""
+    """The command line of `python -m jobs VERB` for the study in `folder`, and that of make, for messages."""
     line = shlex.join([sys.executable, "-m", "jobs", verb, folder.name, "--runs", str(folder.parent)])
     return f"`{line}` (make: {shlex.join([verb, f'STUDY={folder.name}', f'RUNS={folder.parent}'])})"
 
 
 def write_ledger(folder: Path, entries: dict[str, Entry]) -> None:
-    """Rewrites the ledger. A full disk doesn't stop a study: what is written later tells the same and more."""
+    """Rewrites the ledger. Ignores a full disk, because the next call writes the same states and more."""
     with suppress(OSError):
         (folder / ".jobs").mkdir(exist_ok=True)
         write_json(folder / ".jobs" / "ledger.json", {name: asdict(entry) for name, entry in entries.items()})
 
 
 def read_ledger(folder: Path) -> dict[str, Entry]:
-    """The ledger's entries, in the plan's order; none where there is no ledger."""
+    """The entries by name, in the plan's order; empty if there is no ledger."""
     content = read_json(folder / ".jobs" / "ledger.json")
     entries = {}
     for name, fields in content.items():
@@ -76,7 +77,7 @@ def read_ledger(folder: Path) -> dict[str, Entry]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty where the file is missing or damaged."""
+    """The JSON object in a file; empty if the file is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

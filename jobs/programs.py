@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Programs:
-    """The beginnings of the command lines."""
+    """The first words of their command lines."""
 
     stage: tuple[str, ...] = (sys.executable, "-P", "-m", "ssl_pkg")
     report: tuple[str, ...] = (sys.executable, "-P", "-m", "analysis")

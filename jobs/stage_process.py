@@ -1,5 +1,7 @@
-"""One stage as a child process: the object that submitit pickles. It is light (no torch), since nothing handles a
-signal until it has been unpickled."""
+"""Runs one stage as a child process. submitit pickles this object.
+
+Imports no torch, because a signal that arrives before the object is unpickled is not handled.
+"""
 
 import fcntl
 import os
@@ -19,42 +21,42 @@ from ssl_pkg.errors import FAULT, INTERRUPTED
 from ssl_pkg.processes import parent_of, start_time_of
 from ssl_pkg.run.signals import SIGNALS, signals_to_handle
 
-# All that end a process and can be sent to a job by a user or a site.
+# All signals that end a process and that a user or a site may send to a job.
 FORWARDED: Final = (*SIGNALS, signal.SIGQUIT, signal.SIGALRM)
-_PASSED_ON: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)  # SIGTERM is sent for the others
-BEGIN: Final = ">>> "  # opens the line of the log above a start
-END: Final = "<<< "  # and the one below its end
-CANCELLED: Final = "cancelled"  # the last word in the log of a run that a cluster's user took out of the queue
+_UNCHANGED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)  # the others are forwarded as SIGTERM
+BEGIN: Final = ">>> "  # first characters of the log line before a start
+END: Final = "<<< "  # first characters of the log line after its end
+CANCELLED: Final = "cancelled"  # the last event in the log of a run that was removed from a cluster's queue
 EXIT_STATUS: Final = re.compile(r"exit status (-?\d+) after")
-STARTED: Final = re.compile(r"<<< job (\S+), start \d+")  # what the node writes above each start of a SLURM job
-TAIL_BYTES: Final = 1 << 16  # of a log, that are looked at
+STARTED: Final = re.compile(r"<<< job (\S+), start \d+")  # the node's log line before each start of a SLURM job
+TAIL_BYTES: Final = 1 << 16  # bytes that are read from the end of a log
 
 
 @dataclass(frozen=True)
 class StageProcess:
-    """A command line to start and wait for; calling it returns the exit status, negative if a signal killed it.
+    """A command line; calling the object runs it and returns the exit status, which is negative after a fatal signal.
 
-    The signals of FORWARDED reach the child, which leaves a checkpoint and exits 75. A child that a signal killed
-    before it could do so counts as interrupted too, since it was asked to stop.
+    The signals in FORWARDED are forwarded to the child, which writes a checkpoint and exits with status 75. A child
+    that the forwarded signal killed counts as interrupted too.
     """
 
     command: tuple[str, ...]
-    log: Path  # gets what the child prints; appended to
-    environment: dict[str, str | None] = field(default_factory=dict)  # changes to the child's; None removes
-    runner: int | None = None  # the process whose end ends the child; it started the one that started this
-    script: int | None = None  # another one whose end ends the child
+    log: Path  # the child's output is appended
+    environment: dict[str, str | None] = field(default_factory=dict)  # to be changed; None removes a variable
+    runner: int | None = None  # the child stops when this process ends; it must be the parent of this process's parent
+    script: int | None = None  # the child stops when this process ends
     grace: float | None = None  # seconds from the first signal until the child is killed
     exclusive: bool = True  # wait for the end of an earlier start, by a lock on the log; a file server may lack locks
 
     def __call__(self) -> int:
-        """Runs the child to its end."""
+        """Runs the child to its end; returns its exit status, or 75 if a forwarded signal killed it."""
         status, asked = self.run()
         return INTERRUPTED if asked and status < 0 else status
 
     def run(self) -> tuple[int, int | None]:
-        """Runs the child to its end; returns its exit status and the first signal that came."""
+        """Runs the child to its end; returns its exit status and the first signal that was received."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        relay = _Relay()
+        relay = _SignalRelay()
         with self.log.open("ab", buffering=0) as log, relay.listening():
             if self.exclusive and not self._lock_log(log, relay):
                 return INTERRUPTED, relay.signal
@@ -69,15 +71,17 @@ class StageProcess:
             log.write(f"{END}exit status {status} after {time.monotonic() - began:.0f} s\n".encode())
         return status, relay.signal
 
-    def _lock_log(self, log: BinaryIO, relay: "_Relay") -> bool:
-        """Waits for the end of an earlier start of the same run: its process, too, holds the log open, and so the lock
-        on it. False if a signal came first."""
+    def _lock_log(self, log: BinaryIO, relay: "_SignalRelay") -> bool:
+        """Locks the log. Waits for the end of an earlier start of the run, whose processes hold the same lock.
+
+        Returns False if a signal was received first.
+        """
         while relay.signal is None and not self._abandoned():
             try:
                 fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 time.sleep(0.2)
-            except OSError:  # a file system without flock; the run's own lock refuses a second process
+            except OSError:  # a file system without flock; the lock of the run directory still refuses a second process
                 return True
             else:
                 return True
@@ -86,7 +90,7 @@ class StageProcess:
     def _popen(self, log: BinaryIO) -> "subprocess.Popen[bytes]":
         changed = {**os.environ, "PYTHONUNBUFFERED": "1", **self.environment}
         environment = {name: value for name, value in changed.items() if value is not None}
-        # a session of its own: the terminal's Ctrl-C reaches the child once, through the relay
+        # In its own session, the child receives the terminal's Ctrl-C once, from the relay.
         return subprocess.Popen(
             self.command,
             stdin=subprocess.DEVNULL,
@@ -96,7 +100,7 @@ class StageProcess:
             start_new_session=True,
         )
 
-    def _wait(self, relay: "_Relay") -> int:
+    def _wait(self, relay: "_SignalRelay") -> int:
         assert relay.child
         while True:
             try:
@@ -108,14 +112,14 @@ class StageProcess:
                     os.killpg(relay.child.pid, signal.SIGKILL)
 
     def _abandoned(self) -> bool:
-        """Whether what this process works for is gone."""
+        """Whether the runner or the script has ended."""
         if self.script is not None and start_time_of(self.script) is None:
             return True
         return self.runner is not None and parent_of(os.getppid()) != self.runner
 
 
-class _Relay:
-    """Gives the first signal on to the child; the later ones say nothing new."""
+class _SignalRelay:
+    """Forwards the first signal to the child and ignores later ones."""
 
     def __init__(self) -> None:
         self.child: subprocess.Popen[bytes] | None = None
@@ -124,25 +128,25 @@ class _Relay:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.signal is None:
-            self.signal = number if number in _PASSED_ON else signal.SIGTERM
+            self.signal = number if number in _UNCHANGED else signal.SIGTERM
             self._since = time.monotonic()
             if self.child:
                 self.child.send_signal(self.signal)
 
     def start(self, child: "subprocess.Popen[bytes]") -> None:
-        """Knows the child from now on, and gives it the signal that came while it was started."""
+        """Sets the child, and forwards a signal that was received before."""
         self.child = child
         if self.signal is not None:
             child.send_signal(self.signal)
 
     @property
     def signalled_for(self) -> float:
-        """Seconds since the first signal; 0 before it."""
+        """Seconds since the first signal; 0 without a signal."""
         return time.monotonic() - self._since if self.signal else 0.0
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Takes the signals; the runner has SIGINT and SIGHUP blocked, against the terminal, until here."""
+        """Context manager that handles the signals. The runner blocks SIGINT and SIGHUP until here."""
         before = {number: signal.signal(number, self) for number in signals_to_handle(FORWARDED)}
         mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
         try:
@@ -154,17 +158,17 @@ class _Relay:
 
 
 def last_output(log: Path) -> list[str]:
-    """The lines that the last start of a run printed."""
+    """The lines of output of a run's last start."""
     return [line for line in _last_start(log) if not line.startswith(END)]
 
 
 def last_events(log: Path) -> list[str]:
-    """What was written about the last start of a run: its exit status, a requeue, a cancellation."""
+    """The events of a run's last start: its exit status, a requeue, a cancellation."""
     return [line.removeprefix(END) for line in _last_start(log) if line.startswith(END)]
 
 
 def last_slurm_job(log: Path) -> str | None:
-    """The SLURM job that wrote to a run's log last; None where its end doesn't say so."""
+    """The id of the SLURM job that started the run last; None if the end of the log has no such line."""
     found = [job[1] for line in _tail(log) if (job := STARTED.match(line))]
     return found[-1] if found else None
 

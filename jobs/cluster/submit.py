@@ -236,7 +236,7 @@ class Submission:
         if job.stage == REPORT:
             command = (*self._program(self._programs.report, inside=(REPORT,)), *job.overrides)
             return NodeStage(command, job.run_dir.absolute(), log, threads, "report.pdf")
-        overrides = job.line(self._profile.cpus, gpu=self._profile.gpus > 0)
+        overrides = job.stage_arguments(self._profile.cpus, gpu=self._profile.gpus > 0)
         command = (*self._program(self._programs.stage), *overrides)
         copy = None if self._data_root == SYNTHETIC else self._profile.copy_data_to
         return NodeStage(command, job.run_dir, log, threads, "result.json", self._data_root, copy)

@@ -119,7 +119,7 @@ class Runner:
         if job.stage == REPORT:
             command = (*self._programs.report, *job.overrides)
         else:
-            command = (*self._programs.stage, *job.line(slot.threads))
+            command = (*self._programs.stage, *job.stage_arguments(slot.threads))
         log = log_path(self._folder, job.name).absolute()
         # without launch variables, because a stage would wait for the other ranks of an outer srun or torchrun
         environment = dict.fromkeys(launch_variables(os.environ)) | slot.environment

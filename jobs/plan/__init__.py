@@ -1,1 +1,1 @@
-"""Which runs a study has, and in which order."""
+"""The runs of a study, their order and their settings."""

@@ -1,5 +1,7 @@
-"""The study as a graph of stages: which runs there are, each with its command line, and which must be complete before
-which. This machine's runner and SLURM send the same jobs."""
+"""The study as a graph of stages: its runs, their command lines and their dependencies.
+
+The local runner and the SLURM submission execute the same jobs.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +16,8 @@ from ssl_pkg.overrides import key_of
 from ssl_pkg.run.directory import RunDirectory, model_name
 from ssl_pkg.run.study_plan import PlannedRun
 
-IDENTITY_KEYS: Final = ("study", "stage", "method", "seed", "variant")  # fields of their own in plan.json
+IDENTITY_KEYS: Final = ("study", "stage", "method", "seed", "variant")  # plan.json has a field for each of these
+# Overrides that change where or how a run executes, and not its result.
 RUNTIME_KEYS: Final = (
     "run_dir",
     "source",
@@ -50,12 +53,12 @@ class Job:
 
     @property
     def variant(self) -> str:
-        """What tells it from its like in a sweep, e.g. `temperature=0.1`; empty without one."""
+        """The swept values of the run, e.g. `temperature=0.1`; empty without a sweep."""
         return variant_of(self.choice)
 
     @property
     def complete(self) -> bool:
-        """Whether the result is there; a report must be newer than the results that it tells of."""
+        """Whether the job has a result. A report must be newer than every result of its study."""
         if self.stage != REPORT:
             return RunDirectory(self.run_dir).complete
         try:
@@ -65,9 +68,11 @@ class Job:
         except OSError:
             return False
 
-    def line(self, threads: int, *, gpu: bool = False) -> tuple[str, ...]:
-        """The stage's overrides, also for where it runs. Where a GPU was asked for, a stage that can't use it says so,
-        rather than spend hours on the CPU."""
+    def stage_arguments(self, threads: int, *, gpu: bool = False) -> tuple[str, ...]:
+        """The arguments of `python -m ssl_pkg` for a slot with `threads` CPU threads.
+
+        gpu: the slot has a GPU. The stage then fails if it can't use the GPU, because it would take hours on the CPU.
+        """
         device = ("device=cuda",) if gpu and "device" not in map(key_of, self.overrides) else ()
         return (*self.overrides, *device, f"threads={threads}")
 
@@ -103,33 +108,32 @@ class Job:
 def plan(study: Study, *, runs: Path, reports: Path, data_root: str, overrides: Sequence[str] = ()) -> list[Job]:
     """All jobs of `study`, parents before children, the report last.
 
-    runs, reports: the folders above RUNS/STUDY and REPORTS/STUDY. overrides: the user's own; each stage gets those
-    that it reads; one that lists several values (Hydra's `key=a,b`) makes runs of their own for each. Raises BadInput.
+    runs, reports: the folders above RUNS/STUDY and REPORTS/STUDY. overrides: the user's; each stage gets those that it
+    reads. An override with several values (Hydra's `key=a,b`) is a sweep: each value has its own runs. Raises BadInput.
     """
     methods, seeds = tuple(dict.fromkeys(study.methods)), tuple(dict.fromkeys(study.seeds))
     fixed, choices = expand_sweep(overrides)
-    planner = _Planner(study.name, runs / study.name, data_root, methods, seeds, fixed)
+    planner = _Planner(study.name, runs / study.name, data_root, methods, fixed)
     found = {job.name: job for choice in choices for seed in seeds for job in planner.of_seed(seed, choice)}
     jobs = list(found.values())
     out = reports / study.name
-    # it waits for every run: one that is made anew may have children that are complete
+    # every run is a parent, not only the last ones: a run that is repeated may have complete children
     report = Job(REPORT, REPORT, (str(runs / study.name), "--out", str(out)), tuple(found), out)
     return [*jobs, report]
 
 
 @dataclass(frozen=True)
 class _Planner:
-    """What all jobs of a plan have in common."""
+    """The values that all jobs of a plan share."""
 
     study: str
     folder: Path
     data_root: str
     methods: tuple[str, ...]
-    seeds: tuple[int, ...]
     overrides: tuple[str, ...]
 
     def of_seed(self, seed: int, choice: tuple[str, ...]) -> Iterator[Job]:
-        """The jobs of one seed and one choice of the swept overrides, parents before children."""
+        """The jobs of one seed and one combination of swept values, parents before children."""
         encoders: list[Job] = []
         final_models: list[Job] = []
         for method in self.methods:
@@ -156,7 +160,7 @@ class _Planner:
     def job(
         self, stage: str, seed: int, choice: tuple[str, ...], *, method: str = "", source: Job | None = None
     ) -> Job:
-        """One run. It starts from the model of `source`; without `source`, from random weights with `method`."""
+        """One run. It starts from the model of `source`, or, without `source`, from the random initialization."""
         own = tuple(override for override in choice if reads(stage, override))
         inherited = source.choice if source else ()
         made_with = tuple(override for override in choice if override in own or override in inherited)
@@ -192,12 +196,14 @@ def _evaluations(weights: Weights) -> list[str]:
 
 
 def remaining_cost(jobs: Sequence[Job]) -> dict[str, float]:
-    """How much work hangs on each job: its own and that of the longest chain behind it. Starting the most urgent
-    first keeps the tail short."""
-    behind: dict[str, float] = {}
-    lengths: dict[str, float] = {}
+    """The cost of the longest chain of jobs that starts with each job (its critical path).
+
+    If the jobs with the largest cost start first, the study ends earlier.
+    """
+    costs: dict[str, float] = {}
+    after: dict[str, float] = {}  # the largest cost among the job's children
     for job in reversed(jobs):
-        lengths[job.name] = (STAGES[job.stage].cost if job.stage in STAGES else 1.0) + behind.get(job.name, 0.0)
+        costs[job.name] = (STAGES[job.stage].cost if job.stage in STAGES else 1.0) + after.get(job.name, 0.0)
         for parent in job.parents:
-            behind[parent] = max(behind.get(parent, 0.0), lengths[job.name])
-    return lengths
+            after[parent] = max(after.get(parent, 0.0), costs[job.name])
+    return costs

@@ -1,4 +1,4 @@
-"""From what was typed to a checked configuration and its plan. Imports no torch."""
+"""Makes a checked configuration and a plan from the command line of a study. Imports no torch."""
 
 import importlib.util
 import re
@@ -32,20 +32,20 @@ PLANNER_KEYS: Final = (
     "study",
     "study.name",
     "variant",
-)  # set for each run by the plan
+)  # the plan sets these for each run
 
 
 def studies() -> list[str]:
-    """The studies that the configuration tree knows, by name."""
+    """The names of the presets in `ssl_pkg/conf/study`, sorted."""
     return sorted(file.stem for file in (Path(ssl_pkg.__path__[0]) / "conf" / "study").glob("*.yaml"))
 
 
 def configure(
     study: str, *, data: str | None, seeds: str | None, overrides: Sequence[str], runs: Path | None = None
 ) -> Config:
-    """The study's configuration with what the user wants otherwise. Raises BadInput.
+    """The study's configuration with the user's overrides. Raises BadInput.
 
-    runs: the folder above RUNS/STUDY, where an unknown study may be one whose folder was renamed.
+    runs: the folder above RUNS/STUDY; if `study` is the new name of a renamed folder, the message says so.
     """
     if study not in studies():
         raise BadInput(_unknown(study, runs))
@@ -60,7 +60,7 @@ def configure(
 
 
 def _unknown(study: str, runs: Path | None) -> str:
-    """What there is in place of the study: a valid name, or the study that a renamed folder holds."""
+    """The message for a study without a preset. It suggests a valid name, or how to undo the renaming of a folder."""
     folder = (runs or Path("runs")) / study
     plan = read_plan(folder)
     if plan is None or plan.study not in studies():
@@ -75,7 +75,7 @@ def _unknown(study: str, runs: Path | None) -> str:
         )
     line += shlex.join(["mv", str(folder), str(place)])
     return (
-        f"there is no study {study!r}, but {folder} holds runs of study {name}: "
+        f"there is no study {study!r}, but {folder} has the runs of study {name}: "
         f"move the folder by `{line}`, then give {name}{more}"
     )
 
@@ -88,22 +88,22 @@ def _configure(study: str, data: str | None, seeds: str | None, overrides: Seque
             raise BadInput(f"--seeds {seeds} contradicts study.seeds=: leave one of them out")
         line.append(f"study.seeds=[{','.join(str(seed) for seed in _seeds(seeds))}]")
     if data is not None:
-        line.append("data.root=-")  # a placeholder: a path needs no parsing
+        line.append("data.root=-")  # a placeholder, because the path is set below
     config = _composed(study, line)
     root = config.data.root if data is None else data
     if root != SYNTHETIC and not Path(root).is_dir():
-        raise BadInput(f"there is no data folder {root}: give the one that holds stl10_binary/ by --data (make: DATA=)")
+        raise BadInput(f"there is no data folder {root}: give the folder with stl10_binary/ by --data (make: DATA=)")
     config = config.model_copy(update={"data": config.data.model_copy(update={"root": root})})
     _check_methods(study, config, overrides)
     return config
 
 
 def plan_study(config: Config, *, runs: Path, reports: Path, overrides: Sequence[str] = ()) -> list[Job]:
-    """The plan of a configured study. Raises BadInput where `runs` holds complete runs of other settings."""
+    """The plan of a configured study. Raises BadInput if `runs` has complete runs of the study with other settings."""
     _, passed = split_literals(overrides)
     jobs = plan(config.study, runs=runs, reports=reports, data_root=config.data.root, overrides=passed)
     earlier = read_plan(runs / config.study.name)
-    _refuse_orphans(jobs)
+    _refuse_outdated(jobs)
     for job in jobs:
         if job.stage != REPORT and job.complete:
             _refuse_other_data(job, config.data.root)
@@ -117,8 +117,10 @@ def plan_study(config: Config, *, runs: Path, reports: Path, overrides: Sequence
 
 
 def check_data(root: str) -> None:
-    """Raises BadInput, with ssl_pkg's sentence, where a study can't run on the images below `root`. On a login node
-    without torch nothing is known of them: there each stage checks for itself."""
+    """Raises BadInput, with ssl_pkg's message, if a study can't use the images below `root`.
+
+    Without torch, as on a login node, the images are not checked here, because each stage checks them.
+    """
     if root == SYNTHETIC or importlib.util.find_spec("torch") is None:
         return
     command = [sys.executable, "-P", "-m", "ssl_pkg.data.dataset", root]
@@ -130,30 +132,30 @@ def check_data(root: str) -> None:
 
 
 def check_gpus() -> None:
-    """Raises BadInput, with ssl_pkg's sentence, where GPUs are listed that PyTorch can't use."""
+    """Raises BadInput, with ssl_pkg's message, if the machine has GPUs that PyTorch can't use."""
     command = [sys.executable, "-P", "-m", "ssl_pkg.hardware.device"]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode == BAD_INPUT:
         raise BadInput(done.stderr.strip())
 
 
-def _refuse_orphans(jobs: Sequence[Job]) -> None:
-    """Raises BadInput if complete runs are of other weights than those that their parents have now."""
+def _refuse_outdated(jobs: Sequence[Job]) -> None:
+    """Raises BadInput if complete runs were made from other weights than their parents have now."""
     runs = {job.name: RunDirectory(job.run_dir) for job in jobs if job.stage != REPORT and job.complete}
-    orphans = []
+    outdated = []
     for job in jobs:
         parent = runs.get(job.parents[0]) if job.name in runs and job.parents else None
         if parent is None or not _made_before(runs[job.name], parent):
-            continue  # most runs: no need to read what they were made from
+            continue  # a run that is newer than its parent was made from the parent's weights
         known = ((runs[job.name].config() or {}).get("inputs") or {}).get("source")
         now = (parent.result() or {}).get("weights_sha256")
         if known is not None and known != now:
-            orphans.append(job)
-    if orphans:
-        folders = " ".join(str(job.run_dir) for job in orphans)
+            outdated.append(job)
+    if outdated:
+        folders = " ".join(str(job.run_dir) for job in outdated)
         raise BadInput(
-            f"{len(orphans)} complete runs are of another {orphans[0].parents[0]} than the one that is there now: "
-            f"`rm -r {folders}` and they are made anew, or give another folder by --runs (make: RUNS=)"
+            f"{len(outdated)} complete runs were made from an earlier {outdated[0].parents[0]}: remove them by "
+            f"`rm -r {folders}` to run them again, or give another folder by --runs (make: RUNS=)"
         )
 
 
@@ -165,12 +167,12 @@ def _made_before(run: RunDirectory, parent: RunDirectory) -> bool:
 
 
 def _refuse_other_data(job: Job, root: str) -> None:
-    """Raises BadInput if a complete run saw other images than those below `root`."""
+    """Raises BadInput if a complete run was made from other images than those below `root`."""
     there = other_data(RunDirectory(job.run_dir), root)
     if there:
         raise BadInput(
-            f"{job.run_dir} is complete on other images ({there}, now {root}): one study has one data set, "
-            "so give another folder by --runs (make: RUNS=), or remove it"
+            f"{job.run_dir} is complete on other images ({there}, now {root}), but a study has one data set: "
+            "give another folder by --runs (make: RUNS=), or remove it"
         )
 
 
@@ -187,20 +189,20 @@ def _check_keys(overrides: Sequence[str]) -> None:
     for override in overrides:
         key, equals, _ = override.partition("=")
         if not equals:
-            raise BadInput(f"{override!r} is not of the form key=value")
+            raise BadInput(f"{override!r} is not of the form KEY=VALUE")
         if key_of(key) in PLANNER_KEYS:
             instead = {"method": "give study.methods=[simclr,byol]", "seed": 'give --seeds "0 1 2"'}.get(key_of(key))
-            raise BadInput(f"{key}= is set for each run by the plan: {instead or 'leave it out'}")
+            raise BadInput(f"the plan sets {key}= for each run: {instead or 'leave it out'}")
 
 
 def _check_methods(study: str, config: Config, overrides: Sequence[str]) -> None:
-    """Unknown methods, and overrides of fields that a method doesn't have, come out before anything has started."""
+    """Raises BadInput for an unknown method, or for an override of a field that a method does not have."""
     passed = [override for override in overrides if reads("pretrain", override)]
     known = methods()
     for method in config.study.methods:
         if method not in known:
             raise BadInput(
-                f"study {study} names the method {method!r}{hint(method, known)}: there are {', '.join(known)}"
+                f"there is no method {method!r}{hint(method, known)} for study {study}: choose among {', '.join(known)}"
             )
         if any(key_of(override).startswith("method.") for override in passed):
             load_config([f"study={study}", "stage=pretrain", f"method={method}", "run_dir=-", "data.root=-", *passed])

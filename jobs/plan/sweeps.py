@@ -1,4 +1,4 @@
-"""Sweeps: overrides with several values, and how their runs are named."""
+"""Sweeps: overrides with several values, and the names of their runs."""
 
 import itertools
 import re
@@ -12,11 +12,14 @@ from ssl_pkg.compose import parse_override
 from ssl_pkg.errors import BadInput
 from ssl_pkg.overrides import key_of
 
-LONGEST: Final = 160  # bytes of a variant; stage, model and seed stand before it, and a name has 255 at most
+LONGEST: Final = 160  # bytes of a variant; a file name has at most 255, and stage, model and seed come first
 
 
 def expand_sweep(overrides: Sequence[str]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """The overrides that hold for every run, and all choices from those that list several values. Raises BadInput."""
+    """Splits overrides into those of every run and the combinations of the swept values.
+
+    Without a sweep there is one combination, which is empty. Raises BadInput.
+    """
     fixed: list[str] = []
     swept: list[list[str]] = []
     for override in overrides:
@@ -24,7 +27,7 @@ def expand_sweep(overrides: Sequence[str]) -> tuple[tuple[str, ...], list[tuple[
         try:
             values = list(parsed.sweep_string_iterator()) if parsed.is_sweep_override() else []
         except HydraException as error:
-            raise BadInput(f"{override!r} is no list of values ({error}): give KEY=A,B") from error
+            raise BadInput(f"{override!r} is not a list of values ({error}): give KEY=A,B") from error
         if values:
             swept.append([f"{override.partition('=')[0]}={value}" for value in dict.fromkeys(values)])
         else:
@@ -33,12 +36,12 @@ def expand_sweep(overrides: Sequence[str]) -> tuple[tuple[str, ...], list[tuple[
     for values in swept:
         key = key_of(values[0])
         if key.partition(".")[0] == "study":
-            raise BadInput(f"{key} is the same for a whole study: give each of its values a study of its own")
+            raise BadInput(f"{key} can't be swept, because all runs of a study share it: run one study for each value")
     named: dict[str, tuple[str, ...]] = {}
     for choice in choices:
         if len(variant_of(choice).encode()) > LONGEST:
             raise BadInput(
-                f"the runs of {key_of(choice[0])} would have names of over {LONGEST} bytes: give shorter values"
+                f"the variants of {key_of(choice[0])} would be longer than {LONGEST} bytes: give shorter values"
             )
         other = named.setdefault(variant_of(choice), choice)
         if other != choice:
@@ -47,7 +50,7 @@ def expand_sweep(overrides: Sequence[str]) -> tuple[tuple[str, ...], list[tuple[
 
 
 def variant_of(choice: Sequence[str]) -> str:
-    """`temperature=0.1` for `method.model.temperature=0.1`: short, and fit for a folder's name."""
+    """A short name that can be a folder's name, e.g. `temperature=0.1` for `method.model.temperature=0.1`."""
     keys = [key_of(override) for override in choice]
     lasts = [key.rpartition(".")[2] for key in keys]
     words = []

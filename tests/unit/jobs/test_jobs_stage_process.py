@@ -33,7 +33,7 @@ def called(stage: StageProcess, results: "multiprocessing.SimpleQueue[int]") -> 
 
 
 def signalled(stage: StageProcess, *numbers: int) -> int:
-    """What the stage returns when its process gets signals once the child is ready."""
+    """The exit status of the stage if its process receives the signals after the child is ready."""
     context = multiprocessing.get_context("spawn")
     results = context.SimpleQueue()
     outer = context.Process(target=called, args=(stage, results))
@@ -49,7 +49,7 @@ def signalled(stage: StageProcess, *numbers: int) -> int:
 
 
 @pytest.mark.parametrize("status", [0, 1, 2, 75])
-def test_the_exit_status_comes_back_and_the_log_tells_each_start(tmp_path: Path, status: int) -> None:
+def test_the_exit_status_is_returned_and_the_log_has_each_start(tmp_path: Path, status: int) -> None:
     log = tmp_path / "logs" / "a.log"
     stage = process(log, f"import sys; print('out'); print('error', file=sys.stderr); sys.exit({status})")
     assert stage() == status
@@ -66,7 +66,7 @@ def test_the_exit_status_comes_back_and_the_log_tells_each_start(tmp_path: Path,
     "number",
     [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM],
 )
-def test_signals_go_on_to_the_child(tmp_path: Path, number: int) -> None:
+def test_signals_are_forwarded_to_the_child(tmp_path: Path, number: int) -> None:
     assert signalled(process(tmp_path / "log", OBEDIENT), number) == 75
 
 
@@ -74,16 +74,16 @@ def test_a_child_that_was_not_ready_for_the_signal_counts_as_interrupted(tmp_pat
     assert signalled(process(tmp_path / "log", DEFENCELESS), signal.SIGUSR2) == 75
 
 
-def test_a_deaf_child_is_killed_after_the_grace(tmp_path: Path) -> None:
+def test_a_child_that_ignores_signals_is_killed_after_the_grace_period(tmp_path: Path) -> None:
     assert signalled(process(tmp_path / "log", DEAF, grace=0.2), signal.SIGTERM, signal.SIGTERM) == 75
     assert "<<< exit status -9 after" in (tmp_path / "log").read_text()
 
 
-def test_a_child_killed_by_somebody_else_has_failed(tmp_path: Path) -> None:
+def test_a_child_killed_by_another_process_has_failed(tmp_path: Path) -> None:
     assert process(tmp_path / "log", "import os; os.kill(os.getpid(), 9)")() == -9
 
 
-def test_the_environment_is_changed_as_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GONE", "1")
     code = "import os; print(os.environ['MADE'], 'GONE' in os.environ)"
     stage = StageProcess((sys.executable, "-c", code), tmp_path / "log", {"MADE": "x", "GONE": None})
@@ -102,8 +102,8 @@ def test_a_second_start_waits_for_the_end_of_the_first(tmp_path: Path) -> None:
     assert first.wait() == 0
 
 
-def test_without_its_runner_a_stage_stops(tmp_path: Path) -> None:
-    not_a_runner = os.getpid()  # its own process is never the one that started the starter
+def test_a_stage_stops_if_its_runner_has_ended(tmp_path: Path) -> None:
+    not_a_runner = os.getpid()  # a process is never the parent of its own parent
     assert process(tmp_path / "log", OBEDIENT, runner=not_a_runner)() == 75
 
 
@@ -114,8 +114,8 @@ def test_the_pickle_is_light(tmp_path: Path) -> None:
         f"import pickle, sys; pickle.loads({content!r});"
         "print([name for name in ('torch', 'hydra', 'pydantic', 'rich', 'submitit') if name in sys.modules])"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert told.strip() == "[]"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"
 
 
 def test_processes() -> None:

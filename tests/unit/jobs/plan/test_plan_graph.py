@@ -63,11 +63,11 @@ def test_a_run_starts_from_its_parents_run_directory() -> None:
     assert set(jobs["report"].parents) == jobs.keys() - {"report"}
 
 
-def test_what_is_named_twice_is_done_once() -> None:
+def test_methods_and_seeds_that_are_given_twice_count_once() -> None:
     assert planned(methods=("byol", "byol"), seeds=(1, 1)) == planned(methods=("byol",), seeds=(1,))
 
 
-def test_every_line_is_a_configuration() -> None:
+def test_every_job_has_a_valid_configuration() -> None:
     for job in planned(overrides=("budget=tiny", "finetune.epochs=2")).values():
         if job.stage != "report":
             config = load_config(list(job.overrides))
@@ -113,8 +113,8 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_path_is_what_follows_the_first_equals_sign(name: str) -> None:
-    """Python's own Path says what a plan's folders are: neither Hydra nor a shell reads them."""
+def test_a_path_is_everything_after_the_first_equals_sign(name: str) -> None:
+    """Neither Hydra nor a shell parses the paths of a plan."""
     study = Study(name="demo", methods=("simclr",), seeds=(0,), cpus=1)
     data_root = str(Path.home()) if name == "~" else name
     jobs = {job.stage: job for job in plan(study, runs=Path("/r") / name, reports=Path("/r"), data_root=name)}
@@ -143,7 +143,7 @@ def test_a_path_is_what_follows_the_first_equals_sign(name: str) -> None:
         ),
     ],
 )
-def test_a_path_that_nothing_could_show_is_refused(word: str, sentence: str) -> None:
+def test_a_path_with_unprintable_characters_is_refused(word: str, sentence: str) -> None:
     with pytest.raises(BadInput, match=sentence) as caught:
         split_literals([word])
     str(caught.value).encode("ascii")
@@ -163,7 +163,7 @@ def test_long_chains_come_first() -> None:
     assert all(lengths[parent] > lengths[job.name] for job in jobs for parent in job.parents)
 
 
-def test_a_report_is_complete_while_no_result_is_newer(tmp_path: Path) -> None:
+def test_a_report_is_complete_if_no_result_is_newer(tmp_path: Path) -> None:
     out, run = tmp_path / "reports", tmp_path / "runs" / "a"
     report = Job("report", "report", (str(run.parent), "--out", str(out)), (), out)
     assert not report.complete
@@ -178,8 +178,8 @@ def test_a_report_is_complete_while_no_result_is_newer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("given", [(), ("device=cpu",), ("+device=cpu",), ("++device=auto",)])
-def test_where_a_gpu_was_asked_for_a_stage_must_use_it_unless_the_user_says_otherwise(given: tuple[str, ...]) -> None:
+def test_on_a_slot_with_a_gpu_a_stage_must_use_it_unless_the_user_gives_a_device(given: tuple[str, ...]) -> None:
     job = planned(overrides=given)["pretrain-byol-s0"]
-    assert job.line(4) == (*job.overrides, "threads=4")
-    assert job.line(4, gpu=True) == (*job.overrides, *(() if given else ("device=cuda",)), "threads=4")
+    assert job.stage_arguments(4) == (*job.overrides, "threads=4")
+    assert job.stage_arguments(4, gpu=True) == (*job.overrides, *(() if given else ("device=cuda",)), "threads=4")
     assert job.settings == planned()["pretrain-byol-s0"].settings

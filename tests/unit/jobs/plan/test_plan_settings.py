@@ -28,22 +28,28 @@ from ssl_pkg.run.study_plan import StudyPlan, write_plan
     [
         (["nope"], "there is no study 'nope': choose one of demo, photos, photos-quick, stl10"),
         (["stl10"], "study stl10 needs images: give their folder by --data (make: DATA=)"),
-        (["stl10", "--data", "nowhere"], "there is no data folder nowhere: give the one that holds stl10_binary/ by"),
+        (["stl10", "--data", "nowhere"], "there is no data folder nowhere: give the folder with stl10_binary/ by"),
         (["demo", "data.root=nowhere"], "there is no data folder nowhere"),
         (["demo", "--seeds", "0 a"], "seeds must be whole numbers from 0 to 4294967295, like \"0 1 2\", not '0 a'"),
         (["demo", "--seeds", "-1"], "seeds must be whole numbers"),
         (["demo", "--seeds", ""], "seeds must be whole numbers"),
-        (["demo", "nonsense"], "'nonsense' is not of the form key=value"),
-        (["demo", "stage=ood"], "stage= is set for each run by the plan: leave it out"),
-        (["demo", "++run_dir=x"], "++run_dir= is set for each run by the plan: leave it out"),
-        (["demo", "study.methods=[moco],[simclr]"], "study.methods is the same for a whole study"),
-        (["demo", "data.root=synthetic,/tmp"], "there is no data folder synthetic,/tmp: give the one"),
+        (["demo", "nonsense"], "'nonsense' is not of the form KEY=VALUE"),
+        (["demo", "stage=ood"], "the plan sets stage= for each run: leave it out"),
+        (["demo", "++run_dir=x"], "the plan sets ++run_dir= for each run: leave it out"),
+        (
+            ["demo", "study.methods=[moco],[simclr]"],
+            "study.methods can't be swept, because all runs of a study",
+        ),
+        (["demo", "data.root=synthetic,/tmp"], "there is no data folder synthetic,/tmp: give the folder"),
         (["demo", "data.root="], "data.root is empty: give a folder"),
         (["demo", "--data", "synthetic", "data.root=/tmp"], "--data synthetic contradicts data.root=/tmp: leave one"),
         (["demo", "log_every=["], "'log_every=[' can't be read, because '[' is neither a word, a number nor a list"),
         (["dmeo"], "there is no study 'dmeo' (did you mean demo?): choose one of demo, photos"),
         (["demo", "budget=tinny"], "there is no budget tinny (did you mean tiny?): give budget= one of"),
-        (["demo", "study.methods=[byoll]"], "study demo names the method 'byoll' (did you mean byol?): there are byol"),
+        (
+            ["demo", "study.methods=[byoll]"],
+            "there is no method 'byoll' (did you mean byol?) for study demo",
+        ),
         (["demo", "method.temperature=1"], "there is no field method.temperature (did you mean method.model.temperat"),
         (
             ["demo", "method.model.temperature=1"],
@@ -51,25 +57,28 @@ from ssl_pkg.run.study_plan import StudyPlan, write_plan
         ),
         (["demo", "temperature=0.1,1"], "there is no field temperature (did you mean method.model.temperature?): look"),
         (["demo", "--seeds", "4294967296"], "seeds must be whole numbers from 0 to 4294967295, like"),
-        (["demo", "method=simclr,byol"], "method= is set for each run by the plan: give study.methods=[simclr,byol]"),
+        (["demo", "method=simclr,byol"], "the plan sets method= for each run: give study.methods=[simclr,byol]"),
         (["demo", "method.model.x=-1,1"], "method.model.x=-1 and method.model.x=1 would have the same name, x=1"),
         (["demo", "budget=none"], "there is no budget none: give budget= one of"),
         (["demo", "method.nothing=1"], "there is no field method.nothing"),
         (["demo", "finetune.epochs=0"], "finetune.epochs=0 is not possible"),
-        (["demo", "study.methods=[byol,nope]"], "study demo names the method 'nope': there are byol, moco"),
-        (["demo", "seed=1,2"], "seed= is set for each run"),
+        (["demo", "study.methods=[byol,nope]"], "there is no method 'nope' for study demo: choose among byol, moco"),
+        (["demo", "seed=1,2"], "the plan sets seed= for each run"),
         (["demo", "log_every=1,x"], "log_every='x' is not possible"),
         (["demo", "--seed-list", "0"], "there is no option --seed-list"),
         (["demo", "--frobnicate"], "there is no option --frobnicate: see `python -m jobs study --help`"),
         ([], "the following arguments are required: STUDY: see `python -m jobs study --help`"),
         (["demo", "--seeds", "0 a", "study.seeds=[1]"], "--seeds 0 a contradicts study.seeds=: leave one of them out"),
-        (["demo", f"study.methods={'x' * 200},y"], "study.methods is the same for a whole study"),
+        (
+            ["demo", f"study.methods={'x' * 200},y"],
+            "study.methods can't be swept, because all runs of a study",
+        ),
         (["demo", "--runs", ""], "--runs is empty: give a folder, like --runs=runs"),
         (["demo", "--runs", "a\nb"], "--runs='a\\nb' has a control character, such as a line break: rename"),
         (["demo", "--runs", "file"], "file/demo can't be written: Not a directory; give another folder by --runs"),
     ],
 )
-def test_bad_input_is_one_sentence_and_leaves_nothing(
+def test_bad_input_is_one_sentence_and_writes_no_file(
     line: list[str],
     sentence: str,
     tmp_path: Path,
@@ -86,7 +95,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
-def test_submission_status_and_cancel_without_anything(
+def test_submit_status_and_cancel_without_a_profile_or_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -107,7 +116,7 @@ def study_of(folder: Path, name: str) -> None:
     write_plan(folder, StudyPlan(study=name, runs=()))
 
 
-def test_a_study_whose_folder_was_renamed_is_recognised(
+def test_a_renamed_study_folder_is_recognized(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -115,7 +124,7 @@ def test_a_study_whose_folder_was_renamed_is_recognised(
     line = ["submit", "demo2", "--cluster", "local", "--runs", "my runs"]
     assert main(line) == 2
     assert capsys.readouterr().err == (
-        "there is no study 'demo2', but my runs/demo2 holds runs of study demo: "
+        "there is no study 'demo2', but my runs/demo2 has the runs of study demo: "
         "move the folder by `mv 'my runs/demo2' 'my runs/demo'`, then give demo\n"
     )
     (tmp_path / "my runs" / "demo").mkdir()
@@ -126,14 +135,14 @@ def test_a_study_whose_folder_was_renamed_is_recognised(
     )
 
 
-def test_a_study_whose_folder_was_renamed_before_any_job_began_is_recognised(
+def test_a_study_folder_renamed_before_its_first_run_is_recognized(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "demo").mkdir()
     write_plan(tmp_path / "demo", StudyPlan(study="demo", runs=()))
     (tmp_path / "demo").rename(tmp_path / "demo2")
     assert main(["submit", "demo2", "--cluster", "local", "--runs", str(tmp_path)]) == 2
-    assert f"{tmp_path}/demo2 holds runs of study demo: move the folder by `mv" in capsys.readouterr().err
+    assert f"{tmp_path}/demo2 has the runs of study demo: move the folder by `mv" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -186,7 +195,7 @@ def test_a_home_folder_is_expanded(
         assert config.data.root == str(tmp_path)
 
 
-def test_the_users_wishes_reach_the_configuration(tmp_path: Path) -> None:
+def test_the_users_overrides_reach_the_configuration(tmp_path: Path) -> None:
     data = str(tmp_path)
     config = configure("stl10", data=data, seeds="3, 1 3", overrides=["budget=tiny", "method.epochs=1"])
     assert (config.study.seeds, config.data.root, config.budget.name) == ((3, 1), data, "tiny")
@@ -201,7 +210,7 @@ def test_planning_again_gives_the_same_jobs(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_complete_runs_of_other_settings_are_not_taken_for_the_wanted_ones(tmp_path: Path) -> None:
+def test_complete_runs_with_other_settings_are_refused(tmp_path: Path) -> None:
     config = configure("demo", data=None, seeds=None, overrides=[])
 
     def again(*overrides: str) -> int:
@@ -261,16 +270,16 @@ def test_synthetic_images_of_other_sizes_are_other_images(tmp_path: Path, monkey
     assert other_data(run, "synthetic") == "the synthetic images"
 
 
-def test_what_was_made_from_other_weights_than_there_are_now_is_told(tmp_path: Path) -> None:
+def test_runs_made_from_earlier_weights_are_refused(tmp_path: Path) -> None:
     config = configure("demo", data=None, seeds=None, overrides=[])
     parent, child = (tmp_path / "demo" / name for name in ("pretrain-byol-s0", "probe-byol-s0"))
     for moment, run in enumerate((child, parent)):
         run.mkdir(parents=True)
         (run / "result.json").write_text(json.dumps({"weights_sha256": "new"}))
         os.utime(run / "result.json", (moment, moment))
-    for weights, is_orphan in (("new", False), ("old", True)):
+    for weights, outdated in (("new", False), ("old", True)):
         (child / "config.yaml").write_text(f"inputs: {{source: {weights}}}\n")
-        with pytest.raises(BadInput, match=r"rm -r .*probe-byol-s0") if is_orphan else nullcontext():
+        with pytest.raises(BadInput, match=r"rm -r .*probe-byol-s0") if outdated else nullcontext():
             plan_study(config, runs=tmp_path, reports=tmp_path)
 
 
@@ -283,7 +292,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("missing", ["stl10_binary", "cifar-10-batches-bin"])
-def test_images_that_can_not_be_used_are_told_before_anything_starts(
+def test_unusable_images_are_refused_before_a_run_starts(
     tmp_path: Path, generated: Path, missing: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(generated, tmp_path / "synthetic")

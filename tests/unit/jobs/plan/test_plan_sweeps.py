@@ -16,7 +16,7 @@ def planned(*overrides: str, methods: tuple[str, ...] = ("supervised", "simclr")
     return {job.name: job for job in jobs}
 
 
-def test_a_list_makes_runs_of_their_own_for_what_reads_it_and_for_what_starts_from_that() -> None:
+def test_each_swept_value_has_its_own_runs_of_the_stages_that_read_it_and_of_their_children() -> None:
     jobs = planned("method.model.temperature=0.1,0.5", methods=("simclr",))
     assert "pretrain-simclr-s0" not in jobs
     for value in ("0.1", "0.5"):
@@ -29,14 +29,14 @@ def test_a_list_makes_runs_of_their_own_for_what_reads_it_and_for_what_starts_fr
     assert "probe-random-s0" in jobs, "the random network has no temperature"
 
 
-def test_a_list_that_only_the_probe_reads_leaves_pretraining_and_fine_tuning_alone() -> None:
+def test_a_sweep_of_a_probes_field_adds_no_pretraining_and_no_fine_tuning() -> None:
     jobs = planned("probe.max_iterations=10,20")
     assert {"pretrain-simclr-s0", "finetune-simclr-s0", "ood-simclr-finetune-s0"} <= jobs.keys()
     assert {"probe-simclr-s0-max_iterations=10", "width-simclr-probe-s0-max_iterations=20"} <= jobs.keys()
     assert jobs["probe-simclr-s0-max_iterations=10"].parents == ("pretrain-simclr-s0",)
 
 
-def test_two_lists_are_multiplied() -> None:
+def test_two_sweeps_are_combined() -> None:
     jobs = planned("method.model.temperature=0.1,0.5", "budget.ssl_epochs=1,2", methods=("simclr",))
     names = [name for name in jobs if name.startswith("pretrain-simclr-s0")]
     assert len(names) == 4
@@ -53,23 +53,23 @@ def test_every_run_of_a_sweep_has_a_command_line_that_composes() -> None:
 
 
 @pytest.mark.parametrize("override", ["finetune.base_lrs=[0.1,0.2]", "log_every='1,2'", "log_every=3"])
-def test_what_is_no_list_of_choices_is_passed_on(override: str) -> None:
+def test_an_override_that_is_no_sweep_is_passed_unchanged(override: str) -> None:
     assert expand_sweep([override]) == ((override,), [()])
 
 
 @pytest.mark.parametrize("override", ["a.b=1,", "a.b=[1,2", "a.b=1,{"])
-def test_a_torn_list_is_refused(override: str) -> None:
+def test_a_malformed_list_is_refused(override: str) -> None:
     with pytest.raises(BadInput, match="can't be read"):
         expand_sweep([override])
 
 
-def test_labels_are_short_unambiguous_and_fit_for_folders() -> None:
+def test_variants_are_short_and_unambiguous_and_can_name_folders() -> None:
     assert variant_of(()) == ""
     assert variant_of(("method.model.temperature=0.1",)) == "temperature=0.1"
     assert variant_of(("a.rate=1", "b.rate=2", "c=x/y z")) == "a.rate=1,b.rate=2,c=x_y_z"
 
 
-def test_the_plan_says_of_each_run_with_which_values_it_was_made() -> None:
+def test_a_planned_run_has_its_swept_values_and_its_settings() -> None:
     run = planned("method.model.temperature=0.1,0.5")["probe-simclr-s0-temperature=0.1"].planned()
     assert (run.variant, run.settings) == ("temperature=0.1", ())
     assert run.parents == ("pretrain-simclr-s0-temperature=0.1",)
