@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-# Where distributions install it. Searched by path, because loading the library only works before all other libraries.
+# Where distributions install it. Found by path, because malloc can only be replaced when a program starts.
 _LIBRARY_FOLDERS: Final = (f"/usr/lib/{getattr(sys.implementation, '_multiarch', '')}", "/usr/lib64")
 # Freed memory is kept. jemalloc's default of a separate arena for blocks from 8 MB on stays: with one arena for all
 # blocks, BYOL grew to 3.1 GB instead of 2.3 GB in its first ten steps, and SimCLR to 3.0 GB instead of 2.2 GB.
@@ -30,7 +30,7 @@ def restart_with_jemalloc(blocked: Iterable[signal.Signals]) -> None:
     glibc puts small objects between large blocks, which leaves free pieces that are too small for the next tensor;
     docs/performance.md has the costs. The results are the same to the bit.
 
-    blocked: signals that are blocked until the new program handles them.
+    blocked: signals to block until the new program handles them, so that none is lost in between.
     """
     library = find_jemalloc()
     if library is None or not sys.executable or {"LD_PRELOAD", _RESTARTED} & os.environ.keys():

@@ -57,15 +57,16 @@ class Hardware:
 
 
 def prepare(config: Config, process: ProcessInfo | None = None) -> Hardware:
-    """Chooses device and precision, and configures PyTorch. Raises BadInput if this machine can't provide them.
+    """Chooses device, precision and number of threads, and configures PyTorch accordingly.
 
-    process: this rank of a process group, which takes a GPU of its own or its share of the cores. None: one process.
+    process: this rank of a process group, which gets a GPU of its own or its share of the cores; None if the run has
+    one process. Raises BadInput if the configured device or precision is not available.
     """
     device, reason = choose_device(config.device, process.local_rank if process else 0)
     use_gpu = device.type == "cuda"
     if config.precision == "float16" and not use_gpu:
         raise BadInput("precision=float16 needs a GPU: leave precision out, or give bfloat16 or float32")
-    threads = config.threads or max(1, cpu_threads(config) // (process.local_world_size or 1 if process else 1))
+    threads = config.threads or max(1, cores() // (process.local_world_size or 1 if process else 1))
     torch.set_num_threads(threads)
     threadpool_limits(threads)  # scikit-learn's
     keep_freed_memory()
@@ -79,11 +80,6 @@ def prepare(config: Config, process: ProcessInfo | None = None) -> Hardware:
     if compiles:
         prepare_compiler(config.run_dir, process.rank if process else 0)
     return Hardware(device, dtype, threads, compiles, reason)
-
-
-def cpu_threads(config: Config) -> int:
-    """The number of CPU threads of a run with this configuration."""
-    return config.threads or cores()
 
 
 def _processor() -> str:
