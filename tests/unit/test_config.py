@@ -56,7 +56,7 @@ def test_the_full_budget_has_the_papers_values() -> None:
 def test_every_study_composes_with_a_data_root(study: str) -> None:
     config = load_config([*PRETRAIN, "method=simclr", f"study={study}", "data.root=/somewhere"])
     assert config.study.name == study
-    assert set(config.study.methods) == set(methods())
+    assert set(config.study.methods) <= set(methods())
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,8 @@ def test_every_study_composes_with_a_data_root(study: str) -> None:
     [
         (["stage=pretrain", "method=simclr"], "run_dir must be given"),
         (["run_dir=x", "method=simclr"], "stage must be given"),
-        (PRETRAIN, "needs a method: give method= one of byol, moco, simclr, supervised"),
-        ([*PRETRAIN, "method=dino"], "there is no method dino: give method= one of byol, moco, simclr, supervised"),
+        (PRETRAIN, f"needs a method: give method= one of {', '.join(methods())}"),
+        ([*PRETRAIN, "method=dino"], f"there is no method dino: give method= one of {', '.join(methods())}"),
         ([*PRETRAIN, "method=simclr", "stage=train"], "stage='train' is not possible"),
         ([*PRETRAIN, "method=simclr", "seed=abc"], "seed='abc' is not possible: input should be a valid integer"),
         ([*PRETRAIN, "method=simclr", "seed=-1"], "seed=-1 is not possible"),
