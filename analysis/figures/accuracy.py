@@ -10,7 +10,7 @@ from analysis.tables import Column, main_columns, main_value
 
 
 def dots(study: Study) -> Figure | None:
-    """A panel for each accuracy of the main table, a row for each model."""
+    """A panel for each accuracy of the main table and a row for each model; None without models."""
     columns, models = main_columns(study), study.models
     if not models:
         return None

@@ -1,4 +1,4 @@
-"""What a model gets right and wrong by class, and how its confidence fits: heat maps, confusion, reliability."""
+"""Accuracy by class, confusion matrices and reliability diagrams."""
 
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ _KINDS: Final[dict[str, dict[str, Any]]] = {
 
 
 def heat_maps(study: Study) -> Figure | None:
-    """Accuracy of each model on each class, test above OOD."""
+    """Accuracy of each model on each class; test in the upper panel, OOD in the lower one."""
     shown = [kind for kind in ("test", "ood") if class_names(study, kind)]
     if not shown or not study.models:
         return None
@@ -77,7 +77,7 @@ def _heat_map(axes: Axes, models: list[str], labels: list[str], values: Floats, 
 
 
 def confusion(study: Study) -> Figure | None:
-    """OOD confusion of each model over all its seeds, each row (true class) summing to one."""
+    """Confusion matrix of each model on OOD images over all its seeds; each row (true class) sums to one."""
     found = {model: _joined(study, model, "ood") for model in study.models}
     shown = {model: arrays for model, arrays in found.items() if arrays is not None}
     if not shown:
@@ -107,7 +107,7 @@ def confusion(study: Study) -> Figure | None:
 
 
 def _marked(study: Study, labels: list[str]) -> list[str]:
-    """Class names with a star at those that stand for a class which the models lack."""
+    """Class names with a star at each class that stands for one that the models lack."""
     return [f"{name}*" if name in substituted(study) else name for name in labels]
 
 
@@ -119,7 +119,7 @@ def _confusion_names(study: Study, count: int) -> tuple[list[str], list[str]]:
 
 
 def _joined(study: Study, model: Model, evaluation: str) -> tuple[Floats, npt.NDArray[np.int64]] | None:
-    """Logits and labels of all seeds of a model, one after another."""
+    """Logits (n, C) and labels (n,) of a model, concatenated over its seeds."""
     parts = list(study.predictions(model, evaluation).values())
     parts = [part for part in parts if _width(part) == _width(parts[0])]
     if not parts:
@@ -133,7 +133,7 @@ def _width(part: dict[str, npt.NDArray[Any]]) -> int:
 
 
 def reliability(study: Study) -> Figure | None:
-    """Accuracy over confidence on test and OOD, and below it how often each confidence occurs."""
+    """Accuracy over confidence on test and OOD, with a histogram of the confidence below."""
     found = {model: {kind: _joined(study, model, kind) for kind in ("test", "ood")} for model in study.models}
     shown = {model: parts for model, parts in found.items() if any(part is not None for part in parts.values())}
     if not shown:
@@ -174,7 +174,7 @@ def _calibration(
     hits = logits.argmax(1) == labels
     bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
     counts = np.bincount(bins, minlength=_BINS)
-    filled = counts >= 10  # fewer images say nothing about an accuracy
+    filled = counts >= 10  # the accuracy of fewer images is too uncertain
     mean = np.bincount(bins, confidence, _BINS)[filled] / counts[filled]
     right = np.bincount(bins, hits.astype(float), _BINS)[filled] / counts[filled]
     upper.plot(mean, right, marker="o", markersize=2.2, **look)

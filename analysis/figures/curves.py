@@ -1,4 +1,4 @@
-"""Learning curves of every run that left metrics, finished or not; thin lines are further seeds."""
+"""Learning curves of every run with a metrics log, complete or not; thin lines are further seeds."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,13 +18,15 @@ from analysis.names import Model
 from analysis.run import Run
 from analysis.study import Study
 
-_POINTS = 300  # of a drawn line: longer records are averaged in bins
+_POINTS = 300  # of a line: longer series are averaged in bins
 _RATES = {"accuracy": "training accuracy", "knn": "kNN", "contrast_accuracy": "pretext task (dotted)"}
 
 
 def pretraining(study: Study) -> Figure | None:
-    """A row for each method: loss (with the deviation of z where it is logged), accuracies, learning rate. The variants
-    of a sweep share the row of their method, a colour each."""
+    """A row for each method: loss (with the standard deviation of z if it is logged), accuracies, learning rate.
+
+    The variants of a sweep share the row of their method; each has its own colour.
+    """
     every = _with(study.of("pretrain"), "loss")
     methods = list(dict.fromkeys(run.model.method for run in every))
     if not methods:
@@ -44,7 +46,7 @@ def pretraining(study: Study) -> Figure | None:
         style.title(row[0], f"{study.method_label(method)}: loss{twin}", 32)
         shown = ", ".join(label for column, label in _RATES.items() if _with(runs, column))
         style.title(row[1], f"{shown}, %", 32)
-        row[1].set(ylim=(0, 1))  # the same for all: a wobble of two points is no fall
+        row[1].set(ylim=(0, 1))  # the same for all methods, so that small fluctuations look small
         row[2].set(title="learning rate", ylim=(0, None))
         style.percent_axis(row[1].yaxis)
         if not shown:
@@ -57,7 +59,7 @@ def pretraining(study: Study) -> Figure | None:
 
 
 def _variants(figure: Figure, runs: Sequence[Run], study: Study) -> None:
-    """A legend of the variants of a sweep; nothing without one."""
+    """Adds a legend of the variants of a sweep; nothing without a sweep."""
     drawn = {run.model for run in runs if run.model.variant}
     variants = [encoder for encoder in study.encoders if encoder in drawn]
     if variants:
@@ -66,7 +68,7 @@ def _variants(figure: Figure, runs: Sequence[Run], study: Study) -> None:
 
 
 def finetuning(study: Study) -> Figure | None:
-    """Loss and accuracy of the final trainings; then the trials of each model that had something to choose from."""
+    """Loss and accuracy of the final trainings, then the trials of each model that had more than one candidate."""
     models = names.in_order((run.model for run in _with(study.of("finetune"), "phase")), study.methods)
     if not models:
         return None
@@ -83,7 +85,7 @@ def finetuning(study: Study) -> Figure | None:
     panels[1].set(title="final training: accuracy (%)")
     for axes, (model, run) in zip(panels[2:], chose.items(), strict=True):
         _trials(axes, run.metrics)
-        style.title(axes, f"{study.model_label(model.encoder)}: choice, validation (%)", 32)
+        style.title(axes, f"{study.model_label(model.encoder)}: selection, holdout (%)", 32)
     labels = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     style.legend(figure, list(labels.values()), list(labels))
     for axes in panels[1:]:
@@ -94,7 +96,7 @@ def finetuning(study: Study) -> Figure | None:
 
 
 def choosers(study: Study) -> dict[Model, Run]:
-    """The fine-tuned models that tried more than one pair of rate and decay, each with its first seed's run."""
+    """The first seed's run of each fine-tuned model that tried more than one pair of learning rate and weight decay."""
     runs = {run.model: run for run in reversed(_with(study.of("finetune"), "phase"))}
     return {
         model: runs[model]
@@ -104,7 +106,7 @@ def choosers(study: Study) -> dict[Model, Run]:
 
 
 def probing(study: Study) -> Figure | None:
-    """Validation accuracy of every linear probe over its l2 penalty, the chosen value marked."""
+    """Validation accuracy of every linear probe over its l2 penalty, with the chosen value marked."""
     grids = {run.model: (run, _tried(run)) for run in reversed(study.complete("probe"))}
     grids = {model: (run, grid) for model, (run, grid) in grids.items() if not grid.empty}
     if not grids:
@@ -124,7 +126,7 @@ def probing(study: Study) -> Figure | None:
 
 
 def _tried(run: Run) -> pd.DataFrame:
-    """The l2 penalties that a probe tried and the validation accuracy of each, from its result."""
+    """The l2 penalties in the result of a probe, with the validation accuracy of each."""
     rows = [numbers(row) for row in run.tried if isinstance(row, dict)]
     return pd.DataFrame(rows, columns=["l2", "accuracy"]).astype(float).dropna().sort_values("l2")
 
@@ -138,7 +140,7 @@ def _thin(order: int) -> float:
 
 
 def _line(axes: Axes, frame: pd.DataFrame, column: str, **options: Any) -> bool:
-    """One metric over epochs, averaged in bins where there are many points; says whether there was anything."""
+    """Draws a metric over epochs, averaged in bins if there are many points; returns whether there was any point."""
     if column not in frame:
         return False
     frame = frame.dropna(subset=[column])
@@ -164,7 +166,7 @@ def _rates(axes: Axes, run: Run, color: str, order: int) -> None:
 
 
 def _spread(axes: Axes, runs: Sequence[Run], encoders: Sequence[Model]) -> None:
-    """The standard deviation of z on an axis of its own, beside the loss: a collapse would take both to zero."""
+    """Draws the standard deviation of z on a second axis beside the loss, because a collapse brings both to zero."""
     runs = _with(runs, "z_std")
     if not runs:
         return
@@ -181,12 +183,12 @@ def _spread(axes: Axes, runs: Sequence[Run], encoders: Sequence[Model]) -> None:
 
 
 def _tried_pairs(frame: pd.DataFrame) -> list[str]:
-    """The phases in which a pair was tried."""
+    """The phases of the trials, one for each pair of learning rate and weight decay."""
     return [str(phase) for phase in frame["phase"].dropna().unique() if str(phase).startswith("select")]
 
 
 def _trials(axes: Axes, frame: pd.DataFrame) -> None:
-    """Validation accuracy of each trial of the grid, of the first seed."""
+    """Draws the validation accuracy of each trial of the grid."""
     phases = _tried_pairs(frame)
     for phase, line in zip(phases, ("-", "--", ":", "-.") * len(phases), strict=False):
         label = phase.removeprefix("select").strip()

@@ -1,6 +1,6 @@
-"""How every figure looks: sizes for an A4 column, fonts of 7 points or more, colours that colour-blind people can tell.
+"""The style of all figures: widths for A4, fonts of at least 7 points, colours for colour-blind readers.
 
-No pyplot: figures are objects of their own and leave nothing behind. Call everything inside `styled()`.
+Figures are matplotlib objects without pyplot, so that no global state remains. Call everything inside `styled()`.
 """
 
 import math
@@ -52,7 +52,7 @@ _RC: Final[dict[str, Any]] = {
     "figure.constrained_layout.h_pad": 0.05,
     "figure.constrained_layout.w_pad": 0.05,
 }
-# Okabe and Ito's colours for methods; black and grey for what is no self-supervised method.
+# Okabe and Ito's colours for self-supervised methods; black and grey for the baselines.
 _METHODS: Final = {
     RANDOM: "#8a8a8a",
     SUPERVISED: "#000000",
@@ -61,7 +61,7 @@ _METHODS: Final = {
     "moco": "#009E73",
 }
 _OTHERS: Final = ("#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C6D31")
-# Tol's `muted` scheme and a dark grey: ten classes.
+# Tol's `muted` scheme and a dark grey, for ten classes.
 CLASSES: Final = (
     "#332288", "#CC6677", "#DDAA33", "#117733", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499", "#444444",
 )  # fmt: skip
@@ -70,7 +70,7 @@ MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 
 @dataclass(frozen=True)
 class Look:
-    """How a model is drawn: a probe open and dashed, everything else filled and solid."""
+    """Colour, marker, line style and marker face of a model: open and dashed for a probe, else filled and solid."""
 
     color: str
     marker: str
@@ -80,7 +80,7 @@ class Look:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Makes figures in the report's style; the settings outside are untouched."""
+    """Context manager for the report's style; restores matplotlib's settings afterwards."""
     with mpl.rc_context(cast(Any, _RC)):
         yield
 
@@ -102,7 +102,7 @@ def encoder_color(encoder: Model, encoders: Sequence[Model]) -> str:
 
 
 def look(model: Model, encoders: Sequence[Model]) -> Look:
-    """How a model is drawn in every figure."""
+    """The look of a model, the same in every figure."""
     color = encoder_color(model.encoder, encoders)
     if model.adaptation == "probe":
         return Look(color, "o", "--", "white")
@@ -110,9 +110,9 @@ def look(model: Model, encoders: Sequence[Model]) -> Look:
 
 
 def grid(count: int, columns: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` panels, `columns` in a row, rows `height` inches high; spare places stay empty.
+    """A figure with `count` panels in rows of `columns`, and its panels. height: of a row, in inches.
 
-    layout="compressed" suits panels of a fixed shape.
+    layout="compressed" suits panels with a fixed aspect ratio.
     """
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(WIDTH, height * rows), layout=options.pop("layout", "constrained"))
@@ -123,16 +123,16 @@ def grid(count: int, columns: int, height: float, **options: Any) -> tuple[Figur
 
 
 def rows_of(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, npt.NDArray[Any]]:
-    """A figure of rows x columns panels, as a two-dimensional array."""
+    """A figure and its panels as an array (rows, columns). height: of a row, in inches."""
     figure = Figure(figsize=(WIDTH, height * rows), layout="constrained")
     return figure, np.asarray(figure.subplots(rows, columns, squeeze=False, **options))
 
 
 def save(figure: Figure, folder: Path, name: str) -> Path:
-    """Writes NAME.pdf and NAME.png (200 dpi), the same bytes for the same figure; gives the PDF's path."""
+    """Writes NAME.pdf and NAME.png (200 dpi) and returns the path of the PDF. The same figure gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.pdf"
-    figure.draw_without_rendering()  # the layout is found once, not again for each file
+    figure.draw_without_rendering()  # computes the layout once for both files
     figure.set_layout_engine(None)
     figure.savefig(path, metadata={"CreationDate": None, "Creator": None, "Producer": None})
     figure.savefig(folder / f"{name}.png", metadata={"Software": None})
@@ -140,14 +140,18 @@ def save(figure: Figure, folder: Path, name: str) -> Path:
 
 
 def title(axes: Axes, text: str, width: int) -> None:
-    """Sets a title in lines of at most `width` characters: 32 fit above one of three panels in a row, 24 above one of
-    four, 19 above one of four beside a colour bar."""
+    """Sets a title in lines of at most `width` characters.
+
+    32 characters fit above a panel in a row of three, 24 in a row of four, 19 in a row of four with a colour bar.
+    """
     axes.set_title(textwrap.fill(text, width, break_on_hyphens=False))
 
 
 def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], **options: Any) -> None:
-    """A legend below the panels, in as many columns as the figure is wide enough for, at most four. The figure grows
-    with it, so that the panels keep their height."""
+    """Adds a legend below the panels, in up to four columns as far as the labels fit the width.
+
+    The figure's height grows with the legend, so that the panels keep their height.
+    """
     columns = max(1, min(4, 112 // (max(map(len, labels), default=0) + 7)))
     rows = math.ceil(len(labels) / columns)
     width, height = figure.get_size_inches()
@@ -156,12 +160,12 @@ def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], **opti
 
 
 def shortened(name: str, longest: int = 14) -> str:
-    """A name that fits beside an axis."""
+    """The name, cut to `longest` characters."""
     return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def log_axis(axis: Any) -> None:
-    """A logarithmic axis with plain labels (1e-3), at most five of them."""
+    """Makes an axis logarithmic, with at most five labels in plain notation (0.001)."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     axis.set_major_locator(LogLocator(numticks=5))
     axis.set_minor_locator(NullLocator())
@@ -169,12 +173,12 @@ def log_axis(axis: Any) -> None:
 
 
 def percent_axis(axis: Any) -> None:
-    """Fractions shown as percent."""
+    """Labels fractions as percentages."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
 
 
 def bare(axes: Axes) -> None:
-    """No ticks and no grid, a thin frame: for maps without units."""
+    """Removes ticks and grid and draws a thin frame, for maps without units."""
     axes.grid(False)
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():

@@ -1,4 +1,4 @@
-"""t-SNE maps: train and test images of every embedded model, and aligned frames of fine-tuning."""
+"""t-SNE maps of train and test images for every model, and aligned frames of fine-tuning."""
 
 import textwrap
 from typing import Any
@@ -17,11 +17,11 @@ from analysis.study import Study
 
 Points = npt.NDArray[Any]
 _FRAMES = 6  # panels of a row: the first and the last frame, and some between
-_DOTS = 1000  # drawn in a panel: more hide each other
+_DOTS = 1000  # points in a panel; more would overlap
 
 
 def maps(study: Study) -> Figure | None:
-    """Train beside test, two models in a row; the numbers stand at the median of each class."""
+    """Train beside test, two models in a row; the number of a class is at the median of its points."""
     found = _maps_of(study, "train", "train_labels", "test", "test_labels")
     if not found:
         return None
@@ -37,7 +37,7 @@ def maps(study: Study) -> Figure | None:
 
 
 def frames(study: Study) -> Figure | None:
-    """How the embedding of the same test images moves while a model is fine-tuned: a row for each model."""
+    """The embedding of the same test images at several steps of fine-tuning; a row for each model."""
     found = _maps_of(study, "frames", "frame_steps", "frame_labels")
     if not found:
         return None
@@ -58,7 +58,7 @@ def frames(study: Study) -> Figure | None:
 
 
 def _maps_of(study: Study, *needed: str) -> dict[Model, Arrays]:
-    """The maps of each embedded model, of its first seed that has the arrays `needed`."""
+    """The maps of each model, from its first seed with the arrays `needed`."""
     found: dict[Model, Arrays] = {}
     for run in study.complete("embed"):
         arrays = run.arrays("tsne.npz", *needed)
@@ -68,8 +68,7 @@ def _maps_of(study: Study, *needed: str) -> dict[Model, Arrays]:
 
 
 def _scatter(axes: Axes, points: Points, labels: Points, size: float = 2.2) -> None:
-    """One colour and one marker for each class; a fixed order of drawing, so that no class lies on top of all "
-    "others."""
+    """Draws the points with a colour and a marker for each class, and the number of the class at their median."""
     style.bare(axes)
     kept = np.random.default_rng(0).permutation(len(points))[:_DOTS]
     size *= min(2.5, (_DOTS / max(len(kept), 1)) ** 0.5)
@@ -99,7 +98,7 @@ def _legend(figure: Figure, study: Study, found: dict[Model, Arrays]) -> None:
 
 
 def _reach(points: Points) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Limits that hold all points, for panels that share a map."""
+    """Axis limits that contain all points, for panels that share a map."""
     low, high = points.reshape(-1, 2).min(0), points.reshape(-1, 2).max(0)
     margin = 0.05 * (high - low) + 1e-6
     (x0, y0), (x1, y1) = low - margin, high + margin

@@ -1,6 +1,6 @@
-"""The loss around each optimum, and the width of the optimum against accuracy."""
+"""Loss landscapes around each optimum, and the width of the optimum against accuracy."""
 
-# ruff: noqa: RUF001 (what people read has Greek letters, dashes and minus signs)
+# ruff: noqa: RUF001 (texts for people have Greek letters, dashes and minus signs)
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ from analysis.tables import signed
 
 
 def slices(study: Study) -> Figure | None:
-    """Loss and accuracy along one filter-normalised direction, all models together; the mean over seeds."""
+    """Loss and accuracy along one filter-normalised direction for all models; mean over seeds."""
     found = {model: _mean(study, model, ("alphas", "loss", "accuracy")) for model in _models(study)}
     shown = {model: arrays for model, arrays in found.items() if arrays is not None}
     if not shown:
@@ -44,7 +44,7 @@ def slices(study: Study) -> Figure | None:
 
 
 def planes(study: Study) -> Figure | None:
-    """Loss on a filter-normalised plane, the same levels for every model; of the first seed."""
+    """Loss on a filter-normalised plane with the same levels for every model; first seed."""
     found = {model: arrays for model in _models(study) for arrays in _landscapes(study, model, ("grid", "plane"))[:1]}
     found = {model: arrays for model, arrays in found.items() if _drawable(arrays["plane"])}
     if not found:
@@ -53,7 +53,7 @@ def planes(study: Study) -> Figure | None:
     levels = _levels([arrays["plane"] for arrays in found.values()])
     drawn: Any = None
     for axes, (model, arrays) in zip(panels, found.items(), strict=True):
-        plane = np.clip(arrays["plane"].astype(float), levels[0], levels[-1]).T  # first direction to the right
+        plane = np.clip(arrays["plane"].astype(float), levels[0], levels[-1]).T
         drawn = axes.contourf(arrays["grid"], arrays["grid"], plane, levels=levels, cmap="cividis")
         axes.contour(arrays["grid"], arrays["grid"], plane, levels=levels, colors="white", linewidths=0.3)
         axes.plot(0, 0, "+", color="white", markersize=5)
@@ -70,7 +70,7 @@ def planes(study: Study) -> Figure | None:
 
 
 def scatter(study: Study, measures: Sequence[Measurement], found: Sequence[Correlation]) -> Figure | None:
-    """Each measure against test and OOD accuracy, a point for each model."""
+    """Each measure against test and OOD accuracy, with a point for each model."""
     pairs = [(measure, target) for measure in measures for target in TARGETS if points(study, measure, target)]
     if not pairs:
         return None
@@ -133,7 +133,7 @@ def _drawable(plane: Any) -> bool:
 
 
 def _levels(planes: Sequence[Any]) -> Any:
-    """Nine levels from the least loss to twenty times it (or the largest), evenly spaced in the logarithm."""
+    """Ten levels, evenly spaced in the logarithm, from the lowest loss to the median of the planes' highest losses."""
     low = max(min(float(plane.min()) for plane in planes), 1e-4)
     high = max(float(np.median([plane.max() for plane in planes])), 1.5 * low)
     return np.geomspace(low, high, 10)
@@ -154,7 +154,7 @@ def _points(axes: Axes, study: Study, shown: dict[Model, tuple[float, float]]) -
 
 
 def _short(measure: Measurement) -> str:
-    """A measure's label in two lines at most."""
+    """A measure's label, shortened to at most two lines."""
     return measure.label.replace(" (magnitude-aware)", "").replace(" sharpness", "").replace(", ", ",\n", 1)
 
 

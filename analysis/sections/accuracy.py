@@ -1,4 +1,4 @@
-"""Accuracy of every model: the main table, its figure, and what is behind it by class."""
+"""Accuracy of every model: the main table and its figure; then accuracy by class, confusion and calibration."""
 
 from pathlib import Path
 
@@ -9,19 +9,21 @@ from analysis.figures import accuracy, classes
 from analysis.study import Study
 
 _MEANING = {
-    "test": "Test accuracy: share of right predictions on the labelled test split, which no choice was made on.",
-    "ood10": "OOD: the same models, unchanged, on images of another source.",
-    "ood9": "Where that source has a class that the models lack, one of theirs counts as it among all classes (in "
-    "CIFAR-10: a prediction “monkey” is right on a frog); among the shared classes its images are left out.",
-    "knn": "kNN: weighted nearest neighbours of the test images' embeddings among those of labelled train.",
-    "knn_validation": "kNN: weighted nearest neighbours on held-out labelled train after the last epoch of "
-    "pretraining; it stands in the row of the frozen encoder's probe.",
+    "test": "Test accuracy: share of correct predictions on the labelled test split, which was not used for any "
+    "choice.",
+    "ood10": "OOD: the same models, unchanged, on images from another data set.",
+    "ood9": "That data set has a class that the models lack. With all classes, a class of the models counts as this "
+    "class (for CIFAR-10: the prediction “monkey” is correct for a frog); with the shared classes, its images are "
+    "excluded.",
+    "knn": "kNN: weighted nearest neighbours of the test images among the labelled train images, by their embeddings.",
+    "knn_validation": "kNN: weighted nearest neighbours on the holdout split of labelled train after the last epoch of "
+    "pretraining, shown in the row of the encoder's probe.",
 }
 
 _CROPS = (
-    "The heads of the supervised and the fine-tuned models were fitted on random crops and are tested on whole images, "
-    "which can cost them accuracy (Touvron et al., 2019); kNN compares whole images with whole images, so it can lie "
-    "above them."
+    "The heads of the supervised and fine-tuned models were trained on random crops and are tested on whole images, "
+    "which can reduce their accuracy (Touvron et al., 2019). kNN compares whole images with whole images, so its "
+    "accuracy can be higher than theirs."
 )
 
 
@@ -39,18 +41,18 @@ def section(study: Study, figures: Path) -> Section:
         figures,
         "accuracy",
         accuracy.dots(study),
-        f"The accuracies of the table above. {_bars(study)} The dotted line is the random initialisation's probe.",
-        "further right is better; two models whose bars overlap by much can't be told apart.",
+        f"The accuracies of the table above. {_bars(study)} The dotted line is the probe on the random initialisation.",
+        "further right is better; two models whose bars overlap widely are not clearly different.",
     )
     return made
 
 
 def _meanings(study: Study) -> str:
-    """What each column of the main table is."""
+    """The meaning of each column of the main table."""
     meanings = [_MEANING[column.key] for column in tables.main_columns(study)]
     gains = (
-        "Gain: test accuracy minus that of a linear probe on the random initialisation, in points, with its 95 % "
-        "interval (over seeds where there are several, else over the same test images)."
+        "Gain: test accuracy minus that of a linear probe on the random initialisation, in percentage points, with its "
+        "95 % interval (over seeds if there are several, otherwise over the test images)."
     )
     fitted_on_crops = any(model.adaptation != "probe" for model in study.models)
     crops = [_CROPS] if _MEANING["knn"] in meanings and fitted_on_crops else []
@@ -69,14 +71,14 @@ def _numbers(study: Study) -> str:
 def _bars(study: Study) -> str:
     if study.seeds_tested > 1:
         return (
-            "Bars: one standard deviation over seeds to both sides (ticks: single seeds), or the Wilson interval of "
+            "Bars: one standard deviation over seeds to either side (ticks: single seeds), or the Wilson interval of "
             "one seed."
         )
     return "Bars: 95 % Wilson intervals over the images, of one seed."
 
 
 def _confidence(made: Section, study: Study) -> None:
-    """Likelihood and calibration of every model, where they were measured."""
+    """Mean class accuracy, likelihood and calibration of every model, as far as they were measured."""
     wanted = {
         "Mean class accuracy (%)": ("test", "mean_class_accuracy"),
         "Negative log-likelihood": ("test", "nll"),
@@ -99,8 +101,8 @@ def _confidence(made: Section, study: Study) -> None:
         made.table(
             ["Model", *found],
             rows,
-            "Mean over classes (classes may differ in size), likelihood and calibration, means over seeds. ECE: "
-            "expected calibration error, the gap between confidence and accuracy averaged over bins of confidence.",
+            "Accuracy averaged over classes, likelihood and calibration; means over seeds. ECE: expected calibration "
+            "error, the absolute difference between confidence and accuracy, averaged over bins of confidence.",
             widths=[1.7, *([1.0] * len(found))],
         )
 
@@ -111,28 +113,28 @@ def by_class(study: Study, figures: Path) -> Section:
     _confidence(made, study)
     rule = ""
     if tables.substituted(study):
-        rule = " *: OOD images of a class that the models lack, counted as this one (CIFAR-10's frogs as monkeys)."
+        rule = " *: includes the OOD images of a class that the models lack (for CIFAR-10: frogs count as monkeys)."
     made.figure(
         figures,
         "per-class",
         classes.heat_maps(study),
-        f"Accuracy of each model on each class, in percent, mean over seeds; {tables.ABSENT}: the class has no images, "
-        f"or the model no accuracy.{rule}",
-        "a dark column is a class that every model finds hard, a dark row a weak model.",
+        f"Accuracy of each model on each class, in percent, mean over seeds. {tables.ABSENT}: the class has no images, "
+        f"or the model has no accuracy.{rule}",
+        "a dark column is a class that is hard for every model; a dark row is a weak model.",
     )
     made.figure(
         figures,
         "confusion-ood",
         classes.confusion(study),
         f"Confusion on the OOD images, all seeds together; each row sums to one.{rule}",
-        "dark squares off the diagonal are systematic mistakes: the true class on the left, what was said below.",
+        "dark squares off the diagonal are systematic errors; rows are true classes, columns are predicted classes.",
     )
     made.figure(
         figures,
         "reliability",
         classes.reliability(study),
-        "Reliability of the confidence, from the logits of all seeds: accuracy of the images in each of 15 bins of "
-        "confidence (bins with fewer than ten images left out), and below how many images fall into each bin.",
-        "a curve under the diagonal is overconfident: right less often than its softmax says.",
+        "Reliability diagrams from the logits of all seeds. Top: accuracy of the images in each of 15 bins of "
+        "confidence (bins with fewer than ten images are omitted). Bottom: share of the images in each bin.",
+        "below the diagonal a model is overconfident: its predictions are correct less often than its softmax says.",
     )
     return made

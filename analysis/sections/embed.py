@@ -16,19 +16,19 @@ def section(study: Study, figures: Path) -> Section:
         figures,
         "tsne-finetuning",
         tsne.frames(study),
-        "t-SNE of the same test images while the model is fine-tuned, from before the first step to after the last; "
-        "first seed. The frames of a row are aligned and share their axes.",
-        "follow one colour from left to right: classes that drift apart are being separated by the labels.",
+        "t-SNE of the same test images during fine-tuning, from before the first step to after the last; first seed. "
+        "The frames of a row are aligned and share their axes.",
+        "follow one colour from left to right: classes that move apart are being separated by the labels.",
     )
     made.figure(
         figures,
         "tsne",
         tsne.maps(study),
-        "t-SNE of the average-pool output (512 values) of train and of test images, one colour and marker a class, the "
-        f"number at the class's median; first seed; at most 1,000 points are drawn{settings}. Train and test "
-        "share one map; a probe's embedding is that of its frozen encoder.",
-        "islands of one colour are classes that the embedding separates; sizes of islands and distances between them "
-        "mean little.",
+        "t-SNE of the average-pool output (512 values) of train and test images. Each class has a colour and a marker; "
+        f"its number is at its median. First seed; at most 1,000 points are drawn{settings}. Train and test share one "
+        "map. The embedding of a probe is that of its frozen encoder.",
+        "islands of one colour are classes that the embedding separates; the sizes of islands and the distances "
+        "between them have little meaning.",
     )
     return made
 

@@ -1,6 +1,6 @@
-"""The report's head (what was run, on which data, what is missing) and the findings that the numbers support."""
+"""The report's first page: title, facts about the runs and the data, and findings generated from the numbers."""
 
-# ruff: noqa: RUF001 (what people read has Greek letters, dashes and minus signs)
+# ruff: noqa: RUF001 (texts for people have Greek letters, dashes and minus signs)
 
 import datetime
 from collections import defaultdict
@@ -20,7 +20,7 @@ _CHANCE: Final = 0.05
 
 
 def title(study: Study, date: datetime.date) -> dict[str, Any]:
-    """Title, subtitle, the warning on the data, and the facts of the study."""
+    """Title, subtitle, warning about the data, and facts of the study, in the form that report.typ reads."""
     methods = names.listed(map(study.method_label, study.methods))
     return {
         "title": f"Self-supervised pretraining of a ResNet-18: {study.name}",
@@ -49,21 +49,21 @@ def _facts(study: Study, date: datetime.date) -> list[tuple[str, str]]:
         ("Code", names.listed(_values(starts, "commit"))),
         ("Versions", names.listed(_versions(start) for start in starts)),
         ("Hardware", names.listed(_hardware(start) for start in starts)),
-        ("Report of", date.isoformat()),
+        ("Date", date.isoformat()),
     ]
 
 
 def _runs(study: Study) -> str:
-    """How many runs are complete, and of how many."""
+    """How many of the planned runs are complete."""
     if not study.planned:
-        begun = f"{len(study.complete())} of the {len(study.runs)} that were begun are complete"
-        return f"{begun}; there is no plan.json, so the missing runs are not known"
+        begun = f"{len(study.complete())} of the {len(study.runs)} that were started are complete"
+        return f"{begun}; missing runs are not known, because the study has no plan.json"
     done = len(study.planned) - len(study.missing)
     return f"{done} of the {len(study.planned)} planned runs are complete"
 
 
 def grouped(keys: Iterable[RunKey]) -> str:
-    """Runs in few words: `ood of byol-probe (seeds 0, 1); width of …`."""
+    """Runs grouped by stage: `ood of byol-probe (seeds 0, 1); width of …`."""
     stages: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for stage, model, seed in keys:
         stages[stage][model.full_name].append(seed)
@@ -86,7 +86,7 @@ def _values(sources: Iterable[dict[str, Any]], key: str) -> list[str]:
 
 
 def _starts(source: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a run was made with, each time that it was started with something else."""
+    """The provenance of each start of a run that differs from the start before."""
     starts = source.get("starts")
     found = [start for start in starts if isinstance(start, dict)] if isinstance(starts, list) else []
     return found or [source]
@@ -111,11 +111,11 @@ def _hardware(source: dict[str, Any]) -> str:
 
 
 def findings(study: Study) -> Section:
-    """Sentences that are made from the numbers, with the uncertainty of each."""
+    """Sentences generated from the numbers, each with its uncertainty."""
     made = Section("Findings")
     made.text(
-        "Each sentence here is generated from the tables of this report. A difference is called clear only where its "
-        f"95 % interval leaves out zero; {_how(study)}"
+        "These sentences are generated from the tables of this report. A difference is called clear only if its 95 % "
+        f"interval excludes zero. {_how(study)}"
     )
     made.items([sentence for sentence in _sentences(study) if sentence])
     return made
@@ -124,10 +124,10 @@ def findings(study: Study) -> Section:
 def _how(study: Study) -> str:
     if study.seeds_tested > 1:
         return (
-            "with several seeds that is Student's t interval of the differences seed by seed, "
-            "with one seed it is the interval over the same images."
+            "With several seeds, this is Student's t interval of the differences of each seed; with one seed, it is "
+            "the interval over the test images."
         )
-    return "it is taken over the same test images and one seed, so that the spread between two trainings is not in it."
+    return "The interval is over the test images with one seed; it does not include the variation between seeds."
 
 
 def _sentences(study: Study) -> list[str]:
@@ -149,7 +149,7 @@ def _sentences(study: Study) -> list[str]:
 
 
 def _best(study: Study, evaluation: str, what: str) -> str:
-    """The highest model, and whether the next one is clearly behind."""
+    """The model with the highest accuracy, and whether the next one is clearly lower."""
     values = {model: estimate(study, model, evaluation, "accuracy") for model in study.models}
     found = {model: value for model, value in values.items() if value is not None}
     ranked = sorted(found, key=lambda model: -found[model].value)
@@ -163,15 +163,15 @@ def _best(study: Study, evaluation: str, what: str) -> str:
 
 
 def _verdict(gap: Difference | None, word: str) -> str:
-    """`3.1 points behind [1.9, 4.3]`, and whether that is clear."""
+    """`3.1 points behind [1.9, 4.3]`, and a remark if the difference is not clear."""
     if gap is None or gap.low is None or gap.high is None:
-        return "not comparable" if gap is None else f"{100 * gap.value:.1f} points {word}, with no interval to judge by"
+        return "not comparable" if gap is None else f"{100 * gap.value:.1f} points {word}, without an interval"
     numbers = f"{100 * gap.value:.1f} points {word} [{tables.signed(100 * gap.low)}, {tables.signed(100 * gap.high)}]"
-    return numbers if gap.clear else f"{numbers}, which does not settle the order"
+    return numbers if gap.clear else f"{numbers}, which is not a clear difference"
 
 
 def _against(study: Study, models: Sequence[Model], other: Model, evaluation: str, what: str) -> str:
-    """Each model's difference to another one, sorted into clearly above, clearly below and unsettled."""
+    """The difference of each model to another one, grouped into clearly above, clearly below, not clearly different."""
     groups: dict[str, list[str]] = {"clearly above": [], "clearly below": [], "not clearly different": []}
     labels = {model: study.model_label(model) for model in models}
     if len({model.adaptation for model in models}) == 1:
@@ -197,12 +197,12 @@ def _drop(study: Study) -> str:
     return (
         f"OOD accuracy minus test accuracy: from {tables.signed(changes[best])} ({study.model_label(best)}) to "
         f"{tables.signed(changes[worst])} points ({study.model_label(worst)}). The two sets hold different images, so "
-        "this mixes shift and difficulty."
+        "this difference includes their difficulty as well as the shift."
     )
 
 
 def _spread(study: Study) -> str:
-    """Whether a method that logs the deviation of z collapsed."""
+    """The standard deviation of z at the end of pretraining and its minimum, for each encoder that logs it."""
     parts = []
     for encoder in study.encoders:
         ends = [
@@ -213,8 +213,8 @@ def _spread(study: Study) -> str:
         if ends:
             low, last = min(float(end.min()) for end in ends), [float(end.iloc[-1]) for end in ends]
             values = f"{min(last):.3g}" if len(last) == 1 else f"{min(last):.3g} to {max(last):.3g}"
-            parts.append(f"{study.model_label(encoder)} ends at {values} (least on the way {low:.3g})")
-    return f"Standard deviation of z, zero in a collapse: {'; '.join(parts)}." if parts else ""
+            parts.append(f"{study.model_label(encoder)} ends at {values} (minimum {low:.3g})")
+    return f"Standard deviation of z, which is zero after a collapse: {'; '.join(parts)}." if parts else ""
 
 
 def _width(study: Study) -> str:
@@ -224,18 +224,15 @@ def _width(study: Study) -> str:
     small = [entry for entry in found if entry.p < _CHANCE]
     top = max(found, key=lambda entry: abs(entry.rho))
     return (
-        f"Width and accuracy: {len(small)} of {len(found)} rank correlations have p < .05, where chance alone would "
-        f"give about {_CHANCE * len(found):.1f}; the strongest is ρ = {tables.signed(top.rho, 2)} "
+        f"Width and accuracy: {len(small)} of {len(found)} rank correlations have p < .05; by chance alone it "
+        f"would be about {_CHANCE * len(found):.1f}; the strongest is ρ = {tables.signed(top.rho, 2)} "
         f"({top.measure.label} with "
-        f"{TARGETS[top.target]}, n = {top.n} models, p = {top.p:.3f}, before any correction for having looked at "
-        f"{len(found)}). So few models support no general statement on flat optima."
+        f"{TARGETS[top.target]}, n = {top.n} models, p = {top.p:.3f}, without a correction for {len(found)} "
+        f"comparisons). So few models do not support a general statement about flat optima."
     )
 
 
 def _one_seed(study: Study) -> str:
     if study.seeds_tested != 1:
         return ""
-    return (
-        "Each model has one seed: how much a second training would differ is not known, and no interval here contains "
-        "it."
-    )
+    return "Each model has one seed. The variation between seeds is unknown, and no interval here includes it."

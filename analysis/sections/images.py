@@ -1,4 +1,4 @@
-"""What the models saw: the contact sheets that the runs left."""
+"""The images that the models were trained and tested on: the contact sheets of the runs."""
 
 from pathlib import Path
 
@@ -13,15 +13,15 @@ _SHEETS = {
 
 
 def section(study: Study, figures: Path) -> Section:
-    """One sheet of the study's images and one of the OOD images; nothing where the runs left none."""
-    made = Section("What the model saw")
+    """A sheet of the study's images and one of the OOD images; no blocks if no run has a sheet."""
+    made = Section("Images")
     for stage, (what, name) in _SHEETS.items():
         sheets = [run for run in study.complete(stage) if (run.directory.path / "contact_sheet.png").exists()]
         for run in sheets:
             content = picture(run.directory.path / "contact_sheet.png")
             if content is not None:
-                caption = f"Some of {what}, as read: the first of each class, resized, in the row of their label."
-                reading = "each row should show its class, upright; if not, labels are permuted or axes swapped."
+                caption = f"The first images of each class among {what}, resized; each row is one label."
+                reading = "each row should show its class, upright; otherwise labels are permuted or axes swapped."
                 made.picture(figures, name, content, caption, reading)
                 break
             made.text(f"{run.directory.name}: contact_sheet.png is damaged.")

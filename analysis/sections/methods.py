@@ -1,6 +1,6 @@
-"""How the numbers were obtained: hyperparameters from config.yaml, the data, the compute."""
+"""How the numbers were obtained: hyperparameters from config.yaml, the data, and the compute time."""
 
-# ruff: noqa: RUF001 (what people read has Greek letters, dashes and minus signs)
+# ruff: noqa: RUF001 (texts for people have Greek letters, dashes and minus signs)
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -18,14 +18,13 @@ _SCALES: Final = {"linear": (1.0, " · B/256"), "sqrt": (0.5, " · √(B/256)"),
 
 
 def section(study: Study) -> Section:
-    """Hyperparameters, settings of the evaluations, data and compute."""
+    """Hyperparameters, settings of the evaluations, data and compute time."""
     made = Section("How the numbers were obtained")
     made.text(
         "Every model is torchvision's ResNet-18 with its 7×7 stem and max-pool. Self-supervised methods are trained "
-        "without labels; labels come in with the probe and with fine-tuning (and with kNN, which only watches). "
-        "Whatever "
-        "is chosen is chosen on a part of train, nothing on the test split or on the OOD images. An accuracy's "
-        "interval is Wilson's (95 %)."
+        "without labels. Labels are used for probes, fine-tuning, and the kNN accuracy, which does not influence the "
+        "training. All choices are made on a holdout split of train, none on the test split or the OOD images. The "
+        "interval of an accuracy is Wilson's (95 %)."
     )
     _pretraining(made, study)
     _settings(made, study)
@@ -35,7 +34,7 @@ def section(study: Study) -> Section:
 
 
 def _pretraining(made: Section, study: Study) -> None:
-    """A column for each method, a row for each setting; where the variants of a sweep differ, all their values."""
+    """A column for each method and a row for each setting, which in a sweep lists the values of all variants."""
     chosen = {run.model: run for run in reversed(study.of("pretrain")) if isinstance(run.config.get("method"), dict)}
     variants: dict[str, list[dict[str, str]]] = {}
     for encoder in (encoder for encoder in study.encoders if encoder in chosen):
@@ -47,7 +46,7 @@ def _pretraining(made: Section, study: Study) -> None:
     made.table(
         ["Setting", *(study.method_label(method) for method in methods)],
         [[key, *(columns[method].get(key, tables.ABSENT) for method in methods)] for key in keys],
-        "Settings of the training from random weights, from config.yaml of the first seed's run.",
+        "Settings of the training from random weights (config.yaml of the run with the first seed).",
         size=8,
         left=1 + len(methods),
         widths=[1.1, *([1.2] * len(methods))],
@@ -55,7 +54,7 @@ def _pretraining(made: Section, study: Study) -> None:
 
 
 def _merged(recipes: Sequence[dict[str, str]]) -> dict[str, str]:
-    """One recipe of several: each setting with all its values."""
+    """One recipe from several: each setting with all its values."""
     keys = dict.fromkeys(key for recipe in recipes for key in recipe)
     return {key: " | ".join(dict.fromkeys(recipe.get(key, tables.ABSENT) for recipe in recipes)) for key in keys}
 
@@ -103,7 +102,7 @@ def _view(view: Mapping[str, Any]) -> str:
 
 
 def _settings(made: Section, study: Study) -> None:
-    """The settings of every stage after pretraining."""
+    """The settings of each stage."""
     rows = []
     for stage in STAGES.values():
         for run in study.of(stage.name):
@@ -112,11 +111,11 @@ def _settings(made: Section, study: Study) -> None:
                 listed = "; ".join(f"{key.replace('_', ' ')} {_text(value)}" for key, value in content.items())
                 rows.append([stage.heading, listed])
                 break
-    made.table(["Stage", "Settings"], rows, "Settings of the other stages, from config.yaml.", left=2, widths=[1, 2.4])
+    made.table(["Stage", "Settings"], rows, "Settings of the stages (config.yaml).", left=2, widths=[1, 2.4])
 
 
 def _data(made: Section, study: Study) -> None:
-    """Which files were read, with their md5."""
+    """The files that were read, with their md5 sums."""
     files: dict[tuple[str, str], tuple[str, str]] = {}
     for run in study.complete():
         manifest = _mapping(run.provenance.get("data"))
@@ -127,7 +126,8 @@ def _data(made: Section, study: Study) -> None:
     made.table(
         ["File", "Counts as", "Bytes", "md5"],
         [[file, name, size, digest] for (file, digest), (name, size) in sorted(files.items())],
-        "The data that the runs read. Files count as STL-10 or CIFAR-10 only where their md5 is the published one.",
+        "The data that the runs read. Files count as STL-10 or CIFAR-10 only if their md5 is that of the published "
+        "file.",
         size=8,
         left=2,
         widths=[1.5, 0.6, 0.7, 1.4],
@@ -135,7 +135,7 @@ def _data(made: Section, study: Study) -> None:
 
 
 def _compute(made: Section, study: Study) -> None:
-    """Time by model and stage, and what is not complete."""
+    """Compute time by model and stage, and the runs that are not complete."""
     seconds: dict[Model, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for run in study.complete():
         if run.seconds is not None:
@@ -148,7 +148,7 @@ def _compute(made: Section, study: Study) -> None:
         rows.append([study.model_label(model), *means, _duration(sum(map(sum, found.values())))])
     every = [value for found in seconds.values() for part in found.values() for value in part]
     made.table(
-        ["Model", *stages, "All seeds, sum"],
+        ["Model", *stages, "Sum over seeds"],
         rows,
         f"Time of the complete runs, mean over seeds; {len(every)} runs took {_duration(sum(every))} in total.",
         widths=[1.5, *([0.8] * len(stages)), 1],
@@ -162,7 +162,7 @@ def _incomplete(made: Section, study: Study) -> None:
         if not run.complete:
             seeds[run.stage, run.model.full_name, run.state].append(str(run.seed))
     rows = [[stage, model, ", ".join(own), state] for (stage, model, state), own in seeds.items()]
-    caption = "Runs that were begun and are not complete; those that are not there at all are named on the first page."
+    caption = "Runs that were started and are not complete. Planned runs that were not started are on the first page."
     made.table(["Stage", "Model", "Seeds", "State"], rows, caption, left=4)
 
 

@@ -1,4 +1,4 @@
-"""What the report lacks, and why: runs that failed or can't be used, numbers that could not be computed."""
+"""What the report lacks, and why: failed and excluded runs, unusable files, and numbers that could not be computed."""
 
 from collections import defaultdict
 from collections.abc import Hashable
@@ -12,25 +12,25 @@ from analysis.measures import WIDTH, Measurement
 from analysis.names import Model
 from analysis.study import Study
 
-_SHOWN = 4  # metrics of a group that are named
+_SHOWN = 4  # metrics named in a sentence; the others are counted
 
 
 def section(study: Study) -> Section:
-    """The gaps, or nothing where there are none."""
+    """The list of everything that is missing; no blocks if nothing is."""
     made = Section("What is missing, and why")
     items = [*_failed(study), *study.notes, *unmeasured(study), *_landscapes(study)]
     if items:
-        made.text("A dash in a table stands for a number that is not there. The rest of the report does without these:")
+        made.text("In the tables a dash marks a missing number. The following is missing from this report:")
         made.items(items)
     return made
 
 
 def _failed(study: Study) -> list[str]:
-    return [f"{name} failed; the last line that it printed: {why}" for name, why in study.failed.items()]
+    return [f"{name} failed; its last printed line: {why}" for name, why in study.failed.items()]
 
 
 def unmeasured(study: Study) -> list[str]:
-    """The numbers whose value is null, those with one reason together, one sentence each."""
+    """A sentence for each reason why numbers could not be computed, with the models and metrics that it concerns."""
     metrics: dict[tuple[Model, str, str], dict[str, None]] = defaultdict(dict)  # of each model, evaluation and reason
     for row in study.unmeasured.to_dict("records"):
         metrics[row["model"], row["evaluation"], row["reason"]][_named(row)] = None
@@ -45,7 +45,7 @@ def unmeasured(study: Study) -> list[str]:
 
 
 def _named(row: dict[Hashable, Any]) -> str:
-    """What a row measures: `accuracy on cat`, `Adaptive worst-case sharpness (radius 0.03)`."""
+    """The metric of a row with its dimensions: `accuracy on cat`, `Adaptive worst-case sharpness (radius 0.03)`."""
     if row["evaluation"] == WIDTH:
         return Measurement(row["metric"], row["dimensions"]).short
     return " on ".join([row["metric"], *(str(value) for _, value in sorted(row["dimensions"]))])
@@ -54,11 +54,11 @@ def _named(row: dict[Hashable, Any]) -> str:
 def _few(metrics: tuple[str, ...]) -> str:
     shown = metrics[:_SHOWN]
     more = len(metrics) - len(shown)
-    return ", ".join(shown) + (f" and {more} numbers more" if more else "")
+    return ", ".join(shown) + (f" and {more} other numbers" if more else "")
 
 
 def _landscapes(study: Study) -> list[str]:
-    """Landscapes that are not drawn because a loss on them is not finite."""
+    """A sentence for each landscape that is not drawn because a loss on it is not finite."""
     items = []
     for run in study.complete("width"):
         arrays = run.arrays("landscape.npz", "loss", "plane") or {}
@@ -67,5 +67,8 @@ def _landscapes(study: Study) -> list[str]:
             f"{count} points of the {'line' if name == 'loss' else name}" for name, count in wrong.items() if count
         ]
         if shown:
-            items.append(f"{run.directory.name}: not drawn, because the loss is not finite at {names.listed(shown)}.")
+            items.append(
+                f"{run.directory.name}: the landscape is not drawn, because the loss is not finite at "
+                f"{names.listed(shown)}."
+            )
     return items

@@ -1,4 +1,4 @@
-"""Learning curves: pretraining, probes, fine-tuning, and what was chosen on validation."""
+"""Learning curves of pretraining, probes and fine-tuning, and the hyperparameters chosen on the holdout split."""
 
 from pathlib import Path
 
@@ -12,59 +12,60 @@ _CHOSEN = {"accuracy": "Validation accuracy (%)", "l2": "l2", "lr": "learning ra
 
 
 def section(study: Study, figures: Path) -> Section:
-    """The curves of every run that logged any."""
+    """The curves of every run with a metrics log."""
     made = Section("Learning curves")
     unfinished = [run.directory.name for run in study.runs if not run.complete and not run.metrics.empty]
     if unfinished:
-        made.text(f"Curves of unfinished runs are drawn as far as they go: {', '.join(unfinished)}.")
+        made.text(f"The curves of these unfinished runs end at their last logged step: {', '.join(unfinished)}.")
     made.figure(
         figures,
         "curves-pretraining",
         curves.pretraining(study),
-        "Training from random weights, from metrics.jsonl (values between two log lines are averaged). The loss is "
-        "each method's own and is not comparable between methods. kNN: on held-out labelled train. Pretext task: "
-        "share of views whose partner is found. Thin lines: further seeds." + _deviation(study),
-        "a loss that falls while kNN rises is learning; where s.d. of z goes to zero, the method has collapsed.",
+        "Training from random weights. Each value is the mean since the previous line of metrics.jsonl. The losses of "
+        "different methods are not comparable. kNN: accuracy on the holdout split of labelled train. Pretext task: "
+        "share of views for which the other view of the same image is the most similar. Thin lines: further seeds."
+        + _deviation(study),
+        "a falling loss with a rising kNN accuracy means learning; an s.d. of z near zero means collapse.",
     )
     _choices(made, study)
     trials = highest = ""
     if curves.choosers(study):
-        trials = " Choice: each pair of learning rate and weight decay on the validation part of train, first seed."
-        highest = " In a panel of choice, the curve that ends highest is the pair that the final run took."
+        trials = " Selection: accuracy of each pair of learning rate and weight decay on the holdout split, first seed."
+        highest = " In the selection panels, the curve that ends highest is the pair used for the final training."
     made.figure(
         figures,
         "curves-finetuning",
         curves.finetuning(study),
-        "Fine-tuning: loss and training accuracy of the final run. Thin lines: further seeds." + trials,
-        "the lower the loss, the better the labels of train are fitted, which need not carry over to test." + highest,
+        "Fine-tuning: loss and training accuracy of the final training. Thin lines: further seeds." + trials,
+        "a lower loss is a better fit of the train labels, which does not imply a better test accuracy." + highest,
     )
     made.figure(
         figures,
         "curves-probe",
         curves.probing(study),
-        "Linear probes: accuracy on the validation part of train for each l2 penalty, first seed. The dot is the "
-        "choice; the probe was then fitted again on all of train.",
-        "a maximum inside the grid, not at its edge, means that the grid was wide enough.",
+        "Linear probes: accuracy on the holdout split of train for each l2 penalty, first seed. The dot marks the "
+        "chosen penalty, with which the probe was then fitted on all of train.",
+        "a maximum inside the grid, not at its edge, shows that the grid is wide enough.",
     )
     return made
 
 
 def _deviation(study: Study) -> str:
-    """What the deviation of z would be without a collapse, where the configuration tells the dimension."""
+    """The value of the s.d. of z without a collapse; empty if no method logs it."""
     for run in study.of("pretrain"):
         method = run.config.get("method")
         model = method.get("model") if isinstance(method, dict) else None
         out = model.get("out") if isinstance(model, dict) else None
         if "z_std" in run.metrics and isinstance(out, int) and out > 0:
             return (
-                f" s.d. of z: mean over dimensions of the standard deviation over the batch of z/‖z‖; {out} dimensions "
-                f"spread over the sphere give about {out**-0.5:.4f}, a collapse gives 0."
+                f" s.d. of z: standard deviation of z/‖z‖ over the batch, averaged over its {out} dimensions; about "
+                f"{out**-0.5:.4f} for z spread evenly over the sphere, 0 after a collapse."
             )
     return ""
 
 
 def _choices(made: Section, study: Study) -> None:
-    """What the probes and the fine-tuning chose on validation, where there was more than one thing to choose from."""
+    """The hyperparameters that probes and fine-tuning chose, for models with more than one candidate."""
     chose = {run.model for run in study.complete() if len(run.tried) > 1}
     rows = study.results
     rows = rows[(rows["evaluation"] == "validation") & rows["model"].isin(chose)]
@@ -77,7 +78,7 @@ def _choices(made: Section, study: Study) -> None:
     made.table(
         ["Model", *(_CHOSEN.get(metric, metric) for metric in metrics)],
         cells,
-        "What was chosen on a validation split of train, never on test (each seed chooses for itself).",
+        "Hyperparameters chosen on the holdout split of train, never on test. Each seed has its own choice.",
         widths=[1.5, *([1.0] * len(metrics))],
     )
 

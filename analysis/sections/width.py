@@ -1,6 +1,6 @@
-"""Width of the optimum: the measures, the landscapes, and their relation to accuracy."""
+"""Width of the optimum: definitions and values of the measures, loss landscapes, and the relation to accuracy."""
 
-# ruff: noqa: RUF001 (what people read has Greek letters, dashes and minus signs)
+# ruff: noqa: RUF001 (texts for people have Greek letters, dashes and minus signs)
 
 import math
 from collections.abc import Sequence
@@ -19,21 +19,21 @@ from analysis.study import Study
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MODELS = 8  # columns of a table
-_PANELS = 6  # measures that get a scatter of their own
+_PANELS = 6  # measures with a scatter plot
 
 
 def section(study: Study, figures: Path) -> Section:
-    """Everything on the width of the optimum."""
+    """The section; no blocks if the study has no measures."""
     made = Section("Width of the optimum")
     measures, found = measures_of(study), correlations(study)
     if not measures:
         return made
     made.text(
-        "All measures use one fixed, unaugmented, labelled subset of train, the same seeds and the same radii for "
-        "every model. Batch normalisation is folded into the convolutions first. Where cross-entropy is near zero, "
-        "scaling the logits changes sharpness at equal accuracy; so the loss on "
-        "the subset is given too, and measures on normalised logits where they were taken. A probe was trained in its "
-        "head alone: “head only” perturbs nothing else."
+        "All measures use the same fixed, unaugmented, labelled subset of train, the same noise and the same radii "
+        "for every model. Batch normalisation is first folded into the convolutions. Scaling the logits changes "
+        "sharpness without changing accuracy, most of all when the cross-entropy is near zero; therefore the loss on "
+        "the subset is listed too, and some measures are also taken on normalised logits. A probe trained only its "
+        "last layer; “head only” perturbs only this layer."
     )
     _formulas(made, measures)
     _values(made, study)
@@ -48,22 +48,24 @@ def _formulas(made: Section, measures: Sequence[Measurement]) -> None:
     rows: list[list[str | Block]] = [
         [entry.label, formula(entry.formula), entry.rescaling, entry.wider] for entry in definitions
     ]
-    caption = "The measures: what each is, what rescaling the weights does to it, and which values mean a wide optimum."
+    caption = (
+        "Definitions of the measures, their behaviour when the weights are rescaled, and the values of a wide optimum."
+    )
     made.table(["Measure", "Definition", "Rescaling", "Wide"], rows, caption, left=4, widths=[1.5, 2.8, 0.8, 0.4])
 
 
 def _values(made: Section, study: Study) -> None:
-    """A table of the whole network, of every model, and one of the head alone, of the probes."""
+    """A table of the measures of the whole network for every model, and one of those of the head for the probes."""
     spread = (
-        "±: standard deviation over seeds where there are several; of one seed the distance to the farther end of the "
-        "95 % interval over the random draws that the measure takes, if it takes any."
+        "±: standard deviation over seeds; with one seed, for measures with random noise, the distance to the farther "
+        "end of the 95 % interval over the draws of noise."
     )
     measures, taken = measures_of(study), study.results[study.results["evaluation"] == WIDTH]
     whole = [measure for measure in measures if not measure.of_head]
     head = [measure for measure in measures if measure.of_head]
     for shown, caption in (
         (whole, "Values of the measures. " + spread),
-        (head, "The same measures, of the head alone."),
+        (head, "The same measures of the head only."),
     ):
         own = taken["dimensions"].isin([measure.dimensions for measure in shown])
         every = names.in_order(taken.loc[own, "model"], study.methods)
@@ -83,7 +85,7 @@ def _value(study: Study, model: Model, measure: Measurement) -> Estimate | None:
 
 
 def _row(measure: Measurement, found: Sequence[Estimate | None]) -> list[str]:
-    """A measure's values in one power of ten, with the decimals that give their median three digits."""
+    """The cells of a measure: all in the same power of ten, with decimals that give the median three digits."""
     middle = float(np.median([abs(entry.value) for entry in found if entry] or [0.0]))
     exponent = math.floor(math.log10(middle)) if middle else 0
     power = 0 if -1 <= exponent <= 3 else 3 * (exponent // 3)
@@ -107,28 +109,27 @@ def _landscapes(made: Section, study: Study, figures: Path) -> None:
         "landscape-line",
         width.slices(study),
         "Loss and accuracy on the subset along one filter-normalised random direction, the same for every model; mean "
-        "over seeds. α = 1 is a step as long as the weights themselves, filter by filter.",
-        "the wider the valley around α = 0, the less a model minds a change of its weights.",
+        "over seeds. At α = 1 the step of each filter has the norm of the filter.",
+        "the wider the valley around α = 0, the less sensitive the model is to a change of its weights.",
     )
     made.figure(
         figures,
         "landscape-plane",
         width.planes(study),
-        "Loss on the plane of two filter-normalised random directions, the same directions and levels for every model, "
-        "first seed: α to the right, β upwards, the cross is the trained model.",
-        "a large dark basin is a wide optimum in these two of millions of directions.",
+        "Loss on the plane of two filter-normalised random directions, with the same directions and levels for every "
+        "model; first seed. α increases to the right, β upwards; the cross is the trained model.",
+        "a large dark basin is an optimum that is wide in these two directions, out of millions.",
     )
 
 
 def _relation(made: Section, study: Study, found: Sequence[Correlation], figures: Path) -> None:
     if not found:
-        made.text("Fewer than four models have both a width and an accuracy: there is no correlation to compute.")
+        made.text("No correlation is computed, because fewer than four models have both a width and an accuracy.")
         return
     made.note(
-        f"n is tiny: at most {max(entry.n for entry in found)} models, {len(found)} correlations looked at and no "
-        "correction "
-        "for that. A few models of related training are no sample of anything; read this as a description of these "
-        "models, not as evidence that wide optima are better."
+        f"n is very small: at most {max(entry.n for entry in found)} models. There are {len(found)} correlations "
+        "without a correction for multiple comparisons, and the models are not an independent sample, because their "
+        "training is related. This describes these models; it is not evidence that wide optima are better."
     )
     rows = [
         [measure.label, *(_entry(found, measure, target) for target in TARGETS)]
@@ -147,15 +148,16 @@ def _relation(made: Section, study: Study, found: Sequence[Correlation], figures
         width.forest(found),
         "Spearman's ρ of every measure with both accuracies; bars: 95 % percentile bootstrap over models (5,000 "
         "draws).",
-        "a bar across zero is compatible with no relation at all.",
+        "a bar across zero is compatible with no relation.",
     )
     made.figure(
         figures,
         "width-accuracy",
         width.scatter(study, _headline(widths_of(study)), found),
-        "Measures against accuracy, a point a model (mean over seeds), the random initialisation left out; one "
-        "radius for each kind of measure. ρ: Spearman's rank correlation.",
-        "for sharpness measures a falling cloud would say “flat is better”, for the PAC-Bayes width a rising one.",
+        "Measures against accuracy. Each point is a model (mean over seeds), without the random initialisation; each "
+        "measure is shown at one radius. ρ: Spearman's rank correlation.",
+        "if flat optima are better, points fall from left to right for sharpness measures and rise for the PAC-Bayes "
+        "width.",
     )
 
 

@@ -204,7 +204,7 @@ def test_width_reports_the_loss_on_its_subset_of_train(study: Path, stl10: STL10
     assert rows(study / "width")["width", "loss"]["value"] == pytest.approx(float(loss), rel=1e-3)
 
 
-REAL = {  # run of the double -> run of LINES with the same stage and kind of source
+REAL = {  # run of the fake study -> run of LINES with the same stage and kind of source
     "pretrain-supervised-s0": "supervised",
     "pretrain-simclr-s0": "pretrain",
     "probe-random-s0": "random",
@@ -218,7 +218,7 @@ REAL = {  # run of the double -> run of LINES with the same stage and kind of so
 
 
 @pytest.fixture(scope="module")
-def double(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return FakeStudy(tmp_path_factory.mktemp("fake") / "study", methods=("supervised", "simclr")).whole().path
 
 
@@ -240,8 +240,8 @@ def kinds(result: dict[str, Any]) -> set[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_the_double_for_the_report_has_only_what_a_real_run_has(study: Path, double: Path, name: str) -> None:
-    made, real = double / name, study / REAL[name]
+def test_the_fake_study_contains_only_what_real_runs_contain(study: Path, fake: Path, name: str) -> None:
+    made, real = fake / name, study / REAL[name]
     assert {path.name for path in made.iterdir()} <= {path.name for path in real.iterdir()}
     for file in ("result.json", "provenance.json"):
         contents = [json.loads((run / file).read_text()) for run in (made, real)]

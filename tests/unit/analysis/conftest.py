@@ -1,4 +1,4 @@
-"""A whole study and its report, made once each: three methods (one that `analysis` doesn't know), awkward names."""
+"""Fixtures: a whole study and its report, with a method and class names that `analysis` does not know."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 
 @pytest.fixture(scope="session")
 def built(whole: Whole) -> Built:
-    """Takes ten seconds: for tests of the figures and the PDF."""
+    """For tests of the figures and the PDF. Takes ten seconds."""
     sizes: list[float] = []
     save = style.save
 
@@ -44,5 +44,5 @@ def built(whole: Whole) -> Built:
 
 @pytest.fixture
 def fake(tmp_path: Path) -> FakeStudy:
-    """An empty study to put single runs into."""
+    """An empty study, to which a test adds runs."""
     return FakeStudy(tmp_path / "study", images=100, points=30, steps=12)

@@ -1,4 +1,7 @@
-"""A small study on disk, with numbers that the tests know: real files in the layout of `ssl_pkg/run/directory.py`."""
+"""A small made-up study on disk in the layout of `ssl_pkg/run/directory.py`, with numbers that the tests know.
+
+An integration test (test_stage_numbers.py) checks that its files, keys and rows exist in real runs.
+"""
 
 import datetime
 import json
@@ -26,7 +29,7 @@ SKILL = {"random": 0.35, "supervised": 0.66, "simclr": 0.72, "byol": 0.74, "moco
 
 @dataclass
 class FakeStudy:
-    """Writes run directories below `path`; `images` on test and OOD, `points` on a t-SNE map."""
+    """Writes run directories in `path`. images: number on test and on OOD. points: number on a t-SNE map."""
 
     path: Path
     methods: Sequence[str] = ("supervised", "simclr", "byol", "moco")
@@ -182,12 +185,12 @@ class FakeStudy:
     ) -> tuple[Any, list[dict[str, Any]]]:
         """Logits of a model that is right with probability `skill`; the rows are counted from these logits."""
         draws, labels = self._draws(evaluation, model, seed), self._labels()
-        # Half of what decides a hit belongs to the image: models agree about which images are hard, as real ones do.
+        # Half of the difficulty belongs to the image, because real models find the same images hard.
         ease = 0.5 * np.random.default_rng(seed).random(self.images) + 0.5 * draws.random(self.images)
         wrong = (labels + draws.integers(1, len(self.classes), self.images)) % len(self.classes)
-        said = np.where(ease < np.quantile(ease, skill), labels, wrong)
+        predicted = np.where(ease < np.quantile(ease, skill), labels, wrong)
         logits = draws.normal(0, 1, (self.images, len(self.classes))).astype(np.float32)
-        logits[np.arange(self.images), said] = 3.5 + np.abs(draws.normal(0, 2.5, self.images))
+        logits[np.arange(self.images), predicted] = 3.5 + np.abs(draws.normal(0, 2.5, self.images))
         np.savez(run / "predictions.npz", logits=logits, labels=labels)
         hits = logits.argmax(1) == labels
         rows = [self._row(evaluation, "accuracy", float(hits.mean()), self.images, hits)]
@@ -269,7 +272,7 @@ def _measurements(*, head: bool) -> list[tuple[str, dict[str, Any]]]:
 
 @dataclass
 class Whole:
-    """A study on disk, as gathered, and the folder with its tables."""
+    """A study on disk, the Study read from it, and the folder with its tables."""
 
     fake: FakeStudy
     study: Study
@@ -278,7 +281,7 @@ class Whole:
 
 @dataclass
 class Built(Whole):
-    """The same and its report."""
+    """A study with its report."""
 
     pdf: Path
     font_sizes: list[float]

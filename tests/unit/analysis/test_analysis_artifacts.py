@@ -35,21 +35,21 @@ SMALL = {saver: _small(saver) for saver in SAVERS}
     saver=st.sampled_from(sorted(SMALL)),
     flips=st.lists(st.tuples(st.integers(0, min(map(len, SMALL.values())) - 1), st.integers(1, 255)), min_size=1),
 )
-def test_a_damaged_file_is_no_file(tmp_path: Path, saver: str, flips: list[tuple[int, int]]) -> None:
+def test_a_damaged_file_counts_as_missing(tmp_path: Path, saver: str, flips: list[tuple[int, int]]) -> None:
     content = bytearray(SMALL[saver])
     for place, mask in flips:
         content[place] ^= mask
     path = tmp_path / "predictions.npz"
     path.write_bytes(content)
     found = read_arrays(path)
-    if found is not None:  # a byte that says nothing about the arrays, such as one of a date
+    if found is not None:  # the byte does not belong to an array, for example it is part of a date
         assert set(found) == {"logits", "labels"}
         assert np.array_equal(found["logits"], np.arange(18.0).reshape(6, 3))
         assert np.array_equal(found["labels"], LABELS)
 
 
 @pytest.mark.parametrize("saver", sorted(SMALL))
-def test_every_byte_of_a_file_can_be_wrong(tmp_path: Path, saver: str) -> None:
+def test_a_change_of_any_single_byte_is_harmless_or_found(tmp_path: Path, saver: str) -> None:
     path = tmp_path / "predictions.npz"
     for place in range(len(SMALL[saver])):
         content = bytearray(SMALL[saver])
@@ -59,7 +59,7 @@ def test_every_byte_of_a_file_can_be_wrong(tmp_path: Path, saver: str) -> None:
         assert found is None or np.array_equal(found["logits"], np.arange(18.0).reshape(6, 3)), place
 
 
-def test_what_is_no_archive_or_holds_no_arrays_is_no_file(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_npz_archive_counts_as_missing(tmp_path: Path) -> None:
     path = tmp_path / "predictions.npz"
     assert read_arrays(path) is None
     with path.open("wb") as file:
@@ -107,7 +107,7 @@ LOGITS = np.zeros((100, 10))
         ("predictions.npz", {"logits": LOGITS * np.nan, "labels": np.arange(100) % 10}),
     ],
 )
-def test_arrays_of_other_shapes_are_no_arrays(fake: FakeStudy, file: str, arrays: dict[str, Any]) -> None:
+def test_arrays_of_wrong_shapes_count_as_missing(fake: FakeStudy, file: str, arrays: dict[str, Any]) -> None:
     fake.finetune("simclr")
     stages = {"tsne.npz": fake.embed, "landscape.npz": fake.width, "predictions.npz": fake.ood}
     for model in ("simclr-finetune", "byol-finetune"):
@@ -166,7 +166,7 @@ def test_models_of_other_classes_do_not_share_a_confusion(fake: FakeStudy) -> No
     ["abc", None, [1.0], {"a": 1}, True, float("nan"), float("inf"), 10**400],
     ids=["text", "null", "list", "object", "true", "nan", "infinite", "huge"],
 )
-def test_a_metric_that_is_no_number_is_no_metric(fake: FakeStudy, value: Any) -> None:
+def test_a_metric_that_is_not_a_number_is_ignored(fake: FakeStudy, value: Any) -> None:
     run = fake.pretrain("simclr")
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     lines[3] |= {"loss": value, "epoch": value}
@@ -186,7 +186,7 @@ def test_a_metric_that_is_no_number_is_no_metric(fake: FakeStudy, value: Any) ->
         assert _drawn(curves.finetuning(study))
 
 
-def test_a_penalty_that_is_no_number_was_not_tried(fake: FakeStudy) -> None:
+def test_a_penalty_that_is_not_a_number_is_ignored(fake: FakeStudy) -> None:
     run = fake.probe("simclr")
     result = json.loads((run / "result.json").read_text())
     result["tried"][2]["accuracy"], result["tried"][4]["l2"] = "abc", [1]
@@ -195,7 +195,7 @@ def test_a_penalty_that_is_no_number_was_not_tried(fake: FakeStudy) -> None:
         assert _drawn(curves.probing(read_study(fake.path)))
 
 
-def test_a_report_is_made_without_the_files_that_are_damaged(fake: FakeStudy, tmp_path: Path) -> None:
+def test_a_report_is_built_without_damaged_files(fake: FakeStudy, tmp_path: Path) -> None:
     fake.pretrain("supervised")
     for file, run in (
         ("predictions.npz", fake.path / "pretrain-supervised-s0"),
@@ -209,7 +209,7 @@ def test_a_report_is_made_without_the_files_that_are_damaged(fake: FakeStudy, tm
         with zipfile.ZipFile(run / file) as archive:
             start = archive.infolist()[0].header_offset
         name_length, more = content[start + 26], content[start + 28]
-        content[start + 30 + name_length + more] = 0xFF  # no block of deflate begins so: zlib.error
+        content[start + 30 + name_length + more] = 0xFF  # not a valid deflate block: raises zlib.error
         (run / file).write_bytes(content)
     out = tmp_path / "out"
     assert report.build(read_study(fake.path), out, DATE).is_file()

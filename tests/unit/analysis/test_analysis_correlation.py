@@ -48,7 +48,7 @@ def test_spearman_with_ties_agrees_with_scipy() -> None:
     assert found.p == pytest.approx(expected.pvalue, abs=0.05)
 
 
-def test_a_point_is_a_model_and_the_random_initialisation_is_none(whole: Whole) -> None:
+def test_each_model_but_the_random_initialisation_is_a_point(whole: Whole) -> None:
     shown = points(whole.study, KESKAR, "test")
     assert set(shown) == set(whole.study.models) - {RANDOM_PROBE}
     rows = {(r["model"], r["evaluation"], r["metric"], dimensions_of(r)): r["value"] for r in whole.fake.written}

@@ -68,7 +68,7 @@ def test_a_difference_of_one_seed_is_paired_by_image(fake: FakeStudy) -> None:
     assert (found.value, found.low, found.high) == pytest.approx((gap, gap - 1.96 * error, gap + 1.96 * error))
 
 
-def test_without_predictions_newcombes_interval_is_taken(fake: FakeStudy) -> None:
+def test_without_predictions_the_interval_is_newcombes(fake: FakeStudy) -> None:
     # Newcombe 1998, table II, column (a), method 10: 56/70 - 48/80 has the interval .0524 to .3339
     for run, correct, count in ((fake.pretrain("supervised"), 56, 70), (fake.probe("random"), 48, 80)):
         _set_accuracy(run, correct, count)
@@ -80,7 +80,7 @@ def test_without_predictions_newcombes_interval_is_taken(fake: FakeStudy) -> Non
     assert found.clear
 
 
-def test_what_is_not_there_is_none(fake: FakeStudy) -> None:
+def test_a_missing_number_is_none(fake: FakeStudy) -> None:
     fake.pretrain("supervised")
     study = read_study(fake.path)
     assert estimate(study, model_of("supervised"), "test", "nothing") is None

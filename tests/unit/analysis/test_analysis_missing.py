@@ -1,4 +1,4 @@
-"""What a report lacks is named with its reason, and the report is made all the same."""
+"""The report names everything that is missing with its reason, and is built all the same."""
 
 import io
 import json
@@ -21,8 +21,8 @@ from ssl_pkg.rows import unmeasured
 WHY = "the logits of 3 of 100 images are not finite"
 
 
-def lose(run: Path, *evaluations: str) -> None:
-    """Every number of these evaluations becomes null, as of a model that diverged."""
+def make_null(run: Path, *evaluations: str) -> None:
+    """Sets every number of these evaluations to null, as for a model that diverged."""
     result = json.loads((run / "result.json").read_text())
     for row in result["rows"]:
         if row["evaluation"] in evaluations:
@@ -50,11 +50,11 @@ def test_a_report_of_models_without_numbers_says_why(
     fake: FakeStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake.pretrain("supervised")
-    for lost in (fake.probe("random"), fake.ood("supervised")):
-        lose(lost, "test", "ood", "validation")
-    lose(fake.width("supervised"), "width")
+    for run in (fake.probe("random"), fake.ood("supervised")):
+        make_null(run, "test", "ood", "validation")
+    make_null(fake.width("supervised"), "width")
     empty = fake.embed("supervised")
-    lose(empty, "knn")
+    make_null(empty, "knn")
     np.savez(empty / "tsne.npz")
     result = json.loads((empty / "result.json").read_text())
     result["rows"].append(unmeasured("tsne", "map", 60, "all equal"))
@@ -63,9 +63,9 @@ def test_a_report_of_models_without_numbers_says_why(
     assert main([str(fake.path), "--out", str(out), "--date", DATE.isoformat()]) == 0
     assert (out / "report.pdf").is_file()
     study = read_study(fake.path)
-    assert study.notes == ()  # the results themselves say why the arrays are not there
+    assert study.notes == ()  # the rows of the results say why the arrays are missing
     found = missing.unmeasured(study)
-    metrics = "accuracy, mean_class_accuracy, accuracy on airplane, accuracy on bird and 10 numbers more"
+    metrics = "accuracy, mean_class_accuracy, accuracy on airplane, accuracy on bird and 10 other numbers"
     assert f"Random init. probe: no {metrics} (test), because {WHY}." in found
     assert "Supervised: no map (tsne), because all equal." in found
     assert any("(width)" in sentence for sentence in found)
@@ -111,7 +111,7 @@ def test_a_class_without_test_images_keeps_its_column(fake: FakeStudy) -> None:
         ("landscape.npz", {"alphas": np.zeros((2, 2))}, "landscape.npz has alphas of shape (2, 2)"),
     ],
 )
-def test_an_artifact_that_is_left_out_is_named(fake: FakeStudy, file: str, content: Any, reason: str) -> None:
+def test_an_unusable_artifact_is_named(fake: FakeStudy, file: str, content: Any, reason: str) -> None:
     stages = {"predictions.npz": fake.ood, "tsne.npz": fake.embed, "landscape.npz": fake.width}
     run = stages[file]("simclr-probe")
     (run / file).unlink()
@@ -124,10 +124,10 @@ def test_an_artifact_that_is_left_out_is_named(fake: FakeStudy, file: str, conte
     assert reason in note
 
 
-def test_runs_of_other_images_are_named_and_left_out(fake: FakeStudy) -> None:
+def test_runs_on_other_data_are_named_and_excluded(fake: FakeStudy) -> None:
     for method in ("supervised", "simclr"):
         fake.pretrain(method)
-    for method in ("simclr", "byol", "moco"):  # more of them than of pretrainings, which decide
+    for method in ("simclr", "byol", "moco"):  # more probes than pretraining runs, but pretraining runs decide
         other_data(fake.probe(method), **{"stl10_binary/test_X.bin": {"bytes": 12345, "md5": "0"}})
     fake.ood("supervised")  # the OOD images are files of their own
     other_data(fake.path / "ood-supervised-s0", "/data/fake", **{"cifar/test_batch": {"bytes": 1, "md5": "1"}})
@@ -145,7 +145,7 @@ def test_runs_of_other_images_are_named_and_left_out(fake: FakeStudy) -> None:
     )
 
 
-def test_what_starts_from_a_run_of_other_images_is_left_out_too(fake: FakeStudy) -> None:
+def test_runs_that_start_from_an_excluded_run_are_excluded(fake: FakeStudy) -> None:
     for method in ("supervised", "simclr"):
         fake.pretrain(method)
     fake.ood("supervised")
@@ -171,7 +171,7 @@ def test_what_starts_from_a_run_of_other_images_is_left_out_too(fake: FakeStudy)
         ({"colour": "red"}, "rows.0.colour = 'red': Extra inputs are not permitted"),
     ],
 )
-def test_an_impossible_number_makes_no_part_of_the_report(fake: FakeStudy, change: dict[str, Any], said: str) -> None:
+def test_a_result_with_an_impossible_row_is_not_used(fake: FakeStudy, change: dict[str, Any], said: str) -> None:
     fake.pretrain("supervised")
     run = fake.probe("simclr")
     result = json.loads((run / "result.json").read_text())
@@ -200,7 +200,7 @@ def test_failed_runs_are_named_with_their_last_line(fake: FakeStudy, tmp_path: P
     fail(fake, "width-supervised-s0", ">>> x", "still at work")
     study = read_study(fake.path)
     assert study.failed == {"embed-supervised-s0": "boom"}
-    assert "embed-supervised-s0 failed; the last line that it printed: boom" in text(missing.section(study).blocks)
+    assert "embed-supervised-s0 failed; its last printed line: boom" in text(missing.section(study).blocks)
 
 
 def test_contact_sheets_are_shown_if_they_are_pictures(fake: FakeStudy, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_nothing_in_a_figure_is_smaller_than_seven_points(built: Built) -> None:
     assert min(built.font_sizes) >= 7
 
 
-def test_markup_in_a_name_is_shown_and_not_obeyed(built: Built) -> None:
+def test_markup_in_a_name_is_printed_literally(built: Built) -> None:
     if shutil.which("pdftotext") is None:
         pytest.skip("pdftotext is not installed: the text of the PDF can't be read")
     text = subprocess.run(["pdftotext", "-raw", built.pdf, "-"], capture_output=True, text=True, check=True).stdout
@@ -54,11 +54,13 @@ def test_markup_in_a_name_is_shown_and_not_obeyed(built: Built) -> None:
     head = {"title": AWKWARD, "subtitle": "", "data": "", "note": AWKWARD, "facts": [[AWKWARD, AWKWARD]]}
     sections = [{"title": AWKWARD, "blocks": blocks}]
     pdf = report.compile_pdf(head | {"date": [2026, 1, 2], "sections": sections})
-    told = subprocess.run(["pdftotext", "-raw", "-", "-"], input=pdf, capture_output=True, check=True).stdout.decode()
-    assert told.count(AWKWARD) == 9
+    printed = subprocess.run(
+        ["pdftotext", "-raw", "-", "-"], input=pdf, capture_output=True, check=True
+    ).stdout.decode()
+    assert printed.count(AWKWARD) == 9
 
 
-def test_one_complete_run_gives_a_report_that_says_what_is_missing(fake: FakeStudy, tmp_path: Path) -> None:
+def test_a_report_of_one_run_names_the_missing_runs(fake: FakeStudy, tmp_path: Path) -> None:
     fake.pretrain("supervised")
     (fake.path / "pretrain-supervised-s0" / "provenance.json").unlink()
     study = read_study(fake.path)
@@ -90,7 +92,7 @@ def test_the_same_study_and_date_give_the_same_bytes(fake: FakeStudy, tmp_path: 
         assert path.read_bytes() == other.read_bytes(), path.name
 
 
-def test_figures_leave_matplotlib_as_they_found_it(built: Built) -> None:
+def test_figures_do_not_change_matplotlibs_settings(built: Built) -> None:
     assert built.pdf.is_file()
     assert mpl.rcParams["text.parse_math"] is True
     with style.styled():
@@ -109,12 +111,12 @@ def test_figures_leave_matplotlib_as_they_found_it(built: Built) -> None:
         (["STL-10-like"], True),
     ],
 )
-def test_only_the_published_files_go_without_a_warning(seen: list[str], warned: bool) -> None:
+def test_all_data_but_the_published_files_get_a_warning(seen: list[str], warned: bool) -> None:
     assert data.data_warning(seen).startswith("These are not STL-10 numbers") is warned
     assert data.data_warning(["STL-10"], seen).startswith("The OOD numbers") is warned
 
 
-def test_a_table_that_leaves_the_report_names_its_images(fake: FakeStudy) -> None:
+def test_a_table_outside_the_report_names_its_data(fake: FakeStudy) -> None:
     fake.data = "STL-10"
     fake.probe("random")
     assert data.data_note(read_study(fake.path)) == "The data was STL-10, the published files."
@@ -137,12 +139,12 @@ def test_findings_call_a_difference_clear_only_if_it_is(fake: FakeStudy) -> None
     result = json.loads((run / "result.json").read_text())
     (run / "result.json").write_text(json.dumps(result | {"method": "byol", "model": "byol-finetune"}))
     sentences = front.findings(read_study(fake.path)).blocks[1]["items"]
-    assert "does not settle the order" in sentences[0]
+    assert "which is not a clear difference" in sentences[0]
     assert any("one seed" in sentence for sentence in sentences)
 
 
 @pytest.mark.parametrize(("planned", "tested"), [((0, 1, 2), (0,)), ((0,), (0, 1)), ((0, 1), ()), ((0, 1), (0, 1))])
-def test_what_is_said_of_seeds_follows_from_those_that_were_tested(
+def test_sentences_about_seeds_follow_from_the_seeds_with_a_test_accuracy(
     fake: FakeStudy, tmp_path: Path, planned: tuple[int, ...], tested: tuple[int, ...]
 ) -> None:
     fake.seeds = planned
@@ -153,12 +155,12 @@ def test_what_is_said_of_seeds_follows_from_those_that_were_tested(
     study = read_study(fake.path)
     assert study.seeds_tested == len(tested)
     with style.styled():
-        told = json.dumps([front.findings(study).blocks, accuracy.section(study, tmp_path).blocks], ensure_ascii=False)
+        text = json.dumps([front.findings(study).blocks, accuracy.section(study, tmp_path).blocks], ensure_ascii=False)
     several = len(tested) > 1
-    assert ("Student's t interval" in told) is several
-    assert ("mean ± standard deviation" in told) is several
-    assert ("one standard deviation over seeds" in told) is several
-    assert ("Each model has one seed" in told) is (len(tested) == 1)
+    assert ("Student's t interval" in text) is several
+    assert ("mean ± standard deviation" in text) is several
+    assert ("one standard deviation over seeds" in text) is several
+    assert ("Each model has one seed" in text) is (len(tested) == 1)
 
 
 def test_extreme_numbers_do_not_break_a_figure(fake: FakeStudy, tmp_path: Path) -> None:
@@ -172,7 +174,7 @@ def test_extreme_numbers_do_not_break_a_figure(fake: FakeStudy, tmp_path: Path) 
     assert report.build(read_study(fake.path), tmp_path / "out", DATE).is_file()
 
 
-def test_the_command_prints_the_table_and_where_the_report_is(
+def test_the_command_prints_the_table_and_the_path_of_the_report(
     fake: FakeStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake.probe("random")
@@ -224,7 +226,7 @@ def test_the_command_refuses_in_one_sentence(tmp_path: Path, capsys: pytest.Capt
     assert "holds no complete run yet" in lines[1]
 
 
-def test_a_place_where_no_report_can_be_is_wrong_input(
+def test_an_impossible_output_folder_is_a_usage_error(
     fake: FakeStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake.probe("random")
@@ -237,8 +239,8 @@ def test_a_place_where_no_report_can_be_is_wrong_input(
     assert taken.read_text() == "mine"
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here: no disk that is full")
-def test_a_full_disk_is_no_wrong_input(
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this machine has no /dev/full, which acts as a full disk")
+def test_a_full_disk_is_not_a_usage_error(
     fake: FakeStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake.probe("random")

@@ -1,4 +1,4 @@
-# ruff: noqa: RUF001 (what people read has superscripts and minus signs)
+# ruff: noqa: RUF001 (texts for people have superscripts and minus signs)
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ def tables(section: Section) -> list[Block]:
     return [block for block in section.blocks if block["kind"] == "table"]
 
 
-def test_only_where_there_were_two_was_anything_chosen(fake: FakeStudy, tmp_path: Path) -> None:
+def test_choices_are_shown_only_for_more_than_one_candidate(fake: FakeStudy, tmp_path: Path) -> None:
     fake.pretrain("byol")
     fake.pretrain("simclr")
     fake.probe("byol")
@@ -62,9 +62,11 @@ def test_the_values_of_the_measures_can_be_read_back(fake: FakeStudy, tmp_path: 
     assert powers == {-3, 0, 3}
 
 
-@pytest.mark.parametrize(("model", "said"), [("random-probe", False), ("supervised", True), ("byol-finetune", True)])
-def test_the_advantage_of_knn_is_explained_where_a_head_saw_crops(
-    fake: FakeStudy, tmp_path: Path, model: str, said: bool
+@pytest.mark.parametrize(
+    ("model", "explained"), [("random-probe", False), ("supervised", True), ("byol-finetune", True)]
+)
+def test_the_advantage_of_knn_is_explained_if_a_head_was_trained_on_crops(
+    fake: FakeStudy, tmp_path: Path, model: str, explained: bool
 ) -> None:
     make = {"probe": fake.probe, "finetune": fake.finetune, "supervised": fake.pretrain}
     make[model.partition("-")[2] or model](model.partition("-")[0])
@@ -72,4 +74,4 @@ def test_the_advantage_of_knn_is_explained_where_a_head_saw_crops(
     with style.styled():
         text = accuracy.section(read_study(fake.path), tmp_path).blocks[0]["text"]
     assert "kNN: weighted nearest neighbours of the test images" in text
-    assert ("fitted on random crops" in text) is said
+    assert ("trained on random crops" in text) is explained

@@ -11,13 +11,13 @@ from analysis.study import NoStudy, read_study
 from ssl_pkg.run.study_plan import PLAN
 
 
-def test_every_planned_run_of_a_whole_study_is_there(whole: Whole) -> None:
+def test_a_whole_study_has_no_missing_run(whole: Whole) -> None:
     assert whole.study.missing == []
     assert len(whole.study.planned) == len(whole.study.runs) == 26
     assert whole.study.notes == ()
 
 
-def test_a_folder_that_is_not_there_and_one_without_complete_runs_are_refused(tmp_path: Path, fake: FakeStudy) -> None:
+def test_a_missing_folder_and_a_folder_without_complete_runs_are_refused(tmp_path: Path, fake: FakeStudy) -> None:
     with pytest.raises(NoStudy, match="there is no folder"):
         read_study(tmp_path / "nowhere")
     fake.pretrain("simclr", complete=False)
@@ -41,8 +41,8 @@ def test_a_study_of_one_method_is_whole_with_it_and_names_no_other(
     assert facts["Methods"] == "SimCLR"
     assert "Missing" not in facts
     sections = [section for section in content["sections"] if section["title"] != "Sources"]
-    told = json.dumps([content["title"], content["subtitle"], content["facts"], sections]).lower()
-    assert [name for name in ("supervised baseline", "byol", "moco") if name in told] == []
+    text = json.dumps([content["title"], content["subtitle"], content["facts"], sections]).lower()
+    assert [name for name in ("supervised baseline", "byol", "moco") if name in text] == []
 
 
 def test_a_seed_that_was_planned_later_counts(fake: FakeStudy) -> None:
@@ -55,7 +55,7 @@ def test_a_seed_that_was_planned_later_counts(fake: FakeStudy) -> None:
     assert ("probe", model_of("random-probe"), 1) in study.missing
 
 
-def test_an_unfinished_run_is_known_by_its_source_and_named_as_missing(fake: FakeStudy) -> None:
+def test_an_unfinished_run_is_identified_and_named_as_missing(fake: FakeStudy) -> None:
     fake.pretrain("supervised")
     fake.pretrain("simclr", complete=False)
     fake.probe("simclr").joinpath("result.json").unlink()
@@ -90,7 +90,10 @@ def test_a_folder_without_a_plan_reports_its_runs_and_says_so(fake: FakeStudy) -
     assert study.methods == ("simclr", "supervised")
     assert study.missing == []
     runs = dict(front.title(study, DATE)["facts"])["Runs"]
-    assert runs == "2 of the 4 that were begun are complete; there is no plan.json, so the missing runs are not known"
+    assert (
+        runs
+        == "2 of the 4 that were started are complete; missing runs are not known, because the study has no plan.json"
+    )
 
 
 def test_a_renamed_copy_of_a_study_gives_the_same_numbers(fake: FakeStudy) -> None:
@@ -102,7 +105,7 @@ def test_a_renamed_copy_of_a_study_gives_the_same_numbers(fake: FakeStudy) -> No
     assert copy.results.equals(study.results)
 
 
-def test_torn_files_are_survived_and_named(fake: FakeStudy) -> None:
+def test_damaged_files_are_named_and_ignored(fake: FakeStudy) -> None:
     run = fake.pretrain("supervised")
     with (run / "metrics.jsonl").open("a") as metrics:
         metrics.write('{"step": 13, "epoch": 1.3, "lo')
@@ -130,7 +133,7 @@ def test_torn_files_are_survived_and_named(fake: FakeStudy) -> None:
     assert by_name["embed-supervised-s0"].arrays("tsne.npz", "train") is None
 
 
-def test_a_run_that_is_there_twice_counts_once(fake: FakeStudy) -> None:
+def test_of_two_copies_of_a_run_one_is_used(fake: FakeStudy) -> None:
     run = fake.pretrain("supervised")
     run.rename(run.with_name("copy"))
     fake.pretrain("supervised")
@@ -139,7 +142,7 @@ def test_a_run_that_is_there_twice_counts_once(fake: FakeStudy) -> None:
     assert study.notes == ("pretrain-supervised-s0: excluded, because copy is the same run.",)
 
 
-def test_models_stand_in_the_order_of_the_study(whole: Whole) -> None:
+def test_models_are_in_the_order_of_the_study(whole: Whole) -> None:
     assert whole.study.models == [
         *models_of("random-probe", "supervised"),
         *models_of(*(f"{method}-{use}" for method in ("byol", "barlow") for use in ("probe", "finetune"))),

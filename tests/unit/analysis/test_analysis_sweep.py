@@ -1,4 +1,4 @@
-"""The report of a sweep: every variant is drawn, named and told from the others."""
+"""The report of a sweep: every variant is drawn, named and distinguished from the others."""
 
 import itertools
 import re
@@ -61,7 +61,7 @@ def test_more_variants_than_the_palette_has_differ_too() -> None:
     "draw",
     [tsne.maps, tsne.frames, width.planes, classes.reliability, classes.confusion, curves.finetuning, accuracy.dots],
 )
-def test_titles_and_legends_stay_beside_each_other(study: Study, draw) -> None:  # type: ignore[no-untyped-def]
+def test_titles_do_not_overlap_and_legends_fit_the_figure(study: Study, draw) -> None:  # type: ignore[no-untyped-def]
     with style.styled():
         figure = drawn(draw(study))
     titles = [axes.title for axes in figure.axes if isinstance(axes, Axes) and axes.get_title()]

@@ -29,7 +29,7 @@ def test_results_csv_holds_exactly_what_the_runs_wrote(whole: Whole) -> None:
         assert (entry["method"], entry["adaptation"] or None, entry["variant"]) == (model.method, model.adaptation, "")
 
 
-def test_the_summary_to_read_says_which_images_it_is_from(whole: Whole) -> None:
+def test_the_summary_in_markdown_names_its_data(whole: Whole) -> None:
     *table, empty, note = (whole.out / "tables" / "summary.md").read_text().splitlines()
     assert len(table) == 2 + len(whole.fake.finals())
     assert empty == ""
@@ -72,7 +72,7 @@ def test_one_seed_keeps_the_interval_of_its_row(whole: Whole) -> None:
     assert "knn" in frame
 
 
-def test_knn_of_pretraining_stands_in_where_there_is_none_on_test(fake: FakeStudy) -> None:
+def test_knn_of_pretraining_is_shown_if_there_is_none_on_test(fake: FakeStudy) -> None:
     fake.pretrain("simclr")
     fake.probe("simclr")
     study = read_study(fake.path)

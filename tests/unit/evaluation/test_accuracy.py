@@ -41,7 +41,7 @@ def test_calibration_error_equals_a_loop_over_bins() -> None:
     assert calibration_error(confidence, hits) == pytest.approx(slow)
 
 
-def test_logits_that_are_not_finite_are_no_predictions() -> None:
+def test_no_number_is_computed_from_logits_that_are_not_finite() -> None:
     logits = np.zeros((4, 2), np.float32)
     logits[2, 1] = np.nan
     rows = classification("test", logits, np.array([0, 0, 1, 1]), ["a", "b"])
@@ -54,6 +54,6 @@ def test_logits_that_are_not_finite_are_no_predictions() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_value_that_json_has_not_is_null_with_a_reason(value: float) -> None:
+def test_a_value_that_is_not_finite_is_null_with_a_reason(value: float) -> None:
     assert row("x", "y", value, 3, (value, 1.0), reason="so") == unmeasured("x", "y", 3, "so")
     assert row("x", "y", 1.0, 3, (0.5, value))["high"] is None

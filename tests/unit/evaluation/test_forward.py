@@ -12,7 +12,7 @@ def split(count: int) -> Split:
     return Split("x", pixels, np.zeros(count, dtype=np.int64))
 
 
-def test_embedding_does_not_move_batch_statistics_and_leaves_the_mode() -> None:
+def test_predict_changes_neither_batch_statistics_nor_the_mode() -> None:
     torch.manual_seed(0)
     encoder = build_encoder().train()
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
@@ -21,7 +21,7 @@ def test_embedding_does_not_move_batch_statistics_and_leaves_the_mode() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
 
 
-def test_every_image_is_embedded_once_in_order_whatever_the_batches() -> None:
+def test_outputs_are_in_the_order_of_the_images_for_any_batch_size() -> None:
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     images = split(300)  # more than a batch
     whole = predict(network, images, 32, torch.device("cpu"))

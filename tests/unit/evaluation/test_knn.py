@@ -18,7 +18,7 @@ def test_votes_equal_a_loop_over_neighbours() -> None:
     assert found.tolist() == expected
 
 
-def test_a_bank_smaller_than_the_neighbourhood_votes_as_a_whole() -> None:
+def test_if_the_bank_has_fewer_entries_than_neighbours_all_of_them_vote() -> None:
     bank = np.eye(3, dtype=np.float32)
     assert knn_predict(bank, np.array([2, 0, 1]), bank, neighbours=20, temperature=0.07).tolist() == [2, 0, 1]
 

@@ -39,9 +39,9 @@ def test_penalty_is_chosen_on_held_out_train_only() -> None:
     assert probe.tried[0][1] == pytest.approx((strongest.predict(standard[held]) == labels[held]).mean(), abs=0.02)
 
 
-def test_held_out_samples_are_not_learnt_before_they_are_asked() -> None:
+def test_the_holdout_split_is_not_used_for_the_fit() -> None:
     generator = np.random.default_rng(0)
-    x = generator.normal(size=(300, 400)).astype(np.float32)  # nothing to learn but by heart
+    x = generator.normal(size=(300, 400)).astype(np.float32)  # random features can only be memorised
     labels = np.arange(300) % 3
     probe = fit_probe(x, labels, CONFIG, lambda done, total: None)
     assert all(accuracy < 0.5 for _, accuracy in probe.tried)

@@ -36,7 +36,7 @@ def test_frames_of_unchanged_embeddings_stay_where_they_are() -> None:
     assert nearest_shares_label(maps[1], labels) > 0.95
 
 
-def test_few_samples_are_mapped_with_what_perplexity_they_allow() -> None:
+def test_few_samples_are_mapped_with_a_smaller_perplexity() -> None:
     assert tsne(clusters(12)[0], 30.0, seed=0).shape == (12, 2)
 
 
@@ -49,7 +49,7 @@ def test_a_map_does_not_depend_on_the_scale_of_the_embeddings(size: float) -> No
     assert nearest_shares_label(points, labels) > 0.95
 
 
-def test_what_cannot_be_mapped_says_why() -> None:
+def test_embeddings_that_cannot_be_mapped_have_a_reason() -> None:
     x, _ = clusters()
     constant = np.full_like(x, 3e30)
     assert unmappable(constant) == unmappable(0 * x) == "all embeddings are equal: the model has collapsed"
@@ -58,7 +58,7 @@ def test_what_cannot_be_mapped_says_why() -> None:
     assert unmappable(x) == "the embeddings of 2 of 60 images are not finite"
 
 
-def test_a_unit_that_is_constant_is_no_collapse() -> None:
+def test_one_constant_dimension_is_not_a_collapse() -> None:
     x, _ = clusters()
     x[:, 3] = 1.0
     assert unmappable(x) is None

@@ -93,7 +93,7 @@ def test_units_stopped_anywhere_and_measured_again_give_the_same(whole: dict[str
     assert again == whole
 
 
-def test_the_head_alone_is_softmax_regression_on_the_features(config: Width) -> None:
+def test_the_measures_of_the_head_are_those_of_softmax_regression_on_the_features(config: Width) -> None:
     model = convolutional()
     rows, arrays = collect(unit.measure() for unit in units(model, config, scope="head"))
     assert measures(rows) == MEASURES
@@ -132,7 +132,7 @@ def test_a_resnet18_is_measured_and_not_changed(config: Width) -> None:
 
 
 @pytest.mark.parametrize("field", ["line_points", "plane_points"])
-def test_a_landscape_that_misses_the_model_is_refused(field: str) -> None:
+def test_a_landscape_without_a_point_at_the_model_is_refused(field: str) -> None:
     with pytest.raises(BadInput, match="must be odd"):
         load_config([*START, f"width.{field}=4"])
 
