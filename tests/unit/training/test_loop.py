@@ -106,8 +106,7 @@ def train(folder: Path, stop: Stop = NEVER, bad: int | None = None, broken: int 
 def left(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The metric lines and the last checkpoint, without clock times."""
     lines = [{k: v for k, v in line.items() if k not in CLOCK_FIELDS} for line in RunDirectory(folder).metrics()]
-    checkpoint = load_checkpoint(folder / "checkpoints")
-    assert checkpoint is not None
+    checkpoint = load_checkpoint(folder / "checkpoints") or {}
     return lines, {key: value for key, value in checkpoint.items() if key != "seconds"}
 
 
