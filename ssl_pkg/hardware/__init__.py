@@ -1,1 +1,1 @@
-"""What a run computes on: CPU cores, GPUs, number formats, memory, compiled kernels."""
+"""The hardware of a run: CPU cores, GPUs, precision, memory, torch.compile."""

@@ -1,1 +1,1 @@
-"""The life of one run directory: its layout, lock, checkpoints, metrics log, progress and provenance."""
+"""One run directory: layout, lock, checkpoints and resume, metrics log, progress, provenance, signals."""
