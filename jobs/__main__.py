@@ -261,8 +261,10 @@ def _parser() -> argparse.ArgumentParser:
         command.usage = (
             f"{command.prog} STUDY {more}[--runs DIR] [--reports DIR] [--data DIR] [--seeds SEEDS] [key=value ...]"
         )
-        command.add_argument("--reports", default="reports", help="folder of the reports (default: reports)")
-        command.add_argument("--data", help="folder that contains stl10_binary/, or `synthetic`")
+        command.add_argument(
+            "--reports", metavar="DIR", default="reports", help="folder of the reports (default: reports)"
+        )
+        command.add_argument("--data", metavar="DIR", help="folder that contains stl10_binary/, or `synthetic`")
         command.add_argument("--seeds", help='like "0 1 2" (default: those of the study)')
     status = commands.add_parser("status", help="show the state of each run")
     status.add_argument("--json", action="store_true", help="print JSON, for programs")
@@ -270,13 +272,13 @@ def _parser() -> argparse.ArgumentParser:
     cancel = commands.add_parser("cancel", help="stop the study, here or on the cluster; its runs write checkpoints")
     logs = commands.add_parser("logs", help="show the end of a run's log")
     logs.add_argument("job", metavar="JOB", help="a run's name, as status shows it")
-    logs.add_argument("--lines", type=int, default=50, help="number of lines (default: 50)")
+    logs.add_argument("--lines", metavar="N", type=int, default=50, help="number of lines (default: 50)")
     profile = commands.add_parser("profile", help="show a cluster's profile, and check it")
-    profile.add_argument("name", metavar="NAME")
+    profile.add_argument("name", metavar="NAME", help="a profile in slurm/profiles, or a YAML file")
     profile.add_argument("--check", action="store_true", help="check the profile against the cluster")
     for command in (study, submit, status, cancel, logs):
         command.add_argument("study", metavar="STUDY", help="a name from ssl_pkg/conf/study, like demo")
-        command.add_argument("--runs", default="runs", help="folder of the runs (default: runs)")
+        command.add_argument("--runs", metavar="DIR", default="runs", help="folder of the runs (default: runs)")
     return parser
 
 

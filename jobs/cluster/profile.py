@@ -283,10 +283,12 @@ def select_cluster(profile: Profile) -> None:
     if profile.conf:
         conf = PROFILES.parent.parent / profile.conf
         if "SLURM_CONF" not in os.environ and not conf.exists():
-            raise BadInput(f"{profile.name}: its conf, {conf}, does not exist (`make slurm-up` creates the testbed's)")
+            raise BadInput(
+                f"profile {profile.name}: conf: {conf} does not exist (`make slurm-up` creates the testbed's)"
+            )
         os.environ.setdefault("SLURM_CONF", str(conf))
 
 
 def profile_fields(profile: Profile) -> dict[str, Any]:
-    """The fields that are set, with defaults."""
-    return profile.model_dump(exclude_none=True)
+    """The fields that have a value, including defaults."""
+    return {name: value for name, value in profile.model_dump(exclude_none=True).items() if value not in ((), {})}

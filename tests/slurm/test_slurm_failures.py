@@ -151,7 +151,7 @@ def test_a_study_in_the_queue_of_another_cluster_is_an_error(study: Make, tmp_pa
     small.submit()
     with pytest.MonkeyPatch.context() as changed:
         changed.setenv("SLURM_CONF", str(tmp_path / "elsewhere.conf"))
-        with pytest.raises(BadInput, match="is in the queue of test, another cluster"):
+        with pytest.raises(BadInput, match="is in the queue of another cluster, test"):
             small.submit()
 
 

@@ -77,7 +77,9 @@ def test_a_wrapper_that_submits_nothing_is_a_refusal_and_leaves_no_batch(
     monkeypatch.setattr(jobs.cluster.sbatch, "LISTING_SECONDS", 0.5)
     wrapper("echo Contact help@site for an account >&2; echo Submitted batch job 12345678")
     small = study()
-    with pytest.raises(BadInput, match=r"SLURM refuses pretrain-.*has no such job; it printed: Contact help@site"):
+    with pytest.raises(
+        BadInput, match=r"SLURM refuses pretrain-.*lists no such job; sbatch printed: Contact help@site"
+    ):
         small.submit()
     assert (list((small.folder / ".jobs/slurm").iterdir()), small.states()) == ([], {})
     wrapper("echo Contact help@site for an account >&2; echo sbatch: error: no account >&2; exit 1")
