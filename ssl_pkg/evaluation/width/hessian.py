@@ -8,7 +8,7 @@ import math
 import numpy as np
 import torch
 
-from ssl_pkg.evaluation.width.draws import Interval, gaussian, generator, mean_interval
+from ssl_pkg.evaluation.width.noise import Interval, gaussian, generator, mean_interval
 from ssl_pkg.evaluation.width.perturb import Objective
 
 

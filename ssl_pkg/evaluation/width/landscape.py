@@ -5,7 +5,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ssl_pkg.evaluation.width.draws import gaussian
+from ssl_pkg.evaluation.width.noise import gaussian
 from ssl_pkg.evaluation.width.perturb import Objective
 
 

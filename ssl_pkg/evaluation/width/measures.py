@@ -18,15 +18,15 @@ from typing_extensions import TypedDict  # pydantic accepts typing's TypedDict f
 
 from ssl_pkg.catalogue import Width
 from ssl_pkg.evaluation.forward import full_precision
-from ssl_pkg.evaluation.width.draws import Interval
 from ssl_pkg.evaluation.width.folding import fold_batch_norm
 from ssl_pkg.evaluation.width.hessian import top_eigenvalue, trace
 from ssl_pkg.evaluation.width.landscape import Landscape, spaced
+from ssl_pkg.evaluation.width.noise import Interval
 from ssl_pkg.evaluation.width.perturb import Objective
 from ssl_pkg.evaluation.width.sharpness import adaptive_average, adaptive_worst, keskar, pac_bayes_width
 from ssl_pkg.rows import Dimensions, Row, Scope, row
 
-Measure = Callable[[], Interval | tuple[Interval, ...]]
+MeasureFunction = Callable[[], Interval | tuple[Interval, ...]]
 
 
 class UnitResult(TypedDict):
@@ -88,7 +88,9 @@ def _measures(objective: Objective, config: Width, seed: int, scope: Scope) -> l
     ascent, draws = config.ascent_steps, config.noise_draws
     units: list[Unit] = []
 
-    def add(take: Measure, measure: str, radius: float | None = None, normalized: tuple[bool, ...] = (False,)) -> None:
+    def add(
+        take: MeasureFunction, measure: str, radius: float | None = None, normalized: tuple[bool, ...] = (False,)
+    ) -> None:
         dimensions = [_dimensions(measure, radius, scope, flag) for flag in normalized]
         units.append(_unit(_name(dimensions[0]), take, [("width", entry) for entry in dimensions], objective))
 
@@ -124,7 +126,7 @@ def _name(dimensions: Dimensions) -> str:
     return " ".join(words)
 
 
-def _unit(name: str, take: Measure, quantities: list[tuple[str, Dimensions]], objective: Objective) -> Unit:
+def _unit(name: str, take: MeasureFunction, quantities: list[tuple[str, Dimensions]], objective: Objective) -> Unit:
     """A unit that takes one measure. quantities: metric and dimensions of each value that `take` returns."""
     return Unit(name, lambda: {"rows": _rows(quantities, take(), objective), "arrays": {}})
 

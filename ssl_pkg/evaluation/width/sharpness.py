@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ssl_pkg.evaluation.width.draws import Interval, gaussian, mean_interval
+from ssl_pkg.evaluation.width.noise import Interval, gaussian, mean_interval
 from ssl_pkg.evaluation.width.perturb import Objective, Values
 
 PAC_BAYES_EPSILON = 1e-3  # Jiang et al. 1912.02178, appendix: perturbs weights that are zero, too

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from fake_contents import measurements, method_config
 
 from analysis.names import Model
 from analysis.study import Study
@@ -76,7 +77,7 @@ class FakeStudy:
             if method != "supervised" and step % 10 == 9:
                 line["knn"] = 0.3 + 0.3 * step / self.steps
             lines.append({"step": step + 1, "epoch": (step + 1) / 10, "phase": "train", "seconds": float(step)} | line)
-        config = {"method": _method(method), "pretrain": {"knn_every": 1, "knn_neighbours": 20}}
+        config = {"method": method_config(method), "pretrain": {"knn_every": 1, "knn_neighbours": 20}}
         run = self._open(f"pretrain-{method}-s{seed}", seed, None, config, lines)
         if complete and method == "supervised":
             self._close(run, "supervised", seed, self._tested(run, method, "supervised", seed))
@@ -153,7 +154,7 @@ class FakeStudy:
         accuracy = 1 / (1 + curve)
         np.savez(run / "landscape.npz", alphas=alphas, loss=curve, accuracy=accuracy, grid=grid, plane=plane)
         rows = []
-        for metric, dimensions in _measurements(head=model.endswith("probe")):
+        for metric, dimensions in measurements(head=model.endswith("probe")):
             value = float(np.exp(draws.normal(0, 1.5)))
             if metric == "accuracy":
                 value = value / (1 + value)
@@ -255,21 +256,6 @@ def models_of(*names: str) -> list[Model]:
     return [model_of(name) for name in names]
 
 
-def _measurements(*, head: bool) -> list[tuple[str, dict[str, Any]]]:
-    """The metric and the dimensions of each row of the stage `width`; some rows of a real run are left out."""
-
-    def measure(name: str, radius: float | None = None, scope: str = "network", normalized: bool = False) -> Any:
-        dimensions = {"measure": name, **({} if radius is None else {"radius": radius})}
-        return "width", dimensions | {"scope": scope, "normalized": normalized}
-
-    found = [measure(f"adaptive_{kind}", radius) for kind in ("worst", "average") for radius in (0.01, 0.03, 0.1)]
-    found += [measure(name) for name in ("pac_bayes_sigma", "keskar", "hessian_top", "hessian_trace")]
-    found += [("loss", {})]
-    found += [measure(f"adaptive_{kind}", 0.03, normalized=True) for kind in ("worst", "average")]
-    found += [measure("adaptive_worst", 0.03, "head"), measure("hessian_top", None, "head")] if head else []
-    return [*found, ("accuracy", {})]
-
-
 @dataclass
 class Whole:
     """A study on disk, the Study read from it, and the folder with its tables."""
@@ -285,26 +271,6 @@ class Built(Whole):
 
     pdf: Path
     font_sizes: list[float]
-
-
-def _method(name: str) -> dict[str, Any]:
-    view = {"crop_area": [0.2, 1.0], "flip": 0.5, "grey": 0.2, "blur": 0.5, "solarize": 0.0}
-    view |= {"jitter": {"probability": 0.8, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}}
-    fields: dict[str, dict[str, Any]] = {"supervised": {}, "byol": {"out": 256}}
-    model = {"_target_": f"ssl_pkg.methods.{name}.X"} | fields.get(name, {"temperature": 0.2})
-    optimizer = {"name": "lars", "base_lr": 0.3, "lr_scaling": "linear", "weight_decay": 1e-6, "momentum": 0.9}
-    split = "train" if name == "supervised" else "unlabeled"
-    plan = {"epochs": 4, "warmup_epochs": 0.5, "batch_size": 256}
-    titles = {"supervised": "Supervised", "simclr": "SimCLR", "byol": "BYOL", "moco": "MoCo v2"}
-    return {
-        "name": name,
-        "title": titles.get(name, name),
-        "model": model,
-        "split": split,
-        **plan,
-        "optimizer": optimizer,
-        "views": [view] if name == "supervised" else [view, view],
-    }
 
 
 def swept(fake: FakeStudy, values: Sequence[float]) -> None:

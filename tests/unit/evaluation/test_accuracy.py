@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import binomtest
 
 from ssl_pkg.evaluation.accuracy import calibration_error, classification, wilson
-from ssl_pkg.rows import dimensions_of, row, unmeasured
+from ssl_pkg.rows import dimensions_of
 
 
 @pytest.mark.parametrize(("correct", "count"), [(0, 7), (3, 7), (7, 7), (613, 800)])
@@ -51,9 +51,3 @@ def test_no_number_is_computed_from_logits_that_are_not_finite() -> None:
     assert [row["metric"] for row in rows] == [row["metric"] for row in finite]
     assert [dimensions_of(row) for row in rows] == [dimensions_of(row) for row in finite]
     assert [row["n"] for row in rows] == [row["n"] for row in finite]
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_value_that_is_not_finite_is_null_with_a_reason(value: float) -> None:
-    assert row("x", "y", value, 3, (value, 1.0), reason="so") == unmeasured("x", "y", 3, "so")
-    assert row("x", "y", 1.0, 3, (0.5, value))["high"] is None

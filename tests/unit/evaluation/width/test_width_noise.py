@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy import stats
 
-from ssl_pkg.evaluation.width.draws import gaussian, mean_interval
+from ssl_pkg.evaluation.width.noise import gaussian, mean_interval
 
 
 def test_noise_depends_on_seed_purpose_and_draw_alone() -> None:

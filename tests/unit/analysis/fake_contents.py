@@ -1,0 +1,39 @@
+"""What the runs of FakeStudy contain: the rows of the stage `width` and the configuration of a method."""
+
+from typing import Any
+
+
+def measurements(*, head: bool) -> list[tuple[str, dict[str, Any]]]:
+    """The metric and the dimensions of each row of the stage `width`; some rows of a real run are left out."""
+
+    def measure(name: str, radius: float | None = None, scope: str = "network", normalized: bool = False) -> Any:
+        dimensions = {"measure": name, **({} if radius is None else {"radius": radius})}
+        return "width", dimensions | {"scope": scope, "normalized": normalized}
+
+    found = [measure(f"adaptive_{kind}", radius) for kind in ("worst", "average") for radius in (0.01, 0.03, 0.1)]
+    found += [measure(name) for name in ("pac_bayes_sigma", "keskar", "hessian_top", "hessian_trace")]
+    found += [("loss", {})]
+    found += [measure(f"adaptive_{kind}", 0.03, normalized=True) for kind in ("worst", "average")]
+    found += [measure("adaptive_worst", 0.03, "head"), measure("hessian_top", None, "head")] if head else []
+    return [*found, ("accuracy", {})]
+
+
+def method_config(name: str) -> dict[str, Any]:
+    """The section `method` of config.yaml."""
+    view = {"crop_area": [0.2, 1.0], "flip": 0.5, "grey": 0.2, "blur": 0.5, "solarize": 0.0}
+    view |= {"jitter": {"probability": 0.8, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}}
+    fields: dict[str, dict[str, Any]] = {"supervised": {}, "byol": {"out": 256}}
+    model = {"_target_": f"ssl_pkg.methods.{name}.X"} | fields.get(name, {"temperature": 0.2})
+    optimizer = {"name": "lars", "base_lr": 0.3, "lr_scaling": "linear", "weight_decay": 1e-6, "momentum": 0.9}
+    split = "train" if name == "supervised" else "unlabeled"
+    plan = {"epochs": 4, "warmup_epochs": 0.5, "batch_size": 256}
+    titles = {"supervised": "Supervised", "simclr": "SimCLR", "byol": "BYOL", "moco": "MoCo v2"}
+    return {
+        "name": name,
+        "title": titles.get(name, name),
+        "model": model,
+        "split": split,
+        **plan,
+        "optimizer": optimizer,
+        "views": [view] if name == "supervised" else [view, view],
+    }
