@@ -61,10 +61,13 @@ def _refused(why: str, status: int) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
-    parser.add_argument("study", metavar="RUNS/STUDY", help="folder with the study's run directories")
-    parser.add_argument("--out", help="where the report goes (default: reports/STUDY)")
+    parser.add_argument("study", metavar="RUNS/STUDY", help="folder with the run directories of the study")
+    parser.add_argument("--out", help="output folder (default: reports/STUDY)")
     parser.add_argument(
-        "--date", type=datetime.date.fromisoformat, default=_today(), help="date on the report, YYYY-MM-DD (today)"
+        "--date",
+        type=datetime.date.fromisoformat,
+        default=_today(),
+        help="date on the report, YYYY-MM-DD (default: today)",
     )
     return parser
 
@@ -97,7 +100,7 @@ def _print(study: Study, path: Path) -> None:
     console.print(table if rows else f"{study.name}: no model has a test accuracy yet, so there is no table.")
     if study.missing:
         console.print(f"{len(study.missing)} of {len(study.planned)} runs are missing; the report names them.")
-    for note in [data_note(study), *tables.left_out(study)]:
+    for note in [data_note(study), *tables.notes(study)]:
         console.print(note)
     console.print(f"The full report, with 95 % intervals: {path}", soft_wrap=True)
 

@@ -30,5 +30,5 @@ def _failure(log: Path) -> str | None:
     statuses = [int(match[1]) for line in last if (match := _STATUS.match(line))]
     if not statuses or statuses[-1] in (COMPLETE, INTERRUPTED):
         return None
-    said = [line.strip() for line in last if line.strip() and not line.startswith(_NOTE)]
-    return said[-1] if said else f"exit status {statuses[-1]} without any output"
+    printed = [line.strip() for line in last if line.strip() and not line.startswith(_NOTE)]
+    return printed[-1] if printed else f"exit status {statuses[-1]} without any output"

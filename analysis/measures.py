@@ -1,4 +1,4 @@
-"""The measures of the width of an optimum: what the report calls them, how they are defined, and their order."""
+"""The measures of the width of an optimum: labels, definitions, and their order in the report."""
 
 # ruff: noqa: RUF001 (labels have Greek letters and dashes)
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 @dataclass(frozen=True)
 class Measure:
-    """A measure: its label, its formula in typst's math, and what rescaling does to it."""
+    """The label of a measure, its formula in typst's math notation, and its behaviour when the weights are rescaled."""
 
     label: str
     formula: str
@@ -50,7 +50,7 @@ MEASURES: Final = {
     ),
 }
 WIDTH: Final = "width"  # the evaluation, and the metric of its rows that have a measure
-AT_OPTIMUM: Final = {  # metrics that say where the optimum lies, not how wide it is
+AT_OPTIMUM: Final = {  # metrics of the optimum itself, not of its width
     "loss": Measure("Loss on the subset", "L(w)", "–", "–"),
     "accuracy": Measure("Accuracy on the subset", '"acc"(w)', "–", "–"),
 }
@@ -101,7 +101,7 @@ class Measurement:
 
     @property
     def short(self) -> str:
-        """The same with its details in brackets, for lists."""
+        """The label with its details in parentheses, for use in a list."""
         return f"{self._title} ({', '.join(self._details)})" if self._details else self._title
 
     @property
@@ -121,7 +121,10 @@ class Measurement:
 
 
 def in_order(found: Iterable[Measurement]) -> list[Measurement]:
-    """The whole network first, then normalised logits, then the head; each by measure and radius."""
+    """The measurements without duplicates: first those of the network, then on normalised logits, then of the head.
+
+    Within each group they are ordered by measure and radius.
+    """
     order = [*MEASURES, *AT_OPTIMUM]
 
     def rank(entry: Measurement) -> tuple[bool, bool, int, str, float]:

@@ -60,9 +60,9 @@ def method_label(method: str, titles: Mapping[str, str]) -> str:
 
 
 def in_order(models: Iterable[Model], methods: Sequence[str]) -> list[Model]:
-    """Models as the report lists them: random, supervised, then the methods in their order.
+    """Models without duplicates in the report's order: random, supervised, then the methods in their order.
 
-    Of one method the variants are sorted by the numbers in them; a probe stands before the fine-tuned model.
+    The variants of a method are sorted by the numbers in them; the probe precedes the fine-tuned model.
     """
     first = [RANDOM, SUPERVISED, *(name for name in methods if name != SUPERVISED)]
     adaptations = [None, *ADAPTATIONS]
@@ -82,6 +82,6 @@ def _natural(text: str) -> list[tuple[float, str]]:
 
 
 def listed(parts: Iterable[str]) -> str:
-    """`a, b and c`, each part once, empty ones left out."""
+    """The parts joined as `a, b and c`, without duplicates and empty parts."""
     unique = [part for part in dict.fromkeys(parts) if part]
     return " and ".join([", ".join(unique[:-1]), unique[-1]]) if len(unique) > 1 else "".join(unique)

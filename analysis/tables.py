@@ -61,14 +61,14 @@ def main_columns(study: Study) -> list[Column]:
 
 
 def main_value(study: Study, model: Model, column: Column) -> Estimate | None:
-    """The number of a model in a column. The kNN accuracy of an encoder's pretraining stands with its probe."""
+    """The number of a model in a column. The kNN accuracy from pretraining is shown with the encoder's probe."""
     if column.key == "knn_validation" and model.adaptation == "probe":
         model = model.encoder
     return estimate(study, model, column.evaluation, column.metric)
 
 
 def substituted(study: Study) -> list[str]:
-    """The classes that stand for an OOD class that the models lack (monkey, which stands for CIFAR-10's frog)."""
+    """The classes that replace an OOD class that the models lack: monkey, which replaces CIFAR-10's frog."""
     found = [(run.result or {}).get("substituted") for run in study.complete("ood")]
     return sorted({str(name) for names_ in found if isinstance(names_, list) for name in names_})
 
@@ -206,7 +206,7 @@ def runs(study: Study) -> pd.DataFrame:
         (run.stage, run.model, run.seed, run.seconds, run.complete, run.state, run.directory.name) for run in study.runs
     ]
     present = {(run.stage, run.model, run.seed) for run in study.runs}
-    found += [(*key, None, False, "not there", "") for key in study.planned if key not in present]
+    found += [(*key, None, False, "not started", "") for key in study.planned if key not in present]
     columns = ["stage", "model", "variant", "seed", "seconds", "complete", "state", "folder"]
     return pd.DataFrame([[stage, model.name, model.variant, *rest] for stage, model, *rest in found], columns=columns)
 
@@ -223,8 +223,8 @@ def write(study: Study, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     results(study).to_csv(folder / "results.csv", index=False)
     summary(study).to_csv(folder / "summary.csv", index=False)
-    notes = "".join(f"\n{_escaped(note)}\n" for note in [data_note(study), *left_out(study)])
-    _write_text(folder / "summary.md", f"{markdown(*summary_text(study))}{notes}")
+    below = "".join(f"\n{_escaped(note)}\n" for note in [data_note(study), *notes(study)])
+    _write_text(folder / "summary.md", f"{markdown(*summary_text(study))}{below}")
     frames = {"width": width, "per_class": per_class, "runs": runs, "correlations": correlation}
     for name, build in frames.items():
         frame = build(study)
@@ -234,7 +234,7 @@ def write(study: Study, folder: Path) -> None:
         )
 
 
-def left_out(study: Study) -> list[str]:
+def notes(study: Study) -> list[str]:
     """Notes for the main table: failed runs, excluded runs and files, and the count of numbers without a value."""
     failed = [f"{name} failed: {why}" for name, why in study.failed.items()]
     lost = len(study.unmeasured)

@@ -1,1 +1,1 @@
-"""One module a family of figures. Each function takes the study and gives a Figure, or None where it has no data."""
+"""Figures, grouped into modules. Each function takes the study and returns a Figure, or None if there is no data."""

@@ -107,7 +107,7 @@ def confusion(study: Study) -> Figure | None:
 
 
 def _marked(study: Study, labels: list[str]) -> list[str]:
-    """Class names with a star at each class that stands for one that the models lack."""
+    """Class names, with a star at each class that replaces an OOD class that the models lack."""
     return [f"{name}*" if name in substituted(study) else name for name in labels]
 
 

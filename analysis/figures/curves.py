@@ -166,7 +166,7 @@ def _rates(axes: Axes, run: Run, color: str, order: int) -> None:
 
 
 def _spread(axes: Axes, runs: Sequence[Run], encoders: Sequence[Model]) -> None:
-    """Draws the standard deviation of z on a second axis beside the loss, because a collapse brings both to zero."""
+    """Draws the standard deviation of z on a second axis of the loss panel, because both go to zero in a collapse."""
     runs = _with(runs, "z_std")
     if not runs:
         return

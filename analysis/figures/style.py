@@ -46,7 +46,7 @@ _RC: Final[dict[str, Any]] = {
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "lines.linewidth": 1.1,
-    "text.parse_math": False,  # names of classes and methods are text, whatever characters they hold
+    "text.parse_math": False,  # a `$` in the name of a class or method is not math
     "pdf.fonttype": 42,
     "savefig.dpi": 200,
     "figure.constrained_layout.h_pad": 0.05,

@@ -21,7 +21,7 @@ _DOTS = 1000  # points in a panel; more would overlap
 
 
 def maps(study: Study) -> Figure | None:
-    """Train beside test, two models in a row; the number of a class is at the median of its points."""
+    """Train and test maps side by side, two models in a row; a class's number is at the median of its points."""
     found = _maps_of(study, "train", "train_labels", "test", "test_labels")
     if not found:
         return None

@@ -1,1 +1,1 @@
-"""The report's sections: which figures and tables, what their captions say, which sentences the numbers support."""
+"""The sections of the report: figures and tables with their captions, and sentences generated from the numbers."""

@@ -135,6 +135,6 @@ def by_class(study: Study, figures: Path) -> Section:
         classes.reliability(study),
         "Reliability diagrams from the logits of all seeds. Top: accuracy of the images in each of 15 bins of "
         "confidence (bins with fewer than ten images are omitted). Bottom: share of the images in each bin.",
-        "below the diagonal a model is overconfident: its predictions are correct less often than its softmax says.",
+        "below the diagonal a model is overconfident: its predictions are correct less often than their confidence.",
     )
     return made

@@ -148,16 +148,16 @@ def _sentences(study: Study) -> list[str]:
     ]
 
 
-def _best(study: Study, evaluation: str, what: str) -> str:
+def _best(study: Study, evaluation: str, subject: str) -> str:
     """The model with the highest accuracy, and whether the next one is clearly lower."""
     values = {model: estimate(study, model, evaluation, "accuracy") for model in study.models}
     found = {model: value for model, value in values.items() if value is not None}
     ranked = sorted(found, key=lambda model: -found[model].value)
     if not ranked:
         return ""
-    first = f"{what}: {study.model_label(ranked[0])} is highest with {tables.percent(found[ranked[0]])}"
+    first = f"{subject}: {study.model_label(ranked[0])} is highest with {tables.percent(found[ranked[0]])}"
     if len(ranked) == 1:
-        return f"{what}: the only model is {study.model_label(ranked[0])} with {tables.percent(found[ranked[0]])}."
+        return f"{subject}: the only model is {study.model_label(ranked[0])} with {tables.percent(found[ranked[0]])}."
     gap = difference(study, ranked[0], ranked[1], evaluation)
     return f"{first}; the next, {study.model_label(ranked[1])}, is {_verdict(gap, 'behind')}."
 
@@ -170,7 +170,7 @@ def _verdict(gap: Difference | None, word: str) -> str:
     return numbers if gap.clear else f"{numbers}, which is not a clear difference"
 
 
-def _against(study: Study, models: Sequence[Model], other: Model, evaluation: str, what: str) -> str:
+def _against(study: Study, models: Sequence[Model], other: Model, evaluation: str, subject: str) -> str:
     """The difference of each model to another one, grouped into clearly above, clearly below, not clearly different."""
     groups: dict[str, list[str]] = {"clearly above": [], "clearly below": [], "not clearly different": []}
     labels = {model: study.model_label(model) for model in models}
@@ -182,7 +182,7 @@ def _against(study: Study, models: Sequence[Model], other: Model, evaluation: st
             group = "not clearly different" if not gap.clear else "clearly above" if gap.value > 0 else "clearly below"
             groups[group].append(f"{labels[model]} {tables.gain_text(gap)}")
     parts = [f"{group}: {', '.join(found)}" for group, found in groups.items() if found]
-    return f"{what}, in points: {'; '.join(parts)}." if parts else ""
+    return f"{subject}, in points: {'; '.join(parts)}." if parts else ""
 
 
 def _drop(study: Study) -> str:

@@ -15,12 +15,12 @@ _SHEETS = {
 def section(study: Study, figures: Path) -> Section:
     """A sheet of the study's images and one of the OOD images; no blocks if no run has a sheet."""
     made = Section("Images")
-    for stage, (what, name) in _SHEETS.items():
+    for stage, (images, name) in _SHEETS.items():
         sheets = [run for run in study.complete(stage) if (run.directory.path / "contact_sheet.png").exists()]
         for run in sheets:
             content = picture(run.directory.path / "contact_sheet.png")
             if content is not None:
-                caption = f"The first images of each class among {what}, resized; each row is one label."
+                caption = f"The first images of each class among {images}, resized; each row is one label."
                 reading = "each row should show its class, upright; otherwise labels are permuted or axes swapped."
                 made.picture(figures, name, content, caption, reading)
                 break

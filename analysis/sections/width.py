@@ -162,7 +162,7 @@ def _relation(made: Section, study: Study, found: Sequence[Correlation], figures
 
 
 def _headline(measures: Sequence[Measurement]) -> list[Measurement]:
-    """Each measure of the whole network without normalisation, at its middle radius where it has several."""
+    """Each measure of the network on the logits as they are; of several radii the middle one."""
     plain: dict[str, list[Measurement]] = {}
     for measure in measures:
         if not measure.of_head and not measure.normalized:

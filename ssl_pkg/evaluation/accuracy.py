@@ -48,13 +48,13 @@ def accuracy(evaluation: str, metric: str, logits: Array, labels: Indices) -> Ro
     return proportion(evaluation, metric, logits.argmax(axis=1) == labels)
 
 
-def not_finite(what: str, values: Array) -> str | None:
+def not_finite(name: str, values: Array) -> str | None:
     """A sentence that counts the images with a value that is not finite; None if there is no such image.
 
-    what: the name of the values in the sentence, e.g. `logits`. values: (n, ...), one entry an image.
+    name: what the sentence calls the values, e.g. `logits`. values: (n, ...), one entry for each image.
     """
     wrong = int((~np.isfinite(values)).reshape(len(values), -1).any(axis=1).sum())
-    return f"the {what} of {wrong:,} of {len(values):,} images are not finite" if wrong else None
+    return f"the {name} of {wrong:,} of {len(values):,} images are not finite" if wrong else None
 
 
 def classification(evaluation: str, logits: Array, labels: Indices, classes: Sequence[str]) -> list[Row]:

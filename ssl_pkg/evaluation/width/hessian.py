@@ -23,7 +23,7 @@ def top_eigenvalue(objective: Objective, steps: int, seed: int) -> Interval:
     noise = gaussian(objective.weights, seed, "lanczos")
     basis = [noise / noise.norm()]
     diagonal: list[float] = []
-    beside: list[float] = []
+    off_diagonal: list[float] = []
     for _ in range(min(steps, len(noise))):
         product = objective.hessian_product(basis[-1])
         if not product.isfinite().all():
@@ -34,9 +34,9 @@ def top_eigenvalue(objective: Objective, steps: int, seed: int) -> Interval:
         rest = product.norm().item()
         if rest <= 1e-5 * max(map(abs, diagonal)):  # the Krylov space is exhausted up to rounding
             break
-        beside.append(rest)
+        off_diagonal.append(rest)
         basis.append(product / rest)
-    off = beside[: len(diagonal) - 1]
+    off = off_diagonal[: len(diagonal) - 1]
     tridiagonal = np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1)
     return Interval(float(np.linalg.eigvalsh(tridiagonal)[-1]) if np.isfinite(tridiagonal).all() else math.nan)
 

@@ -57,9 +57,9 @@ def width_units(
     """The measures and the landscape of all weights of `model`, or the measures of its last layer.
 
     model: torchvision's resnet18(num_classes=C), which is not changed. images: (N, 3, R, R) float32, normalised.
-    labels: (N,) int64. All are on one device. scope: `network`, or `head` for the last layer, which is what a linear
-    probe trained; the input of the head is computed only once, here. tick: called after every batch; an exception from
-    it ends the unit without a result.
+    labels: (N,) int64. All are on one device. scope: `network`, or `head` for the last layer, the only part that a
+    linear probe trains; the input of the head is computed only once, here. tick: called after every batch; an exception
+    from it ends the unit without a result.
     """
     network: nn.Module = fold_batch_norm(model)
     if scope == "network":
