@@ -1,4 +1,4 @@
-"""The order in which missing runs are sent, where a limit on jobs ends the call somewhere in it."""
+"""The order in which missing runs are submitted, which matters if a limit on jobs is reached."""
 
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,7 @@ def jobs() -> list[Job]:
     return plan(study, runs=Path("runs"), reports=Path("reports"), data_root="synthetic")
 
 
-def test_a_failed_run_and_those_that_need_it_are_sent_after_the_others() -> None:
+def test_a_failed_run_and_its_dependents_are_submitted_after_the_others() -> None:
     planned = jobs()
     order = [job.name for job in chain.from_iterable(submission_order(planned, {FAILED}))]
     needing = {job.name for job in planned if FAILED in job.parents and job.stage != REPORT}
@@ -27,7 +27,7 @@ def test_a_failed_run_and_those_that_need_it_are_sent_after_the_others() -> None
     assert all(place[parent] < place[job.name] for job in planned for parent in job.parents)
 
 
-def test_a_report_that_was_never_sent_does_not_wait_for_runs_that_need_a_failed_one() -> None:
+def test_an_early_report_is_submitted_before_the_dependents_of_a_failed_run() -> None:
     names = dependents(jobs(), {FAILED}) | {REPORT}
     missing = [job for job in jobs() if job.name in names]
     order = [job.name for job in chain.from_iterable(submission_order(missing, {FAILED}, early_report=True))]

@@ -1,4 +1,4 @@
-"""What squeue, scontrol and sacct say of jobs: scripts in place of SLURM's commands print rows."""
+"""Parsing of squeue, scontrol and sacct, in whose place scripts print rows."""
 
 import os
 from pathlib import Path

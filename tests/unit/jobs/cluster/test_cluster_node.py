@@ -57,7 +57,7 @@ def test_a_signal_is_followed_by_a_requeue_and_the_job_stays_until_slurm_ends_it
     node.until(lambda: "requeued" in last_events(node.log))
     assert node.calls == ["-o show job 7", "requeue 7"]
     time.sleep(0.2)
-    assert job.poll() is None  # SLURM would call a job that ends within its grace failed
+    assert job.poll() is None  # a job that ends by itself within its grace time would count as failed
 
 
 def test_a_cancelled_job_is_not_requeued(node: Node) -> None:
@@ -70,7 +70,7 @@ def test_a_cancelled_job_is_not_requeued(node: Node) -> None:
 
 
 def test_a_job_that_is_cancelled_while_it_is_requeued_cancels_itself(node: Node, tmp_path: Path) -> None:
-    """SLURM revives a cancelled job that is requeued. `jobs cancel` leaves a file beside the start file."""
+    """A requeue revives a cancelled job. `jobs cancel` creates a file beside the start file."""
     noted = tmp_path / CANCEL_FILE
     assert node.start(
         "raise SystemExit(75)", meanwhile=f"touch {noted}", **{START_FILE: f"{tmp_path}/start.7.0.x"}
@@ -93,7 +93,7 @@ def test_a_job_that_is_cancelled_while_the_controller_does_not_respond_is_not_re
 
 
 def test_a_job_whose_batch_script_was_killed_does_not_count_as_cancelled(node: Node, tmp_path: Path) -> None:
-    """SLURM shows it as completing, as it shows a cancelled one."""
+    """SLURM shows such a job as COMPLETING, like a cancelled one."""
     script = subprocess.Popen(["sleep", "60"])
     node.start(STOPS_AT_SIGTERM, CANCELLED, **{START_FILE: str(tmp_path / f"start.7.0.{script.pid}")})
     node.until(lambda: "\nready\n" in node.log_text)
@@ -105,7 +105,7 @@ def test_a_job_whose_batch_script_was_killed_does_not_count_as_cancelled(node: N
 
 
 def test_a_preempted_job_that_slurm_ends_is_not_requeued_here(node: Node) -> None:
-    """It is being requeued, or was cancelled in its grace; a requeue of ours would bring that one back."""
+    """SLURM requeues it, or it was cancelled during its grace time; then a requeue would revive it."""
     job = node.start(STOPS_AT_SIGTERM, PREEMPTED.replace("RUNNING", "COMPLETING"))
     node.until(lambda: "\nready\n" in node.log_text)
     job.send_signal(signal.SIGTERM)
@@ -114,7 +114,7 @@ def test_a_preempted_job_that_slurm_ends_is_not_requeued_here(node: Node) -> Non
 
 
 def test_a_job_is_not_requeued_for_a_process_that_failed(node: Node) -> None:
-    """srun ends the others then, which to them looks like a preemption."""
+    """srun then ends the other processes with the signal of a preemption."""
     first = node.start(STOPS_AT_SIGTERM)
     node.until(lambda: "\nready\n" in node.log_text)
     assert node.start("raise SystemExit(1)", SLURM_PROCID="1").wait(30) == 1
@@ -139,7 +139,7 @@ def test_a_stage_that_was_interrupted_without_its_job_is_requeued(node: Node) ->
 
 
 def test_a_task_of_an_array_is_requeued_by_its_own_id(node: Node) -> None:
-    """The last task bears the whole array's number, and by that all tasks would be."""
+    """SLURM_JOB_ID of the last task is the id of the whole array, by which all tasks would be requeued."""
     node.start("raise SystemExit(75)", SLURM_JOB_ID="149", SLURM_ARRAY_JOB_ID="149", SLURM_ARRAY_TASK_ID="1")
     node.until(lambda: "requeue 149_1" in node.calls)
     assert node.calls == ["-o show job 149_1", "requeue 149_1"]

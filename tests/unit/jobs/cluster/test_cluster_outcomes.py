@@ -20,7 +20,7 @@ def batch(number: str, *names: str, after: tuple[str, ...] = ()) -> Batch:
     return Batch("token" + number, "test", names, after, number=number)
 
 
-def test_a_batch_of_one_is_a_job_and_of_several_an_array(tmp_path: Path) -> None:
+def test_a_batch_of_one_run_is_a_job_and_of_several_an_array(tmp_path: Path) -> None:
     batch("7", "a").write(tmp_path)
     batch("12", "b-s0", "b-s1").write(tmp_path)
     Batch.new("test", ("never-sent",), ()).write(tmp_path)
@@ -30,7 +30,7 @@ def test_a_batch_of_one_is_a_job_and_of_several_an_array(tmp_path: Path) -> None
     assert {name: job.id for name, job in jobs.items()} == {"a": "7", "b-s0": "12_0", "b-s1": "12_1"}
 
 
-def test_the_newest_job_of_a_run_counts_also_when_slurms_numbers_have_begun_anew(tmp_path: Path) -> None:
+def test_the_newest_job_of_a_run_counts_although_job_ids_have_restarted(tmp_path: Path) -> None:
     for made, number in enumerate(("9", "100", "10")):
         replace(batch(number, "a"), made=float(made)).write(tmp_path)
     assert newest_jobs(read_batches(tmp_path))["a"].id == "10"
@@ -45,14 +45,14 @@ def judged(
 
 
 @pytest.mark.parametrize("after", ["afterok:1", "aftercorr:3", "afterok:3"])
-def test_a_waiting_run_says_for_what(tmp_path: Path, after: str) -> None:
+def test_the_note_of_a_pending_run_names_its_parent(tmp_path: Path, after: str) -> None:
     waiting = SlurmJobInfo("PENDING", "Dependency", 2)
     assert judged(tmp_path, waiting, after=after) == JobOutcome(State.PENDING, "2_0", "after parent", 2)
     assert judged(tmp_path, SlurmJobInfo("PENDING", "Priority", 0)) == JobOutcome(State.PENDING, "2_0", "Priority", 0)
 
 
 @pytest.mark.parametrize("parent", [State.FAILED, State.CANCELLED, State.INTERRUPTED, State.BLOCKED])
-def test_a_run_whose_parent_will_not_come_is_blocked_before_slurm_says_so(tmp_path: Path, parent: State) -> None:
+def test_a_run_is_blocked_as_soon_as_its_parent_is_unsuccessful(tmp_path: Path, parent: State) -> None:
     outcome = judged(tmp_path, SlurmJobInfo("PENDING", "Dependency", 0), parent)
     assert (outcome.state, outcome.note) == (State.BLOCKED, "needs parent")
 
@@ -67,14 +67,14 @@ def test_a_run_that_slurm_removed_because_its_parent_failed_is_blocked(
 
 
 @pytest.mark.parametrize("parent", [State.FAILED, State.CANCELLED, State.BLOCKED])
-def test_a_report_waits_for_ends_not_for_results(tmp_path: Path, parent: State) -> None:
+def test_a_report_waits_for_the_end_of_runs_not_for_their_success(tmp_path: Path, parent: State) -> None:
     waiting = SlurmJobInfo("PENDING", "Priority", 0)
     assert judged(tmp_path, waiting, parent, "afterany:1") == JobOutcome(State.PENDING, "2_0", "Priority", 0)
     running = judged(tmp_path, SlurmJobInfo("PENDING", "Dependency", 0), State.RUNNING, "afterany:1")
     assert running.note == "after parent"
 
 
-def test_slurms_own_word_is_enough_for_blocked(tmp_path: Path) -> None:
+def test_a_run_with_dependency_never_satisfied_is_blocked(tmp_path: Path) -> None:
     assert judged(tmp_path, SlurmJobInfo("PENDING", "DependencyNeverSatisfied", 0)).state is State.BLOCKED
 
 
@@ -89,7 +89,7 @@ def test_slurms_own_word_is_enough_for_blocked(tmp_path: Path) -> None:
         (0, "", State.COMPLETE, None),
     ],
 )
-def test_without_accounting_the_log_tells_how_a_job_ended(
+def test_without_accounting_the_log_shows_how_a_job_ended(
     tmp_path: Path, status: int, words: str, state: State, note: str | None
 ) -> None:
     log = tmp_path / "log"
@@ -98,7 +98,7 @@ def test_without_accounting_the_log_tells_how_a_job_ended(
     assert (outcome.state, outcome.note) == (state, note)
 
 
-def test_a_cancelled_run_is_known_by_its_log_alone(tmp_path: Path) -> None:
+def test_the_log_is_enough_to_recognize_a_cancelled_run(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text(LOG.format(said="", status=75, words="<<< cancelled\n"))
     assert _from_slurm(log, "1", "") == JobOutcome(State.CANCELLED, "1")
@@ -116,13 +116,13 @@ def test_a_cancelled_run_is_known_by_its_log_alone(tmp_path: Path) -> None:
         ("COMPLETED", State.COMPLETE),
     ],
 )
-def test_slurms_word_on_an_ended_job(tmp_path: Path, word: str, state: State) -> None:
+def test_the_outcome_by_slurms_job_state(tmp_path: Path, word: str, state: State) -> None:
     outcome = _from_slurm(tmp_path / "no-log", "1", word)
     assert outcome is not None
     assert outcome.state is state
 
 
-def test_a_job_that_vanished_says_so(tmp_path: Path) -> None:
+def test_the_note_of_a_job_that_left_the_queue_says_so(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "child.log"
     log.parent.mkdir()
     log.write_text("<<< job 1, start 1, on a\n>>> now\nsaid\n")
@@ -160,7 +160,7 @@ def test_a_run_whose_result_was_removed_is_not_complete(tmp_path: Path) -> None:
         (["setting up", "module: command not found"], "FAILED", State.FAILED, "module: command not found"),
     ],
 )
-def test_of_a_job_without_a_log_slurm_and_the_set_up_lines_tell(
+def test_the_outcome_of_a_job_without_a_log_comes_from_its_output(
     printed: list[str], word: str, state: State, note: str | None
 ) -> None:
     outcome = _from_output(printed, "5", word)
@@ -169,7 +169,7 @@ def test_of_a_job_without_a_log_slurm_and_the_set_up_lines_tell(
 
 
 def printed(tmp_path: Path, out: str, err: str = "") -> SubmittedJob:
-    """A job of which SLURM has kept this output."""
+    """A job with these output files."""
     job = SubmittedJob("1", batch("1", "child"))
     folder = tmp_path / ".jobs/slurm" / job.batch.token
     folder.mkdir(parents=True)
@@ -178,7 +178,7 @@ def printed(tmp_path: Path, out: str, err: str = "") -> SubmittedJob:
     return job
 
 
-def test_a_set_up_line_that_failed_in_an_earlier_start_says_nothing_about_the_last(tmp_path: Path) -> None:
+def test_a_set_up_line_that_failed_in_an_earlier_start_does_not_count(tmp_path: Path) -> None:
     first, second = f"{START_LINE}1\n", f"{START_LINE}2\n"
     job = printed(
         tmp_path, f"{first}{second}{SETUP_DONE}\n", f"{first}{SETUP_FAILED}1 failed (status 1): false\n{second}"
@@ -189,14 +189,16 @@ def test_a_set_up_line_that_failed_in_an_earlier_start_says_nothing_about_the_la
 
 
 @pytest.mark.parametrize("seen", [None, SlurmJobInfo("COMPLETED"), SlurmJobInfo("FAILED")])
-def test_a_script_that_a_set_up_line_replaced_or_killed_says_so(tmp_path: Path, seen: SlurmJobInfo | None) -> None:
+def test_the_note_says_that_a_set_up_line_replaced_or_killed_the_script(
+    tmp_path: Path, seen: SlurmJobInfo | None
+) -> None:
     outcome = _OutcomeResolver(tmp_path, {}).resolve(
         "child", printed(tmp_path, f"{START_LINE}1\n", f"{START_LINE}1\n"), seen
     )
     assert (outcome.state, outcome.note) == (State.FAILED, ENDED_IN_SETUP)
 
 
-def test_the_log_of_an_earlier_job_says_nothing_about_a_later_one(tmp_path: Path) -> None:
+def test_the_log_of_an_earlier_job_does_not_count_for_a_later_one(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "child.log"
     log.parent.mkdir()
     log.write_text("<<< job 1, start 1, on a\n" + LOG.format(said="the cause", status=1, words=""))
@@ -205,8 +207,8 @@ def test_the_log_of_an_earlier_job_says_nothing_about_a_later_one(tmp_path: Path
     assert resolver.resolve("child", SubmittedJob("2", batch("2", "child")), None).note == "no longer in the queue"
 
 
-def test_a_cluster_that_is_no_more_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SLURM's own commands would look for another one for a minute."""
+def test_a_missing_slurm_conf_is_an_error_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLURM's commands would try to fetch one for a minute."""
     squeue = tmp_path / "squeue"
     squeue.write_text("#!/bin/sh\nsleep 60\n")
     squeue.chmod(0o755)
@@ -218,7 +220,7 @@ def test_a_cluster_that_is_no_more_is_told_at_once(tmp_path: Path, monkeypatch: 
     assert time.monotonic() - began < 30
 
 
-def test_a_report_that_is_complete_stays_so_when_the_cluster_is_gone(
+def test_a_complete_report_stays_complete_when_the_cluster_is_unreachable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number, name in (("1", "probe"), ("2", REPORT)):
@@ -236,7 +238,7 @@ def test_a_report_that_is_complete_stays_so_when_the_cluster_is_gone(
     assert states == {"1": [State.PENDING, State.PENDING], "2": [State.PENDING, State.COMPLETE]}
 
 
-def test_a_study_that_is_complete_needs_no_answer_of_its_cluster(
+def test_the_status_of_a_complete_study_does_not_need_its_cluster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace(batch("1", REPORT), conf=str(tmp_path / "slurm.conf")).write(tmp_path)

@@ -8,11 +8,11 @@ from ssl_pkg.errors import BadInput
 
 
 @pytest.mark.parametrize("name", profiles())
-def test_every_profile_that_is_shipped_is_valid(name: str) -> None:
+def test_every_profile_in_slurm_profiles_is_valid(name: str) -> None:
     assert load_profile(name).name == name
 
 
-def test_the_names_that_the_documentation_gives_are_there() -> None:
+def test_the_profiles_in_the_documentation_exist() -> None:
     assert {"local", "testbed"} <= set(profiles())
     assert sum(name.startswith("example-") for name in profiles()) >= 2
 
@@ -135,10 +135,10 @@ def test_the_error_about_a_missing_file_has_its_path(tmp_path: Path) -> None:
         load_profile("tesbed")
 
 
-def test_the_users_own_choice_of_place_holds_where_the_profile_leaves_it_open(
+def test_the_users_variables_set_fields_that_the_profile_leaves_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SBATCH_PARTITION and the like are honoured by design; a profile's own word outweighs them."""
+    """SBATCH_PARTITION and similar variables. A profile's field overrides its variable."""
     mine = {"PARTITION": "a", "ACCOUNT": "b", "QOS": "c", "RESERVATION": "d", "TIMELIMIT": "1", "MEM_PER_CPU": "1"}
     for name, value in mine.items():
         monkeypatch.setenv(f"SBATCH_{name}", value)
@@ -153,7 +153,7 @@ def test_the_users_own_choice_of_place_holds_where_the_profile_leaves_it_open(
     assert (said.partition, said.account, said.sbatch) == ("mine", "b", {"reservation": "ours"})
 
 
-def test_a_field_that_is_null_is_left_out_and_one_line_needs_no_list(tmp_path: Path) -> None:
+def test_a_field_that_is_null_counts_as_missing_and_a_single_line_needs_no_list(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("cpus: 1\nminutes: 9\ngpus: null\nnodes:\nsignal_seconds:\nsetup:\nsbatch:\n")
     left_out = load_profile(str(file))

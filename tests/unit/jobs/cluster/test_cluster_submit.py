@@ -1,4 +1,4 @@
-"""What a profile's sizes become for each kind of job; that SLURM takes them, tests/slurm shows."""
+"""The options of each kind of job by its profile. tests/slurm shows that SLURM accepts them."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def asked(tmp_path: Path, **sizes: Any) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("gpus", "single"), [(0, None), (1, 1), (4, 1)])
-def test_a_pretraining_gets_the_gpus_other_stages_one_and_the_report_none(
+def test_a_pretraining_gets_all_gpus_other_stages_get_one_and_the_report_none(
     tmp_path: Path, gpus: int, single: int | None
 ) -> None:
     found = {stage: words.get("gpus_per_node") for stage, words in asked(tmp_path, gpus=gpus).items()}
@@ -32,7 +32,7 @@ def test_a_pretraining_gets_the_gpus_other_stages_one_and_the_report_none(
     assert found == {"pretrain": gpus or None, **others, "report": None}
 
 
-def test_several_nodes_are_for_pretrainings(tmp_path: Path) -> None:
+def test_only_pretrainings_get_several_nodes(tmp_path: Path) -> None:
     found = asked(tmp_path, nodes=2, processes=3)
     assert {words["ntasks_per_node"] for stage, words in found.items() if stage != "pretrain"} == {1}
     assert (found["pretrain"]["nodes"], found["pretrain"]["ntasks_per_node"]) == (2, 3)
@@ -48,15 +48,13 @@ def test_several_nodes_are_for_pretrainings(tmp_path: Path) -> None:
         (None, {}),
     ],
 )
-def test_memory_is_asked_in_the_kind_that_the_site_takes(
-    tmp_path: Path, memory: Memory | None, sent: dict[str, str]
-) -> None:
+def test_memory_is_requested_in_the_profiles_unit(tmp_path: Path, memory: Memory | None, sent: dict[str, str]) -> None:
     for stage, words in asked(tmp_path, gpus=1, memory=memory).items():
         without_gpu = stage == "report" and memory is not None and memory.per_gpu
         assert {name: value for name, value in words.items() if name.startswith("mem")} == ({} if without_gpu else sent)
 
 
-def test_null_drops_what_would_be_sent_and_a_raw_option_outweighs_the_profiles_memory(tmp_path: Path) -> None:
+def test_null_removes_an_option_and_a_raw_option_overrides_the_profiles_memory(tmp_path: Path) -> None:
     options = {"mem": None, "time": None, "comment": None, "requeue": None, "cpus-per-task": None}
     for words in asked(tmp_path, sbatch=options).values():
         sent = {name for name, value in words.items() if value is not None}

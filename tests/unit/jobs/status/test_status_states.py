@@ -30,7 +30,7 @@ def states(folder: Path) -> dict[str, State]:
     return {row.name: row.state for row in read_rows(folder)}
 
 
-def test_a_running_run_tells_its_progress(tmp_path: Path) -> None:
+def test_a_running_run_shows_its_progress(tmp_path: Path) -> None:
     now = time.time()
     begun(tmp_path, "a", heartbeat=now)
     seen = make_row(tmp_path, "a", Entry(State.RUNNING, started=now - 15), now)
@@ -39,7 +39,7 @@ def test_a_running_run_tells_its_progress(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"step": "x", "steps": null}', '{"heartbeat": true, "rate": 0}'])
-def test_a_status_that_says_nothing_is_no_obstacle(tmp_path: Path, text: str) -> None:
+def test_a_damaged_status_file_is_ignored(tmp_path: Path, text: str) -> None:
     (begun(tmp_path, "a") / "status").write_text(text)
     seen = make_row(tmp_path, "a", Entry(State.RUNNING, started=1.0), 3.0)
     assert seen == Row("a", State.RUNNING, elapsed=2.0)
@@ -52,7 +52,7 @@ def test_the_status_of_an_earlier_start_is_not_shown(tmp_path: Path) -> None:
     assert make_row(tmp_path, "a", Entry(State.INTERRUPTED, started=200.0, ended=203.0), 900.0).elapsed == 3.0
 
 
-def test_what_was_run_here_after_it_had_been_sent_is_told_by_the_ledger(tmp_path: Path) -> None:
+def test_the_ledger_counts_for_runs_that_were_started_here_after_they_were_submitted(tmp_path: Path) -> None:
     begun(tmp_path, "a")
     Batch("token", "test", ("a",), (), number="7", made=100.0).write(tmp_path)
     (tmp_path / "logs").mkdir()
@@ -76,7 +76,7 @@ def test_a_cancelled_run_stays_cancelled_when_slurm_has_forgotten_it(
     assert states(tmp_path) == {"a": State.CANCELLED, "b": State.INTERRUPTED}
 
 
-def test_run_directories_outweigh_the_ledger_of_a_dead_runner(tmp_path: Path) -> None:
+def test_run_directories_override_the_ledger_of_a_dead_runner(tmp_path: Path) -> None:
     now = time.time()
     recorded = {
         "running": State.RUNNING,
@@ -105,7 +105,7 @@ def test_run_directories_outweigh_the_ledger_of_a_dead_runner(tmp_path: Path) ->
     assert read_ledger(tmp_path)["failed"] == Entry(State.FAILED, exit_status=1)
 
 
-def test_a_living_runner_is_believed(tmp_path: Path) -> None:
+def test_the_ledger_counts_while_its_runner_is_alive(tmp_path: Path) -> None:
     write_ledger(tmp_path, {"a": Entry(State.RUNNING, started=1.0)})
     write_lock_holder(tmp_path)
     holder = read_lock_holder(tmp_path)
@@ -119,7 +119,7 @@ def test_a_living_runner_is_believed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "[]", '{"a": 1}', '{"a": {"state": "odd"}}', '{"a": {"state": "failed", "x": 1}}']
 )
-def test_a_damaged_ledger_is_no_obstacle(tmp_path: Path, text: str) -> None:
+def test_a_damaged_ledger_is_ignored(tmp_path: Path, text: str) -> None:
     (tmp_path / ".jobs").mkdir()
     (tmp_path / ".jobs" / "ledger.json").write_text(text)
     (tmp_path / ".runner").write_text(text)
@@ -136,7 +136,7 @@ ROWS = [
 ]
 
 
-def test_the_table_shows_what_matters_where_there_is_little_room() -> None:
+def test_a_short_table_shows_the_most_important_rows() -> None:
     console = Console(width=90, record=True, file=None, force_terminal=False)
     with console.capture() as capture:
         console.print(render_table(ROWS, 12))
@@ -147,7 +147,7 @@ def test_the_table_shows_what_matters_where_there_is_little_room() -> None:
     assert shown[-1].split() == ["30", "complete", "1", "running", "30", "pending", "1", "failed"]
 
 
-def test_a_terminal_of_80_columns_has_room_for_names_and_times() -> None:
+def test_names_and_times_fit_in_80_columns() -> None:
     long = Row("embed-simclr-finetune-s0", State.RUNNING, "select lr=0.001 wd=0.01", 30, 1200, 12.3, 3700.0, 75.0)
     console = Console(width=80)
     with console.capture() as capture:
@@ -166,7 +166,7 @@ def test_plain_lines() -> None:
     assert [format_duration(seconds) for seconds in (None, 0, 75.4, 3723)] == ["", "0:00", "1:15", "1:02:03"]
 
 
-def test_a_log_gets_a_line_for_each_change_and_now_and_then_one(
+def test_a_log_gets_a_line_for_each_change_and_regular_ones(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
@@ -182,7 +182,7 @@ def test_a_log_gets_a_line_for_each_change_and_now_and_then_one(
     assert said == ["a: running", "a: failed (0:03, exit status 1)", beat, beat]
 
 
-def test_a_terminal_gets_a_table_that_is_drawn_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_on_a_terminal_is_updated_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     drawn: list[float] = []
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
@@ -214,7 +214,7 @@ def test_status_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert told["runs"][0]["elapsed"] == 12.0
 
 
-def test_status_is_light_and_plain_without_a_terminal(tmp_path: Path) -> None:
+def test_status_is_fast_and_plain_without_a_terminal(tmp_path: Path) -> None:
     RunDirectory(begun(tmp_path / "demo", "a")).write_status(phase="train", step=1, steps=2, rate=None)
     asking = (
         "import sys, resource; sys.argv[0] = 'jobs'; from jobs.__main__ import main;"
