@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -39,10 +40,8 @@ UNSET_HOST_VARIABLES: Final = (
     "env",
     *(f"--unset={name}" for name in ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LD_PRELOAD")),
 )
-ENROOT_GPU_VARIABLES: Final = {
-    "NVIDIA_VISIBLE_DEVICES": "all",
-    "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
-}  # asks enroot
+# Make enroot mount the GPUs.
+ENROOT_GPU_VARIABLES: Final = {"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "compute,utility"}
 SESSION_VARIABLES: Final = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")  # used by rootless podman
 CLIENT_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 # the variables of a launch, and users' settings of PyTorch's libraries
@@ -85,48 +84,66 @@ def client_command(
 
     words: the stage's command line. binds: folders to mount -> whether they are written. environment: this process's.
     """
-    passed = {name: value for name, value in environment.items() if PASSED_VARIABLES.fullmatch(name)}
     mounts = [f"{folder}:{folder}{'' if writes else ':ro'}" for folder, writes in binds.items()]
-    gpus = environment.get("SLURM_STEP_GPUS") or environment.get("SLURM_JOB_GPUS")
+    gpus = environment.get("SLURM_STEP_GPUS") or environment.get("SLURM_JOB_GPUS") or ""
+    client = _Client(image, words, mounts, gpus, environment, options)
     if backend == "apptainer":
+        return client.apptainer()
+    return client.pyxis() if backend == "pyxis" else client.engine(backend)
+
+
+@dataclass(frozen=True)
+class _Client:
+    """The parts of a client's command line. Each method returns the line of one backend, and its environment."""
+
+    image: str
+    words: Sequence[str]
+    mounts: Sequence[str]
+    gpus: str  # the job's GPUs, separated by commas
+    environment: Mapping[str, str]
+    options: Sequence[str]
+
+    def apptainer(self) -> tuple[list[str], dict[str, str]]:
         # without --no-eval a shell would expand $ and quotes in words and variables
-        line = [
-            "apptainer",
-            "exec",
-            "--no-eval",
-            "--cleanenv",
-            "--no-home",
-            "--pwd",
-            "/runs",
-            *(["--nv"] if gpus else []),
-        ]
-        line += [word for mount in mounts for word in ("--bind", mount)] + [*options, image, *ENTRY_POINT, *words]
-        shown = passed | {k: v for k, v in environment.items() if k == "CUDA_VISIBLE_DEVICES"}
-        return line, {**environment, **{f"APPTAINERENV_{name}": value for name, value in shown.items()}}
-    if backend == "pyxis":
-        line = ["srun", "--overlap", "--nodes=1", "--ntasks=1", f"--nodelist={environment['SLURMD_NODENAME']}"]
-        line += [f"--container-image={image}", f"--container-mounts={','.join(mounts)}", "--no-container-mount-home"]
+        line = ["apptainer", "exec", "--no-eval", "--cleanenv", "--no-home", "--pwd", "/runs"]
+        line += ["--nv"] * bool(self.gpus) + [word for mount in self.mounts for word in ("--bind", mount)]
+        line += [*self.options, self.image, *ENTRY_POINT, *self.words]
+        passed = {name for name in self.environment if _is_passed(name) or name == "CUDA_VISIBLE_DEVICES"}
+        return line, {**self.environment, **{f"APPTAINERENV_{name}": self.environment[name] for name in passed}}
+
+    def pyxis(self) -> tuple[list[str], dict[str, str]]:
+        line = ["srun", "--overlap", "--nodes=1", "--ntasks=1", f"--nodelist={self.environment['SLURMD_NODENAME']}"]
+        line += [f"--container-image={self.image}", f"--container-mounts={','.join(self.mounts)}"]
         # --container-env: the host's value overrides the image's
-        line += ["--container-workdir=/runs", "--container-env=XDG_CACHE_HOME", "--no-container-entrypoint"]
-        # because the CPU mask of the outer step may be that of another rank
-        line += ["--cpu-bind=none", *options, *UNSET_HOST_VARIABLES, *ENTRY_POINT, *words]
-        return line, {**environment, **_torchrun_variables(environment), **(ENROOT_GPU_VARIABLES if gpus else {})}
-    line = [backend, "run", "--rm", "--read-only", "--tmpfs", "/tmp:exec", "--network=host", "--ipc=host"]
-    line += [f"--user={os.getuid()}:{os.getgid()}"]
-    if name := container_name(words, environment):
-        line.append(f"--name={name}")
-    if backend == "docker":
-        line += [f"--group-add={group}" for group in os.getgroups()] + ([f'--gpus="device={gpus}"'] if gpus else [])
-    else:
-        line += ["--replace"] * (name is not None) + ["--userns=keep-id"] * (os.getuid() != 0)
-        line += [f"--device=nvidia.com/gpu={gpu}" for gpu in (gpus or "").split(",") if gpu]
-    line += [word for mount in mounts for word in ("--volume", mount)]
-    line += [f"--env={name}" for name in sorted(passed)] + [*options, image, *words]
-    return line, {
-        name: value
-        for name, value in environment.items()
-        if name not in SESSION_VARIABLES or _session_is_local(environment)
-    }
+        line += ["--no-container-mount-home", "--container-workdir=/runs", "--container-env=XDG_CACHE_HOME"]
+        # --cpu-bind=none, because the CPU mask of the outer step may be that of another rank
+        line += ["--no-container-entrypoint", "--cpu-bind=none", *self.options]
+        line += [*UNSET_HOST_VARIABLES, *ENTRY_POINT, *self.words]
+        gpu_variables = ENROOT_GPU_VARIABLES if self.gpus else {}
+        return line, {**self.environment, **_torchrun_variables(self.environment), **gpu_variables}
+
+    def engine(self, name: str) -> tuple[list[str], dict[str, str]]:
+        """docker or podman."""
+        line = [name, "run", "--rm", "--read-only", "--tmpfs", "/tmp:exec", "--network=host", "--ipc=host"]
+        line += [f"--user={os.getuid()}:{os.getgid()}"]
+        container = container_name(self.words, self.environment)
+        line += [f"--name={container}"] * (container is not None)
+        if name == "docker":
+            line += [f"--group-add={group}" for group in os.getgroups()]
+            line += [f'--gpus="device={self.gpus}"'] * bool(self.gpus)
+        else:
+            line += ["--replace"] * (container is not None) + ["--userns=keep-id"] * (os.getuid() != 0)
+            line += [f"--device=nvidia.com/gpu={gpu}" for gpu in self.gpus.split(",") if gpu]
+        line += [word for mount in self.mounts for word in ("--volume", mount)]
+        line += [f"--env={variable}" for variable in sorted(filter(_is_passed, self.environment))]
+        line += [*self.options, self.image, *self.words]
+        dropped = () if _session_is_local(self.environment) else SESSION_VARIABLES
+        return line, {variable: value for variable, value in self.environment.items() if variable not in dropped}
+
+
+def _is_passed(name: str) -> bool:
+    """Whether a container gets this variable of the host."""
+    return PASSED_VARIABLES.fullmatch(name) is not None
 
 
 def container_name(words: Sequence[str], environment: Mapping[str, str]) -> str | None:
