@@ -1,1 +1,1 @@
-"""Sends a plan to SLURM, and reads what became of it."""
+"""Submits a plan to SLURM, and reads the states of its jobs."""

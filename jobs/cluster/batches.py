@@ -55,7 +55,7 @@ class Batch:
         return self.folder if self.folder and not _same(Path(self.folder), folder) else None
 
     def mark_cancelled(self, folder: Path, cancelled: bool) -> None:
-        """Creates or removes the file that tells a job, if it is just being requeued, that it was cancelled."""
+        """Creates or removes the file by which a job that is just being requeued sees that it was cancelled."""
         file = folder / ".jobs" / "slurm" / self.token / CANCEL_FILE
         if cancelled and file.parent.is_dir():
             file.touch()

@@ -92,7 +92,7 @@ class NodeStage:
             final = FAULT
         if final is not None:
             if final not in (COMPLETE, INTERRUPTED):
-                # tells the job's other processes, which get the same signal from srun as from a preemption
+                # for the job's other processes, which get the same signal from srun as from a preemption
                 write_json(self._record_file("faults"), {"start": [job, start]})
             return final
         if (rank == 0 or (received is None and status < 0)) and not _requeue(

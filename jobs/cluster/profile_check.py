@@ -29,9 +29,8 @@ UNAVAILABLE_STATES: Final = (
     "inval",
 )  # states of nodes
 NO_FOLDER: Final = Path("/nonexistent")  # for a plan whose runs are only counted
-CONFIGURATION_UNAVAILABLE: Final = (
-    "Requested node configuration is not available"  # also where it is only not there now
-)
+# an error of sbatch, also if the nodes are only unavailable now
+CONFIGURATION_UNAVAILABLE: Final = "Requested node configuration is not available"
 
 
 @dataclass

@@ -64,9 +64,9 @@ def test_a_study_in_the_image_that_is_preempted_many_times_ends_with_the_same_by
     study, began = tmp_path / "submitted" / "demo", time.monotonic()
 
     actions = storm(study, 2400 if LONG else 900)
-    seen = restarts(study)
-    print(f"{time.monotonic() - began:.0f} s, {seen} restarts, {len(actions)} actions: {' '.join(actions)}")
-    assert seen >= 5 and {"client", "preemption"} <= set(actions)
+    restarted = restarts(study)
+    print(f"{time.monotonic() - began:.0f} s, {restarted} restarts, {len(actions)} actions: {' '.join(actions)}")
+    assert restarted >= 5 and {"client", "preemption"} <= set(actions)
     logs = "\n".join(file.read_text() for file in (study / "logs").glob("*.log"))
     assert logs.count("<<< exit status 75") >= RESTARTS / 2, "signals reach the stage in its container"
     assert logs.count("resumes from the checkpoint of step") >= RESTARTS / 2

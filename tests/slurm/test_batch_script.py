@@ -166,8 +166,8 @@ def test_status_says_that_a_folder_was_moved_while_its_jobs_waited(
         small.submit()
     slurm("scontrol", "release", job_of(small.rows()[FIRST]))
     until(lambda: small.states()[FIRST] is State.FAILED, 30, lambda: str(small.rows()))
-    told = f"the study was moved from {before.folder} while the job was in the queue: submit it again"
-    assert small.rows()[FIRST].note == told
+    note = f"the study was moved from {before.folder} while the job was in the queue: submit it again"
+    assert small.rows()[FIRST].note == note
     assert not before.folder.exists()
     assert main(["cancel", "small", "--runs", str(small.root)]) == 0
     assert "1 jobs of study small are cancelled" in capsys.readouterr().out
@@ -182,8 +182,8 @@ def test_status_says_that_a_folder_was_moved_while_a_stage_was_running(study: Ma
     before.folder.rename(tmp_path / "new/small")
     small = OnCluster(tmp_path / "new")
     until(lambda: set(small.states().values()) == {State.FAILED}, 20, lambda: printed(small, FIRST) + small.log(FIRST))
-    told = f"the study was moved from {before.folder} while the job was in the queue: submit it again"
-    assert small.rows()[FIRST].note == told
+    note = f"the study was moved from {before.folder} while the job was in the queue: submit it again"
+    assert small.rows()[FIRST].note == note
     assert "is gone: the study's folder was moved or removed" in printed(small, FIRST)
     assert not before.folder.exists()
 

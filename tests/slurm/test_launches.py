@@ -17,7 +17,7 @@ LAUNCH = "import os; from ssl_pkg.distributed.launch import is_task"
 TASK = f'{LAUNCH}; print("task" if is_task(os.environ) else "alone", flush=True)'
 
 
-def told(terminal: bool, *line: str) -> list[str]:
+def output_words(terminal: bool, *line: str) -> list[str]:
     """The output of a step's processes, with a terminal or without one."""
     if not terminal:
         done = subprocess.run(line, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
@@ -42,7 +42,7 @@ def told(terminal: bool, *line: str) -> list[str]:
     [
         (False, "", ["task", "task"]),
         (False, "{}; true", ["task", "task"]),  # as in a user's script
-        (True, "", ["task"]),  # the terminal shows rank 0 alone
+        (True, "", ["task"]),  # the terminal shows only rank 0
         (True, "{}; true", ["alone"]),
         (True, "srun --overlap -n2 sh -c '{}; true'; true", ["task", "task"]),
     ],
@@ -55,7 +55,7 @@ def test_a_process_is_a_task_only_if_srun_started_it(
     file.write_text(TASK)
     python = [sys.executable, str(file)]
     command = ["bash", "-c", shell.format(" ".join(python))] if shell else python
-    assert told(terminal, "srun", "-p", "low", "-N2", "-n2", *["--pty"] * terminal, *command) == words
+    assert output_words(terminal, "srun", "-p", "low", "-N2", "-n2", *["--pty"] * terminal, *command) == words
 
 
 def test_no_job_imports_from_the_folder_in_which_it_was_submitted(

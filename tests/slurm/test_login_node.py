@@ -38,7 +38,7 @@ def test_500_jobs_are_submitted_within_two_minutes_and_shown_within_two_seconds(
     real = Real(tmp_path / "real", seeds=" ".join(map(str, range(14))))
     began = time.monotonic()
     real.submit()
-    sent = time.monotonic() - began
+    submitted = time.monotonic() - began
     shown = []
     for _ in range(3):  # the fastest counts, because the machine may be busy
         began = time.monotonic()
@@ -46,6 +46,6 @@ def test_500_jobs_are_submitted_within_two_minutes_and_shown_within_two_seconds(
         status = subprocess.run(line, capture_output=True, text=True, check=True)
         shown.append(time.monotonic() - began)
     runs = json.loads(status.stdout)["runs"]
-    print(f"{len(runs)} jobs: sent in {sent:.1f} s, shown in {min(shown):.2f} s")
+    print(f"{len(runs)} jobs: submitted in {submitted:.1f} s, shown in {min(shown):.2f} s")
     assert len(runs) > 490
-    assert sent < 120 and min(shown) < 2
+    assert submitted < 120 and min(shown) < 2

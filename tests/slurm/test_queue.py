@@ -162,9 +162,9 @@ def test_status_works_when_the_controller_does_not_respond(
     bed.kill("slurmctld")
     try:
         assert main(["status", "small", "--runs", str(small.root)]) == 0
-        said = capsys.readouterr().out
-        assert "SLURM does not respond" in said and "submit-all" in said
-        assert re.search(r"^pretrain-simclr-s0 +running ", said, re.MULTILINE)
+        printed = capsys.readouterr().out
+        assert "SLURM does not respond" in printed and "submit-all" in printed
+        assert re.search(r"^pretrain-simclr-s0 +running ", printed, re.MULTILINE)
     finally:
         bed.start_controller()
     until(lambda: subprocess.run(["squeue"], capture_output=True, check=False).returncode == 0)

@@ -157,15 +157,16 @@ def test_a_submit_that_reaches_a_limit_says_so_and_ends_with_75(
     limit(3)
     places = ["--runs", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]
     assert main(["submit", "demo", "--cluster", asked(tmp_path), *places]) == 75
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert re.search(
-        r"^submitted 3 of \d\d; QOS normal allows 3 at once; run the same command again when some have e", said, re.M
+        r"^submitted 3 of \d\d; QOS normal allows 3 at once; run the same command again when some have e", printed, re.M
     )
     assert main(["profile", asked(tmp_path), "--check"]) == 0
-    said = capsys.readouterr().out
-    (runs, calls), *_ = re.findall(r"QOS normal allows 3 at once: .*demo \((\d+) runs\) needs (\d+)", said)
+    printed = capsys.readouterr().out
+    (runs, calls), *_ = re.findall(r"QOS normal allows 3 at once: .*demo \((\d+) runs\) needs (\d+)", printed)
     assert (
-        int(calls) == -(-int(runs) // 3) and "- your limit of jobs is reached now (QOSMaxSubmitJobPerUserLimit)" in said
+        int(calls) == -(-int(runs) // 3)
+        and "- your limit of jobs is reached now (QOSMaxSubmitJobPerUserLimit)" in printed
     )
 
 
@@ -178,8 +179,8 @@ def test_wait_submits_the_rest(
     monkeypatch.setattr(jobs.programs, "Programs", lambda: stub)
     line = ["submit", "demo", "--cluster", asked(tmp_path), "--wait", "study.methods=[supervised]"]
     assert main([*line, "--runs", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]) == 0
-    said = capsys.readouterr().out
-    assert "QOS normal allows 3 at once; the rest is submitted when these have ended" in said
+    printed = capsys.readouterr().out
+    assert "QOS normal allows 3 at once; the rest is submitted when these have ended" in printed
     assert (tmp_path / "reports/demo/report.pdf").exists()
 
 
@@ -194,9 +195,9 @@ def test_wait_submits_runs_that_do_not_need_a_failed_one_and_names_the_others(
     (tmp_path / "runs" / "FAIL-pretrain-supervised-s0").touch()
     line = ["submit", "demo", "--cluster", asked(tmp_path), "--wait", "study.methods=[supervised]"]
     assert main([*line, "--runs", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]) == 1
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert re.search(
-        r"^\d runs were not submitted, because they need pretrain-supervised-s0, which failed$", said, re.M
+        r"^\d runs were not submitted, because they need pretrain-supervised-s0, which failed$", printed, re.M
     )
     assert (tmp_path / "reports/demo/report.pdf").exists()
     complete = {file.parent.name for file in (tmp_path / "runs/demo").glob("*/result.json")}

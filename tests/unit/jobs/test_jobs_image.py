@@ -1,4 +1,4 @@
-"""What the image's entry point says, as far as it can be seen without an engine; tests/container has a real one."""
+"""The image's entry point without a container engine; tests/container has a real one."""
 
 import os
 import signal
@@ -22,12 +22,12 @@ def test_mounts_are_recognized_whatever_their_names(name: str, monkeypatch: pyte
 
 
 def test_the_command_that_resumes_a_study_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
+    commands: list[str] = []
     monkeypatch.setattr(image, "_check_writable", lambda folder, name: None)
     monkeypatch.setattr(image, "OUT", tmp_path)
-    monkeypatch.setattr(image, "jobs", lambda line, again: said.append(again) or 1)
+    monkeypatch.setattr(image, "jobs", lambda line, again: commands.append(again) or 1)
     image._study(["demo"], ["demo", "--seeds", "0 1"])
-    assert said == ["docker run … IMAGE demo --seeds '0 1'"]
+    assert commands == ["docker run … IMAGE demo --seeds '0 1'"]
 
 
 def test_a_signal_ends_other_programs_even_if_signals_were_blocked_at_the_start(tmp_path: Path) -> None:

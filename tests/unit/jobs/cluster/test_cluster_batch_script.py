@@ -80,8 +80,8 @@ def test_the_first_line_that_fails_ends_the_job_and_is_named(before: str, line: 
 @pytest.mark.parametrize("setup", [("exit 0",), ("IFS=0", "exit 0")])
 def test_a_set_up_line_that_ends_the_script_without_an_error_is_named_with_its_status(setup: tuple[str, ...]) -> None:
     done = ran("true", *setup, "echo reached")
-    said = f"set-up line {len(setup) + 1} ended the batch script before the stage began (status 0): exit 0\n"
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+    errors = f"set-up line {len(setup) + 1} ended the batch script before the stage began (status 0): exit 0\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", errors)
 
 
 @pytest.mark.parametrize("separators", [",", "0123456789", "/ "])
@@ -126,10 +126,10 @@ class Job:
 def test_the_arguments_of_srun_do_not_depend_on_ifs_and_pythonpath_has_no_relative_entry(tmp_path: Path) -> None:
     job = Job(tmp_path, srun='echo "$PYTHONPATH"')
     python = job.start("IFS=,", "export PYTHONPATH=$HOME/lib::.:lib:$PYTHONPATH:/b", stage="srun $(echo -n a b)")
-    printed, said = python.communicate(timeout=20)
+    printed, errors = python.communicate(timeout=20)
     assert job.calls == ["srun a b"]
     assert printed == f"{START_LINE}1\n{SETUP_DONE}\n/home/me/lib:/b\n"
-    assert said == f"{START_LINE}1\n"
+    assert errors == f"{START_LINE}1\n"
 
 
 def test_a_signal_reaches_only_the_step_of_this_start_and_is_not_repeated_after_its_end(tmp_path: Path) -> None:
@@ -160,9 +160,9 @@ def test_a_start_after_a_cancellation_ends_at_once(tmp_path: Path) -> None:
     job = Job(tmp_path)
     (job.batch / CANCEL_FILE).touch()
     started = job.start("echo set up")
-    printed, said = started.communicate(timeout=20)
+    printed, errors = started.communicate(timeout=20)
     assert (started.returncode, printed) == (-signal.SIGTERM, f"{START_LINE}1\n")
-    assert "the study was cancelled" in said
+    assert "the study was cancelled" in errors
     assert job.calls == ["scancel 7"]
 
 
@@ -177,9 +177,9 @@ def test_the_error_names_a_function_that_only_login_shells_define(tmp_path: Path
     conda = tmp_path / "conda"  # the program, which can't activate
     conda.write_text("#!/bin/sh\necho not properly configured >&2\nexit 1\n")
     conda.chmod(0o755)
-    said = ran("conda activate x", PATH=f"{tmp_path}:{os.environ['PATH']}").stderr
-    assert "not properly configured" in said
-    assert "conda is only defined in login shells: put a line like “source CONDA/etc/profile.d/conda.sh”" in said
+    errors = ran("conda activate x", PATH=f"{tmp_path}:{os.environ['PATH']}").stderr
+    assert "not properly configured" in errors
+    assert "conda is only defined in login shells: put a line like “source CONDA/etc/profile.d/conda.sh”" in errors
     missing = ran("echo a && module load x", "true").stderr
     assert "module is only defined in login shells: put a line like “source /etc/profile.d/modules.sh”" in missing
     there = ran("module() { return 1; }\nmodule load x").stderr

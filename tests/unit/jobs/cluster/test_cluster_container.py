@@ -104,10 +104,10 @@ def test_a_container_gets_the_variable_of_its_launcher() -> None:
 def test_pyxis_passes_the_gpus_but_not_the_library_paths_of_the_host() -> None:
     words, environment = line("pyxis", SLURM_STEP_GPUS="0", PYTHONPATH="/site", LD_LIBRARY_PATH="/site/lib")
     inside = words[words.index("env") : words.index("python")]
-    told = subprocess.run(
+    done = subprocess.run(
         [*inside, "env"], env=environment | {"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True
     )
-    names = {entry.partition("=")[0] for entry in told.stdout.splitlines()}
+    names = {entry.partition("=")[0] for entry in done.stdout.splitlines()}
     assert not {"PYTHONPATH", "LD_LIBRARY_PATH"} & names
     assert {"NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "SLURM_JOB_ID"} <= names
     assert "NVIDIA_VISIBLE_DEVICES" not in line("pyxis")[1]

@@ -13,7 +13,7 @@ from jobs.cluster.slurm_cli import SchedulerUnavailable, run_slurm
 from jobs.ledger import REPORT, Entry, State, log_path, write_ledger
 from jobs.status.states import read_status
 
-LOG = ">>> 2026-01-01 10:00:00 python -m ssl_pkg\n{said}\n<<< exit status {status} after 3 s\n{words}"
+LOG = ">>> 2026-01-01 10:00:00 python -m ssl_pkg\n{output}\n<<< exit status {status} after 3 s\n{words}"
 
 
 def batch(number: str, *names: str, after: tuple[str, ...] = ()) -> Batch:
@@ -23,7 +23,7 @@ def batch(number: str, *names: str, after: tuple[str, ...] = ()) -> Batch:
 def test_a_batch_of_one_run_is_a_job_and_of_several_an_array(tmp_path: Path) -> None:
     batch("7", "a").write(tmp_path)
     batch("12", "b-s0", "b-s1").write(tmp_path)
-    Batch.new("test", ("never-sent",), ()).write(tmp_path)
+    Batch.new("test", ("never-submitted",), ()).write(tmp_path)
     (tmp_path / ".jobs/slurm/torn.json").write_text('{"token": ')
     (tmp_path / ".jobs/slurm/other.json").write_text(json.dumps({"number": 1}))
     jobs = newest_jobs(read_batches(tmp_path))
@@ -36,46 +36,46 @@ def test_the_newest_job_of_a_run_counts_although_job_ids_have_restarted(tmp_path
     assert newest_jobs(read_batches(tmp_path))["a"].id == "10"
 
 
-def judged(
-    tmp_path: Path, seen: SlurmJobInfo | None, parent: State = State.RUNNING, after: str = "afterok:1"
+def resolved(
+    tmp_path: Path, info: SlurmJobInfo | None, parent: State = State.RUNNING, after: str = "afterok:1"
 ) -> JobOutcome:
     resolver = _OutcomeResolver(tmp_path, {"1": "parent", "3_0": "parent"})
     resolver.found["parent"] = JobOutcome(parent, "1")
-    return resolver.resolve("child", SubmittedJob("2_0", batch("2", "child", "other", after=(after,))), seen)
+    return resolver.resolve("child", SubmittedJob("2_0", batch("2", "child", "other", after=(after,))), info)
 
 
 @pytest.mark.parametrize("after", ["afterok:1", "aftercorr:3", "afterok:3"])
 def test_the_note_of_a_pending_run_names_its_parent(tmp_path: Path, after: str) -> None:
     waiting = SlurmJobInfo("PENDING", "Dependency", 2)
-    assert judged(tmp_path, waiting, after=after) == JobOutcome(State.PENDING, "2_0", "after parent", 2)
-    assert judged(tmp_path, SlurmJobInfo("PENDING", "Priority", 0)) == JobOutcome(State.PENDING, "2_0", "Priority", 0)
+    assert resolved(tmp_path, waiting, after=after) == JobOutcome(State.PENDING, "2_0", "after parent", 2)
+    assert resolved(tmp_path, SlurmJobInfo("PENDING", "Priority", 0)) == JobOutcome(State.PENDING, "2_0", "Priority", 0)
 
 
 @pytest.mark.parametrize("parent", [State.FAILED, State.CANCELLED, State.INTERRUPTED, State.BLOCKED])
 def test_a_run_is_blocked_as_soon_as_its_parent_is_unsuccessful(tmp_path: Path, parent: State) -> None:
-    outcome = judged(tmp_path, SlurmJobInfo("PENDING", "Dependency", 0), parent)
+    outcome = resolved(tmp_path, SlurmJobInfo("PENDING", "Dependency", 0), parent)
     assert (outcome.state, outcome.note) == (State.BLOCKED, "needs parent")
 
 
 @pytest.mark.parametrize("parent", [State.FAILED, State.CANCELLED, State.INTERRUPTED, State.BLOCKED])
-@pytest.mark.parametrize("seen", [SlurmJobInfo("CANCELLED", "", 0), None])
+@pytest.mark.parametrize("info", [SlurmJobInfo("CANCELLED", "", 0), None])
 def test_a_run_that_slurm_removed_because_its_parent_failed_is_blocked(
-    tmp_path: Path, parent: State, seen: SlurmJobInfo | None
+    tmp_path: Path, parent: State, info: SlurmJobInfo | None
 ) -> None:
-    outcome = judged(tmp_path, seen, parent)
+    outcome = resolved(tmp_path, info, parent)
     assert (outcome.state, outcome.note) == (State.BLOCKED, "needs parent")
 
 
 @pytest.mark.parametrize("parent", [State.FAILED, State.CANCELLED, State.BLOCKED])
 def test_a_report_waits_for_the_end_of_runs_not_for_their_success(tmp_path: Path, parent: State) -> None:
     waiting = SlurmJobInfo("PENDING", "Priority", 0)
-    assert judged(tmp_path, waiting, parent, "afterany:1") == JobOutcome(State.PENDING, "2_0", "Priority", 0)
-    running = judged(tmp_path, SlurmJobInfo("PENDING", "Dependency", 0), State.RUNNING, "afterany:1")
+    assert resolved(tmp_path, waiting, parent, "afterany:1") == JobOutcome(State.PENDING, "2_0", "Priority", 0)
+    running = resolved(tmp_path, SlurmJobInfo("PENDING", "Dependency", 0), State.RUNNING, "afterany:1")
     assert running.note == "after parent"
 
 
 def test_a_run_with_dependency_never_satisfied_is_blocked(tmp_path: Path) -> None:
-    assert judged(tmp_path, SlurmJobInfo("PENDING", "DependencyNeverSatisfied", 0)).state is State.BLOCKED
+    assert resolved(tmp_path, SlurmJobInfo("PENDING", "DependencyNeverSatisfied", 0)).state is State.BLOCKED
 
 
 @pytest.mark.parametrize(
@@ -93,16 +93,16 @@ def test_without_accounting_the_log_shows_how_a_job_ended(
     tmp_path: Path, status: int, words: str, state: State, note: str | None
 ) -> None:
     log = tmp_path / "log"
-    log.write_text(LOG.format(said="progress\nthe cause", status=status, words=words))
+    log.write_text(LOG.format(output="progress\nthe cause", status=status, words=words))
     outcome = _from_log(log, "1")
     assert (outcome.state, outcome.note) == (state, note)
 
 
 def test_the_log_is_enough_to_recognize_a_cancelled_run(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    log.write_text(LOG.format(said="", status=75, words="<<< cancelled\n"))
+    log.write_text(LOG.format(output="", status=75, words="<<< cancelled\n"))
     assert _from_slurm(log, "1", "") == JobOutcome(State.CANCELLED, "1")
-    log.write_text(log.read_text() + LOG.format(said="went on", status=1, words=""))
+    log.write_text(log.read_text() + LOG.format(output="resumed", status=1, words=""))
     assert _from_slurm(log, "1", "") is None
 
 
@@ -133,10 +133,10 @@ def test_the_note_of_a_job_that_left_the_queue_says_so(tmp_path: Path) -> None:
 def test_a_run_whose_result_was_removed_is_not_complete(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "child.log"
     log.parent.mkdir()
-    log.write_text("<<< job 1, start 1, on a\n" + LOG.format(said="", status=0, words=""))
+    log.write_text("<<< job 1, start 1, on a\n" + LOG.format(output="", status=0, words=""))
     resolver = _OutcomeResolver(tmp_path, {})
-    for seen in (None, SlurmJobInfo("COMPLETED")):
-        outcome = resolver.resolve("child", SubmittedJob("1", batch("1", "child")), seen)
+    for info in (None, SlurmJobInfo("COMPLETED")):
+        outcome = resolver.resolve("child", SubmittedJob("1", batch("1", "child")), info)
         assert outcome == JobOutcome(State.INTERRUPTED, "1", "its result is missing")
     log.rename(log.with_stem("report"))  # which has no run directory
     assert (
@@ -184,16 +184,16 @@ def test_a_set_up_line_that_failed_in_an_earlier_start_does_not_count(tmp_path: 
         tmp_path, f"{first}{second}{SETUP_DONE}\n", f"{first}{SETUP_FAILED}1 failed (status 1): false\n{second}"
     )
     log_path(tmp_path, "report").parent.mkdir()
-    log_path(tmp_path, "report").write_text("<<< job 1, start 2, on a\n" + LOG.format(said="", status=0, words=""))
+    log_path(tmp_path, "report").write_text("<<< job 1, start 2, on a\n" + LOG.format(output="", status=0, words=""))
     assert _OutcomeResolver(tmp_path, {}).resolve("report", job, None).state is State.COMPLETE
 
 
-@pytest.mark.parametrize("seen", [None, SlurmJobInfo("COMPLETED"), SlurmJobInfo("FAILED")])
+@pytest.mark.parametrize("info", [None, SlurmJobInfo("COMPLETED"), SlurmJobInfo("FAILED")])
 def test_the_note_says_that_a_set_up_line_replaced_or_killed_the_script(
-    tmp_path: Path, seen: SlurmJobInfo | None
+    tmp_path: Path, info: SlurmJobInfo | None
 ) -> None:
     outcome = _OutcomeResolver(tmp_path, {}).resolve(
-        "child", printed(tmp_path, f"{START_LINE}1\n", f"{START_LINE}1\n"), seen
+        "child", printed(tmp_path, f"{START_LINE}1\n", f"{START_LINE}1\n"), info
     )
     assert (outcome.state, outcome.note) == (State.FAILED, ENDED_IN_SETUP)
 
@@ -201,7 +201,7 @@ def test_the_note_says_that_a_set_up_line_replaced_or_killed_the_script(
 def test_the_log_of_an_earlier_job_does_not_count_for_a_later_one(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "child.log"
     log.parent.mkdir()
-    log.write_text("<<< job 1, start 1, on a\n" + LOG.format(said="the cause", status=1, words=""))
+    log.write_text("<<< job 1, start 1, on a\n" + LOG.format(output="the cause", status=1, words=""))
     resolver = _OutcomeResolver(tmp_path, {})
     assert resolver.resolve("child", SubmittedJob("1", batch("1", "child")), None).state is State.FAILED
     assert resolver.resolve("child", SubmittedJob("2", batch("2", "child")), None).note == "no longer in the queue"
@@ -231,7 +231,7 @@ def test_a_complete_report_stays_complete_when_the_cluster_is_unreachable(
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
     states = {}
     for job in ("1", "2"):  # of an earlier report, and of this one
-        log.write_text(f"<<< job {job}, start 1, on a\n" + LOG.format(said="", status=0, words=""))
+        log.write_text(f"<<< job {job}, start 1, on a\n" + LOG.format(output="", status=0, words=""))
         rows, warning = read_status(tmp_path)
         assert warning and "does not respond" in warning
         states[job] = [row.state for row in sorted(rows, key=lambda row: row.name)]
@@ -245,7 +245,7 @@ def test_the_status_of_a_complete_study_does_not_need_its_cluster(
     write_ledger(tmp_path, {REPORT: Entry()})
     log = log_path(tmp_path, REPORT)
     log.parent.mkdir()
-    log.write_text("<<< job 1, start 1, on a\n" + LOG.format(said="", status=0, words=""))
+    log.write_text("<<< job 1, start 1, on a\n" + LOG.format(output="", status=0, words=""))
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
     rows, warning = read_status(tmp_path)
     assert ([row.state for row in rows], warning) == ([State.COMPLETE], None)

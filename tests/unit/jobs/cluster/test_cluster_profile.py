@@ -35,10 +35,10 @@ def test_the_profiles_in_the_documentation_exist() -> None:
         *(
             (
                 f"cpus: 1\nminutes: 9\nsetup: ['true', {begin!r}, '  export A=1', 'fi']\n",
-                f"setup: entry 2 is not a complete command ({said}): write a block of several lines as one entry, "
+                f"setup: entry 2 is not a complete command ({error}): write a block of several lines as one entry, "
                 f"after YAML's `|`: {begin}",
             )
-            for begin, said in (
+            for begin, error in (
                 ("if true; then", "syntax error: unexpected end of file"),
                 ("cat <<EOF", "warning: here-document at line 1 delimited by end-of-file (wanted `EOF')"),
                 ("export A=1 " + "\\", "the last line ends with a backslash"),
@@ -128,9 +128,9 @@ def test_a_profile_may_ask_for_no_memory(tmp_path: Path, line: str) -> None:
 def test_the_error_about_a_missing_file_has_its_path(tmp_path: Path) -> None:
     with pytest.raises(BadInput) as refusal:
         load_profile(str(tmp_path / "tesbed.yaml"))
-    said = str(refusal.value)
-    assert said.startswith(f"there is no profile file {tmp_path}/tesbed.yaml (did you mean testbed?): ")
-    assert ".yaml.yaml" not in said and str(PROFILES) not in said
+    message = str(refusal.value)
+    assert message.startswith(f"there is no profile file {tmp_path}/tesbed.yaml (did you mean testbed?): ")
+    assert ".yaml.yaml" not in message and str(PROFILES) not in message
     with pytest.raises(BadInput, match=r"'tesbed' \(did you mean testbed\?\)"):
         load_profile("tesbed")
 
@@ -149,8 +149,8 @@ def test_the_users_variables_set_fields_that_the_profile_leaves_out(
     assert left_open.sbatch == {"reservation": "d"}
     assert (left_open.minutes, left_open.memory) == (9, None)
     file.write_text("cpus: 1\nminutes: 9\npartition: mine\nsbatch: {reservation: ours}\n")
-    said = load_profile(str(file))
-    assert (said.partition, said.account, said.sbatch) == ("mine", "b", {"reservation": "ours"})
+    profile = load_profile(str(file))
+    assert (profile.partition, profile.account, profile.sbatch) == ("mine", "b", {"reservation": "ours"})
 
 
 def test_a_field_that_is_null_counts_as_missing_and_a_single_line_needs_no_list(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_only_pretrainings_get_several_nodes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("memory", "sent"),
+    ("memory", "options"),
     [
         (Memory(per_node=1), {"mem": "1024M"}),
         (Memory(per_cpu=0.5), {"mem_per_cpu": "512M"}),
@@ -48,16 +48,20 @@ def test_only_pretrainings_get_several_nodes(tmp_path: Path) -> None:
         (None, {}),
     ],
 )
-def test_memory_is_requested_in_the_profiles_unit(tmp_path: Path, memory: Memory | None, sent: dict[str, str]) -> None:
+def test_memory_is_requested_in_the_profiles_unit(
+    tmp_path: Path, memory: Memory | None, options: dict[str, str]
+) -> None:
     for stage, words in asked(tmp_path, gpus=1, memory=memory).items():
         without_gpu = stage == "report" and memory is not None and memory.per_gpu
-        assert {name: value for name, value in words.items() if name.startswith("mem")} == ({} if without_gpu else sent)
+        assert {name: value for name, value in words.items() if name.startswith("mem")} == (
+            {} if without_gpu else options
+        )
 
 
 def test_null_removes_an_option_and_a_raw_option_overrides_the_profiles_memory(tmp_path: Path) -> None:
     options = {"mem": None, "time": None, "comment": None, "requeue": None, "cpus-per-task": None}
     for words in asked(tmp_path, sbatch=options).values():
-        sent = {name for name, value in words.items() if value is not None}
-        assert not sent & {"mem", "time", "comment", "requeue", "cpus_per_task", "wckey"}
+        options = {name for name, value in words.items() if value is not None}
+        assert not options & {"mem", "time", "comment", "requeue", "cpus_per_task", "wckey"}
     raw = asked(tmp_path, sbatch={"mem-per-cpu": "2G"})["probe"]
     assert (raw.get("mem"), raw["mem_per_cpu"]) == (None, "2G")

@@ -33,16 +33,16 @@ def states(folder: Path) -> dict[str, State]:
 def test_a_running_run_shows_its_progress(tmp_path: Path) -> None:
     now = time.time()
     begun(tmp_path, "a", heartbeat=now)
-    seen = make_row(tmp_path, "a", Entry(State.RUNNING, started=now - 15), now)
-    assert seen == Row("a", State.RUNNING, "train", 30, 120, 2.0, left=45.0, elapsed=15.0)
-    assert seen.fraction == 0.25
+    row = make_row(tmp_path, "a", Entry(State.RUNNING, started=now - 15), now)
+    assert row == Row("a", State.RUNNING, "train", 30, 120, 2.0, left=45.0, elapsed=15.0)
+    assert row.fraction == 0.25
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"step": "x", "steps": null}', '{"heartbeat": true, "rate": 0}'])
 def test_a_damaged_status_file_is_ignored(tmp_path: Path, text: str) -> None:
     (begun(tmp_path, "a") / "status").write_text(text)
-    seen = make_row(tmp_path, "a", Entry(State.RUNNING, started=1.0), 3.0)
-    assert seen == Row("a", State.RUNNING, elapsed=2.0)
+    row = make_row(tmp_path, "a", Entry(State.RUNNING, started=1.0), 3.0)
+    assert row == Row("a", State.RUNNING, elapsed=2.0)
     assert make_row(tmp_path, "missing", Entry(State.RUNNING), 3.0) == Row("missing", State.RUNNING)
 
 
@@ -177,20 +177,20 @@ def test_a_log_gets_a_line_for_each_change_and_regular_ones(
     for second in range(61):
         clock[0] = float(second)
         lines.tick(lambda: ROWS)
-    said = [line.partition("] ")[2] for line in capsys.readouterr().out.splitlines()]
+    printed = [line.partition("] ")[2] for line in capsys.readouterr().out.splitlines()]
     beat = "now train 30/120 25% 2/s 0:15 elapsed 0:45 left | 30 complete, 1 running, 30 pending, 1 failed"
-    assert said == ["a: running", "a: failed (0:03, exit status 1)", beat, beat]
+    assert printed == ["a: running", "a: failed (0:03, exit status 1)", beat, beat]
 
 
 def test_a_table_on_a_terminal_is_updated_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    drawn: list[float] = []
+    updates: list[float] = []
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     screen = io.StringIO()
     table = LiveTable(Console(file=screen, force_terminal=True, width=90, height=20))
 
     def rows() -> list[Row]:
-        drawn.append(clock[0])
+        updates.append(clock[0])
         return ROWS
 
     for tenth in range(31):
@@ -200,7 +200,7 @@ def test_a_table_on_a_terminal_is_updated_once_a_second(monkeypatch: pytest.Monk
             table.changed(ROWS[0])
     table.say("a sentence")
     table.close(rows)
-    assert drawn == [0.0, 1.0, 1.6, 2.6, 3.0]
+    assert updates == [0.0, 1.0, 1.6, 2.6, 3.0]
     last = screen.getvalue().rpartition("a sentence")[2]
     assert all(row.name in last for row in ROWS)
 
@@ -208,10 +208,10 @@ def test_a_table_on_a_terminal_is_updated_once_a_second(monkeypatch: pytest.Monk
 def test_status_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_json(begun(tmp_path / "demo", "a") / "result.json", {"seconds": 12.0})
     assert main(["status", "demo", "--runs", str(tmp_path), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["totals"] == {"complete": 1}
-    assert told["runner"] is None
-    assert told["runs"][0]["elapsed"] == 12.0
+    status = json.loads(capsys.readouterr().out)
+    assert status["totals"] == {"complete": 1}
+    assert status["runner"] is None
+    assert status["runs"][0]["elapsed"] == 12.0
 
 
 def test_status_is_fast_and_plain_without_a_terminal(tmp_path: Path) -> None:
@@ -222,9 +222,9 @@ def test_status_is_fast_and_plain_without_a_terminal(tmp_path: Path) -> None:
         "usage = resource.getrusage(resource.RUSAGE_SELF); print(usage.ru_utime + usage.ru_stime);"
         "print([name for name in ('torch', 'hydra', 'pydantic', 'submitit') if name in sys.modules])"
     )
-    told = subprocess.run([sys.executable, "-c", asking], capture_output=True, text=True, check=True).stdout
-    *table, cpu, heavy = told.splitlines()
+    output = subprocess.run([sys.executable, "-c", asking], capture_output=True, text=True, check=True).stdout
+    *table, cpu, heavy = output.splitlines()
     assert table[1].split() == ["a", "interrupted", "train", "1/2"]
-    assert "\x1b" not in told
+    assert "\x1b" not in output
     assert heavy == "[]"
     assert float(cpu) < 1.0
