@@ -207,7 +207,10 @@ def _identified(path: Path, planned: Mapping[str, PlannedRun], notes: list[str])
 def _fault(result: dict[str, Any]) -> str:
     """Why a result can't be used; empty if it can."""
     if "adaptation" not in result:
-        return "was written by an earlier version, which did not record `adaptation`: make the run again"
+        return (
+            "was written by an earlier version, which did not record `adaptation`: delete the run directory and run it "
+            "again"
+        )
     for key, kind in (("stage", str), ("method", str), ("adaptation", str | None), ("seed", int)):
         if not isinstance(result.get(key), kind):
             return f"has no usable {key!r}"

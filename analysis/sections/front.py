@@ -224,11 +224,11 @@ def _width(study: Study) -> str:
     small = [entry for entry in found if entry.p < _CHANCE]
     top = max(found, key=lambda entry: abs(entry.rho))
     return (
-        f"Width and accuracy: {len(small)} of {len(found)} rank correlations have p < .05; by chance alone it "
-        f"would be about {_CHANCE * len(found):.1f}; the strongest is ρ = {tables.signed(top.rho, 2)} "
+        f"Width and accuracy: {len(small)} of {len(found)} rank correlations have p < .05 (by chance about "
+        f"{_CHANCE * len(found):.1f} would); the strongest is ρ = {tables.signed(top.rho, 2)} "
         f"({top.measure.label} with "
         f"{TARGETS[top.target]}, n = {top.n} models, p = {top.p:.3f}, without a correction for {len(found)} "
-        f"comparisons). So few models do not support a general statement about flat optima."
+        f"comparisons). This number of models does not support a general statement about flat optima."
     )
 
 
