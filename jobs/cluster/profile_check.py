@@ -47,7 +47,7 @@ class _Node:
 
     partition: str
     default: bool
-    parse_minutes: int | None  # the partition's limit
+    minutes: int | None  # the partition's limit
     cpus: int
     memory_mb: int
     up: bool  # whether the partition is up
@@ -70,25 +70,25 @@ def check_profile(profile: Profile) -> Findings:
         error = SlurmMissing(f"{', '.join(missing)} not found")
         return Findings([error.explain()])
     try:
-        known, nodes = cluster_config(), _nodes()
-        unusable = _unavailable_nodes(profile, nodes)
-        refused, full = _test_submission(profile, unavailable=bool(unusable))
-        stops = _insufficient_resources(profile, nodes) or refused
-        notes = [*unusable, *full, *_calls_for_studies(profile, known), *_cluster_notes(known)]
+        config, nodes = cluster_config(), _nodes()
+        unavailable = _unavailable_nodes(profile, nodes)
+        refused, full = _test_submission(profile, unavailable=bool(unavailable))
+        errors = _insufficient_resources(profile, nodes) or refused
+        notes = [*unavailable, *full, *_calls_for_studies(profile, config), *_cluster_notes(config)]
     except SchedulerUnavailable as error:
         return Findings([error.explain("its controller is down, or SLURM_CONF names another cluster")])
-    if profile.gpus and "gpu" not in known.get("GresTypes", ""):
-        stops.insert(0, f"gpus: {profile.gpus} per node, but the cluster has no GPUs (GresTypes)")
+    if profile.gpus and "gpu" not in config.get("GresTypes", ""):
+        errors.insert(0, f"gpus: {profile.gpus} per node, but the cluster has no GPUs (GresTypes)")
     if profile.python and not Path(profile.python).exists():
         notes.insert(0, f"python: {profile.python} does not exist on this machine: it must exist on the nodes")
-    _environment(profile, stops, notes)
-    return Findings(stops, notes)
+    _environment(profile, errors, notes)
+    return Findings(errors, notes)
 
 
-def _environment(profile: Profile, stops: list[str], notes: list[str]) -> None:
+def _environment(profile: Profile, errors: list[str], notes: list[str]) -> None:
     """Findings about jobs that start without the user's environment (--export)."""
     if reason := python_start_error():
-        stops.append(f"{sys.executable} does not start in a job whose environment has only PATH: {reason}")
+        errors.append(f"{sys.executable} does not start in a job whose environment has only PATH: {reason}")
     if "export" in profile.sbatch:
         kept = ", ".join(KEPT_VARIABLES)
         notes.append(f"export: {profile.sbatch['export']}: jobs get only {kept}; set other variables in `setup`")
@@ -97,7 +97,16 @@ def _environment(profile: Profile, stops: list[str], notes: list[str]) -> None:
 def _nodes() -> list[_Node]:
     rows = [line.split("|", 6) for line in slurm_output("sinfo", "-h", "-N", "-o", "%P|%l|%c|%m|%a|%T|%E").splitlines()]
     return [
-        _Node(name.rstrip("*"), name.endswith("*"), minutes(limit), int(cpus), int(memory), up == "up", state, reason)
+        _Node(
+            name.rstrip("*"),
+            name.endswith("*"),
+            parse_minutes(limit),
+            int(cpus),
+            int(memory),
+            up == "up",
+            state,
+            reason,
+        )
         for name, limit, cpus, memory, up, state, reason in rows
     ]
 
@@ -112,14 +121,15 @@ def _partitions(profile: Profile, nodes: list[_Node]) -> list[str]:
 def _unavailable_nodes(profile: Profile, nodes: list[_Node]) -> list[str]:
     """A note if no node of the partitions accepts jobs now."""
     names = _partitions(profile, nodes)
-    mine = [node for node in nodes if node.partition in names]
-    if not mine or any(node.usable and node.up for node in mine):
+    candidates = [node for node in nodes if node.partition in names]
+    if not candidates or any(node.usable and node.up for node in candidates):
         return []
-    if not any(node.up for node in mine):
+    if not any(node.up for node in candidates):
         return [f"partition {', '.join(names)} is down: `submit` works, but jobs wait in the queue until it is up"]
-    why = ", ".join(sorted({node.reason for node in mine} - {"none"}))
+    why = ", ".join(sorted({node.reason for node in candidates} - {"none"}))
+    states = " or ".join(sorted({node.state for node in candidates}))
     return [
-        f"all {len(mine)} nodes of {', '.join(names)} are {' or '.join(sorted({node.state for node in mine}))}"
+        f"all {len(candidates)} nodes of {', '.join(names)} are {states}"
         + (f" ({why})" if why else "")
         + ": `submit` works, but jobs wait in the queue until a node is available"
     ]
@@ -151,19 +161,19 @@ def _insufficient_resources(profile: Profile, nodes: list[_Node]) -> list[str]:
         return ["partition: the cluster has no default partition, so the profile must name one"]
     found = []
     for name in names:
-        mine = [node for node in nodes if node.partition == name]
-        if not mine:
+        candidates = [node for node in nodes if node.partition == name]
+        if not candidates:
             known = ", ".join(sorted({node.partition for node in nodes}))
             found.append(f"partition: there is no {name}: the partitions are {known}")
             continue
-        limit = mine[0].parse_minutes
+        limit = candidates[0].minutes
         if limit is not None and profile.minutes > limit:
             found.append(f"minutes: {profile.minutes}, but partition {name} allows {limit}")
         cpus = profile.cpus * profile.processes
         memory = profile.memory.on_node(cpus, profile.gpus) if profile.memory else 0.0
-        large = [node for node in mine if node.cpus >= cpus]
+        large = [node for node in candidates if node.cpus >= cpus]
         if not large:
-            most = max(node.cpus for node in mine)
+            most = max(node.cpus for node in candidates)
             found.append(
                 f"cpus: {profile.cpus} x {profile.processes} processes per node, but the nodes of partition {name} "
                 f"have at most {most}"
@@ -171,8 +181,8 @@ def _insufficient_resources(profile: Profile, nodes: list[_Node]) -> list[str]:
         elif not [node for node in large if node.memory_mb >= memory * 1024]:
             most = max(node.memory_mb for node in large) // 1024
             found.append(f"memory: {memory:g} GB per node, but the nodes of partition {name} have at most {most}")
-        elif len(mine) < profile.nodes:
-            found.append(f"nodes: {profile.nodes}, but partition {name} has {len(mine)}")
+        elif len(candidates) < profile.nodes:
+            found.append(f"nodes: {profile.nodes}, but partition {name} has {len(candidates)}")
     return found
 
 
@@ -211,7 +221,7 @@ def _cluster_notes(config: dict[str, str]) -> list[str]:
     return found
 
 
-def minutes(limit: str) -> int | None:
+def parse_minutes(limit: str) -> int | None:
     """Minutes of a time in SLURM's format days-hours:minutes:seconds; None if there is no limit."""
     found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit)
     if not found:

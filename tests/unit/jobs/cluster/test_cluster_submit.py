@@ -61,7 +61,7 @@ def test_memory_is_requested_in_the_profiles_unit(
 def test_null_removes_an_option_and_a_raw_option_overrides_the_profiles_memory(tmp_path: Path) -> None:
     options = {"mem": None, "time": None, "comment": None, "requeue": None, "cpus-per-task": None}
     for words in asked(tmp_path, sbatch=options).values():
-        options = {name for name, value in words.items() if value is not None}
-        assert not options & {"mem", "time", "comment", "requeue", "cpus_per_task", "wckey"}
+        given = {name for name, value in words.items() if value is not None}
+        assert not given & {"mem", "time", "comment", "requeue", "cpus_per_task", "wckey"}
     raw = asked(tmp_path, sbatch={"mem-per-cpu": "2G"})["probe"]
     assert (raw.get("mem"), raw["mem_per_cpu"]) == (None, "2G")
