@@ -165,10 +165,11 @@ class FakeStudy:
         return run
 
     def write_plan(self, *overrides: str) -> None:
-        """Writes plan.json as `jobs` does for these methods and seeds."""
+        """Writes plan.json as `jobs` does for these methods and seeds, with the stages that this class can write."""
         preset = Preset(name=self.path.name, methods=tuple(self.methods), seeds=tuple(self.seeds), cpus=1)
         folders = {"runs": self.path.parent, "reports": self.path.parent}
-        record_plan(self.path, plan(preset, **folders, data_root=self.data, overrides=overrides))
+        jobs = plan(preset, **folders, data_root=self.data, overrides=overrides)
+        record_plan(self.path, [job for job in jobs if hasattr(self, job.stage)])
 
     def _source(self, model: str, seed: int) -> str:
         method, _, use = model.partition("-")

@@ -5,6 +5,7 @@ import pytest
 
 from jobs.plan.graph import Job, plan, remaining_cost
 from jobs.plan.sweeps import reads
+from ssl_pkg.catalogue import EVALUATIONS, STAGES, Stage, Weights
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import Study
 from ssl_pkg.errors import BadInput
@@ -30,11 +31,27 @@ def test_every_model_of_every_seed_is_evaluated(methods: tuple[str, ...], seeds:
     jobs = planned(methods=methods, seeds=seeds)
     ssl = [method for method in methods if method != "supervised"]
     finals = len(methods) - len(ssl) + 2 * len(ssl) + 1
-    assert len(jobs) == len(seeds) * (len(methods) + 2 * len(ssl) + 1 + 3 * finals) + 1
+    starts = [STAGES[stage].starts_from for stage in EVALUATIONS]
+    evaluations = starts.count(Weights.FINAL_MODEL) * finals + starts.count(Weights.ENCODER) * (len(methods) + 1)
+    assert len(jobs) == len(seeds) * (len(methods) + 2 * len(ssl) + 1 + evaluations) + 1
     for seed in seeds:
         for stage in ("ood", "embed", "width"):
             assert f"{stage}-random-probe-s{seed}" in jobs
             assert all(f"{stage}-{method}-{how}-s{seed}" in jobs for method in ssl for how in ("probe", "finetune"))
+
+
+def test_an_evaluation_of_encoders_is_planned_for_each_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage("invariance", "Invariance", starts_from=Weights.ENCODER, leaves=Weights.NONE)
+    monkeypatch.setitem(STAGES, stage.name, stage)
+    monkeypatch.setattr("jobs.plan.graph.EVALUATIONS", (*EVALUATIONS, stage.name))
+    jobs = planned(methods=("supervised", "byol"))
+    found = {job.name: (job.model, job.parents) for job in jobs.values() if job.stage == stage.name}
+    assert found == {
+        "invariance-supervised-s0": ("supervised", ("pretrain-supervised-s0",)),
+        "invariance-byol-s0": ("byol", ("pretrain-byol-s0",)),
+        "invariance-random-s0": ("random", ()),
+    }
+    assert "source=random" in jobs["invariance-random-s0"].overrides
 
 
 def test_parents_exist_and_come_first() -> None:
