@@ -101,13 +101,13 @@ def _hardware(source: dict[str, Any]) -> str:
     hardware = source.get("hardware")
     if not isinstance(hardware, dict):
         return ""
-    keys = [
+    parts = [
         f"{hardware.get('name', '')} ({hardware.get('device', 'unknown device')})",
         str(hardware.get("precision", "")),
     ]
     if hardware.get("device") == "cpu":
-        keys.append(f"threads: {hardware.get('threads', '?')}")
-    return ", ".join(key for key in [*keys, f"processes: {source.get('world_size', 1)}"] if key)
+        parts.append(f"threads: {hardware.get('threads', '?')}")
+    return ", ".join(part for part in [*parts, f"processes: {source.get('world_size', 1)}"] if part)
 
 
 def findings(study: Study) -> Section:
@@ -124,7 +124,7 @@ def findings(study: Study) -> Section:
 def _how(study: Study) -> str:
     if study.seeds_tested > 1:
         return (
-            "With several seeds, this is Student's t interval of the differences of each seed; with one seed, it is "
+            "With several seeds, this is Student's t interval of the differences paired by seed; with one seed, it is "
             "the interval over the test images."
         )
     return "The interval is over the test images with one seed; it does not include the variation between seeds."

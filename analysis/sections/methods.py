@@ -71,7 +71,7 @@ def _recipe(run: Run) -> dict[str, str]:
         "warm-up epochs": method.get("warmup_epochs"),
         "batch size": method.get("batch_size"),
         "optimizer": optimizer.get("name"),
-        "peak learning rate": _rate(optimizer, method.get("batch_size")),
+        "peak learning rate": _peak_lr(optimizer, method.get("batch_size")),
         "weight decay": optimizer.get("weight_decay"),
         "momentum": None if optimizer.get("name") == "adamw" else optimizer.get("momentum"),
         "schedule": ("warm-up, then " if method.get("warmup_epochs") else "") + "cosine to zero, per step",
@@ -83,7 +83,7 @@ def _recipe(run: Run) -> dict[str, str]:
     return {key.replace("_", " "): _text(value) for key, value in recipe.items() if value is not None}
 
 
-def _rate(optimizer: Mapping[str, Any], batch_size: Any) -> str | None:
+def _peak_lr(optimizer: Mapping[str, Any], batch_size: Any) -> str | None:
     base, scaling = optimizer.get("base_lr"), optimizer.get("lr_scaling", "none")
     if not isinstance(base, int | float) or not isinstance(batch_size, int) or scaling not in _SCALES:
         return None

@@ -61,10 +61,10 @@ def _values(made: Section, study: Study) -> None:
         "end of the 95 % interval over the draws of noise."
     )
     measures, taken = measures_of(study), study.results[study.results["evaluation"] == WIDTH]
-    whole = [measure for measure in measures if not measure.of_head]
+    network = [measure for measure in measures if not measure.of_head]
     head = [measure for measure in measures if measure.of_head]
     for shown, caption in (
-        (whole, "Values of the measures. " + spread),
+        (network, "Values of the measures. " + spread),
         (head, "The same measures of the head only."),
     ):
         own = taken["dimensions"].isin([measure.dimensions for measure in shown])

@@ -161,7 +161,7 @@ def test_runs_that_start_from_an_excluded_run_are_excluded(fake: FakeStudy) -> N
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "reason"),
     [
         ({"value": 7.5}, "test accuracy = 7.5, which is no fraction"),
         ({"value": True}, "rows.0.value = True: Input should be a valid number"),
@@ -171,7 +171,7 @@ def test_runs_that_start_from_an_excluded_run_are_excluded(fake: FakeStudy) -> N
         ({"colour": "red"}, "rows.0.colour = 'red': Extra inputs are not permitted"),
     ],
 )
-def test_a_result_with_an_impossible_row_is_not_used(fake: FakeStudy, change: dict[str, Any], said: str) -> None:
+def test_a_result_with_an_impossible_row_is_not_used(fake: FakeStudy, change: dict[str, Any], reason: str) -> None:
     fake.pretrain("supervised")
     run = fake.probe("simclr")
     result = json.loads((run / "result.json").read_text())
@@ -180,7 +180,7 @@ def test_a_result_with_an_impossible_row_is_not_used(fake: FakeStudy, change: di
     (run / "result.json").write_text(json.dumps(result))
     study = read_study(fake.path)
     assert run.name not in [run.directory.name for run in study.complete()]
-    assert any(said in note for note in study.notes)
+    assert any(reason in note for note in study.notes)
 
 
 def test_failed_runs_are_named_with_their_last_line(fake: FakeStudy, tmp_path: Path) -> None:

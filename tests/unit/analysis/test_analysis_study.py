@@ -25,7 +25,7 @@ def test_a_missing_folder_and_a_folder_without_complete_runs_are_refused(tmp_pat
         read_study(fake.path)
 
 
-def test_a_study_of_one_method_is_whole_with_it_and_names_no_other(
+def test_a_study_of_one_method_is_complete_and_mentions_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = FakeStudy(tmp_path / "study", methods=("simclr",), images=100, points=30, steps=12).whole()
@@ -45,7 +45,7 @@ def test_a_study_of_one_method_is_whole_with_it_and_names_no_other(
     assert [name for name in ("supervised baseline", "byol", "moco") if name in text] == []
 
 
-def test_a_seed_that_was_planned_later_counts(fake: FakeStudy) -> None:
+def test_a_seed_that_is_planned_later_is_part_of_the_study(fake: FakeStudy) -> None:
     fake.pretrain("supervised", 0)
     fake.seeds = (0, 1)
     fake.write_plan()

@@ -52,7 +52,7 @@ def test_one_model_has_one_colour_in_every_figure(study: Study) -> None:
     assert [line.get_color() for line in loss.lines[::2]] == colors
 
 
-def test_more_variants_than_the_palette_has_differ_too() -> None:
+def test_more_variants_than_the_palette_has_get_different_colours() -> None:
     variants = [Model("byol", None, f"x={number}") for number in range(25)]
     assert len({style.encoder_color(variant, variants) for variant in variants}) == 25
 
@@ -85,7 +85,7 @@ def test_the_front_page_and_the_recipe_are_of_all_variants(study: Study) -> None
     facts = dict(front.title(study, front.datetime.date(2026, 1, 2))["facts"])
     assert facts["Runs"].startswith("72 of the 76 planned runs are complete")
     recipe = next(block for block in methods.section(study).blocks if block["kind"] == "table")
-    assert facts["Missing"].count("random") == 4  # the baseline, of which the sweep changes nothing
+    assert facts["Missing"].count("random") == 4  # the baseline runs do not depend on the swept value
     assert recipe["headings"] == ["Setting", "SimCLR"]
 
 

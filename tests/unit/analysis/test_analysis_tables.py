@@ -10,7 +10,7 @@ from analysis.study import read_study
 from ssl_pkg.rows import DIMENSIONS
 
 
-def test_results_csv_holds_exactly_what_the_runs_wrote(whole: Whole) -> None:
+def test_results_csv_contains_exactly_the_rows_of_the_runs(whole: Whole) -> None:
     with (whole.out / "tables" / "results.csv").open(newline="") as file:
         header, *lines = csv.reader(file)
     assert header[:8] == ["model", "evaluation", "metric", "value", "low", "high", "n", "seed"]
@@ -54,7 +54,7 @@ def test_summary_has_mean_and_deviation_over_seeds(fake: FakeStudy) -> None:
     assert np.isnan(frame.loc["supervised", "test_low"])
 
 
-def test_one_seed_keeps_the_interval_of_its_row(whole: Whole) -> None:
+def test_with_one_seed_the_interval_is_that_of_the_row(whole: Whole) -> None:
     frame = tables.summary(whole.study).set_index("model")
     row = next(
         r
@@ -83,7 +83,7 @@ def test_knn_of_pretraining_is_shown_if_there_is_none_on_test(fake: FakeStudy) -
     assert found.value == pytest.approx(0.62)
 
 
-def test_per_class_survives_any_name(whole: Whole) -> None:
+def test_per_class_accepts_any_class_name(whole: Whole) -> None:
     frame = pd.read_csv(whole.out / "tables" / "per_class.csv")
     assert set(frame["class"]) == set(whole.fake.classes)
     rows = {(r["model"], r["evaluation"], r["class"]): r["value"] for r in whole.fake.written if "class" in r}

@@ -12,11 +12,11 @@ from ssl_pkg.evaluation.width.hessian import top_eigenvalue, trace
 
 
 def quadratic(matrix: Tensor) -> Any:
-    """What stands at the minimum of w^T A w / 2, whose Hessian is A."""
+    """An objective at the minimum of w^T A w / 2, whose Hessian is A."""
     return SimpleNamespace(weights=torch.zeros(len(matrix)), hessian_product=lambda vector: matrix @ vector)
 
 
-def test_both_equal_the_dense_hessian_of_a_small_network() -> None:
+def test_eigenvalue_and_trace_equal_those_of_the_dense_hessian() -> None:
     network, inputs, target = mlp(nn.Tanh()), draw(20, 3), labels(20, 3)
     found = objective(network, inputs, target, batch_size=8)
     dense = torch.autograd.functional.hessian(lambda flat: whole_loss(network, inputs, target, flat), found.weights)
@@ -29,7 +29,7 @@ def test_both_equal_the_dense_hessian_of_a_small_network() -> None:
     assert estimate.value - estimate.low < 0.2 * expected.sum()  # the test above is not empty
 
 
-def test_lanczos_takes_the_largest_not_the_longest_and_comes_from_below() -> None:
+def test_lanczos_finds_the_largest_not_the_absolutely_largest_eigenvalue_from_below() -> None:
     basis = torch.linalg.qr(draw(60, 60))[0]
     spectrum = torch.linspace(-9, 5, 60)
     matrix = basis @ torch.diag(spectrum) @ basis.T
@@ -38,7 +38,7 @@ def test_lanczos_takes_the_largest_not_the_longest_and_comes_from_below() -> Non
     assert estimates[-1] == pytest.approx(5, rel=1e-5)
 
 
-def test_lanczos_stops_when_the_space_is_complete() -> None:
+def test_lanczos_stops_when_the_krylov_space_is_exhausted() -> None:
     rank_two = torch.diag(torch.tensor([7.0, 2.0] + 30 * [0.0]))
     assert top_eigenvalue(quadratic(rank_two), 32, seed=0).value == pytest.approx(7, rel=1e-5)
     assert top_eigenvalue(quadratic(torch.zeros(4, 4)), 3, seed=0).value == 0

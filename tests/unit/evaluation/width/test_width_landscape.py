@@ -6,7 +6,7 @@ from ssl_pkg.evaluation.width.folding import fold_batch_norm
 from ssl_pkg.evaluation.width.landscape import Landscape, filter_normalized, spaced
 
 
-def test_every_filter_is_as_long_as_its_weights_and_biases_stay() -> None:
+def test_filters_have_the_norms_of_the_weights_and_biases_do_not_move() -> None:
     found = objective(fold_batch_norm(convolutional()), draw(6, 3, 9, 9), labels(6, 4))
     direction = filter_normalized(found, 0, 0)
     for part, weight in zip(found.split(direction), found.parameters.values(), strict=True):
@@ -17,7 +17,7 @@ def test_every_filter_is_as_long_as_its_weights_and_biases_stay() -> None:
             assert moved.norm().item() == pytest.approx(own.norm().item(), rel=1e-5)
 
 
-def test_every_model_gets_the_same_draw() -> None:
+def test_every_model_gets_the_same_noise() -> None:
     network = fold_batch_norm(convolutional())
     inputs, target = draw(6, 3, 9, 9), labels(6, 4)
     first = objective(network, inputs, target)

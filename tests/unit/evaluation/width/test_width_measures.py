@@ -70,7 +70,7 @@ def test_every_metric_has_a_row_and_the_landscape_its_arrays(whole: dict[str, Un
     assert arrays["loss"][line // 2] == arrays["plane"][plane // 2, plane // 2] == rows[0]["value"]
 
 
-def test_units_stopped_anywhere_and_measured_again_give_the_same(whole: dict[str, UnitResult], config: Width) -> None:
+def test_interrupted_units_give_the_same_result_when_repeated(whole: dict[str, UnitResult], config: Width) -> None:
     """Each unit is stopped once within its work, then all are measured in another order by a second process."""
     stopped = 0
     ticks = 0
@@ -138,5 +138,5 @@ def test_a_landscape_without_a_point_at_the_model_is_refused(field: str) -> None
 
 
 @pytest.mark.parametrize("budget", ["tiny", "demo", "quick", "full"])
-def test_every_budget_has_counts_that_are_possible(budget: str) -> None:
+def test_every_budget_is_valid(budget: str) -> None:
     assert load_config([*START, f"budget={budget}"]).width.images > 0

@@ -6,7 +6,7 @@ from scipy import stats
 from ssl_pkg.evaluation.width.noise import gaussian, mean_interval
 
 
-def test_noise_depends_on_seed_purpose_and_draw_alone() -> None:
+def test_noise_depends_only_on_seed_purpose_and_draw() -> None:
     like = torch.empty(1000)
     noise = gaussian(like, 0, "average", 1)
     torch.manual_seed(5)
@@ -16,7 +16,7 @@ def test_noise_depends_on_seed_purpose_and_draw_alone() -> None:
     assert stats.kstest(noise.numpy(), "norm").pvalue > 0.01
 
 
-def test_the_interval_is_student_s() -> None:
+def test_the_interval_is_students() -> None:
     draws = [1.0, 2.5, 2.0, 7.0]
     found = mean_interval(draws)
     low, high = stats.t.interval(0.95, 3, np.mean(draws), stats.sem(draws))

@@ -16,7 +16,7 @@ def whole_loss(network: nn.Module, inputs: Tensor, target: Tensor, flat: Tensor)
     return F.cross_entropy(torch.func.functional_call(network, weights, (inputs,)), target)
 
 
-def test_values_are_those_of_one_pass_whatever_the_batches() -> None:
+def test_values_do_not_depend_on_the_batch_size() -> None:
     network, inputs, target = mlp(nn.ReLU()), draw(11, 3), labels(11, 3)
     logits = network(inputs)
     values = objective(network, inputs, target, batch_size=4).start
@@ -27,7 +27,7 @@ def test_values_are_those_of_one_pass_whatever_the_batches() -> None:
     assert values.accuracy == pytest.approx((logits.argmax(1) == target).float().mean().item())
 
 
-def test_normalised_logits_forget_scale_and_offset() -> None:
+def test_normalised_logits_are_invariant_to_scale_and_offset() -> None:
     logits = draw(5, 10)
     torch.testing.assert_close(normalize(7 * logits + 3), normalize(logits), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(normalize(logits).norm(dim=1), torch.ones(5))
@@ -67,7 +67,7 @@ def test_autocast_and_fast_formats_outside_change_nothing() -> None:
     assert not torch.backends.cudnn.deterministic
 
 
-def test_an_exception_from_tick_passes_through_and_leaves_no_trace() -> None:
+def test_an_exception_from_tick_propagates_and_changes_nothing() -> None:
     def stop() -> None:
         raise KeyboardInterrupt
 

@@ -15,7 +15,7 @@ from ssl_pkg.evaluation.width.sharpness import adaptive_average, adaptive_worst,
 
 
 def highest_corner(found: Objective, radius: Tensor) -> float:
-    """The largest loss over the corners of the box: the maximum over the box where the loss is convex."""
+    """The largest loss over the corners of the box, which is the maximum over the box if the loss is convex."""
     corners = (torch.tensor(signs) for signs in itertools.product((-1.0, 1.0), repeat=len(radius)))
     return max(found.at(found.weights + signs * radius).loss for signs in corners)
 
@@ -30,7 +30,7 @@ def test_worst_case_and_keskar_of_a_linear_model_equal_brute_force(rho: float) -
     assert keskar(found, rho, 10).value == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_small_box_gives_the_first_order() -> None:
+def test_for_a_small_radius_the_first_order_term_dominates() -> None:
     found = objective(mlp(nn.Tanh()), draw(15, 3), labels(15, 3))
     _, gradient = found.gradient(found.weights)
     expected = 1e-3 * (found.weights * gradient).abs().sum().item()
@@ -47,7 +47,7 @@ def test_worst_case_with_normalised_logits_equals_a_dense_grid() -> None:
     assert adaptive_worst(found, 0.2, 20, normalized=True).value == pytest.approx(expected, rel=1e-3)
 
 
-def test_the_average_equals_quadrature() -> None:
+def test_average_sharpness_equals_quadrature() -> None:
     target = labels(15, 2)
     inputs, network = 3.0 * target[:, None] - 1.5 + 0.5 * draw(15, 1), nn.Linear(1, 2, bias=False)
     network.weight.data = torch.tensor([[-1.0], [0.7]])
