@@ -45,10 +45,13 @@ def unmeasured(study: Study) -> list[str]:
 
 
 def _named(row: dict[Hashable, Any]) -> str:
-    """The metric of a row with its dimensions: `accuracy on cat`, `Adaptive worst-case sharpness (radius 0.03)`."""
+    """The metric of a row with its dimensions: `accuracy on cat`, `accuracy (corruption blur, severity 3)`."""
     if row["evaluation"] == WIDTH:
         return Measurement(row["metric"], row["dimensions"]).short
-    return " on ".join([row["metric"], *(str(value) for _, value in sorted(row["dimensions"]))])
+    dimensions = dict(sorted(row["dimensions"]))
+    label = dimensions.pop("class", None)
+    details = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in dimensions.items())
+    return str(row["metric"]) + (f" on {label}" if label else "") + (f" ({details})" if details else "")
 
 
 def _few(metrics: tuple[str, ...]) -> str:

@@ -99,6 +99,20 @@ def test_a_class_without_test_images_keeps_its_column(fake: FakeStudy) -> None:
     ]
 
 
+def test_a_number_without_a_value_is_named_with_its_dimensions(fake: FakeStudy) -> None:
+    run = fake.pretrain("supervised")
+    result = json.loads((run / "result.json").read_text())
+    result["rows"] += [
+        unmeasured("corruptions", "accuracy", 100, "so", {"corruption": "blur", "severity": 3}),
+        unmeasured("width", "width", 100, "so", {"measure": "keskar", "scope": "head", "normalized": False}),
+    ]
+    (run / "result.json").write_text(json.dumps(result))
+    assert missing.unmeasured(read_study(fake.path)) == [
+        "Supervised: no accuracy (corruption blur, severity 3) (corruptions), because so.",
+        "Supervised: no Keskar sharpness (head only) (width), because so.",
+    ]
+
+
 @pytest.mark.parametrize(
     ("file", "content", "reason"),
     [
