@@ -152,14 +152,13 @@ def script_lines(setup: Sequence[str], folder: Path) -> list[str]:
 
 
 def environment_lines(known: Mapping[str, str]) -> list[str]:
-    """Lines that export KEPT_VARIABLES as in `known`, the environment of the submitter, where the job lacks them.
+    """Lines that export KEPT_VARIABLES as in `known`, the submitter's environment, if the job lacks them.
 
     A job lacks them if the profile or the site sets --export=NONE or a list of variables.
     """
     lines = ["unset SLURM_EXPORT_ENV", '[ -n "${HOME:-}" ] || { unset HOME; export HOME=~; }']
-    for name in (
-        name for name in KEPT_VARIABLES if known.get(name)
-    ):  # bash sets PATH by itself, but does not export it
+    for name in filter(known.get, KEPT_VARIABLES):
+        # `declare -x`, because bash sets PATH by itself without exporting it
         lines.append(f'[[ "$(declare -p {name} 2>&1)" == "declare -x"* ]] || export {name}={shlex.quote(known[name])}')
     if srun := shutil.which("srun", path=known.get("PATH")):
         lines.append(f'command -v srun >/dev/null || export PATH="$PATH":{shlex.quote(str(Path(srun).parent))}')
@@ -167,7 +166,7 @@ def environment_lines(known: Mapping[str, str]) -> list[str]:
 
 
 def python_start_error() -> str | None:
-    """Why Python does not start with no variables but the script's; None if it does."""
+    """The error if Python can't start with only the variables of `environment_lines`; None if it can."""
     lines = [
         *environment_lines(os.environ),
         f"exec {shlex.quote(sys.executable)} -P -c 'import jobs.cluster.node, submitit'",

@@ -22,9 +22,9 @@ class Slot:
 
 def slots(cpus: int, *, use_gpus: bool) -> list[Slot]:
     """One slot for each GPU. Without GPUs one slot for each `cpus` cores, and at least one."""
-    here = cores()
+    available = cores()
     found = gpus() if use_gpus else []
     if found:
-        threads = max(1, min(cpus, here // len(found)))
+        threads = max(1, min(cpus, available // len(found)))
         return [Slot(threads, gpu) for gpu in found]
-    return [Slot(min(cpus, here))] * max(1, here // cpus)
+    return [Slot(min(cpus, available))] * max(1, available // cpus)

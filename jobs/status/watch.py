@@ -5,12 +5,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from jobs.cluster.outcomes import ACTIVE
 from jobs.ledger import State
 from jobs.status.display import make_display
 from jobs.status.states import NOT_SUBMITTED, Row, read_status
 
 POLL_SECONDS: Final = 2.0  # between two queries, which put load on the cluster's controller
-ACTIVE: Final = (State.PENDING, State.RUNNING)
 
 
 def follow(folder: Path) -> list[Row]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from studies import LONG_ONLY, OnCluster, Real, job_of, slurm, until, wait_for_step
 
+from jobs.cluster.outcomes import ACTIVE
 from jobs.ledger import State
-from jobs.status.watch import ACTIVE
 from slurm.testbed import LocalCluster
 from ssl_pkg.run.directory import RunDirectory
 

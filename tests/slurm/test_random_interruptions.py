@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from studies import LONG_ONLY, Real, job_of, until
 
+from jobs.cluster.outcomes import ACTIVE
 from jobs.ledger import State
 from jobs.status.states import Row
-from jobs.status.watch import ACTIVE
 from slurm.testbed import LocalCluster
 from ssl_pkg.run.directory import runs_of
 

