@@ -53,11 +53,13 @@ def main_columns(study: Study) -> list[Column]:
         Column("knn", "kNN", "knn", "accuracy"),
         Column("knn_validation", "kNN, validation", "knn_validation", "accuracy"),
     ]
-    found: dict[str, Column] = {}
-    for column in columns:
-        if column.key == "test" or any(main_value(study, model, column) for model in study.models):
-            found.setdefault(column.key.partition("_")[0], column)
-    return list(found.values())
+    shown = [
+        column
+        for column in columns
+        if column.key == "test" or any(main_value(study, model, column) for model in study.models)
+    ]
+    on_test = any(column.key == "knn" for column in shown)
+    return [column for column in shown if not (on_test and column.key == "knn_validation")]
 
 
 def main_value(study: Study, model: Model, column: Column) -> Estimate | None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from analysis import tables
 from analysis.blocks import Section
-from analysis.estimates import estimate
+from analysis.estimates import Estimate, estimate
 from analysis.figures import accuracy, classes
 from analysis.study import Study
 
@@ -79,24 +79,23 @@ def _bars(study: Study) -> str:
 
 def _confidence(made: Section, study: Study) -> None:
     """Mean class accuracy, likelihood and calibration of every model, as far as they were measured."""
-    wanted = {
-        "Mean class accuracy (%)": ("test", "mean_class_accuracy"),
-        "Negative log-likelihood": ("test", "nll"),
-        "ECE, test (%)": ("test", "ece"),
-        "OOD mean class accuracy (%)": ("ood", "mean_class_accuracy"),
-        "ECE, OOD (%)": ("ood", "ece"),
-        "Mean confidence, OOD (%)": ("ood", "mean_confidence"),
+    wanted = {  # heading -> evaluation, metric, and whether the value is shown in percent
+        "Mean class accuracy (%)": ("test", "mean_class_accuracy", True),
+        "Negative log-likelihood": ("test", "nll", False),
+        "ECE, test (%)": ("test", "ece", True),
+        "OOD mean class accuracy (%)": ("ood", "mean_class_accuracy", True),
+        "ECE, OOD (%)": ("ood", "ece", True),
+        "Mean confidence, OOD (%)": ("ood", "mean_confidence", True),
     }
-    found = {key: [estimate(study, model, *place) for model in study.models] for key, place in wanted.items()}
-    found = {key: column for key, column in found.items() if any(column)}
-    rows = []
-    for index, model in enumerate(study.models):
-        cells = []
-        for key, column in found.items():
-            value = column[index]
-            scale = 100 if key.endswith("(%)") else 1
-            cells.append(tables.ABSENT if value is None else f"{scale * value.value:.{1 if scale == 100 else 3}f}")
-        rows.append([study.model_label(model), *cells])
+    found = {
+        heading: [_cell(estimate(study, model, evaluation, metric), percent=percent) for model in study.models]
+        for heading, (evaluation, metric, percent) in wanted.items()
+    }
+    found = {heading: cells for heading, cells in found.items() if set(cells) != {tables.ABSENT}}
+    rows = [
+        [study.model_label(model), *(cells[index] for cells in found.values())]
+        for index, model in enumerate(study.models)
+    ]
     if found:
         made.table(
             ["Model", *found],
@@ -105,6 +104,12 @@ def _confidence(made: Section, study: Study) -> None:
             "error, the absolute difference between confidence and accuracy, averaged over bins of confidence.",
             widths=[1.7, *([1.0] * len(found))],
         )
+
+
+def _cell(found: Estimate | None, *, percent: bool) -> str:
+    if found is None:
+        return tables.ABSENT
+    return f"{100 * found.value:.1f}" if percent else f"{found.value:.3f}"
 
 
 def by_class(study: Study, figures: Path) -> Section:
