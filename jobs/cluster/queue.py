@@ -98,8 +98,10 @@ def cancel_orphans(folder: Path, batches: Sequence[Batch]) -> dict[str, str]:
 
     An orphan lacks its pickle file, because the `submit` that created it was killed before it knew the job's id, or
     because a site's wrapper around sbatch submitted the batch twice. Or it belongs to the original of this study, which
-    was copied and then deleted. The file of a killed `submit`'s batch is kept for SBATCH_SECONDS, because its sbatch
-    may still be running. Its folder is removed at once, so that the job can't start.
+    was copied and then deleted.
+
+    The file of a killed `submit`'s batch is kept for SBATCH_SECONDS, because its sbatch may still be running. If the
+    queue has no job of the batch yet, the batch's folder is removed, so that a later job can't start.
     """
     if not batches:
         return {}
