@@ -201,5 +201,5 @@ def test_one_of_two_downloads_succeeds_on_a_file_system_without_locks(
     stderr, _ = first.communicate()
     assert first.returncode == COMPLETE, stderr
     assert second.returncode == 2
-    assert "is being downloaded by another process: wait for it" in second.stderr
+    assert "another process is downloading" in second.stderr and "wait until it has finished" in second.stderr
     assert [entry.name for entry in disk.folder.iterdir()] == ["set"]
