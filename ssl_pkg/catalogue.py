@@ -9,13 +9,13 @@ from typing import Annotated, Final
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from ssl_pkg.fields import BatchSize, CropArea, Fraction, Probability, Section
+from ssl_pkg.fields import BatchSize, ConfigSection, CropArea, Fraction, Probability
 
 RANDOM: Final = "random"  # the `source` that stands for the random initialization, and the method of its models
 SUPERVISED: Final = "supervised"  # the method whose pretraining leaves a final model, not only an encoder
 
 
-class Pretrain(Section):
+class Pretrain(ConfigSection):
     """Validation during pretraining by weighted kNN."""
 
     knn_every: PositiveInt
@@ -23,7 +23,7 @@ class Pretrain(Section):
     knn_temperature: PositiveFloat
 
 
-class Probe(Section):
+class Probe(ConfigSection):
     """The grid of the linear probe's l2 penalty."""
 
     l2_low: PositiveFloat
@@ -38,7 +38,7 @@ class Probe(Section):
         return self
 
 
-class Finetune(Section):
+class Finetune(ConfigSection):
     """Fine-tuning with AdamW: the grid of its trials, and the final training."""
 
     epochs: PositiveInt
@@ -54,14 +54,14 @@ class Finetune(Section):
     snapshot_images: PositiveInt
 
 
-class Embed(Section):
+class Embed(ConfigSection):
     """t-SNE (van der Maaten and Hinton 2008)."""
 
     perplexity: Annotated[float, Field(gt=1)]
     points: Annotated[int, Field(ge=10)]
 
 
-class Width(Section):
+class Width(ConfigSection):
     """Measures of the width of the optimum."""
 
     images: PositiveInt
@@ -86,7 +86,7 @@ class Width(Section):
         return self
 
 
-class StageSettings(Section):
+class StageSettings(ConfigSection):
     """The settings of the stages, each under its stage's name. A stage without settings has no field here."""
 
     pretrain: Pretrain

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, Pos
 from pydantic_core import PydanticKnownError
 
 from ssl_pkg.catalogue import RANDOM, STAGES, StageSettings, Weights
-from ssl_pkg.fields import BatchSize, CropArea, Probability, Section, Seed
+from ssl_pkg.fields import BatchSize, ConfigSection, CropArea, Probability, Seed
 
 SYNTHETIC: Final = "synthetic"  # the `data.root` that stands for the synthetic set
 
@@ -22,7 +22,7 @@ def _in_catalogue(name: str) -> str:
     return name
 
 
-class Jitter(Section):
+class Jitter(ConfigSection):
     """Colour jitter; the factors are sampled like those of torchvision's ColorJitter."""
 
     probability: Probability
@@ -32,7 +32,7 @@ class Jitter(Section):
     hue: Annotated[float, Field(ge=0, le=0.5)]
 
 
-class View(Section):
+class View(ConfigSection):
     """The distribution of one random view."""
 
     crop_area: CropArea  # smallest and largest fraction of the image's area
@@ -43,7 +43,7 @@ class View(Section):
     solarize: Probability = 0.0
 
 
-class Optimizer(Section):
+class OptimizerConfig(ConfigSection):
     """An optimizer and its base learning rate, multiplied by B/256, sqrt(B/256) or 1 for the batch size B."""
 
     name: Literal["lars", "sgd", "adamw"]
@@ -53,7 +53,7 @@ class Optimizer(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # LARS and SGD only
 
 
-class Method(Section):
+class MethodConfig(ConfigSection):
     """How an encoder is pretrained: the loss, the images, the schedule, the optimizer and the views.
 
     model: `_target_` is the class in `ssl_pkg/methods`; the other entries are its keyword arguments.
@@ -66,11 +66,11 @@ class Method(Section):
     epochs: PositiveInt
     warmup_epochs: NonNegativeFloat
     batch_size: BatchSize
-    optimizer: Optimizer
+    optimizer: OptimizerConfig
     views: tuple[View, ...]
 
 
-class Budget(Section):
+class Budget(ConfigSection):
     """The size of the images and the length of the training, to which the methods' YAML refers."""
 
     name: str
@@ -84,7 +84,7 @@ class Budget(Section):
     max_steps: PositiveInt | None
 
 
-class Study(Section):
+class StudyConfig(ConfigSection):
     """The runs of a study. Only `jobs` reads this section."""
 
     name: str
@@ -93,7 +93,7 @@ class Study(Section):
     cpus: PositiveInt  # cores of each run
 
 
-class Data(Section):
+class DataConfig(ConfigSection):
     """The images. root: their folder, or `synthetic`. resident_gb: the largest split that is held in memory."""
 
     root: str
@@ -101,7 +101,7 @@ class Data(Section):
     contact_sheet: bool
 
 
-class Checkpoint(Section):
+class CheckpointConfig(ConfigSection):
     """The largest distance between two checkpoints, in time and in epochs."""
 
     minutes: PositiveFloat
@@ -116,16 +116,16 @@ class Config(StageSettings):
     source: str | None
     seed: Seed
     variant: str  # in a sweep, the swept values of this run, e.g. `temperature=0.1`
-    method: Method | None = None
+    method: MethodConfig | None = None
     budget: Budget
-    study: Study
-    data: Data
+    study: StudyConfig
+    data: DataConfig
     device: Literal["auto", "cpu", "cuda"]
     threads: Annotated[int, Field(ge=0, le=1024)]
     precision: Literal["auto", "float32", "bfloat16", "float16"]
     compile: Literal["auto", "always", "never"]
     log_every: PositiveInt
-    checkpoint: Checkpoint
+    checkpoint: CheckpointConfig
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Config":

@@ -22,13 +22,13 @@ def _ordered_fractions(crop_area: tuple[float, float]) -> tuple[float, float]:
 CropArea = Annotated[tuple[NonNegativeFloat, NonNegativeFloat], AfterValidator(_ordered_fractions)]
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A section of the configuration: frozen, with strict types, and without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @model_validator(mode="after")
-    def _refuse_huge_numbers(self) -> "Section":
+    def _refuse_huge_numbers(self) -> "ConfigSection":
         for name, value in self:
             for number in value if isinstance(value, tuple) else (value,):
                 largest = 2**53 if isinstance(number, int) else LARGEST

@@ -11,7 +11,7 @@ from typing import Final
 from jobs.ledger import REPORT
 from jobs.plan.sweeps import expand_sweep, reads, variant_of
 from ssl_pkg.catalogue import ADAPTATIONS, EVALUATIONS, RANDOM, STAGES, SUPERVISED, Weights
-from ssl_pkg.config import Study
+from ssl_pkg.config import StudyConfig
 from ssl_pkg.overrides import key_of
 from ssl_pkg.run.directory import RunDirectory, model_name
 from ssl_pkg.run.study_plan import PlannedRun
@@ -105,7 +105,7 @@ class Job:
         return f"there: {there}; now: {here}"
 
 
-def plan(study: Study, *, runs: Path, reports: Path, data_root: str, overrides: Sequence[str] = ()) -> list[Job]:
+def plan(study: StudyConfig, *, runs: Path, reports: Path, data_root: str, overrides: Sequence[str] = ()) -> list[Job]:
     """All jobs of `study`, parents before children, the report last.
 
     runs, reports: the folders above RUNS/STUDY and REPORTS/STUDY. overrides: the user's; each stage gets those that it

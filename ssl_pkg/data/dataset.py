@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from ssl_pkg.config import SYNTHETIC, Data
+from ssl_pkg.config import SYNTHETIC, DataConfig
 from ssl_pkg.data.cifar10 import open_cifar10
 from ssl_pkg.data.stl10 import STL10, open_stl10
 from ssl_pkg.data.synthetic import generate_cached
@@ -11,12 +11,12 @@ from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
 from ssl_pkg.streams import prepare_streams
 
 
-def data_root(config: Data) -> Path:
+def data_root(config: DataConfig) -> Path:
     """The folder that holds stl10_binary/ and a CIFAR-10 folder; generates the synthetic set on first use."""
     return generate_cached() if config.root == SYNTHETIC else Path(config.root)
 
 
-def open_dataset(config: Data) -> STL10:
+def open_dataset(config: DataConfig) -> STL10:
     """Opens STL-10, a stand-in or the synthetic set. Raises BadInput if the set is missing or damaged."""
     return open_stl10(data_root(config))
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ssl_pkg.config import Config, Optimizer, View
+from ssl_pkg.config import Config, OptimizerConfig, View
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Split, balanced, holdout
 from ssl_pkg.data.stl10 import CLASSES
@@ -183,7 +183,9 @@ def _train(
     torch.manual_seed(config.seed)
     model = Supervised(encoder=copy.deepcopy(pretrained), classes=CLASSES, batch_size=config.finetune.batch_size)
     to_device(model, hardware.device)
-    optimizer = Optimizer(name="adamw", base_lr=candidate.lr, lr_scaling="none", weight_decay=candidate.weight_decay)
+    optimizer = OptimizerConfig(
+        name="adamw", base_lr=candidate.lr, lr_scaling="none", weight_decay=candidate.weight_decay
+    )
     steps = phase.epochs * batches.steps_per_epoch
     warmup = min(round(config.finetune.warmup_epochs * batches.steps_per_epoch), steps)
     task = Task(

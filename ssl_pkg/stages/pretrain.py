@@ -12,8 +12,7 @@ from torch import nn
 from torchvision.models import ResNet
 
 from ssl_pkg.compose import describe_error
-from ssl_pkg.config import Config
-from ssl_pkg.config import Method as MethodConfig
+from ssl_pkg.config import Config, MethodConfig
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import holdout
 from ssl_pkg.data.stl10 import STL10

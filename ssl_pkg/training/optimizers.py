@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_pkg.config import Optimizer
+from ssl_pkg.config import OptimizerConfig
 
 
 class LARS(torch.optim.Optimizer):
@@ -69,7 +69,7 @@ def _gradients(parameters: list[Tensor]) -> list[Tensor]:
     return [p.grad for p in parameters if p.grad is not None]
 
 
-def build_optimizer(config: Optimizer, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+def build_optimizer(config: OptimizerConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     """The optimizer that `config` names, over the parameters of `groups` that require a gradient.
 
     `Step` sets a group's learning rate before each step: the schedule's, times the group's `lr_multiplier` (default 1).
@@ -86,7 +86,7 @@ def build_optimizer(config: Optimizer, groups: list[dict[str, Any]]) -> torch.op
     return torch.optim.AdamW(trained, lr=0.0, weight_decay=config.weight_decay, fused=True)
 
 
-def peak_lr(config: Optimizer, batch_size: int) -> float:
+def peak_lr(config: OptimizerConfig, batch_size: int) -> float:
     """The learning rate after warm-up for batch size B: `base_lr` times B/256, sqrt(B/256) or 1."""
     return (
         config.base_lr

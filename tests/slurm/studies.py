@@ -19,7 +19,7 @@ from jobs.ledger import State
 from jobs.plan.graph import Job, plan
 from jobs.programs import Programs
 from jobs.status.states import Row, read_rows
-from ssl_pkg.config import Study
+from ssl_pkg.config import StudyConfig
 from ssl_pkg.run.directory import RunDirectory, runs_of
 
 STUB = Path(__file__).parent.parent / "integration" / "stub_stage.py"
@@ -55,7 +55,7 @@ class OnCluster:
         self.root, self.folder = root, root / "small"
         asked: dict[str, Any] = {"partition": "low", "cpus": 1, "memory": {"per_node": 0.5}, "minutes": 10, **profile}
         self.profile = Profile(name="test", **asked)
-        study = Study(name="small", methods=METHODS, seeds=seeds, cpus=1)
+        study = StudyConfig(name="small", methods=METHODS, seeds=seeds, cpus=1)
         self.jobs: list[Job] = plan(
             study, runs=root, reports=root / "reports", data_root="synthetic", overrides=(f"wait={wait}", *sweep)
         )

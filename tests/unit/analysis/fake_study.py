@@ -18,7 +18,7 @@ from analysis.names import Model
 from analysis.study import Study
 from jobs.plan.graph import plan
 from jobs.plan.record import record_plan
-from ssl_pkg.config import Study as Preset
+from ssl_pkg.config import StudyConfig
 from ssl_pkg.run.directory import write_json
 from ssl_pkg.run.study_plan import PLAN
 
@@ -166,7 +166,7 @@ class FakeStudy:
 
     def write_plan(self, *overrides: str) -> None:
         """Writes plan.json as `jobs` does for these methods and seeds, with the stages that this class can write."""
-        preset = Preset(name=self.path.name, methods=tuple(self.methods), seeds=tuple(self.seeds), cpus=1)
+        preset = StudyConfig(name=self.path.name, methods=tuple(self.methods), seeds=tuple(self.seeds), cpus=1)
         folders = {"runs": self.path.parent, "reports": self.path.parent}
         jobs = plan(preset, **folders, data_root=self.data, overrides=overrides)
         record_plan(self.path, [job for job in jobs if hasattr(self, job.stage)])

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from ssl_pkg.config import Optimizer
+from ssl_pkg.config import OptimizerConfig
 from ssl_pkg.training.optimizers import LARS, build_optimizer, peak_lr, warmup_cosine
 
 
@@ -66,7 +66,7 @@ def test_a_resumed_optimizer_makes_the_same_steps(name: str) -> None:
             optimizer.step()
             optimizer.zero_grad()
 
-    config = Optimizer(name=name, base_lr=0.1, lr_scaling="none", weight_decay=0.01)
+    config = OptimizerConfig(name=name, base_lr=0.1, lr_scaling="none", weight_decay=0.01)
     straight = network()
     steps(straight, build_optimizer(config, [{"params": list(straight.parameters())}]), range(6))
 
@@ -84,14 +84,14 @@ def test_a_resumed_optimizer_makes_the_same_steps(name: str) -> None:
 
 def test_frozen_parameters_are_left_out() -> None:
     moving, frozen = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2), requires_grad=False)
-    config = Optimizer(name="sgd", base_lr=0.1, lr_scaling="none", weight_decay=0.5)
+    config = OptimizerConfig(name="sgd", base_lr=0.1, lr_scaling="none", weight_decay=0.5)
     optimizer = build_optimizer(config, [{"params": [moving, frozen]}])
     assert [p for group in optimizer.param_groups for p in group["params"]] == [moving]
 
 
 @pytest.mark.parametrize(("scaling", "expected"), [("linear", 0.6), ("sqrt", 0.3 * math.sqrt(2)), ("none", 0.3)])
 def test_peak_lr_scales_with_the_batch(scaling: str, expected: float) -> None:
-    config = Optimizer(name="lars", base_lr=0.3, lr_scaling=scaling, weight_decay=0.0)
+    config = OptimizerConfig(name="lars", base_lr=0.3, lr_scaling=scaling, weight_decay=0.0)
     assert peak_lr(config, 512) == pytest.approx(expected)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from jobs.cluster.container import BACKENDS, check_folders, client_command, container_name, mounted_folders
 from jobs.plan.graph import plan
-from ssl_pkg.config import Study
+from ssl_pkg.config import StudyConfig
 from ssl_pkg.errors import BAD_INPUT, FAULT, BadInput
 
 STAGE = ("stage=probe", "source=/runs of mine/demo/pretrain", "data.root=/images", "run_dir=/runs of mine/demo/probe")
@@ -33,7 +33,7 @@ def test_the_folders_of_a_stage_are_bound_and_only_its_own_can_be_written() -> N
 
 @pytest.mark.parametrize("folder", ["/plain", "/with space", "/it's", "/ümlaut", "/a=b"])
 def test_every_line_of_a_plan_is_understood_however_its_folders_are_quoted(folder: str) -> None:
-    study = Study(name="demo", methods=("supervised", "simclr"), seeds=(0,), cpus=1)
+    study = StudyConfig(name="demo", methods=("supervised", "simclr"), seeds=(0,), cpus=1)
     for job in plan(study, runs=Path(folder), reports=Path(folder) / "reports", data_root=f"{folder}/data"):
         words = job.overrides if job.stage != "report" else ("report", *job.overrides)
         assert f"{folder}/demo" in mounted_folders(words)

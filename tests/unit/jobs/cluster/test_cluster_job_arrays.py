@@ -6,13 +6,13 @@ from pathlib import Path
 from jobs.cluster.job_arrays import dependents, submission_order
 from jobs.ledger import REPORT
 from jobs.plan.graph import Job, plan
-from ssl_pkg.config import Study
+from ssl_pkg.config import StudyConfig
 
 FAILED = "pretrain-supervised-s0"
 
 
 def jobs() -> list[Job]:
-    study = Study(name="small", methods=("supervised", "simclr"), seeds=(0, 1), cpus=1)
+    study = StudyConfig(name="small", methods=("supervised", "simclr"), seeds=(0, 1), cpus=1)
     return plan(study, runs=Path("runs"), reports=Path("reports"), data_root="synthetic")
 
 

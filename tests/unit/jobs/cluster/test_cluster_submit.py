@@ -10,12 +10,12 @@ from jobs.cluster.profile import Memory, Profile
 from jobs.cluster.submit import Submission
 from jobs.plan.graph import plan
 from jobs.programs import Programs
-from ssl_pkg.config import Study
+from ssl_pkg.config import StudyConfig
 
 
 def asked(tmp_path: Path, **sizes: Any) -> dict[str, dict[str, Any]]:
     profile = Profile(**{"name": "test", "cpus": 2, "memory": Memory(per_node=1), "minutes": 10, **sizes})
-    study = Study(name="demo", methods=("byol",), seeds=(0,), cpus=2)
+    study = StudyConfig(name="demo", methods=("byol",), seeds=(0,), cpus=2)
     jobs = plan(study, runs=tmp_path, reports=tmp_path, data_root="synthetic")
     programs = Programs(stage=("python",), report=("python",))
     submission = Submission(jobs, tmp_path / "demo", profile, data_root="synthetic", programs=programs)

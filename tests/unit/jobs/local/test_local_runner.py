@@ -6,12 +6,12 @@ from jobs.local.runner import Runner, _Running
 from jobs.plan.graph import plan
 from jobs.programs import Programs
 from jobs.status.display import make_display
-from ssl_pkg.config import Study
+from ssl_pkg.config import StudyConfig
 
 
 def test_the_log_gets_the_reason_if_a_job_ends_before_it_has_created_the_log(tmp_path: Path) -> None:
     """A signal at a job's start can end submitit's process before it runs StageProcess."""
-    study = Study(name="small", methods=("supervised",), seeds=(0,), cpus=1)
+    study = StudyConfig(name="small", methods=("supervised",), seeds=(0,), cpus=1)
     jobs = plan(study, runs=tmp_path, reports=tmp_path / "reports", data_root="synthetic", overrides=())
     runner = Runner(jobs, tmp_path / "small", [], make_display(), Programs())
     handle = SimpleNamespace(paths=SimpleNamespace(result_pickle=tmp_path / "none"), stderr=lambda: None)

@@ -7,7 +7,7 @@ from jobs.plan.graph import Job, plan, remaining_cost
 from jobs.plan.sweeps import reads
 from ssl_pkg.catalogue import EVALUATIONS, STAGES, Stage, Weights
 from ssl_pkg.compose import load_config
-from ssl_pkg.config import Study
+from ssl_pkg.config import StudyConfig
 from ssl_pkg.errors import BadInput
 from ssl_pkg.overrides import split_literals
 
@@ -17,7 +17,7 @@ METHODS = ("supervised", "simclr", "byol", "moco")
 def planned(
     *, methods: tuple[str, ...] = METHODS, seeds: tuple[int, ...] = (0,), overrides: tuple[str, ...] = ()
 ) -> dict[str, Job]:
-    study = Study(name="demo", methods=methods, seeds=seeds, cpus=1)
+    study = StudyConfig(name="demo", methods=methods, seeds=seeds, cpus=1)
     places = {"runs": Path("runs"), "reports": Path("reports")}
     jobs = plan(study, **places, data_root="synthetic", overrides=overrides)
     assert len({job.name for job in jobs}) == len(jobs)
@@ -132,7 +132,7 @@ HOSTILE = (
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_path_is_everything_after_the_first_equals_sign(name: str) -> None:
     """Neither Hydra nor a shell parses the paths of a plan."""
-    study = Study(name="demo", methods=("simclr",), seeds=(0,), cpus=1)
+    study = StudyConfig(name="demo", methods=("simclr",), seeds=(0,), cpus=1)
     data_root = str(Path.home()) if name == "~" else name
     jobs = {job.stage: job for job in plan(study, runs=Path("/r") / name, reports=Path("/r"), data_root=name)}
     config = load_config(list(jobs["finetune"].overrides))

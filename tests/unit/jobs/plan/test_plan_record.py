@@ -6,13 +6,13 @@ import pytest
 from jobs.ledger import REPORT
 from jobs.plan.graph import Job, plan
 from jobs.plan.record import record_plan
-from ssl_pkg.config import Study
+from ssl_pkg.config import StudyConfig
 from ssl_pkg.errors import BadInput
 from ssl_pkg.run.study_plan import PLAN, read_plan
 
 
 def jobs(folder: Path, *methods: str, seed: int = 0, overrides: tuple[str, ...] = ()) -> list[Job]:
-    study = Study(name=folder.name, methods=methods, seeds=(seed,), cpus=1)
+    study = StudyConfig(name=folder.name, methods=methods, seeds=(seed,), cpus=1)
     return plan(study, runs=folder.parent, reports=folder.parent, data_root="synthetic", overrides=overrides)
 
 

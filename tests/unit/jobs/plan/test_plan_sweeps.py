@@ -5,12 +5,12 @@ import pytest
 from jobs.plan.graph import Job, plan
 from jobs.plan.sweeps import expand_sweep, variant_of
 from ssl_pkg.compose import load_config
-from ssl_pkg.config import Study
+from ssl_pkg.config import StudyConfig
 from ssl_pkg.errors import BadInput
 
 
 def planned(*overrides: str, methods: tuple[str, ...] = ("supervised", "simclr")) -> dict[str, Job]:
-    study = Study(name="demo", methods=methods, seeds=(0, 1), cpus=1)
+    study = StudyConfig(name="demo", methods=methods, seeds=(0, 1), cpus=1)
     jobs = plan(study, runs=Path("runs"), reports=Path("reports"), data_root="synthetic", overrides=overrides)
     assert len({job.run_dir for job in jobs}) == len(jobs)
     return {job.name: job for job in jobs}
