@@ -123,8 +123,8 @@ class Stage:
     heading: str  # for people
     starts_from: Weights
     leaves: Weights
-    label: str = ""  # what a model that the stage leaves is called after its method: `SimCLR fine-tuned`
-    cost: float = 1.0  # relative duration, which orders the queue of runs
+    label: str = ""  # the last word in the name of a model that the stage leaves: `SimCLR fine-tuned`
+    cost: float = 1.0  # relative duration; runs on the costliest chain start first
     also_reads: tuple[str, ...] = ()  # fields of other stages' settings
     artifact: Artifact | None = None
 
@@ -141,7 +141,8 @@ class Stage:
     def reads(self, key: str) -> bool:
         """Whether the stage reads the field `key`, like `probe.l2_count`.
 
-        A stage reads `method` only if it trains from random weights. Every stage reads what is in no stage's section.
+        A stage reads `method` only if it trains from random weights. Every stage reads the fields
+        that are in no stage's section, like `seed`.
         """
         section = key.partition(".")[0]
         if section == "method":
@@ -154,10 +155,10 @@ _STAGES: Final = (
         "pretrain",
         "Pretraining: kNN validation",
         starts_from=Weights.NONE,
-        leaves=Weights.ENCODER,  # of the supervised baseline also a final model
+        leaves=Weights.ENCODER,  # the supervised baseline also leaves a final model
         cost=8.0,
-        also_reads=("probe.validation_fraction",),  # the holdout split gives kNN its queries
-        artifact=PREDICTIONS,  # of the supervised baseline only
+        also_reads=("probe.validation_fraction",),  # the holdout split has the queries of kNN
+        artifact=PREDICTIONS,  # only the supervised baseline has predictions
     ),
     Stage(
         "probe",
