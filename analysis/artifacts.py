@@ -15,15 +15,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from ssl_pkg.catalogue import STAGES
+
 Arrays = dict[str, np.ndarray[Any, Any]]
 # The axes of each array. A letter stands for the same length in the whole file, a digit for that length.
 _AXES: Final = {
-    "predictions.npz": {"logits": "nC", "labels": "n"},
-    "tsne.npz": {
-        **{"train": "a2", "train_labels": "a", "test": "b2", "test_labels": "b"},
-        **{"frames": "Kn2", "frame_steps": "K", "frame_labels": "n"},
-    },
-    "landscape.npz": {"alphas": "A", "loss": "A", "accuracy": "A", "grid": "G", "plane": "GG"},
+    stage.artifact.file: {**stage.artifact.arrays, **stage.artifact.optional}
+    for stage in STAGES.values()
+    if stage.artifact
 }
 _INDICES: Final = ("labels", "steps")  # arrays whose names end so hold integers >= 0
 _UNBOUNDED: Final = ("loss", "accuracy", "plane")  # may be infinite, because the loss can overflow far from an optimum

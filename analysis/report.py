@@ -43,7 +43,7 @@ def content(study: Study, figures: Path, date: datetime.date) -> dict[str, Any]:
         *(partial(build_section, study, figures) for build_section in _stage_sections()),
         lambda: images.section(study, figures),
         lambda: methods.section(study),
-        sources.section,
+        lambda: sources.section(study),
     )
     with style.styled():
         sections = [build_section() for build_section in builders]

@@ -86,7 +86,8 @@ class Run:
             return "complete"
         status = self.directory.status() or {}
         if isinstance(status.get("step"), int) and isinstance(status.get("steps"), int):
-            return f"unfinished, step {status['step']} of {status['steps']}"
+            phase = f" of {status['phase']}" if isinstance(status.get("phase"), str) else ""
+            return f"unfinished, step {status['step']} of {status['steps']}{phase}"
         return "unfinished"
 
     def arrays(self, file: str, *needed: str) -> Arrays | None:

@@ -17,7 +17,7 @@ from analysis.names import Model
 from analysis.run import Run, of_classes
 from ssl_pkg.catalogue import ADAPTATIONS, PREDICTIONS, STAGES
 from ssl_pkg.nearest import hint
-from ssl_pkg.rows import DIMENSIONS, ROWS, dimensions_of
+from ssl_pkg.rows import DIMENSIONS, INTEGER_DIMENSIONS, ROWS, dimensions_of
 from ssl_pkg.run.directory import RunDirectory, runs_of
 from ssl_pkg.run.study_plan import PlannedRun, read_plan
 
@@ -57,7 +57,8 @@ class Study:
         frame = pd.DataFrame(rows, columns=[*RESULT_COLUMNS, "stage", "dimensions"])
         for column in _NUMBERS:
             frame[column] = pd.to_numeric(frame[column], errors="coerce")
-        return frame.astype({"value": float, "low": float, "high": float, "n": "Int64", "seed": int})
+        kinds: dict[str, Any] = {"value": float, "low": float, "high": float, "n": "Int64", "seed": int}
+        return frame.astype(kinds | dict.fromkeys(INTEGER_DIMENSIONS, "Int64"))
 
     @property
     def unmeasured(self) -> pd.DataFrame:
@@ -90,6 +91,14 @@ class Study:
         """The title of each method, like `MoCo v2`, as the configurations of the pretraining runs have it."""
         configs = [run.config.get("method") for run in self.of("pretrain")]
         return {str(config["name"]): str(config["title"]) for config in configs if _has_title(config)}
+
+    @cached_property
+    def papers(self) -> list[str]:
+        """The papers of the study's methods, from the configurations of the pretraining runs, then of its stages."""
+        configs = [run.config.get("method") for run in self.of("pretrain")]
+        of_methods = [str(paper) for config in configs if _has_title(config) for paper in config["papers"]]
+        of_stages = [paper for stage in STAGES.values() if self.of(stage.name) for paper in stage.papers]
+        return list(dict.fromkeys([*of_methods, *of_stages]))
 
     def method_label(self, method: str) -> str:
         """A method's name for people."""
@@ -127,7 +136,7 @@ class Study:
 
 
 def _has_title(config: Any) -> TypeGuard[dict[str, Any]]:
-    return isinstance(config, dict) and {"name", "title"} <= config.keys()
+    return isinstance(config, dict) and {"name", "title", "papers"} <= config.keys()
 
 
 def read_study(path: Path) -> Study:

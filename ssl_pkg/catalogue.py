@@ -3,7 +3,8 @@
 Adding an evaluation means one settings class, one field of `StageSettings` and one entry of `STAGES` in this file.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -106,13 +107,18 @@ class Weights(StrEnum):
 
 @dataclass(frozen=True)
 class Artifact:
-    """An .npz file in the run directory, and the arrays in it that the report needs."""
+    """An .npz file in the run directory, and the arrays in it that the report reads.
+
+    arrays: the axes of each array, as one character each: a letter stands for a length that is the same throughout the
+        file, a digit for a length. optional: the same for arrays that the file may lack.
+    """
 
     file: str
-    arrays: tuple[str, ...]
+    arrays: Mapping[str, str]
+    optional: Mapping[str, str] = field(default_factory=dict)
 
 
-PREDICTIONS: Final = Artifact("predictions.npz", ("logits", "labels"))
+PREDICTIONS: Final = Artifact("predictions.npz", {"logits": "nC", "labels": "n"})
 
 
 @dataclass(frozen=True)
@@ -124,9 +130,10 @@ class Stage:
     starts_from: Weights
     leaves: Weights
     label: str = ""  # the last word in the name of a model that the stage leaves: `SimCLR fine-tuned`
-    cost: float = 1.0  # relative duration; runs on the costliest chain start first
+    cost: float = 1.0  # duration relative to `ood`; runs on the costliest chain start first
     also_reads: tuple[str, ...] = ()  # fields of other stages' settings
     artifact: Artifact | None = None
+    papers: tuple[str, ...] = ()  # for the report's list of sources
 
     @property
     def is_adaptation(self) -> bool:
@@ -157,6 +164,10 @@ _STAGES: Final = (
         starts_from=Weights.NONE,
         leaves=Weights.ENCODER,  # the supervised baseline also leaves a final model
         cost=8.0,
+        papers=(
+            "Z. Wu, Y. Xiong, S. X. Yu, D. Lin: Unsupervised Feature Learning via Non-Parametric Instance "
+            "Discrimination (weighted kNN), 2018. arXiv 1805.01978",
+        ),
         also_reads=("probe.validation_fraction",),  # the holdout split has the queries of kNN
         artifact=PREDICTIONS,  # only the supervised baseline has predictions
     ),
@@ -190,7 +201,14 @@ _STAGES: Final = (
         starts_from=Weights.FINAL_MODEL,
         leaves=Weights.NONE,
         also_reads=("pretrain.knn_neighbours", "pretrain.knn_temperature"),
-        artifact=Artifact("tsne.npz", ("train", "train_labels", "test", "test_labels")),
+        artifact=Artifact(
+            "tsne.npz",
+            {"train": "a2", "train_labels": "a", "test": "b2", "test_labels": "b"},
+            optional={"frames": "Kn2", "frame_steps": "K", "frame_labels": "n"},  # only after fine-tuning
+        ),
+        papers=(
+            "L. van der Maaten, G. Hinton: Visualizing Data using t-SNE. Journal of Machine Learning Research 9, 2008",
+        ),
     ),
     Stage(
         "width",
@@ -198,7 +216,19 @@ _STAGES: Final = (
         starts_from=Weights.FINAL_MODEL,
         leaves=Weights.NONE,
         cost=2.0,
-        artifact=Artifact("landscape.npz", ("alphas", "loss", "accuracy", "grid", "plane")),
+        artifact=Artifact("landscape.npz", {"alphas": "A", "loss": "A", "accuracy": "A", "grid": "G", "plane": "GG"}),
+        papers=(
+            "N. S. Keskar et al.: On Large-Batch Training for Deep Learning: Generalization Gap and Sharp Minima, "
+            "2016. arXiv 1609.04836",
+            "Y. Jiang et al.: Fantastic Generalization Measures and Where to Find Them, 2019. arXiv 1912.02178",
+            "L. Dinh, R. Pascanu, S. Bengio, Y. Bengio: Sharp Minima Can Generalize for Deep Nets, 2017. "
+            "arXiv 1703.04933",
+            "J. Kwon, J. Kim, H. Park, I. K. Choi: ASAM: Adaptive Sharpness-Aware Minimization, 2021. arXiv 2102.11600",
+            "M. Andriushchenko et al.: A Modern Look at the Relationship between Sharpness and Generalization, 2023. "
+            "arXiv 2302.07011",
+            "H. Li, Z. Xu, G. Taylor, C. Studer, T. Goldstein: Visualizing the Loss Landscape of Neural Nets (filter "
+            "normalization), 2017. arXiv 1712.09913",
+        ),
     ),
 )
 STAGES: Final = {stage.name: stage for stage in _STAGES}  # in the order of the report

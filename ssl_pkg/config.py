@@ -61,6 +61,7 @@ class MethodConfig(ConfigSection):
 
     name: str
     title: str  # for people, in figures and tables
+    papers: tuple[str, ...]  # for the report's list of sources
     model: dict[str, Any]
     split: Literal["unlabeled", "train"]
     epochs: PositiveInt

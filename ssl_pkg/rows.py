@@ -23,10 +23,10 @@ Dimensions = TypedDict(
     "Dimensions",
     {
         "class": str,  # only the images of this class count
-        "labels_per_class": int,  # of the training images; reserved for evaluations to come, like the next three
-        "fold": int,
-        "corruption": str,
-        "severity": int,
+        "labels_per_class": int,  # of the training images
+        "fold": int,  # of the training images, from 0
+        "corruption": str,  # of the test images
+        "severity": int,  # of the corruption, from 1
         "measure": str,  # of the width of an optimum, e.g. `adaptive_worst`
         "radius": float,  # of the neighbourhood that the measure looks at
         "scope": Scope,
@@ -35,6 +35,7 @@ Dimensions = TypedDict(
     total=False,
 )
 DIMENSIONS: Final = tuple(Dimensions.__annotations__)
+INTEGER_DIMENSIONS: Final = tuple(name for name, kind in Dimensions.__annotations__.items() if kind is int)
 
 
 @with_config(ConfigDict(strict=True, extra="forbid"))

@@ -166,7 +166,7 @@ def _rates(axes: Axes, run: Run, color: str, order: int) -> None:
 
 
 def _spread(axes: Axes, runs: Sequence[Run], encoders: Sequence[Model]) -> None:
-    """Draws the standard deviation of z on a second axis of the loss panel, because both go to zero in a collapse."""
+    """Draws the standard deviation of z on a second axis of the loss panel, on which 0 is a collapse."""
     runs = _with(runs, "z_std")
     if not runs:
         return
@@ -179,7 +179,8 @@ def _spread(axes: Axes, runs: Sequence[Run], encoders: Sequence[Model]) -> None:
     twin.spines["right"].set_visible(True)
     twin.tick_params(axis="y", colors="#555555")
     twin.set_ylim(0, None)
-    axes.set_ylim(0, None)
+    if axes.dataLim.y0 >= 0:  # some losses, such as a negative cosine similarity, are below 0
+        axes.set_ylim(0, None)
 
 
 def _tried_pairs(frame: pd.DataFrame) -> list[str]:

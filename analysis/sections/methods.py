@@ -151,7 +151,7 @@ def _compute(made: Section, study: Study) -> None:
         ["Model", *stages, "Sum over seeds"],
         rows,
         f"Time of the complete runs, mean over seeds; {len(every)} runs took {_duration(sum(every))} in total.",
-        widths=[1.5, *([0.8] * len(stages)), 1],
+        widths=[1.5, *(max(0.8, 0.13 * len(stage)) for stage in stages), 1],
     )
     _incomplete(made, study)
 

@@ -51,17 +51,13 @@ def section(study: Study, figures: Path) -> Section:
 
 
 def _deviation(study: Study) -> str:
-    """The value of the s.d. of z without a collapse; empty if no method logs it."""
-    for run in study.of("pretrain"):
-        method = run.config.get("method")
-        model = method.get("model") if isinstance(method, dict) else None
-        out = model.get("out") if isinstance(model, dict) else None
-        if "z_std" in run.metrics and isinstance(out, int) and out > 0:
-            return (
-                f" s.d. of z: standard deviation of z/‖z‖ over the batch, averaged over its {out} dimensions; about "
-                f"{out**-0.5:.4f} for z spread evenly over the sphere, 0 after a collapse."
-            )
-    return ""
+    """What the s.d. of z means; empty if no method logs it."""
+    if not any("z_std" in run.metrics for run in study.of("pretrain")):
+        return ""
+    return (
+        " s.d. of z: standard deviation of z/‖z‖ over the batch, averaged over its D dimensions; about 1/√D for z "
+        "spread evenly over the sphere, 0 after a collapse."
+    )
 
 
 def _choices(made: Section, study: Study) -> None:

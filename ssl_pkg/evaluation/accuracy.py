@@ -38,14 +38,16 @@ def proportion(
     return row(evaluation, metric, float(hits.mean()), len(hits), interval, dimensions=dimensions)
 
 
-def accuracy(evaluation: str, metric: str, logits: Array, labels: Indices) -> Row:
+def accuracy(
+    evaluation: str, metric: str, logits: Array, labels: Indices, *, dimensions: Dimensions | None = None
+) -> Row:
     """The share of images whose largest logit is that of their label; unmeasured if a logit is not finite.
 
     logits: (n, C). labels: (n,).
     """
     if reason := not_finite("logits", logits):
-        return unmeasured(evaluation, metric, len(labels), reason)
-    return proportion(evaluation, metric, logits.argmax(axis=1) == labels)
+        return unmeasured(evaluation, metric, len(labels), reason, dimensions)
+    return proportion(evaluation, metric, logits.argmax(axis=1) == labels, dimensions=dimensions)
 
 
 def not_finite(name: str, values: Array) -> str | None:

@@ -25,7 +25,8 @@ class Method(Protocol):
     encoder: nn.Module
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The optimizer's groups: each has `params` and may have `lr_multiplier`, a factor on the learning rate."""
+        """The optimizer's groups: each has `params` and may have `lr_multiplier`, a constant factor
+        on the scheduled learning rate."""
         ...
 
     def loss(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

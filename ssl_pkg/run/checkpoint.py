@@ -60,7 +60,7 @@ class CheckpointWriter:
             return error
         megabytes, seconds = path.stat().st_size / 1e6, time.monotonic() - began
         self._message(
-            f"checkpoint of step {step}: {megabytes:.0f} MB in {seconds:.1f} s, training waited {waited:.2f} s"
+            f"checkpoint of step {step}: {megabytes:.0f} MB in {seconds:.1f} s, the run waited {waited:.2f} s"
         )
         return None
 

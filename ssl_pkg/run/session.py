@@ -171,7 +171,10 @@ class Session:
         self.reporter.note(f"loss {line['loss']:.3f}")
 
     def save(self, metrics_step: int, state: Mapping[str, Any]) -> None:
-        """Starts writing a checkpoint of `state`. metrics_step: the last step whose metrics belong to it."""
+        """Starts writing a checkpoint of `state`.
+
+        metrics_step: the last step whose metrics belong to it; without metrics, the number of finished parts.
+        """
         began = time.monotonic()
         self._lock.removable = False
         self._metrics_log.sync()

@@ -31,6 +31,7 @@ def method_config(name: str) -> dict[str, Any]:
     return {
         "name": name,
         "title": titles.get(name, name),
+        "papers": [f"The paper of {name}"],
         "model": model,
         "split": split,
         **plan,

@@ -1,5 +1,6 @@
 # ruff: noqa: RUF001 (texts for people have superscripts and minus signs)
 
+import json
 import re
 from pathlib import Path
 
@@ -7,9 +8,9 @@ import pytest
 from fake_study import FakeStudy, model_of
 
 from analysis.blocks import Block, Section
-from analysis.figures import style
+from analysis.figures import curves, style
 from analysis.measures import Measurement
-from analysis.sections import accuracy, training, width
+from analysis.sections import accuracy, sources, training, width
 from analysis.study import read_study
 from ssl_pkg.rows import dimensions_of
 
@@ -75,3 +76,23 @@ def test_the_advantage_of_knn_is_explained_if_a_head_was_trained_on_crops(
         text = accuracy.section(read_study(fake.path), tmp_path).blocks[0]["text"]
     assert "kNN: weighted nearest neighbours of the test images" in text
     assert ("trained on random crops" in text) is explained
+
+
+def test_the_sources_list_the_papers_of_the_studys_methods_and_of_no_others(fake: FakeStudy) -> None:
+    for method in ("byol", "barlow"):
+        fake.pretrain(method)
+    (block,) = sources.section(read_study(fake.path)).blocks
+    assert block["items"][:2] == ["The paper of byol", "The paper of barlow"]
+    assert not any("simclr" in item.lower() for item in block["items"])
+
+
+def test_a_loss_below_zero_is_inside_its_panel(fake: FakeStudy) -> None:
+    run = fake.pretrain("byol")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = [line | {"loss": -line["loss"]} if "loss" in line else line for line in lines]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with style.styled():
+        figure = curves.pretraining(read_study(fake.path))
+    assert figure
+    lowest, highest = figure.axes[0].get_ylim()
+    assert lowest < min(line["loss"] for line in lines if "loss" in line) < highest

@@ -69,7 +69,7 @@ def test_an_unfinished_run_is_identified_and_named_as_missing(fake: FakeStudy) -
     assert ("ood", model_of("simclr-probe"), 0) in study.missing
     assert ("pretrain", model_of("supervised"), 0) not in study.missing
     frame = tables.runs(study).set_index(["stage", "model"])
-    assert frame.loc[("pretrain", "simclr"), "state"] == "unfinished, step 12 of 36"
+    assert frame.loc[("pretrain", "simclr"), "state"] == "unfinished, step 12 of 36 of pretrain"
     assert frame.loc[("width", "moco-finetune"), "state"] == "not started"
     assert "width of random-probe, supervised, simclr-probe" in front.grouped(study.missing)
 

@@ -289,7 +289,7 @@ def test_the_reported_wait_for_a_checkpoint_is_complete(
 ) -> None:
     monkeypatch.setattr("ssl_pkg.run.metrics_log.MetricsLog.sync", lambda log: time.sleep(0.3))
     train(tmp_path / "run")
-    waits = [float(wait) for wait in re.findall(r"training waited ([0-9.]+) s", capsys.readouterr().err)]
+    waits = [float(wait) for wait in re.findall(r"the run waited ([0-9.]+) s", capsys.readouterr().err)]
     assert len(waits) == STEPS // EPOCH
     assert min(waits) >= 0.3
 

@@ -10,6 +10,7 @@ from jobs.cluster.profile import Memory, Profile
 from jobs.cluster.submit import Submission
 from jobs.plan.graph import plan
 from jobs.programs import Programs
+from ssl_pkg.catalogue import STAGES
 from ssl_pkg.config import StudyConfig
 
 
@@ -28,8 +29,8 @@ def test_a_pretraining_gets_all_gpus_other_stages_get_one_and_the_report_none(
     tmp_path: Path, gpus: int, single: int | None
 ) -> None:
     found = {stage: words.get("gpus_per_node") for stage, words in asked(tmp_path, gpus=gpus).items()}
-    others = dict.fromkeys(("probe", "finetune", "ood", "embed", "width"), single)
-    assert found == {"pretrain": gpus or None, **others, "report": None}
+    others = dict.fromkeys(STAGES, single)
+    assert found == {**others, "pretrain": gpus or None, "report": None}
 
 
 def test_only_pretrainings_get_several_nodes(tmp_path: Path) -> None:
