@@ -116,14 +116,14 @@ def test_the_ledger_counts_while_its_runner_is_alive(tmp_path: Path) -> None:
     assert not LockHolder(holder.pid, "elsewhere", holder.start_time).alive
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[]", '{"a": 1}', '{"a": {"state": "odd"}}', '{"a": {"state": "failed", "x": 1}}']
-)
+@pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', '{"a": {"state": "odd"}}', '{"a": {"x": 1}}'])
 def test_a_damaged_ledger_is_ignored(tmp_path: Path, text: str) -> None:
     (tmp_path / ".jobs").mkdir()
     (tmp_path / ".jobs" / "ledger.json").write_text(text)
     (tmp_path / ".runner").write_text(text)
     assert read_ledger(tmp_path) == {}
+    assert read_lock_holder(tmp_path) is None
+    assert read_rows(tmp_path) == []
 
 
 def test_the_states_in_a_ledger_of_another_version_are_read(tmp_path: Path) -> None:
@@ -132,8 +132,6 @@ def test_the_states_in_a_ledger_of_another_version_are_read(tmp_path: Path) -> N
     file.write_text(file.read_text().replace('"exit_status": 1', '"settings": [], "exit_status": 1'))
     assert '"settings"' in file.read_text()
     assert read_ledger(tmp_path) == {"a": Entry(State.FAILED, exit_status=1)}
-    assert read_lock_holder(tmp_path) is None
-    assert read_rows(tmp_path) == []
 
 
 ROWS = [
