@@ -126,7 +126,9 @@ def build_method(config: MethodConfig, classes: int, seed: int) -> Method:
     try:
         target = get_class(str(fields.pop("_target_", None)))
         if not issubclass(target, nn.Module) or not hasattr(target, "after_step"):
-            raise ValueError(f"{target.__name__} is not a method")
+            raise BadInput(
+                f"method.model._target_={config.model['_target_']} is not a method: give a class of ssl_pkg.methods"
+            )
         return cast(Method, target(encoder=encoder, classes=classes, batch_size=config.batch_size, **fields))
     except ValidationError as error:
         raise BadInput(f"method.model: {describe_error(error)}") from error

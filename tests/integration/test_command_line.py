@@ -75,7 +75,7 @@ def test_paths_may_have_any_characters_and_a_stage_inherits_the_seed(tmp_path: P
     width = ["stage=width", f"source={odd / 'probe'}", f"run_dir={odd / 'width'}", f"data.root={odd / 'data'}"]
     done = run(*width)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-    assert "give the data.root that it was trained on" in done.stderr
+    assert "give the data.root of the source" in done.stderr
 
     tune = ["stage=finetune", f"source={odd / '20250101'}", f"run_dir={odd / 'tune'}", f"data.root={odd / 'data'}"]
     done = run(*tune, "finetune.batch_size=131")
@@ -158,12 +158,16 @@ def unchanged(root: Path) -> None:
         (unchanged, ["method.model.temperature=-1"], "temperature=-1 is not possible"),
         (unchanged, ["method.model.temprature=1", "sed=1"], "temprature"),
         (unchanged, ["+method.model.extra=1"], "extra"),
-        (unchanged, ["device=cuda"], "sees no GPU here"),
+        (unchanged, ["device=cuda"], "finds no GPU"),
         (unchanged, ["seed=4294967296"], "seed=4294967296 is not possible"),
         (unchanged, ["method.batch_size=1"], "batch_size=1 is not possible"),
         (unchanged, ["method.views=[]"], "method.views has 0 entries, and simclr takes 2"),
         (unchanged, ["method.warmup_epochs=inf"], "warmup_epochs=inf is not possible"),
-        (unchanged, ["method.model._target_=collections.OrderedDict"], "OrderedDict is no method"),
+        (
+            unchanged,
+            ["method.model._target_=collections.OrderedDict"],
+            "_target_=collections.OrderedDict is not a method",
+        ),
         (unchanged, ["method=supervised", "method.split=unlabeled"], "has no labels"),
     ],
 )
