@@ -1,15 +1,9 @@
-"""Why runs failed, read from the ends of their logs (RUNS/STUDY/logs/JOB.log, see `ssl_pkg/run/directory.py`)."""
+"""Why runs failed, read from the ends of their logs (RUNS/STUDY/logs/JOB.log, see `ssl_pkg/run/run_log.py`)."""
 
-import re
 from pathlib import Path
-from typing import Final
 
 from ssl_pkg.errors import COMPLETE, INTERRUPTED
-
-_START: Final = ">>> "  # the prefix of the line that `jobs` writes before each start
-_NOTE: Final = "<<< "  # the prefix of other lines that `jobs` writes
-_STATUS: Final = re.compile(r"<<< exit status (-?\d+) after")
-_TAIL: Final = 1 << 16  # bytes of a log that are read
+from ssl_pkg.run.run_log import last_exit_status, last_output
 
 
 def failures(study: Path) -> dict[str, str]:
@@ -19,16 +13,8 @@ def failures(study: Path) -> dict[str, str]:
 
 
 def _failure(log: Path) -> str | None:
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - _TAIL))
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
+    status = last_exit_status(log)
+    if status in (None, COMPLETE, INTERRUPTED):
         return None
-    starts = [number for number, line in enumerate(lines) if line.startswith(_START)]
-    last = lines[starts[-1] + 1 if starts else 0 :]
-    statuses = [int(match[1]) for line in last if (match := _STATUS.match(line))]
-    if not statuses or statuses[-1] in (COMPLETE, INTERRUPTED):
-        return None
-    printed = [line.strip() for line in last if line.strip() and not line.startswith(_NOTE)]
-    return printed[-1] if printed else f"exit status {statuses[-1]} without any output"
+    printed = [line.strip() for line in last_output(log) if line.strip()]
+    return printed[-1] if printed else f"exit status {status} without any output"

@@ -19,17 +19,14 @@ from typing import BinaryIO, Final
 
 from ssl_pkg.errors import FAULT, INTERRUPTED
 from ssl_pkg.processes import parent_of, start_time_of
+from ssl_pkg.run.run_log import EVENT_PREFIX, START_PREFIX, exit_event, tail
 from ssl_pkg.run.signals import SIGNALS, signals_to_handle
 
 # All signals that end a process and that a user or a site may send to a job.
 FORWARDED: Final = (*SIGNALS, signal.SIGQUIT, signal.SIGALRM)
 _UNCHANGED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)  # the others are forwarded as SIGTERM
-BEGIN: Final = ">>> "  # first characters of the log line before a start
-END: Final = "<<< "  # first characters of the log line after its end
 CANCELLED: Final = "cancelled"  # the last event in the log of a run that was removed from a cluster's queue
-EXIT_STATUS: Final = re.compile(r"exit status (-?\d+) after")
-STARTED: Final = re.compile(r"<<< job (\S+), start \d+")  # the node's log line before each start of a SLURM job
-TAIL_BYTES: Final = 1 << 16  # bytes that are read from the end of a log
+STARTED: Final = re.compile(rf"{EVENT_PREFIX}job (\S+), start \d+")  # the event before each start by SLURM
 
 
 @dataclass(frozen=True)
@@ -61,14 +58,14 @@ class StageProcess:
             if self.exclusive and not self._lock_log(log, relay):
                 return INTERRUPTED, relay.signal
             began = time.monotonic()
-            log.write(os.fsencode(f"{BEGIN}{time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(self.command)}\n"))
+            log.write(os.fsencode(f"{START_PREFIX}{time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(self.command)}\n"))
             try:
                 relay.start(self._popen(log))
                 status = self._wait(relay)
             except OSError as error:
                 log.write(os.fsencode(f"{self.command[0]} can't be started: {error.strerror}\n"))
                 status = FAULT
-            log.write(f"{END}exit status {status} after {time.monotonic() - began:.0f} s\n".encode())
+            log.write(f"{EVENT_PREFIX}{exit_event(status, time.monotonic() - began)}\n".encode())
         return status, relay.signal
 
     def _lock_log(self, log: BinaryIO, relay: "_SignalRelay") -> bool:
@@ -157,32 +154,7 @@ class _SignalRelay:
                 signal.signal(number, handler)
 
 
-def last_output(log: Path) -> list[str]:
-    """The lines of output of a run's last start."""
-    return [line for line in _last_start(log) if not line.startswith(END)]
-
-
-def last_events(log: Path) -> list[str]:
-    """The events of a run's last start: its exit status, a requeue, a cancellation."""
-    return [line.removeprefix(END) for line in _last_start(log) if line.startswith(END)]
-
-
 def last_slurm_job(log: Path) -> str | None:
     """The id of the SLURM job that started the run last; None if the end of the log has no such line."""
-    found = [job[1] for line in _tail(log) if (job := STARTED.match(line))]
+    found = [job[1] for line in tail(log) if (job := STARTED.match(line))]
     return found[-1] if found else None
-
-
-def _last_start(log: Path) -> list[str]:
-    lines = _tail(log)
-    begins = [number for number, line in enumerate(lines) if line.startswith(BEGIN)]
-    return lines[begins[-1] + 1 if begins else 0 :]
-
-
-def _tail(log: Path) -> list[str]:
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - TAIL_BYTES))
-            return file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return []

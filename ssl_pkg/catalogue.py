@@ -1,6 +1,6 @@
 """The stage catalogue: which stages there are, what each starts from and leaves, and its settings. Imports no torch.
 
-Adding an evaluation means one settings class, one field of `StageSettings` and one entry of `STAGES` in this file.
+Adding an evaluation means one settings class, one field of `StageSettings` and one entry of `_STAGES` in this file.
 """
 
 from collections.abc import Mapping
@@ -119,6 +119,12 @@ class Artifact:
 
 
 PREDICTIONS: Final = Artifact("predictions.npz", {"logits": "nC", "labels": "n"})
+TSNE: Final = Artifact(
+    "tsne.npz",
+    {"train": "a2", "train_labels": "a", "test": "b2", "test_labels": "b"},
+    optional={"frames": "Kn2", "frame_steps": "K", "frame_labels": "n"},  # only after fine-tuning
+)
+LANDSCAPE: Final = Artifact("landscape.npz", {"alphas": "A", "loss": "A", "accuracy": "A", "grid": "G", "plane": "GG"})
 
 
 @dataclass(frozen=True)
@@ -201,11 +207,7 @@ _STAGES: Final = (
         starts_from=Weights.FINAL_MODEL,
         leaves=Weights.NONE,
         also_reads=("pretrain.knn_neighbours", "pretrain.knn_temperature"),
-        artifact=Artifact(
-            "tsne.npz",
-            {"train": "a2", "train_labels": "a", "test": "b2", "test_labels": "b"},
-            optional={"frames": "Kn2", "frame_steps": "K", "frame_labels": "n"},  # only after fine-tuning
-        ),
+        artifact=TSNE,
         papers=(
             "L. van der Maaten, G. Hinton: Visualizing Data using t-SNE. Journal of Machine Learning Research 9, 2008",
         ),
@@ -216,7 +218,7 @@ _STAGES: Final = (
         starts_from=Weights.FINAL_MODEL,
         leaves=Weights.NONE,
         cost=2.0,
-        artifact=Artifact("landscape.npz", {"alphas": "A", "loss": "A", "accuracy": "A", "grid": "G", "plane": "GG"}),
+        artifact=LANDSCAPE,
         papers=(
             "N. S. Keskar et al.: On Large-Batch Training for Deep Learning: Generalization Gap and Sharp Minima, "
             "2016. arXiv 1609.04836",

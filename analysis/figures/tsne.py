@@ -14,6 +14,7 @@ from analysis.artifacts import Arrays
 from analysis.figures import style
 from analysis.names import Model
 from analysis.study import Study
+from ssl_pkg.catalogue import TSNE
 
 Points = npt.NDArray[Any]
 _FRAMES = 6  # panels of a row: the first and the last frame, and some between
@@ -61,7 +62,7 @@ def _maps_of(study: Study, *needed: str) -> dict[Model, Arrays]:
     """The maps of each model, from its first seed with the arrays `needed`."""
     found: dict[Model, Arrays] = {}
     for run in study.complete("embed"):
-        arrays = run.arrays("tsne.npz", *needed)
+        arrays = run.arrays(TSNE.file, *needed)
         if arrays is not None:
             found.setdefault(run.model, arrays)
     return found

@@ -18,6 +18,7 @@ from analysis.measures import Measurement
 from analysis.names import Model
 from analysis.study import Study
 from analysis.tables import signed
+from ssl_pkg.catalogue import LANDSCAPE
 
 
 def slices(study: Study) -> Figure | None:
@@ -114,7 +115,7 @@ def _models(study: Study) -> list[Model]:
 
 
 def _landscapes(study: Study, model: Model, needed: tuple[str, ...]) -> list[Arrays]:
-    found = [run.arrays("landscape.npz", *needed) for run in study.complete("width", model)]
+    found = [run.arrays(LANDSCAPE.file, *needed) for run in study.complete("width", model)]
     return [arrays for arrays in found if arrays is not None]
 
 

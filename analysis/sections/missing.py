@@ -11,6 +11,7 @@ from analysis.blocks import Section
 from analysis.measures import WIDTH, Measurement
 from analysis.names import Model
 from analysis.study import Study
+from ssl_pkg.catalogue import LANDSCAPE
 
 _SHOWN = 4  # metrics named in a sentence; the others are counted
 
@@ -64,7 +65,7 @@ def _landscapes(study: Study) -> list[str]:
     """A sentence for each landscape that is not drawn because a loss on it is not finite."""
     items = []
     for run in study.complete("width"):
-        arrays = run.arrays("landscape.npz", "loss", "plane") or {}
+        arrays = run.arrays(LANDSCAPE.file, "loss", "plane") or {}
         wrong = {name: int((~np.isfinite(arrays[name])).sum()) for name in ("loss", "plane") if name in arrays}
         shown = [
             f"{count} points of the {'line' if name == 'loss' else name}" for name, count in wrong.items() if count

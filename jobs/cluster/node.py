@@ -20,11 +20,12 @@ from typing import Final
 from jobs.cluster.batch_script import CANCEL_FILE, CONTROLLER_SECONDS, FOLDER_MISSING, REQUEUE_SECONDS, START_FILE
 from jobs.cluster.data_copy import copy_data
 from jobs.cluster.slurm_cli import ALREADY_REQUEUED, SchedulerUnavailable, is_refusal, run_slurm
-from jobs.stage_process import CANCELLED, END, FORWARDED, StageProcess
+from jobs.stage_process import CANCELLED, FORWARDED, StageProcess
 from ssl_pkg.distributed.launch import step_mark
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED
 from ssl_pkg.processes import start_time_of
 from ssl_pkg.run.directory import RunDirectory, write_json
+from ssl_pkg.run.run_log import EVENT_PREFIX
 
 MAX_KILLS: Final = 3  # a job is requeued after at most this many consecutive kills without progress
 SIGNAL_STATUS: Final = 128  # a container's client exits with 128 plus the number of the signal that killed the stage
@@ -61,7 +62,7 @@ class NodeStage:
 
         def log_event(text: str) -> None:
             with log.open("a", encoding="utf-8", errors="surrogateescape") as out:
-                out.write(f"{END}{text}\n")
+                out.write(f"{EVENT_PREFIX}{text}\n")
 
         start = int(os.environ.get("SLURM_RESTART_COUNT", "0")) + 1
         log_event(f"job {job}, start {start}, on {os.environ.get('SLURMD_NODENAME', 'a node')}")

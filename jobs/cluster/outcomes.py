@@ -22,9 +22,10 @@ from jobs.cluster.batches import (
 from jobs.cluster.job_queries import DEPENDENCY_NEVER_SATISFIED, RUNNING_STATES, SlurmJobInfo, query_jobs
 from jobs.cluster.slurm_cli import SchedulerUnavailable
 from jobs.ledger import REPORT, State, log_path
-from jobs.stage_process import CANCELLED, EXIT_STATUS, last_events, last_output, last_slurm_job
+from jobs.stage_process import CANCELLED, last_slurm_job
 from ssl_pkg.errors import COMPLETE, INTERRUPTED
 from ssl_pkg.run.directory import RunDirectory
+from ssl_pkg.run.run_log import last_events, last_exit_status, last_output
 
 UNSUCCESSFUL: Final = (State.FAILED, State.BLOCKED, State.CANCELLED, State.INTERRUPTED)
 ACTIVE: Final = (State.PENDING, State.RUNNING)
@@ -231,12 +232,12 @@ def _from_slurm(log: Path, job: str, state: str) -> JobOutcome | None:
 
 def _from_log(log: Path, job: str) -> JobOutcome | None:
     """The outcome by the exit status in the log; None if there is none."""
-    statuses = [int(found[1]) for event in last_events(log) if (found := EXIT_STATUS.match(event))]
-    if not statuses:
+    status = last_exit_status(log)
+    if status is None:
         return None
-    if statuses[-1] == COMPLETE:
+    if status == COMPLETE:
         return JobOutcome(State.COMPLETE, job)
-    if statuses[-1] == INTERRUPTED:
+    if status == INTERRUPTED:
         return JobOutcome(State.INTERRUPTED, job, NOT_REQUEUED)
     lines = [line.strip() for line in last_output(log) if line.strip()]
-    return JobOutcome(State.FAILED, job, lines[-1] if lines else "its log is empty", exit_status=statuses[-1])
+    return JobOutcome(State.FAILED, job, lines[-1] if lines else "its log is empty", exit_status=status)

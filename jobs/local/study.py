@@ -15,10 +15,10 @@ from jobs.local.slots import Slot
 from jobs.plan.graph import Job
 from jobs.plan.record import record_plan
 from jobs.programs import Programs
-from jobs.stage_process import last_output
 from jobs.status.display import make_display
 from jobs.study_lock import read_lock_holder, study_lock
 from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED, BadInput
+from ssl_pkg.run.run_log import last_output
 
 LOG_LINES: Final = 15  # lines of a failed run's log that are shown
 LOGS_SHOWN: Final = 3  # failed runs whose logs are shown

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from ssl_pkg.augment.operations import MEAN, STD
-from ssl_pkg.catalogue import RANDOM
+from ssl_pkg.catalogue import PREDICTIONS, RANDOM
 from ssl_pkg.config import Config
 from ssl_pkg.data.contact_sheet import CONTACT_SHEET, contact_sheet
 from ssl_pkg.data.images import Split
@@ -102,7 +102,7 @@ def finish_classifier(
         partial(session.report_or_stop, "test"),
     )
     save_weights(session.file("model.safetensors"), network, weights_facts(dataset, method, resolution))
-    write_atomic(session.file("predictions.npz"), npz(logits=logits, labels=dataset.test.labels))
+    write_atomic(session.file(PREDICTIONS.file), npz(logits=logits, labels=dataset.test.labels))
     session.finish(
         method=method,
         adaptation=adaptation,

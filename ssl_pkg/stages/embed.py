@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ssl_pkg.catalogue import TSNE
 from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Indices, Split, balanced
@@ -54,7 +55,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
         if snapshots is not None:
             frames, missing = _map_frames(session, snapshots)
             maps, rows = maps | frames, rows + missing
-        write_atomic(session.file("tsne.npz"), npz(**maps))
+        write_atomic(session.file(TSNE.file), npz(**maps))
         session.finish(
             method=source["method"],
             adaptation=source["adaptation"],

@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 
+from ssl_pkg.catalogue import PREDICTIONS
 from ssl_pkg.config import Config
 from ssl_pkg.data.cifar10 import open_cifar10
 from ssl_pkg.data.dataset import data_root
@@ -34,7 +35,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             partial(session.report_or_stop, "predict"),
         )
         labels = ood.test.labels
-        write_atomic(session.file("predictions.npz"), npz(logits=logits, labels=labels))
+        write_atomic(session.file(PREDICTIONS.file), npz(logits=logits, labels=labels))
         shared = ~np.isin(labels, ood.substituted)
         session.finish(
             method=source["method"],

@@ -3,6 +3,7 @@
 from functools import partial
 
 from ssl_pkg.augment.views import resize
+from ssl_pkg.catalogue import LANDSCAPE
 from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import balanced
@@ -55,7 +56,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
                 results[unit.name] = unit.measure()
                 session.save(len(results), {"results": results})
         rows, landscape = collect(results[unit.name] for unit in units)
-        write_atomic(session.file("landscape.npz"), npz(**landscape))
+        write_atomic(session.file(LANDSCAPE.file), npz(**landscape))
         session.finish(
             method=source["method"],
             adaptation=source["adaptation"],

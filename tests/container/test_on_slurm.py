@@ -16,12 +16,12 @@ import yaml
 from conftest import Image
 
 from jobs.ledger import State
-from jobs.stage_process import BEGIN
 from jobs.status.states import Row, read_rows
 from slurm.processes import ClusterStartError, free_ports
 from slurm.testbed import LocalCluster
 from ssl_pkg.errors import COMPLETE
 from ssl_pkg.run.directory import runs_of
+from ssl_pkg.run.run_log import START_PREFIX
 
 LONG = os.environ.get("CONTAINER_TESTS") == "long"
 METHODS, STEPS = ("[supervised,simclr,byol,moco]", 60) if LONG else ("[supervised]", 200)
@@ -102,7 +102,7 @@ def storm(study: Path, seconds: float) -> list[str]:
 def restarts(study: Path) -> int:
     """The number of restarts of the runs' processes."""
     logs = [file.read_text() for file in (study / "logs").glob("*.log")]
-    return sum(max(0, sum(line.startswith(BEGIN) for line in log.splitlines()) - 1) for log in logs)
+    return sum(max(0, sum(line.startswith(START_PREFIX) for line in log.splitlines()) - 1) for log in logs)
 
 
 def kill_client(study: Path, row: Row) -> bool:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from jobs.local.slots import Slot, slots
-from jobs.stage_process import StageProcess, last_output
+from jobs.stage_process import StageProcess
 from ssl_pkg.processes import parent_of, start_time_of
+from ssl_pkg.run.run_log import last_output
 
 OBEDIENT = (
     "import signal, sys, time;"

@@ -12,8 +12,8 @@ from nodes import CANCELLED, DIES, PREEMPTED, RUNNING, STARTED_AGAIN, STOPS_AT_S
 
 from jobs.cluster.batch_script import CANCEL_FILE
 from jobs.cluster.node import MAX_KILLS, START_FILE, was_cancelled
-from jobs.stage_process import last_events
 from ssl_pkg.errors import FAULT
+from ssl_pkg.run.run_log import last_events
 
 
 def requeued(node: Node, times: int) -> bool:
