@@ -51,12 +51,43 @@ def test_a_tuning_file_gives_its_values_to_its_method_and_budget(file: Path) -> 
         assert dict(flat(given.model_dump()))[key] == 0.123
 
 
-def test_the_full_budget_has_the_papers_values() -> None:
-    byol, moco = (load_config([*PRETRAIN, f"method={name}", "budget=full"]).method for name in ("byol", "moco"))
-    assert byol and moco
-    assert (byol.model["target_decay"], byol.model["predictor_rate"], byol.optimizer.base_lr) == (0.99, 1.0, 0.3)
-    assert [moco.model[key] for key in ("temperature", "queue_size", "key_momentum")] == [0.2, 16384, 0.999]
-    assert (moco.model["bn_splits"], moco.optimizer.base_lr) == (8, 0.03)
+@pytest.mark.parametrize(
+    ("budget", "target_decay", "predictor_rate", "base_lr"),
+    [("tiny", 0.97, 10.0, 3.6), ("demo", 0.9, 10.0, 1.8), ("quick", 0.9, 10.0, 3.6), ("full", 0.99, 1.0, 0.3)],
+)
+def test_the_values_of_byol(budget: str, target_decay: float, predictor_rate: float, base_lr: float) -> None:
+    """These values stay, because earlier results have them. Those of `full` are the paper's."""
+    byol = load_config([*PRETRAIN, "method=byol", f"budget={budget}"]).method
+    assert byol
+    values = (byol.model["target_decay"], byol.model["predictor_rate"], byol.optimizer.base_lr)
+    assert values == (target_decay, predictor_rate, base_lr)
+
+
+MOCO = ("temperature", "queue_size", "key_momentum", "bn_splits")
+
+
+@pytest.mark.parametrize(
+    ("budget", "model", "base_lr"),
+    [
+        ("tiny", (0.1, 128, 0.99, 2), 0.24),
+        ("demo", (0.1, 256, 0.99, 2), 0.08),
+        ("quick", (0.1, 256, 0.99, 2), 0.03),
+        ("full", (0.2, 16384, 0.999, 8), 0.03),
+    ],
+)
+def test_the_values_of_moco(budget: str, model: tuple[float, ...], base_lr: float) -> None:
+    """These values stay, because earlier results have them. Those of `full` are the paper's, except `queue_size`."""
+    moco = load_config([*PRETRAIN, "method=moco", f"budget={budget}"]).method
+    assert moco and (tuple(moco.model[key] for key in MOCO), moco.optimizer.base_lr) == (model, base_lr)
+
+
+@pytest.mark.parametrize(
+    ("method", "temperature", "lr"), [("simclr", 0.2, 1.2), ("supervised", None, 1e-3)], ids=["simclr", "supervised"]
+)
+@pytest.mark.parametrize("budget", ["tiny", "demo", "quick", "full"])
+def test_the_values_of_a_method_without_tuning(method: str, temperature: float | None, lr: float, budget: str) -> None:
+    chosen = load_config([*PRETRAIN, f"method={method}", f"budget={budget}"]).method
+    assert chosen and (chosen.model.get("temperature"), chosen.optimizer.base_lr) == (temperature, lr)
 
 
 @pytest.mark.parametrize("study", ["demo", "photos-quick", "photos", "stl10"])
@@ -118,7 +149,10 @@ def test_every_study_composes_with_a_data_root(study: str) -> None:
         ([*PRETRAIN, "method=byol", "seed=1=2"], "'seed=1=2' can't be read"),
         ([*PRETRAIN, "method=byol", "+seed=1"], r"seed already has a value: write seed= without the \+"),
         ([*PRETRAIN, "method=byol", "+budget=tiny"], "budget already has a value: write budget=NAME once"),
-        ([*PRETRAIN, "method=byol", "tuning=byol-full"], "can't be chosen: method and budget choose it"),
+        *(
+            ([*PRETRAIN, "method=byol", word], "can't be chosen: method and budget choose it")
+            for word in ("tuning=byol-full", "+tuning=byol-full", "++tuning=x", "tuning@x=byol-full", "~tuning")
+        ),
         ([*PRETRAIN, "method=moco", "budget.bn_splits=4"], r"did you mean method.model.bn_splits\?"),
         ([*PRETRAIN, "method=byol", "hydra.run.dir=x"], "is a setting of Hydra, which has no effect here"),
         (

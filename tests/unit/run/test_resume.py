@@ -1,5 +1,6 @@
 """The checkpoint as an object: validated, handed out once, and refused if it is not one of this run."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ssl_pkg.run.checkpoint import save_checkpoint
 from ssl_pkg.run.directory import RunDirectory, metrics_sha256
 from ssl_pkg.run.resume import CheckpointMetadata, PhaseCheckpoint, Resume
 
+LINES = [{"step": 1, "loss": 2.5}, {"step": 2, "loss": 2.25}]
 METADATA = {"metrics_step": 0, "metrics_sha256": metrics_sha256([]), "seconds": 1.5}
 TRAINING = METADATA | {"phase": "select", "extra_state": {"a": 0.5}, "weight": torch.ones(3)}
 
@@ -45,12 +47,26 @@ def test_the_state_of_a_training_is_handed_out_once(tmp_path: Path) -> None:
 
 def test_a_later_training_gets_nothing_from_the_checkpoint_of_an_earlier_one(tmp_path: Path) -> None:
     assert resume(tmp_path, TRAINING).take(Checkpoint, "final", 4) is None
+    at_the_end = resume(tmp_path, TRAINING | {"metrics_step": 4})  # saved after the last step of the earlier training
+    assert at_the_end.take(Checkpoint, "final", 4) is None
 
 
 def test_a_checkpoint_of_an_unknown_training_is_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "checkpoints", 1, TRAINING | {"metrics_step": 5, "phase": "other"})
     with pytest.raises(BadInput, match=r"holds a checkpoint of another run \(phase other\): remove it to start again"):
         Resume.load(RunDirectory(tmp_path)).take(Checkpoint, "final", 4)
+
+
+def test_a_checkpoint_that_contradicts_the_metrics_log_is_skipped(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES))
+    other = [LINES[0], LINES[1] | {"loss": 9.0}]
+    for step, lines in ((1, LINES[:1]), (2, other)):
+        metadata = {"metrics_step": step, "metrics_sha256": metrics_sha256(lines)}
+        save_checkpoint(tmp_path / "checkpoints", step, TRAINING | metadata)
+    assert Resume.load(RunDirectory(tmp_path)).metadata.metrics_step == 1
+    metadata = {"metrics_step": 2, "metrics_sha256": metrics_sha256(LINES)}
+    save_checkpoint(tmp_path / "checkpoints", 2, TRAINING | metadata)
+    assert Resume.load(RunDirectory(tmp_path)).metadata.metrics_step == 2
 
 
 @pytest.mark.parametrize("field", [*METADATA, "phase", "extra_state", "weight"])

@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,34 @@ def test_all_metrics_are_in_their_files_before_the_run_is_complete(
         started.log(LINE | {"step": 2})
         started.finish(method="simclr", adaptation=None, classes=["cat"], resolution=32, rows=[])
     assert found == [[1, 2], [1, 2]]
+
+
+def test_the_temporary_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
+    make_step(tmp_path / "run", 1)
+    unfinished = [tmp_path / "run" / name for name in (".status.abc.tmp", "checkpoints/.step-000000002.ckpt.abc.tmp")]
+    for file in unfinished:
+        file.write_bytes(b"part")
+    make_step(tmp_path / "run", 2)
+    assert not [file for file in unfinished if file.exists()]
+
+
+def test_metrics_reach_the_disk_before_the_checkpoint_that_has_their_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power failure, a checkpoint with a digest of lost lines would be useless."""
+    flushed = []
+    fsync = os.fsync
+
+    def record(descriptor: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    with session(tmp_path / "run") as started:
+        started.log(LINE | {"step": 1})
+        monkeypatch.setattr(os, "fsync", record)
+        started.save(1, {"step": 1})
+    files = [name for name in flushed if name == "metrics.jsonl" or name.startswith(".step-")]
+    assert len(files) == 2 and files[0] == "metrics.jsonl"
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -52,6 +52,16 @@ def test_a_later_plan_keeps_runs_that_were_begun_or_are_queued(tmp_path: Path) -
     assert merged.run("finetune-byol-s0") is None
 
 
+def test_a_later_plan_of_the_same_runs_updates_their_settings(tmp_path: Path) -> None:
+    record_plan(tmp_path, jobs(tmp_path, "byol", overrides=("budget=tiny",)))
+    names = [path.name for path in tmp_path.iterdir()]
+    for settings in (("budget=tiny", "log_every=1"), ("log_every=1",), ()):
+        record_plan(tmp_path, jobs(tmp_path, "byol", overrides=settings))
+        updated = read_plan(tmp_path)
+        assert updated is not None and {run.settings for run in updated.runs} == {settings}
+    assert [path.name for path in tmp_path.iterdir()] == names
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"study": "demo"}', '{"study": "demo", "runs": [{"name": 1}]}'])
 def test_a_damaged_plan_is_no_plan(tmp_path: Path, content: str) -> None:
     (tmp_path / PLAN).write_text(content)
