@@ -80,11 +80,17 @@ def difference(
     shared = sorted(one.by_seed.keys() & two.by_seed.keys())
     if len(shared) > 1:
         return _over_seeds(np.array([one.by_seed[seed] - two.by_seed[seed] for seed in shared]))
-    if metric == "accuracy" and len(one.by_seed) == len(two.by_seed) == 1:
-        paired = _over_images(_hits(study, first, evaluation), _hits(study, second, evaluation))
-        if paired is not None and abs(paired.value - (one.value - two.value)) < 1e-6:
+    if not shared:
+        return _over_intervals(one, two)
+    (seed,) = shared
+    gap = one.by_seed[seed] - two.by_seed[seed]
+    if metric == "accuracy":
+        paired = _over_images(_hits(study, first, evaluation, seed), _hits(study, second, evaluation, seed))
+        if paired is not None and abs(paired.value - gap) < 1e-6:
             return paired
-    return _over_intervals(one, two)
+    if len(one.by_seed) == len(two.by_seed) == 1:
+        return _over_intervals(one, two)
+    return Difference(gap, None, None, "seeds")
 
 
 def _over_seeds(differences: npt.NDArray[np.float64]) -> Difference:
@@ -93,11 +99,12 @@ def _over_seeds(differences: npt.NDArray[np.float64]) -> Difference:
     return Difference(mean, mean - half, mean + half, "seeds", sd)
 
 
-def _hits(study: Study, model: Model, evaluation: str) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]] | None:
-    """Whether the prediction of each image is right, and the labels, for the model's only seed."""
-    for arrays in study.predictions(model, evaluation).values():
-        return arrays["logits"].argmax(1) == arrays["labels"], arrays["labels"]
-    return None
+def _hits(
+    study: Study, model: Model, evaluation: str, seed: int
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]] | None:
+    """Whether the prediction of each image is right, and the labels; None without predictions of this seed."""
+    arrays = study.predictions(model, evaluation).get(seed)
+    return None if arrays is None else (arrays["logits"].argmax(1) == arrays["labels"], arrays["labels"])
 
 
 def _over_images(

@@ -19,7 +19,7 @@ from ssl_pkg.catalogue import ADAPTATIONS, PREDICTIONS, STAGES
 from ssl_pkg.nearest import hint
 from ssl_pkg.rows import DIMENSIONS, INTEGER_DIMENSIONS, ROWS, dimensions_of
 from ssl_pkg.run.directory import RunDirectory, runs_of
-from ssl_pkg.run.study_plan import PlannedRun, read_plan
+from ssl_pkg.run.study_plan import PLAN, PlannedRun, read_plan
 
 RunKey = tuple[str, Model, int]  # stage, model and seed
 _NUMBERS: Final = ("value", "low", "high", "n")
@@ -148,17 +148,23 @@ def read_study(path: Path) -> Study:
         )
     notes: list[str] = []
     plan = read_plan(path)
+    if plan is None and (path / PLAN).exists():
+        notes.append(f"{PLAN} can't be read: the command of the study writes it again.")
     planned = plan.runs if plan else ()
     runs = _identified(path, {run.name: run for run in planned}, notes)
     if not any(run.complete for run in runs):
-        raise NoStudy(f"{path} holds no complete run yet (a run directory with a config.yaml and a result.json)")
+        more = f". {notes[0]}" if notes else ""
+        raise NoStudy(f"{path} holds no complete run yet (a run directory with a config.yaml and a result.json){more}")
     methods, seeds = _methods_and_seeds(runs, planned)
     other = of_other_data([(run.directory.name, run.stage, run.provenance) for run in runs if run.complete])
     other |= _starting_from(runs, other)
     notes += other.values()
-    kept = tuple(_without_duplicates([run for run in runs if run.directory.name not in other], methods, notes))
+    names_planned = {run.name for run in planned}
+    same_data = [run for run in runs if run.directory.name not in other]
+    kept = tuple(_without_duplicates(same_data, names_planned, methods, notes))
     notes += [fault for run in kept if run.complete for fault in run.faults]
     done = {run.directory.name for run in runs if run.complete}
+    known = names_planned | {run.directory.name for run in runs}  # logs of mistyped sweeps stay
     return Study(
         name=path.resolve().name,
         path=path,
@@ -167,7 +173,7 @@ def read_study(path: Path) -> Study:
         seeds=seeds,
         planned=tuple(_in_order([_key(run) for run in planned], methods)),
         notes=tuple(notes),
-        failed={name: why for name, why in failures(path).items() if name not in done and name != "report"},
+        failed={name: why for name, why in failures(path).items() if name in known - done},
     )
 
 
@@ -245,13 +251,16 @@ def _model_of(directory: RunDirectory, config: dict[str, Any], planned: PlannedR
     return Model(str(result.get("method")), stage if stage in ADAPTATIONS else result.get("adaptation"))
 
 
-def _without_duplicates(runs: Sequence[Run], methods: Sequence[str], notes: list[str]) -> Iterator[Run]:
-    """One run for each (stage, model, seed): a complete run is preferred, then the first by name."""
+def _without_duplicates(
+    runs: Sequence[Run], planned: Collection[str], methods: Sequence[str], notes: list[str]
+) -> Iterator[Run]:
+    """One run for each (stage, model, seed): complete ones are preferred, then planned ones, then the first by name."""
     chosen: dict[RunKey, Run] = {}
-    for run in sorted(runs, key=lambda run: (not run.complete, run.directory.name)):
+    for run in sorted(runs, key=lambda run: (not run.complete, run.directory.name not in planned, run.directory.name)):
         key = (run.stage, run.model, run.seed)
         if key in chosen:
-            notes.append(f"{run.directory.name}: excluded, because {chosen[key].directory.name} is the same run.")
+            other = chosen[key].directory.name
+            notes.append(f"{run.directory.name}: excluded, because {other} has the same stage, model and seed.")
         else:
             chosen[key] = run
     yield from (chosen[key] for key in _in_order(chosen, methods))

@@ -4,7 +4,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,7 +77,14 @@ def substituted(study: Study) -> list[str]:
 
 def gain(study: Study, model: Model) -> Difference | None:
     """Test accuracy minus that of the linear probe on the random initialisation; None for that probe."""
-    return None if model == names.RANDOM_PROBE else difference(study, model, names.RANDOM_PROBE, "test")
+    base = random_probe(study, model)
+    return None if model == base else difference(study, model, base, "test")
+
+
+def random_probe(study: Study, model: Model) -> Model:
+    """The probe on the random initialisation that `model` is compared with: in a sweep, that of the same variant."""
+    same = replace(names.RANDOM_PROBE, variant=model.variant)
+    return same if same in study.models else names.RANDOM_PROBE
 
 
 def summary(study: Study) -> pd.DataFrame:

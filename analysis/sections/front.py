@@ -4,7 +4,8 @@
 
 import datetime
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from analysis import names, tables
@@ -14,7 +15,7 @@ from analysis.data import data_names, data_warning
 from analysis.estimates import Difference, difference, estimate
 from analysis.names import Model
 from analysis.study import RunKey, Study
-from ssl_pkg.catalogue import SUPERVISED
+from ssl_pkg.catalogue import RANDOM, SUPERVISED
 
 _CHANCE: Final = 0.05
 
@@ -57,7 +58,7 @@ def _runs(study: Study) -> str:
     """How many of the planned runs are complete."""
     if not study.planned:
         begun = f"{len(study.complete())} of the {len(study.runs)} that were started are complete"
-        return f"{begun}; missing runs are not known, because the study has no plan.json"
+        return f"{begun}; missing runs are not known, because the study has no usable plan.json"
     done = len(study.planned) - len(study.missing)
     return f"{done} of the {len(study.planned)} planned runs are complete"
 
@@ -132,8 +133,12 @@ def _how(study: Study) -> str:
 
 def _sentences(study: Study) -> list[str]:
     finetuned = [model for model in study.models if model.adaptation == "finetune"]
-    probes = [model for model in study.models if model.adaptation == "probe" and model != names.RANDOM_PROBE]
-    base, random = Model(SUPERVISED), names.RANDOM_PROBE
+    probes = [model for model in study.models if model.adaptation == "probe" and model.method != RANDOM]
+    random = partial(tables.random_probe, study)
+
+    def base(_: Model) -> Model:
+        return Model(SUPERVISED)
+
     return [
         _best(study, "test", "Test accuracy in percent"),
         _against(study, finetuned, base, "test", "Fine-tuning against the supervised baseline, test accuracy"),
@@ -170,14 +175,16 @@ def _verdict(gap: Difference | None, word: str) -> str:
     return numbers if gap.clear else f"{numbers}, which is not a clear difference"
 
 
-def _against(study: Study, models: Sequence[Model], other: Model, evaluation: str, subject: str) -> str:
-    """The difference of each model to another one, grouped into clearly above, clearly below, not clearly different."""
+def _against(
+    study: Study, models: Sequence[Model], other: Callable[[Model], Model], evaluation: str, subject: str
+) -> str:
+    """The difference of each model to its `other`, grouped into clearly above, clearly below, not clearly different."""
     groups: dict[str, list[str]] = {"clearly above": [], "clearly below": [], "not clearly different": []}
     labels = {model: study.model_label(model) for model in models}
     if len({model.adaptation for model in models}) == 1:
         labels = {model: study.model_label(model.encoder) for model in models}
     for model in models:
-        gap = difference(study, model, other, evaluation)
+        gap = difference(study, model, other(model), evaluation)
         if gap is not None:
             group = "not clearly different" if not gap.clear else "clearly above" if gap.value > 0 else "clearly below"
             groups[group].append(f"{labels[model]} {tables.gain_text(gap)}")

@@ -39,14 +39,17 @@ def refuse_difference(run: RunDirectory, content: dict[str, Any], free: tuple[st
         return
     if earlier.get("run_format") != RUN_FORMAT:
         raise BadInput(
-            f"{run.path} was begun by another version of this program: use that version, or give another run_dir"
+            f"{run.path} was made by an earlier version of this project: give another run_dir (to a study, another "
+            "folder by --runs), or remove it to run its stage again"
         )
     ignored = {*free, "run_format"}
     before, now = (_flat({k: v for k, v in c.items() if k not in ignored}) for c in (earlier, content))
-    keys = sorted(before.keys() | now.keys(), key=lambda key: (key != "method.name", key))
+    keys = sorted(before.keys() | now.keys())
     changed = [key for key in keys if before.get(key) != now.get(key)]
-    if "method.name" in changed:  # the method's other fields follow from its name
-        changed = ["method.name"]
+    for key in ("stage", "method.name"):
+        if key in changed:  # other fields follow from it
+            changed = [key]
+            break
     if changed:
         shown = ", ".join(f"{key}: {before.get(key)} -> {now.get(key)}" for key in changed[:4])
         more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""

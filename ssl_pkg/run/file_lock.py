@@ -125,10 +125,13 @@ class FileLock:
             draft.unlink(missing_ok=True)
 
     def _is_alive(self, holder: dict[str, Any]) -> bool:
-        """Looks the process up if it is in this PID namespace, otherwise waits for a heartbeat."""
-        if {key: holder.get(key) for key in _pid_namespace()} == _pid_namespace():
-            started = holder.get("start_time")
-            return started is not None and start_time_of(int(holder.get("pid", -1))) == started
+        """Looks the process up if it is in this PID namespace, otherwise waits for a heartbeat.
+
+        Also waits if the file lacks the process's start time, as those of an earlier version do.
+        """
+        started = holder.get("start_time")
+        if started is not None and {key: holder.get(key) for key in _pid_namespace()} == _pid_namespace():
+            return start_time_of(int(holder.get("pid", -1))) == str(started)
         last, announced = self._last_heartbeat(), False
         while last is not None and self._server_time() - last < STALE_SECONDS:
             time.sleep(_POLL_SECONDS)

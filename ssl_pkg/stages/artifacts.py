@@ -51,8 +51,6 @@ def source_classifier(config: Config) -> tuple[nn.Module, dict[str, Any]]:
     if config.source == RANDOM:
         raise BadInput(f"stage={config.stage} evaluates a final model: give source= the run directory of one")
     result = source_result(config)
-    if "adaptation" not in result:
-        raise BadInput(f"source={config.source} was made by an earlier version of this program: run its stage again")
     path = _artifact(config, "model.safetensors", "a supervised pretraining, a probe or a fine-tuning")
     state = load_weights(path)
     classifier: nn.Module = resnet18(weights=None, num_classes=len(result["classes"]))

@@ -36,6 +36,15 @@ def test_seeds_give_mean_and_sample_deviation(fake: FakeStudy) -> None:
     assert found.low is None
 
 
+def test_a_difference_uses_only_the_seeds_that_both_models_have(fake: FakeStudy) -> None:
+    for seed, correct in enumerate((50, 90)):
+        _set_accuracy(fake.pretrain("supervised", seed), correct, 100)
+    _set_accuracy(fake.probe("random", 0), 30, 100)
+    found = difference(read_study(fake.path), *models_of("supervised", "random-probe"), "test")
+    assert found is not None
+    assert found.value == pytest.approx(0.2)
+
+
 def test_a_difference_over_seeds_is_the_paired_t_interval(fake: FakeStudy) -> None:
     for seed in range(4):
         correct = 50 + 7 * seed % 5

@@ -92,7 +92,8 @@ def test_a_folder_without_a_plan_reports_its_runs_and_says_so(fake: FakeStudy) -
     runs = dict(front.title(study, DATE)["facts"])["Runs"]
     assert (
         runs
-        == "2 of the 4 that were started are complete; missing runs are not known, because the study has no plan.json"
+        == "2 of the 4 that were started are complete; missing runs are not known, because the study has no usable "
+        "plan.json"
     )
 
 
@@ -137,9 +138,13 @@ def test_of_two_copies_of_a_run_one_is_used(fake: FakeStudy) -> None:
     run = fake.pretrain("supervised")
     run.rename(run.with_name("copy"))
     fake.pretrain("supervised")
+    (fake.path / "plan.json").unlink()
     study = read_study(fake.path)
     assert [found.directory.name for found in study.runs] == ["copy"]
-    assert study.notes == ("pretrain-supervised-s0: excluded, because copy is the same run.",)
+    assert study.notes == ("pretrain-supervised-s0: excluded, because copy has the same stage, model and seed.",)
+    fake.write_plan()
+    study = read_study(fake.path)
+    assert [found.directory.name for found in study.runs] == ["pretrain-supervised-s0"]
 
 
 def test_models_are_in_the_order_of_the_study(whole: Whole) -> None:

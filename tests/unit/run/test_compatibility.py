@@ -104,4 +104,4 @@ def test_a_run_of_another_version_of_the_program_is_refused(
     content = yaml.safe_load(file.read_text())
     del content["run_format"]
     file.write_text(yaml.safe_dump(content | ({} if run_format is None else {"run_format": run_format})))
-    assert "was begun by another version of this program: use that version, or give another" in refused(line, capsys)
+    assert "was made by an earlier version of this project: give another run_dir" in refused(line, capsys)

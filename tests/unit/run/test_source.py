@@ -10,7 +10,7 @@ from ssl_pkg.overrides import key_of
 from ssl_pkg.run.directory import RunDirectory
 from ssl_pkg.run.source import inherit, other_source_data, source_result
 
-RESULT = {"model": "simclr", "method": "simclr", "seed": 3, "resolution": 48, "classes": ["a"]}
+RESULT = {"model": "simclr", "method": "simclr", "adaptation": None, "seed": 3, "resolution": 48, "classes": ["a"]}
 
 
 def inherited(folder: Path, *words: str) -> Config:
