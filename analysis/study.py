@@ -223,8 +223,8 @@ def _fault(result: dict[str, Any]) -> str:
     """Why a result can't be used; empty if it can."""
     if "adaptation" not in result:
         return (
-            "was written by an earlier version, which did not record `adaptation`: delete the run directory and run it "
-            "again"
+            "was made by an earlier version of this project, which did not record `adaptation`: remove the run "
+            "directory and run its stage again"
         )
     for key, kind in (("stage", str), ("method", str), ("adaptation", str | None), ("seed", int)):
         if not isinstance(result.get(key), kind):

@@ -35,7 +35,7 @@ class Probe(ConfigSection):
     @model_validator(mode="after")
     def _ordered(self) -> "Probe":
         if self.l2_low > self.l2_high:
-            raise ValueError(f"probe.l2_low={self.l2_low} must not be above probe.l2_high={self.l2_high}")
+            raise ValueError(f"l2_low={self.l2_low} must not be above l2_high={self.l2_high}")
         return self
 
 

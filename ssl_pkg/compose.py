@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Final, cast
 
@@ -103,6 +103,8 @@ def describe_error(error: ValidationError, fields: Sequence[str] = ()) -> str:
         return f"there is no field {where}{field_hint(where, fields)}: look for it in ssl_pkg/conf/method"
     if not where:
         return message
+    if isinstance(first["input"], Mapping) and first["type"] == "value_error":  # a section's own validator names fields
+        return f"{where}: {message}"
     meant = ""
     if first["type"] == "literal_error":
         meant = hint(str(first["input"]), re.findall("'([^']*)'", first["ctx"]["expected"]))

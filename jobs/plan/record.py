@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jobs.ledger import REPORT
 from jobs.plan.graph import Job
-from ssl_pkg.errors import BadInput
+from ssl_pkg.errors import NO_ROOM, BadInput
 from ssl_pkg.run.study_plan import PLAN, StudyPlan, read_plan, write_plan
 
 
@@ -26,7 +26,7 @@ def record_plan(folder: Path, jobs: Sequence[Job], *, queued: Collection[str] = 
     try:
         write_plan(folder, merged)
     except OSError as error:
+        advice = "free some space, or give" if error.errno in NO_ROOM else "give"
         raise BadInput(
-            f"{folder / PLAN} can't be written: {error.strerror}; make room, or give another folder by --runs "
-            "(make: RUNS=)"
+            f"{folder / PLAN} can't be written: {error.strerror}; {advice} another folder by --runs (make: RUNS=)"
         ) from error

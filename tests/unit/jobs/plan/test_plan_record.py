@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from jobs.plan.graph import Job, plan
 from jobs.plan.record import record_plan
 from ssl_pkg.config import StudyConfig
 from ssl_pkg.errors import BadInput
-from ssl_pkg.run.study_plan import PLAN, read_plan
+from ssl_pkg.run.study_plan import PLAN, StudyPlan, read_plan
 
 
 def jobs(folder: Path, *methods: str, seed: int = 0, overrides: tuple[str, ...] = ()) -> list[Job]:
@@ -71,5 +73,18 @@ def test_a_damaged_plan_is_no_plan(tmp_path: Path, content: str) -> None:
 
 
 def test_a_plan_that_can_not_be_written_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"plan.json can't be written: No such file or directory; make room, or"):
-        record_plan(tmp_path / "gone", jobs(tmp_path, "byol"))
+    planned = jobs(tmp_path, "byol")
+    with pytest.raises(BadInput, match=r"plan.json can't be written: No such file or directory; give another folder"):
+        record_plan(tmp_path / "gone", planned)
+    (tmp_path / PLAN).mkdir()
+    with pytest.raises(BadInput, match=r"plan.json can't be written: Is a directory; give another folder by --runs"):
+        record_plan(tmp_path, planned)
+
+
+def test_a_full_disk_is_named_as_the_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(folder: Path, written: StudyPlan) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("jobs.plan.record.write_plan", full)
+    with pytest.raises(BadInput, match=r"No space left on device; free some space, or give another folder by --runs"):
+        record_plan(tmp_path, jobs(tmp_path, "byol"))
