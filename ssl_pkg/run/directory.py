@@ -11,8 +11,8 @@
       lock               exists while a process works in the directory, and names the process
       result.json        written last and atomically: a run is complete if and only if this file exists
 
-`jobs` writes the run's output to runs/STUDY/logs/JOB.log, with a line `>>> …` above each start and a line
-`<<< exit status N after S s` below its end. The stages write these artifacts (C classes, arrays in sample order):
+`jobs` writes the run's output to runs/STUDY/logs/JOB.log (see `run_log.py`). The stages write these artifacts
+(C classes, arrays in sample order):
 
     pretrain   encoder.safetensors   ResNet-18 without its last layer; torchvision's resnet18 loads it
     final model (supervised pretrain, probe, finetune):

@@ -212,8 +212,13 @@ def test_failed_runs_are_named_with_their_last_line(fake: FakeStudy, tmp_path: P
     fail(fake, "pretrain-supervised-s0", ">>> x", "late words", "<<< exit status 1 after 1 s")  # complete since
     fail(fake, "ood-supervised-s0", ">>> x", "stopped", "<<< exit status 75 after 1 s")
     fail(fake, "width-supervised-s0", ">>> x", "still at work")
+    fail(fake, "embed-supervised-s0-perplexity=x", ">>> x", "wrong", "<<< exit status 2 after 1 s")  # of no known run
+    unplanned = fake.path / "embed-supervised-s7"
+    unplanned.mkdir()
+    (unplanned / "config.yaml").write_text("{stage: embed, seed: 7}")
+    fail(fake, unplanned.name, ">>> x", "broken", "<<< exit status 1 after 1 s")
     study = read_study(fake.path)
-    assert study.failed == {"embed-supervised-s0": "boom"}
+    assert study.failed == {"embed-supervised-s0": "boom", "embed-supervised-s7": "broken"}
     assert "embed-supervised-s0 failed; its last printed line: boom" in text(missing.section(study).blocks)
 
 
