@@ -1,7 +1,7 @@
 """The log of a run, RUNS/STUDY/logs/JOB.log: the stage's output, and lines that `jobs` adds. Imports no torch.
 
-A line `>>> TIME COMMAND` precedes the output of each start. A line like `<<< exit status 0 after 42 s` is an event: the end
-of the stage, a start by SLURM, a requeue, a cancellation.
+A line `>>> TIME COMMAND` precedes the output of each start. A line like `<<< exit status 0 after 42 s` is an event: the
+end of the stage, a start by SLURM, a requeue, a cancellation.
 """
 
 import re
