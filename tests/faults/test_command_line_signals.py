@@ -6,8 +6,7 @@ import time
 from itertools import cycle
 from pathlib import Path
 
-from conftest import Study
-from trainers import differences, wait_for_signal_handlers
+from trainers import Study, differences, wait_for_signal_handlers
 
 from ssl_pkg.errors import COMPLETE, INTERRUPTED
 from ssl_pkg.run.signals import SIGNALS

@@ -8,8 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Study
-from trainers import LONG, differences
+from trainers import LONG, Study, differences
 
 from ssl_pkg.errors import COMPLETE, INTERRUPTED
 

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import lock_race
 import pytest
-from conftest import Study
 from file_systems import MINIMAL, FileSystem
-from trainers import differences
+from trainers import Study, differences
 
 from ssl_pkg.errors import COMPLETE, FAULT
 

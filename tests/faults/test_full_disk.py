@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from conftest import Study
-from trainers import LONG, Trainer, differences, exists_within, start
+from trainers import LONG, Study, Trainer, differences, exists_within, start
 
 from ssl_pkg.errors import COMPLETE, FAULT
 from ssl_pkg.run.checkpoint import load_checkpoint

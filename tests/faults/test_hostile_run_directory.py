@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Study
 from hostile import JSON, cases, damaged
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
-from trainers import LONG, differences, exists_within, start
+from trainers import LONG, Study, differences, exists_within, start
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT
 from ssl_pkg.run.checkpoint import load_checkpoint, save_checkpoint

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Study
-from trainers import LONG, METHODS, differences, exists_within, start
+from trainers import LONG, METHODS, Study, differences, exists_within, start
 
 from ssl_pkg.errors import COMPLETE, INTERRUPTED
 from ssl_pkg.run.checkpoint import load_checkpoint

@@ -7,8 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import Study
-from trainers import LONG, differences, exists_within, start
+from trainers import LONG, Study, differences, exists_within, start
 
 from ssl_pkg.errors import COMPLETE, FAULT
 

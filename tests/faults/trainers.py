@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from ssl_pkg.errors import COMPLETE
 from ssl_pkg.run.checkpoint import load_checkpoint
 from ssl_pkg.run.directory import CLOCK_FIELDS
 
@@ -170,3 +171,32 @@ def _unequal(one: Any, other: Any, where: str) -> Iterator[str]:
             yield from _unequal(*pair, where=f"{where}.{number}")
     elif type(one) is not type(other) or isinstance(one, torch.Tensor | Mapping | list | tuple) or one != other:
         yield where
+
+
+class Study:
+    """The command lines of the tests' runs, and their results without an interruption."""
+
+    def __init__(self, root: Path, data: Path) -> None:
+        self._root, self._data = root, data
+        self.seconds: dict[str, float] = {}
+
+    def line(self, target: str, run_dir: Path, *more: str) -> list[str]:
+        """The command line of `target`: a method to pretrain, or a stage."""
+        if target in METHODS:
+            what = ["stage=pretrain", f"method={target}"]
+        else:
+            source = {"finetune": "simclr", "width": "supervised"}[target]
+            what = [f"stage={target}", f"source={self.uninterrupted(source)}"]
+        own = [option for word in what for option in OF_STAGE.get(word, ())]
+        return [*SMALL, *own, *what, f"data.root={self._data}", f"run_dir={run_dir}", *more]
+
+    def uninterrupted(self, target: str) -> Path:
+        """The run directory of the uninterrupted run, which is made once for all tests."""
+        folder = self._root / "uninterrupted" / target
+        if target not in self.seconds:
+            folder.parent.mkdir(exist_ok=True)
+            line, begun = self.line(target, folder), time.monotonic()
+            (trainer,) = start(line)
+            assert trainer.status() == COMPLETE, trainer.stderr()
+            self.seconds[target] = time.monotonic() - begun
+        return folder
