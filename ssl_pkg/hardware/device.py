@@ -45,7 +45,7 @@ def choose_device(wanted: str, index: int = 0) -> tuple[torch.device, str]:
 def _why_not() -> str:
     """PyTorch's reason for finding no GPU."""
     try:
-        torch.cuda.init()  # type: ignore[no-untyped-call] # torch's
+        torch.cuda.init()  # type: ignore[no-untyped-call] # torch does not annotate it
     except (RuntimeError, AssertionError) as error:
         return _first_sentence(error)
     return "PyTorch gives no reason"
