@@ -62,7 +62,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         damage(encoder)
         (root / name).mkdir()
         save_weights(root / name / "encoder.safetensors", encoder, {})
-        facts = {"stage": "pretrain", "model": "simclr", "method": "simclr", "seed": 0, "data": "synthetic"}
+        facts = {"stage": "pretrain", "model": "simclr", "method": "simclr", "adaptation": None, "seed": 0}
         write_json(root / name / "result.json", facts | {"resolution": 32, "classes": ["x"] * 10, "rows": []})
         for stage in STAGES[name]:
             source = name if stage == "probe" else f"{name}-probe"
