@@ -41,9 +41,7 @@ def fit_probe(features: Array, labels: Indices, config: Probe, on_fit: Callable[
     the previous one. Of equal accuracies the larger penalty wins. on_fit(done, total) is called before each fit.
     """
     if reason := not_finite("embeddings", features) or _too_large(features):
-        classes, size = int(labels.max()) + 1, features.shape[1]
-        nothing = np.full((classes, size), np.nan, np.float32)
-        return LinearProbe(nothing, nothing[:, 0], np.nan, [], reason)
+        return LinearProbe(*_nothing(features, labels), np.nan, [], reason)
     kept, held = holdout(labels, config.validation_fraction)
     mean, scale = _statistics(features[kept])
     standard = (features - mean) / scale
@@ -56,12 +54,26 @@ def fit_probe(features: Array, labels: Indices, config: Probe, on_fit: Callable[
         tried.append((float(l2), float((model.predict(standard[held]) == labels[held]).mean())))
     best = max(tried, key=lambda pair: pair[1])[0]
     on_fit(len(grid), len(grid) + 1)
+    return LinearProbe(*fit_head(features, labels, best), best, tried)
+
+
+def fit_head(features: Array, labels: Indices, l2: float) -> tuple[Array, Array]:
+    """Weight (C, D) and bias (C,) of the classifier that `fit_probe` fits with the penalty `l2` on all samples.
+
+    Both are nan if the features are not finite or too large.
+    """
+    if not_finite("embeddings", features) or _too_large(features):
+        return _nothing(features, labels)
     model = LogisticRegression(max_iter=MAX_ITERATIONS, tol=TOLERANCE)
     mean, scale = _statistics(features)
-    _fit(model, (features - mean) / scale, labels, best)
+    _fit(model, (features - mean) / scale, labels, l2)
     weight = (model.coef_ / scale).astype(np.float32)
-    bias = (model.intercept_ - weight @ mean).astype(np.float32)
-    return LinearProbe(weight, bias, best, tried)
+    return weight, (model.intercept_ - weight @ mean).astype(np.float32)
+
+
+def _nothing(features: Array, labels: Indices) -> tuple[Array, Array]:
+    nothing = np.full((int(labels.max()) + 1, features.shape[1]), np.nan, np.float32)
+    return nothing, nothing[:, 0]
 
 
 def _statistics(features: Array) -> tuple[Array, Array]:
