@@ -27,7 +27,7 @@ RESULT_COLUMNS: Final = [
     *("model", "evaluation", "metric", *_NUMBERS, "seed"),
     *("method", "adaptation", "variant", *DIMENSIONS, "data", "reason"),
 ]
-_FRACTIONS: Final = ("accuracy", "accuracy_shared", "mean_class_accuracy")  # metrics between 0 and 1
+_FRACTIONS: Final = ("accuracy", "accuracy_shared", "accuracy_masked", "mean_class_accuracy")  # metrics between 0 and 1
 
 
 class NoStudy(Exception):

@@ -21,7 +21,7 @@ IMAGE_BYTES: Final = 3 * SIDE * SIDE
 CLASSES: Final = 10  # labels 0 to 9 as published
 NAMES: Final = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 SAME_CLASS: Final = {"automobile": "car"}  # CIFAR-10's name -> STL-10's name
-# STL-10 has no frogs. For an image of a frog, "monkey" counts as correct; the metric accuracy_shared leaves frogs out.
+# STL-10 has no frogs. For an image of a frog, "monkey" counts as correct; metrics of the shared classes exclude frogs.
 COUNTED_AS: Final = {"frog": "monkey"}
 PICKLE_GLOBALS: Final = {
     ("numpy.core.multiarray", "_reconstruct"),
@@ -37,10 +37,12 @@ class OutOfDistribution:
     """A test set whose labels are indices into the evaluated model's classes.
 
     substituted: labels that COUNTED_AS assigns to a class unknown to the model; empty if the model knows all classes.
+    shared: the labels of the other classes, sorted: those that the test set and the model have in common.
     """
 
     test: Split
     substituted: tuple[int, ...]
+    shared: tuple[int, ...]
     manifest: dict[str, Any]
 
 
@@ -67,9 +69,9 @@ def open_cifar10(root: Path, classes: tuple[str, ...]) -> OutOfDistribution:
         raise BadInput(f"{root / files[0]} has labels outside 0..{len(names) - 1}: it is not CIFAR-10")
     table = np.array([_class_index(name, classes, root / folder) for name in names])
     substituted = tuple(int(table[i]) for i, name in enumerate(names) if name in COUNTED_AS and name not in classes)
-    return OutOfDistribution(
-        Split("ood", pixels, table[labels]), substituted, identify(root, files, "CIFAR-10", class_names=names)
-    )
+    shared = tuple(sorted({int(label) for label in table} - set(substituted)))
+    manifest = identify(root, files, "CIFAR-10", class_names=names)
+    return OutOfDistribution(Split("ood", pixels, table[labels]), substituted, shared, manifest)
 
 
 def _class_index(name: str, classes: tuple[str, ...], folder: Path) -> int:

@@ -50,12 +50,31 @@ def accuracy(
     return proportion(evaluation, metric, logits.argmax(axis=1) == labels, dimensions=dimensions)
 
 
+def shared_classes(
+    evaluation: str, logits: Array, labels: Indices, shared: Sequence[int], *, dimensions: Dimensions | None = None
+) -> list[Row]:
+    """Two accuracies on the images of the classes `shared`, which a shifted test set and the model have in common.
+
+    accuracy_shared: a prediction of any of the model's classes is possible. accuracy_masked: only the logits of the
+    shared classes compete, as if the model had no other classes. Papers on domain adaptation from STL-10 to CIFAR-10
+    evaluate on the nine shared classes (Ghifary et al. 1607.03516, French et al. 1706.05208); their models are also
+    trained without the tenth class. logits: (n, C). labels: (n,).
+    """
+    kept = np.isin(labels, shared)
+    masked = np.where(np.isin(np.arange(logits.shape[1]), shared), logits, -np.inf).argmax(axis=1)
+    entries = [accuracy(evaluation, "accuracy_shared", logits[kept], labels[kept], dimensions=dimensions)]
+    if reason := not_finite("logits", logits[kept]):
+        return [*entries, unmeasured(evaluation, "accuracy_masked", int(kept.sum()), reason, dimensions)]
+    hits = (masked == labels)[kept]
+    return [*entries, proportion(evaluation, "accuracy_masked", hits, dimensions=dimensions)]
+
+
 def not_finite(name: str, values: Array) -> str | None:
     """A sentence that counts the images with a value that is not finite; None if there is no such image.
 
     name: what the sentence calls the values, e.g. `logits`. values: (n, ...), one entry for each image.
     """
-    wrong = int((~np.isfinite(values)).reshape(len(values), -1).any(axis=1).sum())
+    wrong = int((~np.isfinite(values)).any(axis=tuple(range(1, values.ndim))).sum())
     return f"the {name} of {wrong:,} of {len(values):,} images are not finite" if wrong else None
 
 

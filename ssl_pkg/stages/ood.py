@@ -2,13 +2,11 @@
 
 from functools import partial
 
-import numpy as np
-
 from ssl_pkg.catalogue import PREDICTIONS
 from ssl_pkg.config import Config
 from ssl_pkg.data.cifar10 import open_cifar10
 from ssl_pkg.data.dataset import data_root
-from ssl_pkg.evaluation.accuracy import accuracy, classification
+from ssl_pkg.evaluation.accuracy import classification, shared_classes
 from ssl_pkg.evaluation.forward import predict
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.models.encoder import to_device
@@ -36,7 +34,6 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
         )
         labels = ood.test.labels
         write_atomic(session.file(PREDICTIONS.file), npz(logits=logits, labels=labels))
-        shared = ~np.isin(labels, ood.substituted)
         session.finish(
             method=source["method"],
             adaptation=source["adaptation"],
@@ -44,7 +41,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             resolution=source["resolution"],
             rows=[
                 *classification("ood", logits, labels, classes),
-                accuracy("ood", "accuracy_shared", logits[shared], labels[shared]),
+                *shared_classes("ood", logits, labels, ood.shared),
             ],
             substituted=[classes[label] for label in ood.substituted],
         )

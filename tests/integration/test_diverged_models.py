@@ -119,7 +119,7 @@ def test_each_value_of_a_diverged_model_is_missing_with_a_reason(study: Path) ->
     assert all(row["value"] is None for row in probe.values())
     assert "20 of 20 images are not finite" in probe["test accuracy"]["reason"]
     assert "40 of 40 images are not finite" in probe["validation l2"]["reason"]
-    assert set(rows(study / "nan-ood")) >= {"ood accuracy", "ood accuracy_shared", "ood ece"}
+    assert set(rows(study / "nan-ood")) >= {"ood accuracy", "ood accuracy_shared", "ood accuracy_masked", "ood ece"}
     assert not (study / "nan-ood" / "contact_sheet.png").exists()  # because data.contact_sheet=false
     for stage in ("ood", "embed", "width"):
         assert all(row["value"] is None for row in rows(study / f"nan-{stage}").values())

@@ -25,12 +25,14 @@ def test_both_layouts_give_the_same_images_with_labels_mapped_by_name(
     expected = [{"automobile": "car", "frog": "monkey"}.get(CIFAR[label], CIFAR[label]) for label in labels]
     assert [STL[label] for label in ood.test.labels] == expected
     assert [STL[label] for label in ood.substituted] == ["monkey"]
+    assert [STL[label] for label in ood.shared] == [name for name in STL if name != "monkey"]
 
 
 def test_a_model_that_knows_frogs_needs_no_substitute(tmp_path: Path) -> None:
     write_cifar10(tmp_path)
     ood = open_cifar10(tmp_path, tuple(CIFAR))
     assert ood.substituted == ()
+    assert ood.shared == tuple(range(10))
     assert ood.test.labels.tolist() == (np.arange(20) % 10).tolist()
 
 

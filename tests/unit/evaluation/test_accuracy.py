@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from ssl_pkg.evaluation.accuracy import calibration_error, classification, wilson
+from ssl_pkg.evaluation.accuracy import calibration_error, classification, shared_classes, wilson
 from ssl_pkg.rows import dimensions_of
 
 
@@ -51,3 +51,25 @@ def test_no_number_is_computed_from_logits_that_are_not_finite() -> None:
     assert [row["metric"] for row in rows] == [row["metric"] for row in finite]
     assert [dimensions_of(row) for row in rows] == [dimensions_of(row) for row in finite]
     assert [row["n"] for row in rows] == [row["n"] for row in finite]
+
+
+def test_accuracies_of_the_shared_classes_by_hand() -> None:
+    """Class 1 is not shared: with the mask, the second image is classified correctly and the third still is not."""
+    logits = np.array([[3, 2, 1], [1, 3, 2], [2, 3, 1], [0, 9, 0]], np.float32)
+    rows = shared_classes("ood", logits, np.array([0, 2, 2, 1]), (0, 2))
+    values = {row["metric"]: (row["value"], row["n"]) for row in rows}
+    assert values == {"accuracy_shared": (pytest.approx(1 / 3), 3), "accuracy_masked": (pytest.approx(2 / 3), 3)}
+    (masked,) = (row for row in rows if row["metric"] == "accuracy_masked")
+    assert (masked["low"], masked["high"]) == pytest.approx(wilson(2, 3))
+
+
+@pytest.mark.parametrize(("labels", "shared"), [([1, 1], (0, 2)), ([0, 1], ())])
+def test_without_images_of_shared_classes_there_is_no_accuracy(labels: list[int], shared: tuple[int, ...]) -> None:
+    rows = shared_classes("ood", np.zeros((2, 3), np.float32), np.array(labels), shared)
+    assert [(row["value"], row["n"], row["reason"]) for row in rows] == [(None, 0, "there are no images")] * 2
+
+
+def test_shared_classes_are_not_evaluated_on_logits_that_are_not_finite() -> None:
+    logits = np.array([[0, np.nan], [0, 1]], np.float32)
+    rows = shared_classes("ood", logits, np.array([0, 1]), (0, 1))
+    assert [row["reason"] for row in rows] == ["the logits of 1 of 2 images are not finite"] * 2
