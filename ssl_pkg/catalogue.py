@@ -6,14 +6,17 @@ Adding an evaluation means one settings class, one field of `StageSettings` and 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from ssl_pkg.fields import BatchSize, ConfigSection, CropArea, Fraction, Probability
+from ssl_pkg.fields import BatchSize, ConfigSection, CropArea, Fraction, Jitter, Probability
 
 RANDOM: Final = "random"  # the `source` that stands for the random initialization, and the method of its models
 SUPERVISED: Final = "supervised"  # the method whose pretraining leaves a final model, not only an encoder
+
+
+InitialHead = Literal["probe", "random"]  # the last layer that a labelled training starts from
 
 
 class Pretrain(ConfigSection):
@@ -40,17 +43,24 @@ class Probe(ConfigSection):
 
 
 class Finetune(ConfigSection):
-    """Fine-tuning with AdamW: the grid of its trials, and the final training."""
+    """Training of all weights with AdamW: the grid of its trials, and the final training.
+
+    The trials are all combinations of base_lrs, weight_decays, jitters (whether the views have the colour jitter
+    `jitter`) and heads.
+    """
 
     epochs: PositiveInt
     batch_size: BatchSize
     base_lrs: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
     weight_decays: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)]
+    jitters: Annotated[tuple[bool, ...], Field(min_length=1)]
+    heads: Annotated[tuple[InitialHead, ...], Field(min_length=1)]
     selection_epochs: PositiveInt
     validation_fraction: Fraction
     warmup_epochs: NonNegativeFloat
     crop_area: CropArea
     flip: Probability
+    jitter: Jitter
     snapshots: Annotated[int, Field(ge=2)]
     snapshot_images: PositiveInt
 
@@ -187,11 +197,21 @@ _STAGES: Final = (
     ),
     Stage(
         "finetune",
-        "Fine-tuning: all weights, from the pretrained encoder",
+        "Fine-tuning: all weights, from the pretrained encoder; the supervised baseline: from random weights",
         starts_from=Weights.ENCODER,
         leaves=Weights.FINAL_MODEL,
         label="fine-tuned",
         cost=4.0,
+        also_reads=(
+            "probe.l2_low",
+            "probe.l2_high",
+            "probe.l2_count",
+            "probe.validation_fraction",
+        ),  # of the first head
+        papers=(
+            "A. Kumar, A. Raghunathan, R. Jones, T. Ma, P. Liang: Fine-Tuning can Distort Pretrained Features and "
+            "Underperform Out-of-Distribution (LP-FT), 2022. arXiv 2202.10054",
+        ),
         artifact=PREDICTIONS,
     ),
     Stage(

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, Pos
 from pydantic_core import PydanticKnownError
 
 from ssl_pkg.catalogue import RANDOM, STAGES, StageSettings, Weights
-from ssl_pkg.fields import BatchSize, ConfigSection, CropArea, Probability, Seed
+from ssl_pkg.fields import BatchSize, ConfigSection, CropArea, Jitter, Probability, Seed
 
 SYNTHETIC: Final = "synthetic"  # the `data.root` that stands for the synthetic set
 
@@ -20,16 +20,6 @@ def _in_catalogue(name: str) -> str:
         *most, last = map(repr, STAGES)
         raise PydanticKnownError("literal_error", {"expected": f"{', '.join(most)} or {last}"})
     return name
-
-
-class Jitter(ConfigSection):
-    """Colour jitter; the factors are sampled like those of torchvision's ColorJitter."""
-
-    probability: Probability
-    brightness: NonNegativeFloat
-    contrast: NonNegativeFloat
-    saturation: NonNegativeFloat
-    hue: Annotated[float, Field(ge=0, le=0.5)]
 
 
 class View(ConfigSection):

@@ -35,3 +35,13 @@ class ConfigSection(BaseModel):
                 if isinstance(number, int | float) and abs(number) > largest:
                     raise ValueError(f"{name} is too large: the largest number is {largest:g}")
         return self
+
+
+class Jitter(ConfigSection):
+    """Colour jitter; the factors are sampled like those of torchvision's ColorJitter."""
+
+    probability: Probability
+    brightness: NonNegativeFloat
+    contrast: NonNegativeFloat
+    saturation: NonNegativeFloat
+    hue: Annotated[float, Field(ge=0, le=0.5)]

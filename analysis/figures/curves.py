@@ -17,6 +17,7 @@ from analysis.figures import style
 from analysis.names import Model
 from analysis.run import Run
 from analysis.study import Study
+from analysis.trials import chosen_curve
 
 _POINTS = 300  # of a line: longer series are averaged in bins
 _RATES = {"accuracy": "training accuracy", "knn": "kNN", "contrast_accuracy": "pretext task (dotted)"}
@@ -68,41 +69,30 @@ def _variants(figure: Figure, runs: Sequence[Run], study: Study) -> None:
 
 
 def finetuning(study: Study) -> Figure | None:
-    """Loss and accuracy of the final trainings, then the trials of each model that had more than one candidate."""
+    """Training of all weights: loss and accuracy of the final trainings, then the validation of the chosen trials."""
     models = names.in_order((run.model for run in _with(study.of("finetune"), "phase")), study.methods)
     if not models:
         return None
-    chose = choosers(study)
-    figure, panels = style.grid(2 + len(chose), min(3, 2 + len(chose)), 1.6)
+    figure, panels = style.grid(3, 3, 1.6)
     for model in models:
-        color, label = style.look(model, study.encoders).color, study.model_label(model.encoder)
+        color, label = style.look(model, study.encoders).color, study.model_label(model)
         for order, run in enumerate(_with(study.of("finetune", model), "phase")):
             final = run.metrics[run.metrics["phase"] == "final"]
             options = {"color": color, "linewidth": _thin(order), "label": label if order == 0 else "_"}
             _line(panels[0], final, "loss", **options)
             _line(panels[1], final, "accuracy", **options)
+            _line(panels[2], chosen_curve(run), "val_accuracy", **options)
     panels[0].set(title="final training: loss", ylim=(0, None))
     panels[1].set(title="final training: accuracy (%)")
-    for axes, (model, run) in zip(panels[2:], chose.items(), strict=True):
-        _trials(axes, run.metrics)
-        style.title(axes, f"{study.model_label(model.encoder)}: selection, holdout (%)", 32)
+    panels[2].set(title="chosen trial: validation (%)")
     labels = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     style.legend(figure, list(labels.values()), list(labels))
     for axes in panels[1:]:
         style.percent_axis(axes.yaxis)
     for axes in panels:
         axes.set(xlabel="epoch")
+    panels[2].locator_params(axis="x", integer=True)
     return figure
-
-
-def choosers(study: Study) -> dict[Model, Run]:
-    """The first seed's run of each fine-tuned model that tried more than one pair of learning rate and weight decay."""
-    runs = {run.model: run for run in reversed(_with(study.of("finetune"), "phase"))}
-    return {
-        model: runs[model]
-        for model in names.in_order(runs, study.methods)
-        if len(_tried_pairs(runs[model].metrics)) > 1
-    }
 
 
 def probing(study: Study) -> Figure | None:
@@ -181,21 +171,6 @@ def _spread(axes: Axes, runs: Sequence[Run], encoders: Sequence[Model]) -> None:
     twin.set_ylim(0, None)
     if axes.dataLim.y0 >= 0:  # some losses, such as a negative cosine similarity, are below 0
         axes.set_ylim(0, None)
-
-
-def _tried_pairs(frame: pd.DataFrame) -> list[str]:
-    """The phases of the trials, one for each pair of learning rate and weight decay."""
-    return [str(phase) for phase in frame["phase"].dropna().unique() if str(phase).startswith("select")]
-
-
-def _trials(axes: Axes, frame: pd.DataFrame) -> None:
-    """Draws the validation accuracy of each trial of the grid."""
-    phases = _tried_pairs(frame)
-    for phase, line in zip(phases, ("-", "--", ":", "-.") * len(phases), strict=False):
-        label = phase.removeprefix("select").strip()
-        shade = style.CLASSES[phases.index(phase) % len(style.CLASSES)]
-        _line(axes, frame[frame["phase"] == phase], "val_accuracy", color=shade, linestyle=line, label=label)
-    axes.locator_params(axis="x", integer=True)
 
 
 def _chosen(study: Study, run: Run) -> float:

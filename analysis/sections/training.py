@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from analysis import names, tables
+from analysis import names, tables, trials
 from analysis.blocks import Section
 from analysis.estimates import Estimate, estimate
 from analysis.figures import curves
 from analysis.study import Study
 
-_CHOSEN = {"accuracy": "Validation accuracy (%)", "l2": "l2", "lr": "learning rate", "weight_decay": "weight decay"}
+_CHOSEN = {"accuracy": "Validation accuracy (%)", "probe_accuracy": "Its probe (%)", "nll": "Log loss", "l2": "l2"}
 
 
 def section(study: Study, figures: Path) -> Section:
@@ -28,16 +28,16 @@ def section(study: Study, figures: Path) -> Section:
         "a falling loss with a rising kNN accuracy means learning; an s.d. of z near zero means collapse.",
     )
     _choices(made, study)
-    trials = highest = ""
-    if curves.choosers(study):
-        trials = " Selection: accuracy of each pair of learning rate and weight decay on the holdout split, first seed."
-        highest = " In the selection panels, the curve that ends highest is the pair used for the final training."
+    trials.table(made, study)
+    made.text(trials.below_probe(study))
     made.figure(
         figures,
         "curves-finetuning",
         curves.finetuning(study),
-        "Fine-tuning: loss and training accuracy of the final training. Thin lines: further seeds." + trials,
-        "a lower loss is a better fit of the train labels, which does not imply a better test accuracy." + highest,
+        "Training of all weights on labelled train, from random weights (the supervised baseline) or from a pretrained "
+        "encoder: loss and training accuracy of the final training, and accuracy on the holdout split during the trial "
+        "of the chosen candidate, which was trained without these images. Thin lines: further seeds.",
+        "a lower loss is a better fit of the train labels, which does not imply a better test accuracy.",
     )
     made.figure(
         figures,
@@ -61,7 +61,7 @@ def _deviation(study: Study) -> str:
 
 
 def _choices(made: Section, study: Study) -> None:
-    """The hyperparameters that probes and fine-tuning chose, for models with more than one candidate."""
+    """What probes and fine-tuning chose on the holdout split, for models with more than one candidate."""
     chose = {run.model for run in study.complete() if len(run.tried) > 1}
     rows = study.results
     rows = rows[(rows["evaluation"] == "validation") & rows["model"].isin(chose)]
@@ -74,7 +74,8 @@ def _choices(made: Section, study: Study) -> None:
     made.table(
         ["Model", *(_CHOSEN.get(metric, metric) for metric in metrics)],
         cells,
-        "Hyperparameters chosen on the holdout split of train, never on test. Each seed has its own choice.",
+        "Choices on the holdout split of train, never on test. Each seed has its own choice. Its probe: a linear probe "
+        "on the frozen encoder that the training of all weights started from, fitted without the held-out images.",
         widths=[1.5, *([1.0] * len(metrics))],
     )
 
@@ -82,6 +83,6 @@ def _choices(made: Section, study: Study) -> None:
 def _chosen(metric: str, value: Estimate | None) -> str:
     if value is None:
         return tables.ABSENT
-    if metric == "accuracy":
+    if metric in ("accuracy", "probe_accuracy"):
         return tables.percent(value)
     return ", ".join(f"{entry:.3g}" for entry in dict.fromkeys(value.by_seed.values()))

@@ -11,7 +11,8 @@ from itertools import permutations
 import numpy as np
 import numpy.typing as npt
 
-from ssl_pkg.config import Jitter, View
+from ssl_pkg.config import View
+from ssl_pkg.fields import Jitter
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

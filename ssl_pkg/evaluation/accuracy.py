@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from ssl_pkg.data.images import Indices
 from ssl_pkg.evaluation.forward import Array
@@ -114,6 +115,11 @@ def classification(evaluation: str, logits: Array, labels: Indices, classes: Seq
         row(evaluation, "ece", calibration_error(confidence, hits), count),
         *by_class,
     ]
+
+
+def log_loss(logits: Array, labels: Indices) -> float:
+    """The mean cross-entropy in nats of finite logits (n, C) with labels (n,)."""
+    return float(F.cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(labels)))
 
 
 def calibration_error(

@@ -77,12 +77,13 @@ class Resume:
         here, because the caller copies it into the model and a second copy would need its memory for the whole run.
         Raises BadInput if the checkpoint is of an unknown phase.
         """
-        state = self.read(kind)
+        state = self.read(PhaseCheckpoint)
         if state is None:
             return None
         if state.phase == phase:
+            taken = self.read(kind)
             self._content = None
-            return state
+            return taken
         if state.metrics_step > step_offset:
             raise self.mismatch(f"phase {state.phase}")
         return None

@@ -1,236 +1,140 @@
-"""Fine-tuning of a whole pretrained network on labelled train, with snapshots of its embeddings during training."""
+"""Training of a whole network on labelled train: fine-tuning, or from random weights, which is the supervised baseline.
 
-import copy
+Both have the same grid, holdout split, augmentations and number of epochs, and differ only in their initial weights.
+"""
+
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from itertools import product
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
+from typing_extensions import TypedDict
 
-from ssl_pkg.config import Config, OptimizerConfig, View
+from ssl_pkg.catalogue import RANDOM, SUPERVISED
+from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
-from ssl_pkg.data.images import Split, balanced, holdout
-from ssl_pkg.data.stl10 import CLASSES
-from ssl_pkg.errors import Diverged
-from ssl_pkg.evaluation.accuracy import accuracy
-from ssl_pkg.evaluation.forward import predict
+from ssl_pkg.data.images import Indices, Split, balanced, holdout
+from ssl_pkg.evaluation.accuracy import proportion, wilson
+from ssl_pkg.evaluation.forward import Array, predict
+from ssl_pkg.evaluation.probe import LinearProbe, fit_probe
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.models.encoder import to_device
 from ssl_pkg.rows import Row, row, unmeasured
 from ssl_pkg.run.directory import write_atomic
-from ssl_pkg.run.resume import PhaseCheckpoint
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.stages.artifacts import compact, finish_classifier, npz, source_encoder
-from ssl_pkg.training.batches import ViewBatches
-from ssl_pkg.training.loop import fit
-from ssl_pkg.training.optimizers import build_optimizer, warmup_cosine
-from ssl_pkg.training.step import Task
-
-Trials = dict[str, Row]  # accuracy on the holdout split, by candidate
-
-
-class FinetuneCheckpoint(PhaseCheckpoint):
-    """The fields of a checkpoint that this stage reads: the trials that are finished."""
-
-    extra_state: Trials
-
-
-class Candidate(NamedTuple):
-    """One point of the grid."""
-
-    lr: float
-    weight_decay: float
-
-    def __str__(self) -> str:
-        return f"lr={self.lr:g} wd={self.weight_decay:g}"
-
-
-class Phase(NamedTuple):
-    """One of the stage's trainings: the trial of a candidate, or the final training."""
-
-    name: str
-    epochs: int
-    step_offset: int  # the steps of the trainings before this one
-    after_epoch: Callable[[Supervised, int], dict[str, float]]  # gets the model and the epoch, returns metrics
-    on_start: Callable[[Supervised], object] = lambda model: None  # called before the first step
+from ssl_pkg.stages.labelled import Head, Labelled, LabelledTrainings, Trial, best, grid_of
 
 
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
-    """Chooses learning rate and weight decay on a holdout split of train, then trains on all of train."""
-    dataset, hardware = open_dataset(config.data), prepare(config)
+    """Chooses a candidate of the grid on a holdout split of train, then trains with it on all of train."""
+    dataset, hardware, settings = open_dataset(config.data), prepare(config), config.finetune
     encoder, method, resolution = source_encoder(config)
-    kept, held = holdout(dataset.train.labels, config.finetune.validation_fraction)
+    to_device(encoder, hardware.device)
+    pretrained = method != RANDOM
+    kept, held = holdout(dataset.train.labels, settings.validation_fraction)
     trial_split = replace(dataset.train.subset(kept), name=f"train without its {len(held):,} held-out images")
-    trial_batches = _batches(config, trial_split, resolution, hardware.device)
-    final_batches = _batches(config, dataset.train, resolution, hardware.device)
-    grid = [Candidate(*pair) for pair in product(config.finetune.base_lrs, config.finetune.weight_decays)]
-
     with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
-        trials = _run_trials(session, encoder, grid, trial_batches, dataset.train.subset(held), resolution=resolution)
-        best = _best(grid, trials)
-        snapshots = _Snapshots(session, dataset.test, resolution)
-        final = Phase(
-            "final", config.finetune.epochs, len(grid) * _trial_steps(config, trial_batches),
-            after_epoch=snapshots.save_if_chosen, on_start=lambda model: snapshots.save_if_chosen(model, 0),
-        )  # fmt: skip
-        model = _train(session, encoder, best, final_batches, final, trials=trials)
-        snapshots.write_embeddings(final_batches.steps_per_epoch)
+        trainings = LabelledTrainings(session)
+        probes = trainings.once("probe", lambda: _probes(session, encoder, dataset.train, resolution, (kept, held)))
+        trials = trainings.search(
+            Labelled(encoder, trial_split, resolution, probes["kept"]),
+            dataset.train.subset(held),
+            grid_of(settings),
+            epochs=settings.selection_epochs,
+        )
+        candidate, chosen = best(trials)
+        snapshots = _Snapshots(session, dataset.test if pretrained else None, resolution)
+        model = trainings.train(
+            "final",
+            Labelled(encoder, dataset.train, resolution, probes["all"]),
+            candidate,
+            epochs=settings.epochs,
+            after_epoch=snapshots.save_if_chosen,
+            on_start=lambda model: snapshots.save_if_chosen(model, 0),
+        )
+        snapshots.write_embeddings(len(dataset.train) // settings.batch_size)
         finish_classifier(
             session,
             model.classifier(),
             dataset,
-            method=method,
-            adaptation="finetune",
+            method=method if pretrained else SUPERVISED,
+            adaptation="finetune" if pretrained else None,
             resolution=resolution,
-            rows=[
-                trials[str(best)],
-                row("validation", "lr", best.lr, len(held)),
-                row("validation", "weight_decay", best.weight_decay, len(held)),
-            ],
-            tried=[
-                {"candidate": name, "accuracy": entry["value"]}
-                | ({"reason": entry["reason"]} if "reason" in entry else {})
-                for name, entry in trials.items()
-            ],
+            rows=[*_rows(chosen), probes["accuracy"]],
+            tried=trials,
+            chosen=chosen["phase"],
         )
         snapshots.remove()
 
 
-def _trial_steps(config: Config, batches: ViewBatches) -> int:
-    return config.finetune.selection_epochs * batches.steps_per_epoch
+class _Probes(TypedDict):
+    """Linear probes of the frozen encoder, with which the last layer can start."""
+
+    kept: Head | None  # fitted without the held-out images, for the trials; None if no probe can be fitted
+    all: Head | None  # fitted on all of train, for the final training
+    accuracy: Row  # of the first one on the held-out images
 
 
-def _run_trials(
-    session: Session,
-    pretrained: nn.Module,
-    grid: list[Candidate],
-    batches: ViewBatches,
-    holdout_split: Split,
-    *,
-    resolution: int,
-) -> Trials:
-    """Trains each candidate that has no result in the checkpoint, and measures its accuracy on the holdout split."""
-
-    def validate(model: Supervised, epoch: int) -> dict[str, float]:
-        value = _accuracy(session, model, holdout_split, resolution)["value"]
-        return {} if value is None else {"val_accuracy": float(value)}
-
-    config = session.config
-    checkpoint = session.resume.read(FinetuneCheckpoint)
-    trials = dict(checkpoint.extra_state) if checkpoint else {}
-    for number, candidate in enumerate(grid):
-        if str(candidate) in trials:
-            continue
-        step_offset = number * _trial_steps(config, batches)
-        trial = Phase(f"select {candidate}", config.finetune.selection_epochs, step_offset, validate)
-        try:
-            model = _train(session, pretrained, candidate, batches, trial, trials=trials)
-            trials[str(candidate)] = _accuracy(session, model, holdout_split, resolution)
-        except Diverged as error:  # another candidate may converge
-            session.reporter.message(f"{candidate} is skipped: {error}")
-            trials[str(candidate)] = unmeasured("validation", "accuracy", len(holdout_split), "it diverged")
-    return trials
+def _probes(
+    session: Session, encoder: nn.Module, train: Split, resolution: int, parts: tuple[Indices, Indices]
+) -> _Probes:
+    """Fits both probes. parts: the indices of the kept and of the held-out images."""
+    kept, held = parts
+    features = predict(encoder, train, resolution, session.hardware.device, partial(session.report_or_stop, "embed"))
+    report = partial(session.report_or_stop, "fit")
+    fits = [fit_probe(features[part], train.labels[part], session.config.probe, report) for part in (kept, slice(None))]
+    return {
+        "kept": _head(fits[0]),
+        "all": _head(fits[1]),
+        "accuracy": _probe_row(fits[0], features[held], train.labels[held]),
+    }
 
 
-def _best(grid: list[Candidate], trials: Trials) -> Candidate:
-    """The candidate with the highest accuracy, or the first of several. Raises Diverged if none has an accuracy."""
-    values = {candidate: trials[str(candidate)]["value"] for candidate in grid}
-    measured = {candidate: value for candidate, value in values.items() if value is not None}
-    if not measured:
-        raise Diverged(
-            f"every candidate of the fine-tuning diverged ({', '.join(map(str, grid))}): give smaller "
-            "finetune.base_lrs, or check the pretraining that is fine-tuned"
-        )
-    return max(measured, key=lambda candidate: measured[candidate])
+def _head(probe: LinearProbe) -> Head | None:
+    if probe.reason:
+        return None
+    return {"weight": torch.from_numpy(probe.weight), "bias": torch.from_numpy(probe.bias)}
 
 
-def _batches(config: Config, split: Split, resolution: int, device: torch.device) -> ViewBatches:
-    view = View(crop_area=config.finetune.crop_area, flip=config.finetune.flip)
-    return ViewBatches(
-        split,
-        [view],
-        resolution=resolution,
-        batch_size=config.finetune.batch_size,
-        seed=config.seed,
-        device=device,
-        resident_gb=config.data.resident_gb,
-        field="finetune.batch_size",
-    )
+def _probe_row(probe: LinearProbe, features: Array, labels: Indices) -> Row:
+    if probe.reason:
+        return unmeasured("validation", "probe_accuracy", len(labels), probe.reason)
+    predicted = (features @ probe.weight.T + probe.bias).argmax(axis=1)
+    return proportion("validation", "probe_accuracy", predicted == labels)
 
 
-def _train(
-    session: Session,
-    pretrained: nn.Module,
-    candidate: Candidate,
-    batches: ViewBatches,
-    phase: Phase,
-    *,
-    trials: Trials,
-) -> Supervised:
-    """Trains the pretrained encoder with a new last layer, whose initial weights are the same for every candidate.
-
-    trials: the results up to now, which go into the checkpoints.
-    """
-    config, hardware = session.config, session.hardware
-    torch.manual_seed(config.seed)
-    model = Supervised(encoder=copy.deepcopy(pretrained), classes=CLASSES, batch_size=config.finetune.batch_size)
-    to_device(model, hardware.device)
-    optimizer = OptimizerConfig(
-        name="adamw", base_lr=candidate.lr, lr_scaling="none", weight_decay=candidate.weight_decay
-    )
-    steps = phase.epochs * batches.steps_per_epoch
-    warmup = min(round(config.finetune.warmup_epochs * batches.steps_per_epoch), steps)
-    task = Task(
-        phase=phase.name,
-        model=model,
-        loss=model.loss,
-        optimizer=build_optimizer(optimizer, model.parameter_groups()),
-        lr=lambda step: candidate.lr * warmup_cosine(step, steps, warmup),
-        batch=batches,
-        indices=batches.indices,
-        steps=steps,
-        steps_per_epoch=batches.steps_per_epoch,
-        validate=lambda epoch: phase.after_epoch(model, epoch),
-        on_start=lambda: phase.on_start(model),
-        step_offset=phase.step_offset,
-    )
-    fit(session, task, extra_state=trials)
-    return model
-
-
-def _accuracy(session: Session, model: Supervised, split: Split, resolution: int) -> Row:
-    """Accuracy on the holdout split."""
-    logits = predict(
-        torch.nn.Sequential(model.encoder, model.head), split, resolution, session.hardware.device,
-        partial(session.report_or_stop, "validate"),
-    )  # fmt: skip
-    return accuracy("validation", "accuracy", logits, split.labels)
+def _rows(chosen: Trial) -> list[Row]:
+    """The rows of the chosen trial."""
+    accuracy, loss, count = chosen["accuracy"], chosen["log_loss"], chosen["n"]
+    assert accuracy is not None and loss is not None  # `best` chooses among the trials with a result
+    interval = wilson(round(accuracy * count), count)
+    return [row("validation", "accuracy", accuracy, count, interval), row("validation", "nll", loss, count)]
 
 
 class _Snapshots:
-    """Embeddings of the same test images after chosen epochs, each in a file of its own until the training ends."""
+    """Embeddings of the same test images after chosen epochs, each in a file of its own until the training ends.
 
-    def __init__(self, session: Session, test: Split, resolution: int) -> None:
+    test: None for the baseline, whose embeddings come from no pretraining: then no snapshots are taken.
+    """
+
+    def __init__(self, session: Session, test: Split | None, resolution: int) -> None:
         config = session.config.finetune
         self._session, self._resolution = session, resolution
-        self._epochs = sorted(
-            {round(e) for e in np.linspace(0, config.epochs, min(config.snapshots, config.epochs + 1))}
-        )
-        self._images = test.subset(balanced(test.labels, config.snapshot_images))
+        chosen = np.linspace(0, config.epochs, min(config.snapshots, config.epochs + 1))
+        self._epochs = sorted({round(epoch) for epoch in chosen}) if test else []
+        self._images = test.subset(balanced(test.labels, config.snapshot_images)) if test else None
         self._folder: Path = session.file("snapshots")
         self._folder.mkdir(exist_ok=True)
 
     def save_if_chosen(self, model: Supervised, epoch: int) -> dict[str, float]:
         """Writes the embeddings after `epoch`, if it is one of the chosen epochs. Returns no metrics."""
-        if epoch in self._epochs:
+        if self._images and epoch in self._epochs:
             frame = predict(
                 model.encoder, self._images, self._resolution, self._session.hardware.device,
                 partial(self._session.report_or_stop, "snapshot"),
@@ -241,7 +145,7 @@ class _Snapshots:
 
     def write_embeddings(self, steps_per_epoch: int) -> None:
         """Writes embeddings.npz from the files of all chosen epochs."""
-        if self._session.file("embeddings.npz").exists() and not any(self._folder.iterdir()):
+        if self._images is None or (self._session.file("embeddings.npz").exists() and not any(self._folder.iterdir())):
             return  # the run was complete, and its result.json was removed afterwards
         frames = []
         for epoch in self._epochs:

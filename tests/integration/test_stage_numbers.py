@@ -168,17 +168,17 @@ def test_the_random_network_depends_on_the_seed(study: Path) -> None:
 
 
 def test_fine_tuning_selects_the_better_trial(study: Path) -> None:
-    tried = {
-        entry["candidate"]: entry["accuracy"]
-        for entry in json.loads((study / "finetune/result.json").read_text())["tried"]
-    }
+    made = json.loads((study / "finetune/result.json").read_text())
+    tried = made["tried"]
     entry = rows(study / "finetune")
-    assert len(tried) == 2
-    assert entry["validation", "accuracy"]["value"] == max(tried.values())
-    assert tried[f"lr={entry['validation', 'lr']['value']:g} wd=0.0001"] == max(tried.values())
+    assert [trial["lr"] for trial in tried] == [0.001, 1.0e-9]
+    best = min(tried, key=lambda trial: (-trial["accuracy"], trial["log_loss"]))
+    assert made["chosen"] == best["phase"]
+    assert entry["validation", "accuracy"]["value"] == best["accuracy"]
+    assert entry["validation", "nll"]["value"] == best["log_loss"]
     assert entry["validation", "accuracy"]["n"] == 30
     lines = [json.loads(line) for line in (study / "finetune/metrics.jsonl").read_text().splitlines()]
-    trial = [line["lr"] for line in lines if line["phase"] == "select lr=0.001 wd=0.0001"]
+    trial = [line["lr"] for line in lines if line["phase"] == "trial 1"]
     assert trial == pytest.approx([0.001 * 0.5 * (1 + np.cos(np.pi * (step - 1) / 2)) for step in (2,)])
 
 

@@ -104,20 +104,25 @@ class FakeStudy:
         self._close(run, f"{method}-probe", seed, rows, tried=tried)
         return run
 
-    def finetune(self, method: str, seed: int = 0, pairs: int = 2) -> Path:
+    def finetune(self, method: str, seed: int = 0, candidates: int = 2) -> Path:
         lines = []
-        tried = ["lr=0.0003 wd=0.0001", "lr=0.001 wd=0.01"][:pairs]
-        for trial, phase in enumerate([*(f"select {pair}" for pair in tried), "final"]):
+        phases = [f"trial {number}" for number in range(1, candidates + 1)]
+        for trial, phase in enumerate([*phases, "final"]):
             for step in range(1, 6):
                 line = {"step": 5 * trial + step, "epoch": step, "phase": phase, "seconds": 1.0, "loss": 2 / step}
                 key = "accuracy" if phase == "final" else "val_accuracy"
                 lines.append(line | {key: 0.5 + 0.05 * step + 0.02 * trial})
-        config = {"finetune": {"epochs": 5, "base_lrs": [1e-3, 3e-4], "weight_decays": [1e-2, 1e-4]}}
+        config = {"finetune": {"epochs": 5, "base_lrs": [3e-4, 1e-3], "weight_decays": [0.05]}}
         run = self._open(f"finetune-{method}-s{seed}", seed, f"pretrain-{method}-s{seed}", config, lines)
         rows = self._tested(run, method, f"{method}-finetune", seed, bonus=0.04)
-        rows += [self._row("validation", "lr", 3e-4, 40), self._row("validation", "weight_decay", 1e-4, 40)]
-        choice = [{"candidate": pair, "accuracy": 0.7} for pair in tried]
-        self._close(run, f"{method}-finetune", seed, rows, tried=choice)
+        rows += [self._row("validation", "accuracy", 0.7, 40), self._row("validation", "nll", 0.9, 40)]
+        rows += [self._row("validation", "probe_accuracy", 0.6, 40)]
+        tried = [
+            {"phase": phase, "lr": lr, "weight_decay": 0.05, "jitter": False, "head": "probe"}
+            | {"accuracy": 0.7 - number / 20, "log_loss": 0.9 + number / 10, "n": 40}
+            for number, (phase, lr) in enumerate(zip(phases, (3e-4, 1e-3), strict=False))
+        ]
+        self._close(run, f"{method}-finetune", seed, rows, tried=tried, chosen=phases[0])
         return run
 
     def ood(self, model: str, seed: int = 0) -> Path:

@@ -12,6 +12,7 @@ from analysis.figures import curves, style
 from analysis.measures import Measurement
 from analysis.sections import accuracy, sources, training, width
 from analysis.study import read_study
+from analysis.trials import below_probe
 from ssl_pkg.rows import dimensions_of
 
 
@@ -23,15 +24,45 @@ def test_choices_are_shown_only_for_more_than_one_candidate(fake: FakeStudy, tmp
     fake.pretrain("byol")
     fake.pretrain("simclr")
     fake.probe("byol")
-    fake.finetune("byol", pairs=1)
+    fake.finetune("byol", candidates=1)
     with style.styled():
-        (table,) = tables(training.section(read_study(fake.path), tmp_path))
+        table, trials = tables(training.section(read_study(fake.path), tmp_path))
         assert [row[0] for row in table["rows"]] == ["BYOL probe"]
         assert table["headings"] == ["Model", "Validation accuracy (%)", "l2"]
-        fake.finetune("simclr", pairs=2)
-        (table,) = tables(training.section(read_study(fake.path), tmp_path))
+        assert trials["rows"] == [["0.0003", "0.05", "off", "probe", "70.0 / 0.900 *"]]
+        fake.finetune("simclr", candidates=2)
+        table, trials = tables(training.section(read_study(fake.path), tmp_path))
     assert [row[0] for row in table["rows"]] == ["SimCLR fine-tuned", "BYOL probe"]
-    assert table["headings"][2:] == ["l2", "learning rate", "weight decay"]
+    assert table["headings"][2:] == ["Its probe (%)", "Log loss", "l2"]
+    assert trials["headings"][4:] == ["SimCLR fine-tuned", "BYOL fine-tuned"]
+    assert trials["rows"][1] == ["0.001", "0.05", "off", "probe", "65.0 / 1.000", "–"]
+
+
+def test_the_trials_of_several_seeds_are_averaged_and_their_choices_counted(fake: FakeStudy, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        file = fake.finetune("byol", seed) / "result.json"
+        result = json.loads(file.read_text())
+        if seed == 1:
+            result["chosen"] = "trial 2"
+            result["tried"][0] |= {"accuracy": None, "log_loss": None, "reason": "it diverged"}
+            result["tried"][1] |= {"accuracy": 0.75, "log_loss": 0.8}
+        file.write_text(json.dumps(result))
+    with style.styled():
+        *_, trials = tables(training.section(read_study(fake.path), tmp_path))
+    assert [row[-1] for row in trials["rows"]] == ["70.0 / 0.900 *", "70.0 / 0.900 *"]
+
+
+@pytest.mark.parametrize("own", [0.4, 0.7])
+def test_a_model_below_its_own_probe_on_validation_is_named(fake: FakeStudy, own: float) -> None:
+    file = fake.finetune("byol") / "result.json"
+    result = json.loads(file.read_text())
+    for row in result["rows"]:
+        if (row["evaluation"], row["metric"]) == ("validation", "accuracy"):
+            row["value"] = own
+    file.write_text(json.dumps(result))
+    said = below_probe(read_study(fake.path))
+    assert ("byol fine-tuned 40.0 against 60.0" in said) == (own < 0.6)
+    assert bool(said) == (own < 0.6)
 
 
 def test_the_values_of_the_measures_can_be_read_back(fake: FakeStudy, tmp_path: Path) -> None:

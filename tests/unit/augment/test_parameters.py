@@ -13,7 +13,8 @@ from torchvision.transforms import v2
 
 from ssl_pkg.augment import parameters
 from ssl_pkg.augment.parameters import Parameters, permutation, sample_parameters, uniform
-from ssl_pkg.config import Jitter, View
+from ssl_pkg.config import View
+from ssl_pkg.fields import Jitter
 
 JITTER = Jitter(probability=0.8, brightness=0.4, contrast=1.5, saturation=0.2, hue=0.1)
 VIEW = View(crop_area=(0.2, 1.0), flip=0.5, jitter=JITTER, grey=0.2, blur=0.7, solarize=0.1)

@@ -11,7 +11,8 @@ from torchvision.transforms.v2 import functional as reference
 from ssl_pkg.augment import operations, views
 from ssl_pkg.augment.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Parameters, sample_parameters
 from ssl_pkg.augment.views import make_view, resize
-from ssl_pkg.config import Jitter, View
+from ssl_pkg.config import View
+from ssl_pkg.fields import Jitter
 
 # values agree to 1e-5 before normalisation, which divides by .26
 TOLERANCE = 5e-5

@@ -1,0 +1,75 @@
+"""The candidates that a labelled training tried on the holdout split, as `tried` in its result.json lists them."""
+
+from collections import defaultdict
+from statistics import fmean
+from typing import Any, Final
+
+import pandas as pd
+
+from analysis import names, tables
+from analysis.blocks import Section
+from analysis.estimates import estimate
+from analysis.names import Model
+from analysis.run import Run
+from analysis.study import Study
+
+_FIELDS: Final = {"lr": "Learning rate", "weight_decay": "Weight decay", "jitter": "Jitter", "head": "First head"}
+_Candidate = tuple[str, ...]  # the values of _FIELDS, as texts
+
+
+def chosen_curve(run: Run) -> pd.DataFrame:
+    """The metric lines of the trial that was chosen, which are without the held-out images; empty if there is none."""
+    frame = run.metrics
+    chosen = (run.result or {}).get("chosen")
+    return frame[frame["phase"] == chosen] if "phase" in frame and chosen is not None else frame.iloc[:0]
+
+
+def table(made: Section, study: Study) -> None:
+    """Every trial of every model: accuracy and log loss on the holdout split, and which one was chosen."""
+    cells: dict[_Candidate, dict[Model, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for run in study.complete("finetune"):
+        for trial in run.tried:
+            if isinstance(trial, dict) and _FIELDS.keys() <= trial.keys():
+                chosen = trial.get("phase") == (run.result or {}).get("chosen")
+                cells[tuple(_text(trial[name]) for name in _FIELDS)][run.model].append({**trial, "chosen": chosen})
+    models = names.in_order((model for found in cells.values() for model in found), study.methods)
+    made.table(
+        [*_FIELDS.values(), *(study.model_label(model) for model in models)],
+        [[*candidate, *(_cell(found.get(model, [])) for model in models)] for candidate, found in cells.items()],
+        "Every trial of the search: accuracy in percent and log loss in nats on the holdout split of train, mean over "
+        "seeds. Each star marks the choice of one seed: the highest "
+        "accuracy, of equal ones the smallest log loss. First head: the last layer starts from a linear probe on the "
+        "frozen encoder (LP-FT, Kumar et al., 2022) or from random weights.",
+        size=8.5,
+    )  # fmt: skip
+
+
+def below_probe(study: Study) -> str:
+    """Names the fine-tuned models whose validation accuracy is below that of a probe on the same frozen encoder."""
+    parts = []
+    for model in names.in_order((run.model for run in study.complete("finetune")), study.methods):
+        own, probe = (estimate(study, model, "validation", metric) for metric in ("accuracy", "probe_accuracy"))
+        if own is not None and probe is not None and own.value < probe.value:
+            parts.append(f"{study.model_label(model)} {tables.percent(own)} against {tables.percent(probe)}")
+    if not parts:
+        return ""
+    return (
+        "Training all weights made these models worse on the holdout split than a linear probe on the encoder that "
+        f"they started from, in percent: {'; '.join(parts)}."
+    )
+
+
+def _cell(trials: list[dict[str, Any]]) -> str:
+    keys = ("accuracy", "log_loss")
+    measured = [trial for trial in trials if all(isinstance(trial.get(key), int | float) for key in keys)]
+    if not measured:
+        return "; ".join(dict.fromkeys(str(trial.get("reason", "")) for trial in trials)) or tables.ABSENT
+    accuracy, loss = (fmean(float(trial[key]) for trial in measured) for key in keys)
+    stars = "*" * sum(trial["chosen"] for trial in trials)
+    return f"{100 * accuracy:.1f} / {loss:.3f} {stars}".strip()
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
