@@ -18,8 +18,8 @@ from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Indices, Split, balanced, holdout
 from ssl_pkg.evaluation.accuracy import proportion, wilson
-from ssl_pkg.evaluation.forward import Array, predict
-from ssl_pkg.evaluation.probe import LinearProbe, fit_probe
+from ssl_pkg.evaluation.forward import predict
+from ssl_pkg.evaluation.probe import fit_head, fit_probe
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.models.encoder import to_device
@@ -84,29 +84,24 @@ class _Probes(TypedDict):
 def _probes(
     session: Session, encoder: nn.Module, train: Split, resolution: int, parts: tuple[Indices, Indices]
 ) -> _Probes:
-    """Fits both probes. parts: the indices of the kept and of the held-out images."""
+    """Fits both probes, with one penalty. parts: the indices of the kept and of the held-out images."""
     kept, held = parts
-    features = predict(encoder, train, resolution, session.hardware.device, partial(session.report_or_stop, "embed"))
-    report = partial(session.report_or_stop, "fit")
-    fits = [fit_probe(features[part], train.labels[part], session.config.probe, report) for part in (kept, slice(None))]
+    report = session.report_or_stop
+    features = predict(encoder, train, resolution, session.hardware.device, partial(report, "embed"))
+    probe = fit_probe(features, train.labels, session.config.probe, partial(report, "fit"))
+    if probe.reason:
+        return {
+            "kept": None,
+            "all": None,
+            "accuracy": unmeasured("validation", "probe_accuracy", len(held), probe.reason),
+        }
+    weight, bias = fit_head(features[kept], train.labels[kept], probe.l2)
+    hits = (features[held] @ weight.T + bias).argmax(axis=1) == train.labels[held]
     return {
-        "kept": _head(fits[0]),
-        "all": _head(fits[1]),
-        "accuracy": _probe_row(fits[0], features[held], train.labels[held]),
+        "kept": {"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)},
+        "all": {"weight": torch.from_numpy(probe.weight), "bias": torch.from_numpy(probe.bias)},
+        "accuracy": proportion("validation", "probe_accuracy", hits),
     }
-
-
-def _head(probe: LinearProbe) -> Head | None:
-    if probe.reason:
-        return None
-    return {"weight": torch.from_numpy(probe.weight), "bias": torch.from_numpy(probe.bias)}
-
-
-def _probe_row(probe: LinearProbe, features: Array, labels: Indices) -> Row:
-    if probe.reason:
-        return unmeasured("validation", "probe_accuracy", len(labels), probe.reason)
-    predicted = (features @ probe.weight.T + probe.bias).argmax(axis=1)
-    return proportion("validation", "probe_accuracy", predicted == labels)
 
 
 def _rows(chosen: Trial) -> list[Row]:
