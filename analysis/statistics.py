@@ -90,14 +90,28 @@ def mean(values: Values, level: float = LEVEL) -> Mean:
     cluster samples: Korn and Graubard 1998; Franco, Little, Louis and Slud 2019). Other values have a t interval.
     """
     _check(values)
-    centre, seeds, images = float(values.mean()), *values.shape
-    spread = _Spread.of(centre, [*_seed_part(values.mean(axis=1)), *_image_part(values)])
-    if values.dtype != np.bool_:
-        return Mean(centre, *spread.interval(level))
-    share = centre * (1 - centre)
-    if seeds == 1 or spread.error == 0 or share == 0:
-        return Mean(centre, *_wilson(centre, images, _quantile(level, np.inf)))
-    return Mean(centre, *_wilson(centre, share / spread.error**2, _quantile(level, spread.df)))
+    spread = _Spread.of(float(values.mean()), [*_seed_part(values.mean(axis=1)), *_image_part(values)])
+    if values.dtype == np.bool_:
+        return _share(spread, values.shape, level)
+    return Mean(spread.centre, *spread.interval(level))
+
+
+def proportion(shares: Floats, images: int, level: float = LEVEL) -> Mean:
+    """The mean of shares (S,) of the same images, whose hits are not known, with an interval that is rather too long.
+
+    The hits are needed to tell which part of p(1 - p) the images explain; here they are taken to explain all of it.
+    """
+    centre = float(shares.mean())
+    image_part = (centre * (1 - centre) / images, images - 1.0)
+    return _share(_Spread.of(centre, [*_seed_part(shares), image_part]), (len(shares), images), level)
+
+
+def _share(spread: _Spread, shape: tuple[int, ...], level: float) -> Mean:
+    """Wilson's interval of a share; shape: seeds and images."""
+    share = spread.centre * (1 - spread.centre)
+    if shape[0] == 1 or spread.error == 0 or share == 0:
+        return Mean(spread.centre, *_wilson(spread.centre, shape[1], _quantile(level, np.inf)))
+    return Mean(spread.centre, *_wilson(spread.centre, share / spread.error**2, _quantile(level, spread.df)))
 
 
 def _quantile(level: float, df: float) -> float:
@@ -149,6 +163,20 @@ def difference(
         p = mcnemar_p(first[0], second[0])
     p_equivalent = max(spread.above(-margin), 1 - spread.above(margin))
     return Difference(value, *spread.interval(LEVEL), p, p_equivalent)
+
+
+def difference_of_intervals(first: Mean, second: Mean, margin: float = MARGIN) -> Difference:
+    """The difference of two independent means, from their intervals alone (Newcombe 1998, method 10, of proportions).
+
+    The p-values are those of a normal distribution whose interval has this end on the side of the hypothesis.
+    """
+    value = first.value - second.value
+    below = float(np.hypot(first.value - first.low, second.high - second.value))
+    above = float(np.hypot(first.high - first.value, second.value - second.low))
+    scale = _quantile(LEVEL, np.inf)
+    down, up = (_Spread(value, length / scale, np.inf) for length in (below, above))
+    p = 2 * min(down.above(0), 1 - up.above(0))
+    return Difference(value, value - below, value + above, p, max(down.above(-margin), 1 - up.above(margin)))
 
 
 def mcnemar_p(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> float:

@@ -9,7 +9,17 @@ from scipy import stats
 from statsmodels.stats.proportion import confint_proportions_2indep
 from statsmodels.stats.weightstats import ttost_paired
 
-from analysis.statistics import Difference, difference, holm, mcnemar_p, mean, over_seeds, verdict
+from analysis.statistics import (
+    Difference,
+    difference,
+    difference_of_intervals,
+    holm,
+    mcnemar_p,
+    mean,
+    over_seeds,
+    proportion,
+    verdict,
+)
 
 Hits = npt.NDArray[np.bool_]
 SAME_IMAGES = {"same_images": True, "same_seeds": False}
@@ -243,3 +253,28 @@ def test_contradictory_pairs_are_errors() -> None:
         difference(one, two, same_images=False, same_seeds=True)
     with pytest.raises(ValueError, match="two seeds"):
         over_seeds(np.zeros(1))
+
+
+def test_shares_without_hits_have_an_interval_that_is_not_shorter() -> None:
+    for study in _studies(500, 20):
+        hits, _ = study.hits(3)
+        known, unknown = mean(hits), proportion(hits.mean(axis=1), 500)
+        assert known.value == pytest.approx(unknown.value)
+        assert unknown.high - unknown.low > 0.97 * (known.high - known.low)
+    one = proportion(np.array([0.7]), 80)
+    assert (one.low, one.high) == pytest.approx(tuple(stats.binomtest(56, 80).proportion_ci(method="wilson")))
+
+
+def test_a_difference_of_intervals_is_newcombes() -> None:
+    # Newcombe 1998, table II, column (a), method 10: 56/70 - 48/80 has the interval .0524 to .3339
+    found = difference_of_intervals(*(mean(np.arange(n)[None] < correct) for correct, n in ((56, 70), (48, 80))))
+    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+    assert 0.001 < found.p < 0.02
+    turned = difference_of_intervals(*(mean(np.arange(n)[None] < correct) for correct, n in ((48, 80), (56, 70))))
+    assert (turned.p, turned.p_equivalent) == pytest.approx((found.p, found.p_equivalent))
+
+
+def test_a_difference_of_intervals_is_significant_if_the_interval_excludes_zero() -> None:
+    for correct in range(20, 60):
+        found = difference_of_intervals(*(mean(np.arange(80)[None] < count) for count in (correct, 40)))
+        assert (found.p < 0.05) == (found.low > 0 or found.high < 0)

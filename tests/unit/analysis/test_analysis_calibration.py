@@ -1,0 +1,29 @@
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from analysis.calibration import error, values
+from ssl_pkg.evaluation.accuracy import calibration_error
+
+
+@pytest.mark.parametrize(("images", "gap"), [(500, 0.2), (3000, 0.03), (3000, 0.1)])
+def test_the_interval_of_the_calibration_error_covers_the_truth(images: int, gap: float) -> None:
+    draws = np.random.default_rng(7)
+
+    def sample(seeds: int, count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+        confidence = 0.1 + 0.9 * draws.beta(5, 1.2, (seeds, count))
+        return confidence, draws.random((seeds, count)) < (1 - gap) * confidence
+
+    truth = values(*sample(1, 1_000_000)).mean()
+    found = [error(*sample(1, images)) for _ in range(700)]
+    assert 0.93 <= np.mean([entry.low <= truth <= entry.high for entry in found]) <= 0.97
+
+
+def test_the_calibration_error_is_that_of_the_evaluation() -> None:
+    draws = np.random.default_rng(8)
+    confidence, hits = draws.random((3, 400)), draws.random((3, 400)) < 0.6
+    expected = [calibration_error(*row) for row in zip(confidence, hits, strict=True)]
+    assert values(confidence, hits).mean(axis=1) == pytest.approx(expected)
+    found = error(confidence, hits)
+    assert found.value == pytest.approx(np.mean(expected))
+    assert found.low < found.value <= found.high
