@@ -65,6 +65,19 @@ class Finetune(ConfigSection):
     snapshot_images: PositiveInt
 
 
+class Corruptions(ConfigSection):
+    """Accuracy on corrupted test images."""
+
+    images: PositiveInt
+    severities: Annotated[tuple[Annotated[int, Field(ge=1, le=5)], ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _sorted(self) -> "Corruptions":
+        if list(self.severities) != sorted(set(self.severities)):
+            raise ValueError(f"severities={list(self.severities)} must be increasing")
+        return self
+
+
 class Embed(ConfigSection):
     """t-SNE (van der Maaten and Hinton 2008)."""
 
@@ -103,6 +116,7 @@ class StageSettings(ConfigSection):
     pretrain: Pretrain
     probe: Probe
     finetune: Finetune
+    corruptions: Corruptions
     embed: Embed
     width: Width
 
@@ -129,6 +143,7 @@ class Artifact:
 
 
 PREDICTIONS: Final = Artifact("predictions.npz", {"logits": "nC", "labels": "n"})
+CORRUPTIONS: Final = Artifact("corruptions.npz", {"clean": "n", "hits": "KSn"})
 TSNE: Final = Artifact(
     "tsne.npz",
     {"train": "a2", "train_labels": "a", "test": "b2", "test_labels": "b"},
@@ -220,6 +235,18 @@ _STAGES: Final = (
         starts_from=Weights.FINAL_MODEL,
         leaves=Weights.NONE,
         artifact=PREDICTIONS,
+    ),
+    Stage(
+        "corruptions",
+        "Accuracy on corrupted images",
+        starts_from=Weights.FINAL_MODEL,
+        leaves=Weights.NONE,
+        cost=2.0,
+        artifact=CORRUPTIONS,
+        papers=(
+            "D. Hendrycks, T. Dietterich: Benchmarking Neural Network Robustness to Common Corruptions and "
+            "Perturbations, 2019. arXiv 1903.12261",
+        ),
     ),
     Stage(
         "embed",

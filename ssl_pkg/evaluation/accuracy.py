@@ -13,7 +13,7 @@ from ssl_pkg.evaluation.forward import Array
 from ssl_pkg.rows import Dimensions, Row, row, unmeasured
 
 
-def wilson(correct: int, count: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(correct: float, count: float, z: float = 1.96) -> tuple[float, float]:
     """Wilson score interval of the proportion correct / count (Wilson 1927); 95 % for z = 1.96.
 
     The interval lies in [0, 1] for every count, unlike the normal approximation.
