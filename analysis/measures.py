@@ -3,7 +3,7 @@
 # ruff: noqa: RUF001 (labels have Greek letters and dashes)
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 
@@ -20,7 +20,7 @@ class Measure:
 MEASURES: Final = {
     "adaptive_worst": Measure(
         "Adaptive worst-case sharpness",
-        'max_(abs(delta_i) <= r abs(w_i)) L(w + delta) - L(w) " " "(projected ascent)"',
+        'EE_S max_(abs(delta_i) <= r abs(w_i)) L_S (w + delta) - L_S (w) " " "(projected ascent)"',
         "invariant",
         "small",
     ),
@@ -32,7 +32,7 @@ MEASURES: Final = {
     ),
     "pac_bayes_sigma": Measure(
         "PAC-Bayes width σ (magnitude-aware)",
-        '"largest" sigma: EE_u "acc"(w + sigma sqrt(w^2 + epsilon^2) u) >= "acc"(w) - "drop"',
+        '"largest" sigma: EE_u "acc"(w + sigma sqrt(w^2 + epsilon^2) u) >= "acc"(w) - d',
         "nearly invariant",
         "large",
     ),
@@ -42,14 +42,18 @@ MEASURES: Final = {
         "not invariant",
         "small",
     ),
-    "hessian_top": Measure(
-        "Hessian, top eigenvalue", 'lambda_max (nabla^2 L(w)) " " "(Lanczos)"', "not invariant", "small"
+    "hessian_eigenvalue": Measure(
+        "Hessian, eigenvalue",
+        'lambda_1 >= lambda_2 >= lambda_3 "of" nabla^2 L(w) " " "(Lanczos)"',
+        "not invariant",
+        "small",
     ),
     "hessian_trace": Measure(
         "Hessian, trace", 'tr nabla^2 L(w) " " "(Hutchinson, Rademacher)"', "not invariant", "small"
     ),
 }
-WIDTH: Final = "width"  # the evaluation, and the metric of its rows that have a measure
+WIDTH: Final = "width"  # the evaluation, and the metric of its rows that are a width
+FIRST_ORDER: Final = "first_order"  # the metric of the first-order prediction of a worst-case sharpness
 AT_OPTIMUM: Final = {  # metrics of the optimum itself, not of its width
     "loss": Measure("Loss on the subset", "L(w)", "–", "–"),
     "accuracy": Measure("Accuracy on the subset", '"acc"(w)', "–", "–"),
@@ -58,14 +62,18 @@ AT_OPTIMUM: Final = {  # metrics of the optimum itself, not of its width
 
 @dataclass(frozen=True)
 class Measurement:
-    """A number of the evaluation `width`: a measure with its dimensions, or the loss or accuracy at the optimum."""
+    """A number of the evaluation `width`: a measure with its dimensions, or the loss or accuracy at the optimum.
+
+    A worst-case sharpness has two numbers, which differ in `metric`: the rise that was found, and its first-order
+    prediction.
+    """
 
     metric: str
     dimensions: frozenset[tuple[str, Any]] = frozenset()
 
     @property
     def of_width(self) -> bool:
-        """Whether the number is a width, not the loss or accuracy at the optimum."""
+        """Whether the number is a width, not a prediction of it or the loss or accuracy at the optimum."""
         return self.metric == WIDTH
 
     @property
@@ -85,6 +93,16 @@ class Measurement:
         return bool(self._dimension("scope") == "head")
 
     @property
+    def at_common_penalty(self) -> bool:
+        """Whether the head was fitted again with the penalty that is the same for all probes."""
+        return bool(self._dimension("penalty") == "common")
+
+    @property
+    def first_order(self) -> "Measurement":
+        """The first-order prediction of this sharpness."""
+        return replace(self, metric=FIRST_ORDER)
+
+    @property
     def normalized(self) -> bool:
         """Whether the loss is that of the normalised logits."""
         return bool(self._dimension("normalized"))
@@ -92,7 +110,7 @@ class Measurement:
     @property
     def definition(self) -> Measure | None:
         """Label and formula; None for an unknown measure."""
-        return (MEASURES if self.of_width else AT_OPTIMUM).get(self.name)
+        return (AT_OPTIMUM | MEASURES).get(self.name)
 
     @property
     def label(self) -> str:
@@ -106,7 +124,9 @@ class Measurement:
 
     @property
     def _title(self) -> str:
-        return self.definition.label if self.definition else self.name
+        place = self._dimension("eigenvalue")
+        label = self.definition.label if self.definition else self.name
+        return label if place is None else f"{label} {place}"
 
     @property
     def _details(self) -> list[str]:
@@ -114,7 +134,18 @@ class Measurement:
             *([] if self.radius is None else [f"radius {self.radius:g}"]),
             *(["normalised logits"] if self.normalized else []),
             *(["head only"] if self.of_head else []),
+            *(["common l2"] if self.at_common_penalty else []),
+            *(["first order"] if self.metric == FIRST_ORDER else []),
         ]
+
+    @property
+    def place(self) -> tuple[bool, bool, bool, bool, int, str, float, int, str]:
+        """The sort key of the report's order."""
+        order = [*MEASURES, *AT_OPTIMUM]
+        known = order.index(self.name) if self.name in order else len(order)
+        penalty, place = self.at_common_penalty, int(self._dimension("eigenvalue") or 0)
+        what = known, self.name, self.radius or 0.0, place, self.metric
+        return self.of_head, penalty, self.metric == FIRST_ORDER, self.normalized, *what
 
     def _dimension(self, name: str) -> Any:
         return dict(self.dimensions).get(name)
@@ -125,10 +156,16 @@ def in_order(found: Iterable[Measurement]) -> list[Measurement]:
 
     Within each group they are ordered by measure and radius.
     """
-    order = [*MEASURES, *AT_OPTIMUM]
+    return sorted(set(found), key=lambda entry: entry.place)
 
-    def rank(entry: Measurement) -> tuple[bool, bool, int, str, float]:
-        place = order.index(entry.name) if entry.name in order else len(order)
-        return entry.of_head, entry.normalized, place, entry.name, entry.radius or 0.0
 
-    return sorted(set(found), key=rank)
+def chosen(measures: Iterable[Measurement]) -> Measurement | None:
+    """The measure that the report draws its conclusion from: the one argued for in its text, at the smallest radius.
+
+    It is fixed before any accuracy is known: adaptive worst-case sharpness of the network on normalised logits. The
+    smallest radius is the one that is most likely to be local. None if it was not measured.
+    """
+    for entry in in_order(measures):
+        if entry.of_width and entry.name == "adaptive_worst" and entry.normalized and not entry.of_head:
+            return entry
+    return None

@@ -23,9 +23,10 @@ from ssl_pkg.run.study_plan import PLAN, PlannedRun, read_plan
 
 RunKey = tuple[str, Model, int]  # stage, model and seed
 _NUMBERS: Final = ("value", "low", "high", "n")
+_BOUNDS: Final = ("at_least", "at_most")
 RESULT_COLUMNS: Final = [
     *("model", "evaluation", "metric", *_NUMBERS, "seed"),
-    *("method", "adaptation", "variant", *DIMENSIONS, "data", "reason"),
+    *("method", "adaptation", "variant", *DIMENSIONS, "data", "reason", *_BOUNDS),
 ]
 _FRACTIONS: Final = ("accuracy", "accuracy_shared", "accuracy_masked", "mean_class_accuracy")  # metrics between 0 and 1
 
@@ -55,15 +56,16 @@ class Study:
         """
         rows = [row for run in self.complete() for row in _rows_of(run)]
         frame = pd.DataFrame(rows, columns=[*RESULT_COLUMNS, "stage", "dimensions"])
-        for column in _NUMBERS:
+        for column in (*_NUMBERS, *_BOUNDS):
             frame[column] = pd.to_numeric(frame[column], errors="coerce")
-        kinds: dict[str, Any] = {"value": float, "low": float, "high": float, "n": "Int64", "seed": int}
+        kinds: dict[str, Any] = {"n": "Int64", "seed": int} | dict.fromkeys(("value", "low", "high", *_BOUNDS), float)
         return frame.astype(kinds | dict.fromkeys(INTEGER_DIMENSIONS, "Int64"))
 
     @property
     def unmeasured(self) -> pd.DataFrame:
-        """The rows of `results` whose number could not be computed; each has a reason."""
-        return self.results[self.results["value"].isna() & self.results["reason"].notna()]
+        """The rows of `results` of whose number nothing is known, not even a bound; each has a reason."""
+        unknown = self.results[["value", *_BOUNDS]].isna().all(axis=1)
+        return self.results[unknown & self.results["reason"].notna()]
 
     @cached_property
     def numbers(self) -> dict[tuple[Model, str, str, frozenset[tuple[str, Any]]], pd.DataFrame]:

@@ -11,16 +11,17 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis import names
-from analysis.correlation import correlations, measures_of
+from analysis.correlation import correlations
 from analysis.data import data_note
 from analysis.estimates import Difference, Estimate, difference, estimate
 from analysis.measures import WIDTH, Measurement
 from analysis.names import Model
 from analysis.study import RESULT_COLUMNS, Study
+from analysis.widths import measures_of, taken
 from ssl_pkg.rows import dimensions_of
 
 ABSENT: Final = "–"
-WIDTH_DIMENSIONS: Final = ("measure", "radius", "scope", "normalized")
+WIDTH_DIMENSIONS: Final = ("measure", "radius", "scope", "normalized", "penalty", "eigenvalue")
 
 
 @dataclass(frozen=True)
@@ -159,19 +160,21 @@ def number(value: float | None) -> str:
 def width(study: Study) -> pd.DataFrame:
     """Every number of the evaluation `width` for every model: mean and standard deviation over seeds.
 
-    The columns are metric, WIDTH_DIMENSIONS, model, variant, value, sd, seeds. A number that could not be computed has
-    a row without a value.
+    The columns are metric, WIDTH_DIMENSIONS, model, variant, value, sd, seeds, at_least, at_most. A number that could
+    not be computed has a row without a value. `seeds` counts those with a value.
     """
-    taken = study.results[study.results["evaluation"] == WIDTH]
+    rows_of = study.results[study.results["evaluation"] == WIDTH]
     rows = []
     for measure in measures_of(study):
-        own = (taken["metric"] == measure.metric) & taken["dimensions"].map(measure.dimensions.__eq__)
-        for model in names.in_order(taken.loc[own, "model"], study.methods):
-            found = estimate(study, model, WIDTH, measure.metric, measure.dimensions)
-            values = (found.value, found.sd, len(found.by_seed)) if found else (None, None, 0)
-            rows.append([measure.metric, *_dimensions(measure), model.name, model.variant, *values])
-    columns = ["metric", *WIDTH_DIMENSIONS, "model", "variant", "value", "sd", "seeds"]
-    return pd.DataFrame(rows, columns=columns).astype({"value": float, "sd": float})
+        own = (rows_of["metric"] == measure.metric) & rows_of["dimensions"].map(measure.dimensions.__eq__)
+        for model in names.in_order(rows_of.loc[own, "model"], study.methods):
+            found = taken(study, model, measure)
+            value = found.estimate if found else None
+            values = (value.value, value.sd, len(value.by_seed)) if value else (None, None, 0)
+            bounds = (found.at_least, found.at_most) if found else (None, None)
+            rows.append([measure.metric, *_dimensions(measure), model.name, model.variant, *values, *bounds])
+    columns = ["metric", *WIDTH_DIMENSIONS, "model", "variant", "value", "sd", "seeds", "at_least", "at_most"]
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(("value", "sd", "at_least", "at_most"), float))
 
 
 def _dimensions(measure: Measurement) -> list[Any]:
@@ -221,8 +224,8 @@ def runs(study: Study) -> pd.DataFrame:
 
 
 def correlation(study: Study) -> pd.DataFrame:
-    """Spearman's rho of every width measure with both accuracies."""
-    columns = ["target", "rho", "low", "high", "p", "n"]
+    """Spearman's rho of every width measure of the network with every target, over all models and by kind."""
+    columns = ["target", "kind", "rho", "low", "high", "p", "corrected", "n"]
     rows = [[*_dimensions(found.measure), *(getattr(found, name) for name in columns)] for found in correlations(study)]
     return pd.DataFrame(rows, columns=[*WIDTH_DIMENSIONS, *columns])
 

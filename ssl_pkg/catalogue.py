@@ -91,17 +91,19 @@ class Width(ConfigSection):
     images: PositiveInt
     batch_size: PositiveInt
     worst_rho: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+    ascent_images: PositiveInt
     average_rho: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
     ascent_steps: PositiveInt
     noise_draws: PositiveInt
     pac_bayes_drop: Fraction
     pac_bayes_steps: PositiveInt
     keskar_epsilon: PositiveFloat
-    lanczos_steps: Annotated[int, Field(ge=2)]
+    lanczos_steps: Annotated[int, Field(ge=3)]
     hutchinson_draws: PositiveInt
     line_points: Annotated[int, Field(ge=3)]
     plane_points: Annotated[int, Field(ge=3)]
     landscape_radius: PositiveFloat
+    common_l2: PositiveFloat
 
     @model_validator(mode="after")
     def _centred(self) -> "Width":
@@ -275,6 +277,11 @@ _STAGES: Final = (
             "J. Kwon, J. Kim, H. Park, I. K. Choi: ASAM: Adaptive Sharpness-Aware Minimization, 2021. arXiv 2102.11600",
             "M. Andriushchenko et al.: A Modern Look at the Relationship between Sharpness and Generalization, 2023. "
             "arXiv 2302.07011",
+            "P. Foret, A. Kleiner, H. Mobahi, B. Neyshabur: Sharpness-Aware Minimization for Efficiently Improving "
+            "Generalization (m-sharpness), 2020. arXiv 2010.01412",
+            "B. N. Parlett: The Symmetric Eigenvalue Problem (residual bounds of Ritz values). SIAM, 1998",
+            "D. G. Bonett, T. A. Wright: Sample Size Requirements for Estimating Pearson, Kendall and Spearman "
+            "Correlations (variance of Fisher's z). Psychometrika 65, 2000",
             "H. Li, Z. Xu, G. Taylor, C. Studer, T. Goldstein: Visualizing the Loss Landscape of Neural Nets (filter "
             "normalization), 2017. arXiv 1712.09913",
         ),

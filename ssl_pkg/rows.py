@@ -18,6 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 Scope = Literal["network", "head"]  # the weights that are perturbed: all, or those of the last layer
+Penalty = Literal["chosen", "common"]  # l2 of a probe's head: chosen on its holdout split, or the same for all probes
 
 Dimensions = TypedDict(
     "Dimensions",
@@ -31,6 +32,8 @@ Dimensions = TypedDict(
         "radius": float,  # of the neighbourhood that the measure looks at
         "scope": Scope,
         "normalized": bool,  # whether the loss is that of the normalised logits
+        "penalty": Penalty,
+        "eigenvalue": int,  # of the Hessian, from 1, the largest
     },
     total=False,
 )
@@ -40,7 +43,11 @@ INTEGER_DIMENSIONS: Final = tuple(name for name, kind in Dimensions.__annotation
 
 @with_config(ConfigDict(strict=True, extra="forbid"))
 class Row(Dimensions):
-    """One number. Accuracies are fractions; `low` and `high` are a 95 % interval, or None."""
+    """One number. Accuracies are fractions.
+
+    `low` and `high` are a 95 % interval or, for an eigenvalue, its residual bounds; None without either. A search that
+    ends at a limit has no value but a bound.
+    """
 
     evaluation: str
     metric: str
@@ -49,6 +56,8 @@ class Row(Dimensions):
     high: float | None
     n: int  # samples behind the value
     reason: NotRequired[str]  # why there is no value
+    at_least: NotRequired[float]  # a lower bound, if there is no value
+    at_most: NotRequired[float]  # an upper bound, if there is no value
 
 
 ROWS: Final = TypeAdapter(list[Row])
@@ -76,6 +85,22 @@ def unmeasured(evaluation: str, metric: str, n: int, reason: str, dimensions: Di
     """The row of a number that could not be computed: its value is None, and `reason` says why."""
     content = {"value": None, "low": None, "high": None, "n": n, "reason": reason}
     return cast(Row, {"evaluation": evaluation, "metric": metric, **(dimensions or {}), **content})
+
+
+def bounded(
+    evaluation: str,
+    metric: str,
+    n: int,
+    reason: str,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    dimensions: Dimensions | None = None,
+) -> Row:
+    """The row of a number of which only a bound is known. `reason` says why."""
+    bounds = {"at_least": at_least, "at_most": at_most}
+    known = {name: float(bound) for name, bound in bounds.items() if bound is not None}
+    return cast(Row, {**unmeasured(evaluation, metric, n, reason, dimensions), **known})
 
 
 def dimensions_of(entry: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:

@@ -71,12 +71,12 @@ def planes(study: Study) -> Figure | None:
 
 
 def scatter(study: Study, measures: Sequence[Measurement], found: Sequence[Correlation]) -> Figure | None:
-    """Each measure against test and OOD accuracy, with a point for each model."""
+    """Each measure against test accuracy, OOD accuracy and generalisation gap, with a point for each model."""
     pairs = [(measure, target) for measure in measures for target in TARGETS if points(study, measure, target)]
     if not pairs:
         return None
-    figure, panels = style.grid(len(pairs), 4, 1.65)
-    by_pair = {(entry.measure, entry.target): entry for entry in found}
+    figure, panels = style.grid(len(pairs), len(TARGETS), 2.1)
+    by_pair = {(entry.measure, entry.target): entry for entry in found if entry.kind == "all"}
     models: dict[Model, None] = {}
     for axes, (measure, target) in zip(panels, pairs, strict=True):
         shown = points(study, measure, target)
@@ -84,24 +84,25 @@ def scatter(study: Study, measures: Sequence[Measurement], found: Sequence[Corre
         _points(axes, study, shown)
         entry = by_pair.get((measure, target))
         axes.set_title(f"ρ = {signed(entry.rho, 2)}, n = {entry.n}" if entry else f"n = {len(shown)}")
-        axes.set(xlabel=_short(measure), ylabel=f"{target if target == 'test' else 'OOD'} (%)")
+        axes.set(xlabel=_short(measure), ylabel=f"{TARGETS[target]} (%)")
     handles, labels = _handles(panels, [study.model_label(model) for model in names.in_order(models, study.methods)])
     style.legend(figure, handles, labels, handletextpad=0.1)
     return figure
 
 
 def forest(found: Sequence[Correlation]) -> Figure | None:
-    """Spearman's rho of every measure with its bootstrap interval."""
+    """Spearman's rho of every measure with its interval."""
     if not found:
         return None
     measures = list(dict.fromkeys(entry.measure for entry in found))
-    figure, panels = style.rows_of(1, 2, 0.6 + 0.17 * len(measures), sharey=True)
+    figure, panels = style.rows_of(1, len(TARGETS), 0.6 + 0.17 * len(measures), sharey=True)
     for axes, target in zip(panels[0], TARGETS, strict=True):
         axes.axvline(0, color="#999999", linewidth=0.7)
         for entry in found:
             if entry.target == target:
                 row = measures.index(entry.measure)
-                axes.plot([entry.low, entry.high], [row, row], color="#0072B2", linewidth=1.2)
+                if entry.low is not None and entry.high is not None:
+                    axes.plot([entry.low, entry.high], [row, row], color="#0072B2", linewidth=1.2)
                 axes.plot(entry.rho, row, "o", color="#0072B2", markersize=3.5)
         axes.set(title=f"with {TARGETS[target]}", xlim=(-1.05, 1.05), xlabel="Spearman's ρ")
         axes.grid(axis="y", visible=False)

@@ -1,23 +1,19 @@
 """The report's first page: title, facts about the runs and the data, and findings generated from the numbers."""
 
-# ruff: noqa: RUF001 (texts for people have Greek letters, dashes and minus signs)
-
 import datetime
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from analysis import names, tables
 from analysis.blocks import Section
-from analysis.correlation import TARGETS, correlations
 from analysis.data import data_names, data_warning
 from analysis.estimates import Difference, difference, estimate
 from analysis.names import Model
+from analysis.relation import verdicts
 from analysis.study import RunKey, Study
 from ssl_pkg.catalogue import RANDOM, SUPERVISED
-
-_CHANCE: Final = 0.05
 
 
 def title(study: Study, date: datetime.date) -> dict[str, Any]:
@@ -225,18 +221,8 @@ def _spread(study: Study) -> str:
 
 
 def _width(study: Study) -> str:
-    found = correlations(study)
-    if not found:
-        return ""
-    small = [entry for entry in found if entry.p < _CHANCE]
-    top = max(found, key=lambda entry: abs(entry.rho))
-    return (
-        f"Width and accuracy: {len(small)} of {len(found)} rank correlations have p < .05 (by chance about "
-        f"{_CHANCE * len(found):.1f} would); the strongest is ρ = {tables.signed(top.rho, 2)} "
-        f"({top.measure.label} with "
-        f"{TARGETS[top.target]}, n = {top.n} models, p = {top.p:.3f}, without a correction for {len(found)} "
-        f"comparisons). This number of models does not support a general statement about flat optima."
-    )
+    """What the chosen measure of width shows over all models."""
+    return " ".join(verdicts(study, kinds=("all",)))
 
 
 def _one_seed(study: Study) -> str:

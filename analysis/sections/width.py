@@ -3,44 +3,57 @@
 # ruff: noqa: RUF001 (texts for people have Greek letters, dashes and minus signs)
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 
-from analysis import names, tables
+from analysis import names, relation, tables
 from analysis.blocks import Block, Section, formula
-from analysis.correlation import TARGETS, Correlation, correlations, measures_of, widths_of
-from analysis.estimates import Estimate, estimate
 from analysis.figures import width
-from analysis.measures import WIDTH, Measurement
+from analysis.measures import FIRST_ORDER, WIDTH, Measurement, chosen
 from analysis.names import Model
 from analysis.study import Study
+from analysis.widths import Taken, measures_of, predictions_of, taken
+from ssl_pkg.catalogue import RANDOM
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MODELS = 8  # columns of a table
-_PANELS = 6  # measures with a scatter plot
+_LOST: Final = "†"
+LOCAL: Final = 2.0  # largest ratio of a rise to its first-order prediction within a local radius
 
 
 def section(study: Study, figures: Path) -> Section:
     """The section; no blocks if the study has no measures."""
     made = Section("Width of the optimum")
-    measures, found = measures_of(study), correlations(study)
+    measures = measures_of(study)
     if not measures:
         return made
     made.text(
         "All measures use the same fixed, unaugmented, labelled subset of train, the same noise and the same radii "
-        "for every model. Batch normalisation is first folded into the convolutions. Scaling the logits changes "
-        "sharpness without changing accuracy, most of all when the cross-entropy is near zero; therefore the loss on "
-        "the subset is listed too, and some measures are also taken on normalised logits. A probe trained only its "
-        "last layer; “head only” perturbs only this layer."
+        "for every model. Batch normalisation is first folded into the convolutions. A probe trained only its last "
+        "layer; “head only” perturbs only this layer. The width of a head is mostly its penalty, therefore the heads "
+        f"of all probes are also fitted again at one common penalty{_common_l2(study)}."
     )
     _formulas(made, measures)
+    _argument(made, study)
+    _locality(made, study)
     _values(made, study)
     _landscapes(made, study, figures)
     made.subheading("Relation to accuracy")
-    _relation(made, study, found, figures)
+    relation.add(made, study, figures)
     return made
+
+
+def _setting(study: Study, name: str) -> Any:
+    """A setting of the stage, from the first complete run; None if it is unknown."""
+    return next((run.config.get("width", {}).get(name) for run in study.complete("width")), None)
+
+
+def _common_l2(study: Study) -> str:
+    found = _setting(study, "common_l2")
+    return "" if found is None else f", l2 = {found:g}"
 
 
 def _formulas(made: Section, measures: Sequence[Measurement]) -> None:
@@ -49,44 +62,118 @@ def _formulas(made: Section, measures: Sequence[Measurement]) -> None:
         [entry.label, formula(entry.formula), entry.rescaling, entry.wider] for entry in definitions
     ]
     caption = (
-        "Definitions of the measures, their behaviour when the weights are rescaled, and the values of a wide optimum."
+        "Definitions of the measures, their behaviour when the weights are rescaled, and the values of a wide optimum. "
+        "S: a random part of the subset with m images. d: the smaller of .1 and half of the excess of the accuracy "
+        "over chance, because near chance noise can't reduce the accuracy by .1."
     )
     made.table(["Measure", "Definition", "Rescaling", "Wide"], rows, caption, left=4, widths=[1.5, 2.8, 0.8, 0.4])
 
 
-def _values(made: Section, study: Study) -> None:
-    """A table of the measures of the whole network for every model, and one of those of the head for the probes."""
-    spread = (
-        "±: standard deviation over seeds; with one seed, for measures with random noise, the distance to the farther "
-        "end of the 95 % interval over the draws of noise."
+def _argument(made: Section, study: Study) -> None:
+    """Which measure the conclusion is drawn from, why, and its limits."""
+    measure = chosen(measures_of(study))
+    if measure is None:
+        return
+    images = _setting(study, "ascent_images")
+    made.subheading("The chosen measure")
+    made.text(
+        f"The conclusion is drawn from one measure, fixed before any accuracy was known: {measure.label}. It is the "
+        "largest rise of the loss when each weight changes by at most a fraction r of itself. (1) Invariance: the "
+        "scale of a convolution can be moved into the next layer without changing the function (Dinh et al. 2017). "
+        "Keskar's sharpness and the eigenvalues change with it arbitrarily; a box that is relative to each weight "
+        "does not (Kwon et al. 2021). The smallest radius is taken, because it is the one most likely to be local. (2) Normalised logits: scaling the logits changes the loss and its curvature at "
+        "equal accuracy, and models with different penalties or lengths of training differ in this scale "
+        "(Andriushchenko et al. 2023). (3) The worst case needs no second derivative and has a first-order prediction "
+        "that shows whether the radius is local."
     )
-    measures, taken = measures_of(study), study.results[study.results["evaluation"] == WIDTH]
-    network = [measure for measure in measures if not measure.of_head]
-    head = [measure for measure in measures if measure.of_head]
-    for shown, caption in (
-        (network, "Values of the measures. " + spread),
-        (head, "The same measures of the head only."),
-    ):
-        own = taken["dimensions"].isin([measure.dimensions for measure in shown])
-        every = names.in_order(taken.loc[own, "model"], study.methods)
+    made.text(
+        "Limits: the loss of the normalised logits is not the loss that was trained, so its gradient is not zero at "
+        "the optimum; within a local radius the measure is the norm of this gradient, weighted by the weights, more "
+        "than a curvature. The ascent finds a lower bound of the maximum. The measure depends on the subset and on m, "
+        f"the images of each maximum{'' if images is None else f' (here at most {images})'}: smaller m gives larger "
+        "values. Andriushchenko et al. use m = 128 and find that the correlation of such measures with generalisation "
+        "is weak and can be negative; a wide optimum is not by itself a better one."
+    )
+
+
+def _locality(made: Section, study: Study) -> None:
+    """The rise that was found relative to its first-order prediction, and up to which radius the measure is local."""
+    shown = [measure for measure in predictions_of(study) if not measure.of_head]
+    models = [model for model in _models(study, shown) if model.method != RANDOM]
+    rows, local = [], []
+    for measure in shown:
+        pairs = [(taken(study, model, measure), taken(study, model, measure.first_order)) for model in models]
+        ratios = [_ratio(*pair) for pair in pairs]
+        known = [ratio for ratio in ratios if ratio is not None]
+        if measure.normalized and len(known) == len(ratios) and all(ratio <= LOCAL for ratio in known):
+            local.append(measure.radius or 0.0)
+        rows.append([measure.label, *(tables.ABSENT if ratio is None else f"{ratio:.2f}" for ratio in ratios)])
+    for start in range(0, len(models), _MODELS):
+        part = models[start : start + _MODELS]
+        made.table(
+            ["Rise / first order", *(study.model_label(model) for model in part)],
+            [[row[0], *row[1 + start : 1 + start + _MODELS]] for row in rows],
+            "The rise of the loss that was found, divided by its first-order prediction (the radius times the sum of "
+            "the absolute products of weight and gradient). A radius is called local if the ratio is at most "
+            f"{LOCAL:g}: higher orders then add no more than the first order.",
+            size=7.5,
+            widths=[max(1.7, 7 - len(part)), *([1.0] * len(part))],
+        )
+    if rows and models:
+        made.text(
+            f"On normalised logits the measure is local for every model up to radius {max(local):g}."
+            if local
+            else "On normalised logits none of these radii is local for every model."
+        )
+
+
+def _ratio(rise: Taken | None, predicted: Taken | None) -> float | None:
+    if rise is None or predicted is None or rise.value is None or not predicted.value:
+        return None
+    return rise.value / predicted.value
+
+
+def _models(study: Study, measures: Sequence[Measurement]) -> list[Model]:
+    """The models that have one of the measures, in the report's order."""
+    rows = study.results[study.results["evaluation"] == WIDTH]
+    own = rows["dimensions"].isin([measure.dimensions for measure in measures])
+    return names.in_order(rows.loc[own, "model"], study.methods)
+
+
+def _values(made: Section, study: Study) -> None:
+    """A table of the measures of the whole network for every model, and tables of those of the head for the probes."""
+    spread = (
+        "±: standard deviation over seeds; with one seed the distance to the farther end of the row's interval: for a "
+        "worst case 95 % over the parts of the subset, for noise 95 % over its draws, for an eigenvalue the residual "
+        "of the Lanczos iteration, within which the Hessian has an eigenvalue. ≥ and ≤: the search ended at a limit; "
+        f"such a bound enters no correlation. {_LOST}: no value for some seed; the last section says why."
+    )
+    measures = [measure for measure in measures_of(study) if measure.metric != FIRST_ORDER]
+    groups = (
+        ([measure for measure in measures if not measure.of_head], "Values of the measures. " + spread),
+        ([m for m in measures if m.of_head and not m.at_common_penalty], "The same measures of the head only."),
+        (
+            [m for m in measures if m.at_common_penalty],
+            f"The same measures of the head only, fitted again at the common penalty{_common_l2(study)}.",
+        ),
+    )
+    for shown, caption in groups:
+        every = _models(study, shown)
         for start in range(0, len(every), _MODELS):
             models = every[start : start + _MODELS]
             made.table(
                 ["Measure", *(study.model_label(model) for model in models)],
-                [_row(measure, [_value(study, model, measure) for model in models]) for measure in shown],
+                [_row(measure, [taken(study, model, measure) for model in models]) for measure in shown],
                 caption,
                 size=7.5,
                 widths=[max(1.7, 7 - len(models)), *([1.0] * len(models))],
             )
 
 
-def _value(study: Study, model: Model, measure: Measurement) -> Estimate | None:
-    return estimate(study, model, WIDTH, measure.metric, measure.dimensions)
-
-
-def _row(measure: Measurement, found: Sequence[Estimate | None]) -> list[str]:
+def _row(measure: Measurement, found: Sequence[Taken | None]) -> list[str]:
     """The cells of a measure: all in the same power of ten, with decimals that give the median three digits."""
-    middle = float(np.median([abs(entry.value) for entry in found if entry] or [0.0]))
+    values = [abs(value) for entry in found if entry for value in _numbers(entry)]
+    middle = float(np.median(values or [0.0]))
     exponent = math.floor(math.log10(middle)) if middle else 0
     power = 0 if -1 <= exponent <= 3 else 3 * (exponent // 3)
     decimals = max(0, 2 - exponent + power)
@@ -94,13 +181,28 @@ def _row(measure: Measurement, found: Sequence[Estimate | None]) -> list[str]:
     def shown(value: float) -> str:
         return f"{round(value / 10.0**power, decimals) + 0.0:,.{decimals}f}".replace("-", "−")
 
-    cells = []
-    for entry in found:
-        bounds = entry.bounds if entry else None
-        spread = f" ± {shown(max(bounds[1] - entry.value, entry.value - bounds[0]))}" if entry and bounds else ""
-        cells.append(shown(entry.value) + spread if entry else tables.ABSENT)
     unit = f", in\u00a010{str(power).translate(_SUPERSCRIPTS)}" if power else ""
-    return [measure.label + unit, *cells]
+    return [measure.label + unit, *(_cell(entry, shown) for entry in found)]
+
+
+def _numbers(entry: Taken) -> list[float]:
+    numbers = (entry.estimate.value if entry.estimate else None, entry.at_least, entry.at_most)
+    return [number for number in numbers if number is not None]
+
+
+def _cell(entry: Taken | None, shown: Callable[[float], str]) -> str:
+    if entry is None:
+        return tables.ABSENT
+    mark = f" {_LOST}" if entry.lost else ""
+    if entry.at_least is not None:
+        return f"≥ {shown(entry.at_least)}{mark}"
+    if entry.at_most is not None:
+        return f"≤ {shown(entry.at_most)}{mark}"
+    if entry.estimate is None:
+        return tables.ABSENT + mark
+    value, bounds = entry.estimate.value, entry.estimate.bounds
+    spread = f" ± {shown(max(bounds[1] - value, value - bounds[0]))}" if bounds else ""
+    return shown(value) + spread + mark
 
 
 def _landscapes(made: Section, study: Study, figures: Path) -> None:
@@ -120,59 +222,3 @@ def _landscapes(made: Section, study: Study, figures: Path) -> None:
         "model; first seed. α increases to the right, β upwards; the cross is the trained model.",
         "a large dark basin is an optimum that is wide in these two directions, out of millions.",
     )
-
-
-def _relation(made: Section, study: Study, found: Sequence[Correlation], figures: Path) -> None:
-    if not found:
-        made.text("No correlation is computed, because fewer than four models have both a width and an accuracy.")
-        return
-    made.note(
-        f"n is very small: at most {max(entry.n for entry in found)} models. There are {len(found)} correlations "
-        "without a correction for multiple comparisons, and the models are not an independent sample, because their "
-        "training is related. This describes these models; it is not evidence that wide optima are better."
-    )
-    rows = [
-        [measure.label, *(_entry(found, measure, target) for target in TARGETS)]
-        for measure in dict.fromkeys(entry.measure for entry in found)
-    ]
-    made.table(
-        ["Measure", *(f"ρ with {target}" for target in TARGETS.values())],
-        rows,
-        "Spearman's ρ with its 95 % bootstrap interval, the two-sided permutation p (exact up to eight models), and n.",
-        size=8,
-        widths=[1.4, 1.2, 1.2],
-    )
-    made.figure(
-        figures,
-        "width-correlations",
-        width.forest(found),
-        "Spearman's ρ of every measure with both accuracies; bars: 95 % percentile bootstrap over models (5,000 "
-        "draws).",
-        "a bar across zero is compatible with no relation.",
-    )
-    made.figure(
-        figures,
-        "width-accuracy",
-        width.scatter(study, _headline(widths_of(study)), found),
-        "Measures against accuracy. Each point is a model (mean over seeds), without the random initialisation; each "
-        "measure is shown at one radius. ρ: Spearman's rank correlation.",
-        "if flat optima are better, points fall from left to right for sharpness measures and rise for the PAC-Bayes "
-        "width.",
-    )
-
-
-def _headline(measures: Sequence[Measurement]) -> list[Measurement]:
-    """Each measure of the network on the logits as they are; of several radii the middle one."""
-    plain: dict[str, list[Measurement]] = {}
-    for measure in measures:
-        if not measure.of_head and not measure.normalized:
-            plain.setdefault(measure.name, []).append(measure)
-    return [found[len(found) // 2] for found in plain.values()][:_PANELS]
-
-
-def _entry(found: Sequence[Correlation], measure: Measurement, target: str) -> str:
-    for entry in found:
-        if (entry.measure, entry.target) == (measure, target):
-            bounds = f"[{tables.signed(entry.low, 2)}, {tables.signed(entry.high, 2)}]"
-            return f"{tables.signed(entry.rho, 2)} {bounds}, p = {entry.p:.3f}, n = {entry.n}"
-    return tables.ABSENT

@@ -1,14 +1,22 @@
 """The width of the optimum at which a final model stands."""
 
-from functools import partial
+import copy
+from collections.abc import Callable
+from functools import cache, partial
+
+import torch
+from torch import nn
 
 from ssl_pkg.augment.views import resize
 from ssl_pkg.catalogue import LANDSCAPE
 from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
-from ssl_pkg.data.images import balanced
-from ssl_pkg.evaluation.width.measures import UnitResult, collect, width_units
+from ssl_pkg.data.images import Split, balanced
+from ssl_pkg.evaluation.forward import predict
+from ssl_pkg.evaluation.probe import fit_head
+from ssl_pkg.evaluation.width.measures import UnitResult, collect, head_inputs, head_units, network_units
 from ssl_pkg.hardware.prepare import prepare
+from ssl_pkg.models.encoder import without_classifier
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.resume import CheckpointMetadata
 from ssl_pkg.run.session import Session
@@ -25,7 +33,9 @@ class WidthCheckpoint(CheckpointMetadata):
 
 
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
-    """Takes all measures on a fixed unaugmented subset of labelled train. For a probe, also on its head.
+    """Takes all measures on a fixed unaugmented subset of labelled train.
+
+    For a probe, also on its head: at the penalty that was chosen, and at width.common_l2, the same for all probes.
 
     A checkpoint is saved after each unit of work, so that a resumed run continues with the next unit.
     """
@@ -44,10 +54,17 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
         def tick() -> None:
             session.report_or_stop(phase, len(results), total)
 
-        measure = partial(width_units, classifier, images, labels, config.width, seed=NOISE_SEED, tick=tick)
-        units = measure(scope="network")
+        settings = config.width
+        units = network_units(classifier, images, labels, settings, seed=NOISE_SEED, tick=tick)
         if source["adaptation"] == "probe":
-            units += measure(scope="head")
+            inputs = cache(partial(head_inputs, classifier, images, settings.batch_size))
+
+            def common_head() -> nn.Module:
+                return _refit(classifier, dataset.train, source["resolution"], settings.common_l2, tick)
+
+            measure = partial(head_units, labels=labels, config=settings, seed=NOISE_SEED, tick=tick)
+            units += measure(lambda: (classifier.get_submodule("fc"), inputs()), penalty="chosen")
+            units += measure(lambda: (common_head(), inputs()), penalty="common")
         total = len(units)
         for unit in units:
             if unit.name not in results:
@@ -64,3 +81,13 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             resolution=source["resolution"],
             rows=rows,
         )
+
+
+def _refit(model: nn.Module, train: Split, resolution: int, l2: float, tick: Callable[[], None]) -> nn.Module:
+    """The last layer of `model`, a probe, fitted again on the same features with the penalty `l2`."""
+    head = copy.deepcopy(model.get_submodule("fc"))
+    device = next(head.parameters()).device
+    features = predict(without_classifier(model), train, resolution, device, lambda done, count: tick())
+    weight, bias = fit_head(features, train.labels, l2)
+    head.load_state_dict({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
+    return head

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from ssl_pkg.rows import DIMENSIONS, ROWS, dimensions_of, row, unmeasured
+from ssl_pkg.rows import DIMENSIONS, ROWS, bounded, dimensions_of, row, unmeasured
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -18,14 +18,33 @@ def test_rows_are_valid_after_a_round_trip_through_json() -> None:
     rows = [
         row("test", "accuracy", 0.5, 10, (0.2, 0.8), dimensions={"class": "cat"}),
         row("width", "width", 1e30, 10, dimensions={"measure": "keskar", "radius": 1.0, "scope": "head"}),
+        row("width", "width", 1.0, 10, dimensions={"measure": "x", "penalty": "common", "eigenvalue": 2}),
         unmeasured("width", "loss", 10, "so"),
+        bounded("width", "width", 10, "so", at_least=16),
+        bounded("width", "width", 10, "so", at_most=0.1, dimensions={"measure": "x"}),
     ]
     assert ROWS.validate_python(json.loads(json.dumps(rows))) == rows
 
 
+def test_a_bound_is_no_value() -> None:
+    found = bounded("x", "y", 3, "so", at_least=16)
+    assert found == {**unmeasured("x", "y", 3, "so"), "at_least": 16.0}
+    assert "at_least" not in bounded("x", "y", 3, "so", at_most=1)
+
+
 @pytest.mark.parametrize(
     "change",
-    [{"class": 3}, {"radius": "0.1"}, {"normalized": 1}, {"scope": "body"}, {"n": 1.5}, {"value": "1"}, {"kind": "x"}],
+    [
+        {"class": 3},
+        {"radius": "0.1"},
+        {"normalized": 1},
+        {"scope": "body"},
+        {"n": 1.5},
+        {"value": "1"},
+        {"kind": "x"},
+        {"penalty": "x"},
+        {"at_most": "1"},
+    ],
 )
 def test_a_row_with_a_wrong_type_or_an_unknown_key_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

@@ -4,9 +4,9 @@ The measures are taken in eval mode on one fixed labelled subset without augment
 the convolutions (folding.py). Values of two models are comparable if images, labels, `Width` and `seed` are the same.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from math import isfinite, nan
 from typing import Any
 
@@ -19,14 +19,15 @@ from typing_extensions import TypedDict  # pydantic accepts typing's TypedDict f
 from ssl_pkg.catalogue import Width
 from ssl_pkg.evaluation.forward import full_precision
 from ssl_pkg.evaluation.width.folding import fold_batch_norm
-from ssl_pkg.evaluation.width.hessian import top_eigenvalue, trace
+from ssl_pkg.evaluation.width.hessian import EIGENVALUES, top_eigenvalues, trace
 from ssl_pkg.evaluation.width.landscape import Landscape, spaced
-from ssl_pkg.evaluation.width.noise import Interval
+from ssl_pkg.evaluation.width.noise import Bound, Interval
 from ssl_pkg.evaluation.width.perturb import Objective
 from ssl_pkg.evaluation.width.sharpness import adaptive_average, adaptive_worst, keskar, pac_bayes_width
-from ssl_pkg.rows import Dimensions, Row, Scope, row
+from ssl_pkg.rows import Dimensions, Penalty, Row, bounded, row
 
-MeasureFunction = Callable[[], Interval | tuple[Interval, ...]]
+MeasureFunction = Callable[[Objective], Interval | Bound | tuple[Interval, ...]]
+WIDTH, FIRST_ORDER = "width", "first_order"  # metrics: the measure, and its first-order prediction
 
 
 class UnitResult(TypedDict):
@@ -44,32 +45,49 @@ class Unit:
     measure: Callable[[], UnitResult]
 
 
-def width_units(
-    model: nn.Module,
-    images: Tensor,
+def network_units(
+    model: nn.Module, images: Tensor, labels: Tensor, config: Width, *, seed: int, tick: Callable[[], None]
+) -> list[Unit]:
+    """The measures and the landscape of all weights of `model`.
+
+    model: torchvision's resnet18(num_classes=C), which is not changed. images: (N, 3, R, R) float32, normalised.
+    labels: (N,) int64. All are on one device. tick: called after every batch; an exception from it ends the unit
+    without a result.
+    """
+    objective = Objective(fold_batch_norm(model), images, labels, config.batch_size, tick)
+    measures = _measures(lambda: objective, config, seed, {"scope": "network"})
+    return [*measures, *_landscape(objective, config, seed)]
+
+
+def head_units(
+    head: Callable[[], tuple[nn.Module, Tensor]],
     labels: Tensor,
     config: Width,
     *,
-    scope: Scope,
+    penalty: Penalty,
     seed: int,
     tick: Callable[[], None],
 ) -> list[Unit]:
-    """The measures and the landscape of all weights of `model`, or the measures of its last layer.
+    """The measures of a linear head, the only part that a linear probe trains.
 
-    model: torchvision's resnet18(num_classes=C), which is not changed. images: (N, 3, R, R) float32, normalised.
-    labels: (N,) int64. All are on one device. scope: `network`, or `head` for the last layer, the only part that a
-    linear probe trains; the input of the head is computed only once, here. tick: called after every batch; an exception
-    from it ends the unit without a result.
+    head: returns the head and its inputs (N, D) float32. It is called when the first unit is measured, so that a
+    resumed run without units to measure does not compute the inputs again. labels: (N,) int64. penalty: the l2 that the
+    head was fitted with. tick: as for `network_units`.
     """
-    network: nn.Module = fold_batch_norm(model)
-    if scope == "network":
-        objective = Objective(network, images, labels, config.batch_size, tick)
-        return [*_measures(objective, config, seed, scope), *_landscape(objective, config, seed)]
-    head = network.get_submodule("fc")
+
+    @cache
+    def objective() -> Objective:
+        return Objective(*head(), labels, config.batch_size, tick)
+
+    return _measures(objective, config, seed, {"scope": "head", "penalty": penalty})
+
+
+def head_inputs(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
+    """The inputs (N, 512) of the last layer of `model` for images (N, 3, R, R), computed as in `network_units`."""
+    network = fold_batch_norm(model)
     network.fc = nn.Identity()
     with torch.no_grad(), full_precision():
-        features = torch.cat([network(batch) for batch in torch.split(images, config.batch_size)])
-    return _measures(Objective(head, features, labels, config.batch_size, tick), config, seed, scope)
+        return torch.cat([network(batch) for batch in torch.split(images, batch_size)])
 
 
 def collect(found: Iterable[UnitResult]) -> tuple[list[Row], dict[str, npt.NDArray[np.float64]]]:
@@ -83,52 +101,58 @@ def collect(found: Iterable[UnitResult]) -> tuple[list[Row], dict[str, npt.NDArr
     return rows, {name: np.array(values, dtype=np.float64) for name, values in arrays.items()}
 
 
-def _measures(objective: Objective, config: Width, seed: int, scope: Scope) -> list[Unit]:
-    """A unit for each measure; for the whole network also a unit for its loss and accuracy."""
-    ascent, draws = config.ascent_steps, config.noise_draws
+def _measures(objective: Callable[[], Objective], config: Width, seed: int, common: Dimensions) -> list[Unit]:
+    """A unit for each measure, and one for the loss and the accuracy. common: the dimensions of every row.
+
+    The loss and the accuracy of the whole network have no dimensions.
+    """
+    images, ascent, draws = config.ascent_images, config.ascent_steps, config.noise_draws
     units: list[Unit] = []
 
-    def add(
-        take: MeasureFunction, measure: str, radius: float | None = None, normalized: tuple[bool, ...] = (False,)
-    ) -> None:
-        dimensions = [_dimensions(measure, radius, scope, flag) for flag in normalized]
-        units.append(_unit(_name(dimensions[0]), take, [("width", entry) for entry in dimensions], objective))
+    def add(name: str, take: MeasureFunction, *quantities: tuple[str, Dimensions]) -> None:
+        where = [common["penalty"], "head"] if common["scope"] == "head" else []
+        units.append(_unit(" ".join([name, *where]), take, quantities, objective))
 
-    if scope == "network":  # the loss and accuracy of the head are those of the network
-        quantities: list[tuple[str, Dimensions]] = [("loss", {}), ("accuracy", {})]
-        units.append(_unit("loss and accuracy", partial(_start, objective), quantities, objective))
+    def measure(name: str, normalized: bool = False) -> Dimensions:
+        return {**common, "measure": name, "normalized": normalized}
+
+    start: Dimensions = {} if common["scope"] == "network" else common
+    if common.get("penalty") != "chosen":  # the loss and accuracy of the chosen head are those of the network
+        add("loss and accuracy", _start, ("loss", start), ("accuracy", start))
     for rho in config.worst_rho:
-        for flag in (False, True):
-            add(partial(adaptive_worst, objective, rho, ascent, normalized=flag), "adaptive_worst", rho, (flag,))
+        for flag in (True, False):
+            worst: Dimensions = {**measure("adaptive_worst", flag), "radius": rho}
+            ascend = partial(adaptive_worst, rho=rho, steps=ascent, images=images, seed=seed, normalized=flag)
+            name = f"adaptive_worst {rho}{' normalized' if flag else ''}"
+            add(name, ascend, (WIDTH, worst), (FIRST_ORDER, worst))
     for rho in config.average_rho:
-        add(partial(adaptive_average, objective, rho, draws, seed), "adaptive_average", rho, (False, True))
+        average = [measure("adaptive_average", flag) for flag in (False, True)]
+        both: list[tuple[str, Dimensions]] = [(WIDTH, {**entry, "radius": rho}) for entry in average]
+        add(f"adaptive_average {rho}", partial(adaptive_average, rho=rho, draws=draws, seed=seed), *both)
     drop, bisections = config.pac_bayes_drop, config.pac_bayes_steps
-    add(partial(pac_bayes_width, objective, drop, bisections, draws, seed), "pac_bayes_sigma")
-    add(partial(keskar, objective, config.keskar_epsilon, ascent), "keskar")
-    add(partial(top_eigenvalue, objective, config.lanczos_steps, seed), "hessian_top")
-    add(partial(trace, objective, config.hutchinson_draws, seed), "hessian_trace")
+    sigma = partial(pac_bayes_width, drop=drop, steps=bisections, draws=draws, seed=seed)
+    add("pac_bayes_sigma", sigma, (WIDTH, measure("pac_bayes_sigma")))
+    box = partial(keskar, epsilon=config.keskar_epsilon, steps=ascent)
+    add("keskar", box, (WIDTH, measure("keskar")))
+    eigenvalue = measure("hessian_eigenvalue")
+    top: list[tuple[str, Dimensions]] = [(WIDTH, {**eigenvalue, "eigenvalue": 1 + i}) for i in range(EIGENVALUES)]
+    add("hessian_eigenvalue", partial(top_eigenvalues, steps=config.lanczos_steps, seed=seed), *top)
+    add("hessian_trace", partial(trace, draws=config.hutchinson_draws, seed=seed), (WIDTH, measure("hessian_trace")))
     return units
 
 
-def _dimensions(measure: str, radius: float | None, scope: Scope, normalized: bool) -> Dimensions:
-    found: Dimensions = {"measure": measure, "scope": scope, "normalized": normalized}
-    if radius is not None:
-        found["radius"] = radius
-    return found
+def _unit(
+    name: str, take: MeasureFunction, quantities: Sequence[tuple[str, Dimensions]], objective: Callable[[], Objective]
+) -> Unit:
+    """A unit that takes one measure. quantities: metric and dimensions of each number that `take` returns."""
 
+    def measure() -> UnitResult:
+        measured = take(objective())
+        found = [measured] if isinstance(measured, Interval | Bound) else measured
+        rows = [_row(metric, entry, one, objective()) for (metric, entry), one in zip(quantities, found, strict=True)]
+        return {"rows": rows, "arrays": {}}
 
-def _name(dimensions: Dimensions) -> str:
-    """The unit's name in progress lines and checkpoints: `adaptive_worst 0.002 normalized head`."""
-    words = [dimensions["measure"]]
-    words += [str(dimensions["radius"])] if "radius" in dimensions else []
-    words += ["normalized"] if dimensions["normalized"] else []
-    words += ["head"] if dimensions["scope"] == "head" else []
-    return " ".join(words)
-
-
-def _unit(name: str, take: MeasureFunction, quantities: list[tuple[str, Dimensions]], objective: Objective) -> Unit:
-    """A unit that takes one measure. quantities: metric and dimensions of each value that `take` returns."""
-    return Unit(name, lambda: {"rows": _rows(quantities, take(), objective), "arrays": {}})
+    return Unit(name, measure)
 
 
 def _start(objective: Objective) -> tuple[Interval, Interval]:
@@ -137,19 +161,19 @@ def _start(objective: Objective) -> tuple[Interval, Interval]:
     return Interval(start.loss), Interval(start.accuracy if isfinite(start.normalized_loss) else nan)
 
 
-def _rows(
-    quantities: list[tuple[str, Dimensions]], measured: Interval | tuple[Interval, ...], objective: Objective
-) -> list[Row]:
-    intervals = (measured,) if isinstance(measured, Interval) else measured
+def _row(metric: str, dimensions: Dimensions, found: Interval | Bound, objective: Objective) -> Row:
+    if isinstance(found, Bound):
+        at_least, at_most, reason = found
+        return bounded(
+            WIDTH, metric, objective.count, reason, at_least=at_least, at_most=at_most, dimensions=dimensions
+        )
     reason = (
         "the loss or a derivative of it is not finite at the weights that the measure looks at"
         if isfinite(objective.start.loss)
         else "the loss of the model itself is not finite"
     )
-    return [
-        row("width", metric, value, objective.count, (low, high), dimensions=dimensions, reason=reason)
-        for (metric, dimensions), (value, low, high) in zip(quantities, intervals, strict=True)
-    ]
+    value, low, high, own_reason = found
+    return row(WIDTH, metric, value, objective.count, (low, high), dimensions=dimensions, reason=own_reason or reason)
 
 
 def _landscape(objective: Objective, config: Width, seed: int) -> list[Unit]:

@@ -16,6 +16,15 @@ class Interval(NamedTuple):
     value: float
     low: float | None = None
     high: float | None = None
+    reason: str = ""  # why the value is nan, if it is not for a loss or derivative that is not finite
+
+
+class Bound(NamedTuple):
+    """A number of which only a bound is known; exactly one of the two bounds is not None."""
+
+    at_least: float | None
+    at_most: float | None
+    reason: str
 
 
 def generator(seed: int, purpose: str, draw: int = 0) -> torch.Generator:

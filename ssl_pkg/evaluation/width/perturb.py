@@ -4,6 +4,7 @@ Everything is computed in true float32, without autocast or TF32, because the me
 and second derivatives, which rounding to a mantissa of 7 to 10 bits would hide.
 """
 
+import copy
 from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ssl_pkg.evaluation.forward import full_precision
+from ssl_pkg.evaluation.width.noise import generator
 
 
 class Values(NamedTuple):
@@ -22,6 +24,10 @@ class Values(NamedTuple):
     loss: float  # cross-entropy (nats) of the logits
     normalized_loss: float  # of the normalised logits
     accuracy: float  # fraction; an image with a nan among its logits counts as wrong
+
+    def of(self, normalized: bool) -> float:
+        """The loss of the logits, or of the normalised logits."""
+        return self.normalized_loss if normalized else self.loss
 
 
 class Objective:
@@ -38,16 +44,36 @@ class Objective:
         self.network = network
         self.parameters = {name: weight.detach() for name, weight in network.named_parameters()}
         self.weights = torch.cat([weight.flatten() for weight in self.parameters.values()])
-        self.count = len(labels)
-        self._batches = list(
-            zip(torch.split(inputs.contiguous(), batch_size), torch.split(labels, batch_size), strict=True)
-        )
-        self._tick = tick
+        self._size, self._tick = batch_size, tick
+        self._take(inputs.contiguous(), labels)
+
+    def _take(self, inputs: Tensor, labels: Tensor) -> None:
+        self._inputs, self._labels, self.count = inputs, labels, len(labels)
+        self._batches = list(zip(torch.split(inputs, self._size), torch.split(labels, self._size), strict=True))
+
+    def parts(self, images: int, seed: int) -> list["Objective"]:
+        """The losses of disjoint random subsets of about `images` images each, at least one.
+
+        The sizes of the subsets differ by at most 1. They depend only on `seed` and the number of images.
+        """
+        order = torch.randperm(self.count, generator=generator(seed, "parts"))
+        found = []
+        for chosen in torch.tensor_split(order, max(1, round(self.count / images))):
+            part = copy.copy(self)
+            part.__dict__.pop("start", None)  # the cached means of all images
+            part._take(self._inputs[chosen], self._labels[chosen])
+            found.append(part)
+        return found
 
     @cached_property
     def start(self) -> Values:
         """The means at the network's own weights."""
         return self.at(self.weights)
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of the best constant prediction."""
+        return self._labels.bincount().max().item() / self.count
 
     @full_precision()
     def at(self, weights: Tensor) -> Values:

@@ -6,15 +6,24 @@ from typing import Any
 def measurements(*, head: bool) -> list[tuple[str, dict[str, Any]]]:
     """The metric and the dimensions of each row of the stage `width`; some rows of a real run are left out."""
 
-    def measure(name: str, radius: float | None = None, scope: str = "network", normalized: bool = False) -> Any:
+    def measure(name: str, radius: float | None = None, normalized: bool = False, **more: Any) -> dict[str, Any]:
         dimensions = {"measure": name, **({} if radius is None else {"radius": radius})}
-        return "width", dimensions | {"scope": scope, "normalized": normalized}
+        return dimensions | {"scope": "network", "normalized": normalized} | more
 
-    found = [measure(f"adaptive_{kind}", radius) for kind in ("worst", "average") for radius in (0.01, 0.03, 0.1)]
-    found += [measure(name) for name in ("pac_bayes_sigma", "keskar", "hessian_top", "hessian_trace")]
-    found += [("loss", {})]
-    found += [measure(f"adaptive_{kind}", 0.03, normalized=True) for kind in ("worst", "average")]
-    found += [measure("adaptive_worst", 0.03, "head"), measure("hessian_top", None, "head")] if head else []
+    found = []
+    for radius in (0.00025, 0.0005, 0.001):
+        for normalized in (True, False):
+            worst = measure("adaptive_worst", radius, normalized)
+            found += [("width", worst), ("first_order", worst)]
+    found += [("width", measure("adaptive_average", radius)) for radius in (0.01, 0.03, 0.1)]
+    found += [("width", measure(name)) for name in ("pac_bayes_sigma", "keskar", "hessian_trace")]
+    found += [("width", measure("hessian_eigenvalue", eigenvalue=place)) for place in (1, 2, 3)]
+    found += [("loss", {}), ("width", measure("adaptive_average", 0.03, True))]
+    for penalty in ("chosen", "common") if head else ():
+        of_head = {"scope": "head", "penalty": penalty}
+        found += [("width", measure("adaptive_worst", 0.0005, True, **of_head))]
+        found += [("width", measure("hessian_eigenvalue", eigenvalue=1, **of_head))]
+        found += [("loss", of_head), ("accuracy", of_head)] if penalty == "common" else []
     return [*found, ("accuracy", {})]
 
 

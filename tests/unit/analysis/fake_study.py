@@ -153,7 +153,13 @@ class FakeStudy:
 
     def width(self, model: str, seed: int = 0) -> Path:
         draws = self._draws("width", model, seed)
-        run = self._open(f"width-{model}-s{seed}", seed, self._source(model, seed), {"width": {"images": 1000}}, [])
+        run = self._open(
+            f"width-{model}-s{seed}",
+            seed,
+            self._source(model, seed),
+            {"width": {"images": 1000, "ascent_images": 128, "common_l2": 0.01}},
+            [],
+        )
         alphas, grid = np.linspace(-1, 1, 21), np.linspace(-1, 1, 11)
         curve = 0.05 + float(draws.uniform(1, 5)) * alphas**2
         plane = 0.05 + float(draws.uniform(1, 5)) * (grid[:, None] ** 2 + grid**2)

@@ -1,3 +1,5 @@
+import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -6,15 +8,24 @@ import pytest
 from fake_study import FakeStudy, Whole, model_of
 from scipy import stats
 
-from analysis import tables
-from analysis.correlation import TARGETS, correlations, measures_of, points, spearman
-from analysis.measures import Measurement
+from analysis import relation, tables
+from analysis.correlation import (
+    KINDS,
+    LEAST_INTERVAL,
+    TARGETS,
+    correlations,
+    fisher_interval,
+    permutation_p,
+    points,
+    smallest_p,
+    spearman,
+)
+from analysis.measures import Measurement, chosen
 from analysis.names import RANDOM_PROBE
 from analysis.sections import front, width
 from analysis.study import read_study
-from ssl_pkg.rows import dimensions_of
-
-AT_OPTIMUM = {Measurement("loss"), Measurement("accuracy")}
+from analysis.widths import measures_of, taken, widths_of
+from ssl_pkg.rows import bounded, dimensions_of, unmeasured
 
 
 def measured(measure: str, **dimensions: Any) -> Measurement:
@@ -22,18 +33,20 @@ def measured(measure: str, **dimensions: Any) -> Measurement:
     return Measurement("width", frozenset(found.items()))
 
 
-# only probes have them: too few models for a correlation
-HEADS = {measured("adaptive_worst", radius=0.03, scope="head"), measured("hessian_top", scope="head")}
-KESKAR = measured("keskar")
+KESKAR, SIGMA = measured("keskar"), measured("pac_bayes_sigma")
 
 
 def test_spearman_by_hand() -> None:
     # ranks 1 2 3 4 5 against 2 1 4 3 5: sum of d^2 is 4, so rho = 1 - 6*4 / (5*24) = .8.
     # Of the 120 orders 8 have rho >= .8 (1 with sum 0, 4 with sum 2, 3 with sum 4) and as many rho <= -.8.
-    found = spearman(KESKAR, "test", np.array([0.1, 0.2, 0.3, 0.4, 0.5]), np.array([20.0, 10.0, 40.0, 30.0, 50.0]))
+    found = spearman(
+        KESKAR, "test", "all", np.array([0.1, 0.2, 0.3, 0.4, 0.5]), np.array([20.0, 10.0, 40.0, 30.0, 50.0])
+    )
     assert found.rho == pytest.approx(0.8)
     assert found.p == pytest.approx(16 / 120)
     assert found.n == 5
+    assert found.low is not None
+    assert found.high is not None
     assert -1 <= found.low <= found.rho <= found.high <= 1
 
 
@@ -42,10 +55,55 @@ def test_spearman_with_ties_agrees_with_scipy() -> None:
     for n in (6, 12):  # exact, and by random permutations
         x, y = draws.integers(0, 4, n).astype(float), draws.normal(size=n)
         expected = stats.spearmanr(x, y)
-        found = spearman(KESKAR, "test", x, y)
+        found = spearman(KESKAR, "test", "all", x, y)
         assert found.rho == pytest.approx(expected.statistic)
         assert 0 < found.p <= 1
     assert found.p == pytest.approx(expected.pvalue, abs=0.05)
+
+
+def test_the_p_value_is_that_of_all_permutations() -> None:
+    draws = np.random.default_rng(2)
+    x, y = draws.normal(size=6), draws.normal(size=6)
+
+    def statistic(ranks: Any) -> Any:
+        return stats.spearmanr(ranks, y).statistic
+
+    expected = stats.permutation_test((x,), statistic, permutation_type="pairings", n_resamples=np.inf)
+    assert permutation_p(x, y) == pytest.approx(expected.pvalue)
+    for n in (4, 5, 6):
+        assert permutation_p(np.arange(float(n)), np.arange(float(n))) == pytest.approx(smallest_p(n))
+
+
+@pytest.mark.parametrize("n", [5, 7, 13])
+@pytest.mark.parametrize("strength", [0.0, 0.6, 0.9])
+def test_the_interval_covers_the_true_correlation(n: int, strength: float) -> None:
+    """For bivariate normal points Spearman's rho is 6/pi asin(r/2)."""
+    draws = np.random.default_rng(0)
+    x = draws.normal(size=(4000, n))
+    y = strength * x + np.sqrt(1 - strength**2) * draws.normal(size=(4000, n))
+    true = 6 / np.pi * np.arcsin(strength / 2)
+    distance = ((x.argsort(1).argsort(1) - y.argsort(1).argsort(1)) ** 2).sum(1)
+    found, counts = np.unique(1 - 6 * distance / (n**3 - n), return_counts=True)
+    intervals = [fisher_interval(rho, n) for rho in found]
+    covered = [low <= true <= high for low, high in intervals]
+    assert 0.93 <= np.average(covered, weights=counts) <= 0.995
+
+
+@pytest.mark.parametrize("n", [5, 7, 20])
+@pytest.mark.parametrize("rho", [-1.0, 1.0])
+def test_the_interval_of_perfect_order_has_a_length_and_ends_at_one(rho: float, n: int) -> None:
+    low, high = fisher_interval(rho, n)
+    assert rho in (low, high)
+    assert high - low > 1 / n**2
+
+
+def test_four_models_have_no_interval() -> None:
+    x = np.arange(4.0)
+    found = spearman(KESKAR, "test", "all", x, x)
+    assert (found.low, found.high) == (None, None)
+    assert found.p == pytest.approx(2 / 24)
+    assert spearman(KESKAR, "test", "all", np.arange(5.0), np.arange(5.0)).low is not None
+    assert LEAST_INTERVAL == 5
 
 
 def test_each_model_but_the_random_initialisation_is_a_point(whole: Whole) -> None:
@@ -54,9 +112,14 @@ def test_each_model_but_the_random_initialisation_is_a_point(whole: Whole) -> No
     rows = {(r["model"], r["evaluation"], r["metric"], dimensions_of(r)): r["value"] for r in whole.fake.written}
     x = [rows[model.name, "width", "width", KESKAR.dimensions] for model in shown]
     y = [rows[model.name, "test", "accuracy", frozenset()] for model in shown]
-    found = next(c for c in correlations(whole.study) if (c.measure, c.target) == (KESKAR, "test"))
-    assert found.rho == pytest.approx(stats.spearmanr(x, y).statistic)
-    assert found.n == 5
+    gap = [rows[model.name, "width", "accuracy", frozenset()] - value for model, value in zip(shown, y, strict=True)]
+    of_keskar = {(c.target, c.kind): c for c in correlations(whole.study) if c.measure == KESKAR}
+    for target, values in (("test", y), ("gap", gap)):
+        assert of_keskar[target, "all"].rho == pytest.approx(stats.spearmanr(x, values).statistic)
+        assert of_keskar[target, "all"].n == 5
+    assert {kind for _, kind in of_keskar} == {"all"}  # two probes and two fine-tuned models are too few
+    assert set(points(whole.study, KESKAR, "test", "probe")) == {m for m in shown if m.adaptation == "probe"}
+    assert set(points(whole.study, KESKAR, "test", "finetune")) == {m for m in shown if m.adaptation == "finetune"}
 
 
 def test_seeds_are_averaged_not_counted(fake: FakeStudy) -> None:
@@ -65,38 +128,106 @@ def test_seeds_are_averaged_not_counted(fake: FakeStudy) -> None:
             for model in (fake.probe(method, seed), fake.finetune(method, seed)):
                 fake.width(f"{method}-{model.name.partition('-')[0]}", seed)
     study = read_study(fake.path)
-    top = measured("hessian_top")
+    top = measured("hessian_eigenvalue", eigenvalue=1)
     written = [r for r in fake.written if r["model"] == "byol-probe" and dimensions_of(r) == top.dimensions]
     values = [r["value"] for r in written]
     assert points(study, top, "test")[model_of("byol-probe")][0] == pytest.approx(np.mean(values))
     assert {found.n for found in correlations(study)} == {4}
+    assert {(found.low, found.high) for found in correlations(study)} == {(None, None)}
+    assert "so few models can't show a relation" in relation.verdicts(study)[0]
 
 
-def test_loss_and_accuracy_on_the_subset_are_shown_and_not_correlated(whole: Whole, tmp_path: Path) -> None:
-    assert set(measures_of(whole.study)) > AT_OPTIMUM
-    assert {"loss", "accuracy"} < set(tables.width(whole.study)["metric"])
+def test_the_families_are_corrected_apart(whole: Whole) -> None:
+    found, primary = correlations(whole.study), chosen(widths_of(whole.study))
+    assert primary == measured("adaptive_worst", radius=0.00025, normalized=True)
+    own = sorted((entry.p, entry.corrected) for entry in found if entry.measure == primary)
+    assert len(own) == len(TARGETS)
+    running = 0.0
+    for place, (p, corrected) in enumerate(own):  # Holm by hand
+        running = max(running, min(1.0, (len(own) - place) * p))
+        assert corrected == pytest.approx(running)
+    others = [entry for entry in found if entry.measure != primary]
+    smallest = min(others, key=lambda entry: entry.p)
+    assert smallest.corrected == pytest.approx(min(1.0, len(others) * smallest.p))
+
+
+def replace_sigma(run: Path, row: dict[str, Any]) -> None:
+    """Replaces the row of the PAC-Bayes width."""
+    result = json.loads((run / "result.json").read_text())
+    result["rows"] = [row if entry.get("measure") == "pac_bayes_sigma" else entry for entry in result["rows"]]
+    (run / "result.json").write_text(json.dumps(result))
+
+
+def test_a_bound_is_shown_as_a_bound_and_is_no_point(fake: FakeStudy, tmp_path: Path) -> None:
+    for method, name in itertools.product(("simclr", "byol", "moco"), ("probe", "finetune")):
+        getattr(fake, name)(method)
+        run = fake.width(f"{method}-{name}")
+        if method == "simclr":
+            end: Any = {"at_least": 15.9} if name == "probe" else {"at_most": 0.004}
+            replace_sigma(run, dict(bounded("width", "width", 10, "so", **end, dimensions=dict(SIGMA.dimensions))))  # type: ignore[arg-type]  # a Dimensions of the test's own
+    study = read_study(fake.path)
+    wide, narrow = (taken(study, model_of(f"simclr-{name}"), SIGMA) for name in ("probe", "finetune"))
+    assert wide is not None
+    assert narrow is not None
+    assert (wide.estimate, wide.at_least, wide.at_most) == (None, 15.9, None)
+    assert (narrow.value, narrow.at_least, narrow.at_most) == (None, None, 0.004)
+    assert len(points(study, KESKAR, "test")) == 6
+    assert len(points(study, SIGMA, "test")) == 4
+    rows = [row for block in width.section(study, tmp_path).blocks for row in block.get("rows", [])]
+    (cells,) = [row[1:] for row in rows if row[0].startswith("PAC-Bayes") and len(row) == 7]
+    assert sum(cell.startswith("≥ 15.9") for cell in cells) == 1
+    assert sum(cell.startswith("≤ 0.00") for cell in cells) == 1
+    assert not len(study.unmeasured)
+    frame = tables.width(study)
+    own = frame[(frame["measure"] == "pac_bayes_sigma") & (frame["model"] == "simclr-probe")]
+    assert own["value"].isna().all()
+    assert own["at_least"].tolist() == [15.9]
+
+
+def test_a_bound_of_one_seed_bounds_the_mean_over_seeds(fake: FakeStudy) -> None:
+    fake.probe("simclr")
+    fake.width("simclr-probe", 0)
+    run = fake.width("simclr-probe", 1)
+    written = next(row["value"] for row in fake.written if row.get("measure") == "pac_bayes_sigma")
+    dimensions: Any = dict(SIGMA.dimensions)
+    replace_sigma(run, dict(bounded("width", "width", 10, "so", at_least=15.9, dimensions=dimensions)))
+    found = taken(read_study(fake.path), model_of("simclr-probe"), SIGMA)
+    assert found is not None
+    assert found.at_least == pytest.approx((15.9 + written) / 2)
+    assert (found.estimate, found.at_most, found.lost) == (None, None, 0)
+
+
+def test_a_seed_without_a_value_is_marked_and_its_model_is_no_point(fake: FakeStudy, tmp_path: Path) -> None:
+    for method in ("simclr", "byol"):
+        fake.probe(method)
+        fake.width(f"{method}-probe", 0)
+    dimensions: Any = dict(SIGMA.dimensions)
+    replace_sigma(fake.width("simclr-probe", 1), dict(unmeasured("width", "width", 10, "it is not finite", dimensions)))
+    study = read_study(fake.path)
+    found = taken(study, model_of("simclr-probe"), SIGMA)
+    assert found is not None
+    assert found.estimate is not None
+    assert (found.value, found.lost) == (None, 1)
+    assert set(points(study, SIGMA, "test")) == {model_of("byol-probe")}
+    rows = [row for block in width.section(study, tmp_path).blocks for row in block.get("rows", [])]
+    assert next(row for row in rows if row[0].startswith("PAC-Bayes") and len(row) == 3)[1].endswith("†")
+
+
+def test_only_widths_of_the_network_are_correlated(whole: Whole, tmp_path: Path) -> None:
+    assert {Measurement("loss"), Measurement("accuracy")} < set(measures_of(whole.study))
+    assert {"loss", "accuracy", "first_order"} < set(tables.width(whole.study)["metric"])
     found = correlations(whole.study)
-    assert {(entry.measure, entry.target) for entry in found} == {
-        (measure, target) for measure in set(measures_of(whole.study)) - AT_OPTIMUM - HEADS for target in TARGETS
-    }
+    expected = {measure for measure in widths_of(whole.study) if not measure.of_head}
+    assert {(entry.measure, entry.target) for entry in found} == set(itertools.product(expected, TARGETS))
     assert len(tables.correlation(whole.study)) == len(found)
-    sentence = next(text for text in front.findings(whole.study).blocks[1]["items"] if "rank correlations" in text)
-    assert f"of {len(found)} rank correlations" in sentence
+    sentence = next(text for text in front.findings(whole.study).blocks[1]["items"] if "Width of the optimum" in text)
+    assert sentence == relation.verdicts(whole.study, kinds=("all",))[0]
     drawn: list[Measurement] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(width.width, "scatter", lambda study, measures, found: drawn.extend(measures))
-        section = width.section(whole.study, tmp_path)
-    assert drawn
-    assert AT_OPTIMUM.isdisjoint(drawn)
-    values, head, related = (
-        {row[0] for row in block["rows"]}
-        for block in section.blocks
-        if block.get("headings", [""])[0] == "Measure" and "Definition" not in block["headings"]
-    )
-    labels = {measure.label for measure in AT_OPTIMUM}
-    assert labels <= values
-    assert {measure.label for measure in HEADS} == head
-    assert labels.isdisjoint(related)
+        patch.setattr(relation.width, "scatter", lambda study, measures, found: drawn.extend(measures))
+        width.section(whole.study, tmp_path)
+    assert drawn == [chosen(expected)]
+    assert set(KINDS) == {"all", "probe", "finetune"}
 
 
 def test_three_models_are_too_few(fake: FakeStudy) -> None:
@@ -106,3 +237,4 @@ def test_three_models_are_too_few(fake: FakeStudy) -> None:
     study = read_study(fake.path)
     assert measures_of(study)
     assert correlations(study) == []
+    assert relation.verdicts(study) == []

@@ -70,7 +70,7 @@ def test_a_report_of_models_without_numbers_says_why(
     assert "Supervised: no map (tsne), because all equal." in found
     assert any("(width)" in sentence for sentence in found)
     frame = tables.width(study)
-    assert len(frame) == 14
+    assert len(frame) == 24
     assert frame["value"].isna().all()
     assert "numbers could not be computed" in capsys.readouterr().out
     assert "numbers could not be computed" in (out / "tables" / "summary.md").read_text()

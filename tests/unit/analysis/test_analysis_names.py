@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from fake_study import model_of
 
-from analysis.measures import Measurement, in_order
+from analysis.measures import Measurement, chosen, in_order
 
 
 def measured(measure: str, **dimensions: Any) -> Measurement:
@@ -23,6 +23,16 @@ def measured(measure: str, **dimensions: Any) -> Measurement:
             "Keskar sharpness, normalised logits, head only",
             "Keskar sharpness (normalised logits, head only)",
         ),
+        (
+            measured("hessian_eigenvalue", eigenvalue=2, scope="head", penalty="common", normalized=False),
+            "Hessian, eigenvalue 2, head only, common l2",
+            "Hessian, eigenvalue 2 (head only, common l2)",
+        ),
+        (
+            measured("adaptive_worst", radius=0.03).first_order,
+            "Adaptive worst-case sharpness, radius 0.03, first order",
+            "Adaptive worst-case sharpness (radius 0.03, first order)",
+        ),
         (Measurement("loss"), "Loss on the subset", "Loss on the subset"),
         (measured("novel_2", normalized=True), "novel_2, normalised logits", "novel_2 (normalised logits)"),
         (measured("head"), "head", "head"),
@@ -40,9 +50,22 @@ def test_measurements_are_ordered_by_scope_normalisation_measure_and_radius() ->
         Measurement("loss"),
         measured("novel"),
         measured("keskar", normalized=True),
+        measured("adaptive_worst", radius=0.03).first_order,
         measured("keskar", scope="head"),
+        measured("hessian_eigenvalue", scope="head", eigenvalue=1),
+        measured("hessian_eigenvalue", scope="head", eigenvalue=2),
+        measured("keskar", scope="head", penalty="common"),
     ]
     assert in_order(reversed([*expected, *expected])) == expected
+
+
+def test_the_chosen_measure_is_normalised_worst_case_sharpness_at_the_smallest_radius() -> None:
+    radii = [measured("adaptive_worst", radius=radius, normalized=True) for radius in (0.1, 0.2, 0.4)]
+    others = [measured("adaptive_worst", radius=0.2, normalized=False), measured("keskar", normalized=True)]
+    others += [entry.first_order for entry in radii]
+    others += [measured("adaptive_worst", radius=0.2, normalized=True, scope="head")]
+    assert chosen(reversed([*radii, *others])) == radii[0]
+    assert chosen(others) is None
 
 
 @pytest.mark.parametrize(

@@ -72,15 +72,20 @@ def test_the_values_of_the_measures_can_be_read_back(fake: FakeStudy, tmp_path: 
         fake.pretrain(method, complete=False)
     study = read_study(fake.path)
     with style.styled():
-        _, whole, head = tables(width.section(study, tmp_path))
-    assert whole["headings"] == ["Measure", "Supervised", "BYOL probe"]
-    assert head["headings"] == ["Measure", "BYOL probe"]
+        _, ratios, *values = tables(width.section(study, tmp_path))
     written = {
         (Measurement(row["metric"], dimensions_of(row)).label, study.model_label(model_of(row["model"]))): row["value"]
         for row in fake.written
     }
+    for label, *cells in ratios["rows"]:
+        for model, cell in zip(ratios["headings"][1:], cells, strict=True):
+            ratio = written[label, model] / written.pop((f"{label}, first order", model))
+            assert float(cell) == pytest.approx(ratio, abs=0.0051)
+    whole, head, common = values
+    assert whole["headings"] == ["Measure", "Supervised", "BYOL probe"]
+    assert head["headings"] == common["headings"] == ["Measure", "BYOL probe"]
     powers = set()
-    for table in (whole, head):
+    for table in values:
         for label, *cells in table["rows"]:
             measure, _, unit = label.partition(", in\u00a010")
             power = int((unit or "0").translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")))
@@ -92,6 +97,22 @@ def test_the_values_of_the_measures_can_be_read_back(fake: FakeStudy, tmp_path: 
                 assert value == pytest.approx(written.pop((measure, model)), abs=rounding)
     assert not written
     assert powers == {-3, 0, 3}
+
+
+@pytest.mark.parametrize(("factor", "sentence"), [(1.9, "up to radius 0.0005"), (2.1, "none of these radii")])
+def test_a_radius_is_local_if_the_rise_is_at_most_twice_its_prediction(
+    fake: FakeStudy, tmp_path: Path, factor: float, sentence: str
+) -> None:
+    run = fake.width("supervised")
+    result = json.loads((run / "result.json").read_text())
+    for row in result["rows"]:
+        if row.get("measure") == "adaptive_worst":
+            local = row["radius"] <= 0.0005 and row["normalized"]
+            row["value"] = 1.0 if row["metric"] == "first_order" else factor if local else 3.0
+    (run / "result.json").write_text(json.dumps(result))
+    with style.styled():
+        blocks = width.section(read_study(fake.path), tmp_path).blocks
+    assert any(sentence in block.get("text", "") for block in blocks)
 
 
 @pytest.mark.parametrize(

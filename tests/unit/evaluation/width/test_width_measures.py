@@ -4,27 +4,29 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from small_networks import convolutional, draw, labels, with_statistics
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from ssl_pkg.catalogue import Width
 from ssl_pkg.compose import load_config
 from ssl_pkg.errors import BadInput
-from ssl_pkg.evaluation.width.measures import Unit, UnitResult, collect, width_units
-from ssl_pkg.rows import Row, Scope
+from ssl_pkg.evaluation.width.measures import Unit, UnitResult, collect, head_inputs, head_units, network_units
+from ssl_pkg.rows import Penalty, Row
 
 IMAGES, LABELS = draw(12, 3, 9, 9), labels(12, 4)
 START = ["stage=width", "source=x", "run_dir=x", "data.root=synthetic"]
-SCOPES: tuple[Scope, ...] = ("network", "head")
 MEASURES = [
-    ("adaptive_worst", 0.002, False),
-    ("adaptive_worst", 0.002, True),
+    ("adaptive_worst", 0.0005, True),
+    ("adaptive_worst", 0.0005, True),  # the first-order prediction
+    ("adaptive_worst", 0.0005, False),
+    ("adaptive_worst", 0.0005, False),
     ("adaptive_average", 0.1, False),
     ("adaptive_average", 0.1, True),
     ("pac_bayes_sigma", None, False),
     ("keskar", None, False),
-    ("hessian_top", None, False),
+    *[("hessian_eigenvalue", None, False)] * 3,
     ("hessian_trace", None, False),
 ]
 
@@ -46,8 +48,18 @@ def config() -> Width:
     return load_config([*START, "budget=tiny", "width.batch_size=5"]).width
 
 
-def units(model: nn.Module, config: Width, *, scope: Scope = "network") -> list[Unit]:
-    return width_units(model, IMAGES, LABELS, config, scope=scope, seed=0, tick=lambda: None)
+def silent() -> None:
+    """A tick that does nothing."""
+
+
+def units(model: nn.Module, config: Width, images: Tensor = IMAGES) -> list[Unit]:
+    return network_units(model, images, LABELS[: len(images)], config, seed=0, tick=silent)
+
+
+def of_head(model: nn.Module, config: Width, images: Tensor = IMAGES, penalty: Penalty = "chosen") -> list[Unit]:
+    inputs = head_inputs(model, images, 5)
+    target = LABELS[: len(images)]
+    return head_units(lambda: (model.get_submodule("fc"), inputs), target, config, penalty=penalty, seed=0, tick=silent)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +69,9 @@ def whole(config: Width) -> dict[str, UnitResult]:
 
 def test_every_metric_has_a_row_and_the_landscape_its_arrays(whole: dict[str, UnitResult], config: Width) -> None:
     rows, arrays = collect(json.loads(json.dumps(list(whole.values()), allow_nan=False)))
-    assert [row["metric"] for row in rows] == ["loss", "accuracy", *["width"] * len(MEASURES)]
+    worst = ["width", "first_order"] * 2
+    assert [row["metric"] for row in rows] == ["loss", "accuracy", *worst, *["width"] * (len(MEASURES) - 4)]
+    assert [row["eigenvalue"] for row in rows if "eigenvalue" in row] == [1, 2, 3]
     assert measures(rows[2:]) == MEASURES
     assert {row["scope"] for row in rows[2:]} == {"network"}
     assert all(row["evaluation"] == "width" and row["n"] == 12 for row in rows)
@@ -81,9 +95,7 @@ def test_interrupted_units_give_the_same_result_when_repeated(whole: dict[str, U
         if ticks % 5 == 0:
             raise InterruptedError
 
-    for unit in width_units(
-        convolutional(), IMAGES, LABELS, config, scope="network", seed=0, tick=stop_each_fifth_batch
-    ):
+    for unit in network_units(convolutional(), IMAGES, LABELS, config, seed=0, tick=stop_each_fifth_batch):
         try:
             unit.measure()
         except InterruptedError:
@@ -95,14 +107,14 @@ def test_interrupted_units_give_the_same_result_when_repeated(whole: dict[str, U
 
 def test_the_measures_of_the_head_are_those_of_softmax_regression_on_the_features(config: Width) -> None:
     model = convolutional()
-    rows, arrays = collect(unit.measure() for unit in units(model, config, scope="head"))
+    rows, arrays = collect(unit.measure() for unit in of_head(model, config))
     assert measures(rows) == MEASURES
-    assert {(row["metric"], row["scope"]) for row in rows} == {("width", "head")}
+    assert {(row["scope"], row["penalty"]) for row in rows} == {("head", "chosen")}
     assert not arrays
     many = config.model_copy(update={"hutchinson_draws": 200, "lanczos_steps": 30})
     estimates = {}
-    for unit in units(model, many, scope="head")[-2:]:
-        (row,) = unit.measure()["rows"]
+    for unit in of_head(model, many)[-2:]:
+        row = unit.measure()["rows"][0]
         estimates[row["measure"]] = row
     head = model.get_submodule("fc")
     with torch.no_grad():
@@ -114,7 +126,36 @@ def test_the_measures_of_the_head_are_those_of_softmax_regression_on_the_feature
     trace = estimates["hessian_trace"]
     assert abs(trace["value"] - hessian.trace()) < 2 * (trace["value"] - trace["low"])
     top = torch.linalg.eigvalsh(hessian)[-1].item()
-    assert estimates["hessian_top"]["value"] == pytest.approx(top, rel=1e-4)
+    assert estimates["hessian_eigenvalue"]["value"] == pytest.approx(top, rel=1e-4)
+
+
+def test_a_refitted_head_has_its_own_loss_and_is_fitted_only_when_it_is_measured(config: Width) -> None:
+    model, other = convolutional(), nn.Linear(8, 4)
+    calls = []
+
+    def head() -> tuple[nn.Module, Tensor]:
+        calls.append(1)
+        return other, head_inputs(model, IMAGES, 5)
+
+    found = head_units(head, LABELS, config, penalty="common", seed=0, tick=silent)
+    assert not calls
+    rows, _ = collect(unit.measure() for unit in found)
+    assert len(calls) == 1
+    assert {row["penalty"] for row in rows} == {"common"}
+    logits = other(head_inputs(model, IMAGES, 12))
+    assert value(rows, metric="loss") == pytest.approx(F.cross_entropy(logits, LABELS).item(), rel=1e-5)
+    assert value(rows, metric="accuracy") == pytest.approx((logits.argmax(1) == LABELS).float().mean().item())
+    assert {unit.name for unit in found}.isdisjoint(unit.name for unit in of_head(model, config))
+
+
+def test_a_radius_at_which_the_loss_is_not_finite_has_rows_with_a_reason(config: Width) -> None:
+    far = config.model_copy(update={"average_rho": (50.0, 1e30)})
+    rows, _ = collect(unit.measure() for unit in units(convolutional(), far) if "average" in unit.name)
+    json.dumps(rows, allow_nan=False)
+    assert value(rows, radius=50.0, normalized=False) > 10
+    lost = [row for row in rows if row["radius"] == 1e30]
+    assert [row["value"] for row in lost] == [None, None]
+    assert all("is not finite" in row["reason"] for row in lost)
 
 
 def test_a_resnet18_is_measured_and_not_changed(config: Width) -> None:
@@ -122,9 +163,10 @@ def test_a_resnet18_is_measured_and_not_changed(config: Width) -> None:
     model = with_statistics(resnet18(num_classes=4))
     before = copy.deepcopy(model.state_dict())
     images = draw(4, 3, 32, 32)
-    parts = [width_units(model, images, LABELS[:4], config, scope=scope, seed=0, tick=lambda: None) for scope in SCOPES]
+    parts = [units(model, config, images), of_head(model, config, images)]
     rows, _ = collect(unit.measure() for part in parts for unit in part if not unit.name.startswith(("pac", "plane")))
     for wanted in ({"measure": "adaptive_worst", "normalized": False}, {"measure": "hessian_trace"}):
+        wanted["metric"] = "width"
         assert value(rows, scope="network", **wanted) > value(rows, scope="head", **wanted) > 0
     after = model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)  # bit for bit

@@ -20,5 +20,5 @@ def test_the_interval_is_students() -> None:
     draws = [1.0, 2.5, 2.0, 7.0]
     found = mean_interval(draws)
     low, high = stats.t.interval(0.95, 3, np.mean(draws), stats.sem(draws))
-    assert found == pytest.approx((3.125, low, high))
-    assert mean_interval([2.0]) == (2.0, None, None)
+    assert found[:3] == pytest.approx((3.125, low, high))
+    assert mean_interval([2.0])[:3] == (2.0, None, None)

@@ -67,6 +67,21 @@ def test_autocast_and_fast_formats_outside_change_nothing() -> None:
     assert not torch.backends.cudnn.deterministic
 
 
+def test_the_parts_are_a_random_partition_of_the_images() -> None:
+    network, inputs, target = mlp(nn.Tanh()), draw(11, 3), labels(11, 3)
+    found = objective(network, inputs, target, batch_size=2)
+    start = found.start
+    parts = found.parts(4, seed=0)
+    assert sorted(part.count for part in parts) == [3, 4, 4]
+    means = [sum(part.count * part.start[k] for part in parts) / 11 for k in range(3)]
+    assert means == pytest.approx(list(start), rel=1e-6)
+    assert len({part.start.loss for part in parts}) == 3
+    assert [part.start for part in found.parts(4, seed=0)] == [part.start for part in parts]
+    assert [part.start for part in found.parts(4, seed=1)] != [part.start for part in parts]
+    (whole,) = found.parts(128, seed=0)
+    assert whole.start == pytest.approx(start, rel=1e-6)
+
+
 def test_an_exception_from_tick_propagates_and_changes_nothing() -> None:
     def stop() -> None:
         raise KeyboardInterrupt

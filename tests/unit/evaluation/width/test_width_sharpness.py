@@ -1,17 +1,35 @@
 import copy
 import itertools
+import math
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from small_networks import convolutional, draw, fill, labels, learnable, mlp, objective
+from test_width_perturb import whole_loss
 from torch import Tensor, nn
 
 from ssl_pkg.evaluation.width.folding import fold_batch_norm
-from ssl_pkg.evaluation.width.hessian import top_eigenvalue
-from ssl_pkg.evaluation.width.perturb import Objective, normalize
-from ssl_pkg.evaluation.width.sharpness import adaptive_average, adaptive_worst, keskar, pac_bayes_width
+from ssl_pkg.evaluation.width.hessian import top_eigenvalues
+from ssl_pkg.evaluation.width.noise import Bound, Interval, gaussian, mean_interval
+from ssl_pkg.evaluation.width.perturb import Objective, Values, normalize
+from ssl_pkg.evaluation.width.sharpness import (
+    PAC_BAYES_EPSILON,
+    adaptive_average,
+    adaptive_worst,
+    keskar,
+    pac_bayes_width,
+)
+
+ALL = 1000  # images of a maximum: more than any of these sets has
+
+
+def worst(found: Objective, rho: float, steps: int, *, normalized: bool = False) -> float:
+    """Adaptive worst-case sharpness with one maximum over all images."""
+    return adaptive_worst(found, rho, steps, ALL, 0, normalized=normalized)[0].value
 
 
 def highest_corner(found: Objective, radius: Tensor) -> float:
@@ -25,16 +43,59 @@ def test_worst_case_and_keskar_of_a_linear_model_equal_brute_force(rho: float) -
     found = objective(fill(nn.Linear(2, 2)), draw(15, 2), labels(15, 2))
     start = found.start.loss
     expected = highest_corner(found, rho * found.weights.abs()) - start
-    assert adaptive_worst(found, rho, 10, normalized=False).value == pytest.approx(expected, rel=1e-5)
+    assert worst(found, rho, 10) == pytest.approx(expected, rel=1e-4)
     expected = 100 * (highest_corner(found, rho * (found.weights.abs() + 1)) - start) / (1 + start)
-    assert keskar(found, rho, 10).value == pytest.approx(expected, rel=1e-5)
+    assert keskar(found, rho, 10).value == pytest.approx(expected, rel=1e-4)
 
 
 def test_for_a_small_radius_the_first_order_term_dominates() -> None:
     found = objective(mlp(nn.Tanh()), draw(15, 3), labels(15, 3))
     _, gradient = found.gradient(found.weights)
     expected = 1e-3 * (found.weights * gradient).abs().sum().item()
-    assert adaptive_worst(found, 1e-3, 3, normalized=False).value == pytest.approx(expected, rel=1e-2)
+    rise, predicted = adaptive_worst(found, 1e-3, 3, ALL, 0, normalized=False)
+    assert rise.value == pytest.approx(expected, rel=1e-2)
+    assert predicted.value == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_maxima_are_averaged_over_subsets_of_m_images() -> None:
+    found = objective(mlp(nn.Tanh()), draw(16, 3), labels(16, 3))
+    rises = [worst(part, 0.1, 5) for part in found.parts(4, seed=3)]
+    rise, predicted = adaptive_worst(found, 0.1, 5, 4, 3, normalized=False)
+    assert rise[:3] == pytest.approx(mean_interval(rises)[:3])
+    assert predicted.low is not None
+    assert predicted.low < predicted.value
+    assert rise.value > worst(found, 0.1, 5)  # smaller sets have higher maxima
+
+
+class Quadratic:
+    """L(w) = sum_i a_i w_i^2 / 2 with the interface of Objective, for closed forms."""
+
+    def __init__(self, factors: Tensor, weights: Tensor) -> None:
+        self.factors, self.weights, self.count = factors, weights, 1
+        self.start = self.at(weights)
+
+    def at(self, weights: Tensor) -> Values:
+        loss = (self.factors * weights.square()).sum().item() / 2
+        return Values(loss, loss, 1.0)
+
+    def gradient(self, weights: Tensor, *, normalized: bool) -> tuple[float, Tensor]:
+        return self.at(weights).of(normalized), self.factors * weights
+
+    def parts(self, images: int, seed: int) -> list[Any]:
+        return [self]
+
+
+def test_the_sharpness_of_a_quadratic_equals_its_closed_form() -> None:
+    factors, weights, rho = draw(50, seed=1).abs(), draw(50), 0.3
+    found: Any = Quadratic(factors, weights)
+    square = (factors * weights.square()).sum().item()
+    rise, predicted = adaptive_worst(found, rho, 10, ALL, 0, normalized=False)
+    assert rise.value == pytest.approx(square * ((1 + rho) ** 2 - 1) / 2, rel=1e-4)
+    assert predicted.value == pytest.approx(square * rho, rel=1e-5)
+    highest = (factors * (weights.abs() + rho * (weights.abs() + 1)).square()).sum().item() / 2
+    assert keskar(found, rho, 10).value == pytest.approx(100 * (highest - square / 2) / (1 + square / 2), rel=1e-4)
+    average, _ = adaptive_average(found, rho, 4000, seed=0)
+    assert average.value == pytest.approx(square * rho**2 / 2, rel=0.02)
 
 
 def test_worst_case_with_normalised_logits_equals_a_dense_grid() -> None:
@@ -44,7 +105,7 @@ def test_worst_case_with_normalised_logits_equals_a_dense_grid() -> None:
     logits = torch.einsum("gk,n->gnk", factors * found.weights, inputs[:, 0])
     losses = F.cross_entropy(normalize(logits.flatten(0, 1)), target.repeat(len(factors)), reduction="none")
     expected = losses.view(len(factors), -1).mean(1).max().item() - found.start.normalized_loss
-    assert adaptive_worst(found, 0.2, 20, normalized=True).value == pytest.approx(expected, rel=1e-3)
+    assert worst(found, 0.2, 20, normalized=True) == pytest.approx(expected, rel=1e-3)
 
 
 def test_average_sharpness_equals_quadrature() -> None:
@@ -84,30 +145,69 @@ def test_pac_bayes_width_equals_a_dense_scan_with_other_noise() -> None:
         accuracy.append((logits.argmax(2) == target.numpy()).mean())
     expected = scan[np.flatnonzero(np.array(accuracy) >= found.start.accuracy - 0.1)[-1]]
     width = pac_bayes_width(found, 0.1, 14, 300, seed=0)
+    assert isinstance(width, Interval)
     assert width.value == pytest.approx(expected, rel=0.08)
     assert width.low is not None
     assert width.high is not None
     assert 0.8 * expected < width.low < width.value < width.high < 1.25 * expected
 
 
-def test_pac_bayes_width_stays_in_its_range() -> None:
+def perturbed_to(accuracy: float) -> Any:
+    """An objective whose accuracy is .9, and `accuracy` at any other weights than its own."""
+    own = torch.ones(3)
+    at = Values(0.1, 0.1, accuracy)
+    return SimpleNamespace(weights=own, start=Values(0.1, 0.1, 0.9), chance=0.1, at=lambda weights: at)
+
+
+def test_a_pac_bayes_width_outside_its_search_range_is_a_bound() -> None:
+    wide = pac_bayes_width(perturbed_to(0.85), 0.1, 6, 3, seed=0)
+    assert isinstance(wide, Bound)
+    assert (wide.at_least, wide.at_most) == (pytest.approx(2 ** (4 - 12 / 64)), None)
+    assert "stays above" in wide.reason
+    narrow = pac_bayes_width(perturbed_to(0.3), 0.1, 6, 3, seed=0)
+    assert isinstance(narrow, Bound)
+    assert (narrow.at_least, narrow.at_most) == (None, pytest.approx(2 ** (-8 + 12 / 64)))
+
+
+@pytest.mark.parametrize(("start", "limit"), [(0.9, 0.8), (0.31, 0.21), (0.2, 0.15)])
+def test_near_chance_the_drop_is_half_of_the_excess_over_chance(start: float, limit: float) -> None:
+    """The accuracy is start - sigma / 2, so that the width is 2 (start - limit)."""
+    weights = torch.zeros(1)  # perturbed by sigma epsilon times a draw
+    noise = PAC_BAYES_EPSILON * gaussian(weights, 0, "pac-bayes").abs().item()
+    found: Any = SimpleNamespace(
+        weights=weights,
+        start=Values(1.0, 1.0, start),
+        chance=0.1,
+        at=lambda moved: Values(1.0, 1.0, start - moved.abs().item() / noise / 2),
+    )
+    width = pac_bayes_width(found, 0.1, 16, 1, seed=0)
+    assert isinstance(width, Interval)
+    assert width.value == pytest.approx(2 * (start - limit), rel=1e-3)
+
+
+def test_a_model_at_chance_has_no_pac_bayes_width() -> None:
     inputs = draw(8, 2)
-    always_right = objective(fill(nn.Linear(2, 1)), inputs, torch.zeros(8, dtype=torch.int64))
-    assert pac_bayes_width(always_right, 0.1, 6, 3, seed=0) == (pytest.approx(16), None, None)
-    assert pac_bayes_width(always_right, 0.1, 6, 1, seed=0).low is None
+    constant = objective(fill(nn.Linear(2, 1)), inputs, torch.zeros(8, dtype=torch.int64))
+    assert constant.chance == 1
+    width = pac_bayes_width(constant, 0.1, 6, 3, seed=0)
+    assert isinstance(width, Interval)
+    assert math.isnan(width.value)
+    assert "not above chance" in width.reason
+    assert objective(mlp(nn.ReLU()), draw(4, 3), torch.tensor([0, 1, 1, 2])).chance == 0.5
 
 
 def measured(found: Objective) -> list[float]:
     """The measures that promise not to change when a rescaling leaves the function as it is."""
     average = adaptive_average(found, 0.1, 4, seed=0)
     return [
-        *(adaptive_worst(found, 0.01, 4, normalized=normalized).value for normalized in (False, True)),
+        *(worst(found, 0.01, 4, normalized=normalized) for normalized in (False, True)),
         *(interval.value for interval in average),
     ]
 
 
 def test_scaling_a_convolution_before_its_batch_norm_changes_nothing() -> None:
     model, inputs, target = convolutional(), draw(12, 3, 9, 9), labels(12, 4)
+    model.get_submodule("fc").bias.data -= model(inputs).mean(0)  # otherwise it predicts one class
     before = objective(fold_batch_norm(model), inputs, target)
     scaled = copy.deepcopy(model)
     convolution, norm = scaled[3], scaled[4]
@@ -119,8 +219,10 @@ def test_scaling_a_convolution_before_its_batch_norm_changes_nothing() -> None:
     after = objective(fold_batch_norm(scaled), inputs, target)
     assert measured(after) == pytest.approx(measured(before), rel=1e-3)
     assert keskar(after, 1e-3, 4).value == pytest.approx(keskar(before, 1e-3, 4).value, rel=1e-3)
-    widths = [pac_bayes_width(found, 0.1, 8, 20, seed=0).value for found in (before, after)]
-    assert widths[0] == pytest.approx(widths[1], rel=1e-2)
+    right = model(inputs).argmax(1)  # above chance, so that there is a PAC-Bayes width
+    both = [objective(found.network, inputs, right) for found in (before, after)]
+    widths = [pac_bayes_width(found, 0.1, 8, 20, seed=0) for found in both]
+    assert widths[0][0] == pytest.approx(widths[1][0], rel=1e-2)
 
 
 def test_rescaled_nodes_change_the_hessian_but_not_the_adaptive_measures() -> None:
@@ -135,6 +237,36 @@ def test_rescaled_nodes_change_the_hessian_but_not_the_adaptive_measures() -> No
     after = objective(scaled, inputs, target)
     assert after.start == pytest.approx(before.start, rel=1e-5)
     assert measured(after) == pytest.approx(measured(before), rel=1e-3)
-    tops = [top_eigenvalue(found, 20, seed=0).value for found in (before, after)]
+    tops = [top_eigenvalues(found, 20, seed=0)[0].value for found in (before, after)]
     assert tops[1] > 10 * tops[0]
     assert keskar(after, 1e-2, 4).value > 2 * keskar(before, 1e-2, 4).value
+
+
+def test_a_rescaled_convolution_changes_the_other_measures_by_the_predicted_factors() -> None:
+    """conv (c W) -> ReLU -> conv (V / c) is the same function, with w' = t w and t known for each weight.
+
+    Then H' = T^-1 H T^-1, and Keskar's box |delta'_i| <= epsilon (|w'_i| + 1) is |delta_i| <= epsilon (|w_i| + 1 / t_i)
+    in the first network's coordinates.
+    """
+    body = (nn.Conv2d(2, 3, 3, bias=False), nn.ReLU(), nn.Conv2d(3, 3, 3, bias=False), nn.AdaptiveAvgPool2d(1))
+    network, inputs, target = fill(nn.Sequential(*body, nn.Flatten())), draw(12, 2, 7, 7), labels(12, 3)
+    scaled = copy.deepcopy(network)
+    factors = torch.tensor([4.0, 0.5, 3.0])
+    scaled[0].weight.data *= factors[:, None, None, None]
+    scaled[2].weight.data /= factors[None, :, None, None]
+    before, after = (objective(one, inputs, target) for one in (network, scaled))
+    assert after.start == pytest.approx(before.start, rel=1e-5)
+    assert measured(after) == pytest.approx(measured(before), rel=0.01)
+    scale = after.weights / before.weights
+    dense = torch.autograd.functional.hessian(lambda flat: whole_loss(network, inputs, target, flat), before.weights)
+    assert isinstance(dense, Tensor)
+    moved = dense / scale[:, None] / scale[None, :]
+    tops = [top_eigenvalues(found, 30, seed=0)[0].value for found in (before, after)]
+    predicted = torch.linalg.eigvalsh(moved)[-1].item() / torch.linalg.eigvalsh(dense)[-1].item()
+    assert tops[1] / tops[0] == pytest.approx(predicted, rel=0.01)
+    assert not 0.8 < predicted < 1.25
+    _, gradient = before.gradient(before.weights)
+    slopes = [((before.weights.abs() + 1 / t) * gradient.abs()).sum().item() for t in (torch.ones(()), scale)]
+    keskars = [keskar(found, 1e-4, 3).value for found in (before, after)]
+    assert keskars[1] / keskars[0] == pytest.approx(slopes[1] / slopes[0], rel=0.01)
+    assert not 0.8 < slopes[1] / slopes[0] < 1.25

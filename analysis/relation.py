@@ -1,0 +1,116 @@
+"""The relation between the width of an optimum and accuracy: the part of the report and its sentences."""
+
+# ruff: noqa: RUF001 (texts for people have Greek letters, dashes and minus signs)
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis import tables
+from analysis.blocks import Section
+from analysis.correlation import (
+    EXACT,
+    KINDS,
+    LEAST,
+    LEAST_INTERVAL,
+    TARGETS,
+    Correlation,
+    correlations,
+    points,
+    smallest_p,
+)
+from analysis.figures import width
+from analysis.measures import Measurement, chosen
+from analysis.statistics import ALPHA
+from analysis.study import Study
+from analysis.widths import widths_of
+
+
+def add(made: Section, study: Study, figures: Path) -> None:
+    """Adds the correlations of the chosen measure with their figure, then those of the other measures."""
+    found, measure = correlations(study), chosen(widths_of(study))
+    if not found or measure is None:
+        made.text(f"No correlation is computed, because fewer than {LEAST} models have both a width and an accuracy.")
+        return
+    made.text(
+        "Spearman's rank correlation over models, each with its mean over seeds, without the random initialisation. "
+        "The generalisation gap is the accuracy on the subset of train minus that on test; where all models fit the "
+        "subset, it contains nothing but the test accuracy. The p-value is that of a permutation test, exact for up to "
+        f"{EXACT} models. The 95 % interval is Fisher's with the variance of Bonett and Wright; below {LEAST_INTERVAL} "
+        f"models there is none, and below {LEAST} models no correlation, because no order of three has a p-value below "
+        "1/3. Holm's correction is over all correlations of the chosen measure, and over all those of the others. The "
+        "models are no independent sample, because they share data, initialisation and, for probe and fine-tuned, the "
+        "encoder."
+    )
+    sentences = verdicts(study)
+    made.note(" ".join(sentences) if sentences else "Too few models have the chosen measure for a correlation.")
+    made.table(
+        ["Models", *(f"ρ with {target}" for target in TARGETS.values())],
+        [[label, *(_cell(study, measure, target, kind) for target in TARGETS)] for kind, label in KINDS.items()],
+        f"{measure.label}: Spearman's ρ with its 95 % interval, p, p after Holm's correction (p*), and n.",
+        size=8,
+        widths=[0.7, 1.2, 1.2, 1.2],
+    )
+    made.figure(
+        figures,
+        "width-accuracy",
+        width.scatter(study, [measure], found),
+        "The chosen measure against accuracy. Each point is a model (mean over seeds), without the random "
+        "initialisation. ρ: Spearman's rank correlation.",
+        "if wide optima are better, points fall from left to right for accuracy and rise for the gap.",
+    )
+    _others(made, study, [entry for entry in found if entry.measure != measure], figures)
+
+
+def _others(made: Section, study: Study, found: Sequence[Correlation], figures: Path) -> None:
+    """The measures without a conclusion of their own."""
+    for kind, label in KINDS.items():
+        measures = dict.fromkeys(entry.measure for entry in found if entry.kind == kind)
+        made.table(
+            ["Measure", *(f"ρ with {target}" for target in TARGETS.values())],
+            [[measure.label, *(_cell(study, measure, target, kind) for target in TARGETS)] for measure in measures],
+            f"The other measures, {label}: for comparison with the literature, without a conclusion.",
+            size=7.5,
+            widths=[1.4, 1.2, 1.2, 1.2],
+        )
+    made.figure(
+        figures,
+        "width-correlations",
+        width.forest([entry for entry in found if entry.kind == "all"]),
+        "Spearman's ρ of the other measures over all models; bars: 95 % interval, from five models on.",
+        "a bar across zero is compatible with no relation.",
+    )
+
+
+def _cell(study: Study, measure: Measurement, target: str, kind: str) -> str:
+    for entry in correlations(study):
+        if (entry.measure, entry.target, entry.kind) == (measure, target, kind):
+            return f"{_number(entry)}, p = {entry.p:.3f}, p* = {entry.corrected:.3f}, n = {entry.n}"
+    return f"{tables.ABSENT} (n = {len(points(study, measure, target, kind))})"
+
+
+def _number(entry: Correlation) -> str:
+    if entry.low is None or entry.high is None:
+        return tables.signed(entry.rho, 2)
+    return f"{tables.signed(entry.rho, 2)} [{tables.signed(entry.low, 2)}, {tables.signed(entry.high, 2)}]"
+
+
+def verdicts(study: Study, kinds: Sequence[str] = tuple(KINDS)) -> list[str]:
+    """A sentence for each correlation of the chosen measure: what its n and its corrected p-value allow to say."""
+    measure = chosen(widths_of(study))
+    found = [entry for entry in correlations(study) if entry.measure == measure and entry.kind in kinds]
+    if not found or measure is None:
+        return []
+    subject = f"Width of the optimum ({measure.short}): "
+    return [subject + "; ".join(_verdict(entry) for entry in found) + "."]
+
+
+def _verdict(entry: Correlation) -> str:
+    where = f"with {TARGETS[entry.target]} over {entry.n} {KINDS[entry.kind].removeprefix('all ')}"
+    numbers = f"ρ = {_number(entry)}, p = {entry.p:.3f}, after correction {entry.corrected:.3f}"
+    if entry.corrected < ALPHA:
+        meaning = f"a {'positive' if entry.rho > 0 else 'negative'} relation among these models"
+    elif smallest_p(entry.n) >= ALPHA:
+        meaning = "so few models can't show a relation, whatever their order"
+    else:
+        meaning = "no relation is shown, which is no evidence that there is none"
+    return f"{where} {numbers}: {meaning}"

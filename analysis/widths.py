@@ -1,0 +1,75 @@
+"""The measurements of the width of an optimum for each model: values over seeds, bounds, and seeds without a value."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import pandas as pd
+
+from analysis.estimates import Estimate, estimate
+from analysis.measures import FIRST_ORDER, WIDTH, Measurement, in_order
+from analysis.names import Model
+from analysis.study import Study
+
+Key = tuple[Model, str, frozenset[tuple[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A measurement of one model.
+
+    estimate: over the seeds that have a value. at_least, at_most: a bound of the mean over seeds, if the search ended
+    at a limit for some seed; then there is no estimate. lost: number of seeds without a value or a bound.
+    """
+
+    estimate: Estimate | None
+    at_least: float | None = None
+    at_most: float | None = None
+    lost: int = 0
+
+    @property
+    def value(self) -> float | None:
+        """The mean over seeds; None unless every seed has a value."""
+        return self.estimate.value if self.estimate and not self.lost else None
+
+
+def taken(study: Study, model: Model, measure: Measurement) -> Taken | None:
+    """A measurement of one model; None if no run has it."""
+    rows = _rows(study).get((model, measure.metric, measure.dimensions))
+    if rows is None:
+        return None
+    found = estimate(study, model, WIDTH, measure.metric, measure.dimensions)
+    lost = int(rows[["value", "at_least", "at_most"]].isna().all(axis=1).sum())
+    if rows[["at_least", "at_most"]].isna().all(axis=None):
+        return Taken(found, lost=lost)
+    low, high = (_mean(rows["value"].fillna(rows[bound])) for bound in ("at_least", "at_most"))
+    return Taken(None, low, high, lost)
+
+
+def _mean(ends: "pd.Series[float]") -> float | None:
+    """The mean over seeds; None if a seed lacks the bound, because the bound of the mean is then unknown."""
+    return None if ends.isna().any() else float(ends.mean())
+
+
+@lru_cache(maxsize=1)
+def _rows(study: Study) -> dict[Hashable, pd.DataFrame]:
+    frame = study.results[study.results["evaluation"] == WIDTH]
+    return dict(iter(frame.groupby(["model", "metric", "dimensions"], sort=False)))
+
+
+def measures_of(study: Study) -> list[Measurement]:
+    """What the evaluation `width` measured, in the report's order: widths, predictions, and loss and accuracy."""
+    rows = study.results[study.results["evaluation"] == WIDTH]
+    return in_order(Measurement(*pair) for pair in zip(rows["metric"], rows["dimensions"], strict=True))
+
+
+def widths_of(study: Study) -> list[Measurement]:
+    """The measures of width, without predictions and without loss and accuracy on the subset."""
+    return [measure for measure in measures_of(study) if measure.of_width]
+
+
+def predictions_of(study: Study) -> list[Measurement]:
+    """The sharpness measures that have a first-order prediction."""
+    found = set(measures_of(study))
+    return [measure for measure in widths_of(study) if measure.first_order in found and measure.metric != FIRST_ORDER]
