@@ -81,10 +81,10 @@ def _argument(made: Section, study: Study) -> None:
         "largest rise of the loss when each weight changes by at most a fraction r of itself. (1) Invariance: the "
         "scale of a convolution can be moved into the next layer without changing the function (Dinh et al. 2017). "
         "Keskar's sharpness and the eigenvalues change with it arbitrarily; a box that is relative to each weight "
-        "does not (Kwon et al. 2021). The smallest radius is taken, because it is the one most likely to be local. (2) Normalised logits: scaling the logits changes the loss and its curvature at "
+        "does not (Kwon et al. 2021). (2) Normalised logits: scaling the logits changes the loss and its curvature at "
         "equal accuracy, and models with different penalties or lengths of training differ in this scale "
         "(Andriushchenko et al. 2023). (3) The worst case needs no second derivative and has a first-order prediction "
-        "that shows whether the radius is local."
+        "that shows whether the radius is local. The smallest radius is taken, because it is the most likely to be."
     )
     made.text(
         "Limits: the loss of the normalised logits is not the loss that was trained, so its gradient is not zero at "
