@@ -56,7 +56,7 @@ def method_label(method: str, titles: Mapping[str, str]) -> str:
 
     titles: the title of each method; a method without one is shown by its name.
     """
-    return "Random init." if method == RANDOM else titles.get(method, method)
+    return {RANDOM: "Random init.", SUPERVISED: "Supervised"}.get(method) or titles.get(method, method)
 
 
 def in_order(models: Iterable[Model], methods: Sequence[str]) -> list[Model]:

@@ -9,7 +9,7 @@ import pandas as pd
 from analysis import names
 from analysis.artifacts import Arrays, fault_of, metric_frame, read_arrays
 from analysis.names import Model
-from ssl_pkg.catalogue import STAGES, SUPERVISED
+from ssl_pkg.catalogue import STAGES
 from ssl_pkg.run.directory import RunDirectory
 
 
@@ -65,7 +65,7 @@ class Run:
     def faults(self) -> list[str]:
         """What is wrong with the run's artifact, as a list with at most one sentence."""
         artifact = STAGES[self.stage].artifact if self.stage in STAGES else None
-        if artifact is None or (self.stage == "pretrain" and self.model.method != SUPERVISED):
+        if artifact is None:
             return []
         fault = fault_of(self.directory.path / artifact.file)
         arrays = None if fault else read_arrays(self.directory.path / artifact.file)

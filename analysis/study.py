@@ -15,7 +15,7 @@ from analysis.failures import failures
 from analysis.manifests import of_other_data
 from analysis.names import Model
 from analysis.run import Run, of_classes
-from ssl_pkg.catalogue import ADAPTATIONS, PREDICTIONS, STAGES
+from ssl_pkg.catalogue import ADAPTATIONS, PREDICTIONS, STAGES, SUPERVISED, adapted
 from ssl_pkg.nearest import hint
 from ssl_pkg.rows import DIMENSIONS, INTEGER_DIMENSIONS, ROWS, dimensions_of
 from ssl_pkg.run.directory import RunDirectory, runs_of
@@ -250,7 +250,8 @@ def _model_of(directory: RunDirectory, config: dict[str, Any], planned: PlannedR
         return Model(str(method.get("name", "unknown")))
     stage, source = config.get("stage"), Path(str(config.get("source") or "unknown")).name
     result = RunDirectory(directory.path.parent / source).result() or {"method": source}
-    return Model(str(result.get("method")), stage if stage in ADAPTATIONS else result.get("adaptation"))
+    method = str(result.get("method"))
+    return Model(*adapted(method, stage)) if stage in ADAPTATIONS else Model(method, result.get("adaptation"))
 
 
 def _without_duplicates(
@@ -281,10 +282,10 @@ def _in_order(keys: Collection[RunKey], methods: Sequence[str]) -> list[RunKey]:
 
 
 def _methods_and_seeds(runs: Sequence[Run], planned: Sequence[PlannedRun]) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The pretrained methods, in the plan's order, and the seeds, of the planned runs and of the run directories."""
-    pretrained = [run.method for run in planned if run.stage == "pretrain"]
-    pretrained += [run.model.method for run in runs if run.stage == "pretrain"]
-    return tuple(dict.fromkeys(pretrained)), tuple(sorted({run.seed for run in planned} | {run.seed for run in runs}))
+    """The methods, in the plan's order, and the seeds, of the planned runs and of the run directories."""
+    found = [run.method for run in planned if run.stage == "pretrain" or run.method == SUPERVISED]
+    found += [run.model.method for run in runs if run.stage == "pretrain" or run.model.method == SUPERVISED]
+    return tuple(dict.fromkeys(found)), tuple(sorted({run.seed for run in planned} | {run.seed for run in runs}))
 
 
 def _key(run: PlannedRun) -> RunKey:

@@ -16,8 +16,8 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-METHODS: Final = ("supervised", "simclr", "byol", "moco")
-EVALUATED: Final = ("pretrain-supervised", "probe-simclr", "finetune-simclr")
+METHODS: Final = ("simclr", "byol", "moco")
+EVALUATED: Final = ("finetune-random", "probe-simclr", "finetune-simclr")
 ROOT: Final = Path(__file__).parent.parent
 
 
@@ -25,7 +25,7 @@ def lines() -> dict[str, list[str]]:
     """Maps each run's name to its overrides. A `source` is the name of an earlier run."""
     found = {f"pretrain-{method}": ["stage=pretrain", f"method={method}"] for method in METHODS}
     found |= {f"{stage}-simclr": [f"stage={stage}", "source=pretrain-simclr"] for stage in ("probe", "finetune")}
-    found["probe-random"] = ["stage=probe", "source=random"]
+    found |= {f"{stage}-random": [f"stage={stage}", "source=random"] for stage in ("probe", "finetune")}
     for model in EVALUATED:
         found |= {f"{stage}-{model}": [f"stage={stage}", f"source={model}"] for stage in ("ood", "embed", "width")}
     return found

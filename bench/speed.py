@@ -34,7 +34,7 @@ from ssl_pkg.errors import INTERRUPTED
 from ssl_pkg.hardware import memory
 from ssl_pkg.hardware.prepare import Hardware
 
-METHODS = ("simclr", "byol", "moco", "supervised")
+METHODS = ("simclr", "byol", "moco")
 SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices whose multiplication is timed as the machine's peak
 PRODUCTS = 20  # matrix products in one timed call
 MAX_IMAGES = 20_000  # that each baseline holds in memory

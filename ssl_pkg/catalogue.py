@@ -13,7 +13,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from ssl_pkg.fields import BatchSize, ConfigSection, CropArea, Fraction, Jitter, Probability
 
 RANDOM: Final = "random"  # the `source` that stands for the random initialization, and the method of its models
-SUPERVISED: Final = "supervised"  # the method whose pretraining leaves a final model, not only an encoder
+SUPERVISED: Final = "supervised"  # the method of the baseline, which `finetune` trains from the random initialization
 
 
 InitialHead = Literal["probe", "random"]  # the last layer that a labelled training starts from
@@ -195,14 +195,13 @@ _STAGES: Final = (
         "pretrain",
         "Pretraining: kNN validation",
         starts_from=Weights.NONE,
-        leaves=Weights.ENCODER,  # the supervised baseline also leaves a final model
+        leaves=Weights.ENCODER,
         cost=8.0,
         papers=(
             "Z. Wu, Y. Xiong, S. X. Yu, D. Lin: Unsupervised Feature Learning via Non-Parametric Instance "
             "Discrimination (weighted kNN), 2018. arXiv 1805.01978",
         ),
         also_reads=("probe.validation_fraction",),  # the holdout split has the queries of kNN
-        artifact=PREDICTIONS,  # only the supervised baseline has predictions
     ),
     Stage(
         "probe",
@@ -214,7 +213,7 @@ _STAGES: Final = (
     ),
     Stage(
         "finetune",
-        "Fine-tuning: all weights, from the pretrained encoder; the supervised baseline: from random weights",
+        "Training of all weights, from a pretrained encoder or from random weights",
         starts_from=Weights.ENCODER,
         leaves=Weights.FINAL_MODEL,
         label="fine-tuned",
@@ -290,3 +289,11 @@ _STAGES: Final = (
 STAGES: Final = {stage.name: stage for stage in _STAGES}  # in the order of the report
 ADAPTATIONS: Final = tuple(stage.name for stage in _STAGES if stage.is_adaptation)
 EVALUATIONS: Final = tuple(stage.name for stage in _STAGES if stage.is_evaluation)
+
+
+def adapted(method: str, stage: str) -> tuple[str, str | None]:
+    """The method and the adaptation of the final model that `stage` makes of the encoder of `method`.
+
+    The training of all weights from the random initialization is the supervised baseline, which has no adaptation.
+    """
+    return (SUPERVISED, None) if (method, stage) == (RANDOM, "finetune") else (method, stage)

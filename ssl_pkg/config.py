@@ -69,8 +69,6 @@ class Budget(ConfigSection):
     ssl_epochs: PositiveInt
     ssl_batch_size: PositiveInt
     ssl_warmup_epochs: NonNegativeFloat
-    supervised_epochs: PositiveInt
-    supervised_batch_size: PositiveInt
     blur: Probability  # a factor on the views' probability of blur
     max_steps: PositiveInt | None
 

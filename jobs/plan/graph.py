@@ -10,7 +10,7 @@ from typing import Final
 
 from jobs.ledger import REPORT
 from jobs.plan.sweeps import expand_sweep, reads, variant_of
-from ssl_pkg.catalogue import ADAPTATIONS, EVALUATIONS, RANDOM, STAGES, SUPERVISED, Weights
+from ssl_pkg.catalogue import ADAPTATIONS, EVALUATIONS, RANDOM, STAGES, SUPERVISED, Weights, adapted
 from ssl_pkg.config import StudyConfig
 from ssl_pkg.overrides import key_of
 from ssl_pkg.run.directory import RunDirectory, model_name
@@ -137,12 +137,14 @@ class _Planner:
         encoders: list[Job] = []
         final_models: list[Job] = []
         for method in self.methods:
+            if method == SUPERVISED:
+                supervised = self.job("finetune", seed, choice, method=RANDOM)
+                yield supervised
+                final_models.append(supervised)
+                continue
             pretrain = self.job("pretrain", seed, choice, method=method)
             yield pretrain
             encoders.append(pretrain)
-            if method == SUPERVISED:
-                final_models.append(pretrain)
-                continue
             for stage in ADAPTATIONS:
                 adapted = self.job(stage, seed, choice, source=pretrain)
                 yield adapted
@@ -176,6 +178,9 @@ class _Planner:
         line += [f"data.root={self.data_root}", f"run_dir={run_dir}"]
         line += [f"variant={variant}"] if variant else []
         line += [override for override in (*self.overrides, *own) if reads(stage, override)]
+        method, adaptation = (source.method, source.adaptation) if source else (method, None)
+        if stage in ADAPTATIONS:
+            method, adaptation = adapted(method, stage)
         return Job(
             name=name,
             stage=stage,
@@ -183,8 +188,8 @@ class _Planner:
             parents=(source.name,) if source else (),
             run_dir=run_dir,
             group=group,
-            method=source.method if source else method,
-            adaptation=stage if stage in ADAPTATIONS else source.adaptation if source else None,
+            method=method,
+            adaptation=adaptation,
             seed=seed,
             choice=made_with,
         )

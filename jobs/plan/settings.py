@@ -13,7 +13,7 @@ import ssl_pkg
 from jobs.ledger import REPORT
 from jobs.plan.graph import Job, plan
 from jobs.plan.sweeps import expand_sweep, reads
-from ssl_pkg.catalogue import RANDOM
+from ssl_pkg.catalogue import RANDOM, SUPERVISED
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import SYNTHETIC, Config, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
@@ -219,14 +219,17 @@ def _check_keys(overrides: Sequence[str]) -> None:
 def _check_methods(study: str, config: Config, overrides: Sequence[str]) -> None:
     """Raises BadInput for an unknown method, or for an override of a field that a method does not have."""
     passed = [override for override in overrides if reads("pretrain", override)]
-    known = methods()
+    given = [override for override in passed if key_of(override).startswith("method.")]
+    known = [SUPERVISED, *methods()]
     for method in config.study.methods:
         if method not in known:
             raise BadInput(
                 f"there is no method {method!r}{hint(method, known)} for study {study}: choose among {', '.join(known)}"
             )
-        if any(key_of(override).startswith("method.") for override in passed):
+        if given and method != SUPERVISED:
             load_config([f"study={study}", "stage=pretrain", f"method={method}", "run_dir=-", "data.root=-", *passed])
+    if given and not set(config.study.methods) - {SUPERVISED}:
+        raise BadInput(f"{given[0]} is a setting of a pretraining, and study.methods has none: leave it out")
 
 
 def _seeds(text: str) -> list[int]:

@@ -11,7 +11,6 @@ class Method(Protocol):
     """A module that computes a loss from views.
 
     views: number of views of each image.
-    splits: the splits that the method can be trained on.
     sync_batch_norm: whether batch normalisation uses the statistics of all ranks' batches.
     encoder: torchvision's ResNet-18 without its last layer.
 
@@ -20,7 +19,6 @@ class Method(Protocol):
     """
 
     views: ClassVar[int]
-    splits: ClassVar[tuple[str, ...]]
     sync_batch_norm: ClassVar[bool]
     encoder: nn.Module
 

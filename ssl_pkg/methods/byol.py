@@ -33,7 +33,6 @@ class BYOL(nn.Module):
     """An online network (encoder, projector, predictor) predicts a target network (encoder, projector), its EMA."""
 
     views: ClassVar[int] = 2
-    splits: ClassVar[tuple[str, ...]] = ("unlabeled", "train")
     sync_batch_norm: ClassVar[bool] = True
 
     @validate_call(config={"arbitrary_types_allowed": True, "allow_inf_nan": False})

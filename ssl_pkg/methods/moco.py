@@ -32,7 +32,6 @@ class MoCo(nn.Module):
     """A query network, its EMA as the key network (momentum encoder), and a queue of the latest keys."""
 
     views: ClassVar[int] = 2
-    splits: ClassVar[tuple[str, ...]] = ("unlabeled", "train")
     sync_batch_norm: ClassVar[bool] = False  # shuffling BN needs separate statistics per group
     queue: Tensor
     latest_keys: Tensor

@@ -36,7 +36,6 @@ class SimCLR(nn.Module):
     """An encoder f and a projector g. Both views form one batch, so that they share batch statistics."""
 
     views: ClassVar[int] = 2
-    splits: ClassVar[tuple[str, ...]] = ("unlabeled", "train")
     sync_batch_norm: ClassVar[bool] = True  # section 2.2, "Global BN": local statistics would reveal the positive pairs
 
     @validate_call(config={"arbitrary_types_allowed": True, "allow_inf_nan": False})

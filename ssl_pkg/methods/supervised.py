@@ -1,24 +1,21 @@
-"""The supervised baseline: cross-entropy on labelled images."""
+"""A classifier trained with labels: fine-tuning, and the supervised baseline."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
-from pydantic import validate_call
 from torch import Tensor, nn
 
 from ssl_pkg.models.encoder import EMBEDDING_DIM
 
 
 class Supervised(nn.Module):
-    """An encoder and a linear classifier, trained together from random weights."""
+    """An encoder and a linear classifier, trained together with cross-entropy."""
 
     views: ClassVar[int] = 1
-    splits: ClassVar[tuple[str, ...]] = ("train",)
     sync_batch_norm: ClassVar[bool] = True
 
-    @validate_call(config={"arbitrary_types_allowed": True, "allow_inf_nan": False})
-    def __init__(self, encoder: nn.Module, classes: int, batch_size: int) -> None:
+    def __init__(self, encoder: nn.Module, classes: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = nn.Linear(EMBEDDING_DIM, classes)

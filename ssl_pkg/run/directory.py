@@ -15,10 +15,11 @@
 (C classes, arrays in sample order):
 
     pretrain   encoder.safetensors   ResNet-18 without its last layer; torchvision's resnet18 loads it
-    final model (supervised pretrain, probe, finetune):
+    probe, finetune:
                model.safetensors     torchvision's resnet18(num_classes=C)
                predictions.npz       logits (n, C) float32, labels (n,) int64, on the test split
-    finetune   embeddings.npz        frames (K, n, 512), steps (K,), labels (n,): test images while it trains
+    finetune   embeddings.npz        frames (K, n, 512), steps (K,), labels (n,): test images while it trains; not from
+                                     random weights
     ood        predictions.npz       logits (n, C) float32, labels (n,) int64 (class indices of the model's classes)
     embed      embeddings.npz        train (n, 512), train_labels, test (m, 512), test_labels
                tsne.npz              train (a, 2), train_labels (a,), test (b, 2), test_labels (b,); for a fine-tuned

@@ -51,7 +51,7 @@ def source_classifier(config: Config) -> tuple[nn.Module, dict[str, Any]]:
     if config.source == RANDOM:
         raise BadInput(f"stage={config.stage} evaluates a final model: give source= the run directory of one")
     result = source_result(config)
-    path = _artifact(config, "model.safetensors", "a supervised pretraining, a probe or a fine-tuning")
+    path = _artifact(config, "model.safetensors", "a probe or a fine-tuning")
     state = load_weights(path)
     classifier: nn.Module = resnet18(weights=None, num_classes=len(result["classes"]))
     load_into(classifier, state, path)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from typing_extensions import TypedDict
 
-from ssl_pkg.catalogue import RANDOM, SUPERVISED
+from ssl_pkg.catalogue import adapted
 from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Indices, Split, balanced, holdout
@@ -36,7 +36,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     dataset, hardware, settings = open_dataset(config.data), prepare(config), config.finetune
     encoder, method, resolution = source_encoder(config)
     to_device(encoder, hardware.device)
-    pretrained = method != RANDOM
+    model_method, adaptation = adapted(method, config.stage)
     kept, held = holdout(dataset.train.labels, settings.validation_fraction)
     trial_split = replace(dataset.train.subset(kept), name=f"train without its {len(held):,} held-out images")
     with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
@@ -49,7 +49,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             epochs=settings.selection_epochs,
         )
         candidate, chosen = best(trials)
-        snapshots = _Snapshots(session, dataset.test if pretrained else None, resolution)
+        snapshots = _Snapshots(session, dataset.test if adaptation else None, resolution)
         model = trainings.train(
             "final",
             Labelled(encoder, dataset.train, resolution, probes["all"]),
@@ -63,8 +63,8 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             session,
             model.classifier(),
             dataset,
-            method=method if pretrained else SUPERVISED,
-            adaptation="finetune" if pretrained else None,
+            method=model_method,
+            adaptation=adaptation,
             resolution=resolution,
             rows=[*_rows(chosen), probes["accuracy"]],
             tried=trials,

@@ -254,9 +254,7 @@ def _batches(session: Session, start: Labelled, candidate: Candidate) -> ViewBat
 def _classifier(session: Session, start: Labelled, candidate: Candidate) -> Supervised:
     """A copy of the encoder with the candidate's last layer. Random weights are the same for every candidate."""
     torch.manual_seed(session.config.seed)
-    model = Supervised(
-        encoder=copy.deepcopy(start.encoder), classes=CLASSES, batch_size=session.config.finetune.batch_size
-    )
+    model = Supervised(encoder=copy.deepcopy(start.encoder), classes=CLASSES)
     if candidate.head == "probe":
         assert start.head is not None  # `search` skips the candidate
         model.head.load_state_dict(start.head)

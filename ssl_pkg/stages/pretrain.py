@@ -1,4 +1,4 @@
-"""Pretraining: a method on the unlabeled images, or the supervised baseline on the labelled ones."""
+"""Pretraining of an encoder by a method that needs no labels."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +24,6 @@ from ssl_pkg.evaluation.forward import predict
 from ssl_pkg.evaluation.knn import knn_predict
 from ssl_pkg.hardware.prepare import Hardware, prepare
 from ssl_pkg.methods.base import Method
-from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.models.encoder import build_encoder, to_device
 from ssl_pkg.models.sync_batch_norm import synchronise_batch_norm
 from ssl_pkg.rows import Row, unmeasured
@@ -32,7 +31,7 @@ from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.run.weights import save_weights
 from ssl_pkg.run.worker_session import WorkerSession
-from ssl_pkg.stages.artifacts import finish_classifier, weights_facts, write_contact_sheet
+from ssl_pkg.stages.artifacts import weights_facts, write_contact_sheet
 from ssl_pkg.training.batches import ViewBatches
 from ssl_pkg.training.ddp import distributed_loss
 from ssl_pkg.training.loop import fit
@@ -41,7 +40,7 @@ from ssl_pkg.training.step import Task
 
 
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
-    """Trains config.method and writes its encoder; for the supervised baseline also the classifier."""
+    """Trains config.method and writes its encoder."""
     process = process_info()
     hardware = prepare(config, process)
     with process_group(process):
@@ -61,16 +60,10 @@ def _run(config: Config, hardware: Hardware, interrupt_flag: InterruptFlag) -> N
         fit(session, replace(task, validate=partial(_validate, session, model, dataset)), extra_state=None)
         facts = weights_facts(dataset, config.method.name, resolution)
         save_weights(session.file("encoder.safetensors"), encoder, facts)
-        if isinstance(model, Supervised):
-            finish_classifier(
-                session, model.classifier(), dataset,
-                method=config.method.name, adaptation=None, resolution=resolution, rows=[],
-            )  # fmt: skip
-        else:
-            session.finish(
-                method=config.method.name, adaptation=None, classes=dataset.classes, resolution=resolution,
-                rows=[_knn(session, model, dataset)], weights=encoder.state_dict(),
-            )  # fmt: skip
+        session.finish(
+            method=config.method.name, adaptation=None, classes=dataset.classes, resolution=resolution,
+            rows=[_knn(session, model, dataset)], weights=encoder.state_dict(),
+        )  # fmt: skip
 
 
 def training(config: Config, dataset: STL10, hardware: Hardware) -> Task:
@@ -91,8 +84,6 @@ def training(config: Config, dataset: STL10, hardware: Hardware) -> Task:
         raise BadInput(
             f"method.views has {len(config.method.views)} entries, and {config.method.name} takes {model.views}"
         )
-    if config.method.split not in model.splits:
-        raise BadInput(f"method.split={config.method.split} has no labels: {config.method.name} needs train")
     module = cast(nn.Module, model)
     if model.sync_batch_norm:
         synchronise_batch_norm(module)
@@ -144,7 +135,7 @@ def lr_schedule(config: MethodConfig, steps: int, steps_per_epoch: int) -> Calla
 
 
 def _validate(session: Session, model: Method, dataset: STL10, epoch: int) -> dict[str, float]:
-    if isinstance(model, Supervised) or epoch % session.config.pretrain.knn_every:
+    if epoch % session.config.pretrain.knn_every:
         return {}
     value = _knn(session, model, dataset)["value"]
     return {} if value is None else {"knn": float(value)}

@@ -219,7 +219,7 @@ def test_a_study_that_was_stopped_resumes_and_writes_its_report(image: Image, da
     assert done.stdout.splitlines()[-1] == "report.pdf is in the folder that is mounted at /out."
     assert (folder / "report.pdf").read_bytes().startswith(b"%PDF")
     shown = image.run("status", "demo", mounts={"/out:ro": folder})
-    assert shown.returncode == COMPLETE and "pretrain-supervised-s0" in shown.stdout
+    assert shown.returncode == COMPLETE and "finetune-random-s0" in shown.stdout
     assert not re.search(r"[\x1b\r]", logs + done.stdout + done.stderr), "the logs are plain lines"
 
 

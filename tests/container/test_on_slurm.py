@@ -26,8 +26,9 @@ from ssl_pkg.run.run_log import START_PREFIX
 LONG = os.environ.get("CONTAINER_TESTS") == "long"
 METHODS, STEPS = ("[supervised,simclr,byol,moco]", 60) if LONG else ("[supervised]", 200)
 RESTARTS = 40 if LONG else 6
-ENDLESS = ("budget.ssl_epochs=1000", "budget.supervised_epochs=1000")  # so that only max_steps ends a training
-STEPWISE = ("log_every=1", f"budget.max_steps={STEPS}", *ENDLESS, "pretrain.knn_every=500")
+ENDLESS = ("budget.ssl_epochs=1000",)  # so that only max_steps ends a pretraining
+LONGER = ("finetune.epochs=50", "finetune.selection_epochs=50")  # of two steps each
+STEPWISE = ("log_every=1", f"budget.max_steps={STEPS}", *ENDLESS, *LONGER, "pretrain.knn_every=500")
 SMALL = ("budget=tiny", f"study.methods={METHODS}", *STEPWISE, "threads=1")
 
 
@@ -106,9 +107,9 @@ def restarts(study: Path) -> int:
 
 
 def kill_client(study: Path, row: Row) -> bool:
-    """Kills the docker client of a pretraining with SIGKILL; its container survives. Returns whether there was one."""
+    """Kills the docker client of a training with SIGKILL; its container survives. Returns whether there was one."""
     wanted = f"run_dir={study / row.name}".encode()
-    if not row.name.startswith("pretrain") or not (study / row.name / "status").exists():
+    if not row.name.startswith(("pretrain", "finetune")) or not (study / row.name / "status").exists():
         return False
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):

@@ -18,7 +18,7 @@ LOST = "compiled again, the result may not be the same to the bit"
 @pytest.mark.skipif(not LONG, reason="compiles twice, two minutes: make test-faults")
 @pytest.mark.timeout(1200)
 def test_a_compiled_training_resumes_with_its_own_kernels(study: Study, folder: Path) -> None:
-    uninterrupted, run = study.line("supervised", folder / "uninterrupted"), study.line("supervised", folder / "run")
+    uninterrupted, run = study.line("simclr", folder / "uninterrupted"), study.line("simclr", folder / "run")
     cache = folder / "cache"
     kernels = cache / "ssl-study" / "compiled"
     assert finished(uninterrupted, cache)[0] == COMPLETE
@@ -45,7 +45,7 @@ def test_a_compiled_training_resumes_with_its_own_kernels(study: Study, folder: 
 def started(line: list[str], cache: Path) -> "subprocess.Popen[str]":
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TORCHINDUCTOR")}
     words = [sys.executable, "-m", "ssl_pkg", *line, "compile=always", "checkpoint.minutes=1e-9"]
-    words += ["budget.supervised_epochs=30", "budget.max_steps=60"]
+    words += ["budget.ssl_epochs=30", "budget.max_steps=60"]
     environment["XDG_CACHE_HOME"] = str(cache)
     return subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
 

@@ -25,10 +25,9 @@ from ssl_pkg.run.checkpoint import load_checkpoint
 from ssl_pkg.run.directory import CLOCK_FIELDS
 
 LONG = os.environ.get("FAULTS") == "long"
-METHODS = ("simclr", "byol", "moco", "supervised")
+METHODS = ("simclr", "byol", "moco")
 SMALL = (
-    "budget=tiny", "threads=1", "budget.ssl_batch_size=16", "budget.supervised_batch_size=16",
-    "budget.supervised_epochs=4", "log_every=3",
+    "budget=tiny", "threads=1", "budget.ssl_batch_size=16", "log_every=3",
     "checkpoint.epochs=1",
 )  # fmt: skip
 OF_STAGE = {
@@ -185,7 +184,7 @@ class Study:
         if target in METHODS:
             what = ["stage=pretrain", f"method={target}"]
         else:
-            source = {"finetune": "simclr", "width": "supervised"}[target]
+            source = {"finetune": "simclr", "width": "finetune"}[target]
             what = [f"stage={target}", f"source={self.uninterrupted(source)}"]
         own = [option for word in what for option in OF_STAGE.get(word, ())]
         return [*SMALL, *own, *what, f"data.root={self._data}", f"run_dir={run_dir}", *more]

@@ -168,7 +168,6 @@ def unchanged(root: Path) -> None:
             ["method.model._target_=collections.OrderedDict"],
             "_target_=collections.OrderedDict is not a method",
         ),
-        (unchanged, ["method=supervised", "method.split=unlabeled"], "has no labels"),
     ],
 )
 def test_wrong_input_gives_status_2_and_one_sentence_and_leaves_no_files(

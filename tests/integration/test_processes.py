@@ -94,7 +94,7 @@ def kill_one(ranks: Ranks, folder: Path, chance: random.Random) -> bool:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("method", ["supervised", "simclr", "byol", "moco"] if LONG else ["simclr", "moco"])
+@pytest.mark.parametrize("method", ["simclr", "byol", "moco"] if LONG else ["simclr", "moco"])
 def test_two_ranks_that_are_interrupted_and_killed_end_with_the_same_bits(
     method: str, tmp_path: Path, data: Path, started: Ranks
 ) -> None:
@@ -137,9 +137,9 @@ def test_two_ranks_in_bfloat16_end_with_the_same_bits_after_an_interruption(
 @pytest.mark.skipif(not LONG, reason="only in the long form; the next test is the same without a training")
 @pytest.mark.timeout(600)
 def test_torchrun_can_restart_the_ranks_when_one_dies(tmp_path: Path, data: Path, started: Ranks) -> None:
-    assert ended(start(data, tmp_path / "whole", "supervised", started)) == [0, 0]
+    assert ended(start(data, tmp_path / "whole", "simclr", started)) == [0, 0]
     folder = tmp_path / "broken"
-    line = [sys.executable, *TORCHRUN, *line_of(data, folder, "supervised")]
+    line = [sys.executable, *TORCHRUN, *line_of(data, folder, "simclr")]
     started.append(subprocess.Popen(line, stderr=subprocess.PIPE, text=True))
     wait_for_step(folder, 2)
     killed = json.loads((folder / "lock").read_text())["pid"]
@@ -224,13 +224,13 @@ def test_ranks_that_are_suspended_together_continue_together(started: Ranks) -> 
 
 def test_three_ranks_end_with_the_same_bits_after_an_interruption(tmp_path: Path, data: Path, started: Ranks) -> None:
     """With three or more ranks, the order of summation depends on DDP's buckets."""
-    line = ("budget.supervised_batch_size=48", "budget.max_steps=6", "log_every=1")
-    assert ended(start(data, tmp_path / "whole", "supervised", started, *line, ranks=3)) == [0, 0, 0]
-    ranks = start(data, tmp_path / "broken", "supervised", started, *line, ranks=3)
+    line = ("budget.ssl_batch_size=48", "budget.max_steps=6", "log_every=1")
+    assert ended(start(data, tmp_path / "whole", "simclr", started, *line, ranks=3)) == [0, 0, 0]
+    ranks = start(data, tmp_path / "broken", "simclr", started, *line, ranks=3)
     wait_for_step(tmp_path / "broken", 2)
     ranks[2].send_signal(signal.SIGTERM)
     assert ended(ranks) == [75, 75, 75]
-    assert ended(start(data, tmp_path / "broken", "supervised", started, *line, ranks=3)) == [0, 0, 0]
+    assert ended(start(data, tmp_path / "broken", "simclr", started, *line, ranks=3)) == [0, 0, 0]
     assert digests(tmp_path / "broken") == digests(tmp_path / "whole")
 
 
@@ -245,7 +245,7 @@ def test_a_stopped_rank_ends_the_others_within_thirty_seconds(tmp_path: Path, da
 def test_an_interruption_with_a_full_disk_gives_status_1_on_all_ranks(
     tmp_path: Path, data: Path, started: Ranks
 ) -> None:
-    ranks = start(data, tmp_path, "supervised", started)
+    ranks = start(data, tmp_path, "simclr", started)
     wait_for_step(tmp_path, 2)
     resource.prlimit(ranks[0].pid, resource.RLIMIT_FSIZE, (2**20, resource.RLIM_INFINITY))
     ranks[1].send_signal(signal.SIGTERM)
@@ -257,11 +257,11 @@ def test_an_interruption_with_a_full_disk_gives_status_1_on_all_ranks(
 
 
 def test_a_run_of_two_ranks_resumes_with_one(tmp_path: Path, data: Path, started: Ranks) -> None:
-    ranks = start(data, tmp_path, "supervised", started)
+    ranks = start(data, tmp_path, "simclr", started)
     wait_for_step(tmp_path, 2)
     ranks[0].send_signal(signal.SIGUSR2)
     assert ended(ranks) == [75, 75]
-    (single,) = start(data, tmp_path, "supervised", started, ranks=1)
+    (single,) = start(data, tmp_path, "simclr", started, ranks=1)
     assert ended([single]) == [0]
     assert "the world size is 1 instead of 2" in single.communicate()[1]
     assert steps(tmp_path) == sorted(set(steps(tmp_path)))

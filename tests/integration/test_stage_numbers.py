@@ -28,7 +28,7 @@ from ssl_pkg.rows import dimensions_of
 NEIGHBOURS = 5
 LINES = {
     "pretrain": ["stage=pretrain", "method=simclr", f"pretrain.knn_neighbours={NEIGHBOURS}"],
-    "supervised": ["stage=pretrain", "method=supervised"],
+    "supervised": ["stage=finetune", "source=random"],
     "probe": ["stage=probe", "source=pretrain"],
     "random": ["stage=probe", "source=random", "seed=3"],
     "finetune": ["stage=finetune", "source=pretrain", "finetune.base_lrs=[0.001,1.0e-9]"],
@@ -81,7 +81,7 @@ def predict(module: torch.nn.Module, split: Split) -> np.ndarray:
 
 def test_only_pretrain_and_ood_write_contact_sheets(study: Path, stl10: STL10) -> None:
     sheets = {run.name: (run / "contact_sheet.png").exists() for run in study.iterdir() if run.name in LINES}
-    assert {name for name, exists in sheets.items() if exists} == {"pretrain", "supervised", "ood"}
+    assert {name for name, exists in sheets.items() if exists} == {"pretrain", "ood"}
     expected = contact_sheet([stl10.train, stl10.test], stl10.unlabeled, stl10.classes)
     assert (study / "pretrain/contact_sheet.png").read_bytes() == expected
 
@@ -209,7 +209,7 @@ def test_width_reports_the_loss_on_its_subset_of_train(study: Path, stl10: STL10
 
 
 REAL = {  # run of the fake study -> run of LINES with the same stage and kind of source
-    "pretrain-supervised-s0": "supervised",
+    "finetune-random-s0": "supervised",
     "pretrain-simclr-s0": "pretrain",
     "probe-random-s0": "random",
     "probe-simclr-s0": "probe",

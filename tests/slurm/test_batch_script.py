@@ -18,13 +18,13 @@ from slurm.testbed import LocalCluster
 from ssl_pkg.errors import BadInput
 
 Make = Callable[..., OnCluster]
-FIRST, SECOND = "pretrain-supervised-s0", "pretrain-simclr-s0"
+FIRST, SECOND = "finetune-random-s0", "pretrain-simclr-s0"
 STARTS = '[ "${SLURM_RESTART_COUNT:-0}" != 0 ] || '  # before a command of a set-up line for the first start only
 
 
 def pretraining(small: OnCluster) -> OnCluster:
-    """The study's pretrainings only."""
-    small.jobs = [job for job in small.jobs if job.stage == "pretrain"]
+    """The study's trainings from random weights only."""
+    small.jobs = [job for job in small.jobs if job.name.startswith(("pretrain", "finetune-random"))]
     small.submit()
     return small
 
@@ -57,7 +57,9 @@ def test_a_signal_to_the_whole_job_at_any_time_loses_no_work_and_no_result(
     slow.chmod(0o755)
     monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
     small = pretraining(study(seeds=(0, 1), wait=5.0))
-    full, batch, starting, ended = (f"pretrain-{name}-s{seed}" for name in ("supervised", "simclr") for seed in (0, 1))
+    full, batch, starting, ended = (
+        f"{name}-s{seed}" for name in ("finetune-random", "pretrain-simclr") for seed in (0, 1)
+    )
     until(lambda: working(small, full) and working(small, batch) and (tmp_path / "before").exists())
     slurm("scancel", "--signal=TERM", "--full", job_of(small.rows()[full]))
     slurm("scancel", "--signal=TERM", "--batch", job_of(small.rows()[batch]))

@@ -89,7 +89,7 @@ def test_a_cancelled_run_stays_cancelled_until_it_is_submitted_again_and_resumes
     assert small.rows()["probe-simclr-s0"].note == f"needs {name}"
     assert "\n<<< cancelled" in small.log(name)
     submitted = small.submit().submitted
-    assert name in submitted and "probe-simclr-s0" in submitted and "pretrain-supervised-s0" not in submitted
+    assert name in submitted and "probe-simclr-s0" in submitted and "finetune-random-s0" not in submitted
     until((small.folder / name / "result.json").exists)
     assert json.loads((small.folder / name / "child.json").read_text())["resumed"]
 

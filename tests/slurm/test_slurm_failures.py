@@ -131,7 +131,7 @@ def test_a_job_does_not_depend_on_a_job_that_slurm_has_forgotten(study: Make) ->
 
 def test_a_job_does_not_depend_on_runs_that_were_completed_on_this_machine(study: Make) -> None:
     small = study()
-    made = ("pretrain-supervised-s0", "ood-supervised-s0", "embed-supervised-s0")
+    made = ("finetune-random-s0", "ood-supervised-s0", "embed-supervised-s0")
     for name in made:
         (small.folder / name).mkdir(parents=True)
         (small.folder / name / "result.json").write_text('{"seconds": 1}')
@@ -206,7 +206,8 @@ def test_a_queued_study_is_not_run_on_this_machine(study: Make) -> None:
     small = study(wait=20.0)
     small.submit()
     with pytest.raises(
-        BadInput, match=r"study small is in a cluster's queue \(pretrain-.* more of its runs, submitted to test\)"
+        BadInput,
+        match=r"study small is in a cluster's queue \(finetune-random-.* more of its runs, submitted to test\)",
     ):
         run_study(small.jobs, small.folder, [Slot(1)], again="")
     assert not (small.folder / ".runner").exists()
@@ -287,6 +288,6 @@ def test_check_ends_with_2_where_no_job_would_run(
 
 def test_a_refusal_by_sbatch_leaves_no_batch(study: Make) -> None:
     small = study(constraint="a100")
-    with pytest.raises(BadInput, match=r"SLURM refuses pretrain-.*feature"):
+    with pytest.raises(BadInput, match=r"SLURM refuses finetune-random-.*feature"):
         small.submit()
     assert not list((small.folder / ".jobs/slurm").glob("*.json"))

@@ -66,7 +66,7 @@ def test_each_run_has_one_job_whatever_sbatch_prints(
 def test_a_study_behind_a_wrapper_completes(study: Make, wrapper: Callable[[str], None]) -> None:
     wrapper('echo "This is job 42 of your quota"; "$SITES" "$@" | sed "s/$/;testbed/" >&2')
     small = study(seeds=(0, 1))
-    small.jobs = [job for job in small.jobs if job.name.startswith(("pretrain-supervised", "ood-supervised"))]
+    small.jobs = [job for job in small.jobs if job.name.startswith(("finetune-random", "ood-supervised"))]
     assert len(small.submit().submitted) == 4
     small.until_complete()
 
@@ -78,12 +78,12 @@ def test_a_wrapper_that_submits_nothing_is_a_refusal_and_leaves_no_batch(
     wrapper("echo Contact help@site for an account >&2; echo Submitted batch job 12345678")
     small = study()
     with pytest.raises(
-        BadInput, match=r"SLURM refuses pretrain-.*lists no such job; sbatch printed: Contact help@site"
+        BadInput, match=r"SLURM refuses finetune-random-.*lists no such job; sbatch printed: Contact help@site"
     ):
         small.submit()
     assert (list((small.folder / ".jobs/slurm").iterdir()), small.states()) == ([], {})
     wrapper("echo Contact help@site for an account >&2; echo sbatch: error: no account >&2; exit 1")
-    with pytest.raises(BadInput, match=r"SLURM refuses pretrain-.*error: no account"):
+    with pytest.raises(BadInput, match=r"SLURM refuses finetune-random-.*error: no account"):
         small.submit()
 
 
@@ -137,7 +137,7 @@ def test_runs_beyond_a_limit_are_shown_as_not_submitted_and_submitted_by_the_nex
 def test_a_refusal_for_another_reason_does_not_count_as_a_limit(study: Make) -> None:
     slurm("sacctmgr", "-i", "modify", "qos", "normal", "set", "MaxWall=1", "Flags=DenyOnLimit")
     try:
-        with pytest.raises(BadInput, match=r"SLURM refuses pretrain-.*MaxWallDuration"):
+        with pytest.raises(BadInput, match=r"SLURM refuses finetune-random-.*MaxWallDuration"):
             study(seeds=(0, 1)).submit()
         assert in_queue() == []
     finally:
@@ -190,15 +190,15 @@ def test_wait_submits_runs_that_do_not_need_a_failed_one_and_names_the_others(
     stub = jobs.programs.Programs(stage=(sys.executable, str(STUB)), report=(sys.executable, str(STUB)))
     monkeypatch.setattr(jobs.programs, "Programs", lambda: stub)
     (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "FAIL-pretrain-supervised-s0").touch()
+    (tmp_path / "runs" / "FAIL-finetune-random-s0").touch()
     line = ["submit", "demo", "--cluster", asked(tmp_path), "--wait", "study.methods=[supervised]"]
     assert main([*line, "--runs", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]) == 1
     printed = capsys.readouterr().out
-    assert re.search(r"^\d runs were not submitted, because they need pretrain-supervised-s0, which f", printed, re.M)
+    assert re.search(r"^\d runs were not submitted, because they need finetune-random-s0, which f", printed, re.M)
     assert (tmp_path / "reports/demo/report.pdf").exists()
     complete = {file.parent.name for file in (tmp_path / "runs/demo").glob("*/result.json")}
     assert complete and {each for each in complete if "supervised" in each} == set()
-    assert (tmp_path / "runs/demo/logs/pretrain-supervised-s0.log").read_text().count("start 1,") == 1
+    assert (tmp_path / "runs/demo/logs/finetune-random-s0.log").read_text().count("start 1,") == 1
 
 
 @pytest.mark.usefixtures("waiting")

@@ -31,19 +31,18 @@ def method_config(name: str) -> dict[str, Any]:
     """The section `method` of config.yaml."""
     view = {"crop_area": [0.2, 1.0], "flip": 0.5, "grey": 0.2, "blur": 0.5, "solarize": 0.0}
     view |= {"jitter": {"probability": 0.8, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}}
-    fields: dict[str, dict[str, Any]] = {"supervised": {}, "byol": {"out": 256}}
+    fields: dict[str, dict[str, Any]] = {"byol": {"out": 256}}
     model = {"_target_": f"ssl_pkg.methods.{name}.X"} | fields.get(name, {"temperature": 0.2})
     optimizer = {"name": "lars", "base_lr": 0.3, "lr_scaling": "linear", "weight_decay": 1e-6, "momentum": 0.9}
-    split = "train" if name == "supervised" else "unlabeled"
     plan = {"epochs": 4, "warmup_epochs": 0.5, "batch_size": 256}
-    titles = {"supervised": "Supervised", "simclr": "SimCLR", "byol": "BYOL", "moco": "MoCo v2"}
+    titles = {"simclr": "SimCLR", "byol": "BYOL", "moco": "MoCo v2"}
     return {
         "name": name,
         "title": titles.get(name, name),
         "papers": [f"The paper of {name}"],
         "model": model,
-        "split": split,
+        "split": "unlabeled",
         **plan,
         "optimizer": optimizer,
-        "views": [view] if name == "supervised" else [view, view],
+        "views": [view, view],
     }

@@ -18,8 +18,9 @@ from analysis.names import Model
 from analysis.study import Study
 from jobs.plan.graph import plan
 from jobs.plan.record import record_plan
+from ssl_pkg.catalogue import adapted
 from ssl_pkg.config import StudyConfig
-from ssl_pkg.run.directory import write_json
+from ssl_pkg.run.directory import model_name, write_json
 from ssl_pkg.run.study_plan import PLAN
 
 CLASSES = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
@@ -47,10 +48,12 @@ class FakeStudy:
         for seed in self.seeds:
             self.probe("random", seed)
             for method in self.methods:
+                if method == "supervised":
+                    self.finetune("random", seed)
+                    continue
                 self.pretrain(method, seed)
-                if method != "supervised":
-                    self.probe(method, seed)
-                    self.finetune(method, seed)
+                self.probe(method, seed)
+                self.finetune(method, seed)
             for model in self.finals():
                 self.ood(model, seed)
                 self.embed(model, seed)
@@ -68,25 +71,20 @@ class FakeStudy:
         lines = []
         for step in range(self.steps):
             line: dict[str, Any] = {"loss": float(loss[step]), "lr": 0.3 * float(np.cos(np.pi * step / self.steps / 2))}
-            if method == "supervised":
-                line["accuracy"] = 0.1 + 0.8 * step / self.steps
-            elif method == "byol":
+            if method == "byol":
                 line["z_std"] = 0.06 + 0.005 * float(draws.normal())
             else:
                 line["contrast_accuracy"] = 0.9 * step / self.steps
-            if method != "supervised" and step % 10 == 9:
+            if step % 10 == 9:
                 line["knn"] = 0.3 + 0.3 * step / self.steps
             lines.append({"step": step + 1, "epoch": (step + 1) / 10, "phase": "train", "seconds": float(step)} | line)
         config = {"method": method_config(method), "pretrain": {"knn_every": 1, "knn_neighbours": 20}}
         run = self._open(f"pretrain-{method}-s{seed}", seed, None, config, lines)
-        if complete and method == "supervised":
-            self._close(run, "supervised", seed, self._tested(run, method, "supervised", seed))
-        elif complete:
+        if complete:
             rows = [self._row("knn_validation", "accuracy", SKILL.get(method, 0.6) - 0.1, 100)]
             self._close(run, method, seed, rows)
         else:
-            status = {"phase": "pretrain", "step": self.steps, "steps": 3 * self.steps, "rate": 1.0, "heartbeat": 0.0}
-            write_json(run / "status", status)
+            self._interrupt(run)
         return run
 
     def probe(self, method: str, seed: int = 0) -> Path:
@@ -104,7 +102,9 @@ class FakeStudy:
         self._close(run, f"{method}-probe", seed, rows, tried=tried)
         return run
 
-    def finetune(self, method: str, seed: int = 0, candidates: int = 2) -> Path:
+    def finetune(self, method: str, seed: int = 0, candidates: int = 2, *, complete: bool = True) -> Path:
+        """Of the method `random`, the supervised baseline."""
+        name, adaptation = adapted(method, "finetune")
         lines = []
         phases = [f"trial {number}" for number in range(1, candidates + 1)]
         for trial, phase in enumerate([*phases, "final"]):
@@ -113,8 +113,12 @@ class FakeStudy:
                 key = "accuracy" if phase == "final" else "val_accuracy"
                 lines.append(line | {key: 0.5 + 0.05 * step + 0.02 * trial})
         config = {"finetune": {"epochs": 5, "base_lrs": [3e-4, 1e-3], "weight_decays": [0.05]}}
-        run = self._open(f"finetune-{method}-s{seed}", seed, f"pretrain-{method}-s{seed}", config, lines)
-        rows = self._tested(run, method, f"{method}-finetune", seed, bonus=0.04)
+        source = "random" if method == "random" else f"pretrain-{method}-s{seed}"
+        run = self._open(f"finetune-{method}-s{seed}", seed, source, config, lines)
+        if not complete:
+            self._interrupt(run)
+            return run
+        rows = self._tested(run, name, model_name(name, adaptation), seed, bonus=0.04 if adaptation else 0.0)
         rows += [self._row("validation", "accuracy", 0.7, 40), self._row("validation", "nll", 0.9, 40)]
         rows += [self._row("validation", "probe_accuracy", 0.6, 40)]
         tried = [
@@ -122,7 +126,7 @@ class FakeStudy:
             | {"accuracy": 0.7 - number / 20, "log_loss": 0.9 + number / 10, "n": 40}
             for number, (phase, lr) in enumerate(zip(phases, (3e-4, 1e-3), strict=False))
         ]
-        self._close(run, f"{method}-finetune", seed, rows, tried=tried, chosen=phases[0])
+        self._close(run, model_name(name, adaptation), seed, rows, tried=tried, chosen=phases[0])
         return run
 
     def ood(self, model: str, seed: int = 0) -> Path:
@@ -183,9 +187,13 @@ class FakeStudy:
         jobs = plan(preset, **folders, data_root=self.data, overrides=overrides)
         record_plan(self.path, [job for job in jobs if hasattr(self, job.stage)])
 
+    def _interrupt(self, run: Path) -> None:
+        status = {"phase": "pretrain", "step": self.steps, "steps": 3 * self.steps, "rate": 1.0, "heartbeat": 0.0}
+        write_json(run / "status", status)
+
     def _source(self, model: str, seed: int) -> str:
         method, _, use = model.partition("-")
-        return f"runs/x/{use or 'pretrain'}-{method}-s{seed}"
+        return f"runs/x/{use}-{method}-s{seed}" if use else f"runs/x/finetune-random-s{seed}"
 
     def _labels(self) -> np.ndarray[Any, Any]:
         return np.arange(self.images) % len(self.classes)

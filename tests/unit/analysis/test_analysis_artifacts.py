@@ -196,9 +196,9 @@ def test_a_penalty_that_is_not_a_number_is_ignored(fake: FakeStudy) -> None:
 
 
 def test_a_report_is_built_without_damaged_files(fake: FakeStudy, tmp_path: Path) -> None:
-    fake.pretrain("supervised")
+    fake.finetune("random")
     for file, run in (
-        ("predictions.npz", fake.path / "pretrain-supervised-s0"),
+        ("predictions.npz", fake.path / "finetune-random-s0"),
         ("predictions.npz", fake.ood("supervised")),
         ("tsne.npz", fake.embed("supervised")),
         ("landscape.npz", fake.width("supervised")),

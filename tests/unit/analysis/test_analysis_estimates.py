@@ -26,8 +26,9 @@ def _set_accuracy(run: Path, correct: int, count: int) -> None:
 
 def test_seeds_give_mean_and_sample_deviation(fake: FakeStudy) -> None:
     for seed in range(3):
-        fake.pretrain("supervised", seed)
-    values = [row["value"] for row in fake.written if row["metric"] == "accuracy" and "class" not in row]
+        fake.finetune("random", seed)
+    tested = [row for row in fake.written if (row["evaluation"], row["metric"]) == ("test", "accuracy")]
+    values = [row["value"] for row in tested if "class" not in row]
     found = estimate(read_study(fake.path), model_of("supervised"), "test", "accuracy")
     assert found is not None
     assert found.value == pytest.approx(np.mean(values))
@@ -38,7 +39,7 @@ def test_seeds_give_mean_and_sample_deviation(fake: FakeStudy) -> None:
 
 def test_a_difference_uses_only_the_seeds_that_both_models_have(fake: FakeStudy) -> None:
     for seed, correct in enumerate((50, 90)):
-        _set_accuracy(fake.pretrain("supervised", seed), correct, 100)
+        _set_accuracy(fake.finetune("random", seed), correct, 100)
     _set_accuracy(fake.probe("random", 0), 30, 100)
     found = difference(read_study(fake.path), *models_of("supervised", "random-probe"), "test")
     assert found is not None
@@ -48,7 +49,7 @@ def test_a_difference_uses_only_the_seeds_that_both_models_have(fake: FakeStudy)
 def test_a_difference_over_seeds_is_the_paired_t_interval(fake: FakeStudy) -> None:
     for seed in range(4):
         correct = 50 + 7 * seed % 5
-        _set_accuracy(fake.pretrain("supervised", seed), correct, 100)
+        _set_accuracy(fake.finetune("random", seed), correct, 100)
         _set_accuracy(fake.probe("random", seed), 30 + 3 * seed, 100)
     supervised = np.array([50 + 7 * seed % 5 for seed in range(4)]) / 100
     random = np.array([30 + 3 * seed for seed in range(4)]) / 100
@@ -61,7 +62,7 @@ def test_a_difference_over_seeds_is_the_paired_t_interval(fake: FakeStudy) -> No
 
 
 def test_a_difference_of_one_seed_is_paired_by_image(fake: FakeStudy) -> None:
-    runs = [fake.pretrain("supervised"), fake.probe("random")]
+    runs = [fake.finetune("random"), fake.probe("random")]
     hits = []
     for run in runs:
         with np.load(run / "predictions.npz") as arrays:
@@ -79,7 +80,7 @@ def test_a_difference_of_one_seed_is_paired_by_image(fake: FakeStudy) -> None:
 
 def test_without_predictions_the_interval_is_newcombes(fake: FakeStudy) -> None:
     # Newcombe 1998, table II, column (a), method 10: 56/70 - 48/80 has the interval .0524 to .3339
-    for run, correct, count in ((fake.pretrain("supervised"), 56, 70), (fake.probe("random"), 48, 80)):
+    for run, correct, count in ((fake.finetune("random"), 56, 70), (fake.probe("random"), 48, 80)):
         _set_accuracy(run, correct, count)
         (run / "predictions.npz").unlink()
     found = difference(read_study(fake.path), *models_of("supervised", "random-probe"), "test")
@@ -90,7 +91,7 @@ def test_without_predictions_the_interval_is_newcombes(fake: FakeStudy) -> None:
 
 
 def test_a_missing_number_is_none(fake: FakeStudy) -> None:
-    fake.pretrain("supervised")
+    fake.finetune("random")
     study = read_study(fake.path)
     assert estimate(study, model_of("supervised"), "test", "nothing") is None
     assert difference(study, *models_of("supervised", "random-probe"), "test") is None

@@ -49,7 +49,7 @@ def text(blocks: list[dict[str, Any]]) -> str:
 def test_a_report_of_models_without_numbers_says_why(
     fake: FakeStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fake.pretrain("supervised")
+    fake.finetune("random")
     for run in (fake.probe("random"), fake.ood("supervised")):
         make_null(run, "test", "ood", "validation")
     make_null(fake.width("supervised"), "width")
@@ -78,7 +78,7 @@ def test_a_report_of_models_without_numbers_says_why(
 
 
 def test_a_class_without_test_images_keeps_its_column(fake: FakeStudy) -> None:
-    run = fake.pretrain("supervised")
+    run = fake.finetune("random")
     result = json.loads((run / "result.json").read_text())
     for row in result["rows"]:
         if row.get("class") == "deer":
@@ -100,7 +100,7 @@ def test_a_class_without_test_images_keeps_its_column(fake: FakeStudy) -> None:
 
 
 def test_a_number_without_a_value_is_named_with_its_dimensions(fake: FakeStudy) -> None:
-    run = fake.pretrain("supervised")
+    run = fake.finetune("random")
     result = json.loads((run / "result.json").read_text())
     result["rows"] += [
         unmeasured("corruptions", "accuracy", 100, "so", {"corruption": "blur", "severity": 3}),
@@ -139,8 +139,8 @@ def test_an_unusable_artifact_is_named(fake: FakeStudy, file: str, content: Any,
 
 
 def test_runs_on_other_data_are_named_and_excluded(fake: FakeStudy) -> None:
-    for method in ("supervised", "simclr"):
-        fake.pretrain(method)
+    fake.finetune("random")
+    fake.pretrain("simclr")
     for method in ("simclr", "byol", "moco"):  # more probes than pretraining runs, but pretraining runs decide
         other_data(fake.probe(method), **{"stl10_binary/test_X.bin": {"bytes": 12345, "md5": "0"}})
     fake.ood("supervised")  # the OOD images are files of their own
@@ -150,7 +150,7 @@ def test_runs_on_other_data_are_named_and_excluded(fake: FakeStudy) -> None:
     study = read_study(fake.path)
     assert study.models == [model_of("supervised")]
     assert [run.directory.name for run in study.complete()] == [
-        "pretrain-supervised-s0", "pretrain-simclr-s0", "ood-supervised-s0", "embed-supervised-s0",
+        "pretrain-simclr-s0", "finetune-random-s0", "ood-supervised-s0", "embed-supervised-s0",
     ]  # fmt: skip
     assert [note.partition(":")[0] for note in study.notes] == ["probe-byol-s0", "probe-moco-s0", "probe-simclr-s0"]
     assert (
@@ -160,8 +160,8 @@ def test_runs_on_other_data_are_named_and_excluded(fake: FakeStudy) -> None:
 
 
 def test_runs_that_start_from_an_excluded_run_are_excluded(fake: FakeStudy) -> None:
-    for method in ("supervised", "simclr"):
-        fake.pretrain(method)
+    fake.finetune("random")
+    fake.pretrain("simclr")
     fake.ood("supervised")
     probe, ood = fake.probe("simclr"), fake.ood("simclr-probe")
     (ood / "config.yaml").write_text(f"stage: ood\nseed: 0\nsource: {probe}\n")
@@ -186,7 +186,7 @@ def test_runs_that_start_from_an_excluded_run_are_excluded(fake: FakeStudy) -> N
     ],
 )
 def test_a_result_with_an_impossible_row_is_not_used(fake: FakeStudy, change: dict[str, Any], reason: str) -> None:
-    fake.pretrain("supervised")
+    fake.finetune("random")
     run = fake.probe("simclr")
     result = json.loads((run / "result.json").read_text())
     row = next(row for row in result["rows"] if (row["evaluation"], row["metric"]) == ("test", "accuracy"))
@@ -198,7 +198,7 @@ def test_a_result_with_an_impossible_row_is_not_used(fake: FakeStudy, change: di
 
 
 def test_failed_runs_are_named_with_their_last_line(fake: FakeStudy, tmp_path: Path) -> None:
-    fake.pretrain("supervised")
+    fake.finetune("random")
     fail(
         fake,
         "embed-supervised-s0",
@@ -209,7 +209,7 @@ def test_failed_runs_are_named_with_their_last_line(fake: FakeStudy, tmp_path: P
         "boom",
         "<<< exit status -11 after 3 s",
     )
-    fail(fake, "pretrain-supervised-s0", ">>> x", "late words", "<<< exit status 1 after 1 s")  # complete since
+    fail(fake, "finetune-random-s0", ">>> x", "late words", "<<< exit status 1 after 1 s")  # complete since
     fail(fake, "ood-supervised-s0", ">>> x", "stopped", "<<< exit status 75 after 1 s")
     fail(fake, "width-supervised-s0", ">>> x", "still at work")
     fail(fake, "embed-supervised-s0-perplexity=x", ">>> x", "wrong", "<<< exit status 2 after 1 s")  # of no known run
@@ -225,13 +225,13 @@ def test_failed_runs_are_named_with_their_last_line(fake: FakeStudy, tmp_path: P
 def test_contact_sheets_are_shown_if_they_are_pictures(fake: FakeStudy, tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, "PNG")
-    for method in ("supervised", "simclr"):
+    for method in ("simclr", "byol"):
         run = fake.pretrain(method)
-        (run / "contact_sheet.png").write_bytes(buffer.getvalue() if method == "simclr" else buffer.getvalue()[:40])
+        (run / "contact_sheet.png").write_bytes(buffer.getvalue() if method == "byol" else buffer.getvalue()[:40])
     (fake.ood("supervised") / "contact_sheet.png").write_bytes(b"no picture")
     out = tmp_path / "out"
     damaged, block, damaged_ood = images.section(read_study(fake.path), out / "figures").blocks
-    assert "pretrain-supervised-s0: contact_sheet.png is damaged" in text([damaged])
+    assert "pretrain-simclr-s0: contact_sheet.png is damaged" in text([damaged])
     assert "ood-supervised-s0: contact_sheet.png is damaged" in text([damaged_ood])
     assert Path(block["path"]).read_bytes() == buffer.getvalue()
     assert report.build(read_study(fake.path), out, DATE).is_file()

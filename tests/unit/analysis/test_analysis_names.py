@@ -79,6 +79,6 @@ def test_the_chosen_measure_is_normalised_worst_case_sharpness_at_the_smallest_r
 )
 def test_a_model_has_a_name_and_a_label(name: str, method: str, label: str) -> None:
     model = model_of(name)
-    titles = {"moco": "MoCo v2", "supervised": "Supervised"}
+    titles = {"moco": "MoCo v2"}
     assert (model.name, model.method, model.label(titles)) == (name, method, label)
     assert model_of(name, "temperature=0.1").encoder.label(titles).endswith(" (temperature=0.1)")

@@ -61,8 +61,8 @@ def test_markup_in_a_name_is_printed_literally(built: Built) -> None:
 
 
 def test_a_report_of_one_run_names_the_missing_runs(fake: FakeStudy, tmp_path: Path) -> None:
-    fake.pretrain("supervised")
-    (fake.path / "pretrain-supervised-s0" / "provenance.json").unlink()
+    fake.finetune("random")
+    (fake.path / "finetune-random-s0" / "provenance.json").unlink()
     study = read_study(fake.path)
     pdf = report.build(study, tmp_path / "out", DATE)
     assert pdf.read_bytes().startswith(b"%PDF")
@@ -73,8 +73,8 @@ def test_a_report_of_one_run_names_the_missing_runs(fake: FakeStudy, tmp_path: P
 
 @pytest.mark.parametrize("damaged", [[], 1, ["x"]])
 def test_code_and_hardware_are_those_of_all_starts(fake: FakeStudy, damaged: object) -> None:
-    fake.pretrain("supervised")
-    file = fake.path / "pretrain-supervised-s0" / "provenance.json"
+    fake.finetune("random")
+    file = fake.path / "finetune-random-s0" / "provenance.json"
     last = json.loads(file.read_text())
     first = last | {"commit": "aaaa", "hardware": last["hardware"] | {"name": "Z80"}}
     for starts, code in (([first, last], "0123456789ab and aaaa"), (damaged, "0123456789ab")):
@@ -127,7 +127,7 @@ def test_a_table_outside_the_report_names_its_data(fake: FakeStudy) -> None:
 
 def test_findings_call_a_difference_clear_only_if_it_is(fake: FakeStudy) -> None:
     fake.images = 400
-    fake.pretrain("supervised")
+    fake.finetune("random")
     fake.pretrain("simclr")
     fake.probe("random")
     fake.finetune("simclr")  # .76 against .66
@@ -150,7 +150,7 @@ def test_sentences_about_seeds_follow_from_the_seeds_with_a_test_accuracy(
     fake.seeds = planned
     fake.pretrain("simclr", 0)
     for seed in tested:
-        fake.pretrain("supervised", seed)
+        fake.finetune("random", seed)
     fake.probe("byol", 1).joinpath("result.json").unlink()
     study = read_study(fake.path)
     assert study.seeds_tested == len(tested)
@@ -164,7 +164,7 @@ def test_sentences_about_seeds_follow_from_the_seeds_with_a_test_accuracy(
 
 
 def test_extreme_numbers_do_not_break_a_figure(fake: FakeStudy, tmp_path: Path) -> None:
-    fake.pretrain("supervised")
+    fake.finetune("random")
     run = fake.width("supervised")
     flat = np.zeros(5)
     np.savez(run / "landscape.npz", alphas=flat, loss=flat, accuracy=flat, grid=np.arange(3), plane=np.zeros((3, 3)))

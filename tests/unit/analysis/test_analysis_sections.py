@@ -13,7 +13,9 @@ from analysis.measures import Measurement
 from analysis.sections import accuracy, sources, training, width
 from analysis.study import read_study
 from analysis.trials import below_probe
+from ssl_pkg.catalogue import adapted
 from ssl_pkg.rows import dimensions_of
+from ssl_pkg.run.directory import model_name
 
 
 def tables(section: Section) -> list[Block]:
@@ -68,8 +70,7 @@ def test_a_model_below_its_own_probe_on_validation_is_named(fake: FakeStudy, own
 def test_the_values_of_the_measures_can_be_read_back(fake: FakeStudy, tmp_path: Path) -> None:
     for model in ("supervised", "byol-probe"):
         fake.width(model)
-    for method in ("supervised", "byol"):
-        fake.pretrain(method, complete=False)
+    fake.pretrain("byol", complete=False)
     study = read_study(fake.path)
     with style.styled():
         _, ratios, *values = tables(width.section(study, tmp_path))
@@ -116,14 +117,14 @@ def test_a_radius_is_local_if_the_rise_is_at_most_twice_its_prediction(
 
 
 @pytest.mark.parametrize(
-    ("model", "explained"), [("random-probe", False), ("supervised", True), ("byol-finetune", True)]
+    ("stage", "method", "explained"),
+    [("probe", "random", False), ("finetune", "random", True), ("finetune", "byol", True)],
 )
 def test_the_advantage_of_knn_is_explained_if_a_head_was_trained_on_crops(
-    fake: FakeStudy, tmp_path: Path, model: str, explained: bool
+    fake: FakeStudy, tmp_path: Path, stage: str, method: str, explained: bool
 ) -> None:
-    make = {"probe": fake.probe, "finetune": fake.finetune, "supervised": fake.pretrain}
-    make[model.partition("-")[2] or model](model.partition("-")[0])
-    fake.embed(model)
+    {"probe": fake.probe, "finetune": fake.finetune}[stage](method)
+    fake.embed(model_name(*adapted(method, stage)))
     with style.styled():
         text = accuracy.section(read_study(fake.path), tmp_path).blocks[0]["text"]
     assert "kNN: weighted nearest neighbours of the test images" in text

@@ -46,17 +46,17 @@ def test_a_study_of_one_method_is_complete_and_mentions_no_other(
 
 
 def test_a_seed_that_is_planned_later_is_part_of_the_study(fake: FakeStudy) -> None:
-    fake.pretrain("supervised", 0)
+    fake.finetune("random", 0)
     fake.seeds = (0, 1)
     fake.write_plan()
-    fake.pretrain("supervised", 1)
+    fake.finetune("random", 1)
     study = read_study(fake.path)
     assert study.seeds == (0, 1)
     assert ("probe", model_of("random-probe"), 1) in study.missing
 
 
 def test_an_unfinished_run_is_identified_and_named_as_missing(fake: FakeStudy) -> None:
-    fake.pretrain("supervised")
+    fake.finetune("random")
     fake.pretrain("simclr", complete=False)
     fake.probe("simclr").joinpath("result.json").unlink()
     fake.ood("simclr-probe").joinpath("result.json").unlink()
@@ -67,7 +67,7 @@ def test_an_unfinished_run_is_identified_and_named_as_missing(fake: FakeStudy) -
         ("ood", model_of("simclr-probe")),
     }
     assert ("ood", model_of("simclr-probe"), 0) in study.missing
-    assert ("pretrain", model_of("supervised"), 0) not in study.missing
+    assert ("finetune", model_of("supervised"), 0) not in study.missing
     frame = tables.runs(study).set_index(["stage", "model"])
     assert frame.loc[("pretrain", "simclr"), "state"] == "unfinished, step 12 of 36 of pretrain"
     assert frame.loc[("width", "moco-finetune"), "state"] == "not started"
@@ -75,19 +75,19 @@ def test_an_unfinished_run_is_identified_and_named_as_missing(fake: FakeStudy) -
 
 
 def test_a_folder_without_a_plan_reports_its_runs_and_says_so(fake: FakeStudy) -> None:
-    fake.pretrain("supervised")
+    fake.finetune("random")
     fake.pretrain("simclr")
     fake.probe("simclr").joinpath("result.json").unlink()
     fake.probe("random").joinpath("result.json").unlink()
     (fake.path / PLAN).unlink()
     study = read_study(fake.path)
     assert [(run.stage, run.model.name) for run in study.runs] == [
-        ("pretrain", "supervised"),
         ("pretrain", "simclr"),
         ("probe", "random-probe"),
         ("probe", "simclr-probe"),
+        ("finetune", "supervised"),
     ]
-    assert study.methods == ("simclr", "supervised")
+    assert study.methods == ("supervised", "simclr")
     assert study.missing == []
     runs = dict(front.title(study, DATE)["facts"])["Runs"]
     assert (
@@ -98,7 +98,7 @@ def test_a_folder_without_a_plan_reports_its_runs_and_says_so(fake: FakeStudy) -
 
 
 def test_a_renamed_copy_of_a_study_gives_the_same_numbers(fake: FakeStudy) -> None:
-    fake.pretrain("supervised")
+    fake.finetune("random")
     fake.probe("simclr")
     study = read_study(fake.path)
     copy = read_study(fake.path.rename(fake.path.with_name("copy")))
@@ -107,9 +107,9 @@ def test_a_renamed_copy_of_a_study_gives_the_same_numbers(fake: FakeStudy) -> No
 
 
 def test_damaged_files_are_named_and_ignored(fake: FakeStudy) -> None:
-    run = fake.pretrain("supervised")
+    run = fake.finetune("random")
     with (run / "metrics.jsonl").open("a") as metrics:
-        metrics.write('{"step": 13, "epoch": 1.3, "lo')
+        metrics.write('{"step": 16, "epoch": 6, "lo')
     (fake.probe("simclr") / "result.json").write_text('{"stage": "pro')
     (fake.probe("byol") / "result.json").write_text(
         '{"stage": "probe", "model": "byol-probe", "method": "byol", "adaptation": "probe", "seed": 0}'
@@ -120,7 +120,7 @@ def test_damaged_files_are_named_and_ignored(fake: FakeStudy) -> None:
     (fake.embed("supervised") / "tsne.npz").write_bytes(b"PK\x03\x04 torn")
     study = read_study(fake.path)
     by_name = {found.directory.name: found for found in study.runs}
-    assert len(by_name[run.name].metrics) == 12
+    assert len(by_name[run.name].metrics) == 15
     assert not by_name["probe-simclr-s0"].complete
     assert not by_name["probe-byol-s0"].complete
     assert study.notes == (
@@ -135,16 +135,16 @@ def test_damaged_files_are_named_and_ignored(fake: FakeStudy) -> None:
 
 
 def test_of_two_copies_of_a_run_one_is_used(fake: FakeStudy) -> None:
-    run = fake.pretrain("supervised")
+    run = fake.finetune("random")
     run.rename(run.with_name("copy"))
-    fake.pretrain("supervised")
+    fake.finetune("random")
     (fake.path / "plan.json").unlink()
     study = read_study(fake.path)
     assert [found.directory.name for found in study.runs] == ["copy"]
-    assert study.notes == ("pretrain-supervised-s0: excluded, because copy has the same stage, model and seed.",)
+    assert study.notes == ("finetune-random-s0: excluded, because copy has the same stage, model and seed.",)
     fake.write_plan()
     study = read_study(fake.path)
-    assert [found.directory.name for found in study.runs] == ["pretrain-supervised-s0"]
+    assert [found.directory.name for found in study.runs] == ["finetune-random-s0"]
 
 
 def test_models_are_in_the_order_of_the_study(whole: Whole) -> None:

@@ -40,10 +40,14 @@ def test_summary_has_mean_and_deviation_over_seeds(fake: FakeStudy) -> None:
     fake.seeds = (0, 1, 2)
     for seed in fake.seeds:
         fake.probe("random", seed)
-        fake.pretrain("supervised", seed)
+        fake.finetune("random", seed)
     values = {
         model: np.array(
-            [r["value"] for r in fake.written if (r["model"], r["metric"], r.get("class")) == (model, "accuracy", None)]
+            [
+                r["value"]
+                for r in fake.written
+                if (r["model"], r["evaluation"], r["metric"], r.get("class")) == (model, "test", "accuracy", None)
+            ]
         )
         for model in ("supervised",)
     }

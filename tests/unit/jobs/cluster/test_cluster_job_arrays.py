@@ -8,7 +8,7 @@ from jobs.ledger import REPORT
 from jobs.plan.graph import Job, plan
 from ssl_pkg.config import StudyConfig
 
-FAILED = "pretrain-supervised-s0"
+FAILED = "finetune-random-s0"
 
 
 def jobs() -> list[Job]:

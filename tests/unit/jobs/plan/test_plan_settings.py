@@ -53,7 +53,11 @@ from ssl_pkg.run.study_plan import StudyPlan, write_plan
         (["demo", "method.temperature=1"], "there is no field method.temperature (did you mean method.model.temperat"),
         (
             ["demo", "method.model.temperature=1"],
-            "method supervised has no field method.model.temperature, only moco, sim",
+            "method byol has no field method.model.temperature, only moco, sim",
+        ),
+        (
+            ["demo", "study.methods=[supervised]", "method.epochs=3"],
+            "method.epochs=3 is a setting of a pretraining, and study.methods has none: leave it out",
         ),
         (["demo", "temperature=0.1,1"], "there is no field temperature (did you mean method.model.temperature?): look"),
         (["demo", "--seeds", "4294967296"], "seeds must be whole numbers from 0 to 4294967295, like"),
@@ -62,7 +66,10 @@ from ssl_pkg.run.study_plan import StudyPlan, write_plan
         (["demo", "budget=none"], "there is no budget none: give budget= one of"),
         (["demo", "method.nothing=1"], "there is no field method.nothing"),
         (["demo", "finetune.epochs=0"], "finetune.epochs=0 is not possible"),
-        (["demo", "study.methods=[byol,nope]"], "there is no method 'nope' for study demo: choose among byol, moco"),
+        (
+            ["demo", "study.methods=[byol,nope]"],
+            "there is no method 'nope' for study demo: choose among supervised, byol, moco",
+        ),
         (["demo", "seed=1,2"], "the plan sets seed= for each run"),
         (["demo", "log_every=1,x"], "log_every='x' is not possible"),
         (["demo", "--seed-list", "0"], "there is no option --seed-list"),
