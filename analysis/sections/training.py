@@ -35,8 +35,8 @@ def section(study: Study, figures: Path) -> Section:
         "curves-finetuning",
         curves.finetuning(study),
         "Training of all weights on labelled train, from random weights or from a pretrained encoder: loss and "
-        "training accuracy of the final training, and accuracy on the holdout split during the trial of the chosen candidate, "
-        "which was trained without these images. Thin lines: further seeds.",
+        "training accuracy of the final training, and accuracy on the holdout split during the trial of the chosen "
+        "candidate, which was trained without these images. Thin lines: further seeds.",
         "a lower loss is a better fit of the train labels, which does not imply a better test accuracy.",
     )
     made.figure(

@@ -214,7 +214,7 @@ def test_a_report_is_built_without_damaged_files(fake: FakeStudy, tmp_path: Path
     out = tmp_path / "out"
     assert report.build(read_study(fake.path), out, DATE).is_file()
     drawn = {path.stem for path in (out / "figures").glob("*.pdf")}
-    assert {"accuracy", "curves-pretraining"} <= drawn
+    assert {"accuracy", "curves-finetuning"} <= drawn
     assert drawn.isdisjoint({"tsne", "landscape-line", "landscape-plane", "reliability", "confusion-ood"})
 
 

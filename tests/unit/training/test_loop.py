@@ -36,7 +36,6 @@ class Line(nn.Module):
     """A method that fits a line to noise, and that keeps an average of its weights."""
 
     views: ClassVar[int] = 1
-    splits: ClassVar[tuple[str, ...]] = ("train",)
     sync_batch_norm: ClassVar[bool] = True
     average: Tensor
 
