@@ -96,29 +96,31 @@ def finetuning(study: Study) -> Figure | None:
 
 
 def probing(study: Study) -> Figure | None:
-    """Validation accuracy of every linear probe over its l2 penalty, with the chosen value marked."""
+    """Log loss and accuracy on the holdout split of every linear probe over its penalty, with the chosen one marked."""
     grids = {run.model: (run, _tried(run)) for run in reversed(study.complete("probe"))}
     grids = {model: (run, grid) for model, (run, grid) in grids.items() if not grid.empty}
     if not grids:
         return None
-    figure, (axes,) = style.grid(1, 1, 1.6)
+    figure, panels = style.grid(2, 2, 1.6)
     for model in names.in_order(grids, study.methods):
         run, frame = grids[model]
         color = style.look(model, study.encoders).color
         best = frame[np.isclose(frame["l2"], _chosen(study, run), rtol=1e-6)]
-        axes.plot(frame["l2"], frame["accuracy"], color=color, label=study.model_label(model))
-        axes.plot(best["l2"], best["accuracy"], "o", color=color, markersize=5)
-    axes.set(xlabel="l2 penalty", ylabel="validation accuracy (%)")
-    style.percent_axis(axes.yaxis)
-    style.log_axis(axes.xaxis)
-    style.legend(figure, *axes.get_legend_handles_labels())
+        for axes, column in zip(panels, ("log_loss", "accuracy"), strict=True):
+            axes.plot(frame["l2"], frame[column], color=color, label=study.model_label(model))
+            axes.plot(best["l2"], best[column], "o", color=color, markersize=5)
+    for axes, label in zip(panels, ("validation log loss (nats)", "validation accuracy (%)"), strict=True):
+        axes.set(xlabel="l2 penalty", ylabel=label)
+        style.log_axis(axes.xaxis)
+    style.percent_axis(panels[1].yaxis)
+    style.legend(figure, *panels[0].get_legend_handles_labels())
     return figure
 
 
 def _tried(run: Run) -> pd.DataFrame:
-    """The l2 penalties in the result of a probe, with the validation accuracy of each."""
+    """The l2 penalties in the result of a probe, with log loss and accuracy of each on the holdout split."""
     rows = [numbers(row) for row in run.tried if isinstance(row, dict)]
-    return pd.DataFrame(rows, columns=["l2", "accuracy"]).astype(float).dropna().sort_values("l2")
+    return pd.DataFrame(rows, columns=["l2", "log_loss", "accuracy"]).astype(float).dropna().sort_values("l2")
 
 
 def _with(runs: Sequence[Run], column: str) -> list[Run]:

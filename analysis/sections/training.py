@@ -43,9 +43,9 @@ def section(study: Study, figures: Path) -> Section:
         figures,
         "curves-probe",
         curves.probing(study),
-        "Linear probes: accuracy on the holdout split of train for each l2 penalty, first seed. The dot marks the "
-        "chosen penalty, with which the probe was then fitted on all of train.",
-        "a maximum inside the grid, not at its edge, shows that the grid is wide enough.",
+        "Linear probes: log loss and accuracy on the holdout split of train for each l2 penalty, first seed. The dot "
+        "marks the penalty with the smallest log loss, with which the probe was then fitted on all of train.",
+        "a minimum of the log loss inside the grid, not at its edge, shows that the grid is wide enough.",
     )
     return made
 

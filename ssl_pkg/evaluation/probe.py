@@ -1,58 +1,78 @@
-"""The linear probe: L-BFGS logistic regression on frozen features (SimCLR, 2002.05709, appendix B.8)."""
+"""The linear probe: logistic regression on frozen features (SimCLR, 2002.05709, appendix B.8)."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from ssl_pkg.catalogue import Probe
 from ssl_pkg.data.images import Indices, holdout
-from ssl_pkg.evaluation.accuracy import not_finite
+from ssl_pkg.evaluation.accuracy import log_loss, not_finite
 from ssl_pkg.evaluation.forward import Array
+from ssl_pkg.evaluation.logistic_regression import LogisticRegression
 
-MAX_ITERATIONS = 200
-TOLERANCE = 1e-3
+
+@dataclass(frozen=True)
+class PenaltyTrial:
+    """One penalty of the grid, and its results on the holdout split.
+
+    converged: whether the fit converged; a penalty without a converged fit is not chosen.
+    """
+
+    l2: float
+    accuracy: float
+    log_loss: float
+    converged: bool
 
 
 @dataclass(frozen=True)
 class LinearProbe:
     """A linear classifier on raw features, and how its penalty was chosen.
 
-    weight: (C, D). bias: (C,). tried: (l2, accuracy on the holdout split) for each penalty, in the order of the grid.
-    If no probe could be fitted, `reason` says why, the weights and l2 are nan, and `tried` is empty.
+    weight: (C, D). bias: (C,). tried: one trial for each penalty, in the order of the grid.
+    If no probe could be fitted, `reason` says why, and the weights and l2 are nan.
     """
 
     weight: Array
     bias: Array
     l2: float
-    tried: list[tuple[float, float]]
+    tried: list[PenaltyTrial]
     reason: str | None = None
+
+    @property
+    def chosen(self) -> PenaltyTrial | None:
+        """The trial of the chosen penalty; None if no probe could be fitted."""
+        return next((trial for trial in self.tried if trial.l2 == self.l2), None)
 
 
 def fit_probe(features: Array, labels: Indices, config: Probe, on_fit: Callable[[int, int], None]) -> LinearProbe:
     """Chooses the l2 penalty on a holdout split of train, then fits a classifier on all of train with this penalty.
 
-    features: (n, D). labels: (n,). The loss is the mean cross-entropy plus l2/2·‖W‖². Features are standardised with
-    the statistics of the samples that are fitted, so that one grid suits every encoder; the scaling is then folded into
-    the weights. The grid is searched from the largest penalty to the smallest, and each fit starts from the weights of
-    the previous one. Of equal accuracies the larger penalty wins. on_fit(done, total) is called before each fit.
+    features: (n, D). labels: (n,). The loss is the mean cross-entropy plus l2/2·‖W‖². The penalty with the smallest log
+    loss on the holdout split is chosen. Accuracy would not do, because several penalties often have the same accuracy
+    with very different margins. Features are standardised with the statistics of the samples that are fitted, so that
+    one grid suits every encoder; the scaling is then folded into the weights. The grid is searched from the largest
+    penalty to the smallest, and each fit starts from the weights of the previous one. on_fit(done, total) is called
+    before each fit.
     """
     if reason := not_finite("embeddings", features) or _too_large(features):
         return LinearProbe(*_nothing(features, labels), np.nan, [], reason)
     kept, held = holdout(labels, config.validation_fraction)
     mean, scale = _statistics(features[kept])
-    standard = (features - mean) / scale
+    standard = ((features - mean) / scale).astype(np.float64)
+    model = LogisticRegression(standard[kept], labels[kept])
     grid = np.geomspace(config.l2_low, config.l2_high, config.l2_count)[::-1]
-    tried: list[tuple[float, float]] = []
-    model = LogisticRegression(max_iter=MAX_ITERATIONS, tol=TOLERANCE, warm_start=True)
-    for number, l2 in enumerate(grid):
+    tried = []
+    for number, l2 in enumerate(grid.tolist()):
         on_fit(number, len(grid) + 1)
-        _fit(model, standard[kept], labels[kept], l2)
-        tried.append((float(l2), float((model.predict(standard[held]) == labels[held]).mean())))
-    best = max(tried, key=lambda pair: pair[1])[0]
+        converged = model.fit(l2)
+        logits = (standard[held] @ model.weight.T + model.bias).astype(np.float32)
+        hits = logits.argmax(axis=1) == labels[held]
+        tried.append(PenaltyTrial(l2, float(hits.mean()), log_loss(logits, labels[held]), converged))
+    candidates = [trial for trial in tried if trial.converged]
+    if not candidates:
+        return LinearProbe(*_nothing(features, labels), np.nan, tried, "no fit of the probe converged")
+    best = min(candidates, key=lambda trial: trial.log_loss).l2
     on_fit(len(grid), len(grid) + 1)
     return LinearProbe(*fit_head(features, labels, best), best, tried)
 
@@ -64,11 +84,11 @@ def fit_head(features: Array, labels: Indices, l2: float) -> tuple[Array, Array]
     """
     if not_finite("embeddings", features) or _too_large(features):
         return _nothing(features, labels)
-    model = LogisticRegression(max_iter=MAX_ITERATIONS, tol=TOLERANCE)
     mean, scale = _statistics(features)
-    _fit(model, (features - mean) / scale, labels, l2)
-    weight = (model.coef_ / scale).astype(np.float32)
-    return weight, (model.intercept_ - weight @ mean).astype(np.float32)
+    model = LogisticRegression(((features - mean) / scale).astype(np.float64), labels)
+    model.fit(l2)
+    weight = model.weight / scale
+    return weight.astype(np.float32), (model.bias - weight @ mean).astype(np.float32)
 
 
 def _nothing(features: Array, labels: Indices) -> tuple[Array, Array]:
@@ -86,15 +106,3 @@ def _too_large(features: Array) -> str | None:
     with np.errstate(over="ignore"):
         fits = all(np.isfinite(part).all() for part in _statistics(features))
     return None if fits else "the embeddings are too large to be standardised"
-
-
-def _fit(model: LogisticRegression, features: Array, labels: Indices, l2: float) -> None:
-    """Fits `model` with the penalty `l2`.
-
-    scikit-learn's C multiplies the summed loss, so C = 1/(n·l2) gives the penalty l2/2·‖W‖² on the mean loss. A fit
-    that stops at MAX_ITERATIONS, as with the smallest penalties on few samples, remains a candidate, because candidates
-    are compared by their accuracy on the holdout split and not by their convergence.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.set_params(C=1 / (len(labels) * l2)).fit(features, labels)

@@ -1,18 +1,19 @@
 """The linear probe of a frozen encoder."""
 
+from dataclasses import asdict
 from functools import partial
-from math import nan
 
 import torch
 
 from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import holdout
+from ssl_pkg.evaluation.accuracy import wilson
 from ssl_pkg.evaluation.forward import predict
-from ssl_pkg.evaluation.probe import fit_probe
+from ssl_pkg.evaluation.probe import LinearProbe, fit_probe
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.models.encoder import to_device
-from ssl_pkg.rows import row
+from ssl_pkg.rows import Row, row, unmeasured
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.stages.artifacts import finish_classifier, source_encoder
@@ -43,15 +44,19 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             method=method,
             adaptation="probe",
             resolution=resolution,
-            rows=[
-                row(
-                    "validation",
-                    "accuracy",
-                    max((accuracy for _, accuracy in probe.tried), default=nan),
-                    held,
-                    reason=probe.reason or "",
-                ),
-                row("validation", "l2", probe.l2, held, reason=probe.reason or ""),
-            ],
-            tried=[{"l2": l2, "accuracy": accuracy} for l2, accuracy in probe.tried],
+            rows=_choice(probe, held),
+            tried=[asdict(trial) for trial in probe.tried],
         )
+
+
+def _choice(probe: LinearProbe, count: int) -> list[Row]:
+    """Accuracy and log loss of the chosen penalty on the holdout split of `count` images, and the penalty."""
+    chosen = probe.chosen
+    if chosen is None:
+        return [unmeasured("validation", metric, count, probe.reason or "") for metric in ("accuracy", "nll", "l2")]
+    interval = wilson(round(chosen.accuracy * count), count)
+    return [
+        row("validation", "accuracy", chosen.accuracy, count, interval),
+        row("validation", "nll", chosen.log_loss, count),
+        row("validation", "l2", chosen.l2, count),
+    ]

@@ -90,13 +90,17 @@ class FakeStudy:
     def probe(self, method: str, seed: int = 0) -> Path:
         l2 = np.geomspace(1e-6, 1e5, 12)
         values = 0.5 - 0.01 * (np.log10(l2) + 1) ** 2
-        tried = [{"l2": float(a), "accuracy": float(b)} for a, b in zip(l2, values, strict=True)]
+        tried = [
+            {"l2": float(a), "accuracy": float(b), "log_loss": float(2 - b), "converged": True}
+            for a, b in zip(l2, values, strict=True)
+        ]
         config = {"probe": {"l2_low": 1e-6, "l2_high": 1e5, "l2_count": 12, "validation_fraction": 0.2}}
         source = "random" if method == "random" else f"runs/x/pretrain-{method}-s{seed}"
         run = self._open(f"probe-{method}-s{seed}", seed, source, config, [])
         rows = self._tested(run, method, f"{method}-probe", seed)
         rows += [
             self._row("validation", "accuracy", 0.5, 40),
+            self._row("validation", "nll", 1.5, 40),
             self._row("validation", "l2", float(l2[values.argmax()]), 40),
         ]
         self._close(run, f"{method}-probe", seed, rows, tried=tried)

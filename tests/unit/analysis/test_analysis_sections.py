@@ -30,7 +30,7 @@ def test_choices_are_shown_only_for_more_than_one_candidate(fake: FakeStudy, tmp
     with style.styled():
         table, trials = tables(training.section(read_study(fake.path), tmp_path))
         assert [row[0] for row in table["rows"]] == ["BYOL probe"]
-        assert table["headings"] == ["Model", "Validation accuracy (%)", "l2"]
+        assert table["headings"] == ["Model", "Validation accuracy (%)", "Log loss", "l2"]
         assert trials["rows"] == [["0.0003", "0.05", "off", "probe", "70.0 / 0.900 *"]]
         fake.finetune("simclr", candidates=2)
         table, trials = tables(training.section(read_study(fake.path), tmp_path))
