@@ -3,11 +3,10 @@
 # ruff: noqa: RUF001 (texts for people have Greek letters, dashes and minus signs)
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
-
-import numpy as np
 
 from analysis import names, relation, tables
 from analysis.blocks import Block, Section, formula
@@ -21,6 +20,7 @@ from ssl_pkg.catalogue import RANDOM
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MODELS = 8  # columns of a table
 _LOST: Final = "†"
+_HUGE: Final = 1e6  # from here on a cell has an exponent of its own
 LOCAL: Final = 2.0  # largest ratio of a rise to its first-order prediction within a local radius
 
 
@@ -145,7 +145,8 @@ def _values(made: Section, study: Study) -> None:
     spread = (
         "±: standard deviation over seeds; with one seed the distance to the farther end of the row's interval: for a "
         "worst case 95 % over the parts of the subset, for noise 95 % over its draws, for an eigenvalue the residual "
-        "of the Lanczos iteration, within which the Hessian has an eigenvalue. ≥ and ≤: the search ended at a limit; "
+        "of the Lanczos iteration, within which the Hessian has an eigenvalue (the k-th value is never above the k-th "
+        "eigenvalue, and with few iterations far below). ≥ and ≤: the search ended at a limit; "
         f"such a bound enters no correlation. {_LOST}: no value for some seed; the last section says why."
     )
     measures = [measure for measure in measures_of(study) if measure.metric != FIRST_ORDER]
@@ -173,13 +174,16 @@ def _values(made: Section, study: Study) -> None:
 def _row(measure: Measurement, found: Sequence[Taken | None]) -> list[str]:
     """The cells of a measure: all in the same power of ten, with decimals that give the median three digits."""
     values = [abs(value) for entry in found if entry for value in _numbers(entry)]
-    middle = float(np.median(values or [0.0]))
+    middle = statistics.median_low(values or [0.0])
     exponent = math.floor(math.log10(middle)) if middle else 0
     power = 0 if -1 <= exponent <= 3 else 3 * (exponent // 3)
     decimals = max(0, 2 - exponent + power)
 
     def shown(value: float) -> str:
-        return f"{round(value / 10.0**power, decimals) + 0.0:,.{decimals}f}".replace("-", "−")
+        scaled = value / 10.0**power
+        if abs(scaled) >= _HUGE:  # far from an optimum a loss can be any number
+            return f"{scaled:.1e}".replace("-", "−")
+        return f"{round(scaled, decimals) + 0.0:,.{decimals}f}".replace("-", "−")
 
     unit = f", in\u00a010{str(power).translate(_SUPERSCRIPTS)}" if power else ""
     return [measure.label + unit, *(_cell(entry, shown) for entry in found)]

@@ -178,7 +178,7 @@ class FakeStudy:
             value = float(np.exp(draws.normal(0, 1.5)))
             if metric == "accuracy":
                 value = value / (1 + value)
-            sizes = {("hessian_trace", None): 4e4, ("adaptive_average", 0.01): 3e-3}  # real measures differ as much
+            sizes = {("hessian_trace", None): 4e5, ("adaptive_average", 0.01): 3e-3}  # real measures differ as much
             value *= sizes.get((dimensions.get("measure"), dimensions.get("radius")), 1.0)
             rows.append(self._row("width", metric, value, 1000, **dimensions))
         self._close(run, model, seed, rows)

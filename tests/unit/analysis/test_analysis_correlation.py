@@ -213,6 +213,30 @@ def test_a_seed_without_a_value_is_marked_and_its_model_is_no_point(fake: FakeSt
     assert next(row for row in rows if row[0].startswith("PAC-Bayes") and len(row) == 3)[1].endswith("†")
 
 
+def test_huge_and_missing_numbers_break_neither_table_nor_figure(fake: FakeStudy, tmp_path: Path) -> None:
+    for method, name in itertools.product(("simclr", "byol", "moco"), ("probe", "finetune")):
+        getattr(fake, name)(method)
+        run = fake.width(f"{method}-{name}")
+        result = json.loads((run / "result.json").read_text())
+        for row in result["rows"]:
+            if method == "byol" and row.get("measure") == "adaptive_average":
+                row["value"] = 1e30
+            if method == "moco" and row.get("measure") == "adaptive_average":
+                row |= {"value": None, "reason": "it is not finite"}
+        (run / "result.json").write_text(json.dumps(result))
+    study = read_study(fake.path)
+    rows = [row for block in width.section(study, tmp_path).blocks for row in block.get("rows", [])]
+    averages = [row[1:] for row in rows if row[0].startswith("Adaptive average") and len(row) == 7]
+    assert averages
+    assert all(
+        "e+" in " ".join(cells) and [cell.endswith(" †") for cell in cells].count(True) == 2 for cells in averages
+    )
+    assert all(len(cell) < 12 for cells in averages for cell in cells)
+    found = {entry.n for entry in correlations(study) if entry.measure.name == "adaptive_average"}
+    assert found == {4}
+    assert len(study.unmeasured) == 8
+
+
 def test_only_widths_of_the_network_are_correlated(whole: Whole, tmp_path: Path) -> None:
     assert {Measurement("loss"), Measurement("accuracy")} < set(measures_of(whole.study))
     assert {"loss", "accuracy", "first_order"} < set(tables.width(whole.study)["metric"])
