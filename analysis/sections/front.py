@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from analysis import names, tables
+from analysis import names, tables, trials
 from analysis.blocks import Section
 from analysis.data import data_names, data_warning
 from analysis.estimates import Difference, difference, estimate
@@ -132,12 +132,15 @@ def _sentences(study: Study) -> list[str]:
     probes = [model for model in study.models if model.adaptation == "probe" and model.method != RANDOM]
     random = partial(tables.random_probe, study)
 
-    def base(_: Model) -> Model:
-        return Model(SUPERVISED)
+    def base(model: Model) -> Model:
+        """The baseline with the same swept values, or else the baseline that the sweep does not change."""
+        own = Model(SUPERVISED, variant=model.variant)
+        return own if own in study.models else Model(SUPERVISED)
 
     return [
         _best(study, "test", "Test accuracy in percent"),
         _against(study, finetuned, base, "test", "Fine-tuning against the supervised baseline, test accuracy"),
+        trials.below_probe(study),
         _against(study, probes, base, "test", "A linear probe on frozen features against the supervised baseline"),
         _against(study, probes, random, "test", "A linear probe against the same probe on the random initialisation"),
         _best(study, "ood", "OOD accuracy, all classes, in percent"),

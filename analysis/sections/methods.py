@@ -22,9 +22,9 @@ def section(study: Study) -> Section:
     made = Section("How the numbers were obtained")
     made.text(
         "Every model is torchvision's ResNet-18 with its 7×7 stem and max-pool. Self-supervised methods are trained "
-        "without labels. Labels are used for probes, fine-tuning, and the kNN accuracy, which does not influence the "
-        "training. All choices are made on a holdout split of train, none on the test split or the OOD images. The "
-        "interval of an accuracy is Wilson's (95 %)."
+        "without labels. Labels are used to train probes and whole networks, and for the kNN accuracy, which "
+        "influences no training. All choices are made on a holdout split of train, none on the test split or the OOD "
+        "images. The interval of an accuracy is Wilson's (95 %)."
     )
     _pretraining(made, study)
     _settings(made, study)

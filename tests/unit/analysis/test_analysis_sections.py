@@ -10,7 +10,7 @@ from fake_study import FakeStudy, model_of
 from analysis.blocks import Block, Section
 from analysis.figures import curves, style
 from analysis.measures import Measurement
-from analysis.sections import accuracy, sources, training, width
+from analysis.sections import accuracy, front, sources, training, width
 from analysis.study import read_study
 from analysis.trials import below_probe
 from ssl_pkg.catalogue import adapted
@@ -62,9 +62,12 @@ def test_a_model_below_its_own_probe_on_validation_is_named(fake: FakeStudy, own
         if (row["evaluation"], row["metric"]) == ("validation", "accuracy"):
             row["value"] = own
     file.write_text(json.dumps(result))
-    said = below_probe(read_study(fake.path))
+    study = read_study(fake.path)
+    said = below_probe(study)
     assert ("byol fine-tuned 40.0 against 60.0" in said) == (own < 0.6)
     assert bool(said) == (own < 0.6)
+    (listed,) = (block for block in front.findings(study).blocks if block["kind"] == "items")
+    assert (said in listed["items"]) == bool(said)
 
 
 def test_the_values_of_the_measures_can_be_read_back(fake: FakeStudy, tmp_path: Path) -> None:
