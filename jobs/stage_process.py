@@ -22,8 +22,6 @@ from ssl_pkg.processes import parent_of, start_time_of
 from ssl_pkg.run.run_log import EVENT_PREFIX, START_PREFIX, exit_event, tail
 from ssl_pkg.run.signals import SIGNALS, signals_to_handle
 
-# All signals that end a process and that a user or a site may send to a job.
-FORWARDED: Final = (*SIGNALS, signal.SIGQUIT, signal.SIGALRM)
 _UNCHANGED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)  # the others are forwarded as SIGTERM
 CANCELLED: Final = "cancelled"  # the last event in the log of a run that was removed from a cluster's queue
 STARTED: Final = re.compile(rf"{EVENT_PREFIX}job (\S+), start \d+")  # the event before each start by SLURM
@@ -33,7 +31,7 @@ STARTED: Final = re.compile(rf"{EVENT_PREFIX}job (\S+), start \d+")  # the event
 class StageProcess:
     """A command line; calling the object runs it and returns the exit status, which is negative after a fatal signal.
 
-    The signals in FORWARDED are forwarded to the child, which writes a checkpoint and exits with status 75. A child
+    The signals in SIGNALS are forwarded to the child, which writes a checkpoint and exits with status 75. A child
     that the forwarded signal killed counts as interrupted too.
     """
 
@@ -143,9 +141,9 @@ class _SignalRelay:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Context manager that handles the signals. The runner blocks SIGINT and SIGHUP until here."""
-        before = {number: signal.signal(number, self) for number in signals_to_handle(FORWARDED)}
-        mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+        """Context manager that handles the signals. The runner blocks those of the terminal until here."""
+        before = {number: signal.signal(number, self) for number in signals_to_handle(SIGNALS)}
+        mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         try:
             yield
         finally:

@@ -1,6 +1,7 @@
 """`submit`, with --wait as often as needed, because SLURM may limit the number of jobs of a user."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -9,11 +10,12 @@ from jobs.cluster.submit import Submission, SubmissionSummary
 from jobs.ledger import State, jobs_command
 from jobs.local.study import print_summary
 from jobs.plan.graph import Job
-from jobs.status.states import NOT_SUBMITTED, Row
+from jobs.status.states import read_rows
 from jobs.status.watch import follow
 from ssl_pkg.errors import COMPLETE, INTERRUPTED
 
 REPEAT_COMMAND: Final = "run the same command again"
+RETRY_SECONDS: Final = 10.0  # between two submissions while other jobs, or jobs that are just ending, fill the limit
 
 
 def submit_rounds(
@@ -21,24 +23,38 @@ def submit_rounds(
 ) -> int:
     """Submits the plan `jobs` and returns the exit status. Raises BadInput.
 
-    wait: wait until all runs have ended, and submit those that a limit has left. Runs that have failed meanwhile, and
-    runs that depend on them, are not submitted again.
+    wait: wait until all runs have ended, and submit those that a limit has left. Runs that have failed or were
+    cancelled meanwhile, and runs that depend on them, are not submitted again. `jobs cancel` ends the submission.
     """
-    failed: set[str] = set()
-    planned = {job.name for job in jobs}
+    unsuccessful: dict[str, State] = {}
+    before: SubmissionSummary | None = None
     while True:
-        summary = submission.submit(skip=dependents(jobs, failed))
-        _print_submission(summary, cluster, wait=wait)
+        summary = submission.submit(skip=dependents(jobs, unsuccessful), first=before is None)
+        if summary != before and not summary.cancelled:
+            _print_submission(summary, cluster, wait=wait)
+        before = summary
         if not wait:
             print(f"To see their states: {jobs_command('status', folder)}")
             return INTERRUPTED if summary.unsubmitted else COMPLETE
-        rows = [row for row in follow(folder) if row.name in planned]
-        states = {row.name: row.state for row in rows}
-        failed |= {name for name, state in states.items() if state in (State.FAILED, State.INTERRUPTED)}
-        progress = bool(summary.submitted or summary.queued) and State.CANCELLED not in states.values()
-        if not summary.unsubmitted or not progress:
-            _print_unsubmitted(rows, sorted(failed), dependents(jobs, failed), summary.limit)
+        if _others_fill_limit(summary):
+            time.sleep(RETRY_SECONDS)
+            continue
+        nothing_runs = summary.cancelled or (summary.none_allowed and not (summary.submitted or summary.queued))
+        rows = read_rows(folder) if nothing_runs else follow(folder)
+        states = {job.name: row.state for job in jobs for row in rows if row.name == job.name}
+        ended = (State.FAILED, State.INTERRUPTED, State.CANCELLED)
+        tried = states.keys() - set(summary.unsubmitted)  # a limit may leave a run that an earlier call has submitted
+        unsuccessful |= {name: states[name] for name in states if name in tried and states[name] in ended}
+        if summary.cancelled or summary.none_allowed or not summary.unsubmitted:
+            unsubmitted = {name for name in states if states[name] is State.PENDING or name in summary.unsubmitted}
+            reason = "the study was cancelled" if summary.cancelled else summary.limit
+            _print_unsubmitted(unsubmitted, unsuccessful, dependents(jobs, unsuccessful), reason)
             return print_summary(states, jobs, folder, again)
+
+
+def _others_fill_limit(summary: SubmissionSummary) -> bool:
+    """Whether SLURM accepts no run until other jobs have ended: of other studies, or of runs that are complete."""
+    return bool(summary.unsubmitted) and not (summary.submitted or summary.queued or summary.none_allowed)
 
 
 def _print_submission(summary: SubmissionSummary, cluster: str, *, wait: bool) -> None:
@@ -48,15 +64,25 @@ def _print_submission(summary: SubmissionSummary, cluster: str, *, wait: bool) -
     )
     if summary.unsubmitted:
         wanted = len(summary.submitted) + len(summary.unsubmitted)
-        then = "the rest is submitted when these have ended" if wait else f"{REPEAT_COMMAND} when some have ended"
-        print(f"submitted {len(summary.submitted)} of {wanted}; {summary.limit}; {then}")
+        if summary.none_allowed:
+            then = ""
+        elif not wait:
+            then = f"; {REPEAT_COMMAND} when some have ended"
+        elif _others_fill_limit(summary):
+            then = f"; other jobs have taken the places: trying again every {RETRY_SECONDS:.0f} s"
+        else:
+            then = "; the rest is submitted when these have ended"
+        print(f"submitted {len(summary.submitted)} of {wanted}; {summary.limit}{then}", flush=True)
 
 
-def _print_unsubmitted(rows: Sequence[Row], failed: Sequence[str], dependent: set[str], limit: str) -> None:
+def _print_unsubmitted(
+    unsubmitted: Collection[str], unsuccessful: Mapping[str, State], dependent: Collection[str], reason: str
+) -> None:
     """Prints how many runs were not submitted, and why."""
-    unsubmitted = [row.name for row in rows if row.note == NOT_SUBMITTED]
-    if blocked := dependent.intersection(unsubmitted):
-        more = f" or one of {len(failed) - 1} more runs" if failed[1:] else ""
-        print(f"\n{len(blocked)} runs were not submitted, because they need {failed[0]}{more}, which failed")
+    if blocked := set(dependent).intersection(unsubmitted):
+        first, *others = sorted(unsuccessful)
+        more = f" or one of {len(others)} more runs" if others else ""
+        verb = "was cancelled" if unsuccessful[first] is State.CANCELLED else "failed"
+        print(f"\n{len(blocked)} runs were not submitted, because they need {first}{more}, which {verb}")
     if rest := len(unsubmitted) - len(blocked):
-        print(f"\n{rest} runs were not submitted, because {limit or 'the study was cancelled'}")
+        print(f"\n{rest} runs were not submitted, because {reason}")

@@ -52,7 +52,8 @@ def main(arguments: list[str]) -> int:
         print(f"ssl_pkg: {error}", file=sys.stderr)
         return FAULT
     except Interrupted as error:
-        print(f"{error}; run the same command again to resume", file=sys.stderr)
+        if _is_rank_0():
+            print(f"{error}; run the same command again to resume", file=sys.stderr)
         return INTERRUPTED
     except OSError as error:
         if error.errno is None:
@@ -64,8 +65,17 @@ def main(arguments: list[str]) -> int:
             message = f"{run_dir}: {error}: solve this, then run the same command again"
         print(f"ssl_pkg: {message}", file=sys.stderr)
         return FAULT
-    print(f"{run_dir} is complete", file=sys.stderr)
+    if _is_rank_0():
+        print(f"{run_dir} is complete", file=sys.stderr)
     return COMPLETE
+
+
+def _is_rank_0() -> bool:
+    """Whether this process reports the run's end. The other ranks end earlier, while rank 0 writes the result."""
+    from ssl_pkg.distributed.process_group import process_info
+
+    info = process_info()
+    return info is None or info.rank == 0
 
 
 def entry() -> None:

@@ -1,10 +1,18 @@
 import atexit
 import os
+import signal
 import sys
 
 import pytest
 
 status = pytest.StashKey[int]()
+
+
+def pytest_configure() -> None:
+    """Undoes what nohup and a shell's background jobs do, because processes that ignore a signal pass that on."""
+    for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, default)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -20,12 +20,13 @@ from typing import Final
 from jobs.cluster.batch_script import CANCEL_FILE, CONTROLLER_SECONDS, FOLDER_MISSING, REQUEUE_SECONDS, START_FILE
 from jobs.cluster.data_copy import copy_data
 from jobs.cluster.slurm_cli import ALREADY_REQUEUED, SchedulerUnavailable, is_refusal, run_slurm
-from jobs.stage_process import CANCELLED, FORWARDED, StageProcess
+from jobs.stage_process import CANCELLED, StageProcess
 from ssl_pkg.distributed.launch import step_mark
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED
 from ssl_pkg.processes import start_time_of
 from ssl_pkg.run.directory import RunDirectory, write_json
 from ssl_pkg.run.run_log import EVENT_PREFIX
+from ssl_pkg.run.signals import SIGNALS
 
 MAX_KILLS: Final = 3  # a job is requeued after at most this many consecutive kills without progress
 SIGNAL_STATUS: Final = 128  # a container's client exits with 128 plus the number of the signal that killed the stage
@@ -46,7 +47,7 @@ class NodeStage:
     def __call__(self) -> None:
         """Runs the stage, and ends the process with its exit status, by which SLURM decides about dependent jobs."""
         # signals stay pending before and after the stage, because submitit's handlers would end the job
-        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         _write_start_file()
         status = FAULT
         try:

@@ -166,7 +166,7 @@ class _OutcomeResolver:
         if has_log:
             outcome = _from_slurm(log, job.id, state) or (None if setting_up else _from_log(log, job.id))
         if outcome is None:
-            outcome = _from_output(printed, job.id, state)
+            outcome = _from_state(job.id, state) or _from_output(printed, job.id, state)
         if setting_up and outcome.note in (NO_OUTPUT, LEFT_QUEUE):
             return JobOutcome(State.FAILED, job.id, ENDED_IN_SETUP)
         before = job.batch.moved_from(self._folder)
@@ -210,6 +210,8 @@ def _from_output(printed: Sequence[str], job: str, state: str) -> JobOutcome:
     by_user = any("JOB " in line and "CANCELLED AT" in line and "DUE TO" not in line for line in printed)
     if state == "CANCELLED" or (by_user and not state):
         return JobOutcome(State.CANCELLED, job)
+    if any("CANCELLED AT" in line and "DUE TO TIME LIMIT" in line for line in printed):
+        return JobOutcome(State.INTERRUPTED, job, "timeout")
     if printed or state == "FAILED":
         causes = [line for line in printed if not line.startswith("srun: ") or "Unable to" in line]
         lines = causes or [*printed] or [NO_OUTPUT]
@@ -223,6 +225,11 @@ def _from_slurm(log: Path, job: str, state: str) -> JobOutcome | None:
         return JobOutcome(State.CANCELLED, job)
     if state == "COMPLETED":
         return JobOutcome(State.COMPLETE, job)
+    return _from_state(job, state)
+
+
+def _from_state(job: str, state: str) -> JobOutcome | None:
+    """The outcome of a job that SLURM has ended; None in other states."""
     if state == "OUT_OF_MEMORY":
         return JobOutcome(State.FAILED, job, "out of memory: increase `memory` in the profile")
     if state in ("TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE"):

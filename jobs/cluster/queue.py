@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from jobs.cluster.batch_script import CANCEL_FILE
 from jobs.cluster.batches import (
     Batch,
     SubmittedJob,
@@ -118,15 +119,35 @@ def cancel_orphans(folder: Path, batches: Sequence[Batch]) -> dict[str, str]:
     return orphans
 
 
+def request_cancel(folder: Path, cancel: bool) -> None:
+    """Creates or removes the file by which a `submit --wait` sees that the study in `folder` was cancelled.
+
+    Without it, a cancel at a moment at which no job is in the queue would not stop the submission of the rest.
+    """
+    file = folder / ".jobs" / "slurm" / CANCEL_FILE
+    if cancel:
+        file.touch()
+    else:
+        file.unlink(missing_ok=True)
+
+
+def cancel_requested(folder: Path) -> bool:
+    """Whether the study in `folder` was cancelled since the last `submit` began."""
+    return (folder / ".jobs" / "slurm" / CANCEL_FILE).exists()
+
+
 def cancel_submitted(folder: Path) -> int:
     """Cancels the queued jobs of the study in `folder`, on every cluster it was submitted to. Returns their number.
 
     Waits for a `submit` that is running. Raises BadInput if that takes too long, and SchedulerUnavailable.
     """
-    if not read_batches(folder):
+    if not (folder / ".jobs" / "slurm").is_dir():
         return 0
     with study_lock(folder, LOCK_SECONDS):
+        request_cancel(folder, True)
         batches = read_batches(folder)
+        if not batches:
+            return 0
         missing = [job for name, job in newest_jobs(batches).items() if not RunDirectory(folder / name).complete]
         without_id = [batch for batch in batches if batch.number is None]
         confs = dict.fromkeys(batch.conf for batch in (batches[-1], *without_id, *(job.batch for job in missing)))

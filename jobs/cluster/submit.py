@@ -27,7 +27,14 @@ from jobs.cluster.limits import (
 from jobs.cluster.node import NodeStage
 from jobs.cluster.outcomes import job_outcomes
 from jobs.cluster.profile import Profile, select_cluster
-from jobs.cluster.queue import cancel_orphans, find_queued_runs, submitted_clusters, wait_for_completing
+from jobs.cluster.queue import (
+    cancel_orphans,
+    cancel_requested,
+    find_queued_runs,
+    request_cancel,
+    submitted_clusters,
+    wait_for_completing,
+)
 from jobs.cluster.sbatch import SubmissionRefused, sbatch_options, submit_batch
 from jobs.cluster.slurm_cli import SchedulerUnavailable
 from jobs.ledger import REPORT, Entry, State, jobs_command, log_path, read_ledger, write_ledger
@@ -49,6 +56,8 @@ class SubmissionSummary:
     complete: list[str] = field(default_factory=list)
     unsubmitted: list[str] = field(default_factory=list)  # left for a later call, because SLURM's limit was reached
     limit: str = ""  # describes that limit
+    none_allowed: bool = False  # whether the limit is 0 jobs
+    cancelled: bool = False  # whether nothing was submitted, because `jobs cancel` came after the first call
 
 
 class Submission:
@@ -63,8 +72,10 @@ class Submission:
         self._infos: dict[str, SlurmJobInfo] = {}  # by job id
         self._queued: set[str] = set()  # the runs that others can wait for
 
-    def submit(self, skip: Collection[str] = ()) -> SubmissionSummary:
+    def submit(self, skip: Collection[str] = (), *, first: bool = True) -> SubmissionSummary:
         """Submits the missing runs except for those in `skip`, parents before children.
+
+        first: whether an earlier `jobs cancel` no longer holds. Otherwise it prevents the submission.
 
         Raises BadInput if SLURM refuses a job or does not respond, or if the study's folder is not usable.
         """
@@ -81,6 +92,9 @@ class Submission:
                 words = (*((REPORT,) if job.stage == REPORT else ()), *job.overrides)
                 check_folders(mounted_folders(words), backend)
         with study_lock(self._folder, LOCK_SECONDS):
+            if not first and cancel_requested(self._folder):
+                return SubmissionSummary(cancelled=True)
+            request_cancel(self._folder, False)
             try:
                 return self._submit_missing(skip)
             except SchedulerUnavailable as error:
@@ -116,7 +130,9 @@ class Submission:
                 write_ledger(self._folder, {name: planned[name] for name in planned if name in known} | others)
                 raise
             summary.unsubmitted = [job.name for job in missing if job.name not in summary.submitted]
-            summary.limit = describe_limit(submit_limits(self._profile, config), reached)
+            limits = submit_limits(self._profile, config)
+            summary.limit = describe_limit(limits, reached)
+            summary.none_allowed = any(limit.jobs == 0 for limit in limits)
         if summary.submitted:
             with suppress(SchedulerUnavailable):  # the next call cancels them
                 cancel_orphans(self._folder, self._batches_of_cluster())

@@ -200,7 +200,7 @@ class Runner:
 
     @contextmanager
     def _signals_handled(self) -> Iterator[None]:
-        """Context manager in which SIGINT, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 stop the study, unless ignored."""
+        """Context manager in which SIGNALS stop the study, unless ignored."""
 
         def stop(number: int, frame: FrameType | None) -> None:
             self._stopping = True
@@ -217,11 +217,11 @@ class Runner:
 
 @contextmanager
 def _terminal_signals_blocked() -> Iterator[None]:
-    """Context manager that blocks SIGINT and SIGHUP. Processes that are started inside inherit the mask.
+    """Context manager that blocks SIGINT, SIGHUP and SIGQUIT. Processes that are started inside inherit the mask.
 
     Otherwise submitit's controller would kill its job one second after Ctrl-C. In this process they stay pending.
     """
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT))
     try:
         yield
     finally:

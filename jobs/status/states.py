@@ -92,7 +92,8 @@ def read_status(folder: Path) -> tuple[list[Row], str | None]:
         if outcome is None or (warning and outcome.state is not State.COMPLETE):
             state = _state(RunDirectory(folder / name), entry.state, managed=managed, now=now)
             row = make_row(folder, name, replace(entry, state=state), now)
-            if state is State.PENDING and outcomes:
+            # the folder also exists if a limit allowed no job at all
+            if state is State.PENDING and (outcomes or (not managed and (folder / ".jobs" / "slurm").is_dir())):
                 note, job = (outcome.note, outcome.job) if outcome else (NOT_SUBMITTED, None)
                 row = replace(row, note=note, job=job)
         else:

@@ -61,12 +61,20 @@ def differences(before: Start, now: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {new} instead of {old}" for name, (old, new) in pairs.items() if old != new)
 
 
-def commit() -> str:
-    """The checkout's commit, with "+changes" appended if the working tree differs; "unknown" outside a checkout."""
-    folder = Path(__file__).parent
-    try:
-        git = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+changes", "--exclude=*"]
-        found = subprocess.run(git, capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=10)
+def commit(package: Path = Path(__file__).parents[1]) -> str:
+    """The checkout's commit, with "+changes" appended if the code differs; "unknown" outside a checkout.
+
+    package: the folder of the package. A new file in it counts as a change, because it can be a new method.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(package), *arguments]
+        found = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=10)
         return found.stdout.strip()
+
+    try:
+        name = git("describe", "--always", "--abbrev=12", "--exclude=*")
+        changed = git("diff", "HEAD", "--name-only") or git("ls-files", "--others", "--exclude-standard")
+        return f"{name}+changes" if changed else name
     except (OSError, subprocess.SubprocessError):
         return os.environ.get(COMMIT_VARIABLE, "unknown")

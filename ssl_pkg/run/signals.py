@@ -5,7 +5,10 @@ from collections.abc import Iterable
 from types import FrameType
 from typing import Final
 
-SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
+# All signals that end a process and that a user or a site may send. SLURM sends a signal to each process of a step.
+SIGNALS: Final = (
+    signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM,
+)  # fmt: skip
 _MAY_BE_IGNORED: Final = (signal.SIGINT, signal.SIGHUP)
 
 

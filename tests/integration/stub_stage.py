@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from ssl_pkg.run.directory import RunDirectory, write_json
+from ssl_pkg.run.signals import SIGNALS
 
 SAVING = 1.5  # seconds to write a checkpoint, longer than submitit waits after Ctrl-C
 received: list[int] = []
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> int:
     if source := settings.get("source"):
         assert source == "random" or RunDirectory(Path(source)).complete
     if not (root / f"IGNORE-{run.name}").exists():
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        for number in SIGNALS:
             signal.signal(number, note)
     return work(run, 0.0 if resumed else float(settings.get("wait", "0.1")))
 

@@ -186,6 +186,7 @@ def test_a_child_that_exits_75_is_interrupted_not_failed(tmp_path: Path) -> None
     [
         pytest.param(lambda pid: os.killpg(pid, signal.SIGINT), id="Ctrl-C in the terminal"),
         pytest.param(lambda pid: os.killpg(pid, signal.SIGHUP), id="the terminal is closed"),
+        pytest.param(lambda pid: os.killpg(pid, signal.SIGQUIT), id="Ctrl-\\ in the terminal"),
     ],
 )
 def test_the_terminals_signals_interrupt_each_child_once(tmp_path: Path, stop: Callable[[int], None]) -> None:

@@ -59,6 +59,11 @@ def ended(processes: Ranks, seconds: float = 120) -> list[int]:
     return [process.wait(max(0.1, end - time.monotonic())) for process in processes]
 
 
+def errors(process: "subprocess.Popen[str]") -> str:
+    assert process.stderr is not None
+    return process.stderr.read()
+
+
 def wait_for_step(folder: Path, step: int) -> None:
     for _ in range(3600):
         if f'"step": {step},' in _text(folder):
@@ -130,7 +135,10 @@ def test_two_ranks_in_bfloat16_end_with_the_same_bits_after_an_interruption(
     wait_for_step(tmp_path / "broken", 1)
     ranks[0].send_signal(signal.SIGTERM)
     assert ended(ranks) == [75, 75]
-    assert ended(start(data, tmp_path / "broken", "simclr", started, *tiny)) == [0, 0]
+    assert ["run the same command again" in errors(rank) for rank in ranks] == [True, False]
+    ranks = start(data, tmp_path / "broken", "simclr", started, *tiny)
+    assert ended(ranks) == [0, 0]
+    assert ["is complete" in errors(rank) for rank in ranks] == [True, False]
     assert digests(tmp_path / "broken") == digests(tmp_path / "whole")
 
 

@@ -82,9 +82,17 @@ def waiting(bed: LocalCluster) -> Iterator[None]:
 @pytest.fixture
 def limit(bed: LocalCluster) -> Iterator[Callable[[int], object]]:
     """Sets the maximum number of jobs of a user in the queue."""
-    line = ("sacctmgr", "-i", "modify", "qos", "normal", "set")
-    yield lambda jobs: slurm(*line, f"MaxSubmitJobsPerUser={jobs}")
-    slurm(*line, "MaxSubmitJobsPerUser=-1")
+
+    def set_limit(jobs: int) -> None:
+        # the controller hears of it later, and always shows a QOS's priority, but not always its limits
+        slurm(
+            "sacctmgr", "-i", "modify", "qos", "normal", "set", f"MaxSubmitJobsPerUser={jobs}", f"Priority={jobs + 2}"
+        )
+        shown = ("scontrol", "show", "assoc_mgr", "flags=qos", "qos=normal")
+        until(lambda: f"Priority={jobs + 2}\n" in slurm(*shown))
+
+    yield set_limit
+    set_limit(-1)
 
 
 @pytest.fixture

@@ -76,6 +76,16 @@ def test_a_signal_to_the_whole_job_at_any_time_loses_no_work_and_no_result(
     assert ", start 2," not in small.log(ended)
 
 
+def test_a_signal_to_the_steps_processes_loses_no_work(study: Make) -> None:
+    """SLURM sends it to the stage too, not only to its supervisor."""
+    small = pretraining(study(wait=20.0))
+    until(lambda: working(small, FIRST) and working(small, SECOND))
+    slurm("scancel", "--signal=QUIT", job_of(small.rows()[FIRST]))
+    slurm("scancel", "--signal=ALRM", job_of(small.rows()[SECOND]))
+    small.until_complete(60)
+    assert resumed(small, FIRST) and resumed(small, SECOND), small.log(FIRST)
+
+
 def test_a_signal_during_the_set_up_requeues_the_job_and_scancel_cancels_it(study: Make, tmp_path: Path) -> None:
     line = f'{STARTS}{{ touch "{tmp_path}/$SLURM_JOB_NAME"; sleep 60; }}'
     small = pretraining(study(setup=(line,)))

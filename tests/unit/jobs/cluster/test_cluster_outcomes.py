@@ -156,6 +156,7 @@ def test_a_run_whose_result_was_removed_is_not_complete(tmp_path: Path) -> None:
         ([], "CANCELLED", State.CANCELLED, None),
         (["slurmstepd: error: *** JOB 5 ON a CANCELLED AT 2026-01-01T10:00:00 ***"], "", State.CANCELLED, None),
         (["*** STEP 5.0 ON a CANCELLED AT 2026-01-01 ***", "Killed"], "", State.FAILED, "Killed"),
+        (["JOB 5 ON a CANCELLED AT 2026-01-01 DUE TO TIME LIMIT", "Terminated"], "", State.INTERRUPTED, "timeout"),
         (["JOB 5 ON a CANCELLED AT 2026-01-01 DUE TO NODE FAILURE"], "", State.FAILED, "JOB 5 ON a CANCELLED AT"),
         (["setting up", "module: command not found"], "FAILED", State.FAILED, "module: command not found"),
     ],
@@ -196,6 +197,12 @@ def test_the_note_says_that_a_set_up_line_replaced_or_killed_the_script(
         "child", printed(tmp_path, f"{START_LINE}1\n", f"{START_LINE}1\n"), info
     )
     assert (outcome.state, outcome.note) == (State.FAILED, ENDED_IN_SETUP)
+
+
+def test_a_job_that_reached_its_time_limit_during_the_set_up_has_not_failed(tmp_path: Path) -> None:
+    job = printed(tmp_path, f"{START_LINE}1\n", f"{START_LINE}1\nTerminated\n")
+    outcome = _OutcomeResolver(tmp_path, {}).resolve("child", job, SlurmJobInfo("TIMEOUT", "TimeLimit"))
+    assert (outcome.state, outcome.note) == (State.INTERRUPTED, "timeout")
 
 
 def test_the_log_of_an_earlier_job_does_not_count_for_a_later_one(tmp_path: Path) -> None:

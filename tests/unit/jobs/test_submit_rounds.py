@@ -1,0 +1,74 @@
+"""The rounds of `submit --wait`, with a stub for the submission."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import jobs.submit_rounds
+from jobs.cluster.submit import SubmissionSummary
+from jobs.ledger import State
+from jobs.plan.graph import Job
+from jobs.status.states import Row
+from jobs.submit_rounds import submit_rounds
+
+JOBS = [Job(name, "pretrain", (), (), Path(name)) for name in ("a", "b")]
+LIMIT = "QOS normal allows 1 at once"
+
+
+def rounds(
+    monkeypatch: pytest.MonkeyPatch, summaries: list[SubmissionSummary], states: list[dict[str, State]]
+) -> tuple[int, list[dict[str, Any]]]:
+    """The exit status, and the arguments of each submission. states: of the runs after each round."""
+    calls: list[dict[str, Any]] = []
+
+    class Stub:
+        def submit(self, **arguments: Any) -> SubmissionSummary:
+            calls.append(arguments)
+            return summaries[len(calls) - 1]
+
+    def rows(folder: Path) -> list[Row]:
+        return [Row(name, state) for name, state in states[len(calls) - 1].items()]
+
+    monkeypatch.setattr(jobs.submit_rounds, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(jobs.submit_rounds, "follow", rows)
+    monkeypatch.setattr(jobs.submit_rounds, "read_rows", rows)
+    stub: Any = Stub()
+    return submit_rounds(stub, JOBS, Path("runs/demo"), "mine", wait=True, again="again"), calls
+
+
+def test_a_run_that_was_cancelled_before_this_call_and_left_by_a_limit_is_submitted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    summaries = [
+        SubmissionSummary(submitted=["a"], unsubmitted=["b"], limit=LIMIT),
+        SubmissionSummary(submitted=["b"], complete=["a"]),
+    ]
+    states = [{"a": State.COMPLETE, "b": before} for before in (State.CANCELLED, State.COMPLETE)]
+    status, calls = rounds(monkeypatch, summaries, states)
+    assert (status, [call["skip"] for call in calls]) == (0, [set(), set()])
+    assert [call["first"] for call in calls] == [True, False]
+
+
+def test_the_cause_is_the_cancel_and_not_the_limit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summaries = [
+        SubmissionSummary(submitted=["a"], unsubmitted=["b"], limit=LIMIT),
+        SubmissionSummary(cancelled=True),
+    ]
+    states = [{"a": State.CANCELLED, "b": State.PENDING}] * 2
+    status, _ = rounds(monkeypatch, summaries, states)
+    assert status == 75
+    printed = capsys.readouterr().out
+    assert "\n1 runs were not submitted, because the study was cancelled\n" in printed
+    assert "0 runs submitted" not in printed
+
+
+def test_a_limit_of_no_jobs_ends_the_wait(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    none = SubmissionSummary(unsubmitted=["a", "b"], limit="QOS normal allows 0 at once", none_allowed=True)
+    status, calls = rounds(monkeypatch, [none], [{"a": State.PENDING, "b": State.PENDING}])
+    assert (status, len(calls)) == (75, 1)
+    printed = capsys.readouterr().out
+    assert "submitted 0 of 2; QOS normal allows 0 at once\n" in printed
+    assert "2 runs were not submitted, because QOS normal allows 0 at once" in printed
