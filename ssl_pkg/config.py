@@ -47,6 +47,8 @@ class MethodConfig(ConfigSection):
     """How an encoder is pretrained: the loss, the images, the schedule, the optimizer and the views.
 
     model: `_target_` is the class in `ssl_pkg/methods`; the other entries are its keyword arguments.
+    tuned: the fields, like `optimizer.base_lr`, whose values for this budget were chosen on a holdout split of train.
+        The report names them before it ranks methods.
     """
 
     name: str
@@ -59,6 +61,7 @@ class MethodConfig(ConfigSection):
     batch_size: BatchSize
     optimizer: OptimizerConfig
     views: tuple[View, ...]
+    tuned: tuple[str, ...] = ()
 
 
 class Budget(ConfigSection):

@@ -22,9 +22,16 @@ from analysis.trials import chosen_curve
 _POINTS = 300  # of a line: longer series are averaged in bins
 _RATES = {"accuracy": "training accuracy", "knn": "kNN", "contrast_accuracy": "pretext task (dotted)"}
 
+_HEALTH = {
+    "z_std": "s.d. of z per dimension",
+    "effective_rank": "effective rank of the embeddings",
+    "alignment": "alignment of two views",
+    "uniformity": "uniformity",
+}
+
 
 def pretraining(study: Study) -> Figure | None:
-    """A row for each method: loss (with the standard deviation of z if it is logged), accuracies, learning rate.
+    """A row for each method: loss, without negatives also the standard deviation of z; accuracies; learning rate.
 
     The variants of a sweep share the row of their method; each has its own colour.
     """
@@ -42,8 +49,9 @@ def pretraining(study: Study) -> Figure | None:
             _losses(row[0], run, color, order)
             _rates(row[1], run, color, order)
             _line(row[2], run.metrics, "lr", color=color, linewidth=_thin(order))
-        _spread(row[0], runs, study.encoders)
-        twin = " (left), s.d. of z (dashed)" if _with(runs, "z_std") else ""
+        collapsible = [run for run in _with(runs, "z_std") if "contrast_accuracy" not in run.metrics]  # no negatives
+        _spread(row[0], collapsible, study.encoders)
+        twin = " (left), s.d. of z (dashed)" if collapsible else ""
         style.title(row[0], f"{study.method_label(method)}: loss{twin}", 32)
         shown = ", ".join(label for column, label in _RATES.items() if _with(runs, column))
         style.title(row[1], f"{shown}, %", 32)
@@ -56,6 +64,26 @@ def pretraining(study: Study) -> Figure | None:
     for axes in panels[-1]:
         axes.set_xlabel("epoch")
     _variants(figure, every, study)
+    return figure
+
+
+def health(study: Study) -> Figure | None:
+    """Spread, effective rank, alignment and uniformity during pretraining, a panel each, with all methods."""
+    runs = [run for run in study.of("pretrain") if any(column in run.metrics for column in _HEALTH)]
+    if not runs:
+        return None
+    figure, panels = style.grid(len(_HEALTH), 2, 1.35)
+    for axes, (column, heading) in zip(panels, _HEALTH.items(), strict=True):
+        seeds: Counter[Model] = Counter()
+        for run in runs:
+            label = study.model_label(run.model) if seeds[run.model] == 0 else "_"
+            color, order = style.encoder_color(run.model, study.encoders), seeds[run.model]
+            seeds[run.model] += _line(axes, run.metrics, column, color=color, linewidth=_thin(order), label=label)
+        axes.set(title=heading, xlabel="epoch")
+        if column != "uniformity":
+            axes.set_ylim(0, None)
+    labels = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    style.legend(figure, list(labels.values()), list(labels))
     return figure
 
 
@@ -159,7 +187,6 @@ def _rates(axes: Axes, run: Run, color: str, order: int) -> None:
 
 def _spread(axes: Axes, runs: Sequence[Run], encoders: Sequence[Model]) -> None:
     """Draws the standard deviation of z on a second axis of the loss panel, on which 0 is a collapse."""
-    runs = _with(runs, "z_std")
     if not runs:
         return
     twin = axes.twinx()

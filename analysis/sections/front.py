@@ -138,6 +138,7 @@ def _sentences(study: Study) -> list[str]:
         return own if own in study.models else Model(SUPERVISED)
 
     return [
+        _tuned(study),
         _best(study, "test", "Test accuracy in percent"),
         _against(study, finetuned, base, "test", "Fine-tuning against the supervised baseline, test accuracy"),
         trials.below_probe(study),
@@ -150,6 +151,25 @@ def _sentences(study: Study) -> list[str]:
         _width(study),
         _one_seed(study),
     ]
+
+
+def _tuned(study: Study) -> str:
+    """Which fields of each pretraining were tuned for this budget; empty if none was."""
+    fields = {
+        run.model.method: run.config["method"].get("tuned") or []
+        for run in reversed(study.of("pretrain"))
+        if isinstance(run.config.get("method"), dict)
+    }
+    if not any(fields.values()):
+        return ""
+    parts = []
+    for method in (method for method in study.methods if method in fields):
+        named = names.listed(str(name).rpartition(".")[2].replace("_", " ") for name in fields[method])
+        parts.append(f"{study.method_label(method)} {len(fields[method]) or 'none'}" + (f" ({named})" if named else ""))
+    return (
+        "Hyperparameters of the pretraining that were tuned for this reduced budget on a holdout split of labelled "
+        f"train, before this study: {', '.join(parts)}. A rank among methods includes this difference in effort."
+    )
 
 
 def _best(study: Study, evaluation: str, subject: str) -> str:

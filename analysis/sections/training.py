@@ -1,5 +1,7 @@
 """Learning curves of pretraining, probes and fine-tuning, and the hyperparameters chosen on the holdout split."""
 
+# ruff: noqa: RUF001 (texts for people have minus signs and primes)
+
 from pathlib import Path
 
 from analysis import names, tables, trials
@@ -26,6 +28,19 @@ def section(study: Study, figures: Path) -> Section:
         "share of views for which the other view of the same image is the most similar. Thin lines: further seeds."
         + _deviation(study),
         "a falling loss with a rising kNN accuracy means learning; an s.d. of z near zero means collapse.",
+    )
+    made.figure(
+        figures,
+        "curves-health",
+        curves.health(study),
+        "Health of the representation during pretraining; z is the output of the projection head with unit length. "
+        "s.d. of z: over the batch, averaged over the D dimensions; about 1/√D if z is spread evenly over the sphere. "
+        "Effective rank (Roy and Vetterli 2007): of the embeddings of labelled train, at most 512. Alignment (Wang and "
+        "Isola 2020): mean squared distance between the two views of an image, or between query and key. "
+        "Uniformity (likewise): log of the mean of exp(−2‖z − z′‖²) over different images. Thin lines: further seeds.",
+        "a collapse has an s.d. of 0, an effective rank of 1 and a uniformity of 0. Alignment and uniformity are both "
+        "better the lower they are, and a good representation needs both. s.d. and uniformity depend on D, so compare "
+        "them only between methods with the same D.",
     )
     _choices(made, study)
     trials.table(made, study)

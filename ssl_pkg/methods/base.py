@@ -36,7 +36,8 @@ class Method(Protocol):
         views: one batch (B, 3, H, W) for each view, normalised, on the training device, in the network's dtype
             (float32, bfloat16 or float16).
         labels: (B,) int64; -1 if the split has no labels.
-        Returns a scalar with gradient, and scalars by name without gradient, on the device.
+        Returns a scalar with gradient, and scalars by name without gradient, on the device. Metrics of two views come
+        from `representation_health` (health.py).
         """
         ...
 

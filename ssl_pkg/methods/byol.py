@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ssl_pkg.distributed.collectives import all_gather
 from ssl_pkg.fields import Probability
+from ssl_pkg.methods.health import representation_health
 from ssl_pkg.models.ema import ema_update, frozen_copy
 from ssl_pkg.models.encoder import EMBEDDING_DIM
 from ssl_pkg.models.heads import byol_mlp
@@ -65,11 +66,7 @@ class BYOL(nn.Module):
         ]
 
     def loss(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The symmetrised loss (equation 2 and below). Each view is a batch with its own statistics.
-
-        z_std is the standard deviation of the online z/‖z‖ over the batch, averaged over the D dimensions: about 1/√D
-        if the projections are spread over the sphere, 0 if they have collapsed.
-        """
+        """The symmetrised loss (equation 2 and below). Each view is a batch with its own statistics."""
         first, second = views
         z_first = self.projector(self.encoder(first))
         z_second = self.projector(self.encoder(second))
@@ -79,8 +76,7 @@ class BYOL(nn.Module):
         loss = regression_loss(self.predictor(z_first).float(), target_second) + regression_loss(
             self.predictor(z_second).float(), target_first
         )
-        z = F.normalize(all_gather(z_first.detach().float()), dim=1)
-        return loss, {"z_std": z.std(dim=0, correction=0).mean()}
+        return loss, representation_health(all_gather(z_first.detach()), all_gather(z_second.detach()))
 
     def after_step(self, step: int, steps: int) -> None:
         """Updates the target network, an EMA of the online network (equation 1)."""

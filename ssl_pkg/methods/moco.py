@@ -12,6 +12,7 @@ from ssl_pkg.distributed.collectives import all_gather, local_shard, world_size
 from ssl_pkg.errors import BadInput
 from ssl_pkg.fields import Probability
 from ssl_pkg.methods.base import without_autocast
+from ssl_pkg.methods.health import representation_health
 from ssl_pkg.models.batch_norm import split_batch_norm
 from ssl_pkg.models.ema import ema_update, frozen_copy
 from ssl_pkg.models.encoder import EMBEDDING_DIM
@@ -51,10 +52,15 @@ class MoCo(nn.Module):
         queue_size: PositiveInt,
         key_momentum: Probability,
         bn_splits: PositiveInt,
+        symmetric: bool,
     ) -> None:
         super().__init__()
-        if queue_size % batch_size:
-            raise BadInput(f"method.model.queue_size={queue_size} must be a multiple of method.batch_size={batch_size}")
+        keys = batch_size * (2 if symmetric else 1)  # of a step
+        if queue_size % keys:
+            twice = "twice " if symmetric else ""
+            raise BadInput(
+                f"method.model.queue_size={queue_size} must be a multiple of {twice}method.batch_size={batch_size}"
+            )
         if batch_size % bn_splits:
             raise BadInput(f"method.batch_size={batch_size} must be a multiple of method.model.bn_splits={bn_splits}")
         if batch_size == bn_splits:
@@ -71,7 +77,7 @@ class MoCo(nn.Module):
         self.key_encoder = frozen_copy(self.encoder)
         self.key_projector = frozen_copy(self.projector)
         self.register_buffer("queue", F.normalize(torch.randn(queue_size, projector_out), dim=1))
-        self.register_buffer("latest_keys", torch.zeros(batch_size, projector_out), persistent=False)
+        self.register_buffer("latest_keys", torch.zeros(keys, projector_out), persistent=False)
         # Shuffling BN (1911.05722 section 3.3): a query and its key must be normalised in different groups, because
         # shared statistics would reveal the positive pair. The paper shuffles at random. Here the shuffle is a fixed
         # transposition, which needs no random state and suffices because the order of a batch is random already:
@@ -79,6 +85,7 @@ class MoCo(nn.Module):
         idx_shuffle = torch.arange(batch_size).view(-1, bn_splits).T.flatten()
         self.register_buffer("idx_shuffle", idx_shuffle, persistent=False)
         self.register_buffer("idx_unshuffle", idx_shuffle.argsort(), persistent=False)
+        self.symmetric = symmetric
         self.temperature = temperature
         self.key_momentum = key_momentum
 
@@ -87,17 +94,31 @@ class MoCo(nn.Module):
         return [{"params": list(self.parameters())}]
 
     def loss(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """InfoNCE with queries from view 0 and keys from view 1 and the queue."""
-        query = F.normalize(self.projector(self.encoder(views[0])).float(), dim=1)
+        """InfoNCE with queries from view 0 and keys from view 1 and the queue.
+
+        With `symmetric`, the sum of this loss and that of the swapped views, as in MoCo v3 (2104.02057 algorithm 1).
+        """
+        first, second = views
+        loss, accuracy, query, keys = self._info_nce(first, second)
+        health = representation_health(all_gather(query), keys)
+        if self.symmetric:
+            swapped_loss, swapped_accuracy, _, swapped_keys = self._info_nce(second, first)
+            loss, accuracy = loss + swapped_loss, (accuracy + swapped_accuracy) / 2
+            keys = torch.cat([keys, swapped_keys])
+        self.latest_keys.copy_(keys)
+        return loss, {"contrast_accuracy": accuracy, **health}
+
+    def _info_nce(self, query_view: Tensor, key_view: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The loss of one direction, its accuracy, this rank's queries without gradient, and the keys of all ranks."""
+        query = F.normalize(self.projector(self.encoder(query_view)).float(), dim=1)
         with torch.no_grad():
-            shuffled = local_shard(all_gather(views[1])[self.idx_shuffle])
+            shuffled = local_shard(all_gather(key_view)[self.idx_shuffle])
             keys = self.key_projector(self.key_encoder(shuffled)).float()
             keys = F.normalize(all_gather(keys)[self.idx_unshuffle], dim=1)
         logits = queue_logits(query, local_shard(keys), self.queue, self.temperature)
         positive = torch.zeros(len(query), dtype=torch.long, device=logits.device)
-        self.latest_keys.copy_(keys)
         accuracy = (logits.detach().argmax(dim=1) == positive).float().mean()
-        return F.cross_entropy(logits, positive), {"contrast_accuracy": accuracy}
+        return F.cross_entropy(logits, positive), accuracy, query.detach(), keys
 
     @torch.no_grad()
     def after_step(self, step: int, steps: int) -> None:

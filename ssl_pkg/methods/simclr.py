@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssl_pkg.distributed.collectives import all_gather
 from ssl_pkg.methods.base import without_autocast
+from ssl_pkg.methods.health import representation_health
 from ssl_pkg.models.encoder import EMBEDDING_DIM
 from ssl_pkg.models.heads import simclr_projector
 
@@ -63,7 +64,7 @@ class SimCLR(nn.Module):
         projections = self.projector(self.encoder(torch.cat(list(views)))).float()
         first, second = (all_gather(part) for part in projections.chunk(2))
         loss, nearest = nt_xent(first, second, self.temperature)
-        return loss, {"contrast_accuracy": nearest}
+        return loss, {"contrast_accuracy": nearest, **representation_health(first, second)}
 
     def after_step(self, step: int, steps: int) -> None:
         """Does nothing."""

@@ -20,7 +20,8 @@ from ssl_pkg.distributed.collectives import rank, world_size
 from ssl_pkg.distributed.process_group import process_group, process_info
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import not_finite, proportion
-from ssl_pkg.evaluation.forward import predict
+from ssl_pkg.evaluation.effective_rank import effective_rank
+from ssl_pkg.evaluation.forward import Array, predict
 from ssl_pkg.evaluation.knn import knn_predict
 from ssl_pkg.hardware.prepare import Hardware, prepare
 from ssl_pkg.methods.base import Method
@@ -62,7 +63,7 @@ def _run(config: Config, hardware: Hardware, interrupt_flag: InterruptFlag) -> N
         save_weights(session.file("encoder.safetensors"), encoder, facts)
         session.finish(
             method=config.method.name, adaptation=None, classes=dataset.classes, resolution=resolution,
-            rows=[_knn(session, model, dataset)], weights=encoder.state_dict(),
+            rows=[_knn(config, _embeddings(session, model, dataset), dataset)], weights=encoder.state_dict(),
         )  # fmt: skip
 
 
@@ -137,17 +138,21 @@ def lr_schedule(config: MethodConfig, steps: int, steps_per_epoch: int) -> Calla
 def _validate(session: Session, model: Method, dataset: STL10, epoch: int) -> dict[str, float]:
     if epoch % session.config.pretrain.knn_every:
         return {}
-    value = _knn(session, model, dataset)["value"]
-    return {} if value is None else {"knn": float(value)}
+    embeddings = _embeddings(session, model, dataset)
+    value = _knn(session.config, embeddings, dataset)["value"]
+    return {} if value is None else {"knn": float(value), "effective_rank": effective_rank(embeddings)}
 
 
-def _knn(session: Session, model: Method, dataset: STL10) -> Row:
-    """kNN accuracy on the holdout split of labelled train, because test is for the final evaluation only."""
-    config = session.config
-    features = predict(
-        model.encoder, dataset.train, config.budget.resolution, session.hardware.device,
+def _embeddings(session: Session, model: Method, dataset: STL10) -> Array:
+    """The embeddings of labelled train."""
+    return predict(
+        model.encoder, dataset.train, session.config.budget.resolution, session.hardware.device,
         partial(session.report_or_stop, "validate"),
     )  # fmt: skip
+
+
+def _knn(config: Config, features: Array, dataset: STL10) -> Row:
+    """kNN accuracy on the holdout split of labelled train, because test is for the final evaluation only."""
     labels = dataset.train.labels
     if reason := not_finite("embeddings", features):
         return unmeasured("knn_validation", "accuracy", len(labels), reason)

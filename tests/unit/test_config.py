@@ -15,12 +15,13 @@ from ssl_pkg.catalogue import SUPERVISED
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import methods
 from ssl_pkg.errors import BadInput
+from ssl_pkg.training.optimizers import peak_lr
 
 PRETRAIN = ["stage=pretrain", "run_dir=x"]
 
 
 @pytest.mark.parametrize("method", methods())
-@pytest.mark.parametrize("budget", ["tiny", "demo", "quick", "full"])
+@pytest.mark.parametrize("budget", ["tiny", "demo", "quick", "full", "long"])
 def test_every_method_and_budget_composes(method: str, budget: str) -> None:
     config = load_config([*PRETRAIN, f"method={method}", f"budget={budget}"])
     assert config.method is not None
@@ -46,22 +47,51 @@ def test_a_tuning_file_gives_its_values_to_its_method_and_budget(file: Path) -> 
     method, _, budget = file.stem.rpartition("-")
     line = [*PRETRAIN, f"method={method}", f"budget={budget}"]
     tuned = dict(flat(yaml.safe_load(file.read_text())["method"], "method"))
-    assert tuned and tuned.items() <= dict(flat(load_config(line).model_dump())).items()
-    for key in tuned:
+    composed = dict(flat(load_config(line).model_dump(mode="json")))
+    assert tuned and {key: composed[key] for key in tuned} == tuned
+    for key in [key for key, value in tuned.items() if isinstance(value, float)]:
         given = load_config([*line, f"{key}=0.123"])
         assert dict(flat(given.model_dump()))[key] == 0.123
 
 
+@pytest.mark.parametrize("file", sorted(TUNING.glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_field_that_counts_as_tuned_has_a_value_of_its_own(file: Path) -> None:
+    content = yaml.safe_load(file.read_text())["method"]
+    tuned = content.pop("tuned", [])
+    assert set(tuned) <= {key for key, _ in flat(content)}
+    expected = {"byol-demo": 3, "byol-quick": 3, "moco-demo": 1, "moco-quick": 1}
+    assert len(tuned) == expected.get(file.stem, 0)
+
+
 @pytest.mark.parametrize(
     ("budget", "target_decay", "predictor_rate", "base_lr"),
-    [("tiny", 0.97, 10.0, 3.6), ("demo", 0.9, 10.0, 1.8), ("quick", 0.9, 10.0, 3.6), ("full", 0.99, 1.0, 0.3)],
+    [
+        ("tiny", 0.97, 10.0, 3.6),
+        ("demo", 0.9, 10.0, 1.8),
+        ("quick", 0.9, 10.0, 3.6),
+        ("full", 0.99, 1.0, 1.2),
+        ("long", 0.996, 1.0, 0.8),
+    ],
 )
 def test_the_values_of_byol(budget: str, target_decay: float, predictor_rate: float, base_lr: float) -> None:
-    """These values stay, because earlier results have them. Those of `full` are the paper's."""
+    """Those of the small budgets stay, because earlier results have them."""
     byol = load_config([*PRETRAIN, "method=byol", f"budget={budget}"]).method
     assert byol
     values = (byol.model["target_decay"], byol.model["predictor_rate"], byol.optimizer.base_lr)
     assert values == (target_decay, predictor_rate, base_lr)
+
+
+@pytest.mark.parametrize(("budget", "paper", "epochs"), [("full", 0.3, 300), ("long", 0.2, 1000)])
+def test_byols_step_is_the_papers_scaled_by_the_root_of_the_batch(budget: str, paper: float, epochs: int) -> None:
+    config = load_config([*PRETRAIN, "method=byol", f"budget={budget}"])
+    assert config.method
+    batch = config.method.batch_size
+    assert peak_lr(config.method.optimizer, batch) == pytest.approx(paper * 4096 / 256 * (batch / 4096) ** 0.5)
+    steps, papers = (
+        count * images / size
+        for count, images, size in ((config.method.epochs, 100_000, batch), (epochs, 1_281_167, 4096))
+    )
+    assert 0.8 < steps / papers < 1.1  # the rule of the root supposes as many steps
 
 
 MOCO = ("temperature", "queue_size", "key_momentum", "bn_splits")
@@ -73,16 +103,17 @@ MOCO = ("temperature", "queue_size", "key_momentum", "bn_splits")
         ("tiny", (0.1, 128, 0.99, 2), 0.24),
         ("demo", (0.1, 256, 0.99, 2), 0.08),
         ("quick", (0.1, 256, 0.99, 2), 0.03),
-        ("full", (0.2, 16384, 0.999, 8), 0.03),
+        ("full", (0.2, 16384, 0.99, 8), 0.03),
+        ("long", (0.2, 16384, 0.99, 8), 0.03),
     ],
 )
 def test_the_values_of_moco(budget: str, model: tuple[float, ...], base_lr: float) -> None:
-    """These values stay, because earlier results have them. Those of `full` are the paper's, except `queue_size`."""
+    """Those of the small budgets stay, because earlier results have them."""
     moco = load_config([*PRETRAIN, "method=moco", f"budget={budget}"]).method
     assert moco and (tuple(moco.model[key] for key in MOCO), moco.optimizer.base_lr) == (model, base_lr)
 
 
-@pytest.mark.parametrize("budget", ["tiny", "demo", "quick", "full"])
+@pytest.mark.parametrize("budget", ["tiny", "demo", "quick", "full", "long"])
 def test_the_values_of_simclr(budget: str) -> None:
     simclr = load_config([*PRETRAIN, "method=simclr", f"budget={budget}"]).method
     assert simclr and (simclr.model["temperature"], simclr.optimizer.base_lr) == (0.2, 1.2)

@@ -9,12 +9,14 @@ from ssl_pkg.methods.moco import MoCo, queue_logits
 from ssl_pkg.models.encoder import build_encoder
 
 
-def build(batch_size: int = 4, queue_size: int = 12, bn_splits: int = 2, momentum: float = 0.9) -> MoCo:
+def build(
+    batch_size: int = 4, queue_size: int = 12, bn_splits: int = 2, momentum: float = 0.9, *, symmetric: bool = False
+) -> MoCo:
     torch.manual_seed(0)
     return MoCo(
         build_encoder(), 10, batch_size,
         projector_hidden=16, projector_out=8, temperature=0.2, queue_size=queue_size, key_momentum=momentum,
-        bn_splits=bn_splits,
+        bn_splits=bn_splits, symmetric=symmetric,
     )  # fmt: skip
 
 
@@ -84,6 +86,33 @@ def test_loss_equals_infonce_written_out() -> None:
     assert loss.item() == pytest.approx(total / 4, rel=1e-4)
 
 
+def test_symmetric_loss_is_the_sum_of_both_directions() -> None:
+    first, second = views()
+    forward, backward = build(), build()
+    losses = [forward.loss([first, second], torch.zeros(4)), backward.loss([second, first], torch.zeros(4))]
+    both = build(queue_size=16, symmetric=True)
+    both.queue = forward.queue  # of build()'s random state only the queue depends on its size
+    loss, metrics = both.loss([first, second], torch.zeros(4))
+    total = losses[0][0] + losses[1][0]
+    assert loss.item() == pytest.approx(total.item(), rel=1e-6)
+    assert metrics["contrast_accuracy"] == (losses[0][1]["contrast_accuracy"] + losses[1][1]["contrast_accuracy"]) / 2
+    torch.testing.assert_close(both.latest_keys, torch.cat([forward.latest_keys, backward.latest_keys]))
+    loss.backward()
+    total.backward()
+    for name, parameter in both.encoder.named_parameters():
+        one, two = (method.encoder.get_parameter(name).grad for method in (forward, backward))
+        assert one is not None and two is not None
+        torch.testing.assert_close(parameter.grad, one + two, rtol=1e-4, atol=1e-6)
+
+
+def test_symmetric_loss_puts_the_keys_of_both_views_into_the_queue() -> None:
+    method = build(queue_size=16, momentum=1.0, symmetric=True)
+    for step in range(2):
+        method.loss(views(step), torch.zeros(4))
+        method.after_step(step, 10)
+        assert torch.equal(method.queue[8 * step : 8 * step + 8], method.latest_keys)
+
+
 def test_keys_are_unshuffled_to_the_order_of_their_queries() -> None:
     method = build(batch_size=8, queue_size=8, bn_splits=4).eval()  # in eval mode there are no group statistics
     images = views(count=8)
@@ -123,6 +152,11 @@ def test_key_network_is_an_ema_without_gradient() -> None:
     method.after_step(0, 1)
     for old, new, online in zip(before, method.key_encoder.parameters(), method.encoder.parameters(), strict=True):
         torch.testing.assert_close(new, 0.9 * old + 0.1 * online)
+
+
+def test_a_queue_for_one_view_only_is_refused_for_a_symmetric_loss() -> None:
+    with pytest.raises(BadInput, match=r"queue_size=12 must be a multiple of twice method\.batch_size=4"):
+        build(batch_size=4, queue_size=12, symmetric=True)
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,6 @@ def test_a_landscape_without_a_point_at_the_model_is_refused(field: str) -> None
         load_config([*START, f"width.{field}=4"])
 
 
-@pytest.mark.parametrize("budget", ["tiny", "demo", "quick", "full"])
+@pytest.mark.parametrize("budget", ["tiny", "demo", "quick", "full", "long"])
 def test_every_budget_is_valid(budget: str) -> None:
     assert load_config([*START, f"budget={budget}"]).width.images > 0
