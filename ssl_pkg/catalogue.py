@@ -79,10 +79,9 @@ class Corruptions(ConfigSection):
 
 
 class Embed(ConfigSection):
-    """t-SNE (van der Maaten and Hinton 2008)."""
+    """t-SNE (van der Maaten and Hinton 2008). points: at most, of each split; None: all."""
 
-    perplexity: Annotated[float, Field(gt=1)]
-    points: Annotated[int, Field(ge=10)]
+    points: Annotated[int, Field(ge=10)] | None
 
 
 class Width(ConfigSection):
@@ -200,6 +199,11 @@ _STAGES: Final = (
         papers=(
             "Z. Wu, Y. Xiong, S. X. Yu, D. Lin: Unsupervised Feature Learning via Non-Parametric Instance "
             "Discrimination (weighted kNN), 2018. arXiv 1805.01978",
+            "T. Wang, P. Isola: Understanding Contrastive Representation Learning through Alignment and Uniformity on "
+            "the Hypersphere, 2020. arXiv 2005.10242",
+            "O. Roy, M. Vetterli: The Effective Rank: A Measure of Effective Dimensionality. EUSIPCO, 2007",
+            "Q. Garrido, R. Balestriero, L. Najman, Y. LeCun: RankMe: Assessing the Downstream Performance of "
+            "Pretrained Self-Supervised Representations by Their Rank, 2022. arXiv 2210.02885",
         ),
         also_reads=("probe.validation_fraction",),  # the holdout split has the queries of kNN
     ),
@@ -258,6 +262,12 @@ _STAGES: Final = (
         artifact=TSNE,
         papers=(
             "L. van der Maaten, G. Hinton: Visualizing Data using t-SNE. Journal of Machine Learning Research 9, 2008",
+            "P. G. Poličar, M. Stražar, B. Zupan: openTSNE: A Modular Python Library for t-SNE Dimensionality "
+            "Reduction and Embedding. Journal of Statistical Software 109, 2024",
+            "D. Kobak, P. Berens: The Art of Using t-SNE for Single-Cell Transcriptomics (perplexity). Nature "
+            "Communications 10, 2019",
+            "J. Venna, S. Kaski: Neighborhood Preservation in Nonlinear Projection Methods: An Experimental Study "
+            "(trustworthiness). ICANN, 2001",
         ),
     ),
     Stage(

@@ -1,17 +1,17 @@
-"""t-SNE maps of the embeddings, and how fine-tuning moves them."""
+"""t-SNE maps of the embeddings with their figures of merit, and how fine-tuning moves them."""
 
 from pathlib import Path
-from typing import Any
 
+from analysis import names, tables
 from analysis.blocks import Section
+from analysis.estimates import Estimate, estimate
 from analysis.figures import tsne
 from analysis.study import Study
 
 
 def section(study: Study, figures: Path) -> Section:
-    """The t-SNE maps."""
+    """The t-SNE maps and their figures of merit."""
     made = Section("Embeddings")
-    settings = _settings(study)
     made.figure(
         figures,
         "tsne-finetuning",
@@ -25,17 +25,45 @@ def section(study: Study, figures: Path) -> Section:
         "tsne",
         tsne.maps(study),
         "t-SNE of the average-pool output (512 values) of train and test images. Each class has a colour and a marker; "
-        f"its number is at its median. First seed; at most 1,000 points are drawn{settings}. Train and test share one "
-        "map. The embedding of a probe is that of its frozen encoder.",
+        "its number is at its median. First seed; at most 1,000 points of a map are drawn. Train and test share one "
+        f"map{_perplexity(study)}, which starts from the first two principal components; all maps have the same seed. "
+        "The embedding of a probe is that of its frozen encoder.",
         "islands of one colour are classes that the embedding separates; the sizes of islands and the distances "
         "between them have little meaning.",
     )
+    _merit(made, study)
     return made
 
 
-def _settings(study: Study) -> str:
-    for run in study.complete("embed"):
-        embed: Any = run.config.get("embed")
-        if isinstance(embed, dict) and "perplexity" in embed:
-            return f", perplexity {embed['perplexity']:g}"
-    return ""
+def _merit(made: Section, study: Study) -> None:
+    """How faithful each map is, beside the accuracy of the same neighbours before the projection."""
+    columns = [("knn", "accuracy"), ("tsne", "knn_accuracy"), ("tsne", "trustworthiness")]
+    found = {model: [estimate(study, model, *column) for column in columns] for model in study.models}
+    made.table(
+        ["Model", "kNN, 512 values (%)", "kNN, map (%)", "Trustworthiness"],
+        [
+            [study.model_label(model), tables.percent(knn), tables.percent(on_map), _share(trust)]
+            for model, (knn, on_map, trust) in found.items()
+            if knn or on_map or trust
+        ],
+        "Figures of merit of the maps. kNN: accuracy on test with the train images as neighbours, by all 512 values "
+        "and by the two of the map. A map is made with the test images, without labels. Trustworthiness (Venna and "
+        "Kaski 2001): 1 if the neighbours of every image on the map are its neighbours by all 512 values; it "
+        "describes the map of these images and has no interval. What a map loses is the distance between the two kNN "
+        "columns.",
+        widths=[1.5, 1.0, 1.0, 0.8],
+    )
+
+
+def _share(found: Estimate | None) -> str:
+    if found is None:
+        return tables.ABSENT
+    return f"{found.value:.3f}" + (f" ± {found.sd:.3f}" if found.sd is not None else "")
+
+
+def _perplexity(study: Study) -> str:
+    """The perplexities of the maps, which depend on their numbers of points."""
+    rows = study.results
+    rows = rows[(rows["evaluation"] == "tsne") & (rows["metric"] == "perplexity")].dropna(subset=["value"])
+    values = sorted({f"{value:g}" for value in rows["value"]}, key=float)
+    return f" with perplexity {names.listed(values)}" if values else ""

@@ -14,10 +14,10 @@ from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import not_finite, proportion
 from ssl_pkg.evaluation.forward import Array, predict
 from ssl_pkg.evaluation.knn import knn_predict
-from ssl_pkg.evaluation.tsne import aligned_frames, tsne, unmappable
+from ssl_pkg.evaluation.tsne import aligned_frames, map_accuracy, perplexity_for, trustworthiness, tsne, unmappable
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.models.encoder import to_device, without_classifier
-from ssl_pkg.rows import Row, unmeasured
+from ssl_pkg.rows import Row, row, unmeasured
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
@@ -25,7 +25,7 @@ from ssl_pkg.stages.artifacts import compact, npz, refuse_other_classes, source_
 
 
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
-    """Writes embeddings (512) of train and test, a joint t-SNE map of both, and the kNN accuracy on test.
+    """Writes embeddings (512) of train and test, a joint t-SNE map of both, and kNN accuracies on test.
 
     For a fine-tuned model, also the maps of its snapshots during fine-tuning.
     """
@@ -49,9 +49,8 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
         )  # fmt: skip
         write_atomic(session.file("embeddings.npz"), content)
         rows = [_knn(config, train, test)]
-        session.report_or_stop("t-SNE", 0, 1)
-        maps, missing = _map(config, train, test)
-        rows += missing
+        maps, more = _map(session, train, test)
+        rows += more
         if snapshots is not None:
             frames, missing = _map_frames(session, snapshots)
             maps, rows = maps | frames, rows + missing
@@ -81,21 +80,39 @@ def _knn(config: Config, train: _Embedded, test: _Embedded) -> Row:
     return proportion("knn", "accuracy", predicted == test.labels)
 
 
-def _map(config: Config, train: _Embedded, test: _Embedded) -> tuple[dict[str, Any], list[Row]]:
-    """The joint map of balanced subsets of train and test, or a row with the reason why there is none."""
-    subsets = [balanced(split.labels, config.embed.points) for split in (train, test)]
-    embeddings = np.concatenate([train.embeddings[subsets[0]], test.embeddings[subsets[1]]])
+def _map(session: Session, train: _Embedded, test: _Embedded) -> tuple[dict[str, Any], list[Row]]:
+    """The joint map of train and test with its figures of merit, or a row with the reason why there is none.
+
+    The maps of all models have the same seed, so that they differ only if the embeddings do.
+    """
+    cap, neighbours = session.config.embed.points, session.config.pretrain.knn_neighbours
+    train, test = (_capped(split, cap) for split in (train, test))
+    embeddings = np.concatenate([train.embeddings, test.embeddings])
     if reason := unmappable(embeddings):
         return {}, [unmeasured("tsne", "map", len(embeddings), reason)]
-    points = tsne(embeddings, config.embed.perplexity, config.seed)
-    count = len(subsets[0])
-    maps = {"train": points[:count], "train_labels": train.labels[subsets[0]]}
-    return maps | {"test": points[count:], "test_labels": test.labels[subsets[1]]}, []
+    points = tsne(embeddings, session.config.seed, session.hardware.threads, partial(session.report_or_stop, "t-SNE"))
+    train_points, test_points = np.split(points, [len(train.labels)])
+    neighbours = min(neighbours, (len(points) - 1) // 2)
+    rows = [
+        row("tsne", "perplexity", perplexity_for(len(points)), len(points)),
+        row("tsne", "trustworthiness", trustworthiness(embeddings, points, neighbours), len(points)),
+        map_accuracy(train_points, train.labels, test_points, test.labels, neighbours),
+    ]
+    maps = {"train": train_points, "train_labels": train.labels}
+    return maps | {"test": test_points, "test_labels": test.labels}, rows
+
+
+def _capped(split: _Embedded, cap: int | None) -> _Embedded:
+    """A balanced subset of at most `cap` images; all of them if `cap` is None."""
+    if cap is None:
+        return split
+    subset = balanced(split.labels, cap)
+    return _Embedded(split.embeddings[subset], split.labels[subset])
 
 
 def _map_frames(session: Session, snapshots: dict[str, Any]) -> tuple[dict[str, Any], list[Row]]:
     """The aligned maps of the frames that have one, and a row with the reason why the others have none."""
-    frames, config = snapshots["frames"].astype(np.float32), session.config
+    frames = snapshots["frames"].astype(np.float32)
     faults = [unmappable(frame) for frame in frames]
     usable = np.array([fault is None for fault in faults])
     rows, maps = [], {}
@@ -106,8 +123,8 @@ def _map_frames(session: Session, snapshots: dict[str, Any]) -> tuple[dict[str, 
     if usable.any():
         maps["frames"] = aligned_frames(
             frames[usable],
-            config.embed.perplexity,
-            config.seed,
+            session.config.seed,
+            session.hardware.threads,
             partial(session.report_or_stop, "t-SNE frames"),
         )
         maps |= {"frame_steps": snapshots["steps"][usable], "frame_labels": snapshots["labels"]}

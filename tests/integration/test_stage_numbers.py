@@ -14,6 +14,7 @@ import yaml
 from fake_study import FakeStudy
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
+from sklearn.manifold import trustworthiness
 from sklearn.neighbors import NearestNeighbors
 from torchvision.models import resnet18
 
@@ -199,6 +200,24 @@ def test_knn_classifies_test_images_by_train_images(study: Path, stl10: STL10) -
         train, test = saved["train"].astype(np.float32), saved["test"].astype(np.float32)  # saved in float16
     expected = (knn(train, stl10.train.labels, test) == stl10.test.labels).mean()
     assert rows(study / "embed")["knn", "accuracy"]["value"] == pytest.approx(expected, abs=0.021)
+
+
+def test_the_figures_of_merit_of_the_map_are_those_of_its_points(study: Path, stl10: STL10) -> None:
+    with np.load(study / "embed/embeddings.npz") as saved, np.load(study / "embed/tsne.npz") as maps:
+        subsets = [balanced(split.labels, 60) for split in (stl10.train, stl10.test)]  # budget tiny: embed.points
+        embeddings = np.concatenate([saved["train"][subsets[0]], saved["test"][subsets[1]]]).astype(np.float32)
+        points = np.concatenate([maps["train"], maps["test"]])
+        assert np.array_equal(maps["test_labels"], stl10.test.labels[subsets[1]])
+    value = rows(study / "embed")["tsne", "trustworthiness"]["value"]
+    assert value == pytest.approx(trustworthiness(embeddings, points, n_neighbors=NEIGHBOURS), abs=0.01)  # float16
+    assert rows(study / "embed")["tsne", "knn_accuracy"]["n"] == 60
+    assert rows(study / "embed")["tsne", "perplexity"]["value"] == 30
+
+
+def test_health_is_logged_with_every_line_of_a_pretraining(study: Path) -> None:
+    lines = [json.loads(line) for line in (study / "pretrain/metrics.jsonl").read_text().splitlines()]
+    assert all({"z_std", "alignment", "uniformity"} <= line.keys() for line in lines)
+    assert {"effective_rank" in line for line in lines if "knn" in line} == {True}
 
 
 def test_width_reports_the_loss_on_its_subset_of_train(study: Path, stl10: STL10) -> None:

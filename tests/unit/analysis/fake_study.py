@@ -71,12 +71,12 @@ class FakeStudy:
         lines = []
         for step in range(self.steps):
             line: dict[str, Any] = {"loss": float(loss[step]), "lr": 0.3 * float(np.cos(np.pi * step / self.steps / 2))}
-            if method == "byol":
-                line["z_std"] = 0.06 + 0.005 * float(draws.normal())
-            else:
+            line["z_std"] = 0.06 + 0.005 * float(draws.normal())
+            line |= {"alignment": 0.5 - 0.3 * step / self.steps, "uniformity": -3.0 * step / self.steps}
+            if method != "byol":
                 line["contrast_accuracy"] = 0.9 * step / self.steps
             if step % 10 == 9:
-                line["knn"] = 0.3 + 0.3 * step / self.steps
+                line |= {"knn": 0.3 + 0.3 * step / self.steps, "effective_rank": 20.0 + step}
             lines.append({"step": step + 1, "epoch": (step + 1) / 10, "phase": "train", "seconds": float(step)} | line)
         config = {"method": method_config(method), "pretrain": {"knn_every": 1, "knn_neighbours": 20}}
         run = self._open(f"pretrain-{method}-s{seed}", seed, None, config, lines)
@@ -145,7 +145,7 @@ class FakeStudy:
 
     def embed(self, model: str, seed: int = 0) -> Path:
         draws = self._draws("embed", model, seed)
-        run = self._open(f"embed-{model}-s{seed}", seed, self._source(model, seed), {"embed": {"perplexity": 30}}, [])
+        run = self._open(f"embed-{model}-s{seed}", seed, self._source(model, seed), {"embed": {"points": None}}, [])
         labels = np.arange(self.points) % len(self.classes)
         spread = draws.normal(0, 25, (len(self.classes), 2))
         maps = {split: spread[labels] + draws.normal(0, 5, (self.points, 2)) for split in ("train", "test")}
@@ -156,6 +156,9 @@ class FakeStudy:
         np.savez(run / "tsne.npz", **arrays)
         skill = SKILL.get(model.partition("-")[0], 0.6) - 0.05
         rows = [self._row("knn", "accuracy", skill, self.images)]
+        rows += [self._row("tsne", "perplexity", 30.0, 2 * self.points)]
+        rows += [self._row("tsne", "trustworthiness", 0.9 + 0.01 * float(draws.normal()), 2 * self.points)]
+        rows += [self._row("tsne", "knn_accuracy", skill - 0.02, self.points)]
         self._close(run, model, seed, rows)
         return run
 

@@ -19,8 +19,9 @@ from analysis.sections import accuracy, front
 from analysis.study import read_study
 
 FIGURES = {
-    "accuracy", "curves-pretraining", "curves-probe", "curves-finetuning", "tsne", "tsne-finetuning", "per-class",
-    "confusion-ood", "reliability", "landscape-line", "landscape-plane", "width-accuracy", "width-correlations",
+    "accuracy", "curves-pretraining", "curves-health", "curves-probe", "curves-finetuning", "tsne", "tsne-finetuning",
+    "per-class", "confusion-ood", "reliability", "landscape-line", "landscape-plane", "width-accuracy",
+    "width-correlations",
 }  # fmt: skip
 
 

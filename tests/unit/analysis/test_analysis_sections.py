@@ -5,12 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from fake_study import FakeStudy, model_of
 
 from analysis.blocks import Block, Section
 from analysis.figures import curves, style
 from analysis.measures import Measurement
-from analysis.sections import accuracy, front, sources, training, width
+from analysis.sections import accuracy, embed, front, sources, training, width
 from analysis.study import read_study
 from analysis.trials import below_probe
 from ssl_pkg.catalogue import adapted
@@ -68,6 +69,66 @@ def test_a_model_below_its_own_probe_on_validation_is_named(fake: FakeStudy, own
     assert bool(said) == (own < 0.6)
     (listed,) = (block for block in front.findings(study).blocks if block["kind"] == "items")
     assert (said in listed["items"]) == bool(said)
+
+
+def test_the_figures_of_merit_of_every_map_are_shown(
+    fake: FakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(style, "save", lambda figure, folder, name: folder / name)
+    for method, model in (("random", "supervised"), ("byol", "byol-finetune")):
+        fake.finetune(method)
+        fake.embed(model)
+    study = read_study(fake.path)
+    with style.styled():
+        made = embed.section(study, tmp_path)
+    (table,) = tables(made)
+    values = {(row["model"], row["evaluation"], row["metric"]): row["value"] for row in fake.written}
+    assert [row[0] for row in table["rows"]] == [study.model_label(model) for model in study.models]
+    for model, (_, knn, on_map, trust) in zip(("supervised", "byol-finetune"), table["rows"], strict=True):
+        assert knn == f"{100 * values[model, 'knn', 'accuracy']:.1f}"
+        assert on_map == f"{100 * values[model, 'tsne', 'knn_accuracy']:.1f}"
+        assert trust == f"{values[model, 'tsne', 'trustworthiness']:.3f}"
+    captions = [block["caption"] for block in made.blocks if block["kind"] == "figure"]
+    assert any("with perplexity 30," in caption for caption in captions)
+
+
+def test_the_health_of_all_methods_shares_four_panels(fake: FakeStudy) -> None:
+    fake.finetune("random")
+    for method in ("simclr", "byol"):
+        fake.pretrain(method)
+    with style.styled():
+        figure = curves.health(read_study(fake.path))
+    assert figure is not None
+    panels = {axes.get_title(): axes.get_lines() for axes in figure.axes}
+    assert len(panels) == 4
+    assert [len(lines) for lines in panels.values()] == [2, 2, 2, 2]
+    ranks = [line.get_ydata() for line in panels["effective rank of the embeddings"]]
+    assert [list(rank) for rank in ranks] == [[29.0], [29.0]]
+
+
+def findings(fake: FakeStudy) -> list[str]:
+    (listed,) = (block for block in front.findings(read_study(fake.path)).blocks if block["kind"] == "items")
+    return list(listed["items"])
+
+
+def test_tuned_hyperparameters_are_named_before_methods_are_ranked(fake: FakeStudy) -> None:
+    for method in ("simclr", "byol"):
+        run = fake.pretrain(method)
+        fake.probe(method)
+        if method == "byol":
+            config = yaml.safe_load((run / "config.yaml").read_text())
+            config["method"]["tuned"] = ["model.target_decay", "optimizer.base_lr"]
+            (run / "config.yaml").write_text(yaml.safe_dump(config))
+    first, second, *_ = findings(fake)
+    assert "SimCLR none, BYOL 2 (target decay and base lr)." in first
+    assert "is highest" in second
+
+
+def test_a_study_without_tuned_hyperparameters_says_nothing_of_them(fake: FakeStudy) -> None:
+    for method in ("simclr", "byol"):
+        fake.pretrain(method)
+        fake.probe(method)
+    assert not any("tuned" in text for text in findings(fake))
 
 
 def test_the_values_of_the_measures_can_be_read_back(fake: FakeStudy, tmp_path: Path) -> None:
