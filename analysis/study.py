@@ -28,7 +28,10 @@ RESULT_COLUMNS: Final = [
     *("model", "evaluation", "metric", *_NUMBERS, "seed"),
     *("method", "adaptation", "variant", *DIMENSIONS, "data", "reason", *_BOUNDS),
 ]
-_FRACTIONS: Final = ("accuracy", "accuracy_shared", "accuracy_masked", "mean_class_accuracy")  # metrics between 0 and 1
+_FRACTIONS: Final = (  # metrics between 0 and 1
+    *("accuracy", "accuracy_shared", "accuracy_masked", "mean_class_accuracy"),
+    *("clean_accuracy", "mean_accuracy"),
+)
 
 
 class NoStudy(Exception):

@@ -52,6 +52,24 @@ def test_an_interrupted_fine_tuning_ends_as_an_uninterrupted_one(tmp_path: Path,
         assert all(np.array_equal(broken[name], whole[name]) for name in whole)
 
 
+def test_an_interrupted_evaluation_on_corrupted_images_ends_as_an_uninterrupted_one(tmp_path: Path, data: Path) -> None:
+    source = tmp_path / "probe"
+    assert run("stage=probe", "source=random", f"data.root={data}", f"run_dir={source}").returncode == 0
+    options = ["stage=corruptions", f"source={source}", f"data.root={data}"]
+    assert run(*options, f"run_dir={tmp_path / 'whole'}").returncode == 0
+    folder = tmp_path / "broken"
+    process = subprocess.Popen(command(*options, f"run_dir={folder}"), stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list((folder / "checkpoints").glob("*.ckpt")):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == 75
+    resumed = run(*options, f"run_dir={folder}")
+    assert "resumes from the checkpoint of step" in resumed.stderr
+    assert {**result(folder), "seconds": 0} == {**result(tmp_path / "whole"), "seconds": 0}
+    assert (folder / "corruptions.npz").read_bytes() == (tmp_path / "whole/corruptions.npz").read_bytes()
+
+
 def test_a_fine_tuning_killed_after_its_last_step_can_be_completed(tmp_path: Path, data: Path) -> None:
     run(*pretrain("simclr", data, tmp_path / "pretrain"))
     options = ["stage=finetune", f"source={tmp_path / 'pretrain'}", f"data.root={data}", f"run_dir={tmp_path / 'run'}"]

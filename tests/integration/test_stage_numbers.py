@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import trustworthiness
 from sklearn.neighbors import NearestNeighbors
 from torchvision.models import resnet18
+from torchvision.transforms.v2 import functional as F
 
 from ssl_pkg.augment.views import resize
 from ssl_pkg.data.cifar10 import open_cifar10
@@ -34,6 +35,7 @@ LINES = {
     "random": ["stage=probe", "source=random", "seed=3"],
     "finetune": ["stage=finetune", "source=pretrain", "finetune.base_lrs=[0.001,1.0e-9]"],
     "ood": ["stage=ood", "source=finetune"],
+    "corruptions": ["stage=corruptions", "source=finetune"],
     "embed": ["stage=embed", "source=finetune", f"pretrain.knn_neighbours={NEIGHBOURS}"],
     "width": ["stage=width", "source=finetune"],
     "width-probe": ["stage=width", "source=probe"],
@@ -195,6 +197,30 @@ def test_out_of_distribution_accuracy_with_and_without_the_substituted_class(stu
     assert rows(study / "ood")["ood", "accuracy_masked"]["value"] == pytest.approx(masked.mean())
 
 
+def test_accuracies_under_corruption_are_those_of_the_saved_hits(study: Path, stl10: STL10) -> None:
+    chosen = stl10.test.subset(balanced(stl10.test.labels, 20))
+    plain = network(study / "finetune/model.safetensors")
+    found = json.loads((study / "corruptions/result.json").read_text())["rows"]
+    with np.load(study / "corruptions/corruptions.npz") as saved:
+        clean, hits = saved["clean"], saved["hits"]
+    assert np.array_equal(clean, predict(plain, chosen).argmax(axis=1) == chosen.labels)
+    images, _ = chosen.load(np.arange(20), torch.device("cpu"))
+    with pytest.warns(DeprecationWarning, match="TorchCodec"):
+        compressed = F.jpeg(images.contiguous(), 25)  # severity 5, the last of the budget `tiny`
+    expected = predict(plain, Split("jpeg", compressed.numpy(), chosen.labels)).argmax(axis=1) == chosen.labels
+    assert (hits[-1, -1] != expected).sum() <= 1  # Pillow and torchvision may have different versions of libjpeg
+    values = {row["metric"]: row["value"] for row in found if not dimensions_of(row)}
+    assert values == pytest.approx(
+        {
+            "clean_accuracy": clean.mean(),
+            "mean_accuracy": hits.mean(),
+            "relative_accuracy": hits.mean() / clean.mean(),
+        }
+    )
+    conditions = [row["value"] for row in found if "severity" in row]
+    assert conditions == pytest.approx(hits.mean(axis=2).ravel())
+
+
 def test_knn_classifies_test_images_by_train_images(study: Path, stl10: STL10) -> None:
     with np.load(study / "embed/embeddings.npz") as saved:
         train, test = saved["train"].astype(np.float32), saved["test"].astype(np.float32)  # saved in float16
@@ -246,6 +272,7 @@ REAL = {  # run of the fake study -> run of LINES with the same stage and kind o
     "probe-simclr-s0": "probe",
     "finetune-simclr-s0": "finetune",
     "ood-simclr-finetune-s0": "ood",
+    "corruptions-simclr-finetune-s0": "corruptions",
     "embed-simclr-finetune-s0": "embed",
     "width-simclr-finetune-s0": "width",
     "width-simclr-probe-s0": "width-probe",

@@ -1,6 +1,11 @@
-"""What the runs of FakeStudy contain: the rows of the stage `width` and the configuration of a method."""
+"""What the runs of FakeStudy contain: the numbers of some evaluations and the configuration of a method."""
 
 from typing import Any
+
+import numpy as np
+
+CORRUPTIONS = ("gaussian_noise", "gaussian_blur", "brightness", "contrast", "pixelate", "jpeg")
+SEVERITIES = (1, 3, 5)
 
 
 def measurements(*, head: bool) -> list[tuple[str, dict[str, Any]]]:
@@ -46,3 +51,24 @@ def method_config(name: str) -> dict[str, Any]:
         "optimizer": optimizer,
         "views": [view, view],
     }
+
+
+def corruption_hits(skill: float, difficulty: np.ndarray, draws: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Hits on clean images (n,) and under each corruption and severity (6, 3, n), of images with this difficulty (n,).
+
+    Half of the difficulty belongs to the image, because real models find the same images hard.
+    """
+    hard = 0.5 * difficulty + 0.5 * draws.random((len(CORRUPTIONS), len(SEVERITIES), len(difficulty)))
+    limits = skill - 0.05 * np.arange(len(CORRUPTIONS))[:, None] - 0.05 * np.array(SEVERITIES)
+    return (hard[0, 0] < skill).astype(np.int8), (hard < limits[..., None]).astype(np.int8)
+
+
+def corruption_numbers(clean: np.ndarray, hits: np.ndarray) -> list[tuple[str, float, dict[str, Any]]]:
+    """Metric, value and dimensions of each row of the stage `corruptions`."""
+    found: list[tuple[str, float, dict[str, Any]]] = [("clean_accuracy", float(clean.mean()), {})]
+    for corruption, own in zip(CORRUPTIONS, hits, strict=True):
+        keys = [{"corruption": corruption, "severity": severity} for severity in SEVERITIES]
+        found += [("accuracy", float(at.mean()), key) for at, key in zip(own, keys, strict=True)]
+        found.append(("mean_accuracy", float(own.mean()), {"corruption": corruption}))
+    mean = float(hits.mean())
+    return [*found, ("mean_accuracy", mean, {}), ("relative_accuracy", mean / float(clean.mean()), {})]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from fake_contents import measurements, method_config
+from fake_contents import CORRUPTIONS, SEVERITIES, corruption_hits, corruption_numbers, measurements, method_config
 
 from analysis.names import Model
 from analysis.study import Study
@@ -56,6 +56,7 @@ class FakeStudy:
                 self.finetune(method, seed)
             for model in self.finals():
                 self.ood(model, seed)
+                self.corruptions(model, seed)
                 self.embed(model, seed)
                 self.width(model, seed)
         return self
@@ -141,6 +142,16 @@ class FakeStudy:
             rows.append(self._row("ood", metric, float(shared.mean()), len(shared), shared))
         rows += [self._row("ood", "mean_confidence", 0.8, self.images), self._row("ood", "ece", 0.2, self.images)]
         self._close(run, model, seed, rows, substituted=["monkey"])
+        return run
+
+    def corruptions(self, model: str, seed: int = 0) -> Path:
+        run = self._open(f"corruptions-{model}-s{seed}", seed, self._source(model, seed), {}, [])
+        skill, draws = SKILL.get(model.partition("-")[0], 0.6), self._draws("corruptions", model, seed)
+        clean, hits = corruption_hits(skill, np.random.default_rng(seed).random(self.images), draws)
+        np.savez(run / "corruptions.npz", clean=clean, hits=hits)
+        numbers = corruption_numbers(clean, hits)
+        rows = [self._row("corruptions", metric, value, self.images, clean, **key) for metric, value, key in numbers]
+        self._close(run, model, seed, rows, corruptions=list(CORRUPTIONS), severities=list(SEVERITIES))
         return run
 
     def embed(self, model: str, seed: int = 0) -> Path:
