@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis.robustness import Networks, effective_robustness, fit
+
+
+def hits(levels: np.ndarray, difficulties: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """The hits (networks, images) of networks with the accuracies Phi(levels), half of it the images'."""
+    noise = generator.normal(size=(len(levels), len(difficulties)))
+    return levels[:, None] + (difficulties + noise) / 2**0.5 > 0
+
+
+def networks(abilities: np.ndarray, generator: np.random.Generator, scatter: float = 0.0) -> Networks:
+    """Networks with probit(test) = ability and probit(ood) = -0.5 + 0.8 * ability, plus their own scatter."""
+    test, ood = np.random.default_rng(7).normal(size=1200), np.random.default_rng(8).normal(size=1500)
+    heights = -0.5 + 0.8 * abilities + scatter * generator.normal(size=len(abilities))
+    return Networks(hits(abilities, test, generator), hits(heights, ood, generator))
+
+
+ABILITIES = np.repeat([-0.8, -0.4, 0.0, 0.4, 0.8], 3)
+
+
+def test_the_line_is_scipys() -> None:
+    baselines = networks(ABILITIES, np.random.default_rng(0), scatter=0.1)
+    line = fit([baselines])
+    assert line is not None
+    x, y = (stats.norm.ppf(hits.mean(axis=1)) for hits in (baselines.test, baselines.ood))
+    expected = stats.linregress(x, y)
+    assert (line.slope, line.intercept) == pytest.approx((expected.slope, expected.intercept))
+    assert line.variance(0.0) == pytest.approx(expected.intercept_stderr**2)
+    assert line.predicted(0.7) == pytest.approx(
+        stats.norm.cdf(expected.intercept + expected.slope * stats.norm.ppf(0.7))
+    )
+    parts = [Networks(baselines.test[rows], baselines.ood[rows]) for rows in (slice(4), slice(4, None))]
+    assert fit(parts) == line
+
+
+def test_a_model_above_the_line_by_hand() -> None:
+    """Baselines with accuracies .25, .5, .5 and .75 on both sets: the line is the diagonal."""
+    shares = (0.25, 0.5, 0.5, 0.75)
+    hits = np.array([np.arange(400) < 400 * share for share in shares])
+    model = Networks(np.arange(400)[None] < 240, np.arange(400)[None] < 280)
+    found = effective_robustness(model, [Networks(hits, hits)])
+    assert found is not None
+    assert found.value == pytest.approx(0.7 - 0.6)
+    assert found.low < found.value < found.high
+
+
+def test_without_baselines_of_different_strength_there_is_no_line() -> None:
+    model = networks(np.array([0.5]), np.random.default_rng(0))
+    few = networks(ABILITIES[:3], np.random.default_rng(1))
+    equal = Networks(np.tile(np.arange(10) < 5, (6, 1)), networks(np.zeros(6), np.random.default_rng(2)).ood)
+    assert effective_robustness(model, [few]) is None
+    assert effective_robustness(model, [equal]) is None
+
+
+def test_accuracies_of_zero_and_one_have_a_place_on_the_line() -> None:
+    hits = np.array([np.arange(100) < count for count in (0, 30, 60, 100)])
+    found = effective_robustness(Networks(hits[3:], hits[3:]), [Networks(hits, hits)])
+    assert found is not None
+    assert np.isfinite([found.value, found.low, found.high]).all()
+
+
+@pytest.mark.parametrize(("seeds", "shift"), [(1, 0.0), (3, 0.3)])
+def test_the_interval_contains_the_truth_in_95_of_100_studies(seeds: int, shift: float) -> None:
+    """The images are drawn anew in each study; a model with one seed is a given network without scatter."""
+    inside = []
+    for study in range(400):
+        generator = np.random.default_rng(study)
+        test, ood = generator.normal(size=(2, 700))
+        heights = -0.5 + 0.8 * ABILITIES + 0.1 * generator.normal(size=len(ABILITIES))
+        right = hits(ABILITIES, test, generator), hits(heights, ood, generator)
+        baselines = [Networks(*(part[start : start + 3] for part in right)) for start in range(0, 15, 3)]
+        ability = np.full(seeds, 0.6)
+        model = Networks(hits(ability, test, generator), hits(-0.5 + 0.8 * ability + shift, ood, generator))
+        truth = stats.norm.cdf(-0.5 + 0.8 * 0.6 + shift) - stats.norm.cdf(-0.5 + 0.8 * 0.6)
+        found = effective_robustness(model, baselines)
+        assert found is not None
+        inside.append(found.low <= truth <= found.high)
+    assert 0.93 <= np.mean(inside) <= 0.97, np.mean(inside)
