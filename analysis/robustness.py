@@ -16,7 +16,8 @@ from scipy.special import ndtr, ndtri, stdtrit
 
 from analysis.statistics import Floats, Mean, Values
 
-LEAST: Final = 4  # baseline models: with three, the line has one degree of freedom
+STRENGTHS: Final = 3  # at least, of the baselines: seeds of one strength scatter, but show no line
+LEAST: Final = 4  # baseline networks: with three, the line has one degree of freedom
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,12 @@ def probit(accuracy: Floats, images: int) -> Floats:
 
 
 def fit(baselines: Sequence[Networks]) -> Line | None:
-    """The least squares line through baseline networks; None if there are fewer than LEAST, or all equally good."""
+    """The least squares line through baseline networks, those of one strength in one entry.
+
+    None if there are fewer than STRENGTHS entries or LEAST networks, or if all are equally good.
+    """
+    if len(baselines) < STRENGTHS:
+        return None
     test, ood = _stacked(baselines)
     if len(test) < LEAST or np.ptp(test.mean(axis=1)) == 0:
         return None

@@ -240,6 +240,16 @@ _STAGES: Final = (
         starts_from=Weights.FINAL_MODEL,
         leaves=Weights.NONE,
         artifact=PREDICTIONS,
+        papers=(
+            "M. Ghifary, W. B. Kleijn, M. Zhang, D. Balduzzi, W. Li: Deep Reconstruction-Classification Networks for "
+            "Unsupervised Domain Adaptation (nine shared classes), 2016. arXiv 1607.03516",
+            "G. French, M. Mackiewicz, M. Fisher: Self-ensembling for visual domain adaptation (nine shared classes), "
+            "2018. arXiv 1706.05208",
+            "R. Taori et al.: Measuring Robustness to Natural Distribution Shifts in Image Classification (effective "
+            "robustness), 2020. arXiv 2007.00644",
+            "J. P. Miller et al.: Accuracy on the Line: On the Strong Correlation Between Out-of-Distribution and "
+            "In-Distribution Generalization, 2021. arXiv 2107.04649",
+        ),
     ),
     Stage(
         "corruptions",

@@ -76,15 +76,18 @@ def _heat_map(axes: Axes, models: list[str], labels: list[str], values: Floats, 
     return image
 
 
-def confusion(study: Study) -> Figure | None:
-    """Confusion matrix of each model on OOD images over all its seeds; each row (true class) sums to one."""
-    found = {model: _joined(study, model, "ood") for model in study.models}
+def confusion(study: Study, evaluation: str) -> Figure | None:
+    """Confusion matrix of each model over all its seeds; each row (true class) sums to one.
+
+    evaluation: `test` or `ood`.
+    """
+    found = {model: _joined(study, model, evaluation) for model in study.models}
     shown = {model: arrays for model, arrays in found.items() if arrays is not None}
     if not shown:
         return None
     count = next(iter(shown.values()))[0].shape[1]
     shown = {model: pair for model, pair in shown.items() if pair[0].shape[1] == count}
-    predicted, true = _confusion_names(study, count)
+    predicted, true = _confusion_names(study, evaluation, count)
     figure, panels = style.grid(len(shown), 4, 1.75, sharex=True, sharey=True, layout="compressed")
     image: Any = None
     for axes, (model, (logits, labels)) in zip(panels, shown.items(), strict=True):
@@ -111,10 +114,10 @@ def _marked(study: Study, labels: list[str]) -> list[str]:
     return [f"{name}*" if name in substituted(study) else name for name in labels]
 
 
-def _confusion_names(study: Study, count: int) -> tuple[list[str], list[str]]:
-    classes = next((run.classes for run in study.complete("ood") if len(run.classes) == count), None)
+def _confusion_names(study: Study, evaluation: str, count: int) -> tuple[list[str], list[str]]:
+    classes = next((run.classes for run in study.complete() if len(run.classes) == count), None)
     predicted = classes or [str(index) for index in range(count)]
-    marked = _marked(study, predicted)
+    marked = _marked(study, predicted) if evaluation == "ood" else predicted
     return [style.shortened(name) for name in predicted], [style.shortened(name) for name in marked]
 
 

@@ -127,13 +127,14 @@ def by_class(study: Study, figures: Path) -> Section:
         f"or the model has no accuracy.{rule}",
         "a dark column is a class that is hard for every model; a dark row is a weak model.",
     )
-    made.figure(
-        figures,
-        "confusion-ood",
-        classes.confusion(study),
-        f"Confusion on the OOD images, all seeds together; each row sums to one.{rule}",
-        "dark squares off the diagonal are systematic errors; rows are true classes, columns are predicted classes.",
-    )
+    for evaluation, caption in {"test": "Confusion on the test images", "ood": "Confusion on the OOD images"}.items():
+        made.figure(
+            figures,
+            f"confusion-{evaluation}",
+            classes.confusion(study, evaluation),
+            f"{caption}, all seeds together; each row sums to one.{rule if evaluation == 'ood' else ''}",
+            "dark squares off the diagonal are systematic errors; rows are true, columns are predicted classes.",
+        )
     made.figure(
         figures,
         "reliability",

@@ -320,7 +320,7 @@ def swept(fake: FakeStudy, values: Sequence[float]) -> None:
         for method in fake.methods:
             runs = [fake.pretrain(method), fake.probe(method), fake.finetune(method)]
             for model in (f"{method}-probe", f"{method}-finetune"):
-                runs += [fake.ood(model), fake.embed(model), fake.width(model)]
+                runs += [fake.ood(model), fake.corruptions(model), fake.embed(model), fake.width(model)]
             for run in runs:
                 config = yaml.safe_load((run / "config.yaml").read_text())
                 config["variant"] = f"temperature={value}"

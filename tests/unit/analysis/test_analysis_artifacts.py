@@ -156,7 +156,7 @@ def test_models_of_other_classes_do_not_share_a_confusion(fake: FakeStudy) -> No
     (run / "result.json").write_text(json.dumps(result | {"classes": [str(index) for index in range(12)]}))
     study = read_study(fake.path)
     assert study.predictions(model_of("byol-probe"), "ood")
-    figure = classes.confusion(study)
+    figure = classes.confusion(study, "ood")
     assert figure is not None
     assert [axes.get_title() for axes in figure.axes if axes.get_title()] == ["SimCLR probe"]
 

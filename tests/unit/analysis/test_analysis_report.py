@@ -20,8 +20,8 @@ from analysis.study import read_study
 
 FIGURES = {
     "accuracy", "curves-pretraining", "curves-health", "curves-probe", "curves-finetuning", "tsne", "tsne-finetuning",
-    "per-class", "confusion-ood", "reliability", "landscape-line", "landscape-plane", "width-accuracy",
-    "width-correlations",
+    "per-class", "confusion-test", "confusion-ood", "reliability", "corruptions", "test-against-ood",
+    "landscape-line", "landscape-plane", "width-accuracy", "width-correlations",
 }  # fmt: skip
 
 

@@ -18,12 +18,18 @@ def networks(abilities: np.ndarray, generator: np.random.Generator, scatter: flo
     return Networks(hits(abilities, test, generator), hits(heights, ood, generator))
 
 
+def grouped(networks: Networks, size: int = 3) -> list[Networks]:
+    """The networks in entries of `size`."""
+    parts = [slice(start, start + size) for start in range(0, len(networks.test), size)]
+    return [Networks(networks.test[part], networks.ood[part]) for part in parts]
+
+
 ABILITIES = np.repeat([-0.8, -0.4, 0.0, 0.4, 0.8], 3)
 
 
 def test_the_line_is_scipys() -> None:
     baselines = networks(ABILITIES, np.random.default_rng(0), scatter=0.1)
-    line = fit([baselines])
+    line = fit(grouped(baselines))
     assert line is not None
     x, y = (stats.norm.ppf(hits.mean(axis=1)) for hits in (baselines.test, baselines.ood))
     expected = stats.linregress(x, y)
@@ -32,8 +38,6 @@ def test_the_line_is_scipys() -> None:
     assert line.predicted(0.7) == pytest.approx(
         stats.norm.cdf(expected.intercept + expected.slope * stats.norm.ppf(0.7))
     )
-    parts = [Networks(baselines.test[rows], baselines.ood[rows]) for rows in (slice(4), slice(4, None))]
-    assert fit(parts) == line
 
 
 def test_a_model_above_the_line_by_hand() -> None:
@@ -41,7 +45,7 @@ def test_a_model_above_the_line_by_hand() -> None:
     shares = (0.25, 0.5, 0.5, 0.75)
     hits = np.array([np.arange(400) < 400 * share for share in shares])
     model = Networks(np.arange(400)[None] < 240, np.arange(400)[None] < 280)
-    found = effective_robustness(model, [Networks(hits, hits)])
+    found = effective_robustness(model, grouped(Networks(hits, hits), 1))
     assert found is not None
     assert found.value == pytest.approx(0.7 - 0.6)
     assert found.low < found.value < found.high
@@ -49,15 +53,18 @@ def test_a_model_above_the_line_by_hand() -> None:
 
 def test_without_baselines_of_different_strength_there_is_no_line() -> None:
     model = networks(np.array([0.5]), np.random.default_rng(0))
-    few = networks(ABILITIES[:3], np.random.default_rng(1))
-    equal = Networks(np.tile(np.arange(10) < 5, (6, 1)), networks(np.zeros(6), np.random.default_rng(2)).ood)
-    assert effective_robustness(model, [few]) is None
-    assert effective_robustness(model, [equal]) is None
+    baselines = networks(ABILITIES, np.random.default_rng(1))
+    equal = Networks(np.tile(np.arange(10) < 5, (6, 1)), baselines.ood[:6])
+    assert effective_robustness(model, grouped(baselines)) is not None
+    assert effective_robustness(model, [baselines]) is None  # one strength
+    assert effective_robustness(model, grouped(Networks(baselines.test[::5], baselines.ood[::5]), 1)) is None
+    assert fit(grouped(equal, 2)) is None
+    assert fit([]) is None
 
 
 def test_accuracies_of_zero_and_one_have_a_place_on_the_line() -> None:
     hits = np.array([np.arange(100) < count for count in (0, 30, 60, 100)])
-    found = effective_robustness(Networks(hits[3:], hits[3:]), [Networks(hits, hits)])
+    found = effective_robustness(Networks(hits[3:], hits[3:]), grouped(Networks(hits, hits), 1))
     assert found is not None
     assert np.isfinite([found.value, found.low, found.high]).all()
 
@@ -70,8 +77,7 @@ def test_the_interval_contains_the_truth_in_95_of_100_studies(seeds: int, shift:
         generator = np.random.default_rng(study)
         test, ood = generator.normal(size=(2, 700))
         heights = -0.5 + 0.8 * ABILITIES + 0.1 * generator.normal(size=len(ABILITIES))
-        right = hits(ABILITIES, test, generator), hits(heights, ood, generator)
-        baselines = [Networks(*(part[start : start + 3] for part in right)) for start in range(0, 15, 3)]
+        baselines = grouped(Networks(hits(ABILITIES, test, generator), hits(heights, ood, generator)))
         ability = np.full(seeds, 0.6)
         model = Networks(hits(ability, test, generator), hits(-0.5 + 0.8 * ability + shift, ood, generator))
         truth = stats.norm.cdf(-0.5 + 0.8 * 0.6 + shift) - stats.norm.cdf(-0.5 + 0.8 * 0.6)

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from analysis import names
-from analysis.figures import accuracy, classes, curves, style, tsne, width
+from analysis.figures import accuracy, classes, curves, shift, style, tsne, width
 from analysis.names import Model
-from analysis.sections import front, methods
+from analysis.sections import corruptions, front, methods
 from analysis.study import Study, read_study
 
 VALUES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0)
@@ -59,7 +59,10 @@ def test_more_variants_than_the_palette_has_get_different_colours() -> None:
 
 @pytest.mark.parametrize(
     "draw",
-    [tsne.maps, tsne.frames, width.planes, classes.reliability, classes.confusion, curves.finetuning, accuracy.dots],
+    [
+        *(tsne.maps, tsne.frames, width.planes, classes.reliability, curves.finetuning, accuracy.dots),
+        *(corruptions.curves, shift.scatter, lambda study: classes.confusion(study, "test")),
+    ],
 )
 def test_titles_do_not_overlap_and_legends_fit_the_figure(study: Study, draw) -> None:  # type: ignore[no-untyped-def]
     with style.styled():

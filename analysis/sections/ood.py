@@ -1,0 +1,102 @@
+"""Out-of-distribution accuracy: three ways to count it, and its relation to the accuracy in distribution."""
+
+from pathlib import Path
+
+from analysis import shift, tables
+from analysis.blocks import Section
+from analysis.estimates import estimate
+from analysis.figures import shift as figures_of_shift
+from analysis.robustness import LEAST
+from analysis.statistics import Mean
+from analysis.study import Study
+
+_COLUMNS = {
+    "accuracy": "All classes",
+    "accuracy_shared": "Shared classes",
+    "accuracy_masked": "Shared classes, masked logits",
+}
+
+
+def section(study: Study, figures: Path) -> Section:
+    """The section; no blocks if no model has an out-of-distribution accuracy."""
+    made = Section("Out of distribution")
+    values = {model: {metric: estimate(study, model, "ood", metric) for metric in _COLUMNS} for model in study.models}
+    shown = [metric for metric in _COLUMNS if any(found[metric] for found in values.values())]
+    if not shown:
+        return made
+    made.text(
+        "The models, unchanged, on images from another data set. With all classes, a class of the models stands for "
+        "one that they lack (for CIFAR-10, “monkey” is correct for a frog). With the shared classes, images of that "
+        "class are excluded, and a model can still predict the class that only it has. With masked logits it can't: "
+        "only the logits of the shared classes compete. Papers on domain adaptation between STL-10 and CIFAR-10 report "
+        "the last kind, on nine classes (Ghifary et al., 2016; French et al., 2018). Their source-only models are also "
+        "trained on these nine classes, so the numbers can be compared roughly, not exactly."
+    )
+    made.table(
+        ["Model", *(_COLUMNS[metric] for metric in shown)],
+        [
+            [study.model_label(model), *(tables.percent(found[metric]) for metric in shown)]
+            for model, found in values.items()
+            if any(found.values())
+        ],
+        "Out-of-distribution accuracy in percent, with its interval.",
+        widths=[1.3, *([1.2] * len(shown))],
+    )
+    _relation(made, study, figures)
+    return made
+
+
+def _relation(made: Section, study: Study, figures: Path) -> None:
+    """Accuracy in distribution against out of distribution, and effective robustness."""
+    points = shift.points(study)
+    if not points:
+        return
+    made.subheading("Accuracy in and out of distribution")
+    measured = {model: point for model, point in points.items() if point.robustness is not None}
+    meaning = (
+        "Models of different strength that are trained in the same way lie close to a line on a probit scale (Taori et "
+        "al., 2020; Miller et al., 2021). Effective robustness is the vertical distance from the line of the "
+        "supervised models, which are trained from scratch with different numbers of labels: OOD accuracy beyond what "
+        "the test accuracy predicts. Both accuracies are on images of the shared classes. "
+    )
+    if measured:
+        made.text(
+            meaning
+            + "Its interval contains the sampling of both sets of images, the uncertainty of the line and, with "
+            "several seeds, their variation."
+        )
+    else:
+        made.text(
+            meaning
+            + f"No line is drawn and no effective robustness is given, because this study has fewer than {LEAST} "
+            "supervised networks with predictions on both sets, or all are equally good."
+        )
+    made.figure(
+        figures,
+        "test-against-ood",
+        figures_of_shift.scatter(study),
+        "Test accuracy against OOD accuracy on the shared classes, on probit axes, with 95 % intervals. Grey dots: "
+        "supervised networks; grey line: fitted to them; dotted: equal accuracies.",
+        "a model above the grey line loses less under the shift than a supervised model of the same test accuracy.",
+    )
+    if measured:
+        made.table(
+            ["Model", "Test", "OOD", "Effective robustness"],
+            [
+                [
+                    study.model_label(model) + (" *" if point.extrapolated else ""),
+                    _percent(point.test),
+                    _percent(point.ood),
+                    f"{tables.signed(100 * point.robustness.value)} [{tables.signed(100 * point.robustness.low)}, "
+                    f"{tables.signed(100 * point.robustness.high)}]",
+                ]
+                for model, point in measured.items()
+                if point.robustness is not None
+            ],
+            "Accuracies on the shared classes in percent and effective robustness in points, with 95 % intervals. *: "
+            "the test accuracy is outside those of the supervised networks, so the line is extrapolated.",
+        )
+
+
+def _percent(found: Mean) -> str:
+    return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"

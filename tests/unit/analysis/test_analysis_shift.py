@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_study import CLASSES, FakeStudy, model_of, models_of
+
+from analysis import shift
+from analysis.figures import style
+from analysis.robustness import Networks
+from analysis.sections import ood
+from analysis.study import Study, read_study
+
+
+@pytest.fixture
+def study(fake: FakeStudy) -> Study:
+    fake.finetune("random")
+    fake.pretrain("byol")
+    fake.probe("byol")
+    for model in ("supervised", "byol-probe"):
+        fake.ood(model)
+    return read_study(fake.path)
+
+
+def accuracy(run: Path) -> float:
+    """The accuracy on all images but monkeys."""
+    with np.load(run / "predictions.npz") as arrays:
+        shared = arrays["labels"] != CLASSES.index("monkey")
+        return float((arrays["logits"].argmax(1) == arrays["labels"])[shared].mean())
+
+
+def test_both_accuracies_are_those_of_the_shared_classes(study: Study, fake: FakeStudy) -> None:
+    found = shift.points(study)
+    assert list(found) == models_of("supervised", "byol-probe")
+    point = found[model_of("byol-probe")]
+    assert point.test.value == pytest.approx(accuracy(fake.path / "probe-byol-s0"))
+    assert point.ood.value == pytest.approx(accuracy(fake.path / "ood-byol-probe-s0"))
+    assert point.ood.low < point.ood.value < point.ood.high
+
+
+def test_without_supervised_models_of_different_strength_the_section_says_so(study: Study, tmp_path: Path) -> None:
+    with style.styled():
+        blocks = ood.section(study, tmp_path).blocks
+    assert any("No line is drawn" in block["text"] for block in blocks if block["kind"] == "text")
+    (table,) = (block for block in blocks if block["kind"] == "table")
+    assert [row[0] for row in table["rows"]] == ["Supervised", "BYOL probe"]
+    assert table["headings"][1:] == ["All classes", "Shared classes", "Shared classes, masked logits"]
+    assert (tmp_path / "test-against-ood.pdf").exists()
+
+
+def test_robustness_is_measured_against_the_supervised_line(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = shift.of_model(study, model_of("supervised"))
+    assert whole is not None
+    generator = np.random.default_rng(0)
+    weaker = [
+        Networks(*(hits & (generator.random(hits.shape) < share) for hits in (whole.test, whole.ood)))
+        for share in (0.3, 0.5, 0.7, 0.9)
+    ]
+    monkeypatch.setattr(shift, "baselines", lambda study: [*weaker, whole])
+    shift.points.cache_clear()
+    found = shift.points(study)
+    shift.points.cache_clear()
+    assert found[model_of("supervised")].robustness is None
+    point = found[model_of("byol-probe")]
+    assert point.robustness is not None
+    assert point.extrapolated  # the probe is better than the best supervised network
+    with style.styled():
+        blocks = ood.section(study, tmp_path).blocks
+    shift.points.cache_clear()
+    table = blocks[-1]
+    assert [row[0] for row in table["rows"]] == ["BYOL probe *"]
+    assert table["headings"][-1] == "Effective robustness"
