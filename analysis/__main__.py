@@ -89,7 +89,7 @@ def _print(study: Study, path: Path) -> None:
     title = f"{study.name}: accuracies in %, gain in points"
     table = Table(*headings, title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.columns[0].overflow = "fold"
-    shown = [[row[0], *(cell.partition(" [")[0].replace(" ± ", "±") for cell in row[1:])] for row in rows]
+    shown = [[row[0], *(cell.partition(" [")[0] for cell in row[1:])] for row in rows]
     for place, column in enumerate(table.columns[1:], start=1):
         words = [*headings[place].split(), *(row[place] for row in shown)]
         column.justify, column.width = "right", max(map(len, words))

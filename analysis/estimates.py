@@ -1,24 +1,36 @@
-"""A number with its uncertainty: the standard deviation over seeds, or with one seed the interval in the run's row.
+"""A number of a model with its interval, and differences between two models, both as `analysis/statistics.py` has them.
 
-A difference between two models has a 95 % interval. It is paired by seed (Student's t) if the models share two or more
-seeds, else paired by image (the same test images, normal approximation), else computed from the two intervals
-(Newcombe's hybrid score interval of two proportions, 1998).
+Intervals use the predictions of the runs, which tell seeds and images apart. Without predictions, an accuracy has an
+interval that is rather too long, and any other number has Student's interval over the seeds, or with one seed the
+interval in the run's row.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
-import numpy.typing as npt
-from scipy import stats
 
+from analysis import calibration, statistics
 from analysis.names import Model
+from analysis.outcomes import Outcomes, outcomes, predicted
+from analysis.statistics import Floats, Mean
 from analysis.study import Study
+
+Dimensions = frozenset[tuple[str, Any]]  # as `dimensions_of` has them
+Number = tuple[Model, str, str, Dimensions]  # model, evaluation, metric and dimensions
+NONE: Final[Dimensions] = frozenset()
+_SHARES: Final = ("accuracy", "accuracy_shared", "accuracy_masked")  # of correct predictions
+_TOLERANCE: Final = 1e-6  # of a run's number that is computed again from its predictions
+_cache: WeakKeyDictionary[Study, dict[Number, "Estimate | None"]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The mean over seeds. With one seed `sd` is None; with several `low` and `high`, the run's interval, are None."""
+    """The mean over seeds with its 95 % interval; the interval is None if it is not known.
+
+    sd: the standard deviation over seeds; None with one seed.
+    """
 
     value: float
     low: float | None
@@ -29,100 +41,117 @@ class Estimate:
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """The ends of an error bar: the interval, or one standard deviation to either side."""
-        if self.sd is not None:
-            return self.value - self.sd, self.value + self.sd
-        if self.low is None or self.high is None:
-            return None
-        return self.low, self.high
+        """The ends of an error bar."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A first value minus a second one, with a 95 % interval. paired_by: `seeds`, `images` or `intervals`."""
+    """A first value minus a second one, with a 95 % interval and p-values, which are None if they are not known.
+
+    paired_by: `seeds and images`, `images` or `nothing`: what the two models share. p and p_equivalent: as in
+    `statistics.Difference`, not corrected for other comparisons.
+    """
 
     value: float
     low: float | None
     high: float | None
+    p: float | None
+    p_equivalent: float | None
     paired_by: str
-    sd: float | None = None
 
-    @property
-    def clear(self) -> bool:
-        """Whether the interval excludes zero."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+    def reversed(self) -> "Difference":
+        """The second value minus the first one."""
+        low, high = (None if bound is None else -bound for bound in (self.high, self.low))
+        return replace(self, value=-self.value, low=low, high=high)
 
 
 def estimate(
-    study: Study, model: Model, evaluation: str, metric: str, dimensions: frozenset[tuple[str, Any]] = frozenset()
+    study: Study, model: Model, evaluation: str, metric: str, dimensions: Dimensions = NONE
 ) -> Estimate | None:
     """The value of a metric, with exactly these dimensions, for one model; None if no run has it."""
-    frame = study.numbers.get((model, evaluation, metric, dimensions))
+    known = _cache.setdefault(study, {})
+    number: Number = (model, evaluation, metric, dimensions)
+    if number not in known:
+        known[number] = _estimate(study, number)
+    return known[number]
+
+
+def _estimate(study: Study, number: Number) -> Estimate | None:
+    frame = study.numbers.get(number)
     if frame is None:
         return None
     by_seed = {int(seed): float(value) for seed, value in zip(frame["seed"], frame["value"], strict=True)}
     values = np.array(list(by_seed.values()))
     first = frame.iloc[0]
     n = None if frame["n"].isna().any() else int(first["n"])
-    if len(values) > 1:
-        return Estimate(float(values.mean()), None, None, float(values.std(ddof=1)), n, by_seed)
-    low, high = (None if np.isnan(first[key]) else float(first[key]) for key in ("low", "high"))
-    return Estimate(float(values[0]), low, high, None, n, by_seed)
+    if len(values) == 1 and not np.isnan([first["low"], first["high"]]).any():
+        return Estimate(float(values[0]), float(first["low"]), float(first["high"]), None, n, by_seed)
+    found = _interval(study, number, by_seed, n)
+    low, high = (found.low, found.high) if found else (None, None)
+    sd = float(values.std(ddof=1)) if len(values) > 1 else None
+    return Estimate(float(values.mean()), low, high, sd, n, by_seed)
+
+
+def _interval(study: Study, number: Number, by_seed: dict[int, float], n: int | None) -> Mean | None:
+    values, seeds = np.array(list(by_seed.values())), tuple(by_seed)
+    model, evaluation, metric, _ = number
+    found = _outcomes(study, number, by_seed)
+    if found is not None and metric == "ece":
+        images = predicted(study, model, evaluation)
+        rows = [images.seeds.index(seed) for seed in seeds] if images else []
+        return calibration.error(images.confidence[rows], images.hits[rows]) if images else None
+    if found is not None:
+        return statistics.mean(found.of(seeds))
+    if len(values) > 1 and metric in _SHARES and n is not None and n > 1:
+        return statistics.proportion(values, n)
+    return statistics.over_seeds(values) if len(values) > 1 else None
+
+
+def _outcomes(study: Study, number: Number, by_seed: dict[int, float]) -> Outcomes | None:
+    """The contributions of the images; None unless they have all seeds and agree with the runs' numbers."""
+    found = outcomes(study, *number)
+    if found is None or not set(by_seed) <= set(found.seeds):
+        return None
+    means: Floats = found.of(tuple(by_seed)).mean(axis=1)
+    return found if np.allclose(means, list(by_seed.values()), rtol=0, atol=_TOLERANCE) else None
 
 
 def difference(
-    study: Study, first: Model, second: Model, evaluation: str, metric: str = "accuracy"
+    study: Study,
+    first: Model,
+    second: Model,
+    evaluation: str,
+    metric: str = "accuracy",
+    *,
+    dimensions: Dimensions = NONE,
 ) -> Difference | None:
-    """`first` minus `second`; None if one of the two has no value."""
-    one, two = estimate(study, first, evaluation, metric), estimate(study, second, evaluation, metric)
+    """`first` minus `second`; None if one of the two has no value.
+
+    Two models with the same encoder are compared over the seeds that both have.
+    """
+    kind = (evaluation, metric, dimensions)
+    one, two = estimate(study, first, *kind), estimate(study, second, *kind)
     if one is None or two is None:
         return None
-    shared = sorted(one.by_seed.keys() & two.by_seed.keys())
-    if len(shared) > 1:
-        return _over_seeds(np.array([one.by_seed[seed] - two.by_seed[seed] for seed in shared]))
-    if not shared:
-        return _over_intervals(one, two)
-    (seed,) = shared
-    gap = one.by_seed[seed] - two.by_seed[seed]
-    if metric == "accuracy":
-        paired = _over_images(_hits(study, first, evaluation, seed), _hits(study, second, evaluation, seed))
-        if paired is not None and abs(paired.value - gap) < 1e-6:
-            return paired
-    if len(one.by_seed) == len(two.by_seed) == 1:
-        return _over_intervals(one, two)
-    return Difference(gap, None, None, "seeds")
+    values = one.by_seed, two.by_seed
+    shared = sorted(values[0].keys() & values[1].keys())
+    same_seeds = first.encoder == second.encoder and bool(shared)
+    if same_seeds:
+        values = {seed: values[0][seed] for seed in shared}, {seed: values[1][seed] for seed in shared}
+    left, right = _outcomes(study, (first, *kind), values[0]), _outcomes(study, (second, *kind), values[1])
+    if left is not None and right is not None:
+        tables = left.of(tuple(values[0])), right.of(tuple(values[1]))
+        same_images = np.array_equal(left.labels, right.labels)
+        found = statistics.difference(*tables, same_images=same_images, same_seeds=same_seeds)
+        seeds_too = same_seeds and len(shared) > 1
+        return _recorded(found, metric, ("seeds and images" if seeds_too else "images") if same_images else "nothing")
+    if one.bounds and two.bounds:
+        found = statistics.difference_of_intervals(Mean(one.value, *one.bounds), Mean(two.value, *two.bounds))
+        return _recorded(found, metric, "nothing")
+    return Difference(one.value - two.value, None, None, None, None, "nothing")
 
 
-def _over_seeds(differences: npt.NDArray[np.float64]) -> Difference:
-    mean, sd = float(differences.mean()), float(differences.std(ddof=1))
-    half = float(stats.t.ppf(0.975, len(differences) - 1)) * sd / np.sqrt(len(differences))
-    return Difference(mean, mean - half, mean + half, "seeds", sd)
-
-
-def _hits(
-    study: Study, model: Model, evaluation: str, seed: int
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]] | None:
-    """Whether the prediction of each image is right, and the labels; None without predictions of this seed."""
-    arrays = study.predictions(model, evaluation).get(seed)
-    return None if arrays is None else (arrays["logits"].argmax(1) == arrays["labels"], arrays["labels"])
-
-
-def _over_images(
-    first: tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]] | None,
-    second: tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]] | None,
-) -> Difference | None:
-    if first is None or second is None or not np.array_equal(first[1], second[1]) or len(first[0]) < 2:
-        return None
-    gaps = first[0].astype(float) - second[0].astype(float)
-    mean, half = float(gaps.mean()), 1.96 * float(gaps.std(ddof=1)) / np.sqrt(len(gaps))
-    return Difference(mean, mean - half, mean + half, "images")
-
-
-def _over_intervals(one: Estimate, two: Estimate) -> Difference:
-    gap = one.value - two.value
-    if None in (one.low, one.high, two.low, two.high):
-        return Difference(gap, None, None, "intervals")
-    assert one.low is not None and one.high is not None and two.low is not None and two.high is not None
-    low = gap - float(np.hypot(one.value - one.low, two.high - two.value))
-    high = gap + float(np.hypot(one.high - one.value, two.value - two.low))
-    return Difference(gap, low, high, "intervals")
+def _recorded(found: statistics.Difference, metric: str, paired_by: str) -> Difference:
+    p_equivalent = found.p_equivalent if metric in _SHARES else None  # the margin is one of accuracy
+    return Difference(found.value, found.low, found.high, found.p, p_equivalent, paired_by)

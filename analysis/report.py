@@ -14,7 +14,7 @@ import typst
 from analysis import tables
 from analysis.blocks import Section
 from analysis.figures import style
-from analysis.sections import accuracy, front, images, methods, missing, sources, training
+from analysis.sections import accuracy, comparisons, front, images, methods, missing, sources, training
 from analysis.study import Study
 from ssl_pkg.catalogue import STAGES
 
@@ -38,6 +38,7 @@ def content(study: Study, figures: Path, date: datetime.date) -> dict[str, Any]:
         lambda: front.findings(study),
         lambda: missing.section(study),
         lambda: accuracy.section(study, figures),
+        lambda: comparisons.section(study),
         lambda: training.section(study, figures),
         lambda: accuracy.by_class(study, figures),
         *(partial(build_section, study, figures) for build_section in _stage_sections()),

@@ -4,13 +4,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 
 from analysis import names
+from analysis.comparisons import comparisons, random_probe
 from analysis.correlation import correlations
 from analysis.data import data_note
 from analysis.estimates import Difference, Estimate, difference, estimate
@@ -82,12 +83,6 @@ def gain(study: Study, model: Model) -> Difference | None:
     return None if model == base else difference(study, model, base, "test")
 
 
-def random_probe(study: Study, model: Model) -> Model:
-    """The probe on the random initialisation that `model` is compared with: in a sweep, that of the same variant."""
-    same = replace(names.RANDOM_PROBE, variant=model.variant)
-    return same if same in study.models else names.RANDOM_PROBE
-
-
 def summary(study: Study) -> pd.DataFrame:
     """The main table with plain numbers: accuracies as fractions, the gain in percentage points."""
     rows = []
@@ -124,11 +119,9 @@ def summary_text(study: Study) -> tuple[list[str], list[list[str]]]:
 
 
 def percent(found: Estimate | None) -> str:
-    """An accuracy in percent: `74.1 ± 0.6` over several seeds, `74.1 [73.1, 75.0]` for one seed."""
+    """An accuracy in percent with its interval: `74.1 [73.1, 75.0]`."""
     if found is None:
         return ABSENT
-    if found.sd is not None:
-        return f"{100 * found.value:.1f} ± {100 * found.sd:.1f}"
     if found.low is not None and found.high is not None:
         return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
     return f"{100 * found.value:.1f}"
@@ -141,6 +134,11 @@ def gain_text(gap: Difference | None) -> str:
     if gap.low is None or gap.high is None:
         return signed(100 * gap.value)
     return f"{signed(100 * gap.value)} [{signed(100 * gap.low)}, {signed(100 * gap.high)}]"
+
+
+def p_text(p: float) -> str:
+    """A p-value: `p = .012`."""
+    return "p < .001" if p < 0.001 else "p > .99" if p > 0.99 else f"p = {p:.3f}".replace("0.", ".")
 
 
 def signed(value: float, digits: int = 1) -> str:
@@ -223,6 +221,27 @@ def runs(study: Study) -> pd.DataFrame:
     return pd.DataFrame([[stage, model.name, model.variant, *rest] for stage, model, *rest in found], columns=columns)
 
 
+def compared(study: Study) -> pd.DataFrame:
+    """Every comparison of two models: the difference with its interval, p-values and verdict; values are fractions.
+
+    p_holm is corrected within the family; it is empty, as the verdict is, if the difference has no p-value.
+    """
+    rows = [
+        [
+            *(entry.first.name, entry.first.variant, entry.second.name, entry.second.variant),
+            *(family.evaluation, family.metric, dict(entry.dimensions).get("class")),
+            *(entry.difference.value, entry.difference.low, entry.difference.high, entry.difference.p),
+            *(entry.p_holm, family.label, entry.verdict, entry.difference.paired_by),
+        ]
+        for family, entries in comparisons(study).items()
+        for entry in entries
+    ]
+    columns = ["first", "first_variant", "second", "second_variant", "evaluation", "metric", "class"]
+    numbers = ["value", "low", "high", "p", "p_holm"]
+    frame = pd.DataFrame(rows, columns=[*columns, *numbers, "family", "verdict", "paired_by"])
+    return frame.astype(dict.fromkeys(numbers, float))
+
+
 def correlation(study: Study) -> pd.DataFrame:
     """Spearman's rho of every width measure of the network with every target, over all models and by kind."""
     columns = ["target", "kind", "rho", "low", "high", "p", "corrected", "n"]
@@ -237,7 +256,13 @@ def write(study: Study, folder: Path) -> None:
     summary(study).to_csv(folder / "summary.csv", index=False)
     below = "".join(f"\n{_escaped(note)}\n" for note in [data_note(study), *notes(study)])
     _write_text(folder / "summary.md", f"{markdown(*summary_text(study))}{below}")
-    frames = {"width": width, "per_class": per_class, "runs": runs, "correlations": correlation}
+    frames = {
+        "width": width,
+        "per_class": per_class,
+        "comparisons": compared,
+        "runs": runs,
+        "correlations": correlation,
+    }
     for name, build in frames.items():
         frame = build(study)
         frame.to_csv(folder / f"{name}.csv", index=False)

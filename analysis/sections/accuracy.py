@@ -50,10 +50,7 @@ def section(study: Study, figures: Path) -> Section:
 def _meanings(study: Study) -> str:
     """The meaning of each column of the main table."""
     meanings = [_MEANING[column.key] for column in tables.main_columns(study)]
-    gains = (
-        "Gain: test accuracy minus that of a linear probe on the random initialisation, in percentage points, with its "
-        "95 % interval (over seeds if there are several, otherwise over the test images)."
-    )
+    gains = "Gain: test accuracy minus that of a linear probe on the random initialisation, in percentage points."
     fitted_on_crops = any(model.adaptation != "probe" for model in study.models)
     crops = [_CROPS] if _MEANING["knn"] in meanings and fitted_on_crops else []
     return " ".join([*meanings, *crops, gains])
@@ -63,18 +60,17 @@ def _numbers(study: Study) -> str:
     found = [(kind, estimate(study, study.models[-1], kind, "accuracy")) for kind in ("test", "ood")]
     counts = [f"{entry.n:,} {kind if kind == 'test' else 'OOD'}" for kind, entry in found if entry and entry.n]
     images = f" There are {' and '.join(counts)} images." if counts else ""
-    if study.seeds_tested > 1:
-        return f"Cells: mean ± standard deviation over seeds; brackets: 95 % Wilson interval of one seed.{images}"
-    return f"Brackets: 95 % Wilson interval over the images.{images}"
+    return f"Means over seeds; brackets: 95 % intervals{_over(study)}.{images}"
+
+
+def _over(study: Study) -> str:
+    several = study.seeds_tested > 1
+    return " over seeds and test images" if several else " over the test images, of one seed"
 
 
 def _bars(study: Study) -> str:
-    if study.seeds_tested > 1:
-        return (
-            "Bars: one standard deviation over seeds to either side (ticks: single seeds), or the Wilson interval of "
-            "one seed."
-        )
-    return "Bars: 95 % Wilson intervals over the images, of one seed."
+    ticks = " Ticks: single seeds." if study.seeds_tested > 1 else ""
+    return f"Bars: 95 % intervals{_over(study)}.{ticks}"
 
 
 def _confidence(made: Section, study: Study) -> None:
@@ -100,16 +96,20 @@ def _confidence(made: Section, study: Study) -> None:
         made.table(
             ["Model", *found],
             rows,
-            "Accuracy averaged over classes, likelihood and calibration; means over seeds. ECE: expected calibration "
-            "error, the absolute difference between confidence and accuracy, averaged over bins of confidence.",
-            widths=[1.7, *([1.0] * len(found))],
+            "Accuracy averaged over classes, likelihood and calibration; means over seeds, with 95 % intervals. ECE: "
+            "expected calibration error, the absolute difference between confidence and accuracy, averaged over bins "
+            "of confidence; sampling noise makes it too high, so its interval reaches further down than up.",
+            size=8,
+            widths=[1.2, *([1.0] * len(found))],
         )
 
 
 def _cell(found: Estimate | None, *, percent: bool) -> str:
     if found is None:
         return tables.ABSENT
-    return f"{100 * found.value:.1f}" if percent else f"{found.value:.3f}"
+    if percent:
+        return tables.percent(found)
+    return f"{found.value:.3f}" + (f" [{found.bounds[0]:.3f}, {found.bounds[1]:.3f}]" if found.bounds else "")
 
 
 def by_class(study: Study, figures: Path) -> Section:

@@ -2,18 +2,28 @@
 
 import datetime
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from analysis import names, tables, trials
 from analysis.blocks import Section
+from analysis.comparisons import (
+    FINETUNED,
+    OOD,
+    OOD_PAIRS,
+    OVER_PROBE,
+    OVER_RANDOM,
+    PROBES,
+    TEST_PAIRS,
+    Comparison,
+    Family,
+    compared,
+    comparisons,
+)
 from analysis.data import data_names, data_warning
-from analysis.estimates import Difference, difference, estimate
-from analysis.names import Model
+from analysis.estimates import estimate
 from analysis.relation import verdicts
 from analysis.study import RunKey, Study
-from ssl_pkg.catalogue import RANDOM, SUPERVISED
 
 
 def title(study: Study, date: datetime.date) -> dict[str, Any]:
@@ -111,41 +121,25 @@ def findings(study: Study) -> Section:
     """Sentences generated from the numbers, each with its uncertainty."""
     made = Section("Findings")
     made.text(
-        "These sentences are generated from the tables of this report. A difference is called clear only if its 95 % "
-        f"interval excludes zero. {_how(study)}"
+        "These sentences are generated from the tables of this report. Brackets are 95 % intervals. Each p is "
+        "corrected for the other comparisons of its family; with an equivalence test it decides whether a difference "
+        "is called clear, equivalent (within one point) or undecided, as the section “Comparisons” explains."
     )
     made.items([sentence for sentence in _sentences(study) if sentence])
     return made
 
 
-def _how(study: Study) -> str:
-    if study.seeds_tested > 1:
-        return (
-            "With several seeds, this is Student's t interval of the differences paired by seed; with one seed, it is "
-            "the interval over the test images."
-        )
-    return "The interval is over the test images with one seed; it does not include the variation between seeds."
-
-
 def _sentences(study: Study) -> list[str]:
-    finetuned = [model for model in study.models if model.adaptation == "finetune"]
-    probes = [model for model in study.models if model.adaptation == "probe" and model.method != RANDOM]
-    random = partial(tables.random_probe, study)
-
-    def base(model: Model) -> Model:
-        """The baseline with the same swept values, or else the baseline that the sweep does not change."""
-        own = Model(SUPERVISED, variant=model.variant)
-        return own if own in study.models else Model(SUPERVISED)
-
     return [
         _tuned(study),
-        _best(study, "test", "Test accuracy in percent"),
-        _against(study, finetuned, base, "test", "Fine-tuning against the supervised baseline, test accuracy"),
+        _best(study, TEST_PAIRS, "Test accuracy in percent"),
+        _against(study, FINETUNED, "Fine-tuning against the supervised baseline, test accuracy"),
         trials.below_probe(study),
-        _against(study, probes, base, "test", "A linear probe on frozen features against the supervised baseline"),
-        _against(study, probes, random, "test", "A linear probe against the same probe on the random initialisation"),
-        _best(study, "ood", "OOD accuracy, all classes, in percent"),
-        _against(study, [*probes, *finetuned], base, "ood", "OOD accuracy against the supervised baseline"),
+        _against(study, PROBES, "A linear probe on frozen features against the supervised baseline"),
+        _against(study, OVER_RANDOM, "A linear probe against the same probe on the random initialisation"),
+        _against(study, OVER_PROBE, "Fine-tuning against the probe on the same encoder, test accuracy"),
+        _best(study, OOD_PAIRS, "OOD accuracy, all classes, in percent"),
+        _against(study, OOD, "OOD accuracy against the supervised baseline"),
         _drop(study),
         _spread(study),
         _width(study),
@@ -172,9 +166,9 @@ def _tuned(study: Study) -> str:
     )
 
 
-def _best(study: Study, evaluation: str, subject: str) -> str:
-    """The model with the highest accuracy, and whether the next one is clearly lower."""
-    values = {model: estimate(study, model, evaluation, "accuracy") for model in study.models}
+def _best(study: Study, family: Family, subject: str) -> str:
+    """The model with the highest accuracy, and how far the next one is behind, corrected for all pairs of models."""
+    values = {model: estimate(study, model, family.evaluation, family.metric) for model in study.models}
     found = {model: value for model, value in values.items() if value is not None}
     ranked = sorted(found, key=lambda model: -found[model].value)
     if not ranked:
@@ -182,31 +176,35 @@ def _best(study: Study, evaluation: str, subject: str) -> str:
     first = f"{subject}: {study.model_label(ranked[0])} is highest with {tables.percent(found[ranked[0]])}"
     if len(ranked) == 1:
         return f"{subject}: the only model is {study.model_label(ranked[0])} with {tables.percent(found[ranked[0]])}."
-    gap = difference(study, ranked[0], ranked[1], evaluation)
-    return f"{first}; the next, {study.model_label(ranked[1])}, is {_verdict(gap, 'behind')}."
+    entry = compared(study, family, ranked[0], ranked[1])
+    return f"{first}; the next, {study.model_label(ranked[1])}, is {_behind(entry)}."
 
 
-def _verdict(gap: Difference | None, word: str) -> str:
-    """`3.1 points behind [1.9, 4.3]`, and a remark if the difference is not clear."""
-    if gap is None or gap.low is None or gap.high is None:
-        return "not comparable" if gap is None else f"{100 * gap.value:.1f} points {word}, without an interval"
-    numbers = f"{100 * gap.value:.1f} points {word} [{tables.signed(100 * gap.low)}, {tables.signed(100 * gap.high)}]"
-    return numbers if gap.clear else f"{numbers}, which is not a clear difference"
+def _behind(entry: Comparison | None) -> str:
+    """`3.1 points behind [+1.9, +4.3], p = .012: clear`."""
+    if entry is None:
+        return "not comparable"
+    gap = entry.difference
+    numbers = f"{100 * gap.value:.1f} points behind"
+    if gap.low is None or gap.high is None or entry.p_holm is None:
+        return f"{numbers}, without an interval"
+    interval = f"[{tables.signed(100 * gap.low)}, {tables.signed(100 * gap.high)}]"
+    return f"{numbers} {interval}, {tables.p_text(entry.p_holm)} (corrected for all pairs of models): {entry.verdict}"
 
 
-def _against(
-    study: Study, models: Sequence[Model], other: Callable[[Model], Model], evaluation: str, subject: str
-) -> str:
-    """The difference of each model to its `other`, grouped into clearly above, clearly below, not clearly different."""
-    groups: dict[str, list[str]] = {"clearly above": [], "clearly below": [], "not clearly different": []}
-    labels = {model: study.model_label(model) for model in models}
-    if len({model.adaptation for model in models}) == 1:
-        labels = {model: study.model_label(model.encoder) for model in models}
-    for model in models:
-        gap = difference(study, model, other(model), evaluation)
-        if gap is not None:
-            group = "not clearly different" if not gap.clear else "clearly above" if gap.value > 0 else "clearly below"
-            groups[group].append(f"{labels[model]} {tables.gain_text(gap)}")
+def _against(study: Study, family: Family, subject: str) -> str:
+    """The differences of a family, grouped into clearly above, clearly below, equivalent and undecided."""
+    groups: dict[str, list[str]] = {"clearly above": [], "clearly below": [], "equivalent": [], "undecided": []}
+    entries = comparisons(study).get(family, [])
+    labels = {entry.first: study.model_label(entry.first) for entry in entries}
+    if len({model.adaptation for model in labels}) == 1:
+        labels = {model: study.model_label(model.encoder) for model in labels}
+    for entry in entries:
+        group = entry.verdict or "undecided"
+        if group == "clear":
+            group = "clearly above" if entry.difference.value > 0 else "clearly below"
+        p = "" if entry.p_holm is None else f" ({tables.p_text(entry.p_holm)})"
+        groups[group].append(f"{labels[entry.first]} {tables.gain_text(entry.difference)}{p}")
     parts = [f"{group}: {', '.join(found)}" for group, found in groups.items() if found]
     return f"{subject}, in points: {'; '.join(parts)}." if parts else ""
 
@@ -251,4 +249,4 @@ def _width(study: Study) -> str:
 def _one_seed(study: Study) -> str:
     if study.seeds_tested != 1:
         return ""
-    return "Each model has one seed. The variation between seeds is unknown, and no interval here includes it."
+    return "Each model has one seed. The variation between seeds is unknown, and no interval or p-value includes it."

@@ -24,7 +24,7 @@ def section(study: Study) -> Section:
         "Every model is torchvision's ResNet-18 with its 7×7 stem and max-pool. Self-supervised methods are trained "
         "without labels. Labels are used to train probes and whole networks, and for the kNN accuracy, which "
         "influences no training. All choices are made on a holdout split of train, none on the test split or the OOD "
-        "images. The interval of an accuracy is Wilson's (95 %)."
+        "images."
     )
     _pretraining(made, study)
     _settings(made, study)

@@ -16,6 +16,15 @@ SOURCES: Final = (
     "E. B. Wilson: Probable Inference, the Law of Succession, and Statistical Inference. JASA 22, 1927",
     "R. G. Newcombe: Interval Estimation for the Difference between Independent Proportions. Statistics in "
     "Medicine 17, 1998",
+    "S. L. Hillis: A Comparison of Denominator Degrees of Freedom Methods for Multiple Observer ROC Analysis. "
+    "Statistics in Medicine 26, 2007",
+    "D. G. Bonett, R. M. Price: Adjusted Wald Confidence Interval for a Difference of Binomial Proportions Based on "
+    "Paired Data. Journal of Educational and Behavioral Statistics 37, 2012",
+    "S. Holm: A Simple Sequentially Rejective Multiple Test Procedure. Scandinavian Journal of Statistics 6, 1979",
+    "Q. McNemar: Note on the Sampling Error of the Difference between Correlated Proportions or Percentages. "
+    "Psychometrika 12, 1947",
+    "R. Roelofs, N. Cain, J. Shlens, M. C. Mozer: Mitigating Bias in Calibration Error Estimation, 2020. "
+    "arXiv 2012.08668",
 )
 
 

@@ -143,7 +143,8 @@ def _models(study: Study, measures: Sequence[Measurement]) -> list[Model]:
 def _values(made: Section, study: Study) -> None:
     """A table of the measures of the whole network for every model, and tables of those of the head for the probes."""
     spread = (
-        "±: standard deviation over seeds; with one seed the distance to the farther end of the row's interval: for a "
+        "±: half the 95 % interval over seeds (Student's t); with one seed the distance to the farther end of the "
+        "row's interval: for a "
         "worst case 95 % over the parts of the subset, for noise 95 % over its draws, for an eigenvalue the residual "
         "of the Lanczos iteration, within which the Hessian has an eigenvalue (the k-th value is never above the k-th "
         "eigenvalue, and with few iterations far below). ≥ and ≤: the search ended at a limit; "

@@ -3,12 +3,16 @@ from math import sqrt
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
-from fake_study import FakeStudy, model_of, models_of
+from fake_study import CLASSES, FakeStudy, model_of, models_of
 from scipy import stats
+from scipy.special import log_softmax
 
+from analysis import statistics
 from analysis.estimates import difference, estimate
 from analysis.study import read_study
+from ssl_pkg.evaluation.accuracy import classification
 
 
 def _wilson(correct: int, count: int) -> tuple[float, float]:
@@ -24,9 +28,16 @@ def _set_accuracy(run: Path, correct: int, count: int) -> None:
     (run / "result.json").write_text(json.dumps(result | {"rows": [row]}))
 
 
-def test_seeds_give_mean_and_sample_deviation(fake: FakeStudy) -> None:
-    for seed in range(3):
-        fake.finetune("random", seed)
+def _hits(*runs: Path) -> npt.NDArray[np.bool_]:
+    hits = []
+    for run in runs:
+        with np.load(run / "predictions.npz") as arrays:
+            hits.append(arrays["logits"].argmax(1) == arrays["labels"])
+    return np.stack(hits)
+
+
+def test_seeds_give_mean_deviation_and_the_interval_over_seeds_and_images(fake: FakeStudy) -> None:
+    runs = [fake.finetune("random", seed) for seed in range(3)]
     tested = [row for row in fake.written if (row["evaluation"], row["metric"]) == ("test", "accuracy")]
     values = [row["value"] for row in tested if "class" not in row]
     found = estimate(read_study(fake.path), model_of("supervised"), "test", "accuracy")
@@ -34,48 +45,106 @@ def test_seeds_give_mean_and_sample_deviation(fake: FakeStudy) -> None:
     assert found.value == pytest.approx(np.mean(values))
     assert found.sd == pytest.approx(np.std(values, ddof=1))
     assert found.by_seed == dict(enumerate(values))
-    assert found.low is None
+    expected = statistics.mean(_hits(*runs))
+    assert found.bounds == (expected.low, expected.high)
 
 
-def test_a_difference_uses_only_the_seeds_that_both_models_have(fake: FakeStudy) -> None:
-    for seed, correct in enumerate((50, 90)):
-        _set_accuracy(fake.finetune("random", seed), correct, 100)
-    _set_accuracy(fake.probe("random", 0), 30, 100)
-    found = difference(read_study(fake.path), *models_of("supervised", "random-probe"), "test")
+@pytest.mark.parametrize(("metric", "dimensions"), [("accuracy", {"class": "cat"}), ("accuracy_shared", {})])
+def test_accuracies_of_a_part_of_the_images_have_the_interval_of_this_part(
+    fake: FakeStudy, metric: str, dimensions: dict[str, str]
+) -> None:
+    for seed in range(3):
+        fake.probe("simclr", seed)
+    runs = [fake.ood("simclr-probe", seed) for seed in range(3)]
+    labels = np.arange(fake.images) % 10
+    part = labels == CLASSES.index("cat") if dimensions else labels != CLASSES.index("monkey")
+    found = estimate(read_study(fake.path), model_of("simclr-probe"), "ood", metric, frozenset(dimensions.items()))
+    expected = statistics.mean(_hits(*runs)[:, part])
     assert found is not None
-    assert found.value == pytest.approx(0.2)
+    assert found.bounds == (expected.low, expected.high)
 
 
-def test_a_difference_over_seeds_is_the_paired_t_interval(fake: FakeStudy) -> None:
-    for seed in range(4):
-        correct = 50 + 7 * seed % 5
-        _set_accuracy(fake.finetune("random", seed), correct, 100)
-        _set_accuracy(fake.probe("random", seed), 30 + 3 * seed, 100)
-    supervised = np.array([50 + 7 * seed % 5 for seed in range(4)]) / 100
-    random = np.array([30 + 3 * seed for seed in range(4)]) / 100
-    expected = stats.ttest_rel(supervised, random).confidence_interval()
-    found = difference(read_study(fake.path), *models_of("supervised", "random-probe"), "test")
+def test_calibration_and_log_loss_have_intervals_with_one_seed(fake: FakeStudy) -> None:
+    run = fake.finetune("random")
+    with np.load(run / "predictions.npz") as arrays:
+        logits, labels = arrays["logits"], arrays["labels"]
+    result = json.loads((run / "result.json").read_text())
+    rows = classification("test", logits, labels, CLASSES)
+    (run / "result.json").write_text(json.dumps(result | {"rows": rows}))
+    study = read_study(fake.path)
+    log_p = log_softmax(logits.astype(float), axis=1)
+    expected = stats.ttest_1samp(-log_p[np.arange(len(labels)), labels], 0).confidence_interval()
+    loss = estimate(study, model_of("supervised"), "test", "nll")
+    assert loss is not None
+    assert loss.bounds == pytest.approx((expected.low, expected.high))
+    for metric in ("ece", "mean_confidence", "mean_class_accuracy"):
+        found = estimate(study, model_of("supervised"), "test", metric)
+        assert found is not None
+        assert found.low is not None
+        assert found.high is not None
+        assert found.low < found.value < found.high < found.low + 0.2
+
+
+def test_predictions_that_contradict_the_number_are_not_used(fake: FakeStudy) -> None:
+    for seed in range(3):
+        _set_accuracy(fake.finetune("random", seed), 60 + seed, 100)
+    found = estimate(read_study(fake.path), model_of("supervised"), "test", "accuracy")
+    expected = statistics.proportion(np.array([0.60, 0.61, 0.62]), 100)
     assert found is not None
-    assert found.paired_by == "seeds"
-    assert found.value == pytest.approx((supervised - random).mean())
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert found.bounds == (expected.low, expected.high)
 
 
-def test_a_difference_of_one_seed_is_paired_by_image(fake: FakeStudy) -> None:
-    runs = [fake.finetune("random"), fake.probe("random")]
-    hits = []
-    for run in runs:
-        with np.load(run / "predictions.npz") as arrays:
-            hits.append(arrays["logits"].argmax(1) == arrays["labels"])
-    only_first, only_second = (hits[0] & ~hits[1]).sum(), (hits[1] & ~hits[0]).sum()
-    n = len(hits[0])
-    gap = (only_first - only_second) / n
-    # the usual standard error of a difference of paired proportions
-    error = sqrt((only_first + only_second - (only_first - only_second) ** 2 / n) / (n * (n - 1)))
+def test_other_numbers_have_students_interval_over_seeds(fake: FakeStudy) -> None:
+    for seed in range(3):
+        fake.finetune("random", seed)
+        fake.width("supervised", seed)
+    study = read_study(fake.path)
+    number = next(key for key in study.numbers if key[1] == "width" and ("measure", "hessian_trace") in key[3])
+    found = estimate(study, *number)
+    assert found is not None
+    expected = stats.ttest_1samp(list(found.by_seed.values()), 0).confidence_interval()
+    assert found.bounds == pytest.approx((expected.low, expected.high))
+
+
+def test_seeds_of_models_with_different_encoders_are_independent(fake: FakeStudy) -> None:
+    first = [fake.finetune("random", seed) for seed in range(3)]
+    second = [fake.probe("random", seed) for seed in range(2)]
     found = difference(read_study(fake.path), *models_of("supervised", "random-probe"), "test")
+    expected = statistics.difference(_hits(*first), _hits(*second), same_images=True, same_seeds=False)
     assert found is not None
     assert found.paired_by == "images"
-    assert (found.value, found.low, found.high) == pytest.approx((gap, gap - 1.96 * error, gap + 1.96 * error))
+    assert (found.value, found.low, found.high, found.p) == (expected.value, expected.low, expected.high, expected.p)
+
+
+def test_uses_of_the_same_encoder_are_paired_over_the_seeds_that_both_have(fake: FakeStudy) -> None:
+    first = [fake.finetune("simclr", seed) for seed in (0, 1, 2)]
+    second = [fake.probe("simclr", seed) for seed in (1, 2, 3)]
+    found = difference(read_study(fake.path), *models_of("simclr-finetune", "simclr-probe"), "test")
+    expected = statistics.difference(_hits(*first[1:]), _hits(*second[:2]), same_images=True, same_seeds=True)
+    assert found is not None
+    assert found.paired_by == "seeds and images"
+    assert (found.value, found.low, found.high, found.p) == (expected.value, expected.low, expected.high, expected.p)
+
+
+def test_a_difference_has_the_dimensions_of_its_numbers(fake: FakeStudy) -> None:
+    first, second = fake.finetune("random"), fake.probe("random")
+    key = frozenset({("class", "dog")})
+    found = difference(read_study(fake.path), *models_of("supervised", "random-probe"), "test", dimensions=key)
+    one, two = _hits(first, second)[:, np.arange(fake.images) % 10 == CLASSES.index("dog")]
+    assert found is not None
+    assert found.value == pytest.approx(one.mean() - two.mean())
+    assert found.p == statistics.mcnemar_p(one, two)
+
+
+def test_a_reversed_difference_is_that_of_the_reversed_models(fake: FakeStudy) -> None:
+    fake.finetune("random")
+    fake.probe("random")
+    study, models = read_study(fake.path), models_of("supervised", "random-probe")
+    one, two = difference(study, *models, "test"), difference(study, *reversed(models), "test")
+    assert one is not None
+    assert two is not None
+    turned = one.reversed()
+    assert (turned.value, turned.low, turned.high) == pytest.approx((two.value, two.low, two.high))
 
 
 def test_without_predictions_the_interval_is_newcombes(fake: FakeStudy) -> None:
@@ -85,9 +154,10 @@ def test_without_predictions_the_interval_is_newcombes(fake: FakeStudy) -> None:
         (run / "predictions.npz").unlink()
     found = difference(read_study(fake.path), *models_of("supervised", "random-probe"), "test")
     assert found is not None
-    assert found.paired_by == "intervals"
+    assert found.paired_by == "nothing"
     assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
-    assert found.clear
+    assert found.p is not None
+    assert found.p < 0.05
 
 
 def test_a_missing_number_is_none(fake: FakeStudy) -> None:

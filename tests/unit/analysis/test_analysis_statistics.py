@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import confint_proportions_2indep
 from statsmodels.stats.weightstats import ttost_paired
 
@@ -184,9 +186,10 @@ def test_equal_predictions_have_an_interval_with_a_length() -> None:
     assert found.p_equivalent < 0.01
 
 
-def test_mcnemars_p_is_that_of_the_binomial_distribution() -> None:
+def test_mcnemars_p_is_that_of_statsmodels() -> None:
     first, second = np.arange(100) < 70, np.arange(100) >= 20
-    assert mcnemar_p(first, second) == pytest.approx(stats.binomtest(20, 50).pvalue)
+    assert mcnemar_p(first, second) == pytest.approx(mcnemar([[50, 20], [30, 0]], exact=True).pvalue)
+    assert mcnemar_p(first, first) == 1
     assert difference(first[None], second[None], **SAME_IMAGES).p == mcnemar_p(first, second)
 
 
@@ -217,8 +220,10 @@ def test_the_order_of_the_models_changes_only_the_sign() -> None:
     assert (one.p, one.p_equivalent) == pytest.approx((two.p, two.p_equivalent))
 
 
-def test_holm_multiplies_by_the_number_of_comparisons_that_are_left() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+@pytest.mark.parametrize("count", [1, 3, 20])
+def test_holms_correction_is_that_of_statsmodels(count: int) -> None:
+    p = np.random.default_rng(count).random(count) ** 4
+    assert holm([*p, *p[:1]]) == pytest.approx(multipletests([*p, *p[:1]], method="holm")[1])
     assert holm([]) == []
 
 

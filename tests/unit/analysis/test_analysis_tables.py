@@ -55,7 +55,8 @@ def test_summary_has_mean_and_deviation_over_seeds(fake: FakeStudy) -> None:
     assert frame.loc["supervised", "seeds"] == 3
     assert frame.loc["supervised", "test"] == pytest.approx(values["supervised"].mean())
     assert frame.loc["supervised", "test_sd"] == pytest.approx(values["supervised"].std(ddof=1))
-    assert np.isnan(frame.loc["supervised", "test_low"])
+    low, value, high = frame.loc["supervised", ["test_low", "test", "test_high"]]
+    assert low < value < high
 
 
 def test_with_one_seed_the_interval_is_that_of_the_row(whole: Whole) -> None:
@@ -97,6 +98,13 @@ def test_per_class_accepts_any_class_name(whole: Whole) -> None:
     cells = {line.replace("\\|", "").count("|") for line in lines}
     assert cells == {len(frame.columns) + 1}
     assert AWKWARD in set(frame["class"])
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.0004, "p < .001"), (0.0123, "p = .012"), (0.999, "p > .99"), (0.0996, "p = .100")]
+)
+def test_p_values_have_three_decimals(p: float, text: str) -> None:
+    assert tables.p_text(p) == text
 
 
 @pytest.mark.parametrize(

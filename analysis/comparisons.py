@@ -1,0 +1,130 @@
+"""The comparisons of the report in families, with p-values that are corrected within each family by Holm's method."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import combinations
+from typing import Final
+
+from analysis import names
+from analysis.estimates import NONE, Difference, Dimensions, difference
+from analysis.names import Model
+from analysis.statistics import holm, verdict
+from analysis.study import Study
+from ssl_pkg.catalogue import RANDOM, SUPERVISED
+
+
+@dataclass(frozen=True)
+class Family:
+    """Comparisons that are corrected together. label: for people; metric: of the evaluation."""
+
+    label: str
+    evaluation: str
+    metric: str
+
+
+FINETUNED: Final = Family("Fine-tuned against the supervised baseline, test", "test", "accuracy")
+PROBES: Final = Family("Linear probes against the supervised baseline, test", "test", "accuracy")
+OVER_RANDOM: Final = Family("Linear probes against the probe on the random initialisation, test", "test", "accuracy")
+OVER_PROBE: Final = Family("Fine-tuned against the probe on the same encoder, test", "test", "accuracy")
+OOD: Final = Family("Against the supervised baseline, OOD, all classes", "ood", "accuracy")
+OOD_SHARED: Final = Family("Against the supervised baseline, OOD, shared classes", "ood", "accuracy_shared")
+OOD_MASKED: Final = Family("Against the supervised baseline, OOD, logits of shared classes", "ood", "accuracy_masked")
+TEST_CLASSES: Final = Family("Each class against the supervised baseline, test", "test", "accuracy")
+OOD_CLASSES: Final = Family("Each class against the supervised baseline, OOD", "ood", "accuracy")
+TEST_PAIRS: Final = Family("All pairs of models, test", "test", "accuracy")
+OOD_PAIRS: Final = Family("All pairs of models, OOD", "ood", "accuracy")
+PLANNED: Final = (FINETUNED, PROBES, OVER_RANDOM, OVER_PROBE, OOD, OOD_SHARED, OOD_MASKED)  # have a table in the report
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One comparison. p_holm and verdict are None if the difference has no p-value."""
+
+    family: Family
+    first: Model
+    second: Model
+    dimensions: Dimensions
+    difference: Difference
+    p_holm: float | None = None
+    verdict: str | None = None
+
+
+@lru_cache(maxsize=1)
+def comparisons(study: Study) -> dict[Family, list[Comparison]]:
+    """Every family that has a comparison."""
+    found = {family: _corrected(_measured(study, family, pairs)) for family, pairs in _pairs(study).items()}
+    return {family: entries for family, entries in found.items() if entries}
+
+
+def _pairs(study: Study) -> dict[Family, list[tuple[Model, Model, Dimensions]]]:
+    finetuned = [model for model in study.models if model.adaptation == "finetune"]
+    probes = [model for model in study.models if model.adaptation == "probe" and model.method != RANDOM]
+    against_base = [(model, baseline(study, model), NONE) for model in [*probes, *finetuned]]
+    pairs = [(first, second, NONE) for first, second in combinations(study.models, 2)]
+    return {
+        FINETUNED: [(model, baseline(study, model), NONE) for model in finetuned],
+        PROBES: [(model, baseline(study, model), NONE) for model in probes],
+        OVER_RANDOM: [(model, random_probe(study, model), NONE) for model in probes],
+        OVER_PROBE: [(model, replace(model, adaptation="probe"), NONE) for model in finetuned],
+        OOD: against_base,
+        OOD_SHARED: against_base,
+        OOD_MASKED: against_base,
+        TEST_CLASSES: list(_by_class(study, "test", [*probes, *finetuned])),
+        OOD_CLASSES: list(_by_class(study, "ood", [*probes, *finetuned])),
+        TEST_PAIRS: pairs,
+        OOD_PAIRS: pairs,
+    }
+
+
+def _by_class(study: Study, evaluation: str, models: list[Model]) -> Iterator[tuple[Model, Model, Dimensions]]:
+    rows = study.results
+    classes = rows.loc[(rows["evaluation"] == evaluation) & (rows["metric"] == "accuracy"), "class"].dropna().unique()
+    for model in models:
+        for name in classes:
+            yield model, baseline(study, model), frozenset({("class", name)})
+
+
+def baseline(study: Study, model: Model) -> Model:
+    """The supervised baseline with the same swept values, or else the baseline that the sweep does not change."""
+    own = Model(SUPERVISED, variant=model.variant)
+    return own if own in study.models else Model(SUPERVISED)
+
+
+def random_probe(study: Study, model: Model) -> Model:
+    """The probe on the random initialisation that `model` is compared with: in a sweep, that of the same variant."""
+    same = replace(names.RANDOM_PROBE, variant=model.variant)
+    return same if same in study.models else names.RANDOM_PROBE
+
+
+def _measured(study: Study, family: Family, pairs: list[tuple[Model, Model, Dimensions]]) -> list[Comparison]:
+    found = []
+    for first, second, dimensions in pairs:
+        gap = difference(study, first, second, family.evaluation, family.metric, dimensions=dimensions)
+        if gap is not None:
+            found.append(Comparison(family, first, second, dimensions, gap))
+    return found
+
+
+def _corrected(found: list[Comparison]) -> list[Comparison]:
+    """The comparisons of a family with corrected p-values and verdicts."""
+    tested = [
+        (place, entry.difference.p, entry.difference.p_equivalent)
+        for place, entry in enumerate(found)
+        if entry.difference.p is not None and entry.difference.p_equivalent is not None
+    ]
+    corrected = list(found)
+    p_values, p_equivalents = holm([p for _, p, _ in tested]), holm([p for _, _, p in tested])
+    for (place, _, _), p, p_equivalent in zip(tested, p_values, p_equivalents, strict=True):
+        corrected[place] = replace(found[place], p_holm=p, verdict=verdict(p, p_equivalent))
+    return corrected
+
+
+def compared(study: Study, family: Family, first: Model, second: Model) -> Comparison | None:
+    """The comparison of two models in a family; of all pairs, in either order."""
+    for entry in comparisons(study).get(family, []):
+        if (entry.first, entry.second) == (first, second):
+            return entry
+        if (entry.second, entry.first) == (first, second):
+            return replace(entry, first=first, second=second, difference=entry.difference.reversed())
+    return None

@@ -1,0 +1,104 @@
+import json
+import shutil
+
+import pandas as pd
+import pytest
+from fake_study import FakeStudy, Whole, model_of, models_of
+
+from analysis import comparisons, names
+from analysis.comparisons import FINETUNED, OVER_PROBE, PLANNED, PROBES, TEST_CLASSES, TEST_PAIRS, compared
+from analysis.estimates import difference
+from analysis.sections import comparisons as section
+from analysis.statistics import holm
+from analysis.study import read_study
+
+
+def test_each_family_is_corrected_on_its_own(whole: Whole) -> None:
+    found = comparisons.comparisons(whole.study)
+    assert set(PLANNED) <= set(found)
+    for family, entries in found.items():
+        p_values = [entry.difference.p for entry in entries]
+        assert None not in p_values
+        assert [entry.p_holm for entry in entries] == holm([p for p in p_values if p is not None]), family.label
+    sizes = {family: len(found[family]) for family in (FINETUNED, PROBES, OVER_PROBE, TEST_PAIRS, TEST_CLASSES)}
+    methods, models = len(whole.fake.methods) - 1, len(whole.study.models)
+    assert sizes == {
+        FINETUNED: methods,
+        PROBES: methods,
+        OVER_PROBE: methods,
+        TEST_PAIRS: models * (models - 1) // 2,
+        TEST_CLASSES: 2 * methods * len(whole.fake.classes),
+    }
+
+
+def test_the_verdicts_follow_from_the_corrected_p_values(whole: Whole) -> None:
+    verdicts = set()
+    for entries in comparisons.comparisons(whole.study).values():
+        for entry in entries:
+            assert entry.p_holm is not None
+            assert (entry.verdict == "clear") == (entry.p_holm < 0.05)
+            verdicts.add(entry.verdict)
+    assert {"clear", "undecided"} <= verdicts
+
+
+def test_a_pair_is_found_in_either_order(whole: Whole) -> None:
+    first, second = models_of("byol-probe", "random-probe")
+    one, two = compared(whole.study, TEST_PAIRS, first, second), compared(whole.study, TEST_PAIRS, second, first)
+    assert one is not None
+    assert two is not None
+    assert one.difference.value == -two.difference.value > 0
+    assert one.difference.low == -(two.difference.high or 0)
+    assert (one.first, two.first) == (first, second)
+    assert compared(whole.study, FINETUNED, first, second) is None
+
+
+def test_comparisons_csv_has_every_comparison(whole: Whole) -> None:
+    frame = pd.read_csv(whole.out / "tables" / "comparisons.csv")
+    assert len(frame) == sum(map(len, comparisons.comparisons(whole.study).values()))
+    assert frame[["value", "low", "high", "p", "p_holm", "verdict"]].notna().all(axis=None)
+    assert (frame["low"] <= frame["high"]).all()
+    assert (frame["p"] <= frame["p_holm"]).all()
+    own = frame[(frame["family"] == FINETUNED.label) & (frame["first"] == "byol-finetune")].iloc[0]
+    expected = difference(whole.study, *models_of("byol-finetune", "supervised"), "test")
+    assert expected is not None
+    assert own[["value", "low", "high"]].tolist() == pytest.approx([expected.value, expected.low, expected.high])
+    assert own["paired_by"] == "images"
+
+
+def test_the_section_has_a_table_for_each_planned_family_and_says_what_one_seed_means(whole: Whole) -> None:
+    text, *tables = section.section(whole.study).blocks
+    assert [table["caption"] for table in tables] == [f"{family.label}." for family in PLANNED]
+    assert "McNemar" in text["text"]
+
+
+def test_a_difference_without_an_interval_is_not_corrected(fake: FakeStudy) -> None:
+    fake.finetune("random")
+    for method in ("simclr", "byol"):
+        fake.finetune(method)
+    run = fake.path / "finetune-byol-s0"
+    result = json.loads((run / "result.json").read_text())
+    rows = [{**row, "low": None, "high": None} for row in result["rows"]]
+    (run / "result.json").write_text(json.dumps(result | {"rows": rows}))
+    (run / "predictions.npz").unlink()
+    one, two = comparisons.comparisons(read_study(fake.path))[FINETUNED]
+    assert one.p_holm == one.difference.p
+    assert (two.p_holm, two.verdict, two.difference.low) == (None, None, None)
+
+
+def test_a_variant_is_compared_with_the_random_probe_of_its_variant(fake: FakeStudy) -> None:
+    fake.probe("random")
+    study = read_study(fake.path)
+    assert comparisons.random_probe(study, model_of("simclr-probe", "seed=1")) == names.RANDOM_PROBE
+
+
+def test_equal_models_are_equivalent_if_there_are_enough_images(fake: FakeStudy) -> None:
+    fake.images = 4000
+    fake.finetune("random")
+    run = fake.finetune("simclr")
+    for name in ("predictions.npz", "result.json"):
+        shutil.copy(fake.path / "finetune-random-s0" / name, run / name)
+    result = json.loads((run / "result.json").read_text())
+    content = result | {"stage": "finetune", "method": "simclr", "adaptation": "finetune", "model": "simclr-finetune"}
+    (run / "result.json").write_text(json.dumps(content))
+    (entry,) = comparisons.comparisons(read_study(fake.path))[FINETUNED]
+    assert (entry.difference.value, entry.verdict) == (0, "equivalent")
