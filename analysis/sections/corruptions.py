@@ -69,7 +69,8 @@ def _against(found: corruptions.Against | None) -> list[str]:
         return [tables.ABSENT, tables.ABSENT]
     gap = found.difference
     low, high = tables.signed(100 * gap.low), tables.signed(100 * gap.high)
-    return [f"{tables.signed(100 * gap.value)} [{low}, {high}]", f"{found.p_holm:.3f}"]
+    p = f"{found.p_holm:.3f}" if found.p_holm >= 0.001 else "< 0.001"
+    return [f"{tables.signed(100 * gap.value)} [{low}, {high}]", p]
 
 
 def _by_corruption(made: Section, study: Study, models: list[Model], kinds: list[str]) -> None:
@@ -125,6 +126,7 @@ def curves(study: Study) -> Figure | None:
         style.percent_axis(axes.yaxis)
     for axes in panels[::3]:
         axes.set_ylabel("accuracy (%)")
-    figure.supxlabel("severity", fontsize=7.5)
+    for axes in panels[-3:]:
+        axes.set_xlabel("severity")
     style.legend(figure, list(lines.values()), [study.model_label(model) for model in lines])
     return figure
