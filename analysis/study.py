@@ -296,8 +296,14 @@ def _key(run: PlannedRun) -> RunKey:
 
 
 def _rows_of(run: Run) -> Iterator[dict[str, Any]]:
-    """The rows of a complete run with the columns of `Study.results`."""
+    """The rows of a complete run with the columns of `Study.results`.
+
+    A row with an adaptation belongs to the model that this adaptation makes of the run's encoder.
+    """
     result = run.result or {}
-    origin = {**vars(run.model), "model": run.model, "seed": run.seed, "data": result.get("data"), "stage": run.stage}
+    origin = {"seed": run.seed, "data": result.get("data"), "stage": run.stage}
     for row in result["rows"]:
-        yield {**row, **origin, "dimensions": dimensions_of(row)}
+        model = run.model
+        if stage := row.get("adaptation"):
+            model = Model(*adapted(model.method, stage), model.variant)
+        yield {**row, **origin, **vars(model), "model": model, "dimensions": dimensions_of(row)}

@@ -65,6 +65,28 @@ class Finetune(ConfigSection):
     snapshot_images: PositiveInt
 
 
+class FewLabels(ConfigSection):
+    """Probes and fine-tunings on few labelled images: the sizes and the number of the subsets, and the fine-tuning.
+
+    steps: of each training, for any number of images, rounded up to whole epochs. base_lrs, heads: if there are several
+    combinations, they are tried on a holdout split of each subset.
+    """
+
+    labels_per_class: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)]
+    draws: PositiveInt
+    steps: PositiveInt
+    base_lrs: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+    weight_decay: NonNegativeFloat
+    jitter: bool
+    heads: Annotated[tuple[InitialHead, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _increasing(self) -> "FewLabels":
+        if list(self.labels_per_class) != sorted(set(self.labels_per_class)):
+            raise ValueError(f"labels_per_class={list(self.labels_per_class)} must be increasing")
+        return self
+
+
 class Corruptions(ConfigSection):
     """Accuracy on corrupted test images."""
 
@@ -117,6 +139,7 @@ class StageSettings(ConfigSection):
     pretrain: Pretrain
     probe: Probe
     finetune: Finetune
+    few_labels: FewLabels
     corruptions: Corruptions
     embed: Embed
     width: Width
@@ -145,6 +168,10 @@ class Artifact:
 
 PREDICTIONS: Final = Artifact("predictions.npz", {"logits": "nC", "labels": "n"})
 CORRUPTIONS: Final = Artifact("corruptions.npz", {"clean": "n", "hits": "KSn"})
+FEW_LABELS: Final = Artifact(  # M models; hits are 1, 0, or -1 for a model that could not be trained
+    "few_labels.npz",
+    {"hits": "Mn", "ood_hits": "Mo", "labels_per_class": "M", "draw": "M", "finetuned": "M"},
+)
 TSNE: Final = Artifact(
     "tsne.npz",
     {"train": "a2", "train_labels": "a", "test": "b2", "test_labels": "b"},
@@ -233,6 +260,18 @@ _STAGES: Final = (
             "Underperform Out-of-Distribution (LP-FT), 2022. arXiv 2202.10054",
         ),
         artifact=PREDICTIONS,
+    ),
+    Stage(
+        "few_labels",
+        "Few labels",
+        starts_from=Weights.ENCODER,
+        leaves=Weights.NONE,
+        cost=4.0,
+        also_reads=(
+            *(f"probe.{name}" for name in ("l2_low", "l2_high", "l2_count", "validation_fraction")),
+            *(f"finetune.{name}" for name in ("batch_size", "warmup_epochs", "crop_area", "flip", "jitter")),
+        ),
+        artifact=FEW_LABELS,
     ),
     Stage(
         "ood",

@@ -20,11 +20,14 @@ from typing_extensions import TypedDict
 Scope = Literal["network", "head"]  # the weights that are perturbed: all, or those of the last layer
 Penalty = Literal["chosen", "common"]  # l2 of a probe's head: chosen on its holdout split, or the same for all probes
 
+Adaptation = Literal["probe", "finetune"]  # what makes a final model of an encoder
+
 Dimensions = TypedDict(
     "Dimensions",
     {
         "class": str,  # only the images of this class count
         "labels_per_class": int,  # of the training images
+        "draw": int,  # of the training images, from 0: the number of the random subset
         "fold": int,  # of the training images, from 0
         "corruption": str,  # of the test images
         "severity": int,  # of the corruption, from 1
@@ -55,6 +58,7 @@ class Row(Dimensions):
     low: float | None
     high: float | None
     n: int  # samples behind the value
+    adaptation: NotRequired[Adaptation]  # of the model that the number is about, if the run evaluates several
     reason: NotRequired[str]  # why there is no value
     at_least: NotRequired[float]  # a lower bound, if there is no value
     at_most: NotRequired[float]  # an upper bound, if there is no value

@@ -132,6 +132,22 @@ def holdout(labels: Indices, fraction: float) -> tuple[Indices, Indices]:
     return np.setdiff1d(np.arange(len(labels)), chosen), chosen
 
 
+def few(labels: Indices, per_class: int, draw: int) -> Indices:
+    """Sorted indices of `per_class` random samples of each class. Raises ValueError if a class has fewer.
+
+    A draw of more samples contains the draw of fewer with the same number. The draw depends on nothing else, so that
+    it is the same for every model, method and seed.
+    """
+    generator = np.random.default_rng([1, draw])
+    chosen = []
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        if len(members) < per_class:
+            raise ValueError(f"class {label} has {len(members)} samples, not {per_class}")
+        chosen.append(members[:per_class])
+    return np.sort(np.concatenate(chosen))
+
+
 def balanced(labels: Indices, count: int) -> Indices:
     """Sorted indices of at most `count` samples, spread as evenly as possible over the classes: the first of each."""
     ranks = np.zeros(len(labels), dtype=np.int64)

@@ -70,6 +70,26 @@ def test_an_interrupted_evaluation_on_corrupted_images_ends_as_an_uninterrupted_
     assert (folder / "corruptions.npz").read_bytes() == (tmp_path / "whole/corruptions.npz").read_bytes()
 
 
+def test_an_interrupted_run_with_few_labels_ends_as_an_uninterrupted_one(tmp_path: Path, data: Path) -> None:
+    options = ["stage=few_labels", "source=random", f"data.root={data}", "few_labels.labels_per_class=[2,4]"]
+    options += ["finetune.batch_size=8", "log_every=1"]
+    assert run(*options, f"run_dir={tmp_path / 'whole'}").returncode == 0
+    folder = tmp_path / "broken"
+    for seen in (1, 5, 9):  # in a trial, in the final training on the first subset, and on the second subset
+        process = subprocess.Popen(command(*options, f"run_dir={folder}"), stderr=subprocess.DEVNULL)
+        while process.poll() is None and metric_lines(folder) < seen:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=120) in (75, 0)
+    assert run(*options, f"run_dir={folder}").returncode == 0
+    whole = result(tmp_path / "whole")
+    assert {row["labels_per_class"] for row in whole["rows"]} == {2, 4}
+    for key in ("metrics_sha256", "rows"):
+        assert result(folder)[key] == whole[key]
+    with np.load(folder / "few_labels.npz") as broken, np.load(tmp_path / "whole/few_labels.npz") as arrays:
+        assert all(np.array_equal(broken[name], arrays[name]) for name in arrays)
+
+
 def test_a_fine_tuning_killed_after_its_last_step_can_be_completed(tmp_path: Path, data: Path) -> None:
     run(*pretrain("simclr", data, tmp_path / "pretrain"))
     options = ["stage=finetune", f"source={tmp_path / 'pretrain'}", f"data.root={data}", f"run_dir={tmp_path / 'run'}"]

@@ -134,6 +134,28 @@ class FakeStudy:
         self._close(run, model_name(name, adaptation), seed, rows, tried=tried, chosen=phases[0])
         return run
 
+    def few_labels(self, method: str, skills: dict[tuple[int, str], float], seed: int = 0, draws: int = 4) -> Path:
+        """skills: the accuracy at each number of labels per class, of each adaptation."""
+        run = self._open(f"few_labels-{method}-s{seed}", seed, self._source(method, seed), {}, [])
+        models = [(size, adaptation, draw) for size, adaptation in skills for draw in range(draws)]
+        generator = self._draws("few_labels", method, seed)
+        hits = np.array([generator.random(self.images) < skills[size, name] for size, name, _ in models])
+        np.savez_compressed(
+            run / "few_labels.npz",
+            hits=hits.astype(np.int8),
+            ood_hits=hits.astype(np.int8),
+            labels_per_class=[size for size, _, _ in models],
+            draw=[draw for _, _, draw in models],
+            finetuned=[int(name == "finetune") for _, name, _ in models],
+        )
+        rows = [
+            self._row("few_labels", "accuracy", float(own.mean()), self.images, own, labels_per_class=size, draw=draw)
+            | {"adaptation": name}
+            for own, (size, name, draw) in zip(hits, models, strict=True)
+        ]
+        self._close(run, method, seed, rows)
+        return run
+
     def ood(self, model: str, seed: int = 0) -> Path:
         run = self._open(f"ood-{model}-s{seed}", seed, self._source(model, seed), {}, [])
         hits, rows = self._predict(run, model, seed, "ood", 0.72 * SKILL.get(model.partition("-")[0], 0.6))

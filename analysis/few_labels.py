@@ -1,0 +1,89 @@
+"""Accuracy with few labels: the hits of all models of the stage `few_labels`, and their intervals and comparisons."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis import names, statistics
+from analysis.names import Model
+from analysis.study import Study
+from ssl_pkg.catalogue import FEW_LABELS, SUPERVISED, adapted
+
+SCRATCH: Final = Model(SUPERVISED)
+_Draw = tuple[int, int]  # the seed of the run, and the number of the draw
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model at one size: its hits (R, n) on the n test images, one row for each seed and draw."""
+
+    draws: tuple[_Draw, ...]
+    hits: npt.NDArray[np.bool_]
+
+    @property
+    def mean(self) -> statistics.Mean:
+        """Accuracy with its interval over seeds, draws and test images."""
+        return statistics.mean(self.hits)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The accuracy of a model minus that of the supervised model from scratch, with the same images."""
+
+    model: Model
+    labels_per_class: int
+    difference: statistics.Difference
+    p_holm: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether the difference is not zero, at 5 % over all comparisons of the family."""
+        return self.p_holm < statistics.ALPHA
+
+
+def points(study: Study) -> dict[Model, dict[int, Point]]:
+    """All models in the report's order, each with its sizes in increasing order."""
+    found: dict[Model, dict[int, dict[_Draw, Any]]] = defaultdict(lambda: defaultdict(dict))
+    for run in study.complete("few_labels"):
+        arrays = run.arrays(FEW_LABELS.file, *FEW_LABELS.arrays)
+        if arrays is None:
+            continue
+        columns = (arrays[name] for name in ("hits", "labels_per_class", "draw", "finetuned"))
+        for hits, size, draw, finetuned in zip(*columns, strict=True):
+            if hits.min() >= 0:  # -1 stands for a model that could not be trained
+                method, adaptation = adapted(run.model.method, "finetune" if finetuned else "probe")
+                found[Model(method, adaptation, run.model.variant)][int(size)][run.seed, int(draw)] = hits > 0
+    return {
+        model: {size: _point(draws) for size, draws in sorted(found[model].items()) if _same_images(draws)}
+        for model in names.in_order(found, study.methods)
+    }
+
+
+def gains(found: dict[Model, dict[int, Point]]) -> list[Gain]:
+    """All models against the supervised one from scratch, at each size that both have; one family for Holm."""
+    scratch = found.get(SCRATCH, {})
+    compared = [
+        (model, size, _difference(point, scratch[size]))
+        for model, sizes in found.items()
+        for size, point in sizes.items()
+        if model != SCRATCH and size in scratch and point.hits.shape[1] == scratch[size].hits.shape[1]
+    ]
+    corrected = statistics.holm([difference.p for _, _, difference in compared])
+    return [Gain(*entry, p) for entry, p in zip(compared, corrected, strict=True)]
+
+
+def _point(draws: dict[_Draw, Any]) -> Point:
+    order = tuple(sorted(draws))
+    return Point(order, np.array([draws[key] for key in order]))
+
+
+def _same_images(draws: dict[_Draw, Any]) -> bool:
+    return len({len(hits) for hits in draws.values()}) == 1
+
+
+def _difference(first: Point, second: Point) -> statistics.Difference:
+    """Pairs the rows if both models were trained on the same draws, which are a common cause of their accuracies."""
+    return statistics.difference(first.hits, second.hits, same_images=True, same_seeds=first.draws == second.draws)

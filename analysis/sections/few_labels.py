@@ -1,0 +1,102 @@
+"""Accuracy over the number of labels: probes, fine-tuned models and supervised training from scratch."""
+
+# ruff: noqa: RUF001 (texts for people have dashes)
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from analysis import names, tables
+from analysis.blocks import Section
+from analysis.few_labels import SCRATCH, Gain, Point, gains, points
+from analysis.figures import style
+from analysis.names import Model
+from analysis.study import Study
+
+
+def section(study: Study, figures: Path) -> Section:
+    """The curve, its numbers, and where pretraining pays."""
+    made = Section("Few labels")
+    found = points(study)
+    if not found:
+        return made
+    made.text(
+        "Each encoder was probed and fine-tuned on random subsets of labelled train, the same subsets for every model "
+        "and seed. Fine-tuning of the random encoder is supervised training from scratch. All trainings have the same "
+        "number of steps, so that few images are trained on as long as many. The penalty of the probe, and learning "
+        "rate and first head of the fine-tuning where there are several, are chosen on a holdout split of the subset. "
+        "Intervals are over seeds, subsets and test images; each seed with each subset counts as one repetition."
+    )
+    made.items([_sentence(study, model, family) for model, family in _by_model(gains(found)).items()])
+    made.figure(
+        figures,
+        "few-labels",
+        _figure(study, found),
+        "Accuracy on test over the number of labelled images of each class, with 95 % intervals.",
+        "where a curve is above the black one, the encoder's pretraining saves labels.",
+    )
+    sizes = sorted({size for each in found.values() for size in each})
+    made.table(
+        ["Labels per class", *map(str, sizes)],
+        [[study.model_label(model), *(_cell(each.get(size)) for size in sizes)] for model, each in found.items()],
+        "Accuracy on test in percent over the number of labelled images of each class, with 95 % intervals.",
+        widths=[1.4, *([1.0] * len(sizes))],
+    )
+    return made
+
+
+def _by_model(family: Sequence[Gain]) -> dict[Model, list[Gain]]:
+    return {model: [gain for gain in family if gain.model == model] for model in dict.fromkeys(g.model for g in family)}
+
+
+def _sentence(study: Study, model: Model, family: Sequence[Gain]) -> str:
+    """At which sizes the model differs from training from scratch."""
+    parts = []
+    for word, sign in (("above", 1), ("below", -1)):
+        clear = [gain for gain in family if gain.clear and sign * gain.difference.value > 0]
+        if clear:
+            parts.append(f"clearly {word} {study.model_label(SCRATCH)} from scratch with {_listed(clear)}")
+    undecided = [gain for gain in family if not gain.clear]
+    if undecided:
+        parts.append(f"not clearly different from it with {_listed(undecided)}")
+    return f"{study.model_label(model)}: {'; '.join(parts)}."
+
+
+def _listed(family: Sequence[Gain]) -> str:
+    texts = (
+        f"{gain.labels_per_class} labels per class ({100 * gain.difference.value:+.1f} points "
+        f"[{100 * gain.difference.low:+.1f}, {100 * gain.difference.high:+.1f}], corrected p {gain.p_holm:.2g})"
+        for gain in family
+    )
+    return names.listed(texts).replace("-", "−")
+
+
+def _cell(point: Point | None) -> str:
+    if point is None:
+        return tables.ABSENT
+    mean = point.mean
+    return f"{100 * mean.value:.1f} [{100 * mean.low:.1f}, {100 * mean.high:.1f}]"
+
+
+def _figure(study: Study, found: dict[Model, dict[int, Point]]) -> Figure:
+    figure, (axes,) = style.grid(1, 1, 3.0)
+    for model, sizes in found.items():
+        look = style.look(model, study.encoders)
+        means = [point.mean for point in sizes.values()]
+        values = [mean.value for mean in means]
+        lengths = (
+            [mean.value - mean.low for mean in means],
+            [mean.high - mean.value for mean in means],
+        )
+        axes.errorbar(
+            list(sizes), values, yerr=lengths, color=look.color, linestyle=look.line, marker=look.marker,
+            markerfacecolor=look.face, markersize=4, capsize=2, label=study.model_label(model),
+        )  # fmt: skip
+    ticks = sorted({size for sizes in found.values() for size in sizes})
+    axes.set(xlabel="labelled images per class", ylabel="accuracy on test (%)", xscale="log")
+    axes.set_xticks(ticks, labels=[str(tick) for tick in ticks])
+    axes.set_xticks([], minor=True)
+    style.percent_axis(axes.yaxis)
+    style.legend(figure, *axes.get_legend_handles_labels())
+    return figure

@@ -1,0 +1,231 @@
+"""Few labels: linear probes and fine-tunings of one encoder on small random subsets of labelled train.
+
+For the random encoder, fine-tuning is supervised training from scratch. Every encoder is adapted with the same subsets,
+settings and number of steps, so that the models differ in their initial weights only.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from typing_extensions import TypedDict
+
+from ssl_pkg.catalogue import FEW_LABELS
+from ssl_pkg.config import Config
+from ssl_pkg.data.cifar10 import OutOfDistribution, open_cifar10
+from ssl_pkg.data.dataset import data_root, open_dataset
+from ssl_pkg.data.images import Indices, Split, few, holdout
+from ssl_pkg.data.stl10 import STL10
+from ssl_pkg.errors import BadInput, Diverged
+from ssl_pkg.evaluation.accuracy import accuracy, not_finite, shared_classes
+from ssl_pkg.evaluation.forward import Array, predict
+from ssl_pkg.evaluation.probe import fit_head, fit_probe
+from ssl_pkg.hardware.prepare import prepare
+from ssl_pkg.models.encoder import to_device
+from ssl_pkg.rows import Adaptation, Dimensions, Row
+from ssl_pkg.run.directory import write_atomic
+from ssl_pkg.run.session import Session
+from ssl_pkg.run.signals import InterruptFlag
+from ssl_pkg.stages.artifacts import npz, source_encoder
+from ssl_pkg.stages.labelled import Candidate, Head, Labelled, LabelledTrainings, best
+
+EPOCH_STEPS: Final = 20  # at least; a small subset is repeated within an epoch
+
+
+class _Model(TypedDict):
+    """A model's predictions: its hits on test (n,) and OOD (m,), as in FEW_LABELS, and its rows."""
+
+    hits: Tensor
+    ood_hits: Tensor
+    rows: list[Row]
+
+
+class _Probe(TypedDict):
+    """A linear probe; if none could be fitted, its head is None and its penalty nan."""
+
+    model: _Model
+    head: Head | None
+    l2: float
+
+
+@dataclass(frozen=True)
+class _Subset:
+    """One draw of labelled images: their indices in train."""
+
+    labels_per_class: int
+    draw: int
+    indices: Indices
+
+    def __str__(self) -> str:
+        return f"{self.labels_per_class} labels, draw {self.draw}"
+
+
+def run(config: Config, interrupt_flag: InterruptFlag) -> None:
+    """Fits a probe and a fine-tuning on each subset. A checkpoint is saved after each, and during each training."""
+    dataset, hardware = open_dataset(config.data), prepare(config)
+    ood = open_cifar10(data_root(config.data), dataset.classes)
+    encoder, method, resolution = source_encoder(config)
+    to_device(encoder, hardware.device)
+    subsets = _subsets(dataset.train.labels, config.few_labels.labels_per_class, config.few_labels.draws)
+    with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
+        stage = _Stage(session, LabelledTrainings(session), dataset, ood, encoder, resolution)
+        features = {split.name: stage.outputs(encoder, split) for split in (dataset.train, dataset.test, ood.test)}
+        found: list[tuple[_Subset, Adaptation, _Model]] = []
+        for subset in subsets:
+            probe = stage.trainings.once(f"probe {subset}", partial(stage.probe, subset, features))
+            found.append((subset, "probe", probe["model"]))
+            candidate = stage.candidate(subset, features[dataset.train.name], probe)
+            finetuned = stage.trainings.once(f"finetune {subset}", partial(stage.finetune, subset, candidate, probe))
+            found.append((subset, "finetune", finetuned))
+        write_atomic(session.file(FEW_LABELS.file), _arrays(found))
+        session.finish(
+            method=method,
+            adaptation=None,
+            classes=dataset.classes,
+            resolution=resolution,
+            rows=[row for _, _, model in found for row in model["rows"]],
+        )
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """The parts that all models of the stage share."""
+
+    session: Session
+    trainings: LabelledTrainings
+    dataset: STL10
+    ood: OutOfDistribution
+    encoder: nn.Module
+    resolution: int
+
+    def outputs(self, network: nn.Module, split: Split) -> Array:
+        report = partial(self.session.report_or_stop, f"predict {split.name}")
+        return predict(network, split, self.resolution, self.session.hardware.device, report)
+
+    def probe(self, subset: _Subset, features: dict[str, Array]) -> _Probe:
+        """Fits a probe on the subset; its penalty is chosen on a holdout split of the subset."""
+        train, test, ood = features.values()
+        labels = self.dataset.train.labels[subset.indices]
+        report = partial(self.session.report_or_stop, f"probe {subset}")
+        probe = fit_probe(train[subset.indices], labels, self.session.config.probe, report)
+        logits = [part @ probe.weight.T + probe.bias for part in (test, ood)]
+        return {
+            "model": self._measured(subset, "probe", *logits),
+            "head": None if probe.reason else _head(probe.weight, probe.bias),
+            "l2": probe.l2,
+        }
+
+    def candidate(self, subset: _Subset, features: Array, probe: _Probe) -> Candidate | None:
+        """The setting with the best accuracy on a holdout split of the subset; None if no candidate has a result."""
+        settings, fraction = self.session.config.few_labels, self.session.config.probe.validation_fraction
+        grid = [
+            Candidate(lr, settings.weight_decay, settings.jitter, head)
+            for lr, head in product(settings.base_lrs, settings.heads)
+            if head == "random" or probe["head"] is not None
+        ]
+        if len(grid) < 2:
+            return grid[0] if grid else None
+        labels = self.dataset.train.labels
+        kept, held = (subset.indices[part] for part in holdout(labels[subset.indices], fraction))
+        head = probe["head"] and _head(*fit_head(features[kept], labels[kept], probe["l2"]))
+        start, epochs = self._start(kept, head)
+        trials = self.trainings.search(
+            start, self.dataset.train.subset(held), grid, epochs=epochs, name=f"trial {subset},"
+        )
+        try:
+            return best(trials)[0]
+        except Diverged:
+            return None
+
+    def finetune(self, subset: _Subset, candidate: Candidate | None, probe: _Probe) -> _Model:
+        """Trains all weights on the subset."""
+        if candidate is None:
+            return self._missing(subset)
+        start, epochs = self._start(subset.indices, probe["head"])
+        try:
+            model = self.trainings.train(f"finetune {subset}", start, candidate, epochs=epochs)
+        except Diverged as error:
+            self.session.reporter.message(f"fine-tuning on {subset} has no result: {error}")
+            return self._missing(subset)
+        network = nn.Sequential(model.encoder, model.head)
+        return self._measured(
+            subset, "finetune", self.outputs(network, self.dataset.test), self.outputs(network, self.ood.test)
+        )
+
+    def _start(self, indices: Indices, head: Head | None) -> tuple[Labelled, int]:
+        """What a training starts from, and its epochs.
+
+        A small subset is repeated, so that an epoch has EPOCH_STEPS. Otherwise epochs of one or two steps would spend
+        their time on checkpoints.
+        """
+        config = self.session.config
+        steps = min(EPOCH_STEPS, config.few_labels.steps)
+        repeats = math.ceil(steps * config.finetune.batch_size / len(indices))
+        split = self.dataset.train.subset(np.tile(indices, repeats))
+        epochs = math.ceil(config.few_labels.steps / (len(split) // config.finetune.batch_size))
+        start = Labelled(self.encoder, replace(split, name=f"{len(indices):,} images of train"), self.resolution, head)
+        return start, epochs
+
+    def _measured(self, subset: _Subset, adaptation: Adaptation, logits: Array, ood_logits: Array) -> _Model:
+        dimensions: Dimensions = {"labels_per_class": subset.labels_per_class, "draw": subset.draw}
+        test, ood = self.dataset.test.labels, self.ood.test.labels
+        rows = [
+            accuracy("few_labels", "accuracy", logits, test, dimensions=dimensions),
+            accuracy("few_labels_ood", "accuracy", ood_logits, ood, dimensions=dimensions),
+            *shared_classes("few_labels_ood", ood_logits, ood, self.ood.shared, dimensions=dimensions),
+        ]
+        return {
+            "hits": _hits(logits, test),
+            "ood_hits": _hits(ood_logits, ood),
+            "rows": [{**row, "adaptation": adaptation} for row in rows],
+        }
+
+    def _missing(self, subset: _Subset) -> _Model:
+        """The fine-tuning that could not be trained: its logits count as not finite."""
+        classes = len(self.dataset.classes)
+        counts = len(self.dataset.test), len(self.ood.test)
+        return self._measured(subset, "finetune", *(np.full((count, classes), np.nan, np.float32) for count in counts))
+
+
+def _subsets(labels: Indices, sizes: tuple[int, ...], draws: int) -> list[_Subset]:
+    """The draws of each size that train has. All images of the smallest class give one draw only.
+
+    Raises BadInput if train has none of the sizes.
+    """
+    smallest = int(np.bincount(labels).min())
+    if smallest < min(sizes):
+        raise BadInput(
+            f"few_labels.labels_per_class={list(sizes)} has no size up to {smallest}, the number of images in the "
+            "smallest class of train: give a smaller one"
+        )
+    return [
+        _Subset(size, draw, few(labels, size, draw))
+        for size in sizes
+        if size <= smallest
+        for draw in range(draws if size < smallest else 1)
+    ]
+
+
+def _head(weight: Array, bias: Array) -> Head:
+    return {"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)}
+
+
+def _hits(logits: Array, labels: Indices) -> Tensor:
+    if not_finite("logits", logits):
+        return torch.full((len(labels),), -1, dtype=torch.int8)
+    return torch.from_numpy((logits.argmax(axis=1) == labels).astype(np.int8))
+
+
+def _arrays(found: list[tuple[_Subset, Adaptation, _Model]]) -> bytes:
+    return npz(
+        hits=np.array([model["hits"].numpy() for _, _, model in found]),
+        ood_hits=np.array([model["ood_hits"].numpy() for _, _, model in found]),
+        labels_per_class=np.array([subset.labels_per_class for subset, _, _ in found]),
+        draw=np.array([subset.draw for subset, _, _ in found]),
+        finetuned=np.array([int(adaptation == "finetune") for _, adaptation, _ in found]),
+    )
