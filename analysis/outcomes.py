@@ -17,6 +17,7 @@ from analysis import calibration
 from analysis.names import Model
 from analysis.statistics import Floats, Values
 from analysis.study import Study
+from ssl_pkg.catalogue import CORRUPTIONS
 
 Labels = npt.NDArray[np.int64]
 _FEWEST: Final = 2  # images: one has no spread
@@ -41,6 +42,17 @@ class Predicted:
 
 
 @dataclass(frozen=True, eq=False)
+class Corrupted:
+    """Hits of a model on corrupted images: clean (S, n), and hits (S, K, L, n) of K corruptions at L severities."""
+
+    seeds: tuple[int, ...]
+    corruptions: tuple[str, ...]
+    severities: tuple[int, ...]
+    clean: npt.NDArray[np.bool_]
+    hits: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
 class Outcomes:
     """The contributions of the images to one number: values (S, n), a row for each of `seeds`; their labels (n,)."""
 
@@ -62,14 +74,18 @@ _VALUES: Final[dict[str, Callable[[Predicted], Values]]] = {
     "nll": lambda found: found.loss,
     "ece": lambda found: calibration.values(found.confidence, found.hits),
 }
+_CORRUPTIONS: Final = "corruptions"
 _SHARED: Final = ("accuracy_shared", "accuracy_masked")  # of a part of the images
 _cache: WeakKeyDictionary[Study, dict[tuple[Model, str], Predicted | None]] = WeakKeyDictionary()
+_corrupted_cache: WeakKeyDictionary[Study, dict[Model, Corrupted | None]] = WeakKeyDictionary()
 
 
 def outcomes(
     study: Study, model: Model, evaluation: str, metric: str, dimensions: frozenset[tuple[str, Any]] = frozenset()
 ) -> Outcomes | None:
     """The contributions to a number; None if predictions are missing, or if they don't contain this number."""
+    if evaluation == _CORRUPTIONS:
+        return _under_corruption(study, model, metric, dict(dimensions))
     found = predicted(study, model, evaluation)
     if found is None or metric not in _VALUES:
         return None
@@ -127,3 +143,55 @@ def _class_mean(hits: npt.NDArray[np.bool_], labels: Labels) -> Floats:
     weight = len(labels) / (len(classes) * counts)
     values: Floats = shares.mean(axis=1, keepdims=True) + weight[index] * (hits - shares[:, index])
     return values
+
+
+def _under_corruption(study: Study, model: Model, metric: str, dimensions: dict[str, Any]) -> Outcomes | None:
+    """The contributions to a number of the evaluation `corruptions`. The images are the same for all models."""
+    known = _corrupted_cache.setdefault(study, {})
+    if model not in known:
+        known[model] = _read_corrupted(study, model)
+    found = known[model]
+    if found is None or not dimensions.keys() <= {"corruption", "severity"}:
+        return None
+    values = _of_conditions(found, metric, **dimensions)
+    if values is None or values.shape[1] < _FEWEST:
+        return None
+    return Outcomes(found.seeds, np.arange(values.shape[1]), values)
+
+
+def _of_conditions(
+    found: Corrupted, metric: str, corruption: str | None = None, severity: int | None = None
+) -> Values | None:
+    """Contributions (S, n). Those to the ratio R of two means are linear: R + (corrupted - R clean) / mean(clean)."""
+    if metric == "clean_accuracy":
+        return found.clean
+    if (corruption or found.corruptions[0]) not in found.corruptions:
+        return None
+    if metric == "accuracy" and corruption and severity in found.severities:
+        return found.hits[:, found.corruptions.index(corruption), found.severities.index(severity)]
+    if metric == "mean_accuracy" and corruption:
+        by_severity: Floats = found.hits[:, found.corruptions.index(corruption)].mean(axis=1)
+        return by_severity
+    mean: Floats = found.hits.mean(axis=(1, 2))
+    if metric == "relative_accuracy" and found.clean.any(axis=1).all():
+        clean = found.clean.mean(axis=1, keepdims=True)
+        ratio = mean.mean(axis=1, keepdims=True) / clean
+        linear: Floats = ratio + (mean - ratio * found.clean) / clean
+        return linear
+    return mean if metric == "mean_accuracy" else None
+
+
+def _read_corrupted(study: Study, model: Model) -> Corrupted | None:
+    runs = sorted(study.complete(_CORRUPTIONS, model), key=lambda run: run.seed)
+    found = {run: run.arrays(CORRUPTIONS.file, *CORRUPTIONS.arrays) for run in runs}
+    usable = {run: arrays for run, arrays in found.items() if arrays is not None and (arrays["hits"] >= 0).all()}
+    if not usable:
+        return None
+    results = [run.result or {} for run in usable]
+    kinds, levels = results[0].get("corruptions") or [], results[0].get("severities") or []
+    shapes = {arrays["hits"].shape for arrays in usable.values()}
+    same = all((entry.get("corruptions"), entry.get("severities")) == (kinds, levels) for entry in results)
+    if not same or {shape[:2] for shape in shapes} != {(len(kinds), len(levels))} or len(shapes) > 1:
+        return None
+    clean, hits = (np.stack([arrays[name] == 1 for arrays in usable.values()]) for name in ("clean", "hits"))
+    return Corrupted(tuple(run.seed for run in usable), tuple(kinds), tuple(levels), clean, hits)

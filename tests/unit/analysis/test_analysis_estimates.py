@@ -94,6 +94,34 @@ def test_predictions_that_contradict_the_number_are_not_used(fake: FakeStudy) ->
     assert found.bounds == (expected.low, expected.high)
 
 
+def test_accuracies_under_corruption_have_intervals_over_seeds_and_images(fake: FakeStudy) -> None:
+    runs = [fake.corruptions("simclr-probe", seed) for seed in range(3)]
+    study, model = read_study(fake.path), model_of("simclr-probe")
+    clean, hits = (np.stack([np.load(run / "corruptions.npz")[name] for run in runs]) for name in ("clean", "hits"))
+    first = json.loads((runs[0] / "result.json").read_text())
+    kind, severity = first["corruptions"][1], first["severities"][0]
+    one = estimate(study, model, "corruptions", "mean_accuracy", frozenset({("corruption", kind)}))
+    two = estimate(study, model, "corruptions", "accuracy", frozenset({("corruption", kind), ("severity", severity)}))
+    every = estimate(study, model, "corruptions", "mean_accuracy")
+    expected = [hits[:, 1].mean(axis=1), hits[:, 1, 0] == 1, hits.mean(axis=(1, 2))]
+    for found, values in zip((one, two, every), expected, strict=True):
+        assert found is not None
+        interval = statistics.mean(values)
+        assert (found.value, found.low, found.high) == pytest.approx((interval.value, interval.low, interval.high))
+    relative = estimate(study, model, "corruptions", "relative_accuracy")
+    assert relative is not None
+    draws = np.random.default_rng(0)
+    ratios = []
+    for _ in range(2000):  # images only; the seeds make the interval longer
+        picked = draws.integers(0, clean.shape[1], clean.shape[1])
+        of_seeds = hits[..., picked].mean(axis=(1, 2, 3)) / clean[:, picked].mean(axis=1)
+        ratios.append(of_seeds.mean())
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    assert relative.bounds is not None
+    assert relative.bounds[1] - relative.bounds[0] > 0.9 * (high - low)
+    assert relative.bounds[0] < relative.value < relative.bounds[1]
+
+
 def test_other_numbers_have_students_interval_over_seeds(fake: FakeStudy) -> None:
     for seed in range(3):
         fake.finetune("random", seed)
