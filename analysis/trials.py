@@ -1,6 +1,7 @@
 """The candidates that a labelled training tried on the holdout split, as `tried` in its result.json lists them."""
 
 from collections import defaultdict
+from dataclasses import replace
 from statistics import fmean
 from typing import Any, Final
 
@@ -45,11 +46,15 @@ def table(made: Section, study: Study) -> None:
 
 
 def below_probe(study: Study) -> str:
-    """Names the fine-tuned models whose validation accuracy is below that of a probe on the same frozen encoder."""
+    """Names the fine-tuned models whose validation accuracy is below that of the probe on the same frozen encoder.
+
+    The two are comparable if the holdout splits have the same size, because then they are the same images.
+    """
     parts = []
     for model in names.in_order((run.model for run in study.complete("finetune")), study.methods):
-        own, probe = (estimate(study, model, "validation", metric) for metric in ("accuracy", "probe_accuracy"))
-        if own is not None and probe is not None and own.value < probe.value:
+        own = estimate(study, model, "validation", "accuracy")
+        probe = estimate(study, replace(model, adaptation="probe"), "validation", "accuracy")
+        if own is not None and probe is not None and own.n == probe.n and own.value < probe.value:
             parts.append(f"{study.model_label(model)} {tables.percent(own)} against {tables.percent(probe)}")
     if not parts:
         return ""

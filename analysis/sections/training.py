@@ -10,7 +10,7 @@ from analysis.estimates import Estimate, estimate
 from analysis.figures import curves
 from analysis.study import Study
 
-_CHOSEN = {"accuracy": "Validation accuracy (%)", "probe_accuracy": "Its probe (%)", "nll": "Log loss", "l2": "l2"}
+_CHOSEN = {"accuracy": "Validation accuracy (%)", "nll": "Log loss", "l2": "l2"}
 
 
 def section(study: Study, figures: Path) -> Section:
@@ -89,8 +89,7 @@ def _choices(made: Section, study: Study) -> None:
     made.table(
         ["Model", *(_CHOSEN.get(metric, metric) for metric in metrics)],
         cells,
-        "Choices on the holdout split of train, never on test. Each seed has its own choice. Its probe: a linear probe "
-        "on the frozen encoder that the training of all weights started from, fitted without the held-out images.",
+        "Choices on the holdout split of train, never on test. Each seed has its own choice.",
         widths=[1.5, *([1.0] * len(metrics))],
     )
 
@@ -98,6 +97,6 @@ def _choices(made: Section, study: Study) -> None:
 def _chosen(metric: str, value: Estimate | None) -> str:
     if value is None:
         return tables.ABSENT
-    if metric in ("accuracy", "probe_accuracy"):
+    if metric == "accuracy":
         return tables.percent(value)
     return ", ".join(f"{entry:.3g}" for entry in dict.fromkeys(value.by_seed.values()))

@@ -17,13 +17,13 @@ from ssl_pkg.catalogue import adapted
 from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Indices, Split, balanced, holdout
-from ssl_pkg.evaluation.accuracy import proportion, wilson
+from ssl_pkg.evaluation.accuracy import wilson
 from ssl_pkg.evaluation.forward import predict
 from ssl_pkg.evaluation.probe import fit_head, fit_probe
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.models.encoder import to_device
-from ssl_pkg.rows import Row, row, unmeasured
+from ssl_pkg.rows import Row, row
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
@@ -41,9 +41,9 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     trial_split = replace(dataset.train.subset(kept), name=f"train without its {len(held):,} held-out images")
     with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
         trainings = LabelledTrainings(session)
-        probes = trainings.once("probe", lambda: _probes(session, encoder, dataset.train, resolution, (kept, held)))
+        heads = trainings.once("probe", lambda: _heads(session, encoder, dataset.train, resolution, kept))
         trials = trainings.search(
-            Labelled(encoder, trial_split, resolution, probes["kept"]),
+            Labelled(encoder, trial_split, resolution, heads["kept"]),
             dataset.train.subset(held),
             grid_of(settings),
             epochs=settings.selection_epochs,
@@ -52,7 +52,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
         snapshots = _Snapshots(session, dataset.test if adaptation else None, resolution)
         model = trainings.train(
             "final",
-            Labelled(encoder, dataset.train, resolution, probes["all"]),
+            Labelled(encoder, dataset.train, resolution, heads["all"]),
             candidate,
             epochs=settings.epochs,
             after_epoch=snapshots.save_if_chosen,
@@ -66,41 +66,36 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             method=model_method,
             adaptation=adaptation,
             resolution=resolution,
-            rows=[*_rows(chosen), probes["accuracy"]],
+            rows=_rows(chosen),
             tried=trials,
             chosen=chosen["phase"],
         )
         snapshots.remove()
 
 
-class _Probes(TypedDict):
-    """Linear probes of the frozen encoder, with which the last layer can start."""
+class _Heads(TypedDict):
+    """The last layers with which candidates with `head="probe"` start: linear probes of the frozen encoder.
 
-    kept: Head | None  # fitted without the held-out images, for the trials; None if no probe can be fitted
+    None if no candidate starts with a probe, or if no probe can be fitted.
+    """
+
+    kept: Head | None  # fitted without the held-out images, for the trials
     all: Head | None  # fitted on all of train, for the final training
-    accuracy: Row  # of the first one on the held-out images
 
 
-def _probes(
-    session: Session, encoder: nn.Module, train: Split, resolution: int, parts: tuple[Indices, Indices]
-) -> _Probes:
-    """Fits both probes, with one penalty. parts: the indices of the kept and of the held-out images."""
-    kept, held = parts
+def _heads(session: Session, encoder: nn.Module, train: Split, resolution: int, kept: Indices) -> _Heads:
+    """Fits both probes, with one penalty. kept: the indices of the images that are not held out."""
+    if "probe" not in session.config.finetune.heads:
+        return {"kept": None, "all": None}
     report = session.report_or_stop
     features = predict(encoder, train, resolution, session.hardware.device, partial(report, "embed"))
     probe = fit_probe(features, train.labels, session.config.probe, partial(report, "fit"))
     if probe.reason:
-        return {
-            "kept": None,
-            "all": None,
-            "accuracy": unmeasured("validation", "probe_accuracy", len(held), probe.reason),
-        }
+        return {"kept": None, "all": None}
     weight, bias = fit_head(features[kept], train.labels[kept], probe.l2)
-    hits = (features[held] @ weight.T + bias).argmax(axis=1) == train.labels[held]
     return {
         "kept": {"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)},
         "all": {"weight": torch.from_numpy(probe.weight), "bias": torch.from_numpy(probe.bias)},
-        "accuracy": proportion("validation", "probe_accuracy", hits),
     }
 
 

@@ -125,7 +125,6 @@ class FakeStudy:
             return run
         rows = self._tested(run, name, model_name(name, adaptation), seed, bonus=0.04 if adaptation else 0.0)
         rows += [self._row("validation", "accuracy", 0.7, 40), self._row("validation", "nll", 0.9, 40)]
-        rows += [self._row("validation", "probe_accuracy", 0.6, 40)]
         tried = [
             {"phase": phase, "lr": lr, "weight_decay": 0.05, "jitter": False, "head": "probe"}
             | {"accuracy": 0.7 - number / 20, "log_loss": 0.9 + number / 10, "n": 40}
