@@ -74,7 +74,8 @@ def _argument(made: Section, study: Study) -> None:
     measure = chosen(measures_of(study))
     if measure is None:
         return
-    images = _setting(study, "ascent_images")
+    images = [_setting(study, name) for name in ("ascent_images", "images")]
+    size = "" if None in images else f" (here about {min(images)})"
     made.subheading("The chosen measure")
     made.text(
         f"The conclusion is drawn from one measure, fixed before any accuracy was known: {measure.label}. It is the "
@@ -90,9 +91,9 @@ def _argument(made: Section, study: Study) -> None:
         "Limits: the loss of the normalised logits is not the loss that was trained, so its gradient is not zero at "
         "the optimum; within a local radius the measure is the norm of this gradient, weighted by the weights, more "
         "than a curvature. The ascent finds a lower bound of the maximum. The measure depends on the subset and on m, "
-        f"the images of each maximum{'' if images is None else f' (here at most {images})'}: smaller m gives larger "
-        "values. Andriushchenko et al. use m = 128 and find that the correlation of such measures with generalisation "
-        "is weak and can be negative; a wide optimum is not by itself a better one."
+        f"the images of each maximum{size}: smaller m gives larger values. Andriushchenko et al. use m = 128 and "
+        "find that the correlation of such measures with generalisation is weak and can be negative; a wide optimum "
+        "is not by itself a better one."
     )
 
 
