@@ -4,7 +4,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -101,34 +101,45 @@ def _locality(made: Section, study: Study) -> None:
     """The rise that was found relative to its first-order prediction, and up to which radius the measure is local."""
     shown = [measure for measure in predictions_of(study) if not measure.of_head]
     models = [model for model in _models(study, shown) if model.method != RANDOM]
-    rows, local = [], []
-    for measure in shown:
-        pairs = [(taken(study, model, measure), taken(study, model, measure.first_order)) for model in models]
-        ratios = [_ratio(*pair) for pair in pairs]
-        known = [ratio for ratio in ratios if ratio is not None]
-        if measure.normalized and len(known) == len(ratios) and all(ratio <= LOCAL for ratio in known):
-            local.append(measure.radius or 0.0)
-        rows.append([measure.label, *(tables.ABSENT if ratio is None else f"{ratio:.2f}" for ratio in ratios)])
+    ratios = {measure: [_ratio(study, model, measure) for model in models] for measure in shown}
     for start in range(0, len(models), _MODELS):
-        part = models[start : start + _MODELS]
+        part = slice(start, start + _MODELS)
         made.table(
-            ["Rise / first order", *(study.model_label(model) for model in part)],
-            [[row[0], *row[1 + start : 1 + start + _MODELS]] for row in rows],
+            ["Rise / first order", *(study.model_label(model) for model in models[part])],
+            [[measure.label, *map(_two_decimals, found[part])] for measure, found in ratios.items()],
             "The rise of the loss that was found, divided by its first-order prediction (the radius times the sum of "
             "the absolute products of weight and gradient). A radius is called local if the ratio is at most "
             f"{LOCAL:g}: higher orders then add no more than the first order.",
             size=7.5,
-            widths=[max(1.7, 7 - len(part)), *([1.0] * len(part))],
+            widths=[max(1.7, 7 - len(models[part])), *([1.0] * len(models[part]))],
         )
-    if rows and models:
-        made.text(
-            f"On normalised logits the measure is local for every model up to radius {max(local):g}."
-            if local
-            else "On normalised logits none of these radii is local for every model."
-        )
+    normalized = {measure: found for measure, found in ratios.items() if measure.normalized}
+    if models and normalized:
+        made.text(_local_sentence(normalized, study, models))
 
 
-def _ratio(rise: Taken | None, predicted: Taken | None) -> float | None:
+def _local_sentence(ratios: Mapping[Measurement, Sequence[float | None]], study: Study, models: Sequence[Model]) -> str:
+    """Up to which radius the measure is local for every model. ratios: of increasing radii, one for each model."""
+    reached = None
+    for measure, found in ratios.items():
+        beyond = [model for model, ratio in zip(models, found, strict=True) if ratio is None or ratio > LOCAL]
+        if beyond:
+            limit = "at none of these radii" if reached is None else f"up to radius {reached:g}"
+            exceptions = names.listed(study.model_label(model) for model in beyond)
+            return (
+                f"On normalised logits the measure is local for every model {limit}; at radius {measure.radius:g} it "
+                f"is not for {exceptions}."
+            )
+        reached = measure.radius
+    return f"On normalised logits the measure is local for every model up to radius {reached:g}, the largest measured."
+
+
+def _two_decimals(ratio: float | None) -> str:
+    return tables.ABSENT if ratio is None else f"{ratio:.2f}"
+
+
+def _ratio(study: Study, model: Model, measure: Measurement) -> float | None:
+    rise, predicted = taken(study, model, measure), taken(study, model, measure.first_order)
     if rise is None or predicted is None or rise.value is None or not predicted.value:
         return None
     return rise.value / predicted.value
