@@ -86,7 +86,7 @@ def test_random_test_images_and_labels_change_only_the_final_numbers(clean: Path
     for name in STAGES:
         assert decided(found[name]) == decided(expected[name]), name
         assert decided(found[name])["weights_sha256" if name != "width" else "rows"]
-        if name != "pretrain" and name != "width":  # the random images did reach the final evaluation
+        if name not in {"pretrain", "width"}:  # the random images did reach the final evaluation
             assert accuracy(found[name]) != accuracy(expected[name])
 
 

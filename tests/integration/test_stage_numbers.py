@@ -98,9 +98,25 @@ np.save("embedded.npy", embed(torch.from_numpy(np.load("images.npy"))).numpy())
 """
 
 
-def test_the_readmes_code_embeds_as_the_evaluation_does(study: Path, stl10: STL10, tmp_path: Path) -> None:
+def readme_code() -> list[str]:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (lines,) = re.findall(r"```python\n(.*?)```", readme, re.S)
+    return re.findall(r"```python\n(.*?)```", readme, re.S)
+
+
+@pytest.mark.parametrize("name", ["supervised", "probe", "finetune"])
+def test_the_readmes_code_computes_the_test_accuracy_of_each_final_model(study: Path, name: str) -> None:
+    _, lines = readme_code()
+    for path, own in {"runs/mine/probe": study / name, "DATA/": f"{study / 'data'}/"}.items():
+        assert path in lines
+        lines = lines.replace(path, str(own))
+    lines += '\nimport sys\nassert not [name for name in sys.modules if name.startswith("ssl_pkg")]\n'
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == rows(study / name)["test", "accuracy"]["value"]
+
+
+def test_the_readmes_code_embeds_as_the_evaluation_does(study: Path, stl10: STL10, tmp_path: Path) -> None:
+    lines, _ = readme_code()
     path = "runs/mine/pretrain/encoder.safetensors"
     assert path in lines
     lines = lines.replace(path, str(study / "pretrain/encoder.safetensors"))
