@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ssl_pkg.catalogue import TSNE
 from ssl_pkg.config import Config
@@ -19,15 +21,24 @@ from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.models.encoder import to_device, without_classifier
 from ssl_pkg.rows import Row, row, unmeasured
 from ssl_pkg.run.directory import write_atomic
+from ssl_pkg.run.resume import CheckpointMetadata
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.stages.artifacts import compact, npz, refuse_other_classes, source_classifier
 
 
+class EmbedCheckpoint(CheckpointMetadata):
+    """The fields of a checkpoint of this stage: the joint map, and the rows up to it."""
+
+    maps: dict[str, Tensor]
+    rows: list[Row]
+
+
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     """Writes embeddings (512) of train and test, a joint t-SNE map of both, and kNN accuracies on test.
 
-    For a fine-tuned model, also the maps of its snapshots during fine-tuning.
+    For a fine-tuned model, also the maps of its snapshots during fine-tuning. A checkpoint is saved after the joint
+    map, so that a resumed run continues with the snapshots.
     """
     dataset, hardware = open_dataset(config.data), prepare(config)
     classifier, source = source_classifier(config)
@@ -42,15 +53,19 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             report = partial(session.report_or_stop, f"embed {split.name}")
             return _Embedded(predict(encoder, split, resolution, hardware.device, report), split.labels)
 
-        train, test = embed(dataset.train), embed(dataset.test)
-        content = npz(
-            train=compact(train.embeddings), train_labels=train.labels,
-            test=compact(test.embeddings), test_labels=test.labels,
-        )  # fmt: skip
-        write_atomic(session.file("embeddings.npz"), content)
-        rows = [_knn(config, train, test)]
-        maps, more = _map(session, train, test)
-        rows += more
+        if checkpoint := session.resume.read(EmbedCheckpoint):
+            maps = {name: array.numpy() for name, array in checkpoint.maps.items()}
+            rows = checkpoint.rows
+        else:
+            train, test = embed(dataset.train), embed(dataset.test)
+            content = npz(
+                train=compact(train.embeddings), train_labels=train.labels,
+                test=compact(test.embeddings), test_labels=test.labels,
+            )  # fmt: skip
+            write_atomic(session.file("embeddings.npz"), content)
+            maps, more = _map(session, train, test)
+            rows = [_knn(config, train, test), *more]
+            session.save(1, {"maps": {name: torch.from_numpy(array) for name, array in maps.items()}, "rows": rows})
         if snapshots is not None:
             frames, missing = _map_frames(session, snapshots)
             maps, rows = maps | frames, rows + missing

@@ -90,6 +90,22 @@ def test_an_interrupted_run_with_few_labels_ends_as_an_uninterrupted_one(tmp_pat
         assert all(np.array_equal(broken[name], arrays[name]) for name in arrays)
 
 
+def test_maps_continue_after_the_joint_map_and_end_with_the_same_bytes(tmp_path: Path, data: Path) -> None:
+    source, folder = tmp_path / "finetune", tmp_path / "run"
+    assert run("stage=finetune", "source=random", f"data.root={data}", f"run_dir={source}").returncode == 0
+    options = ["stage=embed", f"source={source}", f"data.root={data}", f"run_dir={folder}"]
+    assert run(*options, "pretrain.knn_neighbours=3").returncode == 0
+    whole, maps = result(folder), (folder / "tsne.npz").read_bytes()
+    written = (folder / "embeddings.npz").stat().st_mtime_ns
+    (folder / "result.json").unlink()  # as if the run had been killed during the frames
+    (folder / "tsne.npz").unlink()
+    resumed = run(*options, "pretrain.knn_neighbours=3")
+    assert "resumes from the checkpoint of step 1" in resumed.stderr
+    assert (folder / "embeddings.npz").stat().st_mtime_ns == written
+    assert {**result(folder), "seconds": 0} == {**whole, "seconds": 0}
+    assert (folder / "tsne.npz").read_bytes() == maps
+
+
 def test_a_fine_tuning_killed_after_its_last_step_can_be_completed(tmp_path: Path, data: Path) -> None:
     run(*pretrain("simclr", data, tmp_path / "pretrain"))
     options = ["stage=finetune", f"source={tmp_path / 'pretrain'}", f"data.root={data}", f"run_dir={tmp_path / 'run'}"]
