@@ -100,7 +100,7 @@ def verdicts(study: Study, kinds: Sequence[str] = tuple(KINDS)) -> list[str]:
     found = [entry for entry in correlations(study) if entry.measure == measure and entry.kind in kinds]
     if not found or measure is None:
         return []
-    subject = f"Width of the optimum ({measure.short}): "
+    subject = f"Width of the optimum and accuracy. {measure.label}: "
     return [subject + "; ".join(_verdict(entry) for entry in found) + "."]
 
 

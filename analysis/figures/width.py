@@ -104,7 +104,8 @@ def forest(found: Sequence[Correlation]) -> Figure | None:
                 if entry.low is not None and entry.high is not None:
                     axes.plot([entry.low, entry.high], [row, row], color="#0072B2", linewidth=1.2)
                 axes.plot(entry.rho, row, "o", color="#0072B2", markersize=3.5)
-        axes.set(title=f"with {TARGETS[target]}", xlim=(-1.05, 1.05), xlabel="Spearman's ρ")
+        axes.set(xlim=(-1.05, 1.05), xlabel="Spearman's ρ")
+        style.title(axes, TARGETS[target], 14)
         axes.grid(axis="y", visible=False)
     panels[0, 0].set_yticks(range(len(measures)), [measure.label for measure in measures])
     panels[0, 0].set_ylim(len(measures) - 0.5, -0.5)
