@@ -1,7 +1,7 @@
 """Parts that several stages share: loading the source model, and writing artifacts."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,11 +83,13 @@ def finish_classifier(
     adaptation: str | None,
     resolution: int,
     rows: list[Row],
+    predictions: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> None:
     """Writes a final model: its weights, its predictions on test, and the run's result.
 
-    classifier: the state dict of torchvision's resnet18(num_classes=C).
+    classifier: the state dict of torchvision's resnet18(num_classes=C). predictions: further arrays for the file of the
+    predictions.
     """
     network: nn.Module = resnet18(weights=None, num_classes=len(dataset.classes))
     network.load_state_dict(classifier)
@@ -100,7 +102,7 @@ def finish_classifier(
         partial(session.report_or_stop, "test"),
     )
     save_weights(session.file("model.safetensors"), network, weights_facts(dataset, method, resolution))
-    write_atomic(session.file(PREDICTIONS.file), npz(logits=logits, labels=dataset.test.labels))
+    write_atomic(session.file(PREDICTIONS.file), npz(logits=logits, labels=dataset.test.labels, **(predictions or {})))
     session.finish(
         method=method,
         adaptation=adaptation,

@@ -2,51 +2,111 @@
 
 from dataclasses import asdict
 from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
+from ssl_pkg.catalogue import FOLDS
 from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
-from ssl_pkg.data.images import holdout
-from ssl_pkg.evaluation.accuracy import wilson
-from ssl_pkg.evaluation.forward import predict
-from ssl_pkg.evaluation.probe import LinearProbe, fit_probe
+from ssl_pkg.data.images import Indices, holdout
+from ssl_pkg.data.stl10 import STL10
+from ssl_pkg.evaluation.accuracy import accuracy, wilson
+from ssl_pkg.evaluation.forward import Array, predict
+from ssl_pkg.evaluation.probe import LinearProbe, PenaltyTrial, fit_probe
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.models.encoder import to_device
-from ssl_pkg.rows import Row, row, unmeasured
+from ssl_pkg.rows import Dimensions, Row, row, unmeasured
+from ssl_pkg.run.resume import CheckpointMetadata
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.stages.artifacts import finish_classifier, source_encoder
 
+NO_HITS = -1  # in place of hits, for a fold without a probe
+
+
+class ProbeCheckpoint(CheckpointMetadata):
+    """The fields of a checkpoint of this stage: the finished probes, first that of all of train, then of each fold."""
+
+    probes: list[dict[str, Any]]
+
 
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
-    """Embeds labelled train, fits the probe on the embeddings, and writes encoder and probe as one classifier."""
+    """Embeds labelled train, fits the probe on the embeddings, and writes encoder and probe as one classifier.
+
+    Where the data set has folds, a probe is also fitted on each fold and measured on test, which is STL-10's protocol
+    (Coates, Lee and Ng 2011, section 4.1). A checkpoint is saved after each probe.
+    """
     dataset, hardware = open_dataset(config.data), prepare(config)
     encoder, method, resolution = source_encoder(config)
     to_device(encoder, hardware.device)
     with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
-        features = predict(
-            encoder,
-            dataset.train,
-            resolution,
-            hardware.device,
-            partial(session.report_or_stop, "embed"),
-        )
-        probe = fit_probe(features, dataset.train.labels, config.probe, partial(session.report_or_stop, "fit"))
+
+        def embedded(name: str) -> Array:
+            report = partial(session.report_or_stop, f"embed {name}")
+            return predict(encoder, getattr(dataset, name), resolution, hardware.device, report)
+
+        probe, *of_folds = _probes(session, embedded("train"), dataset)
         if probe.reason:  # its weights are nan, so that later stages report missing values, not wrong ones
             session.reporter.message(f"no probe can be fitted: {probe.reason}")
-        head = {"fc.weight": torch.from_numpy(probe.weight), "fc.bias": torch.from_numpy(probe.bias)}
+        rows, hits = _on_test(of_folds, embedded("test"), dataset.test.labels) if of_folds else ([], {})
         held = len(holdout(dataset.train.labels, config.probe.validation_fraction)[1])
         finish_classifier(
             session,
-            encoder.state_dict() | head,
+            encoder.state_dict() | {f"fc.{name}": value for name, value in _head(probe).items()},
             dataset,
             method=method,
             adaptation="probe",
             resolution=resolution,
-            rows=_choice(probe, held),
+            rows=[*_choice(probe, held), *rows],
+            predictions=hits,
             tried=[asdict(trial) for trial in probe.tried],
         )
+
+
+def _probes(session: Session, features: Array, dataset: STL10) -> list[LinearProbe]:
+    """The probe of all of train, then that of each fold."""
+    labels = dataset.train.labels
+    checkpoint = session.resume.read(ProbeCheckpoint)
+    found = [_from_state(state) for state in checkpoint.probes] if checkpoint else []
+    parts = {"fit": np.arange(len(labels))} | {f"fit fold {number}": fold for number, fold in enumerate(dataset.folds)}
+    for name, part in list(parts.items())[len(found) :]:
+        if np.bincount(labels[part], minlength=len(dataset.classes)).min() < 2:  # one to fit on, one to hold out
+            found.append(_without(features, dataset, "the fold has less than two images of a class"))
+        else:
+            report = partial(session.report_or_stop, name)
+            found.append(fit_probe(features[part], labels[part], session.config.probe, report))
+        session.save(len(found), {"probes": [_state(probe) for probe in found]})
+    return found
+
+
+def _without(features: Array, dataset: STL10, reason: str) -> LinearProbe:
+    nothing = np.full((len(dataset.classes), features.shape[1]), np.nan, np.float32)
+    return LinearProbe(nothing, nothing[:, 0], np.nan, [], reason)
+
+
+def _on_test(probes: list[LinearProbe], features: Array, labels: Indices) -> tuple[list[Row], dict[str, Any]]:
+    """The accuracy of each fold's probe on test, its mean and s.d. over folds, and the hits (F, n)."""
+    rows, hits = [], []
+    for fold, probe in enumerate(probes):
+        dimensions: Dimensions = {"fold": fold}
+        if probe.reason:
+            rows.append(unmeasured("folds", "accuracy", len(labels), probe.reason, dimensions))
+            hits.append(np.full(len(labels), NO_HITS, np.int8))
+            continue
+        logits = features @ probe.weight.T + probe.bias
+        rows.append(accuracy("folds", "accuracy", logits, labels, dimensions=dimensions))
+        hits.append((logits.argmax(axis=1) == labels).astype(np.int8))
+    values = [entry["value"] for entry in rows if entry["value"] is not None]
+    reason = "a fold has no probe"
+    if len(values) < len(probes):
+        values = []
+    rows.append(row("folds", "accuracy", float(np.mean(values)) if values else np.nan, len(labels), reason=reason))
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
+    rows.append(row("folds", "accuracy_sd", spread, len(probes), reason=reason))
+    return rows, {FOLDS: np.array(hits)}
 
 
 def _choice(probe: LinearProbe, count: int) -> list[Row]:
@@ -60,3 +120,18 @@ def _choice(probe: LinearProbe, count: int) -> list[Row]:
         row("validation", "nll", chosen.log_loss, count),
         row("validation", "l2", chosen.l2, count),
     ]
+
+
+def _head(probe: LinearProbe) -> dict[str, Tensor]:
+    return {"weight": torch.from_numpy(probe.weight), "bias": torch.from_numpy(probe.bias)}
+
+
+def _state(probe: LinearProbe) -> dict[str, Any]:
+    """The probe as a checkpoint holds it: tensors, numbers and texts."""
+    tried = [asdict(trial) for trial in probe.tried]
+    return {**_head(probe), "l2": probe.l2, "tried": tried, "reason": probe.reason}
+
+
+def _from_state(state: dict[str, Any]) -> LinearProbe:
+    tried = [PenaltyTrial(**trial) for trial in state["tried"]]
+    return LinearProbe(state["weight"].numpy(), state["bias"].numpy(), state["l2"], tried, state["reason"])

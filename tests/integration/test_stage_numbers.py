@@ -15,6 +15,7 @@ from fake_study import FakeStudy
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import trustworthiness
+from sklearn.metrics import log_loss
 from sklearn.neighbors import NearestNeighbors
 from torchvision.models import resnet18
 from torchvision.transforms.v2 import functional as F
@@ -34,6 +35,7 @@ LINES = {
     "probe": ["stage=probe", "source=pretrain"],
     "random": ["stage=probe", "source=random", "seed=3"],
     "finetune": ["stage=finetune", "source=pretrain", "finetune.base_lrs=[0.001,1.0e-9]"],
+    "few_labels": ["stage=few_labels", "source=pretrain"],
     "ood": ["stage=ood", "source=finetune"],
     "corruptions": ["stage=corruptions", "source=finetune"],
     "embed": ["stage=embed", "source=finetune", f"pretrain.knn_neighbours={NEIGHBOURS}"],
@@ -179,6 +181,40 @@ def test_the_probe_is_chosen_on_the_holdout_split_and_fitted_on_all_of_train(stu
     assert entry["test", "accuracy"]["value"] == pytest.approx(final, abs=0.001)
 
 
+def test_the_probe_of_a_fold_sees_only_the_fold(study: Path, stl10: STL10) -> None:
+    encoder = network(study / "pretrain/encoder.safetensors")
+    fold, test = stl10.folds[3], stl10.test
+    features, labels, queries = predict(encoder, stl10.train)[fold], stl10.train.labels[fold], predict(encoder, test)
+    kept, held = holdout(labels, 0.2)
+
+    def fitted(part: np.ndarray, l2: float, wanted: np.ndarray) -> np.ndarray:
+        mean, scale = features[part].mean(axis=0), features[part].std(axis=0) + 1e-6
+        model = LogisticRegression(C=1 / (len(part) * l2), max_iter=20_000, tol=1e-8)
+        return model.fit((features[part] - mean) / scale, labels[part]).predict_proba((wanted - mean) / scale)
+
+    grid = np.geomspace(1e-6, 1e5, 3)
+    best = min(grid, key=lambda l2: log_loss(labels[held], fitted(kept, l2, features[held])))
+    expected = (fitted(np.arange(len(fold)), best, queries).argmax(axis=1) == test.labels).mean()
+    found = json.loads((study / "probe/result.json").read_text())["rows"]
+    by_fold = {row["fold"]: row["value"] for row in found if row["evaluation"] == "folds" and "fold" in row}
+    assert by_fold[3] == pytest.approx(expected, abs=0.011)  # one image of 100
+    assert rows(study / "probe")["folds", "accuracy"]["value"] == pytest.approx(np.mean(list(by_fold.values())))
+    assert rows(study / "probe")["folds", "accuracy_sd"]["value"] == pytest.approx(np.std([*by_fold.values()], ddof=1))
+
+
+def test_the_hits_with_few_labels_are_those_of_the_rows(study: Path) -> None:
+    found = json.loads((study / "few_labels/result.json").read_text())["rows"]
+    with np.load(study / "few_labels/few_labels.npz") as arrays:
+        models = list(zip(arrays["labels_per_class"], arrays["draw"], arrays["finetuned"], strict=True))
+        for name, evaluation in (("hits", "few_labels"), ("ood_hits", "few_labels_ood")):
+            values = {
+                (row["labels_per_class"], row["draw"], row["adaptation"] == "finetune"): row["value"]
+                for row in found
+                if (row["evaluation"], row["metric"]) == (evaluation, "accuracy")
+            }
+            assert values == pytest.approx(dict(zip(models, arrays[name].mean(axis=1), strict=True)))
+
+
 def test_the_random_network_depends_on_the_seed(study: Path) -> None:
     torch.manual_seed(3)
     assert torch.equal(
@@ -287,6 +323,7 @@ REAL = {  # run of the fake study -> run of LINES with the same stage and kind o
     "probe-random-s0": "random",
     "probe-simclr-s0": "probe",
     "finetune-simclr-s0": "finetune",
+    "few_labels-simclr-s0": "few_labels",
     "ood-simclr-finetune-s0": "ood",
     "corruptions-simclr-finetune-s0": "corruptions",
     "embed-simclr-finetune-s0": "embed",

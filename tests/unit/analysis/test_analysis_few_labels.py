@@ -8,7 +8,7 @@ from analysis import statistics
 from analysis.few_labels import SCRATCH, gains, points
 from analysis.figures import style
 from analysis.names import Model
-from analysis.sections import few_labels
+from analysis.sections import few_labels, probe
 from analysis.study import read_study
 
 PROBE, FINETUNED = Model("simclr", "probe"), Model("simclr", "finetune")
@@ -18,8 +18,12 @@ PROBE, FINETUNED = Model("simclr", "probe"), Model("simclr", "finetune")
 def study(fake: FakeStudy) -> FakeStudy:
     fake.images = 500
     fake.pretrain("simclr")
-    fake.few_labels("simclr", {(10, "probe"): 0.8, (50, "probe"): 0.8, (10, "finetune"): 0.6, (50, "finetune"): 0.3})
-    fake.few_labels("random", {(10, "probe"): 0.2, (50, "probe"): 0.2, (10, "finetune"): 0.6, (50, "finetune"): 0.6})
+    fake.few_labels(
+        "simclr", skills={(10, "probe"): 0.8, (50, "probe"): 0.8, (10, "finetune"): 0.6, (50, "finetune"): 0.3}
+    )
+    fake.few_labels(
+        "random", skills={(10, "probe"): 0.2, (50, "probe"): 0.2, (10, "finetune"): 0.6, (50, "finetune"): 0.6}
+    )
     return fake
 
 
@@ -35,7 +39,7 @@ def test_rows_belong_to_the_model_that_the_adaptation_makes(study: FakeStudy) ->
 
 
 def test_draws_of_all_seeds_are_the_repetitions_of_a_point(study: FakeStudy) -> None:
-    study.few_labels("simclr", {(10, "probe"): 0.8}, seed=1)
+    study.few_labels("simclr", 1, skills={(10, "probe"): 0.8})
     point = points(read_study(study.path))[PROBE][10]
     assert point.draws == tuple((seed, draw) for seed in (0, 1) for draw in range(4))
     assert point.hits.shape == (8, 500)
@@ -82,3 +86,15 @@ def test_a_model_without_a_result_is_left_out(study: FakeStudy) -> None:
 def test_no_section_without_runs(fake: FakeStudy, tmp_path: Path) -> None:
     fake.pretrain("simclr")
     assert not few_labels.section(read_study(fake.path), tmp_path).blocks
+
+
+def test_folds_of_a_probe_are_averaged(fake: FakeStudy, tmp_path: Path) -> None:
+    fake.pretrain("simclr")
+    file = fake.probe("simclr") / "predictions.npz"
+    assert not probe.section(read_study(fake.path), tmp_path).blocks
+    hits = np.zeros((2, 100), np.int8)
+    hits[0, :60], hits[1, :40] = 1, 1
+    with np.load(file) as arrays:
+        np.savez_compressed(file, **arrays, fold_hits=hits)
+    (table,) = (block for block in probe.section(read_study(fake.path), tmp_path).blocks if block["kind"] == "table")
+    assert table["rows"][0][1:3] == ["50.0", "14.1"]

@@ -68,7 +68,7 @@ def test_a_report_of_one_run_names_the_missing_runs(fake: FakeStudy, tmp_path: P
     pdf = report.build(study, tmp_path / "out", DATE)
     assert pdf.read_bytes().startswith(b"%PDF")
     facts = dict(front.title(study, DATE)["facts"])
-    assert "1 of the 43" in facts["Runs"]
+    assert "1 of the 47" in facts["Runs"]
     assert "probe of random-probe, simclr-probe, byol-probe and moco-probe (seed 0)" in facts["Missing"]
 
 
@@ -214,7 +214,7 @@ def test_no_table_is_printed_before_there_is_a_model(
     printed = capsys.readouterr().out
     assert "no model has a test accuracy yet" in printed
     assert "Gain" not in printed
-    assert "42 of 43 runs are missing" in printed
+    assert "46 of 47 runs are missing" in printed
 
 
 def test_the_command_refuses_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

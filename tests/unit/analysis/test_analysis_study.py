@@ -13,7 +13,7 @@ from ssl_pkg.run.study_plan import PLAN
 
 def test_a_whole_study_has_no_missing_run(whole: Whole) -> None:
     assert whole.study.missing == []
-    assert len(whole.study.planned) == len(whole.study.runs) == 32
+    assert len(whole.study.planned) == len(whole.study.runs) == 35
     assert whole.study.notes == ()
 
 

@@ -1,0 +1,45 @@
+"""The linear probes on the data set's predefined folds, which is STL-10's own protocol."""
+
+from pathlib import Path
+
+import numpy as np
+
+from analysis import names, statistics, tables
+from analysis.blocks import Section
+from analysis.names import Model
+from analysis.study import Study
+from ssl_pkg.catalogue import FOLDS, PREDICTIONS
+
+
+def section(study: Study, figures: Path) -> Section:
+    """Mean and s.d. over folds of every probe; empty if no run has folds."""
+    made = Section("Predefined folds")
+    rows = []
+    for model in names.in_order((run.model for run in study.complete("probe")), study.methods):
+        hits = _hits(study, model)
+        if hits is not None:
+            mean, by_fold = statistics.mean(hits), hits.mean(axis=1)
+            interval = f"[{100 * mean.low:.1f}, {100 * mean.high:.1f}]"
+            spread = f"{100 * by_fold.std(ddof=1):.1f}" if len(by_fold) > 1 else tables.ABSENT
+            rows.append([study.model_label(model), f"{100 * mean.value:.1f}", spread, interval])
+    if rows:
+        made.text(
+            "STL-10's protocol (Coates, Lee and Ng, 2011): a probe is fitted on each predefined fold of train, its "
+            "penalty chosen on a holdout split of the fold, and measured on all of test."
+        )
+    made.table(
+        ["Model", "Mean (%)", "s.d. over folds", "95 % interval of the mean"],
+        rows,
+        "Accuracy on test of probes fitted on single folds, first seed. The interval is over folds and test images. "
+        "Folds overlap, so it is rather too short for other folds.",
+    )
+    return made
+
+
+def _hits(study: Study, model: Model) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | None:
+    """The hits (F, n) of the first seed; None without folds, or if a fold has no probe."""
+    for run in study.complete("probe", model):
+        arrays = run.arrays(PREDICTIONS.file, *PREDICTIONS.arrays)
+        if arrays is not None and FOLDS in arrays and arrays[FOLDS].min() >= 0:
+            return arrays[FOLDS] > 0
+    return None
