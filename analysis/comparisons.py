@@ -30,6 +30,7 @@ OVER_PROBE: Final = Family("Fine-tuned against the probe on the same encoder, te
 OOD: Final = Family("Against the supervised baseline, OOD, all classes", "ood", "accuracy")
 OOD_SHARED: Final = Family("Against the supervised baseline, OOD, shared classes", "ood", "accuracy_shared")
 OOD_MASKED: Final = Family("Against the supervised baseline, OOD, logits of shared classes", "ood", "accuracy_masked")
+CORRUPTED: Final = Family("Against the supervised baseline, mean over corruptions", "corruptions", "mean_accuracy")
 TEST_CLASSES: Final = Family("Each class against the supervised baseline, test", "test", "accuracy")
 OOD_CLASSES: Final = Family("Each class against the supervised baseline, OOD", "ood", "accuracy")
 TEST_PAIRS: Final = Family("All pairs of models, test", "test", "accuracy")
@@ -70,6 +71,7 @@ def _pairs(study: Study) -> dict[Family, list[tuple[Model, Model, Dimensions]]]:
         OOD: against_base,
         OOD_SHARED: against_base,
         OOD_MASKED: against_base,
+        CORRUPTED: against_base,
         TEST_CLASSES: list(_by_class(study, "test", [*probes, *finetuned])),
         OOD_CLASSES: list(_by_class(study, "ood", [*probes, *finetuned])),
         TEST_PAIRS: pairs,

@@ -20,7 +20,7 @@ from analysis.study import Study
 Dimensions = frozenset[tuple[str, Any]]  # as `dimensions_of` has them
 Number = tuple[Model, str, str, Dimensions]  # model, evaluation, metric and dimensions
 NONE: Final[Dimensions] = frozenset()
-_SHARES: Final = ("accuracy", "accuracy_shared", "accuracy_masked")  # of correct predictions
+_SHARES: Final = ("accuracy", "accuracy_shared", "accuracy_masked", "clean_accuracy", "mean_accuracy")  # of hits
 _TOLERANCE: Final = 1e-6  # of a run's number that is computed again from its predictions
 _cache: WeakKeyDictionary[Study, dict[Number, "Estimate | None"]] = WeakKeyDictionary()
 

@@ -1,5 +1,6 @@
 """Test accuracy against out-of-distribution accuracy, both on images of the classes that the two test sets share."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -8,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis import statistics
-from analysis.artifacts import Arrays
 from analysis.names import Model
+from analysis.outcomes import predicted
 from analysis.robustness import Networks, effective_robustness
 from analysis.statistics import Mean
 from analysis.study import Study
-from analysis.tables import substituted
-from ssl_pkg.catalogue import SUPERVISED
+from ssl_pkg.catalogue import FEW_LABELS, RANDOM, SUPERVISED
 
 Hits = npt.NDArray[np.bool_]
 BASELINE: Final = Model(SUPERVISED)
@@ -51,30 +51,44 @@ def points(study: Study) -> dict[Model, Point]:
 
 
 def baselines(study: Study) -> list[Networks]:
-    """The supervised networks of different strength, those of one strength in one entry."""
+    """The networks trained from scratch, those of one number of labels in one entry: few labels first, then all."""
     whole = of_model(study, BASELINE)
-    return [] if whole is None else [whole]
+    masks = next((own for model in study.models if (own := _masks(study, model)) is not None), None)
+    if masks is None:
+        return []
+    found: dict[int, list[tuple[Hits, Hits]]] = defaultdict(list)
+    for run in study.complete("few_labels", Model(RANDOM)):
+        arrays = run.arrays(FEW_LABELS.file, *FEW_LABELS.arrays)
+        if arrays is None or tuple(arrays[name].shape[1] for name in ("hits", "ood_hits")) != tuple(map(len, masks)):
+            continue
+        columns = (arrays[name] for name in ("hits", "ood_hits", "labels_per_class", "finetuned"))
+        for hits, ood_hits, size, finetuned in zip(*columns, strict=True):
+            if finetuned and min(hits.min(), ood_hits.min()) >= 0:  # -1 stands for a network that could not be trained
+                found[int(size)].append((hits[masks[0]] > 0, ood_hits[masks[1]] > 0))
+    few = [Networks(*map(np.stack, zip(*found[size], strict=True))) for size in sorted(found)]
+    return few if whole is None else [*few, whole]
+
+
+def _masks(study: Study, model: Model) -> tuple[Hits, Hits] | None:
+    """Which of the test and of the OOD images belong to shared classes; None without predictions on both sets."""
+    test, ood = (predicted(study, model, evaluation) for evaluation in ("test", "ood"))
+    if test is None or ood is None or test.classes != ood.classes:
+        return None
+    masks = np.isin(test.labels, ood.labels[ood.shared]), ood.shared
+    return masks if min(mask.sum() for mask in masks) > 1 else None
 
 
 def of_model(study: Study, model: Model) -> Networks | None:
     """The hits of a final model's seeds on the images of shared classes; None without predictions on both sets."""
-    test, ood = study.predictions(model, "test"), study.predictions(model, "ood")
-    seeds = sorted(test.keys() & ood.keys())
-    classes = next((run.classes for run in study.complete("ood", model) if run.classes), [])
-    if not seeds or not classes:
+    masks = _masks(study, model)
+    found = [predicted(study, model, evaluation) for evaluation in ("test", "ood")]
+    if masks is None or found[0] is None or found[1] is None:
         return None
-    lacking = [classes.index(name) for name in substituted(study) if name in classes]
-    shared = np.setdiff1d(np.unique(ood[seeds[0]]["labels"]), lacking)
-    hits: list[list[Hits]] = [[_hits(found[seed], shared) for seed in seeds] for found in (test, ood)]
-    if any(len({len(entry) for entry in entries}) > 1 or len(entries[0]) < 2 for entries in hits):
+    seeds = [seed for seed in found[0].seeds if seed in found[1].seeds]
+    rows = [[own.seeds.index(seed) for seed in seeds] for own in found if own is not None]
+    if not seeds:
         return None
-    return Networks(np.stack(hits[0]), np.stack(hits[1]))
-
-
-def _hits(arrays: Arrays, shared: npt.NDArray[np.int64]) -> Hits:
-    labels = arrays["labels"]
-    hits: Hits = (arrays["logits"].argmax(axis=1) == labels)[np.isin(labels, shared)]
-    return hits
+    return Networks(found[0].hits[rows[0]][:, masks[0]], found[1].hits[rows[1]][:, masks[1]])
 
 
 def _same_images(one: Networks, two: Networks) -> bool:

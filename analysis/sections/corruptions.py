@@ -6,12 +6,12 @@ from matplotlib.figure import Figure
 
 from analysis import corruptions, tables
 from analysis.blocks import Section
+from analysis.comparisons import CORRUPTED, Comparison, baseline, compared
 from analysis.corruptions import label, number
 from analysis.estimates import Estimate
 from analysis.figures import style
 from analysis.names import Model
 from analysis.study import Study
-from ssl_pkg.catalogue import SUPERVISED
 
 
 def section(study: Study, figures: Path) -> Section:
@@ -42,35 +42,28 @@ def section(study: Study, figures: Path) -> Section:
 
 def _means(made: Section, study: Study, models: list[Model]) -> None:
     """Clean, mean and relative accuracy, and the difference of the mean to the supervised baseline's."""
-    base = Model(SUPERVISED)
-    gaps = corruptions.against(study, base) if base in models else {}
+    gaps = {model: compared(study, CORRUPTED, model, baseline(study, model)) for model in models}
+    compares = any(gaps.values())
     rows = []
-    for model in models:
+    for model, gap in gaps.items():
         values = [number(study, model, metric) for metric in ("clean_accuracy", "mean_accuracy", "relative_accuracy")]
         row = [study.model_label(model), *map(tables.percent, values)]
-        if gaps:
-            row += _against(gaps.get(model))
-        rows.append(row)
-    more = ["Mean minus supervised", "p (Holm)"] if gaps else []
-    paired = (
-        " Differences in points, paired by image; p is corrected for all comparisons of this table." if gaps else ""
-    )
+        rows.append([*row, *_cells(gap)] if compares else row)
+    paired = " Differences are in points and paired by image; p is corrected for all rows of this table (Holm)."
     made.table(
-        ["Model", "Clean", "Mean under corruption", "Relative to clean", *more],
+        ["Model", "Clean", "Mean", "Relative", *(["Mean minus supervised", "p", "Verdict"] if compares else [])],
         rows,
-        "Accuracy under corruption, in percent, with 95 % intervals. Intervals of means are over images, because all "
-        f"conditions share their images.{paired}",
-        widths=[1.4, 1.2, 1.2, 1.2, *([1.5, 0.6] if gaps else [])],
+        "Accuracy on clean images, its mean under corruption, and the mean relative to clean, in percent with 95 % "
+        f"intervals, which take into account that all conditions share their images.{paired if compares else ''}",
+        widths=[1.3, 1.2, 1.2, 1.2, *([1.4, 0.5, 0.7] if compares else [])],
     )
 
 
-def _against(found: corruptions.Against | None) -> list[str]:
+def _cells(found: Comparison | None) -> list[str]:
     if found is None:
-        return [tables.ABSENT, tables.ABSENT]
-    gap = found.difference
-    low, high = tables.signed(100 * gap.low), tables.signed(100 * gap.high)
-    p = f"{found.p_holm:.3f}" if found.p_holm >= 0.001 else "< 0.001"
-    return [f"{tables.signed(100 * gap.value)} [{low}, {high}]", p]
+        return [tables.ABSENT] * 3
+    p = tables.ABSENT if found.p_holm is None else "< 0.001" if found.p_holm < 0.001 else f"{found.p_holm:.3f}"
+    return [tables.gain_text(found.difference), p, found.verdict or tables.ABSENT]
 
 
 def _by_corruption(made: Section, study: Study, models: list[Model], kinds: list[str]) -> None:

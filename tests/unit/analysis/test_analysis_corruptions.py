@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from fake_study import FakeStudy, model_of, models_of
 
-from analysis import corruptions
+from analysis import corruptions, statistics
+from analysis.comparisons import CORRUPTED, compared
 from analysis.figures import style
 from analysis.sections import corruptions as section
 from analysis.study import Study, read_study
+from analysis.tables import ABSENT
 
 
 @pytest.fixture
@@ -37,27 +39,41 @@ def test_the_tables_show_the_means_of_the_hits(study: Study, fake: FakeStudy, tm
 
 
 def test_a_difference_to_the_baseline_is_paired_by_image(study: Study, fake: FakeStudy, tmp_path: Path) -> None:
-    found = corruptions.against(study, model_of("supervised"))
-    assert list(found) == models_of("byol-probe")
-    gap = found[model_of("byol-probe")].difference
+    found = compared(study, CORRUPTED, *models_of("byol-probe", "supervised"))
+    assert found is not None
+    assert found.difference.paired_by == "images"
     gaps = hits(fake, "byol-probe").mean(axis=(0, 1)) - hits(fake, "supervised").mean(axis=(0, 1))
     half = 1.98 * gaps.std(ddof=1) / len(gaps) ** 0.5
-    assert (gap.low, gap.value, gap.high) == pytest.approx(
-        (gaps.mean() - half, gaps.mean(), gaps.mean() + half), abs=1e-3
-    )
-
-
-def test_without_usable_hits_there_is_no_difference(fake: FakeStudy, tmp_path: Path) -> None:
-    for model in ("supervised", "byol-probe"):
-        run = fake.corruptions(model)
-    with np.load(run / "corruptions.npz") as arrays:
-        broken = {"clean": arrays["clean"], "hits": np.where(arrays["hits"] == 1, np.int8(-1), arrays["hits"])}
-    np.savez(run / "corruptions.npz", **broken)
-    study = read_study(fake.path)
-    assert corruptions.against(study, model_of("supervised")) == {}
+    expected = gaps.mean() - half, gaps.mean(), gaps.mean() + half
+    assert (found.difference.low, found.difference.value, found.difference.high) == pytest.approx(expected, abs=1e-3)
     with style.styled():
-        means = next(block for block in section.section(study, tmp_path).blocks if block["kind"] == "table")
-    assert means["headings"] == ["Model", "Clean", "Mean under corruption", "Relative to clean"]
+        table = next(block for block in section.section(study, tmp_path).blocks if block["kind"] == "table")
+    assert table["rows"][0][-3:] == [ABSENT] * 3
+    assert table["rows"][1][-1] == found.verdict
+
+
+def test_intervals_over_several_seeds_contain_seeds_and_images(fake: FakeStudy) -> None:
+    fake.seeds = (0, 1, 2)
+    fake.pretrain("byol")
+    fake.probe("byol")
+    for seed in fake.seeds:
+        fake.corruptions("byol-probe", seed)
+    study = read_study(fake.path)
+    tables = []
+    for seed in fake.seeds:
+        with np.load(fake.path / f"corruptions-byol-probe-s{seed}" / "corruptions.npz") as arrays:
+            tables.append(dict(arrays))
+    model = model_of("byol-probe")
+    for values, metric, key in (
+        ([own["hits"].mean(axis=(0, 1)) for own in tables], "mean_accuracy", {}),
+        ([own["hits"][1].mean(axis=0) for own in tables], "mean_accuracy", {"corruption": "gaussian_blur"}),
+        ([own["hits"][1, 2] == 1 for own in tables], "accuracy", {"corruption": "gaussian_blur", "severity": 5}),
+        ([own["clean"] == 1 for own in tables], "clean_accuracy", {}),
+    ):
+        expected = statistics.mean(np.stack(values))
+        found = corruptions.number(study, model, metric, **key)
+        assert found is not None
+        assert (found.low, found.value, found.high) == pytest.approx((expected.low, expected.value, expected.high))
 
 
 def test_a_study_without_this_evaluation_has_no_section(fake: FakeStudy, tmp_path: Path) -> None:

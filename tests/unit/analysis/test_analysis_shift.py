@@ -71,3 +71,23 @@ def test_robustness_is_measured_against_the_supervised_line(
     table = blocks[-1]
     assert [row[0] for row in table["rows"]] == ["BYOL probe *"]
     assert table["headings"][-1] == "Effective robustness"
+
+
+def test_the_baselines_are_the_networks_trained_from_scratch_with_few_labels_and_with_all(
+    fake: FakeStudy, tmp_path: Path
+) -> None:
+    fake.finetune("random")
+    fake.ood("supervised")
+    run = fake._open("few_labels-random-s0", 0, "random", {}, [])
+    draws = np.random.default_rng(0)
+    hits, ood_hits = draws.integers(0, 2, (6, 100)).astype(np.int8), draws.integers(0, 2, (6, 100)).astype(np.int8)
+    hits[4] = -1  # could not be trained
+    arrays = {"labels_per_class": [25, 10, 10, 10, 25, 25], "draw": [0, 0, 1, 0, 1, 2], "finetuned": [1, 1, 1, 0, 1, 1]}
+    np.savez(run / "few_labels.npz", hits=hits, ood_hits=ood_hits, **{name: np.array(x) for name, x in arrays.items()})
+    fake._close(run, "random", 0, [])
+    few, more, whole = shift.baselines(read_study(fake.path))
+    shared = np.arange(100) % 10 != CLASSES.index("monkey")
+    assert np.array_equal(few.test, hits[[1, 2]][:, shared] == 1)
+    assert np.array_equal(few.ood, ood_hits[[1, 2]][:, shared] == 1)
+    assert np.array_equal(more.ood, ood_hits[[0, 5]][:, shared] == 1)
+    assert whole.test.shape == (1, 90)
