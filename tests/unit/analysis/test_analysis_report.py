@@ -21,7 +21,7 @@ from analysis.study import read_study
 FIGURES = {
     "accuracy", "curves-pretraining", "curves-health", "curves-probe", "curves-finetuning", "tsne", "tsne-finetuning",
     "per-class", "confusion-test", "confusion-ood", "reliability", "corruptions", "test-against-ood",
-    "landscape-line", "landscape-plane", "width-accuracy", "width-correlations",
+    "few-labels", "landscape-line", "landscape-plane", "width-accuracy", "width-correlations",
 }  # fmt: skip
 
 
