@@ -20,6 +20,8 @@ SOURCES: Final = (
     "Statistics in Medicine 26, 2007",
     "D. G. Bonett, R. M. Price: Adjusted Wald Confidence Interval for a Difference of Binomial Proportions Based on "
     "Paired Data. Journal of Educational and Behavioral Statistics 37, 2012",
+    "W. G. Cochran, G. M. Cox: Experimental Designs (approximate test with two variances). Second edition, Wiley, 1957",
+    "F. E. Satterthwaite: An Approximate Distribution of Estimates of Variance Components. Biometrics Bulletin 2, 1946",
     "S. Holm: A Simple Sequentially Rejective Multiple Test Procedure. Scandinavian Journal of Statistics 6, 1979",
     "Q. McNemar: Note on the Sampling Error of the Difference between Correlated Proportions or Percentages. "
     "Psychometrika 12, 1947",

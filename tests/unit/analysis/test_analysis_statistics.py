@@ -13,6 +13,8 @@ from statsmodels.stats.weightstats import ttost_paired
 
 from analysis.statistics import (
     Difference,
+    _Part,
+    _Spread,
     difference,
     difference_of_intervals,
     holm,
@@ -60,13 +62,13 @@ def _studies(images: int, count: int, **sizes: float) -> Any:
 
 
 def _within(covered: list[bool]) -> bool:
-    return 0.93 <= np.mean(covered) <= 0.97
+    return 0.93 <= float(np.mean(covered)) <= 0.97
 
 
 @pytest.mark.parametrize(("seeds", "images"), [(1, 500), (1, 8000), (3, 500), (3, 8000), (5, 2000)])
 def test_the_interval_of_a_mean_covers_the_truth(seeds: int, images: int) -> None:
     covered = []
-    for study in _studies(images, 1000 if images < 5000 else 500):
+    for study in _studies(images, 2000 if images < 5000 else 500):
         hits, truth = study.hits(seeds)
         found = mean(hits)
         covered.append(found.low <= truth <= found.high)
@@ -76,7 +78,7 @@ def test_the_interval_of_a_mean_covers_the_truth(seeds: int, images: int) -> Non
 @pytest.mark.parametrize(("seeds", "images"), [((1, 1), 500), ((3, 3), 500), ((3, 3), 8000), ((5, 3), 2000)])
 def test_the_interval_of_a_difference_covers_the_truth(seeds: tuple[int, int], images: int) -> None:
     covered = []
-    for study in _studies(images, 1000 if images < 5000 else 500):
+    for study in _studies(images, 2000 if images < 5000 else 500):
         (first, one), (second, two) = study.hits(seeds[0]), study.hits(seeds[1], 1.45)
         found = difference(first, second, **SAME_IMAGES)
         covered.append(found.low <= one - two <= found.high)
@@ -143,10 +145,31 @@ def test_several_seeds_have_the_variance_of_the_mean_squares() -> None:
     between_images = 4 * sum((column - centre) ** 2 for column in columns) / 29
     rest = sum((values[s, i] - rows[s] - columns[i] + centre) ** 2 for s in range(4) for i in range(30)) / (3 * 29)
     seed_part, image_part = between_seeds / 120, (between_images - rest) / 120
-    df = (seed_part + image_part) ** 2 / (seed_part**2 / 3 + image_part**2 / 29)
-    half = stats.t.ppf(0.975, df) * np.sqrt(seed_part + image_part)
+    both = seed_part + image_part
+    cochran = (seed_part * stats.t.ppf(0.975, 3) + image_part * stats.t.ppf(0.975, 29)) / both
+    satterthwaite = stats.t.ppf(0.975, both**2 / (seed_part**2 / 3 + image_part**2 / 29))
+    half = (cochran + satterthwaite) / 2 * np.sqrt(both)
     found = mean(values)
     assert (found.low, found.high) == pytest.approx((centre - half, centre + half))
+
+
+@pytest.mark.parametrize(("seeds", "least", "most"), [(2, 0.91, 0.972), (3, 0.935, 0.965), (5, 0.945, 0.965)])
+def test_the_quantile_covers_for_any_ratio_of_the_parts(seeds: int, least: float, most: float) -> None:
+    # Exact up to the grid: the seeds' mean square is chi-square, the image part is known, the mean is normal.
+    squares = stats.chi2.ppf((np.arange(500) + 0.5) / 500, seeds - 1) / (seeds - 1)
+    covered = []
+    for ratio in (0, 0.05, 0.2, 0.5, 1, 2, 5, 20):
+        spreads = [_Spread(0.0, _Part(square, seeds - 1), _Part(ratio, np.inf)) for square in squares]
+        halves = np.array([spread.interval(0.95)[1] for spread in spreads])
+        covered.append(np.mean(2 * stats.norm.cdf(halves / np.sqrt(1 + ratio)) - 1))
+    assert least <= min(covered) <= max(covered) <= most
+
+
+def test_the_p_value_is_the_level_at_which_the_interval_ends_at_the_hypothesis() -> None:
+    spread = _Spread(0.4, _Part(0.01, 2), _Part(0.03, 800))
+    for null in (-0.3, 0.1, 0.4, 0.7):
+        p = 2 * min(spread.above(null), 1 - spread.above(null))
+        assert min(np.abs(np.array(spread.interval(1 - p)) - null)) < 1e-9
 
 
 def test_an_interval_over_seeds_is_students() -> None:
