@@ -6,8 +6,8 @@ hits. Seeds and images are both samples, so the model is two-way crossed with ra
     y_si = mu + a_s + b_i + e_si,        Var(mean) = var(a)/S + var(b)/n + var(e)/(S n),
 
 as for readers and cases in medical imaging (Hillis, Statistics in Medicine 26, 2007). Mean squares estimate a seed
-part, var(a)/S + var(e)/(S n), with S - 1 degrees of freedom, and an image part, var(b)/n, with n - 1. Two approximations
-of the quantile are usual: Student's with Satterthwaite's degrees of freedom (Biometrics Bulletin 2, 1946) is too small,
+part, var(a)/S + var(e)/(S n), with S - 1 degrees of freedom, and an image part, var(b)/n, with n - 1. The quantile has
+two usual approximations: Student's with Satterthwaite's degrees of freedom (Biometrics Bulletin 2, 1946) is too small,
 and the mean of both parts' quantiles with the parts as weights (Cochran and Cox, Experimental Designs, 1957, section
 4.14) too large: for the worst ratio of the parts and three seeds they cover 92 and 97 %. The mean of the two is used,
 which covers 94 to 96 % with three seeds or more for any ratio, and 91 to 97 % with two.
@@ -103,6 +103,11 @@ class _Spread:
         tail = float(special.ndtr(-normal))
         return tail if distance >= 0 else 1 - tail
 
+    def two_sided(self) -> float:
+        """The p-value of the hypothesis that the mean is zero."""
+        above = self.above(0)
+        return 2 * min(above, 1 - above)
+
 
 _NOTHING: Final = _Part(0.0, np.inf)
 
@@ -178,7 +183,7 @@ def difference(
     hits = first.dtype == second.dtype == np.bool_
     one, two = (_with_hit_and_miss(first), _with_miss_and_hit(second)) if hits else (first, second)
     spread = _spread_of_difference(one, two, same_images=same_images, same_seeds=same_seeds)
-    p = 2 * min(spread.above(0), 1 - spread.above(0))
+    p = spread.two_sided()
     if hits and same_images and len(first) == len(second) == 1:
         p = mcnemar_p(first[0], second[0])
     p_equivalent = max(spread.above(-margin), 1 - spread.above(margin))
@@ -195,7 +200,7 @@ def difference_of_intervals(first: Mean, second: Mean, margin: float = MARGIN) -
     above = float(np.hypot(first.high - first.value, second.value - second.low))
     scale = -float(special.ndtri((1 - LEVEL) / 2))
     down, up = (_Spread(value, _NOTHING, _Part((length / scale) ** 2, np.inf)) for length in (below, above))
-    p = 2 * min(down.above(0), 1 - up.above(0))
+    p = (down if value > 0 else up).two_sided()
     return Difference(value, value - below, value + above, p, max(down.above(-margin), 1 - up.above(margin)))
 
 

