@@ -97,8 +97,10 @@ def _on_test(probes: list[LinearProbe], features: Array, labels: Indices) -> tup
             hits.append(np.full(len(labels), NO_HITS, np.int8))
             continue
         logits = features @ probe.weight.T + probe.bias
-        rows.append(accuracy("folds", "accuracy", logits, labels, dimensions=dimensions))
-        hits.append((logits.argmax(axis=1) == labels).astype(np.int8))
+        entry = accuracy("folds", "accuracy", logits, labels, dimensions=dimensions)
+        rows.append(entry)
+        right = (logits.argmax(axis=1) == labels).astype(np.int8)
+        hits.append(right if entry["value"] is not None else np.full(len(labels), NO_HITS, np.int8))
     values = [entry["value"] for entry in rows if entry["value"] is not None]
     reason = "a fold has no probe"
     if len(values) < len(probes):
