@@ -32,7 +32,7 @@ Floats = npt.NDArray[np.float64]
 Values = npt.NDArray[np.bool_] | Floats  # (seeds, images); booleans are hits
 LEVEL: Final = 0.95
 ALPHA: Final = 0.05
-_FARTHEST: Final = 37.0  # standard errors: the normal distribution's tail is zero in floating point beyond
+_FARTHEST: Final = 15.0  # standard errors of a normal distribution, p = 1e-50: scipy's quantiles fail far beyond
 MARGIN: Final = 0.01  # differences of accuracy within one percentage point count as equivalent
 
 
@@ -97,9 +97,12 @@ class _Spread:
         if self.error == 0:
             return 0.0 if self.centre > null else 0.5 if self.centre == null else 1.0
         distance = (self.centre - null) / self.error
-        size = min(abs(distance), _FARTHEST)
+        size = abs(distance)
         # Student's quantiles are not below the normal ones, so the solution on the normal scale is at most `size`.
-        normal = optimize.brentq(lambda z: self.quantile(float(special.ndtr(-z))) - size, 0.0, size + 0.01)
+        end = min(size + 0.01, _FARTHEST)
+        normal = end
+        if self.quantile(float(special.ndtr(-end))) > size:
+            normal = optimize.brentq(lambda z: self.quantile(float(special.ndtr(-z))) - size, 0.0, end)
         tail = float(special.ndtr(-normal))
         return tail if distance >= 0 else 1 - tail
 

@@ -172,6 +172,13 @@ def test_the_p_value_is_the_level_at_which_the_interval_ends_at_the_hypothesis()
         assert min(np.abs(np.array(spread.interval(1 - p)) - null)) < 1e-9
 
 
+@pytest.mark.parametrize("df", [1.0, 2.0, 7.34, 8000.0, np.inf])
+@pytest.mark.parametrize("distance", [0.0, 1e-9, 3.0, 40.0, 1e4])
+def test_p_values_of_any_distance_are_students(df: float, distance: float) -> None:
+    spread = _Spread(distance, _Part(1.0, df), _Part(0.0, 8001))
+    assert spread.above(0) == pytest.approx(stats.t.sf(distance, df), rel=1e-6, abs=1e-40)
+
+
 def test_an_interval_over_seeds_is_students() -> None:
     values = np.array([0.71, 0.74, 0.72])
     expected = stats.ttest_1samp(values, 0).confidence_interval()
