@@ -23,7 +23,8 @@ from rich.table import Table
 
 from analysis import report, tables
 from analysis.data import data_note
-from analysis.study import NoStudy, Study, read_study
+from analysis.reading import NoStudy, read_study
+from analysis.study import Study
 from ssl_pkg.errors import BadInput
 from ssl_pkg.overrides import expand_path
 from ssl_pkg.streams import prepare_streams

@@ -9,7 +9,7 @@ from matplotlib.text import Text
 
 from analysis import report, tables
 from analysis.figures import style
-from analysis.study import read_study
+from analysis.reading import read_study
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from analysis import report
 from analysis.artifacts import read_arrays
 from analysis.figures import classes, curves, style, tsne, width
-from analysis.study import Study, read_study
+from analysis.reading import read_study
+from analysis.study import Study
 
 LABELS = np.arange(6) % 3
 SAVERS: dict[str, Callable[..., None]] = {"stored": np.savez, "compressed": np.savez_compressed}

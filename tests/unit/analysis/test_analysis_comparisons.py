@@ -8,9 +8,9 @@ from fake_study import FakeStudy, Whole, model_of, models_of
 from analysis import comparisons, names
 from analysis.comparisons import FINETUNED, OVER_PROBE, PLANNED, PROBES, TEST_CLASSES, TEST_PAIRS, compared
 from analysis.estimates import difference
+from analysis.reading import read_study
 from analysis.sections import comparisons as section
 from analysis.statistics import holm
-from analysis.study import read_study
 
 
 def test_each_family_is_corrected_on_its_own(whole: Whole) -> None:

@@ -22,8 +22,8 @@ from analysis.correlation import (
 )
 from analysis.measures import Measurement, chosen
 from analysis.names import RANDOM_PROBE
+from analysis.reading import read_study
 from analysis.sections import front, width
-from analysis.study import read_study
 from analysis.widths import measures_of, taken, widths_of
 from ssl_pkg.rows import bounded, dimensions_of, unmeasured
 

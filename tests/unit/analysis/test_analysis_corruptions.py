@@ -7,8 +7,9 @@ from fake_study import FakeStudy, model_of, models_of
 from analysis import corruptions, statistics
 from analysis.comparisons import CORRUPTED, compared
 from analysis.figures import style
+from analysis.reading import read_study
 from analysis.sections import corruptions as section
-from analysis.study import Study, read_study
+from analysis.study import Study
 from analysis.tables import ABSENT
 
 

@@ -11,7 +11,7 @@ from scipy.special import log_softmax
 
 from analysis import statistics
 from analysis.estimates import difference, estimate
-from analysis.study import read_study
+from analysis.reading import read_study
 from ssl_pkg.evaluation.accuracy import classification
 
 

@@ -8,8 +8,8 @@ from analysis import statistics
 from analysis.few_labels import SCRATCH, gains, points
 from analysis.figures import style
 from analysis.names import Model
+from analysis.reading import read_study
 from analysis.sections import few_labels, probe
-from analysis.study import read_study
 
 PROBE, FINETUNED = Model("simclr", "probe"), Model("simclr", "finetune")
 

@@ -14,8 +14,8 @@ from PIL import Image
 from analysis import report, tables
 from analysis.__main__ import main
 from analysis.figures import classes, style
+from analysis.reading import read_study
 from analysis.sections import images, missing
-from analysis.study import read_study
 from ssl_pkg.rows import unmeasured
 
 WHY = "the logits of 3 of 100 images are not finite"

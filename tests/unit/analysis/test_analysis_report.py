@@ -15,8 +15,8 @@ from fake_study import AWKWARD, DATE, Built, FakeStudy
 from analysis import data, report
 from analysis.__main__ import main
 from analysis.figures import style
+from analysis.reading import read_study
 from analysis.sections import accuracy, front
-from analysis.study import read_study
 
 FIGURES = {
     "accuracy", "curves-pretraining", "curves-health", "curves-probe", "curves-finetuning", "tsne", "tsne-finetuning",

@@ -11,8 +11,8 @@ from fake_study import FakeStudy, model_of
 from analysis.blocks import Block, Section
 from analysis.figures import curves, style
 from analysis.measures import Measurement
+from analysis.reading import read_study
 from analysis.sections import accuracy, embed, front, sources, training, width
-from analysis.study import read_study
 from analysis.trials import below_probe
 from ssl_pkg.catalogue import adapted
 from ssl_pkg.rows import dimensions_of

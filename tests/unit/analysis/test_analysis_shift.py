@@ -6,9 +6,10 @@ from fake_study import CLASSES, FakeStudy, model_of, models_of
 
 from analysis import shift
 from analysis.figures import style
+from analysis.reading import read_study
 from analysis.robustness import Networks
 from analysis.sections import ood
-from analysis.study import Study, read_study
+from analysis.study import Study
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from fake_study import DATE, FakeStudy, Whole, model_of, models_of
 
 from analysis import report, tables
 from analysis.figures import style
+from analysis.reading import NoStudy, read_study
 from analysis.sections import front
-from analysis.study import NoStudy, read_study
 from ssl_pkg.run.study_plan import PLAN
 
 

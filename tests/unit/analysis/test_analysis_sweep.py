@@ -12,8 +12,9 @@ from matplotlib.text import Text
 from analysis import names
 from analysis.figures import accuracy, classes, curves, shift, style, tsne, width
 from analysis.names import Model
+from analysis.reading import read_study
 from analysis.sections import corruptions, front, methods
-from analysis.study import Study, read_study
+from analysis.study import Study
 
 VALUES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0)
 

@@ -6,7 +6,7 @@ import pytest
 from fake_study import AWKWARD, FakeStudy, Whole, model_of
 
 from analysis import tables
-from analysis.study import read_study
+from analysis.reading import read_study
 from ssl_pkg.rows import DIMENSIONS
 
 
