@@ -20,8 +20,9 @@ STAGES = {
     "finetune": ["stage=finetune", "source=pretrain"],
     "supervised": ["stage=finetune", "source=random"],
     "width": ["stage=width", "source=probe"],
+    "few_labels": ["stage=few_labels", "source=random"],
 }
-ON_TEST = {"test"}  # the evaluations of these stages that look at test images
+ON_TEST = {"test", "folds", "few_labels", "few_labels_ood"}  # the evaluations of these stages that look at test images
 RUN = """
 import json, sys
 from ssl_pkg.__main__ import main
@@ -70,9 +71,9 @@ def results(root: Path) -> Results:
 
 
 def decided(result: dict[str, Any]) -> dict[str, Any]:
-    """What a run learned and chose: its weights, its metrics, its trials, and the rows that are not of test images."""
+    """Everything in a result but the numbers of test images: what was learned, tried, chosen and validated."""
     rows = [row for row in result["rows"] if row["evaluation"] not in ON_TEST]
-    return {"rows": rows, **{key: result.get(key) for key in ("weights_sha256", "metrics_sha256", "tried")}}
+    return {key: value for key, value in result.items() if key != "seconds"} | {"rows": rows}
 
 
 def test_random_test_images_and_labels_change_only_the_final_numbers(clean: Path, tmp_path: Path) -> None:
@@ -81,13 +82,19 @@ def test_random_test_images_and_labels_change_only_the_final_numbers(clean: Path
     folder = tmp_path / "data/stl10_binary"
     rewrite(folder / "test_X.bin", lambda pixels: noise.integers(0, 256, pixels.shape))
     rewrite(folder / "test_y.bin", lambda labels: noise.integers(1, 11, labels.shape))
-    rewrite(tmp_path / "data/cifar-10-batches-bin/test_batch.bin", noise.permutation)
+    rewrite(
+        tmp_path / "data/cifar-10-batches-bin/test_batch.bin",  # a label and 3 x 32 x 32 pixels, twenty times
+        lambda batch: np.column_stack(
+            [noise.integers(0, 10, (20, 1)), noise.integers(0, 256, (20, batch.size // 20 - 1))]
+        ),
+    )
     expected, found = results(clean), run_stages(tmp_path, list(STAGES))
     for name in STAGES:
         assert decided(found[name]) == decided(expected[name]), name
-        assert decided(found[name])["weights_sha256" if name != "width" else "rows"]
-        if name not in {"pretrain", "width"}:  # the random images did reach the final evaluation
-            assert accuracy(found[name]) != accuracy(expected[name])
+    for name in ("probe", "finetune", "supervised"):  # the random images did reach the final evaluation
+        assert found[name]["weights_sha256"]
+        assert accuracy(found[name]) != accuracy(expected[name])
+    assert found["few_labels"]["rows"] != expected["few_labels"]["rows"]
 
 
 def test_permuted_training_labels_give_chance(clean: Path, tmp_path: Path) -> None:
