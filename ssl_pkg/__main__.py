@@ -72,7 +72,7 @@ def main(arguments: list[str]) -> int:
 
 def _is_rank_0() -> bool:
     """Whether this process reports the run's end. The other ranks end earlier, while rank 0 writes the result."""
-    from ssl_pkg.distributed.process_group import process_info
+    from ssl_pkg.distributed.process_info import process_info
 
     info = process_info()
     return info is None or info.rank == 0

@@ -10,7 +10,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from ssl_pkg.config import Config
-from ssl_pkg.distributed.process_group import ProcessInfo
+from ssl_pkg.distributed.process_info import ProcessInfo
 from ssl_pkg.errors import BadInput
 from ssl_pkg.hardware.compile_cache import prepare_compiler
 from ssl_pkg.hardware.device import choose_device

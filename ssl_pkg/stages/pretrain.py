@@ -17,7 +17,8 @@ from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import holdout
 from ssl_pkg.data.stl10 import STL10
 from ssl_pkg.distributed.collectives import rank, world_size
-from ssl_pkg.distributed.process_group import process_group, process_info
+from ssl_pkg.distributed.process_group import process_group
+from ssl_pkg.distributed.process_info import process_info
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import not_finite, proportion
 from ssl_pkg.evaluation.effective_rank import effective_rank

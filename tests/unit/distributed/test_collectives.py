@@ -19,7 +19,8 @@ from ssl_pkg.compose import load_config
 from ssl_pkg.config import View
 from ssl_pkg.data.images import Split
 from ssl_pkg.distributed.collectives import all_reduce_mean, any_rank, broadcast, local_shard, world_size
-from ssl_pkg.distributed.process_group import ProcessInfo, first_host, process_group, process_info
+from ssl_pkg.distributed.process_group import process_group
+from ssl_pkg.distributed.process_info import ProcessInfo, first_host, process_info
 from ssl_pkg.methods.base import Method
 from ssl_pkg.models.sync_batch_norm import synchronise_batch_norm
 from ssl_pkg.stages.pretrain import build_method
