@@ -48,7 +48,9 @@ A single stage. run_dir and source are relative to RUNS. Without /data it uses t
   docker run --rm $me -v DATA:/data:ro -v RUNS:/runs IMAGE stage=pretrain method=simclr run_dir=mine/pretrain
   docker run --rm $me -v DATA:/data:ro -v RUNS:/runs IMAGE stage=probe source=mine/pretrain run_dir=mine/probe
 
-  stage={stages}     method={methods}     budget={budgets}
+  stage   {stages}
+  method  {methods}
+  budget  {budgets}
 
 --gpus all                       compute on the GPUs
 -v CACHE:/cache                  keep the synthetic set and compiled code for later containers
@@ -95,7 +97,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"ssl-study: {error}", file=sys.stderr)
         return BAD_INPUT
     budgets = sorted(file.stem for file in (CONF / "budget").glob("*.yaml"))
-    print(HELP.format(stages="|".join(STAGES), methods="|".join(methods()), budgets="|".join(budgets)), end="")
+    print(HELP.format(stages=" | ".join(STAGES), methods=" | ".join(methods()), budgets=" | ".join(budgets)), end="")
     return COMPLETE
 
 

@@ -22,7 +22,7 @@ Runs one stage of the study in its run directory. Running the same command again
   method     for stage=pretrain: {methods}
   source     for the other stages: the run directory of the model to start from, or `random` (probe, finetune)
   data.root  folder with stl10_binary/ and a CIFAR-10 folder; by default a synthetic set is generated
-  study      preset: demo (default) | photos-quick | photos | stl10; budget: tiny | demo | quick | full
+  study      preset: demo (default) | photos-quick | photos | stl10; budget: tiny | demo | quick | full | long
 
 A path is everything after the first `=`, with `~` expanded. For a folder called random, write ./random.
 All other fields are in ssl_pkg/conf. Exit status: 0 complete, 75 interrupted (run the same command again),
