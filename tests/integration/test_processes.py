@@ -162,10 +162,11 @@ RESTARTED = """
 import os, pathlib, signal, time
 import torch
 from ssl_pkg.distributed import process_group
+from ssl_pkg.distributed.process_info import process_info
 rank, restarted = os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"] == "1"
 if rank == "1" and restarted:
     time.sleep(5)  # rank 0 would find the keys that rank 1 left in the store before the restart
-with process_group.process_group(process_group.process_info()):
+with process_group.process_group(process_info()):
     if rank == "1" and not restarted:
         os.kill(os.getpid(), signal.SIGKILL)
     total = torch.ones(1)
@@ -186,8 +187,9 @@ def test_ranks_restarted_by_torchrun_connect_only_to_each_other(tmp_path: Path, 
 LOST_AFTER_CONNECTING = """
 import os, signal, time
 from ssl_pkg.distributed import process_group, watchdog
+from ssl_pkg.distributed.process_info import process_info
 watchdog.TIMEOUT_SECONDS = 3.0
-with process_group.process_group(process_group.process_info()):
+with process_group.process_group(process_info()):
     if os.environ["RANK"] == "{rank}":
         os.kill(os.getpid(), signal.{name})
     time.sleep(60)
@@ -213,8 +215,9 @@ def test_a_rank_lost_right_after_connecting_stops_the_other(
 SUSPENDED = """
 import time
 from ssl_pkg.distributed import process_group, watchdog
+from ssl_pkg.distributed.process_info import process_info
 watchdog.TIMEOUT_SECONDS = 4.0
-with process_group.process_group(process_group.process_info()):
+with process_group.process_group(process_info()):
     time.sleep(16)
 """
 
