@@ -44,8 +44,8 @@ def test_wait_goes_on_when_other_jobs_that_filled_the_limit_have_ended(
         slurm(*ANOTHER, "--wrap=sleep 15")
     assert main(line()) == 0
     printed = capsys.readouterr().out
-    assert "\nsubmitted 0 of 9; QOS normal allows 2 at once; other jobs have taken the places: trying" in printed
-    assert printed.count("submitted 0 of 9;") == 1
+    assert "\nsubmitted 0 of 12; QOS normal allows 2 at once; other jobs have taken the places: trying" in printed
+    assert printed.count("submitted 0 of 12;") == 1
     assert (tmp_path / "reports/demo/report.pdf").exists()
 
 
