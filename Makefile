@@ -34,7 +34,7 @@ setup: .venv/installed  ## install the locked packages into .venv (once, two min
 	@.venv/bin/pip install --quiet --constraint requirements.lock --editable '.[$(EXTRAS)]'
 	@touch $@
 
-demo: setup  ## run the whole study on synthetic images and make its report (twelve minutes on two cores)
+demo: setup  ## run the whole study on synthetic images and make its report (a quarter of an hour on two cores)
 	@$(PYTHON) -P -m jobs study demo --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(SEEDS),--seeds "$(SEEDS)")
 
 study: setup  ## run the study STUDY on this machine, on the images in DATA; run it again to resume

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from analysis import names, statistics
 from analysis.names import Model
 from analysis.study import Study
-from ssl_pkg.catalogue import FEW_LABELS, SUPERVISED, adapted
+from ssl_pkg.catalogue import FEW_LABELS, SUPERVISED, UNKNOWN, adapted
 
 SCRATCH: Final = Model(SUPERVISED)
 _Draw = tuple[int, int]  # the seed of the run, and the number of the draw
@@ -53,7 +53,7 @@ def points(study: Study) -> dict[Model, dict[int, Point]]:
             continue
         columns = (arrays[name] for name in ("hits", "labels_per_class", "draw", "finetuned"))
         for hits, size, draw, finetuned in zip(*columns, strict=True):
-            if hits.min() >= 0:  # -1 stands for a model that could not be trained
+            if (hits != UNKNOWN).all():
                 method, adaptation = adapted(run.model.method, "finetune" if finetuned else "probe")
                 found[Model(method, adaptation, run.model.variant)][int(size)][run.seed, int(draw)] = hits > 0
     return {

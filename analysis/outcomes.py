@@ -17,7 +17,7 @@ from analysis import calibration
 from analysis.names import Model
 from analysis.statistics import Floats, Values
 from analysis.study import Study
-from ssl_pkg.catalogue import CORRUPTIONS
+from ssl_pkg.catalogue import CORRUPTIONS, UNKNOWN
 
 Labels = npt.NDArray[np.int64]
 _FEWEST: Final = 2  # images: one has no spread
@@ -184,7 +184,7 @@ def _of_conditions(
 def _read_corrupted(study: Study, model: Model) -> Corrupted | None:
     runs = sorted(study.complete(_CORRUPTIONS, model), key=lambda run: run.seed)
     found = {run: run.arrays(CORRUPTIONS.file, *CORRUPTIONS.arrays) for run in runs}
-    usable = {run: arrays for run, arrays in found.items() if arrays is not None and (arrays["hits"] >= 0).all()}
+    usable = {run: arrays for run, arrays in found.items() if arrays is not None and (arrays["hits"] != UNKNOWN).all()}
     if not usable:
         return None
     results = [run.result or {} for run in usable]

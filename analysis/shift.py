@@ -14,7 +14,7 @@ from analysis.outcomes import predicted
 from analysis.robustness import Networks, effective_robustness
 from analysis.statistics import Mean
 from analysis.study import Study
-from ssl_pkg.catalogue import FEW_LABELS, RANDOM, SUPERVISED
+from ssl_pkg.catalogue import FEW_LABELS, RANDOM, SUPERVISED, UNKNOWN
 
 Hits = npt.NDArray[np.bool_]
 BASELINE: Final = Model(SUPERVISED)
@@ -63,7 +63,7 @@ def baselines(study: Study) -> list[Networks]:
             continue
         columns = (arrays[name] for name in ("hits", "ood_hits", "labels_per_class", "finetuned"))
         for hits, ood_hits, size, finetuned in zip(*columns, strict=True):
-            if finetuned and min(hits.min(), ood_hits.min()) >= 0:  # -1 stands for a network that could not be trained
+            if finetuned and (hits != UNKNOWN).all() and (ood_hits != UNKNOWN).all():
                 found[int(size)].append((hits[masks[0]] > 0, ood_hits[masks[1]] > 0))
     few = [Networks(*map(np.stack, zip(*found[size], strict=True))) for size in sorted(found)]
     return few if whole is None else [*few, whole]

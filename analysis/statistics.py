@@ -14,7 +14,7 @@ which covers 94 to 96 % with three seeds or more for any ratio, and 91 to 97 % w
 
 A hierarchical bootstrap over seeds and images estimates the same variance, but with S seeds it sees (S - 1)/S of the
 seeds' part, and its percentiles ignore that S is small: with 3 seeds the nominal 95 % covered less than 90 % in the
-simulation of tests/unit/analysis/test_analysis_statistics.py.
+simulation of tests/unit/analysis/test_analysis_coverage.py.
 
 With one seed the seeds' variance can't be estimated: the interval is over images, for this one trained model.
 """

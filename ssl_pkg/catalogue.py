@@ -166,7 +166,8 @@ class Artifact:
     optional: Mapping[str, str] = field(default_factory=dict)
 
 
-FOLDS: Final = "fold_hits"  # 1, 0, or -1 for a fold without a probe
+UNKNOWN: Final = -1  # in arrays of hits: the model has no finite logits for the image
+FOLDS: Final = "fold_hits"
 PREDICTIONS: Final = Artifact("predictions.npz", {"logits": "nC", "labels": "n"}, optional={FOLDS: "Fn"})
 CORRUPTIONS: Final = Artifact("corruptions.npz", {"clean": "n", "hits": "KSn"})
 FEW_LABELS: Final = Artifact(  # M models; hits are 1, 0, or -1 for a model that could not be trained

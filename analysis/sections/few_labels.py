@@ -1,7 +1,5 @@
 """Accuracy over the number of labels: probes, fine-tuned models and supervised training from scratch."""
 
-# ruff: noqa: RUF001 (texts for people have dashes)
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,24 +50,23 @@ def _by_model(family: Sequence[Gain]) -> dict[Model, list[Gain]]:
 
 def _sentence(study: Study, model: Model, family: Sequence[Gain]) -> str:
     """At which sizes the model differs from training from scratch."""
-    parts = []
-    for word, sign in (("above", 1), ("below", -1)):
-        clear = [gain for gain in family if gain.clear and sign * gain.difference.value > 0]
-        if clear:
-            parts.append(f"clearly {word} {study.model_label(SCRATCH)} from scratch with {_listed(clear)}")
-    undecided = [gain for gain in family if not gain.clear]
-    if undecided:
-        parts.append(f"not clearly different from it with {_listed(undecided)}")
-    return f"{study.model_label(model)}: {'; '.join(parts)}."
+    groups = {
+        "clearly above": [gain for gain in family if gain.clear and gain.difference.value > 0],
+        "clearly below": [gain for gain in family if gain.clear and gain.difference.value < 0],
+        "not clearly different": [gain for gain in family if not gain.clear],
+    }
+    parts = [f"{word} with {_listed(gains)}" for word, gains in groups.items() if gains]
+    return f"{study.model_label(model)} against {study.model_label(SCRATCH)} from scratch: {'; '.join(parts)}."
 
 
 def _listed(family: Sequence[Gain]) -> str:
     texts = (
-        f"{gain.labels_per_class} labels per class ({100 * gain.difference.value:+.1f} points "
-        f"[{100 * gain.difference.low:+.1f}, {100 * gain.difference.high:+.1f}], corrected p {gain.p_holm:.2g})"
+        f"{gain.labels_per_class} labels per class ({tables.signed(100 * gain.difference.value)} points "
+        f"[{tables.signed(100 * gain.difference.low)}, {tables.signed(100 * gain.difference.high)}], corrected "
+        f"{tables.p_text(gain.p_holm)})"
         for gain in family
     )
-    return names.listed(texts).replace("-", "−")
+    return names.listed(texts)
 
 
 def _cell(point: Point | None) -> str:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from analysis import names, tables, trials
+from analysis import names, statistics, tables, trials
 from analysis.blocks import Section
 from analysis.comparisons import (
     FINETUNED,
@@ -22,6 +22,8 @@ from analysis.comparisons import (
 )
 from analysis.data import data_names, data_warning
 from analysis.estimates import estimate
+from analysis.names import Model
+from analysis.outcomes import outcomes
 from analysis.relation import verdicts
 from analysis.study import RunKey, Study
 
@@ -210,19 +212,31 @@ def _against(study: Study, family: Family, subject: str) -> str:
 
 
 def _drop(study: Study) -> str:
-    changes = {}
-    for model in study.models:
-        test, ood = estimate(study, model, "test", "accuracy"), estimate(study, model, "ood", "accuracy")
-        if test and ood and model != names.RANDOM_PROBE:
-            changes[model] = 100 * (ood.value - test.value)
+    found = {model: _shift(study, model) for model in study.models if model != names.RANDOM_PROBE}
+    changes = {model: gap for model, gap in found.items() if gap is not None}
     if len(changes) < 2:
         return ""
-    best, worst = max(changes, key=lambda m: changes[m]), min(changes, key=lambda m: changes[m])
+    best, worst = (end(changes, key=lambda model: changes[model].value) for end in (max, min))
+    texts = [
+        f"{tables.signed(100 * changes[model].value)} points [{tables.signed(100 * changes[model].low)}, "
+        f"{tables.signed(100 * changes[model].high)}] ({study.model_label(model)})"
+        for model in (best, worst)
+    ]
     return (
-        f"OOD accuracy minus test accuracy: from {tables.signed(changes[best])} ({study.model_label(best)}) to "
-        f"{tables.signed(changes[worst])} points ({study.model_label(worst)}). The two sets hold different images, so "
+        f"OOD accuracy minus test accuracy: from {texts[0]} to {texts[1]}. The two sets hold different images, so "
         "this difference includes their difficulty as well as the shift."
     )
+
+
+def _shift(study: Study, model: Model) -> statistics.Difference | None:
+    """The OOD accuracy of a model minus its test accuracy, over the seeds that have both; None without predictions."""
+    test, ood = (outcomes(study, model, evaluation, "accuracy") for evaluation in ("test", "ood"))
+    if test is None or ood is None:
+        return None
+    seeds = tuple(seed for seed in test.seeds if seed in ood.seeds)
+    if not seeds:
+        return None
+    return statistics.difference(ood.of(seeds), test.of(seeds), same_images=False, same_seeds=True)
 
 
 def _spread(study: Study) -> str:

@@ -8,7 +8,7 @@ from analysis import names, statistics, tables
 from analysis.blocks import Section
 from analysis.names import Model
 from analysis.study import Study
-from ssl_pkg.catalogue import FOLDS, PREDICTIONS
+from ssl_pkg.catalogue import FOLDS, PREDICTIONS, UNKNOWN
 
 
 def section(study: Study, figures: Path) -> Section:
@@ -40,6 +40,6 @@ def _hits(study: Study, model: Model) -> np.ndarray[tuple[int, ...], np.dtype[np
     """The hits (F, n) of the first seed; None without folds, or if a fold has no probe."""
     for run in study.complete("probe", model):
         arrays = run.arrays(PREDICTIONS.file, *PREDICTIONS.arrays)
-        if arrays is not None and FOLDS in arrays and arrays[FOLDS].min() >= 0:
+        if arrays is not None and FOLDS in arrays and (arrays[FOLDS] != UNKNOWN).all():
             return arrays[FOLDS] > 0
     return None

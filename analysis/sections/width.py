@@ -92,8 +92,8 @@ def _argument(made: Section, study: Study) -> None:
         "the optimum; within a local radius the measure is the norm of this gradient, weighted by the weights, more "
         "than a curvature. The ascent finds a lower bound of the maximum. The measure depends on the subset and on m, "
         f"the images of each maximum{size}: smaller m gives larger values. Andriushchenko et al. use m = 128 and "
-        "find that the correlation of such measures with generalisation is weak and can be negative; a wide optimum "
-        "is not by itself a better one."
+        "find that the correlation of such measures with generalisation is weak and can be negative. A wide optimum "
+        "alone therefore does not show that a model generalises better."
     )
 
 

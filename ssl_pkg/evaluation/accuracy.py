@@ -5,12 +5,16 @@ from math import sqrt
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from ssl_pkg.catalogue import UNKNOWN
 from ssl_pkg.data.images import Indices
 from ssl_pkg.evaluation.forward import Array
 from ssl_pkg.rows import Dimensions, Row, row, unmeasured
+
+Hits = npt.NDArray[np.int8]  # of each image: 1 if the prediction is right, else 0; UNKNOWN without finite logits
 
 
 def wilson(correct: float, count: float, z: float = 1.96) -> tuple[float, float]:
@@ -115,6 +119,15 @@ def classification(evaluation: str, logits: Array, labels: Indices, classes: Seq
         row(evaluation, "ece", calibration_error(confidence, hits), count),
         *by_class,
     ]
+
+
+def hits_of(logits: Array, labels: Indices) -> Hits:
+    """Whether the prediction of each image is right: 1 or 0, and UNKNOWN if one of its logits is not finite.
+
+    logits: (n, C). labels: (n,). Returns (n,) int8, as the runs' artifacts hold hits.
+    """
+    right = (logits.argmax(axis=1) == labels).astype(np.int8)
+    return np.where(np.isfinite(logits).all(axis=1), right, np.int8(UNKNOWN))
 
 
 def log_loss(logits: Array, labels: Indices) -> float:

@@ -1,10 +1,10 @@
 """Accuracy on corrupted test images (Hendrycks and Dietterich 1903.12261, section 3).
 
-Six of the paper's corruptions, one of its noises, one blur and all others that need neither a photograph nor a library
-beyond torchvision. The severities are those of Tiny-ImageNet-C in the authors' code (create_c/make_tinyimagenet_c.py):
-of the published sets, its images of 64 px are the nearest to STL-10's 96 px. The stored image is corrupted before it is
-resized, because a camera or a file format corrupts an image and not a network's input, and because every model then
-sees the same images. A network with a lower resolution therefore sees less noise and blur.
+Six of the paper's nineteen corruptions: one noise, one blur, brightness, contrast, pixelation and JPEG. The severities
+are those of Tiny-ImageNet-C in the authors' code (create_c/make_tinyimagenet_c.py): of the published sets, its images
+of 64 px are the nearest to STL-10's 96 px. The stored image is corrupted before it is resized, because a camera or a
+file format corrupts an image and not a network's input, and because every model then sees the same images. A network
+with a lower resolution therefore sees less noise and blur.
 """
 
 import io
@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from ssl_pkg.catalogue import UNKNOWN
 from ssl_pkg.data.images import Indices, Split
-from ssl_pkg.evaluation.accuracy import proportion, wilson
+from ssl_pkg.evaluation.accuracy import Hits, hits_of, proportion, wilson
 from ssl_pkg.evaluation.forward import BATCH, predict
 from ssl_pkg.rows import Dimensions, Row, row, unmeasured
 
@@ -35,9 +35,6 @@ PUBLISHED: Final[dict[str, tuple[float, ...]]] = {  # the parameter at severitie
     "jpeg": (65, 58, 50, 40, 25),  # quality
 }
 _NOISE: Final = 20190328  # the seed of the noise: the same for every model and every seed of a run
-_NOT_FINITE: Final = -1
-
-Hits = npt.NDArray[np.int8]  # of each image: 1 if the prediction is right, else 0; _NOT_FINITE without finite logits
 
 
 @dataclass(frozen=True)
@@ -159,8 +156,7 @@ def hits_under(
         images, labels = test.load(numbers, torch.device("cpu"))
         pixels = corrupt(images.contiguous(), condition, numbers).numpy()
         logits = predict(classifier, Split("corrupted", pixels, labels.numpy()), resolution, device)
-        hits = (logits.argmax(axis=1) == labels.numpy()).astype(np.int8)
-        found.append(np.where(np.isfinite(logits).all(axis=1), hits, np.int8(_NOT_FINITE)))
+        found.append(hits_of(logits, labels.numpy()))
     return np.concatenate(found)
 
 
@@ -223,5 +219,5 @@ def relative_to_clean(corrupted: Hits, clean: Hits) -> Row:
 
 
 def _reason(hits: Hits) -> str | None:
-    wrong = int((hits == _NOT_FINITE).any(axis=0).sum())
+    wrong = int((hits == UNKNOWN).any(axis=0).sum())
     return f"the logits of {wrong:,} of {hits.shape[1]:,} images are not finite" if wrong else None

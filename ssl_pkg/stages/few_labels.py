@@ -22,7 +22,7 @@ from ssl_pkg.data.dataset import data_root, open_dataset
 from ssl_pkg.data.images import Indices, Split, few, holdout
 from ssl_pkg.data.stl10 import STL10
 from ssl_pkg.errors import BadInput, Diverged
-from ssl_pkg.evaluation.accuracy import accuracy, not_finite, shared_classes
+from ssl_pkg.evaluation.accuracy import accuracy, hits_of, shared_classes
 from ssl_pkg.evaluation.forward import Array, predict
 from ssl_pkg.evaluation.probe import fit_head, fit_probe
 from ssl_pkg.hardware.prepare import prepare
@@ -180,8 +180,8 @@ class _Stage:
             *shared_classes("few_labels_ood", ood_logits, ood, self.ood.shared, dimensions=dimensions),
         ]
         return {
-            "hits": _hits(logits, test),
-            "ood_hits": _hits(ood_logits, ood),
+            "hits": torch.from_numpy(hits_of(logits, test)),
+            "ood_hits": torch.from_numpy(hits_of(ood_logits, ood)),
             "rows": [{**row, "adaptation": adaptation} for row in rows],
         }
 
@@ -213,12 +213,6 @@ def _subsets(labels: Indices, sizes: tuple[int, ...], draws: int) -> list[_Subse
 
 def _head(weight: Array, bias: Array) -> Head:
     return {"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)}
-
-
-def _hits(logits: Array, labels: Indices) -> Tensor:
-    if not_finite("logits", logits):
-        return torch.full((len(labels),), -1, dtype=torch.int8)
-    return torch.from_numpy((logits.argmax(axis=1) == labels).astype(np.int8))
 
 
 def _arrays(found: list[tuple[_Subset, Adaptation, _Model]]) -> bytes:

@@ -13,7 +13,7 @@ from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Indices, holdout
 from ssl_pkg.data.stl10 import STL10
-from ssl_pkg.evaluation.accuracy import accuracy, wilson
+from ssl_pkg.evaluation.accuracy import accuracy, hits_of, wilson
 from ssl_pkg.evaluation.forward import Array, predict
 from ssl_pkg.evaluation.probe import LinearProbe, PenaltyTrial, fit_probe
 from ssl_pkg.hardware.prepare import prepare
@@ -23,8 +23,6 @@ from ssl_pkg.run.resume import CheckpointMetadata
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.stages.artifacts import finish_classifier, source_encoder
-
-NO_HITS = -1  # in place of hits, for a fold without a probe
 
 
 class ProbeCheckpoint(CheckpointMetadata):
@@ -92,15 +90,12 @@ def _on_test(probes: list[LinearProbe], features: Array, labels: Indices) -> tup
     rows, hits = [], []
     for fold, probe in enumerate(probes):
         dimensions: Dimensions = {"fold": fold}
+        logits = features @ probe.weight.T + probe.bias  # nan without a probe
+        hits.append(hits_of(logits, labels))
         if probe.reason:
             rows.append(unmeasured("folds", "accuracy", len(labels), probe.reason, dimensions))
-            hits.append(np.full(len(labels), NO_HITS, np.int8))
-            continue
-        logits = features @ probe.weight.T + probe.bias
-        entry = accuracy("folds", "accuracy", logits, labels, dimensions=dimensions)
-        rows.append(entry)
-        right = (logits.argmax(axis=1) == labels).astype(np.int8)
-        hits.append(right if entry["value"] is not None else np.full(len(labels), NO_HITS, np.int8))
+        else:
+            rows.append(accuracy("folds", "accuracy", logits, labels, dimensions=dimensions))
     values = [entry["value"] for entry in rows if entry["value"] is not None]
     reason = "a fold has no probe"
     if len(values) < len(probes):

@@ -5,44 +5,26 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
 from fake_study import FakeStudy
+from recomputed import LINES, NEIGHBOURS, REAL, keys, kinds, knn, network, predict, rows
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import trustworthiness
 from sklearn.metrics import log_loss
-from sklearn.neighbors import NearestNeighbors
 from torchvision.models import resnet18
 from torchvision.transforms.v2 import functional as F
 
-from ssl_pkg.augment.views import resize
 from ssl_pkg.data.cifar10 import open_cifar10
 from ssl_pkg.data.contact_sheet import contact_sheet
 from ssl_pkg.data.images import Split, balanced, holdout
 from ssl_pkg.data.stl10 import STL10, open_stl10
 from ssl_pkg.data.synthetic import Sizes, generate
 from ssl_pkg.rows import dimensions_of
-
-NEIGHBOURS = 5
-LINES = {
-    "pretrain": ["stage=pretrain", "method=simclr", f"pretrain.knn_neighbours={NEIGHBOURS}"],
-    "supervised": ["stage=finetune", "source=random"],
-    "probe": ["stage=probe", "source=pretrain"],
-    "random": ["stage=probe", "source=random", "seed=3"],
-    "finetune": ["stage=finetune", "source=pretrain", "finetune.base_lrs=[0.001,1.0e-9]"],
-    "few_labels": ["stage=few_labels", "source=pretrain"],
-    "ood": ["stage=ood", "source=finetune"],
-    "corruptions": ["stage=corruptions", "source=finetune"],
-    "embed": ["stage=embed", "source=finetune", f"pretrain.knn_neighbours={NEIGHBOURS}"],
-    "width": ["stage=width", "source=finetune"],
-    "width-probe": ["stage=width", "source=probe"],
-}
-Rows = dict[tuple[str, str], dict[str, Any]]  # without dimensions, by evaluation and metric
 
 
 @pytest.fixture(scope="module")
@@ -63,25 +45,6 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def stl10(study: Path) -> STL10:
     return open_stl10(study / "data")
-
-
-def rows(run: Path) -> Rows:
-    found = json.loads((run / "result.json").read_text())["rows"]
-    return {(row["evaluation"], row["metric"]): row for row in found if not dimensions_of(row)}
-
-
-def network(file: Path) -> torch.nn.Module:
-    plain = resnet18(num_classes=10)
-    if file.name == "encoder.safetensors":
-        plain.fc = torch.nn.Identity()
-    plain.load_state_dict(load_file(file))
-    return plain.eval()
-
-
-@torch.no_grad()
-def predict(module: torch.nn.Module, split: Split) -> np.ndarray:
-    images, _ = split.load(np.arange(len(split)), torch.device("cpu"))
-    return module(resize(images, 32)).numpy()
 
 
 def test_only_pretrain_and_ood_write_contact_sheets(study: Path, stl10: STL10) -> None:
@@ -131,15 +94,6 @@ def test_the_readmes_code_embeds_as_the_evaluation_does(study: Path, stl10: STL1
     logits = np.load(tmp_path / "embedded.npy") @ head["fc.weight"].numpy().T + head["fc.bias"].numpy()
     with np.load(study / "probe/predictions.npz") as predicted:
         np.testing.assert_allclose(logits, predicted["logits"], atol=1e-3)
-
-
-def knn(bank: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    distances, nearest = NearestNeighbors(n_neighbors=NEIGHBOURS, metric="cosine").fit(bank).kneighbors(queries)
-    votes = np.zeros((len(queries), 10))
-    for query, (row, others) in enumerate(zip(distances, nearest, strict=True)):
-        for distance, other in zip(row, others, strict=True):
-            votes[query, labels[other]] += np.exp((1 - distance) / 0.07)
-    return votes.argmax(axis=1)
 
 
 def test_pretraining_is_validated_on_the_holdout_split(study: Path, stl10: STL10) -> None:
@@ -317,42 +271,9 @@ def test_a_probe_is_also_measured_at_the_common_penalty(study: Path, stl10: STL1
     assert loss["value"] == pytest.approx(expected, rel=0.02)
 
 
-REAL = {  # run of the fake study -> run of LINES with the same stage and kind of source
-    "finetune-random-s0": "supervised",
-    "pretrain-simclr-s0": "pretrain",
-    "probe-random-s0": "random",
-    "probe-simclr-s0": "probe",
-    "finetune-simclr-s0": "finetune",
-    "few_labels-simclr-s0": "few_labels",
-    "ood-simclr-finetune-s0": "ood",
-    "corruptions-simclr-finetune-s0": "corruptions",
-    "embed-simclr-finetune-s0": "embed",
-    "width-simclr-finetune-s0": "width",
-    "width-simclr-probe-s0": "width-probe",
-}
-
-
 @pytest.fixture(scope="module")
 def fake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return FakeStudy(tmp_path_factory.mktemp("fake") / "study", methods=("supervised", "simclr")).whole().path
-
-
-def keys(content: Any, prefix: str = "") -> set[str]:
-    """The keys of nested mappings, joined by dots; a list of mappings has the keys of all its entries."""
-    if isinstance(content, list):
-        return set().union(*(keys(entry, prefix) for entry in content))
-    if not isinstance(content, dict) or prefix.endswith("files."):  # the files of the data have other names
-        return set()
-    return {prefix + key for key in content} | set().union(
-        *(keys(value, f"{prefix}{key}.") for key, value in content.items() if key != "rows")
-    )
-
-
-def kinds(result: dict[str, Any]) -> set[tuple[Any, ...]]:
-    """What each row measures and which keys it has; classes and radii are only present or absent."""
-    named = ("evaluation", "metric", "measure", "scope", "normalized")
-    known = ("reason", "at_least", "at_most")  # only if a number could not be computed, which the weights decide
-    return {(*(row.get(name) for name in named), frozenset(row).difference(known)) for row in result["rows"]}
 
 
 @pytest.mark.parametrize("name", REAL)

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from fake_study import AWKWARD, CLASSES, DATE, Built, FakeStudy, Whole
+from fake_reports import Built, Whole
+from fake_study import AWKWARD, CLASSES, DATE, FakeStudy
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 

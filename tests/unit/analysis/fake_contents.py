@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from analysis.names import Model
+
 CORRUPTIONS = ("gaussian_noise", "gaussian_blur", "brightness", "contrast", "pixelate", "jpeg")
 SEVERITIES = (1, 3, 5)
 
@@ -53,6 +55,18 @@ def method_config(name: str) -> dict[str, Any]:
     }
 
 
+def provenance(data: str) -> dict[str, Any]:
+    """The content of provenance.json of a run on the set `data`."""
+    files = {"stl10_binary/test_X.bin": {"bytes": 12345, "md5": "7f263ba9f9e0b06b93213547f721ac82"}}
+    return {
+        "commit": "0123456789ab",
+        "versions": {"python": "3.11.7", "torch": "2.14.1"},
+        "data": {"name": data, "root": "/data/fake", "files": files},
+        "hardware": {"device": "cpu", "name": "x86_64", "precision": "float32", "threads": 1},
+        "world_size": 1,
+    }
+
+
 def corruption_hits(skill: float, difficulty: np.ndarray, draws: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Hits on clean images (n,) and under each corruption and severity (6, 3, n), of images with this difficulty (n,).
 
@@ -72,3 +86,36 @@ def corruption_numbers(clean: np.ndarray, hits: np.ndarray) -> list[tuple[str, f
         found.append(("mean_accuracy", float(own.mean()), {"corruption": corruption}))
     mean = float(hits.mean())
     return [*found, ("mean_accuracy", mean, {}), ("relative_accuracy", mean / float(clean.mean()), {})]
+
+
+def row(evaluation: str, metric: str, value: float, n: int, hits: Any = None, **dimensions: Any) -> dict[str, Any]:
+    """A row of result.json; hits (n,) give it an interval."""
+    half = None if hits is None else 1.96 * np.sqrt(max(value * (1 - value), 1e-9) / len(hits))
+    low, high = (None, None) if half is None else (max(0.0, value - half), min(1.0, value + half))
+    content = {"evaluation": evaluation, "metric": metric, **dimensions}
+    return content | {"value": value, "low": low, "high": high, "n": n}
+
+
+def logits_of(labels: np.ndarray, classes: int, skill: float, seed: int, draws: np.random.Generator) -> np.ndarray:
+    """Logits (n, C) of a model that is right for a share `skill` of the images.
+
+    Half of the difficulty belongs to the image, because real models find the same images hard.
+    """
+    count = len(labels)
+    ease = 0.5 * np.random.default_rng(seed).random(count) + 0.5 * draws.random(count)
+    wrong = (labels + draws.integers(1, classes, count)) % classes
+    predicted = np.where(ease < np.quantile(ease, skill), labels, wrong)
+    logits = draws.normal(0, 1, (count, classes)).astype(np.float32)
+    logits[np.arange(count), predicted] = 3.5 + np.abs(draws.normal(0, 2.5, count))
+    return logits
+
+
+def model_of(name: str, variant: str = "") -> Model:
+    """The model with this name: `simclr-probe`, `supervised`."""
+    method, _, adaptation = name.rpartition("-")
+    return Model(method, adaptation, variant) if adaptation in ("probe", "finetune") else Model(name, None, variant)
+
+
+def models_of(*names: str) -> list[Model]:
+    """The models with these names."""
+    return [model_of(name) for name in names]

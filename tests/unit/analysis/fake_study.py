@@ -12,10 +12,19 @@ from typing import Any
 
 import numpy as np
 import yaml
-from fake_contents import CORRUPTIONS, SEVERITIES, corruption_hits, corruption_numbers, measurements, method_config
+from fake_contents import (
+    CORRUPTIONS,
+    SEVERITIES,
+    corruption_hits,
+    corruption_numbers,
+    logits_of,
+    measurements,
+    method_config,
+    model_of,
+    provenance,
+    row,
+)
 
-from analysis.names import Model
-from analysis.study import Study
 from jobs.plan.graph import plan
 from jobs.plan.record import record_plan
 from ssl_pkg.catalogue import adapted
@@ -86,7 +95,7 @@ class FakeStudy:
         config = {"method": method_config(method), "pretrain": {"knn_every": 1, "knn_neighbours": 20}}
         run = self._open(f"pretrain-{method}-s{seed}", seed, None, config, lines)
         if complete:
-            rows = [self._row("knn_validation", "accuracy", SKILL.get(method, 0.6) - 0.1, 100)]
+            rows = [row("knn_validation", "accuracy", SKILL.get(method, 0.6) - 0.1, 100)]
             self._close(run, method, seed, rows)
         else:
             self._interrupt(run)
@@ -104,9 +113,9 @@ class FakeStudy:
         run = self._open(f"probe-{method}-s{seed}", seed, source, config, [])
         rows = self._tested(run, method, f"{method}-probe", seed)
         rows += [
-            self._row("validation", "accuracy", 0.5, 40),
-            self._row("validation", "nll", 1.5, 40),
-            self._row("validation", "l2", float(l2[values.argmax()]), 40),
+            row("validation", "accuracy", 0.5, 40),
+            row("validation", "nll", 1.5, 40),
+            row("validation", "l2", float(l2[values.argmax()]), 40),
         ]
         self._close(run, f"{method}-probe", seed, rows, tried=tried)
         return run
@@ -128,7 +137,7 @@ class FakeStudy:
             self._interrupt(run)
             return run
         rows = self._tested(run, name, model_name(name, adaptation), seed, bonus=0.04 if adaptation else 0.0)
-        rows += [self._row("validation", "accuracy", 0.7, 40), self._row("validation", "nll", 0.9, 40)]
+        rows += [row("validation", "accuracy", 0.7, 40), row("validation", "nll", 0.9, 40)]
         tried = [
             {"phase": phase, "lr": lr, "weight_decay": 0.05, "jitter": False, "head": "probe"}
             | {"accuracy": 0.7 - number / 20, "log_loss": 0.9 + number / 10, "n": 40}
@@ -154,7 +163,7 @@ class FakeStudy:
             finetuned=[int(name == "finetune") for _, name, _ in models],
         )
         rows = [
-            self._row("few_labels", "accuracy", float(own.mean()), self.images, own, labels_per_class=size, draw=draw)
+            row("few_labels", "accuracy", float(own.mean()), self.images, own, labels_per_class=size, draw=draw)
             | {"adaptation": name}
             for own, (size, name, draw) in zip(hits, models, strict=True)
         ]
@@ -166,8 +175,8 @@ class FakeStudy:
         hits, rows = self._predict(run, model, seed, "ood", 0.72 * SKILL.get(model.partition("-")[0], 0.6))
         shared = hits[self._labels() != 7]
         for metric in ("accuracy_shared", "accuracy_masked"):
-            rows.append(self._row("ood", metric, float(shared.mean()), len(shared), shared))
-        rows += [self._row("ood", "mean_confidence", 0.8, self.images), self._row("ood", "ece", 0.2, self.images)]
+            rows.append(row("ood", metric, float(shared.mean()), len(shared), shared))
+        rows += [row("ood", "mean_confidence", 0.8, self.images), row("ood", "ece", 0.2, self.images)]
         self._close(run, model, seed, rows, substituted=["monkey"])
         return run
 
@@ -177,7 +186,7 @@ class FakeStudy:
         clean, hits = corruption_hits(skill, np.random.default_rng(seed).random(self.images), draws)
         np.savez(run / "corruptions.npz", clean=clean, hits=hits)
         numbers = corruption_numbers(clean, hits)
-        rows = [self._row("corruptions", metric, value, self.images, clean, **key) for metric, value, key in numbers]
+        rows = [row("corruptions", metric, value, self.images, clean, **key) for metric, value, key in numbers]
         self._close(run, model, seed, rows, corruptions=list(CORRUPTIONS), severities=list(SEVERITIES))
         return run
 
@@ -193,10 +202,10 @@ class FakeStudy:
             arrays |= {"frames": ways, "frame_steps": np.arange(5) * 10, "frame_labels": labels}
         np.savez(run / "tsne.npz", **arrays)
         skill = SKILL.get(model.partition("-")[0], 0.6) - 0.05
-        rows = [self._row("knn", "accuracy", skill, self.images)]
-        rows += [self._row("tsne", "perplexity", 30.0, 2 * self.points)]
-        rows += [self._row("tsne", "trustworthiness", 0.9 + 0.01 * float(draws.normal()), 2 * self.points)]
-        rows += [self._row("tsne", "knn_accuracy", skill - 0.02, self.points)]
+        rows = [row("knn", "accuracy", skill, self.images)]
+        rows += [row("tsne", "perplexity", 30.0, 2 * self.points)]
+        rows += [row("tsne", "trustworthiness", 0.9 + 0.01 * float(draws.normal()), 2 * self.points)]
+        rows += [row("tsne", "knn_accuracy", skill - 0.02, self.points)]
         self._close(run, model, seed, rows)
         return run
 
@@ -221,7 +230,7 @@ class FakeStudy:
                 value = value / (1 + value)
             sizes = {("hessian_trace", None): 4e5, ("adaptive_average", 0.01): 3e-3}  # real measures differ as much
             value *= sizes.get((dimensions.get("measure"), dimensions.get("radius")), 1.0)
-            rows.append(self._row("width", metric, value, 1000, **dimensions))
+            rows.append(row("width", metric, value, 1000, **dimensions))
         self._close(run, model, seed, rows)
         return run
 
@@ -245,34 +254,22 @@ class FakeStudy:
 
     def _tested(self, run: Path, method: str, model: str, seed: int, bonus: float = 0.0) -> list[dict[str, Any]]:
         _, rows = self._predict(run, model, seed, "test", SKILL.get(method, 0.6) + bonus)
-        return [*rows, self._row("test", "nll", 0.9, self.images), self._row("test", "ece", 0.08, self.images)]
+        return [*rows, row("test", "nll", 0.9, self.images), row("test", "ece", 0.08, self.images)]
 
     def _predict(
         self, run: Path, model: str, seed: int, evaluation: str, skill: float
     ) -> tuple[Any, list[dict[str, Any]]]:
         """Logits of a model that is right with probability `skill`; the rows are counted from these logits."""
         draws, labels = self._draws(evaluation, model, seed), self._labels()
-        # Half of the difficulty belongs to the image, because real models find the same images hard.
-        ease = 0.5 * np.random.default_rng(seed).random(self.images) + 0.5 * draws.random(self.images)
-        wrong = (labels + draws.integers(1, len(self.classes), self.images)) % len(self.classes)
-        predicted = np.where(ease < np.quantile(ease, skill), labels, wrong)
-        logits = draws.normal(0, 1, (self.images, len(self.classes))).astype(np.float32)
-        logits[np.arange(self.images), predicted] = 3.5 + np.abs(draws.normal(0, 2.5, self.images))
+        logits = logits_of(labels, len(self.classes), skill, seed, draws)
         np.savez(run / "predictions.npz", logits=logits, labels=labels)
         hits = logits.argmax(1) == labels
-        rows = [self._row(evaluation, "accuracy", float(hits.mean()), self.images, hits)]
-        rows += [self._row(evaluation, "mean_class_accuracy", float(hits.mean()), self.images)]
+        rows = [row(evaluation, "accuracy", float(hits.mean()), self.images, hits)]
+        rows += [row(evaluation, "mean_class_accuracy", float(hits.mean()), self.images)]
         for index, name in enumerate(self.classes):
             own = hits[labels == index]
-            rows.append(self._row(evaluation, "accuracy", float(own.mean()), len(own), own, **{"class": name}))
+            rows.append(row(evaluation, "accuracy", float(own.mean()), len(own), own, **{"class": name}))
         return hits, rows
-
-    @staticmethod
-    def _row(evaluation: str, metric: str, value: float, n: int, hits: Any = None, **dimensions: Any) -> dict[str, Any]:
-        half = None if hits is None else 1.96 * np.sqrt(max(value * (1 - value), 1e-9) / len(hits))
-        low, high = (None, None) if half is None else (max(0.0, value - half), min(1.0, value + half))
-        content = {"evaluation": evaluation, "metric": metric, **dimensions}
-        return content | {"value": value, "low": low, "high": high, "n": n}
 
     def _draws(self, stage: str, model: str, seed: int) -> np.random.Generator:
         return np.random.default_rng([seed, *f"{stage} {model}".encode()])
@@ -286,17 +283,7 @@ class FakeStudy:
         config = {"stage": stage, "run_dir": str(run), "source": source, "seed": seed, "method": None, "study": study}
         config |= {"budget": {"name": "fake", "resolution": 48, "max_steps": None}, "precision": "float32"}
         (run / "config.yaml").write_text(yaml.safe_dump(config | more, sort_keys=False))
-        files = {"stl10_binary/test_X.bin": {"bytes": 12345, "md5": "7f263ba9f9e0b06b93213547f721ac82"}}
-        write_json(
-            run / "provenance.json",
-            {
-                "commit": "0123456789ab",
-                "versions": {"python": "3.11.7", "torch": "2.14.1"},
-                "data": {"name": self.data, "root": "/data/fake", "files": files},
-                "hardware": {"device": "cpu", "name": "x86_64", "precision": "float32", "threads": 1},
-                "world_size": 1,
-            },
-        )
+        write_json(run / "provenance.json", provenance(self.data))
         (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         return run
 
@@ -308,52 +295,6 @@ class FakeStudy:
         result |= {"data": self.data, "resolution": 48}
         result |= {"classes": list(self.classes), "seconds": seconds, "rows": rows}
         write_json(run / "result.json", result | more)
-        for row in rows:
-            name = model_name(*adapted(method, row["adaptation"])) if "adaptation" in row else model
-            self.written.append({"model": name, **row, "seed": seed})
-
-
-def model_of(name: str, variant: str = "") -> Model:
-    """The model with this name: `simclr-probe`, `supervised`."""
-    method, _, adaptation = name.rpartition("-")
-    return Model(method, adaptation, variant) if adaptation in ("probe", "finetune") else Model(name, None, variant)
-
-
-def models_of(*names: str) -> list[Model]:
-    """The models with these names."""
-    return [model_of(name) for name in names]
-
-
-@dataclass
-class Whole:
-    """A study on disk, the Study read from it, and the folder with its tables."""
-
-    fake: FakeStudy
-    study: Study
-    out: Path
-
-
-@dataclass
-class Built(Whole):
-    """A study with its report."""
-
-    pdf: Path
-    font_sizes: list[float]
-
-
-def swept(fake: FakeStudy, values: Sequence[float]) -> None:
-    """Every run of `fake.methods` once for each temperature, as `jobs` names and configures them."""
-    fake.path.mkdir(parents=True)
-    fake.write_plan(f"method.model.temperature={','.join(map(str, values))}")
-    for value in values:
-        for method in fake.methods:
-            runs = [fake.pretrain(method), fake.probe(method), fake.finetune(method)]
-            for model in (f"{method}-probe", f"{method}-finetune"):
-                runs += [fake.ood(model), fake.corruptions(model), fake.embed(model), fake.width(model)]
-            for run in runs:
-                config = yaml.safe_load((run / "config.yaml").read_text())
-                config["variant"] = f"temperature={value}"
-                if config["source"]:
-                    config["source"] += f"-temperature={value}"
-                (run / "config.yaml").write_text(yaml.safe_dump(config))
-                run.rename(run.with_name(f"{run.name}-temperature={value}"))
+        for entry in rows:
+            name = model_name(*adapted(method, entry["adaptation"])) if "adaptation" in entry else model
+            self.written.append({"model": name, **entry, "seed": seed})

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_study import DATE, FakeStudy, model_of
+from fake_contents import model_of
+from fake_study import DATE, FakeStudy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure

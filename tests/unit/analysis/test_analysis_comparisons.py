@@ -3,7 +3,9 @@ import shutil
 
 import pandas as pd
 import pytest
-from fake_study import FakeStudy, Whole, model_of, models_of
+from fake_contents import model_of, models_of
+from fake_reports import Whole
+from fake_study import FakeStudy
 
 from analysis import comparisons, names
 from analysis.comparisons import FINETUNED, OVER_PROBE, PLANNED, PROBES, TEST_CLASSES, TEST_PAIRS, compared

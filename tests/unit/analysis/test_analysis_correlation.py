@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_study import FakeStudy, Whole, model_of
+from fake_contents import model_of
+from fake_reports import Whole
+from fake_study import FakeStudy
 from scipy import stats
 
 from analysis import relation, tables

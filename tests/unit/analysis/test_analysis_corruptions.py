@@ -2,7 +2,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_study import FakeStudy, model_of, models_of
+from fake_contents import model_of, models_of
+from fake_study import FakeStudy
 
 from analysis import corruptions, statistics
 from analysis.comparisons import CORRUPTED, compared

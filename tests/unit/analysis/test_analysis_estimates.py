@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from fake_study import CLASSES, FakeStudy, model_of, models_of
+from fake_contents import model_of, models_of
+from fake_study import CLASSES, FakeStudy
 from scipy import stats
 from scipy.special import log_softmax
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_study import DATE, FakeStudy, model_of
+from fake_contents import model_of
+from fake_study import DATE, FakeStudy
 from PIL import Image
 
 from analysis import report, tables

@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from fake_study import model_of
+from fake_contents import model_of
 
 from analysis.measures import Measurement, chosen, in_order
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
-from fake_study import AWKWARD, DATE, Built, FakeStudy
+from fake_reports import Built
+from fake_study import AWKWARD, DATE, FakeStudy
 
 from analysis import data, report
 from analysis.__main__ import main

@@ -4,9 +4,12 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
-from fake_study import FakeStudy, model_of
+from fake_contents import model_of
+from fake_study import FakeStudy
+from statsmodels.stats.proportion import confint_proportions_2indep
 
 from analysis.blocks import Block, Section
 from analysis.figures import curves, style
@@ -123,6 +126,27 @@ def test_tuned_hyperparameters_are_named_before_methods_are_ranked(fake: FakeStu
     first, second, *_ = findings(fake)
     assert "SimCLR none, BYOL 2 (target decay and base lr)." in first
     assert "is highest" in second
+
+
+def test_the_loss_out_of_distribution_has_the_interval_of_two_independent_proportions(fake: FakeStudy) -> None:
+    for method in ("simclr", "byol"):
+        fake.pretrain(method)
+        fake.probe(method)
+        fake.ood(f"{method}-probe")
+    (text,) = (text for text in findings(fake) if text.startswith("OOD accuracy minus test accuracy"))
+    expected = set()
+    for method in ("simclr", "byol"):
+        counts = []
+        for run in (f"ood-{method}-probe-s0", f"probe-{method}-s0"):
+            with np.load(fake.path / run / "predictions.npz") as saved:
+                counts.append((int((saved["logits"].argmax(1) == saved["labels"]).sum()), len(saved["labels"])))
+        (one, n), (two, m) = counts
+        low, high = confint_proportions_2indep(one, n, two, m, method="agresti-caffo", compare="diff")
+        expected.add(tuple(round(100 * value, 1) for value in (one / n - two / m, low, high)))
+    numbers = re.findall(r"([+−][\d.]+) points \[([+−][\d.]+), ([+−][\d.]+)\]", text)
+    found = [tuple(float(number.replace("−", "-")) for number in entry) for entry in numbers]
+    for entry, wanted in zip(sorted(found), sorted(expected), strict=True):
+        assert entry == pytest.approx(wanted, abs=0.15)  # Student's quantile in place of the normal one
 
 
 def test_a_study_without_tuned_hyperparameters_says_nothing_of_them(fake: FakeStudy) -> None:

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_study import CLASSES, FakeStudy, model_of, models_of
+from fake_contents import model_of, models_of
+from fake_study import CLASSES, FakeStudy
 
 from analysis import shift
 from analysis.figures import style

@@ -2,7 +2,9 @@ import json
 from pathlib import Path
 
 import pytest
-from fake_study import DATE, FakeStudy, Whole, model_of, models_of
+from fake_contents import model_of, models_of
+from fake_reports import Whole
+from fake_study import DATE, FakeStudy
 
 from analysis import report, tables
 from analysis.figures import style

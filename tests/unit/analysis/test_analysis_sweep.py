@@ -4,7 +4,8 @@ import itertools
 import re
 
 import pytest
-from fake_study import FakeStudy, swept
+from fake_reports import swept
+from fake_study import FakeStudy
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text

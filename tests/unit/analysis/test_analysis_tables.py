@@ -3,7 +3,9 @@ import csv
 import numpy as np
 import pandas as pd
 import pytest
-from fake_study import AWKWARD, FakeStudy, Whole, model_of
+from fake_contents import model_of
+from fake_reports import Whole
+from fake_study import AWKWARD, FakeStudy
 
 from analysis import tables
 from analysis.reading import read_study

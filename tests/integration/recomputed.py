@@ -1,0 +1,92 @@
+"""The runs of test_stage_numbers.py, and slow or independent computations of what they report."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from sklearn.neighbors import NearestNeighbors
+from torchvision.models import resnet18
+
+from ssl_pkg.augment.views import resize
+from ssl_pkg.data.images import Split
+from ssl_pkg.rows import dimensions_of
+
+NEIGHBOURS = 5
+LINES = {
+    "pretrain": ["stage=pretrain", "method=simclr", f"pretrain.knn_neighbours={NEIGHBOURS}"],
+    "supervised": ["stage=finetune", "source=random"],
+    "probe": ["stage=probe", "source=pretrain"],
+    "random": ["stage=probe", "source=random", "seed=3"],
+    "finetune": ["stage=finetune", "source=pretrain", "finetune.base_lrs=[0.001,1.0e-9]"],
+    "few_labels": ["stage=few_labels", "source=pretrain"],
+    "ood": ["stage=ood", "source=finetune"],
+    "corruptions": ["stage=corruptions", "source=finetune"],
+    "embed": ["stage=embed", "source=finetune", f"pretrain.knn_neighbours={NEIGHBOURS}"],
+    "width": ["stage=width", "source=finetune"],
+    "width-probe": ["stage=width", "source=probe"],
+}
+REAL = {  # run of the fake study -> run of LINES with the same stage and kind of source
+    "finetune-random-s0": "supervised",
+    "pretrain-simclr-s0": "pretrain",
+    "probe-random-s0": "random",
+    "probe-simclr-s0": "probe",
+    "finetune-simclr-s0": "finetune",
+    "few_labels-simclr-s0": "few_labels",
+    "ood-simclr-finetune-s0": "ood",
+    "corruptions-simclr-finetune-s0": "corruptions",
+    "embed-simclr-finetune-s0": "embed",
+    "width-simclr-finetune-s0": "width",
+    "width-simclr-probe-s0": "width-probe",
+}
+
+
+Rows = dict[tuple[str, str], dict[str, Any]]  # without dimensions, by evaluation and metric
+
+
+def rows(run: Path) -> Rows:
+    found = json.loads((run / "result.json").read_text())["rows"]
+    return {(row["evaluation"], row["metric"]): row for row in found if not dimensions_of(row)}
+
+
+def network(file: Path) -> torch.nn.Module:
+    plain = resnet18(num_classes=10)
+    if file.name == "encoder.safetensors":
+        plain.fc = torch.nn.Identity()
+    plain.load_state_dict(load_file(file))
+    return plain.eval()
+
+
+@torch.no_grad()
+def predict(module: torch.nn.Module, split: Split) -> np.ndarray:
+    images, _ = split.load(np.arange(len(split)), torch.device("cpu"))
+    return module(resize(images, 32)).numpy()
+
+
+def knn(bank: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    distances, nearest = NearestNeighbors(n_neighbors=NEIGHBOURS, metric="cosine").fit(bank).kneighbors(queries)
+    votes = np.zeros((len(queries), 10))
+    for query, (row, others) in enumerate(zip(distances, nearest, strict=True)):
+        for distance, other in zip(row, others, strict=True):
+            votes[query, labels[other]] += np.exp((1 - distance) / 0.07)
+    return votes.argmax(axis=1)
+
+
+def keys(content: Any, prefix: str = "") -> set[str]:
+    """The keys of nested mappings, joined by dots; a list of mappings has the keys of all its entries."""
+    if isinstance(content, list):
+        return set().union(*(keys(entry, prefix) for entry in content))
+    if not isinstance(content, dict) or prefix.endswith("files."):  # the files of the data have other names
+        return set()
+    return {prefix + key for key in content} | set().union(
+        *(keys(value, f"{prefix}{key}.") for key, value in content.items() if key != "rows")
+    )
+
+
+def kinds(result: dict[str, Any]) -> set[tuple[Any, ...]]:
+    """What each row measures and which keys it has; classes and radii are only present or absent."""
+    named = ("evaluation", "metric", "measure", "scope", "normalized")
+    known = ("reason", "at_least", "at_most")  # only if a number could not be computed, which the weights decide
+    return {(*(row.get(name) for name in named), frozenset(row).difference(known)) for row in result["rows"]}
