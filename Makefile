@@ -63,7 +63,7 @@ data: data-given setup  ## download STL-10 and CIFAR-10 to DATA (STUDY=stl10), o
 test: test-unit  ## run the unit, integration and (short) fault tests
 	$(PYTHON) -m pytest tests/integration tests/faults --numprocesses 2 --dist loadfile
 
-test-unit: setup  ## run the unit tests (two minutes)
+test-unit: setup  ## run the unit tests (three minutes)
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/unit --numprocesses 2 --dist loadfile
 
 test-slurm: setup  ## run studies with failures and interruptions on a SLURM that is started here (Debian: slurm-wlm, munge)

@@ -63,7 +63,7 @@ def test_the_section_says_where_pretraining_pays(study: FakeStudy, tmp_path: Pat
     with style.styled():
         made = few_labels.section(read_study(study.path), tmp_path)
     (sentences,) = (block["items"] for block in made.blocks if block["kind"] == "items")
-    probe = next(text for text in sentences if "probe: clearly above" in text)
+    probe = next(text for text in sentences if "probe against Supervised from scratch: clearly above" in text)
     assert "10 labels per class" in probe
     assert "50 labels per class" in probe
     finetuned = next(text for text in sentences if "fine-tuned" in text)

@@ -146,7 +146,7 @@ def test_the_loss_out_of_distribution_has_the_interval_of_two_independent_propor
     numbers = re.findall(r"([+−][\d.]+) points \[([+−][\d.]+), ([+−][\d.]+)\]", text)
     found = [tuple(float(number.replace("−", "-")) for number in entry) for entry in numbers]
     for entry, wanted in zip(sorted(found), sorted(expected), strict=True):
-        assert entry == pytest.approx(wanted, abs=0.15)  # Student's quantile in place of the normal one
+        assert entry == pytest.approx(wanted, abs=0.3)  # Student's quantile, n - 1, and rounded texts
 
 
 def test_a_study_without_tuned_hyperparameters_says_nothing_of_them(fake: FakeStudy) -> None:
