@@ -22,10 +22,15 @@ FIRST, SECOND = "finetune-random-s0", "pretrain-simclr-s0"
 STARTS = '[ "${SLURM_RESTART_COUNT:-0}" != 0 ] || '  # before a command of a set-up line for the first start only
 
 
-def pretraining(small: OnCluster) -> OnCluster:
-    """The study's trainings from random weights only."""
+def from_random_weights(small: OnCluster) -> OnCluster:
+    """Keeps only the study's trainings from random weights."""
     small.jobs = [job for job in small.jobs if job.name.startswith(("pretrain", "finetune-random"))]
-    small.submit()
+    return small
+
+
+def pretraining(small: OnCluster) -> OnCluster:
+    """Submits the study's trainings from random weights."""
+    from_random_weights(small).submit()
     return small
 
 
@@ -171,8 +176,7 @@ def test_status_says_that_a_folder_was_moved_while_its_jobs_waited(
     before = pretraining(study(sbatch={"hold": True}))
     (tmp_path / "new").mkdir()
     before.folder.rename(tmp_path / "new/small")
-    small = OnCluster(tmp_path / "new")
-    small.jobs = [job for job in small.jobs if job.stage == "pretrain"]
+    small = from_random_weights(OnCluster(tmp_path / "new"))
     assert small.rows()[FIRST].note == f"will fail, because the study was moved from {before.folder}: cancel it"
     with pytest.raises(BadInput, match=f"is in the queue for {before.folder}, from where this study was moved"):
         small.submit()

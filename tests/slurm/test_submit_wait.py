@@ -64,14 +64,14 @@ def test_cancel_ends_a_wait_while_no_job_of_the_study_is_in_the_queue(
         until(lambda: {row.note for row in read_rows(tmp_path / "runs/demo")} == {"not submitted"})
         assert main(["cancel", "demo", "--runs", str(tmp_path / "runs")]) == 0
         printed, _ = waiting.communicate(timeout=60)
-    assert re.search(r"^\d runs were not submitted, because the study was cancelled$", printed, re.M), printed
+    assert re.search(r"^12 runs were not submitted, because the study was cancelled$", printed, re.M), printed
 
 
 def test_wait_submits_the_others_if_one_run_is_cancelled(
     tmp_path: Path, line: Callable[..., list[str]], limit: Callable[[int], object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     limit(2)
-    name = "pretrain-supervised-s0.demo"
+    name = "finetune-random-s0.demo"
 
     def cancel() -> None:
         until(lambda: "RUNNING" in slurm("squeue", "-h", "-n", name, "-o", "%T"), 90)
@@ -82,6 +82,6 @@ def test_wait_submits_the_others_if_one_run_is_cancelled(
     assert main(line(setup=[f'[ "$SLURM_JOB_NAME" != {name} ] || sleep 300'])) == 75
     thread.join()
     printed = capsys.readouterr().out
-    assert re.search(r"^\d runs were not submitted, because they need pretrain-super.*, which was c", printed, re.M)
+    assert re.search(r"^\d runs were not submitted, because they need finetune-random.*, which was c", printed, re.M)
     complete = {file.parent.name for file in (tmp_path / "runs/demo").glob("*/result.json")}
     assert len(complete) > 2 and not any("supervised" in each for each in complete)
