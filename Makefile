@@ -35,19 +35,19 @@ setup: .venv/installed  ## install the locked packages into .venv (once, two min
 	@touch $@
 
 demo: setup  ## run the whole study on synthetic images and make its report (a quarter of an hour on two cores)
-	@$(PYTHON) -P -m jobs study demo --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(SEEDS),--seeds "$(SEEDS)")
+	@.venv/bin/ssl-study demo --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(SEEDS),--seeds "$(SEEDS)")
 
 study: setup  ## run the study STUDY on this machine, on the images in DATA; run it again to resume
-	@$(PYTHON) -P -m jobs study $(STUDY) $(study_options)
+	@.venv/bin/ssl-study study $(STUDY) $(study_options)
 
 report: is-set-up  ## make tables, figures and the PDF of STUDY from the runs that exist
-	@$(PYTHON) -P -m analysis "$(RUNS)/$(STUDY)" --out "$(REPORTS)/$(STUDY)"
+	@.venv/bin/ssl-study report $(STUDY) --runs "$(RUNS)" --reports "$(REPORTS)"
 
 status: is-set-up  ## show the progress of the runs of STUDY
-	@$(PYTHON) -P -m jobs status $(STUDY) --runs "$(RUNS)"
+	@.venv/bin/ssl-study status $(STUDY) --runs "$(RUNS)"
 
 cancel: is-set-up  ## stop the study STUDY; each run leaves a checkpoint
-	@$(PYTHON) -P -m jobs cancel $(STUDY) --runs "$(RUNS)"
+	@.venv/bin/ssl-study cancel $(STUDY) --runs "$(RUNS)"
 
 .PHONY: is-set-up
 is-set-up:  # for targets that only read, because without an installation there is nothing to read
@@ -87,11 +87,11 @@ format: setup  ## format the code and apply ruff's automatic fixes
 	.venv/bin/ruff check --fix .
 
 submit-all: cluster-given is-set-up  ## submit the missing runs of STUDY to CLUSTER; WAIT=1 waits and shows the progress
-	@$(PYTHON) -P -m jobs submit $(STUDY) --cluster "$(CLUSTER)" $(study_options) $(if $(WAIT),--wait)
+	@.venv/bin/ssl-study submit $(STUDY) --cluster "$(CLUSTER)" $(study_options) $(if $(WAIT),--wait)
 
 logs: is-set-up  ## show the end of the log of the run JOB of STUDY, with all its starts
 	@test -n "$(JOB)" || { echo 'make logs: give the run, such as JOB=pretrain-simclr-s0; `make status` lists the runs' >&2; exit 2; }
-	@$(PYTHON) -P -m jobs logs "$(JOB)" $(STUDY) --runs "$(RUNS)"
+	@.venv/bin/ssl-study logs "$(JOB)" $(STUDY) --runs "$(RUNS)"
 
 slurm-up: setup  ## start SLURM on this machine as CLUSTER=testbed (Debian: slurm-wlm, munge); TESTBED="--accounting"
 	@$(PYTHON) -P -m slurm.testbed up $(TESTBED)

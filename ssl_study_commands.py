@@ -3,18 +3,122 @@
 An empty entry of PYTHONPATH puts the working folder first in the import path. A folder `jobs` or `ssl_pkg` there would
 be imported instead of the project's package, before any code of the project runs. The commands therefore start in this
 module, whose name is unlikely to be used elsewhere, and which imports only modules that Python itself has loaded.
+
+`ssl-study` joins packages that must not import each other. Each of its commands imports only what it needs, so that
+`ssl-study status` starts fast.
 """
 
 import os
 import sys
 
+_HELP = """\
+usage: ssl-study COMMAND ...
+
+Runs a self-supervised-learning study, on this machine or on a SLURM cluster, and makes its report.
+
+  demo      run the whole study on synthetic images, and make its report
+  study     run the missing runs of a study on this machine, and make its report
+  submit    submit the missing runs of a study to a SLURM cluster
+  status    show the state of each run
+  cancel    stop a study; its runs write checkpoints
+  logs      show the end of a run's log
+  report    make the report from the runs that exist
+  data      download STL-10 and CIFAR-10, or generate the synthetic set
+  profile   show a cluster's profile, and check it
+
+`ssl-study COMMAND --help` explains a command and has an example. To start:
+
+  ssl-study demo
+"""
+_JOBS = ("demo", "study", "submit", "status", "cancel", "logs", "profile")
+
+
+def main(arguments: list[str], program: str = "ssl-study") -> int:
+    """Runs a command of `ssl-study`. Returns the exit status.
+
+    program: what the user has typed before `arguments`, for the messages that say how to resume.
+    """
+    command, *rest = arguments or ["--help"]
+    if command in ("-h", "--help", "help"):
+        print(_HELP, end="")
+        return 0 if arguments else 2
+    if command in _JOBS:
+        from shlex import join
+
+        from jobs.__main__ import main as jobs
+
+        return jobs(arguments, again=join([program, *arguments]), program="ssl-study")
+    from ssl_pkg.errors import BAD_INPUT, BadInput
+    from ssl_pkg.nearest import hint
+
+    others = {"report": _report, "data": _data}
+    try:
+        if command not in others:
+            known = (*_JOBS, *others)
+            raise BadInput(f"there is no command {command!r}{hint(command, known)}: choose one of {', '.join(known)}")
+        return others[command](rest)
+    except BadInput as error:
+        print(f"ssl-study: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def _report(arguments: list[str]) -> int:
+    import argparse
+    from pathlib import Path
+
+    parser = argparse.ArgumentParser(
+        prog="ssl-study report",
+        description="Makes report.pdf, figures/ and tables/ from the runs of a study that exist.",
+        epilog="example: ssl-study report stl10 --runs runs --reports reports",
+    )
+    parser.add_argument("study", metavar="STUDY", help="the name of the folder in the runs, like demo")
+    parser.add_argument("--runs", metavar="DIR", default="runs", help="folder of the runs (default: runs)")
+    parser.add_argument("--reports", metavar="DIR", default="reports", help="folder of the reports (default: reports)")
+    parser.add_argument("--date", metavar="YYYY-MM-DD", help="date on the report (default: today)")
+    options = parser.parse_args(arguments)
+    from ssl_pkg.extras import require
+
+    require("report")
+    from analysis.__main__ import main as analysis
+
+    out = Path(options.reports, options.study)
+    dated = ["--date", options.date] if options.date else []
+    return analysis([str(Path(options.runs, options.study)), "--out", str(out), *dated])
+
+
+def _data(arguments: list[str]) -> int:
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog="ssl-study data",
+        description="Downloads STL-10 and CIFAR-10 from their authors' servers (3 GB), and checks their md5. Running "
+        "it again resumes an interrupted download.",
+        epilog="example: ssl-study data ~/images",
+    )
+    parser.add_argument("folder", metavar="DIR", help="folder for stl10_binary/ and cifar-10-batches-py/")
+    parser.add_argument("--synthetic", action="store_true", help="generate the synthetic set there instead")
+    options = parser.parse_args(arguments)
+    if options.synthetic:
+        from ssl_pkg.data import synthetic
+
+        return synthetic.main([options.folder])
+    from ssl_pkg.data import download
+
+    return download.main([options.folder])
+
 
 def study() -> None:
     """Runs `ssl-study`."""
     _remove_working_folder()
-    from jobs.__main__ import entry
+    from ssl_pkg import safe_path
+    from ssl_pkg.streams import prepare_streams, use_utf8
 
-    entry()
+    safe_path.protect()
+    if "--watch" in sys.argv and sys.stdout is not None:
+        use_utf8()  # --watch ends when its reader closes the pipe
+    else:
+        prepare_streams()
+    sys.exit(main(sys.argv[1:], sys.argv[0]))
 
 
 def stage() -> None:

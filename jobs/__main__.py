@@ -15,11 +15,12 @@ import argparse
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
+from jobs.command_line import parse
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, INTERRUPTED, BadInput
+from ssl_pkg.extras import require
 from ssl_pkg.nearest import hint
-from ssl_pkg.overrides import expand_path
 from ssl_pkg.streams import prepare_streams, use_utf8
 
 if TYPE_CHECKING:
@@ -27,15 +28,15 @@ if TYPE_CHECKING:
     from ssl_pkg.config import Config
 
 
-def main(arguments: list[str], again: str | None = None) -> int:
+def main(arguments: list[str], again: str | None = None, program: str = "python -m jobs") -> int:
     """Runs a command line and returns the exit status.
 
-    again: the command that resumes an interrupted study, if it is not this one. Each command imports what it needs, so
-    that `status` starts fast.
+    again: the command that resumes an interrupted study, if it is not this one. program: what the user has typed before
+    `arguments`, for messages. Each command imports what it needs, so that `status` starts fast.
     """
     options = argparse.Namespace(command=None)
     try:
-        overrides = _parsed(arguments, options)
+        overrides = parse(arguments, options, program)
         again = again or shlex.join([sys.executable, "-m", "jobs", *arguments])
         return _COMMANDS[options.command](options, overrides, again)
     except BadInput as error:
@@ -63,37 +64,12 @@ def main(arguments: list[str], again: str | None = None) -> int:
         return COMPLETE
 
 
-def _parsed(arguments: list[str], options: argparse.Namespace) -> list[str]:
-    """Parses the command line into `options`. Returns the overrides. Raises BadInput."""
-    _, rest = _parser().parse_known_args(arguments, options)
-    for word in rest:
-        if word.startswith("-"):
-            known = [f"--{name}" for name in vars(options)]
-            raise BadInput(f"there is no option {word}{hint(word.partition('=')[0], known)}: {_help(options.command)}")
-        if options.command not in ("study", "submit"):
-            raise BadInput(f"{options.command} does not take {word!r}: {_help(options.command)}")
-    for name in ("runs", "reports", "data"):
-        if getattr(options, name, None) is not None:
-            given = expand_path(f"--{name}", getattr(options, name))
-            setattr(options, name, given if name == "data" else Path(given))
-    study = Path(getattr(options, "study", "demo"))
-    if study.name != str(study):
-        raise BadInput(
-            f"STUDY={str(study)!r} is a path, not the name of a study: give {study.name or 'demo'!r}, and its parent "
-            f"folder by --runs {shlex.quote(str(study.parent))}"
-        )
-    return rest
-
-
-def _help(command: str) -> str:
-    return f"see `python -m jobs {command} --help`"
-
-
 def _study(options: argparse.Namespace, overrides: list[str], again: str) -> int:
     from jobs.local.slots import slots
     from jobs.local.study import run_study
     from jobs.plan.settings import check_gpus
 
+    require("submit", "train", "report")
     config, jobs = _planned(options, overrides)
     available = slots(config.threads or config.study.cpus, use_gpus=config.device != "cpu")
     if any(slot.gpu for slot in available):
@@ -117,6 +93,7 @@ def _submit(options: argparse.Namespace, overrides: list[str], again: str) -> in
     profile = load_profile(options.cluster)
     if profile.name == LOCAL:
         return _study(options, overrides, again)
+    require("submit")
     from jobs.cluster.submit import Submission
     from jobs.submit_rounds import submit_rounds
 
@@ -222,6 +199,7 @@ def _profile(options: argparse.Namespace, overrides: list[str], again: str) -> i
 
 _OUR_PACKAGES: Final = ("analysis", "jobs", "slurm", "ssl_pkg")
 _COMMANDS: Final = {
+    "demo": _study,
     "study": _study,
     "submit": _submit,
     "status": _status,
@@ -242,48 +220,8 @@ def _existing(options: argparse.Namespace) -> Path:
     return folder
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports a wrong command line as one sentence, without argparse's usage text."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises BadInput."""
-        raise BadInput(f"{message}: see `{self.prog} --help`")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m jobs", description="Runs a study, and shows its state.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    study = commands.add_parser("study", help="run the missing runs of a study on this machine, and build its report")
-    submit = commands.add_parser("submit", help="submit the missing runs of a study to a SLURM cluster")
-    submit.add_argument("--cluster", required=True, metavar="NAME", help="a profile in slurm/profiles, or a YAML file")
-    submit.add_argument("--wait", action="store_true", help="show the table, and return when all runs have ended")
-    for command, more in ((study, ""), (submit, "--cluster NAME [--wait] ")):
-        command.usage = (
-            f"{command.prog} STUDY {more}[--runs DIR] [--reports DIR] [--data DIR] [--seeds SEEDS] [key=value ...]"
-        )
-        command.add_argument(
-            "--reports", metavar="DIR", default="reports", help="folder of the reports (default: reports)"
-        )
-        command.add_argument("--data", metavar="DIR", help="folder that contains stl10_binary/, or `synthetic`")
-        command.add_argument("--seeds", help='like "0 1 2" (default: those of the study)')
-    status = commands.add_parser("status", help="show the state of each run")
-    status.add_argument("--json", action="store_true", help="print JSON, for programs")
-    status.add_argument("--watch", action="store_true", help="update the table until all runs have ended")
-    cancel = commands.add_parser("cancel", help="stop the study, here or on the cluster; its runs write checkpoints")
-    logs = commands.add_parser("logs", help="show the end of a run's log")
-    logs.add_argument("job", metavar="JOB", help="a run's name, as status shows it")
-    logs.add_argument("--lines", metavar="N", type=int, default=50, help="number of lines (default: 50)")
-    profile = commands.add_parser("profile", help="show a cluster's profile, and check it")
-    profile.add_argument("name", metavar="NAME", help="a profile in slurm/profiles, or a YAML file")
-    profile.add_argument("--check", action="store_true", help="check the profile against the cluster")
-    for command in (study, submit, status, cancel, logs):
-        command.add_argument("study", metavar="STUDY", help="a name from ssl_pkg/conf/study, like demo")
-        command.add_argument("--runs", metavar="DIR", default="runs", help="folder of the runs (default: runs)")
-    return parser
-
-
 def entry() -> None:
-    """The console command."""
+    """Runs `python -m jobs`."""
     safe_path.protect()
     if "--watch" in sys.argv and sys.stdout is not None:
         use_utf8()  # --watch ends when its reader closes the pipe

@@ -215,7 +215,7 @@ def test_the_console_commands_exist() -> None:
 
 
 def test_a_console_command_does_the_same_as_python_m() -> None:
-    code = "import sys; sys.argv = ['ssl-study', 'profile', 'local']; from jobs.__main__ import entry; entry()"
+    code = "import sys; sys.argv = ['ssl-study', 'profile', 'local']; from ssl_study_commands import study; study()"
     lines = ([sys.executable, "-P", "-c", code], [sys.executable, "-m", "jobs", "profile", "local"])
     first, second = (subprocess.run(line, capture_output=True, text=True, check=True).stdout for line in lines)
     assert first == second and "cpus: 1" in first

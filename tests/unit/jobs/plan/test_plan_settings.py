@@ -160,7 +160,7 @@ def test_a_study_folder_renamed_before_its_first_run_is_recognized(
             "STUDY=\"it's/demo\" is a path, not the name of a study: give 'demo', and its parent folder",
         ),
         (["status", ""], "STUDY='.' is a path, not the name of a study: give 'demo'"),
-        (["statsu", "demo"], "argument COMMAND: invalid choice: 'statsu' (choose from "),
+        (["statsu", "demo"], "there is no command 'statsu' (did you mean status?): choose one of demo, study, submit"),
         (["logs", "a", "demo", "--lines", "x"], "argument --lines: invalid int value: 'x'"),
     ],
 )

@@ -1,0 +1,101 @@
+"""The commands of `python -m jobs` and their options."""
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import Final, NoReturn
+
+from ssl_pkg.errors import BadInput
+from ssl_pkg.nearest import hint
+from ssl_pkg.overrides import expand_path
+
+_EXAMPLES: Final = {
+    "demo": 'demo --seeds "0 1"',
+    "study": 'study stl10 --data ~/images --seeds "0 1 2" budget=long',
+    "submit": "submit stl10 --data ~/images --cluster mycluster method.model.temperature=0.1,0.5",
+    "status": "status stl10 --watch",
+    "cancel": "cancel stl10",
+    "logs": "logs pretrain-simclr-s0 stl10 --lines 100",
+    "profile": "profile mycluster --check",
+}
+_TAKES_OVERRIDES: Final = ("demo", "study", "submit")
+
+
+def parse(arguments: list[str], options: argparse.Namespace, program: str) -> list[str]:
+    """Parses the command line into `options`. Returns the overrides. Raises BadInput.
+
+    program: what the user has typed before `arguments`, like `python -m jobs`.
+    """
+    word = arguments[0] if arguments else ""
+    if word and not word.startswith("-") and word not in _EXAMPLES:
+        raise BadInput(f"there is no command {word!r}{hint(word, _EXAMPLES)}: choose one of {', '.join(_EXAMPLES)}")
+    _, rest = _parser(program).parse_known_args(arguments, options)
+    see = f"see `{program} {options.command} --help`"
+    for word in rest:
+        if word.startswith("-"):
+            known = [f"--{name}" for name in vars(options)]
+            raise BadInput(f"there is no option {word}{hint(word.partition('=')[0], known)}: {see}")
+        if options.command not in _TAKES_OVERRIDES:
+            raise BadInput(f"{options.command} does not take {word!r}: {see}")
+    for name in ("runs", "reports", "data"):
+        if getattr(options, name, None) is not None:
+            given = expand_path(f"--{name}", getattr(options, name))
+            setattr(options, name, given if name == "data" else Path(given))
+    study = Path(getattr(options, "study", "demo"))
+    if study.name != str(study):
+        raise BadInput(
+            f"STUDY={str(study)!r} is a path, not the name of a study: give {study.name or 'demo'!r}, and its parent "
+            f"folder by --runs {shlex.quote(str(study.parent))}"
+        )
+    return rest
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong command line as one sentence, without argparse's usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises BadInput."""
+        raise BadInput(f"{message}: see `{self.prog} --help`")
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = _Parser(prog=program, description="Runs a study, and shows its state.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, summary: str) -> argparse.ArgumentParser:
+        description, example = f"{summary[0].upper()}{summary[1:]}.", f"example: {program} {_EXAMPLES[name]}"
+        return commands.add_parser(name, help=summary, description=description, epilog=example)
+
+    demo = add("demo", "run the whole study on synthetic images, and build its report")
+    demo.set_defaults(study="demo", data=None)
+    study = add("study", "run the missing runs of a study on this machine, and build its report")
+    submit = add("submit", "submit the missing runs of a study to a SLURM cluster")
+    submit.add_argument("--cluster", required=True, metavar="NAME", help="a profile in slurm/profiles, or a YAML file")
+    submit.add_argument("--wait", action="store_true", help="show the table, and return when all runs have ended")
+    for command, own in (
+        (demo, ""),
+        (study, "STUDY [--data DIR] "),
+        (submit, "STUDY --cluster NAME [--wait] [--data DIR] "),
+    ):
+        command.usage = f"{command.prog} {own}[--runs DIR] [--reports DIR] [--seeds SEEDS] [key=value ...]"
+        command.add_argument(
+            "--reports", metavar="DIR", default="reports", help="folder of the reports (default: reports)"
+        )
+        command.add_argument("--seeds", help='like "0 1 2" (default: those of the study)')
+    for command in (study, submit):
+        command.add_argument("--data", metavar="DIR", help="folder that contains stl10_binary/, or `synthetic`")
+    status = add("status", "show the state of each run")
+    status.add_argument("--json", action="store_true", help="print JSON, for programs")
+    status.add_argument("--watch", action="store_true", help="update the table until all runs have ended")
+    cancel = add("cancel", "stop the study, here or on the cluster; its runs write checkpoints")
+    logs = add("logs", "show the end of a run's log")
+    logs.add_argument("job", metavar="JOB", help="a run's name, as status shows it")
+    logs.add_argument("--lines", metavar="N", type=int, default=50, help="number of lines (default: 50)")
+    profile = add("profile", "show a cluster's profile, and check it")
+    profile.add_argument("name", metavar="NAME", help="a profile in slurm/profiles, or a YAML file")
+    profile.add_argument("--check", action="store_true", help="check the profile against the cluster")
+    for command in (study, submit, status, cancel, logs):
+        command.add_argument("study", metavar="STUDY", help="a name from ssl_pkg/conf/study, like demo")
+    for command in (demo, study, submit, status, cancel, logs):
+        command.add_argument("--runs", metavar="DIR", default="runs", help="folder of the runs (default: runs)")
+    return parser

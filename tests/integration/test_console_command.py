@@ -1,0 +1,77 @@
+"""The console command `ssl-study`."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+COMMANDS = ("demo", "study", "submit", "status", "cancel", "logs", "report", "data", "profile")
+
+
+def ssl_study(*words: str, before: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs `ssl-study WORDS`, after the line `before` of Python."""
+    code = f"import sys\n{before}\nsys.argv = ['ssl-study', *{list(words)}]\nimport ssl_study_commands as commands\n"
+    line = [sys.executable, "-P", "-c", code + "commands.study()"]
+    return subprocess.run(line, capture_output=True, encoding="utf-8", check=False, cwd=cwd)
+
+
+def test_the_help_lists_every_command() -> None:
+    done = ssl_study("--help")
+    assert done.returncode == 0
+    listed = [line.split()[0] for line in done.stdout.splitlines() if line[:2] == "  " and line[2] != " "]
+    assert set(listed) - {"ssl-study"} == set(COMMANDS)
+    assert ssl_study().returncode == 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_each_command_has_an_example(command: str) -> None:
+    done = ssl_study(command, "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: ssl-study {command} ")
+    assert f"example: ssl-study {command}" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["statsu", "demo"], "there is no command 'statsu' (did you mean status?): choose one of demo, study, submit"),
+        (["study"], "the following arguments are required: STUDY: see `ssl-study study --help`"),
+        (["demo", "--frobnicate"], "there is no option --frobnicate: see `ssl-study demo --help`"),
+        (["report", "demo", "--runs", "nowhere"], "nowhere/demo"),
+    ],
+)
+def test_a_mistake_is_reported_in_one_sentence(words: Sequence[str], sentence: str, tmp_path: Path) -> None:
+    done = ssl_study(*words, cwd=tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert sentence in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_status_loads_no_slow_package(tmp_path: Path) -> None:
+    (tmp_path / "runs/demo").mkdir(parents=True)
+    slow = "('torch', 'hydra', 'pydantic', 'submitit', 'analysis', 'pandas')"
+    code = f"import atexit; atexit.register(lambda: print([name for name in {slow} if name in sys.modules]))"
+    done = ssl_study("status", "demo", before=code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("[]\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "extra"),
+    [
+        (["report", "demo"], "report"),
+        (["study", "demo"], "report"),
+        (["study", "demo"], "train"),
+        (["submit", "demo", "--cluster", "example-gpu"], "submit"),
+    ],
+)
+def test_a_command_whose_packages_are_missing_names_the_remedy(words: list[str], extra: str, tmp_path: Path) -> None:
+    module = {"train": "torch", "submit": "submitit", "report": "typst"}[extra]
+    hidden = "import importlib.util as u; found = u.find_spec; "
+    hidden += f"u.find_spec = lambda name, *rest: None if name == {module!r} else found(name, *rest)"
+    done = ssl_study(*words, before=hidden, cwd=tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert f"pip install --constraint requirements.lock --editable '.[{extra}]'" in done.stderr
+    assert not list(tmp_path.iterdir())
