@@ -17,7 +17,7 @@ study_options = --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(DATA),--data "$(D
 # `make study stl10` would run the study STUDY before make finds that there is no target stl10.
 targets := $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST))) .venv/installed .venv/bench
 $(foreach word,$(filter-out $(targets),$(MAKECMDGOALS)),$(error there is no target $(word): `make` lists all targets, and a study is given as STUDY=$(word)))
-.PHONY: help setup demo test test-unit test-faults test-slurm test-slurm-long lint format data study submit-all status cancel logs slurm-up slurm-down report image image-apptainer test-container bench bench-ablation bench-scale bench-learning lock clean
+.PHONY: help setup demo doctor test test-unit test-faults test-slurm test-slurm-long lint format data study submit-all status cancel logs slurm-up slurm-down report image image-apptainer test-container bench bench-ablation bench-scale bench-learning lock clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -25,14 +25,14 @@ help:  ## print this list
 	@echo 'Variables: STUDY=demo|photos-quick|photos|stl10  DATA=folder with stl10_binary/ and CIFAR-10'
 	@echo '           RUNS=runs  REPORTS=reports  SEEDS="0 1 2"  CLUSTER=profile  JOB=run  WAIT=1  IMAGE=name'
 
-setup: .venv/installed  ## install the locked packages into .venv (once, two minutes)
+setup: .venv/installed  ## install the locked packages into .venv (once; 7 GB)
 
 .venv/installed: pyproject.toml requirements.lock
-	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make setup needs Python 3.11 or newer; give BASE_PYTHON=python3.11")'
-	@echo 'make setup: installing the locked packages into .venv, once, about two minutes'
-	@$(BASE_PYTHON) -m venv .venv
-	@.venv/bin/pip install --quiet --constraint requirements.lock --editable '.[$(EXTRAS)]'
+	@$(BASE_PYTHON) install.py '$(EXTRAS)'
 	@touch $@
+
+doctor: is-set-up  ## show what this machine has and what a run will use
+	@.venv/bin/ssl-study doctor --runs "$(RUNS)"
 
 demo: setup  ## run the whole study on synthetic images and make its report (a quarter of an hour on two cores)
 	@.venv/bin/ssl-study demo --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(SEEDS),--seeds "$(SEEDS)")
@@ -143,7 +143,7 @@ data-given:
 	@test -n "$(DATA)" || { echo 'make $(MAKECMDGOALS): give the folder of the images, such as DATA=data/images' >&2; exit 2; }
 
 .venv/bench: .venv/installed
-	.venv/bin/pip install --quiet --constraint requirements.lock --editable '.[dev,bench]'
+	@$(BASE_PYTHON) install.py dev,bench
 	@touch $@
 
 lock: setup  ## resolve the dependencies in pyproject.toml and write requirements.lock

@@ -24,13 +24,15 @@ Runs a self-supervised-learning study, on this machine or on a SLURM cluster, an
   logs      show the end of a run's log
   report    make the report from the runs that exist
   data      download STL-10 and CIFAR-10, or generate the synthetic set
+  doctor    show what this machine has, and what a run will use
   profile   show a cluster's profile, and check it
 
 `ssl-study COMMAND --help` explains a command and has an example. To start:
 
+  ssl-study doctor
   ssl-study demo
 """
-_JOBS = ("demo", "study", "submit", "status", "cancel", "logs", "profile")
+_JOBS = ("demo", "study", "submit", "status", "cancel", "logs", "doctor", "profile")
 
 
 def main(arguments: list[str], program: str = "ssl-study") -> int:

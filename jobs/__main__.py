@@ -197,6 +197,12 @@ def _profile(options: argparse.Namespace, overrides: list[str], again: str) -> i
     return BAD_INPUT if found.errors else COMPLETE
 
 
+def _doctor(options: argparse.Namespace, overrides: list[str], again: str) -> int:
+    from jobs.doctor import print_findings
+
+    return print_findings(options.runs)
+
+
 _OUR_PACKAGES: Final = ("analysis", "jobs", "slurm", "ssl_pkg")
 _COMMANDS: Final = {
     "demo": _study,
@@ -205,6 +211,7 @@ _COMMANDS: Final = {
     "status": _status,
     "cancel": _cancel,
     "logs": _logs,
+    "doctor": _doctor,
     "profile": _profile,
 }
 

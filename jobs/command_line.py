@@ -16,6 +16,7 @@ _EXAMPLES: Final = {
     "status": "status stl10 --watch",
     "cancel": "cancel stl10",
     "logs": "logs pretrain-simclr-s0 stl10 --lines 100",
+    "doctor": "doctor --runs /scratch/runs",
     "profile": "profile mycluster --check",
 }
 _TAKES_OVERRIDES: Final = ("demo", "study", "submit")
@@ -91,11 +92,12 @@ def _parser(program: str) -> argparse.ArgumentParser:
     logs = add("logs", "show the end of a run's log")
     logs.add_argument("job", metavar="JOB", help="a run's name, as status shows it")
     logs.add_argument("--lines", metavar="N", type=int, default=50, help="number of lines (default: 50)")
+    doctor = add("doctor", "show what this machine has and what a run will use; exit status 1 if something will hurt")
     profile = add("profile", "show a cluster's profile, and check it")
     profile.add_argument("name", metavar="NAME", help="a profile in slurm/profiles, or a YAML file")
     profile.add_argument("--check", action="store_true", help="check the profile against the cluster")
     for command in (study, submit, status, cancel, logs):
         command.add_argument("study", metavar="STUDY", help="a name from ssl_pkg/conf/study, like demo")
-    for command in (demo, study, submit, status, cancel, logs):
+    for command in (demo, study, submit, status, cancel, logs, doctor):
         command.add_argument("--runs", metavar="DIR", default="runs", help="folder of the runs (default: runs)")
     return parser

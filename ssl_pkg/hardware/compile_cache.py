@@ -26,15 +26,20 @@ def prepare_compiler(run_dir: str, rank: int) -> None:
     Raises BadInput if compiling would fail. To train without torch.compile instead would change the bits of a run that
     moves from one cluster node to another.
     """
-    compiler = os.environ.get("CC") or any(map(shutil.which, ("gcc", "clang")))
-    headers = Path(get_paths()["include"], "Python.h")
-    if not compiler or not headers.is_file():
-        missing = f"Python's headers ({headers})" if compiler else "a C compiler (gcc or clang)"
+    if missing := missing_compiler():
         raise BadInput(f"torch.compile needs {missing}, which is missing: install it, or give compile=never")
     _make_kernels_deterministic()
     # a folder that the user has chosen is kept
     if os.environ.get(_VARIABLE, _PYTORCH_DEFAULT).startswith((_PYTORCH_DEFAULT, str(_cache_folder()))):
         os.environ[_VARIABLE] = str(_run_folder(run_dir) / str(rank))
+
+
+def missing_compiler() -> str | None:
+    """What torch.compile needs and this machine lacks, in words; None if it lacks nothing."""
+    if not os.environ.get("CC") and not any(map(shutil.which, ("gcc", "clang"))):
+        return "a C compiler (gcc or clang)"
+    headers = Path(get_paths()["include"], "Python.h")
+    return None if headers.is_file() else f"Python's headers ({headers})"
 
 
 def has_cached_kernels() -> bool:

@@ -1,16 +1,21 @@
-"""The CPU cores and the GPUs that this process may use. Imports no torch."""
+"""The CPU cores, the memory and the GPUs that this process may use. Imports no torch."""
 
 import math
 import os
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
 # mount points of cgroups, by the controller that /proc/self/cgroup names; version 2 names none
-_MOUNTS: Final = {"": ("sys/fs/cgroup", "sys/fs/cgroup/unified"), "cpu": ("sys/fs/cgroup/cpu",)}
+_MOUNTS: Final = {
+    "": ("sys/fs/cgroup", "sys/fs/cgroup/unified"),
+    "cpu": ("sys/fs/cgroup/cpu",),
+    "memory": ("sys/fs/cgroup/memory",),
+}
 DEVICES: Final = Path("/dev")
 _GPU_NAME: Final = re.compile(r"\d+|(GPU|MIG)-\S+")  # a valid entry of CUDA_VISIBLE_DEVICES
 
@@ -21,26 +26,55 @@ def cores(root: Path = Path("/")) -> int:
     A quota is rounded down, because a process that exceeds its quota is stopped until the next period. Under a quota of
     1.5 cores, a training step of ResNet-18 took seven times as long with two threads as with one.
     """
-    return max(1, math.floor(min([len(os.sched_getaffinity(0)), *_quotas(root)])))
+    return max(1, math.floor(min(affinity(), quota(root))))
 
 
-def _quotas(root: Path) -> Iterator[float]:
-    """The quotas of this process's cgroups and of their parents, in CPU cores. In a container, /proc/self/cgroup may
-    have the host's path, which does not exist in the container: then only the parents that exist are read."""
+def affinity() -> int:
+    """The number of CPU cores on which this process may run, whatever its cgroups' quotas."""
+    return len(os.sched_getaffinity(0))
+
+
+def quota(root: Path = Path("/")) -> float:
+    """The smallest quota of this process's cgroups, in CPU cores; infinite if they have none."""
+    return min(map(_quota, _cgroups("cpu", root)), default=math.inf)
+
+
+def memory(root: Path = Path("/")) -> tuple[int, float]:
+    """The machine's memory and the smallest limit of this process's cgroups, in bytes; infinite if they have none.
+
+    Raises OSError if /proc is not mounted.
+    """
+    total = re.search(r"^MemTotal: +(\d+) kB$", (root / "proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE)
+    limit = min(map(_memory_limit, _cgroups("memory", root)), default=math.inf)
+    size = int(total[1]) * 1024 if total else 0
+    return size, limit if limit < size else math.inf  # version 1 writes a huge number for no limit
+
+
+def _cgroups(controller: str, root: Path) -> Iterator[Path]:
+    """The folders of this process's cgroups with the controller, and of their parents. In a container,
+    /proc/self/cgroup may have the host's path, which does not exist in the container: then only the parents exist."""
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
-        for mount in _MOUNTS["cpu" if controllers else ""]:
+        for mount in _MOUNTS[controller if controllers else ""]:
             folder = root / mount / path.lstrip("/")
             for above in (folder, *folder.parents):
-                yield _quota(above)
+                yield above
                 if above == root / mount:
                     break
+
+
+def _memory_limit(folder: Path) -> float:
+    """The memory limit of one cgroup, in bytes; infinite if it has none."""
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # no such file, or the word `max`
+            return int((folder / name).read_text(encoding="utf-8"))
+    return math.inf
 
 
 def _quota(folder: Path) -> float:

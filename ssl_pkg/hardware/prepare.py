@@ -1,9 +1,7 @@
 """The device and the precision of a run, and the PyTorch settings that make it repeatable."""
 
 import contextlib
-import platform
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +11,7 @@ from ssl_pkg.config import Config
 from ssl_pkg.distributed.process_info import ProcessInfo
 from ssl_pkg.errors import BadInput
 from ssl_pkg.hardware.compile_cache import prepare_compiler
-from ssl_pkg.hardware.device import choose_device
+from ssl_pkg.hardware.device import choose_device, fastest_dtype, name_of
 from ssl_pkg.hardware.machine import cores
 from ssl_pkg.hardware.memory import keep_freed_memory
 
@@ -45,11 +43,10 @@ class Hardware:
 
     def describe(self) -> dict[str, str | int]:
         """The entry `hardware` of `provenance.json`."""
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else _processor()
         capability = torch.backends.cpu.get_cpu_capability()
         return {
             "device": self.device.type,
-            "name": name or platform.machine(),
+            "name": name_of(self.device),
             "cpu_capability": capability,
             "precision": str(self.dtype).removeprefix("torch."),
             "threads": self.threads,
@@ -75,26 +72,8 @@ def prepare(config: Config, process: ProcessInfo | None = None) -> Hardware:
         backends.cudnn.conv.fp32_precision = "tf32"
         backends.cuda.matmul.fp32_precision = "ieee"  # losses compare embeddings, which need float32's 24 bits
         torch.backends.cudnn.deterministic = True
-    dtype = _fastest(device) if config.precision == "auto" else getattr(torch, config.precision)
+    dtype = fastest_dtype(device) if config.precision == "auto" else getattr(torch, config.precision)
     compiles = config.stage == "pretrain" and (use_gpu if config.compile == "auto" else config.compile == "always")
     if compiles:
         prepare_compiler(config.run_dir, process.rank if process else 0)
     return Hardware(device, dtype, threads, compiles, reason)
-
-
-def _processor() -> str:
-    """The CPU's model name, which determines the kernels that libraries choose. Empty if /proc has none."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-
-
-def _fastest(device: torch.device) -> torch.dtype:
-    """bfloat16 if the hardware multiplies it, float16 with a gradient scaler on older GPUs, otherwise float32."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
-    capabilities = torch.cpu.get_capabilities()
-    native = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") or capabilities.get("bf16")
-    return torch.bfloat16 if native else torch.float32

@@ -1,0 +1,86 @@
+"""`make setup`: installs the locked packages into .venv, and shows the progress.
+
+Imports only the standard library, and runs on an old Python far enough to say that it is too old.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+
+VENV = Path(".venv")
+LOG = VENV / "install.log"
+FULL_GB, SMALL_GB = 7, 1  # measured: 6.3 GB with torch for CUDA, 0.3 GB with EXTRAS=submit
+LOG_LINES = 15  # shown after a failure
+
+
+def main(extras: str) -> int:
+    """Installs the project with `extras`, such as `dev` or `train,submit`. Returns the exit status."""
+    if sys.version_info < (3, 11):
+        print("make setup needs Python 3.11 or newer; give BASE_PYTHON=python3.11", file=sys.stderr)
+        return 2
+    full = bool({"dev", "train"} & set(extras.split(",")))
+    needed, free = FULL_GB if full else SMALL_GB, shutil.disk_usage(".").free / 1e9
+    if free < needed and not VENV.exists():
+        print(f"make setup needs {needed} GB of disk space, and {Path.cwd()} has {free:.1f} GB", file=sys.stderr)
+        return 2
+    took = "two to ten minutes, most of it for downloading 3 GB" if full else "half a minute"
+    print(
+        f"Installing the locked packages into {VENV}, once: {took}. Needs {needed} GB of disk; {free:.0f} GB are free."
+    )
+    venv.create(VENV, with_pip=True)
+    status = _pip(extras)
+    if status:
+        print("\n".join(LOG.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]), file=sys.stderr)
+        print(f"make setup: pip failed; its output is in {LOG}. Running make again retries.", file=sys.stderr)
+    return status
+
+
+def _pip(extras: str) -> int:
+    """Runs pip, with its output in LOG. Returns its exit status."""
+    line = ["install", "--constraint", "requirements.lock", "--progress-bar", "off", "--editable", f".[{extras}]"]
+    started, shown = time.monotonic(), ""
+    with LOG.open("wb") as log:
+        pip = subprocess.Popen([VENV / "bin/python", "-m", "pip", *line], stdout=log, stderr=subprocess.STDOUT)
+        try:
+            while pip.poll() is None:
+                shown = _show(_progress(LOG.read_text(encoding="utf-8", errors="replace")), started, shown)
+                time.sleep(0.5)
+        except KeyboardInterrupt:
+            pip.wait()
+            return 1
+    _show("installed" if pip.returncode == 0 else "stopped", started, shown)
+    print(flush=True)
+    return pip.returncode
+
+
+def _progress(output: str) -> str:
+    """What pip is doing, in words. output: pip's output until now."""
+    _, installing, names = output.partition("Installing collected packages: ")
+    if installing:
+        total = len(names.partition("\n")[0].split(","))
+        done = sum(1 for _ in VENV.glob("lib/python*/site-packages/*.dist-info"))
+        return f"installing {min(done, total)} of {total} packages"
+    *_, last = [None, *re.finditer(r"^(?:Collecting|Processing) (?:\S*/)?([\w.]+)", output, re.MULTILINE)]
+    if last is None:
+        return "preparing"
+    size = re.search(r"Downloading \S+ \(([\d.]+ [MG]B)\)", output[last.end() :])
+    count = len(re.findall(r"^(?:Collecting|Processing) ", output, re.MULTILINE))
+    return f"downloading package {count}: {last[1]}{f' ({size[1]})' if size else ''}"
+
+
+def _show(text: str, started: float, shown: str) -> str:
+    """Shows `text` with the elapsed time: on a terminal in one line, elsewhere one line a phase. Returns `text`."""
+    minutes, seconds = divmod(round(time.monotonic() - started), 60)
+    if sys.stdout.isatty():
+        print(f"\r\033[K{minutes}:{seconds:02d} {text}"[: shutil.get_terminal_size().columns + 3], end="", flush=True)
+    elif text.partition(" ")[0] != shown.partition(" ")[0]:
+        print(f"{minutes}:{seconds:02d} {text}", flush=True)
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
