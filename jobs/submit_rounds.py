@@ -48,7 +48,7 @@ def submit_rounds(
         if summary.cancelled or summary.none_allowed or not summary.unsubmitted:
             unsubmitted = {name for name in states if states[name] is State.PENDING or name in summary.unsubmitted}
             reason = "the study was cancelled" if summary.cancelled else summary.limit
-            _print_unsubmitted(unsubmitted, unsuccessful, dependents(jobs, unsuccessful), reason)
+            _print_unsubmitted(jobs, unsubmitted, unsuccessful, reason)
             return print_summary(states, jobs, folder, again)
 
 
@@ -76,11 +76,13 @@ def _print_submission(summary: SubmissionSummary, cluster: str, *, wait: bool) -
 
 
 def _print_unsubmitted(
-    unsubmitted: Collection[str], unsuccessful: Mapping[str, State], dependent: Collection[str], reason: str
+    jobs: Sequence[Job], unsubmitted: Collection[str], unsuccessful: Mapping[str, State], reason: str
 ) -> None:
     """Prints how many runs were not submitted, and why."""
-    if blocked := set(dependent).intersection(unsubmitted):
-        first, *others = sorted(unsuccessful)
+    if blocked := dependents(jobs, unsuccessful).intersection(unsubmitted):
+        # SLURM cancels the jobs that depend on an unsuccessful one; they are not the cause
+        caused = {job.name for job in jobs if not unsuccessful.keys().isdisjoint(job.parents)}
+        first, *others = [job.name for job in jobs if job.name in unsuccessful.keys() - caused]
         more = f" or one of {len(others)} more runs" if others else ""
         verb = "was cancelled" if unsuccessful[first] is State.CANCELLED else "failed"
         print(f"\n{len(blocked)} runs were not submitted, because they need {first}{more}, which {verb}")

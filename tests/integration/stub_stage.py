@@ -1,8 +1,9 @@
 """A stub for `python -m ssl_pkg` and `python -m analysis` in the tests of the local runner.
 
 It is a real child process without torch that follows the conventions for run directories and exit statuses. A stage
-takes `wait=SECONDS`. A file FAIL-NAME, HANG-NAME or IGNORE-NAME beside the study's folder makes the run NAME fail, exit
-with status 75 without a signal, or ignore signals. Each start and end appends a line to the file EVENTS there.
+that makes a model takes `wait=SECONDS`; an evaluation ends at once, because a study has many of them. A file FAIL-NAME,
+HANG-NAME or IGNORE-NAME beside the study's folder makes the run NAME fail, exit with status 75 without a signal, or
+ignore signals. Each start and end appends a line to the file EVENTS there.
 """
 
 import json
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from ssl_pkg.catalogue import EVALUATIONS
 from ssl_pkg.run.directory import RunDirectory, write_json
 from ssl_pkg.run.signals import SIGNALS
 
@@ -41,7 +43,8 @@ def main(arguments: list[str]) -> int:
     if not (root / f"IGNORE-{run.name}").exists():
         for number in SIGNALS:
             signal.signal(number, note)
-    return work(run, 0.0 if resumed else float(settings.get("wait", "0.1")))
+    at_once = resumed or settings.get("stage") in EVALUATIONS
+    return work(run, 0.0 if at_once else float(settings.get("wait", "0.1")))
 
 
 def note(number: int, frame: FrameType | None) -> None:

@@ -17,7 +17,10 @@ LIMIT = "QOS normal allows 1 at once"
 
 
 def rounds(
-    monkeypatch: pytest.MonkeyPatch, summaries: list[SubmissionSummary], states: list[dict[str, State]]
+    monkeypatch: pytest.MonkeyPatch,
+    summaries: list[SubmissionSummary],
+    states: list[dict[str, State]],
+    plan: list[Job] = JOBS,
 ) -> tuple[int, list[dict[str, Any]]]:
     """The exit status, and the arguments of each submission. states: of the runs after each round."""
     calls: list[dict[str, Any]] = []
@@ -34,7 +37,7 @@ def rounds(
     monkeypatch.setattr(jobs.submit_rounds, "follow", rows)
     monkeypatch.setattr(jobs.submit_rounds, "read_rows", rows)
     stub: Any = Stub()
-    return submit_rounds(stub, JOBS, Path("runs/demo"), "mine", wait=True, again="again"), calls
+    return submit_rounds(stub, plan, Path("runs/demo"), "mine", wait=True, again="again"), calls
 
 
 def test_a_run_that_was_cancelled_before_this_call_and_left_by_a_limit_is_submitted(
@@ -72,3 +75,19 @@ def test_a_limit_of_no_jobs_ends_the_wait(monkeypatch: pytest.MonkeyPatch, capsy
     printed = capsys.readouterr().out
     assert "submitted 0 of 2; QOS normal allows 0 at once\n" in printed
     assert "2 runs were not submitted, because QOS normal allows 0 at once" in printed
+
+
+def test_the_run_that_failed_is_named_and_not_those_that_slurm_cancelled_because_of_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cause = Job("finetune", "finetune", (), (), Path("finetune"))
+    plan = [cause, *(Job(name, "ood", (), ("finetune",), Path(name)) for name in ("corruptions", "width"))]
+    summaries = [
+        SubmissionSummary(submitted=["finetune", "corruptions"], unsubmitted=["width"], limit=LIMIT),
+        SubmissionSummary(unsubmitted=["width"], limit=LIMIT, none_allowed=True),
+    ]
+    states = [{"finetune": State.FAILED, "corruptions": State.CANCELLED, "width": State.PENDING}] * 2
+    status, _ = rounds(monkeypatch, summaries, states, plan)
+    assert status == 1
+    printed = capsys.readouterr().out
+    assert "\n1 runs were not submitted, because they need finetune, which failed\n" in printed
