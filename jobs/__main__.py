@@ -123,7 +123,7 @@ def _status(options: argparse.Namespace, overrides: list[str], again: str) -> in
         return COMPLETE
     rows, warning = read_status(folder)
     if console.is_terminal:
-        console.print(render_table(rows, None))
+        console.print(render_table(rows, None, console.width))
     else:
         print("\n".join(plain_lines(rows)))
     if warning:

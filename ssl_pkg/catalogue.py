@@ -3,14 +3,15 @@
 Adding an evaluation means one settings class, one field of `StageSettings` and one entry of `_STAGES` in this file.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from ssl_pkg.fields import BatchSize, ConfigSection, CropArea, Fraction, Jitter, Probability
+from ssl_pkg.rows import Row, dimensions_of
 
 RANDOM: Final = "random"  # the `source` that stands for the random initialization, and the method of its models
 SUPERVISED: Final = "supervised"  # the method of the baseline, which `finetune` trains from the random initialization
@@ -182,6 +183,14 @@ TSNE: Final = Artifact(
 LANDSCAPE: Final = Artifact("landscape.npz", {"alphas": "A", "loss": "A", "accuracy": "A", "grid": "G", "plane": "GG"})
 
 
+class Headline(NamedTuple):
+    """The number of a result that a status shows, a fraction: the row without dimensions."""
+
+    evaluation: str
+    metric: str
+    label: str  # for people, after the value
+
+
 @dataclass(frozen=True)
 class Stage:
     """One entry of the catalogue; `ssl_pkg/stages/NAME.py` runs the stage."""
@@ -194,6 +203,7 @@ class Stage:
     cost: float = 1.0  # duration relative to `ood`; runs on the costliest chain start first
     also_reads: tuple[str, ...] = ()  # fields of other stages' settings
     artifact: Artifact | None = None
+    headline: Headline | None = None
     papers: tuple[str, ...] = ()  # for the report's list of sources
 
     @property
@@ -225,6 +235,7 @@ _STAGES: Final = (
         starts_from=Weights.NONE,
         leaves=Weights.ENCODER,
         cost=8.0,
+        headline=Headline("knn_validation", "accuracy", "kNN"),
         papers=(
             "Z. Wu, Y. Xiong, S. X. Yu, D. Lin: Unsupervised Feature Learning via Non-Parametric Instance "
             "Discrimination (weighted kNN), 2018. arXiv 1805.01978",
@@ -243,6 +254,7 @@ _STAGES: Final = (
         leaves=Weights.FINAL_MODEL,
         label="probe",
         artifact=PREDICTIONS,
+        headline=Headline("test", "accuracy", "test"),
     ),
     Stage(
         "finetune",
@@ -261,6 +273,7 @@ _STAGES: Final = (
             "A. Kumar, A. Raghunathan, R. Jones, T. Ma, P. Liang: Fine-Tuning can Distort Pretrained Features and "
             "Underperform Out-of-Distribution (LP-FT), 2022. arXiv 2202.10054",
         ),
+        headline=Headline("test", "accuracy", "test"),
         artifact=PREDICTIONS,
     ),
     Stage(
@@ -281,6 +294,7 @@ _STAGES: Final = (
         starts_from=Weights.FINAL_MODEL,
         leaves=Weights.NONE,
         artifact=PREDICTIONS,
+        headline=Headline("ood", "accuracy", "OOD"),
         papers=(
             "M. Ghifary, W. B. Kleijn, M. Zhang, D. Balduzzi, W. Li: Deep Reconstruction-Classification Networks for "
             "Unsupervised Domain Adaptation (nine shared classes), 2016. arXiv 1607.03516",
@@ -299,6 +313,7 @@ _STAGES: Final = (
         leaves=Weights.NONE,
         cost=2.0,
         artifact=CORRUPTIONS,
+        headline=Headline("corruptions", "mean_accuracy", "corrupted"),
         papers=(
             "D. Hendrycks, T. Dietterich: Benchmarking Neural Network Robustness to Common Corruptions and "
             "Perturbations, 2019. arXiv 1903.12261",
@@ -311,6 +326,7 @@ _STAGES: Final = (
         leaves=Weights.NONE,
         also_reads=("pretrain.knn_neighbours", "pretrain.knn_temperature"),
         artifact=TSNE,
+        headline=Headline("knn", "accuracy", "kNN"),
         papers=(
             "L. van der Maaten, G. Hinton: Visualizing Data using t-SNE. Journal of Machine Learning Research 9, 2008",
             "P. G. Poličar, M. Stražar, B. Zupan: openTSNE: A Modular Python Library for t-SNE Dimensionality "
@@ -358,3 +374,12 @@ def adapted(method: str, stage: str) -> tuple[str, str | None]:
     The training of all weights from the random initialization is the supervised baseline, which has no adaptation.
     """
     return (SUPERVISED, None) if (method, stage) == (RANDOM, "finetune") else (method, stage)
+
+
+def headline_of(stage: str, rows: Iterable[Row]) -> dict[str, Any] | None:
+    """The `label` and the `value` of the stage's headline among the rows of a result; None if it has none."""
+    headline = STAGES[stage].headline
+    for entry in rows:
+        if headline and (entry["evaluation"], entry["metric"]) == headline[:2] and not dimensions_of(entry):
+            return {"label": headline.label, "value": entry["value"]}
+    return None

@@ -31,6 +31,7 @@ DISPLAY_ORDER: Final = (
     State.PENDING,
     State.COMPLETE,
 )
+WIDE: Final = 76  # columns of a terminal that has room for the whole table
 REFRESH_SECONDS: Final = 1.0  # between two updates of the table
 LINE_SECONDS: Final = 25.0  # between two lines about the running runs, without a terminal
 Rows = Callable[[], list[Row]]
@@ -67,7 +68,7 @@ class LiveTable:
     def tick(self, rows: Rows) -> None:
         """Updates the table if a second has passed, or if a state has changed."""
         if time.monotonic() >= self._due:
-            self._live.update(render_table(rows(), self._live.console.height), refresh=True)
+            self._live.update(self._table(rows(), self._live.console.height), refresh=True)
             self._due = time.monotonic() + REFRESH_SECONDS
 
     def say(self, text: str) -> None:
@@ -76,8 +77,11 @@ class LiveTable:
 
     def close(self, rows: Rows) -> None:
         """Leaves the complete table on the screen."""
-        self._live.update(render_table(rows(), None), refresh=True)
+        self._live.update(self._table(rows(), None), refresh=True)
         self._live.stop()
+
+    def _table(self, rows: list[Row], height: int | None) -> RenderableType:
+        return render_table(rows, height, self._live.console.width)
 
 
 class LineDisplay:
@@ -90,6 +94,7 @@ class LineDisplay:
         """Prints a line about the change."""
         ended = row.state in (State.COMPLETE, State.FAILED, State.INTERRUPTED)
         details = [format_duration(row.elapsed)] if ended and row.elapsed is not None else []
+        details += [row.result] if row.result else []
         if row.state is State.FAILED and row.exit_status is not None:
             details.append(f"exit status {row.exit_status}")
         self.say(f"{row.name}: {row.state}" + (f" ({', '.join(details)})" if details else ""))
@@ -118,28 +123,34 @@ def make_display() -> Display:
     return LiveTable(console) if console.is_terminal and not console.is_dumb_terminal else LineDisplay()
 
 
-def render_table(rows: list[Row], height: int | None) -> RenderableType:
-    """The table and the number of runs in each state, for 80 columns.
+def render_table(rows: list[Row], height: int | None, width: int = WIDE) -> RenderableType:
+    """The table and the number of runs in each state.
 
-    height: maximum number of lines; then the most important rows are shown. None shows all rows.
+    height: maximum number of lines; then the most important rows are shown. None shows all rows. width: in columns;
+    less than WIDE leaves out the bar and the times.
     """
     limit = len(rows) if height is None else max(1, height - 4)
     chosen = sorted(rows, key=lambda row: DISPLAY_ORDER.index(row.state))[:limit]
     run = Column("run", no_wrap=True, min_width=max((len(row.name) for row in rows), default=0))
-    table = Table(run, "state", "", "step", "left", "elapsed", box=None, pad_edge=False, header_style="bold")
+    wide = ("", "left", "elapsed") if width >= WIDE else ()
+    table = Table(run, Column("state", no_wrap=True), "progress", *wide, box=None, pad_edge=False)
+    table.header_style = "bold"
     for row in rows:
         if row not in chosen:
             continue
-        bar = "" if row.fraction is None else ProgressBar(total=1.0, completed=row.fraction, width=8)
         step, _, *times = (Text(cell, no_wrap=True, overflow="ellipsis") for cell in _cells(row))
-        table.add_row(Text(row.name), Text(row.state, STYLES[row.state]), bar, step, *times)
+        running = row.state is State.RUNNING and row.fraction is not None
+        bar = ProgressBar(total=1.0, completed=row.fraction or 0.0, width=8) if running else ""
+        table.add_row(Text(row.name), Text(row.state, STYLES[row.state]), step, *((bar, *times) if wide else ()))
     counts = Text("  ").join(Text(f"{count} {state}", STYLES[state]) for state, count in count_states(rows).items())
+    if len(chosen) < len(rows):
+        counts.append(f"  ({len(rows) - len(chosen)} runs not shown)", "dim")
     return Group(table, Text(""), counts)
 
 
 def plain_lines(rows: list[Row]) -> list[str]:
     """The table as lines of aligned text."""
-    lines = [("run", "state", "step", "rate", "left", "elapsed", "job" if any(row.job for row in rows) else "")]
+    lines = [("run", "state", "progress", "rate", "left", "elapsed", "job" if any(row.job for row in rows) else "")]
     lines += [(row.name, str(row.state), *_cells(row), row.job or "") for row in rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     aligned = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
@@ -156,10 +167,10 @@ def format_duration(seconds: float | None) -> str:
 
 
 def _cells(row: Row) -> tuple[str, str, str, str]:
-    """Step with notes, rate, time left and elapsed time."""
+    """Step or result with notes, rate, time left and elapsed time."""
     step = f"{row.phase or ''} {row.step}/{row.steps}".strip() if row.step is not None and row.steps is not None else ""
     requeued = f"requeued {row.requeues}x" if row.requeues else ""
-    step = ", ".join(part for part in (step, requeued, row.note) if part)
+    step = ", ".join(part for part in (step, row.result, requeued, row.note) if part)
     rate = "" if row.rate is None else f"{row.rate:.3g}/s"
     return step, rate, format_duration(row.left), format_duration(row.elapsed)
 

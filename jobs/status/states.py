@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,7 @@ class Row:
     note: str | None = None  # on a cluster: why the job is pending, or how it ended
     requeues: int | None = None
     job: str | None = None  # SLURM's job id
+    result: str | None = None  # the headline of a complete run, for people, like `88.1 % test`
 
     @property
     def fraction(self) -> float | None:
@@ -43,11 +45,10 @@ def make_row(folder: Path, name: str, entry: Entry, now: float) -> Row:
     """The row of run `name`, whose state is that of `entry`. `now` is in seconds since the epoch."""
     run = RunDirectory(folder / name)
     if entry.state is State.COMPLETE:
-        known = (
-            _number((run.result() or {}).get("seconds")),
-            _elapsed(entry, now),
-        )  # of all starts, and of the last one
-        return Row(name, entry.state, elapsed=max((seconds for seconds in known if seconds is not None), default=None))
+        result = run.result() or {}
+        known = (_number(result.get("seconds")), _elapsed(entry, now))  # of all starts, and of the last one
+        elapsed = max((seconds for seconds in known if seconds is not None), default=None)
+        return Row(name, entry.state, elapsed=elapsed, result=_headline(result))
     if entry.state in (State.PENDING, State.BLOCKED):
         return Row(name, entry.state)
     status = run.status() or {}
@@ -137,6 +138,15 @@ def _state(run: RunDirectory, recorded: State, *, managed: bool, now: float) -> 
     if recorded is State.RUNNING and not managed and not alive:
         return State.INTERRUPTED
     return State.RUNNING if recorded is State.PENDING and alive and not managed else recorded
+
+
+def _headline(result: Mapping[str, Any]) -> str | None:
+    """The headline of a result as a short text; None if it has none."""
+    match result.get("headline"):
+        case {"label": label, "value": float(value)}:
+            return f"{100 * value:.1f} % {label}"
+        case _:
+            return None
 
 
 def _elapsed(entry: Entry, now: float) -> float | None:

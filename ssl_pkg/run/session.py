@@ -10,6 +10,7 @@ from typing import Any, NoReturn, Self
 import yaml
 from torch import Tensor
 
+from ssl_pkg.catalogue import headline_of
 from ssl_pkg.config import Config
 from ssl_pkg.distributed.collectives import any_rank, broadcast, world_size
 from ssl_pkg.errors import NO_ROOM, BadInput, Busy, Done, Interrupted
@@ -224,6 +225,7 @@ class Session:
                 "seconds": round(self.seconds(), 3),
                 "weights_sha256": None if weights is None else weights_sha256(weights),
                 "metrics_sha256": metrics_sha256(self._metrics_log.lines),
+                "headline": headline_of(self.config.stage, rows),
                 "rows": list(rows),
             }
             | ({"source_data": other} if other else {})

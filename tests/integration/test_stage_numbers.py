@@ -19,6 +19,7 @@ from sklearn.metrics import log_loss
 from torchvision.models import resnet18
 from torchvision.transforms.v2 import functional as F
 
+from ssl_pkg.catalogue import STAGES
 from ssl_pkg.data.cifar10 import open_cifar10
 from ssl_pkg.data.contact_sheet import contact_sheet
 from ssl_pkg.data.images import Split, balanced, holdout
@@ -45,6 +46,14 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def stl10(study: Path) -> STL10:
     return open_stl10(study / "data")
+
+
+def test_every_result_has_the_headline_of_its_stage(study: Path) -> None:
+    results = [json.loads((study / name / "result.json").read_text()) for name in LINES]
+    labels = {result["stage"]: result["headline"] and result["headline"]["label"] for result in results}
+    assert labels == {name: stage.headline and stage.headline.label for name, stage in STAGES.items()}
+    of_probe = json.loads((study / "probe/result.json").read_text())
+    assert of_probe["headline"]["value"] == rows(study / "probe")[("test", "accuracy")]["value"]
 
 
 def test_only_pretrain_and_ood_write_contact_sheets(study: Path, stl10: STL10) -> None:

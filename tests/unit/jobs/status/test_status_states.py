@@ -150,7 +150,20 @@ def test_a_short_table_shows_the_most_important_rows() -> None:
     assert len(shown) <= 12
     assert any(line.startswith("now") and "train 30/120" in line and "0:45" in line for line in shown)
     assert any(line.startswith("bad") for line in shown)
-    assert shown[-1].split() == ["30", "complete", "1", "running", "30", "pending", "1", "failed"]
+    assert shown[-1].split() == [
+        "30",
+        "complete",
+        "1",
+        "running",
+        "30",
+        "pending",
+        "1",
+        "failed",
+        "(54",
+        "runs",
+        "not",
+        "shown)",
+    ]
 
 
 def test_names_and_times_fit_in_80_columns() -> None:
@@ -161,6 +174,28 @@ def test_names_and_times_fit_in_80_columns() -> None:
     (line,) = (line for line in capture.get().splitlines() if line.startswith("embed"))
     assert line.split()[0] == long.name
     assert line.split()[-2:] == ["1:01:40", "1:15"]
+
+
+def test_a_narrow_terminal_shows_name_state_and_result() -> None:
+    complete = Row("corruptions-random-probe-s0", State.COMPLETE, elapsed=1.0, result="42.9 % corrupted")
+    console = Console(width=60)
+    with console.capture() as capture:
+        console.print(render_table([*ROWS, complete], None, 60))
+    lines = capture.get().splitlines()
+    (line,) = (line for line in lines if line.startswith("corruptions"))
+    assert line.split() == ["corruptions-random-probe-s0", "complete", "42.9", "%", "corrupted"]
+    assert max(map(len, lines)) <= 60
+
+
+def test_a_complete_run_shows_its_headline(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for headline, shown in (
+        ({"label": "test", "value": 0.8125}, "81.2 % test"),
+        ({"label": "test", "value": None}, None),
+        (None, None),
+    ):
+        write_json(tmp_path / "a" / "result.json", {"stage": "probe", "seconds": 1.0, "headline": headline})
+        assert make_row(tmp_path, "a", Entry(State.COMPLETE), 3.0).result == shown
 
 
 def test_plain_lines() -> None:
