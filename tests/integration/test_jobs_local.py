@@ -121,10 +121,10 @@ def test_the_folder_may_have_any_characters(tmp_path: Path) -> None:
     assert child(root, "probe-a-s0")["arguments"][0] == f"run_dir={root / 'small' / 'probe-a-s0'}"
 
 
-def test_one_slot_runs_one_job_at_a_time_and_the_longest_chain_first(tmp_path: Path) -> None:
+def test_one_slot_runs_one_job_at_a_time_the_quickest_chain_first_and_then_the_longest(tmp_path: Path) -> None:
     assert run(tmp_path, slots=1) == 0
     assert most_at_once(tmp_path) == 1
-    assert begun(tmp_path)[:2] == ["pretrain-a-s0", "pretrain-b-s0"]
+    assert begun(tmp_path)[:3] == ["pretrain-b-s0", "pretrain-a-s0", "probe-a-s0"]
 
 
 def test_a_failure_blocks_only_its_descendants_and_can_be_repaired(
