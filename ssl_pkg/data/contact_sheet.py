@@ -16,13 +16,16 @@ COLUMNS: Final = 16  # images in a row, divided among the splits, so that all sh
 LABEL_WIDTH: Final = 132  # pixels, width of the column with the class names
 GAP: Final = 12  # pixels between two splits
 NAME_LENGTH: Final = 16  # characters; longer class names are cut
+MOST_CLASSES: Final = 40  # rows; the sheet would be too large to look at
 
 
 def contact_sheet(labelled: Sequence[Split], unlabeled: Split | None, classes: Sequence[str]) -> bytes:
     """Returns a PNG with one row for each class, the labelled splits side by side, and a last row for `unlabeled`.
 
-    A row shows the first images of its class in the split's order, so that the same data give the same bytes.
+    A row shows the first images of its class in the split's order, so that the same data give the same bytes. Classes
+    beyond MOST_CLASSES are left out, which the sheet says.
     """
+    left_out, classes = len(classes) - MOST_CLASSES, classes[:MOST_CLASSES]
     per_class = COLUMNS // len(labelled)
     strip = per_class * SIDE + GAP
     rows = len(classes) + (0 if unlabeled is None else 1)
@@ -41,6 +44,8 @@ def contact_sheet(labelled: Sequence[Split], unlabeled: Split | None, classes: S
     for label, name in enumerate(classes):
         shown = name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}…"
         draw.text((4, top + label * (SIDE + 2) + SIDE // 3), f"{label}  {shown}", "black", font)
+    if left_out > 0:
+        draw.text((4, 10), f"{left_out} more classes", "black", font)
     if unlabeled is not None:
         corner = (LABEL_WIDTH, top + len(classes) * (SIDE + 2))
         draw.text((4, corner[1] + SIDE // 3), unlabeled.name, "black", font)

@@ -1,6 +1,9 @@
 """Reads and checks STL-10's published binary files (Coates, Lee and Ng 2011).
 
 Images are uint8, 3 x 96 x 96, with rows and columns swapped; labels are uint8, 1 to 10.
+
+Sets with another number of classes, from 2 to 1,000, have the same files: class_names.txt has a line for each class,
+and labels are 1 to that number. With more than 255 classes, labels are little-endian uint16.
 """
 
 from dataclasses import dataclass
@@ -12,12 +15,17 @@ import numpy as np
 from ssl_pkg.data.images import UNLABELED, Indices, Split, StoredImages
 from ssl_pkg.data.names import read_names
 from ssl_pkg.errors import BadInput
+from ssl_pkg.layout import STL10 as FOLDER
 from ssl_pkg.run.manifest import identify
 
 SIDE: Final = 96
 IMAGE_BYTES: Final = 3 * SIDE * SIDE
-FOLDER: Final = "stl10_binary"
-CLASSES: Final = 10
+MAX_CLASSES: Final = 1000
+
+
+def label_type(classes: int) -> np.dtype[Any]:
+    """The type of the labels in a file of a set with this number of classes."""
+    return np.dtype("u1" if classes <= 255 else "<u2")
 
 
 @dataclass(frozen=True)
@@ -42,9 +50,9 @@ def open_stl10(root: Path) -> STL10:
         raise BadInput(f"data.root={root} is not a folder: give the folder that holds {FOLDER}/")
     if not folder.is_dir():
         raise BadInput(f"{root} has no {FOLDER}/: give data.root= the folder that holds STL-10's binary files")
-    classes = _class_names(folder / "class_names.txt")
-    train = _labelled(folder, "train")
-    test = _labelled(folder, "test")
+    classes = read_classes(folder / "class_names.txt")
+    train = read_labelled(folder, "train", classes)
+    test = read_labelled(folder, "test", classes)
     for label, name in enumerate(classes):
         if (count := int((train.labels == label).sum())) < 2:  # one to train on, one to hold out
             raise BadInput(
@@ -67,29 +75,33 @@ def _pixels(file: Path) -> StoredImages:
     return StoredImages(file, (size // IMAGE_BYTES, 3, SIDE, SIDE))
 
 
-def _labelled(folder: Path, name: str) -> Split:
+def read_labelled(folder: Path, name: str, classes: tuple[str, ...]) -> Split:
+    """A split with labels. Raises BadInput if its files are missing or damaged, or don't fit the classes."""
     pixels = _pixels(folder / f"{name}_X.bin")
     file = folder / f"{name}_y.bin"
-    _size(file)
-    labels = np.fromfile(file, dtype=np.uint8)
-    if len(labels) != len(pixels):
+    size, kind = _size(file), label_type(len(classes))
+    if size != len(pixels) * kind.itemsize:
         raise BadInput(
-            f"{file} has {len(labels):,} labels for {len(pixels):,} images: the two files don't belong together"
+            f"{file} has {size // kind.itemsize:,} labels for {len(pixels):,} images: "
+            "the two files don't belong together"
         )
-    if labels.min() < 1 or labels.max() > CLASSES:
-        wrong = labels[(labels < 1) | (labels > CLASSES)]
+    labels = np.fromfile(file, kind).astype(np.int64)
+    if labels.min() < 1 or labels.max() > len(classes):
+        wrong = labels[(labels < 1) | (labels > len(classes))]
         raise BadInput(
-            f"{file} has {len(wrong):,} labels outside 1..{CLASSES} (such as {wrong[0]}): it is not part of STL-10"
+            f"{file} has {len(wrong):,} labels outside 1..{len(classes)} (such as {wrong[0]}), the classes in "
+            "class_names.txt: the two files don't belong together"
         )
-    return Split(name, pixels, labels.astype(np.int64) - 1, columns_first=True)
+    return Split(name, pixels, labels - 1, columns_first=True)
 
 
-def _class_names(file: Path) -> tuple[str, ...]:
+def read_classes(file: Path) -> tuple[str, ...]:
+    """The class names in class_names.txt. Raises BadInput if they are too few, too many or not different."""
     names = read_names(file)
-    if len(names) != CLASSES or len(set(names)) != CLASSES:
-        twice = next((name for name in names if names.count(name) > 1), None)
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None or not 2 <= len(names) <= MAX_CLASSES:
         found = f"names {twice} twice" if twice else f"has {len(names)}"
-        raise BadInput(f"{file} should name {CLASSES} different classes, one per line, but {found}")
+        raise BadInput(f"{file} should name 2 to {MAX_CLASSES} different classes, one per line, but {found}")
     return names
 
 

@@ -168,8 +168,8 @@ class _Stage:
         repeats = math.ceil(steps * config.finetune.batch_size / len(indices))
         split = self.dataset.train.subset(np.tile(indices, repeats))
         epochs = math.ceil(config.few_labels.steps / (len(split) // config.finetune.batch_size))
-        start = Labelled(self.encoder, replace(split, name=f"{len(indices):,} images of train"), self.resolution, head)
-        return start, epochs
+        named = replace(split, name=f"{len(indices):,} images of train")
+        return Labelled(self.encoder, named, len(self.dataset.classes), self.resolution, head), epochs
 
     def _measured(self, subset: _Subset, adaptation: Adaptation, logits: Array, ood_logits: Array) -> _Model:
         dimensions: Dimensions = {"labels_per_class": subset.labels_per_class, "draw": subset.draw}

@@ -43,7 +43,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
         trainings = LabelledTrainings(session)
         heads = trainings.once("probe", lambda: _heads(session, encoder, dataset.train, resolution, kept))
         trials = trainings.search(
-            Labelled(encoder, trial_split, resolution, heads["kept"]),
+            Labelled(encoder, trial_split, len(dataset.classes), resolution, heads["kept"]),
             dataset.train.subset(held),
             grid_of(settings),
             epochs=settings.selection_epochs,
@@ -52,7 +52,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
         snapshots = _Snapshots(session, dataset.test if adaptation else None, resolution)
         model = trainings.train(
             "final",
-            Labelled(encoder, dataset.train, resolution, heads["all"]),
+            Labelled(encoder, dataset.train, len(dataset.classes), resolution, heads["all"]),
             candidate,
             epochs=settings.epochs,
             after_epoch=snapshots.save_if_chosen,

@@ -18,7 +18,6 @@ from typing_extensions import TypedDict
 from ssl_pkg.catalogue import Finetune, InitialHead
 from ssl_pkg.config import OptimizerConfig, View
 from ssl_pkg.data.images import Split
-from ssl_pkg.data.stl10 import CLASSES
 from ssl_pkg.errors import Diverged
 from ssl_pkg.evaluation.accuracy import log_loss, not_finite
 from ssl_pkg.evaluation.forward import predict
@@ -83,13 +82,15 @@ class LabelledCheckpoint(PhaseCheckpoint):
 class Labelled:
     """What a labelled training starts from, and its images.
 
-    encoder: stays unchanged, because each training copies it. split: the images to train on. resolution: in pixels.
+    encoder: stays unchanged, because each training copies it. split: the images to train on. classes: their number.
+    resolution: in pixels.
     head: the initial last layer of a candidate with `head="probe"`; None if no probe could be fitted. It must come from
     these images only: a head that was fitted on held-out images would make their accuracy meaningless.
     """
 
     encoder: nn.Module
     split: Split
+    classes: int
     resolution: int
     head: Head | None = None
 
@@ -254,7 +255,7 @@ def _batches(session: Session, start: Labelled, candidate: Candidate) -> ViewBat
 def _classifier(session: Session, start: Labelled, candidate: Candidate) -> Supervised:
     """A copy of the encoder with the candidate's last layer. Random weights are the same for every candidate."""
     torch.manual_seed(session.config.seed)
-    model = Supervised(encoder=copy.deepcopy(start.encoder), classes=CLASSES)
+    model = Supervised(encoder=copy.deepcopy(start.encoder), classes=start.classes)
     if candidate.head == "probe":
         assert start.head is not None  # `search` skips the candidate
         model.head.load_state_dict(start.head)

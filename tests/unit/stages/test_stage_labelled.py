@@ -38,7 +38,7 @@ def start() -> Labelled:
     torch.manual_seed(1)
     encoder = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 512))
     head = {"weight": torch.randn(10, 512) / 20, "bias": torch.randn(10)}
-    return Labelled(encoder, split(40, 0), 32, head)
+    return Labelled(encoder, split(40, 0), 10, 32, head)
 
 
 HELD = split(20, 1)

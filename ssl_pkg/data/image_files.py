@@ -1,0 +1,114 @@
+"""Finds the files in a folder of photographs and reads each as a small RGB image, or says why it can't be used."""
+
+import os
+import stat
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ssl_pkg.hardware.machine import cores
+
+# Not all of Pillow's formats, because for EPS it starts Ghostscript, which runs the file as a program.
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+SMALLEST: Final = 8  # pixels; an image with a shorter side shows nothing
+JPEG_MARGIN: Final = 3  # a JPEG is decoded at a reduced size that is at least this multiple of the final one
+IN_FLIGHT: Final = 64  # files that are read at the same time or wait for their turn
+
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]  # (side, side, 3), RGB
+
+
+class Unusable(Exception):
+    """A file can't be used as an image. The message completes a sentence that starts with the file's name."""
+
+
+def printable(name: str) -> str:
+    """The name with escapes for the characters that can't be printed, such as line breaks and bytes outside UTF-8."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+def files_below(folder: Path) -> Iterator[tuple[Path, str]]:
+    """All files below `folder`, sorted by path within each folder, each with the reason why it can't be an image.
+
+    The reason is empty for a regular file. Symbolic links are followed. A folder that was reached before, as in a loop
+    of links, is returned instead of its files, with the reason.
+    """
+    waiting, seen = [folder], set()
+    while waiting:
+        current = waiting.pop()
+        try:
+            facts = current.stat()
+            entries = sorted(current.iterdir(), key=os.fsencode)
+        except OSError as error:
+            yield current, f"can't be read ({error.strerror})"
+            continue
+        if (facts.st_dev, facts.st_ino) in seen:
+            yield current, "is a link to a folder that has been read already"
+            continue
+        seen.add((facts.st_dev, facts.st_ino))
+        folders = []
+        for entry in entries:
+            try:
+                mode = entry.stat().st_mode
+            except OSError as error:
+                kind = "is a symbolic link that" if entry.is_symlink() else ""
+                yield entry, f"{kind} can't be followed ({error.strerror})".strip()
+                continue
+            if stat.S_ISDIR(mode):
+                folders.append(entry)
+            else:
+                yield entry, "" if stat.S_ISREG(mode) else "is not a regular file"
+        waiting += reversed(folders)
+
+
+def read_images(files: Sequence[Path], side: int, *, pad: bool = False) -> Iterator[Pixels | Unusable]:
+    """Reads the files in threads. Yields, in their order, the pixels (side, side, 3) of each or why it is unusable.
+
+    The image is turned as its EXIF data say. Transparent pixels become white. It is scaled with antialiasing so that it
+    covers the square, and its centre is kept; with `pad` the whole image is kept, on a black square.
+    """
+    Image.init()  # registers all formats
+    with warnings.catch_warnings(), ThreadPoolExecutor(cores()) as pool:
+        warnings.simplefilter("ignore")  # of damaged EXIF data, of which only the orientation matters
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for start in range(0, len(files), IN_FLIGHT):
+            yield from pool.map(partial(_read, side=side, pad=pad), files[start : start + IN_FLIGHT])
+
+
+def _read(file: Path, side: int, pad: bool) -> Pixels | Unusable:
+    try:
+        if file.stat().st_size == 0:
+            raise Unusable("is empty")
+        with Image.open(file, formats=FORMATS) as image:
+            if min(image.size) < SMALLEST:
+                raise Unusable(f"has {image.width} x {image.height} pixels, and {SMALLEST} x {SMALLEST} are needed")
+            image.draft(None, (JPEG_MARGIN * side, JPEG_MARGIN * side))
+            picture = _rgb(ImageOps.exif_transpose(image))
+        square = (ImageOps.pad if pad else ImageOps.fit)(picture, (side, side), Image.Resampling.BICUBIC)
+        return np.asarray(square)
+    except Unusable as error:
+        return error
+    except UnidentifiedImageError:
+        return Unusable(f"is not an image ({', '.join(FORMATS)})")
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        limit = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
+        return Unusable(f"has more than {limit} million pixels: save it smaller")
+    except Exception as error:  # a damaged file can raise almost anything
+        words = (getattr(error, "strerror", None) or str(error) or type(error).__name__).split()
+        return Unusable(f"can't be read ({printable(' '.join(words))})")
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # Pillow's conversion would clip values above 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise Unusable("has 32 bits per pixel and channel: save it with 8 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")

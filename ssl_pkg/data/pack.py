@@ -1,0 +1,247 @@
+"""Packs photographs into a data set: `python -m ssl_pkg.data.pack SRC DST` (console command: `ssl-study pack`).
+
+DST/stl10_binary/           train, test and unlabeled images with labels and class names, in STL-10's layout
+DST/ood/stl10_binary/       with --ood: the out-of-distribution test images
+DST/files.csv               for every file of SRC its split, index and class, or the reason why it is not packed
+DST/contact_sheet_*.png     some images of each split, as they are packed
+"""
+
+from ssl_pkg import safe_path
+
+if __name__ == "__main__":
+    safe_path.protect()
+
+import argparse
+import csv
+import hashlib
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+
+from ssl_pkg import layout
+from ssl_pkg.data.contact_sheet import COLUMNS, contact_sheet
+from ssl_pkg.data.duplicates import Hashes, perceptual_hash
+from ssl_pkg.data.image_files import Unusable, read_images
+from ssl_pkg.data.images import UNLABELED as NO_LABEL
+from ssl_pkg.data.images import Split, StoredImages
+from ssl_pkg.data.photographs import (
+    OOD,
+    TEST,
+    TRAIN,
+    UNLABELED,
+    Photograph,
+    class_names,
+    divide,
+    find_ood,
+    find_photographs,
+    refuse_copies,
+    refuse_small_classes,
+)
+from ssl_pkg.data.stl10 import SIDE, label_type
+from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput
+from ssl_pkg.overrides import expand_path
+from ssl_pkg.streams import prepare_streams
+
+CHUNK: Final = 1000  # images copied at a time
+LINES: Final = 8  # of unlabeled images on their contact sheet
+SHOWN: Final = 10  # files that are not packed, in the terminal
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What `pack` has written. borrowed: whether the unlabeled images are those of train, for lack of others."""
+
+    classes: tuple[str, ...]
+    photographs: list[Photograph]
+    borrowed: bool
+
+
+def pack(
+    source: Path, target: Path, *, ood: Path | None = None, pad: bool = False, test_fraction: float = 0.2, seed: int = 0
+) -> Packed:
+    """Packs the photographs below `source` to the new folder `target`, completely or not at all.
+
+    ood: a folder of class folders with out-of-distribution images. pad: keep whole images instead of their centres.
+    test_fraction, seed: of the division into train and test, unless `source` has train/ and test/.
+    Raises BadInput if `source` has not enough images, and OSError if `target` can't be written.
+    """
+    classes, photographs = _find(source, target, ood)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        with suppress(OSError):  # FAT, SMB and some FUSE file systems don't support modes
+            work.chmod(0o755)
+        images, hashes, digests = _read(photographs, work / "images.bin", pad)
+        divide(photographs, hashes, test_fraction, seed)
+        refuse_copies(photographs, hashes, digests)
+        refuse_small_classes(photographs, classes, source)
+        borrowed = not any(entry.split == UNLABELED and not entry.reason for entry in photographs)
+        _write(work, images, photographs, classes, borrowed)
+        images.file.unlink()
+        work.rename(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return Packed(classes, photographs, borrowed)
+
+
+def _find(source: Path, target: Path, ood: Path | None) -> tuple[tuple[str, ...], list[Photograph]]:
+    for folder in (source, *([ood] if ood else [])):
+        if not folder.is_dir():
+            raise BadInput(f"there is no folder {folder}: give the folder that has the class folders")
+        if target.resolve().is_relative_to(folder.resolve()):
+            raise BadInput(f"{target} is inside {folder}, whose files would then be packed too: give another folder")
+    if target.exists() or target.is_symlink():
+        raise BadInput(f"{target} exists: give a folder that does not exist yet")
+    try:
+        classes = class_names(source)
+    except OSError as error:
+        raise BadInput(f"can't read {source}: {error.strerror}") from error
+    return classes, [*find_photographs(source), *(find_ood(ood, classes) if ood else [])]
+
+
+def _read(photographs: list[Photograph], file: Path, pad: bool) -> tuple[StoredImages, Hashes, list[bytes]]:
+    """Writes the pixels of all usable images to `file`, columns first, and returns them with hashes and digests."""
+    wanted = [entry for entry in photographs if not entry.reason]
+    hashes: list[np.uint64] = []
+    digests: list[bytes] = []
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with file.open("wb") as out, Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("reading images", total=len(wanted))
+        for entry, pixels in zip(wanted, read_images([e.file for e in wanted], SIDE, pad=pad), strict=True):
+            progress.advance(bar)
+            if isinstance(pixels, Unusable):
+                entry.reason = str(pixels)
+                continue
+            entry.position = len(hashes)
+            hashes.append(perceptual_hash(pixels))
+            content = pixels.transpose(2, 1, 0).tobytes()
+            digests.append(hashlib.sha256(content).digest())
+            out.write(content)
+    return StoredImages(file, (len(hashes), 3, SIDE, SIDE)), np.array(hashes, np.uint64), digests
+
+
+def _write(
+    work: Path, images: StoredImages, photographs: list[Photograph], classes: tuple[str, ...], borrowed: bool
+) -> None:
+    members = {split: _members(photographs, split) for split in (TRAIN, TEST, UNLABELED, OOD)}
+    if borrowed:
+        members[UNLABELED] = members[TRAIN]
+    for split, entries in members.items():
+        if entries:
+            folder, name = (work / layout.OOD, TEST) if split == OOD else (work, split)
+            stored = _write_split(folder / layout.STL10, name, images, entries, classes)
+            (work / f"contact_sheet_{split}.png").write_bytes(_sheet(replace(stored, name=split), classes))
+    counts: Counter[str] = Counter()
+    with (work / "files.csv").open("w", encoding="utf-8", newline="") as out:
+        rows = csv.writer(out)
+        rows.writerow(["file", "split", "index", "class", "reason"])
+        for entry in photographs:
+            place = ("", "") if entry.reason else (entry.split, str(counts[entry.split]))
+            counts[entry.split] += not entry.reason
+            rows.writerow([entry.name, *place, entry.label, entry.reason])
+
+
+def _members(photographs: Sequence[Photograph], split: str) -> list[Photograph]:
+    return [entry for entry in photographs if entry.split == split and not entry.reason]
+
+
+def _write_split(
+    folder: Path, name: str, images: StoredImages, entries: list[Photograph], classes: tuple[str, ...]
+) -> Split:
+    """Writes the images of one split, its labels and the class names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    positions = np.array([entry.position for entry in entries], np.int64)
+    with (folder / f"{name}_X.bin").open("wb") as out:
+        for start in range(0, len(positions), CHUNK):
+            out.write(images[positions[start : start + CHUNK]].tobytes())
+    labels = np.full(len(entries), NO_LABEL, np.int64)
+    if name != UNLABELED:
+        labels = np.array([classes.index(entry.label) for entry in entries], np.int64)
+        (labels + 1).astype(label_type(len(classes))).tofile(folder / f"{name}_y.bin")
+    (folder / "class_names.txt").write_text("".join(f"{label}\n" for label in classes), encoding="utf-8")
+    stored = StoredImages(folder / f"{name}_X.bin", (len(entries), 3, SIDE, SIDE))
+    return Split(name, stored, labels, columns_first=True)
+
+
+def _sheet(split: Split, classes: Sequence[str]) -> bytes:
+    if split.name != UNLABELED:
+        return contact_sheet([split], None, classes)
+    chosen = np.linspace(0, len(split) - 1, min(len(split), LINES * COLUMNS)).astype(np.int64)
+    lines = np.arange(len(chosen)) // COLUMNS
+    return contact_sheet([replace(split.subset(chosen), labels=lines)], None, [UNLABELED] * (int(lines[-1]) + 1))
+
+
+def report(packed: Packed, source: Path, target: Path) -> str:
+    """What was packed and what was not, in some lines for people."""
+    lines = [f"{target} has images of {len(packed.classes)} classes, {SIDE} x {SIDE} pixels:"]
+    for split in (TRAIN, TEST, UNLABELED, OOD):
+        counts = Counter(entry.label for entry in _members(packed.photographs, split))
+        if split == UNLABELED and packed.borrowed:
+            lines.append(f"  {split:<10} those of train, without labels, because {source} has no {UNLABELED}/")
+        elif counts:
+            text = f"  {split:<10} {counts.total():,} images"
+            lines.append(text if split == UNLABELED else f"{text}, {_per_class(counts)}")
+    left = [entry for entry in packed.photographs if entry.reason]
+    if left:
+        lines.append(f"{len(left):,} of {len(packed.photographs):,} files are not packed:")
+        lines += [f"  {entry.name} {entry.reason}" for entry in left[:SHOWN]]
+        lines += [f"  and {len(left) - SHOWN:,} more"] if len(left) > SHOWN else []
+    lines.append(f"{target / 'files.csv'} lists all files. Look at the pictures {target}/contact_sheet_*.png first.")
+    return "\n".join(lines)
+
+
+def _per_class(counts: Counter[str]) -> str:
+    (most_label, most), (least_label, least) = counts.most_common()[0], counts.most_common()[-1]
+    if most == least:
+        return f"{most} of each class"
+    return f"from {least} ({least_label}) to {most} ({most_label}) of a class"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="ssl-study pack",
+        description="Packs photographs for a study. SRC has a folder of images for each class and, if there are images "
+        "without labels, a folder `unlabeled`; or the folders train, test and unlabeled, the first two with class "
+        "folders. Without unlabeled images, pretraining uses those of train, without labels.",
+        epilog="example: ssl-study pack photos data/photos && ssl-study study photos-quick --data data/photos",
+    )
+    parser.add_argument("source", metavar="SRC", help="folder of the photographs")
+    parser.add_argument("target", metavar="DST", help="folder to create")
+    parser.add_argument("--ood", metavar="DIR", help="class folders with images of another kind, to test on")
+    parser.add_argument("--pad", action="store_true", help="keep whole images, on a black square, not their centres")
+    parser.add_argument("--test-fraction", metavar="F", type=float, default=0.2, help="of each class (default: 0.2)")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the division into train and test")
+    options = parser.parse_args(arguments)
+    try:
+        if not 0 < options.test_fraction < 1 or options.seed < 0:
+            raise BadInput("--test-fraction must be between 0 and 1, and --seed at least 0")
+        source, target = (Path(expand_path(name, getattr(options, name.lower()))) for name in ("SOURCE", "TARGET"))
+        ood = Path(expand_path("--ood", options.ood)) if options.ood is not None else None
+        packed = pack(source, target, ood=ood, pad=options.pad, test_fraction=options.test_fraction, seed=options.seed)
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    except OSError as error:
+        print(f"can't write {options.target} ({error.strerror}): nothing was packed", file=sys.stderr)
+        return FAULT if error.errno in NO_ROOM else BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted: nothing was packed", file=sys.stderr)
+        return INTERRUPTED
+    print(report(packed, source, target))
+    return COMPLETE
+
+
+if __name__ == "__main__":
+    prepare_streams()
+    sys.exit(main(sys.argv[1:]))

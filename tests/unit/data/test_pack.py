@@ -1,0 +1,179 @@
+"""`pack` turns any folder of photographs into a data set, and names every file that it leaves out."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hostile_photographs import picture, write_hostile, write_photographs
+from PIL import Image
+from torchvision.transforms.v2 import functional as F
+
+from ssl_pkg.data.image_files import printable, read_images
+from ssl_pkg.data.pack import main, pack
+from ssl_pkg.data.stl10 import open_stl10
+from ssl_pkg.errors import BadInput
+
+
+def listed(data: Path) -> dict[str, dict[str, str]]:
+    with (data / "files.csv").open(encoding="utf-8", newline="") as file:
+        return {row["file"]: row for row in csv.DictReader(file)}
+
+
+def image_of(data: Path, row: dict[str, str]) -> np.ndarray:
+    split = getattr(open_stl10(data), row["split"])
+    return split.load(np.array([int(row["index"])]), torch.device("cpu"))[0][0].permute(1, 2, 0).numpy()
+
+
+def test_class_folders_become_stratified_splits_that_a_seed_decides(tmp_path: Path) -> None:
+    source = write_photographs(tmp_path / "photos", classes=3, count=20, unlabeled=7)
+    pack(source, tmp_path / "data")
+    data = open_stl10(tmp_path / "data")
+    assert data.classes == ("class00", "class01", "class02")
+    assert Counter(data.train.labels.tolist()) == {0: 16, 1: 16, 2: 16}
+    assert Counter(data.test.labels.tolist()) == {0: 4, 1: 4, 2: 4}
+    assert len(data.unlabeled) == 7
+    rows = listed(tmp_path / "data")
+    assert len(rows) == 67
+    assert all(row["class"] == name.split("/")[0] for name, row in rows.items() if row["split"] != "unlabeled")
+    pack(source, tmp_path / "again")
+    pack(source, tmp_path / "other", seed=1)
+    assert listed(tmp_path / "again") == rows
+    assert listed(tmp_path / "other") != rows
+    for name in ("train_X.bin", "train_y.bin", "test_X.bin"):
+        there, again = (tmp_path / folder / "stl10_binary" / name for folder in ("data", "again"))
+        assert there.read_bytes() == again.read_bytes()
+
+
+def test_an_image_is_its_centre_scaled_with_antialiasing(tmp_path: Path) -> None:
+    source = write_photographs(tmp_path / "photos", classes=2, count=4)
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(source / "class00" / "noise.png")
+    pack(source, tmp_path / "data")
+    found = image_of(tmp_path / "data", listed(tmp_path / "data")["class00/noise.png"])
+    centre = F.center_crop(torch.from_numpy(noise).permute(2, 0, 1), [200, 200])
+    expected = F.resize(centre, [96, 96], F.InterpolationMode.BICUBIC, antialias=True).permute(1, 2, 0).numpy()
+    # at the edges Pillow's filter also sees the pixels outside of the crop
+    assert np.abs(found.astype(int) - expected)[4:-4, 4:-4].max() <= 2
+    (padded,) = read_images([source / "class00" / "noise.png"], 96, pad=True)
+    assert (padded[:15] == 0).all()
+    assert padded[20:76].std() > 10
+
+
+def test_every_hostile_file_is_packed_or_listed_with_its_reason(tmp_path: Path) -> None:
+    source = write_photographs(tmp_path / "photos", classes=2, count=10, unlabeled=5)
+    packable, unusable = write_hostile(source / "class01")
+    (source / "notes.txt").write_text("not in a class folder")
+    assert main([str(source), str(tmp_path / "data")]) == 0
+    rows = listed(tmp_path / "data")
+    data = open_stl10(tmp_path / "data")
+    packed = Counter(row["split"] for row in rows.values() if not row["reason"])
+    assert packed == {"train": len(data.train), "test": len(data.test), "unlabeled": len(data.unlabeled)}
+    for name in packable:
+        assert rows[f"class01/{printable(name)}"]["split"] in ("train", "test"), name
+    for name in [*(f"class01/{name}" for name in unusable), "notes.txt"]:
+        assert rows[name]["reason"], name
+        assert not rows[name]["split"], name
+    on_disk = {printable(str(file.relative_to(source))) for file in source.rglob("*") if not file.is_dir()}
+    links_to_folders = {name for name in rows if name.endswith(("/loop", "/parent"))}
+    assert set(rows) == on_disk | links_to_folders
+    for name in ("train", "test", "unlabeled"):
+        Image.open(tmp_path / "data" / f"contact_sheet_{name}.png").verify()
+
+
+def test_orientation_depth_and_transparency_are_what_a_viewer_shows(tmp_path: Path) -> None:
+    write_hostile(tmp_path)
+    names = ["turned.jpg", "sixteen bits.png", "transparent.png"]
+    turned, ramp, _ = read_images([tmp_path / name for name in names], 96)
+    upright = picture(5).transpose(Image.Transpose.ROTATE_270).crop((0, 15, 90, 105)).resize((96, 96))
+    assert np.abs(np.asarray(turned, int) - np.asarray(upright)).mean() < 4
+    assert ramp[0].mean() < 10
+    assert ramp[-1].mean() > 245
+    Image.new("RGBA", (50, 50), (200, 0, 0, 0)).save(tmp_path / "clear.png")
+    (clear,) = read_images([tmp_path / "clear.png"], 96)
+    assert (clear == 255).all()
+
+
+def test_copies_of_a_photograph_never_are_in_two_splits(tmp_path: Path) -> None:
+    source = write_photographs(tmp_path / "photos", classes=2, count=10, unlabeled=5)
+    for number in range(5):  # five copies of each of five images of a class
+        image = Image.open(source / "class00" / f"00{number}.png").convert("RGB")
+        for quality in (30, 50, 70, 90):
+            image.resize((250, 250)).resize(image.size).save(
+                source / "class00" / f"00{number}-{quality}.jpg", quality=quality
+            )
+    (source / "unlabeled" / "copy.png").write_bytes((source / "class01" / "003.png").read_bytes())
+    pack(source, tmp_path / "data")
+    rows = listed(tmp_path / "data")
+    for number in range(5):
+        splits = {row["split"] for name, row in rows.items() if name.startswith(f"class00/00{number}")}
+        assert len(splits) == 1
+    assert rows["unlabeled/copy.png"]["reason"].startswith("is an exact copy of class01/003.png, which is in t")
+    assert sum(bool(row["reason"]) for row in rows.values()) == 1
+
+
+def test_given_splits_are_kept_and_copies_of_test_images_are_refused(tmp_path: Path) -> None:
+    source = tmp_path / "photos"
+    write_photographs(source / "train", classes=2, count=6)
+    for label in (0, 1):
+        folder = source / "test" / f"class{label:02d}"
+        folder.mkdir(parents=True)
+        for number in range(3):
+            picture(10 * label + number).save(folder / f"{number}.png")
+        picture(10 * label).resize((320, 240)).save(source / "train" / f"class{label:02d}" / "near.jpg", quality=60)
+    pack(source, tmp_path / "data")
+    rows = listed(tmp_path / "data")
+    assert Counter(row["split"] for row in rows.values()) == {"train": 12, "test": 6, "": 2}
+    for label in (0, 1):
+        reason = rows[f"train/class0{label}/near.jpg"]["reason"]
+        assert reason == f"is nearly a copy of test/class0{label}/0.png, which is in test"
+    data = open_stl10(tmp_path / "data")
+    assert np.array_equal(data.unlabeled.pixels.read(), data.train.pixels.read())
+
+
+def test_more_than_255_classes_have_wide_labels(tmp_path: Path) -> None:
+    for label in range(300):
+        folder = tmp_path / "photos" / f"c{label:03d}"
+        folder.mkdir(parents=True)
+        for number in range(3):
+            picture(3 * label + number, 16, 16).save(folder / f"{number}.png")
+    pack(tmp_path / "photos", tmp_path / "data")
+    data = open_stl10(tmp_path / "data")
+    assert (tmp_path / "data/stl10_binary/test_y.bin").stat().st_size == 600
+    assert data.test.labels.tolist() == list(range(300))
+    rows = listed(tmp_path / "data")
+    assert image_of(tmp_path / "data", next(row for row in rows.values() if row["class"] == "c299")) is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda photos: [file.unlink() for file in (photos / "class01").iterdir()], "class01 has 0 in train"),
+        (lambda photos: (photos / "class01").rename(photos / "unlabeled"), "has 1 class folders"),
+        (lambda photos: (photos / "class01").rename(photos / "test"), "only one of train/ and test/"),
+        (lambda photos: (photos / "class01 ").mkdir(), "same name"),
+        (lambda photos: photos.rename(photos.with_name("away")), "there is no folder"),
+    ],
+)
+def test_a_folder_that_is_no_data_set_is_refused_and_nothing_is_written(
+    tmp_path: Path, change: object, message: str
+) -> None:
+    source = write_photographs(tmp_path / "photos", classes=2, count=4)
+    change(source)  # type: ignore[operator]
+    with pytest.raises(BadInput, match=message):
+        pack(source, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_an_existing_target_and_one_within_the_source_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_photographs(tmp_path / "photos", classes=2, count=4)
+    (tmp_path / "data").mkdir()
+    assert main([str(source), str(tmp_path / "data")]) == 2
+    assert main([str(source), str(source / "data")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2
+    assert not list((tmp_path / "data").iterdir())
