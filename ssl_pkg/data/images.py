@@ -120,14 +120,14 @@ class Split:
 def holdout(labels: Indices, fraction: float) -> tuple[Indices, Indices]:
     """Splits labelled samples into (training, holdout) indices, stratified by class, each sorted.
 
-    The holdout split has round(fraction * size) samples of each class, at least one. A generator with a fixed seed
-    selects them, so that the split is the same for every model, method and seed.
+    The holdout split has round(fraction * size) samples of each class, at least one, and leaves at least one of two or
+    more. A generator with a fixed seed selects them, so that the split is the same for every model, method and seed.
     """
     generator = np.random.default_rng(0)
     held = []
     for label in np.unique(labels):
         members = generator.permutation(np.flatnonzero(labels == label))
-        held.append(members[: max(1, round(fraction * len(members)))])
+        held.append(members[: max(1, min(round(fraction * len(members)), len(members) - 1))])
     chosen = np.sort(np.concatenate(held))
     return np.setdiff1d(np.arange(len(labels)), chosen), chosen
 

@@ -119,6 +119,9 @@ def _folds(file: Path, count: int) -> tuple[Indices, ...]:
         raise BadInput(f"{file} should have one fold per line, as indices into train") from None
     if any(fold.min() < 0 or fold.max() >= count for fold in folds):
         raise BadInput(f"{file} has indices outside train's {count:,} images: it belongs to another set")
+    for number, fold in enumerate(folds, start=1):
+        if len(np.unique(fold)) < len(fold):  # an image could be fitted and held out at the same time
+            raise BadInput(f"{file} has an index twice in fold {number}: each image of a fold must be another one")
     return folds
 
 

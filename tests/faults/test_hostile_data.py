@@ -77,7 +77,8 @@ def read_stl(files: dict[str, bytes]) -> dict[str, Any] | None:
     found["names"], found["folds"] = names, [fold for fold in folds if fold]
     if len(names) != 10 or len(set(names)) != 10 or min(map(found["train labels"].count, range(10))) < 2:
         return None
-    if not all(0 <= index < len(found["train labels"]) for fold in folds for index in fold):
+    count = len(found["train labels"])
+    if not all(set(fold) <= set(range(count)) and len(set(fold)) == len(fold) for fold in folds):
         return None
     return found
 

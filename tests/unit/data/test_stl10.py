@@ -76,6 +76,10 @@ def folds_outside_train(folder: Path) -> None:
     (folder / "fold_indices.txt").write_text("0 1 99\n")
 
 
+def folds_with_an_image_twice(folder: Path) -> None:
+    (folder / "fold_indices.txt").write_text("0 1 2\n3 4 3\n")
+
+
 def folds_without_numbers(folder: Path) -> None:
     (folder / "fold_indices.txt").write_text("a b c\n")
 
@@ -103,6 +107,7 @@ def one_class(folder: Path) -> None:
         (names_in_latin_1, "class_names.txt is not UTF-8: save it as UTF-8 "),
         (an_invisible_character, r"has an invisible character in the name 'tr\\u200buck': remove it"),
         (folds_outside_train, "indices outside train's 20 images"),
+        (folds_with_an_image_twice, "has an index twice in fold 2"),
         (folds_without_numbers, "should have one fold per line"),
         (folds_are_a_folder, "should have one fold per line"),
         (one_class, "train_y.bin has 0 images of class 2 "),

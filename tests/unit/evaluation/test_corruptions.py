@@ -46,6 +46,18 @@ def in_rows(images: torch.Tensor) -> np.ndarray:
     return images.permute(0, 2, 3, 1).numpy()
 
 
+def test_the_parameters_are_those_of_tiny_imagenet_c() -> None:
+    """As in create_c/make_tinyimagenet_c.py of github.com/hendrycks/robustness."""
+    assert PUBLISHED == {
+        "gaussian_noise": (0.04, 0.08, 0.12, 0.15, 0.18),
+        "gaussian_blur": (0.5, 0.75, 1, 1.25, 1.5),
+        "brightness": (0.1, 0.2, 0.3, 0.4, 0.5),
+        "contrast": (0.4, 0.3, 0.2, 0.1, 0.05),
+        "pixelate": (0.9, 0.8, 0.7, 0.6, 0.5),
+        "jpeg": (65, 58, 50, 40, 25),
+    }
+
+
 SEVERITIES = pytest.mark.parametrize("severity", [1, 2, 3, 4, 5])
 
 

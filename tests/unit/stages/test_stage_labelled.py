@@ -162,3 +162,41 @@ def test_an_interrupted_search_ends_as_an_uninterrupted_one(
     assert all(torch.equal(value, resumed_weights[name]) for name, value in weights.items())
     assert lines_of(tmp_path / "run") == lines_of(tmp_path / "whole")
     assert [line["step"] for line in lines_of(tmp_path / "run")] == list(range(1, 31))
+
+
+def test_the_rate_rises_linearly_in_the_warm_up_and_then_falls_as_a_cosine(start: Labelled, tmp_path: Path) -> None:
+    with session(tmp_path / "run", None, "finetune.warmup_epochs=1", "log_every=1") as opened:
+        LabelledTrainings(opened).train("a", start, PROBE, epochs=3)
+    falling = [0.5 * (1 + np.cos(np.pi * step / 10)) for step in range(10)]
+    rates = [line["lr"] for line in RunDirectory(tmp_path / "run").metrics()]
+    assert rates == pytest.approx([1e-3 * factor for factor in [0.2, 0.4, 0.6, 0.8, 1.0, *falling]])
+
+
+def test_views_have_the_crops_and_flips_of_the_settings_and_weights_decay(start: Labelled, tmp_path: Path) -> None:
+    """With one batch of all images, the first loss is that of the views before any step."""
+
+    def first_loss(name: str, *more: str) -> float:
+        options = ("finetune.batch_size=40", "log_every=1", *more)
+        with session(tmp_path / name, None, *options) as opened:
+            LabelledTrainings(opened).train(name, start, PROBE, epochs=1)
+        return float(RunDirectory(tmp_path / name).metrics()[0]["loss"])
+
+    assert start.head is not None
+    images = resize(torch.from_numpy(np.asarray(start.split.pixels)), 32)
+
+    def loss_of(views: Tensor) -> float:
+        logits = start.encoder(views) @ start.head["weight"].T + start.head["bias"]
+        return nn.functional.cross_entropy(logits, torch.from_numpy(start.split.labels)).item()
+
+    whole = ("finetune.crop_area=[1.0,1.0]",)
+    assert first_loss("plain", *whole, "finetune.flip=0") == pytest.approx(loss_of(images), rel=1e-5)
+    assert first_loss("flipped", *whole, "finetune.flip=1") == pytest.approx(loss_of(images.flip(3)), rel=1e-5)
+    assert first_loss("cropped", "finetune.flip=0") != pytest.approx(loss_of(images), rel=1e-3)
+    with session(tmp_path / "decay") as opened:
+        trainings = LabelledTrainings(opened)
+        norms = [
+            trainings.train(str(decay), start, PROBE._replace(weight_decay=decay), epochs=1).encoder[2].weight.norm()
+            for decay in (0.0, 50.0)
+        ]
+    lr = [1e-3 * 0.5 * (1 + np.cos(np.pi * step / 5)) for step in range(5)]
+    assert (norms[1] / norms[0]).item() == pytest.approx(np.prod([1 - 50 * rate for rate in lr]), rel=0.02)
