@@ -28,7 +28,7 @@ def stage(search: Any, *more: str) -> _Stage:
     parts: list[Any] = [
         SimpleNamespace(config=load_config(line)),
         SimpleNamespace(search=search),
-        SimpleNamespace(train=Split("train", pixels, LABELS)),
+        SimpleNamespace(train=Split("train", pixels, LABELS), classes=tuple("abcdefghij")),
         None,
     ]
     return _Stage(*parts, encoder=nn.Identity(), resolution=32)
