@@ -14,13 +14,15 @@ import numpy as np
 from analysis import calibration, statistics
 from analysis.names import Model
 from analysis.outcomes import Outcomes, outcomes, predicted
-from analysis.statistics import Floats, Mean
+from analysis.statistics import Mean
 from analysis.study import Study
+from analysis.variance import Floats
 
 Dimensions = frozenset[tuple[str, Any]]  # as `dimensions_of` has them
 Number = tuple[Model, str, str, Dimensions]  # model, evaluation, metric and dimensions
 NONE: Final[Dimensions] = frozenset()
 _SHARES: Final = ("accuracy", "accuracy_shared", "accuracy_masked", "clean_accuracy", "mean_accuracy")  # of hits
+_FRACTIONS: Final = (*_SHARES, "mean_class_accuracy", "mean_confidence")  # means between 0 and 1
 _TOLERANCE: Final = 1e-6  # of a run's number that is computed again from its predictions
 _cache: WeakKeyDictionary[Study, dict[Number, "Estimate | None"]] = WeakKeyDictionary()
 
@@ -102,7 +104,7 @@ def _interval(study: Study, number: Number, by_seed: dict[int, float], n: int | 
         rows = [images.seeds.index(seed) for seed in seeds] if images else []
         return calibration.error(images.confidence[rows], images.hits[rows]) if images else None
     if found is not None:
-        return statistics.mean(found.of(seeds))
+        return statistics.mean(found.of(seeds), share=metric in _FRACTIONS)
     if len(values) > 1 and metric in _SHARES and n is not None and n > 1:
         return statistics.proportion(values, n)
     return statistics.over_seeds(values) if len(values) > 1 else None
@@ -143,7 +145,8 @@ def difference(
     if left is not None and right is not None:
         tables = left.of(tuple(values[0])), right.of(tuple(values[1]))
         same_images = np.array_equal(left.labels, right.labels)
-        found = statistics.difference(*tables, same_images=same_images, same_seeds=same_seeds)
+        share = metric in _SHARES
+        found = statistics.difference(*tables, same_images=same_images, same_seeds=same_seeds, share=share)
         seeds_too = same_seeds and len(shared) > 1
         return _recorded(found, metric, ("seeds and images" if seeds_too else "images") if same_images else "nothing")
     if one.bounds and two.bounds:

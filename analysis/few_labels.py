@@ -18,9 +18,13 @@ _Draw = tuple[int, int]  # the seed of the run, and the number of the draw
 
 @dataclass(frozen=True)
 class Point:
-    """One model at one size: its hits (R, n) on the n test images, one row for each seed and draw."""
+    """One model at one size: its hits (S, D, n) of S seeds and D draws on the n test images.
 
-    draws: tuple[_Draw, ...]
+    Every seed is trained on the same draws; draws that a seed lacks are left out.
+    """
+
+    seeds: tuple[int, ...]
+    draws: tuple[int, ...]
     hits: npt.NDArray[np.bool_]
 
     @property
@@ -57,7 +61,7 @@ def points(study: Study) -> dict[Model, dict[int, Point]]:
                 method, adaptation = adapted(run.model.method, "finetune" if finetuned else "probe")
                 found[Model(method, adaptation, run.model.variant)][int(size)][run.seed, int(draw)] = hits > 0
     return {
-        model: {size: _point(draws) for size, draws in sorted(found[model].items()) if _same_images(draws)}
+        model: {size: point for size, draws in sorted(found[model].items()) if (point := _point(draws)) is not None}
         for model in names.in_order(found, study.methods)
     }
 
@@ -69,21 +73,22 @@ def gains(found: dict[Model, dict[int, Point]]) -> list[Gain]:
         (model, size, _difference(point, scratch[size]))
         for model, sizes in found.items()
         for size, point in sizes.items()
-        if model != SCRATCH and size in scratch and point.hits.shape[1] == scratch[size].hits.shape[1]
+        if model != SCRATCH and size in scratch and point.hits.shape[-1] == scratch[size].hits.shape[-1]
     ]
     corrected = statistics.holm([difference.p for _, _, difference in compared])
     return [Gain(*entry, p) for entry, p in zip(compared, corrected, strict=True)]
 
 
-def _point(draws: dict[_Draw, Any]) -> Point:
-    order = tuple(sorted(draws))
-    return Point(order, np.array([draws[key] for key in order]))
-
-
-def _same_images(draws: dict[_Draw, Any]) -> bool:
-    return len({len(hits) for hits in draws.values()}) == 1
+def _point(found: dict[_Draw, Any]) -> Point | None:
+    """The hits of all seeds on the draws that each of them has; None without any, or if the images differ."""
+    seeds = tuple(sorted({seed for seed, _ in found}))
+    draws = tuple(draw for draw in sorted({draw for _, draw in found}) if all((seed, draw) in found for seed in seeds))
+    if not draws or len({len(hits) for hits in found.values()}) > 1:
+        return None
+    return Point(seeds, draws, np.array([[found[seed, draw] for draw in draws] for seed in seeds]))
 
 
 def _difference(first: Point, second: Point) -> statistics.Difference:
-    """Pairs the rows if both models were trained on the same draws, which are a common cause of their accuracies."""
-    return statistics.difference(first.hits, second.hits, same_images=True, same_seeds=first.draws == second.draws)
+    """Pairs the trainings if both models have the same draws, which are a common cause of their accuracies."""
+    paired = (first.seeds, first.draws) == (second.seeds, second.draws)
+    return statistics.difference(first.hits, second.hits, same_images=True, same_seeds=paired)

@@ -15,8 +15,8 @@ from scipy.special import log_softmax
 
 from analysis import calibration
 from analysis.names import Model
-from analysis.statistics import Floats, Values
 from analysis.study import Study
+from analysis.variance import Floats, Values
 from ssl_pkg.catalogue import CORRUPTIONS, UNKNOWN
 
 Labels = npt.NDArray[np.int64]

@@ -14,7 +14,8 @@ from typing import Final
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtrit
 
-from analysis.statistics import Floats, Mean, Values
+from analysis.statistics import Mean
+from analysis.variance import Floats, Values
 
 STRENGTHS: Final = 3  # at least, of the baselines: seeds of one strength scatter, but show no line
 LEAST: Final = 4  # baseline networks: with three, the line has one degree of freedom

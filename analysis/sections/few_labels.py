@@ -1,6 +1,6 @@
 """Accuracy over the number of labels: probes, fine-tuned models and supervised training from scratch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -24,7 +24,8 @@ def section(study: Study, figures: Path) -> Section:
         "and seed. Fine-tuning of the random encoder is supervised training from scratch. All trainings have the same "
         "number of steps, so that few images are trained on as long as many. The penalty of the probe, and learning "
         "rate and first head of the fine-tuning where there are several, are chosen on a holdout split of the subset. "
-        "Intervals are over seeds, subsets and test images; each seed with each subset counts as one repetition."
+        "Intervals are over seeds, subsets and test images. All three are crossed samples: every seed has the same "
+        "subsets, so seeds times subsets are no independent repetitions." + _missing_variation(found)
     )
     made.items([_sentence(study, model, family) for model, family in _by_model(gains(found)).items()])
     made.figure(
@@ -32,7 +33,7 @@ def section(study: Study, figures: Path) -> Section:
         "few-labels",
         _figure(study, found),
         "Accuracy on test over the number of labelled images of each class, with 95 % intervals.",
-        "where a curve is above the black one, the encoder's pretraining saves labels.",
+        "where a pretrained curve is clearly above the black one (see the sentences), pretraining saves labels.",
     )
     sizes = sorted({size for each in found.values() for size in each})
     made.table(
@@ -42,6 +43,17 @@ def section(study: Study, figures: Path) -> Section:
         widths=[1.4, *([1.0] * len(sizes))],
     )
     return made
+
+
+def _missing_variation(found: Mapping[Model, Mapping[int, Point]]) -> str:
+    """Which variation the intervals lack, because a sample of one shows none."""
+    every = [point for each in found.values() for point in each.values()]
+    seeds, draws = ([len(getattr(point, name)) for point in every] for name in ("seeds", "draws"))
+    single = [word for word, counts in (("seed", seeds), ("subset", draws)) if min(counts, default=2) == 1]
+    if not single:
+        return ""
+    kinds = names.listed(f"{word}s" for word in single)
+    return f" Where there is only one {' or '.join(single)}, the variation between {kinds} is in no interval."
 
 
 def _by_model(family: Sequence[Gain]) -> dict[Model, list[Gain]]:

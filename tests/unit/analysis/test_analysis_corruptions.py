@@ -72,7 +72,7 @@ def test_intervals_over_several_seeds_contain_seeds_and_images(fake: FakeStudy) 
         ([own["hits"][1, 2] == 1 for own in tables], "accuracy", {"corruption": "gaussian_blur", "severity": 5}),
         ([own["clean"] == 1 for own in tables], "clean_accuracy", {}),
     ):
-        expected = statistics.mean(np.stack(values))
+        expected = statistics.mean(np.stack(values), share=True)
         found = corruptions.number(study, model, metric, **key)
         assert found is not None
         assert (found.low, found.value, found.high) == pytest.approx((expected.low, expected.value, expected.high))

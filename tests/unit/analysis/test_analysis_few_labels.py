@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -34,16 +35,62 @@ def test_rows_belong_to_the_model_that_the_adaptation_makes(study: FakeStudy) ->
     assert values.keys() == {PROBE, FINETUNED, SCRATCH, Model("random", "probe")}
     assert set(rows["adaptation"].dropna()) == {"probe", "finetune"}
     found = points(read_study(study.path))
-    assert values[SCRATCH] == pytest.approx(found[SCRATCH][50].hits[1].mean())
-    assert values[PROBE] == pytest.approx(found[PROBE][50].hits[1].mean())
+    assert values[SCRATCH] == pytest.approx(found[SCRATCH][50].hits[0, 1].mean())
+    assert values[PROBE] == pytest.approx(found[PROBE][50].hits[0, 1].mean())
 
 
-def test_draws_of_all_seeds_are_the_repetitions_of_a_point(study: FakeStudy) -> None:
+def test_a_point_has_the_draws_of_every_seed(study: FakeStudy) -> None:
     study.few_labels("simclr", 1, skills={(10, "probe"): 0.8})
     point = points(read_study(study.path))[PROBE][10]
-    assert point.draws == tuple((seed, draw) for seed in (0, 1) for draw in range(4))
-    assert point.hits.shape == (8, 500)
+    assert (point.seeds, point.draws) == ((0, 1), (0, 1, 2, 3))
+    assert point.hits.shape == (2, 4, 500)
     assert point.mean == statistics.mean(point.hits)
+
+
+def test_a_draw_that_a_seed_lacks_is_left_out(study: FakeStudy) -> None:
+    run = study.few_labels("simclr", 1, skills={(10, "probe"): 0.8})
+    with np.load(run / "few_labels.npz") as arrays:
+        content = dict(arrays)
+    content["hits"][2] = -1
+    np.savez_compressed(run / "few_labels.npz", **content)
+    point = points(read_study(study.path))[PROBE][10]
+    assert (point.seeds, point.draws) == ((0, 1), (0, 1, 3))
+
+
+def test_models_with_the_same_draws_are_paired(study: FakeStudy) -> None:
+    study.few_labels("simclr", 1, skills={(10, "probe"): 0.8})
+    for seed in (0, 1):  # draws that are good for one model are good for the other
+        for method, rest in (("simclr", 0.2), ("random", 0.0)):
+            run = study.path / f"few_labels-{method}-s{seed}"
+            if not run.exists():
+                continue
+            with np.load(run / "few_labels.npz") as arrays:
+                content = dict(arrays)
+            for row, draw in enumerate(content["draw"]):
+                content["hits"][row] = np.arange(500) % 10 < 10 * (0.3 + 0.1 * draw + rest)
+            np.savez_compressed(run / "few_labels.npz", **content)
+    found = points(read_study(study.path))
+    by_model = {(gain.model, gain.labels_per_class): gain.difference for gain in gains(found)}
+    one, two = found[FINETUNED][50].hits, found[SCRATCH][50].hits
+    paired, unpaired = (statistics.difference(one, two, same_images=True, same_seeds=same) for same in (True, False))
+    assert by_model[FINETUNED, 50] == paired
+    assert paired.high - paired.low < 0.5 * (unpaired.high - unpaired.low)
+    one, two = found[PROBE][10].hits, found[SCRATCH][10].hits  # two seeds against one
+    assert by_model[PROBE, 10] == statistics.difference(one, two, same_images=True, same_seeds=False)
+
+
+def test_the_section_says_which_variation_is_missing(fake: FakeStudy, tmp_path: Path) -> None:
+    def text() -> str:
+        with style.styled():
+            return str(few_labels.section(read_study(fake.path), tmp_path).blocks[0]["text"])
+
+    fake.few_labels("random", draws=1)
+    assert "only one seed or subset, the variation between seeds and subsets is in no interval" in text()
+    for method in ("random", "simclr"):
+        shutil.rmtree(fake.path / f"few_labels-{method}-s0", ignore_errors=True)
+        for seed in (0, 1):
+            fake.few_labels(method, seed, draws=2)
+    assert "only one" not in text()
 
 
 def test_the_comparisons_are_one_family(study: FakeStudy) -> None:

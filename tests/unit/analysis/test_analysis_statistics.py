@@ -10,8 +10,6 @@ from statsmodels.stats.proportion import confint_proportions_2indep
 from statsmodels.stats.weightstats import ttost_paired
 
 from analysis.statistics import (
-    _Part,
-    _Spread,
     difference,
     difference_of_intervals,
     holm,
@@ -20,6 +18,7 @@ from analysis.statistics import (
     over_seeds,
     verdict,
 )
+from analysis.variance import Part, Spread, of_seeds
 
 Hits = npt.NDArray[np.bool_]
 SAME_IMAGES = {"same_images": True, "same_seeds": False}
@@ -55,8 +54,57 @@ def test_several_seeds_have_the_variance_of_the_mean_squares() -> None:
     assert (found.low, found.high) == pytest.approx((centre - half, centre + half))
 
 
+def test_seeds_on_the_same_draws_have_the_variance_of_crossed_samples() -> None:
+    generator = np.random.default_rng(6)
+    means = generator.normal(size=(4, 1)) + generator.normal(size=5) + 0.3 * generator.normal(size=(4, 5))
+    rows, columns = means.mean(1), means.mean(0)
+    rest = sum((means[s, d] - rows[s] - columns[d] + means.mean()) ** 2 for s in range(4) for d in range(5)) / 12
+    parts = rows.var(ddof=1) / 4, columns.var(ddof=1) / 5, -rest / 20
+    found = of_seeds(means)
+    assert found.variance == pytest.approx(sum(parts))
+    assert found.df == pytest.approx(sum(parts) ** 2 / (parts[0] ** 2 / 3 + parts[1] ** 2 / 4 + parts[2] ** 2 / 12))
+    for single in (means[:, :1], means[:, 0]):
+        assert of_seeds(single) == of_seeds(single.T) == Part(pytest.approx(means[:, 0].var(ddof=1) / 4), 3)
+    assert of_seeds(means[:1, :1]).variance == 0
+    assert mean(np.repeat(means[..., None], 9, axis=2)).high > mean(np.repeat(means.reshape(20, 1), 9, axis=1)).high
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_seeds_that_are_equally_good_by_chance_have_an_interval(seeds: int) -> None:
+    """Their hits are independent, but as many: neither seeds nor images explain anything, only single hits do."""
+    draws = np.random.default_rng(7)
+    first, second = (np.array([draws.permutation(100) < count for _ in range(seeds)]) for count in (70, 76))
+    found = mean(first)
+    assert found.high - found.low > 2 * 1.96 * np.sqrt(0.7 * 0.3 / 100 / seeds) * 0.9
+    gap = difference(first, second, **SAME_IMAGES)
+    assert gap.low < gap.value < gap.high
+    assert gap.high - gap.low > 2 * 1.96 * np.sqrt(2 * 0.7 * 0.3 / 100 / seeds) * 0.9
+
+
+def test_a_mean_of_shares_is_between_zero_and_one_and_has_a_length() -> None:
+    generator = np.random.default_rng(8)
+    shares = 1 - (generator.random((3, 60)) < 0.02) * generator.random((3, 60))
+    found = mean(shares, share=True)
+    assert 0 < found.low < found.value < found.high < 1
+    assert mean(shares).high > 1  # Student's interval, which has no limit
+    assert mean(np.ones((2, 50)), share=True) == mean(np.ones((2, 50), bool))
+    middle = generator.random((3, 2000))
+    one, two = mean(middle, share=True), mean(middle)
+    assert (one.low, one.high) == pytest.approx((two.low, two.high), abs=2e-4)
+
+
+def test_a_difference_of_shares_is_within_one_and_has_a_length() -> None:
+    every, none = np.ones((3, 20), bool), np.zeros((3, 20), bool)
+    found = difference(every, none, **SAME_IMAGES)
+    assert 0.5 < found.low < found.value == found.high == 1
+    shares = np.full((1, 20), 0.5)
+    equal = difference(shares, shares, share=True, **SAME_IMAGES)
+    assert equal.low < equal.value == 0 < equal.high
+    assert equal.p_equivalent > 0.05  # 20 images can't show that a difference is below one point
+
+
 def test_the_p_value_is_the_level_at_which_the_interval_ends_at_the_hypothesis() -> None:
-    spread = _Spread(0.4, _Part(0.01, 2), _Part(0.03, 800))
+    spread = Spread(0.4, Part(0.01, 2), Part(0.03, 800))
     for null in (-0.3, 0.1, 0.4, 0.7):
         p = 2 * min(spread.above(null), 1 - spread.above(null))
         assert min(np.abs(np.array(spread.interval(1 - p)) - null)) < 1e-9
@@ -65,7 +113,7 @@ def test_the_p_value_is_the_level_at_which_the_interval_ends_at_the_hypothesis()
 @pytest.mark.parametrize("df", [1.0, 2.0, 7.34, 8000.0, np.inf])
 @pytest.mark.parametrize("distance", [0.0, 1e-9, 3.0, 40.0, 1e4])
 def test_p_values_of_any_distance_are_students(df: float, distance: float) -> None:
-    spread = _Spread(distance, _Part(1.0, df), _Part(0.0, 8001))
+    spread = Spread(distance, Part(1.0, df), Part(0.0, 8001))
     assert spread.above(0) == pytest.approx(stats.t.sf(distance, df), rel=1e-6, abs=1e-40)
 
 
@@ -163,6 +211,8 @@ def test_wrong_shapes_are_errors(shape: tuple[int, ...]) -> None:
 
 def test_contradictory_pairs_are_errors() -> None:
     one, two = np.zeros((2, 10), bool), np.zeros((3, 11), bool)
+    with pytest.raises(ValueError, match="same seeds"):
+        difference(np.zeros((2, 3, 9)), np.zeros((3, 2, 9)), same_images=True, same_seeds=True)
     with pytest.raises(ValueError, match="same images"):
         difference(one, two, **SAME_IMAGES)
     with pytest.raises(ValueError, match="same seeds"):

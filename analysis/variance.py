@@ -1,0 +1,183 @@
+"""The variance of a mean over seeds and test images, in two parts with degrees of freedom. Arrays only, no study.
+
+A study's number comes from S seeds and the same n test images for each: a table of per-image values y (S, n), such as
+hits. Seeds and images are both samples, so the model is two-way crossed with random effects,
+
+    y_si = mu + a_s + b_i + e_si,        Var(mean) = var(a)/S + var(b)/n + var(e)/(S n),
+
+as for readers and cases in medical imaging (Hillis, Statistics in Medicine 26, 2007). Mean squares estimate a seed
+part, var(a)/S + var(e)/(S n), with S - 1 degrees of freedom, and an image part, var(b)/n, with n - 1. The seed part is
+at least var(e)/(S n), which the residuals show: seeds that are equally good by chance would have no variance.
+
+With few labels each seed is trained on the same D draws of training images: y (S, D, n). Seeds and draws are then
+crossed too, and the seed part is (Satterthwaite's approximation again)
+
+    var(means over draws)/S + var(means over seeds)/D - var(interaction)/(S D).
+
+The S D trainings are no independent repetitions: three seeds on three draws taken as nine cover less than 80 %.
+
+The quantile has two usual approximations: Student's with Satterthwaite's degrees of freedom (Biometrics Bulletin 2,
+1946) is too small, and the mean of both parts' quantiles with the parts as weights (Cochran and Cox, Experimental
+Designs, 1957, section 4.14) too large: for the worst ratio of the parts and three seeds they cover 92 and 97 %. The
+mean of the two is used, which covers 94 to 96 % with three seeds or more for any ratio, and 91 to 97 % with two.
+
+With one seed the seeds' variance can't be estimated: the interval is over images, for this one trained model.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, special
+
+Floats = npt.NDArray[np.float64]
+Values = npt.NDArray[np.bool_] | Floats  # (seeds, images) or (seeds, draws, images); booleans are hits
+_FARTHEST: Final = 15.0  # standard errors of a normal distribution, p = 1e-50: scipy's quantiles fail far beyond
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the variance of a mean, and its degrees of freedom."""
+
+    variance: float
+    df: float
+
+
+@dataclass(frozen=True)
+class Spread:
+    """An estimate of a mean, and the two parts of its variance; without an estimate, the seeds' part is zero."""
+
+    centre: float
+    seeds: Part
+    images: Part
+
+    @property
+    def error(self) -> float:
+        """The standard error of the mean."""
+        return math.sqrt(self.seeds.variance + self.images.variance)
+
+    def quantile(self, tail: float) -> float:
+        """The quantile that leaves this probability above it: the mean of the two approximations."""
+        both = _sum(self.seeds, self.images)
+        share = self.seeds.variance / both.variance if both.variance > 0 else 0.0
+        own, other, joint = (-float(special.stdtrit(part.df, tail)) for part in (self.seeds, self.images, both))
+        return (share * own + (1 - share) * other + joint) / 2
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """The ends of the interval of the mean."""
+        half = self.quantile((1 - level) / 2) * self.error
+        return self.centre - half, self.centre + half
+
+    def above(self, null: float) -> float:
+        """The one-sided p-value of the hypothesis that the mean is at most `null`."""
+        if self.error == 0:
+            return 0.0 if self.centre > null else 0.5 if self.centre == null else 1.0
+        distance = (self.centre - null) / self.error
+        size = abs(distance)
+        # Student's quantiles are not below the normal ones, so the solution on the normal scale is at most `size`.
+        end = min(size + 0.01, _FARTHEST)
+        normal = end
+        if self.quantile(float(special.ndtr(-end))) > size:
+            normal = optimize.brentq(lambda z: self.quantile(float(special.ndtr(-z))) - size, 0.0, end)
+        tail = float(special.ndtr(-normal))
+        return tail if distance >= 0 else 1 - tail
+
+    def two_sided(self) -> float:
+        """The p-value of the hypothesis that the mean is zero."""
+        above = self.above(0)
+        return 2 * min(above, 1 - above)
+
+
+NOTHING: Final = Part(0.0, np.inf)
+
+
+def of_mean(values: Values) -> Spread:
+    """The mean of values (S, n) or (S, D, n)."""
+    return Spread(float(values.mean()), of_seeds(values.mean(axis=-1), _noise(values)), _image_part(values))
+
+
+def of_difference(one: Values, two: Values, *, same_images: bool, same_seeds: bool) -> Spread:
+    """The mean of `one` minus that of `two`; what they have in common is as in `statistics.difference`."""
+    centre = float(one.mean() - two.mean())
+    if same_images and same_seeds:
+        return of_mean(one.astype(float) - two)
+    rows = one.mean(axis=-1), two.mean(axis=-1)
+    noise = _noise(one), _noise(two)
+    if same_seeds:
+        seeds = of_seeds(rows[0] - rows[1], _sum(*noise))
+    else:
+        seeds = _sum(of_seeds(rows[0], noise[0]), of_seeds(rows[1], noise[1]))
+    if same_images:
+        return Spread(centre, seeds, _images(_columns(one) - _columns(two), _residual(one) + _residual(two)))
+    return Spread(centre, seeds, _sum(_image_part(one), _image_part(two)))
+
+
+def of_seeds(means: Floats, noise: Part = NOTHING) -> Part:
+    """The seed part from means (S,) or (S, D) over images, at least `noise`; nothing with a single mean."""
+    if means.size < 2:
+        return NOTHING
+    if means.ndim == 1:
+        return _larger(Part(_variance(means), len(means) - 1), noise)
+    seeds, draws = means.shape
+    seed_part, draw_part = (Part(_variance(means.mean(axis=axis)), size - 1) for axis, size in ((1, seeds), (0, draws)))
+    found = [part for part in (seed_part, draw_part) if part.df > 0]
+    total = sum(part.variance for part in found)
+    weight = sum(part.variance**2 / part.df for part in found)
+    if len(found) == 2:
+        rest = means - means.mean(axis=0) - means.mean(axis=1, keepdims=True) + means.mean()
+        degrees = (seeds - 1) * (draws - 1)
+        shared = float(np.square(rest).sum()) / degrees / means.size
+        weight += shared**2 / degrees
+        total = max(total - shared, *(part.variance for part in found))
+    return _larger(Part(total, total**2 / weight if weight > 0 else min(part.df for part in found)), noise)
+
+
+def _larger(one: Part, two: Part) -> Part:
+    return one if one.variance >= two.variance else two
+
+
+def _variance(means: Floats) -> float:
+    """The variance of the mean of means (k,); 0 for k = 1, which shows none."""
+    return float(means.var(ddof=1)) / len(means) if len(means) > 1 else 0.0
+
+
+def _sum(one: Part, two: Part) -> Part:
+    """The sum of two independent variances with the degrees of freedom of Satterthwaite (1946), or Welch."""
+    total = one.variance + two.variance
+    weight = one.variance**2 / one.df + two.variance**2 / two.df
+    return Part(total, total**2 / weight if weight > 0 else np.inf)
+
+
+def _noise(values: Values) -> Part:
+    """var(e)/(S n), with draws var(e)/(S D n)."""
+    *trainings, images = values.shape
+    count = int(np.prod(trainings))
+    return Part(_residual(values) / images, (count - 1) * (images - 1)) if count > 1 else NOTHING
+
+
+def _image_part(values: Values) -> Part:
+    """var(b)/n; with one seed (var(b) + var(e))/n."""
+    return _images(_columns(values), _residual(values))
+
+
+def _images(columns: Floats, residual: float) -> Part:
+    """The same from the means of the images (n,) over seeds, and the part of their variance that is due to seeds."""
+    return Part(max(float(columns.var(ddof=1)) - residual, 0.0) / len(columns), len(columns) - 1)
+
+
+def _columns(values: Values) -> Floats:
+    """The mean of each image (n,)."""
+    columns: Floats = values.reshape(-1, values.shape[-1]).mean(axis=0)
+    return columns
+
+
+def _residual(values: Values) -> float:
+    """var(e)/S, with draws var(e)/(S D); 0 with a single training."""
+    rows = values.reshape(-1, values.shape[-1])
+    count = len(rows)
+    if count == 1:
+        return 0.0
+    rest: Floats = rows - rows.mean(axis=0) - rows.mean(axis=1, keepdims=True) + rows.mean()
+    return float(np.square(rest).sum() / ((count - 1) * (rows.shape[1] - 1) * count))
