@@ -1,8 +1,11 @@
 from pathlib import Path
 
 import pytest
+from report_fixtures import built, fake, whole
 
 from ssl_pkg.data.synthetic import Sizes, generate
+
+__all__ = ("built", "fake", "whole")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,49 @@
+"""Fixtures: a whole study and its report, with a method and class names that `analysis` does not know."""
+
+from pathlib import Path
+
+import pytest
+from fake_reports import Built, Whole
+from fake_study import AWKWARD, CLASSES, DATE, FakeStudy
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from analysis import report, tables
+from analysis.figures import style
+from analysis.reading import read_study
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    folder = tmp_path_factory.mktemp("analysis")
+    classes = (AWKWARD, *CLASSES[1:])
+    fake = FakeStudy(folder / "runs" / "whole", methods=("supervised", "byol", "barlow"), classes=classes)
+    fake.whole()
+    study = read_study(fake.path)
+    tables.write(study, folder / "out" / "tables")
+    return Whole(fake, study, folder / "out")
+
+
+@pytest.fixture(scope="session")
+def built(whole: Whole) -> Built:
+    """For tests of the figures and the PDF. Takes ten seconds."""
+    sizes: list[float] = []
+    save = style.save
+
+    def measuring(figure: Figure, where: Path, name: str) -> Path:
+        path = save(figure, where, name)
+        found = figure.findobj(Text)
+        sizes.extend(text.get_fontsize() for text in found if isinstance(text, Text) and text.get_text())
+        return path
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "save", measuring)
+        out = whole.out.with_name("reported")
+        pdf = report.build(whole.study, out, DATE)
+    return Built(whole.fake, whole.study, out, pdf, sizes)
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> FakeStudy:
+    """An empty study, to which a test adds runs."""
+    return FakeStudy(tmp_path / "study", images=100, points=30, steps=12)
