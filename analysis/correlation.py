@@ -103,7 +103,7 @@ def fisher_interval(rho: float, n: int) -> tuple[float, float]:
 
         tanh(atanh(rho) -/+ 1.96 sqrt((1 + rho^2 / 2) / (n - 3))).
 
-    |rho| = 1 counts as half a step below the next smaller value that n ranks can have, so that the interval of perfect
+    |rho| = 1 counts as the value halfway to the next smaller one that n ranks can have, so that the interval of perfect
     order does not degenerate to a point; the interval still ends at 1. By simulation its coverage is 93 to 99 % for
     n = 5 to 13 (tests/unit/analysis/test_analysis_correlation.py). A bootstrap over so few models covers less.
     """

@@ -85,7 +85,7 @@ def effective_robustness(model: Networks, baselines: Sequence[Networks]) -> Mean
     model and the line together; of the line, from the scatter of the baselines around it; and of the model's seeds, if
     it has several. The last two contain the noise of single networks on single images, which is therefore subtracted
     from the first, as far as networks of one strength show it. Student's quantile has Satterthwaite's degrees of
-    freedom.
+    freedom. Far from baselines that are nearly equally good the interval reaches -1 and 1, where it is cut off.
     """
     line = fit(baselines)
     if line is None:
@@ -103,7 +103,7 @@ def effective_robustness(model: Networks, baselines: Sequence[Networks]) -> Mean
     total = sum(variance for variance, _ in parts)
     freedom = total**2 / sum(variance**2 / df for variance, df in parts) if total > 0 else np.inf
     half = float(stdtrit(freedom, 0.975)) * total**0.5
-    return Mean(value, value - half, value + half)
+    return Mean(value, max(-1.0, value - half), min(1.0, value + half))
 
 
 def _variance_over_images(model: Networks, baselines: Sequence[Networks], line: Line) -> float:

@@ -118,6 +118,20 @@ class Study:
         tested = (rows for (_, *kind), rows in self.numbers.items() if kind == ["test", "accuracy", frozenset()])
         return max(map(len, tested), default=0)
 
+    @property
+    def seeds_text(self) -> str:
+        """Which final models have a test accuracy for fewer seeds than the study has; empty if none."""
+        every = self.numbers.items()
+        counts = {model: len(rows) for (model, *kind), rows in every if kind == ["test", "accuracy", frozenset()]}
+        fewer = [model for model in self.models if 0 < counts.get(model, 0) < len(self.seeds)]
+        if not fewer:
+            return ""
+        listed = names.listed(f"{self.model_label(model)} {counts[model]}" for model in fewer)
+        return (
+            f"Models with a test accuracy for fewer seeds than the study's {len(self.seeds)}: {listed}. Their means "
+            "are over these seeds; with one seed, no interval contains the variation between seeds."
+        )
+
     def predictions(self, model: Model, evaluation: str) -> dict[int, Arrays]:
         """Logits (n, C) and labels (n,) of a final model, by seed. evaluation: `test` or `ood`."""
         stages = ("ood",) if evaluation == "ood" else [name for name in STAGES if not STAGES[name].is_evaluation]

@@ -59,8 +59,8 @@ def below_probe(study: Study) -> str:
     if not parts:
         return ""
     return (
-        "Training all weights made these models worse on the holdout split than a linear probe on the encoder that "
-        f"they started from, in percent: {'; '.join(parts)}."
+        "On the holdout split the accuracy of these fine-tuned models is below that of a linear probe on the encoder "
+        f"that they started from, in percent: {'; '.join(parts)}. This is no test of a difference."
     )
 
 

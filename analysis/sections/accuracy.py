@@ -42,7 +42,8 @@ def section(study: Study, figures: Path) -> Section:
         "accuracy",
         accuracy.dots(study),
         f"The accuracies of the table above. {_bars(study)} The dotted line is the probe on the random initialisation.",
-        "further right is better; two models whose bars overlap widely are not clearly different.",
+        "further right is better. Bars that overlap don't show that two models are equal: both see the same images, so "
+        "their difference has an interval of its own (section “Comparisons”).",
     )
     return made
 
@@ -60,7 +61,8 @@ def _numbers(study: Study) -> str:
     found = [(kind, estimate(study, study.models[-1], kind, "accuracy")) for kind in ("test", "ood")]
     counts = [f"{entry.n:,} {kind if kind == 'test' else 'OOD'}" for kind, entry in found if entry and entry.n]
     images = f" There are {' and '.join(counts)} images." if counts else ""
-    return f"Means over seeds; brackets: 95 % intervals{_over(study)}.{images}"
+    seeds = f" {study.seeds_text}" if study.seeds_text else ""
+    return f"Means over seeds; brackets: 95 % intervals{_over(study)}.{images}{seeds}"
 
 
 def _over(study: Study) -> str:

@@ -175,11 +175,15 @@ def _best(study: Study, family: Family, subject: str) -> str:
     ranked = sorted(found, key=lambda model: -found[model].value)
     if not ranked:
         return ""
-    first = f"{subject}: {study.model_label(ranked[0])} is highest with {tables.percent(found[ranked[0]])}"
     if len(ranked) == 1:
         return f"{subject}: the only model is {study.model_label(ranked[0])} with {tables.percent(found[ranked[0]])}."
+    equal = [model for model in ranked if found[model].value == found[ranked[0]].value]
+    highest, following = ("is highest", "next") if len(equal) == 1 else ("are equal and highest", "second")
+    first = (
+        f"{subject}: {names.listed(map(study.model_label, equal))} {highest} with {tables.percent(found[ranked[0]])}"
+    )
     entry = compared(study, family, ranked[0], ranked[1])
-    return f"{first}; the next, {study.model_label(ranked[1])}, is {_behind(entry)}."
+    return f"{first}; the {following}, {study.model_label(ranked[1])}, is {_behind(entry)}."
 
 
 def _behind(entry: Comparison | None) -> str:
@@ -262,5 +266,5 @@ def _width(study: Study) -> str:
 
 def _one_seed(study: Study) -> str:
     if study.seeds_tested != 1:
-        return ""
+        return study.seeds_text
     return "Each model has one seed. The variation between seeds is unknown, and no interval or p-value includes it."

@@ -6,7 +6,7 @@ from analysis import shift, tables
 from analysis.blocks import Section
 from analysis.estimates import estimate
 from analysis.figures import shift as figures_of_shift
-from analysis.robustness import LEAST
+from analysis.robustness import LEAST, STRENGTHS
 from analysis.statistics import Mean
 from analysis.study import Study
 
@@ -67,17 +67,19 @@ def _relation(made: Section, study: Study, figures: Path) -> None:
         )
     else:
         made.text(
-            meaning
-            + f"No line is drawn and no effective robustness is given, because this study has fewer than {LEAST} "
-            "supervised networks with predictions on both sets, or all are equally good."
+            meaning + "No line is drawn and no effective robustness is given, because this study lacks "
+            f"{LEAST} supervised networks of {STRENGTHS} numbers of labels with predictions on both sets, or all are "
+            "equally good."
         )
     made.figure(
         figures,
         "test-against-ood",
         figures_of_shift.scatter(study),
         "Test accuracy against OOD accuracy on the shared classes, on probit axes, with 95 % intervals. Grey dots: "
-        "supervised networks; grey line: fitted to them; dotted: equal accuracies.",
-        "a model above the grey line loses less under the shift than a supervised model of the same test accuracy.",
+        f"supervised networks; {'grey line: fitted to them; ' if measured else ''}dotted: equal accuracies.",
+        "a model above the grey line loses less under the shift than a supervised model of the same test accuracy."
+        if measured
+        else "the further a model is below the dotted line, the more accuracy it loses under the shift.",
     )
     if measured:
         made.table(

@@ -8,10 +8,24 @@ from fake_reports import Whole
 from fake_study import FakeStudy
 
 from analysis import comparisons, names
-from analysis.comparisons import FINETUNED, OVER_PROBE, PLANNED, PROBES, TEST_CLASSES, TEST_PAIRS, compared
-from analysis.estimates import difference
+from analysis.comparisons import (
+    CORRUPTED,
+    FINETUNED,
+    OOD,
+    OOD_MASKED,
+    OOD_SHARED,
+    OVER_PROBE,
+    OVER_RANDOM,
+    PLANNED,
+    PROBES,
+    TEST_CLASSES,
+    TEST_PAIRS,
+    compared,
+)
+from analysis.estimates import NONE, Difference, difference, estimate
 from analysis.reading import read_study
 from analysis.sections import comparisons as section
+from analysis.sections import front
 from analysis.statistics import holm
 
 
@@ -31,6 +45,36 @@ def test_each_family_is_corrected_on_its_own(whole: Whole) -> None:
         TEST_PAIRS: models * (models - 1) // 2,
         TEST_CLASSES: 2 * methods * len(whole.fake.classes),
     }
+
+
+def test_every_family_compares_what_its_label_says(whole: Whole) -> None:
+    found = comparisons.comparisons(whole.study)
+    supervised, random = models_of("supervised", "random-probe")
+    probes, finetuned = (models_of(f"byol-{use}", f"barlow-{use}") for use in ("probe", "finetune"))
+    pairs = {family: [(entry.first, entry.second) for entry in entries] for family, entries in found.items()}
+    assert pairs[FINETUNED] == [(model, supervised) for model in finetuned]
+    assert pairs[PROBES] == [(model, supervised) for model in probes]
+    assert pairs[OVER_RANDOM] == [(model, random) for model in probes]
+    assert pairs[OVER_PROBE] == list(zip(finetuned, probes, strict=True))
+    for family in (OOD, OOD_SHARED, OOD_MASKED, CORRUPTED):
+        assert pairs[family] == [(model, supervised) for model in [*probes, *finetuned]]
+        for entry in found[family]:
+            values = [estimate(whole.study, model, family.evaluation, family.metric) for model in pairs[family][0]]
+            if entry is found[family][0]:
+                assert values[0] is not None
+                assert values[1] is not None
+                assert entry.difference.value == pytest.approx(values[0].value - values[1].value)
+    kinds = [(family.evaluation, family.metric) for family in (OOD, OOD_SHARED, OOD_MASKED, CORRUPTED)]
+    assert kinds == [
+        ("ood", "accuracy"), ("ood", "accuracy_shared"), ("ood", "accuracy_masked"), ("corruptions", "mean_accuracy"),
+    ]  # fmt: skip
+
+
+def test_equivalence_is_corrected_too() -> None:
+    gap = Difference(0.0, -0.009, 0.009, 0.9, 0.03, "images")
+    entries = [comparisons.Comparison(PROBES, *models_of("byol-probe", "supervised"), NONE, gap)] * 2
+    assert [entry.verdict for entry in comparisons._corrected(entries[:1])] == ["equivalent"]
+    assert [entry.verdict for entry in comparisons._corrected(entries)] == ["undecided"] * 2
 
 
 def test_the_verdicts_follow_from_the_corrected_p_values(whole: Whole) -> None:
@@ -102,5 +146,9 @@ def test_equal_models_are_equivalent_if_there_are_enough_images(fake: FakeStudy)
     result = json.loads((run / "result.json").read_text())
     content = result | {"stage": "finetune", "method": "simclr", "adaptation": "finetune", "model": "simclr-finetune"}
     (run / "result.json").write_text(json.dumps(content))
-    (entry,) = comparisons.comparisons(read_study(fake.path))[FINETUNED]
+    study = read_study(fake.path)
+    (entry,) = comparisons.comparisons(study)[FINETUNED]
     assert (entry.difference.value, entry.verdict) == (0, "equivalent")
+    best = next(text for text in front.findings(study).blocks[1]["items"] if text.startswith("Test accuracy"))
+    assert best.endswith("equivalent.")
+    assert "Supervised and simclr fine-tuned are equal and highest with 66.0 [" in best

@@ -189,6 +189,36 @@ def test_without_predictions_the_interval_is_newcombes(fake: FakeStudy) -> None:
     assert found.p < 0.05
 
 
+def test_only_accuracies_have_an_equivalence_test_and_only_equal_images_are_paired(fake: FakeStudy) -> None:
+    fake.finetune("random")
+    other = fake.probe("random")
+    study = read_study(fake.path)
+    models = models_of("supervised", "random-probe")
+    confidence = difference(study, *models, "test", "nll")
+    assert confidence is None or confidence.p_equivalent is None
+    with np.load(other / "predictions.npz") as arrays:
+        np.savez(other / "predictions.npz", logits=arrays["logits"][::-1], labels=arrays["labels"][::-1])
+    turned = difference(read_study(fake.path), *models, "test")
+    assert turned is not None
+    assert turned.paired_by == "nothing"
+
+
+def test_the_mean_class_accuracy_of_perfect_models_has_an_interval(fake: FakeStudy) -> None:
+    for seed in range(2):
+        run = fake.finetune("random", seed)
+        labels = np.arange(fake.images) % 10
+        np.savez(run / "predictions.npz", logits=9 * np.eye(10)[labels], labels=labels)
+        result = json.loads((run / "result.json").read_text())
+        rows = classification("test", 9 * np.eye(10)[labels], labels, CLASSES)
+        (run / "result.json").write_text(json.dumps(result | {"rows": rows}))
+    study = read_study(fake.path)
+    for metric in ("accuracy", "mean_class_accuracy"):
+        found = estimate(study, model_of("supervised"), "test", metric)
+        assert found is not None
+        assert found.low is not None
+        assert 0.9 < found.low < found.value == found.high == 1
+
+
 def test_a_missing_number_is_none(fake: FakeStudy) -> None:
     fake.finetune("random")
     study = read_study(fake.path)

@@ -69,6 +69,16 @@ def test_accuracies_of_zero_and_one_have_a_place_on_the_line() -> None:
     assert np.isfinite([found.value, found.low, found.high]).all()
 
 
+def test_the_interval_is_within_one_however_short_the_line_is() -> None:
+    """The networks of the line differ by one image, so that its height at the model's place is unknown."""
+    tests = np.array([np.arange(400) < count for count in (200, 200, 201, 202)])
+    oods = np.array([np.arange(400) < count for count in (120, 190, 180, 140)])
+    found = effective_robustness(Networks(np.arange(400)[None] < 300, oods[:1]), grouped(Networks(tests, oods), 1))
+    assert found is not None
+    assert -1 <= found.low < found.value < found.high <= 1
+    assert found.high - found.low > 1
+
+
 @pytest.mark.parametrize(("seeds", "shift"), [(1, 0.0), (3, 0.3)])
 def test_the_interval_contains_the_truth_in_95_of_100_studies(seeds: int, shift: float) -> None:
     """The images are drawn anew in each study; a model with one seed is a given network without scatter."""

@@ -197,7 +197,13 @@ def test_holms_correction_is_that_of_statsmodels(count: int) -> None:
 
 @pytest.mark.parametrize(
     ("p", "p_equivalent", "expected"),
-    [(0.01, 0.9, "clear"), (0.3, 0.01, "equivalent"), (0.3, 0.3, "undecided"), (0.01, 0.01, "clear")],
+    [
+        (0.01, 0.9, "clear"),
+        (0.3, 0.01, "equivalent"),
+        (0.3, 0.3, "undecided"),
+        (0.01, 0.01, "clear"),
+        (0.06, 0.06, "undecided"),
+    ],
 )
 def test_verdicts(p: float, p_equivalent: float, expected: str) -> None:
     assert verdict(p, p_equivalent) == expected
@@ -228,6 +234,26 @@ def test_a_difference_of_intervals_is_newcombes() -> None:
     assert 0.001 < found.p < 0.02
     turned = difference_of_intervals(*(mean(np.arange(n)[None] < correct) for correct, n in ((48, 80), (56, 70))))
     assert (turned.p, turned.p_equivalent) == pytest.approx((found.p, found.p_equivalent))
+
+
+@pytest.mark.parametrize(("first", "second"), [(50, 50), (58, 41), (41, 58)])
+def test_a_difference_of_intervals_is_equivalent_if_both_ends_are_within_the_margin(first: int, second: int) -> None:
+    one, two = (mean(np.arange(80)[None] < count) for count in (first, second))
+    found = difference_of_intervals(one, two)
+    ends = np.array([found.low - found.value, found.high - found.value]) * stats.norm.ppf(0.95) / stats.norm.ppf(0.975)
+    low, high = found.value + ends  # the interval whose ends are one-sided 95 % bounds
+    for margin in np.linspace(0.01, 0.5, 50):
+        p_equivalent = difference_of_intervals(one, two, margin).p_equivalent
+        assert (p_equivalent < 0.05) == (-margin < low and high < margin)
+
+
+def test_a_model_on_two_sets_of_images_is_paired_by_its_seeds() -> None:
+    draws = np.random.default_rng(9)
+    skill = np.array([[0.5], [0.7], [0.9]])
+    first, second = draws.random((3, 400)) < skill, draws.random((3, 300)) < skill - 0.1
+    paired, unpaired = (difference(first, second, same_images=False, same_seeds=same) for same in (True, False))
+    assert paired.value == unpaired.value == pytest.approx(0.1, abs=0.05)
+    assert paired.high - paired.low < 0.5 * (unpaired.high - unpaired.low)
 
 
 def test_a_difference_of_intervals_is_significant_if_the_interval_excludes_zero() -> None:
