@@ -81,11 +81,12 @@ def effective_robustness(model: Networks, baselines: Sequence[Networks]) -> Mean
     """The effective robustness of a model (mean over its seeds) with a 95 % interval; None without a line.
 
     baselines: each entry holds networks of one strength, which differ in their training only. All networks are tested
-    on the same images. The variance has three parts, each on the scale of accuracies: of the images, which move the
-    model and the line together; of the line, from the scatter of the baselines around it; and of the model's seeds, if
-    it has several. The last two contain the noise of single networks on single images, which is therefore subtracted
-    from the first, as far as networks of one strength show it. Student's quantile has Satterthwaite's degrees of
-    freedom. Far from baselines that are nearly equally good the interval reaches -1 and 1, where it is cut off.
+    on the same images. The error has three parts: of the images, which move the model and the line together; of the
+    model's seeds, if it has several; and of the line, from the scatter of the baselines around it. The last two contain
+    the noise of single networks on single images, which is therefore subtracted from the first, as far as networks of
+    one strength show it. The first two have variances, and Student's quantile with Satterthwaite's degrees of freedom.
+    The line's height has an interval on the probit scale, whose ends become accuracies, because the scale is far from
+    linear where the height is uncertain. Both intervals are combined by MOVER (Zou and Donner 2008).
     """
     line = fit(baselines)
     if line is None:
@@ -93,17 +94,16 @@ def effective_robustness(model: Networks, baselines: Sequence[Networks]) -> Mean
     x = probit(model.test.mean(axis=1), model.test.shape[1])
     own = model.ood.mean(axis=1) - ndtr(line.intercept + line.slope * x)
     value, place = float(own.mean()), float(x.mean())
-    density = float(_density(np.asarray(line.intercept + line.slope * place)))
-    parts = [
-        (_variance_over_images(model, baselines, line), min(model.test.shape[1], model.ood.shape[1]) - 1.0),
-        (density**2 * line.variance(place), line.count - 2.0),
-    ]
+    parts = [(_variance_over_images(model, baselines, line), min(model.test.shape[1], model.ood.shape[1]) - 1.0)]
     if len(own) > 1:
         parts.append((float(own.var(ddof=1)) / len(own), len(own) - 1.0))
     total = sum(variance for variance, _ in parts)
     freedom = total**2 / sum(variance**2 / df for variance, df in parts) if total > 0 else np.inf
     half = float(stdtrit(freedom, 0.975)) * total**0.5
-    return Mean(value, max(-1.0, value - half), min(1.0, value + half))
+    level = line.intercept + line.slope * place
+    reach = float(stdtrit(line.count - 2.0, 0.975)) * line.variance(place) ** 0.5
+    above, below = float(ndtr(level + reach) - ndtr(level)), float(ndtr(level) - ndtr(level - reach))
+    return Mean(value, max(-1.0, value - float(np.hypot(half, above))), min(1.0, value + float(np.hypot(half, below))))
 
 
 def _variance_over_images(model: Networks, baselines: Sequence[Networks], line: Line) -> float:
