@@ -17,7 +17,7 @@ study_options = --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(DATA),--data "$(D
 # `make study stl10` would run the study STUDY before make finds that there is no target stl10.
 targets := $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST))) .venv/installed .venv/bench
 $(foreach word,$(filter-out $(targets),$(MAKECMDGOALS)),$(error there is no target $(word): `make` lists all targets, and a study is given as STUDY=$(word)))
-.PHONY: help setup demo doctor test test-unit test-faults test-slurm test-slurm-long lint format data study submit-all status cancel logs slurm-up slurm-down report image image-apptainer test-container bench bench-ablation bench-scale bench-learning lock clean
+.PHONY: help setup demo doctor test test-unit test-faults test-slurm test-slurm-long lint format data study submit-all status cancel logs tensorboard slurm-up slurm-down report image image-apptainer test-container bench bench-ablation bench-scale bench-learning lock clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -52,6 +52,10 @@ cancel: is-set-up  ## stop the study STUDY; each run leaves a checkpoint
 .PHONY: is-set-up
 is-set-up:  # for targets that only read, because without an installation there is nothing to read
 	@test -e .venv/installed || { echo 'make $(MAKECMDGOALS): run `make setup` first; it takes two minutes, once' >&2; exit 2; }
+
+tensorboard: is-set-up  ## show the metrics of all runs of STUDY in the browser, also while they train
+	@test -d "$(RUNS)/$(STUDY)" || { echo 'make tensorboard: there are no runs in $(RUNS)/$(STUDY)' >&2; exit 2; }
+	@.venv/bin/tensorboard --logdir "$(RUNS)/$(STUDY)"
 
 data: data-given setup  ## download STL-10 and CIFAR-10 to DATA (STUDY=stl10), or generate the synthetic set there (STUDY=demo)
 	@case "$(STUDY)" in \

@@ -23,6 +23,7 @@ Runs a self-supervised-learning study, on this machine or on a SLURM cluster, an
   cancel    stop a study; its runs write checkpoints
   logs      show the end of a run's log
   report    make the report from the runs that exist
+  pack      make a data set of folders of your own photographs
   data      download STL-10 and CIFAR-10, or generate the synthetic set
   doctor    show what this machine has, and what a run will use
   profile   show a cluster's profile, and check it
@@ -53,7 +54,7 @@ def main(arguments: list[str], program: str = "ssl-study") -> int:
     from ssl_pkg.errors import BAD_INPUT, BadInput
     from ssl_pkg.nearest import hint
 
-    others = {"report": _report, "data": _data}
+    others = {"report": _report, "pack": _pack, "data": _data}
     try:
         if command not in others:
             known = (*_JOBS, *others)
@@ -61,6 +62,11 @@ def main(arguments: list[str], program: str = "ssl-study") -> int:
         return others[command](rest)
     except BadInput as error:
         print(f"ssl-study: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.partition(".")[0] in ("analysis", "ssl_pkg"):
+            raise
+        print(f"ssl-study: {sys.prefix} lacks the package {error.name}: run `make setup` again", file=sys.stderr)
         return BAD_INPUT
 
 
@@ -86,6 +92,15 @@ def _report(arguments: list[str]) -> int:
     out = Path(options.reports, options.study)
     dated = ["--date", options.date] if options.date else []
     return analysis([str(Path(options.runs, options.study)), "--out", str(out), *dated])
+
+
+def _pack(arguments: list[str]) -> int:
+    from ssl_pkg.extras import require
+
+    require("train")
+    from ssl_pkg.data.pack import main as pack
+
+    return pack(arguments)
 
 
 def _data(arguments: list[str]) -> int:
