@@ -47,7 +47,7 @@ def test_a_resume_with_other_code_or_another_cpu_is_reported_and_recorded(
     assert "resumes with" not in capsys.readouterr().err
 
     monkeypatch.setattr("ssl_pkg.run.provenance.commit", lambda: "bbbb")
-    monkeypatch.setattr("ssl_pkg.hardware.prepare._processor", lambda: "Z80")
+    monkeypatch.setattr("ssl_pkg.hardware.prepare.name_of", lambda device: "Z80")
     second = make_step(tmp_path / "run", 3)
     stderr = capsys.readouterr().err
     cpu = first["hardware"]["name"]
@@ -57,7 +57,7 @@ def test_a_resume_with_other_code_or_another_cpu_is_reported_and_recorded(
     assert [start["commit"] for start in second["starts"]] == ["aaaa", "bbbb"]
 
     monkeypatch.setattr("ssl_pkg.run.provenance.commit", lambda: "aaaa")
-    monkeypatch.setattr("ssl_pkg.hardware.prepare._processor", lambda: cpu)
+    monkeypatch.setattr("ssl_pkg.hardware.prepare.name_of", lambda device: cpu)
     third = make_step(tmp_path / "run", 4)
     assert [start["commit"] for start in third["starts"]] == ["bbbb", "aaaa"]
     assert "commit aaaa instead of bbbb" in capsys.readouterr().err
