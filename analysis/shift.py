@@ -58,7 +58,7 @@ def baselines(study: Study) -> list[Networks]:
         return []
     found: dict[int, list[tuple[Hits, Hits]]] = defaultdict(list)
     for run in study.complete("few_labels", Model(RANDOM)):
-        arrays = run.arrays(FEW_LABELS.file, *FEW_LABELS.arrays)
+        arrays = run.arrays(FEW_LABELS.file, *FEW_LABELS.arrays, "ood_hits")
         if arrays is None or tuple(arrays[name].shape[1] for name in ("hits", "ood_hits")) != tuple(map(len, masks)):
             continue
         columns = (arrays[name] for name in ("hits", "ood_hits", "labels_per_class", "finetuned"))

@@ -46,7 +46,8 @@ def main_columns(study: Study) -> list[Column]:
 
     The kNN accuracy on the holdout split of train is shown only if there is none on test.
     """
-    classes = next((len(run.classes) for run in study.complete("ood") if run.classes), 10)
+    classes = study.results.loc[study.results["evaluation"] == "ood", "class"].nunique()
+    classes = classes or next((len(run.classes) for run in study.complete("ood") if run.classes), 0)
     lacking = len(substituted(study))
     columns = [
         Column("test", "Test accuracy", "test", "accuracy"),

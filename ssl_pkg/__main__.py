@@ -21,7 +21,7 @@ Runs one stage of the study in its run directory. Running the same command again
   stage      {stages}
   method     for stage=pretrain: {methods}
   source     for the other stages: the run directory of the model to start from, or `random` (probe, finetune)
-  data.root  folder with stl10_binary/ and a CIFAR-10 folder; by default a synthetic set is generated
+  data.root  folder with stl10_binary/ and, for stage=ood, CIFAR-10 or ood/; by default a synthetic set is generated
   study      preset: demo (default) | photos-quick | photos | stl10; budget: tiny | demo | quick | full | long
 
 A path is everything after the first `=`, with `~` expanded. For a folder called random, write ./random.

@@ -14,6 +14,7 @@ from ssl_pkg.fields import BatchSize, ConfigSection, CropArea, Fraction, Jitter,
 from ssl_pkg.rows import Row, dimensions_of
 
 RANDOM: Final = "random"  # the `source` that stands for the random initialization, and the method of its models
+OOD: Final = "ood"  # the stage that needs an out-of-distribution set, which a data set may lack
 SUPERVISED: Final = "supervised"  # the method of the baseline, which `finetune` trains from the random initialization
 
 
@@ -173,7 +174,8 @@ PREDICTIONS: Final = Artifact("predictions.npz", {"logits": "nC", "labels": "n"}
 CORRUPTIONS: Final = Artifact("corruptions.npz", {"clean": "n", "hits": "KSn"})
 FEW_LABELS: Final = Artifact(  # M models; hits are 1, 0, or -1 for a model that could not be trained
     "few_labels.npz",
-    {"hits": "Mn", "ood_hits": "Mo", "labels_per_class": "M", "draw": "M", "finetuned": "M"},
+    {"hits": "Mn", "labels_per_class": "M", "draw": "M", "finetuned": "M"},
+    optional={"ood_hits": "Mo"},  # if the data has an out-of-distribution set
 )
 TSNE: Final = Artifact(
     "tsne.npz",
@@ -289,7 +291,7 @@ _STAGES: Final = (
         artifact=FEW_LABELS,
     ),
     Stage(
-        "ood",
+        OOD,
         "Out-of-distribution accuracy",
         starts_from=Weights.FINAL_MODEL,
         leaves=Weights.NONE,

@@ -62,7 +62,7 @@ def _table(study: Study, evaluation: str) -> tuple[list[str], list[str], Floats]
 
 def _heat_map(axes: Axes, models: list[str], labels: list[str], values: Floats, limits: tuple[float, float]) -> Any:
     image = axes.imshow(values, vmin=limits[0], vmax=limits[1], cmap="cividis", aspect="auto")
-    for (row, column), value in np.ndenumerate(values):
+    for (row, column), value in np.ndenumerate(values if len(labels) <= style.NAMED else np.empty((0, 0))):
         shade = "white" if value < 0.45 * limits[0] + 0.55 * limits[1] else "black"
         text = f"{100 * value:.0f}" if np.isfinite(value) else ABSENT
         axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=7)
@@ -70,7 +70,8 @@ def _heat_map(axes: Axes, models: list[str], labels: list[str], values: Floats, 
     axes.tick_params(length=0)
     axes.set_yticks(range(len(models)), models)
     shown = [style.shortened(label) for label in labels]
-    axes.set_xticks(range(len(labels)), shown, rotation=30, ha="right", rotation_mode="anchor")
+    places = style.named(len(labels))
+    axes.set_xticks(places, [shown[place] for place in places], rotation=30, ha="right", rotation_mode="anchor")
     for spine in axes.spines.values():
         spine.set_visible(False)
     return image
@@ -89,14 +90,15 @@ def confusion(study: Study, evaluation: str) -> Figure | None:
     shown = {model: pair for model, pair in shown.items() if pair[0].shape[1] == count}
     predicted, true = _confusion_names(study, evaluation, count)
     figure, panels = style.grid(len(shown), 4, 1.75, sharex=True, sharey=True, layout="compressed")
+    places = style.named(count)
     image: Any = None
     for axes, (model, (logits, labels)) in zip(panels, shown.items(), strict=True):
         matrix = np.zeros((count, count))
         np.add.at(matrix, (labels, logits.argmax(1)), 1)
         image = axes.imshow(matrix / np.maximum(matrix.sum(1, keepdims=True), 1), vmin=0, vmax=1, cmap="Blues")
         style.title(axes, study.model_label(model), 19)
-        axes.set_xticks(range(count), predicted, rotation=90)
-        axes.set_yticks(range(count), true)
+        axes.set_xticks(places, [predicted[place] for place in places], rotation=90)
+        axes.set_yticks(places, [true[place] for place in places])
         axes.tick_params(length=0)
         axes.grid(False)
     for axes in panels[-4:]:

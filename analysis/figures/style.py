@@ -66,6 +66,7 @@ CLASSES: Final = (
     "#332288", "#CC6677", "#DDAA33", "#117733", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499", "#444444",
 )  # fmt: skip
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+NAMED: Final = 40  # classes in a figure; of more, only some are named
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,16 @@ def encoder_color(encoder: Model, encoders: Sequence[Model]) -> str:
         return _METHODS[encoder.method]
     unlisted = [other for other in encoders if other.method not in _METHODS]
     return _OTHERS[(unlisted.index(encoder) if encoder in unlisted else len(unlisted)) % len(_OTHERS)]
+
+
+def class_look(label: int) -> tuple[str, str]:
+    """The colour and the marker of a class, different for up to a hundred classes."""
+    return CLASSES[label % len(CLASSES)], MARKERS[(label + label // len(CLASSES)) % len(MARKERS)]
+
+
+def named(count: int) -> range:
+    """The places of the classes, of `count` on an axis, that are named."""
+    return range(0, count, -(-count // NAMED))
 
 
 def look(model: Model, encoders: Sequence[Model]) -> Look:

@@ -69,19 +69,20 @@ def _maps_of(study: Study, *needed: str) -> dict[Model, Arrays]:
 
 
 def _scatter(axes: Axes, points: Points, labels: Points, size: float = 2.2) -> None:
-    """Draws the points with a colour and a marker for each class, and the number of the class at their median."""
+    """Draws the points with a colour and a marker for each class, and at their median its number, unless there are too
+    many classes."""
     style.bare(axes)
     kept = np.random.default_rng(0).permutation(len(points))[:_DOTS]
     size *= min(2.5, (_DOTS / max(len(kept), 1)) ** 0.5)
     halo: list[patheffects.AbstractPathEffect] = [patheffects.withStroke(linewidth=1.6, foreground="white")]
-    for label in np.unique(labels):
+    present = np.unique(labels)
+    for label in present:
         part = points[kept][labels[kept] == label]
-        color = style.CLASSES[int(label) % len(style.CLASSES)]
-        marker = style.MARKERS[int(label) % len(style.MARKERS)]
+        color, marker = style.class_look(int(label))
         axes.scatter(part[:, 0], part[:, 1], s=size, c=color, marker=marker, linewidths=0, alpha=0.75, rasterized=True)
-    for label in np.unique(labels):
+    for label in present if len(present) <= style.NAMED else ():
         x, y = np.median(points[labels == label], axis=0)
-        color = style.CLASSES[int(label) % len(style.CLASSES)]
+        color, _ = style.class_look(int(label))
         text = axes.text(x, y, str(int(label)), color=color, fontsize=7.5, fontweight="bold", ha="center", va="center")
         text.set_path_effects(halo)
 
@@ -91,10 +92,12 @@ def _legend(figure: Figure, study: Study, found: dict[Model, Arrays]) -> None:
     labels = sorted({int(label) for arrays in found.values() for key in keys for label in arrays.get(key, ())})
     classes = next((run.classes for run in study.complete("embed") if run.classes), [])
     handles = []
-    for label in labels:
-        color, marker = (values[label % len(values)] for values in (style.CLASSES, style.MARKERS))
+    for label in labels[: style.NAMED]:
+        color, marker = style.class_look(label)
         name = style.shortened(classes[label]) if label < len(classes) else "class"
         handles.append(Line2D([], [], color=color, marker=marker, linestyle="", markersize=4, label=f"{label} {name}"))
+    if len(labels) > style.NAMED:
+        handles.append(Line2D([], [], linestyle="", label=f"and {len(labels) - style.NAMED} more"))
     figure.legend(handles=handles, loc="outside lower center", ncols=5, handletextpad=0.1, columnspacing=1.4)
 
 

@@ -9,6 +9,7 @@ from analysis.figures import shift as figures_of_shift
 from analysis.robustness import LEAST, STRENGTHS
 from analysis.statistics import Mean
 from analysis.study import Study
+from ssl_pkg.catalogue import OOD
 
 _COLUMNS = {
     "accuracy": "All classes",
@@ -18,11 +19,16 @@ _COLUMNS = {
 
 
 def section(study: Study, figures: Path) -> Section:
-    """The section; no blocks if no model has an out-of-distribution accuracy."""
+    """The section; no blocks if the accuracies are missing although the data has out-of-distribution images."""
     made = Section("Out of distribution")
     values = {model: {metric: estimate(study, model, "ood", metric) for metric in _COLUMNS} for model in study.models}
     shown = [metric for metric in _COLUMNS if any(found[metric] for found in values.values())]
     if not shown:
+        if study.planned and all(stage != OOD for stage, *_ in study.planned):
+            made.text(
+                "There are no out-of-distribution numbers, because the data has no out-of-distribution set (a folder "
+                "“ood”, or CIFAR-10)."
+            )
         return made
     made.text(
         "The models, unchanged, on images from another data set. With all classes, a class of the models stands for "

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from ssl_pkg.layout import OOD
 from ssl_pkg.run.file_lock import locked
 
 
@@ -17,11 +18,11 @@ def copy_data(source: Path, target: Path) -> Path:
     copied = target / hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:12]  # a subfolder for each data set
     copied.mkdir(parents=True, exist_ok=True)
     with locked(copied / ".copying", timeout=math.inf):
-        for file in sorted(source.glob("*/*")):
+        for file in sorted([*source.glob("*/*"), *source.glob(f"{OOD}/*/*")]):
             copy = copied / file.relative_to(source)
             if not file.is_file() or (copy.is_file() and _size_and_mtime(copy) == _size_and_mtime(file)):
                 continue
-            copy.parent.mkdir(exist_ok=True)
+            copy.parent.mkdir(parents=True, exist_ok=True)
             partial = copy.with_name(f".{copy.name}.copying")
             try:
                 shutil.copy2(file, partial)

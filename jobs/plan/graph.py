@@ -10,7 +10,7 @@ from typing import Final
 
 from jobs.ledger import REPORT
 from jobs.plan.sweeps import expand_sweep, reads, variant_of
-from ssl_pkg.catalogue import ADAPTATIONS, EVALUATIONS, RANDOM, STAGES, SUPERVISED, Weights, adapted
+from ssl_pkg.catalogue import ADAPTATIONS, EVALUATIONS, OOD, RANDOM, STAGES, SUPERVISED, Weights, adapted
 from ssl_pkg.config import StudyConfig
 from ssl_pkg.overrides import key_of
 from ssl_pkg.run.directory import RunDirectory, model_name
@@ -105,15 +105,24 @@ class Job:
         return f"there: {there}; now: {here}"
 
 
-def plan(study: StudyConfig, *, runs: Path, reports: Path, data_root: str, overrides: Sequence[str] = ()) -> list[Job]:
+def plan(
+    study: StudyConfig,
+    *,
+    runs: Path,
+    reports: Path,
+    data_root: str,
+    ood: bool = True,
+    overrides: Sequence[str] = (),
+) -> list[Job]:
     """All jobs of `study`, parents before children, the report last.
 
+    ood: whether the data has an out-of-distribution set; without one there are no runs of the stage `ood`.
     runs, reports: the folders above RUNS/STUDY and REPORTS/STUDY. overrides: the user's; each stage gets those that it
     reads. An override with several values (Hydra's `key=a,b`) is a sweep: each value has its own runs. Raises BadInput.
     """
     methods, seeds = tuple(dict.fromkeys(study.methods)), tuple(dict.fromkeys(study.seeds))
     fixed, choices = expand_sweep(overrides)
-    planner = _Planner(study.name, runs / study.name, data_root, methods, fixed)
+    planner = _Planner(study.name, runs / study.name, data_root, methods, fixed, ood)
     found = {job.name: job for choice in choices for seed in seeds for job in planner.of_seed(seed, choice)}
     jobs = list(found.values())
     out = reports / study.name
@@ -131,6 +140,7 @@ class _Planner:
     data_root: str
     methods: tuple[str, ...]
     overrides: tuple[str, ...]
+    ood: bool
 
     def of_seed(self, seed: int, choice: tuple[str, ...]) -> Iterator[Job]:
         """The jobs of one seed and one combination of swept values, parents before children."""
@@ -152,12 +162,16 @@ class _Planner:
         baseline = self.job("probe", seed, choice, method=RANDOM)
         yield baseline
         for model in [*final_models, baseline]:
-            for stage in _evaluations(Weights.FINAL_MODEL):
+            for stage in self.evaluations(Weights.FINAL_MODEL):
                 yield self.job(stage, seed, choice, source=model)
-        for stage in _evaluations(Weights.ENCODER):
+        for stage in self.evaluations(Weights.ENCODER):
             for encoder in encoders:
                 yield self.job(stage, seed, choice, source=encoder)
             yield self.job(stage, seed, choice, method=RANDOM)
+
+    def evaluations(self, weights: Weights) -> list[str]:
+        """The evaluations that start from `weights`, as far as the data allows them."""
+        return [stage for stage in EVALUATIONS if STAGES[stage].starts_from is weights and (self.ood or stage != OOD)]
 
     def job(
         self, stage: str, seed: int, choice: tuple[str, ...], *, method: str = "", source: Job | None = None
@@ -193,11 +207,6 @@ class _Planner:
             seed=seed,
             choice=made_with,
         )
-
-
-def _evaluations(weights: Weights) -> list[str]:
-    """The evaluations that start from `weights`."""
-    return [stage for stage in EVALUATIONS if STAGES[stage].starts_from is weights]
 
 
 def remaining_cost(jobs: Sequence[Job]) -> dict[str, float]:

@@ -17,6 +17,7 @@ from ssl_pkg.catalogue import RANDOM, SUPERVISED
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import SYNTHETIC, Config, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
+from ssl_pkg.layout import has_ood
 from ssl_pkg.nearest import hint
 from ssl_pkg.overrides import key_of, split_literals
 from ssl_pkg.run.compatibility import FREE, RESOLVED, other_data, refuse_difference
@@ -100,14 +101,24 @@ def _configure(study: str, data: str | None, seeds: str | None, overrides: Seque
 
 
 def plan_study(config: Config, *, runs: Path, reports: Path, overrides: Sequence[str] = ()) -> list[Job]:
-    """The plan of a configured study. Raises BadInput if `runs` has complete runs of the study with other settings."""
+    """The plan of a configured study, without `ood` runs if the data has no out-of-distribution set.
+
+    Raises BadInput if `runs` has complete runs of the study with other settings.
+    """
     _, passed = split_literals(overrides)
-    jobs = plan(config.study, runs=runs, reports=reports, data_root=config.data.root, overrides=passed)
+    root = config.data.root
+    ood = root == SYNTHETIC or has_ood(Path(root))
+    if not ood:
+        print(
+            f"{root} has no out-of-distribution set (a folder ood, or CIFAR-10), so the study has no ood runs.",
+            file=sys.stderr,
+        )
+    jobs = plan(config.study, runs=runs, reports=reports, data_root=root, ood=ood, overrides=passed)
     earlier = read_plan(runs / config.study.name)
     _refuse_outdated(jobs)
     for job in jobs:
         if job.stage != REPORT and job.complete:
-            _refuse_other_data(job, config.data.root)
+            _refuse_other_data(job, root)
             _refuse_other_settings(job, earlier.run(job.name) if earlier else None)
     return jobs
 

@@ -12,10 +12,11 @@ import numpy as np
 from ssl_pkg.data.images import Indices, Split
 from ssl_pkg.data.names import read_names
 from ssl_pkg.errors import BadInput
+from ssl_pkg.layout import CIFAR10_BINARY as BINARY
+from ssl_pkg.layout import CIFAR10_PYTHON as PYTHON
 from ssl_pkg.nearest import hint
 from ssl_pkg.run.manifest import identify
 
-PYTHON, BINARY = "cifar-10-batches-py", "cifar-10-batches-bin"
 SIDE: Final = 32
 IMAGE_BYTES: Final = 3 * SIDE * SIDE
 CLASSES: Final = 10  # labels 0 to 9 as published

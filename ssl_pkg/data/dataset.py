@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from ssl_pkg.config import SYNTHETIC, DataConfig
-from ssl_pkg.data.cifar10 import open_cifar10
+from ssl_pkg.data.ood import open_ood
 from ssl_pkg.data.stl10 import STL10, open_stl10
 from ssl_pkg.data.synthetic import generate_cached
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
@@ -12,7 +12,7 @@ from ssl_pkg.streams import prepare_streams
 
 
 def data_root(config: DataConfig) -> Path:
-    """The folder that holds stl10_binary/ and a CIFAR-10 folder; generates the synthetic set on first use."""
+    """The folder that holds stl10_binary/ and perhaps an OOD set; generates the synthetic set on first use."""
     return generate_cached() if config.root == SYNTHETIC else Path(config.root)
 
 
@@ -31,11 +31,11 @@ def main(arguments: list[str]) -> int:
         return BAD_INPUT
     try:
         stl10 = open_stl10(Path(arguments[0]))
-        cifar10 = open_cifar10(Path(arguments[0]), stl10.classes)
+        ood = open_ood(Path(arguments[0]), stl10.classes)
     except BadInput as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
-    print(f"{stl10.manifest['name']} and {cifar10.manifest['name']}")
+    print(f"{stl10.manifest['name']} and {ood.manifest['name'] if ood else 'no out-of-distribution set'}")
     return COMPLETE
 
 

@@ -54,6 +54,7 @@ from ssl_pkg.streams import prepare_streams
 
 CHUNK: Final = 1000  # images copied at a time
 LINES: Final = 8  # of unlabeled images on their contact sheet
+FILES: Final = "files.csv"
 SHOWN: Final = 10  # files that are not packed, in the terminal
 
 
@@ -142,7 +143,7 @@ def _write(
             stored = _write_split(folder / layout.STL10, name, images, entries, classes)
             (work / f"contact_sheet_{split}.png").write_bytes(_sheet(replace(stored, name=split), classes))
     counts: Counter[str] = Counter()
-    with (work / "files.csv").open("w", encoding="utf-8", newline="") as out:
+    with (work / FILES).open("w", encoding="utf-8", newline="") as out:
         rows = csv.writer(out)
         rows.writerow(["file", "split", "index", "class", "reason"])
         for entry in photographs:
@@ -196,7 +197,7 @@ def report(packed: Packed, source: Path, target: Path) -> str:
         lines.append(f"{len(left):,} of {len(packed.photographs):,} files are not packed:")
         lines += [f"  {entry.name} {entry.reason}" for entry in left[:SHOWN]]
         lines += [f"  and {len(left) - SHOWN:,} more"] if len(left) > SHOWN else []
-    lines.append(f"{target / 'files.csv'} lists all files. Look at the pictures {target}/contact_sheet_*.png first.")
+    lines.append(f"{target / FILES} lists all files. Look at the pictures {target}/contact_sheet_*.png first.")
     return "\n".join(lines)
 
 

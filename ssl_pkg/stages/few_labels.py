@@ -17,11 +17,12 @@ from typing_extensions import TypedDict
 
 from ssl_pkg.catalogue import FEW_LABELS
 from ssl_pkg.config import Config
-from ssl_pkg.data.cifar10 import OutOfDistribution, open_cifar10
+from ssl_pkg.data.cifar10 import OutOfDistribution
 from ssl_pkg.data.dataset import data_root, open_dataset
 from ssl_pkg.data.images import Indices, Split, few, holdout
+from ssl_pkg.data.ood import open_ood
 from ssl_pkg.data.stl10 import STL10
-from ssl_pkg.errors import BadInput, Diverged
+from ssl_pkg.errors import Diverged
 from ssl_pkg.evaluation.accuracy import accuracy, hits_of, shared_classes
 from ssl_pkg.evaluation.forward import Array, predict
 from ssl_pkg.evaluation.probe import fit_head, fit_probe
@@ -38,10 +39,13 @@ EPOCH_STEPS: Final = 20  # at least; a small subset is repeated within an epoch
 
 
 class _Model(TypedDict):
-    """A model's predictions: its hits on test (n,) and OOD (m,), as in FEW_LABELS, and its rows."""
+    """A model's predictions: its hits on test (n,) and OOD (m,), as in FEW_LABELS, and its rows.
+
+    ood_hits: None without an out-of-distribution set.
+    """
 
     hits: Tensor
-    ood_hits: Tensor
+    ood_hits: Tensor | None
     rows: list[Row]
 
 
@@ -68,18 +72,18 @@ class _Subset:
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     """Fits a probe and a fine-tuning on each subset. A checkpoint is saved after each, and during each training."""
     dataset, hardware = open_dataset(config.data), prepare(config)
-    ood = open_cifar10(data_root(config.data), dataset.classes)
+    ood = open_ood(data_root(config.data), dataset.classes)
     encoder, method, resolution = source_encoder(config)
     to_device(encoder, hardware.device)
     subsets = _subsets(dataset.train.labels, config.few_labels.labels_per_class, config.few_labels.draws)
     with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
         stage = _Stage(session, LabelledTrainings(session), dataset, ood, encoder, resolution)
-        features = {split.name: stage.outputs(encoder, split) for split in (dataset.train, dataset.test, ood.test)}
+        features = [stage.outputs(encoder, split) for split in (dataset.train, *stage.tested)]
         found: list[tuple[_Subset, Adaptation, _Model]] = []
         for subset in subsets:
             probe = stage.trainings.once(f"probe {subset}", partial(stage.probe, subset, features))
             found.append((subset, "probe", probe["model"]))
-            candidate = stage.candidate(subset, features[dataset.train.name], probe)
+            candidate = stage.candidate(subset, features[0], probe)
             finetuned = stage.trainings.once(f"finetune {subset}", partial(stage.finetune, subset, candidate, probe))
             found.append((subset, "finetune", finetuned))
         write_atomic(session.file(FEW_LABELS.file), _arrays(found))
@@ -99,23 +103,28 @@ class _Stage:
     session: Session
     trainings: LabelledTrainings
     dataset: STL10
-    ood: OutOfDistribution
+    ood: OutOfDistribution | None
     encoder: nn.Module
     resolution: int
+
+    @property
+    def tested(self) -> list[Split]:
+        """The splits that models are measured on: test, then the out-of-distribution set, if there is one."""
+        return [self.dataset.test, *([self.ood.test] if self.ood else [])]
 
     def outputs(self, network: nn.Module, split: Split) -> Array:
         report = partial(self.session.report_or_stop, f"predict {split.name}")
         return predict(network, split, self.resolution, self.session.hardware.device, report)
 
-    def probe(self, subset: _Subset, features: dict[str, Array]) -> _Probe:
+    def probe(self, subset: _Subset, features: list[Array]) -> _Probe:
         """Fits a probe on the subset; its penalty is chosen on a holdout split of the subset."""
-        train, test, ood = features.values()
+        train, *tested = features
         labels = self.dataset.train.labels[subset.indices]
         report = partial(self.session.report_or_stop, f"probe {subset}")
         probe = fit_probe(train[subset.indices], labels, self.session.config.probe, report)
-        logits = [part @ probe.weight.T + probe.bias for part in (test, ood)]
+        logits = [part @ probe.weight.T + probe.bias for part in tested]
         return {
-            "model": self._measured(subset, "probe", *logits),
+            "model": self._measured(subset, "probe", logits),
             "head": None if probe.reason else _head(probe.weight, probe.bias),
             "l2": probe.l2,
         }
@@ -153,9 +162,7 @@ class _Stage:
             self.session.reporter.message(f"fine-tuning on {subset} has no result: {error}")
             return self._missing(subset)
         network = nn.Sequential(model.encoder, model.head)
-        return self._measured(
-            subset, "finetune", self.outputs(network, self.dataset.test), self.outputs(network, self.ood.test)
-        )
+        return self._measured(subset, "finetune", [self.outputs(network, split) for split in self.tested])
 
     def _start(self, indices: Indices, head: Head | None) -> tuple[Labelled, int]:
         """What a training starts from, and its epochs.
@@ -171,38 +178,36 @@ class _Stage:
         named = replace(split, name=f"{len(indices):,} images of train")
         return Labelled(self.encoder, named, len(self.dataset.classes), self.resolution, head), epochs
 
-    def _measured(self, subset: _Subset, adaptation: Adaptation, logits: Array, ood_logits: Array) -> _Model:
+    def _measured(self, subset: _Subset, adaptation: Adaptation, logits: list[Array]) -> _Model:
+        """logits: on each of `tested`."""
         dimensions: Dimensions = {"labels_per_class": subset.labels_per_class, "draw": subset.draw}
-        test, ood = self.dataset.test.labels, self.ood.test.labels
-        rows = [
-            accuracy("few_labels", "accuracy", logits, test, dimensions=dimensions),
-            accuracy("few_labels_ood", "accuracy", ood_logits, ood, dimensions=dimensions),
-            *shared_classes("few_labels_ood", ood_logits, ood, self.ood.shared, dimensions=dimensions),
-        ]
+        rows, hits = [], []
+        for name, own, split in zip(("few_labels", "few_labels_ood"), logits, self.tested, strict=False):
+            rows.append(accuracy(name, "accuracy", own, split.labels, dimensions=dimensions))
+            hits.append(torch.from_numpy(hits_of(own, split.labels)))
+        if self.ood:
+            shared = self.ood.shared
+            rows += shared_classes("few_labels_ood", logits[1], self.ood.test.labels, shared, dimensions=dimensions)
         return {
-            "hits": torch.from_numpy(hits_of(logits, test)),
-            "ood_hits": torch.from_numpy(hits_of(ood_logits, ood)),
+            "hits": hits[0],
+            "ood_hits": hits[1] if self.ood else None,
             "rows": [{**row, "adaptation": adaptation} for row in rows],
         }
 
     def _missing(self, subset: _Subset) -> _Model:
         """The fine-tuning that could not be trained: its logits count as not finite."""
         classes = len(self.dataset.classes)
-        counts = len(self.dataset.test), len(self.ood.test)
-        return self._measured(subset, "finetune", *(np.full((count, classes), np.nan, np.float32) for count in counts))
+        nothing = [np.full((len(split), classes), np.nan, np.float32) for split in self.tested]
+        return self._measured(subset, "finetune", nothing)
 
 
 def _subsets(labels: Indices, sizes: tuple[int, ...], draws: int) -> list[_Subset]:
     """The draws of each size that train has. All images of the smallest class give one draw only.
 
-    Raises BadInput if train has none of the sizes.
+    If train has fewer images of a class than the smallest size, this number is the only size.
     """
     smallest = int(np.bincount(labels).min())
-    if smallest < min(sizes):
-        raise BadInput(
-            f"few_labels.labels_per_class={list(sizes)} has no size up to {smallest}, the number of images in the "
-            "smallest class of train: give a smaller one"
-        )
+    sizes = sizes if smallest >= min(sizes) else (smallest,)
     return [
         _Subset(size, draw, few(labels, size, draw))
         for size in sizes
@@ -216,9 +221,10 @@ def _head(weight: Array, bias: Array) -> Head:
 
 
 def _arrays(found: list[tuple[_Subset, Adaptation, _Model]]) -> bytes:
+    of_ood = [model["ood_hits"].numpy() for _, _, model in found if model["ood_hits"] is not None]
     return npz(
+        **({"ood_hits": np.array(of_ood)} if of_ood else {}),
         hits=np.array([model["hits"].numpy() for _, _, model in found]),
-        ood_hits=np.array([model["ood_hits"].numpy() for _, _, model in found]),
         labels_per_class=np.array([subset.labels_per_class for subset, _, _ in found]),
         draw=np.array([subset.draw for subset, _, _ in found]),
         finetuned=np.array([int(adaptation == "finetune") for _, adaptation, _ in found]),

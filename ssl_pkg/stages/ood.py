@@ -1,14 +1,16 @@
-"""Out-of-distribution evaluation of a final model on CIFAR-10's test set."""
+"""Out-of-distribution evaluation of a final model on CIFAR-10's test set, or on the images in the folder `ood`."""
 
 from functools import partial
 
 from ssl_pkg.catalogue import PREDICTIONS
 from ssl_pkg.config import Config
-from ssl_pkg.data.cifar10 import open_cifar10
 from ssl_pkg.data.dataset import data_root
+from ssl_pkg.data.ood import open_ood
+from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import classification, shared_classes
 from ssl_pkg.evaluation.forward import predict
 from ssl_pkg.hardware.prepare import prepare
+from ssl_pkg.layout import OOD
 from ssl_pkg.models.encoder import to_device
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.session import Session
@@ -21,7 +23,12 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     hardware = prepare(config)
     classifier, source = source_classifier(config)
     classes = tuple(source["classes"])
-    ood = open_cifar10(data_root(config.data), classes)
+    ood = open_ood(data_root(config.data), classes)
+    if ood is None:
+        raise BadInput(
+            f"data.root={config.data.root} has no out-of-distribution set: put CIFAR-10's test set or a packed folder "
+            f"called {OOD} there"
+        )
     to_device(classifier, hardware.device)
     with Session(config, hardware, interrupt_flag, ood.manifest) as session:
         write_contact_sheet(session, [ood.test], None, classes)

@@ -272,13 +272,28 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("missing", ["stl10_binary", "cifar-10-batches-bin"])
+@pytest.mark.parametrize("missing", ["stl10_binary", "cifar-10-batches-bin/test_batch.bin"])
 def test_unusable_images_are_refused_before_a_run_starts(
     tmp_path: Path, generated: Path, missing: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(generated, tmp_path / "synthetic")
-    shutil.rmtree(tmp_path / "synthetic" / missing)
+    (tmp_path / "synthetic" / missing).rename(tmp_path / "away")
     assert main(["study", "demo", "--data", str(tmp_path / "synthetic"), "--runs", str(tmp_path / "runs")]) == 2
     error = capsys.readouterr().err
     assert missing in error and len(error.splitlines()) == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_data_without_an_out_of_distribution_set_have_no_ood_runs(
+    tmp_path: Path, generated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "synthetic"
+    shutil.copytree(generated, data)
+    stages = []
+    for _ in range(2):
+        config = configure("demo", data=str(data), seeds=None, overrides=[])
+        stages.append({job.stage for job in plan_study(config, runs=tmp_path / "runs", reports=tmp_path)})
+        shutil.rmtree(data / "cifar-10-batches-bin", ignore_errors=True)
+    assert stages[0] - stages[1] == {"ood"}
+    assert "has no out-of-distribution set (a folder ood, or CIFAR-10)" in capsys.readouterr().err
+    check_data(str(data))

@@ -1,0 +1,78 @@
+"""A user's photographs, from their folders to a report and to predictions."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "data"))
+from hostile_photographs import write_photographs
+
+STUDY = ("photos-quick", "budget=tiny", "study.methods=[supervised,simclr]", "threads=1")
+
+
+def call(*arguments: str, status: int = 0) -> str:
+    done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=False, timeout=3000)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with photographs of three classes, the data set packed from them, and the study of the data set."""
+    folder = tmp_path_factory.mktemp("own")
+    write_photographs(folder / "photos", classes=3, count=40)
+    packed = call("ssl_pkg.data.pack", str(folder / "photos"), str(folder / "data"))
+    assert "train      96 images, 32 of each class" in packed
+    places = ("--data", str(folder / "data"), "--runs", str(folder / "runs"), "--reports", str(folder / "reports"))
+    printed = call("jobs", "study", *STUDY, *places)
+    assert "so the study has no ood runs" in printed
+    return folder
+
+
+@pytest.mark.timeout(3600)
+def test_a_study_of_three_classes_without_ood_images_has_all_other_numbers(folder: Path) -> None:
+    reports = folder / "reports" / "photos-quick"
+    assert (reports / "report.pdf").stat().st_size > 50_000
+    assert "the data has no out-of-distribution set" in (reports / "report.html").read_text()
+    results = pd.read_csv(reports / "tables" / "results.csv")
+    assert not results["evaluation"].str.contains("ood").any()
+    assert {"test", "few_labels", "corruptions", "width", "knn", "tsne"} <= set(results["evaluation"])
+    of_classes = results[(results["evaluation"] == "test") & results["class"].notna()]
+    assert set(of_classes["class"]) == {"class00", "class01", "class02"}
+    assert set(of_classes["n"]) == {8}
+    assert set(results["model"]) >= {"random-probe", "supervised", "simclr-probe", "simclr-finetune"}
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("model", ["probe-simclr-s0", "finetune-random-s0"])
+def test_predictions_equal_those_of_the_study(folder: Path, tmp_path: Path, model: str) -> None:
+    run = folder / "runs" / "photos-quick" / model
+    accuracy = next(
+        row
+        for row in json.loads((run / "result.json").read_text())["rows"]
+        if (row["evaluation"], row["metric"]) == ("test", "accuracy") and "class" not in row
+    )
+    with np.load(run / "predictions.npz") as saved:
+        logits, labels = saved["logits"].astype(float), saved["labels"]
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    with (folder / "data/files.csv").open(newline="") as file:
+        names = [row["file"] for row in csv.DictReader(file) if row["split"] == "test"]
+    for images in ("data", "photos"):
+        out = tmp_path / f"{images}.csv"
+        printed = call("ssl_pkg.predict", str(run), str(folder / images), "--out", str(out))
+        with out.open(newline="") as file:
+            rows = {row["file"]: row for row in csv.DictReader(file)}
+        assert len(rows) == {"data": 24, "photos": 120}[images]
+        found = [[float(rows[name][f"p(class0{label})"]) for label in range(3)] for name in names]
+        assert np.abs(np.array(found) - expected).max() < 2e-6
+        assert [rows[name]["predicted"] for name in names] == [f"class0{label}" for label in expected.argmax(axis=1)]
+        assert [rows[name]["label"] for name in names] == [f"class0{label}" for label in labels]
+        if images == "data":
+            value, low, high = (f"{100 * accuracy[key]:.1f}" for key in ("value", "low", "high"))
+            assert f"accuracy: {value} % of 24 images with a label; 95 % interval {low} to {high} %" in printed
