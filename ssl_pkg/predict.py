@@ -127,7 +127,9 @@ def predict_files(model: FinalModel, folder: Path, device: torch.device, *, pad:
 
 
 def _progress() -> Progress:
-    return Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _names_of_test(root: Path, count: int) -> list[str]:

@@ -115,8 +115,9 @@ def _read(photographs: list[Photograph], file: Path, pad: bool) -> tuple[StoredI
     wanted = [entry for entry in photographs if not entry.reason]
     hashes: list[np.uint64] = []
     digests: list[bytes] = []
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with file.open("wb") as out, Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console, columns = Console(stderr=True), (*Progress.get_default_columns(), MofNCompleteColumn())
+    shown = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with file.open("wb") as out, shown as progress:
         bar = progress.add_task("reading images", total=len(wanted))
         for entry, pixels in zip(wanted, read_images([e.file for e in wanted], SIDE, pad=pad), strict=True):
             progress.advance(bar)
