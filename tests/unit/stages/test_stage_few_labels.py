@@ -11,7 +11,6 @@ from torch import nn
 
 from ssl_pkg.compose import load_config
 from ssl_pkg.data.images import Split, holdout
-from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.probe import fit_head
 from ssl_pkg.stages.few_labels import _Stage, _Subset, _subsets
 from ssl_pkg.stages.labelled import Candidate, Labelled, Trial
@@ -73,5 +72,9 @@ def test_sizes_above_the_smallest_class_are_left_out_and_all_of_it_is_drawn_once
     labels = np.repeat([0, 1, 2], [12, 15, 30])
     found = [(subset.labels_per_class, subset.draw, len(subset.indices)) for subset in _subsets(labels, (2, 12, 13), 3)]
     assert found == [(2, 0, 6), (2, 1, 6), (2, 2, 6), (12, 0, 36)]
-    with pytest.raises(BadInput, match=r"labels_per_class=\[13\] has no size up to 12"):
-        _subsets(labels, (13,), 3)
+
+
+def test_a_train_split_below_all_sizes_gives_one_size_with_all_images_of_its_smallest_class() -> None:
+    labels = np.repeat([0, 1], [12, 15])
+    found = [(subset.labels_per_class, subset.draw, len(subset.indices)) for subset in _subsets(labels, (13, 20), 3)]
+    assert found == [(12, 0, 24)]

@@ -217,7 +217,7 @@ def test_a_study_has_one_data_set(tmp_path: Path) -> None:
     images = tmp_path / "images" / "stl10_binary" / "test_X.bin"
     images.parent.mkdir(parents=True)
     images.write_bytes(b"12345")
-    run = tmp_path / "demo" / "ood-byol-probe-s0"
+    run = tmp_path / "demo" / "embed-byol-probe-s0"
     run.mkdir(parents=True)
     (run / "result.json").write_text(json.dumps({"seconds": 1}))
     entry = {"bytes": 5, "md5": hashlib.md5(b"12345").hexdigest()}
