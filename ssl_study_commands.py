@@ -24,6 +24,7 @@ Runs a self-supervised-learning study, on this machine or on a SLURM cluster, an
   logs      show the end of a run's log
   report    make the report from the runs that exist
   pack      make a data set of folders of your own photographs
+  predict   predict the classes of images with a trained model
   data      download STL-10 and CIFAR-10, or generate the synthetic set
   doctor    show what this machine has, and what a run will use
   profile   show a cluster's profile, and check it
@@ -54,7 +55,7 @@ def main(arguments: list[str], program: str = "ssl-study") -> int:
     from ssl_pkg.errors import BAD_INPUT, BadInput
     from ssl_pkg.nearest import hint
 
-    others = {"report": _report, "pack": _pack, "data": _data}
+    others = {"report": _report, "pack": _pack, "predict": _predict, "data": _data}
     try:
         if command not in others:
             known = (*_JOBS, *others)
@@ -101,6 +102,15 @@ def _pack(arguments: list[str]) -> int:
     from ssl_pkg.data.pack import main as pack
 
     return pack(arguments)
+
+
+def _predict(arguments: list[str]) -> int:
+    from ssl_pkg.extras import require
+
+    require("train")
+    from ssl_pkg.predict import main as predict
+
+    return predict(arguments)
 
 
 def _data(arguments: list[str]) -> int:
