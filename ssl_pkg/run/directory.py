@@ -30,8 +30,9 @@
     width      landscape.npz         alphas (A,), loss (A,), accuracy (A,), and the plane: grid (G,), plane (G, G)
 
 Embeddings are float16, or float32 if a value is outside float16's range. The metadata of safetensors files is
-`format` ("pt") and `ssl-study`, a JSON object of method, data, classes, weights_sha256 and the preprocessing of images
-(resolution, resize, channels, range, mean, std).
+`format` ("pt") and `ssl-study`, a JSON object of model, stage, method, adaptation, seed, data, classes, commit,
+license, weights_sha256 and the preprocessing of images (resolution, resize, channels, range, mean, std). MODEL_CARD.md
+beside the weights says the same to people.
 
 `result.json` has stage, method, adaptation (null, `probe` or `finetune`: how the method's encoder became a classifier),
 model (both in one word: `random-probe`, `supervised`, `simclr-probe`, `simclr-finetune`, ...), seed, data (the name of

@@ -41,6 +41,7 @@ class Session:
 
     resume: Resume
     reporter: Reporter
+    made_with: dict[str, Any]  # the content of provenance.json
 
     def __init__(self, config: Config, hardware: Hardware, interrupt_flag: InterruptFlag, data: dict[str, Any]) -> None:
         """data: the manifest of the images."""
@@ -105,14 +106,14 @@ class Session:
         self._lock.remove_unfinished_files()
         write_atomic(self.run.path / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode(), verify=verify)
         earlier_starts = starts_of(self.run.provenance()) if self.resume.resumed else []
-        made_with = provenance(self.hardware, self._data, earlier_starts)
-        write_json(self.run.path / "provenance.json", made_with, verify=verify)
+        self.made_with = provenance(self.hardware, self._data, earlier_starts)
+        write_json(self.run.path / "provenance.json", self.made_with, verify=verify)
         metadata = self.resume.metadata
         self._metrics_log = MetricsLog(self.run, metadata.metrics_step, metadata.metrics_sha256, verify)
         self.reporter = Reporter(self.run, self._lock, self.run.name)
         self._writer = CheckpointWriter(self.run.path / "checkpoints", verify, self.reporter.message)
         self.reporter.start()
-        self._announce(earlier_size, earlier_starts, made_with)
+        self._announce(earlier_size, earlier_starts, self.made_with)
 
     def _announce(self, earlier_size: int | None, earlier_starts: list[Start], made_with: dict[str, Any]) -> None:
         """Prints what the run computes on, what it resumes from, and what may change its bits."""

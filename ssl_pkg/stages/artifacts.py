@@ -23,10 +23,11 @@ from ssl_pkg.evaluation.accuracy import classification
 from ssl_pkg.evaluation.forward import Array, predict
 from ssl_pkg.models.encoder import build_encoder, to_device
 from ssl_pkg.rows import Row
-from ssl_pkg.run.directory import write_atomic
+from ssl_pkg.run.directory import model_name, write_atomic
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.source import source_result
 from ssl_pkg.run.weights import load_into, load_weights, save_weights
+from ssl_pkg.stages.model_card import LICENSE, MODEL_CARD, model_card
 
 
 def source_encoder(config: Config) -> tuple[nn.Module, str, int]:
@@ -101,17 +102,27 @@ def finish_classifier(
         session.hardware.device,
         partial(session.report_or_stop, "test"),
     )
-    save_weights(session.file("model.safetensors"), network, weights_facts(dataset, method, resolution))
+    rows = [*classification("test", logits, dataset.test.labels, dataset.classes), *rows]
+    facts = weights_facts(session, dataset, method, adaptation, resolution)
+    export_weights(session, "model.safetensors", network, facts, rows)
     write_atomic(session.file(PREDICTIONS.file), npz(logits=logits, labels=dataset.test.labels, **(predictions or {})))
     session.finish(
         method=method,
         adaptation=adaptation,
         classes=dataset.classes,
         resolution=resolution,
-        rows=[*classification("test", logits, dataset.test.labels, dataset.classes), *rows],
+        rows=rows,
         weights=network.state_dict(),
         **more,
     )
+
+
+def export_weights(
+    session: Session, name: str, network: nn.Module, facts: Mapping[str, Any], rows: Sequence[Row]
+) -> None:
+    """Writes the network's weights to the run's file `name`, and a model card. rows: of the run's result."""
+    save_weights(session.file(name), network, facts)
+    write_atomic(session.file(MODEL_CARD), model_card(name, facts, session.made_with, rows))
 
 
 def write_contact_sheet(
@@ -134,9 +145,21 @@ def preprocessing(resolution: int) -> dict[str, Any]:
     }
 
 
-def weights_facts(dataset: STL10, method: str, resolution: int) -> dict[str, Any]:
+def weights_facts(
+    session: Session, dataset: STL10, method: str, adaptation: str | None, resolution: int
+) -> dict[str, Any]:
     """The facts in the metadata of exported weights, with which they can be used without this project."""
-    known = {"method": method, "data": dataset.manifest["name"], "classes": list(dataset.classes)}
+    known = {
+        "model": model_name(method, adaptation),
+        "stage": session.config.stage,
+        "method": method,
+        "adaptation": adaptation,
+        "seed": session.config.seed,
+        "data": dataset.manifest["name"],
+        "classes": list(dataset.classes),
+        "commit": session.made_with["commit"],
+        "license": LICENSE,
+    }
     return known | preprocessing(resolution)
 
 

@@ -31,9 +31,8 @@ from ssl_pkg.models.sync_batch_norm import synchronise_batch_norm
 from ssl_pkg.rows import Row, unmeasured
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
-from ssl_pkg.run.weights import save_weights
 from ssl_pkg.run.worker_session import WorkerSession
-from ssl_pkg.stages.artifacts import weights_facts, write_contact_sheet
+from ssl_pkg.stages.artifacts import export_weights, weights_facts, write_contact_sheet
 from ssl_pkg.training.batches import ViewBatches
 from ssl_pkg.training.ddp import distributed_loss
 from ssl_pkg.training.loop import fit
@@ -60,11 +59,12 @@ def _run(config: Config, hardware: Hardware, interrupt_flag: InterruptFlag) -> N
         write_contact_sheet(session, [dataset.train, dataset.test], dataset.unlabeled, dataset.classes)
         model, encoder = task.model, task.model.encoder
         fit(session, replace(task, validate=partial(_validate, session, model, dataset)), extra_state=None)
-        facts = weights_facts(dataset, config.method.name, resolution)
-        save_weights(session.file("encoder.safetensors"), encoder, facts)
+        rows = [_knn(config, _embeddings(session, model, dataset), dataset)]
+        facts = weights_facts(session, dataset, config.method.name, None, resolution)
+        export_weights(session, "encoder.safetensors", encoder, facts, rows)
         session.finish(
             method=config.method.name, adaptation=None, classes=dataset.classes, resolution=resolution,
-            rows=[_knn(config, _embeddings(session, model, dataset), dataset)], weights=encoder.state_dict(),
+            rows=rows, weights=encoder.state_dict(),
         )  # fmt: skip
 
 

@@ -79,7 +79,7 @@ def readme_code() -> list[str]:
 
 @pytest.mark.parametrize("name", ["supervised", "probe", "finetune"])
 def test_the_readmes_code_computes_the_test_accuracy_of_each_final_model(study: Path, name: str) -> None:
-    _, lines = readme_code()
+    _, lines, _ = readme_code()
     for path, own in {"runs/mine/probe": study / name, "DATA/": f"{study / 'data'}/"}.items():
         assert path in lines
         lines = lines.replace(path, str(own))
@@ -90,7 +90,7 @@ def test_the_readmes_code_computes_the_test_accuracy_of_each_final_model(study: 
 
 
 def test_the_readmes_code_embeds_as_the_evaluation_does(study: Path, stl10: STL10, tmp_path: Path) -> None:
-    lines, _ = readme_code()
+    lines, *_ = readme_code()
     path = "runs/mine/pretrain/encoder.safetensors"
     assert path in lines
     lines = lines.replace(path, str(study / "pretrain/encoder.safetensors"))

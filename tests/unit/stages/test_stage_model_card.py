@@ -1,0 +1,94 @@
+"""Exported weights can be used by what their model card and the README say."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet18
+
+from ssl_pkg.rows import Row, row
+from ssl_pkg.run.weights import save_weights
+from ssl_pkg.stages.artifacts import preprocessing
+from ssl_pkg.stages.model_card import MODEL_CARD, model_card
+
+MADE_WITH = {"versions": {"torch": "2"}, "hardware": {"name": "a CPU", "precision": "float32"}}
+
+
+def facts(stage: str, adaptation: str | None) -> dict[str, Any]:
+    model = f"simclr-{adaptation}" if adaptation else "simclr"
+    known = {
+        "model": model,
+        "stage": stage,
+        "method": "simclr",
+        "adaptation": adaptation,
+        "seed": 0,
+        "data": "stand-in",
+    }
+    known |= {"data": "stand-in"}
+    return known | {"classes": ["Łódź: cat", "dog"], "commit": "abc", "license": "mit"} | preprocessing(96)
+
+
+def exported(folder: Path, stage: str) -> tuple[nn.Module, str]:
+    """Weights with random values and their card in `folder`. Returns the network and the card's text."""
+    torch.manual_seed(0)
+    network = resnet18(num_classes=2)
+    name = "model.safetensors"
+    if stage == "pretrain":
+        network.fc, name = nn.Identity(), "encoder.safetensors"
+    rows: list[Row] = [row("test", "accuracy", 0.75, 8, (0.4, 0.9))]
+    known = facts(stage, None if stage == "pretrain" else "probe")
+    save_weights(folder / name, network, known)
+    (folder / MODEL_CARD).write_bytes(model_card(name, known, MADE_WITH, rows))
+    return network.eval(), (folder / MODEL_CARD).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "probe"])
+def test_the_cards_code_loads_the_weights(stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, card = exported(tmp_path, stage)
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec("\n".join(re.findall(r"```python\n(.*?)```", card, re.DOTALL)), found)
+    images = torch.randn(2, 3, 96, 96)
+    with torch.inference_mode():
+        assert torch.equal(found["model"](images), network(images))
+
+
+def test_the_readmes_lines_load_a_final_model_into_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs/mine/probe").mkdir(parents=True)
+    network, _ = exported(tmp_path / "runs/mine/probe", "probe")
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    (lines,) = (code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "import timm" in code)
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(lines, found)
+    images = torch.randn(2, 3, 96, 96)
+    with torch.inference_mode():
+        torch.testing.assert_close(found["model"].eval()(images), network(images))
+    assert "timm" in sys.modules
+
+
+def test_hugging_face_reads_the_cards_header(tmp_path: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    exported(tmp_path, "probe")
+    data = ModelCard.load(tmp_path / MODEL_CARD).data
+    assert (data.license, data.library_name, data.pipeline_tag) == ("mit", "pytorch", "image-classification")
+    (result,) = data.eval_results
+    assert (data.model_name, result.metric_type, result.metric_value) == ("simclr-probe", "accuracy", 0.75)
+
+
+def test_the_card_names_everything_that_images_need(tmp_path: Path) -> None:
+    _, card = exported(tmp_path, "probe")
+    for text in (
+        "96 x 96 pixels",
+        "RGB, in this order",
+        "Łódź: cat, dog",
+        "commit | abc",
+        "0.75 | 0.4 to 0.9 | 8",
+        "MIT",
+    ):
+        assert text in card
