@@ -7,7 +7,20 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("demo", "study", "submit", "status", "cancel", "logs", "report", "pack", "predict", "data", "doctor", "profile")
+COMMANDS = (
+    "demo",
+    "study",
+    "submit",
+    "status",
+    "cancel",
+    "logs",
+    "report",
+    "pack",
+    "predict",
+    "data",
+    "doctor",
+    "profile",
+)
 
 
 def ssl_study(*words: str, before: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
