@@ -133,6 +133,7 @@ def findings(study: Study) -> Section:
 
 def _sentences(study: Study) -> list[str]:
     return [
+        _one_seed(study),
         _tuned(study),
         _best(study, TEST_PAIRS, "Test accuracy in percent"),
         _against(study, FINETUNED, "Fine-tuning against the supervised baseline, test accuracy"),
@@ -145,7 +146,6 @@ def _sentences(study: Study) -> list[str]:
         _drop(study),
         _spread(study),
         _width(study),
-        _one_seed(study),
     ]
 
 
@@ -267,4 +267,7 @@ def _width(study: Study) -> str:
 def _one_seed(study: Study) -> str:
     if study.seeds_tested != 1:
         return study.seeds_text
-    return "Each model has one seed. The variation between seeds is unknown, and no interval or p-value includes it."
+    return (
+        "Each model has one seed, so every comparison is one of these trained networks and not of the methods: how "
+        "much another seed would change them is unknown, and no interval or p-value includes it."
+    )

@@ -60,9 +60,11 @@ def open_stl10(root: Path) -> STL10:
             )
     pixels = _pixels(folder / "unlabeled_X.bin")
     unlabeled = Split("unlabeled", pixels, np.full(len(pixels), UNLABELED, dtype=np.int64), columns_first=True)
-    files = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "unlabeled_X.bin", "class_names.txt")
+    folds = _folds(folder / "fold_indices.txt", len(train))
+    files = ["train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "unlabeled_X.bin", "class_names.txt"]
+    files += ["fold_indices.txt"] if folds else []
     manifest = identify(root, [f"{FOLDER}/{file}" for file in files], "STL-10", class_names=classes)
-    return STL10(train, test, unlabeled, classes, _folds(folder / "fold_indices.txt", len(train)), manifest)
+    return STL10(train, test, unlabeled, classes, folds, manifest)
 
 
 def _pixels(file: Path) -> StoredImages:

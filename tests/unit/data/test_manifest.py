@@ -20,6 +20,15 @@ def test_other_images_in_the_same_layout_are_a_stand_in(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_other_folds_are_other_data(tmp_path: Path) -> None:
+    root = write_stl10(tmp_path)
+    first = open_stl10(root).manifest
+    (root / "stl10_binary/fold_indices.txt").write_text("0 1 2\n3 4 6\n")
+    assert open_stl10(root).manifest != first
+    (root / "stl10_binary/fold_indices.txt").unlink()
+    assert "stl10_binary/fold_indices.txt" not in open_stl10(root).manifest["files"]
+
+
 def test_only_official_files_get_the_official_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_stl10(tmp_path)
     files = [f"stl10_binary/{split}_X.bin" for split in ("train", "test")]
