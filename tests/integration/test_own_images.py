@@ -13,7 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "data"))
 from hostile_photographs import write_photographs
 
-STUDY = ("photos-quick", "budget=tiny", "study.methods=[supervised,simclr]", "threads=1")
+STUDY = ("photos-quick", "budget=tiny", "study.methods=[simclr]", "threads=1")
 
 
 def call(*arguments: str, status: int = 0) -> str:
@@ -47,11 +47,11 @@ def test_a_study_of_three_classes_without_ood_images_has_all_other_numbers(folde
     of_classes = results[(results["evaluation"] == "test") & results["class"].notna()]
     assert set(of_classes["class"]) == {"class00", "class01", "class02"}
     assert set(of_classes["n"]) == {8}
-    assert set(results["model"]) >= {"random-probe", "supervised", "simclr-probe", "simclr-finetune"}
+    assert set(results["model"]) >= {"random-probe", "simclr-probe", "simclr-finetune"}
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("model", ["probe-simclr-s0", "finetune-random-s0"])
+@pytest.mark.parametrize("model", ["probe-simclr-s0", "finetune-simclr-s0"])
 def test_predictions_equal_those_of_the_study(folder: Path, tmp_path: Path, model: str) -> None:
     run = folder / "runs" / "photos-quick" / model
     accuracy = next(
