@@ -123,9 +123,10 @@ def test_tuned_hyperparameters_are_named_before_methods_are_ranked(fake: FakeStu
             config = yaml.safe_load((run / "config.yaml").read_text())
             config["method"]["tuned"] = ["model.target_decay", "optimizer.base_lr"]
             (run / "config.yaml").write_text(yaml.safe_dump(config))
-    first, second, *_ = findings(fake)
-    assert "SimCLR none, BYOL 2 (target decay and base lr)." in first
-    assert "is highest" in second
+    seeds, tuned, best, *_ = findings(fake)
+    assert seeds.startswith("Each model has one seed")
+    assert "SimCLR none, BYOL 2 (target decay and base lr)." in tuned
+    assert "is highest" in best
 
 
 def test_the_loss_out_of_distribution_has_the_interval_of_two_independent_proportions(fake: FakeStudy) -> None:
