@@ -1,6 +1,8 @@
 """The runs of test_stage_numbers.py, and slow or independent computations of what they report."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from torchvision.models import resnet18
 
 from ssl_pkg.augment.views import resize
 from ssl_pkg.data.images import Split
+from ssl_pkg.data.synthetic import Sizes, generate
 from ssl_pkg.rows import dimensions_of
 
 NEIGHBOURS = 5
@@ -44,6 +47,19 @@ REAL = {  # run of the fake study -> run of LINES with the same stage and kind o
 
 
 Rows = dict[tuple[str, str], dict[str, Any]]  # without dimensions, by evaluation and metric
+
+
+def run_all(root: Path) -> Path:
+    """Makes a run directory for each entry of LINES in `root`, from a small set in `data`. Returns `root`."""
+    generate(root / "data", Sizes(train_per_class=16, test_per_class=10, unlabeled=160, ood_per_class=10))
+    for name, line in LINES.items():
+        own = ("source=pretrain", "source=probe", "source=finetune")
+        resolved = [f"source={root / entry.partition('=')[2]}" if entry in own else entry for entry in line]
+        command = [sys.executable, "-m", "ssl_pkg", "budget=tiny", "threads=1", *resolved, f"run_dir={root / name}"]
+        command.append(f"data.root={root / 'data'}")
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    return root
 
 
 def rows(run: Path) -> Rows:

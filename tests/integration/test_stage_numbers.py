@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 from fake_study import FakeStudy
-from recomputed import LINES, NEIGHBOURS, REAL, keys, kinds, knn, network, predict, rows
+from recomputed import LINES, NEIGHBOURS, REAL, keys, kinds, knn, network, predict, rows, run_all
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import trustworthiness
@@ -24,23 +24,13 @@ from ssl_pkg.data.cifar10 import open_cifar10
 from ssl_pkg.data.contact_sheet import contact_sheet
 from ssl_pkg.data.images import Split, balanced, holdout
 from ssl_pkg.data.stl10 import STL10, open_stl10
-from ssl_pkg.data.synthetic import Sizes, generate
 from ssl_pkg.rows import dimensions_of
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory for each entry of LINES, and the folder `data`."""
-    root = tmp_path_factory.mktemp("study")
-    generate(root / "data", Sizes(train_per_class=16, test_per_class=10, unlabeled=160, ood_per_class=10))
-    for name, line in LINES.items():
-        own = ("source=pretrain", "source=probe", "source=finetune")
-        resolved = [f"source={root / entry.partition('=')[2]}" if entry in own else entry for entry in line]
-        command = [sys.executable, "-m", "ssl_pkg", "budget=tiny", "threads=1", *resolved, f"run_dir={root / name}"]
-        command.append(f"data.root={root / 'data'}")
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    return root
+    return run_all(tmp_path_factory.mktemp("study"))
 
 
 @pytest.fixture(scope="module")
