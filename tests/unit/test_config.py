@@ -206,7 +206,7 @@ def test_an_error_is_one_sentence(overrides: list[str], sentence: str) -> None:
 TEXT = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@settings(derandomize=True, deadline=None, max_examples=150)
 @given(
     key=st.sampled_from(["seed", "method.epochs", "data.root", "log_every", "checkpoint", "method", "budget.x", ""]),
     value=TEXT,
