@@ -51,7 +51,7 @@ def main(arguments: list[str], program: str = "ssl-study") -> int:
 
         from jobs.__main__ import main as jobs
 
-        return jobs(arguments, again=join([program, *arguments]), program="ssl-study")
+        return jobs(arguments, again=join([program, *arguments]))
     from ssl_pkg.errors import BAD_INPUT, BadInput
     from ssl_pkg.nearest import hint
 

@@ -1,4 +1,4 @@
-"""`python -m jobs`: runs and watches a whole study, on this machine or on a SLURM cluster."""
+"""`python -m jobs`, or `ssl-study`: runs and watches a whole study, on this machine or on a SLURM cluster."""
 
 import os
 import sys
@@ -28,16 +28,18 @@ if TYPE_CHECKING:
     from ssl_pkg.config import Config
 
 
-def main(arguments: list[str], again: str | None = None, program: str = "python -m jobs") -> int:
+def main(arguments: list[str], again: str | None = None) -> int:
     """Runs a command line and returns the exit status.
 
-    again: the command that resumes an interrupted study, if it is not this one. program: what the user has typed before
-    `arguments`, for messages. Each command imports what it needs, so that `status` starts fast.
+    again: the command that resumes an interrupted study, if it is not `ssl-study ARGUMENTS`. Each command imports what
+    it needs, so that `status` starts fast.
     """
     options = argparse.Namespace(command=None)
     try:
-        overrides = parse(arguments, options, program)
-        again = again or shlex.join([sys.executable, "-m", "jobs", *arguments])
+        overrides = parse(arguments, options)
+        from jobs.ledger import console_command
+
+        again = again or shlex.join([console_command(), *arguments])
         return _COMMANDS[options.command](options, overrides, again)
     except BadInput as error:
         print(error, file=sys.stderr)
@@ -46,7 +48,7 @@ def main(arguments: list[str], again: str | None = None, program: str = "python 
         if not error.name or error.name.partition(".")[0] in _OUR_PACKAGES:
             raise
         print(
-            f"{sys.executable} lacks the package {error.name}: run `make setup` first, then use .venv/bin/python",
+            f"{sys.executable} lacks the package {error.name}: run `make setup` first, then use .venv/bin/ssl-study",
             file=sys.stderr,
         )
         return BAD_INPUT

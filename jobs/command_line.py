@@ -1,4 +1,4 @@
-"""The commands of `python -m jobs` and their options."""
+"""The commands of `ssl-study` that this package has, and their options."""
 
 import argparse
 import shlex
@@ -22,16 +22,13 @@ _EXAMPLES: Final = {
 _TAKES_OVERRIDES: Final = ("demo", "study", "submit")
 
 
-def parse(arguments: list[str], options: argparse.Namespace, program: str) -> list[str]:
-    """Parses the command line into `options`. Returns the overrides. Raises BadInput.
-
-    program: what the user has typed before `arguments`, like `python -m jobs`.
-    """
+def parse(arguments: list[str], options: argparse.Namespace) -> list[str]:
+    """Parses the command line into `options`. Returns the overrides. Raises BadInput."""
     word = arguments[0] if arguments else ""
     if word and not word.startswith("-") and word not in _EXAMPLES:
         raise BadInput(f"there is no command {word!r}{hint(word, _EXAMPLES)}: choose one of {', '.join(_EXAMPLES)}")
-    _, rest = _parser(program).parse_known_args(arguments, options)
-    see = f"see `{program} {options.command} --help`"
+    _, rest = _parser().parse_known_args(arguments, options)
+    see = f"see `ssl-study {options.command} --help`"
     for word in rest:
         if word.startswith("-"):
             known = [f"--{name}" for name in vars(options)]
@@ -59,12 +56,12 @@ class _Parser(argparse.ArgumentParser):
         raise BadInput(f"{message}: see `{self.prog} --help`")
 
 
-def _parser(program: str) -> argparse.ArgumentParser:
-    parser = _Parser(prog=program, description="Runs a study, and shows its state.")
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="ssl-study", description="Runs a study, and shows its state.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, summary: str) -> argparse.ArgumentParser:
-        description, example = f"{summary[0].upper()}{summary[1:]}.", f"example: {program} {_EXAMPLES[name]}"
+        description, example = f"{summary[0].upper()}{summary[1:]}.", f"example: ssl-study {_EXAMPLES[name]}"
         return commands.add_parser(name, help=summary, description=description, epilog=example)
 
     demo = add("demo", "run the whole study on synthetic images, and build its report")

@@ -13,6 +13,7 @@ A run is complete if its run directory says so; the ledger only adds states that
 
 import json
 import shlex
+import shutil
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -53,9 +54,15 @@ def log_path(folder: Path, name: str) -> Path:
     return folder / "logs" / f"{name}.log"
 
 
+def console_command() -> str:
+    """`ssl-study` as it can be typed in any folder: with its path if the shell finds none or another."""
+    installed = Path(sys.executable).with_name("ssl-study")
+    return str(installed) if installed.exists() and shutil.which("ssl-study") != str(installed) else "ssl-study"
+
+
 def jobs_command(verb: str, folder: Path) -> str:
-    """The command line of `python -m jobs VERB` for the study in `folder`, and that of make, for messages."""
-    line = shlex.join([sys.executable, "-m", "jobs", verb, folder.name, "--runs", str(folder.parent)])
+    """The command line of `ssl-study VERB` for the study in `folder`, and that of make, for messages."""
+    line = shlex.join([console_command(), verb, folder.name, "--runs", str(folder.parent)])
     return f"`{line}` (make: {shlex.join([verb, f'STUDY={folder.name}', f'RUNS={folder.parent}'])})"
 
 

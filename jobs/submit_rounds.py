@@ -24,7 +24,7 @@ def submit_rounds(
     """Submits the plan `jobs` and returns the exit status. Raises BadInput.
 
     wait: wait until all runs have ended, and submit those that a limit has left. Runs that have failed or were
-    cancelled meanwhile, and runs that depend on them, are not submitted again. `jobs cancel` ends the submission.
+    cancelled meanwhile, and runs that depend on them, are not submitted again. `ssl-study cancel` ends the submission.
     """
     unsuccessful: dict[str, State] = {}
     before: SubmissionSummary | None = None

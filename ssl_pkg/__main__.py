@@ -14,7 +14,7 @@ from ssl_pkg.run.signals import SIGNALS, InterruptFlag
 from ssl_pkg.streams import prepare_streams
 
 HELP = """\
-usage: python -m ssl_pkg stage=STAGE run_dir=DIR [method=METHOD] [source=DIR] [seed=N] [data.root=DIR] [KEY=VALUE ...]
+usage: ssl-study-stage stage=STAGE run_dir=DIR [method=METHOD] [source=DIR] [seed=N] [data.root=DIR] [KEY=VALUE ...]
 
 Runs one stage of the study in its run directory. Running the same command again resumes an interrupted run.
 
@@ -28,8 +28,8 @@ A path is everything after the first `=`, with `~` expanded. For a folder called
 All other fields are in ssl_pkg/conf. Exit status: 0 complete, 75 interrupted (run the same command again),
 2 wrong input, 1 a fault of the machine, or another process works in the run directory.
 
-  python -m ssl_pkg stage=pretrain method=simclr run_dir=runs/try/pretrain
-  python -m ssl_pkg stage=probe source=runs/try/pretrain run_dir=runs/try/probe
+  ssl-study-stage stage=pretrain method=simclr run_dir=runs/try/pretrain
+  ssl-study-stage stage=probe source=runs/try/pretrain run_dir=runs/try/probe
 """
 
 

@@ -131,15 +131,15 @@ def _refuse_sweep(word: str, parsed: Override) -> None:
     given = swept or shlex.quote(word)
     single = "" if swept else f"; a value that is a list is written {key}=[a,b]"
     raise BadInput(
-        f"{word} has several values, but this command runs one stage: start a sweep by `python -m jobs study STUDY "
-        f"{given}`, or on a cluster by `python -m jobs submit STUDY --cluster NAME {given}`{single}"
+        f"{word} has several values, but this command runs one stage: start a sweep by `ssl-study study STUDY "
+        f"{given}`, or on a cluster by `ssl-study submit STUDY --cluster NAME {given}`{single}"
     )
 
 
 def _no_assignment(word: str) -> str:
     if word.startswith("-"):
-        sweep = "; start a sweep by `python -m jobs study STUDY KEY=A,B`" if word in ("-m", "--multirun") else ""
-        return f"there is no option {word}: give KEY=VALUE, as `python -m ssl_pkg --help` shows{sweep}"
+        sweep = "; start a sweep by `ssl-study study STUDY KEY=A,B`" if word in ("-m", "--multirun") else ""
+        return f"there is no option {word}: give KEY=VALUE, as `ssl-study-stage --help` shows{sweep}"
     for key, names in (("stage", STAGES), ("method", methods())):
         if word in names:
             return f"{word!r} is not of the form KEY=VALUE: give {key}={word}"

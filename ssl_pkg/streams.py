@@ -37,7 +37,7 @@ class LossyStream:
 def prepare_streams() -> None:
     """Calls `use_utf8`, and makes standard output and standard error drop text that can't be written.
 
-    A reader that exits, as in `python -m jobs study demo | head`, does not stop the program.
+    A reader that exits, as in `ssl-study demo | head`, does not stop the program.
     """
     use_utf8()
     for name in ("stdout", "stderr"):

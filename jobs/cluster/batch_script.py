@@ -30,7 +30,7 @@ RESIGNAL_SECONDS: Final = 2  # seconds after which a signal is repeated, until t
 START_FILE: Final = "SSL_STAGE_MARK"
 START_LINE: Final = "batch script: start "  # the first line of output; the number of the start follows
 SETUP_DONE: Final = "batch script: set up"  # the line after the output of the set-up lines
-CANCEL_FILE: Final = "cancelled"  # a file in a batch's folder, which `jobs cancel` creates
+CANCEL_FILE: Final = "cancelled"  # a file in a batch's folder, which `ssl-study cancel` creates
 SETUP_FAILED: Final = "set-up line "  # the number of the set-up line that failed follows
 KEPT_VARIABLES: Final = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "SLURM_CONF", "XDG_CACHE_HOME")
 # Commands that only login shells define, as functions, and a line that defines each.
@@ -69,7 +69,7 @@ function ssl_sleep {{  # ends early at a signal; setsid, because a signal to the
   setsid sleep "$1" &
   wait "$!" || kill "$!" 2>/dev/null || true
 }}
-function ssl_exit_if_cancelled {{  # if `jobs cancel` came before this start, or during a requeue
+function ssl_exit_if_cancelled {{  # if `ssl-study cancel` came before this start, or during a requeue
   [ -e "$ssl_folder/{CANCEL_FILE}" ] || return 0
   echo "the study was cancelled, so the job cancels itself" >&2
   trap - {SIGNALS} EXIT

@@ -163,7 +163,9 @@ class NodeStage:
         write_json(file, {"place": progress, "count": count})
         log_event(f"killed by signal {number}" + (f", {count} times at the same step" if count > 1 else ""))
         if count > MAX_KILLS:
-            log_event("not requeued again: is `memory` in the profile too small? `submit-all` submits the run again")
+            log_event(
+                "not requeued again: is `memory` in the profile too small? `ssl-study submit` submits the run again"
+            )
             file.unlink(missing_ok=True)
         return count <= MAX_KILLS
 
@@ -222,7 +224,7 @@ def _job_fields(job: str, log_event: Callable[[str], None]) -> dict[str, str]:
 def _requeue(job: str, log_event: Callable[[str], None], *, script_killed: bool) -> bool:
     """Requeues the job. Returns False if the user has cancelled it.
 
-    A requeue revives a job that SLURM has just cancelled. Therefore `jobs cancel` creates a file, which is checked
+    A requeue revives a job that SLURM has just cancelled. Therefore `ssl-study cancel` creates a file, which is checked
     before the requeue and after it. A scancel by hand is lost if SLURM handles it between the last query of the job's
     state and the requeue, which takes some 0.01 s.
     """
@@ -240,14 +242,16 @@ def _requeue(job: str, log_event: Callable[[str], None], *, script_killed: bool)
         log_event(CANCELLED)
         return False
     if requeued is None:
-        log_event("the job could not be requeued: `submit-all` submits it again, and it resumes from its checkpoint")
+        log_event(
+            "the job could not be requeued: `ssl-study submit` submits it again, and it resumes from its checkpoint"
+        )
     else:
         log_event("requeued")
     return True
 
 
 def _cancel_requested() -> bool:
-    """Whether `jobs cancel` has cancelled this job."""
+    """Whether `ssl-study cancel` has cancelled this job."""
     return START_FILE in os.environ and Path(os.environ[START_FILE]).with_name(CANCEL_FILE).exists()
 
 

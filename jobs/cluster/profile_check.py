@@ -1,4 +1,4 @@
-"""Checks a profile against its cluster: `python -m jobs profile NAME --check`."""
+"""Checks a profile against its cluster: `ssl-study profile NAME --check`."""
 
 import re
 import shutil
@@ -125,13 +125,15 @@ def _unavailable_nodes(profile: Profile, nodes: list[_Node]) -> list[str]:
     if not candidates or any(node.usable and node.up for node in candidates):
         return []
     if not any(node.up for node in candidates):
-        return [f"partition {', '.join(names)} is down: `submit` works, but jobs wait in the queue until it is up"]
+        return [
+            f"partition {', '.join(names)} is down: `ssl-study submit` works, but jobs wait in the queue until it is up"
+        ]
     why = ", ".join(sorted({node.reason for node in candidates} - {"none"}))
     states = " or ".join(sorted({node.state for node in candidates}))
     return [
         f"all {len(candidates)} nodes of {', '.join(names)} are {states}"
         + (f" ({why})" if why else "")
-        + ": `submit` works, but jobs wait in the queue until a node is available"
+        + ": `ssl-study submit` works, but jobs wait in the queue until a node is available"
     ]
 
 
@@ -150,7 +152,7 @@ def _calls_for_studies(profile: Profile, config: dict[str, str]) -> list[str]:
     needed = ", ".join(f"{study} ({sizes[study]} runs) needs {calls} calls" for study, calls in large.items())
     return [
         f"{limits[0]}: {needed} of `submit`, each after the jobs of the last call have ended. "
-        "`submit --wait` (make: WAIT=1) makes all calls"
+        "`ssl-study submit --wait` (make: WAIT=1) makes all calls"
     ]
 
 
@@ -208,7 +210,9 @@ def _test_submission(profile: Profile, *, unavailable: bool) -> tuple[list[str],
 def _cluster_notes(config: dict[str, str]) -> list[str]:
     found = []
     if "none" in config.get("AccountingStorageType", "none"):
-        found.append("no accounting: sacct does not know how jobs ended, so `status` reads it from the runs' logs")
+        found.append(
+            "no accounting: sacct does not know how jobs ended, so `ssl-study status` reads it from the runs' logs"
+        )
     preempts = config.get("PreemptType", "preempt/none") not in ("preempt/none", "(null)")
     if preempts and "preempt_send_user_signal" not in config.get("SlurmctldParameters", ""):
         found.append("preemption sends only SIGTERM: runs must write their checkpoint within the partition's GraceTime")

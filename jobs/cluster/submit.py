@@ -1,4 +1,4 @@
-"""`python -m jobs submit`: submits the missing runs of a study to SLURM through submitit, and no run twice."""
+"""`ssl-study submit`: submits the missing runs of a study to SLURM through submitit, and no run twice."""
 
 import os
 import re
@@ -57,7 +57,7 @@ class SubmissionSummary:
     unsubmitted: list[str] = field(default_factory=list)  # left for a later call, because SLURM's limit was reached
     limit: str = ""  # describes that limit
     none_allowed: bool = False  # whether the limit is 0 jobs
-    cancelled: bool = False  # whether nothing was submitted, because `jobs cancel` came after the first call
+    cancelled: bool = False  # whether nothing was submitted, because `ssl-study cancel` came after the first call
 
 
 class Submission:
@@ -75,7 +75,7 @@ class Submission:
     def submit(self, skip: Collection[str] = (), *, first: bool = True) -> SubmissionSummary:
         """Submits the missing runs except for those in `skip`, parents before children.
 
-        first: whether an earlier `jobs cancel` no longer holds. Otherwise it prevents the submission.
+        first: whether an earlier `ssl-study cancel` no longer holds. Otherwise it prevents the submission.
 
         Raises BadInput if SLURM refuses a job or does not respond, or if the study's folder is not usable.
         """

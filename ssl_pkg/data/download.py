@@ -152,9 +152,7 @@ def _unpack(file: BinaryIO, archive: Archive, root: Path) -> None:
 
 def main(arguments: Sequence[str], archives: Sequence[Archive] = ARCHIVES) -> int:
     """Downloads and unpacks all archives; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ssl_pkg.data.download", description="Downloads STL-10 and CIFAR-10."
-    )
+    parser = argparse.ArgumentParser(prog="ssl-study data", description="Downloads STL-10 and CIFAR-10.")
     parser.add_argument("root", help="folder for stl10_binary/ and cifar-10-batches-py/ (3.3 GB)")
     given = parser.parse_args(arguments).root
     try:

@@ -147,7 +147,7 @@ def _write(path: Path, parts: Iterator[bytes]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs `python -m ssl_pkg.data.synthetic OUT`; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="ssl_pkg.data.synthetic", description="Generates the synthetic data set.")
+    parser = argparse.ArgumentParser(prog="ssl-study data --synthetic", description="Generates the synthetic data set.")
     parser.add_argument("out", help="folder to create")
     for name, size in asdict(DEFAULT).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=size, help=f"images (default {size})")

@@ -30,8 +30,8 @@ def commands(start: str) -> list[list[str]]:
     return found
 
 
-JOBS = commands(r"(?:\.venv/bin/)?(?:python -m jobs|ssl-study)(?= )")
-STAGES = commands(r".*-m ssl_pkg(?= )")
+JOBS = commands(r"(?:\.venv/bin/)?ssl-study(?= )")
+STAGES = commands(r".*(?:-m ssl_pkg|ssl-study-stage)(?= )")
 MAKE = commands(r"make(?= |$)")
 
 
@@ -59,7 +59,7 @@ def test_each_command_of_ssl_study_is_valid(words: list[str]) -> None:
     ]
     words = [word for word in words if word != "…"]
     options = argparse.Namespace()
-    overrides = parse(words, options, "ssl-study")
+    overrides = parse(words, options)
     if options.command in ("demo", "study", "submit"):
         study = "demo" if options.study == "STUDY" else options.study
         configure(study, data="synthetic", seeds=options.seeds, overrides=overrides)

@@ -253,7 +253,7 @@ def test_check_finds_errors_with_which_no_job_would_run(
 ) -> None:
     found = check_profile(Profile.model_validate({"name": "mine", **FITS, **wanted}))
     assert found.notes == [
-        "no accounting: sacct does not know how jobs ended, so `status` reads it from the runs' logs"
+        "no accounting: sacct does not know how jobs ended, so `ssl-study status` reads it from the runs' logs"
     ]
     if sentence is None:
         assert found.errors == []
@@ -267,7 +267,7 @@ def test_check_says_what_happens_if_all_nodes_are_drained(bed: LocalCluster) -> 
     try:
         found = check_profile(Profile(name="mine", partition="low", cpus=1, minutes=10))
         assert found.errors == [] and found.notes[0] == (
-            "all 2 nodes of low are drained (maintenance until noon): `submit` works, but jobs wait in the "
+            "all 2 nodes of low are drained (maintenance until noon): `ssl-study submit` works, but jobs wait in the "
             "queue until a node is available"
         )
         assert check_profile(Profile(name="mine", partition="low", cpus=1, minutes=10, constraint="a100")).errors

@@ -209,7 +209,7 @@ def test_memory_is_left_out_if_a_site_forbids_it(study: Make, wrapper: Callable[
         '\nexec "$SITES" "$@"'
     )
     forbidden = study(memory={"per_node": 0.5})
-    assert check_profile(forbidden.profile).notes[0].startswith("partition low is down: `submit` works, but")
+    assert check_profile(forbidden.profile).notes[0].startswith("partition low is down: `ssl-study submit` works, but")
     assert check_profile(forbidden.profile).errors == ["sbatch refuses: sbatch: error: no --mem here"]
     with pytest.raises(BadInput, match="no --mem here"):
         forbidden.submit()

@@ -153,7 +153,7 @@ def test_every_study_composes_with_a_data_root(study: str) -> None:
         (["pretrain"], "'pretrain' is not of the form KEY=VALUE: give stage=pretrain"),
         (["moco"], "'moco' is not of the form KEY=VALUE: give method=moco"),
         (["--stage=pretrain"], "there is no option --stage=pretrain: give KEY=VALUE"),
-        (["--multirun"], "start a sweep by `python -m jobs study STUDY KEY=A,B`"),
+        (["--multirun"], "start a sweep by `ssl-study study STUDY KEY=A,B`"),
         (["=3"], "'=3' can't be read: give KEY=VALUE"),
         ([*PRETRAIN, "method=simclrr"], r"no method simclrr \(did you mean simclr\?\): give method= one of byol, moco"),
         ([*PRETRAIN, "method="], "there is no method without a name: give method= one of"),
@@ -186,10 +186,10 @@ def test_every_study_composes_with_a_data_root(study: str) -> None:
         ([*PRETRAIN, "method=byol", "hydra.run.dir=x"], "is a setting of Hydra, which has no effect here"),
         (
             [*PRETRAIN, "method=byol,moco"],
-            r"`python -m jobs study STUDY study.methods=\[byol,moco\]`, or on a cluster by",
+            r"`ssl-study study STUDY study.methods=\[byol,moco\]`, or on a cluster by",
         ),
-        ([*PRETRAIN, "seed=0,1"], "one stage: start a sweep by `python -m jobs study STUDY --seeds '0 1'`"),
-        ([*PRETRAIN, "seed=range(0,3)"], "start a sweep by `python -m jobs study STUDY --seeds 'A B'`"),
+        ([*PRETRAIN, "seed=0,1"], "one stage: start a sweep by `ssl-study study STUDY --seeds '0 1'`"),
+        ([*PRETRAIN, "seed=range(0,3)"], "start a sweep by `ssl-study study STUDY --seeds 'A B'`"),
         (
             [*PRETRAIN, "log_every=1,2"],
             r"submit STUDY --cluster NAME log_every=1,2`; a value that is a list is written log_every=\[a,b\]",

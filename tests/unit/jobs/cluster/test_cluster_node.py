@@ -70,7 +70,7 @@ def test_a_cancelled_job_is_not_requeued(node: Node) -> None:
 
 
 def test_a_job_that_is_cancelled_while_it_is_requeued_cancels_itself(node: Node, tmp_path: Path) -> None:
-    """A requeue revives a cancelled job. `jobs cancel` creates a file beside the start file."""
+    """A requeue revives a cancelled job. `ssl-study cancel` creates a file beside the start file."""
     noted = tmp_path / CANCEL_FILE
     assert node.start(
         "raise SystemExit(75)", meanwhile=f"touch {noted}", **{START_FILE: f"{tmp_path}/start.7.0.x"}
@@ -188,7 +188,7 @@ def test_a_job_that_another_process_has_requeued_counts_as_requeued(node: Node) 
 
 def test_a_refused_requeue_says_what_to_do(node: Node) -> None:
     node.start("raise SystemExit(75)", refusal="Requested operation is presently disabled")
-    node.until(lambda: "submit-all" in node.log_text)
+    node.until(lambda: "`ssl-study submit`" in node.log_text)
     assert "presently disabled" in node.log_text
     assert "<<< requeued" not in node.log_text
 

@@ -73,8 +73,8 @@ from ssl_pkg.run.study_plan import StudyPlan, write_plan
         (["demo", "seed=1,2"], "the plan sets seed= for each run"),
         (["demo", "log_every=1,x"], "log_every='x' is not possible"),
         (["demo", "--seed-list", "0"], "there is no option --seed-list"),
-        (["demo", "--frobnicate"], "there is no option --frobnicate: see `python -m jobs study --help`"),
-        ([], "the following arguments are required: STUDY: see `python -m jobs study --help`"),
+        (["demo", "--frobnicate"], "there is no option --frobnicate: see `ssl-study study --help`"),
+        ([], "the following arguments are required: STUDY: see `ssl-study study --help`"),
         (["demo", "--seeds", "0 a", "study.seeds=[1]"], "--seeds 0 a contradicts study.seeds=: leave one of them out"),
         (["demo", "--runs", ""], "--runs is empty: give a folder, like --runs=runs"),
         (["demo", "--runs", "a\nb"], "--runs='a\\nb' has a control character, such as a line break: rename"),
@@ -153,7 +153,7 @@ def test_a_study_folder_renamed_before_its_first_run_is_recognized(
     [
         (["logs", "pretrain-simcl-s0", "demo"], "no log of 'pretrain-simcl-s0' yet (did you mean pretrain-simclr-s0?)"),
         (["status", "dem"], "there are no runs in it's/dem (did you mean demo?): start the study"),
-        (["status", "demo", "seed=1"], "status does not take 'seed=1': see `python -m jobs status --help`"),
+        (["status", "demo", "seed=1"], "status does not take 'seed=1': see `ssl-study status --help`"),
         (["cancel", "demo", "--run=x", "--foce"], "there is no option --foce"),
         (
             ["status", "it's/demo"],
@@ -182,7 +182,9 @@ def test_advised_commands_have_the_users_folder_and_can_be_typed(tmp_path: Path)
         pass
     for verb in ("status", "cancel"):
         (line,) = re.findall(rf"`([^`]* {verb} [^`]*)`", str(caught.value))
-        assert shlex.split(line) == [sys.executable, "-m", "jobs", verb, "demo", "--runs", str(folder.parent)]
+        program, *rest = shlex.split(line)
+        assert shutil.which(program) == f"{Path(sys.executable).parent}/ssl-study"
+        assert rest == [verb, "demo", "--runs", str(folder.parent)]
         assert f"(make: {verb} STUDY=demo 'RUNS={tmp_path}/it'\"'\"'s mine')" in str(caught.value)
 
 
