@@ -1,4 +1,4 @@
-"""The commands in README.md and CONTRIBUTING.md exist, and their options and overrides are valid."""
+"""The commands in the documents exist, and their options and overrides are valid."""
 
 import argparse
 import re
@@ -13,13 +13,16 @@ from jobs.plan.settings import configure
 from ssl_pkg.compose import load_config
 
 PROJECT = Path(__file__).parents[2]
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/clusters.md", "docs/faq.md", "docs/image.md", "docs/stages.md")
 
 
 def commands(start: str) -> list[list[str]]:
     """The words of each command in a block or between backticks whose first words match `start`."""
     found = []
-    for name in ("README.md", "CONTRIBUTING.md"):
+    for name in DOCUMENTS:
         text = (PROJECT / name).read_text(encoding="utf-8")
+        if name == "docs/faq.md":
+            text = re.sub(r"^\| `[^`]*`", "|", text, flags=re.MULTILINE)  # messages, which can begin like a command
         lines = "\n".join(re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
         outside = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
         lines = "\n".join([lines, *re.findall(r"`([^`]+)`", outside.replace("\n", " "))])
@@ -53,6 +56,10 @@ def test_each_target_and_variable_of_make_exists() -> None:
 def test_each_command_of_ssl_study_is_valid(words: list[str]) -> None:
     if words[0] in ("--help", "pack", "data", "report", "predict"):
         return  # which have tests of their own
+    if len(words) == 1:  # a mention of a command, without its arguments
+        with pytest.raises(SystemExit, match="0"):
+            parse([*words, "--help"], argparse.Namespace())
+        return
     words = [
         "synthetic" if word == "…" and before == "--data" else word
         for before, word in zip(["", *words], words, strict=False)
