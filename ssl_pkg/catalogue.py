@@ -1,150 +1,18 @@
-"""The stage catalogue: which stages there are, what each starts from and leaves, and its settings. Imports no torch.
+"""The stage catalogue: which stages there are, what each starts from and what it leaves. Imports no torch.
 
-Adding an evaluation means one settings class, one field of `StageSettings` and one entry of `_STAGES` in this file.
+The stages' settings are in `stage_settings.py`.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
-
-from ssl_pkg.fields import BatchSize, ConfigSection, CropArea, Fraction, Jitter, Probability
 from ssl_pkg.rows import Row, dimensions_of
 
 RANDOM: Final = "random"  # the `source` that stands for the random initialization, and the method of its models
 OOD: Final = "ood"  # the stage that needs an out-of-distribution set, which a data set may lack
 SUPERVISED: Final = "supervised"  # the method of the baseline, which `finetune` trains from the random initialization
-
-
-InitialHead = Literal["probe", "random"]  # the last layer that a labelled training starts from
-
-
-class Pretrain(ConfigSection):
-    """Validation during pretraining by weighted kNN."""
-
-    knn_every: PositiveInt
-    knn_neighbours: PositiveInt
-    knn_temperature: PositiveFloat
-
-
-class Probe(ConfigSection):
-    """The grid of the linear probe's l2 penalty."""
-
-    l2_low: PositiveFloat
-    l2_high: PositiveFloat
-    l2_count: Annotated[int, Field(ge=1, le=10_000)]
-    validation_fraction: Fraction
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "Probe":
-        if self.l2_low > self.l2_high:
-            raise ValueError(f"l2_low={self.l2_low} must not be above l2_high={self.l2_high}")
-        return self
-
-
-class Finetune(ConfigSection):
-    """Training of all weights with AdamW: the grid of its trials, and the final training.
-
-    The trials are all combinations of base_lrs, weight_decays, jitters (whether the views have the colour jitter
-    `jitter`) and heads.
-    """
-
-    epochs: PositiveInt
-    batch_size: BatchSize
-    base_lrs: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
-    weight_decays: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)]
-    jitters: Annotated[tuple[bool, ...], Field(min_length=1)]
-    heads: Annotated[tuple[InitialHead, ...], Field(min_length=1)]
-    selection_epochs: PositiveInt
-    validation_fraction: Fraction
-    warmup_epochs: NonNegativeFloat
-    crop_area: CropArea
-    flip: Probability
-    jitter: Jitter
-    snapshots: Annotated[int, Field(ge=2)]
-    snapshot_images: PositiveInt
-
-
-class FewLabels(ConfigSection):
-    """Probes and fine-tunings on few labelled images: the sizes and the number of the subsets, and the fine-tuning.
-
-    steps: of each training, for any number of images, rounded up to whole epochs. base_lrs, heads: if there are several
-    combinations, they are tried on a holdout split of each subset.
-    """
-
-    labels_per_class: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)]
-    draws: PositiveInt
-    steps: PositiveInt
-    base_lrs: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
-    weight_decay: NonNegativeFloat
-    jitter: bool
-    heads: Annotated[tuple[InitialHead, ...], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _increasing(self) -> "FewLabels":
-        if list(self.labels_per_class) != sorted(set(self.labels_per_class)):
-            raise ValueError(f"labels_per_class={list(self.labels_per_class)} must be increasing")
-        return self
-
-
-class Corruptions(ConfigSection):
-    """Accuracy on corrupted test images."""
-
-    images: PositiveInt
-    severities: Annotated[tuple[Annotated[int, Field(ge=1, le=5)], ...], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _sorted(self) -> "Corruptions":
-        if list(self.severities) != sorted(set(self.severities)):
-            raise ValueError(f"severities={list(self.severities)} must be increasing")
-        return self
-
-
-class Embed(ConfigSection):
-    """t-SNE (van der Maaten and Hinton 2008). points: at most, of each split; None: all."""
-
-    points: Annotated[int, Field(ge=10)] | None
-
-
-class Width(ConfigSection):
-    """Measures of the width of the optimum."""
-
-    images: PositiveInt
-    batch_size: PositiveInt
-    worst_rho: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
-    ascent_images: PositiveInt
-    average_rho: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
-    ascent_steps: PositiveInt
-    noise_draws: PositiveInt
-    pac_bayes_drop: Fraction
-    pac_bayes_steps: PositiveInt
-    keskar_epsilon: PositiveFloat
-    lanczos_steps: Annotated[int, Field(ge=3)]
-    hutchinson_draws: PositiveInt
-    line_points: Annotated[int, Field(ge=3)]
-    plane_points: Annotated[int, Field(ge=3)]
-    landscape_radius: PositiveFloat
-    common_l2: PositiveFloat
-
-    @model_validator(mode="after")
-    def _centred(self) -> "Width":
-        if self.line_points % 2 == 0 or self.plane_points % 2 == 0:
-            raise ValueError("line_points and plane_points must be odd, so that the middle point is the model itself")
-        return self
-
-
-class StageSettings(ConfigSection):
-    """The settings of the stages, each under its stage's name. A stage without settings has no field here."""
-
-    pretrain: Pretrain
-    probe: Probe
-    finetune: Finetune
-    few_labels: FewLabels
-    corruptions: Corruptions
-    embed: Embed
-    width: Width
 
 
 class Weights(StrEnum):

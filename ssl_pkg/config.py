@@ -1,6 +1,6 @@
 """The configuration's fields, their types and limits. `compose.py` fills them from `ssl_pkg/conf`. Imports no torch.
 
-The settings of each stage are in `catalogue.py`.
+The settings of the stages are in `stage_settings.py`.
 """
 
 from pathlib import Path
@@ -9,8 +9,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from pydantic_core import PydanticKnownError
 
-from ssl_pkg.catalogue import RANDOM, STAGES, StageSettings, Weights
+from ssl_pkg.catalogue import RANDOM, STAGES, Weights
 from ssl_pkg.fields import BatchSize, ConfigSection, CropArea, Jitter, Probability, Seed
+from ssl_pkg.stage_settings import StageSettings
 
 SYNTHETIC: Final = "synthetic"  # the `data.root` that stands for the synthetic set
 

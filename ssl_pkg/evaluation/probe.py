@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssl_pkg.catalogue import Probe
 from ssl_pkg.data.images import Indices, holdout
 from ssl_pkg.evaluation.accuracy import log_loss, not_finite
 from ssl_pkg.evaluation.forward import Array
 from ssl_pkg.evaluation.logistic_regression import LogisticRegression
+from ssl_pkg.stage_settings import Probe
 
 
 @dataclass(frozen=True)

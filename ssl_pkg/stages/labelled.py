@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
-from ssl_pkg.catalogue import Finetune, InitialHead
 from ssl_pkg.config import OptimizerConfig, View
 from ssl_pkg.data.images import Split
 from ssl_pkg.errors import Diverged
@@ -25,6 +24,7 @@ from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.models.encoder import to_device
 from ssl_pkg.run.resume import PhaseCheckpoint
 from ssl_pkg.run.session import Session
+from ssl_pkg.stage_settings import Finetune, InitialHead
 from ssl_pkg.training.batches import ViewBatches
 from ssl_pkg.training.loop import fit
 from ssl_pkg.training.optimizers import build_optimizer, warmup_cosine
