@@ -159,6 +159,9 @@ def stage() -> None:
 def report() -> None:
     """Runs `ssl-study-report`."""
     _remove_working_folder()
+    from ssl_pkg.extras import require_or_exit
+
+    require_or_exit("report")
     from analysis.__main__ import entry
 
     entry()

@@ -11,6 +11,11 @@ from ssl_pkg import safe_path
 if __name__ == "__main__":
     safe_path.protect()
 
+from ssl_pkg.extras import require_or_exit
+
+if __name__ == "__main__":
+    require_or_exit("report")
+
 import argparse
 import datetime
 import errno

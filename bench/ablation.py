@@ -4,6 +4,11 @@ Each variant is our step without an item that we use, or with an item that we do
 the step is with the item. Items that don't apply are listed with the reason. Writes bench/ablation.md.
 """
 
+from ssl_pkg.extras import require_or_exit
+
+if __name__ == "__main__":
+    require_or_exit("train", "bench")
+
 import argparse
 import subprocess
 import sys

@@ -5,6 +5,11 @@ evaluated by kNN on a holdout split of train, and on test by the L-BFGS probe, w
 split. Our SimCLR has the settings of the `quick` budget, which suit some hundred steps. Writes bench/learning.json.
 """
 
+from ssl_pkg.extras import require_or_exit
+
+if __name__ == "__main__":
+    require_or_exit("train", "bench")
+
 import argparse
 import json
 import sys

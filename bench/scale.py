@@ -7,6 +7,11 @@
 Prints two tables. Needs little disk space, because the large file is sparse.
 """
 
+from ssl_pkg.extras import require_or_exit
+
+if __name__ == "__main__":
+    require_or_exit("train")
+
 import argparse
 import json
 import os

@@ -8,6 +8,11 @@
 Prints a table and writes bench/latest.json.
 """
 
+from ssl_pkg.extras import require_or_exit
+
+if __name__ == "__main__":
+    require_or_exit("train", "bench")
+
 import argparse
 import json
 import os

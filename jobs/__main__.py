@@ -67,11 +67,11 @@ def main(arguments: list[str], again: str | None = None) -> int:
 
 
 def _study(options: argparse.Namespace, overrides: list[str], again: str) -> int:
+    require("submit", "train", "report")
     from jobs.local.slots import slots
     from jobs.local.study import run_study
     from jobs.plan.settings import check_gpus
 
-    require("submit", "train", "report")
     config, jobs = _planned(options, overrides)
     available = slots(config.threads or config.study.cpus, use_gpus=config.device != "cpu")
     if any(slot.gpu for slot in available):

@@ -9,6 +9,7 @@ from ssl_pkg.catalogue import STAGES
 from ssl_pkg.compose import load_config, refuse_unread
 from ssl_pkg.config import methods
 from ssl_pkg.errors import Done
+from ssl_pkg.extras import require
 from ssl_pkg.overrides import key_of
 from ssl_pkg.run.compatibility import (
     FREE,
@@ -36,6 +37,7 @@ def run(arguments: list[str], interrupt_flag: InterruptFlag) -> str:
     directory = RunDirectory(Path(config.run_dir))
     config = inherit(config, set(map(key_of, arguments)), directory)
     if not directory.complete:
+        require("train")
         with suppress(Done):
             importlib.import_module(f"ssl_pkg.stages.{config.stage}").run(config, interrupt_flag)
             return config.run_dir

@@ -4,16 +4,38 @@ import importlib.util
 import sys
 from typing import Final
 
-from ssl_pkg.errors import BadInput
+from ssl_pkg.errors import BAD_INPUT, BadInput
 
-_MODULES: Final = {"train": "torch", "submit": "submitit", "report": "typst"}  # one of each part's packages
+MODULES: Final = {  # of each part's packages in pyproject.toml
+    "train": (
+        "torch", "torchvision", "numba", "PIL", "imagehash", "safetensors", "scipy", "sklearn", "openTSNE",
+        "threadpoolctl", "tensorboard",
+    ),
+    "submit": ("submitit",),
+    "report": ("pandas", "matplotlib", "PIL", "typst", "scipy"),
+    "bench": ("lightly",),
+}  # fmt: skip
 
 
 def require(*extras: str) -> None:
-    """Raises BadInput, with the remedy, if the installation lacks one of `extras`. Imports none of their packages."""
-    missing = [extra for extra in extras if importlib.util.find_spec(_MODULES[extra]) is None]
-    if missing:
+    """Raises BadInput, with the remedy, if the installation lacks a package of `extras`. Imports none of them."""
+    lacking = {
+        extra: missing
+        for extra in extras
+        if (missing := [name for name in MODULES[extra] if importlib.util.find_spec(name) is None])
+    }
+    if lacking:
+        modules = dict.fromkeys(name for missing in lacking.values() for name in missing)
         raise BadInput(
-            f"{sys.prefix} lacks the packages of this command: in the project's folder, run `{sys.executable} -m pip "
-            f"install --constraint requirements.lock --editable '.[{','.join(missing)}]'`"
+            f"{sys.prefix} lacks packages of this command ({', '.join(modules)}): in the project's folder, run "
+            f"`{sys.executable} -m pip install --constraint requirements.lock --editable '.[{','.join(lacking)}]'`"
         )
+
+
+def require_or_exit(*extras: str) -> None:
+    """`require` for the top of a module that is run by `python -m`: exits with the sentence on stderr and status 2."""
+    try:
+        require(*extras)
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        sys.exit(BAD_INPUT)

@@ -9,6 +9,11 @@ from ssl_pkg import safe_path
 if __name__ == "__main__":
     safe_path.protect()
 
+from ssl_pkg.extras import require_or_exit
+
+if __name__ == "__main__":
+    require_or_exit("train")
+
 import argparse
 import csv
 import io
@@ -31,7 +36,7 @@ from ssl_pkg.data.image_files import Unusable, files_below, printable, read_imag
 from ssl_pkg.data.images import UNLABELED, Indices, Split
 from ssl_pkg.data.pack import FILES
 from ssl_pkg.data.stl10 import SIDE, read_classes, read_labelled
-from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput
+from ssl_pkg.errors import BadInput, exit_status
 from ssl_pkg.evaluation.accuracy import accuracy
 from ssl_pkg.evaluation.forward import BATCH, Array, predict
 from ssl_pkg.hardware.device import choose_device
@@ -195,29 +200,23 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--pad", action="store_true", help="keep whole images, as `pack --pad` does")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: the GPU, if any")
     options = parser.parse_args(arguments)
-    try:
-        run, folder, out = (Path(expand_path(name, getattr(options, name))) for name in ("run", "folder", "out"))
-        if out.exists():
-            raise BadInput(f"{out} exists: move it away, or give another file by --out")
-        if not folder.is_dir():
-            raise BadInput(f"there is no folder {folder}: give a folder of images")
-        model = load_final_model(run)
-        device, _ = choose_device(options.device)
-        torch.set_num_threads(cores())
-        to_device(model.network, device)
-        is_packed = (folder / layout.STL10).is_dir()
-        found = (predict_packed if is_packed else partial(predict_files, pad=options.pad))(model, folder, device)
-        write_atomic(out, csv_of(found, model.classes).encode())
-    except BadInput as error:
-        print(error, file=sys.stderr)
-        return BAD_INPUT
-    except OSError as error:
-        print(f"can't write {options.out} ({error.strerror})", file=sys.stderr)
-        return FAULT if error.errno in NO_ROOM else BAD_INPUT
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    return exit_status(lambda: _predict(options), options.out, "no prediction was written")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    run, folder, out = (Path(expand_path(name, getattr(options, name))) for name in ("run", "folder", "out"))
+    if out.exists():
+        raise BadInput(f"{out} exists: move it away, or give another file by --out")
+    if not folder.is_dir():
+        raise BadInput(f"there is no folder {folder}: give a folder of images")
+    model = load_final_model(run)
+    device, _ = choose_device(options.device)
+    torch.set_num_threads(cores())
+    to_device(model.network, device)
+    is_packed = (folder / layout.STL10).is_dir()
+    found = (predict_packed if is_packed else partial(predict_files, pad=options.pad))(model, folder, device)
+    write_atomic(out, csv_of(found, model.classes).encode())
     print(report(found, folder, out))
-    return COMPLETE
 
 
 if __name__ == "__main__":

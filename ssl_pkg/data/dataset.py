@@ -1,5 +1,10 @@
 """Opens the data set that `data.root` names. `python -m ssl_pkg.data.dataset ROOT` checks a folder."""
 
+from ssl_pkg.extras import require_or_exit
+
+if __name__ == "__main__":
+    require_or_exit("train")
+
 import sys
 from pathlib import Path
 

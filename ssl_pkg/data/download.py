@@ -27,7 +27,7 @@ from typing import BinaryIO, Final
 from rich.console import Console
 from rich.progress import Progress
 
-from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, NO_ROOM, BadInput, Busy
+from ssl_pkg.errors import BadInput, Busy, exit_status
 from ssl_pkg.overrides import expand_path
 from ssl_pkg.run.file_lock import locked
 from ssl_pkg.run.manifest import OFFICIAL, md5
@@ -155,17 +155,13 @@ def main(arguments: Sequence[str], archives: Sequence[Archive] = ARCHIVES) -> in
     parser = argparse.ArgumentParser(prog="ssl-study data", description="Downloads STL-10 and CIFAR-10.")
     parser.add_argument("root", help="folder for stl10_binary/ and cifar-10-batches-py/ (3.3 GB)")
     given = parser.parse_args(arguments).root
-    try:
-        root = Path(expand_path("DIR", given))
-        for archive in archives:
-            fetch(archive, root)
-    except BadInput as error:
-        print(f"ssl_pkg: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except OSError as error:
-        print(f"ssl_pkg: can't write {given} ({error.strerror}): run the same command again to resume", file=sys.stderr)
-        return FAULT if error.errno in NO_ROOM else BAD_INPUT
-    return COMPLETE
+    return exit_status(lambda: _fetch_all(given, archives), given, "run the same command again to resume")
+
+
+def _fetch_all(given: str, archives: Sequence[Archive]) -> None:
+    root = Path(expand_path("DIR", given))
+    for archive in archives:
+        fetch(archive, root)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 DST/stl10_binary/           train, test and unlabeled images with labels and class names, in STL-10's layout
 DST/ood/stl10_binary/       with --ood: the out-of-distribution test images
+DST/packed.json             the name of the data set and the md5 of its files, by which a report recognises own images
 DST/files.csv               for every file of SRC its split, index and class, or the reason why it is not packed
 DST/contact_sheet_*.png     some images of each split, as they are packed
 """
@@ -11,9 +12,15 @@ from ssl_pkg import safe_path
 if __name__ == "__main__":
     safe_path.protect()
 
+from ssl_pkg.extras import require_or_exit
+
+if __name__ == "__main__":
+    require_or_exit("train")
+
 import argparse
 import csv
 import hashlib
+import json
 import shutil
 import sys
 import tempfile
@@ -48,8 +55,9 @@ from ssl_pkg.data.photographs import (
     refuse_small_classes,
 )
 from ssl_pkg.data.stl10 import SIDE, label_type
-from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput
+from ssl_pkg.errors import BadInput, exit_status
 from ssl_pkg.overrides import expand_path
+from ssl_pkg.run.manifest import PACKED
 from ssl_pkg.streams import prepare_streams
 
 CHUNK: Final = 1000  # images copied at a time
@@ -89,6 +97,9 @@ def pack(
         borrowed = not any(entry.split == UNLABELED and not entry.reason for entry in photographs)
         _write(work, images, photographs, classes, borrowed)
         images.file.unlink()
+        files = (file for file in work.rglob("*") if file.parent.name == layout.STL10)
+        content = {"name": target.name, "md5": {file.relative_to(work).as_posix(): _md5(file) for file in files}}
+        (work / PACKED).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         work.rename(target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -151,6 +162,11 @@ def _write(
             place = ("", "") if entry.reason else (entry.split, str(counts[entry.split]))
             counts[entry.split] += not entry.reason
             rows.writerow([entry.name, *place, entry.label, entry.reason])
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "md5").hexdigest()
 
 
 def _members(photographs: Sequence[Photograph], split: str) -> list[Photograph]:
@@ -225,23 +241,16 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--test-fraction", metavar="F", type=float, default=0.2, help="of each class (default: 0.2)")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the division into train and test")
     options = parser.parse_args(arguments)
-    try:
-        if not 0 < options.test_fraction < 1 or options.seed < 0:
-            raise BadInput("--test-fraction must be between 0 and 1, and --seed at least 0")
-        source, target = (Path(expand_path(name, getattr(options, name.lower()))) for name in ("SOURCE", "TARGET"))
-        ood = Path(expand_path("--ood", options.ood)) if options.ood is not None else None
-        packed = pack(source, target, ood=ood, pad=options.pad, test_fraction=options.test_fraction, seed=options.seed)
-    except BadInput as error:
-        print(error, file=sys.stderr)
-        return BAD_INPUT
-    except OSError as error:
-        print(f"can't write {options.target} ({error.strerror}): nothing was packed", file=sys.stderr)
-        return FAULT if error.errno in NO_ROOM else BAD_INPUT
-    except KeyboardInterrupt:
-        print("interrupted: nothing was packed", file=sys.stderr)
-        return INTERRUPTED
+    return exit_status(lambda: _pack(options), options.target, "nothing was packed")
+
+
+def _pack(options: argparse.Namespace) -> None:
+    if not 0 < options.test_fraction < 1 or options.seed < 0:
+        raise BadInput("--test-fraction must be between 0 and 1, and --seed at least 0")
+    source, target = (Path(expand_path(name, getattr(options, name.lower()))) for name in ("SOURCE", "TARGET"))
+    ood = Path(expand_path("--ood", options.ood)) if options.ood is not None else None
+    packed = pack(source, target, ood=ood, pad=options.pad, test_fraction=options.test_fraction, seed=options.seed)
     print(report(packed, source, target))
-    return COMPLETE
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ import numpy as np
 from ssl_pkg.cache import SYNTHETIC_VERSION, is_synthetic_set, synthetic_set
 from ssl_pkg.data import scenes
 from ssl_pkg.data.shapes import CLASSES
-from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
+from ssl_pkg.errors import BadInput, exit_status
 from ssl_pkg.overrides import expand_path
 from ssl_pkg.streams import prepare_streams
 
@@ -43,7 +43,7 @@ OOD_CLASSES: Final = tuple(
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of images in the set. Raises ValueError if one is less than 1."""
+    """Numbers of images in the set. Raises BadInput if one is less than 1."""
 
     train_per_class: int = 200
     test_per_class: int = 100
@@ -52,7 +52,7 @@ class Sizes:
 
     def __post_init__(self) -> None:
         if min(self.train_per_class, self.test_per_class, self.unlabeled, self.ood_per_class) < 1:
-            raise ValueError("every size must be at least 1")
+            raise BadInput("every size must be at least 1")
 
 
 DEFAULT: Final = Sizes()
@@ -153,16 +153,14 @@ def main(arguments: list[str] | None = None) -> int:
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=size, help=f"images (default {size})")
     given = vars(parser.parse_args(arguments))
     out = given.pop("out")
-    try:
-        out = Path(expand_path("OUT", out))
-        if os.path.lexists(out):
-            print(f"{out} exists; give a folder that does not exist yet.", file=sys.stderr)
-            return BAD_INPUT
-        generate(out, Sizes(**given))
-    except (ValueError, OSError, BadInput) as error:
-        print(f"can't write to {out}: {error}", file=sys.stderr)
-        return BAD_INPUT
-    return COMPLETE
+    return exit_status(lambda: _generate(out, **given), out, "nothing was generated")
+
+
+def _generate(out: str, **sizes: int) -> None:
+    root = Path(expand_path("OUT", out))
+    if os.path.lexists(root):
+        raise BadInput(f"{root} exists: give a folder that does not exist yet")
+    generate(root, Sizes(**sizes))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,20 @@
 """The manifest of a run's data: the md5 of every file, and the name of the data set that these files are.
 
 Official files are recognised by the md5 values that torchvision lists (`torchvision.datasets.STL10`, `CIFAR10`), the
-synthetic set by its `synthetic.json`. All other data is a stand-in, and numbers on a stand-in are not STL-10 numbers.
+synthetic set by its `synthetic.json`, and own images by the `packed.json` that `pack` writes. All other data is a
+stand-in. Only numbers on official files are STL-10 numbers.
 CIFAR-10 is recognised in its python layout only, because no md5 of the binary layout's test_batch.bin is published.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from ssl_pkg.cache import user_cache
+from ssl_pkg.layout import OOD
 from ssl_pkg.run.directory import write_json
 
 OFFICIAL: Final = {
@@ -28,6 +30,7 @@ OFFICIAL_CLASSES: Final = {
     "STL-10": ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"),
     "CIFAR-10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
 }
+PACKED: Final = "packed.json"  # in a packed folder: {"name": of the set, "md5": {file: md5}}
 OFFICIAL_BYTES: Final = 100_000 * 27_648  # of the largest official file; a larger file is not read
 
 
@@ -35,11 +38,11 @@ def identify(root: Path, files: Iterable[str], official_name: str, class_names: 
     """The manifest of `files` in `root`: {"name", "root", "files": {file: {"bytes", "md5"}}}.
 
     `name` is `official_name` if every file is the official one, "synthetic" if the files are those of the synthetic
-    set, and "stand-in" otherwise. class_names: compared with the official names in their order, because a text file of
-    names has no official md5.
+    set, "own images (NAME)" if they are those of a packed set, and "stand-in" otherwise. class_names: compared with the
+    official names in their order, because a text file of names has no official md5.
     """
-    entries = {file: {"bytes": (root / file).stat().st_size, "md5": md5(root / file)} for file in files}
-    found = {file: entry["md5"] for file, entry in entries.items()}
+    found = {file: md5(root / file) for file in files}
+    entries = {file: {"bytes": (root / file).stat().st_size, "md5": value} for file, value in found.items()}
     binary = [file for file in found if not file.endswith(".txt")]
     if (
         all(found[file] == OFFICIAL.get(file) for file in binary)
@@ -49,7 +52,7 @@ def identify(root: Path, files: Iterable[str], official_name: str, class_names: 
     elif all(found[file] == value for file, value in _synthetic(root, found).items()):
         name = "synthetic"
     else:
-        name = "stand-in"
+        name = _own_images(root, found) or "stand-in"
     return {"name": name, "root": str(root), "files": entries}
 
 
@@ -84,3 +87,19 @@ def _synthetic(root: Path, files: Iterable[str]) -> dict[str, str]:
         return {file: str(generated.get(file, "not generated")) for file in files}
     except (OSError, ValueError, KeyError, AttributeError):
         return dict.fromkeys(files, "not generated")
+
+
+def _own_images(root: Path, found: Mapping[str, str | None]) -> str | None:
+    """The name of the packed set whose files are `found`, which maps files to md5; None if they are not of one set.
+
+    The set is in `root`, or its OOD images are a set of their own. A file that is too large for an md5 is not compared.
+    """
+    for folder in (".", OOD):
+        try:
+            content = json.loads((root / folder / PACKED).read_text(encoding="utf-8"))
+            packed = {(Path(folder) / file).as_posix(): value for file, value in content["md5"].items()}
+            if all(file in packed and value in (None, packed[file]) for file, value in found.items()):
+                return f"own images ({content['name']})"
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return None

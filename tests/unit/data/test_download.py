@@ -131,7 +131,7 @@ def test_a_failed_download_is_reported_in_one_line(
     unreachable = Archive("http://127.0.0.1:9/set.tar.gz", "", "set")
     assert main([str(tmp_path)], [unreachable]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert [line.startswith("ssl_pkg: can't download http://127.0.0.1:") for line in lines] == [True, True]
+    assert [line.startswith("can't download http://127.0.0.1:") for line in lines] == [True, True]
 
 
 def test_a_second_process_is_refused(tmp_path: Path, server: Server) -> None:
