@@ -1,6 +1,5 @@
 """The names of the data that a study's runs read, and the sentence about them that accompanies every table."""
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -17,6 +16,12 @@ def data_names(study: Study, *, ood: bool | None = None) -> list[str]:
     """
     runs = [run for run in study.complete() if ood is None or ood == (run.stage == "ood")]
     return sorted({str((run.result or {}).get("data") or "unnamed data") for run in runs})
+
+
+def data_label(study: Study) -> str:
+    """The names of the data for headings and captions: `own images (birds), not STL-10`."""
+    label = names.listed(data_names(study))
+    return f"{label}, not STL-10" if _unofficial(data_names(study, ood=False)) else label
 
 
 def data_note(study: Study) -> str:
@@ -39,7 +44,7 @@ def data_warning(seen: Sequence[str], seen_ood: Sequence[str] = ()) -> str:
 
 
 def _unofficial(seen: Sequence[str]) -> set[str]:
-    return {part for name in seen for part in re.split(r"\s*(?:,|\+|/| and )\s*", name)} - OFFICIAL
+    return set(seen) - OFFICIAL
 
 
 def _described(wrong: Iterable[str]) -> str:

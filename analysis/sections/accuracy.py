@@ -4,6 +4,7 @@ from pathlib import Path
 
 from analysis import tables
 from analysis.blocks import Section
+from analysis.data import data_label
 from analysis.estimates import Estimate, estimate
 from analysis.figures import accuracy, classes
 from analysis.study import Study
@@ -36,7 +37,9 @@ def section(study: Study, figures: Path) -> Section:
     headings, rows = tables.summary_text(study)
     widths = [1.4, *([1.3] * (len(headings) - 2)), 1.3 if any("[" in row[-1] for row in rows) else 0.9]
     made.text(_meanings(study))
-    made.table(headings, rows, f"Accuracies in percent. {_numbers(study)}", size=8.5, widths=widths)
+    made.table(
+        headings, rows, f"Accuracies in percent on {data_label(study)}. {_numbers(study)}", size=8.5, widths=widths
+    )
     made.figure(
         figures,
         "accuracy",

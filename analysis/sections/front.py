@@ -20,7 +20,7 @@ from analysis.comparisons import (
     compared,
     comparisons,
 )
-from analysis.data import data_names, data_warning
+from analysis.data import data_label, data_names, data_warning
 from analysis.estimates import estimate
 from analysis.names import Model
 from analysis.outcomes import outcomes
@@ -34,7 +34,7 @@ def title(study: Study, date: datetime.date) -> dict[str, Any]:
     return {
         "title": f"Self-supervised pretraining of a ResNet-18: {study.name}",
         "subtitle": f"{methods}: from learning curves to width",
-        "data": f"data: {', '.join(data_names(study))}",
+        "data": f"data: {data_label(study)}",
         "note": data_warning(data_names(study, ood=False), data_names(study, ood=True)),
         "facts": [list(fact) for fact in _facts(study, date) if fact[1]],
     }

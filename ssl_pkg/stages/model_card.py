@@ -3,6 +3,7 @@
 The header is the YAML of Hugging Face's model cards (https://huggingface.co/docs/hub/model-cards).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ LICENSE: Final = "mit"  # of this project's code and of the weights, as an ident
 _ORIGIN: Final = {
     "STL-10": "STL-10 by Coates, Ng and Lee (https://cs.stanford.edu/~acoates/stl10)",
     "synthetic": "synthetic images of coloured shapes, so the weights are of no use for photographs",
+    "stand-in": "files in the layout of STL-10 that are not STL-10",
 }
 
 
@@ -68,7 +70,7 @@ model.eval()
 
 | | |
 | --- | --- |
-| images | {_ORIGIN.get(facts["data"], f"{facts['data']}: the user's own images in the layout of STL-10")} |
+| images | {_ORIGIN.get(facts["data"], facts["data"])} |
 | commit | {facts["commit"]} |
 | versions | {versions} |
 | computed on | {made_with["hardware"]["name"]}, {made_with["hardware"]["precision"]} |
@@ -102,5 +104,5 @@ def _results(facts: Mapping[str, Any], rows: Sequence[Row]) -> list[dict[str, An
         for row in rows
         if row["metric"] == "accuracy"
     ]
-    dataset = {"name": facts["data"], "type": facts["data"].lower()}
+    dataset = {"name": facts["data"], "type": "-".join(re.findall(r"\w+", facts["data"].lower()))}
     return [{"task": {"type": "image-classification"}, "dataset": dataset, "metrics": metrics}] if metrics else []

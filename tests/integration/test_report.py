@@ -106,11 +106,11 @@ def test_figures_do_not_change_matplotlibs_settings(built: Built) -> None:
     [
         (["STL-10"], False),
         (["CIFAR-10", "STL-10"], False),
-        (["STL-10 and CIFAR-10"], False),
         (["synthetic"], True),
         (["stand-in"], True),
         (["STL-10", "stand-in"], True),
         (["STL-10-like"], True),
+        (["own images (STL-10)"], True),
     ],
 )
 def test_all_data_but_the_published_files_get_a_warning(seen: list[str], warned: bool) -> None:
@@ -125,6 +125,17 @@ def test_a_table_outside_the_report_names_its_data(fake: FakeStudy) -> None:
     fake.data = "stand-in"
     fake.probe("byol")
     assert data.data_note(read_study(fake.path)).startswith("These are not STL-10 numbers. The data was “stand-in”")
+
+
+def test_a_report_on_own_images_says_so_on_its_first_page_and_in_its_main_table(fake: FakeStudy) -> None:
+    fake.data = "own images (birds)"
+    fake.probe("random")
+    study = read_study(fake.path)
+    page = front.title(study, DATE)
+    assert page["note"].startswith("These are not STL-10 numbers. The data was “own images (birds)”. Compare nothing")
+    assert page["data"] == "data: own images (birds), not STL-10"
+    captions = [block.get("caption", "") for block in accuracy.section(study, fake.path).blocks]
+    assert any("in percent on own images (birds), not STL-10." in caption for caption in captions)
 
 
 def test_findings_call_a_difference_clear_only_if_it_is(fake: FakeStudy) -> None:

@@ -15,15 +15,15 @@ def picture(seed: int, width: int = 120, height: int = 90) -> Image.Image:
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
 
-def write_photographs(root: Path, classes: int, count: int, unlabeled: int = 0) -> Path:
-    """Writes ROOT/class00/000.png and so on; sizes from 60 to 400 pixels. Returns `root`."""
+def write_photographs(root: Path, classes: int, count: int, unlabeled: int = 0, start: int = 1000) -> Path:
+    """Writes ROOT/class00/000.png and so on; sizes from 60 to 400 pixels; seeds from `start`. Returns `root`."""
     sizes = np.random.default_rng(0).integers(60, 400, (classes * count + unlabeled, 2)).tolist()
     for number, (width, height) in enumerate(sizes):
         label, index = divmod(number, count)
         folder = root / (f"class{label:02d}" if label < classes else "unlabeled")
         folder.mkdir(parents=True, exist_ok=True)
         name = f"{index:03d}.png" if label < classes else f"{number:04d}.png"
-        picture(1000 + number, width, height).save(folder / name)
+        picture(start + number, width, height).save(folder / name)
     return root
 
 

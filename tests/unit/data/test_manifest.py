@@ -1,10 +1,14 @@
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from conftest import write_stl10
+from hostile_photographs import write_photographs
 
+from ssl_pkg.data.ood import open_ood
+from ssl_pkg.data.pack import pack
 from ssl_pkg.data.stl10 import open_stl10
 from ssl_pkg.data.synthetic import Sizes, generate
 from ssl_pkg.run import manifest
@@ -60,6 +64,28 @@ def test_the_synthetic_set_is_recognised_until_a_byte_differs(tmp_path: Path) ->
         assert open_stl10(root).manifest["name"] == "stand-in"
         file.write_bytes(original)
     assert open_stl10(root).manifest["name"] == "synthetic"
+
+
+def test_packed_images_are_own_images_until_a_byte_differs(tmp_path: Path) -> None:
+    photographs = write_photographs(tmp_path / "photographs", classes=2, count=4)
+    others = write_photographs(tmp_path / "others", classes=2, count=3, start=500)
+    root = tmp_path / "birds"
+    pack(photographs, root, ood=others)
+    ood = open_ood(root, ("class00", "class01"))
+    assert ood is not None
+    assert open_stl10(root).manifest["name"] == ood.manifest["name"] == "own images (birds)"
+    shutil.rmtree(root / "ood")
+    pack(others, tmp_path / "sketches")
+    shutil.move(tmp_path / "sketches", root / "ood")
+    ood = open_ood(root, ("class00", "class01"))
+    assert ood is not None
+    assert ood.manifest["name"] == "own images (sketches)"
+    for folder, name in ((root, "test_y.bin"), (root / "ood", "class_names.txt")):
+        file = folder / "stl10_binary" / name
+        file.write_bytes(file.read_bytes().replace(b"\x01", b"\x02", 1).replace(b"class01", b"other"))
+    ood = open_ood(root, ("class00", "class01"))
+    assert ood is not None
+    assert open_stl10(root).manifest["name"] == ood.manifest["name"] == "stand-in"
 
 
 def test_a_cached_md5_is_not_used_for_a_changed_file(tmp_path: Path) -> None:
