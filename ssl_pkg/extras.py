@@ -27,7 +27,7 @@ def require(*extras: str) -> None:
     if lacking:
         modules = dict.fromkeys(name for missing in lacking.values() for name in missing)
         raise BadInput(
-            f"{sys.prefix} lacks packages of this command ({', '.join(modules)}): in the project's folder, run "
+            f"{sys.prefix} lacks the packages of this command ({', '.join(modules)}): in the project's folder, run "
             f"`{sys.executable} -m pip install --constraint requirements.lock --editable '.[{','.join(lacking)}]'`"
         )
 

@@ -41,7 +41,7 @@ def test_a_command_without_its_packages_says_how_to_install_them(line: list[str]
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     (sentence,) = done.stderr.splitlines()
-    assert f"lacks packages of this command ({', '.join(blocked)})" in sentence
+    assert f"lacks the packages of this command ({', '.join(blocked)})" in sentence
     assert sentence.endswith(f"-m pip install --constraint requirements.lock --editable '.[{extra}]'`")
 
 
