@@ -1,8 +1,10 @@
 """Accuracy over the number of labels: probes, fine-tuned models and supervised training from scratch."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from analysis import names, tables
@@ -32,7 +34,8 @@ def section(study: Study, figures: Path) -> Section:
         figures,
         "few-labels",
         _figure(study, found),
-        "Accuracy on test over the number of labelled images of each class, with 95 % intervals.",
+        "Accuracy on test over the number of labelled images of each class, with 95 % intervals. The models of one "
+        "number are side by side, in the order of the legend, because their intervals would overlap.",
         "where a pretrained curve is clearly above the black one (see the sentences), pretraining saves labels.",
     )
     sizes = sorted({size for each in found.values() for size in each})
@@ -89,8 +92,9 @@ def _cell(point: Point | None) -> str:
 
 
 def _figure(study: Study, found: dict[Model, dict[int, Point]]) -> Figure:
-    figure, (axes,) = style.grid(1, 1, 3.0)
-    for model, sizes in found.items():
+    figure, (axes,) = style.grid(1, 1, 3.6)
+    ticks = sorted({size for sizes in found.values() for size in sizes})
+    for (model, sizes), shift in zip(found.items(), _shifts(len(found), ticks), strict=True):
         look = style.look(model, study.encoders)
         means = [point.mean for point in sizes.values()]
         values = [mean.value for mean in means]
@@ -99,13 +103,23 @@ def _figure(study: Study, found: dict[Model, dict[int, Point]]) -> Figure:
             [mean.high - mean.value for mean in means],
         )
         axes.errorbar(
-            list(sizes), values, yerr=lengths, color=look.color, linestyle=look.line, marker=look.marker,
-            markerfacecolor=look.face, markersize=4, capsize=2, label=study.model_label(model),
+            [size * shift for size in sizes], values, yerr=lengths, color=look.color, linestyle=look.line,
+            linewidth=0.8, elinewidth=0.9, marker=look.marker, markerfacecolor=look.face, markersize=4, capsize=1.5,
+            label=study.model_label(model),
         )  # fmt: skip
-    ticks = sorted({size for sizes in found.values() for size in sizes})
     axes.set(xlabel="labelled images per class", ylabel="accuracy on test (%)", xscale="log")
     axes.set_xticks(ticks, labels=[str(tick) for tick in ticks])
     axes.set_xticks([], minor=True)
     style.percent_axis(axes.yaxis)
     style.legend(figure, *axes.get_legend_handles_labels())
     return figure
+
+
+def _shifts(count: int, sizes: Sequence[int]) -> list[float]:
+    """Factors on the sizes of `count` models, symmetric about 1 on a log axis, so that intervals don't overlap.
+
+    Together they take 70 % of the smallest gap between two sizes, at most of a gap from a size to its double.
+    """
+    gap = min([2.0, *(after / before for before, after in pairwise(sizes))])
+    places = np.linspace(-0.5, 0.5, count) if count > 1 else np.zeros(1)
+    return [float(gap ** (0.7 * place)) for place in places]

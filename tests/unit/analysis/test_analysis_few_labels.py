@@ -145,3 +145,14 @@ def test_folds_of_a_probe_are_averaged(fake: FakeStudy, tmp_path: Path) -> None:
         np.savez_compressed(file, **arrays, fold_hits=hits)
     (table,) = (block for block in probe.section(read_study(fake.path), tmp_path).blocks if block["kind"] == "table")
     assert table["rows"][0][1:3] == ["50.0", "14.1"]
+
+
+def test_the_points_of_different_models_are_side_by_side_in_the_same_order_at_each_size(study: FakeStudy) -> None:
+    found = read_study(study.path)
+    with style.styled():
+        (axes,) = few_labels._figure(found, points(found)).axes
+    places = np.array([[segment[0, 0] for segment in bars.get_segments()] for bars in axes.collections])
+    assert places.shape == (4, 2)  # models, sizes
+    assert (np.diff(places, axis=0) > 0).all()
+    assert places[:, 0].max() < 25 < places[:, 1].min()
+    assert np.prod(places, axis=0) == pytest.approx([10**4, 50**4])
