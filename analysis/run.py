@@ -41,6 +41,12 @@ class Run:
         return tried if isinstance(tried, list) else []
 
     @property
+    def notes(self) -> list[str]:
+        """Sentences of the run about its numbers, for example that a fit did not converge."""
+        notes = (self.result or {}).get("notes")
+        return [f"{self.directory.name}: {note}." for note in notes] if isinstance(notes, list) else []
+
+    @property
     def seconds(self) -> float | None:
         """How long the run took, in seconds."""
         seconds = (self.result or {}).get("seconds")

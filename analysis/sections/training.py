@@ -92,6 +92,7 @@ def _choices(made: Section, study: Study) -> None:
         "Choices on the holdout split of train, never on test. Each seed has its own choice.",
         widths=[1.5, *([1.0] * len(metrics))],
     )
+    made.items([note for run in study.complete() for note in run.notes])
 
 
 def _chosen(metric: str, value: Estimate | None) -> str:

@@ -31,6 +31,7 @@ class LinearProbe:
 
     weight: (C, D). bias: (C,). tried: one trial for each penalty, in the order of the grid.
     If no probe could be fitted, `reason` says why, and the weights and l2 are nan.
+    converged: whether the fit on all of train converged, as that of the chosen trial did.
     """
 
     weight: Array
@@ -38,6 +39,7 @@ class LinearProbe:
     l2: float
     tried: list[PenaltyTrial]
     reason: str | None = None
+    converged: bool = True
 
     @property
     def chosen(self) -> PenaltyTrial | None:
@@ -74,7 +76,8 @@ def fit_probe(features: Array, labels: Indices, config: Probe, on_fit: Callable[
         return LinearProbe(*_nothing(features, labels), np.nan, tried, "no fit of the probe converged")
     best = min(candidates, key=lambda trial: trial.log_loss).l2
     on_fit(len(grid), len(grid) + 1)
-    return LinearProbe(*fit_head(features, labels, best), best, tried)
+    weight, bias, converged = _fit(features, labels, best)
+    return LinearProbe(weight, bias, best, tried, converged=converged)
 
 
 def fit_head(features: Array, labels: Indices, l2: float) -> tuple[Array, Array]:
@@ -84,11 +87,17 @@ def fit_head(features: Array, labels: Indices, l2: float) -> tuple[Array, Array]
     """
     if not_finite("embeddings", features) or _too_large(features):
         return _nothing(features, labels)
+    weight, bias, _ = _fit(features, labels, l2)
+    return weight, bias
+
+
+def _fit(features: Array, labels: Indices, l2: float) -> tuple[Array, Array, bool]:
+    """The weight and the bias for finite features, and whether the fit converged."""
     mean, scale = _statistics(features)
     model = LogisticRegression(((features - mean) / scale).astype(np.float64), labels)
-    model.fit(l2)
+    converged = model.fit(l2)
     weight = model.weight / scale
-    return weight.astype(np.float32), (model.bias - weight @ mean).astype(np.float32)
+    return weight.astype(np.float32), (model.bias - weight @ mean).astype(np.float32), converged
 
 
 def _nothing(features: Array, labels: Indices) -> tuple[Array, Array]:

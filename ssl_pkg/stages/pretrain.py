@@ -155,9 +155,9 @@ def _embeddings(session: Session, model: Method, dataset: STL10) -> Array:
 def _knn(config: Config, features: Array, dataset: STL10) -> Row:
     """kNN accuracy on the holdout split of labelled train, because test is for the final evaluation only."""
     labels = dataset.train.labels
-    if reason := not_finite("embeddings", features):
-        return unmeasured("knn_validation", "accuracy", len(labels), reason)
     bank, queries = holdout(labels, config.probe.validation_fraction)
+    if reason := not_finite("embeddings", features):
+        return unmeasured("knn_validation", "accuracy", len(queries), reason)
     predicted = knn_predict(
         features[bank], labels[bank], features[queries], config.pretrain.knn_neighbours, config.pretrain.knn_temperature
     )

@@ -49,6 +49,9 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
         probe, *of_folds = _probes(session, embedded("train"), dataset)
         if probe.reason:  # its weights are nan, so that later stages report missing values, not wrong ones
             session.reporter.message(f"no probe can be fitted: {probe.reason}")
+        notes = _notes(probe, of_folds)
+        for note in notes:
+            session.reporter.message(note)
         rows, hits = _on_test(of_folds, embedded("test"), dataset.test.labels) if of_folds else ([], {})
         held = len(holdout(dataset.train.labels, config.probe.validation_fraction)[1])
         finish_classifier(
@@ -61,6 +64,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             rows=[*_choice(probe, held), *rows],
             predictions=hits,
             tried=[asdict(trial) for trial in probe.tried],
+            notes=notes,
         )
 
 
@@ -106,6 +110,16 @@ def _on_test(probes: list[LinearProbe], features: Array, labels: Indices) -> tup
     return rows, {FOLDS: np.array(hits)}
 
 
+def _notes(probe: LinearProbe, of_folds: list[LinearProbe]) -> list[str]:
+    """A sentence for each probe whose fit did not converge."""
+    fitted = {"all of train": probe} | {f"fold {number}": entry for number, entry in enumerate(of_folds)}
+    return [
+        f"the fit of the probe on {part} did not converge, so its weights are not exactly at the minimum of the loss"
+        for part, entry in fitted.items()
+        if not entry.converged
+    ]
+
+
 def _choice(probe: LinearProbe, count: int) -> list[Row]:
     """Accuracy and log loss of the chosen penalty on the holdout split of `count` images, and the penalty."""
     chosen = probe.chosen
@@ -126,9 +140,10 @@ def _head(probe: LinearProbe) -> dict[str, Tensor]:
 def _state(probe: LinearProbe) -> dict[str, Any]:
     """The probe as a checkpoint holds it: tensors, numbers and texts."""
     tried = [asdict(trial) for trial in probe.tried]
-    return {**_head(probe), "l2": probe.l2, "tried": tried, "reason": probe.reason}
+    return {**_head(probe), "l2": probe.l2, "tried": tried, "reason": probe.reason, "converged": probe.converged}
 
 
 def _from_state(state: dict[str, Any]) -> LinearProbe:
     tried = [PenaltyTrial(**trial) for trial in state["tried"]]
-    return LinearProbe(state["weight"].numpy(), state["bias"].numpy(), state["l2"], tried, state["reason"])
+    converged = state.get("converged", True)  # a checkpoint of an earlier version does not say
+    return LinearProbe(state["weight"].numpy(), state["bias"].numpy(), state["l2"], tried, state["reason"], converged)

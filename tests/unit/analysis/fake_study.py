@@ -117,7 +117,7 @@ class FakeStudy:
             row("validation", "nll", 1.5, 40),
             row("validation", "l2", float(l2[values.argmax()]), 40),
         ]
-        self._close(run, f"{method}-probe", seed, rows, tried=tried)
+        self._close(run, f"{method}-probe", seed, rows, tried=tried, notes=[])
         return run
 
     def finetune(self, method: str, seed: int = 0, candidates: int = 2, *, complete: bool = True) -> Path:

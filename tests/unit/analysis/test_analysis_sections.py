@@ -44,6 +44,15 @@ def test_choices_are_shown_only_for_more_than_one_candidate(fake: FakeStudy, tmp
     assert trials["rows"][1] == ["0.001", "0.05", "off", "probe", "65.0 / 1.000", "–"]
 
 
+def test_a_fit_that_did_not_converge_is_named_below_the_choices(fake: FakeStudy, tmp_path: Path) -> None:
+    file = fake.probe("random") / "result.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"notes": ["the fit on all of train did not converge"]}))
+    with style.styled():
+        blocks = training.section(read_study(fake.path), tmp_path).blocks
+    (notes,) = (block["items"] for block in blocks if block["kind"] == "items")
+    assert notes == ["probe-random-s0: the fit on all of train did not converge."]
+
+
 def test_the_trials_of_several_seeds_are_averaged_and_their_choices_counted(fake: FakeStudy, tmp_path: Path) -> None:
     for seed in (0, 1):
         file = fake.finetune("byol", seed) / "result.json"

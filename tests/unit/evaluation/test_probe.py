@@ -5,6 +5,7 @@ from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
 from ssl_pkg.data.images import holdout
+from ssl_pkg.evaluation import logistic_regression
 from ssl_pkg.evaluation.probe import LinearProbe, fit_probe
 from ssl_pkg.stage_settings import Probe
 
@@ -65,6 +66,18 @@ def test_the_holdout_split_is_not_used_for_the_fit() -> None:
     x = generator.normal(size=(300, 400)).astype(np.float32)  # random features can only be memorised
     labels = np.arange(300) % 3
     assert all(trial.accuracy < 0.5 for trial in fit(x, labels).tried)
+
+
+def test_a_final_fit_that_does_not_converge_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The final fit has no weights to start from, unlike those of the grid, and so needs more iterations."""
+    x, labels = features()
+    config = Probe(l2_low=1e-4, l2_high=10.0, l2_count=40, validation_fraction=0.25)
+    assert fit(x, labels, config).converged
+    monkeypatch.setattr(logistic_regression, "ROUNDS", (5,))
+    probe = fit(x, labels, config)
+    assert probe.chosen is not None
+    assert probe.chosen.converged
+    assert not probe.converged
 
 
 def test_features_that_are_not_finite_give_a_reason() -> None:
