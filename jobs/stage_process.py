@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO, Final
 
+from jobs.forked_stage import Fork, ForkedStage
 from ssl_pkg.errors import FAULT, INTERRUPTED
 from ssl_pkg.processes import parent_of, start_time_of
 from ssl_pkg.run.run_log import EVENT_PREFIX, START_PREFIX, exit_event, tail
@@ -41,6 +42,7 @@ class StageProcess:
     runner: int | None = None  # the child stops when this process ends; it must be the parent of this process's parent
     script: int | None = None  # the child stops when this process ends
     grace: float | None = None  # seconds from the first signal until the child is killed
+    fork: Fork | None = None  # starts the stage instead of `command` if it can
     exclusive: bool = True  # wait for the end of an earlier start, by a lock on the log; a file server may lack locks
 
     def __call__(self) -> int:
@@ -58,8 +60,9 @@ class StageProcess:
             began = time.monotonic()
             log.write(os.fsencode(f"{START_PREFIX}{time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(self.command)}\n"))
             try:
-                relay.start(self._popen(log))
-                status = self._wait(relay)
+                with self._start(log) as child:
+                    relay.start(child)
+                    status = self._wait(relay)
             except OSError as error:
                 log.write(os.fsencode(f"{self.command[0]} can't be started: {error.strerror}\n"))
                 status = FAULT
@@ -82,9 +85,11 @@ class StageProcess:
                 return True
         return False
 
-    def _popen(self, log: BinaryIO) -> "subprocess.Popen[bytes]":
+    def _start(self, log: BinaryIO) -> "ForkedStage | subprocess.Popen[bytes]":
         changed = {**os.environ, "PYTHONUNBUFFERED": "1", **self.environment}
         environment = {name: value for name, value in changed.items() if value is not None}
+        if self.fork and (child := self.fork.start(log, environment)):
+            return child
         # In its own session, the child receives the terminal's Ctrl-C once, from the relay.
         return subprocess.Popen(
             self.command,
@@ -117,7 +122,7 @@ class _SignalRelay:
     """Forwards the first signal to the child and ignores later ones."""
 
     def __init__(self) -> None:
-        self.child: subprocess.Popen[bytes] | None = None
+        self.child: ForkedStage | subprocess.Popen[bytes] | None = None
         self.signal: int | None = None
         self._since = 0.0
 
@@ -128,7 +133,7 @@ class _SignalRelay:
             if self.child:
                 self.child.send_signal(self.signal)
 
-    def start(self, child: "subprocess.Popen[bytes]") -> None:
+    def start(self, child: "ForkedStage | subprocess.Popen[bytes]") -> None:
         """Sets the child, and forwards a signal that was received before."""
         self.child = child
         if self.signal is not None:

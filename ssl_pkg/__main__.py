@@ -7,11 +7,12 @@ if __name__ == "__main__":
 
 import os
 import sys
+from typing import NoReturn
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput, Busy, Diverged, Interrupted
 from ssl_pkg.hardware.memory import restart_with_jemalloc
 from ssl_pkg.run.signals import SIGNALS, InterruptFlag
-from ssl_pkg.streams import prepare_streams
+from ssl_pkg.streams import prepare_streams, use_utf8
 
 HELP = """\
 usage: ssl-study-stage stage=STAGE run_dir=DIR [method=METHOD] [source=DIR] [seed=N] [data.root=DIR] [KEY=VALUE ...]
@@ -81,9 +82,15 @@ def _is_rank_0() -> bool:
 def entry() -> None:
     """The console command `ssl-study-stage`."""
     safe_path.protect()
-    prepare_streams()
+    use_utf8()
     restart_with_jemalloc(SIGNALS)
-    status = main(sys.argv[1:])
+    run_and_exit(sys.argv[1:])
+
+
+def run_and_exit(arguments: list[str]) -> NoReturn:
+    """Runs one stage and ends this process with the exit status."""
+    prepare_streams()
+    status = main(arguments)
     sys.stdout.flush()
     sys.stderr.flush()
     # Not sys.exit, because oneDNN sometimes crashes when its cache of primitives is destroyed at exit, and because a

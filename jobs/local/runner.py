@@ -20,6 +20,7 @@ from typing import Any, Final
 from submitit import LocalExecutor
 from submitit.core.utils import UncompletedJobError
 
+from jobs.forked_stage import Fork, fork_server
 from jobs.ledger import REPORT, Entry, State, log_path, read_ledger, write_ledger
 from jobs.local.slots import Slot
 from jobs.plan.graph import Job, remaining_cost
@@ -56,6 +57,7 @@ class Runner:
         self._display = display
         self._programs = programs
         self._running: list[_Running] = []
+        self._server: Path | None = None
         self._stopping = False
         self._signalled = 0.0
         self._recorded = read_ledger(folder)
@@ -70,7 +72,7 @@ class Runner:
     def run(self) -> None:
         """Runs the missing jobs until none is left that can run, or until a signal stops the study."""
         self._write()
-        with self._signals_handled():
+        with self._signals_handled(), self._fork_server():
             self._start_ready()
             while self._running:
                 time.sleep(POLL_SECONDS)
@@ -80,6 +82,15 @@ class Runner:
                 else:
                     self._start_ready()
                 self._display.tick(self.rows)
+
+    @contextmanager
+    def _fork_server(self) -> Iterator[None]:
+        """Context manager in which stages are started by a fork server, unless other programs stand in for them."""
+        if self._programs.stage != Programs().stage:
+            yield
+            return
+        with fork_server({"OMP_NUM_THREADS": str(self._free[0].threads)}) as self._server:
+            yield
 
     def rows(self) -> list[Row]:
         """The current row of each job."""
@@ -118,14 +129,17 @@ class Runner:
         self._set(job, State.RUNNING)
 
     def _process(self, job: Job, slot: Slot) -> StageProcess:
+        fork = None
         if job.stage == REPORT:
             command = (*self._programs.report, *job.overrides)
         else:
-            command = (*self._programs.stage, *job.stage_arguments(slot.threads))
+            arguments = tuple(job.stage_arguments(slot.threads))
+            command = (*self._programs.stage, *arguments)
+            fork = Fork(self._server, arguments) if self._server else None
         log = log_path(self._folder, job.name).absolute()
         # without launch variables, because a stage would wait for the other ranks of an outer srun or torchrun
         environment = dict.fromkeys(launch_variables(os.environ)) | slot.environment
-        return StageProcess(command, log, environment, runner=os.getpid(), grace=GRACE_SECONDS)
+        return StageProcess(command, log, environment, runner=os.getpid(), grace=GRACE_SECONDS, fork=fork)
 
     def _collect(self) -> None:
         for running in [entry for entry in self._running if entry.handle.done()]:

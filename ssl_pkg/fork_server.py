@@ -1,0 +1,162 @@
+"""Runs stages as forks of one process that has imported PyTorch: `python -m ssl_pkg.fork_server LISTENER`.
+
+Importing PyTorch, torchvision, SciPy and openTSNE takes 5 s of CPU time. A study has dozens of runs, many of which
+compute for less than that. A fork shares the imported modules, and does everything else as `python -m ssl_pkg` does.
+
+LISTENER is the number of an inherited file descriptor, a listening Unix socket of type SOCK_SEQPACKET. Each connection
+starts one stage:
+
+    client -> server   a `Request` as JSON, with the file descriptor of the log
+    server -> client   the process id, with a pidfd of the process
+    server -> client   the return code, as in subprocess.Popen, when the process has ended
+
+A stage receives SIGTERM when its client or the server dies. The server ends when its standard input is closed and no
+stage is running.
+"""
+
+from ssl_pkg import safe_path
+
+if __name__ == "__main__":
+    safe_path.protect()
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import traceback
+from contextlib import suppress
+from typing import Final, TypedDict
+
+from ssl_pkg.__main__ import run_and_exit
+from ssl_pkg.catalogue import STAGES
+from ssl_pkg.errors import FAULT
+from ssl_pkg.hardware.memory import restart_with_jemalloc
+from ssl_pkg.run.signals import SIGNALS
+from ssl_pkg.streams import use_utf8
+
+MAX_REQUEST: Final = 1 << 20  # bytes; the kernel's limit of one message is lower
+PATIENCE: Final = 5.0  # seconds for a client to send its request after it has connected
+_SET_PARENT_DEATH_SIGNAL: Final = 1  # PR_SET_PDEATHSIG, prctl(2)
+_KEPT: Final = ("LD_PRELOAD", "MALLOC_CONF")  # variables that only act when a program starts, so they are the server's
+
+
+class Request(TypedDict):
+    """What a client asks for."""
+
+    arguments: list[str]  # of `python -m ssl_pkg`
+    environment: dict[str, str]
+
+
+class Server:
+    """Accepts connections on a listening socket. Raises OSError if the kernel has no pidfd (Linux before 5.3)."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        os.close(os.pidfd_open(os.getpid()))
+        self._listener = listener
+        self._clients: dict[int, socket.socket] = {}  # by the process id of the stage
+        self._wake_up, self._child_ended = os.pipe()
+        for end in (self._wake_up, self._child_ended):
+            os.set_blocking(end, False)
+        self._selector = selectors.DefaultSelector()
+
+    def serve(self) -> None:
+        """Serves until standard input is closed and the last stage has ended."""
+        signal.set_wakeup_fd(self._child_ended, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        for readable in (self._listener, self._wake_up, sys.stdin):
+            self._selector.register(readable, selectors.EVENT_READ)
+        closing = False
+        while not closing or self._clients:
+            for key, _ in self._selector.select():
+                if key.fileobj is self._listener:
+                    self._accept()
+                elif key.fileobj is sys.stdin:
+                    closing = True
+                    self._selector.unregister(sys.stdin)
+                    self._selector.unregister(self._listener)
+                    self._listener.close()
+                elif key.fileobj == self._wake_up:
+                    os.read(self._wake_up, 4096)
+                else:  # the client has died, so nothing else would stop the stage
+                    self._selector.unregister(key.fileobj)
+                    os.kill(key.data, signal.SIGTERM)
+            self._report_ended()
+
+    def _accept(self) -> None:
+        """Starts the stage that a client asks for. A client that ends before it has asked starts none."""
+        client, _ = self._listener.accept()
+        client.settimeout(PATIENCE)
+        try:
+            content, descriptors, _, _ = socket.recv_fds(client, MAX_REQUEST, 1)
+        except OSError:
+            content, descriptors = b"", []
+        if not descriptors:
+            client.close()
+            return
+        request: Request = json.loads(content)
+        process = os.fork()
+        if process == 0:
+            try:
+                client.close()
+                self._become_stage(descriptors[0], request["environment"])
+                run_and_exit(request["arguments"])
+            except BaseException:
+                traceback.print_exc()
+            finally:  # a fork must never return to the server's loop
+                os._exit(FAULT)
+        os.close(descriptors[0])
+        pidfd = os.pidfd_open(process)
+        with suppress(OSError):  # the client may have died
+            socket.send_fds(client, [str(process).encode()], [pidfd])
+        os.close(pidfd)
+        self._clients[process] = client
+        self._selector.register(client, selectors.EVENT_READ, process)
+
+    def _become_stage(self, log: int, environment: dict[str, str]) -> None:
+        """Makes this fork a process like one that has been started by its own command line."""
+        os.setsid()
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._selector.close()
+        for open_socket in (self._listener, *self._clients.values()):
+            open_socket.close()
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for source, target in ((nothing, 0), (log, 1), (log, 2)):
+            os.dup2(source, target)
+        for descriptor in (self._wake_up, self._child_ended, nothing, log):
+            os.close(descriptor)
+        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        os.environ.clear()
+        os.environ.update(environment | kept)
+
+    def _report_ended(self) -> None:
+        for process in list(self._clients):
+            ended, status = os.waitpid(process, os.WNOHANG)
+            if ended:
+                with self._clients.pop(process) as client, suppress(OSError, KeyError):  # the client may have died
+                    self._selector.unregister(client)
+                    client.send(str(os.waitstatus_to_exitcode(status)).encode())
+
+
+def import_stages() -> None:
+    """Imports all that stages import, so that their processes share it."""
+    for stage in STAGES:
+        importlib.import_module(f"ssl_pkg.stages.{stage}")
+    gc.collect()
+    gc.freeze()  # the garbage collector of a fork would write to, and so copy, the pages of all objects
+
+
+if __name__ == "__main__":
+    use_utf8()
+    restart_with_jemalloc(SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    server = Server(socket.socket(fileno=int(sys.argv[1])))
+    import_stages()
+    server.serve()
+    os._exit(0)  # oneDNN sometimes crashes when its cache of primitives is destroyed at exit
