@@ -10,7 +10,7 @@ from typing import Final
 
 from ssl_pkg.errors import BadInput
 
-SYNTHETIC_VERSION: Final = 3  # to be increased when the bytes of the synthetic set change
+SYNTHETIC_VERSION: Final = 4  # to be increased when the bytes of the synthetic set change
 
 
 @lru_cache

@@ -45,10 +45,10 @@ OOD_CLASSES: Final = tuple(
 class Sizes:
     """Numbers of images in the set. Raises BadInput if one is less than 1."""
 
-    train_per_class: int = 200
-    test_per_class: int = 100
-    unlabeled: int = 8000
-    ood_per_class: int = 100
+    train_per_class: int = 100
+    test_per_class: int = 60
+    unlabeled: int = 5000
+    ood_per_class: int = 60
 
     def __post_init__(self) -> None:
         if min(self.train_per_class, self.test_per_class, self.unlabeled, self.ood_per_class) < 1:
