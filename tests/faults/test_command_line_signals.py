@@ -6,7 +6,8 @@ import time
 from itertools import cycle
 from pathlib import Path
 
-from trainers import Study, differences, wait_for_signal_handlers
+from forked import wait_for_signal_handlers
+from trainers import Study, differences
 
 from ssl_pkg.errors import COMPLETE, INTERRUPTED
 from ssl_pkg.run.signals import SIGNALS

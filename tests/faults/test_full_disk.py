@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from trainers import LONG, Study, Trainer, differences, exists_within, start
+from forked import Forked, start
+from trainers import LONG, Study, differences, exists_within
 
 from ssl_pkg.errors import COMPLETE, FAULT
 from ssl_pkg.run.checkpoint import load_checkpoint
@@ -26,10 +27,10 @@ class Disk(Protocol):
 
     folder: Path
 
-    def fill(self, trainer: Trainer, space: int) -> None:
+    def fill(self, trainer: Forked, space: int) -> None:
         """Leaves `space` free bytes."""
 
-    def clear(self, trainer: Trainer) -> None:
+    def clear(self, trainer: Forked) -> None:
         """Frees the space again."""
 
 
@@ -39,11 +40,11 @@ class FileSizeLimit:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def fill(self, trainer: Trainer, space: int) -> None:
+    def fill(self, trainer: Forked, space: int) -> None:
         with suppress(ProcessLookupError):
             resource.prlimit(trainer.pid, resource.RLIMIT_FSIZE, (space, resource.RLIM_INFINITY))
 
-    def clear(self, trainer: Trainer) -> None:
+    def clear(self, trainer: Forked) -> None:
         self.fill(trainer, resource.RLIM_INFINITY)
 
 
@@ -53,14 +54,14 @@ class FullDisk:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def fill(self, trainer: Trainer, space: int) -> None:
+    def fill(self, trainer: Forked, space: int) -> None:
         with (self.folder / "ballast").open("wb") as ballast:
             while (free := shutil.disk_usage(self.folder).free) > space:
                 with suppress(OSError):  # the trainer has used some of the space meanwhile
                     os.posix_fallocate(ballast.fileno(), ballast.tell(), free - space)
                 ballast.seek(0, os.SEEK_END)
 
-    def clear(self, trainer: Trainer) -> None:
+    def clear(self, trainer: Forked) -> None:
         (self.folder / "ballast").unlink()
 
 
@@ -76,14 +77,14 @@ def disk(request: pytest.FixtureRequest, folder: Path) -> Iterator[Disk]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def fill_while_stopped(disk: Disk, trainer: Trainer, space: int) -> None:
+def fill_while_stopped(disk: Disk, trainer: Forked, space: int) -> None:
     """Leaves `space` free bytes while the trainer is stopped."""
     trainer.send(signal.SIGSTOP)
     disk.fill(trainer, space)
     trainer.send(signal.SIGCONT)
 
 
-def fails(trainer: Trainer) -> str:
+def fails(trainer: Forked) -> str:
     """Checks that the trainer ends with a sentence about the full disk and no traceback. Returns its stderr."""
     status, stderr = trainer.status(), trainer.stderr()
     assert status == FAULT, stderr
@@ -92,7 +93,7 @@ def fails(trainer: Trainer) -> str:
     return stderr
 
 
-def resumes(study: Study, disk: Disk, trainer: Trainer) -> None:
+def resumes(study: Study, disk: Disk, trainer: Forked) -> None:
     """When there is space again, the same command completes the run with the same bits."""
     disk.clear(trainer)
     assert not list((disk.folder / "run").rglob("*.tmp"))
@@ -108,7 +109,7 @@ def test_full_from_the_start(study: Study, disk: Disk) -> None:
     resumes(study, disk, trainer)
 
 
-def full_after_a_checkpoint(study: Study, disk: Disk) -> tuple[Trainer, Path]:
+def full_after_a_checkpoint(study: Study, disk: Disk) -> tuple[Forked, Path]:
     """A trainer that has written a checkpoint, and has no space for another one."""
     run_dir = disk.folder / "run"
     (trainer,) = start(study.line("simclr", run_dir, EVERY_STEP))

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked import start
 from hostile import JSON, cases, damaged
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
-from trainers import LONG, Study, differences, exists_within, start
+from trainers import LONG, Study, differences, exists_within
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT
 from ssl_pkg.run.checkpoint import load_checkpoint, save_checkpoint

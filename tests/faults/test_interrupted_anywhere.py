@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from trainers import LONG, METHODS, Study, differences, exists_within, start
+from forked import start
+from trainers import LONG, METHODS, Study, differences, exists_within
 
 from ssl_pkg.errors import COMPLETE, INTERRUPTED
 from ssl_pkg.run.checkpoint import load_checkpoint

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from file_systems import SOURCE
-from trainers import wait_for_signal_handlers
+from forked import wait_for_signal_handlers
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE
 

@@ -7,7 +7,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from trainers import LONG, Study, differences, exists_within, start
+from forked import start
+from trainers import LONG, Study, differences, exists_within
 
 from ssl_pkg.errors import COMPLETE, FAULT
 

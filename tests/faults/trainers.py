@@ -1,23 +1,14 @@
-"""Small trainings as real processes, and comparison of run directories: helpers of the fault tests.
-
-A trainer is forked from a server that has imported torch already, so that a restart costs tenths of a second.
-"""
+"""Small trainings as real processes, and comparison of run directories: helpers of the fault tests."""
 
 import json
-import multiprocessing
 import os
-import signal
-import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from multiprocessing.connection import Connection, wait
-from multiprocessing.synchronize import Barrier
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from forked import Forked, start
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ssl_pkg.errors import COMPLETE
@@ -35,80 +26,8 @@ OF_STAGE = {
     "stage=width": ("width.images=20",),
 }
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(
-    ["ssl_pkg.__main__", *(f"ssl_pkg.stages.{s}" for s in ("pretrain", "finetune", "width"))]
-)
-_lock = threading.Lock()  # because multiprocessing's bookkeeping of children is not thread-safe
 
-
-class Trainer:
-    """A process that does what `python -m ssl_pkg` does with `line`. It starts when all wait at the barrier `start`."""
-
-    def __init__(self, line: Sequence[str], start: Barrier) -> None:
-        self._pipe, stderr = _context.Pipe(duplex=False)
-        self._process = _context.Process(target=_train, args=(list(line), stderr, start), daemon=True)
-        with _lock:
-            self._process.start()
-        stderr.close()
-        assert self._process.pid
-        self.pid = self._process.pid
-        self._output = b""
-
-    def stderr(self) -> str:
-        """Everything that the process has written on stderr up to now."""
-        while self._pipe.poll() and (more := os.read(self._pipe.fileno(), 65536)):
-            self._output += more
-        return self._output.decode()
-
-    def ends_within(self, seconds: float) -> bool:
-        """Waits for the process's end, up to a limit. Returns whether it has ended."""
-        return bool(wait([self._process.sentinel], seconds))
-
-    def send(self, number: signal.Signals) -> None:
-        """Sends a signal, unless the process has ended."""
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, number)
-
-    def status(self, seconds: float = 120) -> int:
-        """Waits for the exit status, which is negative if a signal ended the process. Fails after `seconds`."""
-        in_time = self.ends_within(seconds)
-        if not in_time:
-            self.send(signal.SIGKILL)
-        with _lock:
-            self._process.join()
-            assert in_time, f"process {self.pid} had not ended after {seconds} s"
-            assert self._process.exitcode is not None
-            return self._process.exitcode
-
-
-def start(*lines: Sequence[str]) -> list[Trainer]:
-    """Starts a trainer for each line, all at the same moment, and waits until they handle signals."""
-    barrier = _context.Barrier(len(lines) + 1)
-    trainers = [Trainer(line, barrier) for line in lines]
-    barrier.wait(60)
-    for trainer in trainers:
-        wait_for_signal_handlers(trainer.pid)
-    return trainers
-
-
-def wait_for_signal_handlers(pid: int) -> None:
-    """Waits until process `pid` handles SIGUSR2. Not SIGINT, because every Python handles SIGINT from its start."""
-    mask = 0
-    while not mask >> (signal.SIGUSR2 - 1) & 1:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        (mask,) = (int(line.split()[1], 16) for line in lines if line.startswith("SigCgt"))
-
-
-def _train(line: list[str], stderr: Connection, start: Barrier) -> None:
-    from ssl_pkg.__main__ import main
-
-    os.dup2(stderr.fileno(), 2)
-    start.wait(60)
-    sys.exit(main(line))
-
-
-def exists_within(seconds: float, file: Path, trainer: Trainer) -> bool:
+def exists_within(seconds: float, file: Path, trainer: Forked) -> bool:
     """Waits until the file exists, up to a limit and while the trainer runs. Returns whether the file exists."""
     end = time.monotonic() + seconds
     while not file.exists() and time.monotonic() < end and not trainer.ends_within(0.001):

@@ -1,8 +1,6 @@
 """The runs of test_stage_numbers.py, and slow or independent computations of what they report."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from sklearn.neighbors import NearestNeighbors
+from stage_runs import run
 from torchvision.models import resnet18
 
 from ssl_pkg.augment.views import resize
@@ -55,9 +54,7 @@ def run_all(root: Path) -> Path:
     for name, line in LINES.items():
         own = ("source=pretrain", "source=probe", "source=finetune")
         resolved = [f"source={root / entry.partition('=')[2]}" if entry in own else entry for entry in line]
-        command = [sys.executable, "-m", "ssl_pkg", "budget=tiny", "threads=1", *resolved, f"run_dir={root / name}"]
-        command.append(f"data.root={root / 'data'}")
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = run(*resolved, f"run_dir={root / name}", f"data.root={root / 'data'}")
         assert done.returncode == 0, done.stderr
     return root
 

@@ -1,4 +1,4 @@
-"""The command line of `python -m ssl_pkg`: its exit statuses, its run directory and its refusals."""
+"""A stage's exit statuses, its run directory and its refusals."""
 
 import json
 import shutil
@@ -11,14 +11,15 @@ import pytest
 import torch
 import yaml
 from safetensors.numpy import load_file
-from stage_runs import pretrain, result, run
+from stage_runs import command, pretrain, result, run
 
 from ssl_pkg.data.synthetic import Sizes, generate
 from ssl_pkg.rows import dimensions_of
 
 
 def test_a_model_passes_through_all_stages(tmp_path: Path, data: Path) -> None:
-    done = run(*pretrain("byol", data, tmp_path / "pretrain"))
+    line = command(*pretrain("byol", data, tmp_path / "pretrain"))
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (tmp_path / "pretrain/metrics.jsonl").read_text().splitlines()]
     assert all("z_std" in line for line in lines if "loss" in line)
@@ -206,7 +207,8 @@ def test_another_configuration_in_a_started_run_is_refused_with_the_difference(t
 
 def test_a_folder_with_other_files_is_not_changed(tmp_path: Path, data: Path) -> None:
     (tmp_path / "thesis.tex").write_text("important")
-    done = run(*pretrain("simclr", data, tmp_path))
+    line = command(*pretrain("simclr", data, tmp_path))
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "is not a run" in done.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from stage_runs import run
 
 from ssl_pkg import catalogue
 from ssl_pkg.data.synthetic import Sizes, generate
@@ -24,26 +23,17 @@ STAGES = {
     "few_labels": ["stage=few_labels", "source=random"],
 }
 ON_TEST = {"test", "folds", "few_labels", "few_labels_ood"}  # the evaluations of these stages that look at test images
-RUN = """
-import json, sys
-from ssl_pkg.__main__ import main
-sys.exit(any([main(line) for line in json.loads(sys.argv[1])]))
-"""
 Results = dict[str, dict[str, Any]]
 
 
 def run_stages(root: Path, names: list[str]) -> Results:
     """Runs the stages on ROOT/data, each into ROOT/NAME. Returns their results."""
-    lines = []
     for name in names:
         stage, of = STAGES[name]
         source = of.partition("=")[2]
         own = [stage, f"source={root / source}" if source in STAGES else of]
-        lines.append([*own, f"data.root={root / 'data'}", f"run_dir={root / name}", "budget=tiny", "threads=1"])
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, json.dumps(lines)], capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
+        done = run(*own, f"data.root={root / 'data'}", f"run_dir={root / name}")
+        assert done.returncode == 0, done.stderr
     return {name: json.loads((root / name / "result.json").read_text()) for name in names}
 
 

@@ -1,4 +1,4 @@
-"""Interrupted and resumed runs of `python -m ssl_pkg` end with the same bytes as uninterrupted ones."""
+"""Interrupted and resumed runs end with the same bytes as uninterrupted ones."""
 
 import signal
 import subprocess
@@ -7,44 +7,46 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stage_runs import command, metric_lines, pretrain, result, run
+from stage_runs import command, metric_lines, pretrain, result, run, start, wait_for_lines
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    folder = tmp_path_factory.mktemp("pretrained") / "simclr"
+    assert run(*pretrain("simclr", data, folder)).returncode == 0
+    return folder
 
 
 def test_an_interrupted_pretraining_ends_as_an_uninterrupted_one(tmp_path: Path, data: Path) -> None:
     method = "moco"  # the method with the most state; tests/faults interrupts all methods
     assert run(*pretrain(method, data, tmp_path / "whole")).returncode == 0
-    line, folder = command(*pretrain(method, data, tmp_path / "broken")), tmp_path / "broken"
+    line, folder = pretrain(method, data, tmp_path / "broken"), tmp_path / "broken"
     interruptions = 0
     for attempt, number in enumerate((signal.SIGTERM, signal.SIGUSR2, signal.SIGKILL)):
-        process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
-        seen = 2 * attempt + 1
-        while process.poll() is None and metric_lines(folder) < seen:
-            time.sleep(0.01)
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=120)
-        if process.returncode == 0:
+        process = start(*line)
+        wait_for_lines(folder, 2 * attempt + 1, process)
+        process.send(number)
+        if process.status() == 0:
             break  # the run was complete before the signal arrived
-        assert process.returncode == (75 if number != signal.SIGKILL else -9), errors
+        assert process.status() == (75 if number != signal.SIGKILL else -9), process.stderr()
         interruptions += 1
     assert interruptions
-    assert subprocess.run(line, capture_output=True, timeout=240, check=False).returncode == 0
+    assert run(*line).returncode == 0
     for key in ("weights_sha256", "metrics_sha256", "rows"):
         assert result(folder)[key] == result(tmp_path / "whole")[key]
     assert (folder / "encoder.safetensors").read_bytes() == (tmp_path / "whole/encoder.safetensors").read_bytes()
 
 
-def test_an_interrupted_fine_tuning_ends_as_an_uninterrupted_one(tmp_path: Path, data: Path) -> None:
-    run(*pretrain("simclr", data, tmp_path / "pretrain"))
-    options = ["stage=finetune", f"source={tmp_path / 'pretrain'}", f"data.root={data}"]
+def test_an_interrupted_fine_tuning_ends_as_an_uninterrupted_one(tmp_path: Path, data: Path, pretrained: Path) -> None:
+    options = ["stage=finetune", f"source={pretrained}", f"data.root={data}"]
     options += ["finetune.base_lrs=[0.001,0.0003]", "finetune.batch_size=16"]
     assert run(*options, f"run_dir={tmp_path / 'whole'}").returncode == 0
     folder = tmp_path / "broken"
     for seen in (2, 6, 11):  # in the first trial, the second trial and the final training
-        process = subprocess.Popen(command(*options, f"run_dir={folder}"), stderr=subprocess.DEVNULL)
-        while process.poll() is None and metric_lines(folder) < seen:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=120) in (75, 0)
+        process = start(*options, f"run_dir={folder}")
+        wait_for_lines(folder, seen, process)
+        process.send(signal.SIGTERM)
+        assert process.status() in (75, 0)
     assert run(*options, f"run_dir={folder}").returncode == 0
     for key in ("weights_sha256", "metrics_sha256", "rows", "tried"):
         assert result(folder)[key] == result(tmp_path / "whole")[key]
@@ -58,12 +60,11 @@ def test_an_interrupted_evaluation_on_corrupted_images_ends_as_an_uninterrupted_
     options = ["stage=corruptions", f"source={source}", f"data.root={data}"]
     assert run(*options, f"run_dir={tmp_path / 'whole'}").returncode == 0
     folder = tmp_path / "broken"
-    process = subprocess.Popen(command(*options, f"run_dir={folder}"), stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not list((folder / "checkpoints").glob("*.ckpt")):
-        time.sleep(0.005)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
-    assert process.returncode == 75
+    process = start(*options, f"run_dir={folder}")
+    while not list((folder / "checkpoints").glob("*.ckpt")) and not process.ends_within(0.005):
+        pass
+    process.send(signal.SIGTERM)
+    assert process.status() == 75
     resumed = run(*options, f"run_dir={folder}")
     assert "resumes from the checkpoint of step" in resumed.stderr
     assert {**result(folder), "seconds": 0} == {**result(tmp_path / "whole"), "seconds": 0}
@@ -76,11 +77,10 @@ def test_an_interrupted_run_with_few_labels_ends_as_an_uninterrupted_one(tmp_pat
     assert run(*options, f"run_dir={tmp_path / 'whole'}").returncode == 0
     folder = tmp_path / "broken"
     for seen in (1, 5, 9):  # in a trial, in the final training on the first subset, and on the second subset
-        process = subprocess.Popen(command(*options, f"run_dir={folder}"), stderr=subprocess.DEVNULL)
-        while process.poll() is None and metric_lines(folder) < seen:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=120) in (75, 0)
+        process = start(*options, f"run_dir={folder}")
+        wait_for_lines(folder, seen, process)
+        process.send(signal.SIGTERM)
+        assert process.status() in (75, 0)
     assert run(*options, f"run_dir={folder}").returncode == 0
     whole = result(tmp_path / "whole")
     assert {row["labels_per_class"] for row in whole["rows"]} == {2, 4}
@@ -106,14 +106,15 @@ def test_maps_continue_after_the_joint_map_and_end_with_the_same_bytes(tmp_path:
     assert (folder / "tsne.npz").read_bytes() == maps
 
 
-def test_a_fine_tuning_killed_after_its_last_step_can_be_completed(tmp_path: Path, data: Path) -> None:
-    run(*pretrain("simclr", data, tmp_path / "pretrain"))
-    options = ["stage=finetune", f"source={tmp_path / 'pretrain'}", f"data.root={data}", f"run_dir={tmp_path / 'run'}"]
-    process = subprocess.Popen(command(*options), stderr=subprocess.DEVNULL)
-    while process.poll() is None and not (tmp_path / "run/embeddings.npz").exists():
-        time.sleep(0.001)
-    process.kill()
-    process.wait()
+def test_a_fine_tuning_killed_after_its_last_step_can_be_completed(
+    tmp_path: Path, data: Path, pretrained: Path
+) -> None:
+    options = ["stage=finetune", f"source={pretrained}", f"data.root={data}", f"run_dir={tmp_path / 'run'}"]
+    process = start(*options)
+    while not (tmp_path / "run/embeddings.npz").exists() and not process.ends_within(0.001):
+        pass
+    process.send(signal.SIGKILL)
+    process.status()
     assert (tmp_path / "run/snapshots").exists(), "the kill came too late"
     (tmp_path / "run/result.json").unlink(missing_ok=True)
     (tmp_path / "run/.model.safetensors.cut.tmp").write_bytes(b"half")
@@ -123,9 +124,8 @@ def test_a_fine_tuning_killed_after_its_last_step_can_be_completed(tmp_path: Pat
     assert not list((tmp_path / "run").glob(".*.tmp"))
 
 
-def test_a_damaged_result_of_a_complete_fine_tuning_is_restored(tmp_path: Path, data: Path) -> None:
-    run(*pretrain("simclr", data, tmp_path / "pretrain"))
-    options = ["stage=finetune", f"source={tmp_path / 'pretrain'}", f"data.root={data}", f"run_dir={tmp_path / 'run'}"]
+def test_a_damaged_result_of_a_complete_fine_tuning_is_restored(tmp_path: Path, data: Path, pretrained: Path) -> None:
+    options = ["stage=finetune", f"source={pretrained}", f"data.root={data}", f"run_dir={tmp_path / 'run'}"]
     assert run(*options).returncode == 0
     before, embeddings = result(tmp_path / "run"), (tmp_path / "run/embeddings.npz").read_bytes()
     (tmp_path / "run/result.json").write_text("damaged")
@@ -153,13 +153,13 @@ def test_a_closed_output_pipe_changes_neither_the_run_nor_its_exit_status(
 
 
 def test_a_second_process_on_a_run_directory_is_refused(tmp_path: Path, data: Path) -> None:
-    line = command(*pretrain("simclr", data, tmp_path / "run", "budget.max_steps=null", "method.epochs=1000"))
-    first = subprocess.Popen(line, stderr=subprocess.DEVNULL)
-    while first.poll() is None and not (tmp_path / "run/lock").exists():
-        time.sleep(0.01)
-    second = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
-    first.send_signal(signal.SIGTERM)
-    assert first.wait(timeout=120) == 75
+    line = pretrain("simclr", data, tmp_path / "run", "budget.max_steps=null", "method.epochs=1000")
+    first = start(*line)
+    while not (tmp_path / "run/lock").exists() and not first.ends_within(0.01):
+        pass
+    second = run(*line)
+    first.send(signal.SIGTERM)
+    assert first.status() == 75
     assert second.returncode == 1
     assert "is in use by process" in second.stderr
     assert len(second.stderr.splitlines()) == 1

@@ -13,12 +13,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import forked
 import pytest
+import torch.distributed
+from forked import Forked
+
+from ssl_pkg.distributed import process_group, watchdog
+from ssl_pkg.distributed.process_info import process_info
 
 LONG = os.environ.get("FAULTS") == "long"
 LINE = ("stage=pretrain", "budget=tiny", "threads=1", "precision=float32", "budget.max_steps=12")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1")
-Ranks = list[subprocess.Popen[str]]
+Ranks = list[Forked]
 
 
 @pytest.fixture
@@ -27,41 +33,36 @@ def started() -> Iterator[Ranks]:
     processes: Ranks = []
     yield processes
     for process in processes:
-        process.kill()
-        process.wait()
-        assert process.stderr is not None
-        process.stderr.close()
+        process.send(signal.SIGKILL)
+        process.status()
 
 
 def line_of(data: Path, folder: Path, method: str, *more: str) -> list[str]:
-    return ["-m", "ssl_pkg", *LINE, f"method={method}", f"data.root={data}", f"run_dir={folder}", *more]
+    return [*LINE, f"method={method}", f"data.root={data}", f"run_dir={folder}", *more]
 
 
 def start(data: Path, folder: Path, method: str, started: Ranks, *more: str, ranks: int = 2) -> Ranks:
     """Starts the ranks of one training without torchrun, which would stop the other ranks when one dies."""
-    return start_each(line_of(data, folder, method, *more), started, ranks)
+    line = line_of(data, folder, method, *more)
+    started += forked.start(*[line] * ranks, environments=variables_of(ranks))
+    return started[-ranks:]
 
 
-def start_each(line: list[str], started: Ranks, ranks: int = 2) -> Ranks:
+def variables_of(ranks: int) -> list[dict[str, str]]:
+    """The environment variables of each rank, which torchrun would set."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    line = [sys.executable, *line]
-    for rank in range(ranks):
-        variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
-        environment = os.environ | rendezvous | {name: str(value) for name, value in variables.items()}
-        started.append(subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True))
-    return started[-ranks:]
+        port = free.getsockname()[1]
+    variables = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
+    return [
+        {name: str(value) for name, value in {**variables, "RANK": rank, "LOCAL_RANK": rank}.items()}
+        for rank in range(ranks)
+    ]
 
 
 def ended(processes: Ranks, seconds: float = 120) -> list[int]:
     end = time.monotonic() + seconds
-    return [process.wait(max(0.1, end - time.monotonic())) for process in processes]
-
-
-def errors(process: "subprocess.Popen[str]") -> str:
-    assert process.stderr is not None
-    return process.stderr.read()
+    return [process.status(max(0.1, end - time.monotonic())) for process in processes]
 
 
 def wait_for_step(folder: Path, step: int) -> None:
@@ -93,8 +94,8 @@ def kill_one(ranks: Ranks, folder: Path, chance: random.Random) -> bool:
         time.sleep(0.05)
     time.sleep(chance.uniform(0, 3))
     killed, other = chance.sample(ranks, 2)
-    killed.kill()
-    assert killed.wait(10) in (0, -signal.SIGKILL)
+    killed.send(signal.SIGKILL)
+    assert killed.status(10) in (0, -signal.SIGKILL)
     return ended([other], seconds=30)[0] not in (0, 75)
 
 
@@ -108,7 +109,7 @@ def test_two_ranks_that_are_interrupted_and_killed_end_with_the_same_bits(
     folder = tmp_path / "broken"
     ranks = start(data, folder, method, started)
     wait_for_step(folder, 2)
-    ranks[1].send_signal(signal.SIGTERM)
+    ranks[1].send(signal.SIGTERM)
     assert ended(ranks) == [75, 75]
 
     chance = random.Random(method)
@@ -133,12 +134,12 @@ def test_two_ranks_in_bfloat16_end_with_the_same_bits_after_an_interruption(
     assert ended(start(data, tmp_path / "whole", "simclr", started, *tiny)) == [0, 0]
     ranks = start(data, tmp_path / "broken", "simclr", started, *tiny)
     wait_for_step(tmp_path / "broken", 1)
-    ranks[0].send_signal(signal.SIGTERM)
+    ranks[0].send(signal.SIGTERM)
     assert ended(ranks) == [75, 75]
-    assert ["run the same command again" in errors(rank) for rank in ranks] == [True, False]
+    assert ["run the same command again" in rank.stderr() for rank in ranks] == [True, False]
     ranks = start(data, tmp_path / "broken", "simclr", started, *tiny)
     assert ended(ranks) == [0, 0]
-    assert ["is complete" in errors(rank) for rank in ranks] == [True, False]
+    assert ["is complete" in rank.stderr() for rank in ranks] == [True, False]
     assert digests(tmp_path / "broken") == digests(tmp_path / "whole")
 
 
@@ -147,13 +148,16 @@ def test_two_ranks_in_bfloat16_end_with_the_same_bits_after_an_interruption(
 def test_torchrun_can_restart_the_ranks_when_one_dies(tmp_path: Path, data: Path, started: Ranks) -> None:
     assert ended(start(data, tmp_path / "whole", "simclr", started)) == [0, 0]
     folder = tmp_path / "broken"
-    line = [sys.executable, *TORCHRUN, *line_of(data, folder, "simclr")]
-    started.append(subprocess.Popen(line, stderr=subprocess.PIPE, text=True))
-    wait_for_step(folder, 2)
-    killed = json.loads((folder / "lock").read_text())["pid"]
-    os.kill(killed, signal.SIGKILL)
-    _, said = started[-1].communicate(timeout=240)
-    assert started[-1].returncode == 0, said
+    line = [sys.executable, *TORCHRUN, "-m", "ssl_pkg", *line_of(data, folder, "simclr")]
+    torchrun = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for_step(folder, 2)
+        killed = json.loads((folder / "lock").read_text())["pid"]
+        os.kill(killed, signal.SIGKILL)
+        _, said = torchrun.communicate(timeout=240)
+    finally:
+        torchrun.kill()
+    assert torchrun.returncode == 0, said
     assert str(killed) in said  # torchrun reports the dead process
     assert digests(folder) == digests(tmp_path / "whole")
 
@@ -175,25 +179,21 @@ with process_group.process_group(process_info()):
 """
 
 
-def test_ranks_restarted_by_torchrun_connect_only_to_each_other(tmp_path: Path, started: Ranks) -> None:
+def test_ranks_restarted_by_torchrun_connect_only_to_each_other(tmp_path: Path) -> None:
     (tmp_path / "restarted.py").write_text(RESTARTED)
     line = [sys.executable, *TORCHRUN, "restarted.py"]
-    started.append(subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True))
-    _, said = started[-1].communicate(timeout=120)
-    assert started[-1].returncode == 0, said
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
     assert [(tmp_path / f"sum-{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
 
 
-LOST_AFTER_CONNECTING = """
-import os, signal, time
-from ssl_pkg.distributed import process_group, watchdog
-from ssl_pkg.distributed.process_info import process_info
-watchdog.TIMEOUT_SECONDS = 3.0
-with process_group.process_group(process_info()):
-    if os.environ["RANK"] == "{rank}":
-        os.kill(os.getpid(), signal.{name})
-    time.sleep(60)
-"""
+def lost_after_connecting(rank: int, number: int) -> int:
+    watchdog.TIMEOUT_SECONDS = 3.0
+    with process_group.process_group(process_info()):
+        if torch.distributed.get_rank() == rank:
+            os.kill(os.getpid(), number)
+        time.sleep(60)
+    return 0
 
 
 @pytest.mark.parametrize(
@@ -207,30 +207,27 @@ with process_group.process_group(process_info()):
 def test_a_rank_lost_right_after_connecting_stops_the_other(
     rank: int, name: str, sentence: str, started: Ranks
 ) -> None:
-    ranks = start_each(["-c", LOST_AFTER_CONNECTING.format(rank=rank, name=name)], started)
-    assert ended([ranks[1 - rank]], seconds=30) == [1]
-    assert sentence in ranks[1 - rank].communicate()[1]
+    started += [Forked(lost_after_connecting, rank, signal.Signals[name], environment=own) for own in variables_of(2)]
+    other = started[1 - rank]
+    assert ended([other], seconds=30) == [1]
+    assert sentence in other.stderr()
 
 
-SUSPENDED = """
-import time
-from ssl_pkg.distributed import process_group, watchdog
-from ssl_pkg.distributed.process_info import process_info
-watchdog.TIMEOUT_SECONDS = 4.0
-with process_group.process_group(process_info()):
-    time.sleep(16)
-"""
+def suspended() -> int:
+    watchdog.TIMEOUT_SECONDS = 4.0
+    with process_group.process_group(process_info()):
+        time.sleep(16)
+    return 0
 
 
 def test_ranks_that_are_suspended_together_continue_together(started: Ranks) -> None:
     """SLURM suspends a job in this way for a job of higher priority."""
-    ranks = start_each(["-c", SUSPENDED], started)
-    time.sleep(4)
-    for number in (signal.SIGSTOP, signal.SIGCONT):
-        for rank in ranks:
-            rank.send_signal(number)
-        time.sleep(8)
-    assert ended(ranks, seconds=30) == [0, 0], [rank.communicate()[1] for rank in ranks]
+    started += [Forked(suspended, environment=own) for own in variables_of(2)]
+    for seconds, number in ((4, signal.SIGSTOP), (8, signal.SIGCONT)):
+        time.sleep(seconds)
+        for rank in started:
+            rank.send(number)
+    assert ended(started, seconds=30) == [0, 0], [rank.stderr() for rank in started]
 
 
 def test_three_ranks_end_with_the_same_bits_after_an_interruption(tmp_path: Path, data: Path, started: Ranks) -> None:
@@ -239,7 +236,7 @@ def test_three_ranks_end_with_the_same_bits_after_an_interruption(tmp_path: Path
     assert ended(start(data, tmp_path / "whole", "simclr", started, *line, ranks=3)) == [0, 0, 0]
     ranks = start(data, tmp_path / "broken", "simclr", started, *line, ranks=3)
     wait_for_step(tmp_path / "broken", 2)
-    ranks[2].send_signal(signal.SIGTERM)
+    ranks[2].send(signal.SIGTERM)
     assert ended(ranks) == [75, 75, 75]
     assert ended(start(data, tmp_path / "broken", "simclr", started, *line, ranks=3)) == [0, 0, 0]
     assert digests(tmp_path / "broken") == digests(tmp_path / "whole")
@@ -248,9 +245,9 @@ def test_three_ranks_end_with_the_same_bits_after_an_interruption(tmp_path: Path
 def test_a_stopped_rank_ends_the_others_within_thirty_seconds(tmp_path: Path, data: Path, started: Ranks) -> None:
     ranks = start(data, tmp_path, "byol", started)
     wait_for_step(tmp_path, 2)
-    ranks[1].send_signal(signal.SIGSTOP)
+    ranks[1].send(signal.SIGSTOP)
     assert ended(ranks[:1], seconds=30) == [1]
-    assert "rank 1 has sent no heartbeat" in ranks[0].communicate()[1]
+    assert "rank 1 has sent no heartbeat" in ranks[0].stderr()
 
 
 def test_an_interruption_with_a_full_disk_gives_status_1_on_all_ranks(
@@ -259,9 +256,9 @@ def test_an_interruption_with_a_full_disk_gives_status_1_on_all_ranks(
     ranks = start(data, tmp_path, "simclr", started)
     wait_for_step(tmp_path, 2)
     resource.prlimit(ranks[0].pid, resource.RLIMIT_FSIZE, (2**20, resource.RLIM_INFINITY))
-    ranks[1].send_signal(signal.SIGTERM)
+    ranks[1].send(signal.SIGTERM)
     assert ended(ranks) == [1, 1]
-    said = ranks[0].communicate()[1]
+    said = ranks[0].stderr()
     assert "no checkpoint of step" in said
     assert "free some space, then run the same command again" in said.splitlines()[-1]
     assert "Traceback" not in said
@@ -270,11 +267,11 @@ def test_an_interruption_with_a_full_disk_gives_status_1_on_all_ranks(
 def test_a_run_of_two_ranks_resumes_with_one(tmp_path: Path, data: Path, started: Ranks) -> None:
     ranks = start(data, tmp_path, "simclr", started)
     wait_for_step(tmp_path, 2)
-    ranks[0].send_signal(signal.SIGUSR2)
+    ranks[0].send(signal.SIGUSR2)
     assert ended(ranks) == [75, 75]
     (single,) = start(data, tmp_path, "simclr", started, ranks=1)
     assert ended([single]) == [0]
-    assert "the world size is 1 instead of 2" in single.communicate()[1]
+    assert "the world size is 1 instead of 2" in single.stderr()
     assert steps(tmp_path) == sorted(set(steps(tmp_path)))
     assert steps(tmp_path)[-1] == 10  # two epochs of five steps
 
@@ -285,5 +282,5 @@ def test_a_batch_that_cannot_be_split_is_reported_by_each_rank_in_one_sentence(
     ranks = start(data, tmp_path / "run", "moco", started, ranks=3)
     assert ended(ranks) == [2, 2, 2]
     for rank in ranks:
-        assert "must be a multiple of the world size 3" in rank.communicate()[1]
+        assert "must be a multiple of the world size 3" in rank.stderr()
     assert not (tmp_path / "run").exists()
