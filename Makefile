@@ -65,7 +65,7 @@ data: data-given setup  ## download STL-10 and CIFAR-10 to DATA (STUDY=stl10), o
 	esac
 
 test: test-unit  ## run the unit, integration and (short) fault tests
-	$(PYTHON) -m pytest tests/integration tests/faults --numprocesses 2 --dist loadfile
+	$(PYTHON) -m pytest tests/integration tests/faults --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-unit: setup  ## run the unit tests (three minutes)
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/unit --numprocesses 2 --dist loadfile

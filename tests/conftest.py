@@ -6,6 +6,20 @@ import sys
 import pytest
 
 status = pytest.StashKey[int]()
+# Two workers take the files in this order, so that no long file is the last one, which one worker would run alone.
+LONGEST = (
+    "test_own_images.py",
+    "test_processes.py",
+    "test_interrupted_stages.py",
+    "test_compiled_views.py",
+    "test_stage_numbers.py",
+    "test_held_out_images.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(LONGEST)))
 
 
 def pytest_configure() -> None:
