@@ -2,6 +2,7 @@
 
 The overhead of a job is 0.36 s of CPU time (submitit's two processes, StageProcess, this loop), plus 0.4 % of a core
 while it runs. Jobs that do nothing start every 0.6 s. tests/integration/test_jobs_local.py keeps the first below 1 s.
+Stages are forks of one process that has imported PyTorch (`jobs/forked_stage.py`, `ssl_pkg/fork_server.py`).
 """
 
 import os

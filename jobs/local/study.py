@@ -1,4 +1,4 @@
-"""`python -m jobs study` and `cancel` on this machine, and the summary when a study ends."""
+"""`ssl-study study` and `cancel` on this machine, and the summary when a study ends."""
 
 import os
 import signal
