@@ -67,7 +67,7 @@ def test_a_field_that_counts_as_tuned_has_a_value_of_its_own(file: Path) -> None
     ("budget", "target_decay", "predictor_rate", "base_lr"),
     [
         ("tiny", 0.97, 10.0, 3.6),
-        ("demo", 0.9, 10.0, 1.8),
+        ("demo", 0.8, 10.0, 1.8),
         ("quick", 0.9, 10.0, 3.6),
         ("full", 0.99, 1.0, 1.2),
         ("long", 0.996, 1.0, 0.8),
