@@ -8,49 +8,49 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+PATIENCE: Final = 10.0  # seconds for the server to report the end of a stage
 _SERVER: Final = (sys.executable, "-P", "-m", "ssl_pkg.fork_server")
 
 
 @contextmanager
-def fork_server(environment: Mapping[str, str | None]) -> Iterator[Path | None]:
-    """Context manager with a server, whose socket it yields; None if this machine can't have one.
+def fork_server(environment: Mapping[str, str | None], log: Path) -> Iterator[Path | None]:
+    """Starts a fork server, and yields the path of its socket, or None if it could not be started.
 
-    environment: as in `StageProcess`. Threads of numerical libraries are set by it, because these are already loaded
-    when a stage starts.
+    environment: changes of variables, as in `StageProcess`. Must set OMP_NUM_THREADS, because numerical libraries read
+    it when they are loaded, which is before a stage starts. log: a file for the server's own errors.
     """
-    changed = {**os.environ, **environment}
-    with tempfile.TemporaryDirectory(prefix="ssl-study-") as folder, socket.socket(
-        socket.AF_UNIX, socket.SOCK_SEQPACKET
-    ) as listener:  # fmt: skip
-        path = Path(folder, "fork_server")
-        try:
-            listener.bind(str(path))
-            listener.listen()
-        except OSError:  # TMPDIR is too long for the name of a socket, or its file system has no sockets
-            yield None
-            return
-        with subprocess.Popen(
+    path: Path | None = None
+    with ExitStack() as stack:
+        with suppress(OSError):  # TMPDIR is full, has no sockets, or has a name that is too long for a socket's
+            temporary = tempfile.TemporaryDirectory(prefix="ssl-study-", ignore_cleanup_errors=True)
+            folder = Path(stack.enter_context(temporary))
+            server = stack.enter_context(_start(folder / "socket", environment, log))
+            # If an exception ends the study, this makes the running stages write checkpoints and stop.
+            stack.callback(server.kill)
+            path = folder / "socket"
+        yield path
+
+
+def _start(path: Path, environment: Mapping[str, str | None], log: Path) -> "subprocess.Popen[bytes]":
+    changed = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener, log.open("ab") as errors:
+        listener.bind(str(path))
+        listener.listen()
+        return subprocess.Popen(
             [*_SERVER, str(listener.fileno())],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,  # a stage that the server can't start is started on its own, and says why
+            stdout=errors,
+            stderr=errors,
             env={name: value for name, value in changed.items() if value is not None},
             pass_fds=[listener.fileno()],
             start_new_session=True,
-        ) as server:
-            listener.close()
-            try:
-                yield path
-            finally:
-                assert server.stdin
-                server.stdin.close()
-                server.wait()
+        )
 
 
 class ForkedStage:
@@ -70,16 +70,39 @@ class ForkedStage:
         self._connection.close()
 
     def wait(self, timeout: float | None = None) -> int:
-        """The return code. Raises subprocess.TimeoutExpired if the process has not ended after `timeout` seconds."""
-        if not select.select([self._pidfd], [], [], timeout)[0]:
+        """The return code.
+
+        Raises subprocess.TimeoutExpired if the process has not ended after `timeout` seconds, and ServerLost if the
+        process has ended but the server does not say how, because it was killed.
+        """
+        if not self._ended_within(timeout):
             raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
-        code = self._connection.recv(16)
-        return int(code) if code else -signal.SIGTERM  # which the server's death has sent to the stage
+        self._connection.settimeout(PATIENCE)
+        code = b""
+        with suppress(OSError):
+            code = self._connection.recv(16)
+        if not code:
+            raise ServerLost
+        return int(code)
+
+    def _ended_within(self, timeout: float | None) -> bool:
+        return bool(select.select([self._pidfd], [], [], timeout)[0])
 
     def send_signal(self, number: int) -> None:
         """Sends a signal to the process, if it has not ended."""
-        with suppress(OSError):
-            signal.pidfd_send_signal(self._pidfd, number)
+        if self._pidfd >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+
+    def kill_group(self) -> None:
+        """Kills the process and its children, if it has not ended."""
+        if not self._ended_within(0):
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+
+class ServerLost(Exception):
+    """A forked stage has ended, and its exit status is unknown. It received SIGTERM when the server died."""
 
 
 @dataclass(frozen=True)
@@ -89,16 +112,23 @@ class Fork:
     server: Path
     arguments: tuple[str, ...]
 
-    def start(self, log: BinaryIO, environment: Mapping[str, str]) -> ForkedStage | None:
-        """Starts the stage, whose output is appended to `log`; None if the server can't start it."""
+    def start(self, log: BinaryIO, environment: Mapping[str, str], stop: Callable[[], bool]) -> ForkedStage | None:
+        """Starts the stage, whose output is appended to `log`. Waits for a server that still imports.
+
+        Returns None if the server can't start the stage, or if `stop` returns true before it has.
+        """
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         request = {"arguments": self.arguments, "environment": dict(environment)}
+        pid, descriptors = b"", list[int]()
         try:
             connection.connect(str(self.server))
             socket.send_fds(connection, [json.dumps(request).encode()], [log.fileno()])
+            while not select.select([connection], [], [], 1.0)[0] and not stop():
+                pass
+            connection.setblocking(False)
             pid, descriptors, _, _ = socket.recv_fds(connection, 16, 1)
         except OSError:
-            pid, descriptors = b"", []
+            pass
         if not descriptors:
             connection.close()
             return None

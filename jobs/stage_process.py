@@ -11,13 +11,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO, Final
 
-from jobs.forked_stage import Fork, ForkedStage
+from jobs.forked_stage import Fork, ForkedStage, ServerLost
 from ssl_pkg.errors import FAULT, INTERRUPTED
 from ssl_pkg.processes import parent_of, start_time_of
 from ssl_pkg.run.run_log import EVENT_PREFIX, START_PREFIX, exit_event, tail
@@ -60,9 +60,7 @@ class StageProcess:
             began = time.monotonic()
             log.write(os.fsencode(f"{START_PREFIX}{time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(self.command)}\n"))
             try:
-                with self._start(log) as child:
-                    relay.start(child)
-                    status = self._wait(relay)
+                status = self._run_child(log, relay)
             except OSError as error:
                 log.write(os.fsencode(f"{self.command[0]} can't be started: {error.strerror}\n"))
                 status = FAULT
@@ -74,7 +72,7 @@ class StageProcess:
 
         Returns False if a signal was received first.
         """
-        while relay.signal is None and not self._abandoned():
+        while not self._stopping(relay):
             try:
                 fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -85,31 +83,48 @@ class StageProcess:
                 return True
         return False
 
-    def _start(self, log: BinaryIO) -> "ForkedStage | subprocess.Popen[bytes]":
+    def _run_child(self, log: BinaryIO, relay: "_SignalRelay") -> int:
+        """Runs the child to its end; returns its exit status.
+
+        A stage that stops because the fork server died resumes in a process of its own.
+        """
         changed = {**os.environ, "PYTHONUNBUFFERED": "1", **self.environment}
         environment = {name: value for name, value in changed.items() if value is not None}
-        if self.fork and (child := self.fork.start(log, environment)):
-            return child
+        if self.fork:
+            with suppress(ServerLost):
+                if forked := self.fork.start(log, environment, lambda: self._stopping(relay)):
+                    with forked:
+                        return self._wait(forked, relay)
+            if self._stopping(relay):
+                return INTERRUPTED
+            log.write(f"{EVENT_PREFIX}the fork server can't run this stage, which gets a process of its own\n".encode())
         # In its own session, the child receives the terminal's Ctrl-C once, from the relay.
-        return subprocess.Popen(
+        with subprocess.Popen(
             self.command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             env=environment,
             start_new_session=True,
-        )
+        ) as child:
+            return self._wait(child, relay)
 
-    def _wait(self, relay: "_SignalRelay") -> int:
-        assert relay.child
+    def _stopping(self, relay: "_SignalRelay") -> bool:
+        return relay.signal is not None or self._abandoned()
+
+    def _wait(self, child: "ForkedStage | subprocess.Popen[bytes]", relay: "_SignalRelay") -> int:
+        relay.start(child)
         while True:
             try:
-                return relay.child.wait(timeout=1.0)
+                return child.wait(timeout=1.0)
             except subprocess.TimeoutExpired:
                 if self._abandoned():
                     relay(signal.SIGTERM, None)
                 if self.grace is not None and relay.signalled_for > self.grace:
-                    os.killpg(relay.child.pid, signal.SIGKILL)
+                    if isinstance(child, ForkedStage):
+                        child.kill_group()
+                    else:
+                        os.killpg(child.pid, signal.SIGKILL)
 
     def _abandoned(self) -> bool:
         """Whether the runner or the script has ended."""

@@ -37,8 +37,7 @@ All other fields are in ssl_pkg/conf. Exit status: 0 complete, 75 interrupted (r
 def main(arguments: list[str]) -> int:
     """Runs one stage. Returns the exit status."""
     interrupt_flag = InterruptFlag().install()
-    # Otherwise each rank prints a warning about find_unused_parameters. training/ddp.py says why that is set.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    prepare_imports()
     from ssl_pkg import command  # after the signal handlers, because this import takes a second
 
     if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -69,6 +68,12 @@ def main(arguments: list[str]) -> int:
     if _is_rank_0():
         print(f"{run_dir} is complete", file=sys.stderr)
     return COMPLETE
+
+
+def prepare_imports() -> None:
+    """Sets variables that PyTorch reads when it is imported."""
+    # Otherwise each rank prints a warning about find_unused_parameters. training/ddp.py says why that is set.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 def _is_rank_0() -> bool:

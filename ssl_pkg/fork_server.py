@@ -1,7 +1,8 @@
 """Runs stages as forks of one process that has imported PyTorch: `python -m ssl_pkg.fork_server LISTENER`.
 
 Importing PyTorch, torchvision, SciPy and openTSNE takes 5 s of CPU time. A study has dozens of runs, many of which
-compute for less than that. A fork shares the imported modules, and does everything else as `python -m ssl_pkg` does.
+compute for less than that. A fork shares the imported modules, and then runs the stage as `python -m ssl_pkg` does. A
+list of processes shows the server's command line for each stage.
 
 LISTENER is the number of an inherited file descriptor, a listening Unix socket of type SOCK_SEQPACKET. Each connection
 starts one stage:
@@ -10,8 +11,8 @@ starts one stage:
     server -> client   the process id, with a pidfd of the process
     server -> client   the return code, as in subprocess.Popen, when the process has ended
 
-A stage receives SIGTERM when its client or the server dies. The server ends when its standard input is closed and no
-stage is running.
+A stage receives SIGTERM when its client or the server dies. When standard input is closed, the server deletes the
+socket, and it ends when no stage is running. It prints the errors of stages that it could not start.
 """
 
 from ssl_pkg import safe_path
@@ -30,11 +31,12 @@ import socket
 import sys
 import traceback
 from contextlib import suppress
+from pathlib import Path
 from typing import Final, TypedDict
 
-from ssl_pkg.__main__ import run_and_exit
+from ssl_pkg.__main__ import prepare_imports, run_and_exit
 from ssl_pkg.catalogue import STAGES
-from ssl_pkg.errors import FAULT
+from ssl_pkg.errors import FAULT, INTERRUPTED
 from ssl_pkg.hardware.memory import restart_with_jemalloc
 from ssl_pkg.run.signals import SIGNALS
 from ssl_pkg.streams import use_utf8
@@ -42,7 +44,7 @@ from ssl_pkg.streams import use_utf8
 MAX_REQUEST: Final = 1 << 20  # bytes; the kernel's limit of one message is lower
 PATIENCE: Final = 5.0  # seconds for a client to send its request after it has connected
 _SET_PARENT_DEATH_SIGNAL: Final = 1  # PR_SET_PDEATHSIG, prctl(2)
-_KEPT: Final = ("LD_PRELOAD", "MALLOC_CONF")  # variables that only act when a program starts, so they are the server's
+_KEPT: Final = ("LD_PRELOAD", "MALLOC_CONF")  # read only when a program starts, so a stage has the server's values
 
 
 class Request(TypedDict):
@@ -56,7 +58,9 @@ class Server:
     """Accepts connections on a listening socket. Raises OSError if the kernel has no pidfd (Linux before 5.3)."""
 
     def __init__(self, listener: socket.socket) -> None:
-        os.close(os.pidfd_open(os.getpid()))
+        own = os.pidfd_open(os.getpid())
+        signal.pidfd_send_signal(own, 0)  # clients need it
+        os.close(own)
         self._listener = listener
         self._clients: dict[int, socket.socket] = {}  # by the process id of the stage
         self._wake_up, self._child_ended = os.pipe()
@@ -72,55 +76,76 @@ class Server:
             self._selector.register(readable, selectors.EVENT_READ)
         closing = False
         while not closing or self._clients:
-            for key, _ in self._selector.select():
-                if key.fileobj is self._listener:
+            ready = [key for key, _ in self._selector.select()]
+            if not closing and any(key.fileobj is sys.stdin for key in ready):
+                closing = True
+                self._close()
+            for key in ready:
+                if key.fileobj is self._listener and not closing:
                     self._accept()
-                elif key.fileobj is sys.stdin:
-                    closing = True
-                    self._selector.unregister(sys.stdin)
-                    self._selector.unregister(self._listener)
-                    self._listener.close()
                 elif key.fileobj == self._wake_up:
                     os.read(self._wake_up, 4096)
-                else:  # the client has died, so nothing else would stop the stage
+                elif key.data is not None:  # the client has died, so nothing else would stop the stage
                     self._selector.unregister(key.fileobj)
                     os.kill(key.data, signal.SIGTERM)
             self._report_ended()
 
+    def _close(self) -> None:
+        """Ends the acceptance of connections, and deletes the socket, which has a folder of its own."""
+        self._selector.unregister(sys.stdin)
+        self._selector.unregister(self._listener)
+        path = Path(self._listener.getsockname())
+        self._listener.close()
+        with suppress(OSError):
+            path.unlink()
+            path.parent.rmdir()
+
     def _accept(self) -> None:
-        """Starts the stage that a client asks for. A client that ends before it has asked starts none."""
+        """Starts the stage that a client asks for. If that fails, the client sees the end of the connection."""
         client, _ = self._listener.accept()
         client.settimeout(PATIENCE)
+        descriptors: list[int] = []
         try:
             content, descriptors, _, _ = socket.recv_fds(client, MAX_REQUEST, 1)
-        except OSError:
-            content, descriptors = b"", []
-        if not descriptors:
+            request: Request = json.loads(content)
+            self._start(client, descriptors[0], request)
+        except (OSError, ValueError, LookupError):  # no process can be created, or the client has ended
+            traceback.print_exc()
             client.close()
-            return
-        request: Request = json.loads(content)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def _start(self, client: socket.socket, log: int, request: Request) -> None:
+        server = os.getpid()
         process = os.fork()
         if process == 0:
             try:
                 client.close()
-                self._become_stage(descriptors[0], request["environment"])
+                self._become_stage(log, request["environment"], server)
                 run_and_exit(request["arguments"])
             except BaseException:
                 traceback.print_exc()
+                sys.stderr.flush()
             finally:  # a fork must never return to the server's loop
                 os._exit(FAULT)
-        os.close(descriptors[0])
-        pidfd = os.pidfd_open(process)
+        try:
+            pidfd = os.pidfd_open(process)
+        except OSError:
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            raise
         with suppress(OSError):  # the client may have died
             socket.send_fds(client, [str(process).encode()], [pidfd])
         os.close(pidfd)
         self._clients[process] = client
         self._selector.register(client, selectors.EVENT_READ, process)
 
-    def _become_stage(self, log: int, environment: dict[str, str]) -> None:
+    def _become_stage(self, log: int, environment: dict[str, str], server: int) -> None:
         """Makes this fork a process like one that has been started by its own command line."""
         os.setsid()
-        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+        failed = ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+        if failed or os.getppid() != server:  # the server has died before
+            os._exit(INTERRUPTED)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._selector.close()
@@ -145,17 +170,36 @@ class Server:
 
 
 def import_stages() -> None:
-    """Imports all that stages import, so that their processes share it."""
+    """Imports all that stages import, so that their processes share it, and reads what describes this code.
+
+    Raises RuntimeError if an import has initialized CUDA, because a fork could not use it.
+    """
+    prepare_imports()
+    modules = [importlib.import_module(f"ssl_pkg.{name}") for name in ("command", "run.provenance", "augment.cpu")]
     for stage in STAGES:
         importlib.import_module(f"ssl_pkg.stages.{stage}")
+    # Cached, because the files may be edited while the server runs, and its forks don't have the new code.
+    modules[1].commit_at_start()
+    modules[1].versions_at_start()
+    modules[2].version()
+    _refuse_initialized_cuda()
     gc.collect()
     gc.freeze()  # the garbage collector of a fork would write to, and so copy, the pages of all objects
+
+
+def _refuse_initialized_cuda() -> None:
+    process = os.fork()
+    if process == 0:  # only a fork knows, because the driver can be initialized without torch.cuda.init()
+        os._exit(int(importlib.import_module("torch").cuda._is_in_bad_fork()))
+    if os.waitpid(process, 0)[1]:
+        raise RuntimeError("an import has initialized CUDA")
 
 
 if __name__ == "__main__":
     use_utf8()
     restart_with_jemalloc(SIGNALS)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    # A site or a service manager may signal every process of a study. Each stage unblocks and handles the signals.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     server = Server(socket.socket(fileno=int(sys.argv[1])))
     import_stages()
     server.serve()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -38,16 +39,25 @@ class Forked:
         assert self._process.pid
         self.pid = self._process.pid
         self._output = b""
+        self._open = True
 
     def stderr(self) -> str:
         """Everything that the process has written on stderr up to now."""
-        while self._pipe.poll() and (more := os.read(self._pipe.fileno(), 65536)):
+        while self._open and self._pipe.poll():
+            more = os.read(self._pipe.fileno(), 65536)
+            self._open = bool(more)
             self._output += more
-        return self._output.decode()
+        return self._output.decode(errors="replace")
 
     def ends_within(self, seconds: float) -> bool:
         """Waits for the process's end, up to a limit. Returns whether it has ended."""
-        return bool(wait([self._process.sentinel], seconds))
+        deadline = time.monotonic() + seconds
+        while True:
+            ends = [self._process.sentinel, *([self._pipe] if self._open else [])]
+            ready = wait(ends, max(0.0, deadline - time.monotonic()))
+            self.stderr()  # a full pipe would stop the process
+            if self._process.sentinel in ready or not ready:
+                return bool(ready)
 
     def send(self, number: signal.Signals) -> None:
         """Sends a signal, unless the process has ended."""
@@ -94,6 +104,7 @@ def wait_for_signal_handlers(pid: int) -> None:
     while not mask >> (signal.SIGUSR2 - 1) & 1:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         (mask,) = (int(line.split()[1], 16) for line in lines if line.startswith("SigCgt"))
+        time.sleep(0.005)
 
 
 def _call(

@@ -86,11 +86,13 @@ class Runner:
 
     @contextmanager
     def _fork_server(self) -> Iterator[None]:
-        """Context manager in which stages are started by a fork server, unless other programs stand in for them."""
-        if self._programs.stage != Programs().stage:
+        """Context manager in which a fork server starts the stages, if any are missing and no programs replace them."""
+        missing = any(job.stage != REPORT and not job.complete for job in self._jobs)
+        if not missing or self._programs.stage != Programs().stage:
             yield
             return
-        with fork_server({"OMP_NUM_THREADS": str(self._free[0].threads)}) as self._server:
+        variables = dict.fromkeys(launch_variables(os.environ)) | {"OMP_NUM_THREADS": str(self._free[0].threads)}
+        with fork_server(variables, self._folder / ".jobs" / "fork_server.log") as self._server:
             yield
 
     def rows(self) -> list[Row]:

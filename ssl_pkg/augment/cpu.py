@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -71,7 +71,7 @@ def _thread_pool(threads: int) -> ThreadPoolExecutor:
 @lru_cache(maxsize=1)
 def _compiled() -> Callable[..., None]:
     """`loops.make_views`, compiled. Compiling takes seconds, so the code is kept in the user's cache."""
-    folder, switches = user_cache() / "views" / _version(), cast(Any, numba.config)
+    folder, switches = user_cache() / "views" / version(), cast(Any, numba.config)
     switches.CACHE_DIR, switches.CACHE_LOCATOR_CLASSES = str(folder), "UserProvidedCacheLocator"
     integer, records = numba.int64, numba.from_dtype(_RECORD)[::1]
     tables = numba.float32[:, :, ::1], numba.int64[:, ::1]
@@ -90,8 +90,9 @@ def _compiled() -> Callable[..., None]:
     return cast(Callable[..., None], numba.njit(signature, nogil=True)(loops.make_views))
 
 
-def _version() -> str:
-    """A hash of this package's sources, numba's version and the processor.
+@cache
+def version() -> str:
+    """A hash of this package's sources at this process's first call, numba's version and the processor.
 
     numba's own cache key is not enough: it covers only the file of the loops, although they use constants from other
     files, and machines of different processors that share a home directory would overwrite each other's code.

@@ -42,14 +42,12 @@ class SmallMapConv2d(nn.Conv2d):
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002 - torch's name
         x, stride, padding = input, self.stride[0], int(self.padding[0])
-        if input.device.type != "cpu" or torch.compiler.is_compiling():
-            return cast(Tensor, super()._conv_forward(input, weight, bias))
         side = (input.shape[2] + 2 * padding - weight.shape[2]) // stride + 1
-        weight, padding = _without_padding(weight, padding, input.shape, side)
+        applicable = input.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weight.dtype
-        im2col = _fastest(side, stride, dtype) if torch.is_grad_enabled() else Im2col.NONE
+        im2col = _fastest(side, stride, dtype) if applicable else Im2col.NONE
         if im2col is Im2col.NONE:
-            return F.conv2d(x, weight, stride=stride, padding=padding)
+            return cast(Tensor, super()._conv_forward(input, weight, bias))
         x, weight = x.to(dtype), weight.to(dtype)
         return cast(Tensor, _Convolution.apply(x, weight, (stride, padding), im2col is Im2col.ALL))
 
@@ -65,17 +63,6 @@ def _is_plain(module: nn.Conv2d) -> bool:
     square = all(len(set(pair)) == 1 for pair in (module.kernel_size, module.stride, module.padding))
     plain = module.groups == 1 and module.dilation == (1, 1) and module.padding_mode == "zeros"
     return square and plain and module.bias is None and not isinstance(module.padding, str)
-
-
-def _without_padding(weight: Tensor, padding: int, shape: torch.Size, side: int) -> tuple[Tensor, int]:
-    """The part of the kernel that meets the map, and no padding, if the kernel covers the whole map in one position.
-
-    At 32 px, that is one of nine elements in ResNet-18's last convolutions.
-    """
-    height, width = shape[2:]
-    if side != 1 or height != width or padding + height > weight.shape[2]:
-        return weight, padding
-    return weight[:, :, padding : padding + height, padding : padding + height], 0
 
 
 def _fastest(side: int, stride: int, dtype: torch.dtype) -> Im2col:

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,10 +34,9 @@ def provenance(hardware: Hardware, data: dict[str, Any], earlier: list[Start]) -
 
     earlier: the starts before this one that contributed to the checkpoint.
     """
-    versions = {package: importlib.metadata.version(package) for package in PACKAGES}
     now = Start(
-        commit=commit(),
-        versions={"python": platform.python_version()} | versions,
+        commit=commit_at_start(),
+        versions=versions_at_start(),
         hardware=hardware.describe(),
         host=platform.node(),
         world_size=world_size(),
@@ -59,6 +59,19 @@ def differences(before: Start, now: Mapping[str, Any]) -> str:
         names = dict.fromkeys((*before[part], *now[part]))
         pairs |= {name: (before[part].get(name), now[part].get(name)) for name in names if name != "threads"}
     return ", ".join(f"{name} {new} instead of {old}" for name, (old, new) in pairs.items() if old != new)
+
+
+@cache
+def versions_at_start() -> dict[str, str]:
+    """The versions of Python and of the packages that compute, at this process's first call."""
+    packages = {package: importlib.metadata.version(package) for package in PACKAGES}
+    return {"python": platform.python_version()} | packages
+
+
+@cache
+def commit_at_start() -> str:
+    """`commit` at this process's first call. The files may change later, but not the code that runs."""
+    return commit()
 
 
 def commit(package: Path = Path(__file__).parents[1]) -> str:

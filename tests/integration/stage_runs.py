@@ -25,6 +25,11 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-W", "error::UserWarning", "-m", "ssl_pkg", *SMALL, *arguments]
 
 
+def run_alone(*arguments: str) -> None:
+    """Runs a stage as a command. Unlike a forked process, it has a hash seed and an address layout of its own."""
+    subprocess.run(command(*arguments), check=True, timeout=240)
+
+
 def pretrain(method: str, data: Path, folder: Path, *more: str) -> list[str]:
     return ["stage=pretrain", f"method={method}", f"data.root={data}", f"run_dir={folder}", *more]
 

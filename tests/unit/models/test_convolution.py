@@ -184,23 +184,3 @@ def test_unsupported_convolutions_are_not_replaced() -> None:
     )
     use_small_map_convolutions(others)
     assert not any(isinstance(module, SmallMapConv2d) for module in others)
-
-
-@pytest.mark.parametrize(
-    ("side", "kernel", "stride", "padding"), [(1, 3, 1, 1), (2, 3, 2, 1), (1, 3, 2, 1), (4, 4, 1, 0)]
-)
-def test_a_kernel_that_covers_the_whole_map_leaves_out_the_padding(
-    side: int, kernel: int, stride: int, padding: int
-) -> None:
-    torch.manual_seed(0)
-    plain = nn.Conv2d(3, 4, kernel, stride, padding, bias=False).double()
-    ours = copy.deepcopy(plain)
-    use_small_map_convolutions(ours)
-    x = torch.randn(2, 3, side, side, dtype=torch.float64)
-    part, rest = convolution._without_padding(ours.weight, padding, x.shape, 1)
-    assert (part.shape[2:], rest) == ((side, side), 0)
-    outputs = [network(x) for network in (plain, ours)]
-    torch.testing.assert_close(*outputs)
-    for output in outputs:
-        output.square().sum().backward()
-    torch.testing.assert_close(plain.weight.grad, ours.weight.grad)

@@ -242,8 +242,7 @@ def test_synthetic_images_of_other_sizes_are_other_images(tmp_path: Path, monkey
     small = Sizes(train_per_class=2, test_per_class=1, unlabeled=4, ood_per_class=1)
     generate(tmp_path / "mine", small)
     generate(cache_folder(), replace(small, unlabeled=5))  # in the place of the default set
-    run = RunDirectory(tmp_path / "run")
-    run.path.mkdir()
+    run = RunDirectory(tmp_path)
     manifest = open_stl10(tmp_path / "mine").manifest
     assert manifest["name"] == "synthetic"
     (run.path / "provenance.json").write_text(json.dumps({"data": manifest}))
