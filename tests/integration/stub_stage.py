@@ -1,9 +1,9 @@
 """A stub for `python -m ssl_pkg` and `python -m analysis` in the tests of the local runner.
 
 It is a real child process without torch that follows the conventions for run directories and exit statuses. A stage
-that makes a model takes `wait=SECONDS`; an evaluation ends at once, because a study has many of them. A file FAIL-NAME,
-HANG-NAME or IGNORE-NAME beside the study's folder makes the run NAME fail, exit with status 75 without a signal, or
-ignore signals. Each start and end appends a line to the file EVENTS there.
+takes `wait=SECONDS`. Only an evaluation of another run's model ends at once, because a study has many of them. A file
+FAIL-NAME, HANG-NAME or IGNORE-NAME beside the study's folder makes the run NAME fail, exit with status 75 without a
+signal, or ignore signals. Each start and end appends a line to the file EVENTS there.
 """
 
 import json
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
     if not (root / f"IGNORE-{run.name}").exists():
         for number in SIGNALS:
             signal.signal(number, note)
-    at_once = resumed or settings.get("stage") in EVALUATIONS
+    at_once = resumed or (settings.get("stage") in EVALUATIONS and source != "random")
     return work(run, 0.0 if at_once else float(settings.get("wait", "0.1")))
 
 
