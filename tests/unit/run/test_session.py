@@ -40,13 +40,13 @@ def make_step(folder: Path, step: int, *, save: bool = True) -> dict[str, Any]:
 def test_a_resume_with_other_code_or_another_cpu_is_reported_and_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("ssl_pkg.run.provenance.commit", lambda: "aaaa")
+    monkeypatch.setattr("ssl_pkg.run.provenance.commit_at_start", lambda: "aaaa")
     first = make_step(tmp_path / "run", 1)
     assert first["starts"] == [{key: value for key, value in first.items() if key not in ("data", "starts")}]
     assert make_step(tmp_path / "run", 2) == first
     assert "resumes with" not in capsys.readouterr().err
 
-    monkeypatch.setattr("ssl_pkg.run.provenance.commit", lambda: "bbbb")
+    monkeypatch.setattr("ssl_pkg.run.provenance.commit_at_start", lambda: "bbbb")
     monkeypatch.setattr("ssl_pkg.hardware.prepare.name_of", lambda device: "Z80")
     second = make_step(tmp_path / "run", 3)
     stderr = capsys.readouterr().err
@@ -56,7 +56,7 @@ def test_a_resume_with_other_code_or_another_cpu_is_reported_and_recorded(
     assert (second["commit"], second["hardware"]["name"]) == ("bbbb", "Z80")
     assert [start["commit"] for start in second["starts"]] == ["aaaa", "bbbb"]
 
-    monkeypatch.setattr("ssl_pkg.run.provenance.commit", lambda: "aaaa")
+    monkeypatch.setattr("ssl_pkg.run.provenance.commit_at_start", lambda: "aaaa")
     monkeypatch.setattr("ssl_pkg.hardware.prepare.name_of", lambda device: cpu)
     third = make_step(tmp_path / "run", 4)
     assert [start["commit"] for start in third["starts"]] == ["bbbb", "aaaa"]
@@ -66,9 +66,9 @@ def test_a_resume_with_other_code_or_another_cpu_is_reported_and_recorded(
 def test_a_start_that_left_no_checkpoint_is_not_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("ssl_pkg.run.provenance.commit", lambda: "aaaa")
+    monkeypatch.setattr("ssl_pkg.run.provenance.commit_at_start", lambda: "aaaa")
     make_step(tmp_path / "run", 1, save=False)
-    monkeypatch.setattr("ssl_pkg.run.provenance.commit", lambda: "bbbb")
+    monkeypatch.setattr("ssl_pkg.run.provenance.commit_at_start", lambda: "bbbb")
     assert [start["commit"] for start in make_step(tmp_path / "run", 1)["starts"]] == ["bbbb"]
     assert "resumes with" not in capsys.readouterr().err
 
