@@ -34,7 +34,7 @@ setup: .venv/installed  ## install the locked packages into .venv (once; 7 GB)
 doctor: is-set-up  ## show what this machine has and what a run will use
 	@.venv/bin/ssl-study doctor --runs "$(RUNS)"
 
-demo: setup  ## run the whole study on synthetic images and make its report (five minutes on two cores)
+demo: setup  ## run the whole study on synthetic images and make its report (six minutes on two cores)
 	@.venv/bin/ssl-study demo --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(SEEDS),--seeds "$(SEEDS)")
 
 study: setup  ## run the study STUDY on this machine, on the images in DATA; run it again to resume
