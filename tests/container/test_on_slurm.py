@@ -27,7 +27,7 @@ LONG = os.environ.get("CONTAINER_TESTS") == "long"
 METHODS, STEPS = ("[supervised,simclr,byol,moco]", 60) if LONG else ("[supervised]", 200)
 RESTARTS = 40 if LONG else 6
 ENDLESS = ("budget.ssl_epochs=1000",)  # so that only max_steps ends a pretraining
-LONGER = ("finetune.epochs=50", "finetune.selection_epochs=50")  # of two steps each
+LONGER = ("finetune.epochs=120", "finetune.selection_epochs=120")  # of two steps each
 STEPWISE = ("log_every=1", f"budget.max_steps={STEPS}", *ENDLESS, *LONGER, "pretrain.knn_every=500")
 SMALL = ("budget=tiny", f"study.methods={METHODS}", *STEPWISE, "threads=1")
 
@@ -80,14 +80,17 @@ def test_a_study_in_the_image_that_is_preempted_many_times_ends_with_the_same_by
 def storm(study: Path, seconds: float) -> list[str]:
     """Preempts and requeues jobs RESTARTS times, kills the client of one container, and waits for the study's end."""
     rng, actions, end = random.Random(7), [], time.monotonic() + seconds
+    interrupted: dict[str, int] = {}  # the step of each run when it was last at work during an action
     while any(row.state is not State.COMPLETE for row in read_rows(study)):
         assert time.monotonic() < end, describe(study)
         time.sleep(rng.uniform(1.0, 6.0))
         assert not [row for row in read_rows(study) if row.state is State.FAILED], describe(study)
         running = [row for row in read_rows(study) if row.state is State.RUNNING and row.job]
-        at_work = [row for row in running if row.step is not None]  # otherwise no run would make progress
+        # Each interruption waits for a step that is not repeated, so that runs make progress and have a checkpoint.
+        at_work = [row for row in running if (row.step or 0) > interrupted.get(row.name, 0)]
         if not at_work or restarts(study) >= RESTARTS:
             continue
+        interrupted |= {row.name: row.step or 0 for row in at_work}
         if "client" not in actions:  # first, because the training may end otherwise
             actions += ["client"] if any(kill_client(study, row) for row in at_work) else []
         elif "preemption" in actions and rng.random() < 0.4:
