@@ -40,7 +40,7 @@ PLANNED: Final = (FINETUNED, PROBES, OVER_RANDOM, OVER_PROBE, OOD, OOD_SHARED, O
 
 @dataclass(frozen=True)
 class Comparison:
-    """One comparison. p_holm and verdict are None if the difference has no p-value."""
+    """One comparison. p_holm, p_equivalent_holm and verdict are None if the difference has no p-values."""
 
     family: Family
     first: Model
@@ -48,6 +48,7 @@ class Comparison:
     dimensions: Dimensions
     difference: Difference
     p_holm: float | None = None
+    p_equivalent_holm: float | None = None
     verdict: str | None = None
 
 
@@ -118,7 +119,8 @@ def _corrected(found: list[Comparison]) -> list[Comparison]:
     corrected = list(found)
     p_values, p_equivalents = holm([p for _, p, _ in tested]), holm([p for _, _, p in tested])
     for (place, _, _), p, p_equivalent in zip(tested, p_values, p_equivalents, strict=True):
-        corrected[place] = replace(found[place], p_holm=p, verdict=verdict(p, p_equivalent))
+        called = verdict(p, p_equivalent)
+        corrected[place] = replace(found[place], p_holm=p, p_equivalent_holm=p_equivalent, verdict=called)
     return corrected
 
 

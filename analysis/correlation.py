@@ -50,6 +50,7 @@ class Correlation:
     p: float
     n: int
     corrected: float = math.nan
+    least_corrected: float = math.nan  # the smallest that `corrected` can be with so many models in the family
 
 
 def points(study: Study, measure: Measurement, target: str, kind: str = "all") -> dict[Model, tuple[float, float]]:
@@ -85,10 +86,15 @@ def correlations(study: Study) -> list[Correlation]:
     primary = chosen(widths)
     families = [[entry for entry in found if (entry.measure == primary) is first] for first in (True, False)]
     return [
-        replace(entry, corrected=corrected)
+        replace(entry, corrected=corrected, least_corrected=_least_corrected(entry, family))
         for family in families
         for entry, corrected in zip(family, holm([entry.p for entry in family]), strict=True)
     ]
+
+
+def _least_corrected(entry: Correlation, family: list[Correlation]) -> float:
+    """Holm multiplies the p-value by the number of those that are not smaller: at best, those of as few models."""
+    return smallest_p(entry.n) * sum(other.n <= entry.n for other in family)
 
 
 def spearman(measure: Measurement, target: str, kind: str, x: Floats, y: Floats) -> Correlation:

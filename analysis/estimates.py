@@ -149,10 +149,12 @@ def difference(
         found = statistics.difference(*tables, same_images=same_images, same_seeds=same_seeds, share=share)
         seeds_too = same_seeds and len(shared) > 1
         return _recorded(found, metric, ("seeds and images" if seeds_too else "images") if same_images else "nothing")
-    if one.bounds and two.bounds:
+    whole = [len(own) for own in values] == [len(one.by_seed), len(two.by_seed)]  # the intervals are of all seeds
+    if one.bounds and two.bounds and whole:
         found = statistics.difference_of_intervals(Mean(one.value, *one.bounds), Mean(two.value, *two.bounds))
         return _recorded(found, metric, "nothing")
-    return Difference(one.value - two.value, None, None, None, None, "nothing")
+    means = [float(np.mean(list(own.values()))) for own in values]
+    return Difference(means[0] - means[1], None, None, None, None, "nothing")
 
 
 def _recorded(found: statistics.Difference, metric: str, paired_by: str) -> Difference:

@@ -41,11 +41,7 @@ class Gain:
     labels_per_class: int
     difference: statistics.Difference
     p_holm: float
-
-    @property
-    def clear(self) -> bool:
-        """Whether the difference is not zero, at 5 % over all comparisons of the family."""
-        return self.p_holm < statistics.ALPHA
+    verdict: str  # from p-values that are corrected for the family
 
 
 def points(study: Study) -> dict[Model, dict[int, Point]]:
@@ -75,8 +71,13 @@ def gains(found: dict[Model, dict[int, Point]]) -> list[Gain]:
         for size, point in sizes.items()
         if model != SCRATCH and size in scratch and point.hits.shape[-1] == scratch[size].hits.shape[-1]
     ]
-    corrected = statistics.holm([difference.p for _, _, difference in compared])
-    return [Gain(*entry, p) for entry, p in zip(compared, corrected, strict=True)]
+    p_values, p_equivalents = (
+        statistics.holm([getattr(difference, name) for _, _, difference in compared]) for name in ("p", "p_equivalent")
+    )
+    return [
+        Gain(*entry, p, statistics.verdict(p, p_equivalent))
+        for entry, p, p_equivalent in zip(compared, p_values, p_equivalents, strict=True)
+    ]
 
 
 def _point(found: dict[_Draw, Any]) -> Point | None:
@@ -89,6 +90,12 @@ def _point(found: dict[_Draw, Any]) -> Point | None:
 
 
 def _difference(first: Point, second: Point) -> statistics.Difference:
-    """Pairs the trainings if both models have the same draws, which are a common cause of their accuracies."""
-    paired = (first.seeds, first.draws) == (second.seeds, second.draws)
-    return statistics.difference(first.hits, second.hits, same_images=True, same_seeds=paired)
+    """Over the draws that both models have, because they are a common cause of their accuracies; if none, over all.
+
+    Their seeds are not paired: the encoders of the two models are different.
+    """
+    shared = [draw for draw in first.draws if draw in second.draws]
+    if not shared:
+        return statistics.difference(first.hits, second.hits, same_images=True)
+    one, two = (point.hits[:, [point.draws.index(draw) for draw in shared]] for point in (first, second))
+    return statistics.difference(one, two, same_images=True, same_draws=True)

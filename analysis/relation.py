@@ -16,7 +16,6 @@ from analysis.correlation import (
     Correlation,
     correlations,
     points,
-    smallest_p,
 )
 from analysis.figures import width
 from analysis.measures import Measurement, chosen
@@ -39,7 +38,8 @@ def add(made: Section, study: Study, figures: Path) -> None:
         f"models there is none, and below {LEAST} models no correlation, because no order of three has a p-value below "
         "1/3. Holm's correction is over all correlations of the chosen measure, and over all those of the others. The "
         "models are no independent sample, because they share data, initialisation and, for probe and fine-tuned, the "
-        "encoder."
+        "encoder. Over all models a difference between the two kinds alone, probes and fine-tuned models, can appear "
+        "as a relation; within a kind it can't."
     )
     sentences = verdicts(study)
     made.note(" ".join(sentences) if sentences else "Too few models have the chosen measure for a correlation.")
@@ -84,7 +84,8 @@ def _others(made: Section, study: Study, found: Sequence[Correlation], figures: 
 def _cell(study: Study, measure: Measurement, target: str, kind: str) -> str:
     for entry in correlations(study):
         if (entry.measure, entry.target, entry.kind) == (measure, target, kind):
-            return f"{_number(entry)}, p = {entry.p:.3f}, p* = {entry.corrected:.3f}, n = {entry.n}"
+            corrected = tables.p_text(entry.corrected).replace("p", "p*")
+            return f"{_number(entry)}, {tables.p_text(entry.p)}, {corrected}, n = {entry.n}"
     return f"{tables.ABSENT} (n = {len(points(study, measure, target, kind))})"
 
 
@@ -106,10 +107,10 @@ def verdicts(study: Study, kinds: Sequence[str] = tuple(KINDS)) -> list[str]:
 
 def _verdict(entry: Correlation) -> str:
     where = f"with {TARGETS[entry.target]} over {entry.n} {KINDS[entry.kind].removeprefix('all ')}"
-    numbers = f"ρ = {_number(entry)}, p = {entry.p:.3f}, after correction {entry.corrected:.3f}"
+    numbers = f"ρ = {_number(entry)}, {tables.p_text(entry.p)}, corrected {tables.p_text(entry.corrected)}"
     if entry.corrected < ALPHA:
         meaning = f"a {'positive' if entry.rho > 0 else 'negative'} relation among these models"
-    elif smallest_p(entry.n) >= ALPHA:
+    elif entry.least_corrected >= ALPHA:
         meaning = "so few models can't show a relation, whatever their order"
     else:
         meaning = "no relation is shown, which is no evidence that there is none"

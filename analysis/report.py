@@ -14,7 +14,18 @@ import typst
 from analysis import tables
 from analysis.blocks import Section
 from analysis.figures import style
-from analysis.sections import accuracy, comparisons, front, images, methods, missing, sources, training
+from analysis.sections import (
+    accuracy,
+    comparisons,
+    findings,
+    front,
+    images,
+    methods,
+    missing,
+    provenance,
+    sources,
+    training,
+)
 from analysis.study import Study
 from ssl_pkg.catalogue import STAGES
 
@@ -35,15 +46,17 @@ def build(study: Study, out: Path, date: datetime.date) -> Path:
 def content(study: Study, figures: Path, date: datetime.date) -> dict[str, Any]:
     """The content of the report in the form that report.typ reads. The figures are saved in `figures`."""
     builders: tuple[Callable[[], Section], ...] = (
-        lambda: front.findings(study),
+        lambda: front.section(study, figures),
+        lambda: findings.section(study),
         lambda: missing.section(study),
-        lambda: accuracy.section(study, figures),
+        lambda: accuracy.section(study),
         lambda: comparisons.section(study),
         lambda: training.section(study, figures),
         lambda: accuracy.by_class(study, figures),
         *(partial(build_section, study, figures) for build_section in _stage_sections()),
         lambda: images.section(study, figures),
         lambda: methods.section(study),
+        lambda: provenance.section(study),
         lambda: sources.section(study),
     )
     with style.styled():

@@ -100,15 +100,17 @@ def difference(
     second: Values,
     *,
     same_images: bool,
-    same_seeds: bool,
+    same_seeds: bool = False,
+    same_draws: bool = False,
     share: bool = False,
     margin: float = MARGIN,
 ) -> Difference:
     """The mean of `first` minus that of `second`, each (S, n) or (S, D, n). Raises ValueError with fewer than 2 images.
 
-    same_images: column i of both is the same image. same_seeds: row s of both contains the same encoder, and draw d of
-    both the same training images; two models that only have the seed's number in common are independent. A model with
-    one seed contributes no variance between seeds. share: as in `mean`, of both.
+    same_images: column i of both is the same image. same_seeds: row s of both contains the same encoder; two models
+    that only have the seed's number in common are independent. same_draws: draw d of both, of shape (S, D, n), is
+    trained on the same images. A model with one seed contributes no variance between seeds. share: as in `mean`, of
+    both.
 
     The interval of hits is that of the tables with one more hit and one more miss each (Bonett and Price 2012 for the
     same images, Agresti and Caffo 2000 for different ones), so that it has a length for equal predictions; likewise
@@ -121,11 +123,13 @@ def difference(
         raise ValueError(f"the same images can't be {first.shape[-1]} and {second.shape[-1]}")
     if same_seeds and first.shape[:-1] != second.shape[:-1]:
         raise ValueError(f"the same seeds can't be {first.shape[:-1]} and {second.shape[:-1]}")
+    if same_draws and (first.ndim != 3 or second.ndim != 3 or first.shape[1] != second.shape[1]):
+        raise ValueError(f"the same draws can't be those of {first.shape} and {second.shape}")
     value = float(first.mean() - second.mean())
     hits = first.dtype == second.dtype == np.bool_
     equal = share and same_images and first.shape == second.shape and np.array_equal(first, second)
     one, two = (_with(first, True, False), _with(second, False, True)) if hits or equal else (first, second)
-    spread = of_difference(one, two, same_images=same_images, same_seeds=same_seeds)
+    spread = of_difference(one, two, same_images=same_images, same_seeds=same_seeds, same_draws=same_draws)
     low, high = spread.interval(LEVEL)
     if hits or share:
         low, high = max(-1.0, min(low, value)), min(1.0, max(high, value))

@@ -225,20 +225,21 @@ def runs(study: Study) -> pd.DataFrame:
 def compared(study: Study) -> pd.DataFrame:
     """Every comparison of two models: the difference with its interval, p-values and verdict; values are fractions.
 
-    p_holm is corrected within the family; it is empty, as the verdict is, if the difference has no p-value.
+    p_holm and p_equivalent_holm are corrected within the family; they are empty, as the verdict is, if the difference
+    has no p-values.
     """
     rows = [
         [
             *(entry.first.name, entry.first.variant, entry.second.name, entry.second.variant),
             *(family.evaluation, family.metric, dict(entry.dimensions).get("class")),
             *(entry.difference.value, entry.difference.low, entry.difference.high, entry.difference.p),
-            *(entry.p_holm, family.label, entry.verdict, entry.difference.paired_by),
+            *(entry.p_holm, entry.p_equivalent_holm, family.label, entry.verdict, entry.difference.paired_by),
         ]
         for family, entries in comparisons(study).items()
         for entry in entries
     ]
     columns = ["first", "first_variant", "second", "second_variant", "evaluation", "metric", "class"]
-    numbers = ["value", "low", "high", "p", "p_holm"]
+    numbers = ["value", "low", "high", "p", "p_holm", "p_equivalent_holm"]
     frame = pd.DataFrame(rows, columns=[*columns, *numbers, "family", "verdict", "paired_by"])
     return frame.astype(dict.fromkeys(numbers, float))
 

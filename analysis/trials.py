@@ -38,9 +38,9 @@ def table(made: Section, study: Study) -> None:
         [*_FIELDS.values(), *(study.model_label(model) for model in models)],
         [[*candidate, *(_cell(found.get(model, [])) for model in models)] for candidate, found in cells.items()],
         "Every trial of the search: accuracy in percent and log loss in nats on the holdout split of train, mean over "
-        "seeds. Each star marks the choice of one seed: the highest "
-        "accuracy, of equal ones the smallest log loss. First head: the last layer starts from a linear probe on the "
-        "frozen encoder (LP-FT, Kumar et al., 2022) or from random weights.",
+        "the seeds in which it did not diverge. Each star marks the choice of one seed: the highest accuracy, of equal "
+        "ones the smallest log loss; as the highest of several it is an overestimate. First head: the last layer "
+        "starts from a linear probe on the frozen encoder (LP-FT, Kumar et al., 2022) or from random weights.",
         size=8.5,
     )  # fmt: skip
 
@@ -60,7 +60,8 @@ def below_probe(study: Study) -> str:
         return ""
     return (
         "On the holdout split the accuracy of these fine-tuned models is below that of a linear probe on the encoder "
-        f"that they started from, in percent: {'; '.join(parts)}. This is no test of a difference."
+        f"that they started from, in percent: {'; '.join(parts)}. This is no test of a difference: the accuracies are "
+        "those of the chosen candidates, for fine-tuning the highest, for the probe that of the smallest log loss."
     )
 
 

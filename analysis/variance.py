@@ -14,6 +14,9 @@ crossed too, and the seed part is (Satterthwaite's approximation again)
 
     var(means over draws)/S + var(means over seeds)/D - var(interaction)/(S D).
 
+In a difference of two models that are trained on the same draws, the draws' part is that of the models' difference;
+seeds and interactions are each model's own.
+
 The S D trainings are no independent repetitions: three seeds on three draws taken as nine cover less than 80 %.
 
 The quantile has two usual approximations: Student's with Satterthwaite's degrees of freedom (Biometrics Bulletin 2,
@@ -25,6 +28,7 @@ With one seed the seeds' variance can't be estimated: the interval is over image
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -98,7 +102,9 @@ def of_mean(values: Values) -> Spread:
     return Spread(float(values.mean()), of_seeds(values.mean(axis=-1), _noise(values)), _image_part(values))
 
 
-def of_difference(one: Values, two: Values, *, same_images: bool, same_seeds: bool) -> Spread:
+def of_difference(
+    one: Values, two: Values, *, same_images: bool, same_seeds: bool = False, same_draws: bool = False
+) -> Spread:
     """The mean of `one` minus that of `two`; what they have in common is as in `statistics.difference`."""
     centre = float(one.mean() - two.mean())
     if same_images and same_seeds:
@@ -107,6 +113,8 @@ def of_difference(one: Values, two: Values, *, same_images: bool, same_seeds: bo
     noise = _noise(one), _noise(two)
     if same_seeds:
         seeds = of_seeds(rows[0] - rows[1], _sum(*noise))
+    elif same_draws:
+        seeds = _larger(_crossed(rows, rows[0].mean(axis=0) - rows[1].mean(axis=0)), _sum(*noise))
     else:
         seeds = _sum(of_seeds(rows[0], noise[0]), of_seeds(rows[1], noise[1]))
     if same_images:
@@ -120,18 +128,33 @@ def of_seeds(means: Floats, noise: Part = NOTHING) -> Part:
         return NOTHING
     if means.ndim == 1:
         return _larger(Part(_variance(means), len(means) - 1), noise)
-    seeds, draws = means.shape
-    seed_part, draw_part = (Part(_variance(means.mean(axis=axis)), size - 1) for axis, size in ((1, seeds), (0, draws)))
-    found = [part for part in (seed_part, draw_part) if part.df > 0]
-    total = sum(part.variance for part in found)
-    weight = sum(part.variance**2 / part.df for part in found)
-    if len(found) == 2:
-        rest = means - means.mean(axis=0) - means.mean(axis=1, keepdims=True) + means.mean()
-        degrees = (seeds - 1) * (draws - 1)
-        shared = float(np.square(rest).sum()) / degrees / means.size
-        weight += shared**2 / degrees
-        total = max(total - shared, *(part.variance for part in found))
-    return _larger(Part(total, total**2 / weight if weight > 0 else min(part.df for part in found)), noise)
+    return _larger(_crossed([means], means.mean(axis=0)), noise)
+
+
+def _crossed(models: Sequence[Floats], by_draw: Floats) -> Part:
+    """The seed part of models with trainings (S, D) on the same draws.
+
+    by_draw: the means over seeds (D,) of the one model, or the difference of those of two models.
+    """
+    added = [
+        Part(_variance(means), len(means) - 1)
+        for means in (*(trainings.mean(axis=1) for trainings in models), by_draw)
+        if len(means) > 1
+    ]
+    if not added:
+        return NOTHING
+    both = [_interaction(trainings) for trainings in models if min(trainings.shape) > 1]  # are in both of the others
+    total = sum(part.variance for part in added) - sum(part.variance for part in both)
+    weight = sum(part.variance**2 / part.df for part in (*added, *both))
+    total = max(total, *(part.variance for part in added))
+    return Part(total, total**2 / weight if weight > 0 else min(part.df for part in added))
+
+
+def _interaction(means: Floats) -> Part:
+    """The variance of the mean of means (S, D) that is due to the interaction of seeds and draws."""
+    rest = means - means.mean(axis=0) - means.mean(axis=1, keepdims=True) + means.mean()
+    degrees = (means.shape[0] - 1) * (means.shape[1] - 1)
+    return Part(float(np.square(rest).sum()) / degrees / means.size, degrees)
 
 
 def _larger(one: Part, two: Part) -> Part:

@@ -20,7 +20,8 @@ class Taken:
     """A measurement of one model.
 
     estimate: over the seeds that have a value. at_least, at_most: a bound of the mean over seeds, if the search ended
-    at a limit for some seed; then there is no estimate. lost: number of seeds without a value or a bound.
+    at a limit for some seed; then there is no estimate. lost: number of seeds without a value or a bound, of those that
+    have a test accuracy.
     """
 
     estimate: Estimate | None
@@ -40,7 +41,9 @@ def taken(study: Study, model: Model, measure: Measurement) -> Taken | None:
     if rows is None:
         return None
     found = estimate(study, model, WIDTH, measure.metric, measure.dimensions)
-    lost = int(rows[["value", "at_least", "at_most"]].isna().all(axis=1).sum())
+    tested = estimate(study, model, "test", "accuracy")
+    measured = rows.loc[rows[["value", "at_least", "at_most"]].notna().any(axis=1), "seed"]
+    lost = len({*rows["seed"], *(tested.by_seed if tested else ())} - set(measured))
     if rows[["at_least", "at_most"]].isna().all(axis=None):
         return Taken(found, lost=lost)
     low, high = (_mean(rows["value"].fillna(rows[bound])) for bound in ("at_least", "at_most"))

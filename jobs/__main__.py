@@ -71,12 +71,14 @@ def _study(options: argparse.Namespace, overrides: list[str], again: str) -> int
     from jobs.local.slots import slots
     from jobs.local.study import run_study
     from jobs.plan.settings import check_gpus
+    from ssl_pkg.config import SYNTHETIC
 
     config, jobs = _planned(options, overrides)
     available = slots(config.threads or config.study.cpus, use_gpus=config.device != "cpu")
     if any(slot.gpu for slot in available):
         check_gpus()
-    return run_study(jobs, options.runs / config.study.name, available, again=again)
+    synthetic = config.data.root == SYNTHETIC
+    return run_study(jobs, options.runs / config.study.name, available, again=again, synthetic=synthetic)
 
 
 def _planned(options: argparse.Namespace, overrides: list[str]) -> "tuple[Config, list[Job]]":

@@ -6,7 +6,7 @@ from analysis import tables
 from analysis.blocks import Section
 from analysis.data import data_label
 from analysis.estimates import Estimate, estimate
-from analysis.figures import accuracy, classes
+from analysis.figures import classes
 from analysis.study import Study
 
 _MEANING = {
@@ -28,8 +28,8 @@ _CROPS = (
 )
 
 
-def section(study: Study, figures: Path) -> Section:
-    """The main table and its figure."""
+def section(study: Study) -> Section:
+    """The main table, whose figure is on the first page."""
     made = Section("Accuracy")
     if not study.models:
         made.text("No complete run has a test accuracy yet.")
@@ -39,14 +39,6 @@ def section(study: Study, figures: Path) -> Section:
     made.text(_meanings(study))
     made.table(
         headings, rows, f"Accuracies in percent on {data_label(study)}. {_numbers(study)}", size=8.5, widths=widths
-    )
-    made.figure(
-        figures,
-        "accuracy",
-        accuracy.dots(study),
-        f"The accuracies of the table above. {_bars(study)} The dotted line is the probe on the random initialisation.",
-        "further right is better. Bars that overlap don't show that two models are equal: both see the same images, so "
-        "their difference has an interval of its own (section “Comparisons”).",
     )
     return made
 
@@ -71,11 +63,6 @@ def _numbers(study: Study) -> str:
 def _over(study: Study) -> str:
     several = study.seeds_tested > 1
     return " over seeds and test images" if several else " over the test images, of one seed"
-
-
-def _bars(study: Study) -> str:
-    ticks = " Ticks: single seeds." if study.seeds_tested > 1 else ""
-    return f"Bars: 95 % intervals{_over(study)}.{ticks}"
 
 
 def _confidence(made: Section, study: Study) -> None:

@@ -66,9 +66,10 @@ def _by_model(family: Sequence[Gain]) -> dict[Model, list[Gain]]:
 def _sentence(study: Study, model: Model, family: Sequence[Gain]) -> str:
     """At which sizes the model differs from training from scratch."""
     groups = {
-        "clearly above": [gain for gain in family if gain.clear and gain.difference.value > 0],
-        "clearly below": [gain for gain in family if gain.clear and gain.difference.value < 0],
-        "not clearly different": [gain for gain in family if not gain.clear],
+        "clearly above": [gain for gain in family if gain.verdict == "clear" and gain.difference.value > 0],
+        "clearly below": [gain for gain in family if gain.verdict == "clear" and gain.difference.value < 0],
+        "equivalent": [gain for gain in family if gain.verdict == "equivalent"],
+        "undecided": [gain for gain in family if gain.verdict == "undecided"],
     }
     parts = [f"{word} with {_listed(gains)}" for word, gains in groups.items() if gains]
     return f"{study.model_label(model)} against {study.model_label(SCRATCH)} from scratch: {'; '.join(parts)}."

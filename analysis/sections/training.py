@@ -89,7 +89,8 @@ def _choices(made: Section, study: Study) -> None:
     made.table(
         ["Model", *(_CHOSEN.get(metric, metric) for metric in metrics)],
         cells,
-        "Choices on the holdout split of train, never on test. Each seed has its own choice.",
+        "Choices on the holdout split of train, never on test. Each seed has its own choice. Its accuracy is that of "
+        "the best of several candidates, and therefore an overestimate.",
         widths=[1.5, *([1.0] * len(metrics))],
     )
     made.items([note for run in study.complete() for note in run.notes])

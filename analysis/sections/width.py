@@ -122,13 +122,18 @@ def _local_sentence(ratios: Mapping[Measurement, Sequence[float | None]], study:
     """Up to which radius the measure is local for every model. ratios: of increasing radii, one for each model."""
     reached = None
     for measure, found in ratios.items():
-        beyond = [model for model, ratio in zip(models, found, strict=True) if ratio is None or ratio > LOCAL]
-        if beyond:
+        beyond = [model for model, ratio in zip(models, found, strict=True) if ratio is not None and ratio > LOCAL]
+        unknown = [model for model, ratio in zip(models, found, strict=True) if ratio is None]
+        parts = [
+            f"{what} for {names.listed(study.model_label(model) for model in those)}"
+            for what, those in (("it is not", beyond), ("it is unknown", unknown))
+            if those
+        ]
+        if parts:
             limit = "at none of these radii" if reached is None else f"up to radius {reached:g}"
-            exceptions = names.listed(study.model_label(model) for model in beyond)
             return (
-                f"On normalised logits the measure is local for every model {limit}; at radius {measure.radius:g} it "
-                f"is not for {exceptions}."
+                f"On normalised logits the measure is known to be local for every model {limit}; at radius "
+                f"{measure.radius:g} {' and '.join(parts)}."
             )
         reached = measure.radius
     return f"On normalised logits the measure is local for every model up to radius {reached:g}, the largest measured."

@@ -24,6 +24,7 @@ from submitit.core.utils import UncompletedJobError
 from jobs.forked_stage import Fork, fork_server
 from jobs.ledger import REPORT, Entry, State, log_path, read_ledger, write_ledger
 from jobs.local.slots import Slot
+from jobs.local.synthetic import generate
 from jobs.plan.graph import Job, remaining_cost
 from jobs.programs import Programs
 from jobs.stage_process import StageProcess
@@ -44,28 +45,41 @@ class _Running:
     job: Job
     slot: Slot
     handle: Any  # submitit's LocalJob
+    first_report: bool = False  # of the quickest model; it has no state of its own
 
 
 class Runner:
     """Holds the states of a plan's jobs, and starts and stops their processes."""
 
     def __init__(
-        self, jobs: Sequence[Job], folder: Path, slots: Sequence[Slot], display: Display, programs: Programs
+        self,
+        jobs: Sequence[Job],
+        folder: Path,
+        slots: Sequence[Slot],
+        display: Display,
+        programs: Programs,
+        *,
+        synthetic: bool = False,
     ) -> None:
         self._jobs = jobs
         self._folder = folder
         self._free = list(slots)
         self._display = display
         self._programs = programs
+        self._synthetic = synthetic
         self._running: list[_Running] = []
         self._server: Path | None = None
         self._stopping = False
         self._signalled = 0.0
         self._recorded = read_ledger(folder)
         costs = remaining_cost(jobs)
-        # The quickest chain comes first, so that the user sees a result soon: the random network's probe.
+        # The quickest model and its evaluations come first, so that the user soon sees a result: the random network's.
         quickest = min((job for job in jobs if not job.parents), key=lambda job: costs[job.name])
-        self._queue = sorted(jobs, key=lambda job: (job is not quickest, -costs[job.name]))
+        self._quickest = {quickest.name, *(job.name for job in jobs if quickest.name in job.parents)} - {REPORT}
+        self._queue = sorted(jobs, key=lambda job: (job.name not in self._quickest, -costs[job.name]))
+        self._first_report = next(
+            (job for job in jobs if job.stage == REPORT and not (job.run_dir / "report.pdf").exists()), None
+        )
         self.entries = {job.name: Entry(State.COMPLETE if job.complete else State.PENDING) for job in jobs}
         if any(entry.state is State.PENDING for entry in self.entries.values()):
             self.entries |= {job.name: Entry() for job in jobs if job.stage == REPORT}  # it must cover the new results
@@ -74,7 +88,10 @@ class Runner:
         """Runs the missing jobs until none is left that can run, or until a signal stops the study."""
         self._write()
         with self._signals_handled(), self._fork_server():
-            self._start_ready()
+            if self._synthetic:  # while the fork server imports PyTorch
+                generate(self._display.say, self._waited)
+            if not self._stopping:
+                self._start_ready()
             while self._running:
                 time.sleep(POLL_SECONDS)
                 self._collect()
@@ -95,26 +112,41 @@ class Runner:
         with fork_server(variables, self._folder / ".jobs" / "fork_server.log") as self._server:
             yield
 
+    def _waited(self) -> bool:
+        """Waits; returns whether the study is to continue."""
+        time.sleep(POLL_SECONDS)
+        self._display.tick(self.rows)
+        return not self._stopping
+
     def rows(self) -> list[Row]:
         """The current row of each job."""
         now = time.time()
         return [make_row(self._folder, name, entry, now) for name, entry in self.entries.items()]
 
     def _start_ready(self) -> None:
+        if self._first_report and self._free and self._first_report_due():
+            self._start(self._first_report, first_report=True)
+            self._first_report = None
         for job in self._queue:
             if not self._free:
                 return
             if self.entries[job.name].state is State.PENDING and self._may_start(job):
                 self._start(job)
 
+    def _first_report_due(self) -> bool:
+        """Whether the quickest model's runs are complete, and other models' are not, so that the report will wait."""
+        states = {name: entry.state for name, entry in self.entries.items() if name != REPORT}
+        return all(states[name] is State.COMPLETE for name in self._quickest) and State.PENDING in states.values()
+
     def _may_start(self, job: Job) -> bool:
         """Whether the job's parents are complete. A report starts when all other jobs have ended, failed or not."""
         if job.stage != REPORT:
             return all(self.entries[parent].state is State.COMPLETE for parent in job.parents)
         others = [entry.state for name, entry in self.entries.items() if name != job.name]
-        return all(state in (State.COMPLETE, State.FAILED, State.BLOCKED) for state in others)
+        ended = all(state in (State.COMPLETE, State.FAILED, State.BLOCKED) for state in others)
+        return ended and not any(running.first_report for running in self._running)
 
-    def _start(self, job: Job) -> None:
+    def _start(self, job: Job, *, first_report: bool = False) -> None:
         slot = self._free.pop()
         files = self._folder / ".jobs" / job.name
         try:
@@ -126,10 +158,12 @@ class Runner:
         except OSError as error:
             self._free.append(slot)
             self._display.say(f"{job.name} can't be started: {error}")
-            self._set(job, State.FAILED, exit_status=FAULT)
+            if not first_report:
+                self._set(job, State.FAILED, exit_status=FAULT)
             return
-        self._running.append(_Running(job, slot, handle))
-        self._set(job, State.RUNNING)
+        self._running.append(_Running(job, slot, handle, first_report))
+        if not first_report:
+            self._set(job, State.RUNNING)
 
     def _process(self, job: Job, slot: Slot) -> StageProcess:
         fork = None
@@ -149,6 +183,10 @@ class Runner:
             self._running.remove(running)
             self._free.append(running.slot)
             status = self._exit_status(running)
+            if running.first_report:
+                if status == COMPLETE:
+                    self._display.say(f"a first report, of the results so far: {running.job.run_dir / 'report.pdf'}")
+                continue
             finished = running.job.complete and (status == COMPLETE or running.job.stage != REPORT)
             if finished:  # also if the process was killed after it had written its result
                 self._set(running.job, State.COMPLETE, exit_status=status)

@@ -25,18 +25,25 @@ LOGS_SHOWN: Final = 3  # failed runs whose logs are shown
 
 
 def run_study(
-    jobs: Sequence[Job], folder: Path, slots: Sequence[Slot], *, again: str, programs: Programs | None = None
+    jobs: Sequence[Job],
+    folder: Path,
+    slots: Sequence[Slot],
+    *,
+    again: str,
+    programs: Programs | None = None,
+    synthetic: bool = False,
 ) -> int:
     """Runs the missing jobs of a plan. Returns the exit status: 0 complete, 1 a run failed, 75 interrupted.
 
-    again: the command line that resumes the study. Raises BadInput if another process holds the study's lock, or if a
+    again: the command line that resumes the study. synthetic: whether the data is the synthetic set, which is then
+    generated before the first stage starts. Raises BadInput if another process holds the study's lock, or if a
     cluster's queue holds runs of the study.
     """
     with study_lock(folder, named=True):
         _refuse_queued(folder)
         record_plan(folder, jobs)
         display = make_display()
-        runner = Runner(jobs, folder, slots, display, programs or Programs())
+        runner = Runner(jobs, folder, slots, display, programs or Programs(), synthetic=synthetic)
         try:
             runner.run()
         finally:

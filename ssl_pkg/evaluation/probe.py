@@ -46,6 +46,12 @@ class LinearProbe:
         """The trial of the chosen penalty; None if no probe could be fitted."""
         return next((trial for trial in self.tried if trial.l2 == self.l2), None)
 
+    def notes(self, part: str) -> list[str]:
+        """A sentence for people if the fit on `part` of the images did not converge."""
+        if self.converged:
+            return []
+        return [f"the fit of the probe on {part} did not converge, so its weights are not exactly at the minimum"]
+
 
 def fit_probe(features: Array, labels: Indices, config: Probe, on_fit: Callable[[int, int], None]) -> LinearProbe:
     """Chooses the l2 penalty on a holdout split of train, then fits a classifier on all of train with this penalty.

@@ -50,11 +50,12 @@ class _Model(TypedDict):
 
 
 class _Probe(TypedDict):
-    """A linear probe; if none could be fitted, its head is None and its penalty nan."""
+    """A linear probe; if none could be fitted, its head is None and its penalty nan. notes: as in LinearProbe."""
 
     model: _Model
     head: Head | None
     l2: float
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,11 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
         stage = _Stage(session, LabelledTrainings(session), dataset, ood, encoder, resolution)
         features = [stage.outputs(encoder, split) for split in (dataset.train, *stage.tested)]
         found: list[tuple[_Subset, Adaptation, _Model]] = []
+        notes: list[str] = []
         for subset in subsets:
             probe = stage.trainings.once(f"probe {subset}", partial(stage.probe, subset, features))
             found.append((subset, "probe", probe["model"]))
+            notes += probe.get("notes", [])  # a checkpoint of an earlier version has none
             candidate = stage.candidate(subset, features[0], probe)
             finetuned = stage.trainings.once(f"finetune {subset}", partial(stage.finetune, subset, candidate, probe))
             found.append((subset, "finetune", finetuned))
@@ -93,6 +96,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             classes=dataset.classes,
             resolution=resolution,
             rows=[row for _, _, model in found for row in model["rows"]],
+            notes=notes,
         )
 
 
@@ -127,6 +131,7 @@ class _Stage:
             "model": self._measured(subset, "probe", logits),
             "head": None if probe.reason else _head(probe.weight, probe.bias),
             "l2": probe.l2,
+            "notes": probe.notes(str(subset)),
         }
 
     def candidate(self, subset: _Subset, features: Array, probe: _Probe) -> Candidate | None:

@@ -113,11 +113,7 @@ def _on_test(probes: list[LinearProbe], features: Array, labels: Indices) -> tup
 def _notes(probe: LinearProbe, of_folds: list[LinearProbe]) -> list[str]:
     """A sentence for each probe whose fit did not converge."""
     fitted = {"all of train": probe} | {f"fold {number}": entry for number, entry in enumerate(of_folds)}
-    return [
-        f"the fit of the probe on {part} did not converge, so its weights are not exactly at the minimum of the loss"
-        for part, entry in fitted.items()
-        if not entry.converged
-    ]
+    return [note for part, entry in fitted.items() for note in entry.notes(part)]
 
 
 def _choice(probe: LinearProbe, count: int) -> list[Row]:

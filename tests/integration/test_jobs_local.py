@@ -18,10 +18,13 @@ from small_study import NAMES, run
 
 from jobs.ledger import Entry, State, log_path, read_ledger, write_ledger
 from jobs.local.study import cancel
+from jobs.local.synthetic import generate
 from jobs.status.states import read_rows, status_json
 from jobs.study_lock import read_lock_holder
+from ssl_pkg.cache import synthetic_set
 from ssl_pkg.errors import BadInput
 from ssl_pkg.run.directory import RunDirectory
+from ssl_pkg.run.run_log import START_PREFIX
 
 DRIVER = Path(__file__).with_name("small_study.py")
 
@@ -92,7 +95,7 @@ def test_a_study_completes_and_a_second_call_starts_nothing(tmp_path: Path, caps
     assert most_at_once(tmp_path) == 2
     printed = capsys.readouterr().out
     assert "the table of results" in printed
-    assert "report.pdf" not in printed  # the table names the report's path
+    assert printed.count("report.pdf") == printed.count("a first report")  # the table names the last one's path
 
     made = child(tmp_path, "probe-a-s0")
     assert made["environment"]["OMP_NUM_THREADS"] == "1"
@@ -121,10 +124,44 @@ def test_the_folder_may_have_any_characters(tmp_path: Path) -> None:
     assert child(root, "probe-a-s0")["arguments"][0] == f"run_dir={root / 'small' / 'probe-a-s0'}"
 
 
-def test_one_slot_runs_one_job_at_a_time_the_quickest_chain_first_and_then_the_longest(tmp_path: Path) -> None:
+def test_one_slot_runs_one_job_at_a_time_the_quickest_model_first_and_then_the_longest_chain(tmp_path: Path) -> None:
     assert run(tmp_path, slots=1) == 0
     assert most_at_once(tmp_path) == 1
-    assert begun(tmp_path)[:3] == ["pretrain-b-s0", "pretrain-a-s0", "probe-a-s0"]
+    assert begun(tmp_path)[:3] == ["pretrain-b-s0", "probe-b-s0", "pretrain-a-s0"]
+
+
+def test_the_first_report_is_made_when_the_quickest_model_is_complete(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, slots=1) == 0
+    printed = capsys.readouterr().out
+    said = f"a first report, of the results so far: {tmp_path / 'reports' / 'report.pdf'}"
+    assert printed.index("probe-b-s0: complete") < printed.index(said) < printed.index("pretrain-a-s0: running")
+    log = log_path(tmp_path / "small", "report")
+    assert log.read_text().count(START_PREFIX) == 2
+
+    shutil.rmtree(tmp_path / "small" / "pretrain-a-s0")
+    assert run(tmp_path, slots=1) == 0
+    assert said not in capsys.readouterr().out
+    assert log.read_text().count(START_PREFIX) == 3
+
+
+def test_a_stopped_generation_of_the_synthetic_set_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    messages: list[str] = []
+    begun = []
+
+    def wait() -> bool:
+        time.sleep(0.05)
+        begun[:] = (tmp_path / "ssl-study").glob(".*/stl10_binary/*")
+        return not begun
+
+    generate(messages.append, wait)
+    assert begun
+    assert list((tmp_path / "ssl-study").iterdir()) == []
+    assert messages == [f"generating the synthetic images in {synthetic_set()} (once)"]
 
 
 def test_a_failure_blocks_only_its_descendants_and_can_be_repaired(

@@ -13,11 +13,11 @@ import pytest
 from fake_reports import Built
 from fake_study import AWKWARD, DATE, FakeStudy
 
-from analysis import data, report
+from analysis import data, few_labels, report
 from analysis.__main__ import main
 from analysis.figures import style
 from analysis.reading import read_study
-from analysis.sections import accuracy, front
+from analysis.sections import accuracy, findings, front, provenance
 
 FIGURES = {
     "accuracy", "curves-pretraining", "curves-health", "curves-probe", "curves-finetuning", "tsne", "tsne-finetuning",
@@ -53,13 +53,13 @@ def test_markup_in_a_name_is_printed_literally(built: Built) -> None:
     content = {"kind": "text", "text": AWKWARD}
     table = {"kind": "table", "headings": [AWKWARD], "rows": [[AWKWARD]], "caption": AWKWARD}
     blocks = [content, table | {"size": 9, "left": 1, "widths": []}, {"kind": "items", "items": [AWKWARD], "size": 10}]
-    head = {"title": AWKWARD, "subtitle": "", "data": "", "note": AWKWARD, "facts": [[AWKWARD, AWKWARD]]}
+    head = {"title": AWKWARD, "subtitle": "", "data": "", "note": AWKWARD}
     sections = [{"title": AWKWARD, "blocks": blocks}]
     pdf = report.compile_pdf(head | {"date": [2026, 1, 2], "sections": sections})
     printed = subprocess.run(
         ["pdftotext", "-raw", "-", "-"], input=pdf, capture_output=True, check=True
     ).stdout.decode()
-    assert printed.count(AWKWARD) == 9
+    assert printed.count(AWKWARD) == 8
 
 
 def test_a_report_of_one_run_names_the_missing_runs(fake: FakeStudy, tmp_path: Path) -> None:
@@ -68,9 +68,9 @@ def test_a_report_of_one_run_names_the_missing_runs(fake: FakeStudy, tmp_path: P
     study = read_study(fake.path)
     pdf = report.build(study, tmp_path / "out", DATE)
     assert pdf.read_bytes().startswith(b"%PDF")
-    facts = dict(front.title(study, DATE)["facts"])
-    assert "1 of the 47" in facts["Runs"]
-    assert "probe of random-probe, simclr-probe, byol-probe and moco-probe (seed 0)" in facts["Missing"]
+    complete, _, missing = front.runs(study).partition(" Missing: ")
+    assert complete.startswith("1 of the 47")
+    assert "probe of random-probe, simclr-probe, byol-probe and moco-probe (seed 0)" in missing
 
 
 @pytest.mark.parametrize("damaged", [[], 1, ["x"]])
@@ -81,9 +81,34 @@ def test_code_and_hardware_are_those_of_all_starts(fake: FakeStudy, damaged: obj
     first = last | {"commit": "aaaa", "hardware": last["hardware"] | {"name": "Z80"}}
     for starts, code in (([first, last], "0123456789ab and aaaa"), (damaged, "0123456789ab")):
         file.write_text(json.dumps(last | {"starts": starts}))
-        facts = dict(front.title(read_study(fake.path), DATE)["facts"])
+        facts = dict(provenance.facts(read_study(fake.path)))
         assert facts["Code"] == code
         assert ("Z80" in facts["Hardware"]) == (starts != damaged)
+
+
+def test_the_first_page_answers_the_question_with_numbers_and_a_figure(fake: FakeStudy, tmp_path: Path) -> None:
+    fake.images, fake.methods = 400, ("supervised", "simclr")
+    fake.finetune("random")
+    fake.pretrain("simclr")
+    fake.finetune("simclr")
+    fake.few_labels("random", skills={(10, "probe"): 0.3, (10, "finetune"): 0.3})
+    fake.few_labels("simclr", skills={(10, "probe"): 0.8, (10, "finetune"): 0.3, (50, "finetune"): 0.9})
+    study = read_study(fake.path)
+    with style.styled():
+        question, answers, figure, complete = front.section(study, tmp_path).blocks
+    assert "does pretraining without labels (SimCLR) help" in question["text"]
+    assert "the same network trained on the labels alone and a random one" in question["text"]
+    best, finetuned, few, seeds = answers["items"]
+    assert best.startswith("Test accuracy in percent: SimCLR fine-tuned is highest with 7")
+    assert "fine-tuned against supervised, test accuracy, in points: clearly above: SimCLR +" in finetuned
+    gain = next(gain for gain in few_labels.gains(few_labels.points(study)) if gain.model.name == "simclr-probe")
+    assert few == (
+        "Few labels: clearly above Supervised from scratch are, with 10 per class, SimCLR probe "
+        f"+{100 * gain.difference.value:.1f} points."
+    )
+    assert seeds.startswith("Each model has one seed")
+    assert figure["path"] == str(tmp_path / "accuracy.pdf")
+    assert complete["text"].startswith("5 of the 23 planned runs are complete. Missing: ")
 
 
 def test_the_same_study_and_date_give_the_same_bytes(fake: FakeStudy, tmp_path: Path) -> None:
@@ -134,7 +159,7 @@ def test_a_report_on_own_images_says_so_on_its_first_page_and_in_its_main_table(
     page = front.title(study, DATE)
     assert page["note"].startswith("These are not STL-10 numbers. The data was “own images (birds)”. Compare nothing")
     assert page["data"] == "data: own images (birds), not STL-10"
-    captions = [block.get("caption", "") for block in accuracy.section(study, fake.path).blocks]
+    captions = [block.get("caption", "") for block in accuracy.section(study).blocks]
     assert any("in percent on own images (birds), not STL-10." in caption for caption in captions)
 
 
@@ -144,14 +169,14 @@ def test_findings_call_a_difference_clear_only_if_it_is(fake: FakeStudy) -> None
     fake.pretrain("simclr")
     fake.probe("random")
     fake.finetune("simclr")  # .76 against .66
-    sentences = front.findings(read_study(fake.path)).blocks[1]["items"]
+    sentences = findings.section(read_study(fake.path)).blocks[1]["items"]
     assert any("clearly above: SimCLR" in sentence for sentence in sentences)
     run = fake.finetune("byol")
     for name in ("predictions.npz", "result.json"):
         shutil.copy(fake.path / "finetune-simclr-s0" / name, run / name)
     result = json.loads((run / "result.json").read_text())
     (run / "result.json").write_text(json.dumps(result | {"method": "byol", "model": "byol-finetune"}))
-    sentences = front.findings(read_study(fake.path)).blocks[1]["items"]
+    sentences = findings.section(read_study(fake.path)).blocks[1]["items"]
     assert sentences[0].startswith("Each model has one seed")
     assert sentences[1].endswith("p > .99 (corrected for all pairs of models): equivalent.")
 
@@ -168,7 +193,8 @@ def test_sentences_about_seeds_follow_from_the_seeds_with_a_test_accuracy(
     study = read_study(fake.path)
     assert study.seeds_tested == len(tested)
     with style.styled():
-        text = json.dumps([front.findings(study).blocks, accuracy.section(study, tmp_path).blocks], ensure_ascii=False)
+        blocks = [findings.section(study).blocks, accuracy.section(study).blocks, front.section(study, tmp_path).blocks]
+        text = json.dumps(blocks, ensure_ascii=False)
     several = len(tested) > 1
     assert ("95 % intervals over seeds and test images" in text) is several
     assert ("95 % intervals over the test images, of one seed" in text) is (len(tested) == 1)

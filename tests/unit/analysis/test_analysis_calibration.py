@@ -1,26 +1,30 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy import special
 
 from analysis.calibration import error, values
 from ssl_pkg.evaluation.accuracy import calibration_error
 
 
 @pytest.mark.parametrize(
-    ("seeds", "images", "gap"), [(1, 500, 0.2), (1, 200, 0.01), (1, 800, 0), (3, 800, 0.015), (3, 800, 0.05)]
+    ("seeds", "images", "gap"),
+    [(1, 500, 0.2), (1, 200, 0.01), (1, 800, 0), (3, 800, 0.015), (3, 800, 0.05), (3, 800, 0.2)],
 )
 def test_the_interval_of_the_calibration_error_covers_the_truth(seeds: int, images: int, gap: float) -> None:
+    """The seeds have the same images, of which some are easy for all of them."""
     draws = np.random.default_rng(7)
 
     def sample(seeds: int, count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-        confidence = 0.1 + 0.9 * draws.beta(5, 1.2, (seeds, count))
-        return confidence, draws.random((seeds, count)) < (1 - gap) * confidence
+        confidence = np.broadcast_to(0.1 + 0.9 * draws.beta(5, 1.2, count), (seeds, count))
+        ease = 0.9 * draws.standard_normal(count) + 0.19**0.5 * draws.standard_normal((seeds, count))
+        return confidence, special.ndtr(ease) < (1 - gap) * confidence
 
     truth = values(*sample(1, 1_000_000)).mean()
     found = [error(*sample(seeds, images)) for _ in range(400)]
     covered = np.mean([entry.low <= truth <= entry.high for entry in found])
     assert covered >= 0.93
-    assert covered <= 0.97 or gap < 0.1  # where the bias is large, the interval is rather too long
+    assert covered <= 0.98 or gap < 0.1  # where the bias is large, the interval is rather too long
 
 
 def test_the_calibration_error_is_that_of_the_evaluation() -> None:

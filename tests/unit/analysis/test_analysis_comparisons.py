@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -12,7 +13,9 @@ from analysis.comparisons import (
     CORRUPTED,
     FINETUNED,
     OOD,
+    OOD_CLASSES,
     OOD_MASKED,
+    OOD_PAIRS,
     OOD_SHARED,
     OVER_PROBE,
     OVER_RANDOM,
@@ -25,7 +28,7 @@ from analysis.comparisons import (
 from analysis.estimates import NONE, Difference, difference, estimate
 from analysis.reading import read_study
 from analysis.sections import comparisons as section
-from analysis.sections import front
+from analysis.sections import findings
 from analysis.statistics import holm
 
 
@@ -58,16 +61,23 @@ def test_every_family_compares_what_its_label_says(whole: Whole) -> None:
     assert pairs[OVER_PROBE] == list(zip(finetuned, probes, strict=True))
     for family in (OOD, OOD_SHARED, OOD_MASKED, CORRUPTED):
         assert pairs[family] == [(model, supervised) for model in [*probes, *finetuned]]
-        for entry in found[family]:
-            values = [estimate(whole.study, model, family.evaluation, family.metric) for model in pairs[family][0]]
-            if entry is found[family][0]:
-                assert values[0] is not None
-                assert values[1] is not None
-                assert entry.difference.value == pytest.approx(values[0].value - values[1].value)
-    kinds = [(family.evaluation, family.metric) for family in (OOD, OOD_SHARED, OOD_MASKED, CORRUPTED)]
-    assert kinds == [
-        ("ood", "accuracy"), ("ood", "accuracy_shared"), ("ood", "accuracy_masked"), ("corruptions", "mean_accuracy"),
-    ]  # fmt: skip
+    for family, entries in found.items():
+        for entry in entries:
+            one, two = (
+                estimate(whole.study, model, family.evaluation, family.metric, entry.dimensions)
+                for model in (entry.first, entry.second)
+            )
+            assert one is not None
+            assert two is not None
+            assert entry.difference.value == pytest.approx(one.value - two.value), family.label
+    kinds = {family: (family.evaluation, family.metric) for family in found}
+    assert kinds == {
+        **dict.fromkeys((FINETUNED, PROBES, OVER_RANDOM, OVER_PROBE, TEST_PAIRS, TEST_CLASSES), ("test", "accuracy")),
+        **dict.fromkeys((OOD, OOD_PAIRS, OOD_CLASSES), ("ood", "accuracy")),
+        OOD_SHARED: ("ood", "accuracy_shared"),
+        OOD_MASKED: ("ood", "accuracy_masked"),
+        CORRUPTED: ("corruptions", "mean_accuracy"),
+    }
 
 
 def test_equivalence_is_corrected_too() -> None:
@@ -75,6 +85,7 @@ def test_equivalence_is_corrected_too() -> None:
     entries = [comparisons.Comparison(PROBES, *models_of("byol-probe", "supervised"), NONE, gap)] * 2
     assert [entry.verdict for entry in comparisons._corrected(entries[:1])] == ["equivalent"]
     assert [entry.verdict for entry in comparisons._corrected(entries)] == ["undecided"] * 2
+    assert [entry.p_equivalent_holm for entry in comparisons._corrected(entries)] == [0.06] * 2
 
 
 def test_the_verdicts_follow_from_the_corrected_p_values(whole: Whole) -> None:
@@ -101,7 +112,8 @@ def test_a_pair_is_found_in_either_order(whole: Whole) -> None:
 def test_comparisons_csv_has_every_comparison(whole: Whole) -> None:
     frame = pd.read_csv(whole.out / "tables" / "comparisons.csv")
     assert len(frame) == sum(map(len, comparisons.comparisons(whole.study).values()))
-    assert frame[["value", "low", "high", "p", "p_holm", "verdict"]].notna().all(axis=None)
+    assert frame[["value", "low", "high", "p", "p_holm", "p_equivalent_holm", "verdict"]].notna().all(axis=None)
+    assert ((frame["verdict"] == "equivalent") <= (frame["p_equivalent_holm"] < 0.05)).all()
     assert (frame["low"] <= frame["high"]).all()
     assert (frame["p"] <= frame["p_holm"]).all()
     own = frame[(frame["family"] == FINETUNED.label) & (frame["first"] == "byol-finetune")].iloc[0]
@@ -113,7 +125,7 @@ def test_comparisons_csv_has_every_comparison(whole: Whole) -> None:
 
 def test_the_section_has_a_table_for_each_planned_family_and_says_what_one_seed_means(whole: Whole) -> None:
     text, *tables = section.section(whole.study).blocks
-    assert [table["caption"] for table in tables] == [f"{family.label}." for family in PLANNED]
+    assert [table["caption"].partition(". ")[0] for table in tables] == [family.label for family in PLANNED]
     assert "McNemar" in text["text"]
 
 
@@ -128,7 +140,17 @@ def test_a_difference_without_an_interval_is_not_corrected(fake: FakeStudy) -> N
     (run / "predictions.npz").unlink()
     one, two = comparisons.comparisons(read_study(fake.path))[FINETUNED]
     assert one.p_holm == one.difference.p
-    assert (two.p_holm, two.verdict, two.difference.low) == (None, None, None)
+    assert (two.p_holm, two.p_equivalent_holm, two.verdict, two.difference.low) == (None,) * 4
+
+
+def test_the_sentence_about_the_best_model_says_if_the_next_one_is_better_over_the_shared_seeds() -> None:
+    models = models_of("byol-finetune", "byol-probe")
+    gap = Difference(-0.005, -0.02, 0.01, 0.5, 0.4, "seeds and images")
+    entry = comparisons.Comparison(TEST_PAIRS, *models, NONE, gap, 0.5, 0.4, "undecided")
+    said = "0.5 points ahead over the seeds that both have [−1.0, +2.0], p = .500"  # noqa: RUF001
+    assert findings._behind(entry).startswith(said)
+    ahead = dataclasses.replace(entry, difference=gap.reversed())
+    assert findings._behind(ahead).startswith("0.5 points behind [−1.0, +2.0]")  # noqa: RUF001
 
 
 def test_a_variant_is_compared_with_the_random_probe_of_its_variant(fake: FakeStudy) -> None:
@@ -149,6 +171,6 @@ def test_equal_models_are_equivalent_if_there_are_enough_images(fake: FakeStudy)
     study = read_study(fake.path)
     (entry,) = comparisons.comparisons(study)[FINETUNED]
     assert (entry.difference.value, entry.verdict) == (0, "equivalent")
-    best = next(text for text in front.findings(study).blocks[1]["items"] if text.startswith("Test accuracy"))
+    best = next(text for text in findings.section(study).blocks[1]["items"] if text.startswith("Test accuracy"))
     assert best.endswith("equivalent.")
     assert "Supervised and simclr fine-tuned are equal and highest with 66.0 [" in best

@@ -1,5 +1,6 @@
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from analysis.correlation import (
     KINDS,
     LEAST_INTERVAL,
     TARGETS,
+    Correlation,
     correlations,
     fisher_interval,
     permutation_p,
@@ -25,7 +27,7 @@ from analysis.correlation import (
 from analysis.measures import Measurement, chosen
 from analysis.names import RANDOM_PROBE
 from analysis.reading import read_study
-from analysis.sections import front, width
+from analysis.sections import findings, width
 from analysis.widths import measures_of, taken, widths_of
 from ssl_pkg.rows import bounded, dimensions_of, unmeasured
 
@@ -139,6 +141,23 @@ def test_seeds_are_averaged_not_counted(fake: FakeStudy) -> None:
     assert "so few models can't show a relation" in relation.verdicts(study)[0]
 
 
+def test_a_relation_is_called_by_its_sign_and_needs_enough_models() -> None:
+    found = Correlation(KESKAR, "test", "all", -0.9, -0.99, -0.5, 0.0004, 8, corrected=0.0012, least_corrected=0.0001)
+    text = relation._verdict(found)
+    assert text.endswith("a negative relation among these models")
+    assert "p < .001, corrected p = .001" in text
+    assert relation._verdict(replace(found, rho=0.9)).endswith("a positive relation among these models")
+    assert "no relation is shown" in relation._verdict(replace(found, corrected=0.2))
+    assert "so few models can't show" in relation._verdict(replace(found, corrected=0.2, least_corrected=0.05))
+
+
+def test_a_family_of_few_models_can_reach_no_small_p_value(whole: Whole) -> None:
+    primary = chosen(widths_of(whole.study))
+    own = [entry for entry in correlations(whole.study) if entry.measure == primary]
+    assert [(entry.n, entry.least_corrected) for entry in own] == [(5, 3 * smallest_p(5))] * 3
+    assert relation.verdicts(whole.study)[0].count("so few models can't show a relation") == 3
+
+
 def test_the_families_are_corrected_apart(whole: Whole) -> None:
     found, primary = correlations(whole.study), chosen(widths_of(whole.study))
     assert primary == measured("adaptive_worst", radius=0.00025, normalized=True)
@@ -215,6 +234,19 @@ def test_a_seed_without_a_value_is_marked_and_its_model_is_no_point(fake: FakeSt
     assert next(row for row in rows if row[0].startswith("PAC-Bayes") and len(row) == 3)[1].endswith("†")
 
 
+def test_a_model_is_no_point_if_the_width_of_a_tested_seed_is_missing(fake: FakeStudy) -> None:
+    for seed in (0, 1):
+        for method in ("simclr", "byol"):
+            fake.probe(method, seed)
+            if (method, seed) != ("simclr", 1):
+                fake.width(f"{method}-probe", seed)
+    study = read_study(fake.path)
+    found = taken(study, model_of("simclr-probe"), SIGMA)
+    assert found is not None
+    assert (found.value, found.lost) == (None, 1)
+    assert set(points(study, SIGMA, "test")) == {model_of("byol-probe")}
+
+
 def test_huge_and_missing_numbers_break_neither_table_nor_figure(fake: FakeStudy, tmp_path: Path) -> None:
     for method, name in itertools.product(("simclr", "byol", "moco"), ("probe", "finetune")):
         getattr(fake, name)(method)
@@ -246,7 +278,7 @@ def test_only_widths_of_the_network_are_correlated(whole: Whole, tmp_path: Path)
     expected = {measure for measure in widths_of(whole.study) if not measure.of_head}
     assert {(entry.measure, entry.target) for entry in found} == set(itertools.product(expected, TARGETS))
     assert len(tables.correlation(whole.study)) == len(found)
-    sentence = next(text for text in front.findings(whole.study).blocks[1]["items"] if "Width of the optimum" in text)
+    sentence = next(text for text in findings.section(whole.study).blocks[1]["items"] if "Width of the optimum" in text)
     assert sentence == relation.verdicts(whole.study, kinds=("all",))[0]
     drawn: list[Measurement] = []
     with pytest.MonkeyPatch.context() as patch:

@@ -7,6 +7,7 @@ from fake_study import FakeStudy
 
 from analysis import corruptions, statistics
 from analysis.comparisons import CORRUPTED, compared
+from analysis.estimates import Estimate
 from analysis.figures import style
 from analysis.reading import read_study
 from analysis.sections import corruptions as section
@@ -76,6 +77,11 @@ def test_intervals_over_several_seeds_contain_seeds_and_images(fake: FakeStudy) 
         found = corruptions.number(study, model, metric, **key)
         assert found is not None
         assert (found.low, found.value, found.high) == pytest.approx((expected.low, expected.value, expected.high))
+
+
+def test_the_spread_is_the_longer_half_of_the_interval() -> None:
+    assert section._cell(Estimate(0.5, 0.38, 0.6, None, 100, {0: 0.5})) == "50.0 ± 12.0"
+    assert section._cell(Estimate(0.5, 0.4, 0.63, None, 100, {0: 0.5})) == "50.0 ± 13.0"
 
 
 def test_a_study_without_this_evaluation_has_no_section(fake: FakeStudy, tmp_path: Path) -> None:

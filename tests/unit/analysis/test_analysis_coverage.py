@@ -11,32 +11,39 @@ from analysis.statistics import Difference, difference, mean, proportion
 from analysis.variance import Part, Spread
 
 Hits = npt.NDArray[np.bool_]
-SAME_IMAGES = {"same_images": True, "same_seeds": False}
 
 
 class Simulated:
-    """Hits of models with a known expected accuracy: a hit if image + seed + rest exceed a threshold, all normal.
+    """Hits of models with a known expected accuracy: a hit if a sum of normal effects exceeds a threshold.
 
-    The images explain most of the variance, as in real studies: with the default sizes the accuracy of 3 seeds has a
+    The effects are those of the image, of the image for one model (`own`), of the seed, and of both (`rest`). The
+    images explain most of the variance, as in real studies: with the default sizes the accuracy of 3 seeds has a
     standard deviation of about one percentage point at 2,000 images.
     """
 
-    def __init__(self, images: int, image: float = 2.0, seed: float = 0.06, rest: float = 1.0) -> None:
+    def __init__(
+        self, images: int, image: float = 1.8, own: float = 0.9, seed: float = 0.06, rest: float = 1.0
+    ) -> None:
         self.draws = np.random.default_rng(images + 1)
-        self.image, self.seed, self.rest, self.images = image, seed, rest, images
+        self.image, self.own, self.seed, self.rest, self.images = image, own, seed, rest, images
         self.next_images()
 
     def next_images(self) -> None:
         self.easy = self.image * self.draws.standard_normal(self.images, dtype=np.float32)
 
     def hits(self, seeds: int, level: float = 1.6) -> tuple[Hits, float]:
-        """Hits (seeds, images), and their expectation over seeds and images, with one seed over images."""
+        """Hits (seeds, images) of a model, and their expectation over seeds and images, with one seed over images."""
         shift = self.seed * self.draws.standard_normal((seeds, 1), dtype=np.float32) + np.float32(level)
         cells = self.rest * self.draws.standard_normal((seeds, self.images), dtype=np.float32)
+        cells += self.easy + self.own * self.draws.standard_normal(self.images, dtype=np.float32)
         if seeds == 1:
-            return self.easy + shift + cells > 0, stats.norm.cdf(shift.item() / np.hypot(self.image, self.rest))
-        spread = np.sqrt(self.image**2 + self.seed**2 + self.rest**2)
-        return self.easy + shift + cells > 0, stats.norm.cdf(level / spread)
+            return shift + cells > 0, stats.norm.cdf(shift.item() / np.sqrt(self.variance - self.seed**2))
+        return shift + cells > 0, stats.norm.cdf(level / np.sqrt(self.variance))
+
+    @property
+    def variance(self) -> float:
+        """The variance of the sum of the effects."""
+        return self.image**2 + self.own**2 + self.seed**2 + self.rest**2
 
 
 def _studies(images: int, count: int, **sizes: float) -> Any:
@@ -46,28 +53,32 @@ def _studies(images: int, count: int, **sizes: float) -> Any:
         yield simulated
 
 
-def _within(covered: list[bool]) -> bool:
-    return 0.93 <= float(np.mean(covered)) <= 0.97
+def _within(covered: list[bool], seeds: int = 3) -> bool:
+    """Whether the coverage is between 93 and 97 %, with two seeds between 91 and 98 %."""
+    return (0.91 if seeds == 2 else 0.93) <= float(np.mean(covered)) <= (0.98 if seeds == 2 else 0.97)
 
 
-@pytest.mark.parametrize(("seeds", "images"), [(1, 500), (1, 8000), (3, 500), (3, 8000), (5, 2000)])
+@pytest.mark.parametrize(("seeds", "images"), [(1, 500), (1, 8000), (2, 500), (3, 500), (3, 8000), (5, 2000)])
 def test_the_interval_of_a_mean_covers_the_truth(seeds: int, images: int) -> None:
     covered = []
-    for study in _studies(images, 2000 if images < 5000 else 500):
+    for study in _studies(images, 2000 if images < 5000 else 1000):
         hits, truth = study.hits(seeds)
         found = mean(hits)
         covered.append(found.low <= truth <= found.high)
-    assert _within(covered)
+    assert _within(covered, seeds)
 
 
-@pytest.mark.parametrize(("seeds", "images"), [((1, 1), 500), ((3, 3), 500), ((3, 3), 8000), ((5, 3), 2000)])
+@pytest.mark.parametrize(
+    ("seeds", "images"),
+    [((1, 1), 500), ((2, 2), 500), ((3, 3), 500), ((3, 3), 8000), ((5, 3), 2000), ((1, 3), 500)],
+)
 def test_the_interval_of_a_difference_covers_the_truth(seeds: tuple[int, int], images: int) -> None:
     covered = []
     for study in _studies(images, 800 if images < 5000 else 400):
         (first, one), (second, two) = study.hits(seeds[0]), study.hits(seeds[1], 1.45)
-        found = difference(first, second, **SAME_IMAGES)
+        found = difference(first, second, same_images=True)
         covered.append(found.low <= one - two <= found.high)
-    assert _within(covered)
+    assert _within(covered, min(seeds))
 
 
 def test_the_interval_over_different_images_covers_the_truth() -> None:
@@ -76,7 +87,7 @@ def test_the_interval_over_different_images_covers_the_truth() -> None:
         first, one = study.hits(3)
         study.next_images()
         second, two = study.hits(3, 1.2)
-        found = difference(first, second, same_images=False, same_seeds=False)
+        found = difference(first, second, same_images=False)
         covered.append(found.low <= one - two <= found.high)
     assert _within(covered)
 
@@ -84,47 +95,45 @@ def test_the_interval_over_different_images_covers_the_truth() -> None:
 def test_a_difference_of_two_uses_of_the_same_encoders_covers_the_truth_and_is_shorter() -> None:
     draws, covered, lengths = np.random.default_rng(0), [], []
     for _ in range(800):
-        image, seed = 2 * draws.standard_normal(500), 0.5 * draws.standard_normal((3, 1))
-        first, second = (image + seed + draws.standard_normal((3, 500)) + level > 0 for level in (1.6, 1.4))
-        one, two = stats.norm.cdf(np.array([1.6, 1.4]) / np.sqrt(4 + 0.25 + 1))
+        image, seed = 1.8 * draws.standard_normal(500), 0.5 * draws.standard_normal((3, 1))
+        first, second = (
+            image + seed + 0.9 * draws.standard_normal(500) + draws.standard_normal((3, 500)) + level > 0
+            for level in (1.6, 1.4)
+        )
+        one, two = stats.norm.cdf(np.array([1.6, 1.4]) / np.sqrt(1.8**2 + 0.9**2 + 0.25 + 1))
         paired, unpaired = (difference(first, second, same_images=True, same_seeds=same) for same in (True, False))
         covered.append(paired.low <= one - two <= paired.high)
         lengths.append([paired.high - paired.low, unpaired.high - unpaired.low])
-    # The encoders cancel, so that single hits explain all: then 97 %, because the seed part is at least theirs.
-    assert 0.93 <= np.mean(covered) <= 0.98
+    assert _within(covered)
     assert np.mean(lengths, axis=0)[0] < 0.5 * np.mean(lengths, axis=0)[1]
 
 
-@pytest.mark.parametrize(("seeds", "draws"), [(3, 3), (3, 5), (1, 3), (3, 1)])
+@pytest.mark.parametrize(("seeds", "draws"), [(3, 3), (3, 5), (1, 3), (1, 5), (3, 1)])
 def test_the_interval_with_few_labels_covers_the_truth(seeds: int, draws: int) -> None:
-    """Every seed is trained on the same draws, which are a common cause of its accuracy and of the other model's."""
-    generator, covered, rejected, images = np.random.default_rng(3), [], [], 300
-    by_draw, by_seed, by_both = 0.25, 0.1, 0.05
-    single = by_draw * (draws == 1), by_seed * (seeds == 1)  # no variation, so the truth is that of this draw or seed
-    for _ in range(600):
-        easy, common = 2 * generator.standard_normal(images), 0.17 * generator.standard_normal((1, draws, 1))
+    """Every seed is trained on the same draws, which are a common cause of its accuracy and of the other model's.
 
-        def effects(common: Any = common) -> Any:
-            return (
-                by_seed * generator.standard_normal((seeds, 1, 1))
-                + common + (by_draw**2 - 0.17**2) ** 0.5 * generator.standard_normal((1, draws, 1))
-                + by_both * generator.standard_normal((seeds, draws, 1))
-            )  # fmt: skip
-
-        trained = [effects() for _ in range(2)]
-        first, second = (
-            easy + 1.6 + shift + generator.standard_normal((seeds, draws, images)) > 0 for shift in trained
-        )
-        if any(single):
-            truth = [stats.norm.cdf((1.6 + shift) / 5**0.5).mean() for shift in trained]
-        else:
-            truth = [stats.norm.cdf(1.6 / np.sqrt(5 + by_draw**2 + by_seed**2 + by_both**2))] * 2
-        found = mean(first)
+    A single seed or draw shows no variation, so the truth is that of this seed or draw.
+    """
+    generator, covered, of_difference, images = np.random.default_rng(3), [], [], 300
+    by_draw, by_seed, by_both, own = 0.25, 0.1, 0.05, 0.9
+    for _ in range(1000):
+        easy, common = 1.8 * generator.standard_normal(images), 0.17 * generator.standard_normal((1, draws, 1))
+        hits, truth = [], []
+        for _model in range(2):
+            of_seed = by_seed * generator.standard_normal((seeds, 1, 1))
+            of_draw = common + (by_draw**2 - 0.17**2) ** 0.5 * generator.standard_normal((1, draws, 1))
+            cells = 1.6 + easy + own * generator.standard_normal(images) + of_seed + of_draw
+            cells = cells + by_both * generator.standard_normal((seeds, draws, 1))
+            hits.append(cells + generator.standard_normal((seeds, draws, images)) > 0)
+            known, unknown = 1.6, 1.8**2 + own**2 + 1 + by_both**2
+            for effect, size in ((of_seed, by_seed), (of_draw, by_draw)):
+                known, unknown = (known + effect.item(), unknown) if effect.size == 1 else (known, unknown + size**2)
+            truth.append(stats.norm.cdf(known / np.sqrt(unknown)))
+        found, gap = mean(hits[0]), difference(*hits, same_images=True, same_draws=True)
         covered.append(found.low <= truth[0] <= found.high)
-        gap = difference(first, second, same_images=True, same_seeds=True)
-        rejected.append(not gap.low <= truth[0] - truth[1] <= gap.high)
-    assert np.mean(covered) >= 0.925
-    assert np.mean(rejected) <= 0.075
+        of_difference.append(gap.low <= truth[0] - truth[1] <= gap.high)
+    assert _within(covered)
+    assert 0.93 <= np.mean(of_difference) < 0.975  # 97 %, rounded
 
 
 def test_the_percentiles_of_a_hierarchical_bootstrap_cover_too_little_with_three_seeds() -> None:
@@ -155,10 +164,11 @@ def test_the_quantile_covers_for_any_ratio_of_the_parts(seeds: int, least: float
 
 def test_the_verdict_equivalent_is_rarely_wrong() -> None:
     # The true difference is at the margin: at most 5 % of the studies may call the models equivalent.
-    level = stats.norm.ppf(stats.norm.cdf(1.6 / np.sqrt(5.0036)) - 0.01) * np.sqrt(5.0036)
+    spread = np.sqrt(Simulated(2).variance)
+    level = stats.norm.ppf(stats.norm.cdf(1.6 / spread) - 0.01) * spread
     found: list[Difference] = []
     for study in _studies(8000, 200):
-        found.append(difference(study.hits(5)[0], study.hits(5, level)[0], **SAME_IMAGES))
+        found.append(difference(study.hits(5)[0], study.hits(5, level)[0], same_images=True))
     assert np.mean([entry.p_equivalent < 0.05 for entry in found]) <= 0.07
 
 

@@ -65,6 +65,44 @@ def test_accuracies_of_a_part_of_the_images_have_the_interval_of_this_part(
     assert found.bounds == (expected.low, expected.high)
 
 
+def test_the_masked_accuracy_has_the_hits_as_if_only_the_shared_classes_existed(fake: FakeStudy) -> None:
+    hits = []
+    for seed in range(3):
+        fake.probe("simclr", seed)
+        run = fake.ood("simclr-probe", seed)
+        with np.load(run / "predictions.npz") as arrays:
+            logits, labels = np.delete(arrays["logits"], 7, axis=1), arrays["labels"]
+        hits.append([row.argmax() == np.delete(np.arange(10), 7).tolist().index(label)
+                     for row, label in zip(logits, labels, strict=True) if label != 7])  # fmt: skip
+    found = estimate(read_study(fake.path), model_of("simclr-probe"), "ood", "accuracy_masked")
+    expected = statistics.mean(np.array(hits))
+    assert found is not None
+    assert (found.value, found.bounds) == (expected.value, (expected.low, expected.high))
+
+
+def test_without_predictions_the_same_encoder_is_compared_over_the_shared_seeds_without_an_interval(
+    fake: FakeStudy,
+) -> None:
+    for seed in range(3):
+        _set_accuracy(fake.finetune("simclr", seed), 60 + 10 * seed, 100)
+    _set_accuracy(fake.probe("simclr"), 65, 100)
+    for file in fake.path.glob("*/predictions.npz"):
+        file.unlink()
+    study = read_study(fake.path)
+    found = difference(study, *models_of("simclr-finetune", "simclr-probe"), "test")
+    assert found is not None
+    assert found.value == pytest.approx(0.60 - 0.65)
+    assert (found.low, found.p) == (None, None)
+    _set_accuracy(fake.probe("simclr", 1), 65, 100)
+    _set_accuracy(fake.probe("simclr", 2), 65, 100)
+    for file in fake.path.glob("*/predictions.npz"):
+        file.unlink()
+    found = difference(read_study(fake.path), *models_of("simclr-finetune", "simclr-probe"), "test")
+    assert found is not None
+    assert found.value == pytest.approx(0.70 - 0.65)
+    assert found.low is not None
+
+
 def test_calibration_and_log_loss_have_intervals_with_one_seed(fake: FakeStudy) -> None:
     run = fake.finetune("random")
     with np.load(run / "predictions.npz") as arrays:

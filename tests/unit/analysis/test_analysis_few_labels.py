@@ -72,11 +72,31 @@ def test_models_with_the_same_draws_are_paired(study: FakeStudy) -> None:
     found = points(read_study(study.path))
     by_model = {(gain.model, gain.labels_per_class): gain.difference for gain in gains(found)}
     one, two = found[FINETUNED][50].hits, found[SCRATCH][50].hits
-    paired, unpaired = (statistics.difference(one, two, same_images=True, same_seeds=same) for same in (True, False))
+    paired, unpaired = (statistics.difference(one, two, same_images=True, same_draws=same) for same in (True, False))
     assert by_model[FINETUNED, 50] == paired
     assert paired.high - paired.low < 0.5 * (unpaired.high - unpaired.low)
     one, two = found[PROBE][10].hits, found[SCRATCH][10].hits  # two seeds against one
-    assert by_model[PROBE, 10] == statistics.difference(one, two, same_images=True, same_seeds=False)
+    assert by_model[PROBE, 10] == statistics.difference(one, two, same_images=True, same_draws=True)
+
+
+def test_two_models_are_compared_on_the_draws_that_both_have(study: FakeStudy) -> None:
+    file = study.path / "few_labels-random-s0" / "few_labels.npz"
+    with np.load(file) as arrays:
+        content = dict(arrays)
+    lost = (content["labels_per_class"] == 10) & (content["finetuned"] == 1) & (content["draw"] == 2)
+    content["hits"][lost] = -1
+    np.savez_compressed(file, **content)
+    found = points(read_study(study.path))
+    one, two = found[PROBE][10].hits[:, [0, 1, 3]], found[SCRATCH][10].hits
+    gain = next(gain for gain in gains(found) if (gain.model, gain.labels_per_class) == (PROBE, 10))
+    assert gain.difference == statistics.difference(one, two, same_images=True, same_draws=True)
+
+
+def test_equal_models_are_equivalent_with_enough_images(study: FakeStudy) -> None:
+    hits = np.random.default_rng(0).random((1, 3, 20_000)) < 0.6
+    point = few_labels.Point((0,), (0, 1, 2), hits)
+    (gain,) = gains({PROBE: {10: point}, SCRATCH: {10: point}})
+    assert (gain.verdict, gain.difference.value) == ("equivalent", 0)
 
 
 def test_the_section_says_which_variation_is_missing(fake: FakeStudy, tmp_path: Path) -> None:
@@ -115,7 +135,7 @@ def test_the_section_says_where_pretraining_pays(study: FakeStudy, tmp_path: Pat
     assert "50 labels per class" in probe
     finetuned = next(text for text in sentences if "fine-tuned" in text)
     assert "clearly below" in finetuned
-    assert finetuned.index("50 labels") < finetuned.index("not clearly different")
+    assert finetuned.index("50 labels") < finetuned.index("undecided")
     (table,) = (block for block in made.blocks if block["kind"] == "table")
     assert table["headings"] == ["Labels per class", "10", "50"]
     assert (tmp_path / "few-labels.pdf").is_file()
@@ -144,7 +164,8 @@ def test_folds_of_a_probe_are_averaged(fake: FakeStudy, tmp_path: Path) -> None:
     with np.load(file) as arrays:
         np.savez_compressed(file, **arrays, fold_hits=hits)
     (table,) = (block for block in probe.section(read_study(fake.path), tmp_path).blocks if block["kind"] == "table")
-    assert table["rows"][0][1:3] == ["50.0", "14.1"]
+    interval = statistics.mean(hits == 1)
+    assert table["rows"][0][1:] == ["50.0", "14.1", f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"]
 
 
 def test_the_points_of_different_models_are_side_by_side_in_the_same_order_at_each_size(study: FakeStudy) -> None:

@@ -16,7 +16,7 @@ from analysis import report, tables
 from analysis.__main__ import main
 from analysis.figures import classes, style
 from analysis.reading import read_study
-from analysis.sections import accuracy, front, images, missing
+from analysis.sections import accuracy, findings, images, missing
 from ssl_pkg.rows import unmeasured
 
 WHY = "the logits of 3 of 100 images are not finite"
@@ -78,7 +78,7 @@ def test_a_report_of_models_without_numbers_says_why(
     assert WHY in (out / "tables" / "results.csv").read_text()
 
 
-def test_models_with_fewer_seeds_are_named(fake: FakeStudy, tmp_path: Path) -> None:
+def test_models_with_fewer_seeds_are_named(fake: FakeStudy) -> None:
     fake.seeds = (0, 1)
     for seed in fake.seeds:
         fake.finetune("random", seed)
@@ -88,9 +88,9 @@ def test_models_with_fewer_seeds_are_named(fake: FakeStudy, tmp_path: Path) -> N
     study = read_study(fake.path)
     sentence = "fewer seeds than the study's 2: simclr probe 1 and byol probe 1."
     assert sentence in study.seeds_text
-    assert any(sentence in item for item in front.findings(study).blocks[1]["items"])
+    assert any(sentence in item for item in findings.section(study).blocks[1]["items"])
     with style.styled():
-        blocks = accuracy.section(study, tmp_path).blocks
+        blocks = accuracy.section(study).blocks
     assert sentence in next(block["caption"] for block in blocks if block["kind"] == "table")
 
 

@@ -11,12 +11,15 @@ from fake_contents import model_of
 from fake_study import FakeStudy
 from statsmodels.stats.proportion import confint_proportions_2indep
 
+from analysis import statistics
 from analysis.blocks import Block, Section
+from analysis.estimates import Estimate
 from analysis.figures import curves, style
 from analysis.measures import Measurement
 from analysis.reading import read_study
-from analysis.sections import accuracy, embed, front, sources, training, width
+from analysis.sections import accuracy, embed, findings, sources, training, width
 from analysis.trials import below_probe
+from analysis.widths import Taken
 from ssl_pkg.catalogue import adapted
 from ssl_pkg.rows import dimensions_of
 from ssl_pkg.run.directory import model_name
@@ -80,7 +83,7 @@ def test_a_model_below_its_own_probe_on_validation_is_named(fake: FakeStudy, own
     said = below_probe(study)
     assert ("byol fine-tuned 40.0 against 50.0" in said) == (own < 0.5)
     assert bool(said) == (own < 0.5)
-    (listed,) = (block for block in front.findings(study).blocks if block["kind"] == "items")
+    (listed,) = (block for block in findings.section(study).blocks if block["kind"] == "items")
     assert (said in listed["items"]) == bool(said)
 
 
@@ -119,8 +122,8 @@ def test_the_health_of_all_methods_shares_four_panels(fake: FakeStudy) -> None:
     assert [list(rank) for rank in ranks] == [[29.0], [29.0]]
 
 
-def findings(fake: FakeStudy) -> list[str]:
-    (listed,) = (block for block in front.findings(read_study(fake.path)).blocks if block["kind"] == "items")
+def sentences(fake: FakeStudy) -> list[str]:
+    (listed,) = (block for block in findings.section(read_study(fake.path)).blocks if block["kind"] == "items")
     return list(listed["items"])
 
 
@@ -132,7 +135,7 @@ def test_tuned_hyperparameters_are_named_before_methods_are_ranked(fake: FakeStu
             config = yaml.safe_load((run / "config.yaml").read_text())
             config["method"]["tuned"] = ["model.target_decay", "optimizer.base_lr"]
             (run / "config.yaml").write_text(yaml.safe_dump(config))
-    seeds, tuned, best, *_ = findings(fake)
+    seeds, tuned, best, *_ = sentences(fake)
     assert seeds.startswith("Each model has one seed")
     assert "SimCLR none, BYOL 2 (target decay and base lr)." in tuned
     assert "is highest" in best
@@ -143,7 +146,7 @@ def test_the_loss_out_of_distribution_has_the_interval_of_two_independent_propor
         fake.pretrain(method)
         fake.probe(method)
         fake.ood(f"{method}-probe")
-    (text,) = (text for text in findings(fake) if text.startswith("OOD accuracy minus test accuracy"))
+    (text,) = (text for text in sentences(fake) if text.startswith("OOD accuracy minus test accuracy"))
     expected = set()
     for method in ("simclr", "byol"):
         counts = []
@@ -159,11 +162,33 @@ def test_the_loss_out_of_distribution_has_the_interval_of_two_independent_propor
         assert entry == pytest.approx(wanted, abs=0.3)  # Student's quantile, n - 1, and rounded texts
 
 
+def test_the_loss_out_of_distribution_pairs_the_seeds(fake: FakeStudy) -> None:
+    labels = np.arange(fake.images) % 10
+    ood, test = (
+        np.stack([np.random.default_rng([seed, number]).random(len(labels)) < 0.2 + 0.3 * seed for seed in range(3)])
+        for number in range(2)
+    )
+    for seed in range(3):  # a seed that is good on test is good out of distribution
+        for run, hits in ((fake.probe("simclr", seed), test), (fake.ood("simclr-probe", seed), ood)):
+            logits = np.eye(10)[np.where(hits[seed], labels, (labels + 1) % 10)]
+            np.savez(run / "predictions.npz", logits=logits, labels=labels)
+    expected, unpaired = (
+        statistics.difference(ood, test, same_images=False, same_seeds=same) for same in (True, False)
+    )
+    assert findings._shift(read_study(fake.path), model_of("simclr-probe")) == expected
+    assert expected.high - expected.low < 0.5 * (unpaired.high - unpaired.low)
+
+
+def test_the_spread_of_a_width_is_the_longer_half_of_its_interval() -> None:
+    found = Taken(Estimate(2.0, 1.5, 2.7, None, 100, {0: 2.0}))
+    assert width._cell(found, lambda value: f"{value:.1f}") == "2.0 ± 0.7"
+
+
 def test_a_study_without_tuned_hyperparameters_says_nothing_of_them(fake: FakeStudy) -> None:
     for method in ("simclr", "byol"):
         fake.pretrain(method)
         fake.probe(method)
-    assert not any("tuned" in text for text in findings(fake))
+    assert not any("tuned" in text for text in sentences(fake))
 
 
 def test_the_values_of_the_measures_can_be_read_back(fake: FakeStudy, tmp_path: Path) -> None:
@@ -203,12 +228,13 @@ def test_the_values_of_the_measures_can_be_read_back(fake: FakeStudy, tmp_path: 
     ("factor", "sentence"),
     [
         (1.9, "every model up to radius 0.0005; at radius 0.001 it is not for Supervised."),
+        (None, "every model at none of these radii; at radius 0.00025 it is unknown for Supervised."),
         (2.1, "every model at none of these radii; at radius 0.00025 it is not for Supervised."),
         (0.6, "every model up to radius 0.001, the largest measured."),
     ],
 )
 def test_a_radius_is_local_if_the_rise_is_at_most_twice_its_prediction(
-    fake: FakeStudy, tmp_path: Path, factor: float, sentence: str
+    fake: FakeStudy, tmp_path: Path, factor: float | None, sentence: str
 ) -> None:
     fake.pretrain("supervised", complete=False)
     run = fake.width("supervised")
@@ -216,7 +242,9 @@ def test_a_radius_is_local_if_the_rise_is_at_most_twice_its_prediction(
     for row in result["rows"]:
         if row.get("measure") == "adaptive_worst":
             local = row["radius"] <= 0.0005 and row["normalized"]
-            row["value"] = 1.0 if row["metric"] == "first_order" else factor if local else 3 * factor
+            row["value"] = 1.0 if row["metric"] == "first_order" else factor and (factor if local else 3 * factor)
+            if row["value"] is None:
+                row["reason"] = "it is not finite"
     (run / "result.json").write_text(json.dumps(result))
     with style.styled():
         blocks = width.section(read_study(fake.path), tmp_path).blocks
@@ -228,12 +256,12 @@ def test_a_radius_is_local_if_the_rise_is_at_most_twice_its_prediction(
     [("probe", "random", False), ("finetune", "random", True), ("finetune", "byol", True)],
 )
 def test_the_advantage_of_knn_is_explained_if_a_head_was_trained_on_crops(
-    fake: FakeStudy, tmp_path: Path, stage: str, method: str, explained: bool
+    fake: FakeStudy, stage: str, method: str, explained: bool
 ) -> None:
     {"probe": fake.probe, "finetune": fake.finetune}[stage](method)
     fake.embed(model_name(*adapted(method, stage)))
     with style.styled():
-        text = accuracy.section(read_study(fake.path), tmp_path).blocks[0]["text"]
+        text = accuracy.section(read_study(fake.path)).blocks[0]["text"]
     assert "kNN: weighted nearest neighbours of the test images" in text
     assert ("trained on random crops" in text) is explained
 

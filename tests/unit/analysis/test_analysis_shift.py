@@ -8,7 +8,7 @@ from fake_study import CLASSES, FakeStudy
 from analysis import shift
 from analysis.figures import style
 from analysis.reading import read_study
-from analysis.robustness import Networks
+from analysis.robustness import Networks, effective_robustness
 from analysis.sections import ood
 from analysis.study import Study
 
@@ -67,6 +67,10 @@ def test_robustness_is_measured_against_the_supervised_line(
     point = found[model_of("byol-probe")]
     assert point.robustness is not None
     assert point.extrapolated  # the probe is better than the best supervised network
+    assert not found[model_of("supervised")].extrapolated
+    own = shift.of_model(study, model_of("byol-probe"))
+    assert own is not None
+    assert point.robustness == effective_robustness(own, [*weaker, whole])
     with style.styled():
         blocks = ood.section(study, tmp_path).blocks
     shift.points.cache_clear()

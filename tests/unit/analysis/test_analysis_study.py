@@ -9,7 +9,7 @@ from fake_study import DATE, FakeStudy
 from analysis import report, tables
 from analysis.figures import style
 from analysis.reading import NoStudy, read_study
-from analysis.sections import front
+from analysis.sections import front, provenance
 from ssl_pkg.run.study_plan import PLAN
 
 
@@ -38,12 +38,10 @@ def test_a_study_of_one_method_is_complete_and_mentions_no_other(
     monkeypatch.setattr(style, "save", lambda figure, folder, name: folder / name)
     with style.styled():
         content = report.content(study, tmp_path / "figures", DATE)
-    facts = dict(content["facts"])
-    assert facts["Runs"].startswith(f"{len(study.runs)} of the {len(study.runs)} planned runs")
-    assert facts["Methods"] == "SimCLR"
-    assert "Missing" not in facts
+    assert front.runs(study) == f"{len(study.runs)} of the {len(study.runs)} planned runs are complete."
+    assert dict(provenance.facts(study))["Methods"] == "SimCLR"
     sections = [section for section in content["sections"] if section["title"] != "Sources"]
-    text = json.dumps([content["title"], content["subtitle"], content["facts"], sections]).lower()
+    text = json.dumps([content["title"], content["subtitle"], sections]).lower()
     assert [name for name in ("supervised baseline", "byol", "moco") if name in text] == []
 
 
@@ -91,11 +89,9 @@ def test_a_folder_without_a_plan_reports_its_runs_and_says_so(fake: FakeStudy) -
     ]
     assert study.methods == ("supervised", "simclr")
     assert study.missing == []
-    runs = dict(front.title(study, DATE)["facts"])["Runs"]
-    assert (
-        runs
-        == "2 of the 4 that were started are complete; missing runs are not known, because the study has no usable "
-        "plan.json"
+    assert front.runs(study) == (
+        "2 of the 4 runs that were started are complete. Missing runs are not known, because the study has no usable "
+        "plan.json."
     )
 
 

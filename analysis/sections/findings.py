@@ -1,0 +1,178 @@
+"""Every finding that the numbers support, as sentences with intervals and corrected p-values."""
+
+from analysis import names, statistics, tables, trials
+from analysis.blocks import Section
+from analysis.comparisons import (
+    FINETUNED,
+    OOD,
+    OOD_PAIRS,
+    OVER_PROBE,
+    OVER_RANDOM,
+    PROBES,
+    TEST_PAIRS,
+    Comparison,
+    Family,
+    compared,
+    comparisons,
+)
+from analysis.estimates import estimate
+from analysis.names import Model
+from analysis.outcomes import outcomes
+from analysis.relation import verdicts
+from analysis.study import Study
+
+
+def section(study: Study) -> Section:
+    """Sentences generated from the numbers, each with its uncertainty."""
+    made = Section("Findings")
+    made.text(
+        "These sentences are generated from the tables of this report. Brackets are 95 % intervals. Each p is "
+        "corrected for the other comparisons of its family; with an equivalence test it decides whether a difference "
+        "is called clear, equivalent (within one point) or undecided, as the section “Comparisons” explains."
+    )
+    made.items([sentence for sentence in _sentences(study) if sentence])
+    return made
+
+
+def _sentences(study: Study) -> list[str]:
+    return [
+        one_seed(study),
+        _tuned(study),
+        best(study, TEST_PAIRS, "Test accuracy in percent"),
+        against(study, FINETUNED, "Fine-tuning against the supervised baseline, test accuracy"),
+        trials.below_probe(study),
+        against(study, PROBES, "A linear probe on frozen features against the supervised baseline"),
+        against(study, OVER_RANDOM, "A linear probe against the same probe on the random initialisation"),
+        against(study, OVER_PROBE, "Fine-tuning against the probe on the same encoder, test accuracy"),
+        best(study, OOD_PAIRS, "OOD accuracy, all classes, in percent"),
+        against(study, OOD, "OOD accuracy against the supervised baseline"),
+        _drop(study),
+        _spread(study),
+        _width(study),
+    ]
+
+
+def _tuned(study: Study) -> str:
+    """Which fields of each pretraining were tuned for this budget; empty if none was."""
+    fields = {
+        run.model.method: run.config["method"].get("tuned") or []
+        for run in reversed(study.of("pretrain"))
+        if isinstance(run.config.get("method"), dict)
+    }
+    if not any(fields.values()):
+        return ""
+    parts = []
+    for method in (method for method in study.methods if method in fields):
+        named = names.listed(str(name).rpartition(".")[2].replace("_", " ") for name in fields[method])
+        parts.append(f"{study.method_label(method)} {len(fields[method]) or 'none'}" + (f" ({named})" if named else ""))
+    return (
+        "Hyperparameters of the pretraining that were tuned for this reduced budget on a holdout split of labelled "
+        f"train, before this study: {', '.join(parts)}. A rank among methods includes this difference in effort."
+    )
+
+
+def best(study: Study, family: Family, subject: str) -> str:
+    """The model with the highest accuracy, and how far the next one is behind, corrected for all pairs of models."""
+    values = {model: estimate(study, model, family.evaluation, family.metric) for model in study.models}
+    found = {model: value for model, value in values.items() if value is not None}
+    ranked = sorted(found, key=lambda model: -found[model].value)
+    if not ranked:
+        return ""
+    if len(ranked) == 1:
+        return f"{subject}: the only model is {study.model_label(ranked[0])} with {tables.percent(found[ranked[0]])}."
+    equal = [model for model in ranked if found[model].value == found[ranked[0]].value]
+    highest, following = ("is highest", "next") if len(equal) == 1 else ("are equal and highest", "second")
+    first = (
+        f"{subject}: {names.listed(map(study.model_label, equal))} {highest} with {tables.percent(found[ranked[0]])}"
+    )
+    entry = compared(study, family, ranked[0], ranked[1])
+    return f"{first}; the {following}, {study.model_label(ranked[1])}, is {_behind(entry)}."
+
+
+def _behind(entry: Comparison | None) -> str:
+    """`3.1 points behind [+1.9, +4.3], p = .012: clear`."""
+    if entry is None:
+        return "not comparable"
+    behind = entry.difference.value >= 0  # two models with the same encoder are compared over the seeds that both have
+    gap = entry.difference if behind else entry.difference.reversed()
+    numbers = f"{100 * gap.value:.1f} points {'behind' if behind else 'ahead over the seeds that both have'}"
+    if gap.low is None or gap.high is None or entry.p_holm is None:
+        return f"{numbers}, without an interval"
+    interval = f"[{tables.signed(100 * gap.low)}, {tables.signed(100 * gap.high)}]"
+    return f"{numbers} {interval}, {tables.p_text(entry.p_holm)} (corrected for all pairs of models): {entry.verdict}"
+
+
+def against(study: Study, family: Family, subject: str) -> str:
+    """The differences of a family, grouped into clearly above, clearly below, equivalent and undecided."""
+    groups: dict[str, list[str]] = {"clearly above": [], "clearly below": [], "equivalent": [], "undecided": []}
+    entries = comparisons(study).get(family, [])
+    labels = {entry.first: study.model_label(entry.first) for entry in entries}
+    if len({model.adaptation for model in labels}) == 1:
+        labels = {model: study.model_label(model.encoder) for model in labels}
+    for entry in entries:
+        group = entry.verdict or "undecided"
+        if group == "clear":
+            group = "clearly above" if entry.difference.value > 0 else "clearly below"
+        p = "" if entry.p_holm is None else f" ({tables.p_text(entry.p_holm)})"
+        groups[group].append(f"{labels[entry.first]} {tables.gain_text(entry.difference)}{p}")
+    parts = [f"{group}: {', '.join(found)}" for group, found in groups.items() if found]
+    return f"{subject}, in points: {'; '.join(parts)}." if parts else ""
+
+
+def _drop(study: Study) -> str:
+    found = {model: _shift(study, model) for model in study.models if model != names.RANDOM_PROBE}
+    changes = {model: gap for model, gap in found.items() if gap is not None}
+    if len(changes) < 2:
+        return ""
+    best, worst = (end(changes, key=lambda model: changes[model].value) for end in (max, min))
+    texts = [
+        f"{tables.signed(100 * changes[model].value)} points [{tables.signed(100 * changes[model].low)}, "
+        f"{tables.signed(100 * changes[model].high)}] ({study.model_label(model)})"
+        for model in (best, worst)
+    ]
+    return (
+        f"OOD accuracy minus test accuracy: from {texts[0]} to {texts[1]}. The two sets hold different images, so "
+        "this difference includes their difficulty as well as the shift."
+    )
+
+
+def _shift(study: Study, model: Model) -> statistics.Difference | None:
+    """The OOD accuracy of a model minus its test accuracy, over the seeds that have both; None without predictions."""
+    test, ood = (outcomes(study, model, evaluation, "accuracy") for evaluation in ("test", "ood"))
+    if test is None or ood is None:
+        return None
+    seeds = tuple(seed for seed in test.seeds if seed in ood.seeds)
+    if not seeds:
+        return None
+    return statistics.difference(ood.of(seeds), test.of(seeds), same_images=False, same_seeds=True)
+
+
+def _spread(study: Study) -> str:
+    """The standard deviation of z at the end of pretraining and its minimum, for each encoder that logs it."""
+    parts = []
+    for encoder in study.encoders:
+        ends = [
+            run.metrics["z_std"].dropna()
+            for run in study.complete("pretrain", encoder)
+            if "z_std" in run.metrics and run.metrics["z_std"].notna().any()
+        ]
+        if ends:
+            low, last = min(float(end.min()) for end in ends), [float(end.iloc[-1]) for end in ends]
+            values = f"{min(last):.3g}" if len(last) == 1 else f"{min(last):.3g} to {max(last):.3g}"
+            parts.append(f"{study.model_label(encoder)} ends at {values} (minimum {low:.3g})")
+    return f"Standard deviation of z, which is zero after a collapse: {'; '.join(parts)}." if parts else ""
+
+
+def _width(study: Study) -> str:
+    """What the chosen measure of width shows over all models."""
+    return " ".join(verdicts(study, kinds=("all",)))
+
+
+def one_seed(study: Study) -> str:
+    """How many seeds the models have, and what that means."""
+    if study.seeds_tested != 1:
+        return study.seeds_text
+    return (
+        "Each model has one seed, so every comparison is one of these trained networks and not of the methods: how "
+        "much another seed would change them is unknown, and no interval or p-value includes it."
+    )

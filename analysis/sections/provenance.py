@@ -1,0 +1,65 @@
+"""Where the numbers come from: data, runs, code, versions and hardware."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from analysis import names
+from analysis.blocks import Section
+from analysis.data import data_names
+from analysis.study import Study
+
+
+def section(study: Study) -> Section:
+    """One row for each fact."""
+    made = Section("Provenance")
+    rows = [list(fact) for fact in facts(study) if fact[1]]
+    made.table(["", ""], rows, "What the runs of this report recorded.", left=2, widths=[0.15, 0.85])
+    return made
+
+
+def facts(study: Study) -> list[tuple[str, str]]:
+    """Names and values; a value is empty if it is unknown."""
+    sources = [run.provenance for run in study.complete()]
+    starts = [start for source in sources for start in _starts(source)]
+    roots = {str(source.get("data", {}).get("root", "")) for source in sources if isinstance(source.get("data"), dict)}
+    return [
+        (
+            "Data",
+            ", ".join(data_names(study))
+            + (f" (read from {names.listed(sorted(roots - {''}))})" if roots - {""} else ""),
+        ),
+        ("Methods", names.listed(map(study.method_label, study.methods))),
+        ("Seeds", ", ".join(map(str, study.seeds))),
+        ("Code", names.listed(_values(starts, "commit"))),
+        ("Versions", names.listed(_versions(start) for start in starts)),
+        ("Hardware", names.listed(_hardware(start) for start in starts)),
+    ]
+
+
+def _values(sources: Iterable[dict[str, Any]], key: str) -> list[str]:
+    return sorted({str(source[key]) for source in sources if source.get(key)})
+
+
+def _starts(source: dict[str, Any]) -> list[dict[str, Any]]:
+    """The provenance of each start of a run that differs from the start before."""
+    starts = source.get("starts")
+    found = [start for start in starts if isinstance(start, dict)] if isinstance(starts, list) else []
+    return found or [source]
+
+
+def _versions(source: dict[str, Any]) -> str:
+    versions = source.get("versions")
+    return ", ".join(f"{name} {value}" for name, value in versions.items()) if isinstance(versions, dict) else ""
+
+
+def _hardware(source: dict[str, Any]) -> str:
+    hardware = source.get("hardware")
+    if not isinstance(hardware, dict):
+        return ""
+    parts = [
+        f"{hardware.get('name', '')} ({hardware.get('device', 'unknown device')})",
+        str(hardware.get("precision", "")),
+    ]
+    if hardware.get("device") == "cpu":
+        parts.append(f"threads: {hardware.get('threads', '?')}")
+    return ", ".join(part for part in [*parts, f"processes: {source.get('world_size', 1)}"] if part)
