@@ -42,6 +42,14 @@ def main(arguments: list[str], program: str = "ssl-study") -> int:
 
     program: what the user has typed before `arguments`, for the messages that say how to resume.
     """
+    try:
+        return _main(arguments, program)
+    except KeyboardInterrupt:  # during an import, or where a command does not handle it itself
+        print("interrupted", file=sys.stderr)
+        return 75  # ssl_pkg.errors.INTERRUPTED, whose import may be what was interrupted
+
+
+def _main(arguments: list[str], program: str) -> int:
     command, *rest = arguments or ["--help"]
     if command in ("-h", "--help", "help"):
         print(_HELP, end="")
@@ -72,10 +80,11 @@ def main(arguments: list[str], program: str = "ssl-study") -> int:
 
 
 def _report(arguments: list[str]) -> int:
-    import argparse
     from pathlib import Path
 
-    parser = argparse.ArgumentParser(
+    from ssl_pkg.console import Parser
+
+    parser = Parser(
         prog="ssl-study report",
         description="Makes report.pdf, figures/ and tables/ from the runs of a study that exist.",
         epilog="example: ssl-study report stl10 --runs runs --reports reports",
@@ -84,7 +93,7 @@ def _report(arguments: list[str]) -> int:
     parser.add_argument("--runs", metavar="DIR", default="runs", help="folder of the runs (default: runs)")
     parser.add_argument("--reports", metavar="DIR", default="reports", help="folder of the reports (default: reports)")
     parser.add_argument("--date", metavar="YYYY-MM-DD", help="date on the report (default: today)")
-    options = parser.parse_args(arguments)
+    options = parser.read(arguments)
     from ssl_pkg.extras import require
 
     require("report")
@@ -114,9 +123,9 @@ def _predict(arguments: list[str]) -> int:
 
 
 def _data(arguments: list[str]) -> int:
-    import argparse
+    from ssl_pkg.console import Parser
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ssl-study data",
         description="Downloads STL-10 and CIFAR-10 from their authors' servers (3 GB), and checks their md5. Running "
         "it again resumes an interrupted download.",
@@ -124,7 +133,7 @@ def _data(arguments: list[str]) -> int:
     )
     parser.add_argument("folder", metavar="DIR", help="folder for stl10_binary/ and cifar-10-batches-py/")
     parser.add_argument("--synthetic", action="store_true", help="generate the synthetic set there instead")
-    options = parser.parse_args(arguments)
+    options = parser.read(arguments)
     if options.synthetic:
         from ssl_pkg.data import synthetic
 

@@ -30,7 +30,8 @@ from analysis import report, tables
 from analysis.data import data_note
 from analysis.reading import NoStudy, read_study
 from analysis.study import Study
-from ssl_pkg.errors import BadInput
+from ssl_pkg.console import Parser
+from ssl_pkg.errors import INTERRUPTED, BadInput
 from ssl_pkg.overrides import expand_path
 from ssl_pkg.streams import prepare_streams
 
@@ -41,9 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Builds the report and prints the main table; returns the exit status.
 
     2: there is no complete run, or the output folder can't be created. 1: writing fails, for example on a full disk.
+    75: interrupted by Ctrl-C.
     """
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().read(sys.argv[1:] if arguments is None else arguments)
         study = read_study(Path(expand_path("RUNS/STUDY", options.study)))
         out = Path("reports") / study.name if options.out is None else Path(expand_path("--out", options.out))
     except (NoStudy, OSError, BadInput) as error:
@@ -56,6 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
         pdf = report.build(study, out, options.date)
     except OSError as error:
         return _refused(f"can't write the report: {error}", 1)
+    except KeyboardInterrupt:
+        return _refused("interrupted: run the same command again to make the whole report", INTERRUPTED)
     _print(study, pdf)
     return 0
 
@@ -65,17 +69,24 @@ def _refused(why: str, status: int) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m analysis", description=__doc__)
     parser.add_argument("study", metavar="RUNS/STUDY", help="folder with the run directories of the study")
     parser.add_argument("--out", help="output folder (default: reports/STUDY)")
     parser.add_argument(
         "--date",
-        type=datetime.date.fromisoformat,
+        type=_date,
         default=_today(),
         help="date on the report, YYYY-MM-DD (default: today)",
     )
     return parser
+
+
+def _date(text: str) -> datetime.date:
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date like 2026-01-31") from None
 
 
 def _today() -> datetime.date:

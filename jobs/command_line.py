@@ -3,8 +3,9 @@
 import argparse
 import shlex
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
+from ssl_pkg.console import Parser, unexpected
 from ssl_pkg.errors import BadInput
 from ssl_pkg.nearest import hint
 from ssl_pkg.overrides import expand_path
@@ -28,13 +29,9 @@ def parse(arguments: list[str], options: argparse.Namespace) -> list[str]:
     if word and not word.startswith("-") and word not in _EXAMPLES:
         raise BadInput(f"there is no command {word!r}{hint(word, _EXAMPLES)}: choose one of {', '.join(_EXAMPLES)}")
     _, rest = _parser().parse_known_args(arguments, options)
-    see = f"see `ssl-study {options.command} --help`"
     for word in rest:
-        if word.startswith("-"):
-            known = [f"--{name}" for name in vars(options)]
-            raise BadInput(f"there is no option {word}{hint(word.partition('=')[0], known)}: {see}")
-        if options.command not in _TAKES_OVERRIDES:
-            raise BadInput(f"{options.command} does not take {word!r}: {see}")
+        if word.startswith("-") or options.command not in _TAKES_OVERRIDES:
+            raise unexpected(word, vars(options), f"ssl-study {options.command}")
     for name in ("runs", "reports", "data"):
         if getattr(options, name, None) is not None:
             given = expand_path(f"--{name}", getattr(options, name))
@@ -48,16 +45,8 @@ def parse(arguments: list[str], options: argparse.Namespace) -> list[str]:
     return rest
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports a wrong command line as one sentence, without argparse's usage text."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises BadInput."""
-        raise BadInput(f"{message}: see `{self.prog} --help`")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="ssl-study", description="Runs a study, and shows its state.")
+    parser = Parser(prog="ssl-study", description="Runs a study, and shows its state.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, summary: str) -> argparse.ArgumentParser:

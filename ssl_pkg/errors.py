@@ -1,8 +1,6 @@
 """The exit statuses of the commands, and the exceptions that lead to them."""
 
 import errno
-import sys
-from collections.abc import Callable
 from typing import Final
 
 COMPLETE: Final = 0  # result.json is written
@@ -36,22 +34,3 @@ class Busy(Exception):
 
 class Done(Exception):
     """Another process has completed the run in the meantime."""
-
-
-def exit_status(command: Callable[[], object], target: str, left: str) -> int:
-    """Runs `command`, which writes `target`; returns the exit status, after one sentence on stderr if it fails.
-
-    left: what a failure leaves, for the sentence: `nothing was packed`.
-    """
-    try:
-        command()
-    except BadInput as error:
-        print(error, file=sys.stderr)
-        return BAD_INPUT
-    except OSError as error:
-        print(f"can't write {target} ({error.strerror}): {left}", file=sys.stderr)
-        return FAULT if error.errno in NO_ROOM else BAD_INPUT
-    except KeyboardInterrupt:
-        print(f"interrupted: {left}", file=sys.stderr)
-        return INTERRUPTED
-    return COMPLETE

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from ssl_pkg.data.images import Indices, Split
-from ssl_pkg.data.names import read_names
+from ssl_pkg.data.names import listed, read_names
 from ssl_pkg.errors import BadInput
 from ssl_pkg.layout import CIFAR10_BINARY as BINARY
 from ssl_pkg.layout import CIFAR10_PYTHON as PYTHON
@@ -81,7 +81,7 @@ def _class_index(name: str, classes: tuple[str, ...], folder: Path) -> int:
             return classes.index(candidate)
     raise BadInput(
         f"{folder} has a class {name!r}{hint(name, classes)}, which the model doesn't know "
-        f"(its classes: {', '.join(classes)}): use the same name in stl10_binary/class_names.txt and in "
+        f"(its classes: {listed(classes)}): use the same name in stl10_binary/class_names.txt and in "
         f"{BINARY}/batches.meta.txt, or put images of the model's classes into {folder.parent / BINARY}"
     )
 

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from ssl_pkg.data.fonts import SIZE as FONT_SIZE
+from ssl_pkg.data.fonts import font_for
 from ssl_pkg.data.images import Indices, Split
 
 CONTACT_SHEET: Final = "contact_sheet.png"  # file name in the run directory
@@ -22,15 +24,15 @@ MOST_CLASSES: Final = 40  # rows; the sheet would be too large to look at
 def contact_sheet(labelled: Sequence[Split], unlabeled: Split | None, classes: Sequence[str]) -> bytes:
     """Returns a PNG with one row for each class, the labelled splits side by side, and a last row for `unlabeled`.
 
-    A row shows the first images of its class in the split's order, so that the same data give the same bytes. Classes
-    beyond MOST_CLASSES are left out, which the sheet says.
+    A row shows the first images of its class in the split's order, so that the same data give the same bytes (with the
+    same fonts, if a class name is not ASCII). Classes beyond MOST_CLASSES are left out, which the sheet says.
     """
     left_out, classes = len(classes) - MOST_CLASSES, classes[:MOST_CLASSES]
     per_class = COLUMNS // len(labelled)
     strip = per_class * SIDE + GAP
     rows = len(classes) + (0 if unlabeled is None else 1)
     sheet = Image.new("RGB", (LABEL_WIDTH + strip * len(labelled), GAP + 2 * SIDE // 3 + (SIDE + 2) * rows), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=FONT_SIZE)
     top = 2 * SIDE // 3
     for number, split in enumerate(labelled):
         left = LABEL_WIDTH + number * strip
@@ -43,7 +45,9 @@ def contact_sheet(labelled: Sequence[Split], unlabeled: Split | None, classes: S
             _paste(sheet, split, members, corner)
     for label, name in enumerate(classes):
         shown = name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}…"
-        draw.text((4, top + label * (SIDE + 2) + SIDE // 3), f"{label}  {shown}", "black", font)
+        own = font_for(f"{label}  {shown}")
+        text = f"{label}  {shown if own else '(no font for it)'}"
+        draw.text((4, top + label * (SIDE + 2) + SIDE // 3), text, "black", own or font)
     if left_out > 0:
         draw.text((4, 10), f"{left_out} more classes", "black", font)
     if unlabeled is not None:

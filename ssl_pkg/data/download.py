@@ -13,10 +13,8 @@ if __name__ == "__main__":
 import argparse
 import hashlib
 import http.client
-import shutil
 import sys
 import tarfile
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -27,7 +25,9 @@ from typing import BinaryIO, Final
 from rich.console import Console
 from rich.progress import Progress
 
-from ssl_pkg.errors import BadInput, Busy, exit_status
+from ssl_pkg.console import Parser, run_command
+from ssl_pkg.data.scratch import scratch_folder
+from ssl_pkg.errors import BadInput, Busy
 from ssl_pkg.overrides import expand_path
 from ssl_pkg.run.file_lock import locked
 from ssl_pkg.run.manifest import OFFICIAL, md5
@@ -139,29 +139,25 @@ def _unpack(file: BinaryIO, archive: Archive, root: Path) -> None:
 
     Members with paths outside the folder are refused (PEP 706).
     """
-    work = Path(tempfile.mkdtemp(dir=root, prefix=f".{archive.folder}."))
-    try:
-        with tarfile.open(fileobj=file, mode="r:gz") as content:
-            content.extractall(work, filter="data")
-        (work / archive.folder).rename(root / archive.folder)
-    except (tarfile.TarError, FileNotFoundError) as error:
-        raise BadInput(f"{archive.url} does not unpack to {archive.folder} ({error})") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with scratch_folder(root / archive.folder) as work:
+        try:
+            with tarfile.open(fileobj=file, mode="r:gz") as content:
+                content.extractall(work, filter="data")
+            (work / archive.folder).rename(root / archive.folder)
+        except (tarfile.TarError, FileNotFoundError) as error:
+            raise BadInput(f"{archive.url} does not unpack to {archive.folder} ({error})") from error
 
 
 def main(arguments: Sequence[str], archives: Sequence[Archive] = ARCHIVES) -> int:
     """Downloads and unpacks all archives; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="ssl-study data", description="Downloads STL-10 and CIFAR-10.")
+    parser = Parser(prog="ssl-study data", description="Downloads STL-10 and CIFAR-10.")
     parser.add_argument("root", help="folder for stl10_binary/ and cifar-10-batches-py/ (3.3 GB)")
-    given = parser.parse_args(arguments).root
-    return exit_status(lambda: _fetch_all(given, archives), given, "run the same command again to resume")
 
+    def fetch_all(options: argparse.Namespace) -> None:
+        for archive in archives:
+            fetch(archive, Path(expand_path("DIR", options.root)))
 
-def _fetch_all(given: str, archives: Sequence[Archive]) -> None:
-    root = Path(expand_path("DIR", given))
-    for archive in archives:
-        fetch(archive, root)
+    return run_command(parser, arguments, fetch_all, target="root", left="run the same command again to resume")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ from typing import Any, Final
 import imagehash
 import numpy as np
 from PIL import Image
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from ssl_pkg.data.image_files import Pixels
 from ssl_pkg.data.images import Indices
@@ -36,15 +34,20 @@ def first_near(hashes: Hashes, bank: Hashes) -> Indices:
 
 
 def groups_of_copies(hashes: Hashes) -> Indices:
-    """The group (n,) of each image, from 0. Copies are in one group, and so are copies of copies."""
-    size = max(1, BLOCK // max(1, len(hashes)))
-    pairs = [
-        np.add(np.argwhere(_near(hashes[start : start + size], hashes)), [start, 0])
-        for start in range(0, len(hashes), size)
-    ]
-    rows, columns = np.concatenate(pairs).T
-    graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(hashes), len(hashes)))
-    groups: Indices = connected_components(graph, directed=False)[1]
+    """The group (n,) of each image, from 0. Copies are in one group, and so are copies of copies.
+
+    A group grows by the copies of its newest members, because all pairs of copies would not fit into memory.
+    """
+    groups = np.full(len(hashes), -1, np.int64)
+    rest = np.arange(len(hashes))  # images without a group
+    number = 0
+    while len(rest):
+        newest, rest = rest[:1], rest[1:]
+        while len(newest):
+            groups[newest] = number
+            near = first_near(hashes[rest], hashes[newest]) >= 0
+            newest, rest = rest[near], rest[~near]
+        number += 1
     return groups
 
 

@@ -5,6 +5,7 @@ import stat
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -16,9 +17,14 @@ from ssl_pkg.hardware.machine import cores
 
 # Not all of Pillow's formats, because for EPS it starts Ghostscript, which runs the file as a program.
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+HEIC: Final = (b"ftyphei", b"ftyphev", b"ftypmif1")  # at byte 4; Pillow can't decode this format of some phones
 SMALLEST: Final = 8  # pixels; an image with a shorter side shows nothing
 JPEG_MARGIN: Final = 3  # a JPEG is decoded at a reduced size that is at least this multiple of the final one
+DARKEST: Final = 1 << 12  # 16-bit images whose values are all below have data of 12 bits or fewer
 IN_FLIGHT: Final = 64  # files that are read at the same time or wait for their turn
+
+CROP: Final = "crop"
+PAD: Final = "pad"
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]  # (side, side, 3), RGB
 
@@ -35,10 +41,11 @@ def printable(name: str) -> str:
 def files_below(folder: Path) -> Iterator[tuple[Path, str]]:
     """All files below `folder`, sorted by path within each folder, each with the reason why it can't be an image.
 
-    The reason is empty for a regular file. Symbolic links are followed. A folder that was reached before, as in a loop
-    of links, is returned instead of its files, with the reason.
+    The reason is empty for a regular file. Symbolic links are followed, except to a folder that is inside of `folder`
+    or contains it, because its files have places of their own, which say their classes. Such a link, and a folder that
+    was reached before, is returned instead of its files, with the reason.
     """
-    waiting, seen = [folder], set()
+    waiting, seen, root = [folder], set(), folder.resolve()
     while waiting:
         current = waiting.pop()
         try:
@@ -59,11 +66,30 @@ def files_below(folder: Path) -> Iterator[tuple[Path, str]]:
                 kind = "is a symbolic link that" if entry.is_symlink() else ""
                 yield entry, f"{kind} can't be followed ({error.strerror})".strip()
                 continue
-            if stat.S_ISDIR(mode):
+            if stat.S_ISDIR(mode) and entry.is_symlink() and _overlap(entry.resolve(), root):
+                yield entry, f"is a link to a folder that is in {folder} itself, or above it"
+            elif stat.S_ISDIR(mode):
                 folders.append(entry)
             else:
                 yield entry, "" if stat.S_ISREG(mode) else "is not a regular file"
         waiting += reversed(folders)
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def preparation(side: int, *, pad: bool) -> dict[str, Any]:
+    """How `read_images` turns a photograph into an image of `side` x `side` pixels, for files that record it.
+
+    fit: CROP or PAD.
+    """
+    return {"orientation": "EXIF", "fit": PAD if pad else CROP, "side": side, "interpolation": "bicubic, antialias"}
+
+
+def is_padded(recorded: object, side: int) -> bool | None:
+    """Whether a recorded preparation is that with or without `pad`; None for any other record, and for none."""
+    return next((pad for pad in (False, True) if recorded == preparation(side, pad=pad)), None)
 
 
 def read_images(files: Sequence[Path], side: int, *, pad: bool = False) -> Iterator[Pixels | Unusable]:
@@ -87,14 +113,15 @@ def _read(file: Path, side: int, pad: bool) -> Pixels | Unusable:
         with Image.open(file, formats=FORMATS) as image:
             if min(image.size) < SMALLEST:
                 raise Unusable(f"has {image.width} x {image.height} pixels, and {SMALLEST} x {SMALLEST} are needed")
+            bits = _bits(image)
             image.draft(None, (JPEG_MARGIN * side, JPEG_MARGIN * side))
-            picture = _rgb(ImageOps.exif_transpose(image))
+            picture = _rgb(_upright(image), bits)
         square = (ImageOps.pad if pad else ImageOps.fit)(picture, (side, side), Image.Resampling.BICUBIC)
         return np.asarray(square)
     except Unusable as error:
         return error
     except UnidentifiedImageError:
-        return Unusable(f"is not an image ({', '.join(FORMATS)})")
+        return Unusable(_why_not(file))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         limit = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         return Unusable(f"has more than {limit} million pixels: save it smaller")
@@ -103,11 +130,48 @@ def _read(file: Path, side: int, pad: bool) -> Pixels | Unusable:
         return Unusable(f"can't be read ({printable(' '.join(words))})")
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # Pillow's conversion would clip values above 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif image.mode in ("I", "F"):
+def _why_not(file: Path) -> str:
+    """The reason why Pillow does not know the file's format."""
+    with file.open("rb") as content:
+        if content.read(12)[4:].startswith(HEIC):
+            return "is a HEIC image, which can't be read: save it as JPEG"
+    return f"is not an image ({', '.join(FORMATS)})"
+
+
+def _bits(image: Image.Image) -> int:
+    """The bits per channel of a file that is open, but not decoded: 8, 12 or 16. Decoded colours have 8 bits."""
+    coding = str(getattr(image, "tile", ""))
+    if "I;12" in coding:
+        return 12
+    deep_colours = image.format in ("PNG", "TIFF") and ";16" in coding
+    deep_grey = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM")
+    return 16 if deep_colours or deep_grey else 8
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image, turned as its EXIF data say. Damaged EXIF data are ignored, as viewers do it."""
+    image.load()
+    with suppress(Exception):  # damaged EXIF data can raise almost anything
+        image.getexif()  # is kept by the image, so that Pillow need not write the data below again, which can fail
+        for name in ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"):
+            image.info.pop(name, None)
+        image = ImageOps.exif_transpose(image)
+    return image
+
+
+def _rgb(image: Image.Image, bits: int) -> Image.Image:
+    """bits: per channel of the file."""
+    grey = image.mode.startswith("I") and bits > 8
+    if not grey and image.mode in ("I", "F"):
         raise Unusable("has 32 bits per pixel and channel: save it with 8 bits")
+    if bits == 16:
+        largest = int(np.asarray(image).max()) if grey else int(np.asarray(image.convert("RGB")).max()) << 8
+        if largest < DARKEST:
+            raise Unusable(
+                "uses only the lower 12 of its 16 bits per channel, so it is almost black: save it with 8 bits"
+            )
+    if grey:  # Pillow's conversion would clip values above 255
+        image = Image.fromarray((np.asarray(image) >> (bits - 8)).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

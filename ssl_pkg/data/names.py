@@ -1,8 +1,18 @@
-"""Reads class names from a text file with one name per line."""
+"""Class names: read from a text file with one name per line, and listed in messages."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from ssl_pkg.errors import BadInput
+
+SHOWN: Final = 10  # names in a message
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a, b, c`, or the first ten names and the number of the others."""
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"
 
 
 def read_names(file: Path) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_pkg.data.cifar10 import OutOfDistribution, open_cifar10
+from ssl_pkg.data.names import listed
 from ssl_pkg.data.stl10 import read_classes, read_labelled
 from ssl_pkg.errors import BadInput
 from ssl_pkg.layout import OOD, STL10, has_ood
@@ -31,7 +32,7 @@ def _open_packed(root: Path, classes: tuple[str, ...]) -> OutOfDistribution:
     known = np.flatnonzero(labels >= 0)
     if len(known) == 0:
         raise BadInput(
-            f"{folder} has no image of a class that the model knows ({', '.join(classes)}): use the same names in its "
+            f"{folder} has no image of a class that the model knows ({listed(classes)}): use the same names in its "
             f"class_names.txt, or remove {root / OOD}"
         )
     files = [f"{OOD}/{STL10}/{name}" for name in ("test_X.bin", "test_y.bin", "class_names.txt")]

@@ -2,7 +2,8 @@
 
 DST/stl10_binary/           train, test and unlabeled images with labels and class names, in STL-10's layout
 DST/ood/stl10_binary/       with --ood: the out-of-distribution test images
-DST/packed.json             the name of the data set and the md5 of its files, by which a report recognises own images
+DST/packed.json             the name of the data set, the md5 of its files, by which a report recognises own images, and
+                            the preparation: how a photograph becomes an image of this set
 DST/files.csv               for every file of SRC its split, index and class, or the reason why it is not packed
 DST/contact_sheet_*.png     some images of each split, as they are packed
 """
@@ -21,12 +22,10 @@ import argparse
 import csv
 import hashlib
 import json
-import shutil
+import os
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -36,9 +35,10 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from ssl_pkg import layout
+from ssl_pkg.console import Parser, run_command
 from ssl_pkg.data.contact_sheet import COLUMNS, contact_sheet
 from ssl_pkg.data.duplicates import Hashes, perceptual_hash
-from ssl_pkg.data.image_files import Unusable, read_images
+from ssl_pkg.data.image_files import Unusable, preparation, read_images
 from ssl_pkg.data.images import UNLABELED as NO_LABEL
 from ssl_pkg.data.images import Split, StoredImages
 from ssl_pkg.data.photographs import (
@@ -51,11 +51,14 @@ from ssl_pkg.data.photographs import (
     divide,
     find_ood,
     find_photographs,
+    has_splits,
     refuse_copies,
+    refuse_empty_ood,
     refuse_small_classes,
 )
+from ssl_pkg.data.scratch import scratch_folder
 from ssl_pkg.data.stl10 import SIDE, label_type
-from ssl_pkg.errors import BadInput, exit_status
+from ssl_pkg.errors import BadInput
 from ssl_pkg.overrides import expand_path
 from ssl_pkg.run.manifest import PACKED
 from ssl_pkg.streams import prepare_streams
@@ -63,7 +66,8 @@ from ssl_pkg.streams import prepare_streams
 CHUNK: Final = 1000  # images copied at a time
 LINES: Final = 8  # of unlabeled images on their contact sheet
 FILES: Final = "files.csv"
-SHOWN: Final = 10  # files that are not packed, in the terminal
+SHOWN: Final = 10  # reasons why files are not packed, in the terminal
+TEST_FRACTION: Final = 0.2
 
 
 @dataclass(frozen=True)
@@ -76,49 +80,68 @@ class Packed:
 
 
 def pack(
-    source: Path, target: Path, *, ood: Path | None = None, pad: bool = False, test_fraction: float = 0.2, seed: int = 0
+    source: Path,
+    target: Path,
+    *,
+    ood: Path | None = None,
+    pad: bool = False,
+    test_fraction: float | None = None,
+    seed: int | None = None,
 ) -> Packed:
     """Packs the photographs below `source` to the new folder `target`, completely or not at all.
 
     ood: a folder of class folders with out-of-distribution images. pad: keep whole images instead of their centres.
-    test_fraction, seed: of the division into train and test, unless `source` has train/ and test/.
+    test_fraction, seed: of the division into train and test (default: TEST_FRACTION and 0), unless `source` has train/
+    and test/.
     Raises BadInput if `source` has not enough images, and OSError if `target` can't be written.
     """
-    classes, photographs = _find(source, target, ood)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
-        with suppress(OSError):  # FAT, SMB and some FUSE file systems don't support modes
-            work.chmod(0o755)
-        images, hashes, digests = _read(photographs, work / "images.bin", pad)
-        divide(photographs, hashes, test_fraction, seed)
+    classes, photographs, shifted = _find(source, target, ood)
+    if (test_fraction, seed) != (None, None) and has_splits(source):
+        raise BadInput(
+            f"{source} has {TRAIN}/ and {TEST}/, so --test-fraction and --seed have no effect: leave them out"
+        )
+    with scratch_folder(target) as scratch:
+        images, hashes, digests = _read(photographs, scratch / "images.bin", pad)
+        divide(photographs, hashes, classes, TEST_FRACTION if test_fraction is None else test_fraction, seed or 0)
         refuse_copies(photographs, hashes, digests)
         refuse_small_classes(photographs, classes, source)
+        if ood:
+            refuse_empty_ood(shifted, ood)
         borrowed = not any(entry.split == UNLABELED and not entry.reason for entry in photographs)
+        work = scratch / "packed"
+        work.mkdir()
         _write(work, images, photographs, classes, borrowed)
-        images.file.unlink()
-        files = (file for file in work.rglob("*") if file.parent.name == layout.STL10)
-        content = {"name": target.name, "md5": {file.relative_to(work).as_posix(): _md5(file) for file in files}}
+        files = sorted(file for file in work.rglob("*") if file.parent.name == layout.STL10)
+        content = {
+            "name": target.name,
+            "md5": {file.relative_to(work).as_posix(): _md5(file) for file in files},
+            "preparation": preparation(SIDE, pad=pad),
+        }
         (work / PACKED).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         work.rename(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return Packed(classes, photographs, borrowed)
 
 
-def _find(source: Path, target: Path, ood: Path | None) -> tuple[tuple[str, ...], list[Photograph]]:
-    for folder in (source, *([ood] if ood else [])):
-        if not folder.is_dir():
-            raise BadInput(f"there is no folder {folder}: give the folder that has the class folders")
-        if target.resolve().is_relative_to(folder.resolve()):
-            raise BadInput(f"{target} is inside {folder}, whose files would then be packed too: give another folder")
-    if target.exists() or target.is_symlink():
+def _find(source: Path, target: Path, ood: Path | None) -> tuple[tuple[str, ...], list[Photograph], list[Photograph]]:
+    """The classes, all files, and those of them that are below `ood`."""
+    if os.path.lexists(target):
         raise BadInput(f"{target} exists: give a folder that does not exist yet")
     try:
+        for folder in (source, *([ood] if ood else [])):
+            if not folder.is_dir():
+                raise BadInput(f"there is no folder {folder}: give the folder that has the class folders")
+            if Path(os.path.realpath(target)).is_relative_to(folder.resolve()):
+                raise BadInput(
+                    f"{target} is inside {folder}, whose files would then be packed too: give another folder"
+                )
         classes = class_names(source)
+        shifted = find_ood(ood, classes) if ood else []
+        photographs = [*find_photographs(source), *shifted]
     except OSError as error:
-        raise BadInput(f"can't read {source}: {error.strerror}") from error
-    return classes, [*find_photographs(source), *(find_ood(ood, classes) if ood else [])]
+        raise BadInput(f"can't read {error.filename or source}: {error.strerror}") from error
+    if ood:
+        refuse_empty_ood(shifted, ood)
+    return classes, photographs, shifted
 
 
 def _read(photographs: list[Photograph], file: Path, pad: bool) -> tuple[StoredImages, Hashes, list[bytes]]:
@@ -212,10 +235,21 @@ def report(packed: Packed, source: Path, target: Path) -> str:
     left = [entry for entry in packed.photographs if entry.reason]
     if left:
         lines.append(f"{len(left):,} of {len(packed.photographs):,} files are not packed:")
-        lines += [f"  {entry.name} {entry.reason}" for entry in left[:SHOWN]]
-        lines += [f"  and {len(left) - SHOWN:,} more"] if len(left) > SHOWN else []
+        lines += _reasons(left)
     lines.append(f"{target / FILES} lists all files. Look at the pictures {target}/contact_sheet_*.png first.")
     return "\n".join(lines)
+
+
+def _reasons(left: Sequence[Photograph]) -> list[str]:
+    """A line for each of the most frequent reasons, with one file as an example."""
+    counts = Counter(entry.reason for entry in left)
+    examples = {entry.reason: entry.name for entry in reversed(left)}
+    lines = [
+        f"  {examples[reason]} {reason}" if count == 1 else f"  {count:,} files, such as {examples[reason]}: {reason}"
+        for reason, count in counts.most_common(SHOWN)
+    ]
+    rest = len(left) - sum(count for _, count in counts.most_common(SHOWN))
+    return [*lines, f"  and {rest:,} more"] if rest else lines
 
 
 def _per_class(counts: Counter[str]) -> str:
@@ -227,7 +261,7 @@ def _per_class(counts: Counter[str]) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ssl-study pack",
         description="Packs photographs for a study. SRC has a folder of images for each class and, if there are images "
         "without labels, a folder `unlabeled`; or the folders train, test and unlabeled, the first two with class "
@@ -238,14 +272,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("target", metavar="DST", help="folder to create")
     parser.add_argument("--ood", metavar="DIR", help="class folders with images of another kind, to test on")
     parser.add_argument("--pad", action="store_true", help="keep whole images, on a black square, not their centres")
-    parser.add_argument("--test-fraction", metavar="F", type=float, default=0.2, help="of each class (default: 0.2)")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the division into train and test")
-    options = parser.parse_args(arguments)
-    return exit_status(lambda: _pack(options), options.target, "nothing was packed")
+    parser.add_argument("--test-fraction", metavar="F", type=float, help=f"of each class (default: {TEST_FRACTION})")
+    parser.add_argument("--seed", metavar="N", type=int, help="of the division into train and test (default: 0)")
+    return run_command(parser, arguments, _pack, target="target", left="nothing was packed")
 
 
 def _pack(options: argparse.Namespace) -> None:
-    if not 0 < options.test_fraction < 1 or options.seed < 0:
+    fraction = TEST_FRACTION if options.test_fraction is None else options.test_fraction
+    if not 0 < fraction < 1 or (options.seed or 0) < 0:
         raise BadInput("--test-fraction must be between 0 and 1, and --seed at least 0")
     source, target = (Path(expand_path(name, getattr(options, name.lower()))) for name in ("SOURCE", "TARGET"))
     ood = Path(expand_path("--ood", options.ood)) if options.ood is not None else None

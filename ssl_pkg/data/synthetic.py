@@ -13,7 +13,6 @@ from ssl_pkg import safe_path
 if __name__ == "__main__":
     safe_path.protect()
 
-import argparse
 import hashlib
 import json
 import os
@@ -29,9 +28,10 @@ from typing import Final
 import numpy as np
 
 from ssl_pkg.cache import SYNTHETIC_VERSION, is_synthetic_set, synthetic_set
+from ssl_pkg.console import Parser, run_command
 from ssl_pkg.data import scenes
 from ssl_pkg.data.shapes import CLASSES
-from ssl_pkg.errors import BadInput, exit_status
+from ssl_pkg.errors import BadInput
 from ssl_pkg.overrides import expand_path
 from ssl_pkg.streams import prepare_streams
 
@@ -147,13 +147,14 @@ def _write(path: Path, parts: Iterator[bytes]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs `python -m ssl_pkg.data.synthetic OUT`; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="ssl-study data --synthetic", description="Generates the synthetic data set.")
+    parser = Parser(prog="ssl-study data --synthetic", description="Generates the synthetic data set.")
     parser.add_argument("out", help="folder to create")
     for name, size in asdict(DEFAULT).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=size, help=f"images (default {size})")
-    given = vars(parser.parse_args(arguments))
-    out = given.pop("out")
-    return exit_status(lambda: _generate(out, **given), out, "nothing was generated")
+    given = sys.argv[1:] if arguments is None else arguments
+    return run_command(
+        parser, given, lambda options: _generate(**vars(options)), target="out", left="nothing was generated"
+    )
 
 
 def _generate(out: str, **sizes: int) -> None:

@@ -31,8 +31,9 @@
 
 Embeddings are float16, or float32 if a value is outside float16's range. The metadata of safetensors files is
 `format` ("pt") and `ssl-study`, a JSON object of model, stage, method, adaptation, seed, data, classes, commit,
-license, weights_sha256 and the preprocessing of images (resolution, resize, channels, range, mean, std). MODEL_CARD.md
-beside the weights says the same to people.
+license, weights_sha256 and the preprocessing of images (photograph: orientation, fit, side and interpolation, by which
+a photograph becomes an image of the data set; resolution, resize, channels, range, mean, std). MODEL_CARD.md beside the
+weights says the same to people.
 
 `result.json` has stage, method, adaptation (null, `probe` or `finetune`: how the method's encoder became a classifier),
 model (both in one word: `random-probe`, `supervised`, `simclr-probe`, `simclr-finetune`, ...), seed, data (the name of

@@ -30,12 +30,15 @@ OFFICIAL_CLASSES: Final = {
     "STL-10": ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"),
     "CIFAR-10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
 }
-PACKED: Final = "packed.json"  # in a packed folder: {"name": of the set, "md5": {file: md5}}
+# In a packed folder: {"name": of the set, "md5": {file: md5}, "preparation": of its photographs}. Folders that an
+# earlier version packed have no preparation.
+PACKED: Final = "packed.json"
 OFFICIAL_BYTES: Final = 100_000 * 27_648  # of the largest official file; a larger file is not read
 
 
 def identify(root: Path, files: Iterable[str], official_name: str, class_names: Sequence[str]) -> dict[str, Any]:
-    """The manifest of `files` in `root`: {"name", "root", "files": {file: {"bytes", "md5"}}}.
+    """The manifest of `files` in `root`: {"name", "root", "files": {file: {"bytes", "md5"}}}, and for a packed set
+    "preparation", which says how its photographs became images.
 
     `name` is `official_name` if every file is the official one, "synthetic" if the files are those of the synthetic
     set, "own images (NAME)" if they are those of a packed set, and "stand-in" otherwise. class_names: compared with the
@@ -44,6 +47,7 @@ def identify(root: Path, files: Iterable[str], official_name: str, class_names: 
     found = {file: md5(root / file) for file in files}
     entries = {file: {"bytes": (root / file).stat().st_size, "md5": value} for file, value in found.items()}
     binary = [file for file in found if not file.endswith(".txt")]
+    more: dict[str, Any] = {}
     if (
         all(found[file] == OFFICIAL.get(file) for file in binary)
         and tuple(class_names) == OFFICIAL_CLASSES[official_name]
@@ -52,8 +56,19 @@ def identify(root: Path, files: Iterable[str], official_name: str, class_names: 
     elif all(found[file] == value for file, value in _synthetic(root, found).items()):
         name = "synthetic"
     else:
-        name = _own_images(root, found) or "stand-in"
-    return {"name": name, "root": str(root), "files": entries}
+        packed = _packed(root, found)
+        name = f"own images ({packed['name']})" if packed else "stand-in"
+        more = {"preparation": packed["preparation"]} if packed and "preparation" in packed else {}
+    return {"name": name, "root": str(root), "files": entries, **more}
+
+
+def read_packed(folder: Path) -> dict[str, Any]:
+    """The content of PACKED in the folder; empty if there is none, or if it is damaged."""
+    try:
+        content = json.loads((folder / PACKED).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def md5(file: Path) -> str | None:
@@ -89,17 +104,15 @@ def _synthetic(root: Path, files: Iterable[str]) -> dict[str, str]:
         return dict.fromkeys(files, "not generated")
 
 
-def _own_images(root: Path, found: Mapping[str, str | None]) -> str | None:
-    """The name of the packed set whose files are `found`, which maps files to md5; None if they are not of one set.
+def _packed(root: Path, found: Mapping[str, str | None]) -> dict[str, Any] | None:
+    """The content of PACKED of the set whose files are `found`, which maps files to md5; None if there is no such set.
 
     The set is in `root`, or its OOD images are a set of their own. A file that is too large for an md5 is not compared.
     """
     for folder in (".", OOD):
-        try:
-            content = json.loads((root / folder / PACKED).read_text(encoding="utf-8"))
+        content = read_packed(root / folder)
+        if isinstance(content.get("md5"), dict) and "name" in content:
             packed = {(Path(folder) / file).as_posix(): value for file, value in content["md5"].items()}
             if all(file in packed and value in (None, packed[file]) for file, value in found.items()):
-                return f"own images ({content['name']})"
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue
+                return content
     return None

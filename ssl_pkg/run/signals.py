@@ -1,7 +1,8 @@
 """Turns a signal into a flag that a run checks between two steps. Imports no torch."""
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
@@ -19,6 +20,27 @@ def signals_to_handle(numbers: Iterable[signal.Signals]) -> tuple[signal.Signals
     such a process must survive what happens to the terminal. The other signals are always returned.
     """
     return tuple(n for n in numbers if n not in _MAY_BE_IGNORED or signal.getsignal(n) is not signal.SIG_IGN)
+
+
+@contextmanager
+def interrupting() -> Iterator[None]:
+    """Context manager in which the first of SIGNALS raises KeyboardInterrupt in the main thread.
+
+    Later signals are ignored, because they would interrupt the removal of temporary files.
+    """
+    numbers = signals_to_handle(SIGNALS)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for ignored in numbers:
+            signal.signal(ignored, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class InterruptFlag:

@@ -44,22 +44,29 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     try:
         content = path.read_bytes()  # not safe_open, because some file systems can't map files
         state = load(content)
-        facts = json.loads(_metadata(content).get(FACTS, "{}"))
+        facts = _facts(content)
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist: finish the run that writes it first") from None
     except (OSError, ValueError, SafetensorError) as error:
         raise BadInput(f"{path} can't be read as safetensors ({error}): run its stage again") from error
-    digest = facts.get(DIGEST) if isinstance(facts, dict) else None
+    digest = facts.get(DIGEST)
     if digest not in (None, weights_sha256(state)):
         raise BadInput(f"{path} is damaged, because its weights' checksum does not match: run its stage again")
     return state
 
 
-def _metadata(content: bytes) -> dict[str, str]:
-    """The metadata of a safetensors file, which starts with the length of a JSON header in 8 bytes, and the header."""
+def load_facts(path: Path) -> dict[str, Any]:
+    """The facts in the metadata of a file that `load_weights` can read."""
+    with path.open("rb") as file:
+        size = file.read(8)
+        return _facts(size + file.read(int.from_bytes(size, "little")))
+
+
+def _facts(content: bytes) -> dict[str, Any]:
+    """FACTS of a safetensors file, which starts with the length of a JSON header in 8 bytes, and the header."""
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    found: dict[str, str] = header.get("__metadata__", {})
-    return found
+    facts = json.loads(header.get("__metadata__", {}).get(FACTS, "{}"))
+    return facts if isinstance(facts, dict) else {}
 
 
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:

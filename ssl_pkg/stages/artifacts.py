@@ -16,8 +16,10 @@ from ssl_pkg.augment.operations import MEAN, STD
 from ssl_pkg.catalogue import PREDICTIONS, RANDOM
 from ssl_pkg.config import Config
 from ssl_pkg.data.contact_sheet import CONTACT_SHEET, contact_sheet
+from ssl_pkg.data.image_files import is_padded, preparation
 from ssl_pkg.data.images import Split
-from ssl_pkg.data.stl10 import STL10
+from ssl_pkg.data.names import listed
+from ssl_pkg.data.stl10 import SIDE, STL10
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import classification
 from ssl_pkg.evaluation.forward import Array, predict
@@ -61,10 +63,13 @@ def source_classifier(config: Config) -> tuple[nn.Module, dict[str, Any]]:
 
 def refuse_other_classes(config: Config, dataset: STL10, source: dict[str, Any]) -> None:
     """Raises BadInput if the data set has other classes than the source model, whose accuracy would be meaningless."""
-    if list(dataset.classes) != source["classes"]:
+    found, wanted = list(dataset.classes), list(source["classes"])
+    if found != wanted:
+        sides = [("lacks", set(wanted).difference(found)), ("also has", set(found).difference(wanted))]
+        parts = [f"{verb} {listed(sorted(names))}" for verb, names in sides if names]
         raise BadInput(
-            f"data.root={config.data.root} has the classes {', '.join(dataset.classes)}, and source={config.source} "
-            f"was trained on {', '.join(source['classes'])}: give the data.root of the source"
+            f"data.root={config.data.root} has other classes than source={config.source} was trained on "
+            f"({' and '.join(parts) or 'the same names in another order'}): give the data.root of the source"
         )
 
 
@@ -133,9 +138,14 @@ def write_contact_sheet(
         write_atomic(session.file(CONTACT_SHEET), contact_sheet(labelled, unlabeled, classes))
 
 
-def preprocessing(resolution: int) -> dict[str, Any]:
-    """The preprocessing that the encoder expects, which `ssl_pkg.augment.views.resize` does, in words and numbers."""
+def preprocessing(manifest: Mapping[str, Any], resolution: int) -> dict[str, Any]:
+    """The preprocessing that the encoder expects, in words and numbers.
+
+    manifest: of the data set. photograph: how a photograph becomes an image of the data set, first. For a set that is
+    not packed, this is how `predict` does it. resize: what `ssl_pkg.augment.views.resize` does, second.
+    """
     return {
+        "photograph": preparation(SIDE, pad=is_padded(manifest.get("preparation"), SIDE) or False),
         "resolution": resolution,
         "resize": "the whole image to resolution x resolution, bilinear, antialias",
         "channels": "RGB",
@@ -160,7 +170,7 @@ def weights_facts(
         "commit": session.made_with["commit"],
         "license": LICENSE,
     }
-    return known | preprocessing(resolution)
+    return known | preprocessing(dataset.manifest, resolution)
 
 
 def compact(embeddings: Array) -> npt.NDArray[np.floating[Any]]:

@@ -53,6 +53,11 @@ def test_the_help_of_each_command_has_an_example(command: str) -> None:
         (["study"], "the following arguments are required: STUDY: see `ssl-study study --help`"),
         (["demo", "--frobnicate"], "there is no option --frobnicate: see `ssl-study demo --help`"),
         (["report", "demo", "--runs", "nowhere"], "nowhere/demo"),
+        (["report", "demo", "--rums", "a"], "there is no option --rums (did you mean --runs?): see `ssl-study report"),
+        (["report", "demo", "--date", "May"], "argument --date: 'May' is no date like 2026-01-31"),
+        (["data", "a", "b"], "ssl-study data does not take 'b': see `ssl-study data --help`"),
+        (["pack", "a"], "the following arguments are required: DST: see `ssl-study pack --help`"),
+        (["predict", "a", "b", "--devise=cpu"], "there is no option --devise=cpu (did you mean --device?)"),
     ],
 )
 def test_a_mistake_is_reported_in_one_sentence(words: Sequence[str], sentence: str, tmp_path: Path) -> None:
@@ -87,4 +92,22 @@ def test_a_command_whose_packages_are_missing_names_the_remedy(words: list[str],
     done = ssl_study(*words, before=hidden, cwd=tmp_path)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert f"pip install --constraint requirements.lock --editable '.[{extra}]'" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "module"),
+    [(["predict", "a", "b"], "torch"), (["pack", "a", "b"], "torch"), (["report", "demo"], "pandas")],
+)
+def test_ctrl_c_during_imports_is_reported_in_one_sentence(words: list[str], module: str, tmp_path: Path) -> None:
+    before = f"""
+import os, signal
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+"""
+    done = ssl_study(*words, before=before, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (75, "interrupted\n")
     assert not list(tmp_path.iterdir())

@@ -4,10 +4,12 @@ import io
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from ssl_pkg.data.contact_sheet import COLUMNS, GAP, LABEL_WIDTH, SIDE, contact_sheet
+from ssl_pkg.data.fonts import font_for
 from ssl_pkg.data.images import UNLABELED, Split
 
 COLORS = np.array([[200, 0, 0], [0, 200, 0], [0, 0, 200]], np.uint8)
@@ -60,3 +62,19 @@ def test_the_same_data_give_the_same_bytes_with_any_class_names() -> None:
     names = ["飛行機", "a very long name of a class indeed", "#1 *b* $x$"]
     assert contact_sheet([train], None, names) == contact_sheet([train], None, names)
     assert torch.equal(torch.from_numpy(train.pixels), torch.from_numpy(split("train", [0, 1, 2]).pixels))
+
+
+@pytest.mark.parametrize("names", [("éé", "àà"), ("жж", "яя"), ("飛行", "汽車"), ("قط", "جم")])
+def test_names_in_any_script_differ_on_the_sheet(names: tuple[str, str]) -> None:
+    train = split("train", [0])
+    sheets = [contact_sheet([train], None, [name]) for name in names]
+    assert (sheets[0] != sheets[1]) == all(font_for(f"0  {name}") for name in names)
+    if names[0] == "éé":  # matplotlib's font has these
+        assert sheets[0] != sheets[1]
+
+
+def test_a_name_that_no_font_has_is_not_drawn_as_boxes() -> None:
+    assert font_for("\U0010fffd") is None
+    train = split("train", [0])
+    sheets = [contact_sheet([train], None, [name]) for name in ("\U0010fffd", "(no font for it)")]
+    assert sheets[0] == sheets[1]

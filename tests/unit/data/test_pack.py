@@ -1,6 +1,11 @@
 """`pack` turns any folder of photographs into a data set, and names every file that it leaves out."""
 
 import csv
+import json
+import os
+import signal
+import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -12,9 +17,8 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
 from ssl_pkg.data.image_files import printable, read_images
-from ssl_pkg.data.pack import main, pack
+from ssl_pkg.data.pack import main, pack, report
 from ssl_pkg.data.stl10 import open_stl10
-from ssl_pkg.errors import BadInput
 
 
 def listed(data: Path) -> dict[str, dict[str, str]]:
@@ -83,19 +87,6 @@ def test_every_hostile_file_is_packed_or_listed_with_its_reason(tmp_path: Path) 
         Image.open(tmp_path / "data" / f"contact_sheet_{name}.png").verify()
 
 
-def test_orientation_depth_and_transparency_are_what_a_viewer_shows(tmp_path: Path) -> None:
-    write_hostile(tmp_path)
-    names = ["turned.jpg", "sixteen bits.png", "transparent.png"]
-    turned, ramp, _ = read_images([tmp_path / name for name in names], 96)
-    upright = picture(5).transpose(Image.Transpose.ROTATE_270).crop((0, 15, 90, 105)).resize((96, 96))
-    assert np.abs(np.asarray(turned, int) - np.asarray(upright)).mean() < 4
-    assert ramp[0].mean() < 10
-    assert ramp[-1].mean() > 245
-    Image.new("RGBA", (50, 50), (200, 0, 0, 0)).save(tmp_path / "clear.png")
-    (clear,) = read_images([tmp_path / "clear.png"], 96)
-    assert (clear == 255).all()
-
-
 def test_copies_of_a_photograph_never_are_in_two_splits(tmp_path: Path) -> None:
     source = write_photographs(tmp_path / "photos", classes=2, count=10, unlabeled=5)
     for number in range(5):  # five copies of each of five images of a class
@@ -147,33 +138,70 @@ def test_more_than_255_classes_have_wide_labels(tmp_path: Path) -> None:
     assert image_of(tmp_path / "data", next(row for row in rows.values() if row["class"] == "c299")) is not None
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda photos: [file.unlink() for file in (photos / "class01").iterdir()], "class01 has 0 in train"),
-        (lambda photos: (photos / "class01").rename(photos / "unlabeled"), "has 1 class folders"),
-        (lambda photos: (photos / "class01").rename(photos / "test"), "only one of train/ and test/"),
-        (lambda photos: (photos / "class01 ").mkdir(), "same name"),
-        (lambda photos: photos.rename(photos.with_name("away")), "there is no folder"),
-    ],
-)
-def test_a_folder_that_is_no_data_set_is_refused_and_nothing_is_written(
-    tmp_path: Path, change: object, message: str
-) -> None:
-    source = write_photographs(tmp_path / "photos", classes=2, count=4)
-    change(source)  # type: ignore[operator]
-    with pytest.raises(BadInput, match=message):
-        pack(source, tmp_path / "data")
-    assert not (tmp_path / "data").exists()
-    assert not list(tmp_path.glob(".*"))
+def test_the_division_does_not_depend_on_other_files(tmp_path: Path) -> None:
+    source = write_photographs(tmp_path / "photos", classes=3, count=20)
+    shifted = write_photographs(tmp_path / "shifted", classes=4, count=2, start=500)
+    pack(source, tmp_path / "data")
+    before = listed(tmp_path / "data")
+    (source / "a note.txt").write_text("x")
+    (source / "unlabeled").mkdir()
+    picture(1).save(source / "unlabeled" / "1.png")
+    pack(source, tmp_path / "again", ood=shifted)
+    after = listed(tmp_path / "again")
+    assert {name: after[name] for name in before} == before
 
 
-def test_an_existing_target_and_one_within_the_source_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_links_within_the_source_never_give_an_image_the_label_of_another_class(tmp_path: Path) -> None:
+    source = write_photographs(tmp_path / "photos", classes=2, count=5)
+    inside = write_photographs(tmp_path / "more", classes=1, count=4, start=200) / "class00"
+    inside.rename(source / "class01" / "sub")
+    outside = write_photographs(tmp_path / "other", classes=1, count=4, start=300) / "class00"
+    (source / "class00" / "alias").symlink_to(source / "class01" / "sub")
+    (source / "class00" / "above").symlink_to(tmp_path)
+    (source / "class00" / "outside").symlink_to(outside)
+    pack(source, tmp_path / "data")
+    rows = listed(tmp_path / "data")
+    labels = {name: row["class"] for name, row in rows.items() if row["split"]}
+    assert Counter(labels.values()) == {"class00": 9, "class01": 9}
+    assert all(name.startswith(label) for name, label in labels.items())
+    for link in ("alias", "above"):
+        assert "is a link to a folder that is in" in rows[f"class00/{link}"]["reason"]
+
+
+def test_the_preparation_of_the_photographs_is_recorded(tmp_path: Path) -> None:
     source = write_photographs(tmp_path / "photos", classes=2, count=4)
-    (tmp_path / "data").mkdir()
-    assert main([str(source), str(tmp_path / "data")]) == 2
-    assert main([str(source), str(source / "data")]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 2
-    assert not list((tmp_path / "data").iterdir())
+    for pad, fit in ((False, "crop"), (True, "pad")):
+        pack(source, tmp_path / fit, pad=pad)
+        recorded = json.loads((tmp_path / fit / "packed.json").read_text())["preparation"]
+        assert recorded == {"orientation": "EXIF", "fit": fit, "side": 96, "interpolation": "bicubic, antialias"}
+        assert open_stl10(tmp_path / fit).manifest["preparation"] == recorded
+
+
+def test_the_summary_groups_files_by_their_reason(tmp_path: Path) -> None:
+    source = write_photographs(tmp_path / "photos", classes=2, count=4)
+    for number in range(12):
+        (source / "class00" / f"{number}.txt").write_text("x")
+    (source / "class01" / "z.jpg").touch()
+    text = report(pack(source, tmp_path / "data"), source, tmp_path / "data")
+    assert "13 of 21 files are not packed:" in text
+    assert "\n  12 files, such as class00/0.txt: is not an image (" in text
+    assert "\n  class01/z.jpg is empty\n" in text
+
+
+def test_a_signal_stops_packing_and_nothing_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_photographs(tmp_path / "photos", classes=2, count=4)
+    picture(0, 1500, 1500).save(tmp_path / "large.png")
+    for number in range(200):
+        (source / "class00" / f"large {number}.png").symlink_to(tmp_path / "large.png")
+
+    def stop() -> None:
+        while not any(file.stat().st_size for file in tmp_path.glob(".data*/*/images.bin")):
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    assert main([str(source), str(tmp_path / "data")]) == 75
+    thread.join()
+    assert capsys.readouterr().err == "interrupted: nothing was packed\n"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["large.png", "photos"]

@@ -5,11 +5,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torchvision.models import resnet18
 
+from ssl_pkg.augment.views import resize
+from ssl_pkg.data.image_files import preparation, read_images
 from ssl_pkg.rows import Row, row
 from ssl_pkg.run.weights import save_weights
 from ssl_pkg.stages.artifacts import preprocessing
@@ -18,7 +22,10 @@ from ssl_pkg.stages.model_card import MODEL_CARD, model_card
 MADE_WITH = {"versions": {"torch": "2"}, "hardware": {"name": "a CPU", "precision": "float32"}}
 
 
-def facts(stage: str, adaptation: str | None) -> dict[str, Any]:
+CLASSES = ["Łódź: cat", "dog", "a|b", "c, d", "*e* <f> ```"]
+
+
+def facts(stage: str, adaptation: str | None, pad: bool = False) -> dict[str, Any]:
     model = f"simclr-{adaptation}" if adaptation else "simclr"
     known = {
         "model": model,
@@ -28,33 +35,45 @@ def facts(stage: str, adaptation: str | None) -> dict[str, Any]:
         "seed": 0,
         "data": "stand-in",
     }
-    known |= {"data": "stand-in"}
-    return known | {"classes": ["Łódź: cat", "dog"], "commit": "abc", "license": "mit"} | preprocessing(96)
+    prepared = preprocessing({"preparation": preparation(96, pad=pad)}, 32)
+    return known | {"classes": CLASSES, "commit": "abc", "license": "mit"} | prepared
 
 
-def exported(folder: Path, stage: str) -> tuple[nn.Module, str]:
+def exported(folder: Path, stage: str, pad: bool = False) -> tuple[nn.Module, str]:
     """Weights with random values and their card in `folder`. Returns the network and the card's text."""
     torch.manual_seed(0)
-    network = resnet18(num_classes=2)
+    network = resnet18(num_classes=len(CLASSES))
     name = "model.safetensors"
     if stage == "pretrain":
         network.fc, name = nn.Identity(), "encoder.safetensors"
     rows: list[Row] = [row("test", "accuracy", 0.75, 8, (0.4, 0.9))]
-    known = facts(stage, None if stage == "pretrain" else "probe")
+    known = facts(stage, None if stage == "pretrain" else "probe", pad)
     save_weights(folder / name, network, known)
     (folder / MODEL_CARD).write_bytes(model_card(name, known, MADE_WITH, rows))
     return network.eval(), (folder / MODEL_CARD).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "probe"])
-def test_the_cards_code_loads_the_weights(stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network, card = exported(tmp_path, stage)
+@pytest.mark.parametrize(("stage", "pad"), [("pretrain", True), ("probe", False)])
+def test_the_cards_code_loads_the_weights_and_prepares_photographs(
+    stage: str, pad: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, card = exported(tmp_path, stage, pad)
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {}
     exec("\n".join(re.findall(r"```python\n(.*?)```", card, re.DOTALL)), found)
     images = torch.randn(2, 3, 96, 96)
     with torch.inference_mode():
         assert torch.equal(found["model"](images), network(images))
+    noise = np.random.default_rng(0).integers(0, 256, (150, 400, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    Image.fromarray(noise).save("photograph.png", exif=exif)
+    (pixels,) = read_images([Path("photograph.png")], 96, pad=pad)
+    assert isinstance(pixels, np.ndarray)
+    expected = resize(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None], 32)
+    prepared = found["prepare"]("photograph.png")
+    assert prepared.shape == (1, 3, 32, 32)
+    torch.testing.assert_close(prepared, expected.contiguous(), atol=1e-4, rtol=0)
 
 
 def test_the_readmes_lines_load_a_final_model_into_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,11 +103,19 @@ def test_hugging_face_reads_the_cards_header(tmp_path: Path) -> None:
 def test_the_card_names_everything_that_images_need(tmp_path: Path) -> None:
     _, card = exported(tmp_path, "probe")
     for text in (
-        "96 x 96 pixels",
+        "to 96 x 96 pixels",
+        "then 32 x 32 pixels",
+        "its centre square is kept",
         "RGB, in this order",
-        "Łódź: cat, dog",
+        "```text\n0 Łódź: cat\n1 dog\n2 a|b\n3 c, d\n4 *e* <f> ```\n```\n",
         "commit | abc",
         "0.75 | 0.4 to 0.9 | 8",
         "MIT",
     ):
         assert text in card
+
+
+def test_a_name_can_not_break_the_cards_table() -> None:
+    known = facts("probe", "probe") | {"data": "own images (a|b *c*)"}
+    card = model_card("model.safetensors", known, MADE_WITH, []).decode()
+    assert "| images | own images (a\\|b \\*c\\*) |\n" in card

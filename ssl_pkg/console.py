@@ -1,0 +1,59 @@
+"""What the short commands (`pack`, `predict`, `data`, `report`) share: their options, signals and exit statuses."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import NoReturn
+
+from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput
+from ssl_pkg.nearest import hint
+from ssl_pkg.run.signals import interrupting
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong command line as one sentence, without argparse's usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises BadInput."""
+        raise BadInput(f"{message}: see `{self.prog} --help`")
+
+    def read(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """The options. Raises BadInput, which names the nearest option for a misspelt one."""
+        options, rest = self.parse_known_args(arguments)
+        if rest:
+            raise unexpected(rest[0], vars(options), self.prog)
+        return options
+
+
+def unexpected(word: str, options: Iterable[str], program: str) -> BadInput:
+    """The error for a word of the command line that is neither an option nor an argument of the program."""
+    if not word.startswith("-"):
+        return BadInput(f"{program} does not take {word!r}: see `{program} --help`")
+    known = [f"--{name.replace('_', '-')}" for name in options]
+    return BadInput(f"there is no option {word}{hint(word.partition('=')[0], known)}: see `{program} --help`")
+
+
+def run_command(
+    parser: Parser, arguments: Sequence[str], command: Callable[[argparse.Namespace], object], *, target: str, left: str
+) -> int:
+    """Calls `command` with the options; returns the exit status, after one sentence on stderr if it fails.
+
+    Any of SIGNALS interrupts the command as Ctrl-C does. target: the option that names what the command writes. left:
+    what a failure leaves, for the sentence: `nothing was packed`.
+    """
+    written = target
+    try:
+        options = parser.read(arguments)
+        written = getattr(options, target)
+        with interrupting():
+            command(options)
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    except OSError as error:
+        print(f"can't write {written} ({error.strerror}): {left}", file=sys.stderr)
+        return FAULT if error.errno in NO_ROOM else BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"interrupted: {left}", file=sys.stderr)
+        return INTERRUPTED
+    return COMPLETE

@@ -1,0 +1,82 @@
+"""Images are read as a viewer shows them, or the reason is named."""
+
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hostile_photographs import picture, write_hostile
+from PIL import Image
+
+from ssl_pkg.data.image_files import Unusable, read_images
+
+
+def ramp(bits: int) -> np.ndarray:
+    return np.linspace(0, 2**bits - 1, 100 * 80).reshape(80, 100).astype(np.uint16)
+
+
+def write_deep_colours(file: Path, values: np.ndarray) -> None:
+    """A PNG with 16 bits per channel, which Pillow can't write. values: (h, w) grey levels."""
+    height, width = values.shape
+    rows = np.repeat(values.astype(">u2")[..., None], 3, axis=2)
+    body = b"".join(b"\0" + row.tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(body)), (b"IEND", b"")]
+    chunks = [struct.pack(">I", len(b)) + k + b + struct.pack(">I", zlib.crc32(k + b)) for k, b in parts]
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+
+
+def test_orientation_depth_and_transparency_are_what_a_viewer_shows(tmp_path: Path) -> None:
+    write_hostile(tmp_path)
+    names = ["turned.jpg", "sixteen bits.png", "transparent.png"]
+    turned, ramp, _ = read_images([tmp_path / name for name in names], 96)
+    upright = picture(5).transpose(Image.Transpose.ROTATE_270).crop((0, 15, 90, 105)).resize((96, 96))
+    assert np.abs(np.asarray(turned, int) - np.asarray(upright)).mean() < 4
+    assert ramp[0].mean() < 10
+    assert ramp[-1].mean() > 245
+    Image.new("RGBA", (50, 50), (200, 0, 0, 0)).save(tmp_path / "clear.png")
+    (clear,) = read_images([tmp_path / "clear.png"], 96)
+    assert (clear == 255).all()
+
+
+def test_images_of_16_bits_keep_their_range_and_those_that_use_12_of_them_are_refused(tmp_path: Path) -> None:
+    write: dict[str, Callable[[Path, np.ndarray], object]] = {
+        "grey.tiff": lambda file, values: Image.fromarray(values).save(file),
+        "compressed.tiff": lambda file, values: Image.fromarray(values).save(file, compression="tiff_lzw"),
+        "grey.png": lambda file, values: Image.fromarray(values).save(file),
+        "colours.png": write_deep_colours,
+        "grey.pgm": lambda file, v: file.write_bytes(b"P5 100 80 65535\n" + v.astype(">u2").tobytes()),
+    }
+    for name, save in write.items():
+        save(tmp_path / name, ramp(16))
+        (whole,) = read_images([tmp_path / name], 96)
+        assert whole[0].mean() < 10 and whole[-1].mean() > 245, name
+        save(tmp_path / name, ramp(12))
+        (dark,) = read_images([tmp_path / name], 96)
+        assert isinstance(dark, Unusable) and "uses only the lower 12 of its 16 bits" in str(dark), name
+    (tmp_path / "twelve.pgm").write_bytes(b"P5 100 80 4095\n" + ramp(12).astype(">u2").tobytes())
+    (twelve,) = read_images([tmp_path / "twelve.pgm"], 96)
+    assert twelve[0].mean() < 10 and twelve[-1].mean() > 245
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("exif", [b"", b"garbage", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0"])
+def test_damaged_exif_data_do_not_hide_good_pixels(exif: bytes, ending: str, tmp_path: Path) -> None:
+    picture(0).save(tmp_path / f"damaged.{ending}", exif=b"Exif\0\0" + exif)
+    picture(0).save(tmp_path / f"good.{ending}")
+    damaged, good = read_images([tmp_path / f"{name}.{ending}" for name in ("damaged", "good")], 96)
+    assert not isinstance(damaged, Unusable), damaged
+    assert np.array_equal(damaged, good)
+
+
+def test_the_orientation_counts_although_other_exif_data_are_damaged(tmp_path: Path) -> None:
+    data = Image.Exif()
+    data[0x0112], data[0x011A] = 6, 72.0  # orientation, horizontal resolution
+    damaged = bytearray(data.tobytes())
+    damaged[31] = 2  # the resolution's type is text: Pillow can't write it again, without the orientation
+    picture(5).save(tmp_path / "turned.jpg", exif=bytes(damaged))
+    (turned,) = read_images([tmp_path / "turned.jpg"], 96)
+    upright = picture(5).transpose(Image.Transpose.ROTATE_270).crop((0, 15, 90, 105)).resize((96, 96))
+    assert np.abs(np.asarray(turned, int) - np.asarray(upright)).mean() < 4
