@@ -86,7 +86,7 @@ def _report(arguments: list[str]) -> int:
 
     parser = Parser(
         prog="ssl-study report",
-        description="Makes report.pdf, figures/ and tables/ from the runs of a study that exist.",
+        description="Makes report.pdf, report.html, figures/ and tables/ from the runs of a study that exist.",
         epilog="example: ssl-study report stl10 --runs runs --reports reports",
     )
     parser.add_argument("study", metavar="STUDY", help="the name of the folder in the runs, like demo")

@@ -1,4 +1,4 @@
-"""`python -m analysis RUNS/STUDY --out reports/STUDY`: report.pdf, figures/ and tables/ of a study."""
+"""`python -m analysis RUNS/STUDY --out reports/STUDY`: report.pdf, report.html, figures/ and tables/ of a study."""
 
 import os
 import sys
@@ -120,6 +120,7 @@ def _print(study: Study, path: Path) -> None:
     for note in [data_note(study), *tables.notes(study)]:
         console.print(note)
     console.print(f"The full report, with 95 % intervals: {path}", soft_wrap=True)
+    console.print(f"The same study for the browser: {path.with_name(report.PAGE)}", soft_wrap=True)
 
 
 def entry() -> None:

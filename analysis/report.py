@@ -1,4 +1,4 @@
-"""Builds the report of a study: the sections in their order, compiled by typst to report.pdf with typst's own fonts."""
+"""Builds the report of a study: its tables, report.html, and report.pdf, compiled by typst with typst's own fonts."""
 
 import dataclasses
 import datetime
@@ -14,6 +14,7 @@ import typst
 from analysis import tables
 from analysis.blocks import Section
 from analysis.figures import style
+from analysis.page.build import render
 from analysis.sections import (
     accuracy,
     comparisons,
@@ -28,16 +29,19 @@ from analysis.sections import (
 )
 from analysis.study import Study
 from ssl_pkg.catalogue import STAGES
+from ssl_pkg.run.directory import write_atomic
 
+PAGE: Final = "report.html"
 _TEMPLATE: Final = Path(__file__).parent / "report.typ"
 
 
 def build(study: Study, out: Path, date: datetime.date) -> Path:
-    """Writes tables/, figures/ and report.pdf in `out`; returns the path of report.pdf.
+    """Writes tables/, figures/, report.html and report.pdf in `out`; returns the path of report.pdf.
 
-    The same study and date give the same bytes.
+    The same study and date give the same bytes. report.pdf is last, because `jobs` takes it for the whole report.
     """
     tables.write(study, out / "tables")
+    write_atomic(out / PAGE, render(study, date))
     path = out / "report.pdf"
     path.write_bytes(compile_pdf(content(study, out / "figures", date)))
     return path

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,10 +20,11 @@ from analysis.run import Run
 from analysis.study import Study
 from analysis.trials import chosen_curve
 
+Floats = npt.NDArray[np.float64]
 _POINTS = 300  # of a line: longer series are averaged in bins
-_RATES = {"accuracy": "training accuracy", "knn": "kNN", "contrast_accuracy": "pretext task (dotted)"}
+RATES = {"accuracy": "training accuracy", "knn": "kNN", "contrast_accuracy": "pretext task (dotted)"}
 
-_HEALTH = {
+HEALTH = {
     "z_std": "s.d. of z per dimension",
     "effective_rank": "effective rank of the embeddings",
     "alignment": "alignment of two views",
@@ -53,7 +55,7 @@ def pretraining(study: Study) -> Figure | None:
         _spread(row[0], collapsible, study.encoders)
         twin = " (left), s.d. of z (dashed)" if collapsible else ""
         style.title(row[0], f"{study.method_label(method)}: loss{twin}", 32)
-        shown = ", ".join(label for column, label in _RATES.items() if _with(runs, column))
+        shown = ", ".join(label for column, label in RATES.items() if _with(runs, column))
         style.title(row[1], f"{shown}, %", 32)
         row[1].set(ylim=(0, 1))  # the same for all methods, so that small fluctuations look small
         row[2].set(title="learning rate", ylim=(0, None))
@@ -69,11 +71,11 @@ def pretraining(study: Study) -> Figure | None:
 
 def health(study: Study) -> Figure | None:
     """Spread, effective rank, alignment and uniformity during pretraining, a panel each, with all methods."""
-    runs = [run for run in study.of("pretrain") if any(column in run.metrics for column in _HEALTH)]
+    runs = [run for run in study.of("pretrain") if any(column in run.metrics for column in HEALTH)]
     if not runs:
         return None
-    figure, panels = style.grid(len(_HEALTH), 2, 1.35)
-    for axes, (column, heading) in zip(panels, _HEALTH.items(), strict=True):
+    figure, panels = style.grid(len(HEALTH), 2, 1.35)
+    for axes, (column, heading) in zip(panels, HEALTH.items(), strict=True):
         seeds: Counter[Model] = Counter()
         for run in runs:
             label = study.model_label(run.model) if seeds[run.model] == 0 else "_"
@@ -125,7 +127,7 @@ def finetuning(study: Study) -> Figure | None:
 
 def probing(study: Study) -> Figure | None:
     """Log loss and accuracy on the holdout split of every linear probe over its penalty, with the chosen one marked."""
-    grids = {run.model: (run, _tried(run)) for run in reversed(study.complete("probe"))}
+    grids = {run.model: (run, tried(run)) for run in reversed(study.complete("probe"))}
     grids = {model: (run, grid) for model, (run, grid) in grids.items() if not grid.empty}
     if not grids:
         return None
@@ -133,7 +135,7 @@ def probing(study: Study) -> Figure | None:
     for model in names.in_order(grids, study.methods):
         run, frame = grids[model]
         color = style.look(model, study.encoders).color
-        best = frame[np.isclose(frame["l2"], _chosen(study, run), rtol=1e-6)]
+        best = frame[np.isclose(frame["l2"], chosen_l2(study, run), rtol=1e-6)]
         for axes, column in zip(panels, ("log_loss", "accuracy"), strict=True):
             axes.plot(frame["l2"], frame[column], color=color, label=study.model_label(model))
             axes.plot(best["l2"], best[column], "o", color=color, markersize=5)
@@ -145,7 +147,7 @@ def probing(study: Study) -> Figure | None:
     return figure
 
 
-def _tried(run: Run) -> pd.DataFrame:
+def tried(run: Run) -> pd.DataFrame:
     """The l2 penalties in the result of a probe, with log loss and accuracy of each on the holdout split."""
     rows = [numbers(row) for row in run.tried if isinstance(row, dict)]
     return pd.DataFrame(rows, columns=["l2", "log_loss", "accuracy"]).astype(float).dropna().sort_values("l2")
@@ -160,19 +162,24 @@ def _thin(order: int) -> float:
 
 
 def _line(axes: Axes, frame: pd.DataFrame, column: str, **options: Any) -> bool:
-    """Draws a metric over epochs, averaged in bins if there are many points; returns whether there was any point."""
+    """Draws a metric over epochs; returns whether there was any point."""
+    x, y = series(frame, column)
+    if len(x):
+        axes.plot(x, y, marker="." if len(x) < 3 else "", **options)
+    return len(x) > 0
+
+
+def series(frame: pd.DataFrame, column: str) -> tuple[Floats, Floats]:
+    """Epochs (or steps, in a log without epochs) and values of a metric, averaged in bins if there are many points."""
     if column not in frame:
-        return False
+        return np.empty(0), np.empty(0)
     frame = frame.dropna(subset=[column])
-    if frame.empty:
-        return False
     x = frame["epoch"].to_numpy(float) if "epoch" in frame else frame["step"].to_numpy(float)
     y = frame[column].to_numpy(float)
     if len(x) > _POINTS:
         bins = np.array_split(np.arange(len(x)), _POINTS)
         x, y = (np.array([values[part].mean() for part in bins]) for values in (x, y))
-    axes.plot(x, y, marker="." if len(x) < 3 else "", **options)
-    return True
+    return x, y
 
 
 def _losses(axes: Axes, run: Run, color: str, order: int) -> None:
@@ -180,7 +187,7 @@ def _losses(axes: Axes, run: Run, color: str, order: int) -> None:
 
 
 def _rates(axes: Axes, run: Run, color: str, order: int) -> None:
-    for column in _RATES:
+    for column in RATES:
         line = ":" if column == "contrast_accuracy" else "-"
         _line(axes, run.metrics, column, color=color, linestyle=line, linewidth=_thin(order))
 
@@ -202,6 +209,7 @@ def _spread(axes: Axes, runs: Sequence[Run], encoders: Sequence[Model]) -> None:
         axes.set_ylim(0, None)
 
 
-def _chosen(study: Study, run: Run) -> float:
+def chosen_l2(study: Study, run: Run) -> float:
+    """The l2 penalty that a probe chose; nan if it is not recorded."""
     found = estimate(study, run.model, "validation", "l2")
     return found.by_seed.get(run.seed, np.nan) if found else np.nan

@@ -1,7 +1,7 @@
 """t-SNE maps of train and test images for every model, and aligned frames of fine-tuning."""
 
 import textwrap
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,17 +13,20 @@ from matplotlib.lines import Line2D
 from analysis.artifacts import Arrays
 from analysis.figures import style
 from analysis.names import Model
+from analysis.run import Run
 from analysis.study import Study
 from ssl_pkg.catalogue import TSNE
 
 Points = npt.NDArray[Any]
-_FRAMES = 6  # panels of a row: the first and the last frame, and some between
+JOINT: Final = ("train", "train_labels", "test", "test_labels")  # the arrays of a map of train and test
+FRAMES: Final = ("frames", "frame_steps", "frame_labels")  # the arrays of the maps during fine-tuning
+_PANELS = 6  # panels of a row: the first and the last frame, and some between
 _DOTS = 1000  # points in a panel; more would overlap
 
 
 def maps(study: Study) -> Figure | None:
     """Train and test maps side by side, two models in a row; a class's number is at the median of its points."""
-    found = _maps_of(study, "train", "train_labels", "test", "test_labels")
+    found = _arrays(study, *JOINT)
     if not found:
         return None
     figure, panels = style.grid(2 * len(found), 4, 1.72)
@@ -39,10 +42,10 @@ def maps(study: Study) -> Figure | None:
 
 def frames(study: Study) -> Figure | None:
     """The embedding of the same test images at several steps of fine-tuning; a row for each model."""
-    found = _maps_of(study, "frames", "frame_steps", "frame_labels")
+    found = _arrays(study, *FRAMES)
     if not found:
         return None
-    columns = min(_FRAMES, max(4, *(len(arrays["frames"]) for arrays in found.values())))
+    columns = min(_PANELS, max(4, *(len(arrays["frames"]) for arrays in found.values())))
     figure, panels = style.rows_of(len(found), columns, 1.28)
     for row, (model, arrays) in zip(panels, found.items(), strict=True):
         chosen = np.unique(np.linspace(0, len(arrays["frames"]) - 1, columns).round().astype(int))
@@ -58,14 +61,18 @@ def frames(study: Study) -> Figure | None:
     return figure
 
 
-def _maps_of(study: Study, *needed: str) -> dict[Model, Arrays]:
-    """The maps of each model, from its first seed with the arrays `needed`."""
-    found: dict[Model, Arrays] = {}
+def maps_of(study: Study, *needed: str) -> dict[Model, tuple[Run, Arrays]]:
+    """The maps of each model with their run: the first seed with the arrays `needed`."""
+    found: dict[Model, tuple[Run, Arrays]] = {}
     for run in study.complete("embed"):
         arrays = run.arrays(TSNE.file, *needed)
         if arrays is not None:
-            found.setdefault(run.model, arrays)
+            found.setdefault(run.model, (run, arrays))
     return found
+
+
+def _arrays(study: Study, *needed: str) -> dict[Model, Arrays]:
+    return {model: arrays for model, (_, arrays) in maps_of(study, *needed).items()}
 
 
 def _scatter(axes: Axes, points: Points, labels: Points, size: float = 2.2) -> None:

@@ -16,6 +16,7 @@ from analysis.correlation import TARGETS, Correlation, points
 from analysis.figures import style
 from analysis.measures import Measurement
 from analysis.names import Model
+from analysis.run import Run
 from analysis.study import Study
 from analysis.tables import signed
 from ssl_pkg.catalogue import LANDSCAPE
@@ -23,8 +24,7 @@ from ssl_pkg.catalogue import LANDSCAPE
 
 def slices(study: Study) -> Figure | None:
     """Loss and accuracy along one filter-normalised direction for all models; mean over seeds."""
-    found = {model: _mean(study, model, ("alphas", "loss", "accuracy")) for model in _models(study)}
-    shown = {model: arrays for model, arrays in found.items() if arrays is not None}
+    shown = lines_of(study)
     if not shown:
         return None
     figure, panels = style.grid(2, 2, 2.3)
@@ -46,12 +46,11 @@ def slices(study: Study) -> Figure | None:
 
 def planes(study: Study) -> Figure | None:
     """Loss on a filter-normalised plane with the same levels for every model; first seed."""
-    found = {model: arrays for model in _models(study) for arrays in _landscapes(study, model, ("grid", "plane"))[:1]}
-    found = {model: arrays for model, arrays in found.items() if _drawable(arrays["plane"])}
+    found = {model: arrays for model, (_, arrays) in planes_of(study).items()}
     if not found:
         return None
     figure, panels = style.grid(len(found), 4, 1.55, sharex=True, sharey=True, layout="compressed")
-    levels = _levels([arrays["plane"] for arrays in found.values()])
+    levels = levels_of([arrays["plane"] for arrays in found.values()])
     drawn: Any = None
     for axes, (model, arrays) in zip(panels, found.items(), strict=True):
         plane = np.clip(arrays["plane"].astype(float), levels[0], levels[-1]).T
@@ -116,13 +115,25 @@ def _models(study: Study) -> list[Model]:
     return names.in_order((run.model for run in study.complete("width")), study.methods)
 
 
-def _landscapes(study: Study, model: Model, needed: tuple[str, ...]) -> list[Arrays]:
-    found = [run.arrays(LANDSCAPE.file, *needed) for run in study.complete("width", model)]
-    return [arrays for arrays in found if arrays is not None]
+def lines_of(study: Study) -> dict[Model, Arrays]:
+    """alphas, loss and accuracy along the direction for each model: means over its seeds."""
+    found = {model: _mean(study, model, ("alphas", "loss", "accuracy")) for model in _models(study)}
+    return {model: arrays for model, arrays in found.items() if arrays is not None}
+
+
+def planes_of(study: Study) -> dict[Model, tuple[Run, Arrays]]:
+    """grid and plane of each model that has a drawable plane, with their run: the first seed."""
+    found = {model: _landscapes(study, model, ("grid", "plane"))[:1] for model in _models(study)}
+    return {model: first for model, entries in found.items() for first in entries if _drawable(first[1]["plane"])}
+
+
+def _landscapes(study: Study, model: Model, needed: tuple[str, ...]) -> list[tuple[Run, Arrays]]:
+    found = [(run, run.arrays(LANDSCAPE.file, *needed)) for run in study.complete("width", model)]
+    return [(run, arrays) for run, arrays in found if arrays is not None]
 
 
 def _mean(study: Study, model: Model, columns: tuple[str, ...]) -> Arrays | None:
-    found = _landscapes(study, model, columns)
+    found = [arrays for _, arrays in _landscapes(study, model, columns)]
     found = [arrays for arrays in found if arrays["loss"].shape == found[0]["loss"].shape and _finite(arrays["loss"])]
     return {name: np.mean([arrays[name] for arrays in found], axis=0) for name in columns} if found else None
 
@@ -135,7 +146,7 @@ def _drawable(plane: Any) -> bool:
     return len(plane) > 1 and _finite(plane)  # contours need two points on each side
 
 
-def _levels(planes: Sequence[Any]) -> Any:
+def levels_of(planes: Sequence[Any]) -> Any:
     """Ten levels, evenly spaced in the logarithm, from the lowest loss to the median of the planes' highest losses."""
     low = max(min(float(plane.min()) for plane in planes), 1e-4)
     high = max(float(np.median([plane.max() for plane in planes])), 1.5 * low)

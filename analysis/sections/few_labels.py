@@ -95,7 +95,7 @@ def _cell(point: Point | None) -> str:
 def _figure(study: Study, found: dict[Model, dict[int, Point]]) -> Figure:
     figure, (axes,) = style.grid(1, 1, 3.6)
     ticks = sorted({size for sizes in found.values() for size in sizes})
-    for (model, sizes), shift in zip(found.items(), _shifts(len(found), ticks), strict=True):
+    for (model, sizes), shift in zip(found.items(), shifts(len(found), ticks), strict=True):
         look = style.look(model, study.encoders)
         means = [point.mean for point in sizes.values()]
         values = [mean.value for mean in means]
@@ -116,7 +116,7 @@ def _figure(study: Study, found: dict[Model, dict[int, Point]]) -> Figure:
     return figure
 
 
-def _shifts(count: int, sizes: Sequence[int]) -> list[float]:
+def shifts(count: int, sizes: Sequence[int]) -> list[float]:
     """Factors on the sizes of `count` models, symmetric about 1 on a log axis, so that intervals don't overlap.
 
     Together they take 70 % of the smallest gap between two sizes, at most of a gap from a size to its double.

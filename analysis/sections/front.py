@@ -31,8 +31,8 @@ def title(study: Study, date: datetime.date) -> dict[str, Any]:
 def section(study: Study, figures: Path) -> Section:
     """The study in short."""
     made = Section("In short")
-    made.text(_question(study))
-    made.items([sentence for sentence in _answers(study) if sentence])
+    made.text(question(study))
+    made.items([sentence for sentence in answers(study) if sentence])
     made.figure(
         figures,
         "accuracy",
@@ -45,7 +45,8 @@ def section(study: Study, figures: Path) -> Section:
     return made
 
 
-def _question(study: Study) -> str:
+def question(study: Study) -> str:
+    """What was asked, on which images."""
     pretrained = [method for method in study.methods if method != SUPERVISED]
     methods = names.listed(map(study.method_label, pretrained))
     images = f"The images: {names.listed(data_names(study))}."
@@ -61,7 +62,7 @@ def _question(study: Study) -> str:
     )
 
 
-def _answers(study: Study) -> list[str]:
+def answers(study: Study) -> list[str]:
     """Three to five sentences."""
     return [
         findings.best(study, TEST_PAIRS, "Test accuracy in percent"),

@@ -1,0 +1,35 @@
+"""The command line that computes the numbers of a run again, in a new run directory."""
+
+import shlex
+from pathlib import Path
+
+from analysis.run import Run
+from analysis.study import Study
+from ssl_pkg.run.study_plan import StudyPlan, read_plan
+
+AGAIN = "again"  # the folder of the new run directories
+
+
+def commands(study: Study) -> dict[str, str]:
+    """A command for each run, by the run's name. A run that is not in plan.json has none: its settings are unknown."""
+    plan = read_plan(study.path)
+    found = {run.directory.name: _command(run, study, plan) for run in study.runs} if plan else {}
+    return {name: command for name, command in found.items() if command}
+
+
+def _command(run: Run, study: Study, plan: StudyPlan) -> str:
+    planned = plan.run(run.directory.name)
+    if planned is None:
+        return ""
+    words = [f"study={plan.study}", f"stage={run.stage}", f"seed={run.seed}"]
+    source = run.config.get("source")
+    if source is None:
+        words.append(f"method={planned.method}")
+    else:
+        kept = study.path / Path(str(source)).name
+        words.append(f"source={kept if kept.is_dir() else source}")
+    data = run.config.get("data")
+    if isinstance(data, dict) and data.get("root"):
+        words.append(f"data.root={data['root']}")
+    words += planned.settings
+    return f".venv/bin/ssl-study-stage {shlex.join([*words, f'run_dir={AGAIN}/{run.directory.name}'])}"

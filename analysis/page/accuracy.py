@@ -1,0 +1,199 @@
+"""Interactive figures of accuracy: all models with their intervals, and accuracy over the number of labels."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import plotly.graph_objects as go
+
+from analysis import tables
+from analysis.data import data_label
+from analysis.estimates import Estimate
+from analysis.few_labels import Point, points
+from analysis.names import RANDOM_PROBE, Model
+from analysis.page.plots import (
+    Plot,
+    View,
+    bar,
+    hover,
+    line,
+    marker,
+    model_entries,
+    runs_of,
+    sources,
+    symbol_of,
+    text,
+    traces,
+    wrapped,
+)
+from analysis.run import Run
+from analysis.sections.few_labels import shifts
+from analysis.study import Study
+from analysis.tables import Column, main_columns, main_value
+from ssl_pkg.catalogue import ADAPTATIONS, adapted
+
+_SHIFT: Final = 0.17  # of the second of two points in the row of a model
+_OOD: Final = "triangle-down"
+
+
+def dots(study: Study) -> list[Plot]:
+    """Accuracy of every model, in each column of the main table; test and OOD together come first."""
+    columns, models = main_columns(study), study.models
+    if not models:
+        return []
+    pair = [column for column in columns if column.key in ("test", "ood10")]
+    views = [_both(study, *pair)] if len(pair) == 2 else []
+    views += [_single(study, column) for column in columns]
+    together = " Test and OOD: the triangles are OOD." if len(pair) == 2 else ""
+    return [
+        Plot(
+            "accuracy",
+            "Accuracy of all models",
+            f"Accuracy in percent on {data_label(study)}, with 95 % intervals.{together} Open markers are probes. "
+            "Vertical strokes: single seeds. Dotted line: the probe on the random initialisation.",
+            views,
+            height=rows_height(study, models),
+        )
+    ]
+
+
+def rows_height(study: Study, models: Sequence[Model]) -> int:
+    """The height of a figure with a row for each model, in pixels."""
+    return 110 + sum(34 + 14 * wrapped(study.model_label(model)).count("<br>") for model in models)
+
+
+def rows_axis(study: Study, models: Sequence[Model]) -> dict[str, Any]:
+    """An axis with a row for each model, the first one at the top."""
+    labels = [wrapped(study.model_label(model)) for model in models]
+    places = list(range(len(models)))
+    return {"tickvals": places, "ticktext": labels, "range": [len(models) - 0.5, -0.5], "automargin": True}
+
+
+def _single(study: Study, column: Column) -> View:
+    found = {model: main_value(study, model, column) for model in study.models}
+    drawn, runs = [], []
+    for row, (model, value) in enumerate(found.items()):
+        if value is not None:
+            drawn += [
+                *_seeds(study, model, value, row),
+                _dot(study, model, column, value, place=row, looks=marker(study, model)),
+            ]
+            runs += _runs(study, model, column)
+    return View(column.heading, traces(drawn, **_layout(study, found.get(RANDOM_PROBE))), runs)
+
+
+def _both(study: Study, test: Column, ood: Column) -> View:
+    drawn, runs = [], []
+    for row, model in enumerate(study.models):
+        for column, shift in ((test, -_SHIFT), (ood, _SHIFT)):
+            value = main_value(study, model, column)
+            if value is None:
+                continue
+            looks = marker(study, model)
+            if column is ood:
+                looks["symbol"] = _OOD + ("-open" if symbol_of(study, model).endswith("-open") else "")
+            drawn.append(_dot(study, model, column, value, place=row + shift, looks=looks))
+            runs += _runs(study, model, column)
+    return View("Test and OOD", traces(drawn, **_layout(study, None)), runs)
+
+
+def _dot(study: Study, model: Model, column: Column, value: Estimate, *, place: float, looks: dict[str, Any]) -> Any:
+    told = hover(
+        study.model_label(model),
+        f"{column.heading}: {tables.percent(value)} %",
+        f"{value.n:,} images" if value.n is not None else "",
+        sources(_runs(study, model, column)),
+    )
+    bounds = None if value.bounds is None else (100 * value.bounds[0], 100 * value.bounds[1])
+    return go.Scatter(
+        x=[100 * value.value], y=[place], mode="markers", marker=looks, hovertext=[told], hoverinfo="text",
+        error_x=bar(100 * value.value, bounds, looks["color"]),
+    )  # fmt: skip
+
+
+def _seeds(study: Study, model: Model, value: Estimate, row: int) -> list[Any]:
+    if len(value.by_seed) < 2:
+        return []
+    looks = marker(study, model) | {"symbol": "line-ns-open", "size": 12}
+    told = [hover(study.model_label(model), f"seed {seed}: {100 * one:.1f} %") for seed, one in value.by_seed.items()]
+    places = [100 * one for one in value.by_seed.values()]
+    return [go.Scatter(x=places, y=[row] * len(told), mode="markers", marker=looks, hovertext=told, hoverinfo="text")]
+
+
+def _runs(study: Study, model: Model, column: Column) -> list[Run]:
+    """The runs of `main_value`."""
+    found = runs_of(study, model, column.evaluation, column.metric)
+    return found or runs_of(study, model.encoder, column.evaluation, column.metric)
+
+
+def _layout(study: Study, base: Estimate | None) -> dict[str, Any]:
+    ends = {"x0": 100 * base.value, "x1": 100 * base.value, "y0": 0, "y1": 1} if base else {}
+    rule = {"type": "line", "yref": "paper", "line": {"color": "#8a8a8a", "width": 1, "dash": "dot"}, **ends}
+    return {
+        "xaxis": {"title": {"text": "accuracy (%)"}},
+        "yaxis": rows_axis(study, study.models),
+        "shapes": [rule] if base else [],
+    }
+
+
+def few_labels(study: Study) -> list[Plot]:
+    """Accuracy over the number of labels per class."""
+    found = points(study)
+    if not found:
+        return []
+    ticks = sorted({size for sizes in found.values() for size in sizes})
+    drawn, runs = [], []
+    for (model, sizes), shift in zip(found.items(), shifts(len(found), ticks), strict=True):
+        own = _few_runs(study, model)
+        drawn.append(_curve(study, model, sizes, shift, own))
+        runs += own
+    layout = {
+        "xaxis": {
+            "type": "log", "tickvals": ticks, "ticktext": list(map(str, ticks)),
+            "title": {"text": "labelled images per class"},
+        },
+        "yaxis": {"title": {"text": "accuracy on test (%)"}},
+    }  # fmt: skip
+    return [
+        Plot(
+            "few-labels",
+            "Few labels",
+            "Accuracy on test over the number of labelled images of each class, with 95 % intervals over seeds, "
+            "subsets and test images. The models of one number are side by side. Dashed and open: probes.",
+            [View("Test accuracy", traces(drawn, **layout), list(dict.fromkeys(runs)))],
+            legend=model_entries(study, found, lines=True),
+        )
+    ]
+
+
+def _curve(study: Study, model: Model, sizes: Mapping[int, Point], shift: float, runs: Sequence[Run]) -> Any:
+    means = [point.mean for point in sizes.values()]
+    told = [
+        hover(
+            study.model_label(model),
+            f"{size} labels per class: {100 * mean.value:.1f} [{100 * mean.low:.1f}, {100 * mean.high:.1f}] %",
+            f"subsets per seed: {len(point.draws)}",
+            sources([run for run in runs if run.seed in point.seeds]),
+        )
+        for (size, point), mean in zip(sizes.items(), means, strict=True)
+    ]
+    looks = marker(study, model, 8)
+    lengths = {
+        "array": [100 * (mean.high - mean.value) for mean in means],
+        "arrayminus": [100 * (mean.value - mean.low) for mean in means],
+    }
+    return go.Scatter(
+        x=[size * shift for size in sizes], y=[100 * mean.value for mean in means], mode="lines+markers",
+        line=line(study, model) | {"width": 1.5}, marker=looks, hovertext=told, hoverinfo="text",
+        error_y={"type": "data", "symmetric": False, "color": looks["color"], "thickness": 1.5, **lengths},
+        legendgroup=model.full_name, name=text(study.model_label(model)),
+    )  # fmt: skip
+
+
+def _few_runs(study: Study, model: Model) -> list[Run]:
+    """The runs of the stage `few_labels` that trained the model."""
+    return [
+        run
+        for run in study.complete("few_labels")
+        if run.model.variant == model.variant
+        and (model.method, model.adaptation) in [adapted(run.model.method, stage) for stage in ADAPTATIONS]
+    ]

@@ -1,0 +1,171 @@
+"""The parts of an interactive figure, as plain data for page.js."""
+
+import html
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import plotly.graph_objects as go
+
+from analysis.estimates import NONE, Dimensions
+from analysis.figures import style
+from analysis.names import Model
+from analysis.run import Run
+from analysis.study import Study
+
+SYMBOLS: Final = {  # of matplotlib's markers
+    "o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down", "P": "cross", "X": "x",
+    "<": "triangle-left", ">": "triangle-right", "*": "star",
+}  # fmt: skip
+_DASHES: Final = {"-": "solid", "--": "dash"}
+_WRAPPED: Final = 26  # characters in a line of a model's name on an axis
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry of a legend, which shows and hides the traces of its group. Without a dash it shows the symbol."""
+
+    group: str
+    label: str
+    color: str
+    symbol: str = ""
+    dash: str = ""
+
+
+@dataclass(frozen=True)
+class View:
+    """What a figure shows when `label` is chosen. content: traces and layout, or the points of a map."""
+
+    label: str
+    content: dict[str, Any]
+    runs: Sequence[Run] = ()
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure with a choice of views.
+
+    kind: `traces` for plotly's traces, `points` for t-SNE maps. choice: the label of the choice. height: in pixels.
+    """
+
+    name: str
+    title: str
+    caption: str
+    views: Sequence[View]
+    choice: str = "Show"
+    kind: str = "traces"
+    height: int = 420
+    legend: Sequence[Entry] = ()
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def content(self) -> dict[str, Any]:
+        """The plot as JSON that page.js reads."""
+        views = [
+            {"label": view.label, "runs": [run.directory.name for run in view.runs], **view.content}
+            for view in self.views
+        ]
+        looks = {"kind": self.kind, "choice": self.choice, "height": self.height}
+        return looks | {"legend": [vars(entry) for entry in self.legend], "views": views, **self.more}
+
+
+def traces(drawn: Sequence[Any], **layout: Any) -> dict[str, Any]:
+    """The content of a view: plotly's traces and layout, whose arrays are encoded in base64."""
+    content: dict[str, Any] = go.Figure(list(drawn), go.Layout(template={}, **layout)).to_dict()
+    return content
+
+
+def text(value: str) -> str:
+    """Text that plotly shows as it is. plotly interprets some HTML, and `%{` in texts for hovering."""
+    return html.escape(value, quote=False).replace("{", "&#123;")
+
+
+def hover(*lines: str) -> str:
+    """The lines of a text for hovering, of which empty ones are left out."""
+    return "<br>".join(text(line) for line in lines if line)
+
+
+def wrapped(label: str, width: int = _WRAPPED) -> str:
+    """A text for an axis, in lines of at most `width` characters."""
+    return "<br>".join(text(line) for line in textwrap.wrap(label, width, break_on_hyphens=False))
+
+
+def floats(values: Any) -> Any:
+    """Values as float32, which halves their size in the file."""
+    return np.asarray(values, np.float32)
+
+
+def marker(study: Study, model: Model, size: int = 9) -> dict[str, Any]:
+    """A model's marker: open for a probe, as in the PDF."""
+    look = style.look(model, study.encoders)
+    return {
+        "color": look.color,
+        "symbol": symbol_of(study, model),
+        "size": size,
+        "line": {"width": 1.5, "color": look.color},
+    }
+
+
+def symbol_of(study: Study, model: Model) -> str:
+    """The symbol of a model."""
+    look = style.look(model, study.encoders)
+    return SYMBOLS[look.marker] + ("-open" if look.face != look.color else "")
+
+
+def line(study: Study, model: Model) -> dict[str, Any]:
+    """A model's line: dashed for a probe, as in the PDF."""
+    look = style.look(model, study.encoders)
+    return {"color": look.color, "dash": _DASHES[look.line], "width": 2}
+
+
+def model_entries(study: Study, models: Iterable[Model], *, lines: bool) -> list[Entry]:
+    """A legend of models, with their symbol or their line."""
+    return [
+        Entry(
+            model.full_name,
+            study.model_label(model),
+            style.look(model, study.encoders).color,
+            "" if lines else symbol_of(study, model),
+            line(study, model)["dash"] if lines else "",
+        )
+        for model in models
+    ]
+
+
+def bar(value: float, bounds: tuple[float, float] | None, color: str) -> dict[str, Any]:
+    """An error bar from an interval; a hidden one without."""
+    low, high = bounds or (value, value)
+    lengths = {"array": [max(0.0, high - value)], "arrayminus": [max(0.0, value - low)]}
+    return {
+        "type": "data",
+        "symmetric": False,
+        "color": color,
+        "thickness": 2,
+        "visible": bounds is not None,
+        **lengths,
+    }
+
+
+def runs_of(study: Study, model: Model, evaluation: str, metric: str, dimensions: Dimensions = NONE) -> list[Run]:
+    """The runs that a number of a model comes from."""
+    frame = study.numbers.get((model, evaluation, metric, dimensions))
+    if frame is None:
+        return []
+    found = set(zip(frame["stage"], frame["seed"], strict=True))
+    return [run for run in study.complete() if (run.stage, run.seed) in found and _contains(run, model)]
+
+
+def _contains(run: Run, model: Model) -> bool:
+    """Whether the run can have rows of the model: it is the run's model, or one that an adaptation makes of it."""
+    return run.model == model or (run.model.adaptation is None and run.model == model.encoder)
+
+
+def sources(runs: Sequence[Run]) -> str:
+    """The seeds and names of runs for hovering; of many runs, only some names."""
+    seeds = sorted({run.seed for run in runs})
+    if not seeds:
+        return ""
+    names = [run.directory.name for run in runs]
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; {shown}"

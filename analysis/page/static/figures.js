@@ -1,0 +1,274 @@
+// The figures: their controls and legends, their drawing by plotly, and their keys.
+
+const SIGNS = {
+  circle: "●", square: "■", "triangle-up": "▲", diamond: "◆", "triangle-down": "▼", cross: "✚", x: "✖",
+  "triangle-left": "◀", "triangle-right": "▶", star: "★", "circle-open": "○", "square-open": "□", "diamond-open": "◇",
+};
+const DASHES = { solid: "", dash: "7 4", dot: "2 3", dashdot: "7 3 2 3", longdash: "11 4", longdashdot: "11 3 2 3" };
+const SVG = "http://www.w3.org/2000/svg";
+const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+
+function sample(entry) {
+  if (!entry.dash) {
+    const sign = element("span", { "aria-hidden": "true" }, SIGNS[entry.symbol] || "●");
+    sign.dataset.color = entry.color;
+    return sign;
+  }
+  const svg = document.createElementNS(SVG, "svg");
+  const line = document.createElementNS(SVG, "line");
+  Object.entries({ width: 30, height: 10, "aria-hidden": "true" }).forEach(([key, value]) => svg.setAttribute(key, value));
+  const look = { x1: 0, y1: 5, x2: 30, y2: 5, "stroke-width": 3, "stroke-dasharray": DASHES[entry.dash] };
+  Object.entries(look).forEach(([key, value]) => line.setAttribute(key, value));
+  svg.dataset.color = entry.color;
+  svg.append(line);
+  return svg;
+}
+
+function colourSamples(legend) {
+  for (const made of legend.querySelectorAll("[data-color]")) {
+    made.style.color = themed(made.dataset.color);
+    if (made.firstElementChild) made.firstElementChild.setAttribute("stroke", themed(made.dataset.color));
+  }
+}
+
+// Checkboxes for the entries of a legend. hidden: the set of the groups that are switched off.
+function legendOf(entries, hidden, changed) {
+  const boxes = entries.map((entry) => {
+    const box = element("input", { type: "checkbox" });
+    box.checked = true;
+    box.addEventListener("change", () => {
+      if (box.checked) hidden.delete(entry.group); else hidden.add(entry.group);
+      changed();
+    });
+    return { entry, box };
+  });
+  const legend = element("div", { class: "legend", role: "group", "aria-label": "Shown" },
+    ...boxes.map(({ entry, box }) => element("label", {}, box, sample(entry), entry.label)));
+  if (entries.length > 2) {
+    const all = element("button", { type: "button" }, "All or none");
+    all.addEventListener("click", () => {
+      const none = hidden.size === 0;
+      hidden.clear();
+      boxes.forEach(({ entry, box }) => { box.checked = !none; if (none) hidden.add(entry.group); });
+      changed();
+    });
+    legend.append(all);
+  }
+  return legend;
+}
+
+function choiceOf(label, options, changed, chosen = 0) {
+  const select = element("select", {}, ...options.map((option, place) => element("option", { value: place }, option)));
+  select.value = chosen;
+  select.addEventListener("change", () => changed(Number(select.value)));
+  return element("label", {}, label, select);
+}
+
+function sliderOf(frames, changed, chosen) {
+  const range = element("input", { type: "range", min: 0, max: frames.length - 1, step: 1, value: chosen });
+  const state = element("output");
+  const say = () => {
+    state.textContent = frames[Number(range.value)].label;
+    range.setAttribute("aria-valuetext", state.textContent);
+  };
+  range.addEventListener("input", () => { say(); changed(Number(range.value)); });
+  say();
+  return element("label", { class: "slider" }, "Step", range, state);
+}
+
+// view: zoom is kept until another view is chosen; the camera of a scene is kept always. A map or a scene (`square`) is
+// not higher than it is wide.
+function layoutOf(plot, layout, { height, square, view }) {
+  const shown = square ? Math.min(height, Math.max(300, plot.clientWidth)) : height;
+  plot.style.height = `${shown}px`;
+  const style = getComputedStyle(document.documentElement);
+  const [ink, line, soft] = ["--ink", "--line", "--soft"].map((name) => style.getPropertyValue(name).trim());
+  const axis = (found) => ({ gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, ...found });
+  const scene = Object.fromEntries(["xaxis", "yaxis", "zaxis"].map((name) => [
+    name, { gridcolor: line, zerolinecolor: line, backgroundcolor: "rgba(0,0,0,0)", ...(layout.scene || {})[name] },
+  ]));
+  return {
+    ...layout, height: shown, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false,
+    font: { color: ink, size: 13, family: "system-ui, sans-serif" }, margin: { l: 56, r: 16, t: 24, b: 48 },
+    hoverlabel: { align: "left", bgcolor: style.getPropertyValue("--back").trim(), bordercolor: line, font: { color: ink } },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: ink }, hovermode: "closest", dragmode: layout.scene ? "orbit" : "zoom", uirevision: view + 1,
+    ...(layout.scene ? { scene: { ...layout.scene, ...scene, uirevision: "kept" }, margin: { l: 0, r: 0, t: 0, b: 0 } }
+      : { xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis) }),
+  };
+}
+
+function origins(place, names, runs) {
+  const items = names.map((name) => {
+    const run = runs[name];
+    const command = run.command
+      ? [element("br"), element("code", {}, run.command)]
+      : [" (its settings are in its config.yaml)"];
+    return element("li", {}, element("code", {}, run.folder), `, seed ${run.seed}`, ...command);
+  });
+  const details = element("details", {},
+    element("summary", {}, names.length === 1 ? "Its run, and the command that computes it again"
+      : `Its ${names.length} runs, and the commands that compute them again`), element("ul", {}, ...items));
+  details.open = place.querySelector("details")?.open ?? false;
+  place.replaceChildren(...(names.length ? [details] : []));
+}
+
+// Arrow keys move from point to point and from curve to curve, or turn a scene. `told` is read by screen readers.
+function keyboard(plot, told, scene) {
+  plot.tabIndex = 0;
+  plot.setAttribute("role", "application");
+  let [curve, point] = [0, -1]; // none yet
+  const say = () => [70, 300].forEach((delay) => setTimeout(() => { // plotly shows a label at most every 50 ms
+    const label = plot.querySelector(".hoverlayer .hovertext");
+    const lines = [...(label?.querySelectorAll(".line") ?? [])].map((line) => line.textContent);
+    if (label) told.textContent = lines.length ? lines.join("; ") : label.textContent;
+  }, delay));
+  const lengths = () => // _fullData has the decoded arrays
+    plot._fullData.map((trace) => (trace.visible === true && trace.hoverinfo !== "skip" ? trace.x.length : 0));
+  plot.addEventListener("keydown", (event) => {
+    const [across, along] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] || [];
+    if (event.key === "Escape" && !scene) Plotly.Fx.unhover(plot);
+    if (across === undefined || event.target !== plot) return;
+    event.preventDefault();
+    if (scene) {
+      const { x, y, z } = plot.layout.scene.camera.eye;
+      const angle = 0.15 * across;
+      const eye = {
+        x: x * Math.cos(angle) - y * Math.sin(angle), y: x * Math.sin(angle) + y * Math.cos(angle),
+        z: Math.min(2.5, Math.max(-0.5, z - 0.15 * along)),
+      };
+      Plotly.relayout(plot, { "scene.camera.eye": eye });
+      return;
+    }
+    const sizes = lengths();
+    if (!sizes.some(Boolean)) return;
+    const first = point < 0;
+    const step = along || (sizes[curve] === 1 ? across : 0); // to another curve
+    const moved = (count) => (curve + count + sizes.length) % sizes.length;
+    curve = moved(first ? 0 : step);
+    while (!sizes[curve]) curve = moved(step || 1);
+    point = Math.min(Math.max(point + (first ? 1 : across), 0), sizes[curve] - 1);
+    const { type, x, y } = plot._fullData[curve];
+    const { xaxis, yaxis } = plot._fullLayout;
+    Plotly.Fx.hover(plot, type === "scattergl" ? { xpx: xaxis.d2p(x[point]), ypx: yaxis.d2p(y[point]) }
+      : [{ curveNumber: curve, pointNumber: point }]);
+    say();
+  });
+  plot.on("plotly_hover", ({ points }) => {
+    if (scene) return;
+    [curve, point] = [points[0].curveNumber, points[0].pointNumber ?? points[0].pointIndex ?? 0];
+    say();
+  });
+}
+
+function tracesFigure(content, parts, runs) {
+  const hidden = new Set();
+  let chosen = 0;
+  const draw = () => {
+    const view = content.views[chosen];
+    const traces = themedDeep(view.data).map((trace) => ({ ...trace, visible: !hidden.has(trace.legendgroup) }));
+    const layout = layoutOf(parts.plot, themedDeep(view.layout), {
+      height: content.height, square: Boolean(view.layout.scene), view: chosen,
+    });
+    origins(parts.origin, view.runs, runs);
+    colourSamples(parts.controls);
+    return Plotly.react(parts.plot, traces, layout, CONFIG);
+  };
+  const many = content.views.length > 1;
+  parts.controls.replaceChildren(
+    ...(many ? [choiceOf(content.choice, content.views.map((view) => view.label), (place) => {
+      chosen = place;
+      draw();
+    })] : []),
+    ...(content.legend.length ? [legendOf(content.legend, hidden, draw)] : []));
+  return draw;
+}
+
+function pointsFigure(content, parts, runs) {
+  const hidden = new Set();
+  let [chosen, frame] = [0, 0];
+  const search = element("input", { type: "search", size: "28", placeholder: "class, predicted class, number" });
+  const found = element("span", { role: "status" });
+  const second = element("span", { class: content.slider ? "slider" : "" });
+  const decoded = new Map();
+
+  function points(place) {
+    if (!decoded.has(place)) {
+      const numbers = place.numbers && array(place.numbers);
+      const predicted = place.predicted && array(place.predicted);
+      const classes = array(place.classes);
+      const texts = Array.from(classes, (label, index) => {
+        const name = `${place.noun} ${numbers ? numbers[index] : index}, class ${content.classes[label]}`;
+        return predicted ? `${name}, predicted ${content.classes[predicted[index]]}` : name;
+      });
+      decoded.set(place, { x: array(place.x), y: array(place.y), classes, texts });
+    }
+    return decoded.get(place);
+  }
+
+  // The range of an axis that has the points of all frames.
+  function reach(frames, axis) {
+    const [low, high] = [Math.min, Math.max].map((end) =>
+      frames.map((place) => points(place)[axis].reduce((one, two) => end(one, two))).reduce((one, two) => end(one, two)));
+    return [low - 0.04 * (high - low) - 1, high + 0.04 * (high - low) + 1];
+  }
+
+  const literal = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+
+  function draw() {
+    const view = content.views[chosen];
+    const { x, y, classes, texts } = points(view.frames[frame]);
+    const wanted = search.value.trim().toLowerCase();
+    const [faint, kept] = [[], []]; // the points that the search does not find, and the others
+    for (let index = 0; index < x.length; index++) {
+      if (hidden.has(classes[index])) continue;
+      (!wanted || texts[index].toLowerCase().includes(wanted) ? kept : faint).push(index);
+    }
+    const colors = content.colors.map(themed);
+    const seeds = view.runs.map((name) => `${name}, seed ${runs[name].seed}`).join("; ");
+    const traces = [faint, kept].map((shown) => ({
+      type: "scattergl", mode: "markers", hoverinfo: shown === kept ? "text" : "skip",
+      x: shown.map((index) => x[index]), y: shown.map((index) => y[index]),
+      hovertext: shown === kept ? kept.map((index) => `${literal(texts[index])}<br>${literal(seeds)}`) : undefined,
+      marker: {
+        color: shown.map((index) => colors[classes[index]]), symbol: shown.map((index) => content.symbols[classes[index]]),
+        opacity: shown === kept ? 0.85 : 0.1, size: x.length > 4000 ? 5 : 7,
+      },
+    }));
+    found.textContent = `${kept.length} ${wanted ? "found" : "points"}`;
+    const bare = { showgrid: false, zeroline: false, showline: false, showticklabels: false };
+    const xaxis = { ...bare, range: reach(view.frames, "x") };
+    const yaxis = { ...bare, range: reach(view.frames, "y"), scaleanchor: "x" };
+    const layout = layoutOf(parts.plot, { xaxis, yaxis }, { height: content.height, square: true, view: chosen });
+    origins(parts.origin, view.runs, runs);
+    colourSamples(parts.controls);
+    return Plotly.react(parts.plot, traces, { ...layout, margin: { l: 8, r: 8, t: 24, b: 8 } }, CONFIG);
+  }
+
+  function frames() {
+    const view = content.views[chosen];
+    frame = Math.min(frame, view.frames.length - 1);
+    const changed = (place) => { frame = place; draw(); };
+    second.replaceChildren(content.slider ? sliderOf(view.frames, changed, frame)
+      : choiceOf("Images", view.frames.map((entry) => entry.label), changed, frame));
+    return draw();
+  }
+
+  search.addEventListener("input", draw);
+  const entries = content.classes.map((label, place) =>
+    ({ group: place, label, color: content.colors[place], symbol: content.symbols[place] }));
+  parts.controls.replaceChildren(
+    choiceOf(content.choice, content.views.map((view) => view.label), (place) => { chosen = place; frames(); }),
+    element("label", {}, "Search", search), found, second, legendOf(entries, hidden, draw));
+  return () => (second.childElementCount ? draw() : frames());
+}
+
+async function drawFigure(figure, content, runs) {
+  const [controls, plot, told, place] = [".controls", ".plot", ".told", ".origin"].map((name) => figure.querySelector(name));
+  const make = content.kind === "points" ? pointsFigure : tracesFigure;
+  const draw = make(content, { controls, plot, origin: place }, runs);
+  plot.setAttribute("aria-label", `${figure.querySelector("h3").textContent}. Arrow keys move from point to point, or turn a scene.`);
+  const done = draw();
+  keyboard(plot, told, Boolean(content.views[0].layout?.scene));
+  drawn.set(figure, draw);
+  await done;
+}

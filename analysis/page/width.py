@@ -1,0 +1,177 @@
+"""Interactive figures of the loss around the optimum and of the measures of its width."""
+
+# ruff: noqa: RUF001 (texts for people have Greek letters)
+
+import math
+import textwrap
+from typing import Any, Final
+
+import numpy as np
+import plotly.graph_objects as go
+
+from analysis import names, tables
+from analysis.figures.width import levels_of, lines_of, planes_of
+from analysis.measures import FIRST_ORDER, WIDTH, Measurement, chosen
+from analysis.names import Model
+from analysis.page.accuracy import rows_axis, rows_height
+from analysis.page.plots import (
+    Plot,
+    View,
+    bar,
+    floats,
+    hover,
+    line,
+    marker,
+    model_entries,
+    runs_of,
+    sources,
+    text,
+    traces,
+    wrapped,
+)
+from analysis.study import Study
+from analysis.widths import Taken, measures_of, taken
+
+_WIDE: Final = 30  # ratio of the largest to the smallest value from which an axis is logarithmic
+
+
+def landscape(study: Study) -> list[Plot]:
+    """The loss on a plane around each optimum in 3-D, with the same height and colours for every model."""
+    found = planes_of(study)
+    if not found:
+        return []
+    levels = levels_of([arrays["plane"] for _, arrays in found.values()])
+    low, high = (float(np.log10(level)) for level in (levels[0], levels[-1]))
+    heights = [float(f"{level:.2g}") for level in levels[::3]]
+    step = (high - low) / 9
+    axis = {"tickvals": [math.log10(value) for value in heights], "ticktext": [f"{value:,g}" for value in heights]}
+    views = []
+    for model, (run, arrays) in found.items():
+        plane, grid = arrays["plane"].astype(float).T, floats(arrays["grid"])
+        told = f"α %{{x:.2f}}, β %{{y:.2f}}<br>loss %{{customdata:.4g}}<br>{text(run.directory.name)}<extra></extra>"
+        surface = go.Surface(
+            x=grid, y=grid, z=floats(np.log10(np.clip(plane, levels[0], levels[-1]))),
+            customdata=floats(plane), hovertemplate=told, colorscale="Cividis", cmin=low, cmax=high, showscale=False,
+            contours={"z": {"show": True, "start": low, "end": high - step / 2, "size": step, "color": "#ffffff"}},
+        )  # fmt: skip
+        scene = {
+            "xaxis": {"title": {"text": "α"}}, "yaxis": {"title": {"text": "β"}},
+            "zaxis": {"title": {"text": "loss"}, "range": [low, high + step / 4], **axis},
+            "aspectratio": {"x": 1, "y": 1, "z": 0.7}, "camera": {"eye": {"x": 1.65, "y": 1.65, "z": 1.2}},
+        }  # fmt: skip
+        views.append(View(study.model_label(model), traces([surface], scene=scene), [run]))
+    caption = (
+        "Loss on the plane of two filter-normalised random directions, logarithmic, with the same directions, heights "
+        "and colours for every model; first seed. Higher losses are cut off. Drag to turn, or use the arrow keys. A "
+        "large dark basin is an optimum that is wide in these two directions, out of millions."
+    )
+    return [Plot("landscape", "Loss landscape", caption, views, choice="Model", height=520)]
+
+
+def slices(study: Study) -> list[Plot]:
+    """Loss and accuracy along one direction for all models."""
+    found = lines_of(study)
+    if not found:
+        return []
+    losses = np.concatenate([arrays["loss"] for arrays in found.values()])
+    wide = bool(losses.min() > 0 and losses.max() > 20 * losses.min())
+    views = []
+    for metric, label, axis in (
+        ("loss", "Loss", {"type": "log"} if wide else {}),
+        ("accuracy", "Accuracy", {"tickformat": ".0%"}),
+    ):
+        value = "%{y:.1%}" if metric == "accuracy" else "%{y:.4g}"
+        drawn = [
+            go.Scatter(
+                x=floats(arrays["alphas"]), y=floats(arrays[metric]), mode="lines", line=line(study, model),
+                hovertemplate=f"{text(study.model_label(model))}<br>α %{{x:.2f}}: {value}<extra></extra>",
+                legendgroup=model.full_name, name=text(study.model_label(model)),
+            )
+            for model, arrays in found.items()
+        ]  # fmt: skip
+        layout = {"xaxis": {"title": {"text": "α along the direction"}}, "yaxis": {"title": {"text": label}, **axis}}
+        runs = [run for run in study.complete("width") if run.model in found]
+        views.append(View(label, traces(drawn, **layout), runs))
+    caption = (
+        "Loss and accuracy on the subset along one filter-normalised random direction, the same for every model; mean "
+        "over seeds. The wider the valley around α = 0, the less sensitive the model is to a change of its weights. "
+        "Dashed lines: probes."
+    )
+    return [
+        Plot(
+            "landscape-line", "Loss along a direction", caption, views,
+            legend=model_entries(study, found, lines=True),
+        )
+    ]  # fmt: skip
+
+
+def widths(study: Study) -> list[Plot]:
+    """Every measure of width for every model; the chosen measure comes first."""
+    measures = [measure for measure in measures_of(study) if measure.metric != FIRST_ORDER]
+    first = chosen(measures)
+    ordered = sorted(measures, key=lambda measure: measure != first)
+    views = [view for measure in ordered if (view := _measure(study, measure, measure == first)) is not None]
+    if not views:
+        return []
+    height = 40 + rows_height(study, list({run.model for view in views for run in view.runs}))
+    caption = (
+        "The measures of the width of the optimum. Bars: 95 % intervals over seeds, or with one seed the interval of "
+        "the row, as the PDF explains for each measure. A triangle is a bound, where the search ended at a limit. Open "
+        "markers are probes."
+    )
+    return [
+        Plot(
+            "widths",
+            "Width of the optimum",
+            caption,
+            views,
+            choice="Measure",
+            height=height,
+        )
+    ]
+
+
+def _measure(study: Study, measure: Measurement, first: bool) -> View | None:
+    rows = study.results[study.results["evaluation"] == WIDTH]
+    own = rows.loc[rows["dimensions"].map(measure.dimensions.__eq__) & (rows["metric"] == measure.metric), "model"]
+    found = {model: taken(study, model, measure) for model in names.in_order(own, study.methods)}
+    shown = {model: entry for model, entry in found.items() if entry is not None and _place(entry) is not None}
+    if not shown:
+        return None
+    drawn, runs = [], []
+    for row, (model, entry) in enumerate(shown.items()):
+        drawn.append(_dot(study, measure, model, entry, row))
+        runs += runs_of(study, model, WIDTH, measure.metric, measure.dimensions)
+    places = [abs(place) for entry in shown.values() if (place := _place(entry)) is not None]
+    lowest = min(_place(entry) or 0.0 for entry in shown.values())
+    kind = {"type": "log"} if lowest > 0 and max(places) > _WIDE * min(places) else {}
+    axis = {"title": {"text": wrapped(measure.label, 26), "font": {"size": 13}}, "exponentformat": "power", **kind}
+    label = f"{measure.label} (the chosen measure)" if first else measure.label
+    return View(label, traces(drawn, xaxis=axis, yaxis=rows_axis(study, list(shown))), runs)
+
+
+def _place(entry: Taken) -> float | None:
+    """Where a measurement is drawn: its value, or its bound."""
+    places = (entry.estimate.value if entry.estimate else None, entry.at_least, entry.at_most)
+    return next((place for place in places if place is not None and math.isfinite(place)), None)
+
+
+def _dot(study: Study, measure: Measurement, model: Model, entry: Taken, row: int) -> Any:
+    place, looks = _place(entry), marker(study, model)
+    bounds = entry.estimate.bounds if entry.estimate else None
+    sign = ""
+    if entry.estimate is None:
+        sign = "≥ " if entry.at_least is not None else "≤ "
+        looks["symbol"] = "triangle-right" if entry.at_least is not None else "triangle-left"
+    interval = f" [{tables.number(bounds[0])}, {tables.number(bounds[1])}]" if bounds else ""
+    told = hover(
+        study.model_label(model),
+        *textwrap.wrap(measure.label, 40),
+        f"{sign}{tables.number(place)}{interval}",
+        f"no value for {entry.lost} of the seeds" if entry.lost else "",
+        sources(runs_of(study, model, WIDTH, measure.metric, measure.dimensions)),
+    )
+    return go.Scatter(
+        x=[place], y=[row], mode="markers", marker=looks, hovertext=[told], hoverinfo="text",
+        error_x=bar(place or 0.0, bounds, looks["color"]),
+    )  # fmt: skip

@@ -1,0 +1,161 @@
+"""report.html in a Chromium that is installed on this machine. Nothing is downloaded."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from fake_reports import Whole
+from fake_study import DATE
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from analysis.page.build import render
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed, which would show the page")
+READY = "document.documentElement.dataset.ready === 'yes'"
+
+
+@dataclass
+class Shown:
+    """A page in a window of its own, with what it wrote to the console and what it asked for."""
+
+    page: Page
+    errors: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def figure(self, name: str) -> None:
+        self.page.locator(f"figure#{name}").scroll_into_view_if_needed()
+        self.page.wait_for_selector(f"figure#{name} .plot.js-plotly-plot .main-svg")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def file(whole: Whole, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_bytes(render(whole.study, DATE))
+    return path
+
+
+@pytest.fixture
+def shown(browser: Browser, file: Path) -> Iterator[Shown]:
+    page = browser.new_page(viewport={"width": 1000, "height": 800}, color_scheme="light")
+    found = Shown(page)
+    page.on("console", lambda message: found.errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: found.errors.append(str(error)))
+    page.on("request", lambda request: found.requests.append(request.url))
+    page.goto(file.as_uri())
+    page.wait_for_function(READY)
+    yield found
+    page.close()
+
+
+def test_every_figure_is_drawn_without_an_error_and_without_network(shown: Shown, file: Path) -> None:
+    names = [figure.get_attribute("id") for figure in shown.page.locator("figure").all()]
+    assert len(names) == 10
+    for name in names:
+        shown.figure(str(name))
+        choice = shown.page.locator(f"figure#{name} select").first
+        for option in range(choice.locator("option").count() if choice.count() else 0):
+            choice.select_option(index=option)
+    assert shown.errors == []
+    assert {url for url in shown.requests if not url.startswith(("blob:", "data:"))} == {file.as_uri()}
+
+
+def test_the_tables_are_painted_within_two_seconds(shown: Shown) -> None:
+    painted = shown.page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    assert painted < 2000
+
+
+def test_the_mouse_shows_value_interval_seed_and_run(shown: Shown) -> None:
+    shown.figure("accuracy")
+    shown.page.locator("figure#accuracy .plot").scroll_into_view_if_needed()
+    box = shown.page.locator("figure#accuracy .points path").first.bounding_box()
+    assert box is not None
+    shown.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    label = shown.page.locator("figure#accuracy .hoverlayer .hovertext")
+    expect(label).to_contain_text("Random init. probe")
+    expect(label).to_contain_text("%")
+    expect(label).to_contain_text("seed 0; probe-random-s0")
+
+
+def test_the_keyboard_moves_from_point_to_point_and_between_curves(shown: Shown) -> None:
+    shown.figure("pretraining")
+    plot, told = shown.page.locator("figure#pretraining .plot"), shown.page.locator("figure#pretraining .told")
+    plot.focus()
+    plot.press("ArrowRight")
+    expect(told).to_contain_text("epoch 0.1")
+    expect(told).to_contain_text("pretrain-byol-s0")
+    plot.press("ArrowRight")
+    expect(told).to_contain_text("epoch 0.2")
+    plot.press("ArrowDown")
+    expect(told).to_contain_text("pretrain-barlow-s0")
+
+
+def test_the_slider_moves_the_map_by_keys(shown: Shown) -> None:
+    shown.figure("tsne-finetuning")
+    slider = shown.page.locator("figure#tsne-finetuning input[type=range]")
+    first = "document.querySelector('#tsne-finetuning .plot').data[1].x[0]"
+    before = shown.page.evaluate(first)
+    slider.focus()
+    slider.press("ArrowRight")
+    assert slider.get_attribute("aria-valuetext") == "step 10"
+    assert shown.page.evaluate(first) != before
+
+
+def test_classes_are_filtered_and_found(shown: Shown) -> None:
+    shown.figure("tsne")
+    count = "document.querySelector('#tsne .plot').data[1].x.length"
+    assert shown.page.evaluate(count) == 60
+    box = shown.page.locator("figure#tsne .legend input").nth(1)
+    box.focus()
+    box.press("Space")
+    assert shown.page.evaluate(count) == 54
+    shown.page.locator("figure#tsne input[type=search]").fill("class cat")
+    expect(shown.page.locator("figure#tsne [role=status]")).to_have_text("6 found")
+
+
+def test_tables_are_sorted_and_filtered_by_keys(shown: Shown) -> None:
+    heading = shown.page.locator("#main th button").nth(1)
+    heading.focus()
+    heading.press("Enter")
+    assert shown.page.locator("#main th").nth(1).get_attribute("aria-sort") == "descending"
+    cells = shown.page.locator("#main td:nth-child(2)").all()
+    values = [float(str(cell.get_attribute("data-value"))) for cell in cells]
+    assert values == sorted(values, reverse=True)
+    shown.page.locator("#results input[type=search]").fill("byol-probe evaluation test")
+    models = shown.page.locator("#results tbody th").all_text_contents()
+    assert models
+    assert set(models) == {"byol-probe"}
+
+
+@pytest.mark.parametrize("width", [400, 1600])
+def test_the_page_fits_the_window(shown: Shown, width: int) -> None:
+    shown.page.set_viewport_size({"width": width, "height": 800})
+    for name in ("accuracy", "tsne", "landscape"):
+        shown.figure(name)
+    assert shown.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert shown.errors == []
+
+
+def test_light_and_dark_follow_the_system_and_the_switch(shown: Shown) -> None:
+    back = "getComputedStyle(document.body).backgroundColor"
+    assert shown.page.evaluate(back) == "rgb(255, 255, 255)"
+    shown.page.emulate_media(color_scheme="dark")
+    dark = shown.page.evaluate(back)
+    assert dark != "rgb(255, 255, 255)"
+    shown.page.emulate_media(color_scheme="light")
+    shown.page.locator("#theme").press("Enter")
+    assert shown.page.evaluate(back) == dark
+    shown.figure("few-labels")
+    line = "document.querySelector('#few-labels .plot').data[1].line.color"
+    assert shown.page.evaluate(line) != "#000000"
