@@ -218,7 +218,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("folder", metavar="FOLDER", help="folder of the images, or a packed folder")
     parser.add_argument("--out", metavar="FILE", default=OUT, help=f"file to write (default: {OUT})")
     parser.add_argument(
-        "--pad", action="store_true", help="keep whole images, if the weights don't say how to prepare images"
+        "--pad", action="store_true", help="keep whole images; only for weights that don't say how to prepare them"
     )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: the GPU, if any")
     return run_command(parser, arguments, _predict, target="out", left="no prediction was written")

@@ -113,6 +113,8 @@ def _read(file: Path, side: int, pad: bool) -> Pixels | Unusable:
         with Image.open(file, formats=FORMATS) as image:
             if min(image.size) < SMALLEST:
                 raise Unusable(f"has {image.width} x {image.height} pixels, and {SMALLEST} x {SMALLEST} are needed")
+            if pad and min(image.size) * side < SMALLEST * max(image.size):
+                raise Unusable(f"has {image.width} x {image.height} pixels: padded to a square, it would show nothing")
             bits = _bits(image)
             image.draft(None, (JPEG_MARGIN * side, JPEG_MARGIN * side))
             picture = _rgb(_upright(image), bits)

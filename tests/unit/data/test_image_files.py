@@ -80,3 +80,12 @@ def test_the_orientation_counts_although_other_exif_data_are_damaged(tmp_path: P
     (turned,) = read_images([tmp_path / "turned.jpg"], 96)
     upright = picture(5).transpose(Image.Transpose.ROTATE_270).crop((0, 15, 90, 105)).resize((96, 96))
     assert np.abs(np.asarray(turned, int) - np.asarray(upright)).mean() < 4
+
+
+def test_an_image_that_would_be_a_line_on_a_black_square_is_refused(tmp_path: Path) -> None:
+    picture(0, 1000, 90).save(tmp_path / "long.png")
+    picture(0, 1000, 50).save(tmp_path / "longer.png")
+    long, longer = read_images([tmp_path / "long.png", tmp_path / "longer.png"], 96, pad=True)
+    assert not isinstance(long, Unusable)
+    assert str(longer) == "has 1000 x 50 pixels: padded to a square, it would show nothing"
+    assert not any(isinstance(image, Unusable) for image in read_images([tmp_path / "longer.png"], 96))
