@@ -8,7 +8,7 @@ CLUSTER ?=
 IMAGE   ?= ssl-study
 ENGINE  ?= docker
 BASE_PYTHON ?= python3
-EXTRAS  ?= dev
+EXTRAS  ?=
 
 PYTHON := .venv/bin/python
 study_options = --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(DATA),--data "$(DATA)") $(if $(SEEDS),--seeds "$(SEEDS)")
@@ -25,19 +25,20 @@ help:  ## print this list
 	@echo 'Variables: STUDY=demo|photos-quick|photos|stl10  DATA=folder with stl10_binary/ and CIFAR-10'
 	@echo '           RUNS=runs  REPORTS=reports  SEEDS="0 1 2"  CLUSTER=profile  JOB=run  WAIT=1  IMAGE=name'
 
-setup: .venv/installed  ## install the locked packages into .venv (once; 7 GB)
+setup:  ## install the locked packages into .venv (once; 7 GB); EXTRAS=submit only those for submitting (0.3 GB)
+	@$(BASE_PYTHON) install.py '$(or $(EXTRAS),dev)'
 
+# Other targets install only if these files have changed since, and keep the installation's extras.
 .venv/installed: pyproject.toml requirements.lock
 	@$(BASE_PYTHON) install.py '$(EXTRAS)'
-	@touch $@
 
 doctor: is-set-up  ## show what this machine has and what a run will use
 	@.venv/bin/ssl-study doctor --runs "$(RUNS)"
 
-demo: setup  ## run the whole study on synthetic images and make its report (six minutes on two cores)
+demo: .venv/installed  ## run the whole study on synthetic images and make its report (six minutes on two cores)
 	@.venv/bin/ssl-study demo --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(SEEDS),--seeds "$(SEEDS)")
 
-study: setup  ## run the study STUDY on this machine, on the images in DATA; run it again to resume
+study: .venv/installed  ## run the study STUDY on this machine, on the images in DATA; run it again to resume
 	@.venv/bin/ssl-study study $(STUDY) $(study_options)
 
 report: is-set-up  ## make tables, figures and the PDF of STUDY from the runs that exist
@@ -57,7 +58,7 @@ tensorboard: is-set-up  ## show the metrics of all runs of STUDY in the browser,
 	@test -d "$(RUNS)/$(STUDY)" || { echo 'make tensorboard: there are no runs in $(RUNS)/$(STUDY)' >&2; exit 2; }
 	@.venv/bin/tensorboard --logdir "$(RUNS)/$(STUDY)"
 
-data: data-given setup  ## download STL-10 and CIFAR-10 to DATA (STUDY=stl10), or generate the synthetic set there (STUDY=demo)
+data: data-given .venv/installed  ## download STL-10 and CIFAR-10 to DATA (STUDY=stl10), or generate the synthetic set there (STUDY=demo)
 	@case "$(STUDY)" in \
 	stl10) $(PYTHON) -P -m ssl_pkg.data.download "$(DATA)" ;; \
 	demo) $(PYTHON) -P -m ssl_pkg.data.synthetic "$(DATA)" && echo 'the synthetic set is in $(DATA)' ;; \
@@ -67,26 +68,26 @@ data: data-given setup  ## download STL-10 and CIFAR-10 to DATA (STUDY=stl10), o
 test: test-unit  ## run the unit, integration and (short) fault tests
 	$(PYTHON) -m pytest tests/integration tests/faults --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-test-unit: setup  ## run the unit tests (three minutes)
+test-unit: .venv/installed  ## run the unit tests (three minutes)
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/unit --numprocesses 2 --dist loadfile
 
-test-slurm: setup  ## run studies with failures and interruptions on a SLURM that is started here (Debian: slurm-wlm, munge)
+test-slurm: .venv/installed  ## run studies with failures and interruptions on a SLURM that is started here (Debian: slurm-wlm, munge)
 	$(PYTHON) -m pytest tests/slurm
 
-test-slurm-long: setup  ## the same, also with time limits, dead nodes and ranks, and a controller that is down
+test-slurm-long: .venv/installed  ## the same, also with time limits, dead nodes and ranks, and a controller that is down
 	SLURM_TESTS=long $(PYTHON) -m pytest tests/slurm
 
-test-faults: setup  ## run the long fault tests: hundreds of kills, signals, full disks and damaged files
+test-faults: .venv/installed  ## run the long fault tests: hundreds of kills, signals, full disks and damaged files
 	FAULTS=long $(PYTHON) -m pytest tests/faults tests/integration/test_processes.py
 
-lint: setup  ## check format, lint, types, imports and the Dockerfile
+lint: .venv/installed  ## check format, lint, types, imports and the Dockerfile
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/hadolint Dockerfile
 
-format: setup  ## format the code and apply ruff's automatic fixes
+format: .venv/installed  ## format the code and apply ruff's automatic fixes
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
@@ -97,7 +98,7 @@ logs: is-set-up  ## show the end of the log of the run JOB of STUDY, with all it
 	@test -n "$(JOB)" || { echo 'make logs: give the run, such as JOB=pretrain-simclr-s0; `make status` lists the runs' >&2; exit 2; }
 	@.venv/bin/ssl-study logs "$(JOB)" $(STUDY) --runs "$(RUNS)"
 
-slurm-up: setup  ## start SLURM on this machine as CLUSTER=testbed (Debian: slurm-wlm, munge); TESTBED="--accounting"
+slurm-up: .venv/installed  ## start SLURM on this machine as CLUSTER=testbed (Debian: slurm-wlm, munge); TESTBED="--accounting"
 	@$(PYTHON) -P -m slurm.testbed up $(TESTBED)
 
 slurm-down: is-set-up  ## stop that SLURM and its jobs
@@ -127,7 +128,7 @@ image-apptainer:  ## convert the image to the Apptainer sandbox SANDBOX (or a .s
 	apptainer build --force $(if $(filter %.sif,$(SANDBOX)),,--sandbox) $(SANDBOX) docker-archive:$(SANDBOX).tar
 	@rm $(SANDBOX).tar
 
-test-container: setup  ## build and test the image with Docker (started here if none is running: docker.io, mmdebstrap)
+test-container: .venv/installed  ## build and test the image with Docker (started here if none is running: docker.io, mmdebstrap)
 	$(PYTHON) -m pytest tests/container
 
 bench: .venv/bench  ## compare the speed with lightly and torchvision (20 min); writes bench/latest.json
@@ -150,7 +151,7 @@ data-given:
 	@$(BASE_PYTHON) install.py dev,bench
 	@touch $@
 
-lock: setup  ## resolve the dependencies in pyproject.toml and write requirements.lock
+lock: .venv/installed  ## resolve the dependencies in pyproject.toml and write requirements.lock
 	.venv/bin/pip-compile --quiet --extra dev --extra bench --strip-extras --no-emit-index-url --no-emit-find-links \
 		--unsafe-package ssl-study --output-file requirements.lock pyproject.toml
 

@@ -13,35 +13,82 @@ from pathlib import Path
 
 VENV = Path(".venv")
 LOG = VENV / "install.log"
+STAMP = VENV / "installed"  # has the extras that are installed
+PROJECT_FILE, LOCK = Path("pyproject.toml"), Path("requirements.lock")
+DEFAULT = "dev"
+PARTS = {"dev": {"train", "submit", "report"}}  # the extras that another one contains
 FULL_GB, SMALL_GB = 7, 1  # measured: 6.3 GB with torch for CUDA, 0.3 GB with EXTRAS=submit
 LOG_LINES = 15  # shown after a failure
 
 
-def main(extras: str) -> int:
-    """Installs the project with `extras`, such as `dev` or `train,submit`. Returns the exit status."""
+def main(extras: str = "") -> int:
+    """Installs the project with `extras`, such as `dev` or `train,submit`, beside those that are installed already.
+
+    Without `extras`, installs the extras of the last time again, or `dev`. Returns the exit status.
+    """
     if sys.version_info < (3, 11):
         print("make setup needs Python 3.11 or newer; give BASE_PYTHON=python3.11", file=sys.stderr)
         return 2
-    full = bool({"dev", "train"} & set(extras.split(",")))
-    needed, free = FULL_GB if full else SMALL_GB, shutil.disk_usage(".").free / 1e9
-    if free < needed and not VENV.exists():
+    known, before = _known(), _installed()
+    wanted = set(extras.split(",")) if extras else before or {DEFAULT}
+    if not wanted <= known:
+        unknown = ", ".join(sorted(wanted - known))
+        print(f"make setup: there is no extra {unknown!r}: choose among {', '.join(sorted(known))}", file=sys.stderr)
+        return 2
+    if wanted <= _with_parts(before) and _is_newest(STAMP):
+        print(f"{VENV} has {', '.join(sorted(wanted))} already. To install again, remove {STAMP} first.")
+        return 0
+    together = wanted | before
+    large = "train" in _with_parts(together) - _with_parts(before)
+    needed, free = FULL_GB if large else SMALL_GB, shutil.disk_usage(".").free / 1e9
+    retried = VENV.exists() and not before  # a part of the space is used already
+    if free < needed and not retried:
         print(f"make setup needs {needed} GB of disk space, and {Path.cwd()} has {free:.1f} GB", file=sys.stderr)
         return 2
-    took = "two to ten minutes, most of it for downloading 3 GB" if full else "half a minute"
+    took = "two to ten minutes, most of it for downloading 3 GB" if large else "half a minute"
     print(
         f"Installing the locked packages into {VENV}, once: {took}. Needs {needed} GB of disk; {free:.0f} GB are free."
     )
-    venv.create(VENV, with_pip=True)
-    status = _pip(extras)
+    if not before or not (VENV / "bin/python").exists():
+        # symbolic links, because a copied interpreter may not find its shared library
+        venv.create(VENV, with_pip=True, symlinks=True)
+    names = ",".join(sorted(together - {part for extra in together for part in PARTS.get(extra, ())}))
+    status = _pip(names)
     if status:
         print("\n".join(LOG.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]), file=sys.stderr)
         print(f"make setup: pip failed; its output is in {LOG}. Running make again retries.", file=sys.stderr)
-    return status
+        return status
+    STAMP.write_text(f"{names}\n", encoding="utf-8")
+    return 0
+
+
+def _known() -> set[str]:
+    """The extras that pyproject.toml has."""
+    import tomllib  # noqa: PLC0415 # Python 3.10 lacks it, and must get as far as the message about its version
+
+    return set(tomllib.loads(PROJECT_FILE.read_text(encoding="utf-8"))["project"]["optional-dependencies"])
+
+
+def _installed() -> set[str]:
+    """The extras that are installed, as far as pyproject.toml still has them. Those of an empty stamp are `dev`."""
+    try:
+        return (set(STAMP.read_text(encoding="utf-8").strip().split(",")) - {""} or {DEFAULT}) & _known()
+    except FileNotFoundError:
+        return set()
+
+
+def _with_parts(extras: set[str]) -> set[str]:
+    return extras.union(*(PARTS.get(extra, set()) for extra in extras))
+
+
+def _is_newest(file: Path) -> bool:
+    """Whether `file` is not older than the files that say what to install; the Makefile has the same condition."""
+    return all(file.stat().st_mtime_ns >= source.stat().st_mtime_ns for source in (PROJECT_FILE, LOCK))
 
 
 def _pip(extras: str) -> int:
     """Runs pip, with its output in LOG. Returns its exit status."""
-    line = ["install", "--constraint", "requirements.lock", "--progress-bar", "off", "--editable", f".[{extras}]"]
+    line = ["install", "--constraint", str(LOCK), "--progress-bar", "off", "--editable", f".[{extras}]"]
     started, shown = time.monotonic(), ""
     with LOG.open("wb") as log:
         pip = subprocess.Popen([VENV / "bin/python", "-m", "pip", *line], stdout=log, stderr=subprocess.STDOUT)
@@ -83,4 +130,4 @@ def _show(text: str, started: float, shown: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

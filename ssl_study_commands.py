@@ -75,7 +75,9 @@ def _main(arguments: list[str], program: str) -> int:
     except ModuleNotFoundError as error:
         if not error.name or error.name.partition(".")[0] in ("analysis", "ssl_pkg"):
             raise
-        print(f"ssl-study: {sys.prefix} lacks the package {error.name}: run `make setup` again", file=sys.stderr)
+        from ssl_pkg.extras import lacks
+
+        print(f"ssl-study: {lacks(error.name)}", file=sys.stderr)
         return BAD_INPUT
 
 

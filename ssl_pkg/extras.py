@@ -19,17 +19,20 @@ MODULES: Final = {  # of each part's packages in pyproject.toml
 
 def require(*extras: str) -> None:
     """Raises BadInput, with the remedy, if the installation lacks a package of `extras`. Imports none of them."""
-    lacking = {
-        extra: missing
-        for extra in extras
-        if (missing := [name for name in MODULES[extra] if importlib.util.find_spec(name) is None])
-    }
+    lacking = {extra: missing for extra in extras if (missing := _missing(extra))}
     if lacking:
         modules = dict.fromkeys(name for missing in lacking.values() for name in missing)
-        raise BadInput(
-            f"{sys.prefix} lacks the packages of this command ({', '.join(modules)}): in the project's folder, run "
-            f"`{sys.executable} -m pip install --constraint requirements.lock --editable '.[{','.join(lacking)}]'`"
-        )
+        raise BadInput(f"{sys.prefix} lacks the packages of this command ({', '.join(modules)}): {_install(*lacking)}")
+
+
+def lacks(module: str) -> str:
+    """The sentence about a package that can't be imported, with the remedy."""
+    if sys.prefix == sys.base_prefix:  # not a virtual environment, so that packages should not be installed here
+        remedy = "in the project's folder, run `make setup`, then use .venv/bin/ssl-study"
+    else:
+        top = module.partition(".")[0]
+        remedy = _install(*(extra for extra in MODULES if top in MODULES[extra] or not _missing(extra)))
+    return f"{sys.prefix} lacks the package {module}: {remedy}"
 
 
 def require_or_exit(*extras: str) -> None:
@@ -39,3 +42,14 @@ def require_or_exit(*extras: str) -> None:
     except BadInput as error:
         print(error, file=sys.stderr)
         sys.exit(BAD_INPUT)
+
+
+def _missing(extra: str) -> list[str]:
+    return [name for name in MODULES[extra] if importlib.util.find_spec(name) is None]
+
+
+def _install(*extras: str) -> str:
+    """What to do to install the project with these extras."""
+    project = f"'.[{','.join(extras)}]'" if extras else "."
+    line = f"{sys.executable} -m pip install --constraint requirements.lock --editable {project}"
+    return f"in the project's folder, run `{line}`"

@@ -18,8 +18,8 @@ PROJECT = Path(__file__).parents[2]
     ],
 )
 def test_a_mistake_is_reported_in_one_sentence(words: tuple[str, ...], sentence: str) -> None:
-    # --assume-old=setup skips the set-up, because a test must not install anything
-    line = ["make", "--no-print-directory", "--assume-old=setup", *words]
+    # --assume-old=.venv/installed skips the set-up, because a test must not install anything
+    line = ["make", "--no-print-directory", "--assume-old=.venv/installed", *words]
     done = subprocess.run(line, cwd=PROJECT, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 2
     assert sentence in done.stderr
