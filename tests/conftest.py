@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from ssl_pkg.hardware.machine import gpu_out_of_reach, gpus
+
 status = pytest.StashKey[int]()
 # Two workers take the files in this order, so that no long file is the last one, which one worker would run alone.
 LONGEST = (
@@ -23,7 +25,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure() -> None:
-    """Undoes what nohup and a shell's background jobs do, because processes that ignore a signal pass that on."""
+    """Prepares the environment that tests pass on to the processes that they start.
+
+    Undoes what nohup and a shell's background jobs do, because processes that ignore a signal pass that on. Chooses the
+    CPU on a machine whose GPU can't be used, because a run refuses it unless the CPU is wanted.
+    """
+    if not gpus() and gpu_out_of_reach():
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, default)

@@ -10,15 +10,15 @@ import torch
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
 from ssl_pkg.hardware.compile_cache import missing_compiler
-from ssl_pkg.hardware.machine import gpus
+from ssl_pkg.hardware.machine import gpus, refuse_gpu_out_of_reach
 from ssl_pkg.streams import use_utf8
 
 
 def choose_device(wanted: str, index: int = 0) -> tuple[torch.device, str]:
     """The device for `wanted` (auto, cpu or cuda), and the reason in words.
 
-    index: of the GPU, modulo the number of GPUs. Raises BadInput if PyTorch can't compute on a GPU that is wanted or
-    listed by nvidia-smi.
+    index: of the GPU, modulo the number of GPUs. Raises BadInput if PyTorch can't compute on a GPU that is wanted,
+    listed by nvidia-smi or on the PCI bus.
     """
     if wanted == "cpu":
         return torch.device("cpu"), "device=cpu"
@@ -27,6 +27,7 @@ def choose_device(wanted: str, index: int = 0) -> tuple[torch.device, str]:
         available = torch.cuda.is_available()
     listed = gpus()
     if not available and not listed and wanted == "auto":
+        refuse_gpu_out_of_reach()
         return torch.device("cpu"), "there is no GPU"
     if not available:
         reason = _why_not()

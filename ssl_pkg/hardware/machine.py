@@ -10,6 +10,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
+from ssl_pkg.errors import BadInput
+
 # mount points of cgroups, by the controller that /proc/self/cgroup names; version 2 names none
 _MOUNTS: Final = {
     "": ("sys/fs/cgroup", "sys/fs/cgroup/unified"),
@@ -100,6 +102,43 @@ def gpus() -> list[str]:
     if visible is None or not found:
         return found
     return list(takewhile(_GPU_NAME.fullmatch, (name.strip() for name in visible.split(","))))
+
+
+def gpu_out_of_reach(root: Path = Path("/")) -> str | None:
+    """Why this process can't use the machine's NVIDIA GPU, for a process for which `gpus` finds none.
+
+    None if there is no such GPU on the PCI bus, or if the bus can't be read, as in some containers. None as well if the
+    GPUs are hidden on purpose: by CUDA_VISIBLE_DEVICES, or by SLURM from a job that has not asked for one.
+    """
+    if "CUDA_VISIBLE_DEVICES" in os.environ or not _gpu_on_the_bus(root):
+        return None
+    if not os.access(root / "proc/driver/nvidia/version", os.F_OK):
+        return "this machine has an NVIDIA GPU, but its driver is not loaded: install NVIDIA's driver"
+    if "SLURM_JOB_ID" in os.environ:
+        return None
+    return "this machine has an NVIDIA GPU, but this process can't open it: in a container, give --gpus all"
+
+
+def refuse_gpu_out_of_reach() -> None:
+    """Raises BadInput if there is a GPU out of reach, because nobody should train for hours on the CPU by mistake."""
+    if reason := gpu_out_of_reach():
+        raise BadInput(f"{reason}, or use the CPU by device=cpu (make: CUDA_VISIBLE_DEVICES=)")
+
+
+def _gpu_on_the_bus(root: Path) -> bool:
+    """Whether the PCI bus has a display controller or an accelerator by NVIDIA, also without a driver."""
+    try:
+        devices = list((root / "sys/bus/pci/devices").iterdir())
+    except OSError:
+        return False
+    for device in devices:
+        try:
+            vendor, kind = ((device / name).read_text(encoding="ascii").strip() for name in ("vendor", "class"))
+        except OSError:
+            continue
+        if vendor == "0x10de" and kind.startswith("0x03"):
+            return True
+    return False
 
 
 def _devices() -> list[str]:

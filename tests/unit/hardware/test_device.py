@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from jobs.__main__ import main
+from ssl_pkg.data.synthetic import Sizes, generate
 from ssl_pkg.errors import BAD_INPUT, BadInput
+from ssl_pkg.hardware import machine
 from ssl_pkg.hardware.device import choose_device
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 LISTED = "#!/bin/sh\necho 'GPU 0: K80 (UUID: GPU-aa)'\necho 'GPU 1: K80 (UUID: GPU-bb)'\n"
 
 
@@ -71,3 +75,50 @@ def test_nothing_starts_and_nothing_is_written_if_a_gpu_can_not_be_used(
     assert done.returncode == BAD_INPUT
     assert done.stderr.count("\n") == 1 and "GPU 99 is listed, but PyTorch" in done.stderr
     assert list((listed / "work").iterdir()) == []
+
+
+@pytest.fixture
+def out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with a GPU on the bus, and without a driver."""
+    monkeypatch.setenv("PATH", str(tmp_path / "without nvidia-smi"))
+    monkeypatch.setattr(machine, "DEVICES", tmp_path / "dev")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name in (VISIBLE, "SLURM_JOB_ID"):
+        monkeypatch.setenv(name, "")  # so that it is unset after the test, as before it
+        monkeypatch.delenv(name)
+    on_the_bus = machine.gpu_out_of_reach
+    device = tmp_path / "sys/bus/pci/devices/0000:01:00.0"
+    device.mkdir(parents=True)
+    for name, content in (("vendor", "0x10de"), ("class", "0x030200")):
+        (device / name).write_text(content, encoding="ascii")
+    monkeypatch.setattr(machine, "gpu_out_of_reach", lambda: on_the_bus(tmp_path))
+
+
+REFUSAL = "this machine has an NVIDIA GPU, but its driver is not loaded: install NVIDIA's driver, or use the CPU by "
+
+
+@pytest.mark.usefixtures("out_of_reach")
+def test_a_gpu_without_a_driver_is_refused_unless_the_cpu_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadInput, match=f"^{REFUSAL}device=cpu"):
+        choose_device("auto")
+    assert choose_device("cpu")[0] == torch.device("cpu")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert choose_device("auto")[0] == torch.device("cpu")
+
+
+@pytest.mark.usefixtures("out_of_reach")
+def test_a_study_does_not_use_the_cpu_of_a_machine_with_a_gpu_by_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[str | None] = []
+    run = "jobs.local.study.run_study"
+    monkeypatch.setattr(run, lambda *given, **named: started.append(os.environ.get(VISIBLE)) or 0)
+    generate(tmp_path / "data", Sizes(train_per_class=8, test_per_class=1, unlabeled=64, ood_per_class=1))
+    line = ["study", "photos-quick", "--data", str(tmp_path / "data"), "--runs", str(tmp_path / "runs")]
+    assert main(line) == BAD_INPUT
+    assert capsys.readouterr().err == f"{REFUSAL}device=cpu (make: CUDA_VISIBLE_DEVICES=)\n"
+    assert not started and not (tmp_path / "runs").exists()
+    assert main([*line, "device=cpu"]) == 0
+    assert main(["demo", "--runs", str(tmp_path / "runs")]) == 0
+    assert started == [None, ""]
+    assert "The demo uses the CPU" in capsys.readouterr().err

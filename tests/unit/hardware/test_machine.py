@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_pkg.hardware.machine import cores, gpus
+from ssl_pkg.hardware.machine import cores, gpu_out_of_reach, gpus
 
 V1 = {"cpu.cfs_quota_us": "-1", "cpu.cfs_period_us": "100000"}
 
@@ -103,3 +103,63 @@ def test_the_devices_in_dev_count_if_nvidia_smi_fails(tmp_path: Path, monkeypatc
         (tmp_path / name).touch()
     monkeypatch.setattr("ssl_pkg.hardware.machine.DEVICES", tmp_path)
     assert gpus() == ["0", "1"]
+
+
+def on_the_bus(root: Path, vendor: str, kind: str) -> Path:
+    """The root folder of a machine with this device on its PCI bus."""
+    device = root / "sys/bus/pci/devices/0000:01:00.0"
+    device.mkdir(parents=True)
+    (device / "vendor").write_text(f"{vendor}\n", encoding="ascii")
+    (device / "class").write_text(f"{kind}\n", encoding="ascii")
+    return root
+
+
+@pytest.fixture
+def unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("unset")
+@pytest.mark.parametrize(
+    ("vendor", "kind", "found"),
+    [
+        ("0x10de", "0x030200", True),
+        ("0x10de", "0x030000", True),
+        ("0x10de", "0x040300", False),  # the audio part of a graphics card
+        ("0x10de", "0x068000", False),  # an NVSwitch
+        ("0x8086", "0x030000", False),
+    ],
+)
+def test_a_gpu_without_a_driver_is_found_on_the_bus(vendor: str, kind: str, found: bool, tmp_path: Path) -> None:
+    reason = gpu_out_of_reach(on_the_bus(tmp_path, vendor, kind))
+    assert (reason is not None) == found
+    if reason:
+        assert reason.startswith("this machine has an NVIDIA GPU, but its driver is not loaded")
+
+
+@pytest.mark.usefixtures("unset")
+def test_a_gpu_that_is_hidden_on_purpose_is_not_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = on_the_bus(tmp_path, "0x10de", "0x030200")
+    with monkeypatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        assert gpu_out_of_reach(root) is None
+    with monkeypatch.context() as patch:
+        patch.setenv("SLURM_JOB_ID", "7")
+        assert "driver is not loaded" in str(gpu_out_of_reach(root))  # no job could use it
+    (root / "proc/driver/nvidia").mkdir(parents=True)
+    (root / "proc/driver/nvidia/version").touch()
+    assert str(gpu_out_of_reach(root)).endswith("this process can't open it: in a container, give --gpus all")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert gpu_out_of_reach(root) is None  # the job has not asked for it
+
+
+@pytest.mark.usefixtures("unset")
+def test_a_bus_that_can_not_be_read_has_no_gpu(tmp_path: Path) -> None:
+    assert gpu_out_of_reach(tmp_path) is None
+    (tmp_path / "sys/bus/pci").mkdir(parents=True)
+    (tmp_path / "sys/bus/pci/devices").touch()
+    assert gpu_out_of_reach(tmp_path) is None
+    (tmp_path / "sys/bus/pci/devices").unlink()
+    (tmp_path / "sys/bus/pci/devices/0000:01:00.0").mkdir(parents=True)  # a device without files
+    assert gpu_out_of_reach(tmp_path) is None
