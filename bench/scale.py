@@ -33,7 +33,7 @@ from rich.table import Table
 from bench.ours import BATCH, build, configuration
 from bench.timing import exit_status, pretraining, progress_bar
 from ssl_pkg.data.dataset import open_dataset
-from ssl_pkg.data.stl10 import IMAGE_BYTES
+from ssl_pkg.layout import IMAGE_BYTES
 from ssl_pkg.training.step import Step
 
 COUNTS: Final = (100_000, 1_000_000)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from jobs.command_line import parse
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, INTERRUPTED, BadInput
-from ssl_pkg.extras import require
+from ssl_pkg.extras import lacks, require
 from ssl_pkg.nearest import hint
 from ssl_pkg.streams import prepare_streams, use_utf8
 
@@ -47,10 +47,7 @@ def main(arguments: list[str], again: str | None = None) -> int:
     except ModuleNotFoundError as error:
         if not error.name or error.name.partition(".")[0] in _OUR_PACKAGES:
             raise
-        print(
-            f"{sys.executable} lacks the package {error.name}: run `make setup` first, then use .venv/bin/ssl-study",
-            file=sys.stderr,
-        )
+        print(lacks(error.name), file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         if options.command == "submit":
@@ -72,21 +69,31 @@ def _study(options: argparse.Namespace, overrides: list[str], again: str) -> int
     from jobs.local.study import run_study
     from jobs.plan.settings import check_gpus
     from ssl_pkg.config import SYNTHETIC
+    from ssl_pkg.hardware.machine import gpu_out_of_reach, refuse_gpu_out_of_reach
 
     config, jobs = _planned(options, overrides)
     available = slots(config.threads or config.study.cpus, use_gpus=config.device != "cpu")
     if any(slot.gpu for slot in available):
         check_gpus()
+    elif config.device == "auto" and config.budget.name == "demo" and (reason := gpu_out_of_reach()):
+        print(f"{reason}. The demo uses the CPU, because that takes only minutes.", file=sys.stderr)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for the stages, which would refuse the CPU
+    elif config.device == "auto":
+        refuse_gpu_out_of_reach()
     synthetic = config.data.root == SYNTHETIC
     return run_study(jobs, options.runs / config.study.name, available, again=again, synthetic=synthetic)
 
 
-def _planned(options: argparse.Namespace, overrides: list[str]) -> "tuple[Config, list[Job]]":
+def _planned(options: argparse.Namespace, overrides: list[str], processes: int = 1) -> "tuple[Config, list[Job]]":
+    """The study's configuration and plan, checked. processes: of a pretraining."""
+    from jobs.plan.batch_sizes import check_batch_sizes
     from jobs.plan.settings import check_data, configure, plan_study
 
     config = configure(options.study, data=options.data, seeds=options.seeds, overrides=overrides, runs=options.runs)
     check_data(config.data.root)
-    return config, plan_study(config, runs=options.runs, reports=options.reports, overrides=overrides)
+    jobs = plan_study(config, runs=options.runs, reports=options.reports, overrides=overrides)
+    check_batch_sizes(jobs, config.data.root, processes)
+    return config, jobs
 
 
 def _submit(options: argparse.Namespace, overrides: list[str], again: str) -> int:
@@ -104,7 +111,7 @@ def _submit(options: argparse.Namespace, overrides: list[str], again: str) -> in
     options.runs, options.reports = options.runs.absolute(), options.reports.absolute()
     if options.data not in (None, SYNTHETIC):
         options.data = str(Path(options.data).absolute())
-    config, jobs = _planned(options, overrides)
+    config, jobs = _planned(options, overrides, profile.nodes * profile.processes)
     folder = options.runs / config.study.name
     submission = Submission(jobs, folder, profile, data_root=config.data.root, programs=Programs())
     return submit_rounds(submission, jobs, folder, profile.name, wait=options.wait, again=again)

@@ -1,4 +1,4 @@
-"""The folders of a data set below `data.root`, and whether it has an out-of-distribution set. Imports no torch."""
+"""The folders of a data set below `data.root`, and how many images it has. Imports no torch."""
 
 from pathlib import Path
 from typing import Final
@@ -8,8 +8,17 @@ CIFAR10_PYTHON: Final = "cifar-10-batches-py"
 CIFAR10_BINARY: Final = "cifar-10-batches-bin"
 # A folder in STL-10's layout, of which only the test split is read. It is used instead of CIFAR-10.
 OOD: Final = "ood"
+IMAGE_BYTES: Final = 3 * 96 * 96  # of an image in a file in STL-10's format
 
 
 def has_ood(root: Path) -> bool:
     """Whether the folder has an out-of-distribution set: `ood` or CIFAR-10."""
     return any((root / name).is_dir() for name in (OOD, CIFAR10_PYTHON, CIFAR10_BINARY))
+
+
+def images_in(root: Path, split: str) -> int:
+    """The number of images that the file of a split has, by its size; 0 if there is no such file."""
+    try:
+        return (root / STL10 / f"{split}_X.bin").stat().st_size // IMAGE_BYTES
+    except OSError:
+        return 0

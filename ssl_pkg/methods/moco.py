@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt, validate_call
 from torch import Tensor, nn
 
+from ssl_pkg.batch_sizes import queue_error
 from ssl_pkg.distributed.collectives import all_gather, local_shard, world_size
 from ssl_pkg.errors import BadInput
 from ssl_pkg.fields import Probability
@@ -55,21 +56,8 @@ class MoCo(nn.Module):
         symmetric: bool,
     ) -> None:
         super().__init__()
-        keys = batch_size * (2 if symmetric else 1)  # of a step
-        if queue_size % keys:
-            twice = "twice " if symmetric else ""
-            raise BadInput(
-                f"method.model.queue_size={queue_size} must be a multiple of {twice}method.batch_size={batch_size}"
-            )
-        if batch_size % bn_splits:
-            raise BadInput(f"method.batch_size={batch_size} must be a multiple of method.model.bn_splits={bn_splits}")
-        if batch_size == bn_splits:
-            raise BadInput(
-                f"method.batch_size={batch_size} leaves one image for each of the method.model.bn_splits={bn_splits} "
-                f"groups, but batch normalisation needs two: give method.batch_size={2 * bn_splits} or more"
-            )
-        if bn_splits % world_size():
-            raise BadInput(f"method.model.bn_splits={bn_splits} must be a multiple of the {world_size()} processes")
+        if error := queue_error(batch_size, queue_size, bn_splits, symmetric, world_size()):
+            raise BadInput(error)
         # Groups with separate batch statistics simulate the paper's GPUs; this rank has its share of the groups.
         split_batch_norm(encoder, bn_splits // world_size())
         self.encoder = encoder
@@ -77,7 +65,7 @@ class MoCo(nn.Module):
         self.key_encoder = frozen_copy(self.encoder)
         self.key_projector = frozen_copy(self.projector)
         self.register_buffer("queue", F.normalize(torch.randn(queue_size, projector_out), dim=1))
-        self.register_buffer("latest_keys", torch.zeros(keys, projector_out), persistent=False)
+        self.register_buffer("latest_keys", torch.zeros(batch_size * (1 + symmetric), projector_out), persistent=False)
         # Shuffling BN (1911.05722 section 3.3): a query and its key must be normalised in different groups, because
         # shared statistics would reveal the positive pair. The paper shuffles at random. Here the shuffle is a fixed
         # transposition, which needs no random state and suffices because the order of a batch is random already:

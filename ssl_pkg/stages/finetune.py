@@ -27,8 +27,9 @@ from ssl_pkg.rows import Row, row
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
+from ssl_pkg.stage_settings import Finetune
 from ssl_pkg.stages.artifacts import compact, finish_classifier, npz, source_encoder
-from ssl_pkg.stages.labelled import Head, Labelled, LabelledTrainings, Trial, best, grid_of
+from ssl_pkg.stages.labelled import Head, Labelled, LabelledTrainings, Trial, batch_size, best, grid_of
 
 
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
@@ -40,6 +41,9 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     kept, held = holdout(dataset.train.labels, settings.validation_fraction)
     trial_split = replace(dataset.train.subset(kept), name=f"train without its {len(held):,} held-out images")
     with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
+        notes = _notes(settings, trial_split, dataset.train)
+        for note in notes:
+            session.reporter.message(note)
         trainings = LabelledTrainings(session)
         heads = trainings.once("probe", lambda: _heads(session, encoder, dataset.train, resolution, kept))
         trials = trainings.search(
@@ -58,7 +62,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             after_epoch=snapshots.save_if_chosen,
             on_start=lambda model: snapshots.save_if_chosen(model, 0),
         )
-        snapshots.write_embeddings(len(dataset.train) // settings.batch_size)
+        snapshots.write_embeddings(len(dataset.train) // batch_size(settings, dataset.train))
         finish_classifier(
             session,
             model.classifier(),
@@ -69,6 +73,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             rows=_rows(chosen),
             tried=trials,
             chosen=chosen["phase"],
+            notes=notes,
         )
         snapshots.remove()
 
@@ -97,6 +102,16 @@ def _heads(session: Session, encoder: nn.Module, train: Split, resolution: int, 
         "kept": {"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)},
         "all": {"weight": torch.from_numpy(probe.weight), "bias": torch.from_numpy(probe.bias)},
     }
+
+
+def _notes(settings: Finetune, *splits: Split) -> list[str]:
+    """A sentence for each split that has fewer images than a batch."""
+    return [
+        f"the batches of {split.name} have {batch_size(settings, split)} images, not finetune.batch_size="
+        f"{settings.batch_size}, because it has no more"
+        for split in splits
+        if batch_size(settings, split) < settings.batch_size
+    ]
 
 
 def _rows(chosen: Trial) -> list[Row]:

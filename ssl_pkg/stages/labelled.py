@@ -215,6 +215,11 @@ def grid_of(settings: Finetune) -> list[Candidate]:
     ]
 
 
+def batch_size(settings: Finetune, split: Split) -> int:
+    """The images of a batch: those of the settings, or all of a split that has fewer."""
+    return min(settings.batch_size, len(split))
+
+
 def best(trials: Sequence[Trial]) -> tuple[Candidate, Trial]:
     """The trial with the highest accuracy on the holdout split, of equal ones the one with the smallest log loss.
 
@@ -244,11 +249,10 @@ def _batches(session: Session, start: Labelled, candidate: Candidate) -> ViewBat
         start.split,
         [view],
         resolution=start.resolution,
-        batch_size=settings.batch_size,
+        batch_size=batch_size(settings, start.split),
         seed=config.seed,
         device=session.hardware.device,
         resident_gb=config.data.resident_gb,
-        field="finetune.batch_size",
     )
 
 

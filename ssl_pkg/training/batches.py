@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ssl_pkg.augment.parameters import permutation, sample_parameters
 from ssl_pkg.augment.views import make_view
+from ssl_pkg.batch_sizes import split_error
 from ssl_pkg.config import View
 from ssl_pkg.data.images import Indices, Split
 from ssl_pkg.distributed.collectives import rank, world_size
@@ -21,7 +22,7 @@ class ViewBatches:
 
     resolution: R, the side of a view in pixels. batch_size: of the global batch. resident_gb: a split of at most this
     size is kept in memory, a larger split is read from its file. compiles: whether views on a GPU are made by a
-    compiled function. field: the configuration field of `batch_size`, for messages.
+    compiled function.
 
     Raises BadInput if the split is smaller than a batch, or if the batch can't be divided between the ranks.
     """
@@ -37,15 +38,9 @@ class ViewBatches:
         device: torch.device,
         resident_gb: float,
         compiles: bool = False,
-        field: str = "method.batch_size",
     ) -> None:
-        if batch_size > len(split):
-            raise BadInput(
-                f"{field}={batch_size} is larger than the split {split.name}, which has {len(split):,} images: "
-                f"give {field}={len(split)} or less"
-            )
-        if batch_size % world_size():
-            raise BadInput(f"{field}={batch_size} must be a multiple of the world size {world_size()}")
+        if error := split_error(batch_size, split.name, len(split), world_size()):
+            raise BadInput(error)
         self._load = split.loader(device, resident_gb)
         self._compiles = compiles
         self._count, self._views, self._resolution = len(split), views, resolution

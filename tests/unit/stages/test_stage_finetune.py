@@ -15,7 +15,7 @@ from ssl_pkg.hardware.prepare import Hardware
 from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
-from ssl_pkg.stages.finetune import _heads, _Snapshots
+from ssl_pkg.stages.finetune import _heads, _notes, _Snapshots
 
 CPU = Hardware(torch.device("cpu"), torch.float32, threads=1, compiles=False)
 LABELS = np.arange(60) % 10
@@ -71,3 +71,13 @@ def test_snapshots_are_the_embeddings_after_the_chosen_epochs(tmp_path: Path) ->
 def features(encoder: nn.Module) -> np.ndarray:
     found: np.ndarray = encoder(resize(torch.from_numpy(PIXELS), 32)).numpy()
     return found
+
+
+def test_the_result_says_which_batches_are_smaller_than_the_settings() -> None:
+    settings = load_config(["stage=finetune", "source=random", "run_dir=-", "data.root=synthetic"]).finetune
+    kept = Split("kept", PIXELS[:48], LABELS[:48])
+    assert _notes(settings.model_copy(update={"batch_size": 48}), kept, TRAIN) == []
+    assert _notes(settings.model_copy(update={"batch_size": 50}), kept, TRAIN) == [
+        "the batches of kept have 48 images, not finetune.batch_size=50, because it has no more"
+    ]
+    assert len(_notes(settings, kept, TRAIN)) == 2  # 64

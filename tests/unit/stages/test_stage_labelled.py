@@ -200,3 +200,12 @@ def test_views_have_the_crops_and_flips_of_the_settings_and_weights_decay(start:
         ]
     lr = [1e-3 * 0.5 * (1 + np.cos(np.pi * step / 5)) for step in range(5)]
     assert (norms[1] / norms[0]).item() == pytest.approx(np.prod([1 - 50 * rate for rate in lr]), rel=0.02)
+
+
+def test_a_split_with_fewer_images_than_a_batch_is_one_batch(start: Labelled, tmp_path: Path) -> None:
+    losses = []
+    for name, size in (("all", 40), ("more", 64)):
+        with session(tmp_path / name, None, f"finetune.batch_size={size}", "log_every=1") as opened:
+            LabelledTrainings(opened).train("a", start, PROBE, epochs=3)
+        losses.append([line["loss"] for line in RunDirectory(tmp_path / name).metrics()])
+    assert losses[0] == losses[1] and len(losses[0]) == 3

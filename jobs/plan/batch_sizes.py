@@ -1,0 +1,47 @@
+"""Checks that the batches of all pretrainings fit the images, before the first run of a study starts. Imports no torch.
+
+Fine-tuning and the supervised baseline need no check, because their batches have at most all images of their split.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jobs.plan.graph import Job
+from ssl_pkg.batch_sizes import queue_error, split_error
+from ssl_pkg.cache import synthetic_set
+from ssl_pkg.compose import load_config
+from ssl_pkg.config import SYNTHETIC, MethodConfig
+from ssl_pkg.errors import BadInput
+from ssl_pkg.layout import images_in
+
+
+def check_batch_sizes(jobs: Sequence[Job], root: str, processes: int = 1) -> None:
+    """Raises BadInput if the batch size of a missing pretraining is impossible. The message has one that fits them all.
+
+    root: the folder of the images, or `synthetic`. processes: of a pretraining.
+    """
+    missing = {(job.method, job.settings): job for job in jobs if job.stage == "pretrain" and not job.complete}
+    methods = [method for job in missing.values() if (method := load_config(job.overrides).method)]
+    folder = synthetic_set() if root == SYNTHETIC else Path(root)
+    images = {name: count for name in ("unlabeled", "train") if (count := images_in(folder, name))}
+    found = {method.name: _error(method, method.batch_size, images, processes) for method in methods}
+    errors = {name: error for name, error in found.items() if error}
+    if not errors:
+        return
+    causes = "; ".join(dict.fromkeys(error.partition(": ")[0] for error in errors.values()))
+    largest = min(min(method.batch_size, images.get(method.split, method.batch_size)) for method in methods)
+    fitting = (
+        size for size in range(largest, 1, -1) if not any(_error(method, size, images, processes) for method in methods)
+    )
+    size = next(fitting, None)
+    remedy = f"give method.batch_size={size}" if size else "no other fits: add images, or leave methods out"
+    raise BadInput(f"the batches of {', '.join(errors)} don't fit ({causes}): {remedy}")
+
+
+def _error(method: MethodConfig, size: int, images: Mapping[str, int], processes: int) -> str:
+    """Why `method` can't have batches of this size; empty if it can, or if its split is not in `images`."""
+    found = split_error(size, method.split, images.get(method.split, size), processes)
+    queue, groups = (method.model.get(name) for name in ("queue_size", "bn_splits"))
+    if not found and isinstance(queue, int) and isinstance(groups, int) and groups > 0:  # else the stage refuses it
+        found = queue_error(size, queue, groups, bool(method.model.get("symmetric")), processes)
+    return found
