@@ -25,12 +25,14 @@ from jobs.cluster.slurm_cli import SchedulerUnavailable
 from jobs.local.slots import slots
 from jobs.plan.settings import configure
 from ssl_pkg.cache import user_cache
+from ssl_pkg.config import SYNTHETIC
 from ssl_pkg.errors import COMPLETE, FAULT
 from ssl_pkg.hardware.machine import affinity, cores, gpus, memory, quota
 from ssl_pkg.hardware.memory import find_jemalloc
 
 DISK_GB: Final = 3  # of the runs of a demo with their checkpoints
-MEMORY_GB: Final = (3, 6)  # of a pretraining on the CPU at 96 px: without the images, and with STL-10's
+# GiB of memory of a pretraining on the CPU, by study; stl10's includes its images.
+MEMORY_GB: Final = {"demo": 1.5, "photos-quick": 2, "photos": 3, "stl10": 6}
 
 
 class Level(StrEnum):
@@ -82,20 +84,20 @@ def findings(runs: Path) -> Iterator[Finding]:
     engines = [name for name in BACKENDS if shutil.which(name)]
     yield Finding(Level.OK, "container", ", ".join(engines) or "no engine, which only `docker run` and containers need")
     yield _report()
-    yield device.use
+    yield from device.use
 
 
 class _Device(NamedTuple):
     """Findings about the GPUs, the precision and the compiler, and what a study will use."""
 
     findings: list[Finding]
-    use: Finding
+    use: list[Finding]
 
 
 def _device() -> _Device:
     if find_spec("torch") is None:
         text = "not installed, so this machine can submit a study to a cluster, but not run one"
-        return _Device([Finding(Level.NOTE, "PyTorch", text)], Finding(Level.NOTE, "a study", "can't run here"))
+        return _Device([Finding(Level.NOTE, "PyTorch", text)], [Finding(Level.NOTE, "a study", "can't run here")])
     done = subprocess.run(
         [sys.executable, "-P", "-m", "ssl_pkg.hardware.device"],
         capture_output=True,
@@ -104,8 +106,8 @@ def _device() -> _Device:
         check=False,
     )
     if done.returncode:
-        last = done.stderr.strip().rpartition("\n")[2]
-        return _Device([Finding(Level.WRONG, "GPU", last)], Finding(Level.WRONG, "a study", "does not start: see GPU"))
+        why = Finding(Level.WRONG, "GPU", done.stderr.strip().rpartition("\n")[2])
+        return _Device([why], [Finding(Level.WRONG, "a study", "does not start: see GPU")])
     facts: dict[str, Any] = json.loads(done.stdout)
     on_gpu = facts["device"] == "cuda"
     found = [Finding(Level.OK, "PyTorch", facts["torch"]), _gpu(facts)]
@@ -121,11 +123,26 @@ def _device() -> _Device:
         found.append(Finding(level, "compiler", f"{lacking} is missing; {consequence}"))
     else:
         found.append(Finding(Level.OK, "compiler", "a C compiler and Python's headers"))
-    places = slots(configure("demo", data=None, seeds=None, overrides=[]).study.cpus, use_gpus=True)
-    each = "one GPU" if on_gpu else "the CPU"
-    threads = f"{places[0].threads} thread{'s' * (places[0].threads > 1)}"
-    text = f"runs {len(places)} stage{'s' * (len(places) > 1)} at a time, each with {each} in {precision} and {threads}"
-    return _Device(found, Finding(Level.OK, "a study", text))
+    return _Device(found, list(_use(on_gpu, precision)))
+
+
+def _use(on_gpu: bool, precision: str) -> Iterator[Finding]:
+    """How many stages of each study run at a time, and whether the memory suffices; equal studies in one line."""
+    size = min(memory()) / 2**30
+    found: dict[tuple[Level, str], list[str]] = {}
+    for study, each in MEMORY_GB.items():
+        places = slots(configure(study, data=SYNTHETIC, seeds=None, overrides=[]).study.cpus, use_gpus=True)
+        count, threads, fitting = len(places), places[0].threads, int(size // each)
+        text = f"{count} stage{'s' * (count > 1)} at a time, each with {'one GPU' if on_gpu else 'the CPU'} in "
+        text += f"{precision} and {threads} thread{'s' * (threads > 1)}"
+        level = Level.OK
+        if count > fitting and not on_gpu:
+            remedy = f"give study.cpus={cores() // (fitting + 1) + 1}" if fitting else "this machine has too little"
+            text += f", which need up to {count * each:g} GiB of memory: {remedy}"
+            level = Level.WRONG if study == "demo" else Level.NOTE
+        found.setdefault((level, text), []).append(study)
+    for (level, text), names in found.items():
+        yield Finding(level, "a study", f"{', '.join(names)}: {text}")
 
 
 def _gpu(facts: dict[str, Any]) -> Finding:
@@ -133,41 +150,34 @@ def _gpu(facts: dict[str, Any]) -> Finding:
         return Finding(Level.OK, "GPU", f"{len(gpus()) or 1} x {facts['name']}")
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         return Finding(Level.NOTE, "GPU", f"none visible, by CUDA_VISIBLE_DEVICES: runs use the CPU, {facts['name']}")
-    if _gpu_on_the_bus():
-        why = "its driver is missing (in a container: --gpus all)"
-        return Finding(Level.WRONG, "GPU", f"this machine has an NVIDIA GPU, but runs use the CPU, because {why}")
+    if "SLURM_JOB_ID" in os.environ:
+        text = f"none in this SLURM job, which --gres=gpu:1 may change: runs use the CPU, {facts['name']}"
+        return Finding(Level.NOTE, "GPU", text)
     return Finding(Level.NOTE, "GPU", f"none: runs use the CPU, {facts['name']}")
 
 
-def _gpu_on_the_bus(root: Path = Path("/")) -> bool:
-    """Whether the PCI bus has a display controller or an accelerator by NVIDIA, also without a driver."""
-    for device in (root / "sys/bus/pci/devices").glob("*"):
-        try:
-            vendor, kind = ((device / name).read_text(encoding="ascii").strip() for name in ("vendor", "class"))
-        except OSError:
-            continue
-        if vendor == "0x10de" and kind.startswith("0x03"):
-            return True
-    return False
-
-
 def _disk(part: str, folder: Path) -> Finding:
-    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    folder = folder.absolute()
+    # os.access, because Path.exists raises an error below a folder without permission
+    existing = next(path for path in (folder, *folder.parents) if os.access(path, os.F_OK))
+    if not existing.is_dir():
+        return Finding(Level.WRONG, part, f"{existing} is not a folder: give another --runs")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return Finding(Level.WRONG, part, f"user {os.getuid()} can't write to {existing}: give another --runs")
     free = shutil.disk_usage(existing).free / 1e9
     if free < DISK_GB:
-        return Finding(Level.WRONG, part, f"{free:.1f} GB are free in {folder.absolute()}, and a demo needs {DISK_GB}")
-    return Finding(Level.OK, part, f"{free:.0f} GB are free in {folder.absolute()}")
+        return Finding(Level.WRONG, part, f"{free:.1f} GB are free in {folder}, and a demo needs {DISK_GB}")
+    return Finding(Level.OK, part, f"{free:.0f} GB are free in {folder}")
 
 
 def _memory(root: Path = Path("/")) -> Finding:
     total, limit = memory(root)
-    size = min(total, limit) / 2**30
-    text = f"{size:.1f} GiB" + (f", the cgroup's limit; the machine has {total / 2**30:.1f}" if limit < total else "")
-    demo, full = MEMORY_GB
-    if size < demo:
-        return Finding(Level.WRONG, "memory", f"{text}; a pretraining needs {demo}")
-    if size < full:
-        return Finding(Level.NOTE, "memory", f"{text}; a pretraining on STL-10 needs {full}")
+    text = f"{min(total, limit) / 2**30:.1f} GiB"
+    if limit < total:
+        text += f", the cgroup's limit; the machine has {total / 2**30:.1f}"
+    least = min(MEMORY_GB.values())
+    if min(total, limit) / 2**30 < least:
+        return Finding(Level.WRONG, "memory", f"{text}; the smallest study needs {least:g}")
     return Finding(Level.OK, "memory", text)
 
 

@@ -1,8 +1,10 @@
 """What the doctor reports about machines with a defect, and its exit status."""
 
 import os
+import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ import pytest
 from jobs import doctor
 from jobs.__main__ import main
 from jobs.doctor import Level
+from jobs.local.slots import slots
+from jobs.plan.settings import studies
 
 
 def machine(root: Path, *, quota: str = "max", limit: str = "max", total_gb: int = 16) -> Path:
@@ -44,8 +48,8 @@ def test_cores_name_affinity_and_the_cgroups_limit(
     [
         (None, Level.OK, "16.0 GiB"),
         (32, Level.OK, "16.0 GiB"),
-        (4, Level.NOTE, "4.0 GiB, the cgroup's limit; the machine has 16.0; a pretraining on STL-10 needs 6"),
-        (2, Level.WRONG, "2.0 GiB, the cgroup's limit; the machine has 16.0; a pretraining needs 3"),
+        (4, Level.OK, "4.0 GiB, the cgroup's limit; the machine has 16.0"),
+        (1, Level.WRONG, "1.0 GiB, the cgroup's limit; the machine has 16.0; the smallest study needs 1.5"),
     ],
 )
 def test_memory_is_that_of_the_machine_or_the_cgroups_limit(
@@ -55,15 +59,94 @@ def test_memory_is_that_of_the_machine_or_the_cgroups_limit(
     assert doctor._memory(machine(tmp_path, limit=limit)) == (level, "memory", text)
 
 
-def test_a_gpu_without_a_driver_is_found_on_the_bus(tmp_path: Path) -> None:
-    assert not doctor._gpu_on_the_bus(tmp_path)
-    device = tmp_path / "sys/bus/pci/devices/0000:01:00.0"
-    device.mkdir(parents=True)
-    (device / "vendor").write_text("0x10de\n", encoding="ascii")
-    (device / "class").write_text("0x040300\n", encoding="ascii")  # the audio part of a graphics card
-    assert not doctor._gpu_on_the_bus(tmp_path)
-    (device / "class").write_text("0x030200\n", encoding="ascii")
-    assert doctor._gpu_on_the_bus(tmp_path)
+def test_the_memory_of_each_study_is_known() -> None:
+    assert set(doctor.MEMORY_GB) == set(studies())
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gib", "expected"),
+    [
+        (
+            2,
+            16,
+            [
+                ("ok", "demo, photos-quick: 2 stages at a time, each with the CPU in float32 and 1 thread"),
+                ("ok", "photos, stl10: 1 stage at a time, each with the CPU in float32 and 2 threads"),
+            ],
+        ),
+        (
+            16,
+            8,
+            [
+                ("wrong", "demo: 16 stages at a time, each with the CPU in float32 and 1 thread, which need up to 24 "
+                 "GiB of memory: give study.cpus=3"),
+                ("note", "photos-quick: 16 stages at a time, each with the CPU in float32 and 1 thread, which need up "
+                 "to 32 GiB of memory: give study.cpus=4"),
+                ("note", "photos: 4 stages at a time, each with the CPU in float32 and 4 threads, which need up to 12 "
+                 "GiB of memory: give study.cpus=6"),
+                ("note", "stl10: 2 stages at a time, each with the CPU in float32 and 8 threads, which need up to 12 "
+                 "GiB of memory: give study.cpus=9"),
+            ],
+        ),
+        (
+            1,
+            2,
+            [
+                ("ok", "demo, photos-quick: 1 stage at a time, each with the CPU in float32 and 1 thread"),
+                ("note", "photos: 1 stage at a time, each with the CPU in float32 and 1 thread, which need up to 3 GiB "
+                 "of memory: this machine has too little"),
+                ("note", "stl10: 1 stage at a time, each with the CPU in float32 and 1 thread, which need up to 6 GiB "
+                 "of memory: this machine has too little"),
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_each_study_has_its_number_of_stages_and_their_memory(
+    cpus: int, gib: int, expected: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cpus)))
+    monkeypatch.setattr("ssl_pkg.hardware.machine.quota", lambda root: float("inf"))
+    monkeypatch.setattr(doctor, "memory", lambda: (gib * 2**30, float("inf")))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert [(level, text) for level, _, text in doctor._use(False, "float32")] == expected
+    for study in studies():  # the advice makes them fit
+        for level, text in expected:
+            names, _, rest = text.partition(": ")
+            if study in names.split(", ") and level != "ok" and (advice := re.search(r"study\.cpus=(\d+)$", rest)):
+                assert len(slots(int(advice[1]), use_gpus=False)) * doctor.MEMORY_GB[study] <= gib
+
+
+def test_a_job_without_a_gpu_is_not_told_to_install_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    text = "none in this SLURM job, which --gres=gpu:1 may change: runs use the CPU, a CPU"
+    assert doctor._gpu({"device": "cpu", "name": "a CPU"}) == (Level.NOTE, "GPU", text)
+
+
+def test_a_folder_that_can_not_be_written_is_wrong() -> None:
+    """Also below a folder that can't be searched, where Path.exists raises an error on Python 3.11."""
+    code = (
+        "import os, sys; from jobs.doctor import _disk; from pathlib import Path\n"
+        "if os.getuid() == 0: os.setresuid(65534, 65534, 65534)\n"  # root may write everywhere
+        "for folder in sys.argv[1:]: print(*_disk('disk', Path(folder)), sep='|')"
+    )
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        root.chmod(0o755)
+        (root / "closed/inside").mkdir(parents=True)
+        (root / "file").touch()
+        (root / "closed").chmod(0o555)
+        (root / "shut").mkdir(mode=0o000)
+        folders = [str(root / below) for below in ("closed/runs", "shut/inside/runs", "file/runs")]
+        line = [sys.executable, "-c", code, *folders]
+        done = subprocess.run(line, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    user = os.getuid() or 65534
+    assert done.stdout.splitlines() == [
+        f"wrong|disk|user {user} can't write to {root / 'closed'}: give another --runs",
+        f"wrong|disk|user {user} can't write to {root / 'shut'}: give another --runs",
+        f"wrong|disk|{root / 'file'} is not a folder: give another --runs",
+    ]
 
 
 def program(folder: Path, name: str, output: str = "") -> None:
@@ -91,12 +174,12 @@ def test_a_machine_without_gpu_and_compiler_can_run_a_study(
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(doctor, "memory", lambda root: (16 * 2**30, float("inf")))
+    monkeypatch.setattr(doctor, "memory", lambda *_: (64 * 2**30, float("inf")))
     assert main(["doctor", "--runs", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "note   compiler    a C compiler (gcc or clang) is missing; only GPUs need it\n" in printed
     assert "ok     SLURM       not installed; only `ssl-study submit` needs it\n" in printed
-    assert printed.splitlines()[-1].startswith("ok     a study     runs ")
+    assert re.match(r"ok     a study     .*stl10: \d+ stages? at a time, each with ", printed.splitlines()[-1])
 
 
 @pytest.mark.parametrize(
