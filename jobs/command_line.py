@@ -13,7 +13,8 @@ from ssl_pkg.overrides import expand_path
 _EXAMPLES: Final = {
     "demo": 'demo --seeds "0 1"',
     "study": 'study stl10 --data ~/images --seeds "0 1 2" budget=long',
-    "submit": "submit stl10 --data ~/images --cluster mycluster method.model.temperature=0.1,0.5",
+    "submit": "submit stl10 --data ~/images --cluster mycluster 'study.methods=[simclr]' "
+    "method.model.temperature=0.1,0.5",
     "status": "status stl10 --watch",
     "cancel": "cancel stl10",
     "logs": "logs pretrain-simclr-s0 stl10 --lines 100",

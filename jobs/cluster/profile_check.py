@@ -1,7 +1,9 @@
 """Checks a profile against its cluster: `ssl-study profile NAME --check`."""
 
+import os
 import re
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ from jobs.cluster.slurm_cli import SchedulerUnavailable, SlurmMissing, run_slurm
 from jobs.plan.graph import plan
 from jobs.plan.settings import configure, studies
 from ssl_pkg.config import SYNTHETIC
+from ssl_pkg.extras import MODULES
 
 COMMANDS: Final = ("sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo")
 UNAVAILABLE_STATES: Final = (
@@ -31,6 +34,9 @@ UNAVAILABLE_STATES: Final = (
 NO_FOLDER: Final = Path("/nonexistent")  # for a plan whose runs are only counted
 # an error of sbatch, also if the nodes are only unavailable now
 CONFIGURATION_UNAVAILABLE: Final = "Requested node configuration is not available"
+# Prints those of its arguments that are not installed; it imports none of them.
+FIND_MISSING: Final = "import sys, importlib.util as u; print(*[m for m in sys.argv[1:] if u.find_spec(m) is None])"
+SHOWN: Final = 3  # missing packages
 
 
 @dataclass
@@ -79,10 +85,36 @@ def check_profile(profile: Profile) -> Findings:
         return Findings([error.explain("its controller is down, or SLURM_CONF names another cluster")])
     if profile.gpus and "gpu" not in config.get("GresTypes", ""):
         errors.insert(0, f"gpus: {profile.gpus} per node, but the cluster has no GPUs (GresTypes)")
-    if profile.python and not Path(profile.python).exists():
-        notes.insert(0, f"python: {profile.python} does not exist on this machine: it must exist on the nodes")
     _environment(profile, errors, notes)
-    return Findings(errors, notes)
+    stages = check_python(profile)
+    return Findings([*errors, *stages.errors], [*stages.notes, *notes])
+
+
+def check_python(profile: Profile) -> Findings:
+    """Findings about the Python of the stages and of the report, as far as this machine sees its environment."""
+    if profile.container:
+        return Findings()
+    python = profile.python or sys.executable
+    if not os.access(python, os.F_OK):
+        return Findings(notes=[f"python: {python} does not exist on this machine: it must exist on the nodes"])
+    needed = dict.fromkeys([*MODULES["train"], *MODULES["report"], "ssl_pkg"])
+    line = [python, "-P", "-c", FIND_MISSING, *needed]
+    try:
+        done = subprocess.run(line, capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        output = getattr(error, "stderr", None) or str(error)
+        why = output.strip().rpartition("\n")[2]
+        return Findings(notes=[f"python: {python} does not start on this machine ({why}): it must start on the nodes"])
+    missing = done.stdout.split()
+    if not missing:
+        return Findings()
+    more = f" and {len(missing) - SHOWN} more" if missing[SHOWN:] else ""
+    text = f"python: {python} lacks packages that the stages need ({', '.join(missing[:SHOWN])}{more}): "
+    text += f"run `{python} -m pip install --constraint requirements.lock --editable '.[train,report]'`, or name the "
+    text += "Python of another environment"
+    if profile.setup:
+        return Findings(notes=[f"{text}, unless the `setup` lines add them"])
+    return Findings([text])
 
 
 def _environment(profile: Profile, errors: list[str], notes: list[str]) -> None:

@@ -1,11 +1,13 @@
 """The console command `ssl-study`."""
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from typed import check_command
 
 COMMANDS = (
     "demo",
@@ -39,11 +41,17 @@ def test_the_help_lists_every_command() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_help_of_each_command_has_an_example(command: str) -> None:
-    done = ssl_study(command, "--help")
+def test_the_help_of_each_command_has_an_example_that_is_valid(command: str) -> None:
+    wide = "import os; os.environ['COLUMNS'] = '500'"  # because argparse also breaks lines at hyphens
+    done = ssl_study(command, "--help", before=wide)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"usage: ssl-study {command} ")
-    assert f"example: ssl-study {command}" in " ".join(done.stdout.split())
+    example = " ".join(done.stdout.split()).partition("example: ")[2]
+    assert example.startswith(f"ssl-study {command}")
+    for line in example.split(" && "):
+        program, *words = shlex.split(line)
+        assert program == "ssl-study"
+        check_command(words)
 
 
 @pytest.mark.parametrize(

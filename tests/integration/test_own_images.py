@@ -2,8 +2,11 @@
 
 import csv
 import json
+import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "data"))
 from hostile_photographs import write_photographs
 
-STUDY = ("photos-quick", "budget=tiny", "study.methods=[simclr]", "threads=1")
+PROJECT = Path(__file__).parents[2]
+SMALLER = ("budget=tiny", "study.methods=[simclr]", "threads=1")
 
 
 def call(*arguments: str, status: int = 0) -> str:
@@ -22,17 +26,36 @@ def call(*arguments: str, status: int = 0) -> str:
     return done.stdout + done.stderr
 
 
+def of_the_readme(command: str) -> list[str]:
+    """The words after `ssl-study` of the README's line with this command for own images."""
+    text = (PROJECT / "README.md").read_text(encoding="utf-8").partition("## Your own images\n")[2]
+    (line,) = re.findall(rf"^\.venv/bin/ssl-study ({command} .*?)(?: #|$)", text.partition("\n## ")[0], re.MULTILINE)
+    return shlex.split(line)
+
+
+def ssl_study(words: Sequence[str], cwd: Path) -> str:
+    code = "import ssl_study_commands as commands; commands.study()"
+    line = [sys.executable, "-P", "-c", code, *words]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=3000, cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with photographs of three classes, the data set packed from them, and the study of the data set."""
+    """A folder with photographs of three classes, in which the README's lines were typed; the study is a small one."""
     folder = tmp_path_factory.mktemp("own")
     write_photographs(folder / "photos", classes=3, count=40)
-    packed = call("ssl_pkg.data.pack", str(folder / "photos"), str(folder / "data"))
-    assert "train      96 images, 32 of each class" in packed
-    places = ("--data", str(folder / "data"), "--runs", str(folder / "runs"), "--reports", str(folder / "reports"))
-    printed = call("jobs", "study", *STUDY, *places)
-    assert "so the study has no ood runs" in printed
+    assert "train      96 images, 32 of each class" in ssl_study(of_the_readme("pack"), folder)
+    assert "so the study has no ood runs" in ssl_study([*of_the_readme("study"), *SMALLER], folder)
     return folder
+
+
+@pytest.mark.timeout(3600)
+def test_the_readmes_line_predicts_new_photographs(folder: Path) -> None:
+    write_photographs(folder / "photos-new", classes=1, count=3, start=5000)
+    assert "the predictions for 3 images of photos-new" in ssl_study(of_the_readme("predict"), folder)
+    assert len((folder / "predictions.csv").read_text(encoding="utf-8").splitlines()) == 1 + 3
 
 
 @pytest.mark.timeout(3600)
@@ -62,18 +85,18 @@ def test_predictions_equal_those_of_the_study(folder: Path, tmp_path: Path, mode
     with np.load(run / "predictions.npz") as saved:
         logits, labels = saved["logits"].astype(float), saved["labels"]
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    with (folder / "data/files.csv").open(newline="") as file:
+    with (folder / "data/photos/files.csv").open(newline="") as file:
         names = [row["file"] for row in csv.DictReader(file) if row["split"] == "test"]
-    for images in ("data", "photos"):
-        out = tmp_path / f"{images}.csv"
+    for images in ("data/photos", "photos"):
+        out = tmp_path / f"{images.replace('/', '-')}.csv"
         printed = call("ssl_pkg.predict", str(run), str(folder / images), "--out", str(out))
         with out.open(newline="") as file:
             rows = {row["file"]: row for row in csv.DictReader(file)}
-        assert len(rows) == {"data": 24, "photos": 120}[images]
+        assert len(rows) == {"data/photos": 24, "photos": 120}[images]
         found = [[float(rows[name][f"p(class0{label})"]) for label in range(3)] for name in names]
         assert np.abs(np.array(found) - expected).max() < 2e-6
         assert [rows[name]["predicted"] for name in names] == [f"class0{label}" for label in expected.argmax(axis=1)]
         assert [rows[name]["label"] for name in names] == [f"class0{label}" for label in labels]
-        if images == "data":
+        if images == "data/photos":
             value, low, high = (f"{100 * accuracy[key]:.1f}" for key in ("value", "low", "high"))
             assert f"accuracy: {value} % of 24 images with a label; 95 % interval {low} to {high} %" in printed

@@ -1,19 +1,29 @@
 """The commands in the documents exist, and their options and overrides are valid."""
 
-import argparse
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from typed import check_command
 
-from jobs.command_line import parse
-from jobs.plan.settings import configure
+import install
+from jobs.cluster.profile import load_profile
+from jobs.image import HELP
 from ssl_pkg.compose import load_config
 
 PROJECT = Path(__file__).parents[2]
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/clusters.md", "docs/faq.md", "docs/image.md", "docs/stages.md")
+
+
+def blocks(name: str, heading: str = "") -> list[str]:
+    """The lines of the blocks of shell commands in a document, or in its section `heading`."""
+    text = (PROJECT / name).read_text(encoding="utf-8")
+    if heading:
+        (text,) = re.findall(rf"^## {heading}$(.*?)(?=^## )", text, re.DOTALL | re.MULTILINE)
+    return "".join(re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE)).splitlines()
 
 
 def commands(start: str) -> list[list[str]]:
@@ -23,10 +33,8 @@ def commands(start: str) -> list[list[str]]:
         text = (PROJECT / name).read_text(encoding="utf-8")
         if name == "docs/faq.md":
             text = re.sub(r"^\| `[^`]*`", "|", text, flags=re.MULTILINE)  # messages, which can begin like a command
-        lines = "\n".join(re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
         outside = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
-        lines = "\n".join([lines, *re.findall(r"`([^`]+)`", outside.replace("\n", " "))])
-        for line in lines.splitlines():
+        for line in [*blocks(name), *re.findall(r"`([^`]+)`", outside.replace("\n", " "))]:
             for part in re.split(r"\s#\s|&&", line):
                 if re.match(start, part.strip()):
                     found.append(shlex.split(re.sub(start, "", part.strip(), count=1)))
@@ -36,10 +44,15 @@ def commands(start: str) -> list[list[str]]:
 JOBS = commands(r"(?:\.venv/bin/)?ssl-study(?= )")
 STAGES = commands(r".*(?:-m ssl_pkg|ssl-study-stage)(?= )")
 MAKE = commands(r"make(?= |$)")
+DOCKER = commands(r"docker run(?= )")
+for help_text in (HELP, (PROJECT / "ssl_pkg" / "__main__.py").read_text(encoding="utf-8")):
+    lines = [line.partition(" #")[0] for line in help_text.splitlines()]
+    DOCKER += [shlex.split(line.partition("docker run ")[2]) for line in lines if "docker run " in line]
+    STAGES += [shlex.split(line)[1:] for line in lines if line.startswith("  ssl-study-stage ")]
 
 
 def test_commands_are_found() -> None:
-    assert len(JOBS) >= 4 and len(STAGES) >= 3 and len(MAKE) >= 15
+    assert len(JOBS) >= 4 and len(DOCKER) >= 4 and len(STAGES) >= 3 and len(MAKE) >= 15
 
 
 def test_each_target_and_variable_of_make_exists() -> None:
@@ -50,26 +63,62 @@ def test_each_target_and_variable_of_make_exists() -> None:
         assert set(named) <= targets, words
         for variable in (word.partition("=")[0] for word in words if "=" in word):
             assert f"$({variable})" in makefile or f"$(if $({variable})" in makefile, words
+        line = ["make", "--dry-run", "--assume-old=.venv/installed", *words]
+        subprocess.run(line, cwd=PROJECT, capture_output=True, check=True)
 
 
 @pytest.mark.parametrize("words", JOBS, ids=" ".join)
 def test_each_command_of_ssl_study_is_valid(words: list[str]) -> None:
-    if words[0] in ("--help", "pack", "data", "report", "predict"):
-        return  # which have tests of their own
-    if len(words) == 1:  # a mention of a command, without its arguments
-        with pytest.raises(SystemExit, match="0"):
-            parse([*words, "--help"], argparse.Namespace())
-        return
-    words = [
-        "synthetic" if word == "…" and before == "--data" else word
-        for before, word in zip(["", *words], words, strict=False)
-    ]
-    words = [word for word in words if word != "…"]
-    options = argparse.Namespace()
-    overrides = parse(words, options)
-    if options.command in ("demo", "study", "submit"):
-        study = "demo" if options.study == "STUDY" else options.study
-        configure(study, data="synthetic", seeds=options.seeds, overrides=overrides)
+    if words != ["--help"]:
+        check_command(words)
+
+
+@pytest.mark.parametrize("words", DOCKER, ids=" ".join)
+def test_each_command_in_the_image_is_valid(words: list[str]) -> None:
+    """tests/container runs the image."""
+    (place,) = (words.index(name) for name in ("ssl-study", "IMAGE") if name in words)
+    inside = words[place + 1 :]
+    if inside and "=" in inside[0]:
+        load_config([*inside, "data.root=synthetic"])
+    elif inside:
+        check_command(inside)
+
+
+def test_the_copied_study_is_where_the_report_looks_for_it(tmp_path: Path) -> None:
+    if not shutil.which("rsync"):
+        pytest.skip("rsync is not installed")
+    (words,) = commands(r"rsync(?= )")
+    *options, source, target = words
+    host, _, folder = source.partition(":")
+    (tmp_path / host / folder).mkdir(parents=True)
+    subprocess.run(["rsync", *options, f"{host}/{folder}", target], cwd=tmp_path, check=True)
+    assert (tmp_path / "runs" / "stl10").is_dir()
+
+
+def test_every_line_is_one_that_a_test_checks() -> None:
+    """Lines that say nothing about this project need no test; the README has none of them."""
+    known = r"(\.venv/bin/)?ssl-study(-stage)?( |$)|.* -m ssl_pkg |make( |$)|docker run |rsync |cp |mkdir "
+    others = r"me=|git clone |cd |python3.11 -m venv |/project/env/bin/pip install |\.venv/bin/(pre-commit|python) "
+    for name in DOCUMENTS:
+        for line in blocks(name):
+            for part in re.split(r"\s#\s", line)[0].split("&&"):
+                allowed = known if name == "README.md" else f"{known}|{others}"
+                assert re.match(allowed, part.strip()), f"{name}: {part}"
+
+
+def test_the_readmes_recipe_for_clusters_gives_the_nodes_torch(tmp_path: Path) -> None:
+    """Followed literally: what is installed, which profile is written, and which Python that names."""
+    recipe = [line.partition(" #")[0].split() for line in blocks("README.md", "On a cluster")]
+    setup, copy, check, submit = recipe[:4]
+    assert setup == ["make", "setup"]
+    assert "install.py '$(or $(EXTRAS),dev)'" in (PROJECT / "Makefile").read_text(encoding="utf-8")
+    assert install.PARTS["dev"] >= {"train", "submit", "report"}
+    assert copy[0] == "cp"
+    shutil.copytree(PROJECT / "slurm", tmp_path / "slurm")
+    subprocess.run(copy, cwd=tmp_path, check=True)
+    assert str(load_profile(str(tmp_path / copy[2])).python) == str(install.VENV / "bin/python")
+    name = Path(copy[2]).stem
+    assert check[1:] == ["profile", name, "--check"] and submit[submit.index("--cluster") + 1] == name
 
 
 @pytest.mark.parametrize("words", STAGES, ids=" ".join)
