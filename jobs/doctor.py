@@ -31,7 +31,7 @@ from ssl_pkg.hardware.machine import affinity, cores, gpus, memory, quota
 from ssl_pkg.hardware.memory import find_jemalloc
 
 DISK_GB: Final = 3  # of the runs of a demo with their checkpoints
-# GiB of memory of a pretraining on the CPU, by study; stl10's includes its images.
+# GiB of memory of a pretraining on the CPU, by study, as measured; stl10's includes its images.
 MEMORY_GB: Final = {"demo": 1.5, "photos-quick": 2, "photos": 3, "stl10": 6}
 
 
@@ -131,14 +131,15 @@ def _use(on_gpu: bool, precision: str) -> Iterator[Finding]:
     size = min(memory()) / 2**30
     found: dict[tuple[Level, str], list[str]] = {}
     for study, each in MEMORY_GB.items():
-        places = slots(configure(study, data=SYNTHETIC, seeds=None, overrides=[]).study.cpus, use_gpus=True)
+        settings = configure(study, data=SYNTHETIC, seeds=None, overrides=[]).study
+        places = slots(settings.cpus, use_gpus=True)
         count, threads, fitting = len(places), places[0].threads, int(size // each)
         text = f"{count} stage{'s' * (count > 1)} at a time, each with {'one GPU' if on_gpu else 'the CPU'} in "
         text += f"{precision} and {threads} thread{'s' * (threads > 1)}"
-        level = Level.OK
-        if count > fitting and not on_gpu:
+        level, trainings = Level.OK, min(count, len(settings.methods) * len(settings.seeds))
+        if trainings > fitting and not on_gpu:
             remedy = f"give study.cpus={cores() // (fitting + 1) + 1}" if fitting else "this machine has too little"
-            text += f", which need up to {count * each:g} GiB of memory: {remedy}"
+            text += f"; its trainings need up to {trainings * each:g} GiB of memory: {remedy}"
             level = Level.WRONG if study == "demo" else Level.NOTE
         found.setdefault((level, text), []).append(study)
     for (level, text), names in found.items():

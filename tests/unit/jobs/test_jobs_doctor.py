@@ -78,25 +78,25 @@ def test_the_memory_of_each_study_is_known() -> None:
             16,
             8,
             [
-                ("wrong", "demo: 16 stages at a time, each with the CPU in float32 and 1 thread, which need up to 24 "
-                 "GiB of memory: give study.cpus=3"),
-                ("note", "photos-quick: 16 stages at a time, each with the CPU in float32 and 1 thread, which need up "
-                 "to 32 GiB of memory: give study.cpus=4"),
-                ("note", "photos: 4 stages at a time, each with the CPU in float32 and 4 threads, which need up to 12 "
-                 "GiB of memory: give study.cpus=6"),
-                ("note", "stl10: 2 stages at a time, each with the CPU in float32 and 8 threads, which need up to 12 "
-                 "GiB of memory: give study.cpus=9"),
+                ("ok", "demo, photos-quick: 16 stages at a time, each with the CPU in float32 and 1 thread"),
+                ("note", "photos: 4 stages at a time, each with the CPU in float32 and 4 threads; its trainings need "
+                 "up to 12 GiB of memory: give study.cpus=6"),
+                ("note", "stl10: 2 stages at a time, each with the CPU in float32 and 8 threads; its trainings need up "
+                 "to 12 GiB of memory: give study.cpus=9"),
             ],
         ),
         (
-            1,
-            2,
+            16,
+            4,
             [
-                ("ok", "demo, photos-quick: 1 stage at a time, each with the CPU in float32 and 1 thread"),
-                ("note", "photos: 1 stage at a time, each with the CPU in float32 and 1 thread, which need up to 3 GiB "
-                 "of memory: this machine has too little"),
-                ("note", "stl10: 1 stage at a time, each with the CPU in float32 and 1 thread, which need up to 6 GiB "
-                 "of memory: this machine has too little"),
+                ("wrong", "demo: 16 stages at a time, each with the CPU in float32 and 1 thread; its trainings need up "
+                 "to 6 GiB of memory: give study.cpus=6"),
+                ("note", "photos-quick: 16 stages at a time, each with the CPU in float32 and 1 thread; its trainings "
+                 "need up to 8 GiB of memory: give study.cpus=6"),
+                ("note", "photos: 4 stages at a time, each with the CPU in float32 and 4 threads; its trainings need "
+                 "up to 12 GiB of memory: give study.cpus=9"),
+                ("note", "stl10: 2 stages at a time, each with the CPU in float32 and 8 threads; its trainings need up "
+                 "to 12 GiB of memory: this machine has too little"),
             ],
         ),
     ],
