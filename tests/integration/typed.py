@@ -1,7 +1,7 @@
 """Checks command lines that documents and help texts advise, without running them."""
 
 import argparse
-from typing import Any
+from collections.abc import Sequence
 from unittest import mock
 
 import pytest
@@ -9,6 +9,7 @@ import pytest
 import ssl_study_commands
 from jobs.command_line import parse
 from jobs.plan.settings import configure
+from ssl_pkg.console import Parser
 
 OWN_PARSERS = ("pack", "predict", "data", "report")  # commands that jobs.command_line does not parse
 
@@ -24,13 +25,13 @@ def check_command(words: list[str]) -> None:
             ssl_study_commands.main([*words, "--help"])
         return
     if words[0] in OWN_PARSERS:
-        parse_args = argparse.ArgumentParser.parse_args
+        read = Parser.read
 
-        def stop(*given: Any, **named: Any) -> None:
-            parse_args(*given, **named)
+        def stop(parser: Parser, arguments: Sequence[str]) -> None:
+            read(parser, arguments)
             raise _Parsed
 
-        with mock.patch.object(argparse.ArgumentParser, "parse_args", stop), pytest.raises(_Parsed):
+        with mock.patch.object(Parser, "read", stop), pytest.raises(_Parsed):
             ssl_study_commands.main(words)
         return
     words = [
