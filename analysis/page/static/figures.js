@@ -6,6 +6,7 @@ const SIGNS = {
 };
 const DASHES = { solid: "", dash: "7 4", dot: "2 3", dashdot: "7 3 2 3", longdash: "11 4", longdashdot: "11 3 2 3" };
 const SVG = "http://www.w3.org/2000/svg";
+const WEBGL = Boolean(document.createElement("canvas").getContext("webgl")); // without it points are drawn as SVG
 const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
 
 function sample(entry) {
@@ -84,6 +85,8 @@ function layoutOf(plot, layout, { height, square, view }) {
   const style = getComputedStyle(document.documentElement);
   const [ink, line, soft] = ["--ink", "--line", "--soft"].map((name) => style.getPropertyValue(name).trim());
   const axis = (found) => ({ gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, ...found });
+  const far = plot.clientWidth < 450 ? 1.25 : 1; // so that the names of the axes fit
+  const eye = Object.entries(layout.scene?.camera.eye ?? {}).map(([name, place]) => [name, far * place]);
   const scene = Object.fromEntries(["xaxis", "yaxis", "zaxis"].map((name) => [
     name, { gridcolor: line, zerolinecolor: line, backgroundcolor: "rgba(0,0,0,0)", ...(layout.scene || {})[name] },
   ]));
@@ -91,9 +94,12 @@ function layoutOf(plot, layout, { height, square, view }) {
     ...layout, height: shown, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false,
     font: { color: ink, size: 13, family: "system-ui, sans-serif" }, margin: { l: 56, r: 16, t: 24, b: 48 },
     hoverlabel: { align: "left", bgcolor: style.getPropertyValue("--back").trim(), bordercolor: line, font: { color: ink } },
-    modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: ink }, hovermode: "closest", dragmode: layout.scene ? "orbit" : "zoom", uirevision: view + 1,
-    ...(layout.scene ? { scene: { ...layout.scene, ...scene, uirevision: "kept" }, margin: { l: 0, r: 0, t: 0, b: 0 } }
-      : { xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis) }),
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: ink },
+    hovermode: "closest", dragmode: layout.scene ? "orbit" : "zoom", uirevision: view + 1,
+    ...(layout.scene ? {
+      scene: { ...layout.scene, ...scene, camera: { eye: Object.fromEntries(eye) }, uirevision: "kept" },
+      margin: { l: 0, r: 0, t: 0, b: 0 },
+    } : { xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis) }),
   };
 }
 
@@ -226,7 +232,7 @@ function pointsFigure(content, parts, runs) {
     const colors = content.colors.map(themed);
     const seeds = view.runs.map((name) => `${name}, seed ${runs[name].seed}`).join("; ");
     const traces = [faint, kept].map((shown) => ({
-      type: "scattergl", mode: "markers", hoverinfo: shown === kept ? "text" : "skip",
+      type: WEBGL ? "scattergl" : "scatter", mode: "markers", hoverinfo: shown === kept ? "text" : "skip",
       x: shown.map((index) => x[index]), y: shown.map((index) => y[index]),
       hovertext: shown === kept ? kept.map((index) => `${literal(texts[index])}<br>${literal(seeds)}`) : undefined,
       marker: {
@@ -266,7 +272,8 @@ async function drawFigure(figure, content, runs) {
   const [controls, plot, told, place] = [".controls", ".plot", ".told", ".origin"].map((name) => figure.querySelector(name));
   const make = content.kind === "points" ? pointsFigure : tracesFigure;
   const draw = make(content, { controls, plot, origin: place }, runs);
-  plot.setAttribute("aria-label", `${figure.querySelector("h3").textContent}. Arrow keys move from point to point, or turn a scene.`);
+  const title = figure.querySelector("h3").textContent;
+  plot.setAttribute("aria-label", `${title}. Arrow keys move from point to point, or turn a scene.`);
   const done = draw();
   keyboard(plot, told, Boolean(content.views[0].layout?.scene));
   drawn.set(figure, draw);

@@ -60,7 +60,7 @@ function resultsTable(columns) {
   const headings = columns.map((column) =>
     element("th", { scope: "col", class: column.levels ? "words" : "" }, column.name));
   const body = element("tbody");
-  const search = element("input", { type: "search", size: "28", placeholder: "for example: byol test accuracy" });
+  const search = element("input", { type: "search", size: "34", placeholder: "for example: byol test accuracy" });
   const state = element("span", { role: "status" });
   const more = element("button", { type: "button" }, "More rows");
   const save = element("button", { type: "button" }, "Save these rows as CSV");
