@@ -97,7 +97,7 @@ def _both(study: Study, test: Column, ood: Column) -> View:
 
 
 def _dot(study: Study, model: Model, column: Column, value: Estimate, *, place: float, looks: dict[str, Any]) -> Any:
-    told = hover(
+    shown = hover(
         study.model_label(model),
         f"{column.heading}: {tables.percent(value)} %",
         f"{value.n:,} images" if value.n is not None else "",
@@ -105,7 +105,7 @@ def _dot(study: Study, model: Model, column: Column, value: Estimate, *, place: 
     )
     bounds = None if value.bounds is None else (100 * value.bounds[0], 100 * value.bounds[1])
     return go.Scatter(
-        x=[100 * value.value], y=[place], mode="markers", marker=looks, hovertext=[told], hoverinfo="text",
+        x=[100 * value.value], y=[place], mode="markers", marker=looks, hovertext=[shown], hoverinfo="text",
         error_x=bar(100 * value.value, bounds, looks["color"]),
     )  # fmt: skip
 
@@ -114,9 +114,18 @@ def _seeds(study: Study, model: Model, value: Estimate, row: int) -> list[Any]:
     if len(value.by_seed) < 2:
         return []
     looks = marker(study, model) | {"symbol": "line-ns-open", "size": 12}
-    told = [hover(study.model_label(model), f"seed {seed}: {100 * one:.1f} %") for seed, one in value.by_seed.items()]
+    shown = [hover(study.model_label(model), f"seed {seed}: {100 * one:.1f} %") for seed, one in value.by_seed.items()]
     places = [100 * one for one in value.by_seed.values()]
-    return [go.Scatter(x=places, y=[row] * len(told), mode="markers", marker=looks, hovertext=told, hoverinfo="text")]
+    return [
+        go.Scatter(
+            x=places,
+            y=[row] * len(shown),
+            mode="markers",
+            marker=looks,
+            hovertext=shown,
+            hoverinfo="text",
+        )
+    ]
 
 
 def _runs(study: Study, model: Model, column: Column) -> list[Run]:
@@ -167,7 +176,7 @@ def few_labels(study: Study) -> list[Plot]:
 
 def _curve(study: Study, model: Model, sizes: Mapping[int, Point], shift: float, runs: Sequence[Run]) -> Any:
     means = [point.mean for point in sizes.values()]
-    told = [
+    shown = [
         hover(
             study.model_label(model),
             f"{size} labels per class: {100 * mean.value:.1f} [{100 * mean.low:.1f}, {100 * mean.high:.1f}] %",
@@ -183,7 +192,7 @@ def _curve(study: Study, model: Model, sizes: Mapping[int, Point], shift: float,
     }
     return go.Scatter(
         x=[size * shift for size in sizes], y=[100 * mean.value for mean in means], mode="lines+markers",
-        line=line(study, model) | {"width": 1.5}, marker=looks, hovertext=told, hoverinfo="text",
+        line=line(study, model) | {"width": 1.5}, marker=looks, hovertext=shown, hoverinfo="text",
         error_y={"type": "data", "symmetric": False, "color": looks["color"], "thickness": 1.5, **lengths},
         legendgroup=model.full_name, name=text(study.model_label(model)),
     )  # fmt: skip

@@ -59,7 +59,7 @@ def figures(study: Study) -> list[Plot]:
 
 
 def data(study: Study, plots: list[Plot]) -> dict[str, Any]:
-    """What page.js reads: the figures, the rows of results.csv, and folder and command of each run."""
+    """What the script reads: the figures, the rows of results.csv, and folder and command of each run."""
     runs = {run.directory.name: {"folder": str(run.directory.path), "seed": run.seed} for run in study.runs}
     for name, command in commands(study).items():
         runs[name]["command"] = command

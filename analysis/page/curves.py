@@ -110,12 +110,12 @@ def _metric(
             continue
         who = f"{study.model_label(run.model)}, seed {run.seed}"
         value = "%{y:.1%}" if share else "%{y:.4g}"
-        told = f"{text(who)}<br>epoch %{{x:.3g}}: {value}<br>{text(run.directory.name)}<extra></extra>"
+        hover_text = f"{text(who)}<br>epoch %{{x:.3g}}: {value}<br>{text(run.directory.name)}<extra></extra>"
         first = run.seed == min(other.seed for other in runs if other.model == run.model)
         drawn.append(
             go.Scatter(
                 x=floats(x), y=floats(y), mode="lines" if len(x) > 2 else "lines+markers",
-                line=looks[run.model] | {"width": 2 if first else 1}, hovertemplate=told,
+                line=looks[run.model] | {"width": 2 if first else 1}, hovertemplate=hover_text,
                 legendgroup=run.model.full_name, name=text(who),
             )
         )  # fmt: skip
@@ -157,11 +157,12 @@ def _grid(study: Study, grids: dict[Run, pd.DataFrame], column: str) -> dict[str
         sizes = [10 if abs(l2 - best) <= 1e-6 * abs(best) else 0 for l2 in frame["l2"]]
         value = "%{y:.1%}" if column == "accuracy" else "%{y:.4g}"
         who = f"{study.model_label(run.model)}, seed {run.seed}"
-        told = f"{text(who)}<br>l2 %{{x:.3g}}: {value}<br>{text(run.directory.name)}<extra></extra>"
+        hover_text = f"{text(who)}<br>l2 %{{x:.3g}}: {value}<br>{text(run.directory.name)}<extra></extra>"
         looks = line(study, run.model)
         drawn.append(
             go.Scatter(
-                x=frame["l2"].tolist(), y=floats(frame[column]), mode="lines+markers", line=looks, hovertemplate=told,
+                x=frame["l2"].tolist(), y=floats(frame[column]), mode="lines+markers", line=looks,
+                hovertemplate=hover_text,
                 marker={"size": sizes, "color": looks["color"]}, legendgroup=run.model.full_name, name=text(who),
             )
         )  # fmt: skip

@@ -80,11 +80,11 @@ def lacking(study: Study) -> str:
 
 
 def figures(plots: Sequence[Plot]) -> str:
-    """A place for each figure, which page.js fills; its height is known, so that nothing moves when it is drawn."""
+    """A place for each figure, which the script fills; its height is known, so that nothing moves when it is drawn."""
     return "".join(
         f'<figure id="{plot.name}" aria-labelledby="{plot.name}-title"><h3 id="{plot.name}-title">{escape(plot.title)}'
         f'</h3><div class="controls"></div><div class="plot" style="height:{plot.height}px"></div>'
-        f'<p class="told" aria-live="polite"></p><figcaption>{escape(plot.caption)}</figcaption>'
+        f'<p class="announcement" aria-live="polite"></p><figcaption>{escape(plot.caption)}</figcaption>'
         f'<div class="origin"></div></figure>\n'
         for plot in plots
     )

@@ -1,4 +1,4 @@
-"""The parts of an interactive figure, as plain data for page.js."""
+"""The parts of an interactive figure, as plain data for the script."""
 
 import html
 import textwrap
@@ -61,7 +61,7 @@ class Plot:
     more: dict[str, Any] = field(default_factory=dict)
 
     def content(self) -> dict[str, Any]:
-        """The plot as JSON that page.js reads."""
+        """The plot as JSON that the script reads."""
         views = [
             {"label": view.label, "runs": [run.directory.name for run in view.runs], **view.content}
             for view in self.views

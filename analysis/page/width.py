@@ -48,10 +48,10 @@ def landscape(study: Study) -> list[Plot]:
     views = []
     for model, (run, arrays) in found.items():
         plane, grid = arrays["plane"].astype(float).T, floats(arrays["grid"])
-        told = f"α %{{x:.2f}}, β %{{y:.2f}}<br>loss %{{customdata:.4g}}<br>{text(run.directory.name)}<extra></extra>"
+        shown = f"α %{{x:.2f}}, β %{{y:.2f}}<br>loss %{{customdata:.4g}}<br>{text(run.directory.name)}<extra></extra>"
         surface = go.Surface(
             x=grid, y=grid, z=floats(np.log10(np.clip(plane, levels[0], levels[-1]))),
-            customdata=floats(plane), hovertemplate=told, colorscale="Cividis", cmin=low, cmax=high, showscale=False,
+            customdata=floats(plane), hovertemplate=shown, colorscale="Cividis", cmin=low, cmax=high, showscale=False,
             contours={"z": {"show": True, "start": low, "end": high - step / 2, "size": step, "color": "#ffffff"}},
         )  # fmt: skip
         scene = {
@@ -164,7 +164,7 @@ def _dot(study: Study, measure: Measurement, model: Model, entry: Taken, row: in
         sign = "≥ " if entry.at_least is not None else "≤ "
         looks["symbol"] = "triangle-right" if entry.at_least is not None else "triangle-left"
     interval = f" [{tables.number(bounds[0])}, {tables.number(bounds[1])}]" if bounds else ""
-    told = hover(
+    shown = hover(
         study.model_label(model),
         *textwrap.wrap(measure.label, 40),
         f"{sign}{tables.number(place)}{interval}",
@@ -172,6 +172,6 @@ def _dot(study: Study, measure: Measurement, model: Model, entry: Taken, row: in
         sources(runs_of(study, model, WIDTH, measure.metric, measure.dimensions)),
     )
     return go.Scatter(
-        x=[place], y=[row], mode="markers", marker=looks, hovertext=[told], hoverinfo="text",
+        x=[place], y=[row], mode="markers", marker=looks, hovertext=[shown], hoverinfo="text",
         error_x=bar(place or 0.0, bounds, looks["color"]),
     )  # fmt: skip

@@ -94,15 +94,18 @@ def test_the_mouse_shows_value_interval_seed_and_run(shown: Shown) -> None:
 
 def test_the_keyboard_moves_from_point_to_point_and_between_curves(shown: Shown) -> None:
     shown.figure("pretraining")
-    plot, told = shown.page.locator("figure#pretraining .plot"), shown.page.locator("figure#pretraining .told")
+    plot, announcement = (
+        shown.page.locator("figure#pretraining .plot"),
+        shown.page.locator("figure#pretraining .announcement"),
+    )
     plot.focus()
     plot.press("ArrowRight")
-    expect(told).to_contain_text("epoch 0.1")
-    expect(told).to_contain_text("pretrain-byol-s0")
+    expect(announcement).to_contain_text("epoch 0.1")
+    expect(announcement).to_contain_text("pretrain-byol-s0")
     plot.press("ArrowRight")
-    expect(told).to_contain_text("epoch 0.2")
+    expect(announcement).to_contain_text("epoch 0.2")
     plot.press("ArrowDown")
-    expect(told).to_contain_text("pretrain-barlow-s0")
+    expect(announcement).to_contain_text("pretrain-barlow-s0")
 
 
 def test_the_slider_moves_the_map_by_keys(shown: Shown) -> None:

@@ -118,15 +118,15 @@ function origins(place, names, runs) {
   place.replaceChildren(...(names.length ? [details] : []));
 }
 
-// Arrow keys move from point to point and from curve to curve, or turn a scene. `told` is read by screen readers.
-function keyboard(plot, told, scene) {
+// Arrow keys move from point to point and from curve to curve, or turn a scene. `announcement` is read by screen readers.
+function keyboard(plot, announcement, scene) {
   plot.tabIndex = 0;
   plot.setAttribute("role", "application");
   let [curve, point] = [0, -1]; // none yet
   const say = () => [70, 300].forEach((delay) => setTimeout(() => { // plotly shows a label at most every 50 ms
     const label = plot.querySelector(".hoverlayer .hovertext");
     const lines = [...(label?.querySelectorAll(".line") ?? [])].map((line) => line.textContent);
-    if (label) told.textContent = lines.length ? lines.join("; ") : label.textContent;
+    if (label) announcement.textContent = lines.length ? lines.join("; ") : label.textContent;
   }, delay));
   const lengths = () => // _fullData has the decoded arrays
     plot._fullData.map((trace) => (trace.visible === true && trace.hoverinfo !== "skip" ? trace.x.length : 0));
@@ -269,13 +269,13 @@ function pointsFigure(content, parts, runs) {
 }
 
 async function drawFigure(figure, content, runs) {
-  const [controls, plot, told, place] = [".controls", ".plot", ".told", ".origin"].map((name) => figure.querySelector(name));
+  const [controls, plot, announcement, place] = [".controls", ".plot", ".announcement", ".origin"].map((name) => figure.querySelector(name));
   const make = content.kind === "points" ? pointsFigure : tracesFigure;
   const draw = make(content, { controls, plot, origin: place }, runs);
   const title = figure.querySelector("h3").textContent;
   plot.setAttribute("aria-label", `${title}. Arrow keys move from point to point, or turn a scene.`);
   const done = draw();
-  keyboard(plot, told, Boolean(content.views[0].layout?.scene));
+  keyboard(plot, announcement, Boolean(content.views[0].layout?.scene));
   drawn.set(figure, draw);
   await done;
 }
