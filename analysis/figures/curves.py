@@ -139,7 +139,7 @@ def probing(study: Study) -> Figure | None:
         for axes, column in zip(panels, ("log_loss", "accuracy"), strict=True):
             axes.plot(frame["l2"], frame[column], color=color, label=study.model_label(model))
             axes.plot(best["l2"], best[column], "o", color=color, markersize=5)
-    for axes, label in zip(panels, ("validation log loss (nats)", "validation accuracy (%)"), strict=True):
+    for axes, label in zip(panels, ("log loss (nats)", "accuracy (%)"), strict=True):
         axes.set(xlabel="l2 penalty", ylabel=label)
         style.log_axis(axes.xaxis)
     style.percent_axis(panels[1].yaxis)

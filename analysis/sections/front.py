@@ -66,7 +66,9 @@ def answers(study: Study) -> list[str]:
     """Three to five sentences."""
     return [
         findings.best(study, TEST_PAIRS, "Test accuracy in percent"),
-        findings.against(study, FINETUNED, "All labels: fine-tuned against supervised, test accuracy"),
+        findings.against(
+            study, FINETUNED, "Fine-tuned against supervised, p corrected for these pairs only, test accuracy"
+        ),
         _with_few_labels(study),
         findings.best(study, OOD_PAIRS, "Out of distribution, accuracy on all classes in percent"),
         findings.one_seed(study),
