@@ -38,7 +38,7 @@ def installed(extras: str, *, age: float = 0) -> None:
     ("before", "age", "given", "pip"),
     [
         ("submit\n", 0, "submit,report", "report,submit"),
-        ("submit\n", 0, "report", "report,submit"),  # beside what is there
+        ("submit\n", 0, "report", "report,submit"),  # installed extras are kept
         ("submit\n", 0, "dev", "dev"),
         ("submit\n", 0, "submit", None),
         ("report,submit\n", 0, "submit", None),
