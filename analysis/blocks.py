@@ -17,9 +17,10 @@ Block = dict[str, Any]
 
 @dataclass
 class Section:
-    """A heading and the blocks below it."""
+    """A heading and the blocks below it. stages: whose runs made the numbers, unless a table or figure names others."""
 
     title: str
+    stages: Sequence[str] = ()
     blocks: list[Block] = field(default_factory=list)
 
     def text(self, text: str) -> None:
@@ -41,6 +42,7 @@ class Section:
 
     def table(
         self,
+        name: str,
         headings: Sequence[str],
         rows: Sequence[Sequence[str | Block]],
         caption: str,
@@ -48,8 +50,9 @@ class Section:
         size: float = 8.5,
         left: int = 1,
         widths: Sequence[float] = (),
+        stages: Sequence[str] | None = None,
     ) -> None:
-        """Adds a table; nothing without rows.
+        """Adds a table; nothing without rows. The report writes it as tables/NAME.csv, with NAME-2 for a second NAME.
 
         size: of the font, in points. left: number of left-aligned columns; the others are right-aligned. widths:
         relative widths of the columns.
@@ -57,20 +60,37 @@ class Section:
         content = {"headings": list(headings), "rows": [list(row) for row in rows]}
         layout = {"size": size, "left": left, "widths": list(widths)}
         if rows:
-            self.blocks.append({"kind": "table", "caption": caption, **content, **layout})
+            same = sum(block["kind"] == "table" and block["name"] == name for block in self.blocks)
+            csv = f"tables/{name}-{same + 1}.csv" if same else f"tables/{name}.csv"
+            origin = {"name": name, "csv": csv, "stages": list(self.stages if stages is None else stages)}
+            self.blocks.append({"kind": "table", "caption": caption, **origin, **content, **layout})
 
-    def figure(self, folder: Path, name: str, figure: Figure | None, caption: str, reading: str) -> None:
+    def figure(
+        self,
+        folder: Path,
+        name: str,
+        figure: Figure | None,
+        caption: str,
+        reading: str,
+        *,
+        stages: Sequence[str] | None = None,
+    ) -> None:
         """Saves a figure in `folder` and adds it with a caption and a sentence on how to read it; nothing for None."""
         if figure is not None:
             path = style.save(figure, folder, name).resolve()
-            self.blocks.append({"kind": "figure", "path": str(path), "caption": caption, "reading": reading})
+            origin = {"csv": f"figures/{name}.csv", "stages": list(self.stages if stages is None else stages)}
+            texts = {"caption": caption, "reading": reading}
+            self.blocks.append({"kind": "figure", "path": str(path), **texts, **origin})
 
-    def picture(self, folder: Path, name: str, png: bytes, caption: str, reading: str) -> None:
-        """Adds a picture like `figure`, from the bytes of a PNG file."""
+    def picture(
+        self, folder: Path, name: str, png: bytes, caption: str, reading: str, *, stages: Sequence[str]
+    ) -> None:
+        """Adds a picture like `figure`, from the bytes of a PNG file; it has no numbers."""
         folder.mkdir(parents=True, exist_ok=True)
         path = (folder / f"{name}.png").resolve()
         path.write_bytes(png)
-        self.blocks.append({"kind": "figure", "path": str(path), "caption": caption, "reading": reading})
+        texts, origin = {"caption": caption, "reading": reading}, {"csv": "", "stages": list(stages)}
+        self.blocks.append({"kind": "figure", "path": str(path), **texts, **origin})
 
 
 def formula(text: str) -> Block:

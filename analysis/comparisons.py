@@ -16,25 +16,34 @@ from ssl_pkg.catalogue import RANDOM, SUPERVISED
 
 @dataclass(frozen=True)
 class Family:
-    """Comparisons that are corrected together. label: for people; metric: of the evaluation."""
+    """Comparisons that are corrected together. key: for file names; label: for people; metric: of the evaluation."""
 
+    key: str
     label: str
     evaluation: str
     metric: str
 
 
-FINETUNED: Final = Family("Fine-tuned against the supervised baseline, test", "test", "accuracy")
-PROBES: Final = Family("Linear probes against the supervised baseline, test", "test", "accuracy")
-OVER_RANDOM: Final = Family("Linear probes against the probe on the random initialisation, test", "test", "accuracy")
-OVER_PROBE: Final = Family("Fine-tuned against the probe on the same encoder, test", "test", "accuracy")
-OOD: Final = Family("Against the supervised baseline, OOD, all classes", "ood", "accuracy")
-OOD_SHARED: Final = Family("Against the supervised baseline, OOD, shared classes", "ood", "accuracy_shared")
-OOD_MASKED: Final = Family("Against the supervised baseline, OOD, logits of shared classes", "ood", "accuracy_masked")
-CORRUPTED: Final = Family("Against the supervised baseline, mean over corruptions", "corruptions", "mean_accuracy")
-TEST_CLASSES: Final = Family("Each class against the supervised baseline, test", "test", "accuracy")
-OOD_CLASSES: Final = Family("Each class against the supervised baseline, OOD", "ood", "accuracy")
-TEST_PAIRS: Final = Family("All pairs of models, test", "test", "accuracy")
-OOD_PAIRS: Final = Family("All pairs of models, OOD", "ood", "accuracy")
+FINETUNED: Final = Family("finetuned", "Fine-tuned against the supervised baseline, test", "test", "accuracy")
+PROBES: Final = Family("probes", "Linear probes against the supervised baseline, test", "test", "accuracy")
+OVER_RANDOM: Final = Family(
+    "over-random", "Linear probes against the probe on the random initialisation, test", "test", "accuracy"
+)
+OVER_PROBE: Final = Family("over-probe", "Fine-tuned against the probe on the same encoder, test", "test", "accuracy")
+OOD: Final = Family("ood", "Against the supervised baseline, OOD, all classes", "ood", "accuracy")
+OOD_SHARED: Final = Family(
+    "ood-shared", "Against the supervised baseline, OOD, shared classes", "ood", "accuracy_shared"
+)
+OOD_MASKED: Final = Family(
+    "ood-masked", "Against the supervised baseline, OOD, logits of shared classes", "ood", "accuracy_masked"
+)
+CORRUPTED: Final = Family(
+    "corrupted", "Against the supervised baseline, mean over corruptions", "corruptions", "mean_accuracy"
+)
+TEST_CLASSES: Final = Family("test-classes", "Each class against the supervised baseline, test", "test", "accuracy")
+OOD_CLASSES: Final = Family("ood-classes", "Each class against the supervised baseline, OOD", "ood", "accuracy")
+TEST_PAIRS: Final = Family("test-pairs", "All pairs of models, test", "test", "accuracy")
+OOD_PAIRS: Final = Family("ood-pairs", "All pairs of models, OOD", "ood", "accuracy")
 PLANNED: Final = (FINETUNED, PROBES, OVER_RANDOM, OVER_PROBE, OOD, OOD_SHARED, OOD_MASKED)  # have a table in the report
 
 

@@ -44,6 +44,7 @@ def add(made: Section, study: Study, figures: Path) -> None:
     sentences = verdicts(study)
     made.note(" ".join(sentences) if sentences else "Too few models have the chosen measure for a correlation.")
     made.table(
+        "width-correlations",
         ["Models", *(f"ρ with {target}" for target in TARGETS.values())],
         [[label, *(_cell(study, measure, target, kind) for target in TARGETS)] for kind, label in KINDS.items()],
         f"{measure.label}: Spearman's ρ with its 95 % interval, p, p after Holm's correction (p*), and n.",
@@ -66,6 +67,7 @@ def _others(made: Section, study: Study, found: Sequence[Correlation], figures: 
     for kind, label in KINDS.items():
         measures = dict.fromkeys(entry.measure for entry in found if entry.kind == kind)
         made.table(
+            f"width-correlations-{kind}",
             ["Measure", *(f"ρ with {target}" for target in TARGETS.values())],
             [[measure.label, *(_cell(study, measure, target, kind) for target in TARGETS)] for measure in measures],
             f"The other measures, {label}: for comparison with the literature, without a conclusion.",

@@ -35,6 +35,7 @@ def table(made: Section, study: Study) -> None:
                 cells[tuple(_text(trial[name]) for name in _FIELDS)][run.model].append({**trial, "chosen": chosen})
     models = names.in_order((model for found in cells.values() for model in found), study.methods)
     made.table(
+        "trials",
         [*_FIELDS.values(), *(study.model_label(model) for model in models)],
         [[*candidate, *(_cell(found.get(model, [])) for model in models)] for candidate, found in cells.items()],
         "Every trial of the search: accuracy in percent and log loss in nats on the holdout split of train, mean over "
@@ -42,6 +43,7 @@ def table(made: Section, study: Study) -> None:
         "ones the smallest log loss; as the highest of several it is an overestimate. First head: the last layer "
         "starts from a linear probe on the frozen encoder (LP-FT, Kumar et al., 2022) or from random weights.",
         size=8.5,
+        stages=("finetune",),
     )  # fmt: skip
 
 

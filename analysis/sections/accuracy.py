@@ -30,16 +30,15 @@ _CROPS = (
 
 def section(study: Study) -> Section:
     """The main table, whose figure is on the first page."""
-    made = Section("Accuracy")
+    made = Section("Accuracy", ("pretrain", "probe", "finetune", "ood", "embed"))
     if not study.models:
         made.text("No complete run has a test accuracy yet.")
         return made
     headings, rows = tables.summary_text(study)
     widths = [1.4, *([1.3] * (len(headings) - 2)), 1.3 if any("[" in row[-1] for row in rows) else 0.9]
     made.text(_meanings(study))
-    made.table(
-        headings, rows, f"Accuracies in percent on {data_label(study)}. {_numbers(study)}", size=8.5, widths=widths
-    )
+    caption = f"Accuracies in percent on {data_label(study)}. {_numbers(study)}"
+    made.table("accuracy", headings, rows, caption, size=8.5, widths=widths)
     return made
 
 
@@ -86,6 +85,7 @@ def _confidence(made: Section, study: Study) -> None:
     ]
     if found:
         made.table(
+            "confidence",
             ["Model", *found],
             rows,
             "Accuracy averaged over classes, likelihood and calibration; means over seeds, with 95 % intervals. ECE: "
@@ -106,7 +106,7 @@ def _cell(found: Estimate | None, *, percent: bool) -> str:
 
 def by_class(study: Study, figures: Path) -> Section:
     """Calibration, accuracy by class, confusion, reliability."""
-    made = Section("Classes and confidence")
+    made = Section("Classes and confidence", ("probe", "finetune", "ood"))
     _confidence(made, study)
     rule = ""
     if tables.substituted(study):

@@ -39,7 +39,7 @@ _FAMILIES = (
 
 def section(study: Study) -> Section:
     """One table for each family of planned comparisons; no blocks without comparisons."""
-    made = Section("Comparisons")
+    made = Section("Comparisons", ("probe", "finetune", "ood"))
     found = {family: entries for family, entries in comparisons(study).items() if family in PLANNED}
     if not found:
         return made
@@ -49,6 +49,7 @@ def section(study: Study) -> Section:
     made.text(" ".join([_INTERVALS, *([_ONE_SEED] if single else []), _FAMILIES]))
     for family, entries in found.items():
         made.table(
+            f"comparisons-{family.key}",
             ["Model", "Against", "Difference (points)", "p", "Corrected p", "Equivalence", "Verdict"],
             [_row(study, entry) for entry in entries],
             f"{family.label}. Equivalence: the corrected p of the equivalence test.",

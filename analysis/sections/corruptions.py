@@ -16,7 +16,7 @@ from analysis.study import Study
 
 def section(study: Study, figures: Path) -> Section:
     """The section; no blocks if the study has no accuracy on corrupted images."""
-    made = Section("Corrupted images")
+    made = Section("Corrupted images", ("corruptions",))
     models, kinds, severities = corruptions.measured(study)
     if not models or not severities:
         return made
@@ -51,6 +51,7 @@ def _means(made: Section, study: Study, models: list[Model]) -> None:
         rows.append([*row, *_cells(gap)] if compares else row)
     paired = " Differences are in points and paired by image; p is corrected for all rows of this table (Holm)."
     made.table(
+        "corruptions",
         ["Model", "Clean", "Mean", "Relative", *(["Mean minus supervised", "p", "Verdict"] if compares else [])],
         rows,
         "Accuracy on clean images, its mean under corruption, and the mean relative to clean, in percent with 95 % "
@@ -68,6 +69,7 @@ def _cells(found: Comparison | None) -> list[str]:
 
 def _by_corruption(made: Section, study: Study, models: list[Model], kinds: list[str]) -> None:
     made.table(
+        "corruptions-by-kind",
         ["Model", *map(label, kinds)],
         [
             [

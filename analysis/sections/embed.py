@@ -11,7 +11,7 @@ from analysis.study import Study
 
 def section(study: Study, figures: Path) -> Section:
     """The t-SNE maps and their figures of merit."""
-    made = Section("Embeddings")
+    made = Section("Embeddings", ("embed",))
     made.figure(
         figures,
         "tsne-finetuning",
@@ -40,6 +40,7 @@ def _merit(made: Section, study: Study) -> None:
     columns = [("knn", "accuracy"), ("tsne", "knn_accuracy"), ("tsne", "trustworthiness")]
     found = {model: [estimate(study, model, *column) for column in columns] for model in study.models}
     made.table(
+        "tsne",
         ["Model", "kNN, 512 values (%)", "kNN, map (%)", "Trustworthiness"],
         [
             [study.model_label(model), tables.percent(knn), tables.percent(on_map), _share(trust)]

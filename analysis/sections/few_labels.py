@@ -17,7 +17,7 @@ from analysis.study import Study
 
 def section(study: Study, figures: Path) -> Section:
     """The curve, its numbers, and where pretraining pays."""
-    made = Section("Few labels")
+    made = Section("Few labels", ("few_labels",))
     found = points(study)
     if not found:
         return made
@@ -40,6 +40,7 @@ def section(study: Study, figures: Path) -> Section:
     )
     sizes = sorted({size for each in found.values() for size in each})
     made.table(
+        "few-labels",
         ["Labels per class", *map(str, sizes)],
         [[study.model_label(model), *(_cell(each.get(size)) for size in sizes)] for model, each in found.items()],
         "Accuracy on test in percent over the number of labelled images of each class, with 95 % intervals.",

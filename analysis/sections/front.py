@@ -30,7 +30,7 @@ def title(study: Study, date: datetime.date) -> dict[str, Any]:
 
 def section(study: Study, figures: Path) -> Section:
     """The study in short."""
-    made = Section("In short")
+    made = Section("In short", ("pretrain", "probe", "finetune", "ood", "embed"))
     made.text(question(study))
     made.items([sentence for sentence in answers(study) if sentence])
     made.figure(

@@ -22,7 +22,7 @@ def section(study: Study, figures: Path) -> Section:
             if content is not None:
                 caption = f"The first images of each class among {images}, resized; each row is one label."
                 reading = "each row should show its class, upright; otherwise labels are permuted or axes swapped."
-                made.picture(figures, name, content, caption, reading)
+                made.picture(figures, name, content, caption, reading, stages=(stage,))
                 break
             made.text(f"{run.directory.name}: contact_sheet.png is damaged.")
     return made

@@ -44,6 +44,7 @@ def _pretraining(made: Section, study: Study) -> None:
     keys = list(dict.fromkeys(key for recipe in columns.values() for key in recipe))
     keys = [key for key in keys if not key.startswith("view")] + [key for key in keys if key.startswith("view")]
     made.table(
+        "settings-pretraining",
         ["Setting", *(study.method_label(method) for method in methods)],
         [[key, *(columns[method].get(key, tables.ABSENT) for method in methods)] for key in keys],
         "Settings of the training from random weights (config.yaml of the run with the first seed).",
@@ -111,7 +112,8 @@ def _settings(made: Section, study: Study) -> None:
                 listed = "; ".join(f"{key.replace('_', ' ')} {_text(value)}" for key, value in content.items())
                 rows.append([stage.heading, listed])
                 break
-    made.table(["Stage", "Settings"], rows, "Settings of the stages (config.yaml).", left=2, widths=[1, 2.4])
+    caption = "Settings of the stages (config.yaml)."
+    made.table("settings-stages", ["Stage", "Settings"], rows, caption, left=2, widths=[1, 2.4])
 
 
 def _data(made: Section, study: Study) -> None:
@@ -124,6 +126,7 @@ def _data(made: Section, study: Study) -> None:
             shown = f"{size:,}" if isinstance(size, int) else tables.ABSENT
             files[str(file), str(_mapping(facts).get("md5") or "not read")] = (str(manifest.get("name")), shown)
     made.table(
+        "data",
         ["File", "Counts as", "Bytes", "md5"],
         [[file, name, size, digest] for (file, digest), (name, size) in sorted(files.items())],
         "The data that the runs read. Files count as STL-10 or CIFAR-10 only if their md5 is that of the published "
@@ -148,6 +151,7 @@ def _compute(made: Section, study: Study) -> None:
         rows.append([study.model_label(model), *means, _duration(sum(map(sum, found.values())))])
     every = [value for found in seconds.values() for part in found.values() for value in part]
     made.table(
+        "time",
         ["Model", *stages, "Sum over seeds"],
         rows,
         f"Time of the complete runs, mean over seeds; {len(every)} runs took {_duration(sum(every))} in total.",
@@ -163,7 +167,7 @@ def _incomplete(made: Section, study: Study) -> None:
             seeds[run.stage, run.model.full_name, run.state].append(str(run.seed))
     rows = [[stage, model, ", ".join(own), state] for (stage, model, state), own in seeds.items()]
     caption = "Runs that were started and are not complete. Planned runs that were not started are on the first page."
-    made.table(["Stage", "Model", "Seeds", "State"], rows, caption, left=4)
+    made.table("incomplete", ["Stage", "Model", "Seeds", "State"], rows, caption, left=4)
 
 
 def _duration(seconds: float) -> str:

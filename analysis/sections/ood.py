@@ -20,7 +20,7 @@ _COLUMNS = {
 
 def section(study: Study, figures: Path) -> Section:
     """The section; no blocks if the accuracies are missing although the data has out-of-distribution images."""
-    made = Section("Out of distribution")
+    made = Section("Out of distribution", ("ood",))
     values = {model: {metric: estimate(study, model, "ood", metric) for metric in _COLUMNS} for model in study.models}
     shown = [metric for metric in _COLUMNS if any(found[metric] for found in values.values())]
     if not shown:
@@ -39,6 +39,7 @@ def section(study: Study, figures: Path) -> Section:
         "trained on these nine classes, so the numbers can be compared roughly, not exactly."
     )
     made.table(
+        "ood",
         ["Model", *(_COLUMNS[metric] for metric in shown)],
         [
             [study.model_label(model), *(tables.percent(found[metric]) for metric in shown)]
@@ -89,6 +90,7 @@ def _relation(made: Section, study: Study, figures: Path) -> None:
     )
     if measured:
         made.table(
+            "effective-robustness",
             ["Model", "Test", "OOD", "Effective robustness"],
             [
                 [

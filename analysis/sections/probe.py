@@ -13,7 +13,7 @@ from ssl_pkg.catalogue import FOLDS, PREDICTIONS, UNKNOWN
 
 def section(study: Study, figures: Path) -> Section:
     """Mean and s.d. over folds of every probe; empty if no run has folds."""
-    made = Section("Predefined folds")
+    made = Section("Predefined folds", ("probe",))
     rows = []
     for model in names.in_order((run.model for run in study.complete("probe")), study.methods):
         hits = _hits(study, model)
@@ -28,6 +28,7 @@ def section(study: Study, figures: Path) -> Section:
             "penalty chosen on a holdout split of the fold, and measured on all of test."
         )
     made.table(
+        "folds",
         ["Model", "Mean (%)", "s.d. over folds", "95 % interval of the mean"],
         rows,
         "Accuracy on test of probes fitted on single folds, first seed. The interval is over folds and test images. "

@@ -13,7 +13,7 @@ def section(study: Study) -> Section:
     """One row for each fact."""
     made = Section("Provenance")
     rows = [list(fact) for fact in facts(study) if fact[1]]
-    made.table(["", ""], rows, "What the runs of this report recorded.", left=2, widths=[0.15, 0.85])
+    made.table("provenance", ["", ""], rows, "What the runs of this report recorded.", left=2, widths=[0.15, 0.85])
     return made
 
 

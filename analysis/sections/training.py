@@ -15,7 +15,7 @@ _CHOSEN = {"accuracy": "Validation accuracy (%)", "nll": "Log loss", "l2": "l2"}
 
 def section(study: Study, figures: Path) -> Section:
     """The curves of every run with a metrics log."""
-    made = Section("Learning curves")
+    made = Section("Learning curves", ("pretrain",))
     unfinished = [run.directory.name for run in study.runs if not run.complete and not run.metrics.empty]
     if unfinished:
         made.text(f"The curves of these unfinished runs end at their last logged step: {', '.join(unfinished)}.")
@@ -53,6 +53,7 @@ def section(study: Study, figures: Path) -> Section:
         "training accuracy of the final training, and accuracy on the holdout split during the trial of the chosen "
         "candidate, which was trained without these images. Thin lines: further seeds.",
         "a lower loss is a better fit of the train labels, which does not imply a better test accuracy.",
+        stages=("finetune",),
     )
     made.figure(
         figures,
@@ -61,6 +62,7 @@ def section(study: Study, figures: Path) -> Section:
         "Linear probes: log loss and accuracy on the holdout split of train for each l2 penalty, first seed. The dot "
         "marks the penalty with the smallest log loss, with which the probe was then fitted on all of train.",
         "a minimum of the log loss inside the grid, not at its edge, shows that the grid is wide enough.",
+        stages=("probe",),
     )
     return made
 
@@ -87,11 +89,13 @@ def _choices(made: Section, study: Study) -> None:
         texts = [_chosen(metric, value) for metric, value in zip(metrics, found, strict=True)]
         cells.append([study.model_label(model), *texts])
     made.table(
+        "choices",
         ["Model", *(_CHOSEN.get(metric, metric) for metric in metrics)],
         cells,
         "Choices on the holdout split of train, never on test. Each seed has its own choice. Its accuracy is that of "
         "the best of several candidates, and therefore an overestimate.",
         widths=[1.5, *([1.0] * len(metrics))],
+        stages=("probe", "finetune"),
     )
     made.items([note for run in study.complete() for note in run.notes])
 

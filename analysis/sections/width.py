@@ -26,7 +26,7 @@ LOCAL: Final = 2.0  # largest ratio of a rise to its first-order prediction with
 
 def section(study: Study, figures: Path) -> Section:
     """The section; no blocks if the study has no measures."""
-    made = Section("Width of the optimum")
+    made = Section("Width of the optimum", ("width",))
     measures = measures_of(study)
     if not measures:
         return made
@@ -66,7 +66,8 @@ def _formulas(made: Section, measures: Sequence[Measurement]) -> None:
         "S: a random part of the subset with m images. d: the smaller of .1 and half of the excess of the accuracy "
         "over chance, because near chance noise can't reduce the accuracy by .1."
     )
-    made.table(["Measure", "Definition", "Rescaling", "Wide"], rows, caption, left=4, widths=[1.5, 2.8, 0.8, 0.4])
+    headings = ["Measure", "Definition", "Rescaling", "Wide"]
+    made.table("width-measures", headings, rows, caption, left=4, widths=[1.5, 2.8, 0.8, 0.4])
 
 
 def _argument(made: Section, study: Study) -> None:
@@ -105,6 +106,7 @@ def _locality(made: Section, study: Study) -> None:
     for start in range(0, len(models), _MODELS):
         part = slice(start, start + _MODELS)
         made.table(
+            "width-locality",
             ["Rise / first order", *(study.model_label(model) for model in models[part])],
             [[measure.label, *map(_two_decimals, found[part])] for measure, found in ratios.items()],
             "The rise of the loss that was found, divided by its first-order prediction (the radius times the sum of "
@@ -169,18 +171,28 @@ def _values(made: Section, study: Study) -> None:
     )
     measures = [measure for measure in measures_of(study) if measure.metric != FIRST_ORDER]
     groups = (
-        ([measure for measure in measures if not measure.of_head], "Values of the measures. " + spread),
-        ([m for m in measures if m.of_head and not m.at_common_penalty], "The same measures of the head only."),
         (
+            "width-network",
+            [measure for measure in measures if not measure.of_head],
+            "Values of the measures. " + spread,
+        ),
+        (
+            "width-head",
+            [m for m in measures if m.of_head and not m.at_common_penalty],
+            "The same measures of the head only.",
+        ),
+        (
+            "width-common-penalty",
             [m for m in measures if m.at_common_penalty],
             f"The same measures of the head only, fitted again at the common penalty{_common_l2(study)}.",
         ),
     )
-    for shown, caption in groups:
+    for name, shown, caption in groups:
         every = _models(study, shown)
         for start in range(0, len(every), _MODELS):
             models = every[start : start + _MODELS]
             made.table(
+                name,
                 ["Measure", *(study.model_label(model) for model in models)],
                 [_row(measure, [taken(study, model, measure) for model in models]) for measure in shown],
                 caption,
