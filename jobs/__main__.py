@@ -172,6 +172,7 @@ def _logs(options: argparse.Namespace, overrides: list[str], again: str) -> int:
     from jobs.cluster.batches import batch_output, submitted_jobs
     from jobs.ledger import log_path
 
+    _refuse_swapped(options)
     folder = _existing(options)
     log = log_path(folder, options.job)
     jobs = submitted_jobs(folder)
@@ -188,6 +189,16 @@ def _logs(options: argparse.Namespace, overrides: list[str], again: str) -> int:
         print(f"\nOutput of SLURM and the set-up lines in job {jobs[options.job].id}:")
         print("\n".join(printed[-options.lines :]))
     return COMPLETE
+
+
+def _refuse_swapped(options: argparse.Namespace) -> None:
+    """Raises BadInput, with the right command, if the study was given before the run."""
+    from jobs.ledger import console_command
+
+    if (options.runs / options.job).is_dir() and not (options.runs / options.study).is_dir():
+        place = [] if options.runs == Path("runs") else ["--runs", str(options.runs)]
+        line = shlex.join([console_command(), "logs", options.study, options.job, *place])
+        raise BadInput(f"{options.job} is a study, and `logs` takes the run first: `{line}`")
 
 
 def _profile(options: argparse.Namespace, overrides: list[str], again: str) -> int:

@@ -80,9 +80,15 @@ class Runner:
         self._first_report = next(
             (job for job in jobs if job.stage == REPORT and not (job.run_dir / "report.pdf").exists()), None
         )
-        self.entries = {job.name: Entry(State.COMPLETE if job.complete else State.PENDING) for job in jobs}
+        self.entries = {job.name: self._entry_at_start(job) for job in jobs}
         if any(entry.state is State.PENDING for entry in self.entries.values()):
             self.entries |= {job.name: Entry() for job in jobs if job.stage == REPORT}  # it must cover the new results
+
+    def _entry_at_start(self, job: Job) -> Entry:
+        recorded = self._recorded.get(job.name, Entry())
+        if not job.complete:
+            return Entry()
+        return recorded if recorded.state is State.COMPLETE else Entry(State.COMPLETE)
 
     def run(self) -> None:
         """Runs the missing jobs until none is left that can run, or until a signal stops the study."""

@@ -46,9 +46,10 @@ def make_row(folder: Path, name: str, entry: Entry, now: float) -> Row:
     run = RunDirectory(folder / name)
     if entry.state is State.COMPLETE:
         result = run.result() or {}
-        known = (_number(result.get("seconds")), _elapsed(entry, now))  # of all starts, and of the last one
-        elapsed = max((seconds for seconds in known if seconds is not None), default=None)
-        return Row(name, entry.state, elapsed=elapsed, result=_headline(result))
+        seconds = _number(result.get("seconds"))  # of all starts; a report has no result
+        return Row(
+            name, entry.state, elapsed=_elapsed(entry, now) if seconds is None else seconds, result=_headline(result)
+        )
     if entry.state in (State.PENDING, State.BLOCKED):
         return Row(name, entry.state)
     status = run.status() or {}
@@ -150,9 +151,8 @@ def _headline(result: Mapping[str, Any]) -> str | None:
 
 
 def _elapsed(entry: Entry, now: float) -> float | None:
-    if entry.started is None:
-        return None
-    return max(0.0, (now if entry.state is State.RUNNING else entry.ended or now) - entry.started)
+    ended = now if entry.state is State.RUNNING else entry.ended
+    return None if entry.started is None or ended is None else max(0.0, ended - entry.started)
 
 
 def _number(value: object) -> float | None:

@@ -103,9 +103,11 @@ def test_a_study_completes_and_a_second_call_starts_nothing(tmp_path: Path, caps
     assert "working on probe-a-s0" in log_path(tmp_path / "small", "probe-a-s0").read_text()
     assert read_lock_holder(tmp_path / "small") is None
 
-    first = events(tmp_path)
+    first, elapsed = events(tmp_path), {row.name: row.elapsed for row in read_rows(tmp_path / "small")}
+    assert None not in elapsed.values()
     assert run(tmp_path) == 0
     assert events(tmp_path) == first
+    assert {row.name: row.elapsed for row in read_rows(tmp_path / "small")} == elapsed
     assert "the table of results" in capsys.readouterr().out
 
     shutil.rmtree(tmp_path / "small" / "logs")

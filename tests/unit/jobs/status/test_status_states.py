@@ -198,6 +198,26 @@ def test_a_complete_run_shows_its_headline(tmp_path: Path) -> None:
         assert make_row(tmp_path, "a", Entry(State.COMPLETE), 3.0).result == shown
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Entry(State.COMPLETE),  # in the ledger of a second start
+        Entry(State.COMPLETE, started=100.0, ended=160.0),
+        Entry(State.RUNNING, started=100.0),  # the runner was killed before the run's end
+    ],
+)
+def test_the_elapsed_time_of_a_complete_run_is_that_of_its_result(tmp_path: Path, entry: Entry) -> None:
+    write_json(begun(tmp_path, "a") / "result.json", {"seconds": 42.5})
+    write_ledger(tmp_path, {"a": entry})
+    assert [row.elapsed for row in read_rows(tmp_path)] == [42.5]
+
+
+def test_the_elapsed_time_of_a_killed_runners_run_does_not_grow(tmp_path: Path) -> None:
+    begun(tmp_path, "a")
+    write_ledger(tmp_path, {"a": Entry(State.RUNNING, started=100.0)})
+    assert [(row.state, row.elapsed) for row in read_rows(tmp_path)] == [(State.INTERRUPTED, None)]
+
+
 def test_plain_lines() -> None:
     lines = plain_lines(ROWS)
     assert len(lines) == len(ROWS) + 2
