@@ -25,11 +25,12 @@ from jobs.forked_stage import Fork, fork_server
 from jobs.ledger import REPORT, Entry, State, log_path, read_ledger, write_ledger
 from jobs.local.slots import Slot
 from jobs.local.synthetic import generate
-from jobs.plan.graph import Job, remaining_cost
+from jobs.plan.graph import Job, starting_order
 from jobs.programs import Programs
 from jobs.stage_process import StageProcess
 from jobs.status.display import Display
 from jobs.status.states import Row, make_row
+from ssl_pkg.catalogue import ADAPTATIONS
 from ssl_pkg.distributed.launch import launch_variables
 from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED
 from ssl_pkg.run.signals import SIGNALS, signals_to_handle
@@ -45,7 +46,7 @@ class _Running:
     job: Job
     slot: Slot
     handle: Any  # submitit's LocalJob
-    first_report: bool = False  # of the quickest model; it has no state of its own
+    first_report: bool = False  # it has no state of its own
 
 
 class Runner:
@@ -72,11 +73,7 @@ class Runner:
         self._stopping = False
         self._signalled = 0.0
         self._recorded = read_ledger(folder)
-        costs = remaining_cost(jobs)
-        # The quickest model and its evaluations come first, so that the user soon sees a result: the random network's.
-        quickest = min((job for job in jobs if not job.parents), key=lambda job: costs[job.name])
-        self._quickest = {quickest.name, *(job.name for job in jobs if quickest.name in job.parents)} - {REPORT}
-        self._queue = sorted(jobs, key=lambda job: (job.name not in self._quickest, -costs[job.name]))
+        self._queue = starting_order(jobs)
         self._first_report = next(
             (job for job in jobs if job.stage == REPORT and not (job.run_dir / "report.pdf").exists()), None
         )
@@ -140,9 +137,10 @@ class Runner:
                 self._start(job)
 
     def _first_report_due(self) -> bool:
-        """Whether the quickest model's runs are complete, and other models' are not, so that the report will wait."""
-        states = {name: entry.state for name, entry in self.entries.items() if name != REPORT}
-        return all(states[name] is State.COMPLETE for name in self._quickest) and State.PENDING in states.values()
+        """Whether a final model is complete and other runs are not, so that the report will wait."""
+        states = [(job.stage, self.entries[job.name].state) for job in self._jobs if job.stage != REPORT]
+        made = any(stage in ADAPTATIONS and state is State.COMPLETE for stage, state in states)
+        return made and any(state is State.PENDING for _, state in states)
 
     def _may_start(self, job: Job) -> bool:
         """Whether the job's parents are complete. A report starts when all other jobs have ended, failed or not."""

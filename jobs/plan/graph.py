@@ -209,11 +209,18 @@ class _Planner:
         )
 
 
-def remaining_cost(jobs: Sequence[Job]) -> dict[str, float]:
-    """The cost of the longest chain of jobs that starts with each job (its critical path).
+def starting_order(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs in the order in which ready ones start.
 
-    If the jobs with the largest cost start first, the study ends earlier.
+    The cheapest adaptations, the probes, come first, because they soon show how good an encoder is. The longest chains
+    come next, because the study then ends earlier.
     """
+    cheapest, costs = min(ADAPTATIONS, key=lambda name: STAGES[name].cost), remaining_cost(jobs)
+    return sorted(jobs, key=lambda job: (job.stage != cheapest, -costs[job.name]))
+
+
+def remaining_cost(jobs: Sequence[Job]) -> dict[str, float]:
+    """The cost of the longest chain of jobs that starts with each job (its critical path)."""
     costs: dict[str, float] = {}
     after: dict[str, float] = {}  # the largest cost among the job's children
     for job in reversed(jobs):

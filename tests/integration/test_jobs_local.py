@@ -126,19 +126,19 @@ def test_the_folder_may_have_any_characters(tmp_path: Path) -> None:
     assert child(root, "probe-a-s0")["arguments"][0] == f"run_dir={root / 'small' / 'probe-a-s0'}"
 
 
-def test_one_slot_runs_one_job_at_a_time_the_quickest_model_first_and_then_the_longest_chain(tmp_path: Path) -> None:
+def test_one_slot_runs_one_job_at_a_time_probes_first_and_then_the_longest_chain(tmp_path: Path) -> None:
     assert run(tmp_path, slots=1) == 0
     assert most_at_once(tmp_path) == 1
-    assert begun(tmp_path)[:3] == ["pretrain-b-s0", "probe-b-s0", "pretrain-a-s0"]
+    assert begun(tmp_path) == ["pretrain-a-s0", "probe-a-s0", "pretrain-b-s0", "probe-b-s0", "ood-a-probe-s0"]
 
 
-def test_the_first_report_is_made_when_the_quickest_model_is_complete(
+def test_the_first_report_waits_for_one_final_model_and_not_for_its_evaluations(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tmp_path, slots=1) == 0
     printed = capsys.readouterr().out
     said = f"a first report, of the results so far: {tmp_path / 'reports' / 'report.pdf'}"
-    assert printed.index("probe-b-s0: complete") < printed.index(said) < printed.index("pretrain-a-s0: running")
+    assert printed.index("probe-a-s0: complete") < printed.index(said) < printed.index("ood-a-probe-s0: running")
     log = log_path(tmp_path / "small", "report")
     assert log.read_text().count(START_PREFIX) == 2
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.plan.graph import Job, plan, remaining_cost
+from jobs.plan.graph import Job, plan, remaining_cost, starting_order
 from jobs.plan.sweeps import reads
 from ssl_pkg.catalogue import EVALUATIONS, STAGES, Stage, Weights
 from ssl_pkg.compose import load_config
@@ -179,6 +179,14 @@ def test_long_chains_come_first() -> None:
     ]
     assert first[-1].name == "report"
     assert all(lengths[parent] > lengths[job.name] for job in jobs for parent in job.parents)
+
+
+def test_of_ready_runs_probes_start_first_and_then_those_on_the_longest_chain() -> None:
+    order = starting_order(list(planned().values()))
+    assert [job.stage for job in order if not job.parents] == ["probe", *["pretrain"] * 3, "finetune", "few_labels"]
+    after = [job.stage for job in order if job.parents == ("pretrain-byol-s0",)]
+    assert after == ["probe", "finetune", "few_labels"]
+    assert order[-1].stage == "report"
 
 
 def test_a_report_is_complete_if_no_result_is_newer(tmp_path: Path) -> None:
