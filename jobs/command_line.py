@@ -2,9 +2,12 @@
 
 import argparse
 import shlex
+import shutil
+import textwrap
 from pathlib import Path
 from typing import Final
 
+from jobs.studies import studies
 from ssl_pkg.console import Parser, unexpected
 from ssl_pkg.errors import BadInput
 from ssl_pkg.nearest import hint
@@ -21,6 +24,7 @@ _EXAMPLES: Final = {
     "doctor": "doctor --runs /scratch/runs",
     "profile": "profile mycluster --check",
 }
+_SHORTER: Final = "study photos-quick --data data/photos 'study.methods=[simclr]' few_labels.draws=2"
 _TAKES_OVERRIDES: Final = ("demo", "study", "submit")
 
 
@@ -57,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = add("demo", "run the whole study on synthetic images, and build its report")
     demo.set_defaults(study="demo", data=None)
     study = add("study", "run the missing runs of a study on this machine, and build its report")
+    study.epilog = f"{study.epilog}\nshorter example: ssl-study {_SHORTER}"
     submit = add("submit", "submit the missing runs of a study to a SLURM cluster")
     submit.add_argument("--cluster", required=True, metavar="NAME", help="a profile in slurm/profiles, or a YAML file")
     submit.add_argument("--wait", action="store_true", help="show the table, and return when all runs have ended")
@@ -71,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--seeds", help='like "0 1 2" (default: those of the study)')
     for command in (study, submit):
+        command.formatter_class = argparse.RawDescriptionHelpFormatter  # keeps the lines of the epilog
+        command.epilog = f"{_listed_studies()}\n\n{command.epilog}"
         command.add_argument("--data", metavar="DIR", help="folder that contains stl10_binary/, or `synthetic`")
     status = add("status", "show the state of each run")
     status.add_argument("--json", action="store_true", help="print JSON, for programs")
@@ -84,7 +91,19 @@ def _parser() -> argparse.ArgumentParser:
     profile.add_argument("name", metavar="NAME", help="a profile in slurm/profiles, or a YAML file")
     profile.add_argument("--check", action="store_true", help="check the profile against the cluster")
     for command in (study, submit, status, cancel, logs):
-        command.add_argument("study", metavar="STUDY", help="a name from ssl_pkg/conf/study, like demo")
+        command.add_argument("study", metavar="STUDY", help=f"one of {', '.join(studies())}")
     for command in (demo, study, submit, status, cancel, logs, doctor):
         command.add_argument("--runs", metavar="DIR", default="runs", help="folder of the runs (default: runs)")
     return parser
+
+
+def _listed_studies() -> str:
+    """The studies, each with a sentence, wrapped as argparse wraps its text."""
+    width = shutil.get_terminal_size().columns - 2
+    indented = [
+        textwrap.fill(
+            sentence, width, initial_indent=f"  {name:<13} ", subsequent_indent=" " * 16, break_on_hyphens=False
+        )
+        for name, sentence in studies().items()
+    ]
+    return "\n".join(["studies (key=value overrides any setting of ssl_pkg/conf/config.yaml):", *indented])

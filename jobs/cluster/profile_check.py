@@ -15,7 +15,8 @@ from jobs.cluster.profile import LOCAL, Profile, select_cluster
 from jobs.cluster.sbatch import sbatch_options
 from jobs.cluster.slurm_cli import SchedulerUnavailable, SlurmMissing, run_slurm, slurm_output
 from jobs.plan.graph import plan
-from jobs.plan.settings import configure, studies
+from jobs.plan.settings import configure
+from jobs.studies import studies
 from ssl_pkg.config import SYNTHETIC
 from ssl_pkg.extras import MODULES
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import ssl_pkg
 from jobs.ledger import REPORT
 from jobs.plan.graph import Job, plan
 from jobs.plan.sweeps import expand_sweep, reads
+from jobs.studies import studies
 from ssl_pkg.catalogue import RANDOM, SUPERVISED
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import SYNTHETIC, Config, methods
@@ -35,11 +35,6 @@ PLANNER_KEYS: Final = (
     "study.name",
     "variant",
 )  # the plan sets these for each run
-
-
-def studies() -> list[str]:
-    """The names of the presets in `ssl_pkg/conf/study`, sorted."""
-    return sorted(file.stem for file in (Path(ssl_pkg.__path__[0]) / "conf" / "study").glob("*.yaml"))
 
 
 def configure(

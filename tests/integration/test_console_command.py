@@ -1,5 +1,6 @@
 """The console command `ssl-study`."""
 
+import re
 import shlex
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from typed import check_command
 
+PROJECT = Path(__file__).parents[2]
 COMMANDS = (
     "demo",
     "study",
@@ -46,12 +48,27 @@ def test_the_help_of_each_command_has_an_example_that_is_valid(command: str) -> 
     done = ssl_study(command, "--help", before=wide)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"usage: ssl-study {command} ")
-    example = " ".join(done.stdout.split()).partition("example: ")[2]
-    assert example.startswith(f"ssl-study {command}")
-    for line in example.split(" && "):
+    examples = re.findall(r"example: (.+)", done.stdout)
+    assert examples and all(example.startswith(f"ssl-study {command}") for example in examples)
+    for line in " && ".join(examples).split(" && "):
         program, *words = shlex.split(line)
         assert program == "ssl-study"
         check_command(words)
+
+
+@pytest.mark.parametrize("command", ["study", "submit"])
+def test_the_help_lists_every_study_with_the_sentence_in_its_file(command: str) -> None:
+    presets = [*(PROJECT / "ssl_pkg" / "conf" / "study").glob("*.yaml")]
+    assert len(presets) >= 4
+    shown = " ".join(ssl_study(command, "--help").stdout.split())
+    for preset in presets:
+        package, comment, *_ = preset.read_text(encoding="utf-8").splitlines()
+        assert (package, comment[:2]) == ("# @package _global_", "# ")
+        assert f"{preset.stem} {comment[2:]}" in shown
+
+
+def test_the_help_of_study_has_an_example_of_a_shorter_study() -> None:
+    assert "shorter example: ssl-study study photos-quick " in ssl_study("study", "--help").stdout
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from jobs import doctor
 from jobs.__main__ import main
 from jobs.doctor import Level
 from jobs.local.slots import slots
-from jobs.plan.settings import studies
+from jobs.studies import studies
 
 
 def machine(root: Path, *, quota: str = "max", limit: str = "max", total_gb: int = 16) -> Path:
