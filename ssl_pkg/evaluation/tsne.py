@@ -15,9 +15,13 @@ from ssl_pkg.evaluation.accuracy import not_finite, proportion
 from ssl_pkg.evaluation.forward import Array
 from ssl_pkg.rows import Row
 
-EARLY_ITERATIONS: Final = 250  # the defaults of openTSNE: with early exaggeration, then without
-ITERATIONS: Final = 500
+# With early exaggeration, then without. openTSNE's defaults, 250 and 500 iterations, take 1.4 times as long. On 13,000
+# embeddings of a random network and on 13,000 points in ten clusters, the divergence was 1.4 and 0.5 % lower with them,
+# and the trustworthiness with 15 neighbours the same up to .001.
+EARLY_ITERATIONS: Final = 125
+ITERATIONS: Final = 400
 EXAGGERATION: Final = 12.0
+MOMENTUM: Final = 0.8
 FRAME_ITERATIONS: Final = 300
 PARALLEL_FROM: Final = 2000  # samples: the iterations of fewer are so short that several threads would wait
 ROUNDING: Final = 1e-6  # relative: embeddings that differ by less are equal up to rounding
@@ -48,9 +52,9 @@ def tsne(embeddings: Array, seed: int, threads: int, on_iteration: OnIteration =
     """A map (n, 2) of embeddings (n, D), initialised with their first two principal components.
 
     `unmappable(embeddings)` must be None. The map does not depend on the number of threads. on_iteration is called
-    every 50 iterations.
+    every 50 iterations of both phases.
 
-    13,000 × 512 embeddings of photographs with perplexity 130 take 53 s of CPU time, which several threads share.
+    13,000 × 512 embeddings of photographs with perplexity 130 take 40 s of CPU time, 23 s with two threads.
     """
     moderate = _moderate(embeddings)
     embedding = _optimizable(pca(moderate, random_state=seed), moderate, seed, threads)
@@ -59,8 +63,10 @@ def tsne(embeddings: Array, seed: int, threads: int, on_iteration: OnIteration =
     def report(offset: int) -> Callable[[int, float, Array], None]:
         return lambda iteration, error, points: on_iteration(offset + iteration, total)
 
-    embedding.optimize(EARLY_ITERATIONS, exaggeration=EXAGGERATION, momentum=0.5, inplace=True, callbacks=[report(0)])
-    embedding.optimize(ITERATIONS, momentum=0.8, inplace=True, callbacks=[report(EARLY_ITERATIONS)])
+    embedding.optimize(
+        EARLY_ITERATIONS, exaggeration=EXAGGERATION, momentum=MOMENTUM, inplace=True, callbacks=[report(0)]
+    )
+    embedding.optimize(ITERATIONS, momentum=MOMENTUM, inplace=True, callbacks=[report(EARLY_ITERATIONS)])
     return np.asarray(embedding, dtype=np.float32)
 
 
@@ -76,7 +82,7 @@ def aligned_frames(frames: Array, seed: int, threads: int, on_frame: OnIteration
     for number, frame in enumerate(frames[1:], start=1):
         on_frame(number, len(frames))
         embedding = _optimizable(maps[-1].astype(np.float64), _moderate(frame), seed, threads)
-        embedding.optimize(FRAME_ITERATIONS, momentum=0.8, inplace=True)
+        embedding.optimize(FRAME_ITERATIONS, momentum=MOMENTUM, inplace=True)
         maps.append(np.asarray(embedding, dtype=np.float32))
     return np.stack(maps)
 
