@@ -16,11 +16,8 @@ if __name__ == "__main__":
 import hashlib
 import json
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -30,12 +27,15 @@ import numpy as np
 from ssl_pkg.cache import SYNTHETIC_VERSION, is_synthetic_set, synthetic_set
 from ssl_pkg.console import Parser, run_command
 from ssl_pkg.data import scenes
+from ssl_pkg.data.scratch import scratch_folder
 from ssl_pkg.data.shapes import CLASSES
-from ssl_pkg.errors import BadInput
+from ssl_pkg.errors import BadInput, Busy
 from ssl_pkg.overrides import expand_path
+from ssl_pkg.run.file_lock import locked
 from ssl_pkg.streams import prepare_streams
 
 CHUNK: Final = 50  # images rendered at a time
+WAIT_SECONDS: Final = 600.0  # for another process that generates the same set, which takes some seconds
 OOD_CLASSES: Final = tuple(
     CLASSES[(3 * i + 3) % 10] for i in range(10)
 )  # in another order, so that labels must be mapped by name
@@ -76,23 +76,32 @@ def cache_folder(sizes: Sizes = DEFAULT) -> Path:
 def generate(root: Path, sizes: Sizes = DEFAULT) -> None:
     """Writes the set to `root`, completely or not at all. If another process wrote `root` first, its set is kept.
 
-    Raises OSError (disk full, no permission, `root` exists and is not empty) after deleting the partial set.
+    What a killed process has left of the same set is removed. Raises OSError (disk full, no permission, `root` exists
+    and is not empty) after deleting the partial set, BadInput if another process needs more than WAIT_SECONDS.
     """
     root.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}."))
     try:
-        with suppress(OSError):  # FAT, SMB and some FUSE file systems don't support modes
-            work.chmod(0o755)
-        md5 = {name: _write(work / name, parts) for name, parts in _files(sizes)}
-        manifest = {"generator": SYNTHETIC_VERSION, "sizes": asdict(sizes), "md5": md5}
-        (work / "synthetic.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        try:
-            work.rename(root)
-        except OSError:
-            if not (root / "synthetic.json").is_file():
-                raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        with locked(root.parent / f".{root.name}.lock", WAIT_SECONDS):
+            if not is_synthetic_set(root):  # another process may have generated it meanwhile
+                with scratch_folder(root) as work:
+                    _write_set(work, sizes)
+                    _move(work, root)
+    except Busy as error:
+        raise BadInput(str(error)) from error
+
+
+def _write_set(folder: Path, sizes: Sizes) -> None:
+    md5 = {name: _write(folder / name, parts) for name, parts in _files(sizes)}
+    manifest = {"generator": SYNTHETIC_VERSION, "sizes": asdict(sizes), "md5": md5}
+    (folder / "synthetic.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _move(work: Path, root: Path) -> None:
+    try:
+        work.rename(root)
+    except OSError:
+        if not (root / "synthetic.json").is_file():
+            raise
 
 
 def _files(sizes: Sizes) -> Iterator[tuple[str, Iterator[bytes]]]:

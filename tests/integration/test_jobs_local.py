@@ -157,7 +157,7 @@ def test_a_stopped_generation_of_the_synthetic_set_leaves_nothing(
 
     def wait() -> bool:
         time.sleep(0.05)
-        begun[:] = (tmp_path / "ssl-study").glob(".*/stl10_binary/*")
+        begun[:] = (tmp_path / "ssl-study").glob(".*/files/stl10_binary/*")
         return not begun
 
     generate(messages.append, wait)

@@ -3,7 +3,11 @@
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +141,54 @@ def test_the_set_of_a_process_that_finished_earlier_is_kept(tmp_path: Path, monk
     generate(target, SMALL)
     assert (target / "synthetic.json").read_text() == "theirs"
     assert list(tmp_path.iterdir()) == [target]
+
+
+GENERATE = """
+import sys
+from pathlib import Path
+from ssl_pkg.data import synthetic
+render = synthetic.scenes.render
+def interruptible(split, indices):
+    if split == "test":
+        print("half", flush=True)
+        sys.stdin.read()
+    return render(split, indices)
+synthetic.scenes.render = interruptible
+synthetic.generate(Path(sys.argv[1]), synthetic.Sizes(5, 2, 30, 2))
+"""
+
+
+@contextmanager
+def half_generated(target: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Context manager with a process that has written a part of the set, and waits for the end of its input."""
+    line = [sys.executable, "-c", GENERATE, str(target)]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "half\n"
+        yield process
+        process.kill()
+
+
+def test_what_a_killed_process_has_left_is_removed_by_the_next(root: Path, tmp_path: Path) -> None:
+    with half_generated(tmp_path / "set") as process:
+        process.kill()
+        process.wait()
+        assert list(tmp_path.rglob("train_X.bin"))
+        generate(tmp_path / "set", SMALL)
+    assert list(tmp_path.iterdir()) == [tmp_path / "set"]
+    assert content(tmp_path / "set") == content(root)
+
+
+def test_a_process_waits_while_another_one_generates_the_set(root: Path, tmp_path: Path) -> None:
+    with half_generated(tmp_path / "set") as process, ThreadPoolExecutor(1) as second:
+        waiting = second.submit(generate, tmp_path / "set", SMALL)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=1)
+        assert process.stdin
+        process.stdin.close()
+        assert process.wait() == 0
+        waiting.result(timeout=60)
+    assert list(tmp_path.iterdir()) == [tmp_path / "set"]
+    assert content(tmp_path / "set") == content(root)
 
 
 def test_a_folder_with_other_files_is_an_error(tmp_path: Path) -> None:
