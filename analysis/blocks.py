@@ -93,6 +93,11 @@ class Section:
         self.blocks.append({"kind": "figure", "path": str(path), **texts, **origin})
 
 
+def command(text: str) -> Block:
+    """A table cell with a command line, printed as it is typed."""
+    return {"command": text}
+
+
 def formula(text: str) -> Block:
     """A table cell in typst's math notation. Only for the project's own formulas, because typst evaluates the text."""
     return {"math": text}

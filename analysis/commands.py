@@ -3,6 +3,8 @@
 import shlex
 from pathlib import Path
 
+import pandas as pd
+
 from analysis.run import Run
 from analysis.study import Study
 from ssl_pkg.run.study_plan import StudyPlan, read_plan
@@ -15,6 +17,17 @@ def commands(study: Study) -> dict[str, str]:
     plan = read_plan(study.path)
     found = {run.directory.name: _command(run, study, plan) for run in study.runs} if plan else {}
     return {name: command for name, command in found.items() if command}
+
+
+def table(study: Study) -> pd.DataFrame:
+    """Every run that has a command: its name, stage, model, variant, seed and command."""
+    found = commands(study)
+    rows = [
+        [name, run.stage, run.model.name, run.model.variant, run.seed, found[name]]
+        for run in study.runs
+        if (name := run.directory.name) in found
+    ]
+    return pd.DataFrame(rows, columns=["run", "stage", "model", "variant", "seed", "command"])
 
 
 def _command(run: Run, study: Study, plan: StudyPlan) -> str:

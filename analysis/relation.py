@@ -19,6 +19,7 @@ from analysis.correlation import (
 )
 from analysis.figures import width
 from analysis.measures import Measurement, chosen
+from analysis.shown import Shown
 from analysis.statistics import ALPHA
 from analysis.study import Study
 from analysis.widths import widths_of
@@ -87,7 +88,9 @@ def _cell(study: Study, measure: Measurement, target: str, kind: str) -> str:
     for entry in correlations(study):
         if (entry.measure, entry.target, entry.kind) == (measure, target, kind):
             corrected = tables.p_text(entry.corrected).replace("p", "p*")
-            return f"{_number(entry)}, {tables.p_text(entry.p)}, {corrected}, n = {entry.n}"
+            text = f"{_number(entry)}, {tables.p_text(entry.p)}, {corrected}, n = {entry.n}"
+            numbers = {name: getattr(entry, name) for name in ("low", "high", "p", "corrected", "n")}
+            return Shown(text, value=entry.rho, **numbers)
     return f"{tables.ABSENT} (n = {len(points(study, measure, target, kind))})"
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import typst
 
-from analysis import tables
+from analysis import writing
 from analysis.blocks import Section
 from analysis.figures import style
 from analysis.page.build import render
@@ -24,9 +24,11 @@ from analysis.sections import (
     methods,
     missing,
     provenance,
+    repeating,
     sources,
     training,
 )
+from analysis.shown import table_csv
 from analysis.study import Study
 from ssl_pkg.catalogue import STAGES
 from ssl_pkg.run.directory import write_atomic
@@ -40,15 +42,17 @@ def build(study: Study, out: Path, date: datetime.date) -> Path:
 
     The same study and date give the same bytes. report.pdf is last, because `jobs` takes it for the whole report.
     """
-    tables.write(study, out / "tables")
+    writing.write(study, out / "tables")
     write_atomic(out / PAGE, render(study, date))
     path = out / "report.pdf"
-    path.write_bytes(compile_pdf(content(study, out / "figures", date)))
+    path.write_bytes(compile_pdf(content(study, out, date)))
     return path
 
 
-def content(study: Study, figures: Path, date: datetime.date) -> dict[str, Any]:
-    """The content of the report in the form that report.typ reads. The figures are saved in `figures`."""
+def content(study: Study, out: Path, date: datetime.date) -> dict[str, Any]:
+    """The content of the report in the form that report.typ reads. Writes its figures and tables in `out`."""
+    figures = out / "figures"
+    (out / "tables").mkdir(parents=True, exist_ok=True)
     builders: tuple[Callable[[], Section], ...] = (
         lambda: front.section(study, figures),
         lambda: findings.section(study),
@@ -61,10 +65,15 @@ def content(study: Study, figures: Path, date: datetime.date) -> dict[str, Any]:
         lambda: images.section(study, figures),
         lambda: methods.section(study),
         lambda: provenance.section(study),
+        lambda: repeating.section(study),
         lambda: sources.section(study),
     )
     with style.styled():
         sections = [build_section() for build_section in builders]
+    for block in (block for section in sections for block in section.blocks if "csv" in block):
+        block["origin"] = repeating.origin(study, block["csv"], block["stages"])
+        if block["kind"] == "table":
+            write_atomic(out / block["csv"], table_csv(block["headings"], block["rows"]).encode())
     head = {"date": [date.year, date.month, date.day], **front.title(study, date)}
     return head | {"sections": [dataclasses.asdict(section) for section in sections if section.blocks]}
 

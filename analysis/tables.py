@@ -1,11 +1,9 @@
-"""The tables of a study: data frames, written as CSV with plain numbers and as Markdown for people."""
+"""The tables of a study as data frames, and the formats of their numbers for people."""
 
 # ruff: noqa: RUF001 (texts for people have Greek letters, dashes and minus signs)
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
@@ -13,10 +11,12 @@ import pandas as pd
 from analysis import names
 from analysis.comparisons import comparisons, random_probe
 from analysis.correlation import correlations
-from analysis.data import data_note
 from analysis.estimates import Difference, Estimate, difference, estimate
+from analysis.few_labels import gains, points
 from analysis.measures import WIDTH, Measurement
 from analysis.names import Model
+from analysis.shown import Shown
+from analysis.statistics import Mean
 from analysis.study import RESULT_COLUMNS, Study
 from analysis.widths import measures_of, taken
 from ssl_pkg.rows import dimensions_of
@@ -119,41 +119,51 @@ def summary_text(study: Study) -> tuple[list[str], list[list[str]]]:
     return headings, rows
 
 
-def percent(found: Estimate | None) -> str:
+def percent(found: Estimate | Mean | None) -> Shown:
     """An accuracy in percent with its interval: `74.1 [73.1, 75.0]`."""
     if found is None:
-        return ABSENT
+        return Shown(ABSENT)
+    value = 100 * found.value
     if found.low is not None and found.high is not None:
-        return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
-    return f"{100 * found.value:.1f}"
+        low, high = 100 * found.low, 100 * found.high
+        return Shown(f"{value:.1f} [{low:.1f}, {high:.1f}]", value=value, low=low, high=high)
+    return Shown(f"{value:.1f}", value=value)
 
 
-def gain_text(gap: Difference | None) -> str:
+def gain_text(gap: Difference | Mean | None) -> Shown:
     """A difference of accuracies in percentage points, with its interval."""
     if gap is None:
-        return ABSENT
+        return Shown(ABSENT)
+    value = 100 * gap.value
     if gap.low is None or gap.high is None:
-        return signed(100 * gap.value)
-    return f"{signed(100 * gap.value)} [{signed(100 * gap.low)}, {signed(100 * gap.high)}]"
+        return signed(value)
+    low, high = 100 * gap.low, 100 * gap.high
+    return Shown(f"{signed(value)} [{signed(low)}, {signed(high)}]", value=value, low=low, high=high)
 
 
-def p_text(p: float) -> str:
+def p_text(p: float) -> Shown:
     """A p-value: `p = .012`."""
-    return "p < .001" if p < 0.001 else "p > .99" if p > 0.99 else f"p = {p:.3f}".replace("0.", ".")
+    text = "p < .001" if p < 0.001 else "p > .99" if p > 0.99 else f"p = {p:.3f}".replace("0.", ".")
+    return Shown(text, value=p)
 
 
-def signed(value: float, digits: int = 1) -> str:
+def signed(value: float, digits: int = 1) -> Shown:
     """A number with its sign; minus is the typographic one."""
-    return f"{value:+.{digits}f}".replace("-", "−")
+    return Shown(f"{value:+.{digits}f}".replace("-", "−"), value=value)
 
 
-def number(value: float | None) -> str:
+def fixed(value: float | None, digits: int, unit: str = "") -> Shown:
+    """A number with this many decimals."""
+    return Shown(ABSENT if value is None else f"{value:.{digits}f}{unit}", value=value)
+
+
+def number(value: float | None) -> Shown:
     """Three significant digits, with an exponent only below 1e-3 and from 1e5."""
     if value is None or math.isnan(value):
-        return ABSENT
+        return Shown(ABSENT)
     if value != 0 and not 1e-3 <= abs(value) < 1e5:
-        return f"{value:.2e}"
-    return f"{value:,.{max(0, 2 - int(f'{value:e}'.partition('e')[2]))}f}"
+        return Shown(f"{value:.2e}", value=value)
+    return Shown(f"{value:,.{max(0, 2 - int(f'{value:e}'.partition('e')[2]))}f}", value=value)
 
 
 def width(study: Study) -> pd.DataFrame:
@@ -244,33 +254,26 @@ def compared(study: Study) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(numbers, float))
 
 
+def few_labels(study: Study) -> pd.DataFrame:
+    """Accuracy with few labels, with the gain over training from scratch; p_holm is corrected for all gains."""
+    found = points(study)
+    above = {(gain.model, gain.labels_per_class): gain for gain in gains(found)}
+    rows = []
+    for model, sizes in found.items():
+        for size, point in sizes.items():
+            mean, gain = point.mean, above.get((model, size))
+            compared = (gain.difference.value, gain.difference.low, gain.difference.high) if gain else (None,) * 3
+            verdict = (gain.p_holm, gain.verdict) if gain else (None, None)
+            rows.append([model.name, model.variant, size, mean.value, mean.low, mean.high, *compared, *verdict])
+    columns = ["model", "variant", "labels_per_class", "value", "low", "high", "gain", "gain_low", "gain_high"]
+    return pd.DataFrame(rows, columns=[*columns, "p_holm", "verdict"])
+
+
 def correlation(study: Study) -> pd.DataFrame:
     """Spearman's rho of every width measure of the network with every target, over all models and by kind."""
     columns = ["target", "kind", "rho", "low", "high", "p", "corrected", "n"]
     rows = [[*_dimensions(found.measure), *(getattr(found, name) for name in columns)] for found in correlations(study)]
     return pd.DataFrame(rows, columns=[*WIDTH_DIMENSIONS, *columns])
-
-
-def write(study: Study, folder: Path) -> None:
-    """Writes every table of the study in `folder`: results.csv, and the others as CSV and Markdown."""
-    folder.mkdir(parents=True, exist_ok=True)
-    results(study).to_csv(folder / "results.csv", index=False)
-    summary(study).to_csv(folder / "summary.csv", index=False)
-    below = "".join(f"\n{_escaped(note)}\n" for note in [data_note(study), *notes(study)])
-    _write_text(folder / "summary.md", f"{markdown(*summary_text(study))}{below}")
-    frames = {
-        "width": width,
-        "per_class": per_class,
-        "comparisons": compared,
-        "runs": runs,
-        "correlations": correlation,
-    }
-    for name, build in frames.items():
-        frame = build(study)
-        frame.to_csv(folder / f"{name}.csv", index=False)
-        _write_text(
-            folder / f"{name}.md", markdown(list(frame.columns), [_cells(row) for row in frame.values.tolist()])
-        )
 
 
 def notes(study: Study) -> list[str]:
@@ -279,21 +282,3 @@ def notes(study: Study) -> list[str]:
     lost = len(study.unmeasured)
     more = [f"{lost:,} numbers could not be computed; the report says why."] if lost else []
     return [*failed, *study.notes, *more]
-
-
-def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table. Characters that would end a cell are escaped."""
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join("| " + " | ".join(_escaped(cell) for cell in line) + " |" for line in lines) + "\n"
-
-
-def _escaped(cell: str) -> str:
-    return cell.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
-
-
-def _cells(row: Sequence[Any]) -> list[str]:
-    return [number(cell) if isinstance(cell, float) else ABSENT if cell is None else str(cell) for cell in row]
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -12,6 +12,7 @@ from analysis.blocks import Section
 from analysis.estimates import estimate
 from analysis.names import Model
 from analysis.run import Run
+from analysis.shown import Shown
 from analysis.study import Study
 
 _FIELDS: Final = {"lr": "Learning rate", "weight_decay": "Weight decay", "jitter": "Jitter", "head": "First head"}
@@ -74,7 +75,7 @@ def _cell(trials: list[dict[str, Any]]) -> str:
         return "; ".join(dict.fromkeys(str(trial.get("reason", "")) for trial in trials)) or tables.ABSENT
     accuracy, loss = (fmean(float(trial[key]) for trial in measured) for key in keys)
     stars = "*" * sum(trial["chosen"] for trial in trials)
-    return f"{100 * accuracy:.1f} / {loss:.3f} {stars}".strip()
+    return Shown(f"{100 * accuracy:.1f} / {loss:.3f} {stars}".strip(), accuracy=100 * accuracy, log_loss=loss)
 
 
 def _text(value: Any) -> str:

@@ -1,5 +1,7 @@
 """Accuracy of every model as dots with intervals."""
 
+from typing import Any
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -28,12 +30,15 @@ def _panel(axes: Axes, study: Study, column: Column, models: list[Model]) -> Non
         found = main_value(study, model, column)
         if found is None:
             continue
-        look = style.look(model, study.encoders)
+        look, label = style.look(model, study.encoders), study.model_label(model)
         if found.bounds:
-            axes.plot(found.bounds, [row, row], color=look.color, linewidth=1.4, solid_capstyle="butt")
+            options: Any = {"linewidth": 1.4, "solid_capstyle": "butt", "label": f"{label}, interval"}
+            axes.plot(found.bounds, [row, row], color=look.color, **options)
         if len(found.by_seed) > 1:
-            axes.plot(list(found.by_seed.values()), [row] * len(found.by_seed), "|", color=look.color, markersize=5)
-        axes.plot(found.value, row, look.marker, color=look.color, markerfacecolor=look.face, markersize=4)
+            seeds, options = list(found.by_seed.values()), {"markersize": 5, "label": f"{label}, seeds"}
+            axes.plot(seeds, [row] * len(seeds), "|", color=look.color, **options)
+        options = {"markerfacecolor": look.face, "markersize": 4, "label": label}
+        axes.plot(found.value, row, look.marker, color=look.color, **options)
         if model == RANDOM_PROBE:
             axes.axvline(found.value, color=look.color, linewidth=0.7, linestyle=":")
     axes.set_title(column.heading)

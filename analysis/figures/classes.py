@@ -19,8 +19,8 @@ from ssl_pkg.rows import dimensions_of
 Floats = npt.NDArray[np.float64]
 _BINS = 15  # as for the expected calibration error
 _KINDS: Final[dict[str, dict[str, Any]]] = {
-    "test": {"color": "#0072B2", "linestyle": "-"},
-    "ood": {"color": "#D55E00", "linestyle": "--"},
+    "test": {"color": "#0072B2", "linestyle": "-", "label": "test"},
+    "ood": {"color": "#D55E00", "linestyle": "--", "label": "OOD"},
 }
 
 
@@ -152,17 +152,18 @@ def reliability(study: Study) -> Figure | None:
         upper.set_axis_off()
         lower.set_axis_off()
     for (upper, lower), (model, parts) in zip(pairs, shown.items(), strict=False):
-        upper.plot([0, 1], [0, 1], color="#999999", linewidth=0.6)
+        upper.plot([0, 1], [0, 1], color="#999999", linewidth=0.6, label="diagonal")
         for kind, part in parts.items():
             if part is not None:
                 _calibration(upper, lower, *part, **_KINDS[kind])
         style.title(upper, study.model_label(model), 24)
+        lower.set_label(f"{study.model_label(model)}: share of the images")
         upper.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1])
         lower.set(ylim=(0, 1), yticks=[])
     for upper, lower in pairs[::4]:
         upper.set_ylabel("accuracy")
         lower.set_ylabel("share")
-    handles = [Line2D([], [], label="test" if kind == "test" else "OOD", **look) for kind, look in _KINDS.items()]
+    handles = [Line2D([], [], **look) for look in _KINDS.values()]
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
     figure.supxlabel("confidence (largest softmax probability)", fontsize=7.5)
     return figure

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from analysis.figures.drawn import figure_csv
 from analysis.names import Model
 from ssl_pkg.catalogue import RANDOM, SUPERVISED
 
@@ -48,6 +49,7 @@ _RC: Final[dict[str, Any]] = {
     "lines.linewidth": 1.1,
     "text.parse_math": False,  # a `$` in the name of a class or method is not math
     "pdf.fonttype": 42,
+    "svg.hashsalt": "ssl-study",  # the names of clips are hashes
     "savefig.dpi": 200,
     "figure.constrained_layout.h_pad": 0.05,
     "figure.constrained_layout.w_pad": 0.05,
@@ -140,13 +142,18 @@ def rows_of(rows: int, columns: int, height: float, **options: Any) -> tuple[Fig
 
 
 def save(figure: Figure, folder: Path, name: str) -> Path:
-    """Writes NAME.pdf and NAME.png (200 dpi) and returns the path of the PDF. The same figure gives the same bytes."""
+    """Writes NAME.pdf, NAME.svg, NAME.png (200 dpi), and what is drawn as NAME.csv; returns the path of the PDF.
+
+    The same figure gives the same bytes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.pdf"
-    figure.draw_without_rendering()  # computes the layout once for both files
+    figure.draw_without_rendering()  # computes the layout once for all files
     figure.set_layout_engine(None)
     figure.savefig(path, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
     figure.savefig(folder / f"{name}.png", metadata={"Software": None})
+    (folder / f"{name}.csv").write_text(figure_csv(figure), encoding="utf-8")
     return path
 
 

@@ -56,6 +56,7 @@ def frames(study: Study) -> Figure | None:
             _scatter(axes, arrays["frames"][index], arrays["frame_labels"], size=1.6)
             axes.set(xlim=reach[0], ylim=reach[1])
             axes.set_title(f"step {int(arrays['frame_steps'][index]):,}")
+            axes.set_label(f"{study.model_label(model)}, step {int(arrays['frame_steps'][index])}")
         row[0].set_ylabel(textwrap.fill(study.model_label(model.encoder), 20))
     _legend(figure, study, found)
     return figure
@@ -86,7 +87,8 @@ def _scatter(axes: Axes, points: Points, labels: Points, size: float = 2.2) -> N
     for label in present:
         part = points[kept][labels[kept] == label]
         color, marker = style.class_look(int(label))
-        axes.scatter(part[:, 0], part[:, 1], s=size, c=color, marker=marker, linewidths=0, alpha=0.75, rasterized=True)
+        options: Any = {"linewidths": 0, "alpha": 0.75, "rasterized": True, "label": f"class {label}"}
+        axes.scatter(part[:, 0], part[:, 1], s=size, c=color, marker=marker, **options)
     for label in present if len(present) <= style.NAMED else ():
         x, y = np.median(points[labels == label], axis=0)
         color, _ = style.class_look(int(label))

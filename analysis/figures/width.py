@@ -83,7 +83,7 @@ def scatter(study: Study, measures: Sequence[Measurement], found: Sequence[Corre
         _points(axes, study, shown)
         entry = by_pair.get((measure, target))
         axes.set_title(f"ρ = {signed(entry.rho, 2)}, n = {entry.n}" if entry else f"n = {len(shown)}")
-        axes.set(xlabel=_short(measure), ylabel=f"{TARGETS[target]} (%)")
+        axes.set(xlabel=_short(measure), ylabel=f"{TARGETS[target]} (%)", label=TARGETS[target])
     handles, labels = _handles(panels, [study.model_label(model) for model in names.in_order(models, study.methods)])
     style.legend(figure, handles, labels, handletextpad=0.1)
     return figure
@@ -96,13 +96,13 @@ def forest(found: Sequence[Correlation]) -> Figure | None:
     measures = list(dict.fromkeys(entry.measure for entry in found))
     figure, panels = style.rows_of(1, len(TARGETS), 0.6 + 0.17 * len(measures), sharey=True)
     for axes, target in zip(panels[0], TARGETS, strict=True):
-        axes.axvline(0, color="#999999", linewidth=0.7)
+        axes.axvline(0, color="#999999", linewidth=0.7, label="no relation")
         for entry in found:
             if entry.target == target:
                 row = measures.index(entry.measure)
                 if entry.low is not None and entry.high is not None:
-                    axes.plot([entry.low, entry.high], [row, row], color="#0072B2", linewidth=1.2)
-                axes.plot(entry.rho, row, "o", color="#0072B2", markersize=3.5)
+                    axes.plot([entry.low, entry.high], [row, row], color="#0072B2", linewidth=1.2, label="interval")
+                axes.plot(entry.rho, row, "o", color="#0072B2", markersize=3.5, label="ρ")
         axes.set(xlim=(-1.05, 1.05), xlabel="Spearman's ρ")
         style.title(axes, TARGETS[target], 14)
         axes.grid(axis="y", visible=False)

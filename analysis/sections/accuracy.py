@@ -7,6 +7,7 @@ from analysis.blocks import Section
 from analysis.data import data_label
 from analysis.estimates import Estimate, estimate
 from analysis.figures import classes
+from analysis.shown import Shown
 from analysis.study import Study
 
 _MEANING = {
@@ -97,11 +98,10 @@ def _confidence(made: Section, study: Study) -> None:
 
 
 def _cell(found: Estimate | None, *, percent: bool) -> str:
-    if found is None:
-        return tables.ABSENT
-    if percent:
+    if percent or found is None:
         return tables.percent(found)
-    return f"{found.value:.3f}" + (f" [{found.bounds[0]:.3f}, {found.bounds[1]:.3f}]" if found.bounds else "")
+    interval = f" [{found.low:.3f}, {found.high:.3f}]" if found.bounds else ""
+    return Shown(f"{found.value:.3f}{interval}", value=found.value, low=found.low, high=found.high)
 
 
 def by_class(study: Study, figures: Path) -> Section:

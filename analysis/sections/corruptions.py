@@ -11,6 +11,7 @@ from analysis.corruptions import label, number
 from analysis.estimates import Estimate
 from analysis.figures import style
 from analysis.names import Model
+from analysis.shown import Shown
 from analysis.study import Study
 
 
@@ -56,14 +57,14 @@ def _means(made: Section, study: Study, models: list[Model]) -> None:
         rows,
         "Accuracy on clean images, its mean under corruption, and the mean relative to clean, in percent with 95 % "
         f"intervals, which take into account that all conditions share their images.{paired if compares else ''}",
-        widths=[1.3, 1.2, 1.2, 1.2, *([1.4, 0.5, 0.7] if compares else [])],
+        widths=[1.3, 1.2, 1.2, 1.2, *([1.4, 0.6, 0.7] if compares else [])],
     )
 
 
 def _cells(found: Comparison | None) -> list[str]:
     if found is None:
         return [tables.ABSENT] * 3
-    p = tables.ABSENT if found.p_holm is None else "< 0.001" if found.p_holm < 0.001 else f"{found.p_holm:.3f}"
+    p = tables.ABSENT if found.p_holm is None else tables.p_text(found.p_holm)
     return [tables.gain_text(found.difference), p, found.verdict or tables.ABSENT]
 
 
@@ -84,11 +85,10 @@ def _by_corruption(made: Section, study: Study, models: list[Model], kinds: list
 
 
 def _cell(found: Estimate | None) -> str:
-    if found is None:
-        return tables.ABSENT
-    bounds = found.bounds
-    half = f" ± {100 * max(bounds[1] - found.value, found.value - bounds[0]):.1f}" if bounds else ""
-    return f"{100 * found.value:.1f}{half}"
+    if found is None or found.bounds is None:
+        return tables.percent(found)
+    value, half = 100 * found.value, 100 * max(found.bounds[1] - found.value, found.value - found.bounds[0])
+    return Shown(f"{value:.1f} ± {half:.1f}", value=value, half=half)
 
 
 def curves(study: Study) -> Figure | None:
@@ -113,10 +113,12 @@ def curves(study: Study) -> Figure | None:
                 marker=look.marker,
                 markerfacecolor=look.face,
                 markersize=2.8,
+                label=study.model_label(model),
             )[0]
             for level, value in found.items():
                 if value.bounds:
-                    axes.plot([level, level], value.bounds, color=look.color, linewidth=0.5, alpha=0.6)
+                    interval = f"{study.model_label(model)}, interval"
+                    axes.plot([level, level], value.bounds, color=look.color, linewidth=0.5, alpha=0.6, label=interval)
         axes.set_xticks([0, *severities])
         style.percent_axis(axes.yaxis)
     for axes in panels[::3]:

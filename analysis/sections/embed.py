@@ -6,6 +6,7 @@ from analysis import names, tables
 from analysis.blocks import Section
 from analysis.estimates import Estimate, estimate
 from analysis.figures import tsne
+from analysis.shown import Shown
 from analysis.study import Study
 
 
@@ -57,9 +58,9 @@ def _merit(made: Section, study: Study) -> None:
 
 
 def _share(found: Estimate | None) -> str:
-    if found is None:
-        return tables.ABSENT
-    return f"{found.value:.3f}" + (f" ± {found.sd:.3f}" if found.sd is not None else "")
+    if found is None or found.sd is None:
+        return tables.fixed(found.value if found else None, 3)
+    return Shown(f"{found.value:.3f} ± {found.sd:.3f}", value=found.value, sd=found.sd)
 
 
 def _perplexity(study: Study) -> str:

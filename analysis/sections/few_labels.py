@@ -40,9 +40,12 @@ def section(study: Study, figures: Path) -> Section:
     )
     sizes = sorted({size for each in found.values() for size in each})
     made.table(
-        "few-labels",
+        "accuracy-few-labels",
         ["Labels per class", *map(str, sizes)],
-        [[study.model_label(model), *(_cell(each.get(size)) for size in sizes)] for model, each in found.items()],
+        [
+            [study.model_label(model), *(tables.percent(each[size].mean if size in each else None) for size in sizes)]
+            for model, each in found.items()
+        ],
         "Accuracy on test in percent over the number of labelled images of each class, with 95 % intervals.",
         widths=[1.4, *([1.0] * len(sizes))],
     )
@@ -84,13 +87,6 @@ def _listed(family: Sequence[Gain]) -> str:
         for gain in family
     )
     return names.listed(texts)
-
-
-def _cell(point: Point | None) -> str:
-    if point is None:
-        return tables.ABSENT
-    mean = point.mean
-    return f"{100 * mean.value:.1f} [{100 * mean.low:.1f}, {100 * mean.high:.1f}]"
 
 
 def _figure(study: Study, found: dict[Model, dict[int, Point]]) -> Figure:

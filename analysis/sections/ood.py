@@ -7,7 +7,6 @@ from analysis.blocks import Section
 from analysis.estimates import estimate
 from analysis.figures import shift as figures_of_shift
 from analysis.robustness import LEAST, STRENGTHS
-from analysis.statistics import Mean
 from analysis.study import Study
 from ssl_pkg.catalogue import OOD
 
@@ -95,10 +94,9 @@ def _relation(made: Section, study: Study, figures: Path) -> None:
             [
                 [
                     study.model_label(model) + (" *" if point.extrapolated else ""),
-                    _percent(point.test),
-                    _percent(point.ood),
-                    f"{tables.signed(100 * point.robustness.value)} [{tables.signed(100 * point.robustness.low)}, "
-                    f"{tables.signed(100 * point.robustness.high)}]",
+                    tables.percent(point.test),
+                    tables.percent(point.ood),
+                    tables.gain_text(point.robustness),
                 ]
                 for model, point in measured.items()
                 if point.robustness is not None
@@ -106,7 +104,3 @@ def _relation(made: Section, study: Study, figures: Path) -> None:
             "Accuracies on the shared classes in percent and effective robustness in points, with 95 % intervals. *: "
             "the test accuracy is outside those of the supervised networks, so the line is extrapolated.",
         )
-
-
-def _percent(found: Mean) -> str:
-    return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"

@@ -19,9 +19,8 @@ def section(study: Study, figures: Path) -> Section:
         hits = _hits(study, model)
         if hits is not None:
             mean, by_fold = statistics.mean(hits), hits.mean(axis=1)
-            interval = f"[{100 * mean.low:.1f}, {100 * mean.high:.1f}]"
-            spread = f"{100 * by_fold.std(ddof=1):.1f}" if len(by_fold) > 1 else tables.ABSENT
-            rows.append([study.model_label(model), f"{100 * mean.value:.1f}", spread, interval])
+            spread = 100 * by_fold.std(ddof=1) if len(by_fold) > 1 else None
+            rows.append([study.model_label(model), tables.percent(mean), tables.fixed(spread, 1)])
     if rows:
         made.text(
             "STL-10's protocol (Coates, Lee and Ng, 2011): a probe is fitted on each predefined fold of train, its "
@@ -29,7 +28,7 @@ def section(study: Study, figures: Path) -> Section:
         )
     made.table(
         "folds",
-        ["Model", "Mean (%)", "s.d. over folds", "95 % interval of the mean"],
+        ["Model", "Mean (%)", "s.d. over folds"],
         rows,
         "Accuracy on test of probes fitted on single folds, first seed. The interval is over folds and test images. "
         "Folds overlap, so it is rather too short for other folds.",

@@ -8,6 +8,7 @@ from analysis import names, tables, trials
 from analysis.blocks import Section
 from analysis.estimates import Estimate, estimate
 from analysis.figures import curves
+from analysis.shown import Shown
 from analysis.study import Study
 
 _CHOSEN = {"accuracy": "Validation accuracy (%)", "nll": "Log loss", "l2": "l2"}
@@ -105,4 +106,5 @@ def _chosen(metric: str, value: Estimate | None) -> str:
         return tables.ABSENT
     if metric == "accuracy":
         return tables.percent(value)
-    return ", ".join(f"{entry:.3g}" for entry in dict.fromkeys(value.by_seed.values()))
+    chosen = dict.fromkeys(value.by_seed.values())
+    return Shown(", ".join(f"{entry:.3g}" for entry in chosen), **{f"choice {n}": x for n, x in enumerate(chosen, 1)})

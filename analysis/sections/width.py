@@ -13,6 +13,7 @@ from analysis.blocks import Block, Section, formula
 from analysis.figures import width
 from analysis.measures import FIRST_ORDER, WIDTH, Measurement, chosen
 from analysis.names import Model
+from analysis.shown import VALUE, Shown
 from analysis.study import Study
 from analysis.widths import Taken, measures_of, predictions_of, taken
 from ssl_pkg.catalogue import RANDOM
@@ -108,7 +109,7 @@ def _locality(made: Section, study: Study) -> None:
         made.table(
             "width-locality",
             ["Rise / first order", *(study.model_label(model) for model in models[part])],
-            [[measure.label, *map(_two_decimals, found[part])] for measure, found in ratios.items()],
+            [[measure.label, *(tables.fixed(ratio, 2) for ratio in found[part])] for measure, found in ratios.items()],
             "The rise of the loss that was found, divided by its first-order prediction (the radius times the sum of "
             "the absolute products of weight and gradient). A radius is called local if the ratio is at most "
             f"{LOCAL:g}: higher orders then add no more than the first order.",
@@ -139,10 +140,6 @@ def _local_sentence(ratios: Mapping[Measurement, Sequence[float | None]], study:
             )
         reached = measure.radius
     return f"On normalised logits the measure is local for every model up to radius {reached:g}, the largest measured."
-
-
-def _two_decimals(ratio: float | None) -> str:
-    return tables.ABSENT if ratio is None else f"{ratio:.2f}"
 
 
 def _ratio(study: Study, model: Model, measure: Measurement) -> float | None:
@@ -209,11 +206,11 @@ def _row(measure: Measurement, found: Sequence[Taken | None]) -> list[str]:
     power = 0 if -1 <= exponent <= 3 else 3 * (exponent // 3)
     decimals = max(0, 2 - exponent + power)
 
-    def shown(value: float) -> str:
+    def shown(value: float) -> Shown:
         scaled = value / 10.0**power
-        if abs(scaled) >= _HUGE:  # far from an optimum a loss can be any number
-            return f"{scaled:.1e}".replace("-", "−")
-        return f"{round(scaled, decimals) + 0.0:,.{decimals}f}".replace("-", "−")
+        exponent = abs(scaled) >= _HUGE  # far from an optimum a loss can be any number
+        text = f"{scaled:.1e}" if exponent else f"{round(scaled, decimals) + 0.0:,.{decimals}f}"
+        return Shown(text.replace("-", "−"), value=scaled)
 
     unit = f", in\u00a010{str(power).translate(_SUPERSCRIPTS)}" if power else ""
     return [measure.label + unit, *(_cell(entry, shown) for entry in found)]
@@ -224,19 +221,22 @@ def _numbers(entry: Taken) -> list[float]:
     return [number for number in numbers if number is not None]
 
 
-def _cell(entry: Taken | None, shown: Callable[[float], str]) -> str:
+def _cell(entry: Taken | None, shown: Callable[[float], Shown]) -> Shown:
     if entry is None:
-        return tables.ABSENT
+        return Shown(tables.ABSENT)
     mark = f" {_LOST}" if entry.lost else ""
-    if entry.at_least is not None:
-        return f"≥ {shown(entry.at_least)}{mark}"
-    if entry.at_most is not None:
-        return f"≤ {shown(entry.at_most)}{mark}"
+    for sign, name, bound in (("≥", "at_least", entry.at_least), ("≤", "at_most", entry.at_most)):
+        if bound is not None:
+            text = shown(bound)
+            return Shown(f"{sign} {text}{mark}", **{name: text.numbers[VALUE]})
     if entry.estimate is None:
-        return tables.ABSENT + mark
+        return Shown(tables.ABSENT + mark)
     value, bounds = entry.estimate.value, entry.estimate.bounds
-    spread = f" ± {shown(max(bounds[1] - value, value - bounds[0]))}" if bounds else ""
-    return shown(value) + spread + mark
+    text = shown(value)
+    if bounds is None:
+        return Shown(text + mark, **text.numbers)
+    half = shown(max(bounds[1] - value, value - bounds[0]))
+    return Shown(f"{text} ± {half}{mark}", value=text.numbers[VALUE], half=half.numbers[VALUE])
 
 
 def _landscapes(made: Section, study: Study, figures: Path) -> None:

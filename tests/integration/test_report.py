@@ -51,7 +51,7 @@ def test_markup_in_a_name_is_printed_literally(built: Built) -> None:
     text = subprocess.run(["pdftotext", "-raw", built.pdf, "-"], capture_output=True, text=True, check=True).stdout
     assert style.shortened(AWKWARD) in text  # axes of the figures, drawn by matplotlib
     content = {"kind": "text", "text": AWKWARD}
-    table = {"kind": "table", "headings": [AWKWARD], "rows": [[AWKWARD]], "caption": AWKWARD}
+    table = {"kind": "table", "headings": [AWKWARD], "rows": [[AWKWARD]], "caption": AWKWARD, "origin": AWKWARD}
     blocks = [content, table | {"size": 9, "left": 1, "widths": []}, {"kind": "items", "items": [AWKWARD], "size": 10}]
     head = {"title": AWKWARD, "subtitle": "", "data": "", "note": AWKWARD}
     sections = [{"title": AWKWARD, "blocks": blocks}]
@@ -59,7 +59,7 @@ def test_markup_in_a_name_is_printed_literally(built: Built) -> None:
     printed = subprocess.run(
         ["pdftotext", "-raw", "-", "-"], input=pdf, capture_output=True, check=True
     ).stdout.decode()
-    assert printed.count(AWKWARD) == 8
+    assert printed.count(AWKWARD) == 9
 
 
 def test_a_report_of_one_run_names_the_missing_runs(fake: FakeStudy, tmp_path: Path) -> None:

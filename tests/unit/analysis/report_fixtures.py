@@ -8,7 +8,7 @@ from fake_study import AWKWARD, CLASSES, DATE, FakeStudy
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from analysis import report, tables
+from analysis import report, writing
 from analysis.figures import style
 from analysis.reading import read_study
 
@@ -20,7 +20,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     fake = FakeStudy(folder / "runs" / "whole", methods=("supervised", "byol", "barlow"), classes=classes)
     fake.whole()
     study = read_study(fake.path)
-    tables.write(study, folder / "out" / "tables")
+    writing.write(study, folder / "out" / "tables")
     return Whole(fake, study, folder / "out")
 
 

@@ -37,7 +37,7 @@ def test_a_study_of_one_method_is_complete_and_mentions_no_other(
     assert study.models == models_of("random-probe", "simclr-probe", "simclr-finetune")
     monkeypatch.setattr(style, "save", lambda figure, folder, name: folder / name)
     with style.styled():
-        content = report.content(study, tmp_path / "figures", DATE)
+        content = report.content(study, tmp_path, DATE)
     assert front.runs(study) == f"{len(study.runs)} of the {len(study.runs)} planned runs are complete."
     assert dict(provenance.facts(study))["Methods"] == "SimCLR"
     sections = [section for section in content["sections"] if section["title"] != "Sources"]
