@@ -23,7 +23,7 @@ help:  ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 	@echo
 	@echo 'Variables: STUDY=demo|photos-quick|photos|stl10  DATA=folder with stl10_binary/ and CIFAR-10'
-	@echo '           RUNS=runs  REPORTS=reports  SEEDS="0 1 2"  CLUSTER=profile  JOB=run  WAIT=1  IMAGE=name'
+	@echo '           RUNS=runs  REPORTS=reports  SEEDS="0 1 2"  CLUSTER=profile  JOB=run  WAIT=1  IMAGE=name  THUMBNAILS=1'
 
 setup:  ## install the locked packages into .venv (once; 7 GB); EXTRAS=submit only those for submitting (0.3 GB)
 	@$(BASE_PYTHON) install.py '$(or $(EXTRAS),dev)'
@@ -42,7 +42,7 @@ study: .venv/installed  ## run the study STUDY on this machine, on the images in
 	@.venv/bin/ssl-study study $(STUDY) $(study_options)
 
 report: is-set-up  ## make tables, figures and the PDF of STUDY from the runs that exist
-	@.venv/bin/ssl-study report $(STUDY) --runs "$(RUNS)" --reports "$(REPORTS)"
+	@.venv/bin/ssl-study report $(STUDY) --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(THUMBNAILS),--thumbnails)
 
 status: is-set-up  ## show the progress of the runs of STUDY
 	@.venv/bin/ssl-study status $(STUDY) --runs "$(RUNS)"

@@ -95,6 +95,9 @@ def _report(arguments: list[str]) -> int:
     parser.add_argument("--runs", metavar="DIR", default="runs", help="folder of the runs (default: runs)")
     parser.add_argument("--reports", metavar="DIR", default="reports", help="folder of the reports (default: reports)")
     parser.add_argument("--date", metavar="YYYY-MM-DD", help="date on the report (default: today)")
+    parser.add_argument(
+        "--thumbnails", action="store_true", help="put small copies of the mapped images into report.html"
+    )
     options = parser.read(arguments)
     from ssl_pkg.extras import require
 
@@ -102,8 +105,9 @@ def _report(arguments: list[str]) -> int:
     from analysis.__main__ import main as analysis
 
     out = Path(options.reports, options.study)
-    dated = ["--date", options.date] if options.date else []
-    return analysis([str(Path(options.runs, options.study)), "--out", str(out), *dated])
+    more = ["--date", options.date] if options.date else []
+    more += ["--thumbnails"] if options.thumbnails else []
+    return analysis([str(Path(options.runs, options.study)), "--out", str(out), *more])
 
 
 def _pack(arguments: list[str]) -> int:

@@ -55,7 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         return _refused(f"can't write the report to {out}: {error.strerror}", 1 if error.errno in _FULL else 2)
     try:
-        pdf = report.build(study, out, options.date)
+        pdf = report.build(study, out, options.date, thumbnails=options.thumbnails)
+    except BadInput as error:
+        return _refused(f"{error}", 2)
     except OSError as error:
         return _refused(f"can't write the report: {error}", 1)
     except KeyboardInterrupt:
@@ -78,6 +80,11 @@ def _parser() -> Parser:
         type=_date,
         default=_today(),
         help="date on the report, YYYY-MM-DD (default: today)",
+    )
+    parser.add_argument(
+        "--thumbnails",
+        action="store_true",
+        help="put small copies of the mapped images into report.html, from the study's data folder",
     )
     return parser
 

@@ -37,13 +37,15 @@ PAGE: Final = "report.html"
 _TEMPLATE: Final = Path(__file__).parent / "report.typ"
 
 
-def build(study: Study, out: Path, date: datetime.date) -> Path:
+def build(study: Study, out: Path, date: datetime.date, *, thumbnails: bool = False) -> Path:
     """Writes tables/, figures/, report.html and report.pdf in `out`; returns the path of report.pdf.
+
+    thumbnails: whether report.html has small pictures of the images on the t-SNE maps; BadInput if they can't be read.
 
     The same study and date give the same bytes. report.pdf is last, because `jobs` takes it for the whole report.
     """
     writing.write(study, out / "tables")
-    write_atomic(out / PAGE, render(study, date))
+    write_atomic(out / PAGE, render(study, date, thumbnails=thumbnails))
     path = out / "report.pdf"
     path.write_bytes(compile_pdf(content(study, out, date)))
     return path

@@ -1,6 +1,7 @@
 """The candidates that a labelled training tried on the holdout split, as `tried` in its result.json lists them."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from statistics import fmean
 from typing import Any, Final
@@ -15,8 +16,7 @@ from analysis.run import Run
 from analysis.shown import Shown
 from analysis.study import Study
 
-_FIELDS: Final = {"lr": "Learning rate", "weight_decay": "Weight decay", "jitter": "Jitter", "head": "First head"}
-_Candidate = tuple[str, ...]  # the values of _FIELDS, as texts
+FIELDS: Final = {"lr": "Learning rate", "weight_decay": "Weight decay", "jitter": "Jitter", "head": "First head"}
 
 
 def chosen_curve(run: Run) -> pd.DataFrame:
@@ -28,17 +28,17 @@ def chosen_curve(run: Run) -> pd.DataFrame:
 
 def table(made: Section, study: Study) -> None:
     """Every trial of every model: accuracy and log loss on the holdout split, and which one was chosen."""
-    cells: dict[_Candidate, dict[Model, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    cells: dict[tuple[str, ...], dict[Model, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for run in study.complete("finetune"):
         for trial in run.tried:
-            if isinstance(trial, dict) and _FIELDS.keys() <= trial.keys():
+            if isinstance(trial, dict) and FIELDS.keys() <= trial.keys():
                 chosen = trial.get("phase") == (run.result or {}).get("chosen")
-                cells[tuple(_text(trial[name]) for name in _FIELDS)][run.model].append({**trial, "chosen": chosen})
+                cells[candidate(trial)][run.model].append({**trial, "chosen": chosen})
     models = names.in_order((model for found in cells.values() for model in found), study.methods)
     made.table(
         "trials",
-        [*_FIELDS.values(), *(study.model_label(model) for model in models)],
-        [[*candidate, *(_cell(found.get(model, [])) for model in models)] for candidate, found in cells.items()],
+        [*FIELDS.values(), *(study.model_label(model) for model in models)],
+        [[*values, *(_cell(found.get(model, [])) for model in models)] for values, found in cells.items()],
         "Every trial of the search: accuracy in percent and log loss in nats on the holdout split of train, mean over "
         "the seeds in which it did not diverge. Each star marks the choice of one seed: the highest accuracy, of equal "
         "ones the smallest log loss; as the highest of several it is an overestimate. First head: the last layer "
@@ -46,6 +46,11 @@ def table(made: Section, study: Study) -> None:
         size=8.5,
         stages=("finetune",),
     )  # fmt: skip
+
+
+def candidate(trial: Mapping[str, Any]) -> tuple[str, ...]:
+    """The values of FIELDS that a trial had, as texts."""
+    return tuple(_text(trial[name]) for name in FIELDS)
 
 
 def below_probe(study: Study) -> str:

@@ -8,7 +8,8 @@ CIFAR10_PYTHON: Final = "cifar-10-batches-py"
 CIFAR10_BINARY: Final = "cifar-10-batches-bin"
 # A folder in STL-10's layout, of which only the test split is read. It is used instead of CIFAR-10.
 OOD: Final = "ood"
-IMAGE_BYTES: Final = 3 * 96 * 96  # of an image in a file in STL-10's format
+SIDE: Final = 96  # pixels, of an image in a file in STL-10's format
+IMAGE_BYTES: Final = 3 * SIDE * SIDE  # of an image in a file in STL-10's format
 
 
 def has_ood(root: Path) -> bool:

@@ -39,12 +39,13 @@ from ssl_pkg.data.images import UNLABELED, Indices, Split
 from ssl_pkg.data.names import listed
 from ssl_pkg.data.pack import FILES
 from ssl_pkg.data.photographs import label_of
-from ssl_pkg.data.stl10 import SIDE, read_classes, read_labelled
+from ssl_pkg.data.stl10 import read_classes, read_labelled
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import accuracy
 from ssl_pkg.evaluation.forward import BATCH, Array, predict
 from ssl_pkg.hardware.device import choose_device
 from ssl_pkg.hardware.machine import cores
+from ssl_pkg.layout import SIDE
 from ssl_pkg.models.encoder import to_device
 from ssl_pkg.overrides import expand_path
 from ssl_pkg.rows import Row

@@ -82,7 +82,7 @@ def confusion(study: Study, evaluation: str) -> Figure | None:
 
     evaluation: `test` or `ood`.
     """
-    found = {model: _joined(study, model, evaluation) for model in study.models}
+    found = {model: joined(study, model, evaluation) for model in study.models}
     shown = {model: arrays for model, arrays in found.items() if arrays is not None}
     if not shown:
         return None
@@ -123,7 +123,7 @@ def _confusion_names(study: Study, evaluation: str, count: int) -> tuple[list[st
     return [style.shortened(name) for name in predicted], [style.shortened(name) for name in marked]
 
 
-def _joined(study: Study, model: Model, evaluation: str) -> tuple[Floats, npt.NDArray[np.int64]] | None:
+def joined(study: Study, model: Model, evaluation: str) -> tuple[Floats, npt.NDArray[np.int64]] | None:
     """Logits (n, C) and labels (n,) of a model, concatenated over its seeds."""
     parts = list(study.predictions(model, evaluation).values())
     parts = [part for part in parts if _width(part) == _width(parts[0])]
@@ -139,7 +139,7 @@ def _width(part: dict[str, npt.NDArray[Any]]) -> int:
 
 def reliability(study: Study) -> Figure | None:
     """Accuracy over confidence on test and OOD, with a histogram of the confidence below."""
-    found = {model: {kind: _joined(study, model, kind) for kind in ("test", "ood")} for model in study.models}
+    found = {model: {kind: joined(study, model, kind) for kind in ("test", "ood")} for model in study.models}
     shown = {model: parts for model, parts in found.items() if any(part is not None for part in parts.values())}
     if not shown:
         return None

@@ -12,7 +12,7 @@ from analysis.figures import style
 from analysis.robustness import fit, probit
 from analysis.study import Study
 
-_TICKS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+TICKS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 
 
 def scatter(study: Study) -> Figure | None:
@@ -51,5 +51,5 @@ def scatter(study: Study) -> Figure | None:
 
 
 def _probit_axis(axis: Any) -> None:
-    axis.set_major_locator(FixedLocator(list(ndtri(_TICKS))))
+    axis.set_major_locator(FixedLocator(list(ndtri(TICKS))))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * ndtr(value):.3g}"))

@@ -18,12 +18,13 @@ from analysis.page.plots import (
     line,
     marker,
     model_entries,
+    rows_axis,
+    rows_height,
     runs_of,
     sources,
     symbol_of,
     text,
     traces,
-    wrapped,
 )
 from analysis.run import Run
 from analysis.sections.few_labels import shifts
@@ -43,29 +44,21 @@ def dots(study: Study) -> list[Plot]:
     pair = [column for column in columns if column.key in ("test", "ood10")]
     views = [_both(study, *pair)] if len(pair) == 2 else []
     views += [_single(study, column) for column in columns]
-    together = " Test and OOD: the triangles are OOD." if len(pair) == 2 else ""
+    notes = [
+        "Test and OOD: the triangles are OOD." if len(pair) == 2 else "",
+        "Open markers are probes." if any(model.adaptation == "probe" for model in models) else "",
+        "Vertical strokes: single seeds." if study.seeds_tested > 1 else "",
+        "Dotted line: the probe on the random initialisation." if RANDOM_PROBE in models else "",
+    ]
     return [
         Plot(
             "accuracy",
             "Accuracy of all models",
-            f"Accuracy in percent on {data_label(study)}, with 95 % intervals.{together} Open markers are probes. "
-            "Vertical strokes: single seeds. Dotted line: the probe on the random initialisation.",
+            " ".join([f"Accuracy in percent on {data_label(study)}, with 95 % intervals.", *filter(None, notes)]),
             views,
-            height=rows_height(study, models),
+            height=rows_height([study.model_label(model) for model in models]),
         )
     ]
-
-
-def rows_height(study: Study, models: Sequence[Model]) -> int:
-    """The height of a figure with a row for each model, in pixels."""
-    return 110 + sum(34 + 14 * wrapped(study.model_label(model)).count("<br>") for model in models)
-
-
-def rows_axis(study: Study, models: Sequence[Model]) -> dict[str, Any]:
-    """An axis with a row for each model, the first one at the top."""
-    labels = [wrapped(study.model_label(model)) for model in models]
-    places = list(range(len(models)))
-    return {"tickvals": places, "ticktext": labels, "range": [len(models) - 0.5, -0.5], "automargin": True}
 
 
 def _single(study: Study, column: Column) -> View:
@@ -139,7 +132,7 @@ def _layout(study: Study, base: Estimate | None) -> dict[str, Any]:
     rule = {"type": "line", "yref": "paper", "line": {"color": "#8a8a8a", "width": 1, "dash": "dot"}, **ends}
     return {
         "xaxis": {"title": {"text": "accuracy (%)"}},
-        "yaxis": rows_axis(study, study.models),
+        "yaxis": rows_axis([study.model_label(model) for model in study.models]),
         "shapes": [rule] if base else [],
     }
 

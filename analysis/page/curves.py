@@ -1,6 +1,8 @@
 """Interactive learning curves: pretraining, training of all weights, and the penalties of the linear probes."""
 
-from collections.abc import Callable, Sequence
+# ruff: noqa: RUF001 (texts for people have minus signs and primes)
+
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import pandas as pd
@@ -15,13 +17,35 @@ from analysis.study import Study
 from analysis.trials import chosen_curve
 
 _SHARES: Final = (*RATES, "val_accuracy")
-_METRICS: Final = {"loss": "loss", **RATES, "lr": "learning rate", **HEALTH}
+_METRICS: Final = {"loss": "loss", **RATES, "lr": "learning rate"}
 _CONTRAST: Final = "contrast_accuracy"
 _DASHES: Final = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
 def pretraining(study: Study) -> list[Plot]:
-    """The metrics of every pretraining run, complete or not; a view for each metric."""
+    """Loss, accuracies and learning rate of every pretraining run, complete or not; a view for each metric."""
+    caption = (
+        "Every run, complete or not. Each value is the mean since the previous line of metrics.jsonl. The losses "
+        "of different methods are not comparable. kNN: accuracy on the holdout split of labelled train. Pretext "
+        "task: share of views for which the other view of the same image is the most similar."
+    )
+    return _pretraining(study, "pretraining", "Pretraining", caption, _METRICS)
+
+
+def health(study: Study) -> list[Plot]:
+    """Spread, effective rank, alignment and uniformity of the representation during pretraining."""
+    caption = (
+        "z is the output of the projection head with unit length. s.d. of z: over the batch, averaged over its D "
+        "dimensions; about 1/√D if z is spread evenly over the sphere, 0 after a collapse. Effective rank: of the "
+        "embeddings of labelled train, at most 512. Alignment: mean squared distance between the two views of an "
+        "image. Uniformity: log of the mean of exp(−2‖z − z′‖²) over different images. Alignment and uniformity are "
+        "better the lower they are; s.d. and uniformity depend on D, so compare only methods with the same D."
+    )
+    return _pretraining(study, "health", "Health of the representation", caption, HEALTH)
+
+
+def _pretraining(study: Study, name: str, title: str, caption: str, metrics: Mapping[str, str]) -> list[Plot]:
+    """A figure of metrics of the pretraining runs; metrics: their labels."""
     encoders = [encoder for encoder in study.encoders if study.of("pretrain", encoder)]
     dashes = {encoder: _DASHES[place % len(_DASHES)] for place, encoder in enumerate(encoders)}
     looks = {
@@ -31,24 +55,13 @@ def pretraining(study: Study) -> list[Plot]:
     runs = study.of("pretrain")
     found = [
         _metric(study, label.partition(" (")[0], metric, runs=runs, part=_whole, looks=looks)
-        for metric, label in _METRICS.items()
+        for metric, label in metrics.items()
     ]
     views = [view for view in found if view is not None]
     legend = [Entry(encoder.full_name, study.model_label(encoder), *_look(looks[encoder])) for encoder in encoders]
     if not views:
         return []
-    return [
-        Plot(
-            "pretraining",
-            "Pretraining",
-            "Every run, complete or not. Each value is the mean since the previous line of metrics.jsonl. The losses "
-            "of different methods are not comparable. kNN: accuracy on the holdout split of labelled train. Pretext "
-            "task: share of views for which the other view of the same image is the most similar.",
-            views,
-            choice="Metric",
-            legend=legend,
-        )
-    ]
+    return [Plot(name, title, caption, views, choice="Metric", legend=legend)]
 
 
 def _look(found: dict[str, Any]) -> tuple[str, str, str]:

@@ -1,6 +1,5 @@
 """t-SNE maps as points with a class: train and test of every model, and the snapshots of fine-tuning."""
 
-import base64
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -11,7 +10,7 @@ from analysis.artifacts import Arrays
 from analysis.figures import style
 from analysis.figures.tsne import FRAMES, JOINT, maps_of
 from analysis.names import Model
-from analysis.page.plots import SYMBOLS, Plot, View
+from analysis.page.plots import SYMBOLS, Plot, View, packed
 from analysis.run import Run
 from analysis.study import Study
 
@@ -30,10 +29,8 @@ def maps(study: Study) -> list[Plot]:
         reach = _reach(arrays["train"], arrays["test"])
         predicted = _predicted(study, model, run, arrays["test_labels"])
         frames = [
-            _frame("Train", "train image", arrays["train"], arrays["train_labels"], reach=reach, most=most),
-            _frame(
-                "Test", "test image", arrays["test"], arrays["test_labels"], reach=reach, most=most, predicted=predicted
-            ),
+            _frame("Train", "train", arrays["train"], arrays["train_labels"], reach=reach, most=most),
+            _frame("Test", "test", arrays["test"], arrays["test_labels"], reach=reach, most=most, predicted=predicted),
         ]
         views.append(View(study.model_label(model), {"frames": frames}, [run]))
     caption = (
@@ -54,7 +51,7 @@ def snapshots(study: Study) -> list[Plot]:
     for model, (run, arrays) in found.items():
         reach = _reach(*arrays["frames"])
         frames = [
-            _frame(f"step {int(step):,}", "test image", points, arrays["frame_labels"], reach=reach, most=most)
+            _frame(f"step {int(step):,}", "frames", points, arrays["frame_labels"], reach=reach, most=most)
             for step, points in zip(arrays["frame_steps"], arrays["frames"], strict=True)
         ]
         views.append(View(study.model_label(model.encoder), {"frames": frames}, [run]))
@@ -100,7 +97,7 @@ def _share(found: Found, needed: tuple[str, ...]) -> int:
 
 def _frame(
     label: str,
-    noun: str,
+    name: str,
     points: Points,
     labels: Points,
     *,
@@ -113,7 +110,7 @@ def _frame(
     places = np.round(points[kept].astype(float) * (_STEPS / reach)).astype(np.int16)
     return {
         "label": label,
-        "noun": noun,
+        "map": name,
         "x": packed(places[:, 0]),
         "y": packed(places[:, 1]),
         "classes": packed(_small(labels[kept])),
@@ -137,10 +134,3 @@ def _predicted(study: Study, model: Model, run: Run, labels: Points) -> Points |
         return None
     found: Points = arrays["logits"].argmax(axis=1)
     return found
-
-
-def packed(values: Points) -> dict[str, str]:
-    """Integers in the form of plotly's typed arrays: little-endian bytes in base64."""
-    kind = {"i": "i", "u": "u"}[values.dtype.kind] + str(values.dtype.itemsize)
-    order = values.dtype.newbyteorder("<")
-    return {"dtype": kind, "bdata": base64.b64encode(values.astype(order).tobytes()).decode("ascii")}

@@ -1,4 +1,4 @@
-"""The static parts of the page as HTML: head, main table, findings, what is missing. Every text is escaped."""
+"""The static parts of the page as HTML: head, answers, main table, findings, what is missing. Every text is escaped."""
 
 import datetime
 import math
@@ -17,15 +17,21 @@ from analysis.study import Study
 
 
 def head(study: Study, date: datetime.date) -> str:
-    """Title, what data it was, what was asked, the answers, what is missing, and the facts of the study."""
+    """Title, and what data it was."""
     title = front.title(study, date)
-    rows = [(name, value) for name, value in provenance.facts(study) if value]
-    facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in rows)
-    answers = "".join(f"<li>{escape(answer)}</li>" for answer in front.answers(study) if answer)
     warning = ' class="warning"' if title["note"] else ""
     return (
         f"<h1>{escape(title['title'])}</h1>\n<p>{escape(title['subtitle'])}</p>\n"
         f"<p{warning}>{escape(data_note(study))}</p>\n"
+    )
+
+
+def short(study: Study) -> str:
+    """What was asked, the answers, what is missing, and the facts of the study."""
+    rows = [(name, value) for name, value in provenance.facts(study) if value]
+    facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in rows)
+    answers = "".join(f"<li>{escape(answer)}</li>" for answer in front.answers(study) if answer)
+    return (
         f"<p>{escape(front.question(study))}</p>\n<ul>{answers}</ul>\n<p>{escape(front.runs(study))}</p>\n"
         f"<details><summary>Data, code and hardware</summary><dl>{facts}</dl></details>\n"
     )

@@ -1,5 +1,6 @@
 """The parts of an interactive figure, as plain data for the script."""
 
+import base64
 import html
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import plotly.graph_objects as go
 
 from analysis.estimates import NONE, Dimensions
@@ -20,6 +22,7 @@ SYMBOLS: Final = {  # of matplotlib's markers
     "<": "triangle-left", ">": "triangle-right", "*": "star",
 }  # fmt: skip
 _DASHES: Final = {"-": "solid", "--": "dash"}
+_FEW_ROWS: Final = 12
 _WRAPPED: Final = 26  # characters in a line of a model's name on an axis
 
 
@@ -91,9 +94,35 @@ def wrapped(label: str, width: int = _WRAPPED) -> str:
     return "<br>".join(text(line) for line in textwrap.wrap(label, width, break_on_hyphens=False))
 
 
+def rows_axis(labels: Sequence[str]) -> dict[str, Any]:
+    """A vertical axis with a row for each label, the first one at the top."""
+    return {
+        "tickvals": list(range(len(labels))), "ticktext": list(map(wrapped, labels)),
+        "range": [len(labels) - 0.5, -0.5], "automargin": True,
+    }  # fmt: skip
+
+
+def dodged(place: int, count: int, reach: float) -> float:
+    """How far the mark of one of `count` models is moved, at most `reach`, so that all are side by side."""
+    return reach * ((2 * place + 1) / count - 1)
+
+
+def rows_height(labels: Sequence[str]) -> int:
+    """The height of a figure with a row for each label, in pixels; the rows of many are narrower."""
+    pitch = 34 if len(labels) <= _FEW_ROWS else 22
+    return 110 + sum(pitch + 14 * wrapped(label).count("<br>") for label in labels)
+
+
 def floats(values: Any) -> Any:
     """Values as float32, which halves their size in the file."""
     return np.asarray(values, np.float32)
+
+
+def packed(values: npt.NDArray[Any]) -> dict[str, str]:
+    """Integers in the form of plotly's typed arrays: little-endian bytes in base64."""
+    kind = {"i": "i", "u": "u"}[values.dtype.kind] + str(values.dtype.itemsize)
+    order = values.dtype.newbyteorder("<")
+    return {"dtype": kind, "bdata": base64.b64encode(values.astype(order).tobytes()).decode("ascii")}
 
 
 def marker(study: Study, model: Model, size: int = 9) -> dict[str, Any]:

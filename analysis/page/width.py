@@ -13,7 +13,6 @@ from analysis import names, tables
 from analysis.figures.width import levels_of, lines_of, planes_of
 from analysis.measures import FIRST_ORDER, WIDTH, Measurement, chosen
 from analysis.names import Model
-from analysis.page.accuracy import rows_axis, rows_height
 from analysis.page.plots import (
     Plot,
     View,
@@ -23,6 +22,8 @@ from analysis.page.plots import (
     line,
     marker,
     model_entries,
+    rows_axis,
+    rows_height,
     runs_of,
     sources,
     text,
@@ -113,7 +114,8 @@ def widths(study: Study) -> list[Plot]:
     views = [view for measure in ordered if (view := _measure(study, measure, measure == first)) is not None]
     if not views:
         return []
-    height = 40 + rows_height(study, list({run.model for view in views for run in view.runs}))
+    shown = {run.model for view in views for run in view.runs}
+    height = 40 + rows_height([study.model_label(model) for model in shown])
     caption = (
         "The measures of the width of the optimum. Bars: 95 % intervals over seeds, or with one seed the interval of "
         "the row, as the PDF explains for each measure. A triangle is a bound, where the search ended at a limit. Open "
@@ -147,7 +149,7 @@ def _measure(study: Study, measure: Measurement, first: bool) -> View | None:
     kind = {"type": "log"} if lowest > 0 and max(places) > _WIDE * min(places) else {}
     axis = {"title": {"text": wrapped(measure.label, 26), "font": {"size": 13}}, "exponentformat": "power", **kind}
     label = f"{measure.label} (the chosen measure)" if first else measure.label
-    return View(label, traces(drawn, xaxis=axis, yaxis=rows_axis(study, list(shown))), runs)
+    return View(label, traces(drawn, xaxis=axis, yaxis=rows_axis([study.model_label(model) for model in shown])), runs)
 
 
 def _place(entry: Taken) -> float | None:

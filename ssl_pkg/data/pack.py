@@ -57,8 +57,9 @@ from ssl_pkg.data.photographs import (
     refuse_small_classes,
 )
 from ssl_pkg.data.scratch import scratch_folder
-from ssl_pkg.data.stl10 import SIDE, label_type
+from ssl_pkg.data.stl10 import label_type
 from ssl_pkg.errors import BadInput
+from ssl_pkg.layout import SIDE
 from ssl_pkg.overrides import expand_path
 from ssl_pkg.run.manifest import PACKED
 from ssl_pkg.streams import prepare_streams

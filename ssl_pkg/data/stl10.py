@@ -15,11 +15,10 @@ import numpy as np
 from ssl_pkg.data.images import UNLABELED, Indices, Split, StoredImages
 from ssl_pkg.data.names import read_names
 from ssl_pkg.errors import BadInput
-from ssl_pkg.layout import IMAGE_BYTES
+from ssl_pkg.layout import IMAGE_BYTES, SIDE
 from ssl_pkg.layout import STL10 as FOLDER
 from ssl_pkg.run.manifest import identify
 
-SIDE: Final = 96
 MAX_CLASSES: Final = 1000
 
 

@@ -19,10 +19,11 @@ from ssl_pkg.data.contact_sheet import CONTACT_SHEET, contact_sheet
 from ssl_pkg.data.image_files import is_padded, preparation
 from ssl_pkg.data.images import Split
 from ssl_pkg.data.names import listed
-from ssl_pkg.data.stl10 import SIDE, STL10
+from ssl_pkg.data.stl10 import STL10
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import classification
 from ssl_pkg.evaluation.forward import Array, predict
+from ssl_pkg.layout import SIDE
 from ssl_pkg.models.encoder import build_encoder, to_device
 from ssl_pkg.rows import Row
 from ssl_pkg.run.directory import model_name, write_atomic

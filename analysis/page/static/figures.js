@@ -99,7 +99,7 @@ function layoutOf(plot, layout, { height, square, view }) {
     ...(layout.scene ? {
       scene: { ...layout.scene, ...scene, camera: { eye: Object.fromEntries(eye) }, uirevision: "kept" },
       margin: { l: 0, r: 0, t: 0, b: 0 },
-    } : { xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis) }),
+    } : Object.fromEntries(Object.keys(layout).filter((name) => /^[xy]axis/.test(name)).map((name) => [name, axis(layout[name])]))),
   };
 }
 
@@ -119,20 +119,26 @@ function origins(place, names, runs) {
 }
 
 // Arrow keys move from point to point and from curve to curve, or turn a scene. `announcement` is read by screen readers.
-function keyboard(plot, announcement, scene) {
+// pointed: is called with the point whose label plotly shows, without one when the label is removed.
+function keyboard(plot, announcement, { scene, pointed }) {
   plot.tabIndex = 0;
   plot.setAttribute("role", "application");
   let [curve, point] = [0, -1]; // none yet
+  let cell = [0, -1]; // of a heat map: row and column
   const say = () => [70, 300].forEach((delay) => setTimeout(() => { // plotly shows a label at most every 50 ms
     const label = plot.querySelector(".hoverlayer .hovertext");
     const lines = [...(label?.querySelectorAll(".line") ?? [])].map((line) => line.textContent);
+    if (label) pointed(plot._hoverdata?.[0]);
     if (label) announcement.textContent = lines.length ? lines.join("; ") : label.textContent;
   }, delay));
   const lengths = () => // _fullData has the decoded arrays
     plot._fullData.map((trace) => (trace.visible === true && trace.hoverinfo !== "skip" ? trace.x.length : 0));
   plot.addEventListener("keydown", (event) => {
     const [across, along] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] || [];
-    if (event.key === "Escape" && !scene) Plotly.Fx.unhover(plot);
+    if (event.key === "Escape" && !scene) {
+      Plotly.Fx.unhover(plot);
+      pointed();
+    }
     if (across === undefined || event.target !== plot) return;
     event.preventDefault();
     if (scene) {
@@ -143,6 +149,13 @@ function keyboard(plot, announcement, scene) {
         z: Math.min(2.5, Math.max(-0.5, z - 0.15 * along)),
       };
       Plotly.relayout(plot, { "scene.camera.eye": eye });
+      return;
+    }
+    const { z } = plot._fullData[0];
+    if (z) { // a heat map
+      cell = [[along, z.length], [across, z[0].length]].map(([step, size], axis) => Math.min(Math.max(cell[axis] + step, 0), size - 1));
+      Plotly.Fx.hover(plot, [{ curveNumber: 0, pointNumber: cell }]);
+      say();
       return;
     }
     const sizes = lengths();
@@ -161,12 +174,16 @@ function keyboard(plot, announcement, scene) {
   });
   plot.on("plotly_hover", ({ points }) => {
     if (scene) return;
-    [curve, point] = [points[0].curveNumber, points[0].pointNumber ?? points[0].pointIndex ?? 0];
+    if (Array.isArray(points[0].pointNumber)) cell = points[0].pointNumber;
+    else [curve, point] = [points[0].curveNumber, points[0].pointNumber ?? points[0].pointIndex ?? 0];
+    pointed(points[0]);
     say();
   });
+  plot.on("plotly_unhover", () => pointed());
+  plot.addEventListener("blur", () => pointed());
 }
 
-function tracesFigure(content, parts, runs) {
+function tracesFigure(content, parts, { runs }) {
   const hidden = new Set();
   let chosen = 0;
   const draw = () => {
@@ -189,7 +206,7 @@ function tracesFigure(content, parts, runs) {
   return draw;
 }
 
-function pointsFigure(content, parts, runs) {
+function pointsFigure(content, parts, { runs, thumbnails }) {
   const hidden = new Set();
   let [chosen, frame] = [0, 0];
   const search = element("input", { type: "search", size: "28", placeholder: "class, predicted class, number" });
@@ -203,10 +220,12 @@ function pointsFigure(content, parts, runs) {
       const predicted = place.predicted && array(place.predicted);
       const classes = array(place.classes);
       const texts = Array.from(classes, (label, index) => {
-        const name = `${place.noun} ${numbers ? numbers[index] : index}, class ${content.classes[label]}`;
+        const name = `${place.map === "train" ? "train" : "test"} image ${numbers ? numbers[index] : index}, class ${content.classes[label]}`;
         return predicted ? `${name}, predicted ${content.classes[predicted[index]]}` : name;
       });
-      decoded.set(place, { x: array(place.x), y: array(place.y), classes, texts });
+      const tiles = thumbnails?.places[place.map];
+      const tileOf = (index) => (tiles ? tiles[numbers ? numbers[index] : index] : -1); // -1: not on the sheet
+      decoded.set(place, { x: array(place.x), y: array(place.y), classes, texts, tileOf });
     }
     return decoded.get(place);
   }
@@ -222,7 +241,7 @@ function pointsFigure(content, parts, runs) {
 
   function draw() {
     const view = content.views[chosen];
-    const { x, y, classes, texts } = points(view.frames[frame]);
+    const { x, y, classes, texts, tileOf } = points(view.frames[frame]);
     const wanted = search.value.trim().toLowerCase();
     const [faint, kept] = [[], []]; // the points that the search does not find, and the others
     for (let index = 0; index < x.length; index++) {
@@ -230,11 +249,13 @@ function pointsFigure(content, parts, runs) {
       (!wanted || texts[index].toLowerCase().includes(wanted) ? kept : faint).push(index);
     }
     const colors = content.colors.map(themed);
+    const hasImages = thumbnails?.runs.includes(view.runs[0]);
     const seeds = view.runs.map((name) => `${name}, seed ${runs[name].seed}`).join("; ");
     const traces = [faint, kept].map((shown) => ({
       type: WEBGL ? "scattergl" : "scatter", mode: "markers", hoverinfo: shown === kept ? "text" : "skip",
       x: shown.map((index) => x[index]), y: shown.map((index) => y[index]),
       hovertext: shown === kept ? kept.map((index) => `${literal(texts[index])}<br>${literal(seeds)}`) : undefined,
+      customdata: hasImages ? shown.map(tileOf) : undefined,
       marker: {
         color: shown.map((index) => colors[classes[index]]), symbol: shown.map((index) => content.symbols[classes[index]]),
         opacity: shown === kept ? 0.85 : 0.1, size: x.length > 4000 ? 5 : 7,
@@ -268,14 +289,19 @@ function pointsFigure(content, parts, runs) {
   return () => (second.childElementCount ? draw() : frames());
 }
 
-async function drawFigure(figure, content, runs) {
+async function drawFigure(figure, content, { runs, thumbnails }) {
   const [controls, plot, announcement, place] = [".controls", ".plot", ".announcement", ".origin"].map((name) => figure.querySelector(name));
   const make = content.kind === "points" ? pointsFigure : tracesFigure;
-  const draw = make(content, { controls, plot, origin: place }, runs);
+  const draw = make(content, { controls, plot, origin: place }, { runs, thumbnails });
   const title = figure.querySelector("h3").textContent;
   plot.setAttribute("aria-label", `${title}. Arrow keys move from point to point, or turn a scene.`);
   const done = draw();
-  keyboard(plot, announcement, Boolean(content.views[0].layout?.scene));
+  let pointed = () => {};
+  if (thumbnails && content.kind === "points") {
+    figure.querySelector("figcaption").append(` ${thumbnails.note}`);
+    pointed = imagesOf(plot, thumbnails);
+  }
+  keyboard(plot, announcement, { scene: Boolean(content.views[0].layout?.scene), pointed });
   drawn.set(figure, draw);
   await done;
 }

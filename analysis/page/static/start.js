@@ -12,12 +12,13 @@ async function start() {
   const data = JSON.parse(await unpacked("data"));
   resultsTable(data.results);
   await painted();
+  const thumbnails = await readThumbnails();
   document.body.append(element("script", {}, await unpacked("plotly")));
   const near = new IntersectionObserver((entries) => {
     for (const { isIntersecting, target } of entries) {
       if (!isIntersecting) continue;
       near.unobserve(target);
-      drawFigure(target, data.plots[target.id], data.runs);
+      drawFigure(target, data.plots[target.id], { runs: data.runs, thumbnails });
     }
   }, { rootMargin: "400px" });
   figures.forEach((figure) => near.observe(figure));

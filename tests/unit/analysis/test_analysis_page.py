@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from fake_reports import Whole, swept
 from fake_study import AWKWARD, DATE, FakeStudy
+from scipy.stats import norm
 
 from analysis.commands import commands
 from analysis.page.build import figures, render
@@ -108,7 +109,8 @@ def test_the_accuracy_figure_shows_the_numbers_and_intervals_of_summary_csv(whol
 def test_a_whole_study_has_every_figure_with_its_runs_and_commands(whole: Whole, page: str) -> None:
     content = unpacked(page)
     expected = [
-        *("accuracy", "pretraining", "finetuning", "probes", "few-labels", "tsne", "tsne-finetuning", "landscape"),
+        *("accuracy", "pretraining", "health", "finetuning", "trials", "probes", "few-labels", "classes", "confusion"),
+        *("reliability", "test-against-ood", "corruptions", "tsne", "tsne-finetuning", "landscape"),
         *("landscape-line", "widths"),
     ]
     assert list(content["plots"]) == expected
@@ -212,7 +214,7 @@ def test_a_study_with_missing_parts_gives_a_page_without_them(fake: FakeStudy) -
     fake.pretrain("simclr")
     fake.pretrain("byol", complete=False)
     study = read_study(fake.path)
-    assert [plot.name for plot in figures(study)] == ["pretraining"]
+    assert [plot.name for plot in figures(study)] == ["pretraining", "health"]
     page = render(study, DATE).decode()
     assert "No model has a test accuracy yet" in page
     assert "1 of the 47 planned runs are complete. Missing: " in page
@@ -220,7 +222,8 @@ def test_a_study_with_missing_parts_gives_a_page_without_them(fake: FakeStudy) -
     assert "1 of the 2 runs that were started are complete" in render(read_study(fake.path), DATE).decode()
     fake.probe("random")
     fake.few_labels("random")
-    assert [plot.name for plot in figures(read_study(fake.path))] == ["accuracy", "pretraining", "probes", "few-labels"]
+    names = [plot.name for plot in figures(read_study(fake.path))]
+    assert names == ["accuracy", "pretraining", "health", "probes", "few-labels", "classes", "confusion", "reliability"]
 
 
 def test_a_diverged_model_gives_a_page(fake: FakeStudy) -> None:
@@ -240,7 +243,8 @@ def test_a_diverged_model_gives_a_page(fake: FakeStudy) -> None:
     (ood / "predictions.npz").unlink()
     study = read_study(fake.path)
     page = render(study, DATE).decode()
-    assert list(unpacked(page)["plots"]) == ["accuracy", "pretraining", "finetuning"]
+    expected = ["accuracy", "pretraining", "health", "finetuning", "trials", "classes", "confusion", "reliability"]
+    assert list(unpacked(page)["plots"]) == expected
     columns = {column["name"]: cells(column) for column in unpacked(page)["results"]}
     values = [value for value, why in zip(columns["value"], columns["reason"], strict=True) if why == "not finite"]
     assert values
@@ -283,3 +287,84 @@ def test_a_command_has_the_settings_that_jobs_planned(tmp_path: Path) -> None:
             del planned["source"]
         assert given.items() <= planned.items()
         assert planned.keys() - given.keys() <= {"data.root"}  # which FakeStudy does not write
+
+
+def matrix(spec: dict[str, Any]) -> np.ndarray:
+    shape = [int(size) for size in spec["shape"].split(", ")]
+    return np.frombuffer(base64.b64decode(spec["bdata"]), {"f4": np.float32}[spec["dtype"]]).reshape(shape)
+
+
+def test_the_heat_map_shows_the_numbers_of_per_class_csv(whole: Whole, page: str) -> None:
+    with (whole.out / "tables" / "per_class.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    views = {view["label"]: view["data"][0] for view in unpacked(page)["plots"]["classes"]["views"]}
+    for label, evaluation in (("Test", "test"), ("OOD", "ood")):
+        values = [float(row["value"]) for row in rows if row["evaluation"] == evaluation]
+        np.testing.assert_allclose(matrix(views[label]["z"]).ravel(), 100 * np.array(values), rtol=1e-6)
+    first, shown = rows[0], views["Test"]["hovertext"][0][0]
+    value, low, high = (100 * float(first[key]) for key in ("value", "low", "high"))
+    assert f"{value:.1f} [{low:.1f}, {high:.1f}] %" in shown
+    assert "seed 0; probe-random-s0" in shown
+
+
+def test_a_confusion_matrix_counts_the_predictions_of_its_run(whole: Whole, page: str) -> None:
+    views = {view["label"]: view for view in unpacked(page)["plots"]["confusion"]["views"]}
+    for label, folder in (("Random init. probe, test", "probe-random-s0"), ("Supervised, OOD", "ood-supervised-s0")):
+        with np.load(whole.fake.path / folder / "predictions.npz") as arrays:
+            labels, predicted = arrays["labels"], arrays["logits"].argmax(axis=1)
+        shares = [[100 * np.mean(predicted[labels == true] == other) for other in range(10)] for true in range(10)]
+        np.testing.assert_allclose(matrix(views[label]["data"][0]["z"]), shares, atol=0.01)
+        assert views[label]["runs"] == [folder]
+        assert views[label]["data"][0]["y"][1].startswith("bird (20 predictions)")
+
+
+def test_reliability_has_the_accuracy_and_the_share_of_each_bin(whole: Whole, page: str) -> None:
+    view = unpacked(page)["plots"]["reliability"]["views"][0]
+    _, curve, share = view["data"][:3]
+    with np.load(whole.fake.path / "probe-random-s0" / "predictions.npz") as arrays:
+        logits, labels = arrays["logits"].astype(float), arrays["labels"]
+    confidence = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).max(axis=1)
+    bins = [(confidence >= place / 15) & (confidence < (place + 1) / 15) for place in range(15)]
+    accuracies = [(logits.argmax(axis=1) == labels)[own].mean() for own in bins if own.sum() >= 10]
+    kinds = {"f4": np.float32}
+    y, height = (np.frombuffer(base64.b64decode(it["y"]["bdata"]), kinds[it["y"]["dtype"]]) for it in (curve, share))
+    np.testing.assert_allclose(y, accuracies, rtol=1e-6)
+    np.testing.assert_allclose(height, [own.mean() for own in bins], rtol=1e-6)
+
+
+def test_corruptions_and_ood_are_drawn_with_the_numbers_of_the_runs(whole: Whole, page: str) -> None:
+    plots = unpacked(page)["plots"]
+    results = {
+        (row["model"], row["evaluation"], row["metric"], row.get("corruption"), row.get("severity")): row["value"]
+        for row in whole.fake.written
+    }
+    views = {view["label"]: view["data"] for view in plots["corruptions"]["views"]}
+    names = whole.fake.finals()
+    for model, trace in zip(names, views["JPEG"], strict=True):
+        found = [results[model, "corruptions", "accuracy", "jpeg", severity] for severity in (1, 3, 5)]
+        expected = [results[model, "corruptions", "clean_accuracy", None, None], *found]
+        assert trace["y"] == [pytest.approx(100 * value) for value in expected]
+        assert [round(x) for x in trace["x"]] == [0, 1, 3, 5]
+    for model, trace in zip(names, views["Mean over severities"], strict=True):
+        assert trace["y"][-1] == pytest.approx(100 * results[model, "corruptions", "mean_accuracy", "jpeg", None])
+    (view,) = plots["test-against-ood"]["views"]
+    dots = [trace for trace in view["data"] if trace.get("error_y")]
+    for model, trace in zip(names, dots, strict=True):
+        shared = results[model, "ood", "accuracy_shared", None, None]
+        assert norm.cdf(trace["y"][0]) == pytest.approx(shared)
+        assert f"OOD {100 * shared:.1f} [" in trace["hovertext"][0]
+
+
+def test_every_trial_is_drawn_and_the_chosen_one_is_larger(whole: Whole, page: str) -> None:
+    views = {view["label"]: view for view in unpacked(page)["plots"]["trials"]["views"]}
+    for name, trace in zip(views["Log loss"]["runs"], views["Log loss"]["data"], strict=True):
+        result = json.loads((whole.fake.path / name / "result.json").read_text())
+        assert trace["x"] == [trial["log_loss"] for trial in result["tried"]]
+        chosen = [trial["phase"] == result["chosen"] for trial in result["tried"]]
+        assert [size == max(trace["marker"]["size"]) for size in trace["marker"]["size"]] == chosen
+
+
+def test_the_first_figure_is_above_the_main_table(page: str) -> None:
+    assert (
+        page.index('<figure id="accuracy"') < page.index('<section id="main">') < page.index('<figure id="pretraining"')
+    )

@@ -1,0 +1,217 @@
+"""Interactive figures of other images than those of test: corruptions by severity, and OOD against test accuracy."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import plotly.graph_objects as go
+from scipy.special import ndtr, ndtri
+
+from analysis import corruptions, shift, tables
+from analysis.corruptions import CORRUPTED, label, number
+from analysis.estimates import Estimate
+from analysis.figures.shift import TICKS
+from analysis.names import Model
+from analysis.page.plots import (
+    Plot,
+    View,
+    dodged,
+    floats,
+    hover,
+    line,
+    marker,
+    model_entries,
+    runs_of,
+    sources,
+    text,
+    traces,
+    wrapped,
+)
+from analysis.robustness import Networks, fit, probit
+from analysis.run import Run
+from analysis.shift import Point
+from analysis.statistics import Mean
+from analysis.study import Study
+
+_REACH: Final = 0.2  # of the distance of two places, to both sides: where the models are
+_LEAST: Final = 1e-3  # accuracies are drawn from here to 1 - _LEAST, because the probit of 0 and 1 is infinite
+
+
+def corrupted(study: Study) -> list[Plot]:
+    """Accuracy by corruption, and over the severity of each corruption."""
+    models, kinds, severities = corruptions.measured(study)
+    if not models or not kinds or not severities:
+        return []
+    caption = (
+        "Accuracy of the unchanged models on corrupted test images with 95 % intervals: for each corruption the mean "
+        "over severities, and for one corruption the accuracy over its severity, where 0 is the clean image. The "
+        "models of one place are side by side. Open markers and dashed lines are probes."
+    )
+    views = [_by_kind(study, models, kinds), *(_by_severity(study, models, kind, severities) for kind in kinds)]
+    legend = model_entries(study, models, lines=True)
+    return [Plot("corruptions", "Corrupted images", caption, views, choice="Corruption", height=440, legend=legend)]
+
+
+def _by_kind(study: Study, models: Sequence[Model], kinds: Sequence[str]) -> View:
+    found = {model: [number(study, model, "mean_accuracy", corruption=kind) for kind in kinds] for model in models}
+    names = list(map(label, kinds))
+    axis = {"tickvals": list(range(len(kinds))), "ticktext": [wrapped(name, 12) for name in names]}
+    return _view(study, "Mean over severities", found, dict(enumerate(names)), mode="markers", axis=axis)
+
+
+def _by_severity(study: Study, models: Sequence[Model], kind: str, severities: Sequence[int]) -> View:
+    found = {
+        model: [
+            number(study, model, "clean_accuracy"),
+            *(number(study, model, "accuracy", corruption=kind, severity=level) for level in severities),
+        ]
+        for model in models
+    }
+    names = {0: "Clean"} | {level: f"{label(kind)}, severity {level}" for level in severities}
+    axis = {"tickvals": list(names), "title": {"text": "severity"}}
+    return _view(study, label(kind), found, names, mode="lines+markers", axis=axis)
+
+
+def _view(
+    study: Study,
+    title: str,
+    found: Mapping[Model, Sequence[Estimate | None]],
+    names: Mapping[int, str],
+    *,
+    mode: str,
+    axis: dict[str, Any],
+) -> View:
+    """The numbers of each model at the places `names`, which have names for hovering."""
+    runs = {model: runs_of(study, model, CORRUPTED, "clean_accuracy") for model in found}
+    drawn = [
+        _series(
+            study, model, values, names, mode=mode, shift=dodged(place, len(found), _REACH), origin=sources(runs[model])
+        )
+        for place, (model, values) in enumerate(found.items())
+    ]
+    content = traces(drawn, xaxis=axis, yaxis={"title": {"text": "accuracy (%)"}})
+    return View(title, content, [run for own in runs.values() for run in own])
+
+
+def _series(
+    study: Study,
+    model: Model,
+    values: Sequence[Estimate | None],
+    names: Mapping[int, str],
+    *,
+    mode: str,
+    shift: float,
+    origin: str,
+) -> Any:
+    kept = [(at, name, value) for (at, name), value in zip(names.items(), values, strict=True) if value is not None]
+    shown = [hover(study.model_label(model), f"{name}: {tables.percent(value)} %", origin) for _, name, value in kept]
+    ends = [value.bounds or (value.value, value.value) for _, _, value in kept]
+    looks = marker(study, model, 7)
+    bars = {
+        "type": "data", "symmetric": False, "color": looks["color"], "thickness": 1, "width": 2,
+        "array": [100 * (high - value.value) for (_, high), (_, _, value) in zip(ends, kept, strict=True)],
+        "arrayminus": [100 * (value.value - low) for (low, _), (_, _, value) in zip(ends, kept, strict=True)],
+    }  # fmt: skip
+    return go.Scatter(
+        x=[at + shift for at, _, _ in kept], y=[100 * value.value for _, _, value in kept], mode=mode,
+        line=line(study, model) | {"width": 1.5}, marker=looks, error_y=bars, hovertext=shown, hoverinfo="text",
+        legendgroup=model.full_name, name=text(study.model_label(model)),
+    )  # fmt: skip
+
+
+def against_ood(study: Study) -> list[Plot]:
+    """A point with both intervals for each model, the supervised networks, and the line through them."""
+    points, networks = shift.points(study), shift.baselines(study)
+    if not points:
+        return []
+    runs = {
+        model: [*runs_of(study, model, "test", "accuracy"), *runs_of(study, model, "ood", "accuracy")]
+        for model in points
+    }
+    dots = [_dot(study, model, point, runs[model]) for model, point in points.items()]
+    ends = [end for point in points.values() for mean in (point.test, point.ood) for end in (mean.low, mean.high)]
+    ends += [end for group in networks for hits in (group.test, group.ood) for end in hits.mean(axis=1)]
+    limits = [float(_probit(min(ends))) - 0.1, float(_probit(max(ends))) + 0.1]
+    axis = {"tickvals": list(ndtri(TICKS)), "ticktext": [f"{100 * tick:g}" for tick in TICKS], "range": limits}
+    layout = {
+        "xaxis": axis | {"title": {"text": "test accuracy (%)"}},
+        "yaxis": axis | {"title": {"text": "OOD accuracy (%)"}},
+    }
+    line_of = fit(networks)
+    caption = (
+        "Test accuracy against OOD accuracy on images of the shared classes, on probit axes, with 95 % intervals. "
+        f"Grey dots: supervised networks trained on different numbers of labels; {_fitted(line_of is not None)}dotted: "
+        "equal accuracies. Effective robustness is the vertical distance from the grey line, in points of accuracy. "
+        "Open markers are probes."
+    )
+    drawn = [*_rules(networks, limits), *dots]
+    view = View(
+        "Test against OOD", traces(drawn, **layout), list(dict.fromkeys(r for own in runs.values() for r in own))
+    )
+    legend = model_entries(study, points, lines=False)
+    title = "Test against out-of-distribution accuracy"
+    return [Plot("test-against-ood", title, caption, [view], height=520, legend=legend)]
+
+
+def _fitted(has_line: bool) -> str:
+    return "grey line: fitted to them; " if has_line else "too few of them for a line; "
+
+
+def _probit(accuracy: Any) -> Any:
+    return ndtri(np.clip(accuracy, _LEAST, 1 - _LEAST))
+
+
+def _dot(study: Study, model: Model, point: Point, runs: Sequence[Run]) -> Any:
+    looks = marker(study, model)
+    gain = point.robustness
+    shown = hover(
+        study.model_label(model),
+        f"test {_percent(point.test)} %",
+        f"OOD {_percent(point.ood)} %",
+        f"effective robustness {tables.signed(100 * gain.value)} [{tables.signed(100 * gain.low)}, "
+        f"{tables.signed(100 * gain.high)}] points{', extrapolated' if point.extrapolated else ''}"
+        if gain
+        else "",
+        sources(runs),
+    )
+    x, y = (float(_probit(mean.value)) for mean in (point.test, point.ood))
+    bars = {
+        name: {
+            "type": "data", "symmetric": False, "color": looks["color"], "thickness": 1.5, "width": 2,
+            "array": [float(_probit(mean.high)) - centre], "arrayminus": [centre - float(_probit(mean.low))],
+        }
+        for name, mean, centre in (("error_x", point.test, x), ("error_y", point.ood, y))
+    }  # fmt: skip
+    return go.Scatter(
+        x=[x], y=[y], mode="markers", marker=looks, hovertext=[shown], hoverinfo="text",
+        legendgroup=model.full_name, name=text(study.model_label(model)), **bars,
+    )  # fmt: skip
+
+
+def _percent(mean: Mean) -> str:
+    return f"{100 * mean.value:.1f} [{100 * mean.low:.1f}, {100 * mean.high:.1f}]"
+
+
+def _rules(networks: Sequence[Networks], limits: Sequence[float]) -> list[Any]:
+    """Equal accuracies, the line through the supervised networks, and these networks."""
+    looks = {"color": "#8a8a8a", "width": 1}
+    bare = {"hoverinfo": "skip", "legendgroup": "networks", "mode": "lines"}
+    drawn = [go.Scatter(x=limits, y=limits, line=looks | {"dash": "dot"}, **bare)]
+    found = fit(networks)
+    if found is not None:
+        heights = ndtri(found.predicted(ndtr(np.array(limits))))
+        drawn.append(go.Scatter(x=limits, y=floats(heights), line=looks | {"width": 2}, **bare))
+    for group in networks:
+        accuracies = [hits.mean(axis=1) for hits in (group.test, group.ood)]
+        places = [probit(own, hits.shape[1]) for own, hits in zip(accuracies, (group.test, group.ood), strict=True)]
+        shown = [
+            f"supervised network<br>test {100 * one:.1f} %<br>OOD {100 * two:.1f} %"
+            for one, two in zip(*accuracies, strict=True)
+        ]
+        drawn.append(
+            go.Scatter(
+                x=floats(places[0]), y=floats(places[1]), mode="markers", marker={"color": "#8a8a8a", "size": 5},
+                hovertext=shown, hoverinfo="text", legendgroup="networks",
+            )
+        )  # fmt: skip
+    return drawn
