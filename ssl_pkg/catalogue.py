@@ -43,7 +43,7 @@ CORRUPTIONS: Final = Artifact("corruptions.npz", {"clean": "n", "hits": "KSn"})
 FEW_LABELS: Final = Artifact(  # M models; hits are 1, 0, or -1 for a model that could not be trained
     "few_labels.npz",
     {"hits": "Mn", "labels_per_class": "M", "draw": "M", "finetuned": "M"},
-    optional={"ood_hits": "Mo"},  # if the data has an out-of-distribution set
+    optional={"ood_hits": "Mo", FOLDS: "Fn"},  # if there is an out-of-distribution set; fine-tunings on folds
 )
 TSNE: Final = Artifact(
     "tsne.npz",

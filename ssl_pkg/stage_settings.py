@@ -58,13 +58,15 @@ class Finetune(ConfigSection):
 class FewLabels(ConfigSection):
     """Probes and fine-tunings on few labelled images: the sizes and the number of the subsets, and the fine-tuning.
 
-    steps: of each training, for any number of images, rounded up to whole epochs. base_lrs, heads: if there are several
-    combinations, they are tried on a holdout split of each subset.
+    steps: of each training, for any number of images, rounded up to whole epochs. folds: whether the encoder is also
+    fine-tuned on each predefined fold of train. base_lrs, heads: if there are several combinations, they are tried on a
+    holdout split of each subset.
     """
 
     labels_per_class: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)]
     draws: PositiveInt
     steps: PositiveInt
+    folds: bool
     base_lrs: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
     weight_decay: NonNegativeFloat
     jitter: bool

@@ -55,6 +55,20 @@ def accuracy(
     return proportion(evaluation, metric, logits.argmax(axis=1) == labels, dimensions=dimensions)
 
 
+def over_folds(by_fold: Sequence[Row], count: int, reason: str) -> list[Row]:
+    """Mean and standard deviation of the accuracies on `count` test images after training on each fold.
+
+    Both are unmeasured, for `reason`, if a fold has no accuracy.
+    """
+    values = [entry["value"] for entry in by_fold if entry["value"] is not None]
+    known = values if len(values) == len(by_fold) else []
+    spread = float(np.std(known, ddof=1)) if len(known) > 1 else np.nan
+    return [
+        row("folds", "accuracy", float(np.mean(known)) if known else np.nan, count, reason=reason),
+        row("folds", "accuracy_sd", spread, len(by_fold), reason=reason),
+    ]
+
+
 def shared_classes(
     evaluation: str, logits: Array, labels: Indices, shared: Sequence[int], *, dimensions: Dimensions | None = None
 ) -> list[Row]:

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
-from ssl_pkg.catalogue import FEW_LABELS
+from ssl_pkg.catalogue import FEW_LABELS, FOLDS
 from ssl_pkg.config import Config
 from ssl_pkg.data.cifar10 import OutOfDistribution
 from ssl_pkg.data.dataset import data_root, open_dataset
 from ssl_pkg.data.images import Indices, Split, few, holdout
 from ssl_pkg.data.ood import open_ood
 from ssl_pkg.data.stl10 import STL10
-from ssl_pkg.errors import Diverged
-from ssl_pkg.evaluation.accuracy import accuracy, hits_of, shared_classes
+from ssl_pkg.errors import BadInput, Diverged
+from ssl_pkg.evaluation.accuracy import accuracy, hits_of, over_folds, shared_classes
 from ssl_pkg.evaluation.forward import Array, predict
 from ssl_pkg.evaluation.probe import fit_head, fit_probe
 from ssl_pkg.hardware.prepare import prepare
@@ -60,14 +60,19 @@ class _Probe(TypedDict):
 
 @dataclass(frozen=True)
 class _Subset:
-    """One draw of labelled images: their indices in train."""
+    """Labelled images: their indices in train, and which draw or predefined fold they are."""
 
-    labels_per_class: int
-    draw: int
+    dimensions: Dimensions
     indices: Indices
 
+    @property
+    def is_fold(self) -> bool:
+        return "fold" in self.dimensions
+
     def __str__(self) -> str:
-        return f"{self.labels_per_class} labels, draw {self.draw}"
+        if self.is_fold:
+            return f"fold {self.dimensions['fold']}"
+        return f"{self.dimensions['labels_per_class']} labels, draw {self.dimensions['draw']}"
 
 
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
@@ -77,6 +82,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     encoder, method, resolution = source_encoder(config)
     to_device(encoder, hardware.device)
     subsets = _subsets(dataset.train.labels, config.few_labels.labels_per_class, config.few_labels.draws)
+    subsets += _folds(dataset) if config.few_labels.folds else []
     with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
         stage = _Stage(session, LabelledTrainings(session), dataset, ood, encoder, resolution)
         features = [stage.outputs(encoder, split) for split in (dataset.train, *stage.tested)]
@@ -84,8 +90,9 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
         notes: list[str] = []
         for subset in subsets:
             probe = stage.trainings.once(f"probe {subset}", partial(stage.probe, subset, features))
-            found.append((subset, "probe", probe["model"]))
-            notes += probe.get("notes", [])  # a checkpoint of an earlier version has none
+            if not subset.is_fold:  # the stage `probe` measures those of the folds
+                found.append((subset, "probe", probe["model"]))
+                notes += probe.get("notes", [])  # a checkpoint of an earlier version has none
             candidate = stage.candidate(subset, features[0], probe)
             finetuned = stage.trainings.once(f"finetune {subset}", partial(stage.finetune, subset, candidate, probe))
             found.append((subset, "finetune", finetuned))
@@ -95,7 +102,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             adaptation=None,
             classes=dataset.classes,
             resolution=resolution,
-            rows=[row for _, _, model in found for row in model["rows"]],
+            rows=[*(row for _, _, model in found for row in model["rows"]), *_over_folds(found, len(dataset.test))],
             notes=notes,
         )
 
@@ -185,14 +192,14 @@ class _Stage:
 
     def _measured(self, subset: _Subset, adaptation: Adaptation, logits: list[Array]) -> _Model:
         """logits: on each of `tested`."""
-        dimensions: Dimensions = {"labels_per_class": subset.labels_per_class, "draw": subset.draw}
-        rows, hits = [], []
-        for name, own, split in zip(("few_labels", "few_labels_ood"), logits, self.tested, strict=False):
+        names = ("folds", "folds_ood") if subset.is_fold else ("few_labels", "few_labels_ood")
+        dimensions, rows, hits = subset.dimensions, [], []
+        for name, own, split in zip(names, logits, self.tested, strict=False):
             rows.append(accuracy(name, "accuracy", own, split.labels, dimensions=dimensions))
             hits.append(torch.from_numpy(hits_of(own, split.labels)))
         if self.ood:
             shared = self.ood.shared
-            rows += shared_classes("few_labels_ood", logits[1], self.ood.test.labels, shared, dimensions=dimensions)
+            rows += shared_classes(names[1], logits[1], self.ood.test.labels, shared, dimensions=dimensions)
         return {
             "hits": hits[0],
             "ood_hits": hits[1] if self.ood else None,
@@ -214,11 +221,36 @@ def _subsets(labels: Indices, sizes: tuple[int, ...], draws: int) -> list[_Subse
     smallest = int(np.bincount(labels).min())
     sizes = sizes if smallest >= min(sizes) else (smallest,)
     return [
-        _Subset(size, draw, few(labels, size, draw))
+        _Subset({"labels_per_class": size, "draw": draw}, few(labels, size, draw))
         for size in sizes
         if size <= smallest
         for draw in range(draws if size < smallest else 1)
     ]
+
+
+def _folds(dataset: STL10) -> list[_Subset]:
+    """The predefined folds of train. Raises BadInput if there are none, or if one can't be split for validation."""
+    labels, classes = dataset.train.labels, len(dataset.classes)
+    if not dataset.folds:
+        raise BadInput("few_labels.folds=true needs a file fold_indices.txt beside the images of train")
+    for number, fold in enumerate(dataset.folds):
+        if np.bincount(labels[fold], minlength=classes).min() < 2:  # one to fit on, one to hold out
+            raise BadInput(
+                f"few_labels.folds=true needs two images of each class in each fold; fold {number} has fewer"
+            )
+    return [_Subset({"fold": number}, fold) for number, fold in enumerate(dataset.folds)]
+
+
+def _over_folds(found: list[tuple[_Subset, Adaptation, _Model]], count: int) -> list[Row]:
+    """Mean and standard deviation over the folds on `count` test images; empty without folds."""
+    wanted = [
+        row
+        for subset, _, model in found
+        for row in model["rows"]
+        if subset.is_fold and (row["evaluation"], row["metric"]) == ("folds", "accuracy")
+    ]
+    summary = over_folds(wanted, count, "on a fold, fine-tuning has no result") if wanted else []
+    return [{**row, "adaptation": "finetune"} for row in summary]
 
 
 def _head(weight: Array, bias: Array) -> Head:
@@ -226,11 +258,14 @@ def _head(weight: Array, bias: Array) -> Head:
 
 
 def _arrays(found: list[tuple[_Subset, Adaptation, _Model]]) -> bytes:
-    of_ood = [model["ood_hits"].numpy() for _, _, model in found if model["ood_hits"] is not None]
+    drawn = [entry for entry in found if not entry[0].is_fold]
+    of_folds = [model["hits"].numpy() for subset, _, model in found if subset.is_fold]
+    of_ood = [model["ood_hits"].numpy() for _, _, model in drawn if model["ood_hits"] is not None]
     return npz(
         **({"ood_hits": np.array(of_ood)} if of_ood else {}),
-        hits=np.array([model["hits"].numpy() for _, _, model in found]),
-        labels_per_class=np.array([subset.labels_per_class for subset, _, _ in found]),
-        draw=np.array([subset.draw for subset, _, _ in found]),
-        finetuned=np.array([int(adaptation == "finetune") for _, adaptation, _ in found]),
+        **({FOLDS: np.array(of_folds)} if of_folds else {}),
+        hits=np.array([model["hits"].numpy() for _, _, model in drawn]),
+        labels_per_class=np.array([subset.dimensions["labels_per_class"] for subset, _, _ in drawn]),
+        draw=np.array([subset.dimensions["draw"] for subset, _, _ in drawn]),
+        finetuned=np.array([int(adaptation == "finetune") for _, adaptation, _ in drawn]),
     )

@@ -13,7 +13,7 @@ from ssl_pkg.config import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Indices, holdout
 from ssl_pkg.data.stl10 import STL10
-from ssl_pkg.evaluation.accuracy import accuracy, hits_of, wilson
+from ssl_pkg.evaluation.accuracy import accuracy, hits_of, over_folds, wilson
 from ssl_pkg.evaluation.forward import Array, predict
 from ssl_pkg.evaluation.probe import LinearProbe, PenaltyTrial, fit_probe
 from ssl_pkg.hardware.prepare import prepare
@@ -100,14 +100,7 @@ def _on_test(probes: list[LinearProbe], features: Array, labels: Indices) -> tup
             rows.append(unmeasured("folds", "accuracy", len(labels), probe.reason, dimensions))
         else:
             rows.append(accuracy("folds", "accuracy", logits, labels, dimensions=dimensions))
-    values = [entry["value"] for entry in rows if entry["value"] is not None]
-    reason = "a fold has no probe"
-    if len(values) < len(probes):
-        values = []
-    rows.append(row("folds", "accuracy", float(np.mean(values)) if values else np.nan, len(labels), reason=reason))
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
-    rows.append(row("folds", "accuracy_sd", spread, len(probes), reason=reason))
-    return rows, {FOLDS: np.array(hits)}
+    return [*rows, *over_folds(rows, len(labels), "a fold has no probe")], {FOLDS: np.array(hits)}
 
 
 def _notes(probe: LinearProbe, of_folds: list[LinearProbe]) -> list[str]:

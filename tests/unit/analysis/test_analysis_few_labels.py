@@ -155,17 +155,22 @@ def test_no_section_without_runs(fake: FakeStudy, tmp_path: Path) -> None:
     assert not few_labels.section(read_study(fake.path), tmp_path).blocks
 
 
-def test_folds_of_a_probe_are_averaged(fake: FakeStudy, tmp_path: Path) -> None:
+def test_models_trained_on_folds_are_averaged(fake: FakeStudy, tmp_path: Path) -> None:
     fake.pretrain("simclr")
-    file = fake.probe("simclr") / "predictions.npz"
+    files = {name: fake.probe(name) / "predictions.npz" for name in ("random", "simclr")}
+    files["finetune"] = fake.few_labels("simclr") / "few_labels.npz"
     assert not probe.section(read_study(fake.path), tmp_path).blocks
     hits = np.zeros((2, 100), np.int8)
     hits[0, :60], hits[1, :40] = 1, 1
-    with np.load(file) as arrays:
-        np.savez_compressed(file, **arrays, fold_hits=hits)
+    fifth = np.int8(np.arange(fake.images) % 5 == [[5], [0]])  # none and a fifth of the images
+    for name, own in {"random": 0 * hits - 1, "simclr": hits, "finetune": fifth}.items():
+        with np.load(files[name]) as arrays:
+            np.savez_compressed(files[name], **arrays, fold_hits=own)
     (table,) = (block for block in probe.section(read_study(fake.path), tmp_path).blocks if block["kind"] == "table")
-    interval = statistics.mean(hits == 1)
-    assert table["rows"][0][1:] == ["50.0", "14.1", f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"]
+    means = [statistics.mean(own == 1) for own in (hits, fifth)]
+    cells = [f"{100 * mean.value:.1f} [{100 * mean.low:.1f}, {100 * mean.high:.1f}]" for mean in means]
+    assert table["rows"] == [["SimCLR probe", cells[0], "14.1"], ["SimCLR fine-tuned", cells[1], "14.1"]]
+    assert (cells[0][:5], cells[1][:5]) == ("50.0 ", "10.0 ")
 
 
 def test_the_points_of_different_models_are_side_by_side_in_the_same_order_at_each_size(study: FakeStudy) -> None:

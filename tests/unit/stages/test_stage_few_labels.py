@@ -17,7 +17,7 @@ from ssl_pkg.stages.labelled import Candidate, Labelled, Trial
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 12))
 FEATURES = np.random.default_rng(1).normal(size=(120, 8)).astype(np.float32)
-SUBSET = _Subset(5, 1, np.sort(np.random.default_rng(2).choice(120, 100, replace=False)))
+SUBSET = _Subset({"labels_per_class": 5, "draw": 1}, np.sort(np.random.default_rng(2).choice(120, 100, replace=False)))
 L2 = 0.1
 
 
@@ -70,11 +70,13 @@ def test_a_single_candidate_is_not_searched_and_without_a_probe_no_candidate_sta
 
 def test_sizes_above_the_smallest_class_are_left_out_and_all_of_it_is_drawn_once() -> None:
     labels = np.repeat([0, 1, 2], [12, 15, 30])
-    found = [(subset.labels_per_class, subset.draw, len(subset.indices)) for subset in _subsets(labels, (2, 12, 13), 3)]
-    assert found == [(2, 0, 6), (2, 1, 6), (2, 2, 6), (12, 0, 36)]
+    found = [(str(subset), len(subset.indices)) for subset in _subsets(labels, (2, 12, 13), 3)]
+    assert found[:3] == [(f"2 labels, draw {draw}", 6) for draw in range(3)]
+    assert found[3:] == [("12 labels, draw 0", 36)]
 
 
 def test_a_train_split_below_all_sizes_gives_one_size_with_all_images_of_its_smallest_class() -> None:
     labels = np.repeat([0, 1], [12, 15])
-    found = [(subset.labels_per_class, subset.draw, len(subset.indices)) for subset in _subsets(labels, (13, 20), 3)]
-    assert found == [(12, 0, 24)]
+    assert [(str(subset), len(subset.indices)) for subset in _subsets(labels, (13, 20), 3)] == [
+        ("12 labels, draw 0", 24)
+    ]
