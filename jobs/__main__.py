@@ -120,8 +120,8 @@ def _submit(options: argparse.Namespace, overrides: list[str], again: str) -> in
 def _status(options: argparse.Namespace, overrides: list[str], again: str) -> int:
     from rich.console import Console
 
-    from jobs.status.display import plain_lines, render_table
     from jobs.status.states import read_status, status_json
+    from jobs.status.table import plain_lines, render_table
     from jobs.status.watch import follow
 
     folder = _existing(options)

@@ -70,7 +70,7 @@ class Stage:
     starts_from: Weights
     leaves: Weights
     label: str = ""  # the last word in the name of a model that the stage leaves: `SimCLR fine-tuned`
-    cost: float = 1.0  # duration relative to `ood`; runs on the costliest chain start first
+    cost: float = 1.0  # duration relative to `ood`, about that in the demo; runs on the costliest chain start first
     also_reads: tuple[str, ...] = ()  # fields of other stages' settings
     artifact: Artifact | None = None
     headline: Headline | None = None
@@ -104,7 +104,7 @@ _STAGES: Final = (
         "Pretraining: kNN validation",
         starts_from=Weights.NONE,
         leaves=Weights.ENCODER,
-        cost=8.0,
+        cost=80.0,
         headline=Headline("knn_validation", "accuracy", "kNN"),
         papers=(
             "Z. Wu, Y. Xiong, S. X. Yu, D. Lin: Unsupervised Feature Learning via Non-Parametric Instance "
@@ -122,6 +122,7 @@ _STAGES: Final = (
         "Linear probe: the encoder frozen in eval mode, logistic regression on cached features",
         starts_from=Weights.ENCODER,
         leaves=Weights.FINAL_MODEL,
+        cost=6.0,
         label="probe",
         artifact=PREDICTIONS,
         headline=Headline("test", "accuracy", "test"),
@@ -132,7 +133,7 @@ _STAGES: Final = (
         starts_from=Weights.ENCODER,
         leaves=Weights.FINAL_MODEL,
         label="fine-tuned",
-        cost=4.0,
+        cost=30.0,
         also_reads=(
             "probe.l2_low",
             "probe.l2_high",
@@ -151,7 +152,7 @@ _STAGES: Final = (
         "Few labels",
         starts_from=Weights.ENCODER,
         leaves=Weights.NONE,
-        cost=4.0,
+        cost=30.0,
         also_reads=(
             *(f"probe.{name}" for name in ("l2_low", "l2_high", "l2_count", "validation_fraction")),
             *(f"finetune.{name}" for name in ("batch_size", "warmup_epochs", "crop_area", "flip", "jitter")),
@@ -194,6 +195,7 @@ _STAGES: Final = (
         "t-SNE",
         starts_from=Weights.FINAL_MODEL,
         leaves=Weights.NONE,
+        cost=4.0,
         also_reads=("pretrain.knn_neighbours", "pretrain.knn_temperature"),
         artifact=TSNE,
         headline=Headline("knn", "accuracy", "kNN"),
@@ -212,7 +214,7 @@ _STAGES: Final = (
         "Width of the optimum",
         starts_from=Weights.FINAL_MODEL,
         leaves=Weights.NONE,
-        cost=2.0,
+        cost=8.0,
         artifact=LANDSCAPE,
         papers=(
             "N. S. Keskar et al.: On Large-Batch Training for Deep Learning: Generalization Gap and Sharp Minima, "

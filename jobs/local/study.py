@@ -10,6 +10,7 @@ from typing import Final
 from jobs.cluster.queue import find_queued_runs, submitted_clusters
 from jobs.cluster.slurm_cli import SchedulerUnavailable
 from jobs.ledger import REPORT, State, jobs_command, log_path
+from jobs.local.estimate import TimeLeft
 from jobs.local.runner import GRACE_SECONDS, Runner
 from jobs.local.slots import Slot
 from jobs.plan.graph import Job
@@ -42,7 +43,7 @@ def run_study(
     with study_lock(folder, named=True):
         _refuse_queued(folder)
         record_plan(folder, jobs)
-        display = make_display()
+        display = make_display(TimeLeft(jobs, len(slots)))
         runner = Runner(jobs, folder, slots, display, programs or Programs(), synthetic=synthetic)
         try:
             runner.run()

@@ -3,7 +3,7 @@
 The local runner and the SLURM submission execute the same jobs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -67,6 +67,11 @@ class Job:
             return bool(results) and made >= max(results)
         except OSError:
             return False
+
+    @property
+    def cost(self) -> float:
+        """The duration of the job, roughly, relative to others."""
+        return STAGES[self.stage].cost if self.stage in STAGES else 1.0
 
     def stage_arguments(self, threads: int, *, gpu: bool = False) -> tuple[str, ...]:
         """The arguments of `python -m ssl_pkg` for a slot with `threads` CPU threads.
@@ -219,12 +224,12 @@ def starting_order(jobs: Sequence[Job]) -> list[Job]:
     return sorted(jobs, key=lambda job: (job.stage != cheapest, -costs[job.name]))
 
 
-def remaining_cost(jobs: Sequence[Job]) -> dict[str, float]:
+def remaining_cost(jobs: Sequence[Job], cost: Callable[[Job], float] = lambda job: job.cost) -> dict[str, float]:
     """The cost of the longest chain of jobs that starts with each job (its critical path)."""
     costs: dict[str, float] = {}
     after: dict[str, float] = {}  # the largest cost among the job's children
     for job in reversed(jobs):
-        costs[job.name] = (STAGES[job.stage].cost if job.stage in STAGES else 1.0) + after.get(job.name, 0.0)
+        costs[job.name] = cost(job) + after.get(job.name, 0.0)
         for parent in job.parents:
             after[parent] = max(after.get(parent, 0.0), costs[job.name])
     return costs

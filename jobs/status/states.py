@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -32,12 +32,16 @@ class Row:
     requeues: int | None = None
     job: str | None = None  # SLURM's job id
     result: str | None = None  # the headline of a complete run, for people, like `88.1 % test`
+    part: int | None = None  # of `parts`, from 1: the piece of the stage's work to which phase and step belong
+    parts: int | None = None
 
     @property
     def fraction(self) -> float | None:
-        """The completed part of the steps, from 0 to 1; None if unknown."""
+        """The completed fraction of the run, or of its phase if it has no parts, from 0 to 1; None if unknown."""
         if self.state is State.COMPLETE:
             return 1.0
+        if self.part and self.parts:
+            return min(1.0, (self.part - 1) / self.parts)
         return min(1.0, self.step / self.steps) if self.step is not None and self.steps else None
 
 
@@ -55,7 +59,7 @@ def make_row(folder: Path, name: str, entry: Entry, now: float) -> Row:
     status = run.status() or {}
     if entry.state is State.RUNNING and (_number(status.get("heartbeat")) or 0.0) < (entry.started or 0.0):
         status = {}  # was written by an earlier start
-    step, steps, rate = (_number(status.get(key)) for key in ("step", "steps", "rate"))
+    step, steps, rate, part, parts = (_number(status.get(key)) for key in ("step", "steps", "rate", "part", "parts"))
     running = entry.state is State.RUNNING
     return Row(
         name,
@@ -64,9 +68,11 @@ def make_row(folder: Path, name: str, entry: Entry, now: float) -> Row:
         step=None if step is None else int(step),
         steps=None if steps is None else int(steps),
         rate=rate if running else None,
-        left=max(0.0, steps - step) / rate if running and rate and step is not None and steps is not None else None,
+        left=None if part or not running else _left(step, steps, rate),
         elapsed=_elapsed(entry, now),
         exit_status=entry.exit_status,
+        part=None if part is None else int(part),
+        parts=None if parts is None else int(parts),
     )
 
 
@@ -120,7 +126,7 @@ def status_json(folder: Path) -> dict[str, Any]:
     }
 
 
-def count_states(rows: list[Row]) -> dict[State, int]:
+def count_states(rows: Sequence[Row]) -> dict[State, int]:
     """The number of runs in each state, without states that no run is in."""
     counts = Counter(entry.state for entry in rows)
     return {state: counts[state] for state in State if counts[state]}
@@ -148,6 +154,11 @@ def _headline(result: Mapping[str, Any]) -> str | None:
             return f"{100 * value:.1f} % {label}"
         case _:
             return None
+
+
+def _left(step: float | None, steps: float | None, rate: float | None) -> float | None:
+    """Seconds until all steps of the phase are done."""
+    return max(0.0, steps - step) / rate if rate and step is not None and steps is not None else None
 
 
 def _elapsed(entry: Entry, now: float) -> float | None:

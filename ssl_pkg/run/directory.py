@@ -7,7 +7,8 @@
       metrics.jsonl      one JSON object a line: step, epoch, phase, seconds, then metrics by name; each step once
       tensorboard/       the same metrics for TensorBoard
       checkpoints/       the state that an interrupted run resumes from
-      status             phase, step, steps, rate, heartbeat (JSON, rewritten atomically)
+      status             phase, step, steps, rate, part, parts, heartbeat (JSON, rewritten atomically); part of parts
+                         counts the pieces of the stage's work from 1, null if it has none
       lock               exists while a process works in the directory, and names the process
       result.json        written last and atomically: a run is complete if and only if this file exists
 
@@ -140,7 +141,7 @@ class RunDirectory:
         return _read_json(self.path / "provenance.json")
 
     def status(self) -> dict[str, Any] | None:
-        """The content of `status`: phase, step, steps, rate (steps/s), heartbeat (seconds since the epoch)."""
+        """The content of `status`: phase, step, steps, rate (steps/s), part, parts, heartbeat (seconds since 1970)."""
         return _read_json(self.path / "status")
 
     def config(self) -> dict[str, Any] | None:
@@ -167,10 +168,19 @@ class RunDirectory:
                 lines.append(entry)
         return lines
 
-    def write_status(self, *, phase: str, step: int, steps: int, rate: float | None) -> None:
+    def write_status(
+        self,
+        *,
+        phase: str,
+        step: int,
+        steps: int,
+        rate: float | None,
+        part: int | None = None,
+        parts: int | None = None,
+    ) -> None:
         """Rewrites `status`. rate: in steps per second."""
-        now = {"phase": phase, "step": step, "steps": steps, "rate": rate, "heartbeat": time.time()}
-        write_atomic(self.path / "status", (json.dumps(now) + "\n").encode())
+        now = {"phase": phase, "step": step, "steps": steps, "rate": rate, "part": part, "parts": parts}
+        write_atomic(self.path / "status", (json.dumps({**now, "heartbeat": time.time()}) + "\n").encode())
 
 
 def runs_of(study: Path) -> Iterator[RunDirectory]:

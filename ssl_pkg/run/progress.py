@@ -22,6 +22,8 @@ class Reporter:
     def __init__(self, run: RunDirectory, lock: RunLock, title: str) -> None:
         self._run, self._lock, self._title = run, lock, title
         self._phase, self._step, self._steps, self._note = "starting", 0, 1, ""
+        self._part: int | None = None
+        self._parts: int | None = None
         self._stop = threading.Event()
         self._rate: float | None = None  # steps per second
         self._last_change = (time.monotonic(), "starting", 0)
@@ -45,6 +47,10 @@ class Reporter:
         if phase != self._phase:
             self._note = ""
         self._phase, self._step, self._steps = phase, step, steps
+
+    def begin_part(self, part: int, parts: int) -> None:
+        """Records that part `part` of `parts` of the run's work begins, counted from 1."""
+        self._part, self._parts = part, parts
 
     def note(self, text: str) -> None:
         """Shows a short text beside the bar, such as the loss."""
@@ -75,11 +81,14 @@ class Reporter:
             self._task, description=f"{self._title}: {phase}", completed=step, total=steps, note=self._note
         )
         with contextlib.suppress(OSError):  # a full disk must not end a run only because `status` can't be written
-            self._run.write_status(phase=phase, step=step, steps=steps, rate=self._rate)
+            self._run.write_status(
+                phase=phase, step=step, steps=steps, rate=self._rate, part=self._part, parts=self._parts
+            )
         if self._bar.disable and now - self._last_line > LINE_SECONDS:
             self._last_line = now
             rate = f"{self._rate:.2f} steps/s" if self._rate else ""
-            parts = (phase, f"step {step} of {steps}", rate, self._note)
+            part = f"part {self._part} of {self._parts}" if self._part else ""
+            parts = (part, phase, f"step {step} of {steps}", rate, self._note)
             print(f"{self._title}: {', '.join(part for part in parts if part)}", file=sys.stderr, flush=True)
 
     def _update_rate(self, phase: str, step: int, now: float) -> None:

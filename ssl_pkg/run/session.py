@@ -149,6 +149,10 @@ class Session:
         """Reports that `step` of `steps` are done in `phase`."""
         self.reporter.update(phase, step, steps)
 
+    def begin_part(self, part: int, parts: int) -> None:
+        """Reports that part `part` of `parts` of the run's work begins, counted from 1."""
+        self.reporter.begin_part(part, parts)
+
     def report_or_stop(self, phase: str, step: int, steps: int) -> None:
         """Reports, and raises Interrupted if a signal has arrived. For work that no checkpoint covers."""
         self.report(phase, step, steps)

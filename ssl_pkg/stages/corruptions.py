@@ -40,8 +40,9 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
         checkpoint = session.resume.read(CorruptionsCheckpoint)
         found = dict(checkpoint.hits) if checkpoint else {}
-        for condition in planned:
+        for number, condition in enumerate(planned, start=1):
             if str(condition) not in found:
+                session.begin_part(number, len(planned))
                 progress = partial(session.report_or_stop, str(condition))
                 found[str(condition)] = from_numpy(measure(condition, on_batch=progress))
                 session.save(len(found), {"hits": found})

@@ -45,13 +45,17 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
         for note in notes:
             session.reporter.message(note)
         trainings = LabelledTrainings(session)
+        grid = grid_of(settings)
+        parts = len(grid) + 1  # the trials and the final training
         heads = trainings.once("probe", lambda: _heads(session, encoder, dataset.train, resolution, kept))
         trials = trainings.search(
             Labelled(encoder, trial_split, len(dataset.classes), resolution, heads["kept"]),
             dataset.train.subset(held),
-            grid_of(settings),
+            grid,
             epochs=settings.selection_epochs,
+            on_trial=lambda number: session.begin_part(number, parts),
         )
+        session.begin_part(parts, parts)
         candidate, chosen = best(trials)
         snapshots = _Snapshots(session, dataset.test if adaptation else None, resolution)
         model = trainings.train(

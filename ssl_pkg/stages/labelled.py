@@ -166,16 +166,25 @@ class LabelledTrainings:
         return model
 
     def search(
-        self, start: Labelled, held: Split, grid: Sequence[Candidate], *, epochs: int, name: str = "trial"
+        self,
+        start: Labelled,
+        held: Split,
+        grid: Sequence[Candidate],
+        *,
+        epochs: int,
+        name: str = "trial",
+        on_trial: Callable[[int], object] = lambda number: None,
     ) -> list[Trial]:
         """Trains each candidate on `start.split` and measures it on the images `held`, also after each epoch.
 
-        name: of the search; the trial of candidate k is the phase `NAME K`, from 1.
+        name: of the search; the trial of candidate k is the phase `NAME K`, from 1. on_trial: called with k before it.
         """
-        return [
-            self.once(phase, partial(self._trial, phase, start, held, candidate, epochs))
-            for phase, candidate in ((f"{name} {number}", each) for number, each in enumerate(grid, start=1))
-        ]
+        trials = []
+        for number, candidate in enumerate(grid, start=1):
+            on_trial(number)
+            phase = f"{name} {number}"
+            trials.append(self.once(phase, partial(self._trial, phase, start, held, candidate, epochs)))
+        return trials
 
     def _trial(self, phase: str, start: Labelled, held: Split, candidate: Candidate, epochs: int) -> Trial:
         trial = _without_result(phase, candidate, len(held))

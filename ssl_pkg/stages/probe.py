@@ -75,6 +75,7 @@ def _probes(session: Session, features: Array, dataset: STL10) -> list[LinearPro
     found = [_from_state(state) for state in checkpoint.probes] if checkpoint else []
     parts = {"fit": np.arange(len(labels))} | {f"fit fold {number}": fold for number, fold in enumerate(dataset.folds)}
     for name, part in list(parts.items())[len(found) :]:
+        session.begin_part(len(found) + 1, len(parts))
         if np.bincount(labels[part], minlength=len(dataset.classes)).min() < 2:  # one to fit on, one to hold out
             found.append(_without(features, dataset, "the fold has less than two images of a class"))
         else:

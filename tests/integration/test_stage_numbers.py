@@ -168,6 +168,23 @@ def test_the_hits_with_few_labels_are_those_of_the_rows(study: Path) -> None:
             assert values == pytest.approx(dict(zip(models, arrays[name].mean(axis=1), strict=True)))
 
 
+def test_the_status_counts_the_parts_of_a_run(study: Path) -> None:
+    made = {name: json.loads((study / name / "result.json").read_text()) for name in LINES}
+    drawn = {(row["labels_per_class"], row["draw"]) for row in made["few_labels"]["rows"]}
+    folds = {row["fold"] for row in made["probe"]["rows"] if "fold" in row}
+    expected = {
+        "few_labels": len(drawn),
+        "finetune": len(made["finetune"]["tried"]) + 1,  # the final training
+        "corruptions": len(made["corruptions"]["corruptions"]) * len(made["corruptions"]["severities"]) + 1,  # clean
+        "probe": len(folds) + 1,  # all of train
+    }
+    for name, parts in expected.items():
+        status = json.loads((study / name / "status").read_text())
+        assert (status["part"], status["parts"]) == (parts, parts), name
+        assert parts > 1 or name == "few_labels"
+    assert json.loads((study / "pretrain/status").read_text())["parts"] is None
+
+
 def test_the_random_network_depends_on_the_seed(study: Path) -> None:
     torch.manual_seed(3)
     assert torch.equal(

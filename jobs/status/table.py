@@ -1,0 +1,177 @@
+"""The runs of a study as a table, for a terminal of any width or for a log. What does not fit wraps; nothing is cut."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Column, Table
+from rich.text import Text
+
+from jobs.ledger import State
+from jobs.status.states import Row, count_states
+
+STYLES: Final = {
+    State.COMPLETE: "green",
+    State.RUNNING: "cyan",
+    State.PENDING: "dim",
+    State.BLOCKED: "yellow",
+    State.FAILED: "bold red",
+    State.INTERRUPTED: "magenta",
+    State.CANCELLED: "magenta",
+}
+DISPLAY_ORDER: Final = (
+    State.FAILED,
+    State.RUNNING,
+    State.CANCELLED,
+    State.INTERRUPTED,
+    State.BLOCKED,
+    State.PENDING,
+    State.COMPLETE,
+)
+DETAILED: Final = 100  # columns of a terminal that has room for the phase of a run that has parts
+PROGRESS: Final = (12, 24)  # columns for the progress: at least, and before the table gets more columns
+BAR: Final = 8  # columns
+
+
+def render_table(rows: Sequence[Row], height: int | None, width: int = 80, left: float | None = None) -> RenderableType:
+    """The table, the number of runs in each state and the time left.
+
+    height: maximum number of lines; then the most important rows are shown. None shows all rows. width: in columns; the
+    elapsed time, the time left and the bar of each run are shown if there is room. left: seconds for the whole study.
+    """
+    counts = _counts(rows, left)
+    columns = _Columns.fit(rows, width)
+    footer = sum(len(text) + 2 for text, _ in counts) + len("(100 runs not shown)")
+    room = None if height is None else height - 4 - footer // width
+    shown: set[str] = set()
+    for row in sorted(rows, key=lambda row: DISPLAY_ORDER.index(row.state)):
+        if room is not None:
+            room -= columns.lines(row)
+            if room < 0 and shown:
+                break
+        shown.add(row.name)
+    if len(shown) < len(rows):
+        counts.append((f"({len(rows) - len(shown)} runs not shown)", "dim"))
+    table = columns.table([row for row in rows if row.name in shown])
+    return Group(table, Text(""), Text("  ").join(Text(text, style) for text, style in counts))
+
+
+def plain_lines(rows: Sequence[Row]) -> list[str]:
+    """The table as lines of aligned text."""
+    lines = [("run", "state", "progress", "rate", "left", "elapsed", "job" if any(row.job for row in rows) else "")]
+    lines += [(row.name, str(row.state), *_cells(row), row.job or "") for row in rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    aligned = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    return [*(line.rstrip() for line in aligned), format_counts(rows)]
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The widths of the columns for names and for the progress, and the titles of the columns after them."""
+
+    name: int
+    progress: int
+    more: tuple[str, ...]
+    detailed: bool
+
+    @classmethod
+    def fit(cls, rows: Sequence[Row], width: int) -> "_Columns":
+        detailed = width >= DETAILED
+        state = max((len(row.state) for row in rows), default=len("state"))
+        name = min(max((len(row.name) for row in rows), default=3), width - state - 4 - PROGRESS[0])
+        free = width - name - state - 4
+        wanted = min(max((len(_progress(row, detailed=detailed)) for row in rows), default=0), PROGRESS[1])
+        more: list[str] = []
+        for title in ("elapsed", "left", "bar"):
+            size = BAR if title == "bar" else max([len(title), *(len(_time(row, title)) for row in rows)])
+            if free - size - 2 >= max(wanted, PROGRESS[0]):
+                free -= size + 2
+                more.insert(0, title)
+        return cls(name, free, tuple(more), detailed)
+
+    def lines(self, row: Row) -> int:
+        """The lines that the row takes, because its name or its progress may wrap."""
+        progress = textwrap.wrap(_progress(row, detailed=self.detailed), self.progress, break_on_hyphens=False)
+        return max(1, -(-len(row.name) // self.name), len(progress))
+
+    def table(self, rows: Sequence[Row]) -> Table:
+        run = Column("run", width=self.name, overflow="fold")
+        progress = Column("progress", max_width=self.progress, overflow="fold")
+        more = [Column("" if title == "bar" else title, no_wrap=True) for title in self.more]
+        table = Table(run, Column("state", no_wrap=True), progress, *more, box=None, pad_edge=False)
+        table.header_style = "bold"
+        for row in rows:
+            cells = [_bar(row) if title == "bar" else Text(_time(row, title)) for title in self.more]
+            text = Text(_progress(row, detailed=self.detailed))
+            table.add_row(Text(row.name), Text(row.state, STYLES[row.state]), text, *cells)
+        return table
+
+
+def format_progress(row: Row) -> str:
+    """The progress of a running run in one line."""
+    step, rate, left, elapsed = _cells(row)
+    percent = "" if row.fraction is None else f"{row.fraction:.0%}"
+    words = (step, percent, rate, elapsed and f"{elapsed} elapsed", left and f"{left} left")
+    return " ".join(word for word in words if word)
+
+
+def format_counts(rows: Sequence[Row], left: float | None = None) -> str:
+    """The number of runs in each state, and the time left in seconds, in one line."""
+    return ", ".join(text for text, _ in _counts(rows, left))
+
+
+def format_duration(seconds: float | None) -> str:
+    """Formats a duration in seconds as 1:02:03 or 2:03; None as an empty string."""
+    if seconds is None:
+        return ""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def format_left(seconds: float) -> str:
+    """A rough estimate in words: `about 40 min left`."""
+    minutes, hours = seconds / 60, seconds / 3600
+    if minutes < 1:
+        return "less than a minute left"
+    if minutes < 90:
+        return f"about {minutes:.0f} min left"
+    return f"about {hours:.2g} h left" if hours < 48 else f"about {hours / 24:.2g} days left"
+
+
+def _counts(rows: Sequence[Row], left: float | None) -> list[tuple[str, str]]:
+    """Texts and their styles."""
+    if not rows:
+        return [("no runs", "")]
+    counts = count_states(rows)
+    texts = [(f"{counts.pop(State.COMPLETE, 0)} of {len(rows)} complete", STYLES[State.COMPLETE])]
+    texts += [(f"{count} {state}", STYLES[state]) for state, count in counts.items()]
+    return texts if left is None else [*texts, (format_left(left), "bold")]
+
+
+def _bar(row: Row) -> RenderableType:
+    running = row.state is State.RUNNING and row.fraction is not None
+    return ProgressBar(total=1.0, completed=row.fraction or 0.0, width=BAR) if running else ""
+
+
+def _time(row: Row, title: str) -> str:
+    return format_duration(row.left if title == "left" else row.elapsed)
+
+
+def _progress(row: Row, *, detailed: bool = True) -> str:
+    """Part and step, or the result, and notes. detailed: with phase and step of a run that has parts."""
+    step = f"{row.phase or ''} {row.step}/{row.steps}".strip() if row.step is not None and row.steps is not None else ""
+    if row.part and row.parts:
+        part = f"part {row.part} of {row.parts}"
+        step = f"{part}: {step}" if detailed and step else part
+    requeued = f"requeued {row.requeues}x" if row.requeues else ""
+    return ", ".join(part for part in (step, row.result, requeued, row.note) if part)
+
+
+def _cells(row: Row) -> tuple[str, str, str, str]:
+    """Progress, rate, time left and elapsed time."""
+    rate = "" if row.rate is None else f"{row.rate:.3g}/s"
+    return _progress(row), rate, format_duration(row.left), format_duration(row.elapsed)
