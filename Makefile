@@ -22,8 +22,8 @@ $(foreach word,$(filter-out $(targets),$(MAKECMDGOALS)),$(error there is no targ
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 	@echo
-	@echo 'Variables: STUDY=demo|photos-quick|photos|stl10  DATA=folder with stl10_binary/ and CIFAR-10'
-	@echo '           RUNS=runs  REPORTS=reports  SEEDS="0 1 2"  CLUSTER=profile  JOB=run  WAIT=1  IMAGE=name  THUMBNAILS=1'
+	@echo 'Variables: STUDY=demo|photos-quick|photos-cpu|photos|stl10  DATA=folder with stl10_binary/ and CIFAR-10'
+	@echo '           RUNS=runs  REPORTS=reports  SEEDS="0 1 2"  CLUSTER=profile  JOB=run  WAIT=1  DRY=1  IMAGE=name  THUMBNAILS=1'
 
 setup:  ## install the locked packages into .venv (once; 7 GB); EXTRAS=submit only those for submitting (0.3 GB)
 	@$(BASE_PYTHON) install.py '$(or $(EXTRAS),dev)'
@@ -91,8 +91,8 @@ format: .venv/installed  ## format the code and apply ruff's automatic fixes
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-submit-all: cluster-given is-set-up  ## submit the missing runs of STUDY to CLUSTER; WAIT=1 waits and shows the progress
-	@.venv/bin/ssl-study submit $(STUDY) --cluster "$(CLUSTER)" $(study_options) $(if $(WAIT),--wait)
+submit-all: $(if $(DRY),,cluster-given) is-set-up  ## submit the missing runs of STUDY to CLUSTER; WAIT=1 waits and shows the progress; DRY=1 only prints jobs and costs
+	@.venv/bin/ssl-study submit $(STUDY) $(if $(CLUSTER),--cluster "$(CLUSTER)") $(study_options) $(if $(WAIT),--wait) $(if $(DRY),--dry-run)
 
 logs: is-set-up  ## show the end of the log of the run JOB of STUDY, with all its starts
 	@test -n "$(JOB)" || { echo 'make logs: give the run, such as JOB=pretrain-simclr-s0; `make status` lists the runs' >&2; exit 2; }

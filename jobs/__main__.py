@@ -101,6 +101,8 @@ def _submit(options: argparse.Namespace, overrides: list[str], again: str) -> in
     from jobs.programs import Programs
     from ssl_pkg.config import SYNTHETIC
 
+    if options.dry_run:
+        return _dry_run(options, overrides)
     profile = load_profile(options.cluster)
     if profile.name == LOCAL:
         return _study(options, overrides, again)
@@ -115,6 +117,28 @@ def _submit(options: argparse.Namespace, overrides: list[str], again: str) -> in
     folder = options.runs / config.study.name
     submission = Submission(jobs, folder, profile, data_root=config.data.root, programs=Programs())
     return submit_rounds(submission, jobs, folder, profile.name, wait=options.wait, again=again)
+
+
+def _dry_run(options: argparse.Namespace, overrides: list[str]) -> int:
+    require("submit")
+    from jobs.cluster.dry_run import print_dry_run
+    from jobs.cluster.profile import load_profile, profiles
+    from jobs.plan.estimate import images_of
+    from jobs.plan.settings import plan_published
+    from ssl_pkg.overrides import split_literals
+
+    chosen = [load_profile(name) for name in ([options.cluster] if options.cluster else profiles())]
+    if options.study == "stl10" and options.data is None and "data.root" not in split_literals(overrides)[0]:
+        jobs = plan_published(
+            options.study, seeds=options.seeds, overrides=overrides, runs=options.runs, reports=options.reports
+        )
+        images = images_of(None)
+        print("Without --data, the sizes of STL-10 as published are assumed.", file=sys.stderr)
+    else:
+        config, jobs = _planned(options, overrides)
+        images = images_of(config.data.root)
+    print_dry_run(jobs, options.runs / options.study, chosen, images)
+    return COMPLETE
 
 
 def _status(options: argparse.Namespace, overrides: list[str], again: str) -> int:

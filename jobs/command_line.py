@@ -37,6 +37,8 @@ def parse(arguments: list[str], options: argparse.Namespace) -> list[str]:
     for word in rest:
         if word.startswith("-") or options.command not in _TAKES_OVERRIDES:
             raise unexpected(word, vars(options), f"ssl-study {options.command}")
+    if options.command == "submit" and not (options.cluster or options.dry_run):
+        raise BadInput("give the cluster by --cluster, or --dry-run: see `ssl-study submit --help`")
     for name in ("runs", "reports", "data"):
         if getattr(options, name, None) is not None:
             given = expand_path(f"--{name}", getattr(options, name))
@@ -63,12 +65,15 @@ def _parser() -> argparse.ArgumentParser:
     study = add("study", "run the missing runs of a study on this machine, and build its report")
     study.epilog = f"{study.epilog}\nshorter example: ssl-study {_SHORTER}"
     submit = add("submit", "submit the missing runs of a study to a SLURM cluster")
-    submit.add_argument("--cluster", required=True, metavar="NAME", help="a profile in slurm/profiles, or a YAML file")
+    submit.add_argument("--cluster", metavar="NAME", help="a profile in slurm/profiles, or a YAML file")
+    submit.add_argument(
+        "--dry-run", action="store_true", help="print the jobs, their GPU hours and disk space, and submit nothing"
+    )
     submit.add_argument("--wait", action="store_true", help="show the table, and return when all runs have ended")
     for command, own in (
         (demo, ""),
         (study, "STUDY [--data DIR] "),
-        (submit, "STUDY --cluster NAME [--wait] [--data DIR] "),
+        (submit, "STUDY --cluster NAME [--wait] [--dry-run] [--data DIR] "),
     ):
         command.usage = f"{command.prog} {own}[--runs DIR] [--reports DIR] [--seeds SEEDS] [key=value ...]"
         command.add_argument(

@@ -10,6 +10,8 @@ CIFAR10_BINARY: Final = "cifar-10-batches-bin"
 OOD: Final = "ood"
 SIDE: Final = 96  # pixels, of an image in a file in STL-10's format
 IMAGE_BYTES: Final = 3 * SIDE * SIDE  # of an image in a file in STL-10's format
+PUBLISHED: Final = {"train": 5_000, "unlabeled": 100_000}  # images of STL-10's splits
+SYNTHETIC: Final = {"train": 1_000, "unlabeled": 5_000}  # likewise of the synthetic set
 
 
 def has_ood(root: Path) -> bool:

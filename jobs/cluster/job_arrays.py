@@ -41,6 +41,19 @@ def submission_order(
         yield group
 
 
+def awaited_runs(level: Iterable[Job], jobs: Iterable[Job], queued: Collection[str]) -> dict[str, list[str]]:
+    """The queued parents of each job of a level, without those that another of its parents depends on.
+
+    jobs: the whole plan. queued: the names of the runs that others can wait for.
+    """
+    found = {}
+    for job in level:
+        parents = [parent for parent in job.parents if parent in queued]
+        indirect = {name for other in jobs if other.name in parents for name in other.parents}
+        found[job.name] = [parent for parent in parents if parent not in indirect]
+    return found
+
+
 def group_into_arrays(
     jobs: Sequence[Job], awaited: Mapping[str, Sequence[str]], submitted: Mapping[str, SubmittedJob], largest: int
 ) -> Iterator[tuple[list[Job], tuple[str, ...]]]:

@@ -6,6 +6,8 @@ around sbatch at some sites print other text, other numbers, or nothing.
 
 import os
 import re
+import shlex
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +17,14 @@ from typing import Any, Final
 from submitit import SlurmExecutor
 from submitit.core.utils import DelayedSubmission, JobPaths
 
+from jobs.cluster.batch_script import BLOCK_SIGNALS, script_lines
+from jobs.cluster.batches import Batch
 from jobs.cluster.job_queries import find_jobs, parse_time, possible_job_ids, show_job
 from jobs.cluster.node import NodeStage
 from jobs.cluster.profile import Profile
 from jobs.cluster.slurm_cli import SchedulerUnavailable, SlurmMissing, is_communication_error, run_slurm
 from jobs.ledger import REPORT
+from jobs.plan.graph import Job
 
 MEMORY_OPTIONS: Final = ("mem", "mem_per_cpu", "mem_per_gpu")
 LISTING_SECONDS: Final = 15.0  # time within which squeue or sacct lists a job that sbatch has accepted
@@ -55,8 +60,32 @@ def sbatch_options(profile: Profile, stage: str) -> dict[str, Any]:
     return {name: value for name, value in (options | overrides).items() if value is not None}
 
 
+def job_parameters(profile: Profile, job: Job, batch: Batch, folder: Path) -> dict[str, Any]:
+    """submitit's parameters for a batch of jobs like `job`. folder: gets the batch's files, in the study's folder."""
+    several, study = job.stage == "pretrain", folder.parents[2].name
+    name = job.name if len(batch.names) == 1 else job.group  # that of an array is without seed and variant
+    return {
+        "job_name": f"{name}.{study}",
+        "signal_delay_s": profile.signal_seconds,
+        "array_parallelism": profile.at_once or len(batch.names),
+        "setup": script_lines(profile.setup, folder),
+        # Without --kill-on-bad-exit srun would wait for the other processes after one has died. A job of a single
+        # process must not have it, because a copy of the job, left on a failed node, would end the later start.
+        "srun_args": ["--kill-on-bad-exit=1"] if several and profile.nodes * profile.processes > 1 else [],
+        # submitit would pass its own defaults for options that the profile removes
+        **dict.fromkeys(("time", "nodes", "wckey")),
+        "additional_parameters": {
+            **({} if "comment" in profile.sbatch else {"comment": batch.token}),
+            **sbatch_options(profile, job.stage),
+            **({"dependency": ",".join(batch.after)} if batch.after else {}),
+            # the report would wait forever for a job that can never start
+            **({"kill-on-invalid-dep": "yes"} if batch.after and job.stage != REPORT else {}),
+        },
+    }
+
+
 def submit_batch(
-    folder: Path, token: str, stages: Sequence[NodeStage], python: str, parameters: dict[str, Any]
+    folder: Path, token: str, stages: Sequence[NodeStage], parameters: dict[str, Any]
 ) -> str:  # fmt: skip
     """Submits a job, or an array if there are several stages. Returns the job id, for an array that of the whole.
 
@@ -66,7 +95,7 @@ def submit_batch(
     """
     if SlurmExecutor.affinity() < 0:
         raise SlurmMissing("srun not found")
-    executor = SlurmExecutor(folder, python=python)
+    executor = SlurmExecutor(folder, python=f"{BLOCK_SIGNALS} {shlex.quote(sys.executable)} -P")
     executor.update_parameters(**parameters)
     if len(stages) > 1:
         executor.parameters["map_count"] = len(stages)

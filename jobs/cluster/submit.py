@@ -2,19 +2,15 @@
 
 import os
 import re
-import shlex
 import shutil
-import sys
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from jobs.cluster.batch_script import BLOCK_SIGNALS, script_lines
 from jobs.cluster.batches import Batch, SubmittedJob, newest_jobs, read_batches, tokens_by_id
 from jobs.cluster.container import check_folders, mounted_folders
-from jobs.cluster.job_arrays import group_into_arrays, submission_order
+from jobs.cluster.job_arrays import awaited_runs, group_into_arrays, submission_order
 from jobs.cluster.job_queries import DEPENDENCY_NEVER_SATISFIED, SlurmJobInfo, cancel_jobs
 from jobs.cluster.limits import (
     cluster_config,
@@ -35,7 +31,7 @@ from jobs.cluster.queue import (
     submitted_clusters,
     wait_for_completing,
 )
-from jobs.cluster.sbatch import SubmissionRefused, sbatch_options, submit_batch
+from jobs.cluster.sbatch import SubmissionRefused, job_parameters, submit_batch
 from jobs.cluster.slurm_cli import SchedulerUnavailable
 from jobs.ledger import REPORT, Entry, State, jobs_command, log_path, read_ledger, write_ledger
 from jobs.plan.graph import Job
@@ -209,7 +205,7 @@ class Submission:
 
     def _submit_level(self, level: list[Job], summary: SubmissionSummary, largest: int) -> None:
         """Submits similar jobs, in smaller arrays where SLURM refuses large ones. Raises _RefusedJob."""
-        awaited = {job.name: self._awaited(job) for job in level}
+        awaited = awaited_runs(level, self._jobs, self._queued)
         for group, after in group_into_arrays(level, awaited, self._submitted, largest):
             try:
                 self._submit_group(group, after)
@@ -221,22 +217,15 @@ class Submission:
             else:
                 summary.submitted += [job.name for job in group]
 
-    def _awaited(self, job: Job) -> list[str]:
-        """The job's queued parents, without those that another of its parents depends on."""
-        parents = [parent for parent in job.parents if parent in self._queued]
-        indirect = {name for other in self._jobs if other.name in parents for name in other.parents}
-        return [parent for parent in parents if parent not in indirect]
-
     def _submit_group(self, group: list[Job], after: tuple[str, ...]) -> None:
         batch = Batch.new(self._profile.name, tuple(job.name for job in group), after)
         batch.write(self._folder)
-        stages, parameters = [self._node_stage(job) for job in group], self._parameters(group[0], batch)
-        python = f"{BLOCK_SIGNALS} {shlex.quote(sys.executable)} -P"
+        stages, files = [self._node_stage(job) for job in group], self._batch_folder(batch)
         try:
-            number = submit_batch(self._batch_folder(batch), batch.token, stages, python, parameters)
+            number = submit_batch(files, batch.token, stages, job_parameters(self._profile, group[0], batch, files))
         except (SubmissionRefused, OSError) as error:
             batch.remove(self._folder)
-            shutil.rmtree(self._batch_folder(batch), ignore_errors=True)
+            shutil.rmtree(files, ignore_errors=True)
             raise _RefusedJob(group[0], str(error)) from error
         batch = batch.with_number(number)
         batch.write(self._folder)
@@ -263,28 +252,6 @@ class Submission:
             return (*self._profile.container.client(), *inside)
         return (self._profile.python or program[0], *program[1:])
 
-    def _parameters(self, job: Job, batch: Batch) -> dict[str, Any]:
-        """The profile's values as submitit's parameters."""
-        profile, several = self._profile, job.stage == "pretrain"
-        return {
-            "job_name": f"{_slurm_job_name(job, len(batch.names))}.{self._folder.name}",
-            "signal_delay_s": profile.signal_seconds,
-            "array_parallelism": profile.at_once or len(batch.names),
-            "setup": script_lines(profile.setup, self._batch_folder(batch)),
-            # Without --kill-on-bad-exit srun would wait for the other processes after one has died. A job of a single
-            # process must not have it, because a copy of the job, left on a failed node, would end the later start.
-            "srun_args": ["--kill-on-bad-exit=1"] if several and profile.nodes * profile.processes > 1 else [],
-            # submitit would pass its own defaults for options that the profile removes
-            **dict.fromkeys(("time", "nodes", "wckey")),
-            "additional_parameters": {
-                **({} if "comment" in profile.sbatch else {"comment": batch.token}),
-                **sbatch_options(profile, job.stage),
-                **({"dependency": ",".join(batch.after)} if batch.after else {}),
-                # the report would wait forever for a job that can never start
-                **({"kill-on-invalid-dep": "yes"} if batch.after and job.stage != REPORT else {}),
-            },
-        }
-
 
 class _RefusedJob(BadInput):
     """SLURM has refused a job: for now, if a limit is the reason, else for good."""
@@ -292,8 +259,3 @@ class _RefusedJob(BadInput):
     def __init__(self, job: Job, reason: str) -> None:
         super().__init__(f"SLURM refuses {job.name}: {reason}")
         self.reason = reason
-
-
-def _slurm_job_name(job: Job, size: int) -> str:
-    """The run's name; for an array without seed and variant."""
-    return job.name if size == 1 else job.group

@@ -118,6 +118,14 @@ def plan_study(config: Config, *, runs: Path, reports: Path, overrides: Sequence
     return jobs
 
 
+def plan_published(
+    study: str, *, seeds: str | None, overrides: Sequence[str], runs: Path, reports: Path
+) -> list[Job]:  # fmt: skip
+    """The plan of a study on STL-10 as published, which need not be on this machine. Raises BadInput."""
+    config = configure(study, data=".", seeds=seeds, overrides=overrides, runs=runs)
+    return plan(config.study, runs=runs, reports=reports, data_root=".", ood=True, overrides=overrides)
+
+
 def check_data(root: str) -> None:
     """Raises BadInput, with ssl_pkg's message, if a study can't use the images below `root`.
 

@@ -30,6 +30,7 @@ from ssl_pkg.data import scenes
 from ssl_pkg.data.scratch import scratch_folder
 from ssl_pkg.data.shapes import CLASSES
 from ssl_pkg.errors import BadInput, Busy
+from ssl_pkg.layout import SYNTHETIC
 from ssl_pkg.overrides import expand_path
 from ssl_pkg.run.file_lock import locked
 from ssl_pkg.streams import prepare_streams
@@ -45,9 +46,9 @@ OOD_CLASSES: Final = tuple(
 class Sizes:
     """Numbers of images in the set. Raises BadInput if one is less than 1."""
 
-    train_per_class: int = 100
+    train_per_class: int = SYNTHETIC["train"] // len(CLASSES)
     test_per_class: int = 60
-    unlabeled: int = 5000
+    unlabeled: int = SYNTHETIC["unlabeled"]
     ood_per_class: int = 60
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ssl_pkg.cache import user_cache
-from ssl_pkg.layout import OOD
+from ssl_pkg.layout import IMAGE_BYTES, OOD, PUBLISHED
 from ssl_pkg.run.directory import write_json
 
 OFFICIAL: Final = {
@@ -33,7 +33,7 @@ OFFICIAL_CLASSES: Final = {
 # In a packed folder: {"name": of the set, "md5": {file: md5}, "preparation": of its photographs}. Folders that an
 # earlier version packed have no preparation.
 PACKED: Final = "packed.json"
-OFFICIAL_BYTES: Final = 100_000 * 27_648  # of the largest official file; a larger file is not read
+OFFICIAL_BYTES: Final = PUBLISHED["unlabeled"] * IMAGE_BYTES  # of the largest official file; a larger file is not read
 
 
 def identify(root: Path, files: Iterable[str], official_name: str, class_names: Sequence[str]) -> dict[str, Any]:

@@ -7,9 +7,8 @@ import pytest
 
 from jobs.cluster.batches import Batch
 from jobs.cluster.profile import Memory, Profile
-from jobs.cluster.submit import Submission
+from jobs.cluster.sbatch import job_parameters
 from jobs.plan.graph import plan
-from jobs.programs import Programs
 from ssl_pkg.catalogue import STAGES
 from ssl_pkg.config import StudyConfig
 
@@ -18,9 +17,9 @@ def asked(tmp_path: Path, **sizes: Any) -> dict[str, dict[str, Any]]:
     profile = Profile(**{"name": "test", "cpus": 2, "memory": Memory(per_node=1), "minutes": 10, **sizes})
     study = StudyConfig(name="demo", methods=("byol",), seeds=(0,), cpus=2)
     jobs = plan(study, runs=tmp_path, reports=tmp_path, data_root="synthetic")
-    programs = Programs(stage=("python",), report=("python",))
-    submission = Submission(jobs, tmp_path / "demo", profile, data_root="synthetic", programs=programs)
-    words = {job.stage: submission._parameters(job, Batch.new("test", (job.name,), ())) for job in jobs}
+    batches = {job: Batch.new("test", (job.name,), ()) for job in jobs}
+    files = tmp_path / "demo" / ".jobs" / "slurm" / "token"
+    words = {job.stage: job_parameters(profile, job, batch, files) for job, batch in batches.items()}
     return {stage: each | each["additional_parameters"] for stage, each in words.items()}
 
 

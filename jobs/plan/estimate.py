@@ -1,0 +1,106 @@
+"""Estimates the GPU time and the disk space of a study's runs before they start. Imports no torch."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from jobs.ledger import REPORT
+from jobs.plan.graph import Job
+from ssl_pkg import layout
+from ssl_pkg.compose import load_config
+from ssl_pkg.config import SYNTHETIC, Config
+
+GPU: Final = "H100"  # the device of all rates below
+# Measured: pairs per second at 96 px in batches of 256, in bfloat16 and compiled (docs/performance.md, "On a GPU").
+PAIRS_PER_SECOND: Final = {"simclr": 27_000, "byol": 17_700, "moco": 28_200}
+MEASURED_RESOLUTION: Final = 96
+COMPILE_SECONDS: Final = 40.0  # measured, likewise
+# Not measured: a training step of a batch of labelled images. The step of SimCLR, which has eight times as many images
+# at the default batch sizes, counts as its upper bound.
+LABELLED_STEP_SECONDS: Final = 0.0095
+OTHER_SECONDS: Final = 120.0  # of a run of another stage; not measured
+
+# What a complete run leaves, in MB. ResNet-18's weights have 45, the checkpoint of a training two to four times that.
+DISK_MB: Final = {"pretrain": 240, "finetune": 180, "probe": 46}
+OTHER_DISK_MB: Final = 3
+SECOND_CHECKPOINT_MB: Final = 200  # of a training, while it runs
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one run needs. measured: whether its GPU time follows from measured rates."""
+
+    gpu_seconds: float
+    disk_mb: float
+    measured: bool = False
+
+
+def images_of(root: str | None) -> dict[str, int]:
+    """The number of images of the splits `train` and `unlabeled`. None stands for STL-10 as published."""
+    if root is None:
+        return dict(layout.PUBLISHED)
+    if root == SYNTHETIC:
+        return dict(layout.SYNTHETIC)
+    return {split: layout.images_in(Path(root), split) for split in layout.PUBLISHED}
+
+
+def estimate(job: Job, images: Mapping[str, int]) -> Estimate:
+    """The needs of one job. images: of `images_of`. The report needs no GPU and hardly any disk."""
+    if job.stage == REPORT:
+        return Estimate(0.0, OTHER_DISK_MB)
+    disk = DISK_MB.get(job.stage, OTHER_DISK_MB)
+    # the words that differ between seeds are left out, so that the configuration is composed once for all of them
+    method = f"method={job.method}" if job.stage == "pretrain" else "source=random"
+    config = _configuration((f"stage={job.stage}", method, _study(job), *job.settings))
+    if config.method is not None:
+        return Estimate(_pretraining_seconds(config, images), disk, measured=config.method.name in PAIRS_PER_SECOND)
+    steps = {"finetune": _finetune_steps, "few_labels": _few_labels_steps}.get(job.stage)
+    if steps is None:
+        return Estimate(OTHER_SECONDS, disk)
+    return Estimate(OTHER_SECONDS + steps(config, images["train"]) * LABELLED_STEP_SECONDS, disk)
+
+
+@cache
+def _configuration(words: tuple[str, ...]) -> Config:
+    return load_config([*words, "run_dir=-", "data.root=-"])
+
+
+def _study(job: Job) -> str:
+    return next(word for word in job.overrides if word.startswith("study="))
+
+
+def _pretraining_seconds(config: Config, images: Mapping[str, int]) -> float:
+    """An unknown method counts as the slowest of the measured ones."""
+    method, scale = config.method, (config.budget.resolution / MEASURED_RESOLUTION) ** 2
+    assert method is not None
+    steps = method.epochs * (images[method.split] // method.batch_size)
+    pairs = method.batch_size * min(steps, config.budget.max_steps or steps)
+    return COMPILE_SECONDS + pairs * scale / PAIRS_PER_SECOND.get(method.name, min(PAIRS_PER_SECOND.values()))
+
+
+def _finetune_steps(config: Config, train: int) -> int:
+    """The steps of all trials and of the final training."""
+    settings = config.finetune
+    candidates = len(settings.base_lrs) * len(settings.weight_decays) * len(settings.jitters) * len(settings.heads)
+    kept = round(train * (1 - settings.validation_fraction))
+    trials = candidates * settings.selection_epochs * max(1, kept // settings.batch_size)
+    return trials + settings.epochs * max(1, train // settings.batch_size)
+
+
+def _few_labels_steps(config: Config, train: int) -> int:
+    """The steps of the trainings on all draws, each after its trials. Sizes that the data set lacks count too."""
+    settings = config.few_labels
+    candidates = len(settings.base_lrs) * len(settings.heads)
+    trainings = len(settings.labels_per_class) * settings.draws * (1 + (candidates if candidates > 1 else 0))
+    return trainings * settings.steps
+
+
+def longest_chain(jobs: list[Job], seconds: Mapping[str, float]) -> float:
+    """The seconds of the costliest chain of jobs that wait for one another: the least time that the study takes."""
+    ends: dict[str, float] = {}
+    for job in jobs:  # parents come before children
+        ends[job.name] = seconds[job.name] + max((ends.get(parent, 0.0) for parent in job.parents), default=0.0)
+    return max(ends.values(), default=math.nan)

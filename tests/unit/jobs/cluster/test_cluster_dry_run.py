@@ -1,0 +1,76 @@
+"""`ssl-study submit --dry-run` shows the jobs, what they cost and what each profile would send, and changes nothing."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from jobs.__main__ import main
+from jobs.cluster.profile import profiles
+from jobs.plan.settings import plan_published
+
+
+def shown(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main(["submit", *words, "--dry-run"]) == 0
+    return capsys.readouterr().out
+
+
+def table(text: str) -> dict[str, tuple[str, int, str]]:
+    """The number, the tasks and the third column of each job."""
+    rows = re.findall(r"^(\d+) +(\S+) +(\d+)  (.*?) *([\d.]*) *$", text, re.MULTILINE)
+    return {name: (number, int(tasks), after.strip()) for number, name, tasks, after, _ in rows}
+
+
+def test_the_table_has_every_run_and_its_dependencies(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rows = table(shown(capsys, "stl10", "--runs", str(tmp_path)))
+    jobs = plan_published("stl10", seeds=None, overrides=[], runs=tmp_path, reports=tmp_path)
+    assert sum(tasks for _, tasks, _ in rows.values()) == len(jobs)
+    for job in jobs:
+        if job.stage == "report":
+            assert rows["report"][2] == "all, also failed ones"
+        else:
+            parent = job.parents[0].removesuffix(f"-s{job.seed}") if job.parents else None
+            assert rows[job.group][1:] == (3, f"its task of {rows[parent][0]}" if parent else "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_single_seed_waits_for_a_job_and_complete_runs_are_left_out(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ("stl10", "--seeds", "4", "--runs", str(tmp_path))
+    first = shown(capsys, *words)
+    rows = table(first)
+    assert rows["probe-moco-s4"] == (rows["probe-moco-s4"][0], 1, rows["pretrain-moco-s4"][0])
+    run = tmp_path / "stl10" / "pretrain-moco-s4"
+    run.mkdir(parents=True)
+    (run / "result.json").write_text('{"seconds": 1}')
+    second = shown(capsys, *words)
+    assert "complete" not in first.splitlines()[0] and "; 1 complete" in second.splitlines()[0]
+    assert "pretrain-moco-s4" not in table(second) and table(second)["probe-moco-s4"][2] == ""
+
+
+def test_the_gpu_hours_of_pretraining_are_measured(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """One seed: 200 epochs of 390 batches at the documented rates, and 40 s for compiling."""
+    seconds = sum(40 + 200 * 390 * 256 / rate for rate in (27_000, 17_700, 28_200))
+    text = shown(capsys, "stl10", "--seeds", "0", "--runs", str(tmp_path))
+    assert f"GPU time: {seconds / 3600:.1f} hours of an H100 for pretraining, from measured rates" in text
+    assert f"{40 / 3600 + 200 * 390 * 256 / 17_700 / 3600:.2f}" in text
+
+
+def test_every_profile_is_shown_or_the_given_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    everything = shown(capsys, "stl10", "--runs", str(tmp_path))
+    assert re.findall(r"^(\S+?):? (?:sends|the runs)", everything, re.MULTILINE) == profiles()
+    text = shown(capsys, "demo", "--runs", str(tmp_path), "--cluster", "example-multinode")
+    sent = dict(re.findall(r"^  (pretraining|other stages|report): (.*)$", text, re.MULTILINE))
+    assert {"--nodes=2", "--ntasks-per-node=4", "--gpus-per-node=4", "--partition=booster"} <= {
+        *sent["pretraining"].split()
+    }
+    assert {"--nodes=1", "--ntasks-per-node=1", "--gpus-per-node=1", "--kill-on-invalid-dep=yes"} <= {
+        *sent["other stages"].split()
+    }
+    assert "--gpus" not in sent["report"] and "kill-on-invalid-dep" not in sent["report"]
+
+
+def test_without_a_cluster_only_a_dry_run_starts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["submit", "stl10"]) == 2
+    assert "give the cluster by --cluster, or --dry-run" in capsys.readouterr().err
