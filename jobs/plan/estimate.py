@@ -22,6 +22,7 @@ COMPILE_SECONDS: Final = 40.0  # measured, likewise
 # at the default batch sizes, counts as its upper bound.
 LABELLED_STEP_SECONDS: Final = 0.0095
 OTHER_SECONDS: Final = 120.0  # of a run of another stage; not measured
+STL10_FOLDS: Final = 10  # the predefined folds of train
 
 # What a complete run leaves, in MB. ResNet-18's weights have 45, the checkpoint of a training two to four times that.
 DISK_MB: Final = {"pretrain": 240, "finetune": 180, "probe": 46}
@@ -94,8 +95,8 @@ def _few_labels_steps(config: Config, train: int) -> int:
     """The steps of the trainings on all draws, each after its trials. Sizes that the data set lacks count too."""
     settings = config.few_labels
     candidates = len(settings.base_lrs) * len(settings.heads)
-    trainings = len(settings.labels_per_class) * settings.draws * (1 + (candidates if candidates > 1 else 0))
-    return trainings * settings.steps
+    subsets = len(settings.labels_per_class) * settings.draws + (STL10_FOLDS if settings.folds else 0)
+    return subsets * (1 + (candidates if candidates > 1 else 0)) * settings.steps
 
 
 def longest_chain(jobs: list[Job], seconds: Mapping[str, float]) -> float:

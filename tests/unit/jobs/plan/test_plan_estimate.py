@@ -69,6 +69,8 @@ def test_trainings_on_labels_have_as_many_steps_as_the_stages_make() -> None:
     one = of("few_labels-byol-s0", "few_labels.labels_per_class=[10,25]", "few_labels.base_lrs=[1.0e-3]",
              "few_labels.heads=[random]").gpu_seconds  # fmt: skip
     assert one - without == pytest.approx(len(subsets) * few.steps * 0.0095)  # a single candidate has no trials
+    folds = of("few_labels-byol-s0", "few_labels.folds=true").gpu_seconds - of("few_labels-byol-s0").gpu_seconds
+    assert folds == pytest.approx(10 * few.steps * (1 + len(few.base_lrs) * len(few.heads)) * 0.0095)
 
 
 def test_the_study_takes_at_least_its_longest_chain() -> None:
