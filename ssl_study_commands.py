@@ -22,7 +22,7 @@ Runs a self-supervised-learning study, on this machine or on a SLURM cluster, an
   status    show the state of each run
   cancel    stop a study; its runs write checkpoints
   logs      show the end of a run's log
-  report    make the report from the runs that exist
+  report    make the report from the runs that exist, of one study or of several
   pack      make a data set of folders of your own photographs
   predict   predict the classes of images with a trained model
   data      download STL-10 and CIFAR-10, or generate the synthetic set
@@ -88,10 +88,11 @@ def _report(arguments: list[str]) -> int:
 
     parser = Parser(
         prog="ssl-study report",
-        description="Makes report.pdf, report.html, figures/ and tables/ from the runs of a study that exist.",
+        description="Makes report.pdf, report.html, figures/ and tables/ from the runs of a study that exist. Several "
+        "studies are compared in one report, REPORTS/A+B; if their images differ, each has its own in REPORTS/A+B/A.",
         epilog="example: ssl-study report stl10 --runs runs --reports reports",
     )
-    parser.add_argument("study", metavar="STUDY", help="the name of the folder in the runs, like demo")
+    parser.add_argument("study", nargs="+", metavar="STUDY", help="the name of the folder in the runs, like demo")
     parser.add_argument("--runs", metavar="DIR", default="runs", help="folder of the runs (default: runs)")
     parser.add_argument("--reports", metavar="DIR", default="reports", help="folder of the reports (default: reports)")
     parser.add_argument("--date", metavar="YYYY-MM-DD", help="date on the report (default: today)")
@@ -104,10 +105,10 @@ def _report(arguments: list[str]) -> int:
     require("report")
     from analysis.__main__ import main as analysis
 
-    out = Path(options.reports, options.study)
+    out = Path(options.reports, "+".join(options.study))
     more = ["--date", options.date] if options.date else []
     more += ["--thumbnails"] if options.thumbnails else []
-    return analysis([str(Path(options.runs, options.study)), "--out", str(out), *more])
+    return analysis([*(str(Path(options.runs, study)) for study in options.study), "--out", str(out), *more])
 
 
 def _pack(arguments: list[str]) -> int:

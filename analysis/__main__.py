@@ -1,4 +1,7 @@
-"""`python -m analysis RUNS/STUDY --out reports/STUDY`: report.pdf, report.html, figures/ and tables/ of a study."""
+"""`python -m analysis RUNS/STUDY... --out reports/STUDY`: report.pdf, report.html, figures/ and tables/ of studies.
+
+Studies of the same images are in one report, side by side. Those of different images have one each, in folders of OUT.
+"""
 
 import os
 import sys
@@ -28,6 +31,7 @@ from rich.table import Table
 
 from analysis import report, tables
 from analysis.data import data_note
+from analysis.joining import by_data
 from analysis.reading import NoStudy, read_study
 from analysis.study import Study
 from ssl_pkg.console import Parser
@@ -39,17 +43,24 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Builds the report and prints the main table; returns the exit status.
+    """Builds the report and prints the main table, for each set of images; returns the exit status.
 
     2: there is no complete run, or the output folder can't be created. 1: writing fails, for example on a full disk.
     75: interrupted by Ctrl-C.
     """
     try:
         options = _parser().read(sys.argv[1:] if arguments is None else arguments)
-        study = read_study(Path(expand_path("RUNS/STUDY", options.study)))
-        out = Path("reports") / study.name if options.out is None else Path(expand_path("--out", options.out))
+        found = [read_study(Path(expand_path("RUNS/STUDY", study))) for study in options.study]
+        studies = by_data(found)
+        name = "+".join(study.name for study in found)
+        out = Path("reports") / name if options.out is None else Path(expand_path("--out", options.out))
     except (NoStudy, OSError, BadInput) as error:
         return _refused(f"{error}", 2)
+    statuses = (_report(study, out / study.name if len(studies) > 1 else out, options) for study in studies)
+    return next((status for status in statuses if status), 0)
+
+
+def _report(study: Study, out: Path, options: argparse.Namespace) -> int:
     try:
         (out / "tables").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -73,8 +84,8 @@ def _refused(why: str, status: int) -> int:
 
 def _parser() -> Parser:
     parser = Parser(prog="python -m analysis", description=__doc__)
-    parser.add_argument("study", metavar="RUNS/STUDY", help="folder with the run directories of the study")
-    parser.add_argument("--out", help="output folder (default: reports/STUDY)")
+    parser.add_argument("study", nargs="+", metavar="RUNS/STUDY", help="folder with the run directories of a study")
+    parser.add_argument("--out", help="output folder (default: reports/STUDY, of several reports/A+B)")
     parser.add_argument(
         "--date",
         type=_date,

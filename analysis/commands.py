@@ -14,20 +14,22 @@ AGAIN = "again"  # the folder of the new run directories
 
 def commands(study: Study) -> dict[str, str]:
     """A command for each run, by the run's name. A run that is not in plan.json has none: its settings are unknown."""
+    if study.parts:
+        return {f"{part.name}/{name}": line for part in study.parts for name, line in commands(part).items()}
     plan = read_plan(study.path)
     found = {run.directory.name: _command(run, study, plan) for run in study.runs} if plan else {}
     return {name: command for name, command in found.items() if command}
 
 
 def table(study: Study) -> pd.DataFrame:
-    """Every run that has a command: its name, stage, model, variant, seed and command."""
+    """Every run that has a command: its name, stage, model, variant, study, seed and command."""
     found = commands(study)
     rows = [
-        [name, run.stage, run.model.name, run.model.variant, run.seed, found[name]]
+        [name, run.stage, run.model.name, run.model.variant, run.model.study, run.seed, found[name]]
         for run in study.runs
-        if (name := run.directory.name) in found
+        if (name := run.name) in found
     ]
-    return pd.DataFrame(rows, columns=["run", "stage", "model", "variant", "seed", "command"])
+    return pd.DataFrame(rows, columns=["run", "stage", "model", "variant", "study", "seed", "command"])
 
 
 def _command(run: Run, study: Study, plan: StudyPlan) -> str:

@@ -1,12 +1,11 @@
 """The comparisons of the report in families, with p-values that are corrected within each family by Holm's method."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
 from typing import Final
 
-from analysis import names
 from analysis.estimates import NONE, Difference, Dimensions, difference
 from analysis.names import Model
 from analysis.statistics import holm, verdict
@@ -44,7 +43,10 @@ TEST_CLASSES: Final = Family("test-classes", "Each class against the supervised 
 OOD_CLASSES: Final = Family("ood-classes", "Each class against the supervised baseline, OOD", "ood", "accuracy")
 TEST_PAIRS: Final = Family("test-pairs", "All pairs of models, test", "test", "accuracy")
 OOD_PAIRS: Final = Family("ood-pairs", "All pairs of models, OOD", "ood", "accuracy")
-PLANNED: Final = (FINETUNED, PROBES, OVER_RANDOM, OVER_PROBE, OOD, OOD_SHARED, OOD_MASKED)  # have a table in the report
+STUDIES: Final = Family("studies-test", "The same model in two studies, test", "test", "accuracy")
+OOD_STUDIES: Final = Family("studies-ood", "The same model in two studies, OOD, all classes", "ood", "accuracy")
+BETWEEN: Final = (STUDIES, OOD_STUDIES)  # with PLANNED have a table in the report
+PLANNED: Final = (FINETUNED, PROBES, OVER_RANDOM, OVER_PROBE, OOD, OOD_SHARED, OOD_MASKED)
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,10 @@ def _pairs(study: Study) -> dict[Family, list[tuple[Model, Model, Dimensions]]]:
     probes = [model for model in study.models if model.adaptation == "probe" and model.method != RANDOM]
     against_base = [(model, baseline(study, model), NONE) for model in [*probes, *finetuned]]
     pairs = [(first, second, NONE) for first, second in combinations(study.models, 2)]
+    studies = [(*_later_first(study, pair), NONE) for *pair, _ in pairs if _of_two_studies(*pair)]
     return {
+        STUDIES: studies,
+        OOD_STUDIES: studies,
         FINETUNED: [(model, baseline(study, model), NONE) for model in finetuned],
         PROBES: [(model, baseline(study, model), NONE) for model in probes],
         OVER_RANDOM: [(model, random_probe(study, model), NONE) for model in probes],
@@ -89,6 +94,16 @@ def _pairs(study: Study) -> dict[Family, list[tuple[Model, Model, Dimensions]]]:
     }
 
 
+def _of_two_studies(first: Model, second: Model) -> bool:
+    return first != second and first == replace(second, study=first.study)
+
+
+def _later_first(study: Study, pair: Sequence[Model]) -> tuple[Model, Model]:
+    order = [part.name for part in study.parts]
+    first, second = sorted(pair, key=lambda model: order.index(model.study))
+    return second, first
+
+
 def _by_class(study: Study, evaluation: str, models: list[Model]) -> Iterator[tuple[Model, Model, Dimensions]]:
     rows = study.results
     classes = rows.loc[(rows["evaluation"] == evaluation) & (rows["metric"] == "accuracy"), "class"].dropna().unique()
@@ -99,14 +114,14 @@ def _by_class(study: Study, evaluation: str, models: list[Model]) -> Iterator[tu
 
 def baseline(study: Study, model: Model) -> Model:
     """The supervised baseline with the same swept values, or else the baseline that the sweep does not change."""
-    own = Model(SUPERVISED, variant=model.variant)
-    return own if own in study.models else Model(SUPERVISED)
+    own = replace(model, method=SUPERVISED, adaptation=None)
+    return own if own in study.models else replace(own, variant="")
 
 
 def random_probe(study: Study, model: Model) -> Model:
     """The probe on the random initialisation that `model` is compared with: in a sweep, that of the same variant."""
-    same = replace(names.RANDOM_PROBE, variant=model.variant)
-    return same if same in study.models else names.RANDOM_PROBE
+    same = replace(model, method=RANDOM, adaptation="probe")
+    return same if same in study.models else replace(same, variant="")
 
 
 def _measured(study: Study, family: Family, pairs: list[tuple[Model, Model, Dimensions]]) -> list[Comparison]:

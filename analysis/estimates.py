@@ -138,7 +138,7 @@ def difference(
         return None
     values = one.by_seed, two.by_seed
     shared = sorted(values[0].keys() & values[1].keys())
-    same_seeds = first.encoder == second.encoder and bool(shared)
+    same_seeds = study.same_encoders(first, second, shared) and bool(shared)
     if same_seeds:
         values = {seed: values[0][seed] for seed in shared}, {seed: values[1][seed] for seed in shared}
     left, right = _outcomes(study, (first, *kind), values[0]), _outcomes(study, (second, *kind), values[1])

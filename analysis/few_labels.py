@@ -1,7 +1,7 @@
 """Accuracy with few labels: the hits of all models of the stage `few_labels`, and their intervals and comparisons."""
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +12,7 @@ from analysis.names import Model
 from analysis.study import Study
 from ssl_pkg.catalogue import FEW_LABELS, SUPERVISED, UNKNOWN, adapted
 
-SCRATCH: Final = Model(SUPERVISED)
+SCRATCH: Final = Model(SUPERVISED)  # in a report of several studies each has its own
 _Draw = tuple[int, int]  # the seed of the run, and the number of the draw
 
 
@@ -55,7 +55,8 @@ def points(study: Study) -> dict[Model, dict[int, Point]]:
         for hits, size, draw, finetuned in zip(*columns, strict=True):
             if (hits != UNKNOWN).all():
                 method, adaptation = adapted(run.model.method, "finetune" if finetuned else "probe")
-                found[Model(method, adaptation, run.model.variant)][int(size)][run.seed, int(draw)] = hits > 0
+                model = replace(run.model, method=method, adaptation=adaptation)
+                found[model][int(size)][run.seed, int(draw)] = hits > 0
     return {
         model: {size: point for size, draws in sorted(found[model].items()) if (point := _point(draws)) is not None}
         for model in names.in_order(found, study.methods)
@@ -64,13 +65,15 @@ def points(study: Study) -> dict[Model, dict[int, Point]]:
 
 def gains(found: dict[Model, dict[int, Point]]) -> list[Gain]:
     """All models against the supervised one from scratch, at each size that both have; one family for Holm."""
-    scratch = found.get(SCRATCH, {})
-    compared = [
-        (model, size, _difference(point, scratch[size]))
-        for model, sizes in found.items()
-        for size, point in sizes.items()
-        if model != SCRATCH and size in scratch and point.hits.shape[-1] == scratch[size].hits.shape[-1]
-    ]
+    compared = []
+    for model, sizes in found.items():
+        base = replace(SCRATCH, study=model.study)
+        scratch = found.get(base, {})
+        compared += [
+            (model, size, _difference(point, scratch[size]))
+            for size, point in sizes.items()
+            if model != base and size in scratch and point.hits.shape[-1] == scratch[size].hits.shape[-1]
+        ]
     p_values, p_equivalents = (
         statistics.holm([getattr(difference, name) for _, _, difference in compared]) for name in ("p", "p_equivalent")
     )

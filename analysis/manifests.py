@@ -15,7 +15,7 @@ def of_other_data(runs: Sequence[tuple[str, str, dict[str, Any]]]) -> dict[str, 
     the data of most OOD runs. If two are equally frequent, the first by the name of the run counts. Files are compared
     by md5, or by size if they were too large for an md5. A run without a manifest is kept.
     """
-    found = {name: (stage, _manifest(provenance)) for name, stage, provenance in sorted(runs, key=lambda run: run[0])}
+    found = {name: (stage, manifest(provenance)) for name, stage, provenance in sorted(runs, key=lambda run: run[0])}
     roots = {name: str(_data(provenance).get("root")) for name, _, provenance in runs}
     other = {}
     for ood in (False, True):
@@ -36,7 +36,7 @@ def of_other_data(runs: Sequence[tuple[str, str, dict[str, Any]]]) -> dict[str, 
     return other
 
 
-def _manifest(provenance: dict[str, Any]) -> Manifest:
+def manifest(provenance: dict[str, Any]) -> Manifest:
     """Each file that a run read, with its md5 or else its size."""
     files = _data(provenance).get("files")
     entries = files.items() if isinstance(files, dict) else ()

@@ -15,12 +15,13 @@ class Model:
 
     method: trained the encoder. adaptation: made a classifier of the encoder (`probe` or `finetune`); None for a
     pretrained encoder and for the supervised baseline. variant: the swept values, e.g. `temperature=0.1`; empty
-    without a sweep.
+    without a sweep. study: the name of the study in a report of several studies; empty in a report of one.
     """
 
     method: str
     adaptation: str | None = None
     variant: str = ""
+    study: str = ""
 
     @property
     def name(self) -> str:
@@ -29,8 +30,13 @@ class Model:
 
     @property
     def full_name(self) -> str:
-        """The name with the variant: `simclr-probe (temperature=0.1)`."""
-        return f"{self.name} ({self.variant})" if self.variant else self.name
+        """The name with its setting: `simclr-probe (temperature=0.1)`."""
+        return f"{self.name} ({self.setting})" if self.setting else self.name
+
+    @property
+    def setting(self) -> str:
+        """What distinguishes models of one name: `temperature=0.1`, of several studies `long, temperature=0.1`."""
+        return ", ".join(part for part in (self.study, self.variant) if part)
 
     @property
     def encoder(self) -> "Model":
@@ -42,7 +48,7 @@ class Model:
 
         titles: as for `method_label`.
         """
-        words = [method_label(self.method, titles), f"({self.variant})" if self.variant else ""]
+        words = [method_label(self.method, titles), f"({self.setting})" if self.setting else ""]
         if self.adaptation is not None:
             words.append(STAGES[self.adaptation].label if self.adaptation in STAGES else self.adaptation)
         return " ".join(word for word in words if word)
@@ -62,15 +68,16 @@ def method_label(method: str, titles: Mapping[str, str]) -> str:
 def in_order(models: Iterable[Model], methods: Sequence[str]) -> list[Model]:
     """Models without duplicates in the report's order: random, supervised, then the methods in their order.
 
-    The variants of a method are sorted by the numbers in them; the probe precedes the fine-tuned model.
+    The variants of a method are sorted by the numbers in them; the probe precedes the fine-tuned model. The same model
+    of several studies follows itself.
     """
     first = [RANDOM, SUPERVISED, *(name for name in methods if name != SUPERVISED)]
     adaptations = [None, *ADAPTATIONS]
 
-    def rank(model: Model) -> tuple[int, list[tuple[float, str]], list[tuple[float, str]], int]:
+    def rank(model: Model) -> tuple[int, list[tuple[float, str]], list[tuple[float, str]], int, str]:
         place = first.index(model.method) if model.method in first else len(first)
         adaptation = adaptations.index(model.adaptation) if model.adaptation in adaptations else len(adaptations)
-        return place, _natural(model.method), _natural(model.variant), adaptation
+        return place, _natural(model.method), _natural(model.variant), adaptation, model.study
 
     return sorted(set(models), key=rank)
 

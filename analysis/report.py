@@ -26,6 +26,7 @@ from analysis.sections import (
     provenance,
     repeating,
     sources,
+    studies,
     training,
 )
 from analysis.shown import table_csv
@@ -59,6 +60,7 @@ def content(study: Study, out: Path, date: datetime.date) -> dict[str, Any]:
         lambda: front.section(study, figures),
         lambda: findings.section(study),
         lambda: missing.section(study),
+        lambda: studies.section(study, figures),
         lambda: accuracy.section(study),
         lambda: comparisons.section(study),
         lambda: training.section(study, figures),

@@ -25,6 +25,11 @@ class Run:
     result: dict[str, Any] | None
 
     @property
+    def name(self) -> str:
+        """The name of the run directory; in a report of several studies after the study's: `long/probe-byol-s0`."""
+        return f"{self.model.study}/{self.directory.name}" if self.model.study else self.directory.name
+
+    @property
     def complete(self) -> bool:
         """Whether the run left a usable result."""
         return self.result is not None
@@ -44,7 +49,7 @@ class Run:
     def notes(self) -> list[str]:
         """Sentences of the run about its numbers, for example that a fit did not converge."""
         notes = (self.result or {}).get("notes")
-        return [f"{self.directory.name}: {note}." for note in notes] if isinstance(notes, list) else []
+        return [f"{self.name}: {note}." for note in notes] if isinstance(notes, list) else []
 
     @property
     def seconds(self) -> float | None:
@@ -83,7 +88,7 @@ class Run:
                 fault = "has labels or logits of other classes than the run"
         if fault and any(row["evaluation"] in ("test", "ood") for row in self.reasons):
             return []  # the logits are not finite, which the rows say
-        return [f"{self.directory.name}: {artifact.file} {fault}; the file is ignored."] if fault else []
+        return [f"{self.name}: {artifact.file} {fault}; the file is ignored."] if fault else []
 
     @property
     def state(self) -> str:

@@ -1,7 +1,7 @@
 """Test accuracy against out-of-distribution accuracy, both on images of the classes that the two test sets share."""
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -33,31 +33,38 @@ class Point:
 @lru_cache(maxsize=4)
 def points(study: Study) -> dict[Model, Point]:
     """Every model with predictions on both sets, in the report's order. The baseline itself has no robustness."""
-    line = baselines(study)
-    inside = [accuracy for group in line for accuracy in group.test.mean(axis=1)]
+    lines = baselines(study)
     found = {}
     for model in study.models:
         networks = of_model(study, model)
         if networks is None:
             continue
+        line = lines.get(model.study, [])
+        inside = [accuracy for group in line for accuracy in group.test.mean(axis=1)]
         fits = [group for group in line if _same_images(group, networks)]
         found[model] = Point(
             statistics.mean(networks.test),
             statistics.mean(networks.ood),
-            None if model == BASELINE else effective_robustness(networks, fits) if fits else None,
+            effective_robustness(networks, fits) if fits and model != replace(BASELINE, study=model.study) else None,
             bool(inside) and not min(inside) <= float(networks.test.mean()) <= max(inside),
         )
     return found
 
 
-def baselines(study: Study) -> list[Networks]:
-    """The networks trained from scratch, those of one number of labels in one entry: few labels first, then all."""
-    whole = of_model(study, BASELINE)
+def baselines(study: Study) -> dict[str, list[Networks]]:
+    """The networks trained from scratch of each study, by its name in `Model`; studies without any are left out."""
+    found = {name: _of_study(study, name) for name in dict.fromkeys(model.study for model in study.models)}
+    return {name: groups for name, groups in found.items() if groups}
+
+
+def _of_study(study: Study, name: str) -> list[Networks]:
+    """Those of one number of labels in one entry: few labels first, then all."""
+    whole = of_model(study, replace(BASELINE, study=name))
     masks = next((own for model in study.models if (own := _masks(study, model)) is not None), None)
     if masks is None:
         return []
     found: dict[int, list[tuple[Hits, Hits]]] = defaultdict(list)
-    for run in study.complete("few_labels", Model(RANDOM)):
+    for run in study.complete("few_labels", Model(RANDOM, study=name)):
         arrays = run.arrays(FEW_LABELS.file, *FEW_LABELS.arrays, "ood_hits")
         if arrays is None or tuple(arrays[name].shape[1] for name in ("hits", "ood_hits")) != tuple(map(len, masks)):
             continue

@@ -1,7 +1,7 @@
 """A study as one object: its runs, their numbers, and the planned runs that are missing."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeGuard
@@ -12,7 +12,7 @@ from analysis import names
 from analysis.artifacts import Arrays
 from analysis.names import Model
 from analysis.run import Run, of_classes
-from ssl_pkg.catalogue import PREDICTIONS, STAGES, adapted
+from ssl_pkg.catalogue import PREDICTIONS, RANDOM, STAGES, adapted
 from ssl_pkg.rows import DIMENSIONS, INTEGER_DIMENSIONS, dimensions_of
 
 RunKey = tuple[str, Model, int]  # stage, model and seed
@@ -20,7 +20,7 @@ _NUMBERS: Final = ("value", "low", "high", "n")
 _BOUNDS: Final = ("at_least", "at_most")
 RESULT_COLUMNS: Final = [
     *("model", "evaluation", "metric", *_NUMBERS, "seed"),
-    *("method", "adaptation", "variant", *DIMENSIONS, "data", "reason", *_BOUNDS),
+    *("method", "adaptation", "variant", "study", *DIMENSIONS, "data", "reason", *_BOUNDS),
 ]
 
 
@@ -36,6 +36,7 @@ class Study:
     planned: tuple[RunKey, ...]  # the runs of plan.json; empty without the file
     notes: tuple[str, ...]  # a sentence for each excluded run, and for each file that can't be used
     failed: dict[str, str]  # the last printed line of each run that failed and has no result, by the run's name
+    parts: tuple["Study", ...] = ()  # the studies that were joined to this one (`analysis/joining.py`)
 
     @cached_property
     def results(self) -> pd.DataFrame:
@@ -49,6 +50,11 @@ class Study:
             frame[column] = pd.to_numeric(frame[column], errors="coerce")
         kinds: dict[str, Any] = {"n": "Int64", "seed": int} | dict.fromkeys(("value", "low", "high", *_BOUNDS), float)
         return frame.astype(kinds | dict.fromkeys(INTEGER_DIMENSIONS, "Int64"))
+
+    @property
+    def paths(self) -> list[str]:
+        """The folders of the study, or of each of the studies that were joined."""
+        return [str(part.path) for part in self.parts or (self,)]
 
     @property
     def unmeasured(self) -> pd.DataFrame:
@@ -71,6 +77,23 @@ class Study:
     def of(self, stage: str | None = None, model: Model | None = None) -> list[Run]:
         """All runs, complete or not, of one stage and one model if these are given."""
         return [run for run in self.runs if stage in (None, run.stage) and model in (None, run.model)]
+
+    @cached_property
+    def _weights(self) -> dict[tuple[Model, int], str]:
+        """The digest of the weights of each trained encoder and seed."""
+        runs = [run for run in self.complete() if run.model.adaptation is None and not STAGES[run.stage].is_evaluation]
+        return {(run.model, run.seed): str((run.result or {}).get("weights_sha256") or "") for run in runs}
+
+    def same_encoders(self, first: Model, second: Model, seeds: Collection[int]) -> bool:
+        """Whether two models contain the same encoders for all these seeds.
+
+        Those of two studies are the same if they are the random initialisation, or if their weights are equal.
+        """
+        one, two = first.encoder, second.encoder
+        if one == two or (one.method == RANDOM and one == replace(two, study=one.study)):
+            return True
+        digests = [(self._weights.get((one, seed)), self._weights.get((two, seed))) for seed in seeds]
+        return bool(digests) and all(a and a == b for a, b in digests)
 
     @cached_property
     def encoders(self) -> tuple[Model, ...]:
@@ -166,5 +189,5 @@ def _rows_of(run: Run) -> Iterator[dict[str, Any]]:
     for row in result["rows"]:
         model = run.model
         if stage := row.get("adaptation"):
-            model = Model(*adapted(model.method, stage), model.variant)
+            model = Model(*adapted(model.method, stage), model.variant, model.study)
         yield {**row, **origin, **vars(model), "model": model, "dimensions": dimensions_of(row)}

@@ -88,7 +88,7 @@ def summary(study: Study) -> pd.DataFrame:
     """The main table with plain numbers: accuracies as fractions, the gain in percentage points."""
     rows = []
     for model in study.models:
-        row: dict[str, Any] = {"model": model.name, "variant": model.variant, "seeds": 0}
+        row: dict[str, Any] = {"model": model.name, "variant": model.variant, "study": model.study, "seeds": 0}
         for column in main_columns(study):
             found = main_value(study, model, column)
             row |= {
@@ -105,7 +105,9 @@ def summary(study: Study) -> pd.DataFrame:
         row["gain_high"] = 100 * gap.high if gap and gap.high is not None else None
         rows.append(row)
     frame = pd.DataFrame(rows)
-    return frame.astype(dict.fromkeys(frame.columns.drop(["model", "variant", "seeds"], errors="ignore"), float))
+    return frame.astype(
+        dict.fromkeys(frame.columns.drop(["model", "variant", "study", "seeds"], errors="ignore"), float)
+    )
 
 
 def summary_text(study: Study) -> tuple[list[str], list[list[str]]]:
@@ -169,8 +171,8 @@ def number(value: float | None) -> Shown:
 def width(study: Study) -> pd.DataFrame:
     """Every number of the evaluation `width` for every model: mean and standard deviation over seeds.
 
-    The columns are metric, WIDTH_DIMENSIONS, model, variant, value, sd, seeds, at_least, at_most. A number that could
-    not be computed has a row without a value. `seeds` counts those with a value.
+    The columns are metric, WIDTH_DIMENSIONS, model, variant, study, value, sd, seeds, at_least, at_most. A number that
+    could not be computed has a row without a value. `seeds` counts those with a value.
     """
     rows_of = study.results[study.results["evaluation"] == WIDTH]
     rows = []
@@ -181,8 +183,10 @@ def width(study: Study) -> pd.DataFrame:
             value = found.estimate if found else None
             values = (value.value, value.sd, len(value.by_seed)) if value else (None, None, 0)
             bounds = (found.at_least, found.at_most) if found else (None, None)
-            rows.append([measure.metric, *_dimensions(measure), model.name, model.variant, *values, *bounds])
-    columns = ["metric", *WIDTH_DIMENSIONS, "model", "variant", "value", "sd", "seeds", "at_least", "at_most"]
+            rows.append(
+                [measure.metric, *_dimensions(measure), model.name, model.variant, model.study, *values, *bounds]
+            )
+    columns = ["metric", *WIDTH_DIMENSIONS, "model", "variant", "study", "value", "sd", "seeds", "at_least", "at_most"]
     return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(("value", "sd", "at_least", "at_most"), float))
 
 
@@ -191,14 +195,14 @@ def _dimensions(measure: Measurement) -> list[Any]:
 
 
 def per_class(study: Study) -> pd.DataFrame:
-    """Accuracy by class on test and OOD: evaluation, model, variant, class, value, low, high, sd, n, seeds."""
+    """Accuracy by class on test and OOD: evaluation, model, variant, study, class, value, low, high, sd, n, seeds."""
     rows = []
     for evaluation in ("test", "ood"):
         lost = study.unmeasured[study.unmeasured["evaluation"] == evaluation]
         for model in study.models:
             for label in class_names(study, evaluation):
                 origin = {"evaluation": evaluation, "model": model.name, "variant": model.variant}
-                key: dict[str, Any] = origin | {"class": label}
+                key: dict[str, Any] = origin | {"study": model.study, "class": label}
                 found = estimate(study, model, evaluation, "accuracy", dimensions_of(key))
                 counts = lost.loc[(lost["model"] == model) & (lost["class"] == label), "n"]
                 if found is None and len(counts):
@@ -206,7 +210,7 @@ def per_class(study: Study) -> pd.DataFrame:
                 if found:
                     spread = {"low": found.low, "high": found.high, "sd": found.sd}
                     rows.append({**key, "value": found.value, **spread, "n": found.n, "seeds": len(found.by_seed)})
-    columns = ["evaluation", "model", "variant", "class", "value", "low", "high", "sd", "n", "seeds"]
+    columns = ["evaluation", "model", "variant", "study", "class", "value", "low", "high", "sd", "n", "seeds"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -222,14 +226,13 @@ def class_names(study: Study, evaluation: str) -> list[str]:
 
 
 def runs(study: Study) -> pd.DataFrame:
-    """Every run in the folder or in the plan: stage, model, variant, seed, seconds, complete, state, folder."""
-    found = [
-        (run.stage, run.model, run.seed, run.seconds, run.complete, run.state, run.directory.name) for run in study.runs
-    ]
+    """Every run in the folder or in the plan: stage, model, variant, study, seed, seconds, complete, state, folder."""
+    found = [(run.stage, run.model, run.seed, run.seconds, run.complete, run.state, run.name) for run in study.runs]
     present = {(run.stage, run.model, run.seed) for run in study.runs}
     found += [(*key, None, False, "not started", "") for key in study.planned if key not in present]
-    columns = ["stage", "model", "variant", "seed", "seconds", "complete", "state", "folder"]
-    return pd.DataFrame([[stage, model.name, model.variant, *rest] for stage, model, *rest in found], columns=columns)
+    columns = ["stage", "model", "variant", "study", "seed", "seconds", "complete", "state", "folder"]
+    rows = [[stage, model.name, model.variant, model.study, *rest] for stage, model, *rest in found]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def compared(study: Study) -> pd.DataFrame:
@@ -240,7 +243,8 @@ def compared(study: Study) -> pd.DataFrame:
     """
     rows = [
         [
-            *(entry.first.name, entry.first.variant, entry.second.name, entry.second.variant),
+            *(entry.first.name, entry.first.variant, entry.first.study),
+            *(entry.second.name, entry.second.variant, entry.second.study),
             *(family.evaluation, family.metric, dict(entry.dimensions).get("class")),
             *(entry.difference.value, entry.difference.low, entry.difference.high, entry.difference.p),
             *(entry.p_holm, entry.p_equivalent_holm, family.label, entry.verdict, entry.difference.paired_by),
@@ -248,7 +252,8 @@ def compared(study: Study) -> pd.DataFrame:
         for family, entries in comparisons(study).items()
         for entry in entries
     ]
-    columns = ["first", "first_variant", "second", "second_variant", "evaluation", "metric", "class"]
+    columns = ["first", "first_variant", "first_study", "second", "second_variant", "second_study"]
+    columns += ["evaluation", "metric", "class"]
     numbers = ["value", "low", "high", "p", "p_holm", "p_equivalent_holm"]
     frame = pd.DataFrame(rows, columns=[*columns, *numbers, "family", "verdict", "paired_by"])
     return frame.astype(dict.fromkeys(numbers, float))

@@ -1,5 +1,6 @@
 """Accuracy of every model as dots with intervals."""
 
+from dataclasses import replace
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -39,7 +40,7 @@ def _panel(axes: Axes, study: Study, column: Column, models: list[Model]) -> Non
             axes.plot(seeds, [row] * len(seeds), "|", color=look.color, **options)
         options = {"markerfacecolor": look.face, "markersize": 4, "label": label}
         axes.plot(found.value, row, look.marker, color=look.color, **options)
-        if model == RANDOM_PROBE:
+        if model == replace(RANDOM_PROBE, study=model.study):
             axes.axvline(found.value, color=look.color, linewidth=0.7, linestyle=":")
     axes.set_title(column.heading)
     axes.grid(axis="y", visible=False)

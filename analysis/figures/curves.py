@@ -90,8 +90,8 @@ def health(study: Study) -> Figure | None:
 
 
 def _variants(figure: Figure, runs: Sequence[Run], study: Study) -> None:
-    """Adds a legend of the variants of a sweep; nothing without a sweep."""
-    drawn = {run.model for run in runs if run.model.variant}
+    """Adds a legend of the variants of a sweep, and of the studies if there are several; otherwise nothing."""
+    drawn = {run.model for run in runs if run.model.setting}
     variants = [encoder for encoder in study.encoders if encoder in drawn]
     if variants:
         handles = [Line2D([], [], color=style.encoder_color(encoder, study.encoders)) for encoder in variants]

@@ -16,14 +16,17 @@ TICKS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0
 
 
 def scatter(study: Study) -> Figure | None:
-    """A point with both intervals for each model, the line of the baselines and its networks; None without a model."""
+    """A point with both intervals for each model, the line of the baselines and its networks; None without a model.
+
+    Each study has a line of its own.
+    """
     points, baselines = shift.points(study), shift.baselines(study)
     if not points:
         return None
     figure, panels = style.rows_of(1, 1, 3.6)
     axes = panels[0, 0]
     ends = []
-    for group in baselines:
+    for group in (group for groups in baselines.values() for group in groups):
         places, heights = (probit(hits.mean(axis=1), hits.shape[1]) for hits in (group.test, group.ood))
         axes.plot(places, heights, ".", color="#999999", markersize=3, zorder=1)
         ends += [*places, *heights]
@@ -40,8 +43,7 @@ def scatter(study: Study) -> Figure | None:
         ends += [*bounds[0], *bounds[1]]
     limits = min(ends) - 0.1, max(ends) + 0.1
     axes.plot(limits, limits, color="#bbbbbb", linewidth=0.6, linestyle=":", zorder=0)
-    line = fit(baselines)
-    if line is not None:
+    for line in filter(None, map(fit, baselines.values())):
         axes.plot(limits, ndtri(line.predicted(ndtr(np.array(limits)))), color="#666666", linewidth=0.9, zorder=0)
     for axis in (axes.xaxis, axes.yaxis):
         _probit_axis(axis)

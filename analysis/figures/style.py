@@ -68,6 +68,8 @@ CLASSES: Final = (
     "#332288", "#CC6677", "#DDAA33", "#117733", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499", "#444444",
 )  # fmt: skip
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+_MODEL_MARKERS: Final = ("osD", "v^P", "<>X")  # of a probe, a fine-tuned model and a baseline, in each study
+_LIGHTEST: Final = 0.5  # white in the colours of the last of several studies
 NAMED: Final = 40  # classes in a figure; of more, only some are named
 
 
@@ -91,17 +93,26 @@ def styled() -> Iterator[None]:
 def encoder_color(encoder: Model, encoders: Sequence[Model]) -> str:
     """The colour of an encoder, also of a method that this file does not list.
 
-    encoders: all that the study has. In a sweep each variant has its own colour.
+    encoders: all that the study has. In a sweep each variant has its own colour. Of several studies, each is lighter
+    than the one before.
     """
     variants = [other for other in encoders if other.variant]
     if encoder in variants:
         place, count = variants.index(encoder), len(variants)
         many = count > len(CLASSES)
         return mpl.colors.to_hex(mpl.colormaps["turbo"](place / (count - 1))) if many else CLASSES[place]
-    if encoder.method in _METHODS:
-        return _METHODS[encoder.method]
-    unlisted = [other for other in encoders if other.method not in _METHODS]
-    return _OTHERS[(unlisted.index(encoder) if encoder in unlisted else len(unlisted)) % len(_OTHERS)]
+    unlisted = list(dict.fromkeys(other.method for other in [*encoders, encoder] if other.method not in _METHODS))
+    colors = _METHODS | {method: _OTHERS[place % len(_OTHERS)] for place, method in enumerate(unlisted)}
+    place, count = _place(encoder, encoders)
+    white = _LIGHTEST * place / max(1, count - 1)
+    red, green, blue = (part + white * (1 - part) for part in mpl.colors.to_rgb(colors[encoder.method]))
+    return mpl.colors.to_hex((red, green, blue))
+
+
+def _place(model: Model, encoders: Sequence[Model]) -> tuple[int, int]:
+    """The place of the model's study among the studies, and their number."""
+    studies = sorted({other.study for other in [*encoders, model]})
+    return studies.index(model.study), len(studies)
 
 
 def class_look(label: int) -> tuple[str, str]:
@@ -117,9 +128,11 @@ def named(count: int) -> range:
 def look(model: Model, encoders: Sequence[Model]) -> Look:
     """The look of a model, the same in every figure."""
     color = encoder_color(model.encoder, encoders)
+    place, _ = _place(model, encoders)
+    probe, finetuned, whole = _MODEL_MARKERS[place % len(_MODEL_MARKERS)]
     if model.adaptation == "probe":
-        return Look(color, "o", "--", "white")
-    return Look(color, "s" if model.adaptation == "finetune" else "D", "-", color)
+        return Look(color, probe, "--", "white")
+    return Look(color, finetuned if model.adaptation == "finetune" else whole, "-", color)
 
 
 def grid(count: int, columns: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:

@@ -196,6 +196,6 @@ def _few_runs(study: Study, model: Model) -> list[Run]:
     return [
         run
         for run in study.complete("few_labels")
-        if run.model.variant == model.variant
+        if run.model.setting == model.setting
         and (model.method, model.adaptation) in [adapted(run.model.method, stage) for stage in ADAPTATIONS]
     ]

@@ -4,6 +4,7 @@ import base64
 import datetime
 import gzip
 import json
+import shlex
 from html import escape
 from pathlib import Path
 from string import Template
@@ -49,7 +50,7 @@ def render(study: Study, date: datetime.date, *, thumbnails: bool = False) -> by
         "findings": parts.sentences(study),
         "figures": parts.figures(plots[1:]),
         "missing": parts.lacking(study),
-        "command": escape(f".venv/bin/python -m analysis {study.path}{' --thumbnails' if thumbnails else ''}"),
+        "command": escape(f".venv/bin/python -m analysis {shlex.join([*study.paths, *['--thumbnails'] * thumbnails])}"),
         "data": _packed(json.dumps(data(study, plots), cls=PlotlyJSONEncoder, separators=(",", ":"))),
         "plotly": _packed(get_plotlyjs()),
         "thumbnails": "",
@@ -85,7 +86,7 @@ def figures(study: Study) -> list[Plot]:
 
 def data(study: Study, plots: list[Plot]) -> dict[str, Any]:
     """What the script reads: the figures, the rows of results.csv, and folder and command of each run."""
-    runs = {run.directory.name: {"folder": str(run.directory.path), "seed": run.seed} for run in study.runs}
+    runs = {run.name: {"folder": str(run.directory.path), "seed": run.seed} for run in study.runs}
     for name, command in commands(study).items():
         runs[name]["command"] = command
     return {"plots": {plot.name: plot.content() for plot in plots}, "results": parts.tidy(study), "runs": runs}

@@ -123,7 +123,7 @@ def _metric(
             continue
         who = f"{study.model_label(run.model)}, seed {run.seed}"
         value = "%{y:.1%}" if share else "%{y:.4g}"
-        hover_text = f"{text(who)}<br>epoch %{{x:.3g}}: {value}<br>{text(run.directory.name)}<extra></extra>"
+        hover_text = f"{text(who)}<br>epoch %{{x:.3g}}: {value}<br>{text(run.name)}<extra></extra>"
         first = run.seed == min(other.seed for other in runs if other.model == run.model)
         drawn.append(
             go.Scatter(
@@ -170,7 +170,7 @@ def _grid(study: Study, grids: dict[Run, pd.DataFrame], column: str) -> dict[str
         sizes = [10 if abs(l2 - best) <= 1e-6 * abs(best) else 0 for l2 in frame["l2"]]
         value = "%{y:.1%}" if column == "accuracy" else "%{y:.4g}"
         who = f"{study.model_label(run.model)}, seed {run.seed}"
-        hover_text = f"{text(who)}<br>l2 %{{x:.3g}}: {value}<br>{text(run.directory.name)}<extra></extra>"
+        hover_text = f"{text(who)}<br>l2 %{{x:.3g}}: {value}<br>{text(run.name)}<extra></extra>"
         looks = line(study, run.model)
         drawn.append(
             go.Scatter(

@@ -65,10 +65,7 @@ class Plot:
 
     def content(self) -> dict[str, Any]:
         """The plot as JSON that the script reads."""
-        views = [
-            {"label": view.label, "runs": [run.directory.name for run in view.runs], **view.content}
-            for view in self.views
-        ]
+        views = [{"label": view.label, "runs": [run.name for run in view.runs], **view.content} for view in self.views]
         looks = {"kind": self.kind, "choice": self.choice, "height": self.height}
         return looks | {"legend": [vars(entry) for entry in self.legend], "views": views, **self.more}
 
@@ -195,6 +192,6 @@ def sources(runs: Sequence[Run]) -> str:
     seeds = sorted({run.seed for run in runs})
     if not seeds:
         return ""
-    names = [run.directory.name for run in runs]
+    names = [run.name for run in runs]
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; {shown}"

@@ -34,6 +34,8 @@ from analysis.statistics import Mean
 from analysis.study import Study
 
 _REACH: Final = 0.2  # of the distance of two places, to both sides: where the models are
+_GREY: Final = {"color": "#8a8a8a", "width": 1}
+_BARE: Final = {"hoverinfo": "skip", "legendgroup": "networks", "mode": "lines"}
 _LEAST: Final = 1e-3  # accuracies are drawn from here to 1 - _LEAST, because the probit of 0 and 1 is infinite
 
 
@@ -130,21 +132,28 @@ def against_ood(study: Study) -> list[Plot]:
     }
     dots = [_dot(study, model, point, runs[model]) for model, point in points.items()]
     ends = [end for point in points.values() for mean in (point.test, point.ood) for end in (mean.low, mean.high)]
-    ends += [end for group in networks for hits in (group.test, group.ood) for end in hits.mean(axis=1)]
+    ends += [
+        end
+        for groups in networks.values()
+        for group in groups
+        for hits in (group.test, group.ood)
+        for end in hits.mean(axis=1)
+    ]
     limits = [float(_probit(min(ends))) - 0.1, float(_probit(max(ends))) + 0.1]
     axis = {"tickvals": list(ndtri(TICKS)), "ticktext": [f"{100 * tick:g}" for tick in TICKS], "range": limits}
     layout = {
         "xaxis": axis | {"title": {"text": "test accuracy (%)"}},
         "yaxis": axis | {"title": {"text": "OOD accuracy (%)"}},
     }
-    line_of = fit(networks)
+    has_line = any(map(fit, networks.values()))
     caption = (
         "Test accuracy against OOD accuracy on images of the shared classes, on probit axes, with 95 % intervals. "
-        f"Grey dots: supervised networks trained on different numbers of labels; {_fitted(line_of is not None)}dotted: "
+        f"Grey dots: supervised networks trained on different numbers of labels; {_fitted(has_line)}dotted: "
         "equal accuracies. Effective robustness is the vertical distance from the grey line, in points of accuracy. "
         "Open markers are probes."
     )
-    drawn = [*_rules(networks, limits), *dots]
+    rules = [rule for groups in networks.values() for rule in _rules(groups, limits)]
+    drawn = [_equal(limits), *rules, *dots]
     view = View(
         "Test against OOD", traces(drawn, **layout), list(dict.fromkeys(r for own in runs.values() for r in own))
     )
@@ -192,15 +201,17 @@ def _percent(mean: Mean) -> str:
     return f"{100 * mean.value:.1f} [{100 * mean.low:.1f}, {100 * mean.high:.1f}]"
 
 
+def _equal(limits: Sequence[float]) -> Any:
+    return go.Scatter(x=limits, y=limits, line=_GREY | {"dash": "dot"}, **_BARE)
+
+
 def _rules(networks: Sequence[Networks], limits: Sequence[float]) -> list[Any]:
-    """Equal accuracies, the line through the supervised networks, and these networks."""
-    looks = {"color": "#8a8a8a", "width": 1}
-    bare = {"hoverinfo": "skip", "legendgroup": "networks", "mode": "lines"}
-    drawn = [go.Scatter(x=limits, y=limits, line=looks | {"dash": "dot"}, **bare)]
+    """The line through the supervised networks of a study, and these networks."""
+    drawn = []
     found = fit(networks)
     if found is not None:
         heights = ndtri(found.predicted(ndtr(np.array(limits))))
-        drawn.append(go.Scatter(x=limits, y=floats(heights), line=looks | {"width": 2}, **bare))
+        drawn.append(go.Scatter(x=limits, y=floats(heights), line=_GREY | {"width": 2}, **_BARE))
     for group in networks:
         accuracies = [hits.mean(axis=1) for hits in (group.test, group.ood)]
         places = [probit(own, hits.shape[1]) for own, hits in zip(accuracies, (group.test, group.ood), strict=True)]

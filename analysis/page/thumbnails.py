@@ -80,7 +80,7 @@ def _maps(study: Study) -> _Maps | None:
     for own in found.values():
         labels = own | labels
     runs = [
-        run.directory.name
+        run.name
         for run, own in found.items()
         if _data(run).get("files") == _data(first).get("files")
         and all(np.array_equal(labels[name], values) for name, values in own.items())
@@ -99,7 +99,7 @@ def _numbers(root: Path, split: str, labels: Numbers, run: Run) -> Numbers:
     """The numbers of the images with these labels in their split: a map has the first images of each class."""
     missing = BadInput(
         f"there are no thumbnails, because {root / STL10} does not have the {split} images on the map of "
-        f"{run.directory.name}: bring the data back there, or leave out --thumbnails"
+        f"{run.name}: bring the data back there, or leave out --thumbnails"
     )
     file, count = root / STL10 / f"{split}_y.bin", images_in(root, split)
     try:

@@ -73,7 +73,7 @@ def _marks(
             f"{study.model_label(run.model)}, seed {run.seed}{', chosen' if best else ''}",
             *(f"{name.lower()} {value}" for name, value in zip(FIELDS.values(), candidate(trial), strict=True)),
             f"accuracy {100 * trial['accuracy']:.1f} %, log loss {trial['log_loss']:.3f}",
-            run.directory.name,
+            run.name,
         )
         for trial, best in zip(found, chosen, strict=True)
     ]

@@ -49,7 +49,7 @@ def landscape(study: Study) -> list[Plot]:
     views = []
     for model, (run, arrays) in found.items():
         plane, grid = arrays["plane"].astype(float).T, floats(arrays["grid"])
-        shown = f"α %{{x:.2f}}, β %{{y:.2f}}<br>loss %{{customdata:.4g}}<br>{text(run.directory.name)}<extra></extra>"
+        shown = f"α %{{x:.2f}}, β %{{y:.2f}}<br>loss %{{customdata:.4g}}<br>{text(run.name)}<extra></extra>"
         surface = go.Surface(
             x=grid, y=grid, z=floats(np.log10(np.clip(plane, levels[0], levels[-1]))),
             customdata=floats(plane), hovertemplate=shown, colorscale="Cividis", cmin=low, cmax=high, showscale=False,

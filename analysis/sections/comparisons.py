@@ -2,7 +2,7 @@
 
 from analysis import tables
 from analysis.blocks import Section
-from analysis.comparisons import PLANNED, Comparison, comparisons
+from analysis.comparisons import BETWEEN, PLANNED, Comparison, comparisons
 from analysis.statistics import ALPHA, MARGIN
 from analysis.study import Study
 
@@ -40,7 +40,7 @@ _FAMILIES = (
 def section(study: Study) -> Section:
     """One table for each family of planned comparisons; no blocks without comparisons."""
     made = Section("Comparisons", ("probe", "finetune", "ood"))
-    found = {family: entries for family, entries in comparisons(study).items() if family in PLANNED}
+    found = {family: entries for family, entries in comparisons(study).items() if family in (*BETWEEN, *PLANNED)}
     if not found:
         return made
     single = any(

@@ -1,8 +1,11 @@
 """Every finding that the numbers support, as sentences with intervals and corrected p-values."""
 
+from collections.abc import Sequence
+
 from analysis import names, statistics, tables, trials
 from analysis.blocks import Section
 from analysis.comparisons import (
+    BETWEEN,
     FINETUNED,
     OOD,
     OOD_PAIRS,
@@ -20,6 +23,7 @@ from analysis.names import Model
 from analysis.outcomes import outcomes
 from analysis.relation import verdicts
 from analysis.study import Study
+from ssl_pkg.catalogue import RANDOM
 
 
 def section(study: Study) -> Section:
@@ -39,6 +43,7 @@ def _sentences(study: Study) -> list[str]:
         one_seed(study),
         _tuned(study),
         best(study, TEST_PAIRS, "Test accuracy in percent"),
+        *between(study),
         against(study, FINETUNED, "Fine-tuning against the supervised baseline, test accuracy"),
         trials.below_probe(study),
         against(study, PROBES, "A linear probe on frozen features against the supervised baseline"),
@@ -106,21 +111,32 @@ def against(study: Study, family: Family, subject: str) -> str:
     """The differences of a family, grouped into clearly above, clearly below, equivalent and undecided."""
     groups: dict[str, list[str]] = {"clearly above": [], "clearly below": [], "equivalent": [], "undecided": []}
     entries = comparisons(study).get(family, [])
-    labels = {entry.first: study.model_label(entry.first) for entry in entries}
-    if len({model.adaptation for model in labels}) == 1:
-        labels = {model: study.model_label(model.encoder) for model in labels}
-    for entry in entries:
+    for entry, label in zip(entries, _labels(study, entries), strict=True):
         group = entry.verdict or "undecided"
         if group == "clear":
             group = "clearly above" if entry.difference.value > 0 else "clearly below"
         p = "" if entry.p_holm is None else f" ({tables.p_text(entry.p_holm)})"
-        groups[group].append(f"{labels[entry.first]} {tables.gain_text(entry.difference)}{p}")
+        groups[group].append(f"{label} {tables.gain_text(entry.difference)}{p}")
     parts = [f"{group}: {', '.join(found)}" for group, found in groups.items() if found]
     return f"{subject}, in points: {'; '.join(parts)}." if parts else ""
 
 
+def _labels(study: Study, entries: Sequence[Comparison]) -> list[str]:
+    """The first model of each comparison, as short as the others allow."""
+    if entries and entries[0].family in BETWEEN:
+        return [f"{study.model_label(entry.first)} minus {entry.second.study}" for entry in entries]
+    models = [entry.first for entry in entries]
+    short = len({model.adaptation for model in models}) == 1
+    return [study.model_label(model.encoder if short else model) for model in models]
+
+
+def between(study: Study) -> list[str]:
+    """The differences between the same models of two studies, of each family; empty for a single study."""
+    return [against(study, family, family.label) for family in BETWEEN]
+
+
 def _drop(study: Study) -> str:
-    found = {model: _shift(study, model) for model in study.models if model != names.RANDOM_PROBE}
+    found = {model: _shift(study, model) for model in study.models if model.method != RANDOM}
     changes = {model: gap for model, gap in found.items() if gap is not None}
     if len(changes) < 2:
         return ""

@@ -8,7 +8,7 @@ from typing import Any
 
 from analysis import few_labels, names, tables
 from analysis.blocks import Section
-from analysis.comparisons import FINETUNED, OOD_PAIRS, TEST_PAIRS
+from analysis.comparisons import FINETUNED, OOD_PAIRS, STUDIES, TEST_PAIRS
 from analysis.data import data_label, data_names, data_warning
 from analysis.few_labels import SCRATCH, Gain
 from analysis.figures import accuracy
@@ -66,6 +66,7 @@ def answers(study: Study) -> list[str]:
     """Three to five sentences."""
     return [
         findings.best(study, TEST_PAIRS, "Test accuracy in percent"),
+        findings.against(study, STUDIES, STUDIES.label),
         findings.against(
             study, FINETUNED, "Fine-tuned against supervised, p corrected for these pairs only, test accuracy"
         ),

@@ -24,5 +24,5 @@ def section(study: Study, figures: Path) -> Section:
                 reading = "each row should show its class, upright; otherwise labels are permuted or axes swapped."
                 made.picture(figures, name, content, caption, reading, stages=(stage,))
                 break
-            made.text(f"{run.directory.name}: contact_sheet.png is damaged.")
+            made.text(f"{run.name}: contact_sheet.png is damaged.")
     return made

@@ -72,7 +72,6 @@ def _landscapes(study: Study) -> list[str]:
         ]
         if shown:
             items.append(
-                f"{run.directory.name}: the landscape is not drawn, because the loss is not finite at "
-                f"{names.listed(shown)}."
+                f"{run.name}: the landscape is not drawn, because the loss is not finite at {names.listed(shown)}."
             )
     return items

@@ -1,5 +1,6 @@
 """The models that were trained on the data set's predefined folds, which is STL-10's own protocol."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,5 +45,5 @@ def _hits(study: Study) -> dict[Model, np.ndarray[tuple[int, ...], np.dtype[np.b
             method, adaptation = adapted(run.model.method, "finetune" if stage == "few_labels" else stage)
             arrays = run.arrays(artifact.file, *artifact.arrays)
             if arrays is not None and FOLDS in arrays and (arrays[FOLDS] != UNKNOWN).all():
-                found.setdefault(Model(method, adaptation, run.model.variant), arrays[FOLDS] > 0)
+                found.setdefault(replace(run.model, method=method, adaptation=adaptation), arrays[FOLDS] > 0)
     return found

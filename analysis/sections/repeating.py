@@ -15,7 +15,7 @@ def section(study: Study) -> Section:
     """The command of one run of each stage, and that of the report."""
     made = Section(_TITLE)
     found = commands.table(study).drop_duplicates("stage")
-    report = f".venv/bin/python -m analysis {shlex.quote(str(study.path))} --out {commands.AGAIN}/report"
+    report = f".venv/bin/python -m analysis {shlex.join(study.paths)} --out {commands.AGAIN}/report"
     made.text(
         "Below each table and figure are the CSV file with its numbers, in the folder of this report, and the stages "
         "whose runs computed them. This table has the command of one run of each stage, which computes the run again "

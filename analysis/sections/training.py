@@ -17,7 +17,7 @@ _CHOSEN = {"accuracy": "Validation accuracy (%)", "nll": "Log loss", "l2": "l2"}
 def section(study: Study, figures: Path) -> Section:
     """The curves of every run with a metrics log."""
     made = Section("Learning curves", ("pretrain",))
-    unfinished = [run.directory.name for run in study.runs if not run.complete and not run.metrics.empty]
+    unfinished = [run.name for run in study.runs if not run.complete and not run.metrics.empty]
     if unfinished:
         made.text(f"The curves of these unfinished runs end at their last logged step: {', '.join(unfinished)}.")
     made.figure(

@@ -59,7 +59,7 @@ def test_robustness_is_measured_against_the_supervised_line(
         Networks(*(hits & (generator.random(hits.shape) < share) for hits in (whole.test, whole.ood)))
         for share in (0.3, 0.5, 0.7, 0.9)
     ]
-    monkeypatch.setattr(shift, "baselines", lambda study: [*weaker, whole])
+    monkeypatch.setattr(shift, "baselines", lambda study: {"": [*weaker, whole]})
     shift.points.cache_clear()
     found = shift.points(study)
     shift.points.cache_clear()
@@ -91,7 +91,7 @@ def test_the_baselines_are_the_networks_trained_from_scratch_with_few_labels_and
     arrays = {"labels_per_class": [25, 10, 10, 10, 25, 25], "draw": [0, 0, 1, 0, 1, 2], "finetuned": [1, 1, 1, 0, 1, 1]}
     np.savez(run / "few_labels.npz", hits=hits, ood_hits=ood_hits, **{name: np.array(x) for name, x in arrays.items()})
     fake._close(run, "random", 0, [])
-    few, more, whole = shift.baselines(read_study(fake.path))
+    few, more, whole = shift.baselines(read_study(fake.path))[""]
     shared = np.arange(100) % 10 != CLASSES.index("monkey")
     assert np.array_equal(few.test, hits[[1, 2]][:, shared] == 1)
     assert np.array_equal(few.ood, ood_hits[[1, 2]][:, shared] == 1)

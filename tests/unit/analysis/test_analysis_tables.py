@@ -16,7 +16,8 @@ def test_results_csv_contains_exactly_the_rows_of_the_runs(whole: Whole) -> None
     with (whole.out / "tables" / "results.csv").open(newline="") as file:
         header, *lines = csv.reader(file)
     assert header[:8] == ["model", "evaluation", "metric", "value", "low", "high", "n", "seed"]
-    assert header[8:] == ["method", "adaptation", "variant", *DIMENSIONS, "data", "reason", "at_least", "at_most"]
+    assert header[8:12] == ["method", "adaptation", "variant", "study"]
+    assert header[12:] == [*DIMENSIONS, "data", "reason", "at_least", "at_most"]
     entries = [dict(zip(header, line, strict=True)) for line in lines]
     keys = ("model", "evaluation", "metric", "seed", *DIMENSIONS)
     read = {tuple(entry[key] for key in keys): entry for entry in entries}

@@ -1,0 +1,35 @@
+"""Differences between the same models of several studies."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from analysis.comparisons import Comparison
+from analysis.figures import style
+from analysis.study import Study
+
+
+def differences(study: Study, found: Sequence[Comparison]) -> Figure | None:
+    """A panel for each family and a row for each pair of models, with intervals; None without comparisons."""
+    families = list(dict.fromkeys(entry.family for entry in found))
+    pairs = list(dict.fromkeys((entry.first, entry.second) for entry in found))
+    if not pairs:
+        return None
+    figure, panels = style.rows_of(1, len(families), 0.75 + 0.18 * len(pairs), sharey=True)
+    for axes, family in zip(panels[0], families, strict=True):
+        axes.axvline(0, color="#999999", linewidth=0.7)
+        for entry in found:
+            if entry.family == family:
+                row, gap = pairs.index((entry.first, entry.second)), entry.difference
+                look = style.look(entry.first, study.encoders)
+                if gap.low is not None and gap.high is not None:
+                    axes.plot([gap.low, gap.high], [row, row], color=look.color, linewidth=1.4, solid_capstyle="butt")
+                axes.plot(gap.value, row, look.marker, color=look.color, markerfacecolor=look.face, markersize=4)
+        axes.set_title("test" if family.evaluation == "test" else "OOD, all classes")
+        axes.grid(axis="y", visible=False)
+        style.percent_axis(axes.xaxis)
+    labels = [f"{study.model_label(first)} − {second.study}" for first, second in pairs]  # noqa: RUF001 (a minus sign)
+    panels[0, 0].set_yticks(range(len(pairs)), labels)
+    panels[0, 0].set_ylim(len(pairs) - 0.5, -0.5)
+    figure.supxlabel("difference (points)", fontsize=7.5)
+    return figure
