@@ -10,6 +10,7 @@ from typing import Final
 from jobs.cluster.queue import find_queued_runs, submitted_clusters
 from jobs.cluster.slurm_cli import SchedulerUnavailable
 from jobs.ledger import REPORT, State, jobs_command, log_path
+from jobs.local.best_model import prediction_advice
 from jobs.local.estimate import TimeLeft
 from jobs.local.runner import GRACE_SECONDS, Runner
 from jobs.local.slots import Slot
@@ -95,7 +96,7 @@ def cancel(folder: Path) -> str:
 
 
 def print_summary(states: Mapping[str, State], jobs: Sequence[Job], folder: Path, again: str) -> int:
-    """Prints the report's table, or the failed runs and how to resume. Returns the study's exit status."""
+    """Prints the report's table and what to do next, or the failed runs and how to resume. Returns the exit status."""
     failed = [name for name, state in states.items() if state is State.FAILED]
     for name in failed[:LOGS_SHOWN]:
         log = log_path(folder, name)
@@ -115,4 +116,6 @@ def print_summary(states: Mapping[str, State], jobs: Sequence[Job], folder: Path
     for job in jobs:
         if job.stage == REPORT:
             print("\n".join(last_output(log_path(folder, job.name))) or f"The report: {job.run_dir / 'report.pdf'}")
+    if advice := prediction_advice(jobs):
+        print(f"\n{advice}")
     return COMPLETE
