@@ -6,13 +6,16 @@ AMX). Intel: 512 images on two cores of an Intel Xeon with AMX whose other cores
     kernels and map                 AMD: weight gradient    Intel: output    input gradient   weight gradient
     512 -> 512 on 3x3 (96 px)       70, 58                  58, 35           54, 37           268, 40
     512 -> 512 on 2x2 (64 px)       42, 26                  35, 8            36, 8            132, 9
-    512 -> 512 on 1x1 (32 px)       12, 4 (128 images)
     256 -> 512, stride 2, to 3x3    65, 29                  48, 18           49, 23           186, 21
     256 -> 512, stride 2, to 2x2    35, 12                  15, 4            19, 5            67, 5
     128 -> 256, stride 2, to 4x4                            11, 9            26, 11           55, 8
     256 -> 512, 1x1, stride 2, to 3x3                       3, 1             6, 1             13, 2
     256 -> 256 on 6x6                                       36, 45           35, 58           142, 46
     128 -> 128 on 12x12                                     8, 28            9, 93            25, 43
+
+Where the output is a single position (32 px), only the taps of the kernel that lie on the map are computed. For output
+and both gradients of 128 images, one core of the AMD EPYC took 11.4 ms without this and 1.7 ms with it for 512 -> 512
+on 1x1, and 9.4 and 2.9 ms for 256 -> 512, stride 2.
 
 On larger maps im2col costs more than it saves. `make bench-ablation` measures the effect on a whole training step.
 """
@@ -44,7 +47,9 @@ class SmallMapConv2d(nn.Conv2d):
         x, stride, padding = input, self.stride[0], int(self.padding[0])
         side = (input.shape[2] + 2 * padding - weight.shape[2]) // stride + 1
         applicable = input.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weight.dtype
+        if applicable and side == 1 and x.shape[2] == x.shape[3] and padding < weight.shape[2]:
+            return cast(Tensor, _SinglePosition.apply(x.to(_dtype(weight)), weight, padding))
+        dtype = _dtype(weight)
         im2col = _fastest(side, stride, dtype) if applicable else Im2col.NONE
         if im2col is Im2col.NONE:
             return cast(Tensor, super()._conv_forward(input, weight, bias))
@@ -76,6 +81,41 @@ def _fastest(side: int, stride: int, dtype: torch.dtype) -> Im2col:
 @lru_cache
 def _has_amx() -> bool:
     return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+
+
+def _dtype(weight: Tensor) -> torch.dtype:
+    """The dtype in which a convolution with `weight` computes."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weight.dtype
+
+
+class _SinglePosition(torch.autograd.Function):
+    """A convolution whose output is 1x1, computed from the taps of the kernel that lie on the map, not on its padding.
+
+    On a map of 1x1, this is one of the nine taps of a 3x3 kernel. The taps are cut from the weight before they are
+    cast, because casting all of a weight of 512x512x3x3 takes longer than the product.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, padding: int) -> Tensor:
+        size = min(x.shape[2], weight.shape[2] - padding)
+        taps = weight[:, :, padding : padding + size, padding : padding + size].to(x.dtype)
+        matrix, patch = _matrix(taps), _matrix(x[:, :, :size, :size])
+        ctx.save_for_backward(weight, matrix, patch)
+        ctx.map, ctx.padding, ctx.size = x.shape, padding, size
+        return (patch @ matrix.T)[:, :, None, None]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (weight, matrix, patch), padding, size = ctx.saved_tensors, ctx.padding, ctx.size
+        rows, grad_x, grad_weight = grad.flatten(1), None, None
+        if ctx.needs_input_grad[0]:
+            grad_x = grad.new_zeros(ctx.map).contiguous(memory_format=torch.channels_last)
+            grad_x[:, :, :size, :size] = (rows @ matrix).view(len(rows), size, size, -1).permute(0, 3, 1, 2)
+        if ctx.needs_input_grad[1]:
+            grad_weight = torch.zeros_like(weight)
+            taps = grad_weight[:, :, padding : padding + size, padding : padding + size]
+            taps.copy_((rows.T @ patch).view(len(weight), size, size, -1).permute(0, 3, 1, 2))
+        return grad_x, grad_weight, None
 
 
 class _Convolution(torch.autograd.Function):
@@ -113,7 +153,7 @@ class _Convolution(torch.autograd.Function):
 
 
 def _matrix(weight: Tensor) -> Tensor:
-    """Reshapes (O, I, k, k) to (O, k k I), a view if the weight is in channels_last memory format."""
+    """Reshapes (O, I, k, k) to (O, k k I), a view if the tensor is in channels_last memory format."""
     return weight.permute(0, 2, 3, 1).flatten(1)
 
 

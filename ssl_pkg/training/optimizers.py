@@ -65,6 +65,25 @@ class LARS(torch.optim.Optimizer):
         torch._foreach_sub_(parameters, velocities)
 
 
+class AdamW(torch.optim.AdamW):
+    """torch's fused AdamW, given contiguous views of weights in channels_last memory format.
+
+    On a CPU, the fused kernel copies each tensor that is not contiguous, its state too, before and after the step. For
+    a ResNet-18 in channels_last, a step takes 14 to 22 ms with the copies and 8 to 10 ms without (one core of an AMD
+    EPYC, Zen 4). It also reads a gradient whose memory format is not the weight's in the wrong order.
+    """
+
+    def _init_group(self, group: Any, *tensors: list[Tensor], **more: Any) -> bool:  # collects the tensors of a step
+        has_complex: bool = super()._init_group(group, *tensors, **more)  # type: ignore[no-untyped-call] # torch's
+        parameters, gradients, *moments = tensors[:4]
+        for k, parameter in enumerate(parameters):
+            if parameter.ndim == 4 and parameter.is_contiguous(memory_format=torch.channels_last):
+                for entries in (parameters, gradients, *moments):
+                    entries[k] = entries[k].permute(0, 2, 3, 1)
+            gradients[k] = gradients[k].contiguous()
+        return has_complex
+
+
 def _gradients(parameters: list[Tensor]) -> list[Tensor]:
     return [p.grad for p in parameters if p.grad is not None]
 
@@ -83,7 +102,7 @@ def build_optimizer(config: OptimizerConfig, groups: list[dict[str, Any]]) -> to
         return torch.optim.SGD(
             trained, lr=0.0, momentum=config.momentum, weight_decay=config.weight_decay, foreach=True
         )
-    return torch.optim.AdamW(trained, lr=0.0, weight_decay=config.weight_decay, fused=True)
+    return AdamW(trained, lr=0.0, weight_decay=config.weight_decay, fused=True)
 
 
 def peak_lr(config: OptimizerConfig, batch_size: int) -> float:

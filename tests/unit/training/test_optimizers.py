@@ -82,6 +82,35 @@ def test_a_resumed_optimizer_makes_the_same_steps(name: str) -> None:
         assert torch.equal(a, b)
 
 
+def test_adamw_moves_weights_in_channels_last_format_as_loshchilov_and_hutter_say() -> None:
+    """1711.05101, algorithm 2, in float64."""
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.randn(shape, generator=generator) for shape in ((4, 3, 5, 2), (6, 2), (7,))]
+    parameters = [torch.nn.Parameter(weights[0].contiguous(memory_format=torch.channels_last)), *weights[1:]]
+    parameters[1:] = [torch.nn.Parameter(weight.clone()) for weight in weights[1:]]
+    config = OptimizerConfig(name="adamw", base_lr=0.1, lr_scaling="none", weight_decay=0.3)
+    optimizer = build_optimizer(config, [{"params": parameters}])
+    optimizer.param_groups[0]["lr"] = 0.1
+    expected = [weight.double() for weight in weights]
+    first, second = [[torch.zeros_like(weight) for weight in expected] for _ in range(2)]
+    for step in range(1, 5):
+        for k, parameter in enumerate(parameters):
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+            if k == 0 and step % 2:  # a gradient in either format
+                parameter.grad = parameter.grad.contiguous(memory_format=torch.channels_last)
+            gradient = parameter.grad.double()
+            first[k] = 0.9 * first[k] + 0.1 * gradient
+            second[k] = 0.999 * second[k] + 0.001 * gradient**2
+            scaled = first[k] / (1 - 0.9**step) / ((second[k] / (1 - 0.999**step)).sqrt() + 1e-8)
+            expected[k] = expected[k] - 0.1 * 0.3 * expected[k] - 0.1 * scaled
+        optimizer.step()
+    for parameter, wanted in zip(parameters, expected, strict=True):
+        torch.testing.assert_close(parameter.detach().double(), wanted, atol=1e-5, rtol=1e-5)
+    moments = optimizer.state[parameters[0]]["exp_avg"]
+    assert moments.shape == parameters[0].shape
+    assert moments.is_contiguous(memory_format=torch.channels_last)  # else the kernel would copy
+
+
 def test_frozen_parameters_are_left_out() -> None:
     moving, frozen = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2), requires_grad=False)
     config = OptimizerConfig(name="sgd", base_lr=0.1, lr_scaling="none", weight_decay=0.5)
