@@ -20,6 +20,7 @@ from analysis.page.plots import (
     model_entries,
     rows_axis,
     rows_height,
+    rows_side,
     runs_of,
     sources,
     symbol_of,
@@ -131,7 +132,7 @@ def _layout(study: Study, base: Estimate | None) -> dict[str, Any]:
     ends = {"x0": 100 * base.value, "x1": 100 * base.value, "y0": 0, "y1": 1} if base else {}
     rule = {"type": "line", "yref": "paper", "line": {"color": "#8a8a8a", "width": 1, "dash": "dot"}, **ends}
     return {
-        "xaxis": {"title": {"text": "accuracy (%)"}},
+        "xaxis": {"title": {"text": "accuracy (%)"}, **rows_side(len(study.models))},
         "yaxis": rows_axis([study.model_label(model) for model in study.models]),
         "shapes": [rule] if base else [],
     }

@@ -81,7 +81,7 @@ def _heat_map(study: Study, kind: str) -> View | None:
     values = np.array([[np.nan if value is None else 100 * value.value for value in row] for row in found.values()])
     few = len(classes) <= style.NAMED
     drawn = go.Heatmap(
-        z=floats(values), hovertext=shown, hoverinfo="text", colorscale="Cividis", xgap=1, ygap=1,
+        z=floats(values), hovertext=shown, hoverinfo="text", colorscale="Cividis", xgap=_gap(len(classes)), ygap=1,
         texttemplate="%{z:.0f}" if few else "", colorbar=_BAR,
     )  # fmt: skip
     layout = {
@@ -105,6 +105,11 @@ def _class_ticks(names: Sequence[str], places: Sequence[Any]) -> dict[str, Any]:
         "ticktext": [text(style.shortened(names[place])) for place in named],
         "tickangle": -45, "automargin": True, "showgrid": False,
     }  # fmt: skip
+
+
+def _gap(classes: int) -> int:
+    """The pixels between two cells: none if the cells are small."""
+    return 1 if classes <= style.NAMED else 0
 
 
 def confusion(study: Study) -> list[Plot]:
@@ -138,7 +143,8 @@ def _confusion(study: Study, model: Model, kind: str) -> View | None:
     rows = [text(f"{name} ({total:,.0f} predictions)") for name, total in zip(true, totals, strict=True)]
     shown = f"{who}<br>true %{{y}}<br>predicted as %{{x}}: %{{z:.1f}} %<br>{text(sources(runs))}<extra></extra>"
     drawn = go.Heatmap(
-        z=floats(shares), zmin=0, zmax=100, colorscale="Blues", xgap=1, ygap=1, x=columns, y=rows, hovertemplate=shown,
+        z=floats(shares), zmin=0, zmax=100, colorscale="Blues", xgap=_gap(count), ygap=_gap(count),
+        x=columns, y=rows, hovertemplate=shown,
         texttemplate="%{z:.0f}" if count <= _NUMBERED else "", colorbar=_BAR,
     )  # fmt: skip
     layout = {

@@ -99,6 +99,11 @@ def rows_axis(labels: Sequence[str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def rows_side(count: int) -> dict[str, str]:
+    """The side of the horizontal axis of a figure with so many rows: above many, so that it is seen with the first."""
+    return {"side": "top"} if count > _FEW_ROWS else {}
+
+
 def dodged(place: int, count: int, reach: float) -> float:
     """How far the mark of one of `count` models is moved, at most `reach`, so that all are side by side."""
     return reach * ((2 * place + 1) / count - 1)

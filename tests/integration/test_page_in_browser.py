@@ -2,19 +2,29 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from fake_images import LABELS, POINTS, mapped_study, shade
 from fake_reports import Whole
 from fake_study import DATE
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from analysis.page.build import render
+from analysis.reading import read_study
+from ssl_pkg.data.images import balanced
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed, which would show the page")
 READY = "document.documentElement.dataset.ready === 'yes'"
+
+MEAN_RED = """([name, expected]) => {
+  const { data } = document.querySelector(`#${name} .thumbnail`).getContext("2d").getImageData(0, 0, 96, 48);
+  const red = data.filter((_, place) => place % 4 === 0);
+  return Math.abs(red.reduce((sum, value) => sum + value) / red.length - expected) < 4;
+}"""  # of the upper half of an image that is shown
 
 
 @dataclass
@@ -46,8 +56,8 @@ def file(whole: Whole, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def shown(browser: Browser, file: Path) -> Iterator[Shown]:
+@contextmanager
+def opened(browser: Browser, file: Path) -> Iterator[Shown]:
     page = browser.new_page(viewport={"width": 1000, "height": 800}, color_scheme="light")
     found = Shown(page)
     page.on("console", lambda message: found.errors.append(message.text) if message.type == "error" else None)
@@ -59,9 +69,15 @@ def shown(browser: Browser, file: Path) -> Iterator[Shown]:
     page.close()
 
 
+@pytest.fixture
+def shown(browser: Browser, file: Path) -> Iterator[Shown]:
+    with opened(browser, file) as found:
+        yield found
+
+
 def test_every_figure_is_drawn_without_an_error_and_without_network(shown: Shown, file: Path) -> None:
     names = [figure.get_attribute("id") for figure in shown.page.locator("figure").all()]
-    assert len(names) == 10
+    assert len(names) == 17
     for name in names:
         shown.figure(str(name))
         choice = shown.page.locator(f"figure#{name} select").first
@@ -106,6 +122,59 @@ def test_the_keyboard_moves_from_point_to_point_and_between_curves(shown: Shown)
     expect(announcement).to_contain_text("epoch 0.2")
     plot.press("ArrowDown")
     expect(announcement).to_contain_text("pretrain-barlow-s0")
+
+
+def test_the_keyboard_moves_from_cell_to_cell_of_a_heat_map(shown: Shown) -> None:
+    shown.figure("confusion")
+    plot, announcement = (shown.page.locator(f"figure#confusion .{name}") for name in ("plot", "announcement"))
+    plot.focus()
+    for key, true, predicted in (
+        ("ArrowRight", "#1 *best*_", "#1 *best*_"),
+        ("ArrowRight", "#1 *best*_", "bird"),
+        ("ArrowDown", "bird", "bird"),
+        ("ArrowDown", "car", "bird"),
+    ):
+        plot.press(key)
+        expect(announcement).to_contain_text(f"true {true}")
+        expect(announcement).to_contain_text(f"predicted as {predicted}")
+    expect(announcement).to_contain_text("seed 0; probe-random-s0")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (400, 800)])
+def test_the_accuracy_figure_is_on_the_first_screen(shown: Shown, width: int, height: int) -> None:
+    shown.page.set_viewport_size({"width": width, "height": height})
+    shown.page.reload()
+    shown.page.wait_for_function(READY)
+    shown.page.wait_for_selector("figure#accuracy .main-svg")
+    assert shown.page.evaluate("scrollY") == 0
+    dots = [dot.bounding_box() for dot in shown.page.locator("figure#accuracy .points path").all()]
+    assert len(dots) == 12
+    for box in dots:
+        assert box is not None
+        assert 0 < box["y"] < height - box["height"]
+        assert 0 < box["x"] < width - box["width"]
+
+
+def test_the_image_under_the_cursor_is_shown_only_in_a_page_with_thumbnails(
+    browser: Browser, shown: Shown, tmp_path: Path
+) -> None:
+    shown.figure("tsne")
+    assert shown.page.locator(".thumbnail").count() == 0
+    file = tmp_path / "report.html"
+    file.write_bytes(render(read_study(mapped_study(tmp_path).path), DATE, thumbnails=True))
+    with opened(browser, file) as found:
+        for name, split in (("tsne", "train"), ("tsne-finetuning", "test")):
+            found.figure(name)
+            plot, image = (found.page.locator(f"figure#{name} .{part}") for part in ("plot", "thumbnail"))
+            plot.focus()
+            for number in balanced(LABELS[split], POINTS)[:3]:
+                plot.press("ArrowRight")
+                expect(found.page.locator(f"figure#{name} .announcement")).to_contain_text(f"{split} image")
+                expect(image).to_be_visible()
+                found.page.wait_for_function(MEAN_RED, arg=[name, shade(split, int(number))])
+            plot.press("Escape")
+            expect(image).to_be_hidden()
+        assert found.errors == []
 
 
 def test_the_slider_moves_the_map_by_keys(shown: Shown) -> None:

@@ -77,6 +77,14 @@ function sliderOf(frames, changed, chosen) {
   return element("label", { class: "slider" }, "Step", range, state);
 }
 
+// Of the inclined names of an axis, as many as fit its length.
+function fewer(plot, { tickangle, tickvals, ticktext }) {
+  if (tickangle !== -45) return {};
+  const step = Math.ceil((tickvals.length * 17) / (0.6 * plot.clientWidth));
+  const kept = (values) => values.filter((_, place) => place % step === 0);
+  return { tickvals: kept(tickvals), ticktext: kept(ticktext) };
+}
+
 // view: zoom is kept until another view is chosen; the camera of a scene is kept always. A map or a scene (`square`) is
 // not higher than it is wide.
 function layoutOf(plot, layout, { height, square, view }) {
@@ -84,7 +92,7 @@ function layoutOf(plot, layout, { height, square, view }) {
   plot.style.height = `${shown}px`;
   const style = getComputedStyle(document.documentElement);
   const [ink, line, soft] = ["--ink", "--line", "--soft"].map((name) => style.getPropertyValue(name).trim());
-  const axis = (found) => ({ gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, ...found });
+  const axis = (found) => ({ gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, ...found, ...fewer(plot, found) });
   const far = plot.clientWidth < 450 ? 1.25 : 1; // so that the names of the axes fit
   const eye = Object.entries(layout.scene?.camera.eye ?? {}).map(([name, place]) => [name, far * place]);
   const scene = Object.fromEntries(["xaxis", "yaxis", "zaxis"].map((name) => [
