@@ -1,1 +1,1 @@
-"""Benchmarks of speed and learning: `make bench`, `bench-ablation`, `bench-scale` and `bench-learning`."""
+"""Benchmarks of speed and learning, one `make bench…` each, and studies on a machine that is lent for minutes."""

@@ -72,7 +72,9 @@ def _study(options: argparse.Namespace, overrides: list[str], again: str) -> int
     from ssl_pkg.hardware.machine import gpu_out_of_reach, refuse_gpu_out_of_reach
 
     config, jobs = _planned(options, overrides)
-    available = slots(config.threads or config.study.cpus, use_gpus=config.device != "cpu")
+    available = slots(
+        config.threads or config.study.cpus, use_gpus=config.device != "cpu", runs_per_gpu=config.study.runs_per_gpu
+    )
     if any(slot.gpu for slot in available):
         check_gpus()
     elif config.device == "auto" and config.budget.name == "demo" and (reason := gpu_out_of_reach()):

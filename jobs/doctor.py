@@ -32,7 +32,7 @@ from ssl_pkg.hardware.memory import find_jemalloc
 
 DISK_GB: Final = 3  # of the runs of a demo with their checkpoints
 # GiB of memory of a pretraining on the CPU, by study, as measured; stl10's includes its images.
-MEMORY_GB: Final = {"demo": 1.5, "photos-quick": 2, "photos": 3, "stl10": 6}
+MEMORY_GB: Final = {"demo": 1.5, "photos-quick": 2, "photos-cpu": 2, "photos": 3, "stl10": 6}
 
 
 class Level(StrEnum):
@@ -132,7 +132,7 @@ def _use(on_gpu: bool, precision: str) -> Iterator[Finding]:
     found: dict[tuple[Level, str], list[str]] = {}
     for study, each in MEMORY_GB.items():
         settings = configure(study, data=SYNTHETIC, seeds=None, overrides=[]).study
-        places = slots(settings.cpus, use_gpus=True)
+        places = slots(settings.cpus, use_gpus=True, runs_per_gpu=settings.runs_per_gpu)
         count, threads, fitting = len(places), places[0].threads, int(size // each)
         text = f"{count} stage{'s' * (count > 1)} at a time, each with {'one GPU' if on_gpu else 'the CPU'} in "
         text += f"{precision} and {threads} thread{'s' * (threads > 1)}"

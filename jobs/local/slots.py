@@ -20,11 +20,11 @@ class Slot:
         return {"OMP_NUM_THREADS": str(self.threads), "CUDA_VISIBLE_DEVICES": gpu}
 
 
-def slots(cpus: int, *, use_gpus: bool) -> list[Slot]:
-    """One slot for each GPU. Without GPUs one slot for each `cpus` cores, and at least one."""
+def slots(cpus: int, *, use_gpus: bool, runs_per_gpu: int = 1) -> list[Slot]:
+    """`runs_per_gpu` slots for each GPU. Without GPUs one slot for each `cpus` cores, and at least one."""
     available = cores()
     found = gpus() if use_gpus else []
     if found:
-        threads = max(1, min(cpus, available // len(found)))
-        return [Slot(threads, gpu) for gpu in found]
+        shared = found * runs_per_gpu
+        return [Slot(max(1, min(cpus, available // len(shared))), gpu) for gpu in shared]
     return [Slot(min(cpus, available))] * max(1, available // cpus)

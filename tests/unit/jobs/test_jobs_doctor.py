@@ -70,7 +70,7 @@ def test_the_memory_of_each_study_is_known() -> None:
             2,
             16,
             [
-                ("ok", "demo, photos-quick: 2 stages at a time, each with the CPU in float32 and 1 thread"),
+                ("ok", "demo, photos-quick, photos-cpu: 2 stages at a time, each with the CPU in float32 and 1 thread"),
                 ("ok", "photos, stl10: 1 stage at a time, each with the CPU in float32 and 2 threads"),
             ],
         ),
@@ -78,7 +78,8 @@ def test_the_memory_of_each_study_is_known() -> None:
             16,
             8,
             [
-                ("ok", "demo, photos-quick: 16 stages at a time, each with the CPU in float32 and 1 thread"),
+                ("ok", "demo, photos-quick, photos-cpu: 16 stages at a time, each with the CPU in float32 and 1 "
+                 "thread"),
                 ("note", "photos: 4 stages at a time, each with the CPU in float32 and 4 threads; its trainings need "
                  "up to 12 GiB of memory: give study.cpus=6"),
                 ("note", "stl10: 2 stages at a time, each with the CPU in float32 and 8 threads; its trainings need up "
@@ -91,8 +92,8 @@ def test_the_memory_of_each_study_is_known() -> None:
             [
                 ("wrong", "demo: 16 stages at a time, each with the CPU in float32 and 1 thread; its trainings need up "
                  "to 6 GiB of memory: give study.cpus=6"),
-                ("note", "photos-quick: 16 stages at a time, each with the CPU in float32 and 1 thread; its trainings "
-                 "need up to 8 GiB of memory: give study.cpus=6"),
+                ("note", "photos-quick, photos-cpu: 16 stages at a time, each with the CPU in float32 and 1 thread; "
+                 "its trainings need up to 8 GiB of memory: give study.cpus=6"),
                 ("note", "photos: 4 stages at a time, each with the CPU in float32 and 4 threads; its trainings need "
                  "up to 12 GiB of memory: give study.cpus=9"),
                 ("note", "stl10: 2 stages at a time, each with the CPU in float32 and 8 threads; its trainings need up "

@@ -142,6 +142,7 @@ def test_slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert slots(99, use_gpus=True) == [Slot(8)]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, MIG-x")
     assert slots(99, use_gpus=True) == [Slot(4, "2"), Slot(4, "MIG-x")]
-    assert slots(99, use_gpus=False) == [Slot(8)]
+    assert slots(99, use_gpus=True, runs_per_gpu=2) == [Slot(2, "2"), Slot(2, "MIG-x")] * 2
+    assert slots(99, use_gpus=False) == slots(99, use_gpus=False, runs_per_gpu=2) == [Slot(8)]
     assert slots(1, use_gpus=True)[0].environment == {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "2"}
     assert Slot(1).environment["CUDA_VISIBLE_DEVICES"] == "2, MIG-x"
