@@ -27,6 +27,7 @@ from analysis.sections import (
     repeating,
     sources,
     studies,
+    sweep,
     training,
 )
 from analysis.shown import table_csv
@@ -62,6 +63,7 @@ def content(study: Study, out: Path, date: datetime.date) -> dict[str, Any]:
         lambda: missing.section(study),
         lambda: studies.section(study, figures),
         lambda: accuracy.section(study),
+        lambda: sweep.section(study, figures),
         lambda: comparisons.section(study),
         lambda: training.section(study, figures),
         lambda: accuracy.by_class(study, figures),

@@ -1,0 +1,77 @@
+"""Accuracy over the values of a swept parameter."""
+
+from typing import Final
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.estimates import estimate
+from analysis.figures import style
+from analysis.study import Study
+from analysis.sweeps import Curve, curves
+
+_PANELS: Final = {"test": "test", "ood": "OOD, all classes"}
+_DECADE: Final = 10.0  # a wider range of values has a logarithmic axis
+
+
+def over_values(study: Study) -> Figure | None:
+    """A row for each parameter, with panels of test and OOD accuracy; None if no parameter has two numbers.
+
+    Models that the sweep does not change are dotted lines.
+    """
+    found = curves(study)
+    parameters = list(dict.fromkeys(curve.parameter for curve in found))
+    shown = [kind for kind in _PANELS if any(estimate(study, model, kind, "accuracy") for model in study.models)]
+    if not parameters or not shown:
+        return None
+    figure, panels = style.rows_of(len(parameters), len(shown), 2.3, sharex="row", sharey="col")
+    for row, parameter in zip(panels, parameters, strict=True):
+        own = [curve for curve in found if curve.parameter == parameter]
+        for axes, evaluation in zip(row, shown, strict=True):
+            _references(axes, study, evaluation)
+            for curve in own:
+                _curve(axes, study, curve, evaluation, _color(study, curve, own))
+            axes.set(xlabel=parameter, title=_PANELS[evaluation])
+            style.percent_axis(axes.yaxis)
+        values = [value for curve in own for value in curve.models]
+        if min(values) > 0 and max(values) > _DECADE * min(values):
+            style.log_axis(row[0].xaxis)
+        row[0].set_ylabel("accuracy (%)")
+    pairs = [axes.get_legend_handles_labels() for axes in panels.flat]
+    labels = {label: handle for handles, names in pairs for handle, label in zip(handles, names, strict=True)}
+    style.legend(figure, list(labels.values()), list(labels))
+    return figure
+
+
+def _color(study: Study, curve: Curve, others: list[Curve]) -> str:
+    """The colour of the method; one for each combination of the other parameters, if the sweep has others."""
+    settings = list(dict.fromkeys(other.model.variant for other in others))
+    if len(settings) > 1:
+        return style.CLASSES[settings.index(curve.model.variant) % len(style.CLASSES)]
+    return style.encoder_color(curve.model.encoder, study.encoders)
+
+
+def _curve(axes: Axes, study: Study, curve: Curve, evaluation: str, color: str) -> None:
+    found = {value: estimate(study, model, evaluation, "accuracy") for value, model in curve.models.items()}
+    means = {value: entry for value, entry in found.items() if entry is not None}
+    ends = [entry.bounds or (entry.value, entry.value) for entry in means.values()]
+    heights = [entry.value for entry in means.values()]
+    look = style.look(curve.model, study.encoders)
+    lengths = (
+        [height - low for height, (low, _) in zip(heights, ends, strict=True)],
+        [high - height for height, (_, high) in zip(heights, ends, strict=True)],
+    )
+    axes.errorbar(
+        list(means), heights, yerr=lengths, color=color, linestyle=look.line, linewidth=0.9, elinewidth=0.9,
+        marker=look.marker, markersize=4, markerfacecolor="white" if look.face == "white" else color, capsize=1.5,
+        label=study.model_label(curve.model),
+    )  # fmt: skip
+
+
+def _references(axes: Axes, study: Study, evaluation: str) -> None:
+    """Draws the models that the sweep does not change, such as the supervised baseline."""
+    for model in (model for model in study.models if not model.variant):
+        found = estimate(study, model, evaluation, "accuracy")
+        if found is not None:
+            color = style.look(model, study.encoders).color
+            axes.axhline(found.value, color=color, linewidth=0.8, linestyle=":", label=study.model_label(model))
