@@ -22,6 +22,7 @@ from analysis.page.plots import (
     model_entries,
     rows_axis,
     rows_height,
+    rows_side,
     runs_of,
     sources,
     text,
@@ -85,7 +86,7 @@ def _heat_map(study: Study, kind: str) -> View | None:
         texttemplate="%{z:.0f}" if few else "", colorbar=_BAR,
     )  # fmt: skip
     layout = {
-        "xaxis": _class_ticks(_marked(study, classes, kind), range(len(classes))),
+        "xaxis": _class_ticks(_marked(study, classes, kind), range(len(classes))) | rows_side(len(found)),
         "yaxis": rows_axis([study.model_label(model) for model in found]),
     }
     return View(_KINDS[kind], traces([drawn], **layout), [run for own in runs.values() for run in own])

@@ -24,6 +24,7 @@ from analysis.page.plots import (
     model_entries,
     rows_axis,
     rows_height,
+    rows_side,
     runs_of,
     sources,
     text,
@@ -148,6 +149,7 @@ def _measure(study: Study, measure: Measurement, first: bool) -> View | None:
     lowest = min(_place(entry) or 0.0 for entry in shown.values())
     kind = {"type": "log"} if lowest > 0 and max(places) > _WIDE * min(places) else {}
     axis = {"title": {"text": wrapped(measure.label, 26), "font": {"size": 13}}, "exponentformat": "power", **kind}
+    axis |= rows_side(len(shown))
     label = f"{measure.label} (the chosen measure)" if first else measure.label
     return View(label, traces(drawn, xaxis=axis, yaxis=rows_axis([study.model_label(model) for model in shown])), runs)
 

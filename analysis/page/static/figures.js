@@ -139,6 +139,10 @@ function keyboard(plot, announcement, { scene, pointed }) {
     if (label) pointed(plot._hoverdata?.[0]);
     if (label) announcement.textContent = lines.length ? lines.join("; ") : label.textContent;
   }, delay));
+  const hoverAt = (x, y) => { // for traces that plotly does not find by number
+    Plotly.Fx.hover(plot, { xpx: plot._fullLayout.xaxis.d2p(x), ypx: plot._fullLayout.yaxis.d2p(y) });
+    say();
+  };
   const lengths = () => // _fullData has the decoded arrays
     plot._fullData.map((trace) => (trace.visible === true && trace.hoverinfo !== "skip" ? trace.x.length : 0));
   plot.addEventListener("keydown", (event) => {
@@ -161,9 +165,9 @@ function keyboard(plot, announcement, { scene, pointed }) {
     }
     const { z } = plot._fullData[0];
     if (z) { // a heat map
-      cell = [[along, z.length], [across, z[0].length]].map(([step, size], axis) => Math.min(Math.max(cell[axis] + step, 0), size - 1));
-      Plotly.Fx.hover(plot, [{ curveNumber: 0, pointNumber: cell }]);
-      say();
+      const [row, column] = [cell[0] + along, cell[1] + across];
+      cell = [Math.min(Math.max(row, 0), z.length - 1), Math.min(Math.max(column, 0), z[0].length - 1)];
+      hoverAt(cell[1], cell[0]);
       return;
     }
     const sizes = lengths();
@@ -175,9 +179,8 @@ function keyboard(plot, announcement, { scene, pointed }) {
     while (!sizes[curve]) curve = moved(step || 1);
     point = Math.min(Math.max(point + (first ? 1 : across), 0), sizes[curve] - 1);
     const { type, x, y } = plot._fullData[curve];
-    const { xaxis, yaxis } = plot._fullLayout;
-    Plotly.Fx.hover(plot, type === "scattergl" ? { xpx: xaxis.d2p(x[point]), ypx: yaxis.d2p(y[point]) }
-      : [{ curveNumber: curve, pointNumber: point }]);
+    if (type === "scattergl") return hoverAt(x[point], y[point]);
+    Plotly.Fx.hover(plot, [{ curveNumber: curve, pointNumber: point }]);
     say();
   });
   plot.on("plotly_hover", ({ points }) => {
