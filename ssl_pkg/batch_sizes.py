@@ -1,4 +1,4 @@
-"""Which sizes of a batch fit the images, the processes and MoCo's queue, in sentences. Imports no torch."""
+"""Which sizes of a batch fit the images, the processes and MoCo's queue. Imports no torch."""
 
 
 def split_error(batch_size: int, split: str, images: int, processes: int) -> str:
@@ -32,3 +32,9 @@ def queue_error(batch_size: int, queue_size: int, bn_splits: int, symmetric: boo
     if bn_splits % processes:
         return f"method.model.bn_splits={bn_splits} must be a multiple of the {processes} processes"
     return ""
+
+
+def queue_share(step: int, batch_size: int, queue_size: int, symmetric: bool) -> float:
+    """The share of MoCo's queue that holds keys of images after `step` steps; the rest are the random vectors of its
+    start. Each step replaces the oldest vectors by the keys of its batch."""
+    return min(1.0, step * batch_size * (2 if symmetric else 1) / queue_size)

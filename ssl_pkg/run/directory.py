@@ -3,7 +3,8 @@
     runs/STUDY/JOB/
       config.yaml        the resolved configuration, digests of the inputs, and `run_format`: the version of this layout
       provenance.json    git commit, package versions, data manifest, device, world size; in `starts` the same for each
-                         start of the run that differs in these, the last one last
+                         start of the run that differs in these, the last one last; `resumes`: how often the run
+                         was interrupted and resumed from a checkpoint
       metrics.jsonl      one JSON object a line: step, epoch, phase, seconds, then metrics by name; each step once
       tensorboard/       the same metrics for TensorBoard
       checkpoints/       the state that an interrupted run resumes from

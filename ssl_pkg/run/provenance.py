@@ -29,10 +29,10 @@ class Start(TypedDict):
     world_size: int
 
 
-def provenance(hardware: Hardware, data: dict[str, Any], earlier: list[Start]) -> dict[str, Any]:
+def provenance(hardware: Hardware, data: dict[str, Any], earlier: list[Start], resumes: int) -> dict[str, Any]:
     """The content of `provenance.json`: this start, the data's manifest, and the list of all different starts.
 
-    earlier: the starts before this one that contributed to the checkpoint.
+    earlier: the starts before this one that contributed to the checkpoint. resumes: how often the run was resumed.
     """
     now = Start(
         commit=commit_at_start(),
@@ -41,7 +41,8 @@ def provenance(hardware: Hardware, data: dict[str, Any], earlier: list[Start]) -
         host=platform.node(),
         world_size=world_size(),
     )
-    return {**now, "data": data, "starts": [*(start for start in earlier if start != now), now]}
+    starts = [*(start for start in earlier if start != now), now]
+    return {**now, "data": data, "resumes": resumes, "starts": starts}
 
 
 def starts_of(content: dict[str, Any] | None) -> list[Start]:
@@ -50,6 +51,12 @@ def starts_of(content: dict[str, Any] | None) -> list[Start]:
         return TypeAdapter(list[Start]).validate_python((content or {}).get("starts"), strict=True)
     except ValidationError:
         return []
+
+
+def resumes_of(content: dict[str, Any] | None) -> int:
+    """How often the run was resumed, by the content of its `provenance.json`. 0 if that is missing or damaged."""
+    resumes = (content or {}).get("resumes")
+    return resumes if type(resumes) is int and resumes > 0 else 0
 
 
 def differences(before: Start, now: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ from ssl_pkg.run.directory import RunDirectory, metrics_sha256, model_name, writ
 from ssl_pkg.run.lock import RunLock
 from ssl_pkg.run.metrics_log import MetricsLog
 from ssl_pkg.run.progress import Reporter
-from ssl_pkg.run.provenance import Start, differences, provenance, starts_of
+from ssl_pkg.run.provenance import Start, differences, provenance, resumes_of, starts_of
 from ssl_pkg.run.resume import Resume
 from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.run.source import other_source_data
@@ -105,8 +105,9 @@ class Session:
         verify()  # another process may have taken over, if this one was suspended while it read the checkpoint
         self._lock.remove_unfinished_files()
         write_atomic(self.run.path / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode(), verify=verify)
-        earlier_starts = starts_of(self.run.provenance()) if self.resume.resumed else []
-        self.made_with = provenance(self.hardware, self._data, earlier_starts)
+        earlier = self.run.provenance() if self.resume.resumed else None
+        earlier_starts, resumes = starts_of(earlier), resumes_of(earlier) + self.resume.resumed
+        self.made_with = provenance(self.hardware, self._data, earlier_starts, resumes)
         write_json(self.run.path / "provenance.json", self.made_with, verify=verify)
         metadata = self.resume.metadata
         self._metrics_log = MetricsLog(self.run, metadata.metrics_step, metadata.metrics_sha256, verify)

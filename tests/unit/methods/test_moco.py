@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ssl_pkg.batch_sizes import queue_share
 from ssl_pkg.errors import BadInput
 from ssl_pkg.methods.moco import MoCo, queue_logits
 from ssl_pkg.models.encoder import build_encoder
@@ -60,6 +61,17 @@ def test_queue_is_a_ring_buffer_of_the_latest_keys() -> None:
         method.after_step(step, 10)
     assert torch.equal(method.queue, torch.cat([keys[3], keys[1], keys[2]]))
     torch.testing.assert_close(method.queue.norm(dim=1), torch.ones(12))
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_the_share_of_the_queue_that_holds_keys_is_that_of_the_replaced_rows(symmetric: bool) -> None:
+    method = build(queue_size=24, symmetric=symmetric)
+    start = method.queue.clone()
+    for step in range(8):
+        replaced = (method.queue != start).any(dim=1).double().mean()
+        assert queue_share(step, 4, 24, symmetric) == pytest.approx(float(replaced))
+        method.loss(views(step), torch.zeros(4))
+        method.after_step(step, 8)
 
 
 def test_a_batchs_keys_enter_the_queue_after_its_loss() -> None:

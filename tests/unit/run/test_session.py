@@ -42,8 +42,8 @@ def test_a_resume_with_other_code_or_another_cpu_is_reported_and_recorded(
 ) -> None:
     monkeypatch.setattr("ssl_pkg.run.provenance.commit_at_start", lambda: "aaaa")
     first = make_step(tmp_path / "run", 1)
-    assert first["starts"] == [{key: value for key, value in first.items() if key not in ("data", "starts")}]
-    assert make_step(tmp_path / "run", 2) == first
+    assert first["starts"] == [{key: value for key, value in first.items() if key not in ("data", "resumes", "starts")}]
+    assert make_step(tmp_path / "run", 2) == first | {"resumes": 1}
     assert "resumes with" not in capsys.readouterr().err
 
     monkeypatch.setattr("ssl_pkg.run.provenance.commit_at_start", lambda: "bbbb")
@@ -61,6 +61,16 @@ def test_a_resume_with_other_code_or_another_cpu_is_reported_and_recorded(
     third = make_step(tmp_path / "run", 4)
     assert [start["commit"] for start in third["starts"]] == ["bbbb", "aaaa"]
     assert "commit aaaa instead of bbbb" in capsys.readouterr().err
+
+
+def test_the_resumes_of_a_run_are_counted_over_all_its_starts(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    resumes = [make_step(folder, step, save=step > 1)["resumes"] for step in (1, 1, 2, 3)]
+    assert resumes == [0, 0, 0, 1]  # the second and the third start found no checkpoint
+    content = RunDirectory(folder).provenance() or {}
+    write_json(folder / "provenance.json", content | {"resumes": "many"})
+    assert make_step(folder, 4)["resumes"] == 1
+    assert make_step(folder, 5)["resumes"] == 2
 
 
 def test_a_start_that_left_no_checkpoint_is_not_recorded(
@@ -100,7 +110,7 @@ def test_a_run_reports_the_step_that_it_resumes_from_or_that_it_starts_again(
 def test_a_damaged_provenance_is_written_again(tmp_path: Path, damage: str) -> None:
     first = make_step(tmp_path / "run", 1)
     (tmp_path / "run/provenance.json").write_text(damage)
-    assert make_step(tmp_path / "run", 2) == first
+    assert make_step(tmp_path / "run", 2) == first | {"resumes": 1}
 
 
 def test_a_run_that_another_process_has_just_completed_is_not_changed(tmp_path: Path) -> None:
