@@ -1,4 +1,4 @@
-"""Builds the report of a study: its tables, report.html, and report.pdf, compiled by typst with typst's own fonts."""
+"""Builds the report of a study: its tables, report.html, and report.pdf, compiled by typst without system fonts."""
 
 import dataclasses
 import datetime
@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import matplotlib
 import typst
 
 from analysis import writing
@@ -91,6 +92,14 @@ def _stage_sections() -> list[Callable[[Study, Path], Section]]:
 
 
 def compile_pdf(report: dict[str, Any]) -> bytes:
-    """The bytes of the PDF. Raises typst.TypstError if the template is broken."""
+    """The bytes of the PDF, which is PDF/UA-1. Raises typst.TypstError if the template is broken."""
     inputs = {"report": json.dumps(report)}
-    return typst.compile(str(_TEMPLATE), root="/", sys_inputs=inputs, ignore_system_fonts=True)
+    fonts = [f"{matplotlib.get_data_path()}/fonts/ttf"]  # of the text in the figures
+    return typst.compile(
+        str(_TEMPLATE),
+        root="/",
+        font_paths=fonts,
+        ignore_system_fonts=True,
+        sys_inputs=inputs,
+        pdf_standards=["ua-1"],
+    )

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from analysis import statistics
 from analysis.names import Model
-from analysis.outcomes import predicted
+from analysis.outcomes import outcomes, predicted
 from analysis.robustness import Networks, effective_robustness
 from analysis.statistics import Mean
 from analysis.study import Study
@@ -100,3 +100,14 @@ def of_model(study: Study, model: Model) -> Networks | None:
 
 def _same_images(one: Networks, two: Networks) -> bool:
     return (len(one.test[0]), len(one.ood[0])) == (len(two.test[0]), len(two.ood[0]))
+
+
+def change(study: Study, model: Model) -> statistics.Difference | None:
+    """The OOD accuracy of a model minus its test accuracy, over the seeds that have both; None without predictions."""
+    test, ood = (outcomes(study, model, evaluation, "accuracy") for evaluation in ("test", "ood"))
+    if test is None or ood is None:
+        return None
+    seeds = tuple(seed for seed in test.seeds if seed in ood.seeds)
+    if not seeds:
+        return None
+    return statistics.difference(ood.of(seeds), test.of(seeds), same_images=False, same_seeds=True)

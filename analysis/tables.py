@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis import names
+from analysis import names, shift
 from analysis.comparisons import comparisons, random_probe
 from analysis.correlation import correlations
 from analysis.estimates import Difference, Estimate, difference, estimate
@@ -257,6 +257,13 @@ def compared(study: Study) -> pd.DataFrame:
     numbers = ["value", "low", "high", "p", "p_holm", "p_equivalent_holm"]
     frame = pd.DataFrame(rows, columns=[*columns, *numbers, "family", "verdict", "paired_by"])
     return frame.astype(dict.fromkeys(numbers, float))
+
+
+def changes(study: Study) -> pd.DataFrame:
+    """OOD accuracy minus test accuracy of every model that has both."""
+    found = {model: shift.change(study, model) for model in study.models}
+    rows = [[model.name, model.variant, gap.value, gap.low, gap.high] for model, gap in found.items() if gap]
+    return pd.DataFrame(rows, columns=["model", "variant", "value", "low", "high"])
 
 
 def few_labels(study: Study) -> pd.DataFrame:

@@ -23,6 +23,7 @@ def write(study: Study, folder: Path) -> None:
         "runs": tables.runs,
         "correlations": tables.correlation,
         "few_labels": tables.few_labels,
+        "ood_minus_test": tables.changes,
         "commands": commands.table,
     }
     for name, build in frames.items():

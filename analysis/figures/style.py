@@ -49,6 +49,7 @@ _RC: Final[dict[str, Any]] = {
     "lines.linewidth": 1.1,
     "text.parse_math": False,  # a `$` in the name of a class or method is not math
     "pdf.fonttype": 42,
+    "svg.fonttype": "none",  # text stays text, which the PDF of the report embeds with its font
     "svg.hashsalt": "ssl-study",  # the names of clips are hashes
     "savefig.dpi": 200,
     "figure.constrained_layout.h_pad": 0.05,
@@ -155,18 +156,18 @@ def rows_of(rows: int, columns: int, height: float, **options: Any) -> tuple[Fig
 
 
 def save(figure: Figure, folder: Path, name: str) -> Path:
-    """Writes NAME.pdf, NAME.svg, NAME.png (200 dpi), and what is drawn as NAME.csv; returns the path of the PDF.
+    """Writes NAME.pdf, NAME.svg, NAME.png (200 dpi), and what is drawn as NAME.csv; returns the path of the SVG.
 
     The same figure gives the same bytes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.pdf"
+    path = folder / f"{name}.svg"
     figure.draw_without_rendering()  # computes the layout once for all files
     figure.set_layout_engine(None)
-    figure.savefig(path, metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
-    figure.savefig(folder / f"{name}.png", metadata={"Software": None})
-    (folder / f"{name}.csv").write_text(figure_csv(figure), encoding="utf-8")
+    figure.savefig(path, metadata={"Date": None, "Creator": None})
+    figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
+    path.with_suffix(".csv").write_text(figure_csv(figure), encoding="utf-8")
     return path
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from analysis import names, statistics, tables, trials
+from analysis import names, shift, tables, trials
 from analysis.blocks import Section
 from analysis.comparisons import (
     BETWEEN,
@@ -19,8 +19,6 @@ from analysis.comparisons import (
     comparisons,
 )
 from analysis.estimates import estimate
-from analysis.names import Model
-from analysis.outcomes import outcomes
 from analysis.relation import verdicts
 from analysis.study import Study
 from ssl_pkg.catalogue import RANDOM
@@ -136,7 +134,7 @@ def between(study: Study) -> list[str]:
 
 
 def _drop(study: Study) -> str:
-    found = {model: _shift(study, model) for model in study.models if model.method != RANDOM}
+    found = {model: shift.change(study, model) for model in study.models if model.method != RANDOM}
     changes = {model: gap for model, gap in found.items() if gap is not None}
     if len(changes) < 2:
         return ""
@@ -150,17 +148,6 @@ def _drop(study: Study) -> str:
         f"OOD accuracy minus test accuracy: from {texts[0]} to {texts[1]}. The two sets hold different images, so "
         "this difference includes their difficulty as well as the shift."
     )
-
-
-def _shift(study: Study, model: Model) -> statistics.Difference | None:
-    """The OOD accuracy of a model minus its test accuracy, over the seeds that have both; None without predictions."""
-    test, ood = (outcomes(study, model, evaluation, "accuracy") for evaluation in ("test", "ood"))
-    if test is None or ood is None:
-        return None
-    seeds = tuple(seed for seed in test.seeds if seed in ood.seeds)
-    if not seeds:
-        return None
-    return statistics.difference(ood.of(seeds), test.of(seeds), same_images=False, same_seeds=True)
 
 
 def _spread(study: Study) -> str:

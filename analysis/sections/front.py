@@ -23,6 +23,7 @@ def title(study: Study, date: datetime.date) -> dict[str, Any]:
     return {
         "title": f"Self-supervised pretraining of a ResNet-18: {study.name}",
         "subtitle": f"{methods}: from learning curves to width; {date.isoformat()}",
+        "keywords": ["self-supervised learning", "ResNet-18", *map(study.method_label, study.methods), study.name],
         "data": f"data: {data_label(study)}",
         "note": data_warning(data_names(study, ood=False), data_names(study, ood=True)),
     }

@@ -53,7 +53,7 @@ def test_markup_in_a_name_is_printed_literally(built: Built) -> None:
     content = {"kind": "text", "text": AWKWARD}
     table = {"kind": "table", "headings": [AWKWARD], "rows": [[AWKWARD]], "caption": AWKWARD, "origin": AWKWARD}
     blocks = [content, table | {"size": 9, "left": 1, "widths": []}, {"kind": "items", "items": [AWKWARD], "size": 10}]
-    head = {"title": AWKWARD, "subtitle": "", "data": "", "note": AWKWARD}
+    head = {"title": AWKWARD, "subtitle": "", "keywords": [], "data": "", "note": AWKWARD}
     sections = [{"title": AWKWARD, "blocks": blocks}]
     pdf = report.compile_pdf(head | {"date": [2026, 1, 2], "sections": sections})
     printed = subprocess.run(
@@ -110,7 +110,7 @@ def test_the_first_page_answers_the_question_with_numbers_and_a_figure(fake: Fak
         f"+{100 * gain.difference.value:.1f} points."
     )
     assert seeds.startswith("Each model has one seed")
-    assert figure["path"] == str(tmp_path / "accuracy.pdf")
+    assert figure["path"] == str(tmp_path / "accuracy.svg")
     assert complete["text"].startswith("5 of the 23 planned runs are complete. Missing: ")
 
 

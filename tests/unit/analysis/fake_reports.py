@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from fake_study import FakeStudy
@@ -25,6 +26,7 @@ class Built(Whole):
 
     pdf: Path
     font_sizes: list[float]
+    content: dict[str, Any]  # of the PDF
 
 
 def swept(fake: FakeStudy, values: Sequence[float]) -> None:

@@ -1,6 +1,7 @@
 """Fixtures: a whole study and its report, with a method and class names that `analysis` does not know."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_reports import Built, Whole
@@ -36,11 +37,19 @@ def built(whole: Whole) -> Built:
         sizes.extend(text.get_fontsize() for text in found if isinstance(text, Text) and text.get_text())
         return path
 
+    contents: list[dict[str, Any]] = []
+    compile_pdf = report.compile_pdf
+
+    def recording(content: dict[str, Any]) -> bytes:
+        contents.append(content)
+        return compile_pdf(content)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(style, "save", measuring)
+        patch.setattr(report, "compile_pdf", recording)
         out = whole.out.with_name("reported")
         pdf = report.build(whole.study, out, DATE)
-    return Built(whole.fake, whole.study, out, pdf, sizes)
+    return Built(whole.fake, whole.study, out, pdf, sizes, *contents)
 
 
 @pytest.fixture
