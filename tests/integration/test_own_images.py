@@ -12,6 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from fake_study import DATE
+from report_numbers import unexplained
+
+from analysis import report, writing
+from analysis.reading import read_study
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "data"))
 from hostile_photographs import write_photographs
@@ -100,3 +105,10 @@ def test_predictions_equal_those_of_the_study(folder: Path, tmp_path: Path, mode
         if images == "data/photos":
             value, low, high = (f"{100 * accuracy[key]:.1f}" for key in ("value", "low", "high"))
             assert f"accuracy: {value} % of 24 images with a label; 95 % interval {low} to {high} %" in printed
+
+
+@pytest.mark.timeout(3600)
+def test_every_number_of_the_report_is_in_one_of_its_csv_files(folder: Path, tmp_path: Path) -> None:
+    study = read_study(folder / "runs" / "photos-quick")
+    writing.write(study, tmp_path / "tables")
+    assert unexplained(report.content(study, tmp_path, DATE), tmp_path) == []

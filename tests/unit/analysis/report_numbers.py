@@ -21,8 +21,10 @@ from analysis.sections import width
 _NUMBER = re.compile(r"(?<![\w.])[+−-]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:e[+−-]?\d+)?(?![\w])")
 _BETWEEN = r"(?: points)?(?: behind| ahead over the seeds that both have)?"
 _INTERVAL = re.compile(rf"({_NUMBER.pattern}){_BETWEEN} \[([^\]]+), ([^\]]+)\]")
+_DURATION = re.compile(rf"({_NUMBER.pattern}) (s|min|h)\b")
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 # Tables of facts instead of results: their cells are texts, which are the same in the CSV.
-FACTS = {"settings-pretraining", "settings-stages", "data", "time", "provenance", "repeating", "incomplete"}
+FACTS = {"settings-pretraining", "settings-stages", "data", "provenance", "repeating", "incomplete"}
 # Constants of the analysis, which its texts quote. Everything else that is not in a CSV is a number without a source.
 _CONSTANTS = (
     statistics.ALPHA,
@@ -69,6 +71,8 @@ def _lacking(printed: Printed, pool: "_Pool") -> list[str]:
         if not pool.has_row(match.groups()):
             lacking.append(match.group())
     rest = _INTERVAL.sub(" ", text)
+    lacking += [f"{number} {unit}" for number, unit in _DURATION.findall(rest) if not pool.has(number, _SECONDS[unit])]
+    rest = _DURATION.sub(" ", rest)
     return lacking + [number for number in _NUMBER.findall(rest) if not pool.has(number)]
 
 
@@ -98,21 +102,22 @@ class _Pool:
         order = np.argsort(np.abs(values))
         self.values, self.rows = np.abs(values)[order], np.array(rows)[order]
 
-    def has(self, number: str) -> bool:
-        return len(self._rows_with(number)) > 0
+    def has(self, number: str, *scales: float) -> bool:
+        """Whether a CSV has the number, which is printed in units of `scales`, or as a share or in percent."""
+        return len(self._rows_with(number, scales or (1.0, 0.01))) > 0
 
     def has_row(self, numbers: Iterable[str]) -> bool:
         """Whether one row has all of the numbers."""
-        return bool(set.intersection(*(set(self._rows_with(number)) for number in numbers)))
+        return bool(set.intersection(*(set(self._rows_with(number, (1.0, 0.01))) for number in numbers)))
 
-    def _rows_with(self, number: str) -> Any:
+    def _rows_with(self, number: str, scales: Iterable[float]) -> Any:
         plain = number.replace(",", "").replace("−", "-").strip()
         mantissa, _, exponent = plain.partition("e")
         half = 0.5 * 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
         value = abs(float(plain))
         found = []
-        for scale in (1.0, 100.0):
-            low, high = (np.searchsorted(self.values, (value + side * half * 1.0001) / scale) for side in (-1, 1))
+        for scale in scales:
+            low, high = (np.searchsorted(self.values, (value + side * half * 1.0001) * scale) for side in (-1, 1))
             found.append(self.rows[low:high])
         return np.concatenate(found)
 
@@ -124,6 +129,8 @@ def _rows(out: Path) -> Iterator[list[float]]:
             head, *rows = list(csv.reader(lines))
         yield from ([float(cell) for cell in row if _is_number(cell)] for row in [head, *rows])
         yield [float(len(rows))]
+        if file.stem in ("runs", "cost"):  # a text has the total
+            yield [sum(float(cell) for cell in column if _is_number(cell)) for column in zip(*rows, strict=True)]
         for column in range(len(head)):  # how many runs have a state, how many models a verdict
             yield [float(count) for count in _counts(row[column] for row in rows)]
 
