@@ -174,7 +174,8 @@ def save(figure: Figure, folder: Path, name: str) -> Path:
 def title(axes: Axes, text: str, width: int) -> None:
     """Sets a title in lines of at most `width` characters.
 
-    32 characters fit above a panel in a row of three, 24 in a row of four, 19 in a row of four with a colour bar.
+    32 characters fit above a panel in a row of three, 24 in a row of four, 19 in a row of four with a colour bar, and
+    17 in a row of six.
     """
     axes.set_title(textwrap.fill(text, width, break_on_hyphens=False))
 

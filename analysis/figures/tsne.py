@@ -25,17 +25,17 @@ _DOTS = 1000  # points in a panel; more would overlap
 
 
 def maps(study: Study) -> Figure | None:
-    """Train and test maps side by side, two models in a row; a class's number is at the median of its points."""
+    """Train and test maps side by side, three models in a row; a class's number is at the median of its points."""
     found = _arrays(study, *JOINT)
     if not found:
         return None
-    figure, panels = style.grid(2 * len(found), 4, 1.72)
+    figure, panels = style.grid(2 * len(found), 6, 1.4)
     for index, (model, arrays) in enumerate(found.items()):
         reach = _reach(np.concatenate([arrays["train"], arrays["test"]]))
         for axes, split in zip(panels[2 * index : 2 * index + 2], ("train", "test"), strict=True):
             _scatter(axes, arrays[split], arrays[f"{split}_labels"])
             axes.set(xlim=reach[0], ylim=reach[1])
-            style.title(axes, f"{study.model_label(model)}: {split}", 24)
+            style.title(axes, f"{study.model_label(model)}: {split}", 17)
     _legend(figure, study, found)
     return figure
 
