@@ -27,7 +27,7 @@ def slices(study: Study) -> Figure | None:
     shown = lines_of(study)
     if not shown:
         return None
-    figure, panels = style.grid(2, 2, 2.3)
+    figure, panels = style.grid(2, 2, 1.9)
     for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
         for model, arrays in shown.items():
             look = style.look(model, study.encoders)
@@ -49,7 +49,7 @@ def planes(study: Study) -> Figure | None:
     found = {model: arrays for model, (_, arrays) in planes_of(study).items()}
     if not found:
         return None
-    figure, panels = style.grid(len(found), 4, 1.55, sharex=True, sharey=True, layout="compressed")
+    figure, panels = style.grid(len(found), 4, 1.45, sharex=True, sharey=True, layout="compressed")
     levels = levels_of([arrays["plane"] for arrays in found.values()])
     drawn: Any = None
     for axes, (model, arrays) in zip(panels, found.items(), strict=True):
