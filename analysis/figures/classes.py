@@ -12,11 +12,14 @@ from scipy.special import softmax
 from analysis.estimates import estimate
 from analysis.figures import style
 from analysis.names import Model
+from analysis.selection import selected
 from analysis.study import Study
 from analysis.tables import ABSENT, class_names, substituted
 from ssl_pkg.rows import dimensions_of
 
 Floats = npt.NDArray[np.float64]
+ROWS: Final = 20  # models in the heat maps of a page
+PANELS: Final = 16  # models in a page of panels
 _BINS = 15  # as for the expected calibration error
 _KINDS: Final[dict[str, dict[str, Any]]] = {
     "test": {"color": "#0072B2", "linestyle": "-", "label": "test"},
@@ -35,7 +38,7 @@ def heat_maps(study: Study) -> Figure | None:
         return None
     values = np.concatenate([values.ravel() for _, _, values in tables.values()])
     limits = np.floor(10 * np.nanmin(values)) / 10, np.ceil(10 * np.nanmax(values)) / 10
-    figure, panels = style.grid(len(shown), 1, 0.85 + 0.17 * len(study.models))
+    figure, panels = style.grid(len(shown), 1, 0.85 + 0.17 * min(ROWS, len(study.models)))
     image: Any = None
     for axes, evaluation in zip(panels, shown, strict=True):
         image = _heat_map(axes, *tables[evaluation], limits)
@@ -51,13 +54,17 @@ def _table(study: Study, evaluation: str) -> tuple[list[str], list[str], Floats]
     """The labels of the models that have accuracies by class, the classes, and the accuracies."""
     labels = class_names(study, evaluation)
     keys = [dimensions_of({"class": label}) for label in labels]
-    found = {model: [estimate(study, model, evaluation, "accuracy", key) for key in keys] for model in study.models}
+    models = selected(study, study.models, ROWS)
+    found = {model: [estimate(study, model, evaluation, "accuracy", key) for key in keys] for model in models}
     found = {model: row for model, row in found.items() if any(row)}
     values = [[np.nan if entry is None else entry.value for entry in row] for row in found.values()]
     if evaluation == "ood":
         labels = _marked(study, labels)
-    models = [study.model_label(model) for model in found]
-    return models, labels, np.array(values, float).reshape(len(found), len(labels))
+    return (
+        [study.model_label(model) for model in found],
+        labels,
+        np.array(values, float).reshape(len(found), len(labels)),
+    )
 
 
 def _heat_map(axes: Axes, models: list[str], labels: list[str], values: Floats, limits: tuple[float, float]) -> Any:
@@ -82,7 +89,7 @@ def confusion(study: Study, evaluation: str) -> Figure | None:
 
     evaluation: `test` or `ood`.
     """
-    found = {model: joined(study, model, evaluation) for model in study.models}
+    found = {model: joined(study, model, evaluation) for model in selected(study, study.models, PANELS)}
     shown = {model: arrays for model, arrays in found.items() if arrays is not None}
     if not shown:
         return None
@@ -139,7 +146,8 @@ def _width(part: dict[str, npt.NDArray[Any]]) -> int:
 
 def reliability(study: Study) -> Figure | None:
     """Accuracy over confidence on test and OOD, with a histogram of the confidence below."""
-    found = {model: {kind: joined(study, model, kind) for kind in ("test", "ood")} for model in study.models}
+    models = selected(study, study.models, PANELS)
+    found = {model: {kind: joined(study, model, kind) for kind in ("test", "ood")} for model in models}
     shown = {model: parts for model, parts in found.items() if any(part is not None for part in parts.values())}
     if not shown:
         return None

@@ -14,19 +14,22 @@ from analysis.artifacts import Arrays
 from analysis.figures import style
 from analysis.names import Model
 from analysis.run import Run
+from analysis.selection import selected
 from analysis.study import Study
 from ssl_pkg.catalogue import TSNE
 
 Points = npt.NDArray[Any]
 JOINT: Final = ("train", "train_labels", "test", "test_labels")  # the arrays of a map of train and test
 FRAMES: Final = ("frames", "frame_steps", "frame_labels")  # the arrays of the maps during fine-tuning
+MAPS: Final = 15  # models on a page
+ROWS: Final = 6  # models on a page with their frames
 _PANELS = 6  # panels of a row: the first and the last frame, and some between
 _DOTS = 1000  # points in a panel; more would overlap
 
 
 def maps(study: Study) -> Figure | None:
     """Train and test maps side by side, three models in a row; a class's number is at the median of its points."""
-    found = _arrays(study, *JOINT)
+    found = _arrays(study, MAPS, *JOINT)
     if not found:
         return None
     figure, panels = style.grid(2 * len(found), 6, 1.4)
@@ -42,7 +45,7 @@ def maps(study: Study) -> Figure | None:
 
 def frames(study: Study) -> Figure | None:
     """The embedding of the same test images at several steps of fine-tuning; a row for each model."""
-    found = _arrays(study, *FRAMES)
+    found = _arrays(study, ROWS, *FRAMES)
     if not found:
         return None
     columns = min(_PANELS, max(4, *(len(arrays["frames"]) for arrays in found.values())))
@@ -72,8 +75,9 @@ def maps_of(study: Study, *needed: str) -> dict[Model, tuple[Run, Arrays]]:
     return found
 
 
-def _arrays(study: Study, *needed: str) -> dict[Model, Arrays]:
-    return {model: arrays for model, (_, arrays) in maps_of(study, *needed).items()}
+def _arrays(study: Study, most: int, *needed: str) -> dict[Model, Arrays]:
+    found = maps_of(study, *needed)
+    return {model: found[model][1] for model in selected(study, list(found), most)}
 
 
 def _scatter(axes: Axes, points: Points, labels: Points, size: float = 2.2) -> None:

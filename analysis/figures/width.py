@@ -3,7 +3,7 @@
 # ruff: noqa: RUF001 (texts for people have Greek letters, dashes and minus signs)
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,14 +17,18 @@ from analysis.figures import style
 from analysis.measures import Measurement
 from analysis.names import Model
 from analysis.run import Run
+from analysis.selection import LINES, selected
 from analysis.study import Study
 from analysis.tables import signed
 from ssl_pkg.catalogue import LANDSCAPE
 
+PLANES: Final = 20  # models on a page
+
 
 def slices(study: Study) -> Figure | None:
     """Loss and accuracy along one filter-normalised direction for all models; mean over seeds."""
-    shown = lines_of(study)
+    every = lines_of(study)
+    shown = {model: every[model] for model in selected(study, list(every), LINES)}
     if not shown:
         return None
     figure, panels = style.grid(2, 2, 1.9)
@@ -46,7 +50,8 @@ def slices(study: Study) -> Figure | None:
 
 def planes(study: Study) -> Figure | None:
     """Loss on a filter-normalised plane with the same levels for every model; first seed."""
-    found = {model: arrays for model, (_, arrays) in planes_of(study).items()}
+    every = planes_of(study)
+    found = {model: every[model][1] for model in selected(study, list(every), PLANES)}
     if not found:
         return None
     figure, panels = style.grid(len(found), 4, 1.45, sharex=True, sharey=True, layout="compressed")

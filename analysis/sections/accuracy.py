@@ -7,6 +7,7 @@ from analysis.blocks import Section
 from analysis.data import data_label
 from analysis.estimates import Estimate, estimate
 from analysis.figures import classes
+from analysis.selection import left_out
 from analysis.shown import Shown
 from analysis.study import Study
 
@@ -116,15 +117,16 @@ def by_class(study: Study, figures: Path) -> Section:
         "per-class",
         classes.heat_maps(study),
         f"Accuracy of each model on each class, in percent, mean over seeds. {tables.ABSENT}: the class has no images, "
-        f"or the model has no accuracy.{rule}",
+        f"or the model has no accuracy.{rule}{left_out(len(study.models), classes.ROWS)}",
         "a dark column is a class that is hard for every model; a dark row is a weak model.",
     )
+    some = left_out(len(study.models), classes.PANELS)
     for evaluation, caption in {"test": "Confusion on the test images", "ood": "Confusion on the OOD images"}.items():
         made.figure(
             figures,
             f"confusion-{evaluation}",
             classes.confusion(study, evaluation),
-            f"{caption}, all seeds together; each row sums to one.{rule if evaluation == 'ood' else ''}",
+            f"{caption}, all seeds together; each row sums to one.{rule if evaluation == 'ood' else ''}{some}",
             "dark squares off the diagonal are systematic errors; rows are true, columns are predicted classes.",
         )
     made.figure(
@@ -132,7 +134,7 @@ def by_class(study: Study, figures: Path) -> Section:
         "reliability",
         classes.reliability(study),
         "Reliability diagrams from the logits of all seeds. Top: accuracy of the images in each of 15 bins of "
-        "confidence (bins with fewer than ten images are omitted). Bottom: share of the images in each bin.",
+        "confidence (bins with fewer than ten images are omitted). Bottom: share of the images in each bin." + some,
         "below the diagonal a model is overconfident: its predictions are correct less often than their confidence.",
     )
     return made

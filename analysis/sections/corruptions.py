@@ -11,6 +11,7 @@ from analysis.corruptions import label, number
 from analysis.estimates import Estimate
 from analysis.figures import style
 from analysis.names import Model
+from analysis.selection import LINES, left_out, selected
 from analysis.shown import Shown
 from analysis.study import Study
 
@@ -35,7 +36,8 @@ def section(study: Study, figures: Path) -> Section:
         figures,
         "corruptions",
         curves(study),
-        "Accuracy under each corruption; severity 0 is the clean image. Bars: 95 % intervals.",
+        "Accuracy under each corruption; severity 0 is the clean image. Bars: 95 % intervals."
+        + left_out(len(models), LINES),
         "a flat line is a corruption that the model tolerates.",
     )
     return made
@@ -94,6 +96,7 @@ def _cell(found: Estimate | None) -> str:
 def curves(study: Study) -> Figure | None:
     """Accuracy over severity, a panel for each corruption and a line for each model; None without numbers."""
     models, kinds, severities = corruptions.measured(study)
+    models = selected(study, models, LINES)
     if not models or not kinds:
         return None
     figure, panels = style.grid(len(kinds), 3, 1.75, sharex=True, sharey=True)

@@ -6,6 +6,7 @@ from analysis import names, tables
 from analysis.blocks import Section
 from analysis.estimates import Estimate, estimate
 from analysis.figures import tsne
+from analysis.selection import left_out
 from analysis.shown import Shown
 from analysis.study import Study
 
@@ -18,7 +19,8 @@ def section(study: Study, figures: Path) -> Section:
         "tsne-finetuning",
         tsne.frames(study),
         "t-SNE of the same test images during fine-tuning, from before the first step to after the last; first seed. "
-        "The frames of a row are aligned and share their axes.",
+        "The frames of a row are aligned and share their axes."
+        + left_out(len(tsne.maps_of(study, *tsne.FRAMES)), tsne.ROWS),
         "follow one colour from left to right: classes that move apart are being separated by the labels.",
     )
     made.figure(
@@ -28,7 +30,8 @@ def section(study: Study, figures: Path) -> Section:
         "t-SNE of the average-pool output (512 values) of train and test images. Each class has a colour and a marker; "
         "its number is at its median. First seed; at most 1,000 points of a map are drawn. Train and test share one "
         f"map{_perplexity(study)}, which starts from the first two principal components; all maps have the same seed. "
-        "The embedding of a probe is that of its frozen encoder.",
+        "The embedding of a probe is that of its frozen encoder."
+        + left_out(len(tsne.maps_of(study, *tsne.JOINT)), tsne.MAPS),
         "islands of one colour are classes that the embedding separates; the sizes of islands and the distances "
         "between them have little meaning.",
     )

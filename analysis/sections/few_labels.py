@@ -12,6 +12,7 @@ from analysis.blocks import Section
 from analysis.few_labels import SCRATCH, Gain, Point, gains, points
 from analysis.figures import style
 from analysis.names import Model
+from analysis.selection import LINES, left_out, selected
 from analysis.study import Study
 
 
@@ -33,9 +34,10 @@ def section(study: Study, figures: Path) -> Section:
     made.figure(
         figures,
         "few-labels",
-        _figure(study, found),
+        _figure(study, {model: found[model] for model in selected(study, list(found), LINES)}),
         "Accuracy on test over the number of labelled images of each class, with 95 % intervals. The models of one "
-        "number are side by side, in the order of the legend, because their intervals would overlap.",
+        "number are side by side, in the order of the legend, because their intervals would overlap."
+        + left_out(len(found), LINES),
         "where a pretrained curve is clearly above the black one (see the sentences), pretraining saves labels.",
     )
     sizes = sorted({size for each in found.values() for size in each})

@@ -13,6 +13,7 @@ from analysis.blocks import Block, Section, formula
 from analysis.figures import width
 from analysis.measures import FIRST_ORDER, WIDTH, Measurement, chosen
 from analysis.names import Model
+from analysis.selection import LINES, left_out
 from analysis.shown import VALUE, Shown
 from analysis.study import Study
 from analysis.widths import Taken, measures_of, predictions_of, taken
@@ -245,7 +246,8 @@ def _landscapes(made: Section, study: Study, figures: Path) -> None:
         "landscape-line",
         width.slices(study),
         "Loss and accuracy on the subset along one filter-normalised random direction, the same for every model; mean "
-        "over seeds. At α = 1 the step of each filter has the norm of the filter.",
+        "over seeds. At α = 1 the step of each filter has the norm of the filter."
+        + left_out(len(width.lines_of(study)), LINES),
         "the wider the valley around α = 0, the less sensitive the model is to a change of its weights.",
     )
     made.figure(
@@ -253,6 +255,7 @@ def _landscapes(made: Section, study: Study, figures: Path) -> None:
         "landscape-plane",
         width.planes(study),
         "Loss on the plane of two filter-normalised random directions, with the same directions and levels for every "
-        "model; first seed. α increases to the right, β upwards; the cross is the trained model.",
+        "model; first seed. α increases to the right, β upwards; the cross is the trained model."
+        + left_out(len(width.planes_of(study)), width.PLANES),
         "a large dark basin is an optimum that is wide in these two directions, out of millions.",
     )

@@ -1,0 +1,42 @@
+"""Which models a figure shows that has no room for all of them."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from analysis.estimates import estimate
+from analysis.names import Model
+from analysis.study import Study
+from ssl_pkg.catalogue import RANDOM, SUPERVISED
+
+LINES: Final = 16  # models whose lines in one panel can be told apart
+_REFERENCES: Final = (RANDOM, SUPERVISED)
+
+
+def selected(study: Study, models: Sequence[Model], most: int) -> list[Model]:
+    """At most `most` of the models, in their order.
+
+    They are the references that a sweep does not change, the models with the highest test accuracy, and as many that
+    differ most: they are spread evenly over the ranks of the others, down to the lowest.
+    """
+    if len(models) <= most:
+        return list(models)
+    references = [model for model in models if model.method in _REFERENCES and not model.variant][: most // 2]
+    found = {model: estimate(study, model, "test", "accuracy") for model in models if model not in references}
+    ranked = sorted(found, key=lambda model: -(entry.value if (entry := found[model]) else -1.0))
+    room = most - len(references)
+    best, others = ranked[: room - room // 2], ranked[room - room // 2 :]
+    spread = [others[place] for place in np.linspace(0, len(others) - 1, room // 2).round().astype(int)]
+    return [model for model in models if model in (*references, *best, *spread)]
+
+
+def left_out(count: int, most: int) -> str:
+    """The sentence of a caption on which of `count` models the figure shows; empty if it shows all."""
+    if count <= most:
+        return ""
+    return (
+        f" Of {count} models, {most} are shown: the random and the supervised one, those with the highest test "
+        "accuracy, and others from all ranks below, down to the lowest. The numbers of all models are in "
+        "tables/results.csv."
+    )

@@ -1,0 +1,55 @@
+"""Figures that have no room for all models show the references, the best and some of all ranks, and say so."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_contents import model_of, row
+from fake_study import FakeStudy
+
+from analysis.estimates import estimate
+from analysis.figures import classes, style
+from analysis.reading import read_study
+from analysis.sections import accuracy
+from analysis.selection import left_out, selected
+from analysis.study import Study
+
+COUNT = 30
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Many methods with a probe each, whose accuracies are in no order, and the supervised baseline."""
+    fake = FakeStudy(tmp_path_factory.mktemp("many") / "study", methods=("supervised", "simclr"), images=60)
+    fake.probe("random")
+    fake.finetune("random")
+    for number in np.random.default_rng(0).permutation(COUNT):
+        run = fake._open(f"probe-m{number}-s0", 0, "random", {}, [])
+        fake._close(run, f"m{number}-probe", 0, [row("test", "accuracy", 0.3 + number / 100, 60)])
+    return read_study(fake.path)
+
+
+def test_the_references_the_best_and_the_lowest_are_selected(study: Study) -> None:
+    assert len(study.models) == COUNT + 2
+    found = selected(study, study.models, 12)
+    assert len(found) == 12
+    assert found == [model for model in study.models if model in found]
+    assert {model_of("random-probe"), model_of("supervised")} <= set(found)
+    assert {model_of(f"m{number}-probe") for number in range(COUNT - 5, COUNT)} <= set(found)
+    others = sorted(int(model.method[1:]) for model in found if model.method[1:].isdigit())[:5]
+    assert others == [0, 6, 12, 18, 24]
+    assert selected(study, study.models, COUNT + 2) == study.models
+
+
+def test_a_figure_without_room_for_all_models_says_how_many_it_shows(study: Study, tmp_path: Path) -> None:
+    with style.styled():
+        blocks = accuracy.by_class(study, tmp_path).blocks
+    captions = {Path(block["path"]).stem: block["caption"] for block in blocks if block["kind"] == "figure"}
+    assert f"Of {COUNT + 2} models, {classes.PANELS} are shown" in captions["confusion-test"]
+    assert left_out(12, 12) == ""
+
+
+def test_models_without_a_test_accuracy_come_last(study: Study) -> None:
+    unknown = model_of("unknown-probe")
+    assert estimate(study, unknown, "test", "accuracy") is None
+    assert unknown not in selected(study, [unknown, *study.models[2:]], 1)
