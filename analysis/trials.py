@@ -1,7 +1,7 @@
 """The candidates that a labelled training tried on the holdout split, as `tried` in its result.json lists them."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 from typing import Any, Final
@@ -16,6 +16,7 @@ from analysis.run import Run
 from analysis.shown import Shown
 from analysis.study import Study
 
+_COLUMNS: Final = 5  # models in the columns of the table; more are in its rows
 FIELDS: Final = {"lr": "Learning rate", "weight_decay": "Weight decay", "jitter": "Jitter", "head": "First head"}
 
 
@@ -35,10 +36,16 @@ def table(made: Section, study: Study) -> None:
                 chosen = trial.get("phase") == (run.result or {}).get("chosen")
                 cells[candidate(trial)][run.model].append({**trial, "chosen": chosen})
     models = names.in_order((model for found in cells.values() for model in found), study.methods)
+    labels = [study.model_label(model) for model in models]
+    headings = [*FIELDS.values(), *labels]
+    rows = [[*values, *(_cell(found.get(model, [])) for model in models)] for values, found in cells.items()]
+    if len(models) > _COLUMNS:
+        headings = ["Model", *(_named(values) for values in cells)]
+        rows = [[label, *texts] for label, *texts in zip(labels, *(row[len(FIELDS) :] for row in rows), strict=True)]
     made.table(
         "trials",
-        [*FIELDS.values(), *(study.model_label(model) for model in models)],
-        [[*values, *(_cell(found.get(model, [])) for model in models)] for values, found in cells.items()],
+        headings,
+        rows,
         "Every trial of the search: accuracy in percent and log loss in nats on the holdout split of train, mean over "
         "the seeds in which it did not diverge. Each star marks the choice of one seed: the highest accuracy, of equal "
         "ones the smallest log loss; as the highest of several it is an overestimate. First head: the last layer "
@@ -46,6 +53,11 @@ def table(made: Section, study: Study) -> None:
         size=8.5,
         stages=("finetune",),
     )  # fmt: skip
+
+
+def _named(values: Sequence[str]) -> str:
+    """A candidate in words: `learning rate 0.001, weight decay 0.05, jitter off, first head probe`."""
+    return ", ".join(f"{title.lower()} {value}" for title, value in zip(FIELDS.values(), values, strict=True))
 
 
 def candidate(trial: Mapping[str, Any]) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from analysis import names
+from analysis import names, trials
+from analysis.blocks import Section
 from analysis.figures import accuracy, classes, curves, shift, style, tsne, width
 from analysis.names import Model
 from analysis.reading import read_study
@@ -92,6 +93,16 @@ def test_the_front_page_and_the_recipe_are_of_all_variants(study: Study) -> None
     recipe = next(block for block in methods.section(study).blocks if block["kind"] == "table")
     assert missing.count("random") == 6  # the baseline runs do not depend on the swept value
     assert recipe["headings"] == ["Setting", "SimCLR"]
+
+
+def test_many_models_are_the_rows_of_the_table_of_trials(study: Study) -> None:
+    made = Section("")
+    trials.table(made, study)
+    (table,) = made.blocks
+    candidates = [f"learning rate {lr}, weight decay 0.05, jitter off, first head probe" for lr in ("0.0003", "0.001")]
+    assert table["headings"] == ["Model", *candidates]
+    assert table["rows"][0] == ["SimCLR (temperature=0.05) fine-tuned", "70.0 / 0.900 *", "65.0 / 1.000"]
+    assert len(table["rows"]) == len(VALUES)
 
 
 @pytest.mark.parametrize("columns", ["40", "80", "200"])
