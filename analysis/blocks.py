@@ -1,4 +1,4 @@
-"""The building blocks of the report: paragraphs, notes, lists, tables and figures, as plain data for report.typ.
+"""The building blocks of the report as plain data for report.typ: texts, lists, equations, tables and figures.
 
 Text is never interpreted as markup: a class called `#1 *best*_` is printed exactly so.
 """
@@ -24,8 +24,9 @@ class Section:
     blocks: list[Block] = field(default_factory=list)
 
     def text(self, text: str) -> None:
-        """Adds a paragraph."""
-        self.blocks.append({"kind": "text", "text": text})
+        """Adds a paragraph; nothing for an empty text."""
+        if text:
+            self.blocks.append({"kind": "text", "text": text})
 
     def note(self, text: str) -> None:
         """Adds a highlighted paragraph."""
@@ -39,6 +40,10 @@ class Section:
     def subheading(self, text: str) -> None:
         """Adds a heading one level below the section's."""
         self.blocks.append({"kind": "heading", "text": text})
+
+    def equation(self, text: str) -> None:
+        """Adds a displayed equation in typst's math notation; only for the project's own, as `formula`."""
+        self.blocks.append({"kind": "equation", "math": text})
 
     def table(
         self,

@@ -19,9 +19,11 @@ from analysis.page.build import render
 from analysis.sections import (
     accuracy,
     comparisons,
+    cost,
+    data,
     findings,
     front,
-    images,
+    limits,
     methods,
     missing,
     provenance,
@@ -37,6 +39,7 @@ from ssl_pkg.catalogue import STAGES
 from ssl_pkg.run.directory import write_atomic
 
 PAGE: Final = "report.html"
+_AFTER: Final = {"few_labels": ("folds",)}  # sections of several stages, by the stage that they follow
 _TEMPLATE: Final = Path(__file__).parent / "report.typ"
 
 
@@ -61,16 +64,18 @@ def content(study: Study, out: Path, date: datetime.date) -> dict[str, Any]:
     builders: tuple[Callable[[], Section], ...] = (
         lambda: front.section(study, figures),
         lambda: findings.section(study),
+        lambda: limits.section(study),
         lambda: missing.section(study),
         lambda: studies.section(study, figures),
+        lambda: data.section(study, figures),
+        lambda: methods.section(study),
         lambda: accuracy.section(study),
         lambda: sweep.section(study, figures),
         lambda: comparisons.section(study),
         lambda: training.section(study, figures),
         lambda: accuracy.by_class(study, figures),
         *(partial(build_section, study, figures) for build_section in _stage_sections()),
-        lambda: images.section(study, figures),
-        lambda: methods.section(study),
+        lambda: cost.section(study),
         lambda: provenance.section(study),
         lambda: repeating.section(study),
         lambda: sources.section(study),
@@ -87,7 +92,7 @@ def content(study: Study, out: Path, date: datetime.date) -> dict[str, Any]:
 
 def _stage_sections() -> list[Callable[[Study, Path], Section]]:
     """`section` of each module `analysis/sections/STAGE.py` that exists, in the order of the stage catalogue."""
-    modules = [f"analysis.sections.{stage}" for stage in STAGES]
+    modules = [f"analysis.sections.{name}" for stage in STAGES for name in (stage, *_AFTER.get(stage, ()))]
     return [importlib.import_module(module).section for module in modules if importlib.util.find_spec(module)]
 
 

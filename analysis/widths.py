@@ -76,3 +76,8 @@ def predictions_of(study: Study) -> list[Measurement]:
     """The sharpness measures that have a first-order prediction."""
     found = set(measures_of(study))
     return [measure for measure in widths_of(study) if measure.first_order in found and measure.metric != FIRST_ORDER]
+
+
+def setting(study: Study, name: str) -> Any:
+    """A setting of the stage `width`, from the first complete run; None if it is unknown."""
+    return next((run.config.get("width", {}).get(name) for run in study.complete("width")), None)

@@ -1,7 +1,8 @@
 """Learning curves of every run with a metrics log, complete or not; thin lines are further seeds."""
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,14 @@ from analysis.artifacts import numbers
 from analysis.estimates import estimate
 from analysis.figures import style
 from analysis.names import Model
+from analysis.records import mapping
 from analysis.run import Run
 from analysis.study import Study
 from analysis.trials import chosen_curve
+from ssl_pkg.batch_sizes import queue_share
 
 Floats = npt.NDArray[np.float64]
+_FILLINGS, _LINES = 5, 15  # the queue is shown while it is filled so often, or for so many lines of the log
 _POINTS = 300  # of a line: longer series are averaged in bins
 RATES = {"accuracy": "training accuracy", "knn": "kNN", "contrast_accuracy": "pretext task (dotted)"}
 
@@ -33,7 +37,7 @@ HEALTH = {
 
 
 def pretraining(study: Study) -> Figure | None:
-    """A row for each method: loss, without negatives also the standard deviation of z; accuracies; learning rate.
+    """A row for each method: loss; accuracies; learning rate.
 
     The variants of a sweep share the row of their method; each has its own colour.
     """
@@ -44,17 +48,12 @@ def pretraining(study: Study) -> Figure | None:
     figure, panels = style.rows_of(len(methods), 3, 1.05, sharex="row")
     for row, method in zip(panels, methods, strict=True):
         runs = [run for run in every if run.model.method == method]
-        seeds: Counter[Model] = Counter()
-        for run in runs:
-            color, order = style.encoder_color(run.model, study.encoders), seeds[run.model]
-            seeds[run.model] += 1
-            _losses(row[0], run, color, order)
+        for run, order in _counted(runs):
+            color = style.encoder_color(run.model, study.encoders)
+            _line(row[0], run.metrics, "loss", color=color, linewidth=_thin(order), label=_series(study, run))
             _rates(row[1], run, color, order)
             _line(row[2], run.metrics, "lr", color=color, linewidth=_thin(order))
-        collapsible = [run for run in _with(runs, "z_std") if "contrast_accuracy" not in run.metrics]  # no negatives
-        _spread(row[0], collapsible, study.encoders)
-        twin = " (left), s.d. of z (dashed)" if collapsible else ""
-        style.title(row[0], f"{study.method_label(method)}: loss{twin}", 32)
+        style.title(row[0], f"{study.method_label(method)}: loss", 32)
         shown = ", ".join(label for column, label in RATES.items() if _with(runs, column))
         style.title(row[1], f"{shown}, %", 32)
         row[1].set(ylim=(0, 1))  # the same for all methods, so that small fluctuations look small
@@ -89,6 +88,75 @@ def health(study: Study) -> Figure | None:
     return figure
 
 
+def details(study: Study) -> Figure | None:
+    """Loss and s.d. of z of the methods without negatives, then the loss of those with a queue while it fills."""
+    runs = _with(study.of("pretrain"), "loss")
+    collapsible = [run for run in _with(runs, "z_std") if "contrast_accuracy" not in run.metrics]  # no negatives
+    queued = [run for run in runs if queue_of(run)]
+    shown = [(draw, name) for group, draw in ((collapsible, _collapse), (queued, _filling))
+             for name in dict.fromkeys(run.model.method for run in group)]  # fmt: skip
+    if not shown:
+        return None
+    figure, panels = style.grid(len(shown), min(2, len(shown)), 1.8)
+    for axes, (draw, method) in zip(panels, shown, strict=True):
+        draw(axes, study, [run for run in runs if run.model.method == method])
+    _variants(figure, [*collapsible, *queued], study)
+    return figure
+
+
+def _collapse(axes: Axes, study: Study, runs: Sequence[Run]) -> None:
+    for run, order in _counted(runs):
+        color, label = style.encoder_color(run.model, study.encoders), f"{_series(study, run)}, loss"
+        _line(axes, run.metrics, "loss", color=color, linewidth=_thin(order), label=label)
+    _spread(axes, runs, study)
+    axes.set_xlabel("epoch")
+    style.title(axes, f"{study.method_label(runs[0].model.method)}: loss (left), s.d. of z (dashed)", 48)
+
+
+def _filling(axes: Axes, study: Study, runs: Sequence[Run]) -> None:
+    """Draws the loss of the first seeds from the first step on, that of a guess, and the share of the queue."""
+    twin = axes.twinx()
+    for run in (run for run, order in _counted(runs) if order == 0):
+        size, batch, symmetric = queue_of(run) or (1, 1, False)
+        frame = run.metrics.dropna(subset=["loss"])
+        frame = frame[frame["step"] <= max(_FILLINGS * size / batch, frame["step"].iloc[:_LINES].max())]
+        color = style.encoder_color(run.model, study.encoders)
+        label = _series(study, run)
+        axes.plot(frame["step"], frame["loss"], color=color, marker=".", markersize=3, label=f"{label}, loss")
+        guess = (1 + symmetric) * math.log(1 + size)
+        axes.axhline(guess, color=color, linewidth=0.7, linestyle=":", label=f"{label}, loss of a guess")
+        steps = range(int(frame["step"].max()) + 1)
+        shares = [queue_share(step, batch, size, symmetric) for step in steps]
+        (share,) = twin.plot(steps, shares, "--", linewidth=0.8, label=f"{label}, queue filled")
+        share.set_color(color if run.model.variant else "#555555")
+    _right(twin)
+    twin.set_ylim(0, 1.05)
+    style.percent_axis(twin.yaxis)
+    axes.set_xlabel("step")
+    style.title(axes, f"{study.method_label(runs[0].model.method)}: loss (left), queue filled (dashed, %)", 48)
+
+
+def _series(study: Study, run: Run) -> str:
+    """The name of a run's lines in the CSV of a figure."""
+    return f"{study.model_label(run.model)}, seed {run.seed}"
+
+
+def _counted(runs: Sequence[Run]) -> Iterator[tuple[Run, int]]:
+    """The runs, each with the number of the model's runs before it."""
+    seen: Counter[Model] = Counter()
+    for run in runs:
+        yield run, seen[run.model]
+        seen[run.model] += 1
+
+
+def queue_of(run: Run) -> tuple[int, int, bool] | None:
+    """Size of the queue, batch size, and whether both views give keys; None if the method has no queue."""
+    method = mapping(run.config.get("method"))
+    model = mapping(method.get("model"))
+    size, batch = model.get("queue_size"), method.get("batch_size")
+    return (size, batch, bool(model.get("symmetric"))) if isinstance(size, int) and isinstance(batch, int) else None
+
+
 def _variants(figure: Figure, runs: Sequence[Run], study: Study) -> None:
     """Adds a legend of the variants of a sweep, and of the studies if there are several; otherwise nothing."""
     drawn = {run.model for run in runs if run.model.setting}
@@ -103,7 +171,7 @@ def finetuning(study: Study) -> Figure | None:
     models = names.in_order((run.model for run in _with(study.of("finetune"), "phase")), study.methods)
     if not models:
         return None
-    figure, panels = style.grid(3, 3, 1.6)
+    figure, panels = style.grid(4, 2, 1.35)
     for model in models:
         color, label = style.look(model, study.encoders).color, study.model_label(model)
         for order, run in enumerate(_with(study.of("finetune", model), "phase")):
@@ -111,17 +179,19 @@ def finetuning(study: Study) -> Figure | None:
             options = {"color": color, "linewidth": _thin(order), "label": label if order == 0 else "_"}
             _line(panels[0], final, "loss", **options)
             _line(panels[1], final, "accuracy", **options)
-            _line(panels[2], chosen_curve(run), "val_accuracy", **options)
+            _line(panels[2], chosen_curve(run), "val_loss", **options)
+            _line(panels[3], chosen_curve(run), "val_accuracy", **options)
     panels[0].set(title="final training: loss", ylim=(0, None))
     panels[1].set(title="final training: accuracy (%)")
-    panels[2].set(title="chosen trial: validation (%)")
+    panels[2].set(title="chosen trial: log loss on the holdout split", ylim=(0, None))
+    panels[3].set(title="chosen trial: accuracy on the holdout split (%)")
     labels = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     style.legend(figure, list(labels.values()), list(labels))
-    for axes in panels[1:]:
+    for axes in panels[1::2]:
         style.percent_axis(axes.yaxis)
     for axes in panels:
         axes.set(xlabel="epoch")
-    panels[2].locator_params(axis="x", integer=True)
+        axes.locator_params(axis="x", integer=True)
     return figure
 
 
@@ -182,31 +252,33 @@ def series(frame: pd.DataFrame, column: str) -> tuple[Floats, Floats]:
     return x, y
 
 
-def _losses(axes: Axes, run: Run, color: str, order: int) -> None:
-    _line(axes, run.metrics, "loss", color=color, linewidth=_thin(order))
-
-
 def _rates(axes: Axes, run: Run, color: str, order: int) -> None:
     for column in RATES:
         line = ":" if column == "contrast_accuracy" else "-"
         _line(axes, run.metrics, column, color=color, linestyle=line, linewidth=_thin(order))
 
 
-def _spread(axes: Axes, runs: Sequence[Run], encoders: Sequence[Model]) -> None:
+def _spread(axes: Axes, runs: Sequence[Run], study: Study) -> None:
     """Draws the standard deviation of z on a second axis of the loss panel, on which 0 is a collapse."""
     if not runs:
         return
     twin = axes.twinx()
     several = len({run.model for run in runs}) > 1
     for order, run in enumerate(runs):
-        color = style.encoder_color(run.model, encoders) if several else "#555555"
-        _line(twin, run.metrics, "z_std", color=color, linestyle="--", linewidth=0.8 if several else _thin(order))
-    twin.grid(False)
-    twin.spines["right"].set_visible(True)
-    twin.tick_params(axis="y", colors="#555555")
+        color = style.encoder_color(run.model, study.encoders) if several else "#555555"
+        options = {"color": color, "linestyle": "--", "linewidth": 0.8 if several else _thin(order)}
+        _line(twin, run.metrics, "z_std", label=f"{_series(study, run)}, s.d. of z", **options)
+    _right(twin)
     twin.set_ylim(0, None)
     if axes.dataLim.y0 >= 0:  # some losses, such as a negative cosine similarity, are below 0
         axes.set_ylim(0, None)
+
+
+def _right(twin: Any) -> None:
+    """Shows the axis of a second panel, which has the place of the first, on its right side."""
+    twin.grid(False)
+    twin.spines["right"].set_visible(True)
+    twin.tick_params(axis="y", colors="#555555")
 
 
 def chosen_l2(study: Study, run: Run) -> float:

@@ -1,6 +1,6 @@
 """Every finding that the numbers support, as sentences with intervals and corrected p-values."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from analysis import names, shift, tables, trials
 from analysis.blocks import Section
@@ -18,7 +18,8 @@ from analysis.comparisons import (
     compared,
     comparisons,
 )
-from analysis.estimates import estimate
+from analysis.estimates import Estimate, estimate
+from analysis.names import Model
 from analysis.relation import verdicts
 from analysis.study import Study
 from ssl_pkg.catalogue import RANDOM
@@ -57,6 +58,15 @@ def _sentences(study: Study) -> list[str]:
 
 def _tuned(study: Study) -> str:
     """Which fields of each pretraining were tuned for this budget; empty if none was."""
+    fields = tuned_fields(study)
+    return fields and (
+        "Hyperparameters of the pretraining that were tuned for this reduced budget on a holdout split of labelled "
+        f"train, before this study: {fields}. A rank among methods includes this difference in effort."
+    )
+
+
+def tuned_fields(study: Study) -> str:
+    """The tuned fields of each pretraining: `SimCLR none, BYOL 1 (base lr)`; empty if none was tuned."""
     fields = {
         run.model.method: run.config["method"].get("tuned") or []
         for run in reversed(study.of("pretrain"))
@@ -68,17 +78,24 @@ def _tuned(study: Study) -> str:
     for method in (method for method in study.methods if method in fields):
         named = names.listed(str(name).rpartition(".")[2].replace("_", " ") for name in fields[method])
         parts.append(f"{study.method_label(method)} {len(fields[method]) or 'none'}" + (f" ({named})" if named else ""))
-    return (
-        "Hyperparameters of the pretraining that were tuned for this reduced budget on a holdout split of labelled "
-        f"train, before this study: {', '.join(parts)}. A rank among methods includes this difference in effort."
-    )
+    return ", ".join(parts)
 
 
-def best(study: Study, family: Family, subject: str) -> str:
-    """The model with the highest accuracy, and how far the next one is behind, corrected for all pairs of models."""
+def ranked_models(study: Study, family: Family) -> dict[Model, Estimate]:
+    """The models with their accuracies, the highest first."""
     values = {model: estimate(study, model, family.evaluation, family.metric) for model in study.models}
     found = {model: value for model, value in values.items() if value is not None}
-    ranked = sorted(found, key=lambda model: -found[model].value)
+    return dict(sorted(found.items(), key=lambda entry: -entry[1].value))
+
+
+def best(study: Study, family: Family, subject: str, models: Collection[Model] | None = None) -> str:
+    """The model with the highest accuracy, and how far the next one is behind, corrected for all pairs of models.
+
+    models: the ones to rank; all without it.
+    """
+    every = ranked_models(study, family)
+    found = {model: value for model, value in every.items() if models is None or model in models}
+    ranked = list(found)
     if not ranked:
         return ""
     if len(ranked) == 1:

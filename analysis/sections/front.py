@@ -8,13 +8,14 @@ from typing import Any
 
 from analysis import few_labels, names, tables
 from analysis.blocks import Section
-from analysis.comparisons import FINETUNED, OOD_PAIRS, STUDIES, TEST_PAIRS
+from analysis.comparisons import FINETUNED, OOD_PAIRS, PROBES, STUDIES, TEST_PAIRS, comparisons
 from analysis.data import data_label, data_names, data_warning
 from analysis.few_labels import SCRATCH, Gain
 from analysis.figures import accuracy
+from analysis.records import split_sizes
 from analysis.sections import findings
 from analysis.study import RunKey, Study
-from ssl_pkg.catalogue import SUPERVISED
+from ssl_pkg.catalogue import RANDOM, SUPERVISED
 
 
 def title(study: Study, date: datetime.date) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def question(study: Study) -> str:
 def answers(study: Study) -> list[str]:
     """Three to five sentences."""
     return [
-        findings.best(study, TEST_PAIRS, "Test accuracy in percent"),
+        _best(study),
         findings.against(study, STUDIES, STUDIES.label),
         findings.against(
             study, FINETUNED, "Fine-tuned against supervised, p corrected for these pairs only, test accuracy"
@@ -77,6 +78,16 @@ def answers(study: Study) -> list[str]:
     ]
 
 
+def _best(study: Study) -> str:
+    """The best model, and the best pretrained one if the first sentence does not compare two of these."""
+    sentence = findings.best(study, TEST_PAIRS, "Test accuracy in percent")
+    pretrained = [model for model in study.models if model.method not in (RANDOM, SUPERVISED)]
+    first = list(findings.ranked_models(study, TEST_PAIRS))[:2]
+    if len(pretrained) < 2 or all(model in pretrained for model in first):
+        return sentence
+    return f"{sentence} {findings.best(study, TEST_PAIRS, 'Of the pretrained models', pretrained)}"
+
+
 def _with_few_labels(study: Study) -> str:
     """Which models are clearly better than training from scratch, at each number of labels."""
     family = few_labels.gains(few_labels.points(study))
@@ -84,7 +95,23 @@ def _with_few_labels(study: Study) -> str:
     if not sizes:
         return ""
     parts = [_at_size(study, size, [gain for gain in family if gain.labels_per_class == size]) for size in sizes]
-    return f"Few labels: clearly above {study.model_label(SCRATCH)} from scratch are, {'; '.join(parts)}."
+    return (
+        f"From how many labels on pretraining pays: clearly above {study.model_label(SCRATCH)} from scratch are, "
+        f"{'; '.join([*parts, *_with_all_labels(study)])}."
+    )
+
+
+def _with_all_labels(study: Study) -> list[str]:
+    """The pretrained models that are clearly above the baseline when both have all of train."""
+    entries = [entry for family in (PROBES, FINETUNED) for entry in comparisons(study).get(family, [])]
+    if not entries:
+        return []
+    above = [entry for entry in entries if entry.verdict == "clear" and entry.difference.value > 0]
+    ranked = sorted(above, key=lambda entry: -entry.difference.value)
+    found = [f"{study.model_label(entry.first)} {tables.signed(100 * entry.difference.value)}" for entry in ranked]
+    train = split_sizes(study).get("train")
+    images = f" ({train:,} images)" if train else ""
+    return [f"with all labels{images}, {names.listed(found) + ' points' if found else 'none'}"]
 
 
 def _at_size(study: Study, size: int, family: Sequence[Gain]) -> str:

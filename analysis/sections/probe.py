@@ -1,49 +1,63 @@
-"""The models that were trained on the data set's predefined folds, which is STL-10's own protocol."""
+"""The linear probes beside the supervised baseline."""
 
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from analysis import names, statistics, tables
+from analysis import tables
 from analysis.blocks import Section
-from analysis.names import Model
+from analysis.comparisons import PROBES, comparisons
+from analysis.estimates import estimate
+from analysis.method_texts import PROBE
+from analysis.records import mapping
+from analysis.sections.methods import explain
+from analysis.sections.training import choice
 from analysis.study import Study
-from ssl_pkg.catalogue import FEW_LABELS, FOLDS, PREDICTIONS, UNKNOWN, adapted
+from ssl_pkg.catalogue import SUPERVISED
+
+_GRID = ("l2_count", "l2_low", "l2_high", "validation_fraction")
 
 
 def section(study: Study, figures: Path) -> Section:
-    """Mean and s.d. over folds of every probe, and of the fine-tunings on folds; empty if no run has folds."""
-    made = Section("Predefined folds", ("probe", "few_labels"))
-    found = _hits(study)
-    rows = []
-    for model in names.in_order(found, study.methods):
-        hits = found[model]
-        by_fold = hits.mean(axis=1)
-        spread = 100 * by_fold.std(ddof=1) if len(by_fold) > 1 else None
-        rows.append([study.model_label(model), tables.percent(statistics.mean(hits)), tables.fixed(spread, 1)])
-    if rows:
-        made.text(
-            "STL-10's protocol (Coates, Lee and Ng, 2011): a model is trained on each predefined fold of train and "
-            "measured on all of test. Its settings are chosen on a holdout split of the fold."
-        )
-    made.table(
-        "folds",
-        ["Model", "Mean (%)", "s.d. over folds"],
-        rows,
-        "Accuracy on test after training on single folds, first seed. The interval is over folds and test images. "
-        "Folds overlap, so it is rather too short for other folds.",
-    )
+    """How a probe is fitted, and its accuracy beside that of supervised training; empty without a probe."""
+    made = Section("Linear probe", ("probe", "finetune"))
+    if any(model.adaptation == "probe" for model in study.models):
+        explain(made, PROBE, {})
+        made.text(_penalties(study))
+        _beside(made, study)
     return made
 
 
-def _hits(study: Study) -> dict[Model, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]:
-    """The hits (F, n) of each model's first seed, without models that lack folds or have no result on one."""
-    found: dict[Model, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]] = {}
-    for stage, artifact in (("probe", PREDICTIONS), ("few_labels", FEW_LABELS)):
-        for run in study.complete(stage):
-            method, adaptation = adapted(run.model.method, "finetune" if stage == "few_labels" else stage)
-            arrays = run.arrays(artifact.file, *artifact.arrays)
-            if arrays is not None and FOLDS in arrays and (arrays[FOLDS] != UNKNOWN).all():
-                found.setdefault(replace(run.model, method=method, adaptation=adaptation), arrays[FOLDS] > 0)
-    return found
+def _penalties(study: Study) -> str:
+    """How the penalty is chosen, with the grid as run."""
+    settings = next((mapping(run.config.get("probe")) for run in study.of("probe")), {})
+    if not settings.keys() >= set(_GRID):
+        return ""
+    count, low, high, share = (settings[name] for name in _GRID)
+    return (
+        f"λ is chosen from {count} logarithmically spaced values from {low:g} to {high:g}, by the log loss on a "
+        f"holdout split of {100 * share:g} % of train, because several penalties often have the same accuracy. The "
+        "probe is then fitted on all of train. The section “Learning curves” has a figure of the grid."
+    )
+
+
+def _beside(made: Section, study: Study) -> None:
+    """A row for each probe and for the supervised baseline."""
+    rows = []
+    for model in (model for model in study.models if model.adaptation == "probe" or model.method == SUPERVISED):
+        entry = next((entry for entry in comparisons(study).get(PROBES, []) if entry.first == model), None)
+        rows.append(
+            [
+                study.model_label(model),
+                tables.percent(estimate(study, model, "test", "accuracy")),
+                choice("l2", estimate(study, model, "validation", "l2")),
+                tables.gain_text(entry.difference if entry else None),
+                (entry.verdict if entry else None) or tables.ABSENT,
+            ]
+        )
+    made.table(
+        "probes",
+        ["Model", "Test accuracy (%)", "Chosen λ", "Minus supervised (points)", "Verdict"],
+        rows,
+        "Linear probes and supervised training from random weights on the same labelled images, with 95 % intervals; "
+        "each seed has its own λ. The section “Comparisons” explains the verdict.",
+        widths=[1.4, 1.2, 1.0, 1.3, 0.8],
+    )

@@ -1,12 +1,15 @@
-"""Where the numbers come from: data, runs, code, versions and hardware."""
+"""Where the numbers come from: data, runs, code, versions and hardware, settings of the stages, unfinished runs."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
 from analysis import names
 from analysis.blocks import Section
 from analysis.data import data_names
+from analysis.records import shown
 from analysis.study import Study
+from ssl_pkg.catalogue import STAGES
 
 
 def section(study: Study) -> Section:
@@ -14,7 +17,34 @@ def section(study: Study) -> Section:
     made = Section("Provenance")
     rows = [list(fact) for fact in facts(study) if fact[1]]
     made.table("provenance", ["", ""], rows, "What the runs of this report recorded.", left=2, widths=[0.15, 0.85])
+    _settings(made, study)
+    _incomplete(made, study)
     return made
+
+
+def _settings(made: Section, study: Study) -> None:
+    """The settings of each stage."""
+    rows = []
+    for stage in STAGES.values():
+        for run in study.of(stage.name):
+            content = run.config.get(stage.name)
+            if isinstance(content, dict):
+                listed = "; ".join(f"{key.replace('_', ' ')} {shown(value)}" for key, value in content.items())
+                rows.append([stage.heading, listed])
+                break
+    caption = "Settings of the stages (config.yaml)."
+    made.table("settings-stages", ["Stage", "Settings"], rows, caption, left=2, widths=[1, 2.4])
+
+
+def _incomplete(made: Section, study: Study) -> None:
+    """The runs that were started and have no result."""
+    seeds: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for run in study.runs:
+        if not run.complete:
+            seeds[run.stage, run.model.full_name, run.state].append(str(run.seed))
+    rows = [[stage, model, ", ".join(own), state] for (stage, model, state), own in seeds.items()]
+    caption = "Runs that were started and are not complete. Planned runs that were not started are on the first page."
+    made.table("incomplete", ["Stage", "Model", "Seeds", "State"], rows, caption, left=4)
 
 
 def facts(study: Study) -> list[tuple[str, str]]:

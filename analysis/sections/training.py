@@ -26,9 +26,16 @@ def section(study: Study, figures: Path) -> Section:
         curves.pretraining(study),
         "Training from random weights. Each value is the mean since the previous line of metrics.jsonl. The losses of "
         "different methods are not comparable. kNN: accuracy on the holdout split of labelled train. Pretext task: "
-        "share of views for which the other view of the same image is the most similar. Thin lines: further seeds."
-        + _deviation(study),
-        "a falling loss with a rising kNN accuracy means learning; an s.d. of z near zero means collapse.",
+        "share of views for which the other view of the same image is the most similar. Thin lines: further seeds.",
+        "a falling loss with a rising kNN accuracy means learning.",
+    )
+    made.figure(
+        figures,
+        "curves-details",
+        curves.details(study),
+        f"Two questions about the loss.{_no_negatives(study)}{_queue(study)}",
+        "a loss that falls while the s.d. of z goes to zero is a collapse. With a queue the loss first rises, because "
+        "keys of images are harder to tell from the right one than random vectors, and falls when the network learns.",
     )
     made.figure(
         figures,
@@ -50,10 +57,11 @@ def section(study: Study, figures: Path) -> Section:
         figures,
         "curves-finetuning",
         curves.finetuning(study),
-        "Training of all weights on labelled train, from random weights or from a pretrained encoder: loss and "
-        "training accuracy of the final training, and accuracy on the holdout split during the trial of the chosen "
-        "candidate, which was trained without these images. Thin lines: further seeds.",
-        "a lower loss is a better fit of the train labels, which does not imply a better test accuracy.",
+        "Training of all weights on labelled train, from random weights (supervised) or from a pretrained encoder. "
+        "Top: loss and accuracy on the random crops of the final training. Bottom: validation, on the holdout split "
+        "during the trial of the chosen candidate, which was trained without these images. Thin lines: further seeds.",
+        "a lower training loss is a better fit of the train labels, which does not imply a better test accuracy; a "
+        "validation loss that rises while the training loss falls is overfitting.",
         stages=("finetune",),
     )
     made.figure(
@@ -68,13 +76,29 @@ def section(study: Study, figures: Path) -> Section:
     return made
 
 
-def _deviation(study: Study) -> str:
-    """What the s.d. of z means; empty if no method logs it."""
-    if not any("z_std" in run.metrics for run in study.of("pretrain")):
+def _no_negatives(study: Study) -> str:
+    """What the panels of methods without negatives show; empty without such a method."""
+    runs = [run for run in study.of("pretrain") if "z_std" in run.metrics and "contrast_accuracy" not in run.metrics]
+    if not runs:
         return ""
+    methods = names.listed(study.method_label(run.model.method) for run in runs)
     return (
-        " s.d. of z: standard deviation of z/‖z‖ over the batch, averaged over its D dimensions; about 1/√D for z "
-        "spread evenly over the sphere, 0 after a collapse."
+        f" {methods}: is it a collapse? The loss (left axis) has its minimum also where all z are equal; the standard "
+        "deviation of z/‖z‖ over the batch, averaged over its D dimensions (right axis, dashed), is then 0, and about "
+        "1/√D for z spread evenly over the sphere."
+    )
+
+
+def _queue(study: Study) -> str:
+    """What the panels of methods with a queue show; empty without such a method."""
+    runs = [run for run in study.of("pretrain") if curves.queue_of(run)]
+    if not runs:
+        return ""
+    methods = names.listed(study.method_label(run.model.method) for run in runs)
+    return (
+        f" {methods}: the loss while the queue fills, first seed. The queue starts with random vectors, and each step "
+        "replaces the oldest by the keys of a batch; the share that holds keys (right axis, dashed) follows from the "
+        "step. Dotted: the loss of a guess, log(1 + size of the queue)."
     )
 
 
@@ -87,7 +111,7 @@ def _choices(made: Section, study: Study) -> None:
     cells = []
     for model in names.in_order(rows["model"], study.methods):
         found = [estimate(study, model, "validation", metric) for metric in metrics]
-        texts = [_chosen(metric, value) for metric, value in zip(metrics, found, strict=True)]
+        texts = [choice(metric, value) for metric, value in zip(metrics, found, strict=True)]
         cells.append([study.model_label(model), *texts])
     made.table(
         "choices",
@@ -101,7 +125,8 @@ def _choices(made: Section, study: Study) -> None:
     made.items([note for run in study.complete() for note in run.notes])
 
 
-def _chosen(metric: str, value: Estimate | None) -> str:
+def choice(metric: str, value: Estimate | None) -> str:
+    """An accuracy with its interval, or the choices of the seeds for another metric."""
     if value is None:
         return tables.ABSENT
     if metric == "accuracy":

@@ -6,17 +6,17 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from analysis import names, relation, tables
+from analysis import chosen_measure, names, relation, tables
 from analysis.blocks import Block, Section, formula
 from analysis.figures import width
-from analysis.measures import FIRST_ORDER, WIDTH, Measurement, chosen
+from analysis.measures import FIRST_ORDER, WIDTH, Measurement
 from analysis.names import Model
 from analysis.selection import LINES, left_out
 from analysis.shown import VALUE, Shown
 from analysis.study import Study
-from analysis.widths import Taken, measures_of, predictions_of, taken
+from analysis.widths import Taken, measures_of, predictions_of, setting, taken
 from ssl_pkg.catalogue import RANDOM
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -32,6 +32,8 @@ def section(study: Study, figures: Path) -> Section:
     measures = measures_of(study)
     if not measures:
         return made
+    chosen_measure.add(made, study)
+    made.subheading("All measures")
     made.text(
         "All measures use the same fixed, unaugmented, labelled subset of train, the same noise and the same radii "
         "for every model. Batch normalisation is first folded into the convolutions. A probe trained only its last "
@@ -39,7 +41,6 @@ def section(study: Study, figures: Path) -> Section:
         f"of all probes are also fitted again at one common penalty{_common_l2(study)}."
     )
     _formulas(made, measures)
-    _argument(made, study)
     _locality(made, study)
     _values(made, study)
     _landscapes(made, study, figures)
@@ -48,13 +49,8 @@ def section(study: Study, figures: Path) -> Section:
     return made
 
 
-def _setting(study: Study, name: str) -> Any:
-    """A setting of the stage, from the first complete run; None if it is unknown."""
-    return next((run.config.get("width", {}).get(name) for run in study.complete("width")), None)
-
-
 def _common_l2(study: Study) -> str:
-    found = _setting(study, "common_l2")
+    found = setting(study, "common_l2")
     return "" if found is None else f", l2 = {found:g}"
 
 
@@ -70,34 +66,6 @@ def _formulas(made: Section, measures: Sequence[Measurement]) -> None:
     )
     headings = ["Measure", "Definition", "Rescaling", "Wide"]
     made.table("width-measures", headings, rows, caption, left=4, widths=[1.5, 2.8, 0.8, 0.4])
-
-
-def _argument(made: Section, study: Study) -> None:
-    """Which measure the conclusion is drawn from, why, and its limits."""
-    measure = chosen(measures_of(study))
-    if measure is None:
-        return
-    images = [_setting(study, name) for name in ("ascent_images", "images")]
-    size = "" if None in images else f" (here about {min(images)})"
-    made.subheading("The chosen measure")
-    made.text(
-        f"The conclusion is drawn from one measure, fixed before any accuracy was known: {measure.label}. It is the "
-        "largest rise of the loss when each weight changes by at most a fraction r of itself. (1) Invariance: the "
-        "scale of a convolution can be moved into the next layer without changing the function (Dinh et al. 2017). "
-        "Keskar's sharpness and the eigenvalues change with it arbitrarily; a box that is relative to each weight "
-        "does not (Kwon et al. 2021). (2) Normalised logits: scaling the logits changes the loss and its curvature at "
-        "equal accuracy, and models with different penalties or lengths of training differ in this scale "
-        "(Andriushchenko et al. 2023). (3) The worst case needs no second derivative and has a first-order prediction "
-        "that shows whether the radius is local. The smallest radius is taken, because it is the most likely to be."
-    )
-    made.text(
-        "Limits: the loss of the normalised logits is not the loss that was trained, so its gradient is not zero at "
-        "the optimum; within a local radius the measure is the norm of this gradient, weighted by the weights, more "
-        "than a curvature. The ascent finds a lower bound of the maximum. The measure depends on the subset and on m, "
-        f"the images of each maximum{size}: smaller m gives larger values. Andriushchenko et al. use m = 128 and "
-        "find that the correlation of such measures with generalisation is weak and can be negative. A wide optimum "
-        "alone therefore does not show that a model generalises better."
-    )
 
 
 def _locality(made: Section, study: Study) -> None:

@@ -10,17 +10,20 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
+from fake_contents import models_of
 from fake_reports import Built
 from fake_study import AWKWARD, DATE, FakeStudy
 
 from analysis import data, few_labels, report
 from analysis.__main__ import main
+from analysis.estimates import difference
 from analysis.figures import style
 from analysis.reading import read_study
 from analysis.sections import accuracy, findings, front, provenance
 
 FIGURES = {
-    "accuracy", "curves-pretraining", "curves-health", "curves-probe", "curves-finetuning", "tsne", "tsne-finetuning",
+    "accuracy", "curves-pretraining", "curves-details", "curves-health", "curves-probe", "curves-finetuning",
+    "tsne", "tsne-finetuning",
     "per-class", "confusion-test", "confusion-ood", "reliability", "corruptions", "test-against-ood",
     "few-labels", "landscape-line", "landscape-plane", "width-accuracy", "width-correlations",
 }  # fmt: skip
@@ -105,9 +108,12 @@ def test_the_first_page_answers_the_question_with_numbers_and_a_figure(fake: Fak
         in finetuned
     )
     gain = next(gain for gain in few_labels.gains(few_labels.points(study)) if gain.model.name == "simclr-probe")
+    finetuned_gain = difference(study, *models_of("simclr-finetune", "supervised"), "test")
+    assert finetuned_gain is not None
     assert few == (
-        "Few labels: clearly above Supervised from scratch are, with 10 per class, SimCLR probe "
-        f"+{100 * gain.difference.value:.1f} points."
+        "From how many labels on pretraining pays: clearly above Supervised from scratch are, with 10 per class, "
+        f"SimCLR probe +{100 * gain.difference.value:.1f} points; with all labels, SimCLR fine-tuned "
+        f"+{100 * finetuned_gain.value:.1f} points."
     )
     assert seeds.startswith("Each model has one seed")
     assert figure["path"] == str(tmp_path / "accuracy.svg")

@@ -38,7 +38,7 @@ def method_config(name: str) -> dict[str, Any]:
     """The section `method` of config.yaml."""
     view = {"crop_area": [0.2, 1.0], "flip": 0.5, "grey": 0.2, "blur": 0.5, "solarize": 0.0}
     view |= {"jitter": {"probability": 0.8, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}}
-    fields: dict[str, dict[str, Any]] = {"byol": {"out": 256}}
+    fields: dict[str, dict[str, Any]] = {"byol": {"out": 256}, "moco": {"temperature": 0.2, "queue_size": 512}}
     model = {"_target_": f"ssl_pkg.methods.{name}.X"} | fields.get(name, {"temperature": 0.2})
     optimizer = {"name": "lars", "base_lr": 0.3, "lr_scaling": "linear", "weight_decay": 1e-6, "momentum": 0.9}
     plan = {"epochs": 4, "warmup_epochs": 0.5, "batch_size": 256}

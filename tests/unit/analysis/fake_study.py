@@ -129,8 +129,9 @@ class FakeStudy:
             for step in range(1, 6):
                 line = {"step": 5 * trial + step, "epoch": step, "phase": phase, "seconds": 1.0, "loss": 2 / step}
                 key = "accuracy" if phase == "final" else "val_accuracy"
-                lines.append(line | {key: 0.5 + 0.05 * step + 0.02 * trial})
-        config = {"finetune": {"epochs": 5, "base_lrs": [3e-4, 1e-3], "weight_decays": [0.05]}}
+                more = {} if phase == "final" else {"val_loss": 2.2 / step}
+                lines.append(line | {key: 0.5 + 0.05 * step + 0.02 * trial} | more)
+        config = {"finetune": {"epochs": 5, "batch_size": 64, "base_lrs": [3e-4, 1e-3], "weight_decays": [0.05]}}
         source = "random" if method == "random" else f"pretrain-{method}-s{seed}"
         run = self._open(f"finetune-{method}-s{seed}", seed, source, config, lines)
         if not complete:

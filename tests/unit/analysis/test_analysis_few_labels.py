@@ -10,7 +10,7 @@ from analysis.few_labels import SCRATCH, gains, points
 from analysis.figures import style
 from analysis.names import Model
 from analysis.reading import read_study
-from analysis.sections import few_labels, probe
+from analysis.sections import few_labels, folds
 
 PROBE, FINETUNED = Model("simclr", "probe"), Model("simclr", "finetune")
 
@@ -159,14 +159,14 @@ def test_models_trained_on_folds_are_averaged(fake: FakeStudy, tmp_path: Path) -
     fake.pretrain("simclr")
     files = {name: fake.probe(name) / "predictions.npz" for name in ("random", "simclr")}
     files["finetune"] = fake.few_labels("simclr") / "few_labels.npz"
-    assert not probe.section(read_study(fake.path), tmp_path).blocks
+    assert not folds.section(read_study(fake.path), tmp_path).blocks
     hits = np.zeros((2, 100), np.int8)
     hits[0, :60], hits[1, :40] = 1, 1
     fifth = np.int8(np.arange(fake.images) % 5 == [[5], [0]])  # none and a fifth of the images
     for name, own in {"random": 0 * hits - 1, "simclr": hits, "finetune": fifth}.items():
         with np.load(files[name]) as arrays:
             np.savez_compressed(files[name], **arrays, fold_hits=own)
-    (table,) = (block for block in probe.section(read_study(fake.path), tmp_path).blocks if block["kind"] == "table")
+    (table,) = (block for block in folds.section(read_study(fake.path), tmp_path).blocks if block["kind"] == "table")
     means = [statistics.mean(own == 1) for own in (hits, fifth)]
     cells = [f"{100 * mean.value:.1f} [{100 * mean.low:.1f}, {100 * mean.high:.1f}]" for mean in means]
     assert table["rows"] == [["SimCLR probe", cells[0], "14.1"], ["SimCLR fine-tuned", cells[1], "14.1"]]

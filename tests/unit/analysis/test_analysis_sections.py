@@ -280,7 +280,7 @@ def test_a_loss_below_zero_is_inside_its_panel(fake: FakeStudy) -> None:
     lines = [line | {"loss": -line["loss"]} if "loss" in line else line for line in lines]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     with style.styled():
-        figure = curves.pretraining(read_study(fake.path))
+        figure = curves.details(read_study(fake.path))
     assert figure
     lowest, highest = figure.axes[0].get_ylim()
     assert lowest < min(line["loss"] for line in lines if "loss" in line) < highest

@@ -1,0 +1,42 @@
+"""Values of config.yaml and provenance.json, which may lack any part, and the images that a run's files hold."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from analysis.run import Run
+from analysis.study import Study
+
+_PIXELS: Final = 3 * 96 * 96  # bytes of an image in STL-10's format
+_SPLITS: Final = {"train": ("train_y.bin", 1), "test": ("test_y.bin", 1), "unlabeled": ("unlabeled_X.bin", _PIXELS)}
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The value, or an empty mapping if it is none."""
+    return value if isinstance(value, dict) else {}
+
+
+def shown(value: Any) -> str:
+    """A setting as text for people."""
+    if isinstance(value, bool) or value is None:
+        return str(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {shown(entry)}" for key, entry in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(shown, value))
+    return str(value)
+
+
+def images_of(run: Run, split: str) -> int | None:
+    """The number of images in a split of the data that the run read; None if it is not recorded."""
+    file, size = _SPLITS[split]
+    files = mapping(mapping(run.provenance.get("data")).get("files"))
+    found = mapping(files.get(f"stl10_binary/{file}")).get("bytes")
+    return found // size if isinstance(found, int) else None
+
+
+def split_sizes(study: Study) -> dict[str, int]:
+    """The number of images in each split, as far as a complete run recorded it."""
+    found = {split: next(filter(None, (images_of(run, split) for run in study.complete())), None) for split in _SPLITS}
+    return {split: count for split, count in found.items() if count}

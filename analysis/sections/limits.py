@@ -1,0 +1,122 @@
+"""What the numbers of the study do not show, generated from its data, budget, seeds and verdicts."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Final
+
+from analysis import few_labels, names, tables
+from analysis.blocks import Section
+from analysis.comparisons import OOD_PAIRS, PLANNED, TEST_PAIRS, Family, compared, comparisons
+from analysis.correlation import correlations
+from analysis.data import data_names, data_warning
+from analysis.measures import chosen
+from analysis.records import mapping
+from analysis.sections import findings
+from analysis.statistics import ALPHA
+from analysis.study import Study
+from analysis.widths import widths_of
+
+_LONG: Final = ("full", "long")  # budgets that are not reduced
+
+
+def section(study: Study) -> Section:
+    """A sentence for each question that the numbers leave open; no blocks if none is known."""
+    made = Section("What can't be concluded")
+    items = list(_items(study))
+    if items:
+        made.text("The numbers of this report do not answer the following questions.")
+        made.items(items)
+    return made
+
+
+def _items(study: Study) -> Iterator[str]:
+    if study.models:
+        yield _data(study)
+    yield from _budgets(study)
+    if study.models and (seeds := findings.one_seed(study)):
+        yield f"How much other seeds would change the numbers. {seeds}"
+    if tuned := findings.tuned_fields(study):
+        yield (
+            "Whether the order of the pretraining methods would be the same with equal effort of tuning. Fields that "
+            f"were tuned for this budget on a holdout split of labelled train: {tuned}."
+        )
+    for family, question in ((TEST_PAIRS, "the highest test accuracy"), (OOD_PAIRS, "the highest OOD accuracy")):
+        yield from _best(study, family, question)
+    yield from _undecided(study)
+    yield from _few_labels(study)
+    yield from _width(study)
+
+
+def _data(study: Study) -> str:
+    if data_warning(data_names(study, ood=False), data_names(study, ood=True)):
+        return f"How the models compare on STL-10 or other images: these images are {names.listed(data_names(study))}."
+    return f"How the models compare on other images than {names.listed(data_names(study))}."
+
+
+def _budgets(study: Study) -> Iterator[str]:
+    """How long each group of methods was pretrained, which is no evidence about longer trainings."""
+    methods: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for run in study.complete("pretrain"):
+        budget, method = mapping(run.config.get("budget")), mapping(run.config.get("method"))
+        if "name" in budget and {"epochs", "batch_size"} <= method.keys():
+            name = str(budget["name"])
+            length = f"{method['epochs']:g} epochs in batches of {method['batch_size']}"
+            length += f", at most {budget['max_steps']} steps" if budget.get("max_steps") else ""
+            methods[name, f"{length}, at {budget.get('resolution', '?')} px"].append(run.model.method)
+    for (name, length), found in methods.items():
+        reduced = "" if name in _LONG else "reduced "
+        yield (
+            f"How the methods compare after longer pretraining, or with larger images: "
+            f"{names.listed(map(study.method_label, found))} had the {reduced}budget “{name}” ({length})."
+        )
+
+
+def _best(study: Study, family: Family, question: str) -> Iterator[str]:
+    """The models whose difference from the first one is not clear; nothing if the first one is clearly the best."""
+    ranked = list(findings.ranked_models(study, family))
+    near = []
+    for model in ranked[1:]:
+        entry = compared(study, family, ranked[0], model)
+        if entry is not None and entry.verdict != "clear":
+            near.append(f"{study.model_label(model)} ({tables.gain_text(entry.difference.reversed())})")
+    if near:
+        yield (
+            f"Which model has {question}. {study.model_label(ranked[0])} has the highest value, but is not clearly "
+            f"better than these, corrected for all pairs of models, in points: {', '.join(near)}."
+        )
+
+
+def _undecided(study: Study) -> Iterator[str]:
+    for family in (family for family in PLANNED if family in comparisons(study)):
+        entries = comparisons(study)[family]
+        found = [study.model_label(entry.first) for entry in entries if entry.verdict in (None, "undecided")]
+        if found:
+            yield (
+                f"{family.label}: undecided for {names.listed(found)} ({len(found)} of {len(entries)} comparisons). "
+                "This is no evidence that they are equal."
+            )
+
+
+def _few_labels(study: Study) -> Iterator[str]:
+    family = few_labels.gains(few_labels.points(study))
+    found = [f"{study.model_label(gain.model)} with {gain.labels_per_class}" for gain in family
+             if gain.verdict == "undecided"]  # fmt: skip
+    if found:
+        yield (
+            "Few labels, against supervised training from scratch: undecided for these models and labels per class: "
+            f"{names.listed(found)}."
+        )
+
+
+def _width(study: Study) -> Iterator[str]:
+    """Whether the chosen measure is related to accuracy, unless a correlation over all models is significant."""
+    measure = chosen(widths_of(study))
+    if measure is None:
+        return
+    found = [entry for entry in correlations(study) if entry.measure == measure and entry.kind == "all"]
+    if not any(entry.corrected < ALPHA for entry in found):
+        count = max((entry.n for entry in found), default=0)
+        over = f"over {count} models no correlation is significant" if count else "there are too few models"
+        yield f"Whether models with a wide optimum are more accurate: {over} ({measure.label})."
+    else:
+        yield "Whether a wide optimum is a cause of accuracy: the correlations are over few models, not an experiment."

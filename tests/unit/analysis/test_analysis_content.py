@@ -1,0 +1,214 @@
+# ruff: noqa: RUF001 (texts for people have Greek letters and minus signs)
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from fake_contents import model_of
+from fake_study import DATE, FakeStudy
+
+from analysis import report
+from analysis.blocks import Block, Section
+from analysis.comparisons import PROBES, compared
+from analysis.figures import curves, style
+from analysis.method_texts import LABELLED, PROBE, SELF_SUPERVISED
+from analysis.names import Model
+from analysis.reading import read_study
+from analysis.sections import cost, data, limits, methods, probe, width
+from analysis.study import Study
+from ssl_pkg import conf
+
+CONF = Path(conf.__file__).parent
+
+
+def change(run: Path, file: str, **values: Any) -> None:
+    """Changes fields of a YAML or JSON file of the run."""
+    path = run / file
+    path.write_text(json.dumps({**yaml.safe_load(path.read_text()), **values}))
+
+
+def texts(section: Section) -> str:
+    return " ".join(str(block.get("text", "")) for block in section.blocks)
+
+
+def items(section: Section) -> list[str]:
+    return [item for block in section.blocks if block["kind"] == "items" for item in block["items"]]
+
+
+def table(section: Section, name: str) -> Block:
+    (found,) = (block for block in section.blocks if block.get("name") == name)
+    return found
+
+
+def test_the_methods_of_the_study_are_explained_with_their_settings_and_no_others(fake: FakeStudy) -> None:
+    fake.pretrain("moco")
+    fake.pretrain("barlow")
+    fake.finetune("random")
+    made = methods.section(read_study(fake.path))
+    parts = [block["text"] for block in made.blocks if block["kind"] == "heading"]
+    assert parts == ["MoCo v2", "barlow", "Supervised baseline and fine-tuning"]
+    equations = [block["math"] for block in made.blocks if block["kind"] == "equation"]
+    assert equations == [*SELF_SUPERVISED["moco"].equations, *LABELLED.equations]
+    assert "a queue of keys" in texts(made) and "the queue of K = 512 keys" in texts(made)
+    assert "τ = 0.2: the temperature" in texts(made)
+    assert "Source: The paper of barlow." in texts(made)
+    assert "predict" not in texts(made)  # BYOL's
+    assert "2 candidates for learning rate" in texts(made)
+
+
+@pytest.mark.parametrize("method", SELF_SUPERVISED)
+def test_the_settings_that_an_explanation_names_are_fields_of_the_method(method: str) -> None:
+    fields = yaml.safe_load((CONF / "method" / f"{method}.yaml").read_text())["model"]
+    named = {name for _, name, _, _ in Formatter().parse(SELF_SUPERVISED[method].symbols) if name}
+    assert named <= fields.keys()
+
+
+def test_all_equations_can_be_set(fake: FakeStudy, tmp_path: Path) -> None:
+    fake.finetune("random")
+    fake.width("supervised")
+    with style.styled():
+        made = width.section(read_study(fake.path), tmp_path)
+    made.blocks = [block for block in made.blocks if block["kind"] == "equation"]
+    assert len(made.blocks) == 2
+    for explanation in (*SELF_SUPERVISED.values(), LABELLED, PROBE):
+        methods.explain(made, explanation, {})
+    head = {"title": "", "subtitle": "", "data": "", "note": "", "date": [DATE.year, DATE.month, DATE.day]}
+    assert report.compile_pdf(head | {"sections": [dataclasses.asdict(made)]}).startswith(b"%PDF")
+
+
+def test_the_chosen_measure_is_explained_with_the_settings_of_the_runs(fake: FakeStudy, tmp_path: Path) -> None:
+    fake.finetune("random")
+    run = fake.width("supervised")
+    change(run, "config.yaml", width={"images": 1000, "ascent_images": 128, "ascent_steps": 20, "common_l2": 0.01})
+    with style.styled():
+        made = width.section(read_study(fake.path), tmp_path)
+    assert "at most a fraction r = 0.00025 of itself" in texts(made)
+    assert "each random part of about 128 of 1000 images" in texts(made)
+    assert "projected gradient ascent in 20 steps" in texts(made)
+    assert any(item.startswith("Invariance.") for item in items(made))
+
+
+def test_probes_stand_beside_the_supervised_baseline(fake: FakeStudy, tmp_path: Path) -> None:
+    fake.finetune("random")
+    fake.probe("random")
+    fake.pretrain("simclr")
+    fake.probe("simclr")
+    fake.finetune("simclr")
+    study = read_study(fake.path)
+    rows = table(probe.section(study, tmp_path), "probes")["rows"]
+    assert [row[0] for row in rows] == ["Random init. probe", "Supervised", "SimCLR probe"]
+    assert rows[0][3:] == rows[1][3:] == ["–", "–"]
+    (own,) = (row["value"] for row in fake.written if row["model"] == "simclr-probe" and row["metric"] == "accuracy"
+              and row["evaluation"] == "test" and "class" not in row)  # fmt: skip
+    (base,) = (row["value"] for row in fake.written if row["model"] == "supervised" and row["metric"] == "accuracy"
+               and row["evaluation"] == "test" and "class" not in row)  # fmt: skip
+    assert rows[2][1].startswith(f"{100 * own:.1f} [")
+    assert rows[2][3].startswith(f"{100 * (own - base):+.1f} [".replace("-", "−"))
+    entry = compared(study, PROBES, model_of("simclr-probe"), Model("supervised"))
+    assert entry is not None and rows[2][4] == entry.verdict
+
+
+def test_the_number_of_images_of_each_split_follows_from_the_files(fake: FakeStudy, tmp_path: Path) -> None:
+    run = fake.probe("random")
+    provenance = json.loads((run / "provenance.json").read_text())
+    sizes = {"train_y.bin": 5000, "test_y.bin": 8000, "unlabeled_X.bin": 100_000 * 96 * 96 * 3}
+    files = {f"stl10_binary/{name}": {"bytes": size, "md5": "0"} for name, size in sizes.items()}
+    change(run, "provenance.json", data=provenance["data"] | {"files": files})
+    made = data.section(read_study(fake.path), tmp_path)
+    assert texts(made).startswith("Was this STL-10? These are not STL-10 numbers.")
+    for part in ("5,000 labelled images of train", "8,000 labelled images of test", "100,000 unlabeled images"):
+        assert part in texts(made)
+    assert [row[0] for row in table(made, "data")["rows"]] == sorted(files)
+
+
+def costs(fake: FakeStudy, **changes: Any) -> tuple[Path, Study]:
+    run = fake.pretrain("simclr")  # 12 steps in batches of 256, one second each
+    change(run, "provenance.json", **changes)
+    return run, read_study(fake.path)
+
+
+def test_the_speed_of_a_training_is_that_of_its_log(fake: FakeStudy) -> None:
+    _, study = costs(fake)
+    (row,) = table(cost.section(study), "speed")["rows"]
+    assert row == ["SimCLR", "pretrain", "x86_64", "256"]
+
+
+def test_the_hours_are_those_of_all_gpus_or_threads(fake: FakeStudy) -> None:
+    hardware = {"device": "cuda", "name": "H100", "precision": "bfloat16", "threads": 8}
+    run, study = costs(fake, world_size=4, hardware=hardware, resumes=2)
+    (row,) = table(cost.section(study), "cost")["rows"]
+    assert row == ["pretrain", "1", "10 min", "0.667", "2"]  # 600 s
+    assert table(cost.section(study), "cost")["headings"][3] == "GPU hours"
+    assert "Interrupted and resumed 2 times: pretrain-simclr-s0 (2 times)." in texts(cost.section(study))
+    change(run, "provenance.json", hardware=hardware | {"device": "cpu"}, resumes=0)
+    made = cost.section(read_study(fake.path))
+    assert table(made, "cost")["rows"] == [["pretrain", "1", "10 min", "5.33", "0"]]
+    assert "No run was interrupted and resumed." in texts(made)
+
+
+def test_interruptions_that_no_run_recorded_are_not_called_none(fake: FakeStudy) -> None:
+    _, study = costs(fake)
+    assert "Interruptions were not recorded." in texts(cost.section(study))
+    assert table(cost.section(study), "cost")["rows"][0][-1] == "–"
+
+
+def test_the_queue_is_drawn_until_it_is_full_and_longer(fake: FakeStudy) -> None:
+    fake.pretrain("simclr")
+    assert curves.details(read_study(fake.path)) is None
+    run = fake.pretrain("moco")  # 512 keys in batches of 256
+    with style.styled():
+        figure = curves.details(read_study(fake.path))
+    assert figure is not None
+    loss, guess, share = (line for axes in figure.axes for line in axes.get_lines())
+    written = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    np.testing.assert_allclose(loss.get_ydata(), written)
+    assert guess.get_ydata()[0] == pytest.approx(math.log(513))
+    assert list(share.get_ydata())[:4] == [0.0, 0.5, 1.0, 1.0]
+
+
+def test_the_loss_of_a_method_without_negatives_is_drawn_with_the_deviation_of_z(fake: FakeStudy) -> None:
+    run = fake.pretrain("byol")
+    with style.styled():
+        figure = curves.details(read_study(fake.path))
+    assert figure is not None
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for axes, key in zip(figure.axes, ("loss", "z_std"), strict=True):
+        (drawn,) = axes.get_lines()
+        np.testing.assert_allclose(drawn.get_ydata(), [line[key] for line in lines])
+
+
+def test_what_the_numbers_leave_open_is_said(fake: FakeStudy) -> None:
+    fake.finetune("random")
+    for method in ("simclr", "byol"):
+        run = fake.pretrain(method)
+        fake.probe(method)
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        tuned = {"simclr": [], "byol": ["optimizer.base_lr"]}[method]
+        change(run, "config.yaml", method=config["method"] | {"tuned": tuned})
+    found = items(limits.section(read_study(fake.path)))
+    assert found[0].startswith("How the models compare on STL-10 or other images: these images are synthetic.")
+    assert "SimCLR and BYOL had the reduced budget “fake” (4 epochs in batches of 256, at 48 px)." in found[1]
+    assert "Each model has one seed" in found[2]
+    assert "SimCLR none, BYOL 1 (base lr)" in found[3]
+    assert any(item.startswith("Which model has the highest test accuracy. ") for item in found)
+
+
+def test_a_clear_winner_of_many_seeds_on_stl10_leaves_little_open(fake: FakeStudy) -> None:
+    fake.images, fake.data = 2000, "STL-10"
+    for seed in range(3):
+        run = fake.pretrain("simclr", seed)
+        change(run, "config.yaml", budget={"name": "full", "resolution": 96})
+        fake.finetune("random", seed)
+        fake.finetune("simclr", seed)  # .76 against .66
+    found = items(limits.section(read_study(fake.path)))
+    assert found == [
+        "How the models compare on other images than STL-10.",
+        "How the methods compare after longer pretraining, or with larger images: SimCLR had the budget “full” (4 "
+        "epochs in batches of 256, at 96 px).",
+    ]
