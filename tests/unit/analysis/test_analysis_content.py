@@ -78,7 +78,14 @@ def test_all_equations_can_be_set(fake: FakeStudy, tmp_path: Path) -> None:
     assert len(made.blocks) == 2
     for explanation in (*SELF_SUPERVISED.values(), LABELLED, PROBE):
         methods.explain(made, explanation, {})
-    head = {"title": "", "subtitle": "", "data": "", "note": "", "date": [DATE.year, DATE.month, DATE.day]}
+    head = {
+        "title": "T",
+        "subtitle": "",
+        "data": "",
+        "note": "",
+        "keywords": [],
+        "date": [DATE.year, DATE.month, DATE.day],
+    }
     assert report.compile_pdf(head | {"sections": [dataclasses.asdict(made)]}).startswith(b"%PDF")
 
 
