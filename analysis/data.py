@@ -5,6 +5,7 @@ from typing import Final
 
 from analysis import names
 from analysis.study import Study
+from ssl_pkg.run.manifest import OWN
 
 OFFICIAL: Final = frozenset({"STL-10", "CIFAR-10"})  # recorded only if the md5 sums are those of the published files
 
@@ -19,20 +20,36 @@ def data_names(study: Study, *, ood: bool | None = None) -> list[str]:
 
 
 def data_label(study: Study) -> str:
-    """The names of the data for headings and captions: `own images (birds), not STL-10`."""
+    """The names of the data for headings and captions: `own images (birds)`, or `stand-in, not STL-10`."""
     label = names.listed(data_names(study))
     return f"{label}, not STL-10" if _unofficial(data_names(study, ood=False)) else label
 
 
 def data_note(study: Study) -> str:
     """The sentence that accompanies a table outside the report."""
+    seen = data_names(study)
     warning = data_warning(data_names(study, ood=False), data_names(study, ood=True))
-    return warning or f"The data was {names.listed(data_names(study))}, the published files."
+    return warning or f"The data was {names.listed(seen)}, {_origin(seen)}."
+
+
+def _origin(seen: Sequence[str]) -> str:
+    packed = any(map(_own, seen))
+    return "photographs that were packed, which no published numbers are about" if packed else "the published files"
+
+
+def _own(name: str) -> bool:
+    """Whether the data is a packed folder of photographs, which nobody takes for STL-10."""
+    return name.startswith(f"{OWN} (")
 
 
 def data_warning(seen: Sequence[str], seen_ood: Sequence[str] = ()) -> str:
-    """A warning if some data is not the published files; empty otherwise. seen_ood: the data of the OOD runs."""
-    wrong, wrong_ood = _unofficial(seen), _unofficial(seen_ood)
+    """A warning if some data is in the place of the published files; empty otherwise.
+
+    seen_ood: the data of the OOD runs.
+    """
+    wrong, wrong_ood = _unofficial(seen), set(seen_ood) - OFFICIAL
+    if any(map(_own, seen)):
+        wrong_ood = _unofficial(wrong_ood)  # own images have own OOD images
     if wrong:
         return (
             f"These are not STL-10 numbers. The data was {_described(wrong | wrong_ood)}. "
@@ -43,8 +60,8 @@ def data_warning(seen: Sequence[str], seen_ood: Sequence[str] = ()) -> str:
     return ""
 
 
-def _unofficial(seen: Sequence[str]) -> set[str]:
-    return set(seen) - OFFICIAL
+def _unofficial(seen: Iterable[str]) -> set[str]:
+    return {name for name in seen if name not in OFFICIAL and not _own(name)}
 
 
 def _described(wrong: Iterable[str]) -> str:

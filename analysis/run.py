@@ -47,9 +47,15 @@ class Run:
 
     @property
     def notes(self) -> list[str]:
-        """Sentences of the run about its numbers, for example that a fit did not converge."""
+        """What the run says about its numbers, for example that a fit did not converge; without a full stop."""
         notes = (self.result or {}).get("notes")
-        return [f"{self.name}: {note}." for note in notes] if isinstance(notes, list) else []
+        return [str(note) for note in notes] if isinstance(notes, list) else []
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """The length of the run's training (`ssl_pkg/training_length.py`); empty for a run without one."""
+        training = (self.result or {}).get("training")
+        return training if isinstance(training, dict) else {}
 
     @property
     def seconds(self) -> float | None:

@@ -88,13 +88,15 @@ def _study(options: argparse.Namespace, overrides: list[str], again: str) -> int
 
 def _planned(options: argparse.Namespace, overrides: list[str], processes: int = 1) -> "tuple[Config, list[Job]]":
     """The study's configuration and plan, checked. processes: of a pretraining."""
-    from jobs.plan.batch_sizes import check_batch_sizes
+    from jobs.plan.batch_sizes import check_batch_sizes, repeated_passes
     from jobs.plan.settings import check_data, configure, plan_study
 
     config = configure(options.study, data=options.data, seeds=options.seeds, overrides=overrides, runs=options.runs)
     check_data(config.data.root)
     jobs = plan_study(config, runs=options.runs, reports=options.reports, overrides=overrides)
     check_batch_sizes(jobs, config.data.root, processes)
+    for sentence in repeated_passes(jobs, config.data.root):
+        print(sentence, file=sys.stderr)
     return config, jobs
 
 
@@ -196,10 +198,11 @@ def _cancel(options: argparse.Namespace, overrides: list[str], again: str) -> in
 
 def _logs(options: argparse.Namespace, overrides: list[str], again: str) -> int:
     from jobs.cluster.batches import batch_output, submitted_jobs
-    from jobs.ledger import log_path
+    from jobs.ledger import log_path, run_name
 
     _refuse_swapped(options)
     folder = _existing(options)
+    options.job = run_name(options.job)
     log = log_path(folder, options.job)
     jobs = submitted_jobs(folder)
     printed = batch_output(folder, jobs[options.job]) if options.job in jobs else []

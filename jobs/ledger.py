@@ -26,6 +26,11 @@ from ssl_pkg.run.directory import write_json
 HEARTBEAT_TIMEOUT: Final = 60.0  # seconds since a run's last heartbeat within which it counts as alive
 REPORT: Final = "report"  # name and stage of the job that builds the report; it has no run directory
 
+# What runs and the report call the supervised baseline. The stage catalogue has these names too, but imports pydantic,
+# which takes longer than `status` may.
+BASELINE: Final = "finetune-random"
+SUPERVISED: Final = "supervised"
+
 
 class State(StrEnum):
     """The state of a run."""
@@ -52,6 +57,11 @@ class Entry:
 def log_path(folder: Path, name: str) -> Path:
     """The path of the log of run `name` of the study in `folder`."""
     return folder / "logs" / f"{name}.log"
+
+
+def run_name(word: str) -> str:
+    """The name of the run that a user means, who may call the supervised baseline as the report does."""
+    return f"{BASELINE}{word.removeprefix(SUPERVISED)}" if word.startswith(f"{SUPERVISED}-s") else word
 
 
 def console_command() -> str:

@@ -74,7 +74,8 @@ class Budget(ConfigSection):
     ssl_batch_size: PositiveInt
     ssl_warmup_epochs: NonNegativeFloat
     blur: Probability  # a factor on the views' probability of blur
-    max_steps: PositiveInt | None
+    min_epoch_steps: PositiveInt  # of a pretraining and of a training on labels (training_length.py)
+    max_steps: PositiveInt | None  # of a pretraining
 
 
 class StudyConfig(ConfigSection):

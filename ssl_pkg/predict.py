@@ -37,7 +37,7 @@ from ssl_pkg.console import Parser, run_command
 from ssl_pkg.data.image_files import Unusable, files_below, is_padded, printable, read_images
 from ssl_pkg.data.images import UNLABELED, Indices, Split
 from ssl_pkg.data.names import listed
-from ssl_pkg.data.pack import FILES
+from ssl_pkg.data.pack_summary import FILES
 from ssl_pkg.data.photographs import label_of
 from ssl_pkg.data.stl10 import read_classes, read_labelled
 from ssl_pkg.errors import BadInput
@@ -213,7 +213,7 @@ def main(arguments: Sequence[str]) -> int:
         description="Predicts the classes of images with the final model of a run. FOLDER is a folder of images, "
         "whose labels are known if they are in folders with the names of classes, or a packed folder, whose test "
         "images are predicted.",
-        epilog="example: ssl-study predict runs/photos-quick/finetune-simclr-s0 photos/new --out new.csv",
+        epilog="example: ssl-study predict runs/photos-quick/finetune-simclr-s0 photos-new --out new.csv",
     )
     parser.add_argument("run", metavar="RUN", help="run directory of a probe or a fine-tuning")
     parser.add_argument("folder", metavar="FOLDER", help="folder of the images, or a packed folder")

@@ -21,6 +21,7 @@ Floats = npt.NDArray[np.float64]
 ROWS: Final = 20  # models in the heat maps of a page
 PANELS: Final = 16  # models in a page of panels
 _BINS = 15  # as for the expected calibration error
+_FEWEST = 10  # images of a bin; the accuracy of fewer is too uncertain
 _KINDS: Final[dict[str, dict[str, Any]]] = {
     "test": {"color": "#0072B2", "linestyle": "-", "label": "test"},
     "ood": {"color": "#D55E00", "linestyle": "--", "label": "OOD"},
@@ -145,10 +146,17 @@ def _width(part: dict[str, npt.NDArray[Any]]) -> int:
 
 
 def reliability(study: Study) -> Figure | None:
-    """Accuracy over confidence on test and OOD, with a histogram of the confidence below."""
+    """Accuracy over confidence on test and OOD, with a histogram of the confidence below.
+
+    A curve needs two bins with enough images. A model without one is left out.
+    """
     models = selected(study, study.models, PANELS)
     found = {model: {kind: joined(study, model, kind) for kind in ("test", "ood")} for model in models}
-    shown = {model: parts for model, parts in found.items() if any(part is not None for part in parts.values())}
+    drawn = {
+        model: {kind: part for kind, part in parts.items() if part is not None and _filled(part[0]).sum() > 1}
+        for model, parts in found.items()
+    }
+    shown = {model: parts for model, parts in drawn.items() if parts}
     if not shown:
         return None
     rows = -(-len(shown) // 4)
@@ -162,8 +170,7 @@ def reliability(study: Study) -> Figure | None:
     for (upper, lower), (model, parts) in zip(pairs, shown.items(), strict=False):
         upper.plot([0, 1], [0, 1], color="#999999", linewidth=0.6, label="diagonal")
         for kind, part in parts.items():
-            if part is not None:
-                _calibration(upper, lower, *part, **_KINDS[kind])
+            _calibration(upper, lower, *part, **_KINDS[kind])
         style.title(upper, study.model_label(model), 24)
         lower.set_label(f"{study.model_label(model)}: share of the images")
         upper.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1])
@@ -171,7 +178,9 @@ def reliability(study: Study) -> Figure | None:
     for upper, lower in pairs[::4]:
         upper.set_ylabel("accuracy")
         lower.set_ylabel("share")
-    handles = [Line2D([], [], **look) for look in _KINDS.values()]
+    handles = [
+        Line2D([], [], **look) for kind, look in _KINDS.items() if any(kind in parts for parts in shown.values())
+    ]
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
     figure.supxlabel("confidence (largest softmax probability)", fontsize=7.5)
     return figure
@@ -184,13 +193,23 @@ def _calibration(
     labels: npt.NDArray[np.int64],
     **look: Any,
 ) -> None:
-    confidence = softmax(logits, axis=1).max(1)
+    confidence, bins = _bins(logits)
     hits = logits.argmax(1) == labels
-    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    counts = np.bincount(bins, minlength=_BINS)
-    filled = counts >= 10  # the accuracy of fewer images is too uncertain
+    counts, filled = np.bincount(bins, minlength=_BINS), _filled(logits)
     mean = np.bincount(bins, confidence, _BINS)[filled] / counts[filled]
     right = np.bincount(bins, hits.astype(float), _BINS)[filled] / counts[filled]
     upper.plot(mean, right, marker="o", markersize=2.2, **look)
     edges = np.linspace(0, 1, _BINS + 1)
     lower.stairs(counts / counts.sum(), edges, **look)
+
+
+def _bins(logits: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """The confidence of each image, and the number of its bin."""
+    confidence = softmax(logits, axis=1).max(1)
+    return confidence, np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
+
+
+def _filled(logits: Floats) -> npt.NDArray[np.bool_]:
+    """Which bins of confidence have enough images."""
+    filled: npt.NDArray[np.bool_] = np.bincount(_bins(logits)[1], minlength=_BINS) >= _FEWEST
+    return filled

@@ -62,8 +62,8 @@ def pretraining(study: Study) -> Figure | None:
         if not shown:
             row[1].set_axis_off()
             row[1].set_title("")
-    for axes in panels[-1]:
-        axes.set_xlabel("epoch")
+    for axes in panels.flat:
+        style.epoch_axis(axes)
     _variants(figure, every, study)
     return figure
 
@@ -80,7 +80,8 @@ def health(study: Study) -> Figure | None:
             label = study.model_label(run.model) if seeds[run.model] == 0 else "_"
             color, order = style.encoder_color(run.model, study.encoders), seeds[run.model]
             seeds[run.model] += _line(axes, run.metrics, column, color=color, linewidth=_thin(order), label=label)
-        axes.set(title=heading, xlabel="epoch")
+        axes.set(title=heading)
+        style.epoch_axis(axes)
         if column != "uniformity":
             axes.set_ylim(0, None)
     labels = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
@@ -190,8 +191,7 @@ def finetuning(study: Study) -> Figure | None:
     for axes in panels[1::2]:
         style.percent_axis(axes.yaxis)
     for axes in panels:
-        axes.set(xlabel="epoch")
-        axes.locator_params(axis="x", integer=True)
+        style.epoch_axis(axes)
     return figure
 
 

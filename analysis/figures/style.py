@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from analysis.figures.drawn import figure_csv
 from analysis.names import Model
@@ -203,6 +203,13 @@ def log_axis(axis: Any) -> None:
     axis.set_major_locator(LogLocator(numticks=5))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def epoch_axis(axes: Axes) -> None:
+    """Lets the x axis begin at epoch 0 and include the end of the first one, with ticks at whole epochs."""
+    axes.set_xlim(0, max(1.0, axes.dataLim.x1) * 1.03)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_xlabel("epoch")
 
 
 def percent_axis(axis: Any) -> None:

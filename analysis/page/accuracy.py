@@ -141,9 +141,9 @@ def _layout(study: Study, base: Estimate | None) -> dict[str, Any]:
 def few_labels(study: Study) -> list[Plot]:
     """Accuracy over the number of labels per class."""
     found = points(study)
-    if not found:
-        return []
     ticks = sorted({size for sizes in found.values() for size in sizes})
+    if len(ticks) < 2:
+        return []
     drawn, runs = [], []
     for (model, sizes), shift in zip(found.items(), shifts(len(found), ticks), strict=True):
         own = _few_runs(study, model)

@@ -136,7 +136,10 @@ def _metric(
     if not drawn:
         return None
     axis = {"tickformat": ".0%"} if share else {}
-    layout = {"xaxis": {"title": {"text": "epoch"}}, "yaxis": {"title": {"text": text(label)}, **axis}}
+    layout = {
+        "xaxis": {"title": {"text": "epoch"}, "rangemode": "tozero"},
+        "yaxis": {"title": {"text": text(label)}, **axis},
+    }
     return View(label, traces(drawn, **layout), shown)
 
 

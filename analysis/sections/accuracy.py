@@ -129,10 +129,13 @@ def by_class(study: Study, figures: Path) -> Section:
             f"{caption}, all seeds together; each row sums to one.{rule if evaluation == 'ood' else ''}{some}",
             "dark squares off the diagonal are systematic errors; rows are true, columns are predicted classes.",
         )
+    reliability = classes.reliability(study)
+    if reliability is None and study.models:
+        made.text("There is no reliability diagram, because no model has ten images in each of two bins of confidence.")
     made.figure(
         figures,
         "reliability",
-        classes.reliability(study),
+        reliability,
         "Reliability diagrams from the logits of all seeds. Top: accuracy of the images in each of 15 bins of "
         "confidence (bins with fewer than ten images are omitted). Bottom: share of the images in each bin." + some,
         "below the diagonal a model is overconfident: its predictions are correct less often than their confidence.",

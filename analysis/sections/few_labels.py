@@ -30,17 +30,21 @@ def section(study: Study, figures: Path) -> Section:
         "Intervals are over seeds, subsets and test images. All three are crossed samples: every seed has the same "
         "subsets, so seeds times subsets are no independent repetitions." + _missing_variation(found)
     )
+    sizes = sorted({size for each in found.values() for size in each})
+    if lacking := _left_out(study):
+        made.text(lacking)
     made.items([_sentence(study, model, family) for model, family in _by_model(gains(found)).items()])
     made.figure(
         figures,
         "few-labels",
-        _figure(study, {model: found[model] for model in selected(study, list(found), LINES)}),
+        _figure(study, {model: found[model] for model in selected(study, list(found), LINES)})
+        if len(sizes) > 1
+        else None,
         "Accuracy on test over the number of labelled images of each class, with 95 % intervals. The models of one "
         "number are side by side, in the order of the legend, because their intervals would overlap."
         + left_out(len(found), LINES),
         "where a pretrained curve is clearly above the black one (see the sentences), pretraining saves labels.",
     )
-    sizes = sorted({size for each in found.values() for size in each})
     made.table(
         "accuracy-few-labels",
         ["Labels per class", *map(str, sizes)],
@@ -52,6 +56,16 @@ def section(study: Study, figures: Path) -> Section:
         widths=[1.4, *([1.0] * len(sizes))],
     )
     return made
+
+
+def _left_out(study: Study) -> str:
+    """Which of the wanted numbers of labels no run has, and why; empty if all are there."""
+    settings = [run.config.get("few_labels") for run in study.complete("few_labels")]
+    wanted = {size for own in settings if isinstance(own, dict) for size in own.get("labels_per_class", [])}
+    rows = study.results
+    sizes = set(rows.loc[rows["evaluation"] == "few_labels", "labels_per_class"].dropna())
+    lacking = names.listed(map(str, sorted(wanted - sizes)))
+    return f"Left out: {lacking} labels per class, because a class of train has fewer images." if lacking else ""
 
 
 def _missing_variation(found: Mapping[Model, Mapping[int, Point]]) -> str:

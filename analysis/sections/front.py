@@ -9,7 +9,7 @@ from typing import Any
 from analysis import few_labels, names, tables
 from analysis.blocks import Section
 from analysis.comparisons import FINETUNED, OOD_PAIRS, PROBES, STUDIES, TEST_PAIRS, comparisons
-from analysis.data import data_label, data_names, data_warning
+from analysis.data import data_label, data_names, data_note, data_warning
 from analysis.few_labels import SCRATCH, Gain
 from analysis.figures import accuracy
 from analysis.records import split_sizes
@@ -26,8 +26,12 @@ def title(study: Study, date: datetime.date) -> dict[str, Any]:
         "subtitle": f"{methods}: from learning curves to width; {date.isoformat()}",
         "keywords": ["self-supervised learning", "ResNet-18", *map(study.method_label, study.methods), study.name],
         "data": f"data: {data_label(study)}",
-        "note": data_warning(data_names(study, ood=False), data_names(study, ood=True)),
+        "note": _warning(study),
     }
+
+
+def _warning(study: Study) -> str:
+    return data_warning(data_names(study, ood=False), data_names(study, ood=True))
 
 
 def section(study: Study, figures: Path) -> Section:
@@ -51,7 +55,7 @@ def question(study: Study) -> str:
     """What was asked, on which images."""
     pretrained = [method for method in study.methods if method != SUPERVISED]
     methods = names.listed(map(study.method_label, pretrained))
-    images = f"The images: {names.listed(data_names(study))}."
+    images = f"The images: {names.listed(data_names(study))}." if _warning(study) else data_note(study)
     if not pretrained:
         return images
     references = ["a random one"]
@@ -75,6 +79,7 @@ def answers(study: Study) -> list[str]:
         _with_few_labels(study),
         findings.best(study, OOD_PAIRS, "Out of distribution, accuracy on all classes in percent"),
         findings.one_seed(study),
+        _few_images(study),
     ]
 
 
@@ -86,6 +91,18 @@ def _best(study: Study) -> str:
     if len(pretrained) < 2 or all(model in pretrained for model in first):
         return sentence
     return f"{sentence} {findings.best(study, TEST_PAIRS, 'Of the pretrained models', pretrained)}"
+
+
+def _few_images(study: Study) -> str:
+    """How often an epoch passes over the images, where that is more than once, and why; empty otherwise."""
+    kinds = {"pretrain": "pretraining", "finetune": "training on labels"}
+    found = [(kinds[run.stage], run.training) for run in study.complete() if run.stage in kinds]
+    several = [(kind, length) for kind, length in found if length.get("passes", 1) > 1]
+    passes = names.listed(
+        f"{length['passes']} times over the {length['images']:,} images of {length['split']} ({kind})"
+        for kind, length in several
+    )
+    return f"Few images: an epoch passes {passes}, because it would otherwise have few steps." if passes else ""
 
 
 def _with_few_labels(study: Study) -> str:

@@ -114,6 +114,8 @@ def _recipe(run: Run) -> dict[str, str]:
         "split": method.get("split"),
         "resolution": f"{budget['resolution']} px" if "resolution" in budget else None,
         "epochs": method.get("epochs"),
+        "passes over the split in an epoch": run.training.get("passes"),
+        "steps": run.training.get("steps"),
         "at most … steps": budget.get("max_steps"),
         "warm-up epochs": method.get("warmup_epochs"),
         "batch size": method.get("batch_size"),

@@ -122,7 +122,11 @@ def _choices(made: Section, study: Study) -> None:
         widths=[1.5, *([1.0] * len(metrics))],
         stages=("probe", "finetune"),
     )
-    made.items([note for run in study.complete() for note in run.notes])
+    runs: dict[str, list[str]] = {}
+    for run in study.complete():
+        for note in run.notes:
+            runs.setdefault(note, []).append(run.directory.name)
+    made.items([f"{names.listed(own)}: {note}." for note, own in runs.items()])
 
 
 def choice(metric: str, value: Estimate | None) -> str:

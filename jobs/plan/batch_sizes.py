@@ -1,4 +1,4 @@
-"""Checks that the batches of all pretrainings fit the images, before the first run of a study starts. Imports no torch.
+"""Compares batches and epochs with the number of images, before the first run of a study starts. Imports no torch.
 
 Fine-tuning and the supervised baseline need no check, because their batches have at most all images of their split.
 """
@@ -13,6 +13,7 @@ from ssl_pkg.compose import load_config
 from ssl_pkg.config import SYNTHETIC, MethodConfig
 from ssl_pkg.errors import BadInput
 from ssl_pkg.layout import images_in
+from ssl_pkg.training_length import training_length
 
 
 def check_batch_sizes(jobs: Sequence[Job], root: str, processes: int = 1) -> None:
@@ -22,8 +23,7 @@ def check_batch_sizes(jobs: Sequence[Job], root: str, processes: int = 1) -> Non
     """
     missing = {(job.method, job.settings): job for job in jobs if job.stage == "pretrain" and not job.complete}
     methods = [method for job in missing.values() if (method := load_config(job.overrides).method)]
-    folder = synthetic_set() if root == SYNTHETIC else Path(root)
-    images = {name: count for name in ("unlabeled", "train") if (count := images_in(folder, name))}
+    images = _images(root)
     found = {method.name: _error(method, method.batch_size, images, processes) for method in methods}
     errors = {name: error for name, error in found.items() if error}
     if not errors:
@@ -36,6 +36,28 @@ def check_batch_sizes(jobs: Sequence[Job], root: str, processes: int = 1) -> Non
     size = next(fitting, None)
     remedy = f"give method.batch_size={size}" if size else "no other fits: add images, or leave methods out"
     raise BadInput(f"the batches of {', '.join(errors)} don't fit ({causes}): {remedy}")
+
+
+def repeated_passes(jobs: Sequence[Job], root: str) -> list[str]:
+    """A sentence for each kind of missing training whose epochs pass over the images several times.
+
+    root: the folder of the images, or `synthetic`.
+    """
+    trainings = [job for job in jobs if job.stage in ("pretrain", "finetune") and not job.complete]
+    distinct = {(job.stage, job.method if job.stage == "pretrain" else "", job.settings): job for job in trainings}
+    images, found = _images(root), []
+    for job in distinct.values():
+        config = load_config(job.overrides)
+        split = config.method.split if config.method else "train"
+        if split in images and (length := training_length(config, images[split])).passes > 1:
+            found.append(f"few images for {job.stage}: {length}")
+    return list(dict.fromkeys(found))
+
+
+def _images(root: str) -> dict[str, int]:
+    """The number of images of each split to train on that is there."""
+    folder = synthetic_set() if root == SYNTHETIC else Path(root)
+    return {name: count for name in ("unlabeled", "train") if (count := images_in(folder, name))}
 
 
 def _error(method: MethodConfig, size: int, images: Mapping[str, int], processes: int) -> str:

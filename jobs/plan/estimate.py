@@ -12,6 +12,7 @@ from jobs.plan.graph import Job
 from ssl_pkg import layout
 from ssl_pkg.compose import load_config
 from ssl_pkg.config import SYNTHETIC, Config
+from ssl_pkg.training_length import training_length
 
 GPU: Final = "H100"  # the device of all rates below
 # Measured: pairs per second at 96 px in batches of 256, in bfloat16 and compiled (docs/performance.md, "On a GPU").
@@ -77,18 +78,17 @@ def _pretraining_seconds(config: Config, images: Mapping[str, int]) -> float:
     """An unknown method counts as the slowest of the measured ones."""
     method, scale = config.method, (config.budget.resolution / MEASURED_RESOLUTION) ** 2
     assert method is not None
-    steps = method.epochs * (images[method.split] // method.batch_size)
-    pairs = method.batch_size * min(steps, config.budget.max_steps or steps)
+    pairs = method.batch_size * training_length(config, images[method.split]).steps
     return COMPILE_SECONDS + pairs * scale / PAIRS_PER_SECOND.get(method.name, min(PAIRS_PER_SECOND.values()))
 
 
 def _finetune_steps(config: Config, train: int) -> int:
     """The steps of all trials and of the final training."""
-    settings = config.finetune
+    settings, final = config.finetune, training_length(config, train)
     candidates = len(settings.base_lrs) * len(settings.weight_decays) * len(settings.jitters) * len(settings.heads)
     kept = round(train * (1 - settings.validation_fraction))
-    trials = candidates * settings.selection_epochs * max(1, kept // settings.batch_size)
-    return trials + settings.epochs * max(1, train // settings.batch_size)
+    trials = candidates * settings.selection_epochs * final.passes * max(1, kept // settings.batch_size)
+    return trials + final.steps
 
 
 def _few_labels_steps(config: Config, train: int) -> int:

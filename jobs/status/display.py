@@ -83,7 +83,7 @@ class LineDisplay:
         details += [row.result] if row.result else []
         if row.state is State.FAILED and row.exit_status is not None:
             details.append(f"exit status {row.exit_status}")
-        self.say(f"{row.name}: {row.state}" + (f" ({', '.join(details)})" if details else ""))
+        self.say(f"{row.title}: {row.state}" + (f" ({', '.join(details)})" if details else ""))
 
     def tick(self, rows: Rows) -> None:
         """Prints a line about the running runs every LINE_SECONDS."""
@@ -91,7 +91,7 @@ class LineDisplay:
             return
         self._due = time.monotonic() + LINE_SECONDS
         shown = rows()
-        running = [f"{row.name} {format_progress(row)}".strip() for row in shown if row.state is State.RUNNING]
+        running = [f"{row.title} {format_progress(row)}".strip() for row in shown if row.state is State.RUNNING]
         counts = format_counts(shown, self._estimate(shown))
         self.say(f"{'; '.join(running) or 'no run is active'} | {counts}")
 

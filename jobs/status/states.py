@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jobs.cluster.outcomes import JobOutcome, job_outcomes
-from jobs.ledger import HEARTBEAT_TIMEOUT, REPORT, Entry, State, read_ledger
+from jobs.ledger import BASELINE, HEARTBEAT_TIMEOUT, REPORT, SUPERVISED, Entry, State, read_ledger
 from jobs.study_lock import read_lock_holder
 from ssl_pkg.run.directory import RunDirectory, runs_of
 
@@ -34,6 +34,11 @@ class Row:
     result: str | None = None  # the headline of a complete run, for people, like `88.1 % test`
     part: int | None = None  # of `parts`, from 1: the piece of the stage's work to which phase and step belong
     parts: int | None = None
+
+    @property
+    def title(self) -> str:
+        """The name for people. The report calls the training from random weights the supervised baseline."""
+        return f"{self.name} ({SUPERVISED})" if self.name.startswith(f"{BASELINE}-") else self.name
 
     @property
     def fraction(self) -> float | None:

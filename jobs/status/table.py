@@ -62,7 +62,7 @@ def render_table(rows: Sequence[Row], height: int | None, width: int = 80, left:
 def plain_lines(rows: Sequence[Row]) -> list[str]:
     """The table as lines of aligned text."""
     lines = [("run", "state", "progress", "rate", "left", "elapsed", "job" if any(row.job for row in rows) else "")]
-    lines += [(row.name, str(row.state), *_cells(row), row.job or "") for row in rows]
+    lines += [(row.title, str(row.state), *_cells(row), row.job or "") for row in rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     aligned = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
     return [*(line.rstrip() for line in aligned), format_counts(rows)]
@@ -81,7 +81,7 @@ class _Columns:
     def fit(cls, rows: Sequence[Row], width: int) -> "_Columns":
         detailed = width >= DETAILED
         state = max((len(row.state) for row in rows), default=len("state"))
-        name = min(max((len(row.name) for row in rows), default=3), width - state - 4 - PROGRESS[0])
+        name = min(max((len(row.title) for row in rows), default=3), width - state - 4 - PROGRESS[0])
         free = width - name - state - 4
         wanted = min(max((len(_progress(row, detailed=detailed)) for row in rows), default=0), PROGRESS[1])
         more: list[str] = []
@@ -95,7 +95,7 @@ class _Columns:
     def lines(self, row: Row) -> int:
         """The lines that the row takes, because its name or its progress may wrap."""
         progress = textwrap.wrap(_progress(row, detailed=self.detailed), self.progress, break_on_hyphens=False)
-        return max(1, -(-len(row.name) // self.name), len(progress))
+        return max(1, -(-len(row.title) // self.name), len(progress))
 
     def table(self, rows: Sequence[Row]) -> Table:
         run = Column("run", width=self.name, overflow="fold")
@@ -106,7 +106,7 @@ class _Columns:
         for row in rows:
             cells = [_bar(row) if title == "bar" else Text(_time(row, title)) for title in self.more]
             text = Text(_progress(row, detailed=self.detailed))
-            table.add_row(Text(row.name), Text(row.state, STYLES[row.state]), text, *cells)
+            table.add_row(Text(row.title), Text(row.state, STYLES[row.state]), text, *cells)
         return table
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +22,7 @@ HEIC: Final = (b"ftyphei", b"ftyphev", b"ftypmif1")  # at byte 4; Pillow can't d
 SMALLEST: Final = 8  # pixels; an image with a shorter side shows nothing
 JPEG_MARGIN: Final = 3  # a JPEG is decoded at a reduced size that is at least this multiple of the final one
 DARKEST: Final = 1 << 12  # 16-bit images whose values are all below have data of 12 bits or fewer
+SAMPLE: Final = 500  # files whose shape is looked at
 IN_FLIGHT: Final = 64  # files that are read at the same time or wait for their turn
 
 CROP: Final = "crop"
@@ -90,6 +92,20 @@ def preparation(side: int, *, pad: bool) -> dict[str, Any]:
 def is_padded(recorded: object, side: int) -> bool | None:
     """Whether a recorded preparation is that with or without `pad`; None for any other record, and for none."""
     return next((pad for pad in (False, True) if recorded == preparation(side, pad=pad)), None)
+
+
+def share_cropped(files: Sequence[Path]) -> float:
+    """The share of its area that the median image loses by a crop to a square, from the headers of up to SAMPLE files.
+
+    The files are images that `read_images` can read.
+    """
+    lost = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damaged EXIF data
+        for file in files[:: max(1, len(files) // SAMPLE)]:
+            with suppress(Exception), Image.open(file, formats=FORMATS) as image:  # the file may have changed since
+                lost.append(1 - min(image.size) / max(image.size))
+    return median(lost) if lost else 0.0
 
 
 def read_images(files: Sequence[Path], side: int, *, pad: bool = False) -> Iterator[Pixels | Unusable]:

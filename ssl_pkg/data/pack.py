@@ -26,7 +26,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -38,9 +38,10 @@ from ssl_pkg import layout
 from ssl_pkg.console import Parser, run_command
 from ssl_pkg.data.contact_sheet import COLUMNS, contact_sheet
 from ssl_pkg.data.duplicates import Hashes, perceptual_hash
-from ssl_pkg.data.image_files import Unusable, preparation, read_images
+from ssl_pkg.data.image_files import Unusable, preparation, read_images, share_cropped
 from ssl_pkg.data.images import UNLABELED as NO_LABEL
 from ssl_pkg.data.images import Split, StoredImages
+from ssl_pkg.data.pack_summary import FILES, Packed, packed_in, report
 from ssl_pkg.data.photographs import (
     OOD,
     TEST,
@@ -66,18 +67,7 @@ from ssl_pkg.streams import prepare_streams
 
 CHUNK: Final = 1000  # images copied at a time
 LINES: Final = 8  # of unlabeled images on their contact sheet
-FILES: Final = "files.csv"
-SHOWN: Final = 10  # reasons why files are not packed, in the terminal
 TEST_FRACTION: Final = 0.2
-
-
-@dataclass(frozen=True)
-class Packed:
-    """What `pack` has written. borrowed: whether the unlabeled images are those of train, for lack of others."""
-
-    classes: tuple[str, ...]
-    photographs: list[Photograph]
-    borrowed: bool
 
 
 def pack(
@@ -120,7 +110,8 @@ def pack(
         }
         (work / PACKED).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         work.rename(target)
-    return Packed(classes, photographs, borrowed)
+    used = [entry.file for entry in photographs if not entry.reason]
+    return Packed(classes, photographs, borrowed, 0.0 if pad else share_cropped(used))
 
 
 def _find(source: Path, target: Path, ood: Path | None) -> tuple[tuple[str, ...], list[Photograph], list[Photograph]]:
@@ -170,7 +161,7 @@ def _read(photographs: list[Photograph], file: Path, pad: bool) -> tuple[StoredI
 def _write(
     work: Path, images: StoredImages, photographs: list[Photograph], classes: tuple[str, ...], borrowed: bool
 ) -> None:
-    members = {split: _members(photographs, split) for split in (TRAIN, TEST, UNLABELED, OOD)}
+    members = {split: packed_in(photographs, split) for split in (TRAIN, TEST, UNLABELED, OOD)}
     if borrowed:
         members[UNLABELED] = members[TRAIN]
     for split, entries in members.items():
@@ -191,10 +182,6 @@ def _write(
 def _md5(path: Path) -> str:
     with path.open("rb") as content:
         return hashlib.file_digest(content, "md5").hexdigest()
-
-
-def _members(photographs: Sequence[Photograph], split: str) -> list[Photograph]:
-    return [entry for entry in photographs if entry.split == split and not entry.reason]
 
 
 def _write_split(
@@ -221,43 +208,6 @@ def _sheet(split: Split, classes: Sequence[str]) -> bytes:
     chosen = np.linspace(0, len(split) - 1, min(len(split), LINES * COLUMNS)).astype(np.int64)
     lines = np.arange(len(chosen)) // COLUMNS
     return contact_sheet([replace(split.subset(chosen), labels=lines)], None, [UNLABELED] * (int(lines[-1]) + 1))
-
-
-def report(packed: Packed, source: Path, target: Path) -> str:
-    """What was packed and what was not, in some lines for people."""
-    lines = [f"{target} has images of {len(packed.classes)} classes, {SIDE} x {SIDE} pixels:"]
-    for split in (TRAIN, TEST, UNLABELED, OOD):
-        counts = Counter(entry.label for entry in _members(packed.photographs, split))
-        if split == UNLABELED and packed.borrowed:
-            lines.append(f"  {split:<10} those of train, without labels, because {source} has no {UNLABELED}/")
-        elif counts:
-            text = f"  {split:<10} {counts.total():,} images"
-            lines.append(text if split == UNLABELED else f"{text}, {_per_class(counts)}")
-    left = [entry for entry in packed.photographs if entry.reason]
-    if left:
-        lines.append(f"{len(left):,} of {len(packed.photographs):,} files are not packed:")
-        lines += _reasons(left)
-    lines.append(f"{target / FILES} lists all files. Look at the pictures {target}/contact_sheet_*.png first.")
-    return "\n".join(lines)
-
-
-def _reasons(left: Sequence[Photograph]) -> list[str]:
-    """A line for each of the most frequent reasons, with one file as an example."""
-    counts = Counter(entry.reason for entry in left)
-    examples = {entry.reason: entry.name for entry in reversed(left)}
-    lines = [
-        f"  {examples[reason]} {reason}" if count == 1 else f"  {count:,} files, such as {examples[reason]}: {reason}"
-        for reason, count in counts.most_common(SHOWN)
-    ]
-    rest = len(left) - sum(count for _, count in counts.most_common(SHOWN))
-    return [*lines, f"  and {rest:,} more"] if rest else lines
-
-
-def _per_class(counts: Counter[str]) -> str:
-    (most_label, most), (least_label, least) = counts.most_common()[0], counts.most_common()[-1]
-    if most == least:
-        return f"{most} of each class"
-    return f"from {least} ({least_label}) to {most} ({most_label}) of a class"
 
 
 def main(arguments: Sequence[str]) -> int:

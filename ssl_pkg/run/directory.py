@@ -40,8 +40,9 @@ weights says the same to people.
 `result.json` has stage, method, adaptation (null, `probe` or `finetune`: how the method's encoder became a classifier),
 model (both in one word: `random-probe`, `supervised`, `simclr-probe`, `simclr-finetune`, ...), seed, data (the name of
 the data set in `provenance.json`), source_data (the images of the source, only if they differ), resolution, classes,
-seconds, weights_sha256, metrics_sha256, headline (label and value of the number that a status shows, or null), and
-`rows`, the numbers: `ssl_pkg/rows.py` has their keys.
+seconds, training (of a pretraining and of a fine-tuning: `ssl_pkg/training_length.py`), weights_sha256, metrics_sha256,
+headline (label and value of the number that a status shows, or null), and `rows`, the numbers: `ssl_pkg/rows.py` has
+their keys.
 """
 
 import hashlib

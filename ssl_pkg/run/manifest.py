@@ -33,6 +33,7 @@ OFFICIAL_CLASSES: Final = {
 # In a packed folder: {"name": of the set, "md5": {file: md5}, "preparation": of its photographs}. Folders that an
 # earlier version packed have no preparation.
 PACKED: Final = "packed.json"
+OWN: Final = "own images"  # the name of a packed set begins with it
 OFFICIAL_BYTES: Final = PUBLISHED["unlabeled"] * IMAGE_BYTES  # of the largest official file; a larger file is not read
 
 
@@ -57,7 +58,7 @@ def identify(root: Path, files: Iterable[str], official_name: str, class_names: 
         name = "synthetic"
     else:
         packed = _packed(root, found)
-        name = f"own images ({packed['name']})" if packed else "stand-in"
+        name = f"{OWN} ({packed['name']})" if packed else "stand-in"
         more = {"preparation": packed["preparation"]} if packed and "preparation" in packed else {}
     return {"name": name, "root": str(root), "files": entries, **more}
 

@@ -83,11 +83,13 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     to_device(encoder, hardware.device)
     subsets = _subsets(dataset.train.labels, config.few_labels.labels_per_class, config.few_labels.draws)
     subsets += _folds(dataset) if config.few_labels.folds else []
+    notes = _left_out(dataset.train.labels, config.few_labels.labels_per_class)
     with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
+        for note in notes:
+            session.reporter.message(note)
         stage = _Stage(session, LabelledTrainings(session), dataset, ood, encoder, resolution)
         features = [stage.outputs(encoder, split) for split in (dataset.train, *stage.tested)]
         found: list[tuple[_Subset, Adaptation, _Model]] = []
-        notes: list[str] = []
         for number, subset in enumerate(subsets, start=1):
             session.begin_part(number, len(subsets))
             probe = stage.trainings.once(f"probe {subset}", partial(stage.probe, subset, features))
@@ -227,6 +229,14 @@ def _subsets(labels: Indices, sizes: tuple[int, ...], draws: int) -> list[_Subse
         if size <= smallest
         for draw in range(draws if size < smallest else 1)
     ]
+
+
+def _left_out(labels: Indices, sizes: tuple[int, ...]) -> list[str]:
+    """A sentence about the sizes that train is too small for, if there are any."""
+    smallest = int(np.bincount(labels).min())
+    lacking = [str(size) for size in sizes if size > smallest]
+    reason = f"because the smallest class of train has {smallest:,} images"
+    return [f"few_labels.labels_per_class={','.join(lacking)} is left out, {reason}"] if lacking else []
 
 
 def _folds(dataset: STL10) -> list[_Subset]:

@@ -29,7 +29,8 @@ from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.stage_settings import Finetune
 from ssl_pkg.stages.artifacts import compact, finish_classifier, npz, source_encoder
-from ssl_pkg.stages.labelled import Head, Labelled, LabelledTrainings, Trial, batch_size, best, grid_of
+from ssl_pkg.stages.labelled import Head, Labelled, LabelledTrainings, Trial, best, grid_of
+from ssl_pkg.training_length import labelled_batch_size, training_length
 
 
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
@@ -41,15 +42,15 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     kept, held = holdout(dataset.train.labels, settings.validation_fraction)
     trial_split = replace(dataset.train.subset(kept), name=f"train without its {len(held):,} held-out images")
     with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
-        notes = _notes(settings, trial_split, dataset.train)
-        for note in notes:
-            session.reporter.message(note)
+        notes, length = _notes(settings, trial_split, dataset.train), training_length(config, len(dataset.train))
+        for message in [*notes, *([str(length)] if length.passes > 1 else [])]:
+            session.reporter.message(message)
         trainings = LabelledTrainings(session)
         grid = grid_of(settings)
         parts = len(grid) + 1  # the trials and the final training
         heads = trainings.once("probe", lambda: _heads(session, encoder, dataset.train, resolution, kept))
         trials = trainings.search(
-            Labelled(encoder, trial_split, len(dataset.classes), resolution, heads["kept"]),
+            Labelled(encoder, trial_split, len(dataset.classes), resolution, heads["kept"], length.passes),
             dataset.train.subset(held),
             grid,
             epochs=settings.selection_epochs,
@@ -60,13 +61,13 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
         snapshots = _Snapshots(session, dataset.test if adaptation else None, resolution)
         model = trainings.train(
             "final",
-            Labelled(encoder, dataset.train, len(dataset.classes), resolution, heads["all"]),
+            Labelled(encoder, dataset.train, len(dataset.classes), resolution, heads["all"], length.passes),
             candidate,
             epochs=settings.epochs,
             after_epoch=snapshots.save_if_chosen,
             on_start=lambda model: snapshots.save_if_chosen(model, 0),
         )
-        snapshots.write_embeddings(len(dataset.train) // batch_size(settings, dataset.train))
+        snapshots.write_embeddings(length.steps // settings.epochs)
         finish_classifier(
             session,
             model.classifier(),
@@ -78,6 +79,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             tried=trials,
             chosen=chosen["phase"],
             notes=notes,
+            training=length.record(),
         )
         snapshots.remove()
 
@@ -111,10 +113,10 @@ def _heads(session: Session, encoder: nn.Module, train: Split, resolution: int, 
 def _notes(settings: Finetune, *splits: Split) -> list[str]:
     """A sentence for each split that has fewer images than a batch."""
     return [
-        f"the batches of {split.name} have {batch_size(settings, split)} images, not finetune.batch_size="
+        f"the batches of {split.name} have {labelled_batch_size(settings, len(split))} images, not finetune.batch_size="
         f"{settings.batch_size}, because it has no more"
         for split in splits
-        if batch_size(settings, split) < settings.batch_size
+        if labelled_batch_size(settings, len(split)) < settings.batch_size
     ]
 
 

@@ -29,6 +29,7 @@ from ssl_pkg.training.batches import ViewBatches
 from ssl_pkg.training.loop import fit
 from ssl_pkg.training.optimizers import build_optimizer, warmup_cosine
 from ssl_pkg.training.step import Task
+from ssl_pkg.training_length import labelled_batch_size
 
 Head = dict[str, Tensor]  # the state dict of a linear layer: weight (C, 512) and bias (C,)
 Result = TypeVar("Result")
@@ -83,7 +84,7 @@ class Labelled:
     """What a labelled training starts from, and its images.
 
     encoder: stays unchanged, because each training copies it. split: the images to train on. classes: their number.
-    resolution: in pixels.
+    resolution: in pixels. passes: over the split in an epoch.
     head: the initial last layer of a candidate with `head="probe"`; None if no probe could be fitted. It must come from
     these images only: a head that was fitted on held-out images would make their accuracy meaningless.
     """
@@ -93,6 +94,7 @@ class Labelled:
     classes: int
     resolution: int
     head: Head | None = None
+    passes: int = 1
 
 
 @dataclass
@@ -224,11 +226,6 @@ def grid_of(settings: Finetune) -> list[Candidate]:
     ]
 
 
-def batch_size(settings: Finetune, split: Split) -> int:
-    """The images of a batch: those of the settings, or all of a split that has fewer."""
-    return min(settings.batch_size, len(split))
-
-
 def best(trials: Sequence[Trial]) -> tuple[Candidate, Trial]:
     """The trial with the highest accuracy on the holdout split, of equal ones the one with the smallest log loss.
 
@@ -258,7 +255,8 @@ def _batches(session: Session, start: Labelled, candidate: Candidate) -> ViewBat
         start.split,
         [view],
         resolution=start.resolution,
-        batch_size=batch_size(settings, start.split),
+        batch_size=labelled_batch_size(settings, len(start.split)),
+        passes=start.passes,
         seed=config.seed,
         device=session.hardware.device,
         resident_gb=config.data.resident_gb,

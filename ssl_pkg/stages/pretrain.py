@@ -14,7 +14,7 @@ from torchvision.models import ResNet
 from ssl_pkg.compose import describe_error
 from ssl_pkg.config import Config, MethodConfig
 from ssl_pkg.data.dataset import open_dataset
-from ssl_pkg.data.images import holdout
+from ssl_pkg.data.images import Split, holdout
 from ssl_pkg.data.stl10 import STL10
 from ssl_pkg.distributed.collectives import rank, world_size
 from ssl_pkg.distributed.process_group import process_group
@@ -38,6 +38,7 @@ from ssl_pkg.training.ddp import distributed_loss
 from ssl_pkg.training.loop import fit
 from ssl_pkg.training.optimizers import build_optimizer, peak_lr, warmup_cosine
 from ssl_pkg.training.step import Task
+from ssl_pkg.training_length import training_length
 
 
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
@@ -57,6 +58,9 @@ def _run(config: Config, hardware: Hardware, interrupt_flag: InterruptFlag) -> N
         return
     with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
         write_contact_sheet(session, [dataset.train, dataset.test], dataset.unlabeled, dataset.classes)
+        length = training_length(config, len(_split(config, dataset)))
+        if length.passes > 1:
+            session.reporter.message(str(length))
         model, encoder = task.model, task.model.encoder
         fit(session, replace(task, validate=partial(_validate, session, model, dataset)), extra_state=None)
         rows = [_knn(config, _embeddings(session, model, dataset), dataset)]
@@ -64,18 +68,21 @@ def _run(config: Config, hardware: Hardware, interrupt_flag: InterruptFlag) -> N
         export_weights(session, "encoder.safetensors", encoder, facts, rows)
         session.finish(
             method=config.method.name, adaptation=None, classes=dataset.classes, resolution=resolution,
-            rows=rows, weights=encoder.state_dict(),
+            rows=rows, weights=encoder.state_dict(), training=length.record(),
         )  # fmt: skip
 
 
 def training(config: Config, dataset: STL10, hardware: Hardware) -> Task:
     """The training of config.method from random weights, without validation. Raises BadInput on a contradiction."""
     assert config.method is not None  # checked in config.py
+    split = _split(config, dataset)
+    length = training_length(config, len(split))
     batches = ViewBatches(
-        dataset.train if config.method.split == "train" else dataset.unlabeled,
+        split,
         config.method.views,
         resolution=config.budget.resolution,
         batch_size=config.method.batch_size,
+        passes=length.passes,
         seed=config.seed,
         device=hardware.device,
         resident_gb=config.data.resident_gb,
@@ -93,19 +100,23 @@ def training(config: Config, dataset: STL10, hardware: Hardware) -> Task:
     if hardware.compiles:
         for network in (part for part in module.modules() if isinstance(part, ResNet)):
             network.compile(dynamic=False)  # in place, so that the names in the state dict stay
-    steps = config.method.epochs * batches.steps_per_epoch
-    steps = min(steps, config.budget.max_steps or steps)
     return Task(
         phase="train",
         model=model,
         loss=distributed_loss(model) if world_size() > 1 else model.loss,
         optimizer=build_optimizer(config.method.optimizer, model.parameter_groups()),
-        lr=lr_schedule(config.method, steps, batches.steps_per_epoch),
+        lr=lr_schedule(config.method, length.steps, batches.steps_per_epoch),
         batch=batches,
         indices=batches.indices,
-        steps=steps,
+        steps=length.steps,
         steps_per_epoch=batches.steps_per_epoch,
     )
+
+
+def _split(config: Config, dataset: STL10) -> Split:
+    """The images of the training."""
+    assert config.method is not None  # checked in config.py
+    return dataset.train if config.method.split == "train" else dataset.unlabeled
 
 
 def build_method(config: MethodConfig, classes: int, seed: int) -> Method:

@@ -16,13 +16,13 @@ from ssl_pkg.errors import BadInput
 
 
 class ViewBatches:
-    """Callable that returns the views and labels of a training step. Each epoch has a new order of the whole split.
+    """Callable that returns the views and labels of a training step. Each pass over the split has a new order.
 
-    The incomplete last batch of an epoch is dropped. In a process group each rank gets its shard of the batch.
+    The incomplete last batch of a pass is dropped. In a process group each rank gets its shard of the batch.
 
-    resolution: R, the side of a view in pixels. batch_size: of the global batch. resident_gb: a split of at most this
-    size is kept in memory, a larger split is read from its file. compiles: whether views on a GPU are made by a
-    compiled function.
+    resolution: R, the side of a view in pixels. batch_size: of the global batch. passes: over the split in an epoch.
+    resident_gb: a split of at most this size is kept in memory, a larger split is read from its file. compiles: whether
+    views on a GPU are made by a compiled function.
 
     Raises BadInput if the split is smaller than a batch, or if the batch can't be divided between the ranks.
     """
@@ -34,6 +34,7 @@ class ViewBatches:
         *,
         resolution: int,
         batch_size: int,
+        passes: int = 1,
         seed: int,
         device: torch.device,
         resident_gb: float,
@@ -45,26 +46,27 @@ class ViewBatches:
         self._compiles = compiles
         self._count, self._views, self._resolution = len(split), views, resolution
         self._batch_size, self._seed = batch_size, seed
-        self._epoch, self._order = -1, torch.empty(0).long().numpy()
-        self.steps_per_epoch = len(split) // batch_size
+        self._pass, self._order = -1, torch.empty(0).long().numpy()
+        self._steps_per_pass = len(split) // batch_size
+        self.steps_per_epoch = passes * self._steps_per_pass
 
     def __call__(self, step: int) -> tuple[list[Tensor], Tensor]:
         """The normalised views (B, 3, R, R) and labels (B,) of this rank at step `step`, from 0."""
-        epoch, indices = step // self.steps_per_epoch, np.split(self.indices(step), world_size())[rank()]
+        number, indices = step // self._steps_per_pass, np.split(self.indices(step), world_size())[rank()]
         images, labels = self._load(indices)
         height, width = images.shape[2:]
         views = []
-        for number, view in enumerate(self._views):
-            parameters = sample_parameters(view, self._seed, epoch, indices, number, height, width)
+        for place, view in enumerate(self._views):
+            parameters = sample_parameters(view, self._seed, number, indices, place, height, width)
             views.append(make_view(images, parameters, self._resolution, compiled=self._compiles))
         return views, labels
 
     def indices(self, step: int) -> Indices:
         """The indices in the split of the images of the global batch of step `step`."""
-        epoch, position = divmod(step, self.steps_per_epoch)
-        return self._epoch_order(epoch)[position * self._batch_size : (position + 1) * self._batch_size]
+        number, position = divmod(step, self._steps_per_pass)
+        return self._pass_order(number)[position * self._batch_size : (position + 1) * self._batch_size]
 
-    def _epoch_order(self, epoch: int) -> Indices:
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, permutation(self._seed, epoch, self._count)
+    def _pass_order(self, number: int) -> Indices:
+        if number != self._pass:
+            self._pass, self._order = number, permutation(self._seed, number, self._count)
         return self._order

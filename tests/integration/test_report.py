@@ -19,7 +19,7 @@ from analysis.__main__ import main
 from analysis.estimates import difference
 from analysis.figures import style
 from analysis.reading import read_study
-from analysis.sections import accuracy, findings, front, provenance
+from analysis.sections import accuracy, findings, front, methods, provenance
 
 FIGURES = {
     "accuracy", "curves-pretraining", "curves-details", "curves-health", "curves-probe", "curves-finetuning",
@@ -89,6 +89,26 @@ def test_code_and_hardware_are_those_of_all_starts(fake: FakeStudy, damaged: obj
         assert ("Z80" in facts["Hardware"]) == (starts != damaged)
 
 
+def test_the_first_page_says_how_often_a_training_passed_over_few_images(fake: FakeStudy, tmp_path: Path) -> None:
+    runs = {"unlabeled": fake.pretrain("simclr"), "train": fake.finetune("random")}
+    with style.styled():
+        assert "Few images" not in json.dumps(front.section(read_study(fake.path), tmp_path).blocks)
+    for split, run in runs.items():
+        length = {"split": split, "images": 96, "batch_size": 64, "epochs": 4, "passes": 75, "steps": 300}
+        result = json.loads((run / "result.json").read_text())
+        (run / "result.json").write_text(json.dumps(result | {"training": length}))
+    study = read_study(fake.path)
+    with style.styled():
+        (items,) = (block["items"] for block in front.section(study, tmp_path).blocks if block["kind"] == "items")
+    assert items[-1] == (
+        "Few images: an epoch passes 75 times over the 96 images of unlabeled (pretraining) and 75 times over the 96 "
+        "images of train (training on labels), because it would otherwise have few steps."
+    )
+    recipe = next(block["rows"] for block in methods.section(study).blocks if block["kind"] == "table")
+    assert ["passes over the split in an epoch", "75"] in recipe
+    assert ["steps", "300"] in recipe
+
+
 def test_the_first_page_answers_the_question_with_numbers_and_a_figure(fake: FakeStudy, tmp_path: Path) -> None:
     fake.images, fake.methods = 400, ("supervised", "simclr")
     fake.finetune("random")
@@ -144,10 +164,11 @@ def test_figures_do_not_change_matplotlibs_settings(built: Built) -> None:
         (["stand-in"], True),
         (["STL-10", "stand-in"], True),
         (["STL-10-like"], True),
-        (["own images (STL-10)"], True),
+        (["own images"], True),
+        (["own images (STL-10)", "stand-in"], True),
     ],
 )
-def test_all_data_but_the_published_files_get_a_warning(seen: list[str], warned: bool) -> None:
+def test_data_in_the_place_of_the_published_files_gets_a_warning(seen: list[str], warned: bool) -> None:
     assert data.data_warning(seen).startswith("These are not STL-10 numbers") is warned
     assert data.data_warning(["STL-10"], seen).startswith("The OOD numbers") is warned
 
@@ -166,10 +187,20 @@ def test_a_report_on_own_images_says_so_on_its_first_page_and_in_its_main_table(
     fake.probe("random")
     study = read_study(fake.path)
     page = front.title(study, DATE)
-    assert page["note"].startswith("These are not STL-10 numbers. The data was “own images (birds)”. Compare nothing")
-    assert page["data"] == "data: own images (birds), not STL-10"
+    assert page["note"] == ""  # nobody takes photographs of birds for STL-10
+    assert page["data"] == "data: own images (birds)"
+    assert front.question(study).endswith(f" {data.data_note(study)}")
+    assert "The data was own images (birds), photographs that were packed" in data.data_note(study)
     captions = [block.get("caption", "") for block in accuracy.section(study).blocks]
-    assert any("in percent on own images (birds), not STL-10." in caption for caption in captions)
+    assert any("in percent on own images (birds)." in caption for caption in captions)
+
+
+def test_own_images_instead_of_cifar10_get_a_warning_beside_stl10_only() -> None:
+    own = ["own images (birds)"]
+    assert data.data_warning(own, own) == ""
+    assert data.data_warning(own, ["CIFAR-10"]) == ""
+    assert data.data_warning(own, ["stand-in"]).startswith("The OOD numbers here are not CIFAR-10 numbers")
+    assert data.data_warning(["STL-10"], own).startswith("The OOD numbers here are not CIFAR-10 numbers")
 
 
 def test_findings_call_a_difference_clear_only_if_it_is(fake: FakeStudy) -> None:

@@ -17,7 +17,8 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
 from ssl_pkg.data.image_files import printable, read_images
-from ssl_pkg.data.pack import main, pack, report
+from ssl_pkg.data.pack import main, pack
+from ssl_pkg.data.pack_summary import report
 from ssl_pkg.data.stl10 import open_stl10
 
 
@@ -205,3 +206,22 @@ def test_a_signal_stops_packing_and_nothing_is_left(tmp_path: Path, capsys: pyte
     thread.join()
     assert capsys.readouterr().err == "interrupted: nothing was packed\n"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["large.png", "photos"]
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "words"), [(160, 90, "Half of the photographs lost 44 % of"), (90, 160, "44 %"), (150, 100, "")]
+)
+def test_pack_names_the_option_to_pad_if_the_crop_takes_much_of_most_photographs(
+    width: int, height: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(12):
+        folder = tmp_path / "photos" / f"class{number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        size = (width, height) if number < 8 else (100, 100)
+        picture(number, *size).save(folder / f"{number}.png")
+    assert main([str(tmp_path / "photos"), str(tmp_path / "data")]) == 0
+    said = capsys.readouterr().out
+    assert ("--pad" in said) is bool(words)
+    assert words in said
+    assert main([str(tmp_path / "photos"), str(tmp_path / "padded"), "--pad"]) == 0
+    assert "--pad" not in capsys.readouterr().out

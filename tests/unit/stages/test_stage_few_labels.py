@@ -12,7 +12,7 @@ from torch import nn
 from ssl_pkg.compose import load_config
 from ssl_pkg.data.images import Split, holdout
 from ssl_pkg.evaluation.probe import fit_head
-from ssl_pkg.stages.few_labels import _Stage, _Subset, _subsets
+from ssl_pkg.stages.few_labels import _left_out, _Stage, _Subset, _subsets
 from ssl_pkg.stages.labelled import Candidate, Labelled, Trial
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 12))
@@ -73,6 +73,10 @@ def test_sizes_above_the_smallest_class_are_left_out_and_all_of_it_is_drawn_once
     found = [(str(subset), len(subset.indices)) for subset in _subsets(labels, (2, 12, 13), 3)]
     assert found[:3] == [(f"2 labels, draw {draw}", 6) for draw in range(3)]
     assert found[3:] == [("12 labels, draw 0", 36)]
+    assert _left_out(labels, (2, 12, 13, 20)) == [
+        "few_labels.labels_per_class=13,20 is left out, because the smallest class of train has 12 images"
+    ]
+    assert _left_out(labels, (2, 12)) == []
 
 
 def test_a_train_split_below_all_sizes_gives_one_size_with_all_images_of_its_smallest_class() -> None:

@@ -11,10 +11,10 @@ PLAIN = View(crop_area=(1.0, 1.0), flip=0.0)
 RANDOM = View(crop_area=(0.2, 1.0), flip=0.5)
 
 
-def batches(views: list[View], seed: int = 0, count: int = 20, batch_size: int = 6) -> ViewBatches:
+def batches(views: list[View], seed: int = 0, count: int = 20, batch_size: int = 6, passes: int = 1) -> ViewBatches:
     pixels = np.random.default_rng(0).integers(0, 256, (count, 3, 96, 96), dtype=np.uint8)
     split = Split("train", pixels, np.arange(count))
-    options = {"resolution": 32, "batch_size": batch_size, "seed": seed, "resident_gb": 1.0}
+    options = {"resolution": 32, "batch_size": batch_size, "passes": passes, "seed": seed, "resident_gb": 1.0}
     return ViewBatches(split, views, device=torch.device("cpu"), **options)
 
 
@@ -24,6 +24,17 @@ def test_an_epoch_takes_each_sample_once_and_drops_the_incomplete_batch() -> Non
     epochs = [torch.cat([source(3 * epoch + i)[1] for i in range(3)]).tolist() for epoch in range(2)]
     assert all(len(set(epoch)) == 18 for epoch in epochs)
     assert epochs[0] != epochs[1]
+
+
+def test_an_epoch_of_several_passes_takes_the_same_steps_as_so_many_epochs() -> None:
+    once, often = batches([RANDOM]), batches([RANDOM], passes=2)
+    assert (once.steps_per_epoch, often.steps_per_epoch) == (3, 6)
+    for step in range(7):
+        (view,), labels = once(step)
+        (again,), same = often(step)
+        assert torch.equal(view, again)
+        assert torch.equal(labels, same)
+        assert len(set(labels.tolist())) == 6  # no image twice in a batch
 
 
 def test_the_views_of_a_step_do_not_depend_on_earlier_calls() -> None:

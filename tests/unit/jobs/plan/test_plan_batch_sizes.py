@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.__main__ import main
-from jobs.plan.batch_sizes import check_batch_sizes
+from jobs.plan.batch_sizes import check_batch_sizes, repeated_passes
 from jobs.plan.settings import configure, plan_study
 from ssl_pkg.data.synthetic import Sizes, generate
 from ssl_pkg.errors import BadInput
@@ -44,7 +44,7 @@ def check(root: Path, study: str, *overrides: str, processes: int = 1) -> None:
             "photos",
             72,
             ("method.batch_size=48",),
-            "the batches of moco don't fit (method.model.queue_size=16384 must be a multiple of "
+            "the batches of moco don't fit (method.model.queue_size=4096 must be a multiple of "
             "method.batch_size=48): give method.batch_size=32",
         ),
         ("photos", 72, ("study.methods=[simclr,byol]",), "has 72 images): give method.batch_size=72"),
@@ -85,6 +85,23 @@ def test_a_batch_is_divided_among_the_processes_of_a_cluster(tmp_path: Path) -> 
 
 def test_images_that_this_machine_does_not_see_are_not_compared(tmp_path: Path) -> None:
     check(tmp_path, "photos")
+
+
+def test_a_study_says_how_often_it_passes_over_few_images(tmp_path: Path) -> None:
+    def sentences(count: int, *overrides: str) -> list[str]:
+        root = images(tmp_path, train=96, unlabeled=count)
+        config = configure("photos-quick", data=str(root), seeds="0 1", overrides=overrides)
+        jobs = plan_study(config, runs=root / "runs", reports=root, overrides=overrides)
+        return sorted(repeated_passes(jobs, str(root)))
+
+    why = "because of budget.min_epoch_steps, so that the training has"
+    labelled = f"few images for finetune: an epoch passes 75 times over the 96 images of train, {why} 450 steps"
+    assert sentences(96) == [
+        labelled,
+        f"few images for pretrain: an epoch passes 75 times over the 96 images of unlabeled, {why} 300 steps",
+    ]
+    assert sentences(6400) == [labelled]
+    assert sentences(96, "budget.min_epoch_steps=1") == []
 
 
 def test_a_study_that_can_not_pretrain_does_not_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
