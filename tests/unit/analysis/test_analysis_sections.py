@@ -18,6 +18,8 @@ from analysis.figures import curves, style
 from analysis.measures import Measurement
 from analysis.reading import read_study
 from analysis.sections import accuracy, embed, findings, sources, training, width
+from analysis.shift import change
+from analysis.tables import fixed
 from analysis.trials import below_probe
 from analysis.widths import Taken
 from ssl_pkg.catalogue import adapted
@@ -175,13 +177,13 @@ def test_the_loss_out_of_distribution_pairs_the_seeds(fake: FakeStudy) -> None:
     expected, unpaired = (
         statistics.difference(ood, test, same_images=False, same_seeds=same) for same in (True, False)
     )
-    assert findings._shift(read_study(fake.path), model_of("simclr-probe")) == expected
+    assert change(read_study(fake.path), model_of("simclr-probe")) == expected
     assert expected.high - expected.low < 0.5 * (unpaired.high - unpaired.low)
 
 
 def test_the_spread_of_a_width_is_the_longer_half_of_its_interval() -> None:
     found = Taken(Estimate(2.0, 1.5, 2.7, None, 100, {0: 2.0}))
-    assert width._cell(found, lambda value: f"{value:.1f}") == "2.0 ± 0.7"
+    assert width._cell(found, lambda value: fixed(value, 1)) == "2.0 ± 0.7"
 
 
 def test_a_study_without_tuned_hyperparameters_says_nothing_of_them(fake: FakeStudy) -> None:

@@ -26,7 +26,7 @@ from ssl_pkg.run.study_plan import StudyPlan, write_plan
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        (["nope"], "there is no study 'nope': choose one of demo, photos, photos-quick, stl10"),
+        (["nope"], "there is no study 'nope': choose one of demo, photos, photos-cpu, photos-quick, stl10"),
         (["stl10"], "study stl10 needs images: give their folder by --data (make: DATA=)"),
         (["stl10", "--data", "nowhere"], "there is no data folder nowhere: give the folder with stl10_binary/ by"),
         (["demo", "data.root=nowhere"], "there is no data folder nowhere"),
