@@ -44,6 +44,11 @@ def test_stl10_itself_is_passed_over_once_in_an_epoch(budget: str) -> None:
         assert training_length(config(*words, f"budget={budget}"), images).passes == 1
 
 
+def test_a_set_of_the_size_of_stl10_has_trials_of_one_pass_in_an_epoch() -> None:
+    for images in (3798, 4000, 4748):  # four fifths of train, and all of it
+        assert training_length(config(*FINETUNE, "budget=quick"), images).passes == 1
+
+
 def test_the_demos_own_images_are_passed_over_once_in_an_epoch() -> None:
     for words, images in ((PRETRAIN, 5000), (FINETUNE, 1000)):
         assert training_length(config(*words, "budget=demo"), images).passes == 1
@@ -51,8 +56,8 @@ def test_the_demos_own_images_are_passed_over_once_in_an_epoch() -> None:
 
 def test_a_preset_says_how_long_it_trains_on_the_users_images() -> None:
     assert study_length("photos-quick", {"train": 96, "unlabeled": 96}) == (
-        "photos-quick pretrains each method for 300 steps in batches of 64 (4 epochs, 75 passes in an epoch), and "
-        "trains on labels for 450 steps"
+        "photos-quick pretrains each method for 200 steps in batches of 64 (4 epochs, 50 passes in an epoch), and "
+        "trains on labels for 300 steps"
     )
     assert study_length("photos-quick", {"train": 5000, "unlabeled": 6400}) == (
         "photos-quick pretrains each method for 400 steps in batches of 64 (4 epochs), and trains on labels for 468 "

@@ -95,10 +95,10 @@ def test_a_study_says_how_often_it_passes_over_few_images(tmp_path: Path) -> Non
         return sorted(repeated_passes(jobs, str(root)))
 
     why = "because of budget.min_epoch_steps, so that the training has"
-    labelled = f"few images for finetune: an epoch passes 75 times over the 96 images of train, {why} 450 steps"
+    labelled = f"few images for finetune: an epoch passes 50 times over the 96 images of train, {why} 300 steps"
     assert sentences(96) == [
         labelled,
-        f"few images for pretrain: an epoch passes 75 times over the 96 images of unlabeled, {why} 300 steps",
+        f"few images for pretrain: an epoch passes 50 times over the 96 images of unlabeled, {why} 200 steps",
     ]
     assert sentences(6400) == [labelled]
     assert sentences(96, "budget.min_epoch_steps=1") == []
