@@ -62,10 +62,12 @@ SELF_SUPERVISED: Final = {
         "of a batch, and keys are shuffled between the groups. Loss with exchanged views added: {symmetric}.",
     ),
 }  # fmt: skip
+BASELINE: Final = (
+    " The supervised baseline is the same training, with the same candidates for its settings, holdout split and "
+    "epochs, but from random weights. The difference between the two is therefore that of pretraining."
+)
 LABELLED: Final = Explanation(
-    "The supervised baseline is the same network with a linear layer, trained from random weights on the labelled "
-    "images alone. Fine-tuning is the same training with the same candidates for its settings, holdout split and "
-    "epochs, but starts from a pretrained encoder. The difference between the two is therefore that of pretraining.",
+    "Fine-tuning trains a pretrained encoder together with a linear layer on the labelled images.",
     ('L = - 1/N sum_(i=1)^N log "softmax"(W f(x_i) + b)_(y_i)',),
     "f: the encoder; W, b: the last layer; x, y: a randomly cropped image and its label; N: the batch size.",
 )

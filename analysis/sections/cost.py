@@ -139,8 +139,8 @@ def _speeds(made: Section, study: Study, runs: Sequence[Run]) -> None:
         ["Model", "Stage", "Device", "Images per second"],
         rows,
         "Speed of the trainings, mean over seeds: images of the batches, each counted once with all its views, between "
-        "the first and the last line of the metrics log, which includes validation. For fine-tuning and the supervised "
-        "baseline: of the final training.",
+        "the first and the last line of the metrics log, which includes validation. For trainings on "
+        "labels: of the final training.",
         left=3,
         widths=[1.2, 0.7, 2, 1],
     )

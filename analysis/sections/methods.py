@@ -4,14 +4,16 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from analysis import tables
 from analysis.blocks import Section
-from analysis.method_texts import LABELLED, SELF_SUPERVISED, Explanation
+from analysis.method_texts import BASELINE, LABELLED, SELF_SUPERVISED, Explanation
 from analysis.records import mapping, shown
 from analysis.run import Run
 from analysis.study import Study
+from ssl_pkg.catalogue import SUPERVISED
 
 _SCALES: Final = {"linear": (1.0, " · B/256"), "sqrt": (0.5, " · √(B/256)"), "none": (0.0, "")}  # power of B/256
 
@@ -33,8 +35,9 @@ def section(study: Study) -> Section:
             explain(made, SELF_SUPERVISED[method], recipe)
         _papers(made, study, method)
     if study.of("finetune"):
-        made.subheading("Supervised baseline and fine-tuning")
-        explain(made, LABELLED, {})
+        supervised = SUPERVISED in study.methods
+        made.subheading("Supervised baseline and fine-tuning" if supervised else "Fine-tuning")
+        explain(made, replace(LABELLED, idea=LABELLED.idea + BASELINE * supervised), {})
         made.text(_labelled(study))
     _table(made, study, recipes)
     return made
