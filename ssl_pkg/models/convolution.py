@@ -105,6 +105,7 @@ class _SinglePosition(torch.autograd.Function):
         return (patch @ matrix.T)[:, :, None, None]
 
     @staticmethod
+    @torch.autograd.function.once_differentiable  # `matrix` and `patch` have no gradient
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (weight, matrix, patch), padding, size = ctx.saved_tensors, ctx.padding, ctx.size
         rows, grad_x, grad_weight = grad.flatten(1), None, None
