@@ -5,9 +5,9 @@ from typing import Any, Final
 
 from analysis.run import Run
 from analysis.study import Study
+from ssl_pkg.layout import IMAGE_BYTES
 
-_PIXELS: Final = 3 * 96 * 96  # bytes of an image in STL-10's format
-_SPLITS: Final = {"train": ("train_y.bin", 1), "test": ("test_y.bin", 1), "unlabeled": ("unlabeled_X.bin", _PIXELS)}
+_SPLITS: Final = ("train", "test", "unlabeled")
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
@@ -30,10 +30,9 @@ def shown(value: Any) -> str:
 
 def images_of(run: Run, split: str) -> int | None:
     """The number of images in a split of the data that the run read; None if it is not recorded."""
-    file, size = _SPLITS[split]
     files = mapping(mapping(run.provenance.get("data")).get("files"))
-    found = mapping(files.get(f"stl10_binary/{file}")).get("bytes")
-    return found // size if isinstance(found, int) else None
+    found = mapping(files.get(f"stl10_binary/{split}_X.bin")).get("bytes")
+    return found // IMAGE_BYTES if isinstance(found, int) else None
 
 
 def split_sizes(study: Study) -> dict[str, int]:

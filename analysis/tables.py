@@ -262,8 +262,10 @@ def compared(study: Study) -> pd.DataFrame:
 def changes(study: Study) -> pd.DataFrame:
     """OOD accuracy minus test accuracy of every model that has both."""
     found = {model: shift.change(study, model) for model in study.models}
-    rows = [[model.name, model.variant, gap.value, gap.low, gap.high] for model, gap in found.items() if gap]
-    return pd.DataFrame(rows, columns=["model", "variant", "value", "low", "high"])
+    rows = [
+        [model.name, model.variant, model.study, gap.value, gap.low, gap.high] for model, gap in found.items() if gap
+    ]
+    return pd.DataFrame(rows, columns=["model", "variant", "study", "value", "low", "high"])
 
 
 def few_labels(study: Study) -> pd.DataFrame:
@@ -276,8 +278,9 @@ def few_labels(study: Study) -> pd.DataFrame:
             mean, gain = point.mean, above.get((model, size))
             compared = (gain.difference.value, gain.difference.low, gain.difference.high) if gain else (None,) * 3
             verdict = (gain.p_holm, gain.verdict) if gain else (None, None)
-            rows.append([model.name, model.variant, size, mean.value, mean.low, mean.high, *compared, *verdict])
-    columns = ["model", "variant", "labels_per_class", "value", "low", "high", "gain", "gain_low", "gain_high"]
+            own = [model.name, model.variant, model.study, size]
+            rows.append([*own, mean.value, mean.low, mean.high, *compared, *verdict])
+    columns = ["model", "variant", "study", "labels_per_class", "value", "low", "high", "gain", "gain_low", "gain_high"]
     return pd.DataFrame(rows, columns=[*columns, "p_holm", "verdict"])
 
 

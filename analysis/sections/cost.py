@@ -42,7 +42,7 @@ def _totals(runs: Sequence[Run]) -> str:
 
 def _resumes(runs: Sequence[Run]) -> str:
     """How often runs were interrupted and resumed, and for how many runs this is unknown."""
-    counts = {run.directory.name: resumes(run) for run in runs}
+    counts = {run.name: resumes(run) for run in runs}
     unknown = sum(count is None for count in counts.values())
     resumed = [f"{name} ({count} times)" if count > 1 else name for name, count in counts.items() if count]
     total = sum(filter(None, counts.values()))

@@ -106,12 +106,13 @@ def _few_images(study: Study) -> str:
 
 
 def _with_few_labels(study: Study) -> str:
-    """Which models are clearly better than training from scratch, at each number of labels."""
+    """Which pretrained models are clearly better than training from scratch, at each number of labels."""
     family = few_labels.gains(few_labels.points(study))
     sizes = sorted({gain.labels_per_class for gain in family})
     if not sizes:
         return ""
-    parts = [_at_size(study, size, [gain for gain in family if gain.labels_per_class == size]) for size in sizes]
+    pretrained = [gain for gain in family if gain.model.method != RANDOM]
+    parts = [_at_size(study, size, [gain for gain in pretrained if gain.labels_per_class == size]) for size in sizes]
     return (
         f"From how many labels on pretraining pays: clearly above {study.model_label(SCRATCH)} from scratch are, "
         f"{'; '.join([*parts, *_with_all_labels(study)])}."

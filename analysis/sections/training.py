@@ -125,7 +125,7 @@ def _choices(made: Section, study: Study) -> None:
     runs: dict[str, list[str]] = {}
     for run in study.complete():
         for note in run.notes:
-            runs.setdefault(note, []).append(run.directory.name)
+            runs.setdefault(note, []).append(run.name)
     made.items([f"{names.listed(own)}: {note}." for note, own in runs.items()])
 
 

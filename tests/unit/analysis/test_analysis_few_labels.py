@@ -8,9 +8,9 @@ from fake_study import FakeStudy
 from analysis import statistics
 from analysis.few_labels import SCRATCH, gains, points
 from analysis.figures import style
-from analysis.names import Model
+from analysis.names import RANDOM_PROBE, Model
 from analysis.reading import read_study
-from analysis.sections import few_labels, folds
+from analysis.sections import few_labels, folds, front
 
 PROBE, FINETUNED = Model("simclr", "probe"), Model("simclr", "finetune")
 
@@ -139,6 +139,17 @@ def test_the_section_says_where_pretraining_pays(study: FakeStudy, tmp_path: Pat
     (table,) = (block for block in made.blocks if block["kind"] == "table")
     assert table["headings"] == ["Labels per class", "10", "50"]
     assert (tmp_path / "few-labels.pdf").is_file()
+
+
+def test_a_random_network_is_no_pretraining_that_pays(study: FakeStudy) -> None:
+    shutil.rmtree(study.path / "few_labels-random-s0")
+    few = {(size, name): {"probe": 0.9, "finetune": 0.5}[name] for size in (10, 50) for name in ("probe", "finetune")}
+    study.few_labels("random", skills=few)
+    found = read_study(study.path)
+    assert any(gain.model == RANDOM_PROBE and gain.verdict == "clear" for gain in gains(points(found)))
+    (sentence,) = (text for text in front.answers(found) if "pretraining pays" in text)
+    assert "SimCLR probe" in sentence
+    assert "Random" not in sentence
 
 
 def test_a_model_without_a_result_is_left_out(study: FakeStudy) -> None:

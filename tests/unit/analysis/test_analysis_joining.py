@@ -18,7 +18,7 @@ from analysis.estimates import difference, estimate
 from analysis.joining import by_data
 from analysis.names import Model
 from analysis.reading import read_study
-from analysis.sections import front, studies
+from analysis.sections import cost, front, studies, training
 from analysis.study import Study
 from ssl_pkg.errors import BadInput
 
@@ -73,6 +73,27 @@ def test_the_numbers_of_each_study_stay_as_in_its_own_report(
     assert len(joined.models) == 8
     assert set(tables.results(joined)["study"]) == {"short", "longer"}
     assert joined.model_label(Model("byol", "probe", "x=1", "short")) == "BYOL (short, x=1) probe"
+
+
+def test_each_row_of_a_table_has_its_own_key(joined: Study) -> None:
+    numbers = {"value", "sd", "seeds", "at_least", "at_most", "low", "high", "n", "gain", "gain_low", "gain_high", "p"}
+    for table in (tables.changes, tables.few_labels, tables.per_class, tables.width, tables.compared, tables.runs):
+        frame = table(joined)
+        numbers |= {"p_holm", "p_equivalent_holm", "verdict", "paired_by", "seconds", "complete", "state", "folder"}
+        keys = [column for column in frame if column not in numbers]
+        assert len(frame) and not frame.duplicated(keys).any(), table.__name__
+
+
+def test_the_runs_of_two_studies_are_counted_apart(tmp_path: Path) -> None:
+    fakes = [FakeStudy(tmp_path / name, methods=("byol",), images=40) for name in ("one", "two")]
+    for fake in fakes:
+        run = fake.probe("random")
+        change(run, "provenance.json", resumes=1)
+        change(run, "result.json", notes=["the fit did not converge"])
+    (study,) = by_data([read_study(fake.path) for fake in fakes])
+    text = json.dumps([cost.section(study).blocks, training.section(study, tmp_path).blocks])
+    assert "Interrupted and resumed 2 times: one/probe-random-s0 and two/probe-random-s0." in text
+    assert "one/probe-random-s0 and two/probe-random-s0: the fit did not converge." in text
 
 
 def test_a_model_is_compared_with_itself_by_image_and_with_the_baseline_of_its_study(joined: Study) -> None:
