@@ -13,6 +13,7 @@ from jobs.plan.sweeps import expand_sweep, reads, variant_of
 from ssl_pkg.catalogue import ADAPTATIONS, EVALUATIONS, OOD, RANDOM, STAGES, SUPERVISED, Weights, adapted
 from ssl_pkg.config import StudyConfig
 from ssl_pkg.overrides import key_of
+from ssl_pkg.run.compatibility import RUN_FORMAT
 from ssl_pkg.run.directory import RunDirectory, model_name
 from ssl_pkg.run.study_plan import PlannedRun
 
@@ -99,6 +100,7 @@ class Job:
             variant=self.variant,
             parents=self.parents,
             settings=self.settings,
+            run_format=RUN_FORMAT,
         )
 
     def difference(self, earlier: PlannedRun | None) -> str | None:

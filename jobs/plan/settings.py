@@ -20,7 +20,7 @@ from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
 from ssl_pkg.layout import has_ood
 from ssl_pkg.nearest import hint
 from ssl_pkg.overrides import key_of, split_literals
-from ssl_pkg.run.compatibility import FREE, RESOLVED, other_data, refuse_difference
+from ssl_pkg.run.compatibility import FREE, RESOLVED, RUN_FORMAT, other_data, refuse_difference
 from ssl_pkg.run.directory import RunDirectory
 from ssl_pkg.run.source import inherit
 from ssl_pkg.run.study_plan import PlannedRun, read_plan
@@ -180,8 +180,11 @@ def _refuse_other_settings(job: Job, planned: PlannedRun | None) -> None:
     """Raises BadInput if a complete run was made with other settings than `job` has.
 
     The words of the plan are compared first, because composing a configuration takes 50 ms. Where they differ, or where
-    there is no plan, the run's own config.yaml decides: other words can mean the same settings.
+    there is no plan of this version, the run's own config.yaml decides: other words can mean the same settings, and
+    the same words other ones in an earlier version.
     """
+    if planned is not None and planned.run_format != RUN_FORMAT:
+        planned = None
     difference = job.difference(planned)
     if planned is not None and difference is None:
         return

@@ -1,6 +1,7 @@
 """Complete runs count for a study only if they were made with its settings."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,25 @@ def test_other_words_for_the_same_settings_are_accepted(tmp_path: Path) -> None:
     complete(jobs[0])
     for words in (['budget="tiny"'], ["budget=tiny", "compile=auto"]):
         assert plan_study(config, runs=tmp_path, reports=tmp_path, overrides=words)
+
+
+@pytest.mark.parametrize("run_format", [None, 1])
+def test_the_plan_of_an_earlier_version_does_not_hide_that_its_settings_meant_something_else(
+    tmp_path: Path, run_format: int | None
+) -> None:
+    config = configure("demo", data=None, seeds=None, overrides=[])
+    jobs = plan_study(config, runs=tmp_path, reports=tmp_path)
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    record_plan(folder, jobs)
+    complete(replace(jobs[0], overrides=(*jobs[0].overrides, "budget=tiny")))  # the study's budget was another one
+    written = json.loads((folder / "plan.json").read_text())
+    for run in written["runs"]:
+        del run["run_format"]
+        run.update({} if run_format is None else {"run_format": run_format})
+    (folder / "plan.json").write_text(json.dumps(written))
+    with pytest.raises(BadInput, match=rf"{jobs[0].name} was started with another configuration \(budget.blur: 1.0"):
+        plan_study(config, runs=tmp_path, reports=tmp_path)
 
 
 def test_a_complete_run_of_an_earlier_version_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from jobs.plan.graph import Job, plan
 from jobs.plan.record import record_plan
 from ssl_pkg.config import StudyConfig
 from ssl_pkg.errors import BadInput
+from ssl_pkg.run.compatibility import RUN_FORMAT
 from ssl_pkg.run.study_plan import PLAN, StudyPlan, read_plan
 
 
@@ -35,6 +36,7 @@ def test_the_file_says_of_each_run_what_it_is(tmp_path: Path) -> None:
         "variant": "",
         "parents": ["finetune-byol-s0"],
         "settings": ["budget=tiny", "log_every=1"],
+        "run_format": RUN_FORMAT,
     }
     assert (runs["pretrain-byol-s0"]["model"], runs["pretrain-byol-s0"]["adaptation"]) == ("byol", None)
     assert runs["probe-random-s0"]["model"] == "random-probe"
