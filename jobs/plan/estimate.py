@@ -86,9 +86,8 @@ def _finetune_steps(config: Config, train: int) -> int:
     """The steps of all trials and of the final training."""
     settings, final = config.finetune, training_length(config, train)
     candidates = len(settings.base_lrs) * len(settings.weight_decays) * len(settings.jitters) * len(settings.heads)
-    kept = round(train * (1 - settings.validation_fraction))
-    trials = candidates * settings.selection_epochs * final.passes * max(1, kept // settings.batch_size)
-    return trials + final.steps
+    trial = training_length(config, round(train * (1 - settings.validation_fraction)))
+    return candidates * settings.selection_epochs * (trial.steps // trial.epochs) + final.steps
 
 
 def _few_labels_steps(config: Config, train: int) -> int:

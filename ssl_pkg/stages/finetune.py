@@ -45,12 +45,13 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
         notes, length = _notes(settings, trial_split, dataset.train), training_length(config, len(dataset.train))
         for message in [*notes, *([str(length)] if length.passes > 1 else [])]:
             session.reporter.message(message)
+        trial_passes = training_length(config, len(trial_split)).passes  # their epochs are as long as the final ones
         trainings = LabelledTrainings(session)
         grid = grid_of(settings)
         parts = len(grid) + 1  # the trials and the final training
         heads = trainings.once("probe", lambda: _heads(session, encoder, dataset.train, resolution, kept))
         trials = trainings.search(
-            Labelled(encoder, trial_split, len(dataset.classes), resolution, heads["kept"], length.passes),
+            Labelled(encoder, trial_split, len(dataset.classes), resolution, heads["kept"], trial_passes),
             dataset.train.subset(held),
             grid,
             epochs=settings.selection_epochs,

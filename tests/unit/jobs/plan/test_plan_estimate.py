@@ -50,6 +50,17 @@ def test_a_pretraining_takes_the_time_of_its_pairs_and_of_compiling(overrides: t
     assert found.measured and found.gpu_seconds == pytest.approx(40 + pairs / 17_700)
 
 
+def test_the_trials_of_a_fine_tuning_have_long_epochs_too() -> None:
+    """Four fifths of 4,000 images have 50 batches, fewer than an epoch must have; all have 62."""
+    long, once = (
+        estimate(planned(f"budget.min_epoch_steps={steps}")["finetune-byol-s0"], {"unlabeled": 9, "train": 4000})
+        for steps in (60, 1)
+    )
+    config = load_config(["study=stl10", "stage=finetune", "source=random", "run_dir=-", "data.root=-"])
+    trials = len(grid_of(config.finetune)) * config.finetune.selection_epochs
+    assert long.gpu_seconds - once.gpu_seconds == pytest.approx(trials * 50 * 0.0095)
+
+
 def test_trainings_on_labels_have_as_many_steps_as_the_stages_make() -> None:
     """Compared with the grid, the holdout split and the subsets of the stages, for the 5,000 labelled images."""
     config = load_config(["study=stl10", "stage=finetune", "source=random", "run_dir=-", "data.root=-"])
