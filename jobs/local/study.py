@@ -1,6 +1,7 @@
 """`ssl-study study` and `cancel` on this machine, and the summary when a study ends."""
 
 import os
+import shlex
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Final
 
 from jobs.cluster.queue import find_queued_runs, submitted_clusters
 from jobs.cluster.slurm_cli import SchedulerUnavailable
-from jobs.ledger import REPORT, State, jobs_command, log_path
+from jobs.ledger import REPORT, State, console_command, jobs_command, log_path
 from jobs.local.best_model import prediction_advice
 from jobs.local.estimate import TimeLeft
 from jobs.local.runner import GRACE_SECONDS, Runner
@@ -96,7 +97,11 @@ def cancel(folder: Path) -> str:
 
 
 def print_summary(states: Mapping[str, State], jobs: Sequence[Job], folder: Path, again: str) -> int:
-    """Prints the report's table and what to do next, or the failed runs and how to resume. Returns the exit status."""
+    """Prints the report's table and what to do next, or the failed runs and how to resume. Returns the exit status.
+
+    again: the command line that resumes the study. If it starts a container, no `predict` command is printed, because
+    the container's paths do not exist outside.
+    """
     failed = [name for name, state in states.items() if state is State.FAILED]
     for name in failed[:LOGS_SHOWN]:
         log = log_path(folder, name)
@@ -116,6 +121,6 @@ def print_summary(states: Mapping[str, State], jobs: Sequence[Job], folder: Path
     for job in jobs:
         if job.stage == REPORT:
             print("\n".join(last_output(log_path(folder, job.name))) or f"The report: {job.run_dir / 'report.pdf'}")
-    if advice := prediction_advice(jobs):
+    if shlex.split(again)[0] == console_command() and (advice := prediction_advice(jobs)):
         print(f"\n{advice}")
     return COMPLETE

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from jobs.ledger import console_command
 from jobs.local.best_model import prediction_advice
+from jobs.local.study import print_summary
 from jobs.plan.graph import Job, plan
 from ssl_pkg.cache import synthetic_set
 from ssl_pkg.config import StudyConfig
@@ -71,3 +73,10 @@ def test_models_without_an_accuracy_on_the_holdout_split_are_passed_over(tmp_pat
     assert "finetune-random-s0 (40.0 %" in prediction_advice(planned)
     write(by_name["finetune-random-s0"], None)
     assert prediction_advice(planned) == ""  # the random network is a reference only
+
+
+def test_a_container_prints_no_command_with_its_own_paths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    planned = study(tmp_path)
+    for again, said in (("docker run … IMAGE study photos", False), (f"{console_command()} study photos", True)):
+        print_summary({}, planned, tmp_path / "runs" / "photos", again)
+        assert ("ssl-study predict" in capsys.readouterr().out) == said
