@@ -53,7 +53,8 @@ class LiveTable:
     def tick(self, rows: Rows) -> None:
         """Updates the table if a second has passed, or if a state has changed."""
         if time.monotonic() >= self._due:
-            self._live.update(self._table(rows(), self._live.console.height), refresh=True)
+            shown = rows()
+            self._live.update(self._table(shown, self._live.console.height, self._estimate(shown)), refresh=True)
             self._due = time.monotonic() + REFRESH_SECONDS
 
     def say(self, text: str) -> None:
@@ -61,12 +62,12 @@ class LiveTable:
         self._live.console.print(text, markup=False, highlight=False)
 
     def close(self, rows: Rows) -> None:
-        """Leaves the complete table on the screen."""
-        self._live.update(self._table(rows(), None), refresh=True)
+        """Leaves the complete table on the screen, without the time left, because nothing runs any more."""
+        self._live.update(self._table(rows(), None, None), refresh=True)
         self._live.stop()
 
-    def _table(self, rows: list[Row], height: int | None) -> RenderableType:
-        return render_table(rows, height, self._live.console.width, self._estimate(rows))
+    def _table(self, rows: list[Row], height: int | None, left: float | None) -> RenderableType:
+        return render_table(rows, height, self._live.console.width, left)
 
 
 class LineDisplay:

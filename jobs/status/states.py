@@ -65,6 +65,8 @@ def make_row(folder: Path, name: str, entry: Entry, now: float) -> Row:
     if entry.state is State.RUNNING and (_number(status.get("heartbeat")) or 0.0) < (entry.started or 0.0):
         status = {}  # was written by an earlier start
     step, steps, rate, part, parts = (_number(status.get(key)) for key in ("step", "steps", "rate", "part", "parts"))
+    if parts is not None and parts <= 1:
+        part = parts = None  # the phases of a single part show the progress
     running = entry.state is State.RUNNING
     return Row(
         name,

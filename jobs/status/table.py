@@ -81,8 +81,8 @@ class _Columns:
     def fit(cls, rows: Sequence[Row], width: int) -> "_Columns":
         detailed = width >= DETAILED
         state = max((len(row.state) for row in rows), default=len("state"))
-        name = min(max((len(row.title) for row in rows), default=3), width - state - 4 - PROGRESS[0])
-        free = width - name - state - 4
+        name = max(1, min(max((len(row.title) for row in rows), default=3), width - state - 4 - PROGRESS[0]))
+        free = max(1, width - name - state - 4)
         wanted = min(max((len(_progress(row, detailed=detailed)) for row in rows), default=0), PROGRESS[1])
         more: list[str] = []
         for title in ("elapsed", "left", "bar"):

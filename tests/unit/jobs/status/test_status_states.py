@@ -48,6 +48,14 @@ def test_a_run_with_parts_shows_them_and_no_time_left_of_a_single_phase(tmp_path
     assert "part 3 of 5: train 30/120" in plain_lines([row])[1]
 
 
+def test_a_run_with_a_single_part_shows_the_progress_of_its_phase(tmp_path: Path) -> None:
+    now = time.time()
+    begun(tmp_path, "a", heartbeat=now, part=1, parts=1)
+    row = make_row(tmp_path, "a", Entry(State.RUNNING, started=now - 15), now)
+    assert (row.fraction, row.left) == (0.25, 45.0)
+    assert "part" not in plain_lines([row])[1]
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"step": "x", "steps": null}', '{"heartbeat": true, "rate": 0}'])
 def test_a_damaged_status_file_is_ignored(tmp_path: Path, text: str) -> None:
     (begun(tmp_path, "a") / "status").write_text(text)
@@ -241,6 +249,14 @@ def test_wrapped_lines_count_towards_the_height(width: int, height: int) -> None
     assert "left" in lines[-1]
 
 
+@pytest.mark.parametrize("width", [1, 15, 23, 27])
+def test_a_very_narrow_terminal_has_a_table_too(width: int) -> None:
+    console = Console(width=width, height=12)
+    with console.capture() as capture:
+        console.print(render_table([*WORDY, *ROWS], 12, width, 1234.0))
+    assert capture.get().strip()
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
@@ -337,6 +353,8 @@ def test_a_table_on_a_terminal_is_updated_once_a_second(monkeypatch: pytest.Monk
     first, _, last = screen.getvalue().rpartition("a sentence")
     assert "30 of 62 complete" in first and "about 1.9 h left" in first
     assert all(row.name in last for row in ROWS)
+    end = [line for line in last.splitlines() if "30 of 62 complete" in line][-1]
+    assert "left" not in end  # nothing runs any more
 
 
 def test_status_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
