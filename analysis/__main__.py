@@ -45,6 +45,8 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 def main(arguments: list[str] | None = None) -> int:
     """Builds the report and prints the main table, for each set of images; returns the exit status.
 
+    A report that fails does not prevent those of other images; the status is that of the first that failed.
+
     2: there is no complete run, or the output folder can't be created. 1: writing fails, for example on a full disk.
     75: interrupted by Ctrl-C.
     """
@@ -56,8 +58,12 @@ def main(arguments: list[str] | None = None) -> int:
         out = Path("reports") / name if options.out is None else Path(expand_path("--out", options.out))
     except (NoStudy, OSError, BadInput) as error:
         return _refused(f"{error}", 2)
-    statuses = (_report(study, out / study.name if len(studies) > 1 else out, options) for study in studies)
-    return next((status for status in statuses if status), 0)
+    statuses = []
+    for study in studies:
+        statuses.append(_report(study, out / study.name if len(studies) > 1 else out, options))
+        if statuses[-1] == INTERRUPTED:
+            return INTERRUPTED
+    return next(filter(None, statuses), 0)
 
 
 def _report(study: Study, out: Path, options: argparse.Namespace) -> int:

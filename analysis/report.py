@@ -77,7 +77,7 @@ def content(study: Study, out: Path, date: datetime.date) -> dict[str, Any]:
         *(partial(build_section, study, figures) for build_section in _stage_sections()),
         lambda: cost.section(study),
         lambda: provenance.section(study),
-        lambda: repeating.section(study),
+        lambda: repeating.section(study, date),
         lambda: sources.section(study),
     )
     with style.styled():

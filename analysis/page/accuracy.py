@@ -1,6 +1,7 @@
 """Interactive figures of accuracy: all models with their intervals, and accuracy over the number of labels."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import plotly.graph_objects as go
@@ -34,7 +35,7 @@ from analysis.tables import Column, main_columns, main_value
 from ssl_pkg.catalogue import ADAPTATIONS, adapted
 
 _SHIFT: Final = 0.17  # of the second of two points in the row of a model
-_OOD: Final = "triangle-down"
+_OOD: Final = "star"  # of no model
 
 
 def dots(study: Study) -> list[Plot]:
@@ -46,10 +47,10 @@ def dots(study: Study) -> list[Plot]:
     views = [_both(study, *pair)] if len(pair) == 2 else []
     views += [_single(study, column) for column in columns]
     notes = [
-        "Test and OOD: the triangles are OOD." if len(pair) == 2 else "",
+        "Test and OOD: the stars are OOD." if len(pair) == 2 else "",
         "Open markers are probes." if any(model.adaptation == "probe" for model in models) else "",
         "Vertical strokes: single seeds." if study.seeds_tested > 1 else "",
-        "Dotted line: the probe on the random initialisation." if RANDOM_PROBE in models else "",
+        _dotted(models),
     ]
     return [
         Plot(
@@ -72,7 +73,11 @@ def _single(study: Study, column: Column) -> View:
                 _dot(study, model, column, value, place=row, looks=marker(study, model)),
             ]
             runs += _runs(study, model, column)
-    return View(column.heading, traces(drawn, **_layout(study, found.get(RANDOM_PROBE))), runs)
+    return View(
+        column.heading,
+        traces(drawn, **_layout(study, [value for model, value in found.items() if value and _is_base(model)])),
+        runs,
+    )
 
 
 def _both(study: Study, test: Column, ood: Column) -> View:
@@ -87,7 +92,7 @@ def _both(study: Study, test: Column, ood: Column) -> View:
                 looks["symbol"] = _OOD + ("-open" if symbol_of(study, model).endswith("-open") else "")
             drawn.append(_dot(study, model, column, value, place=row + shift, looks=looks))
             runs += _runs(study, model, column)
-    return View("Test and OOD", traces(drawn, **_layout(study, None)), runs)
+    return View("Test and OOD", traces(drawn, **_layout(study, [])), runs)
 
 
 def _dot(study: Study, model: Model, column: Column, value: Estimate, *, place: float, looks: dict[str, Any]) -> Any:
@@ -128,13 +133,24 @@ def _runs(study: Study, model: Model, column: Column) -> list[Run]:
     return found or runs_of(study, model.encoder, column.evaluation, column.metric)
 
 
-def _layout(study: Study, base: Estimate | None) -> dict[str, Any]:
-    ends = {"x0": 100 * base.value, "x1": 100 * base.value, "y0": 0, "y1": 1} if base else {}
-    rule = {"type": "line", "yref": "paper", "line": {"color": "#8a8a8a", "width": 1, "dash": "dot"}, **ends}
+def _is_base(model: Model) -> bool:
+    """Whether it is the probe on the random initialisation, of any study."""
+    return model == replace(RANDOM_PROBE, study=model.study)
+
+
+def _dotted(models: Sequence[Model]) -> str:
+    count = sum(map(_is_base, models))
+    lines = "line: the probe" if count == 1 else "lines: the probes"
+    return f"Dotted {lines} on the random initialisation." if count else ""
+
+
+def _layout(study: Study, bases: Sequence[Estimate]) -> dict[str, Any]:
+    """Axes, with a dotted line for each of the bases."""
+    looks = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "line": {"color": "#8a8a8a", "width": 1, "dash": "dot"}}
     return {
         "xaxis": {"title": {"text": "accuracy (%)"}, **rows_side(len(study.models))},
         "yaxis": rows_axis([study.model_label(model) for model in study.models]),
-        "shapes": [rule] if base else [],
+        "shapes": [looks | {"x0": 100 * base.value, "x1": 100 * base.value} for base in bases],
     }
 
 

@@ -37,6 +37,7 @@ def render(study: Study, date: datetime.date, *, thumbnails: bool = False) -> by
     Raises BadInput if they can't be read.
     """
     plots = figures(study)
+    arguments = [*study.paths, "--date", f"{date}", *["--thumbnails"] * thumbnails]
     template = Template(_static("page.html"))
     content = {
         "title": escape(f"{study.name}: self-supervised pretraining"),
@@ -50,7 +51,7 @@ def render(study: Study, date: datetime.date, *, thumbnails: bool = False) -> by
         "findings": parts.sentences(study),
         "figures": parts.figures(plots[1:]),
         "missing": parts.lacking(study),
-        "command": escape(f".venv/bin/python -m analysis {shlex.join([*study.paths, *['--thumbnails'] * thumbnails])}"),
+        "command": escape(f".venv/bin/python -m analysis {shlex.join(arguments)}"),
         "data": _packed(json.dumps(data(study, plots), cls=PlotlyJSONEncoder, separators=(",", ":"))),
         "plotly": _packed(get_plotlyjs()),
         "thumbnails": "",

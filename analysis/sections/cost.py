@@ -36,7 +36,14 @@ def _totals(runs: Sequence[Run]) -> str:
     hours = names.listed(f"{tables.number(value)} {unit}" for unit, value in found.items() if value)
     time = duration(sum(run.seconds or 0.0 for run in runs))
     unit = "GPUs" if not found[_CORE] else "CPU threads" if not found[_GPU] else "GPUs or CPU threads"
-    devices = f", {hours}: the time of each run, over all its starts, times its {unit}" if hours else ""
+    devices = (
+        f", {hours}: the time of each run, over all its starts and without the work that an interruption lost, times "
+        f"its {unit}"
+        if hours
+        else ""
+    )
+    unknown = sum(not _device_hours(run) for run in runs)
+    devices += f" ({unknown} of them did not record their devices)" if hours and unknown else ""
     return f"The {len(runs)} complete runs took {time} together{devices}. {_resumes(runs)} Energy was not recorded."
 
 

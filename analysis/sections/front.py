@@ -43,7 +43,7 @@ def section(study: Study, figures: Path) -> Section:
         figures,
         "accuracy",
         accuracy.dots(study),
-        f"The accuracies of all models. {_bars(study)} The dotted line is the probe on the random initialisation.",
+        f"The accuracies of all models. {_bars(study)}{_dotted(study)}",
         "further right is better. Bars that overlap don't show that two models are equal: both see the same images, so "
         "their difference has an interval of its own (section “Comparisons”).",
     )
@@ -147,18 +147,32 @@ def _bars(study: Study) -> str:
     return f"Bars: 95 % intervals{over}.{' Ticks: single seeds.' if several else ''}"
 
 
+def _dotted(study: Study) -> str:
+    """What the dotted lines are; empty without one."""
+    count = sum(model.method == RANDOM and model.adaptation == "probe" for model in study.models)
+    lines = "line is the probe" if count == 1 else "lines are the probes"
+    return f" The dotted {lines} on the random initialisation." if count else ""
+
+
 def runs(study: Study) -> str:
     """How many of the planned runs are complete, which are missing, and what is not used."""
-    if not study.planned:
-        return (
-            f"{len(study.complete())} of the {len(study.runs)} runs that were started are complete. Missing runs are "
-            "not known, because the study has no usable plan.json."
-        )
-    done = len(study.planned) - len(study.missing)
-    parts = [f"{done} of the {len(study.planned)} planned runs are complete."]
+    parts = []
+    if study.planned:
+        done = len(study.planned) - len(study.missing)
+        parts.append(f"{done} of the {len(study.planned)} planned runs are complete.")
+    parts += [_unplanned(study, part) for part in study.parts or (study,) if not part.planned]
     parts += [f"Missing: {grouped(study.missing)}."] if study.missing else []
     parts += [f"Not used: {' '.join(study.notes)}"] if study.notes else []
     return " ".join(parts)
+
+
+def _unplanned(study: Study, part: Study) -> str:
+    """How many runs are complete of a study, or of a part of a joined one, whose planned runs are unknown."""
+    name, of = (f"{part.name} has", f" of {part.name}") if study.parts else ("the study has", "")
+    return (
+        f"{len(part.complete())} of the {len(part.runs)} runs{of} that were started are complete. Missing runs are "
+        f"not known, because {name} no usable plan.json."
+    )
 
 
 def grouped(keys: Iterable[RunKey]) -> str:

@@ -1,5 +1,6 @@
 """How the numbers are made again: the commands of the runs, and where each table and figure has its numbers."""
 
+import datetime
 import shlex
 from collections.abc import Sequence
 
@@ -11,11 +12,11 @@ from ssl_pkg.catalogue import STAGES
 _TITLE = "Commands"
 
 
-def section(study: Study) -> Section:
+def section(study: Study, date: datetime.date) -> Section:
     """The command of one run of each stage, and that of the report."""
     made = Section(_TITLE)
     found = commands.table(study).drop_duplicates("stage")
-    report = f".venv/bin/python -m analysis {shlex.join(study.paths)} --out {commands.AGAIN}/report"
+    report = f".venv/bin/python -m analysis {shlex.join(study.paths)} --out {commands.AGAIN}/report --date {date}"
     made.text(
         "Below each table and figure are the CSV file with its numbers, in the folder of this report, and the stages "
         "whose runs computed them. This table has the command of one run of each stage, which computes the run again "

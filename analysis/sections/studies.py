@@ -28,9 +28,10 @@ def section(study: Study, figures: Path) -> Section:
         return made
     called = names.listed(part.name for part in study.parts)
     made.text(
-        f"This report has the models of {called}, whose runs read the same files with the same md5. The name of the "
-        "study is a part of each model's name. A difference between two studies is the effect of all settings that "
-        "differ, in the table below, together. Two models are compared image by image. Their seeds are paired only "
+        f"This report has the models of {called}, whose runs read the same files, with the same md5, or the same size "
+        "where no md5 was taken. The name of the study is a part of each model's name. A difference between two "
+        "studies is the effect of all settings that differ, in the table below, together. Two models are compared "
+        "image by image. Their seeds are paired only "
         "where both contain the same encoders: the random initialisation, or encoders with equal weights; other "
         "encoders have no more in common than two seeds of one study."
     )
@@ -44,7 +45,9 @@ def section(study: Study, figures: Path) -> Section:
         stages=(),
         widths=[1.4, 1.6, *([1.0] * len(study.parts))],
     )
-    if not rows:
+    if not _shared(study):
+        made.text("The studies have no run in common.")
+    elif not rows:
         made.text("The configurations of the runs that these studies have in common do not differ.")
     found = [entry for family in BETWEEN for entry in comparisons(study).get(family, [])]
     made.figure(
@@ -60,11 +63,7 @@ def section(study: Study, figures: Path) -> Section:
 
 def differing(study: Study) -> list[list[str]]:
     """Name, runs and values in each study of the settings that differ in runs that all studies have."""
-    configs: dict[_Kind, dict[str, dict[str, str]]] = defaultdict(dict)
-    for run in reversed(study.complete()):
-        kind = run.stage, f"{run.model.name} {run.model.variant}".strip()
-        configs[kind][run.model.study] = {name: _text(value) for name, value in _settings(run.config)}
-    shared = {kind: found for kind, found in configs.items() if len(found) == len(study.parts)}
+    shared = _shared(study)
     differ: dict[tuple[str, ...], list[_Kind]] = defaultdict(list)
     for kind, by_study in shared.items():
         own = [by_study[part.name] for part in study.parts]
@@ -73,6 +72,15 @@ def differing(study: Study) -> list[list[str]]:
             if len(set(values)) > 1:
                 differ[name, *values].append(kind)
     return [[name, _runs(kinds, list(shared)), *values] for (name, *values), kinds in differ.items()]
+
+
+def _shared(study: Study) -> dict[_Kind, dict[str, dict[str, str]]]:
+    """The settings in each study, by its name, of the first seed of the complete runs that all studies have."""
+    configs: dict[_Kind, dict[str, dict[str, str]]] = defaultdict(dict)
+    for run in reversed(study.complete()):
+        kind = run.stage, f"{run.model.name} {run.model.variant}".strip()
+        configs[kind][run.model.study] = {name: _text(value) for name, value in _settings(run.config)}
+    return {kind: found for kind, found in configs.items() if len(found) == len(study.parts)}
 
 
 def _settings(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

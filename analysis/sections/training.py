@@ -95,10 +95,12 @@ def _queue(study: Study) -> str:
     if not runs:
         return ""
     methods = names.listed(study.method_label(run.model.method) for run in runs)
+    symmetric = any(found[-1] for run in runs if (found := curves.queue_of(run)))
+    twice = ", or twice that for a symmetric loss, which is a sum over both views" if symmetric else ""
     return (
         f" {methods}: the loss while the queue fills, first seed. The queue starts with random vectors, and each step "
         "replaces the oldest by the keys of a batch; the share that holds keys (right axis, dashed) follows from the "
-        "step. Dotted: the loss of a guess, log(1 + size of the queue)."
+        f"step. Dotted: the loss of a guess, log(1 + size of the queue){twice}."
     )
 
 

@@ -20,7 +20,7 @@ from analysis.figures import curves, style
 from analysis.method_texts import LABELLED, PROBE, SELF_SUPERVISED
 from analysis.names import Model
 from analysis.reading import read_study
-from analysis.sections import cost, data, limits, methods, probe, width
+from analysis.sections import cost, data, limits, methods, probe, training, width
 from analysis.study import Study
 from ssl_pkg import conf
 
@@ -161,13 +161,20 @@ def test_the_hours_are_those_of_all_gpus_or_threads(fake: FakeStudy) -> None:
     assert "No run was interrupted and resumed." in texts(made)
 
 
+def test_runs_that_did_not_record_their_devices_are_counted(fake: FakeStudy) -> None:
+    run = fake.probe("random")
+    change(run, "provenance.json", hardware={})
+    _, study = costs(fake)
+    assert "interruption lost, times its CPU threads (1 of them did not record" in texts(cost.section(study))
+
+
 def test_interruptions_that_no_run_recorded_are_not_called_none(fake: FakeStudy) -> None:
     _, study = costs(fake)
     assert "Interruptions were not recorded." in texts(cost.section(study))
     assert table(cost.section(study), "cost")["rows"][0][-1] == "–"
 
 
-def test_the_queue_is_drawn_until_it_is_full_and_longer(fake: FakeStudy) -> None:
+def test_the_queue_is_drawn_until_it_is_full_and_longer(fake: FakeStudy, tmp_path: Path) -> None:
     fake.pretrain("simclr")
     assert curves.details(read_study(fake.path)) is None
     run = fake.pretrain("moco")  # 512 keys in batches of 256
@@ -179,6 +186,10 @@ def test_the_queue_is_drawn_until_it_is_full_and_longer(fake: FakeStudy) -> None
     np.testing.assert_allclose(loss.get_ydata(), written)
     assert guess.get_ydata()[0] == pytest.approx(math.log(513))
     assert list(share.get_ydata())[:4] == [0.0, 0.5, 1.0, 1.0]
+    assert "twice that" not in str(training.section(read_study(fake.path), tmp_path).blocks)
+    config = yaml.safe_load((run / "config.yaml").read_text())["method"]
+    change(run, "config.yaml", method=config | {"model": config["model"] | {"symmetric": True}})
+    assert "or twice that for a symmetric loss" in str(training.section(read_study(fake.path), tmp_path).blocks)
 
 
 def test_the_loss_of_a_method_without_negatives_is_drawn_with_the_deviation_of_z(fake: FakeStudy) -> None:

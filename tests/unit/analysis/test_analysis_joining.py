@@ -15,8 +15,11 @@ from analysis import comparisons, few_labels, statistics, tables
 from analysis.__main__ import main
 from analysis.comparisons import OOD_STUDIES, STUDIES
 from analysis.estimates import difference, estimate
+from analysis.figures import style
 from analysis.joining import by_data
 from analysis.names import Model
+from analysis.page import accuracy
+from analysis.page.plots import SYMBOLS
 from analysis.reading import read_study
 from analysis.sections import cost, front, studies, training
 from analysis.study import Study
@@ -94,6 +97,47 @@ def test_the_runs_of_two_studies_are_counted_apart(tmp_path: Path) -> None:
     text = json.dumps([cost.section(study).blocks, training.section(study, tmp_path).blocks])
     assert "Interrupted and resumed 2 times: one/probe-random-s0 and two/probe-random-s0." in text
     assert "one/probe-random-s0 and two/probe-random-s0: the fit did not converge." in text
+
+
+def test_the_first_page_of_a_joined_report_counts_each_study(tmp_path: Path) -> None:
+    fakes = [FakeStudy(tmp_path / name, methods=("byol",), images=40) for name in ("one", "two")]
+    for fake in fakes:
+        fake.probe("random")
+    (fakes[1].path / "plan.json").unlink()
+    (study,) = by_data([read_study(fake.path) for fake in fakes])
+    assert front.runs(study).startswith(f"1 of the {len(study.planned)} planned runs are complete. ")
+    assert (
+        "1 of the 1 runs of two that were started are complete. Missing runs are not known, because two has no usable "
+        "plan.json."
+    ) in front.runs(study)
+    assert "The dotted lines are the probes on the random initialisation." in json.dumps(
+        front.section(study, tmp_path).blocks
+    )
+    (dots,) = accuracy.dots(study)
+    assert "Dotted lines: the probes on the random initialisation." in dots.caption
+    assert accuracy._OOD not in {SYMBOLS[marker] for markers in style._MODEL_MARKERS for marker in markers}
+    assert [len(view.content["layout"]["shapes"]) for view in dots.views] == [2] * len(dots.views)
+
+
+def test_studies_without_a_common_run_say_so(tmp_path: Path) -> None:
+    fakes = [FakeStudy(tmp_path / name, methods=("byol",), images=40) for name in ("one", "two")]
+    fakes[0].probe("random")
+    fakes[1].pretrain("byol")
+    (study,) = by_data([read_study(fake.path) for fake in fakes])
+    text = json.dumps(studies.section(study, tmp_path).blocks)
+    assert "The studies have no run in common." in text
+    assert "do not differ" not in text
+
+
+def test_a_report_that_fails_does_not_prevent_that_of_other_images(tmp_path: Path) -> None:
+    fakes = [FakeStudy(tmp_path / name, methods=("byol",), images=40) for name in ("one", "two")]
+    for fake in fakes:
+        fake.probe("random")
+    read_other_file(fakes[1], "test_X.bin")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "one").write_text("a file in the place of the folder")
+    assert main([*(str(fake.path) for fake in fakes), "--out", str(tmp_path / "out")]) == 2
+    assert (tmp_path / "out" / "two" / "report.pdf").is_file()
 
 
 def test_a_model_is_compared_with_itself_by_image_and_with_the_baseline_of_its_study(joined: Study) -> None:
