@@ -2,10 +2,10 @@
 
     python -m bench.lease SECONDS OUT STUDY [--with PATTERN]... [options and settings of `ssl-study study`]
 
-After SECONDS the study is stopped, as by Ctrl-C; the same command resumes it if the machine is still there. OUT gets
-results.tar.00, .01, ... in pieces of --piece-mb, each file appended when its run is complete, so that they are of use
-wherever the machine is taken away. Elsewhere, `cat OUT/results.tar.* | tar --extract --directory RUNS` restores
-RUNS/STUDY, of which `ssl-study report STUDY` makes the report.
+After SECONDS, or at a SIGTERM, the study is stopped, as by Ctrl-C; the same command resumes it if the machine is still
+there. OUT gets results.tar.00, .01, ... in pieces of --piece-mb, each file appended when its run is complete, so that
+they are of use wherever the machine is taken away. Elsewhere, `cat OUT/results.tar.* | tar --extract --directory RUNS`
+restores RUNS/STUDY, of which `ssl-study report STUDY` makes the report.
 
 Weights and embeddings, which the report does not need, are copied if JOB/FILE matches a pattern, like
 'pretrain-*/encoder.safetensors'. Matrices of weights are rounded to float16, with which `ssl-study predict` works too.
@@ -22,8 +22,9 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final
@@ -33,7 +34,7 @@ from torch import float16
 
 from bench.timing import positive
 from ssl_pkg.console import Parser
-from ssl_pkg.errors import BAD_INPUT, BadInput
+from ssl_pkg.errors import BAD_INPUT, FAULT, BadInput
 from ssl_pkg.run.directory import RunDirectory
 from ssl_pkg.run.study_plan import read_plan
 from ssl_pkg.run.weights import DIGEST, FACTS, load_facts, load_weights, weights_sha256
@@ -48,8 +49,6 @@ class Pieces(io.RawIOBase):
 
     def __init__(self, path: Path, size: int) -> None:
         self._path, self._size, self._written = path, size, 0
-        for old in path.parent.glob(f"{path.name}.*"):
-            old.unlink()
 
     def writable(self) -> bool:
         """As in RawIOBase."""
@@ -60,8 +59,11 @@ class Pieces(io.RawIOBase):
         return self._written
 
     def write(self, data: bytes) -> int:  # type: ignore[override] # tarfile writes only bytes
-        """Appends the bytes, which are in the files when this returns."""
+        """Appends the bytes, which are in the files when this returns. The first ones replace an earlier file."""
         rest = memoryview(data)
+        if rest and not self._written:
+            for old in self._path.parent.glob(f"{self._path.name}.*"):
+                old.unlink()
         while rest:
             number, used = divmod(self._written, self._size)
             part = rest[: self._size - used]
@@ -147,16 +149,37 @@ def main(arguments: list[str] | None = None) -> int:
         return BAD_INPUT
     archive = Archive(options.runs / options.study, options.out, options.piece_mb * 2**20, options.wanted)
     command = [sys.executable, "-P", "-m", "jobs", "study", options.study, "--runs", str(options.runs), *rest]
-    end, stopped = time.monotonic() + options.seconds, False
-    with subprocess.Popen(command) as study:
-        while study.poll() is None:
-            time.sleep(POLL_SECONDS)
-            archive.add_complete()
-            if time.monotonic() > end and not stopped:
-                study.send_signal(signal.SIGTERM)
-                stopped = True
-    if (options.runs / options.study).is_dir():
-        archive.close()
+    try:
+        status = _run(command, options.seconds, archive)
+        if (options.runs / options.study).is_dir():
+            archive.close()
+    except OSError as error:
+        print(f"the results can't be copied to {options.out}, so the study is stopped: {error}", file=sys.stderr)
+        return FAULT
+    return status
+
+
+def _run(command: Sequence[str], seconds: float, archive: Archive) -> int:
+    """Runs the study until `seconds` have passed or SIGTERM arrives, and copies its runs. Returns its exit status.
+
+    Raises OSError if a run can't be copied. The study has ended in any case, and its runs have checkpoints.
+    """
+    end, stopped, terminated = time.monotonic() + seconds, False, threading.Event()
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: terminated.set())
+    try:
+        with subprocess.Popen(command) as study:
+            try:
+                while study.poll() is None:
+                    time.sleep(POLL_SECONDS)
+                    archive.add_complete()
+                    if not stopped and (terminated.is_set() or time.monotonic() > end):
+                        study.terminate()
+                        stopped = True
+            finally:
+                study.terminate()  # does nothing if the study has ended
+                study.wait()
+    finally:
+        signal.signal(signal.SIGTERM, previous)
     return study.returncode
 
 

@@ -2,14 +2,16 @@
 
 import io
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from bench.lease import Archive, Pieces, main
+from bench.lease import Archive, Pieces, _run, main
 from jobs.plan.graph import Job, plan
 from jobs.plan.record import record_plan
+from jobs.study_lock import read_lock_holder
 from ssl_pkg.config import StudyConfig
 from ssl_pkg.run.weights import load_facts, load_weights, save_weights
 
@@ -45,6 +47,7 @@ def restored(out: Path, target: Path, cut: int | None = None) -> dict[str, bytes
 def test_pieces_have_the_bytes_of_a_single_file(tmp_path: Path, size: int) -> None:
     (tmp_path / "file.07").write_bytes(b"of an earlier archive")
     pieces, whole = Pieces(tmp_path / "file", size), io.BytesIO()
+    assert [piece.name for piece in tmp_path.iterdir()] == ["file.07"]  # until there is something newer
     for count in (0, 1, 6, 7, 8, 50):
         assert pieces.write(bytes(range(count))) == whole.write(bytes(range(count)))
         assert pieces.tell() == whole.tell()
@@ -115,3 +118,21 @@ def test_a_study_that_cannot_start_has_its_exit_status(tmp_path: Path) -> None:
     words = ["290", str(tmp_path / "out"), "photos", "--runs", str(tmp_path / "runs"), "--data", str(tmp_path / "none")]
     assert main(words) == 2
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_sigterm_stops_the_study_and_waits_for_its_end(tmp_path: Path) -> None:
+    study = (
+        "import os, signal, sys, time; signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(75)); "
+        "os.kill(os.getppid(), signal.SIGTERM); time.sleep(300); sys.exit(1)"
+    )
+    assert _run([sys.executable, "-c", study], 1000, Archive(tmp_path / "small", tmp_path, 10**6, [])) == 75
+
+
+def test_a_study_whose_results_cannot_be_copied_is_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    planned(tmp_path)
+    (tmp_path / "small").rename(tmp_path / "demo")
+    (tmp_path / "out" / "results.tar.00").mkdir(parents=True)
+    assert main(["290", str(tmp_path / "out"), "demo", "--runs", str(tmp_path)]) == 1
+    assert "can't be copied" in capsys.readouterr().err
+    holder = read_lock_holder(tmp_path / "demo")
+    assert holder is None or not holder.alive
