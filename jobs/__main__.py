@@ -125,23 +125,26 @@ def _submit(options: argparse.Namespace, overrides: list[str], again: str) -> in
 
 def _dry_run(options: argparse.Namespace, overrides: list[str]) -> int:
     require("submit")
-    from jobs.cluster.dry_run import print_dry_run
-    from jobs.cluster.profile import load_profile, profiles
+    from jobs.cluster.dry_run import every_profile, print_dry_run
+    from jobs.cluster.profile import load_profile
+    from jobs.plan.batch_sizes import check_batch_sizes
     from jobs.plan.estimate import images_of
     from jobs.plan.settings import plan_published
     from ssl_pkg.overrides import split_literals
 
-    chosen = [load_profile(name) for name in ([options.cluster] if options.cluster else profiles())]
+    profile = load_profile(options.cluster) if options.cluster else None
+    processes = profile.nodes * profile.processes if profile else 1
     if options.study == "stl10" and options.data is None and "data.root" not in split_literals(overrides)[0]:
         jobs = plan_published(
             options.study, seeds=options.seeds, overrides=overrides, runs=options.runs, reports=options.reports
         )
+        check_batch_sizes(jobs, None, processes)
         images = images_of(None)
         print("Without --data, the sizes of STL-10 as published are assumed.", file=sys.stderr)
     else:
-        config, jobs = _planned(options, overrides)
+        config, jobs = _planned(options, overrides, processes)
         images = images_of(config.data.root)
-    print_dry_run(jobs, options.runs / options.study, chosen, images)
+    print_dry_run(jobs, options.runs / options.study, [profile] if profile else every_profile(), images)
     return COMPLETE
 
 

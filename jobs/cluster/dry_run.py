@@ -12,7 +12,7 @@ from submitit.slurm.slurm import _make_sbatch_string
 from jobs.cluster.batches import Batch, SubmittedJob, newest_jobs
 from jobs.cluster.job_arrays import awaited_runs, group_into_arrays, submission_order
 from jobs.cluster.limits import max_array_tasks
-from jobs.cluster.profile import LOCAL, Profile
+from jobs.cluster.profile import LOCAL, Profile, load_profile, profiles
 from jobs.cluster.sbatch import job_parameters
 from jobs.ledger import REPORT
 from jobs.plan.estimate import (
@@ -25,18 +25,26 @@ from jobs.plan.estimate import (
     longest_chain,
 )
 from jobs.plan.graph import Job
+from ssl_pkg.errors import BadInput
 
 # Options that are the same for every profile, or that have another value in each submission.
 _HIDDEN: Final = ("--comment", "--dependency", "--error", "--job-name", "--open-mode", "--output")
 
 
-def print_dry_run(jobs: Sequence[Job], folder: Path, profiles: Sequence[Profile], images: Mapping[str, int]) -> None:
+def print_dry_run(
+    jobs: Sequence[Job], folder: Path, chosen: Sequence[Profile | BadInput], images: Mapping[str, int]
+) -> None:
     """Prints the jobs of the missing runs, their GPU hours and disk space, and what each profile would send.
 
-    folder: of the study. images: the number of images of each split. Jobs that are already in a queue count as missing.
+    folder: of the study. chosen: the error of a profile that can't be used takes its place. images: the number of
+    images of each split. Jobs that are already in a queue count as missing.
     """
-    missing = [job for job in jobs if job.stage == REPORT or not job.complete]
-    batches = list(_batches(missing, profiles[0].name))
+    incomplete = {job for job in jobs if not job.complete}
+    if not incomplete:
+        print(f"{folder.name} is complete: nothing would be submitted.")
+        return
+    missing = [job for job in jobs if job in incomplete or job.stage == REPORT]
+    batches = list(_batches(missing))
     estimates = {job.name: estimate(job, images) for job in missing}
     complete = len(jobs) - len(missing)
     print(
@@ -46,11 +54,22 @@ def print_dry_run(jobs: Sequence[Job], folder: Path, profiles: Sequence[Profile]
     console = Console(highlight=False, soft_wrap=True)
     console.print(_table(batches, estimates))
     print("\n".join(_totals(missing, estimates)))
-    for profile in profiles:
-        print("\n".join(["", *_sent(profile, batches, folder)]))
+    for profile in chosen:
+        print("\n".join(["", *([str(profile)] if isinstance(profile, BadInput) else _sent(profile, batches, folder))]))
 
 
-def _batches(missing: Sequence[Job], cluster: str) -> Iterator[tuple[Batch, list[Job]]]:
+def every_profile() -> list[Profile | BadInput]:
+    """The profiles in slurm/profiles. The error of one that can't be used takes its place."""
+    found: list[Profile | BadInput] = []
+    for name in profiles():
+        try:
+            found.append(load_profile(name))
+        except BadInput as error:
+            found.append(error)
+    return found
+
+
+def _batches(missing: Sequence[Job]) -> Iterator[tuple[Batch, list[Job]]]:
     """The batches that `submit` would make, in its order. Their job ids count from 1."""
     submitted: dict[str, SubmittedJob] = {}
     number = 0
@@ -58,7 +77,7 @@ def _batches(missing: Sequence[Job], cluster: str) -> Iterator[tuple[Batch, list
         awaited = awaited_runs(level, missing, submitted)
         for group, after in list(group_into_arrays(level, awaited, submitted, max_array_tasks({}))):
             number += 1
-            batch = Batch.new(cluster, tuple(job.name for job in group), after).with_number(str(number))
+            batch = Batch.new(LOCAL, tuple(job.name for job in group), after).with_number(str(number))
             submitted |= newest_jobs([batch])
             yield batch, group
 
@@ -95,7 +114,7 @@ def _totals(missing: Sequence[Job], estimates: Mapping[str, Estimate]) -> list[s
     return [
         "",
         f"GPU time: {measured:.1f} hours of an {GPU} for pretraining, from measured rates ({rates} pairs per second at "
-        f"{MEASURED_RESOLUTION} px), and about {total - measured:.1f} hours for the other runs, estimated from above, "
+        f"{MEASURED_RESOLUTION} px), and about {total - measured:.1f} hours for the other runs, which are guessed, "
         "because their rates have not been measured.",
         f"Duration: about {chain:.1f} hours if every job starts at once, on a GPU of its own.",
         f"Disk: {disk:.1f} GB, and up to {peak:.1f} GB more while all trainings run.",

@@ -4,22 +4,20 @@ Fine-tuning and the supervised baseline need no check, because their batches hav
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
+from jobs.plan.estimate import images_of
 from jobs.plan.graph import Job
 from ssl_pkg.batch_sizes import queue_error, split_error
-from ssl_pkg.cache import synthetic_set
 from ssl_pkg.compose import load_config
-from ssl_pkg.config import SYNTHETIC, MethodConfig
+from ssl_pkg.config import MethodConfig
 from ssl_pkg.errors import BadInput
-from ssl_pkg.layout import images_in
 from ssl_pkg.training_length import training_length
 
 
-def check_batch_sizes(jobs: Sequence[Job], root: str, processes: int = 1) -> None:
+def check_batch_sizes(jobs: Sequence[Job], root: str | None, processes: int = 1) -> None:
     """Raises BadInput if the batch size of a missing pretraining is impossible. The message has one that fits them all.
 
-    root: the folder of the images, or `synthetic`. processes: of a pretraining.
+    root: the folder of the images, or `synthetic`; None stands for STL-10 as published. processes: of a pretraining.
     """
     missing = {(job.method, job.settings): job for job in jobs if job.stage == "pretrain" and not job.complete}
     methods = [method for job in missing.values() if (method := load_config(job.overrides).method)]
@@ -54,10 +52,9 @@ def repeated_passes(jobs: Sequence[Job], root: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _images(root: str) -> dict[str, int]:
+def _images(root: str | None) -> dict[str, int]:
     """The number of images of each split to train on that is there."""
-    folder = synthetic_set() if root == SYNTHETIC else Path(root)
-    return {name: count for name in ("unlabeled", "train") if (count := images_in(folder, name))}
+    return {name: count for name, count in images_of(root).items() if count}
 
 
 def _error(method: MethodConfig, size: int, images: Mapping[str, int], processes: int) -> str:

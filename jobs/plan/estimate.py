@@ -22,7 +22,7 @@ COMPILE_SECONDS: Final = 40.0  # measured, likewise
 # Not measured: a training step of a batch of labelled images. The step of SimCLR, which has eight times as many images
 # at the default batch sizes, counts as its upper bound.
 LABELLED_STEP_SECONDS: Final = 0.0095
-OTHER_SECONDS: Final = 120.0  # of a run of another stage; not measured
+OTHER_SECONDS: Final = 120.0  # a guess for a run of another stage
 STL10_FOLDS: Final = 10  # the predefined folds of train
 
 # What a complete run leaves, in MB. ResNet-18's weights have 45, the checkpoint of a training two to four times that.

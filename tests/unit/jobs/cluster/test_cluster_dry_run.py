@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.__main__ import main
-from jobs.cluster.profile import profiles
+from jobs.cluster.profile import PROFILES, profiles
 from jobs.plan.settings import plan_published
 
 
@@ -60,7 +60,8 @@ def test_the_gpu_hours_of_pretraining_are_measured(capsys: pytest.CaptureFixture
 def test_every_profile_is_shown_or_the_given_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     everything = shown(capsys, "stl10", "--runs", str(tmp_path))
     assert re.findall(r"^(\S+?):? (?:sends|the runs)", everything, re.MULTILINE) == profiles()
-    text = shown(capsys, "demo", "--runs", str(tmp_path), "--cluster", "example-multinode")
+    words = ("demo", "--runs", str(tmp_path), "study.methods=[simclr]")  # eight processes do not suit MoCo's bn_splits
+    text = shown(capsys, *words, "--cluster", "example-multinode")
     sent = dict(re.findall(r"^  (pretraining|other stages|report): (.*)$", text, re.MULTILINE))
     assert {"--nodes=2", "--ntasks-per-node=4", "--gpus-per-node=4", "--partition=booster"} <= {
         *sent["pretraining"].split()
@@ -74,3 +75,46 @@ def test_every_profile_is_shown_or_the_given_one(capsys: pytest.CaptureFixture[s
 def test_without_a_cluster_only_a_dry_run_starts(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["submit", "stl10"]) == 2
     assert "give the cluster by --cluster, or --dry-run" in capsys.readouterr().err
+
+
+def test_a_profile_that_cannot_be_used_has_its_error_in_its_place(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.yaml").write_text("colour: red")
+    (tmp_path / "local.yaml").write_text((PROFILES / "local.yaml").read_text())
+    monkeypatch.setattr("jobs.cluster.profile.PROFILES", tmp_path)
+    text = shown(capsys, "demo", "--runs", str(tmp_path))
+    first, second = text.rstrip().split("\n\n")[-2:]
+    assert "broken" in first and "colour" in first and second.startswith("local: the runs")
+
+
+def test_the_report_is_missing_only_if_a_run_is_or_it_is_old(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ("stl10", "--seeds", "0", "--runs", str(tmp_path), "--reports", str(tmp_path / "reports"))
+    overrides = ["study.methods=[supervised]"]
+    jobs = plan_published("stl10", seeds="0", overrides=overrides, runs=tmp_path, reports=tmp_path / "reports")
+    for job in jobs[:-1]:
+        job.run_dir.mkdir(parents=True)
+        (job.run_dir / "result.json").write_text('{"seconds": 1}')
+    assert "0 runs and the report in 1 jobs" in shown(capsys, *words, *overrides)
+    jobs[-1].run_dir.mkdir(parents=True)
+    (jobs[-1].run_dir / "report.pdf").touch()
+    assert shown(capsys, *words, *overrides) == "stl10 is complete: nothing would be submitted.\n"
+    (jobs[0].run_dir / "result.json").unlink()
+    assert "1 runs and the report in 2 jobs" in shown(capsys, *words, *overrides)
+
+
+def test_batches_are_divided_among_the_processes_of_the_profile(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ["submit", "stl10", "--dry-run", "--runs", str(tmp_path), "method.batch_size=100"]
+    words += ["study.methods=[simclr]"]
+    assert main(words) == 0
+    assert main([*words, "--cluster", "example-multinode"]) == 2  # of two nodes with four processes each
+    assert "=100 must be a multiple of the world size 8" in capsys.readouterr().err
+
+
+def test_hours_that_are_not_measured_are_called_a_guess(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = shown(capsys, "stl10", "--runs", str(tmp_path))
+    assert re.search(r"about [\d.]+ hours for the other runs, which are guessed", text)

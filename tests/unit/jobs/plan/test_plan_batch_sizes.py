@@ -1,6 +1,7 @@
 """Batch sizes are compared with the images before the first run starts."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,19 @@ def test_a_study_says_how_often_it_passes_over_few_images(tmp_path: Path) -> Non
     ]
     assert sentences(6400) == [labelled]
     assert sentences(96, "budget.min_epoch_steps=1") == []
+
+
+def test_the_sizes_of_the_synthetic_set_are_known_before_it_is_generated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssl_pkg.cache.user_cache", lambda: tmp_path)  # empty
+    overrides = ["method.split=train", "budget.min_epoch_steps=30", "study.methods=[simclr]"]
+    config = configure("demo", data=None, seeds="0", overrides=overrides)
+    jobs = plan_study(config, runs=tmp_path / "runs", reports=tmp_path, overrides=overrides)
+    sentences = repeated_passes(jobs, "synthetic")
+    assert "few images for pretrain: an epoch passes 2 times over the 1,000 images of train" in "".join(sentences)
+    with pytest.raises(BadInput, match="larger than the split train, which has 1,000 images"):
+        check_batch_sizes([replace(jobs[0], overrides=(*jobs[0].overrides, "method.batch_size=1001"))], "synthetic")
 
 
 def test_a_study_that_can_not_pretrain_does_not_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
