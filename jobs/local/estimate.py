@@ -12,13 +12,15 @@ class TimeLeft:
     """Estimates the time that a study still needs, from its runs' states.
 
     A run takes as long as the measured runs of its stage, on average. If there are none, its duration follows from the
-    costs of the stages and from all measured durations. A running run is measured by the rate of its longest phase.
+    costs of the stages and from all measured durations. A running pretraining is measured by the rate of its longest
+    phase.
     """
 
     def __init__(self, jobs: Sequence[Job], slots: int) -> None:
         """slots: how many jobs run at a time."""
         self._jobs, self._slots = jobs, slots
-        self._foretold: dict[str, tuple[int, float]] = {}  # of running runs: steps of the phase, and the run's duration
+        # of running pretrainings: steps of the phase, and the run's duration
+        self._foretold: dict[str, tuple[int, float]] = {}
 
     def __call__(self, rows: Sequence[Row]) -> float | None:
         """Seconds until all jobs have ended.
@@ -27,7 +29,7 @@ class TimeLeft:
         """
         shown = {row.name: row for row in rows}
         missing = [job for job in self._jobs if shown[job.name].state in (State.PENDING, State.RUNNING)]
-        found = [(job, seconds) for job in self._jobs if (seconds := self._duration(shown[job.name])) is not None]
+        found = [(job, seconds) for job in self._jobs if (seconds := self._duration(job, shown[job.name])) is not None]
         if not missing or max(job.cost for job in missing) > max((job.cost for job, _ in found), default=0.0):
             return None
         measured = {job.stage: [seconds for other, seconds in found if other.stage == job.stage] for job in missing}
@@ -41,10 +43,12 @@ class TimeLeft:
 
         return max(sum(map(left, missing)) / self._slots, *remaining_cost(missing, left).values())
 
-    def _duration(self, row: Row) -> float | None:
-        """The duration of a complete or running run in seconds; None if unknown."""
+    def _duration(self, job: Job, row: Row) -> float | None:
+        """The duration of a complete run, or of a running pretraining, in seconds; None if unknown."""
         if row.state is State.COMPLETE:
             return row.elapsed
+        if job.stage != "pretrain":
+            return None  # its phases take different times
         steps, duration = self._foretold.get(row.name, (0, None))
         if row.left is not None and row.elapsed is not None and (row.steps or 0) >= steps:  # not while it validates
             steps, duration = row.steps or 0, row.elapsed + row.left

@@ -81,3 +81,11 @@ def test_the_steps_of_a_validation_do_not_change_the_estimate() -> None:
     assert seen(replace(training, phase="validate", step=1, steps=9, rate=1.0, left=8.0)) == pytest.approx(before)
     assert seen(replace(training, phase="train", rate=None, left=None)) == pytest.approx(before)
     assert seen(replace(training, step=600, left=40.0, elapsed=60.0)) <= before
+
+
+def test_the_rate_of_one_phase_of_another_stage_is_no_measurement() -> None:
+    """Its phases take different times, like the embedding and the trials of a fine-tuning."""
+    done = [complete("pretrain-a", 100.0), complete("probe-a", 10.0)]
+    before = left(*done)
+    running = Row("finetune-a", State.RUNNING, "embed", 5, 10, 5.0, left=1.0, elapsed=0.0)
+    assert left(*done, running) == pytest.approx(before)
