@@ -85,17 +85,17 @@ class Section:
             path = style.save(figure, folder, name).resolve()
             origin = {"csv": f"figures/{name}.csv", "stages": list(self.stages if stages is None else stages)}
             texts = {"caption": caption, "reading": reading}
-            self.blocks.append({"kind": "figure", "path": str(path), **texts, **origin})
+            self.blocks.append({"kind": "figure", "path": str(path), "width": 1.0, **texts, **origin})
 
     def picture(
         self, folder: Path, name: str, png: bytes, caption: str, reading: str, *, stages: Sequence[str]
     ) -> None:
-        """Adds a picture like `figure`, from the bytes of a PNG file; it has no numbers."""
+        """Adds a picture like `figure`, from the bytes of a PNG file, so narrow that two fit a page; it has no numbers."""
         folder.mkdir(parents=True, exist_ok=True)
         path = (folder / f"{name}.png").resolve()
         path.write_bytes(png)
         texts, origin = {"caption": caption, "reading": reading}, {"csv": "", "stages": list(stages)}
-        self.blocks.append({"kind": "figure", "path": str(path), **texts, **origin})
+        self.blocks.append({"kind": "figure", "path": str(path), "width": 0.7, **texts, **origin})
 
 
 def command(text: str) -> Block:

@@ -23,7 +23,7 @@ def scatter(study: Study) -> Figure | None:
     points, baselines = shift.points(study), shift.baselines(study)
     if not points:
         return None
-    figure, panels = style.rows_of(1, 1, 3.6)
+    figure, panels = style.rows_of(1, 1, 3.0)
     axes = panels[0, 0]
     ends = []
     for group in (group for groups in baselines.values() for group in groups):

@@ -99,7 +99,7 @@ def curves(study: Study) -> Figure | None:
     models = selected(study, models, LINES)
     if not models or not kinds:
         return None
-    figure, panels = style.grid(len(kinds), 3, 1.75, sharex=True, sharey=True)
+    figure, panels = style.grid(len(kinds), 3, 1.25, sharex=True, sharey=True)
     lines = {}
     for axes, kind in zip(panels, kinds, strict=True):
         axes.set_title(label(kind))

@@ -106,7 +106,7 @@ def _listed(family: Sequence[Gain]) -> str:
 
 
 def _figure(study: Study, found: dict[Model, dict[int, Point]]) -> Figure:
-    figure, (axes,) = style.grid(1, 1, 3.6)
+    figure, (axes,) = style.grid(1, 1, 3.2)
     ticks = sorted({size for sizes in found.values() for size in sizes})
     for (model, sizes), shift in zip(found.items(), shifts(len(found), ticks), strict=True):
         look = style.look(model, study.encoders)

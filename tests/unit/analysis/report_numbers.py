@@ -49,7 +49,8 @@ def unexplained(content: dict[str, Any], out: Path) -> list[str]:
     """The numbers of the texts and tables of a report that are in none of its CSV files, each with its text."""
     pool = _Pool(out)
     texts = [printed for section in content["sections"] if section["title"] != "Sources" for printed in _texts(section)]
-    return [f"{number} in: {printed.text}" for printed in texts for number in _lacking(printed, pool)]
+    results = [printed for printed in texts if not printed.text.startswith("Source: ")]  # a method's papers
+    return [f"{number} in: {printed.text}" for printed in results for number in _lacking(printed, pool)]
 
 
 def _texts(section: dict[str, Any]) -> Iterator[Printed]:
