@@ -90,7 +90,7 @@ class Section:
     def picture(
         self, folder: Path, name: str, png: bytes, caption: str, reading: str, *, stages: Sequence[str]
     ) -> None:
-        """Adds a picture like `figure`, from the bytes of a PNG file, so narrow that two fit a page; it has no numbers."""
+        """Adds a picture like `figure`, from a PNG file's bytes, so narrow that two fit a page; it has no numbers."""
         folder.mkdir(parents=True, exist_ok=True)
         path = (folder / f"{name}.png").resolve()
         path.write_bytes(png)
