@@ -74,9 +74,21 @@ def _target(study: Study, model: Model, target: str) -> float | None:
     return train.value - test.value if train is not None and train.value is not None and test else None
 
 
+def comparable(study: Study) -> bool:
+    """Whether the widths of all models are comparable: the studies of a joined one have equal settings of `width`."""
+    settings = {part.name: [run.config.get("width") for run in part.complete("width")][:1] for part in study.parts}
+    known = [found for found in settings.values() if found]
+    return all(found == known[0] for found in known)
+
+
 @lru_cache(maxsize=1)
 def correlations(study: Study) -> list[Correlation]:
-    """Every measure of the network against every target, for each kind with at least LEAST different models."""
+    """Every measure of the network against every target, for each kind with at least LEAST different models.
+
+    Empty for studies that measured the widths with different settings.
+    """
+    if not comparable(study):
+        return []
     widths = [measure for measure in widths_of(study) if not measure.of_head]
     found = []
     for measure, target, kind in itertools.product(widths, TARGETS, KINDS):

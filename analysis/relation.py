@@ -14,6 +14,7 @@ from analysis.correlation import (
     LEAST_INTERVAL,
     TARGETS,
     Correlation,
+    comparable,
     correlations,
     points,
 )
@@ -27,6 +28,12 @@ from analysis.widths import widths_of
 
 def add(made: Section, study: Study, figures: Path) -> None:
     """Adds the correlations of the chosen measure with their figure, then those of the other measures."""
+    if not comparable(study):
+        made.text(
+            "No correlation is computed, because the studies measured the widths with different settings (section "
+            "“Comparison of studies”), so their widths are not comparable."
+        )
+        return
     found, measure = correlations(study), chosen(widths_of(study))
     if not found or measure is None:
         made.text(f"No correlation is computed, because fewer than {LEAST} models have both a width and an accuracy.")

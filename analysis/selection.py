@@ -1,6 +1,6 @@
 """Which models a figure shows that has no room for all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import numpy as np
@@ -31,12 +31,14 @@ def selected(study: Study, models: Sequence[Model], most: int) -> list[Model]:
     return [model for model in models if model in (*references, *best, *spread)]
 
 
-def left_out(count: int, most: int) -> str:
-    """The sentence of a caption on which of `count` models the figure shows; empty if it shows all."""
-    if count <= most:
+def left_out(models: Collection[Model], most: int) -> str:
+    """The sentence of a caption on which of the models that can be drawn the figure shows; empty if it shows all."""
+    if len(models) <= most:
         return ""
+    words = [word for word in _REFERENCES if any(model.method == word and not model.variant for model in models)]
+    references = f"the {' and the '.join(words)} one, " if words else ""
     return (
-        f" Of {count} models, {most} are shown: the random and the supervised one, those with the highest test "
+        f" Of {len(models)} models, {most} are shown: {references}those with the highest test "
         "accuracy, and others from all ranks below, down to the lowest. The numbers of all models are in "
         "tables/results.csv."
     )

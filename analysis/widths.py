@@ -79,5 +79,7 @@ def predictions_of(study: Study) -> list[Measurement]:
 
 
 def setting(study: Study, name: str) -> Any:
-    """A setting of the stage `width`, from the first complete run; None if it is unknown."""
-    return next((run.config.get("width", {}).get(name) for run in study.complete("width")), None)
+    """A setting of the stage `width` in its first complete run; None if it is unknown, or differs between studies."""
+    parts = [part.complete("width")[:1] for part in study.parts or (study,)]
+    found = [run.config.get("width", {}).get(name) for runs in parts for run in runs]
+    return found[0] if found and all(value == found[0] for value in found) else None

@@ -41,7 +41,7 @@ def _panel(axes: Axes, study: Study, column: Column, models: list[Model]) -> Non
         options = {"markerfacecolor": look.face, "markersize": 4, "label": label}
         axes.plot(found.value, row, look.marker, color=look.color, **options)
         if model == replace(RANDOM_PROBE, study=model.study):
-            axes.axvline(found.value, color=look.color, linewidth=0.7, linestyle=":")
+            axes.axvline(found.value, color=look.color, linewidth=0.7, linestyle=":", label=f"{label}, dotted line")
     axes.set_title(column.heading)
     axes.grid(axis="y", visible=False)
     style.percent_axis(axes.xaxis)

@@ -1,5 +1,6 @@
 """Accuracy by class, confusion matrices and reliability diagrams."""
 
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -39,7 +40,7 @@ def heat_maps(study: Study) -> Figure | None:
         return None
     values = np.concatenate([values.ravel() for _, _, values in tables.values()])
     limits = np.floor(10 * np.nanmin(values)) / 10, np.ceil(10 * np.nanmax(values)) / 10
-    figure, panels = style.grid(len(shown), 1, 0.85 + 0.17 * min(ROWS, len(study.models)))
+    figure, panels = style.grid(len(shown), 1, 0.85 + 0.17 * min(ROWS, len(by_class(study))))
     image: Any = None
     for axes, evaluation in zip(panels, shown, strict=True):
         image = _heat_map(axes, *tables[evaluation], limits)
@@ -51,11 +52,19 @@ def heat_maps(study: Study) -> Figure | None:
     return figure
 
 
+def by_class(study: Study) -> list[Model]:
+    """The models that have an accuracy of a class."""
+    rows = study.results
+    own = rows["evaluation"].isin(["test", "ood"]) & rows["class"].notna() & rows["value"].notna()
+    found = set(rows.loc[own, "model"])
+    return [model for model in study.models if model in found]
+
+
 def _table(study: Study, evaluation: str) -> tuple[list[str], list[str], Floats]:
     """The labels of the models that have accuracies by class, the classes, and the accuracies."""
     labels = class_names(study, evaluation)
     keys = [dimensions_of({"class": label}) for label in labels]
-    models = selected(study, study.models, ROWS)
+    models = selected(study, by_class(study), ROWS)
     found = {model: [estimate(study, model, evaluation, "accuracy", key) for key in keys] for model in models}
     found = {model: row for model, row in found.items() if any(row)}
     values = [[np.nan if entry is None else entry.value for entry in row] for row in found.values()]
@@ -90,12 +99,13 @@ def confusion(study: Study, evaluation: str) -> Figure | None:
 
     evaluation: `test` or `ood`.
     """
-    found = {model: joined(study, model, evaluation) for model in selected(study, study.models, PANELS)}
+    found = {
+        model: joined(study, model, evaluation) for model in selected(study, predicting(study, evaluation), PANELS)
+    }
     shown = {model: arrays for model, arrays in found.items() if arrays is not None}
     if not shown:
         return None
     count = next(iter(shown.values()))[0].shape[1]
-    shown = {model: pair for model, pair in shown.items() if pair[0].shape[1] == count}
     predicted, true = _confusion_names(study, evaluation, count)
     figure, panels = style.grid(len(shown), 4, 1.75, sharex=True, sharey=True, layout="compressed")
     places = style.named(count)
@@ -117,6 +127,13 @@ def confusion(study: Study, evaluation: str) -> Figure | None:
     for axes in panels[::4]:
         axes.set_ylabel("true class")
     return figure
+
+
+@lru_cache(maxsize=4)
+def predicting(study: Study, evaluation: str) -> tuple[Model, ...]:
+    """The models that have predictions of as many classes as the first of them."""
+    counts = {model: found[0].shape[1] for model in study.models if (found := joined(study, model, evaluation))}
+    return tuple(model for model, count in counts.items() if count == next(iter(counts.values())))
 
 
 def _marked(study: Study, labels: list[str]) -> list[str]:
@@ -150,13 +167,7 @@ def reliability(study: Study) -> Figure | None:
 
     A curve needs two bins with enough images. A model without one is left out.
     """
-    models = selected(study, study.models, PANELS)
-    found = {model: {kind: joined(study, model, kind) for kind in ("test", "ood")} for model in models}
-    drawn = {
-        model: {kind: part for kind, part in parts.items() if part is not None and _filled(part[0]).sum() > 1}
-        for model, parts in found.items()
-    }
-    shown = {model: parts for model, parts in drawn.items() if parts}
+    shown = {model: _curves(study, model) for model in selected(study, reliable(study), PANELS)}
     if not shown:
         return None
     rows = -(-len(shown) // 4)
@@ -184,6 +195,18 @@ def reliability(study: Study) -> Figure | None:
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
     figure.supxlabel("confidence (largest softmax probability)", fontsize=7.5)
     return figure
+
+
+@lru_cache(maxsize=1)
+def reliable(study: Study) -> tuple[Model, ...]:
+    """The models that have a curve in the reliability diagram."""
+    return tuple(model for model in study.models if _curves(study, model))
+
+
+def _curves(study: Study, model: Model) -> dict[str, tuple[Floats, npt.NDArray[np.int64]]]:
+    """Logits and labels on test and OOD, where enough bins are filled for a curve."""
+    found = {kind: joined(study, model, kind) for kind in _KINDS}
+    return {kind: part for kind, part in found.items() if part is not None and _filled(part[0]).sum() > 1}
 
 
 def _calibration(

@@ -50,9 +50,12 @@ def pretraining(study: Study) -> Figure | None:
         runs = [run for run in every if run.model.method == method]
         for run, order in _counted(runs):
             color = style.encoder_color(run.model, study.encoders)
-            _line(row[0], run.metrics, "loss", color=color, linewidth=_thin(order), label=_series(study, run))
-            _rates(row[1], run, color, order)
-            _line(row[2], run.metrics, "lr", color=color, linewidth=_thin(order))
+            options: dict[str, Any] = {"color": color, "linewidth": _thin(order), "label": _series(study, run)}
+            _line(row[0], run.metrics, "loss", **options)
+            for column in RATES:
+                line = ":" if column == "contrast_accuracy" else "-"
+                _line(row[1], run.metrics, column, linestyle=line, **options)
+            _line(row[2], run.metrics, "lr", **options)
         style.title(row[0], f"{study.method_label(method)}: loss", 32)
         shown = ", ".join(label for column, label in RATES.items() if _with(runs, column))
         style.title(row[1], f"{shown}, %", 32)
@@ -74,18 +77,19 @@ def health(study: Study) -> Figure | None:
     if not runs:
         return None
     figure, panels = style.grid(len(HEALTH), 2, 1.35)
+    drawn: set[Model] = set()
     for axes, (column, heading) in zip(panels, HEALTH.items(), strict=True):
         seeds: Counter[Model] = Counter()
         for run in runs:
-            label = study.model_label(run.model) if seeds[run.model] == 0 else "_"
-            color, order = style.encoder_color(run.model, study.encoders), seeds[run.model]
-            seeds[run.model] += _line(axes, run.metrics, column, color=color, linewidth=_thin(order), label=label)
+            options: dict[str, Any] = {"linewidth": _thin(seeds[run.model]), "label": _series(study, run)}
+            color = style.encoder_color(run.model, study.encoders)
+            seeds[run.model] += _line(axes, run.metrics, column, color=color, **options)
+        drawn |= (+seeds).keys()
         axes.set(title=heading)
         style.epoch_axis(axes)
         if column != "uniformity":
             axes.set_ylim(0, None)
-    labels = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    style.legend(figure, list(labels.values()), list(labels))
+    _legend(figure, study, [encoder for encoder in study.encoders if encoder in drawn])
     return figure
 
 
@@ -107,7 +111,7 @@ def details(study: Study) -> Figure | None:
 
 def _collapse(axes: Axes, study: Study, runs: Sequence[Run]) -> None:
     for run, order in _counted(runs):
-        color, label = style.encoder_color(run.model, study.encoders), f"{_series(study, run)}, loss"
+        color, label = style.encoder_color(run.model, study.encoders), _series(study, run)
         _line(axes, run.metrics, "loss", color=color, linewidth=_thin(order), label=label)
     _spread(axes, runs, study)
     axes.set_xlabel("epoch")
@@ -163,8 +167,13 @@ def _variants(figure: Figure, runs: Sequence[Run], study: Study) -> None:
     drawn = {run.model for run in runs if run.model.setting}
     variants = [encoder for encoder in study.encoders if encoder in drawn]
     if variants:
-        handles = [Line2D([], [], color=style.encoder_color(encoder, study.encoders)) for encoder in variants]
-        style.legend(figure, handles, [study.model_label(encoder) for encoder in variants])
+        _legend(figure, study, variants)
+
+
+def _legend(figure: Figure, study: Study, models: Sequence[Model]) -> None:
+    """Adds a legend with the colour of each model."""
+    handles = [Line2D([], [], color=style.look(model, study.encoders).color) for model in models]
+    style.legend(figure, handles, [study.model_label(model) for model in models])
 
 
 def finetuning(study: Study) -> Figure | None:
@@ -174,10 +183,10 @@ def finetuning(study: Study) -> Figure | None:
         return None
     figure, panels = style.grid(4, 2, 1.35)
     for model in models:
-        color, label = style.look(model, study.encoders).color, study.model_label(model)
+        color = style.look(model, study.encoders).color
         for order, run in enumerate(_with(study.of("finetune", model), "phase")):
             final = run.metrics[run.metrics["phase"] == "final"]
-            options = {"color": color, "linewidth": _thin(order), "label": label if order == 0 else "_"}
+            options: dict[str, Any] = {"color": color, "linewidth": _thin(order), "label": _series(study, run)}
             _line(panels[0], final, "loss", **options)
             _line(panels[1], final, "accuracy", **options)
             _line(panels[2], chosen_curve(run), "val_loss", **options)
@@ -186,8 +195,7 @@ def finetuning(study: Study) -> Figure | None:
     panels[1].set(title="final training: accuracy (%)")
     panels[2].set(title="chosen trial: log loss on the holdout split", ylim=(0, None))
     panels[3].set(title="chosen trial: accuracy on the holdout split (%)")
-    labels = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    style.legend(figure, list(labels.values()), list(labels))
+    _legend(figure, study, models)
     for axes in panels[1::2]:
         style.percent_axis(axes.yaxis)
     for axes in panels:
@@ -204,16 +212,16 @@ def probing(study: Study) -> Figure | None:
     figure, panels = style.grid(2, 2, 1.6)
     for model in names.in_order(grids, study.methods):
         run, frame = grids[model]
-        color = style.look(model, study.encoders).color
+        color, label = style.look(model, study.encoders).color, _series(study, run)
         best = frame[np.isclose(frame["l2"], chosen_l2(study, run), rtol=1e-6)]
         for axes, column in zip(panels, ("log_loss", "accuracy"), strict=True):
-            axes.plot(frame["l2"], frame[column], color=color, label=study.model_label(model))
-            axes.plot(best["l2"], best[column], "o", color=color, markersize=5)
+            axes.plot(frame["l2"], frame[column], color=color, label=f"{label}, {column}")
+            axes.plot(best["l2"], best[column], "o", color=color, markersize=5, label=f"{label}, {column}, chosen")
     for axes, label in zip(panels, ("log loss (nats)", "accuracy (%)"), strict=True):
         axes.set(xlabel="l2 penalty", ylabel=label)
         style.log_axis(axes.xaxis)
     style.percent_axis(panels[1].yaxis)
-    style.legend(figure, *panels[0].get_legend_handles_labels())
+    _legend(figure, study, names.in_order(grids, study.methods))
     return figure
 
 
@@ -231,11 +239,11 @@ def _thin(order: int) -> float:
     return 1.1 if order == 0 else 0.5
 
 
-def _line(axes: Axes, frame: pd.DataFrame, column: str, **options: Any) -> bool:
-    """Draws a metric over epochs; returns whether there was any point."""
+def _line(axes: Axes, frame: pd.DataFrame, column: str, *, label: str, **options: Any) -> bool:
+    """Draws a metric over epochs, labelled with the series and the metric; returns whether there was any point."""
     x, y = series(frame, column)
     if len(x):
-        axes.plot(x, y, marker="." if len(x) < 3 else "", **options)
+        axes.plot(x, y, marker="." if len(x) < 3 else "", label=f"{label}, {column}", **options)
     return len(x) > 0
 
 
@@ -252,12 +260,6 @@ def series(frame: pd.DataFrame, column: str) -> tuple[Floats, Floats]:
     return x, y
 
 
-def _rates(axes: Axes, run: Run, color: str, order: int) -> None:
-    for column in RATES:
-        line = ":" if column == "contrast_accuracy" else "-"
-        _line(axes, run.metrics, column, color=color, linestyle=line, linewidth=_thin(order))
-
-
 def _spread(axes: Axes, runs: Sequence[Run], study: Study) -> None:
     """Draws the standard deviation of z on a second axis of the loss panel, on which 0 is a collapse."""
     if not runs:
@@ -267,7 +269,7 @@ def _spread(axes: Axes, runs: Sequence[Run], study: Study) -> None:
     for order, run in enumerate(runs):
         color = style.encoder_color(run.model, study.encoders) if several else "#555555"
         options = {"color": color, "linestyle": "--", "linewidth": 0.8 if several else _thin(order)}
-        _line(twin, run.metrics, "z_std", label=f"{_series(study, run)}, s.d. of z", **options)
+        _line(twin, run.metrics, "z_std", label=_series(study, run), **options)
     _right(twin)
     twin.set_ylim(0, None)
     if axes.dataLim.y0 >= 0:  # some losses, such as a negative cosine similarity, are below 0

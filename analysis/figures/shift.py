@@ -18,7 +18,7 @@ TICKS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0
 def scatter(study: Study) -> Figure | None:
     """A point with both intervals for each model, the line of the baselines and its networks; None without a model.
 
-    Each study has a line of its own.
+    Each study has a line of its own. The axes are scaled by the probit function, so the data are accuracies.
     """
     points, baselines = shift.points(study), shift.baselines(study)
     if not points:
@@ -26,32 +26,38 @@ def scatter(study: Study) -> Figure | None:
     figure, panels = style.rows_of(1, 1, 3.0)
     axes = panels[0, 0]
     ends = []
-    for group in (group for groups in baselines.values() for group in groups):
-        places, heights = (probit(hits.mean(axis=1), hits.shape[1]) for hits in (group.test, group.ood))
-        axes.plot(places, heights, ".", color="#999999", markersize=3, zorder=1)
+    for name, group in ((name, group) for name, groups in baselines.items() for group in groups):
+        places, heights = (ndtr(probit(hits.mean(axis=1), hits.shape[1])) for hits in (group.test, group.ood))
+        label = f"{_of(name)}networks from scratch"
+        axes.plot(places, heights, ".", color="#999999", markersize=3, zorder=1, label=label)
         ends += [*places, *heights]
     lines = {}
     for model, point in points.items():
-        look = style.look(model, study.encoders)
-        x, y = (float(ndtri(np.clip(mean.value, 1e-3, 1 - 1e-3))) for mean in (point.test, point.ood))
-        bounds = [ndtri(np.clip([mean.low, mean.high], 1e-3, 1 - 1e-3)) for mean in (point.test, point.ood)]
-        axes.plot(bounds[0], [y, y], color=look.color, linewidth=0.7)
-        axes.plot([x, x], bounds[1], color=look.color, linewidth=0.7)
-        (lines[model],) = axes.plot(
-            x, y, look.marker, color=look.color, markerfacecolor=look.face, markersize=4.5, linestyle="none"
-        )
+        look, label = style.look(model, study.encoders), study.model_label(model)
+        x, y = (float(np.clip(mean.value, 1e-3, 1 - 1e-3)) for mean in (point.test, point.ood))
+        bounds = [np.clip([mean.low, mean.high], 1e-3, 1 - 1e-3) for mean in (point.test, point.ood)]
+        options: Any = {"color": look.color, "linewidth": 0.7}
+        axes.plot(bounds[0], [y, y], label=f"{label}, interval on test", **options)
+        axes.plot([x, x], bounds[1], label=f"{label}, interval on OOD", **options)
+        options = {"markerfacecolor": look.face, "markersize": 4.5, "linestyle": "none", "label": label}
+        (lines[model],) = axes.plot(x, y, look.marker, color=look.color, **options)
         ends += [*bounds[0], *bounds[1]]
-    limits = min(ends) - 0.1, max(ends) + 0.1
-    axes.plot(limits, limits, color="#bbbbbb", linewidth=0.6, linestyle=":", zorder=0)
-    for line in filter(None, map(fit, baselines.values())):
-        axes.plot(limits, ndtri(line.predicted(ndtr(np.array(limits)))), color="#666666", linewidth=0.9, zorder=0)
-    for axis in (axes.xaxis, axes.yaxis):
-        _probit_axis(axis)
+    limits = ndtr(np.array([ndtri(min(ends)) - 0.1, ndtri(max(ends)) + 0.1]))
+    axes.plot(limits, limits, color="#bbbbbb", linewidth=0.6, linestyle=":", zorder=0, label="equal accuracies")
+    for name, line in ((name, fit(groups)) for name, groups in baselines.items()):
+        if line:
+            label = f"{_of(name)}line of the networks from scratch"
+            axes.plot(limits, line.predicted(limits), color="#666666", linewidth=0.9, zorder=0, label=label)
     axes.set(xlim=limits, ylim=limits, xlabel="test accuracy (%)", ylabel="OOD accuracy (%)")
+    axes.set_xscale("function", functions=(ndtri, ndtr))
+    axes.set_yscale("function", functions=(ndtri, ndtr))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(FixedLocator(TICKS))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}"))
     style.legend(figure, list(lines.values()), [study.model_label(model) for model in lines])
     return figure
 
 
-def _probit_axis(axis: Any) -> None:
-    axis.set_major_locator(FixedLocator(list(ndtri(TICKS))))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * ndtr(value):.3g}"))
+def _of(name: str) -> str:
+    """The start of a label; empty in a report of one study, whose name in `Model` is empty."""
+    return f"{name}, " if name else ""

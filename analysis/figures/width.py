@@ -61,7 +61,7 @@ def planes(study: Study) -> Figure | None:
         plane = np.clip(arrays["plane"].astype(float), levels[0], levels[-1]).T
         drawn = axes.contourf(arrays["grid"], arrays["grid"], plane, levels=levels, cmap="cividis")
         axes.contour(arrays["grid"], arrays["grid"], plane, levels=levels, colors="white", linewidths=0.3)
-        axes.plot(0, 0, "+", color="white", markersize=5)
+        axes.plot(0, 0, "+", color="white", markersize=5, label="trained model")
         axes.set(aspect="equal")
         style.title(axes, study.model_label(model), 19)
         axes.grid(False)

@@ -117,11 +117,11 @@ def by_class(study: Study, figures: Path) -> Section:
         "per-class",
         classes.heat_maps(study),
         f"Accuracy of each model on each class, in percent, mean over seeds. {tables.ABSENT}: the class has no images, "
-        f"or the model has no accuracy.{rule}{left_out(len(study.models), classes.ROWS)}",
+        f"or the model has no accuracy.{rule}{left_out(classes.by_class(study), classes.ROWS)}",
         "a dark column is a class that is hard for every model; a dark row is a weak model.",
     )
-    some = left_out(len(study.models), classes.PANELS)
     for evaluation, caption in {"test": "Confusion on the test images", "ood": "Confusion on the OOD images"}.items():
+        some = left_out(classes.predicting(study, evaluation), classes.PANELS)
         made.figure(
             figures,
             f"confusion-{evaluation}",
@@ -137,7 +137,8 @@ def by_class(study: Study, figures: Path) -> Section:
         "reliability",
         reliability,
         "Reliability diagrams from the logits of all seeds. Top: accuracy of the images in each of 15 bins of "
-        "confidence (bins with fewer than ten images are omitted). Bottom: share of the images in each bin." + some,
+        "confidence (bins with fewer than ten images are omitted). Bottom: share of the images in each bin."
+        + left_out(classes.reliable(study), classes.PANELS),
         "below the diagonal a model is overconfident: its predictions are correct less often than their confidence.",
     )
     return made

@@ -27,8 +27,9 @@ def section(study: Study, figures: Path) -> Section:
         f"severities that they published for Tiny-ImageNet-C (here {', '.join(map(str, severities))}). The stored "
         "image is corrupted and then resized to the model's resolution, so a low resolution hides a part of noise and "
         "blur. "
-        "Every model sees the same corrupted images. The clean accuracy is that of the same images; relative accuracy "
-        "is the mean over all corruptions and severities divided by it. A model at chance keeps all of its accuracy."
+        f"Every model{' of a study' if study.parts else ''} sees the same corrupted images. The clean "
+        "accuracy is that of the same images; relative accuracy is the mean over all corruptions and severities "
+        "divided by it. A model at chance keeps all of its accuracy."
     )
     _means(made, study, models)
     _by_corruption(made, study, models, kinds)
@@ -37,7 +38,7 @@ def section(study: Study, figures: Path) -> Section:
         "corruptions",
         curves(study),
         "Accuracy under each corruption; severity 0 is the clean image. Bars: 95 % intervals."
-        + left_out(len(models), LINES),
+        + left_out(models, LINES),
         "a flat line is a corruption that the model tolerates.",
     )
     return made

@@ -20,7 +20,7 @@ def section(study: Study, figures: Path) -> Section:
         tsne.frames(study),
         "t-SNE of the same test images during fine-tuning, from before the first step to after the last; first seed. "
         "The frames of a row are aligned and share their axes."
-        + left_out(len(tsne.maps_of(study, *tsne.FRAMES)), tsne.ROWS),
+        + left_out(tsne.maps_of(study, *tsne.FRAMES), tsne.ROWS),
         "follow one colour from left to right: classes that move apart are being separated by the labels.",
     )
     made.figure(
@@ -31,7 +31,7 @@ def section(study: Study, figures: Path) -> Section:
         "its number is at its median. First seed; at most 1,000 points of a map are drawn. Train and test share one "
         f"map{_perplexity(study)}, which starts from the first two principal components; all maps have the same seed. "
         "The embedding of a probe is that of its frozen encoder."
-        + left_out(len(tsne.maps_of(study, *tsne.JOINT)), tsne.MAPS),
+        + left_out(tsne.maps_of(study, *tsne.JOINT), tsne.MAPS),
         "islands of one colour are classes that the embedding separates; the sizes of islands and the distances "
         "between them have little meaning.",
     )

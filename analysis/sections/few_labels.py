@@ -22,11 +22,13 @@ def section(study: Study, figures: Path) -> Section:
     found = points(study)
     if not found:
         return made
+    within, of_study = (" of a study", "of a study ") if study.parts else ("", "")
     made.text(
-        "Each encoder was probed and fine-tuned on random subsets of labelled train, the same subsets for every model "
-        "and seed. Fine-tuning of the random encoder is supervised training from scratch. All trainings have the same "
-        "number of steps, so that few images are trained on as long as many. The penalty of the probe, and learning "
-        "rate and first head of the fine-tuning where there are several, are chosen on a holdout split of the subset. "
+        f"Each encoder was probed and fine-tuned on random subsets of labelled train, the same subsets for every model "
+        f"and seed{within}. Fine-tuning of the random encoder is supervised training from scratch. All trainings "
+        f"{of_study}have the same number of steps, so that few images are trained on as long as many. The penalty of "
+        "the probe, and learning rate and first head of the fine-tuning where there are several, are chosen on a "
+        "holdout split of the subset. "
         "Intervals are over seeds, subsets and test images. All three are crossed samples: every seed has the same "
         "subsets, so seeds times subsets are no independent repetitions." + _missing_variation(found)
     )
@@ -42,7 +44,7 @@ def section(study: Study, figures: Path) -> Section:
         else None,
         "Accuracy on test over the number of labelled images of each class, with 95 % intervals. The models of one "
         "number are side by side, in the order of the legend, because their intervals would overlap."
-        + left_out(len(found), LINES),
+        + left_out(found, LINES),
         "where a pretrained curve is clearly above the black one (see the sentences), pretraining saves labels.",
     )
     made.table(

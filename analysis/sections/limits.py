@@ -7,7 +7,7 @@ from typing import Final
 from analysis import few_labels, names, tables
 from analysis.blocks import Section
 from analysis.comparisons import OOD_PAIRS, PLANNED, TEST_PAIRS, Family, compared, comparisons
-from analysis.correlation import correlations
+from analysis.correlation import comparable, correlations
 from analysis.data import data_names, data_warning
 from analysis.measures import chosen
 from analysis.records import mapping
@@ -112,6 +112,9 @@ def _width(study: Study) -> Iterator[str]:
     """Whether the chosen measure is related to accuracy, unless a correlation over all models is significant."""
     measure = chosen(widths_of(study))
     if measure is None:
+        return
+    if not comparable(study):
+        yield "Whether models with a wide optimum are more accurate: the studies measured the widths differently."
         return
     found = [entry for entry in correlations(study) if entry.measure == measure and entry.kind == "all"]
     if not any(entry.corrected < ALPHA for entry in found):

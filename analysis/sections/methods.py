@@ -3,7 +3,7 @@
 # ruff: noqa: RUF001 (texts for people have Greek letters, dashes and minus signs)
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -38,7 +38,7 @@ def section(study: Study) -> Section:
         supervised = SUPERVISED in study.methods
         made.subheading("Supervised baseline and fine-tuning" if supervised else "Fine-tuning")
         explain(made, replace(LABELLED, idea=LABELLED.idea + BASELINE * supervised), {})
-        made.text(_labelled(study))
+        made.text(by_study(study, _labelled))
     _table(made, study, recipes)
     return made
 
@@ -50,6 +50,13 @@ def explain(made: Section, found: Explanation, recipe: Mapping[str, str]) -> Non
     for equation in found.equations:
         made.equation(equation)
     made.text(found.symbols.format_map(values))
+
+
+def by_study(study: Study, describe: Callable[[Study], str]) -> str:
+    """A text about the study; of joined studies with different texts, each after the name of its study."""
+    texts = {part.name: text for part in study.parts or (study,) if (text := describe(part))}
+    different = set(texts.values())
+    return " ".join(different if len(different) < 2 else [f"{name}: {text}" for name, text in texts.items()])
 
 
 def _papers(made: Section, study: Study, method: str) -> None:
@@ -85,7 +92,7 @@ def _recipes(study: Study) -> dict[str, dict[str, str]]:
     variants: dict[str, list[dict[str, str]]] = {}
     for encoder in (encoder for encoder in study.encoders if encoder in chosen):
         variants.setdefault(encoder.method, []).append(_recipe(chosen[encoder]))
-    return {method: _merged(recipes) for method, recipes in variants.items()}
+    return {method: merged(recipes) for method, recipes in variants.items()}
 
 
 def _table(made: Section, study: Study, recipes: Mapping[str, Mapping[str, str]]) -> None:
@@ -103,7 +110,7 @@ def _table(made: Section, study: Study, recipes: Mapping[str, Mapping[str, str]]
     )
 
 
-def _merged(recipes: Sequence[dict[str, str]]) -> dict[str, str]:
+def merged(recipes: Sequence[dict[str, str]]) -> dict[str, str]:
     """One recipe from several: each setting with all its values."""
     keys = dict.fromkeys(key for recipe in recipes for key in recipe)
     return {key: " | ".join(dict.fromkeys(recipe.get(key, tables.ABSENT) for recipe in recipes)) for key in keys}

@@ -8,7 +8,7 @@ from analysis.comparisons import PROBES, comparisons
 from analysis.estimates import estimate
 from analysis.method_texts import PROBE
 from analysis.records import mapping
-from analysis.sections.methods import explain
+from analysis.sections.methods import by_study, explain
 from analysis.sections.training import choice
 from analysis.study import Study
 from ssl_pkg.catalogue import SUPERVISED
@@ -21,7 +21,7 @@ def section(study: Study, figures: Path) -> Section:
     made = Section("Linear probe", ("probe", "finetune"))
     if any(model.adaptation == "probe" for model in study.models):
         explain(made, PROBE, {})
-        made.text(_penalties(study))
+        made.text(by_study(study, _penalties))
         _beside(made, study)
     return made
 

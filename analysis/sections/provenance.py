@@ -7,7 +7,8 @@ from typing import Any
 from analysis import names
 from analysis.blocks import Section
 from analysis.data import data_names
-from analysis.records import shown
+from analysis.records import mapping, shown
+from analysis.sections.methods import merged
 from analysis.study import Study
 from ssl_pkg.catalogue import STAGES
 
@@ -23,16 +24,15 @@ def section(study: Study) -> Section:
 
 
 def _settings(made: Section, study: Study) -> None:
-    """The settings of each stage."""
+    """The settings of each stage; different values of its runs are separated by bars."""
     rows = []
     for stage in STAGES.values():
-        for run in study.of(stage.name):
-            content = run.config.get(stage.name)
-            if isinstance(content, dict):
-                listed = "; ".join(f"{key.replace('_', ' ')} {shown(value)}" for key, value in content.items())
-                rows.append([stage.heading, listed])
-                break
-    caption = "Settings of the stages (config.yaml)."
+        contents = [mapping(run.config.get(stage.name)) for run in study.of(stage.name)]
+        found = merged([{key: shown(value) for key, value in content.items()} for content in contents if content])
+        if found:
+            listed = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in found.items())
+            rows.append([stage.heading, listed])
+    caption = "Settings of the stages (config.yaml). Values of different runs are separated by bars."
     made.table("settings-stages", ["Stage", "Settings"], rows, caption, left=2, widths=[1, 2.4])
 
 

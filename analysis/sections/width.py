@@ -10,6 +10,7 @@ from typing import Final
 
 from analysis import chosen_measure, names, relation, tables
 from analysis.blocks import Block, Section, formula
+from analysis.correlation import comparable
 from analysis.figures import width
 from analysis.measures import FIRST_ORDER, WIDTH, Measurement
 from analysis.names import Model
@@ -36,9 +37,9 @@ def section(study: Study, figures: Path) -> Section:
     made.subheading("All measures")
     made.text(
         "All measures use the same fixed, unaugmented, labelled subset of train, the same noise and the same radii "
-        "for every model. Batch normalisation is first folded into the convolutions. A probe trained only its last "
-        "layer; “head only” perturbs only this layer. The width of a head is mostly its penalty, therefore the heads "
-        f"of all probes are also fitted again at one common penalty{_common_l2(study)}."
+        f"for every model{_within(study)}. Batch normalisation is first folded into the convolutions. A probe trained "
+        "only its last layer; “head only” perturbs only this layer. The width of a head is mostly its penalty, "
+        f"therefore the heads of all probes are also fitted again at one common penalty{_common_l2(study)}."
     )
     _formulas(made, measures)
     _locality(made, study)
@@ -47,6 +48,11 @@ def section(study: Study, figures: Path) -> Section:
     made.subheading("Relation to accuracy")
     relation.add(made, study, figures)
     return made
+
+
+def _within(study: Study) -> str:
+    """Of which models this is true, if the studies measured the widths with different settings."""
+    return "" if comparable(study) else " of a study; the settings of the studies differ"
 
 
 def _common_l2(study: Study) -> str:
@@ -215,7 +221,7 @@ def _landscapes(made: Section, study: Study, figures: Path) -> None:
         width.slices(study),
         "Loss and accuracy on the subset along one filter-normalised random direction, the same for every model; mean "
         "over seeds. At α = 1 the step of each filter has the norm of the filter."
-        + left_out(len(width.lines_of(study)), LINES),
+        + left_out(width.lines_of(study), LINES),
         "the wider the valley around α = 0, the less sensitive the model is to a change of its weights.",
     )
     made.figure(
@@ -224,6 +230,6 @@ def _landscapes(made: Section, study: Study, figures: Path) -> None:
         width.planes(study),
         "Loss on the plane of two filter-normalised random directions, with the same directions and levels for every "
         "model; first seed. α increases to the right, β upwards; the cross is the trained model."
-        + left_out(len(width.planes_of(study)), width.PLANES),
+        + left_out(width.planes_of(study), width.PLANES),
         "a large dark basin is an optimum that is wide in these two directions, out of millions.",
     )

@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from fake_reports import Built
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -26,6 +27,14 @@ def drawn(axes: Axes) -> list[tuple[str, ...]]:
     head, *rows = csv.reader(figure_csv(figure).splitlines())
     assert tuple(head) == COLUMNS
     return [tuple(row[1:]) for row in rows]
+
+
+def test_every_line_of_a_report_has_a_name(built: Built) -> None:
+    files = sorted((built.out / "figures").glob("*.csv"))
+    assert {"curves-pretraining", "curves-health", "curves-finetuning", "curves-probe"} <= {file.stem for file in files}
+    for file in files:
+        rows = list(csv.DictReader(file.read_text().splitlines()))
+        assert not [row for row in rows if row["kind"] == "line" and row["series"].strip("_") == ""], file.name
 
 
 def test_lines_and_error_bars_have_their_points_under_their_label(axes: Axes) -> None:

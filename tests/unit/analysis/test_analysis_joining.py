@@ -21,7 +21,7 @@ from analysis.names import Model
 from analysis.page import accuracy
 from analysis.page.plots import SYMBOLS
 from analysis.reading import read_study
-from analysis.sections import cost, front, studies, training
+from analysis.sections import cost, front, limits, probe, provenance, studies, training, width
 from analysis.study import Study
 from ssl_pkg.errors import BadInput
 
@@ -229,6 +229,36 @@ def test_the_settings_that_differ_are_listed_with_their_runs(tmp_path: Path) -> 
         ["budget.resolution", "all runs", "48", "96"],
         ["method.views.2.flip", "pretrain", "0.5", "0"],
     ]
+
+
+def test_widths_of_different_settings_are_not_correlated(tmp_path: Path, joined: Study) -> None:
+    assert tables.correlation(joined)["n"].max() == 6
+    fakes = [written(tmp_path / name) for name in ("short", "longer")]
+    for file in fakes[1].path.glob("width-*/config.yaml"):
+        config = yaml.safe_load(file.read_text())
+        file.write_text(yaml.safe_dump(config | {"width": config["width"] | {"images": 500}}))
+    (study,) = by_data([read_study(fake.path) for fake in fakes])
+    assert tables.correlation(study).empty
+    with style.styled():
+        text = json.dumps(width.section(study, tmp_path).blocks)
+    assert "because the studies measured the widths with different settings" in text
+    assert "for every model of a study; the settings of the studies differ" in text
+    assert "1000 images" not in text
+    assert any("measured the widths differently" in str(block) for block in limits.section(study).blocks)
+    (settings,) = (block for block in provenance.section(study).blocks if block.get("name") == "settings-stages")
+    assert any("images 1000 | 500" in row[1] or "images 500 | 1000" in row[1] for row in settings["rows"])
+
+
+def test_settings_that_differ_between_studies_are_told_for_each(tmp_path: Path) -> None:
+    fakes = [FakeStudy(tmp_path / name, methods=("byol",), images=40) for name in ("one", "two")]
+    for fake, share in zip(fakes, (0.2, 0.5), strict=True):
+        config = fake.probe("random") / "config.yaml"
+        content = yaml.safe_load(config.read_text())
+        config.write_text(yaml.safe_dump(content | {"probe": content["probe"] | {"validation_fraction": share}}))
+    (study,) = by_data([read_study(fake.path) for fake in fakes])
+    texts = [str(block.get("text")) for block in probe.section(study, tmp_path).blocks]
+    (found,) = (text for text in texts if "holdout split of 20 %" in text)
+    assert found.startswith("one: λ is chosen") and "two: λ is chosen" in found and "split of 50 %" in found
 
 
 def test_the_command_makes_a_report_for_each_set_of_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,12 +19,17 @@ COUNT = 30
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """Many methods with a probe each, whose accuracies are in no order, and the supervised baseline."""
+    """Many methods with a probe each, whose accuracies are in no order, and the supervised baseline.
+
+    All but the first have predictions.
+    """
     fake = FakeStudy(tmp_path_factory.mktemp("many") / "study", methods=("supervised", "simclr"), images=60)
     fake.probe("random")
     fake.finetune("random")
     for number in np.random.default_rng(0).permutation(COUNT):
         run = fake._open(f"probe-m{number}-s0", 0, "random", {}, [])
+        if number:
+            fake._predict(run, f"m{number}-probe", 0, "test", 0.5)
         fake._close(run, f"m{number}-probe", 0, [row("test", "accuracy", 0.3 + number / 100, 60)])
     return read_study(fake.path)
 
@@ -45,8 +50,16 @@ def test_a_figure_without_room_for_all_models_says_how_many_it_shows(study: Stud
     with style.styled():
         blocks = accuracy.by_class(study, tmp_path).blocks
     captions = {Path(block["path"]).stem: block["caption"] for block in blocks if block["kind"] == "figure"}
-    assert f"Of {COUNT + 2} models, {classes.PANELS} are shown" in captions["confusion-test"]
-    assert left_out(12, 12) == ""
+    assert (
+        f"Of {COUNT + 1} models, {classes.PANELS} are shown: the random and the supervised one, those"
+        in captions["confusion-test"]
+    )
+    figure = classes.confusion(study, "test")
+    assert figure is not None
+    assert sum(bool(axes.get_title()) for axes in figure.axes) == classes.PANELS
+    others = [model for model in study.models if model.method not in ("random", "supervised")]
+    assert f"Of {COUNT} models, 12 are shown: those with the highest" in left_out(others, 12)
+    assert left_out(others[:12], 12) == ""
 
 
 def test_models_without_a_test_accuracy_come_last(study: Study) -> None:

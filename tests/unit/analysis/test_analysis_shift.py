@@ -1,15 +1,20 @@
+import csv
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_contents import model_of, models_of
 from fake_study import CLASSES, FakeStudy
+from scipy import stats
 
 from analysis import shift
 from analysis.figures import style
+from analysis.figures.drawn import figure_csv
+from analysis.figures.shift import scatter
 from analysis.reading import read_study
 from analysis.robustness import Networks, effective_robustness
 from analysis.sections import ood
+from analysis.shift import points
 from analysis.study import Study
 
 
@@ -37,6 +42,21 @@ def test_both_accuracies_are_those_of_the_shared_classes(study: Study, fake: Fak
     assert point.test.value == pytest.approx(accuracy(fake.path / "probe-byol-s0"))
     assert point.ood.value == pytest.approx(accuracy(fake.path / "ood-byol-probe-s0"))
     assert point.ood.low < point.ood.value < point.ood.high
+
+
+def test_the_csv_of_the_figure_has_the_accuracies_of_each_model(study: Study) -> None:
+    with style.styled():
+        figure = scatter(study)
+    assert figure is not None
+    rows = list(csv.DictReader(figure_csv(figure).splitlines()))
+    for model, point in points(study).items():
+        (row,) = (row for row in rows if row["series"] == study.model_label(model))
+        assert (float(row["x"]), float(row["y"])) == pytest.approx((point.test.value, point.ood.value))
+        places = [float(row["x"]) for row in rows if row["series"] == f"{study.model_label(model)}, interval on test"]
+        assert places == pytest.approx([point.test.low, point.test.high])
+    (low, high) = figure.axes[0].transData.inverted().transform(figure.axes[0].transAxes.transform([(0, 0), (1, 1)]))
+    middle = figure.axes[0].transData.inverted().transform(figure.axes[0].transAxes.transform((0.5, 0.5)))
+    assert stats.norm.ppf(middle) == pytest.approx((stats.norm.ppf(low) + stats.norm.ppf(high)) / 2)
 
 
 def test_without_supervised_models_of_different_strength_the_section_says_so(study: Study, tmp_path: Path) -> None:
