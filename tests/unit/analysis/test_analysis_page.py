@@ -18,6 +18,7 @@ from analysis.commands import commands
 from analysis.page.build import figures, render
 from analysis.page.plots import text
 from analysis.reading import read_study
+from analysis.sections import repeating
 from jobs.plan.graph import plan
 from ssl_pkg.config import StudyConfig
 from ssl_pkg.overrides import key_of
@@ -191,6 +192,11 @@ def test_the_page_loads_nothing(page: str) -> None:
     assert "@import" not in page
     (policy,) = (attributes["content"] for _, attributes in found.tags if "http-equiv" in attributes)
     assert str(policy).startswith("default-src 'none';")
+
+
+def test_the_command_of_a_report_has_its_date(whole: Whole, page: str) -> None:
+    assert f"python -m analysis {whole.fake.path} --date {DATE}" in page
+    assert f"--date {DATE}" in str(repeating.section(whole.study, DATE).blocks)
 
 
 def test_the_same_study_and_date_give_the_same_page(whole: Whole, page: str) -> None:
