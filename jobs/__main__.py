@@ -82,22 +82,28 @@ def _study(options: argparse.Namespace, overrides: list[str], again: str) -> int
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for the stages, which would refuse the CPU
     elif config.device == "auto":
         refuse_gpu_out_of_reach()
+    _say_passes(config, jobs)
     synthetic = config.data.root == SYNTHETIC
     return run_study(jobs, options.runs / config.study.name, available, again=again, synthetic=synthetic)
 
 
 def _planned(options: argparse.Namespace, overrides: list[str], processes: int = 1) -> "tuple[Config, list[Job]]":
     """The study's configuration and plan, checked. processes: of a pretraining."""
-    from jobs.plan.batch_sizes import check_batch_sizes, repeated_passes
+    from jobs.plan.batch_sizes import check_batch_sizes
     from jobs.plan.settings import check_data, configure, plan_study
 
     config = configure(options.study, data=options.data, seeds=options.seeds, overrides=overrides, runs=options.runs)
     check_data(config.data.root)
     jobs = plan_study(config, runs=options.runs, reports=options.reports, overrides=overrides)
     check_batch_sizes(jobs, config.data.root, processes)
+    return config, jobs
+
+
+def _say_passes(config: "Config", jobs: "list[Job]") -> None:
+    from jobs.plan.batch_sizes import repeated_passes
+
     for sentence in repeated_passes(jobs, config.data.root):
         print(sentence, file=sys.stderr)
-    return config, jobs
 
 
 def _submit(options: argparse.Namespace, overrides: list[str], again: str) -> int:
@@ -118,6 +124,7 @@ def _submit(options: argparse.Namespace, overrides: list[str], again: str) -> in
     if options.data not in (None, SYNTHETIC):
         options.data = str(Path(options.data).absolute())
     config, jobs = _planned(options, overrides, profile.nodes * profile.processes)
+    _say_passes(config, jobs)
     folder = options.runs / config.study.name
     submission = Submission(jobs, folder, profile, data_root=config.data.root, programs=Programs())
     return submit_rounds(submission, jobs, folder, profile.name, wait=options.wait, again=again)
@@ -143,6 +150,7 @@ def _dry_run(options: argparse.Namespace, overrides: list[str]) -> int:
         print("Without --data, the sizes of STL-10 as published are assumed.", file=sys.stderr)
     else:
         config, jobs = _planned(options, overrides, processes)
+        _say_passes(config, jobs)
         images = images_of(config.data.root)
     print_dry_run(jobs, options.runs / options.study, [profile] if profile else every_profile(), images)
     return COMPLETE
