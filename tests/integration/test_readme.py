@@ -100,7 +100,7 @@ def test_every_line_is_one_that_a_test_checks() -> None:
     known = r"(\.venv/bin/)?ssl-study(-stage)?( |$)|.* -m ssl_pkg |make( |$)|docker run |rsync |cp |mkdir "
     others = (
         r"me=|git clone |cd |cat |python3.11 -m venv |/project/env/bin/pip install |\.venv/bin/(pre-commit|python) |"
-        r"python -m bench\.lease "  # tests/integration/test_lease.py runs it
+        r"python -m bench\.lease "  # tests/unit/bench/test_lease.py runs it
     )
     for name in DOCUMENTS:
         for line in blocks(name):
