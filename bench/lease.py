@@ -79,7 +79,7 @@ class Archive:
 
     def __init__(self, study: Path, out: Path, piece_bytes: int, wanted: list[str]) -> None:
         self._study, self._wanted = study, wanted
-        self._tar = tarfile.open(fileobj=Pieces(out / "results.tar", piece_bytes), mode="w")  # noqa: SIM115
+        self._tar = tarfile.open(fileobj=Pieces(out / "results.tar", piece_bytes), mode="w")  # noqa: SIM115 # closed by `close`
         self._packed: set[str] = set()
 
     def add_complete(self) -> None:
