@@ -79,10 +79,11 @@ def _lacking(printed: Printed, pool: "_Pool") -> list[str]:
 
 @cache
 def _own_words() -> list[str]:
-    """Every piece of text with a digit in the code of `analysis`, longest first."""
+    """Every piece of text with a digit in the code of `analysis`, longest first. Fields end a piece."""
     files = Path(analysis.__file__).parent.rglob("*.py")
     nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
-    found = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    found = {piece for text in texts for piece in re.split(r"\{[^{}]*\}", text)}
     return sorted((text for text in found if re.search(r"\d", text) and len(text) > 3), key=len, reverse=True)
 
 

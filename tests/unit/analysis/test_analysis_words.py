@@ -20,10 +20,10 @@ Text = tuple[str | None, str | tuple[str, ...]]
 
 
 def looked_up() -> set[Text]:
-    """Context and English text of every call of gettext in `analysis`, and of the labels of the stages."""
+    """Context and English text of every call of gettext in `analysis`, and of the names of the stages."""
     found = extract_from_dir(Path(analysis.__file__).parent, _METHODS, keywords=_KEYWORDS)
     texts = {(context, message) for _, _, message, _, context in found}
-    return texts | {(None, stage.label) for stage in STAGES.values() if stage.label}
+    return texts | {(None, text) for stage in STAGES.values() for text in (stage.label, stage.heading) if text}
 
 
 def messages(path: Path) -> list[Message]:
