@@ -10,6 +10,7 @@ from analysis.figures import style
 from analysis.names import RANDOM_PROBE, Model
 from analysis.study import Study
 from analysis.tables import Column, main_columns, main_value
+from analysis.words import _
 
 
 def dots(study: Study) -> Figure | None:
@@ -22,7 +23,7 @@ def dots(study: Study) -> Figure | None:
         _panel(axes, study, column, models)
     panels[0, 0].set_yticks(range(len(models)), [study.model_label(model) for model in models])
     panels[0, 0].set_ylim(len(models) - 0.5, -0.5)
-    figure.supxlabel("accuracy (%)", fontsize=7.5)
+    figure.supxlabel(_("accuracy (%)"), fontsize=7.5)
     return figure
 
 
@@ -33,15 +34,16 @@ def _panel(axes: Axes, study: Study, column: Column, models: list[Model]) -> Non
             continue
         look, label = style.look(model, study.encoders), study.model_label(model)
         if found.bounds:
-            options: Any = {"linewidth": 1.4, "solid_capstyle": "butt", "label": f"{label}, interval"}
+            options: Any = {"linewidth": 1.4, "solid_capstyle": "butt", "label": _("{model}, interval", model=label)}
             axes.plot(found.bounds, [row, row], color=look.color, **options)
         if len(found.by_seed) > 1:
-            seeds, options = list(found.by_seed.values()), {"markersize": 5, "label": f"{label}, seeds"}
+            seeds, options = list(found.by_seed.values()), {"markersize": 5, "label": _("{model}, seeds", model=label)}
             axes.plot(seeds, [row] * len(seeds), "|", color=look.color, **options)
         options = {"markerfacecolor": look.face, "markersize": 4, "label": label}
         axes.plot(found.value, row, look.marker, color=look.color, **options)
         if model == replace(RANDOM_PROBE, study=model.study):
-            axes.axvline(found.value, color=look.color, linewidth=0.7, linestyle=":", label=f"{label}, dotted line")
+            options = {"linewidth": 0.7, "linestyle": ":", "label": _("{model}, dotted line", model=label)}
+            axes.axvline(found.value, color=look.color, **options)
     axes.set_title(column.heading)
     axes.grid(axis="y", visible=False)
     style.percent_axis(axes.xaxis)

@@ -16,6 +16,7 @@ from analysis.names import Model
 from analysis.selection import selected
 from analysis.study import Study
 from analysis.tables import ABSENT, class_names, substituted
+from analysis.words import N_, _
 from ssl_pkg.rows import dimensions_of
 
 Floats = npt.NDArray[np.float64]
@@ -24,8 +25,8 @@ PANELS: Final = 16  # models in a page of panels
 _BINS = 15  # as for the expected calibration error
 _FEWEST = 10  # images of a bin; the accuracy of fewer is too uncertain
 _KINDS: Final[dict[str, dict[str, Any]]] = {
-    "test": {"color": "#0072B2", "linestyle": "-", "label": "test"},
-    "ood": {"color": "#D55E00", "linestyle": "--", "label": "OOD"},
+    "test": {"color": "#0072B2", "linestyle": "-", "label": N_("test")},
+    "ood": {"color": "#D55E00", "linestyle": "--", "label": N_("OOD")},
 }
 
 
@@ -44,9 +45,9 @@ def heat_maps(study: Study) -> Figure | None:
     image: Any = None
     for axes, evaluation in zip(panels, shown, strict=True):
         image = _heat_map(axes, *tables[evaluation], limits)
-        axes.set_title("Test" if evaluation == "test" else "OOD", loc="left")
+        axes.set_title(_("Test") if evaluation == "test" else _("OOD"), loc="left")
     bar = figure.colorbar(image, ax=panels, shrink=0.6, aspect=30, pad=0.01)
-    bar.set_label("accuracy (%)")
+    bar.set_label(_("accuracy (%)"))
     bar.outline.set_visible(False)
     style.percent_axis(bar.ax.yaxis)
     return figure
@@ -121,11 +122,11 @@ def confusion(study: Study, evaluation: str) -> Figure | None:
         axes.grid(False)
     for axes in panels[-4:]:
         axes.tick_params(labelbottom=True)
-        axes.set_xlabel("predicted class")
+        axes.set_xlabel(_("predicted class"))
     bar = figure.colorbar(image, ax=panels, shrink=0.5 if len(panels) > 4 else 0.95, aspect=30, pad=0.01)
-    bar.set_label("share")
+    bar.set_label(_("share"))
     for axes in panels[::4]:
-        axes.set_ylabel("true class")
+        axes.set_ylabel(_("true class"))
     return figure
 
 
@@ -179,22 +180,25 @@ def reliability(study: Study) -> Figure | None:
         upper.set_axis_off()
         lower.set_axis_off()
     for (upper, lower), (model, parts) in zip(pairs, shown.items(), strict=False):
-        upper.plot([0, 1], [0, 1], color="#999999", linewidth=0.6, label="diagonal")
+        upper.plot([0, 1], [0, 1], color="#999999", linewidth=0.6, label=_("diagonal"))
         for kind, part in parts.items():
-            _calibration(upper, lower, *part, **_KINDS[kind])
+            _calibration(upper, lower, *part, **_kind(kind))
         style.title(upper, study.model_label(model), 24)
-        lower.set_label(f"{study.model_label(model)}: share of the images")
+        lower.set_label(_("{model}: share of the images", model=study.model_label(model)))
         upper.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1])
         lower.set(ylim=(0, 1), yticks=[])
     for upper, lower in pairs[::4]:
-        upper.set_ylabel("accuracy")
-        lower.set_ylabel("share")
-    handles = [
-        Line2D([], [], **look) for kind, look in _KINDS.items() if any(kind in parts for parts in shown.values())
-    ]
+        upper.set_ylabel(_("accuracy"))
+        lower.set_ylabel(_("share"))
+    handles = [Line2D([], [], **_kind(kind)) for kind in _KINDS if any(kind in parts for parts in shown.values())]
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
-    figure.supxlabel("confidence (largest softmax probability)", fontsize=7.5)
+    figure.supxlabel(_("confidence (largest softmax probability)"), fontsize=7.5)
     return figure
+
+
+def _kind(kind: str) -> dict[str, Any]:
+    """The look of an evaluation, with its label."""
+    return _KINDS[kind] | {"label": _(_KINDS[kind]["label"])}
 
 
 @lru_cache(maxsize=1)

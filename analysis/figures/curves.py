@@ -21,18 +21,19 @@ from analysis.records import mapping
 from analysis.run import Run
 from analysis.study import Study
 from analysis.trials import chosen_curve
+from analysis.words import N_, _
 from ssl_pkg.batch_sizes import queue_share
 
 Floats = npt.NDArray[np.float64]
 _FILLINGS, _LINES = 5, 15  # the queue is shown while it is filled so often, or for so many lines of the log
 _POINTS = 300  # of a line: longer series are averaged in bins
-RATES = {"accuracy": "training accuracy", "knn": "kNN", "contrast_accuracy": "pretext task (dotted)"}
+RATES = {"accuracy": N_("training accuracy"), "knn": N_("kNN"), "contrast_accuracy": N_("pretext task (dotted)")}
 
 HEALTH = {
-    "z_std": "s.d. of z per dimension",
-    "effective_rank": "effective rank of the embeddings",
-    "alignment": "alignment of two views",
-    "uniformity": "uniformity",
+    "z_std": N_("s.d. of z per dimension"),
+    "effective_rank": N_("effective rank of the embeddings"),
+    "alignment": N_("alignment of two views"),
+    "uniformity": N_("uniformity"),
 }
 
 
@@ -56,11 +57,11 @@ def pretraining(study: Study) -> Figure | None:
                 line = ":" if column == "contrast_accuracy" else "-"
                 _line(row[1], run.metrics, column, linestyle=line, **options)
             _line(row[2], run.metrics, "lr", **options)
-        style.title(row[0], f"{study.method_label(method)}: loss", 32)
-        shown = ", ".join(label for column, label in RATES.items() if _with(runs, column))
+        style.title(row[0], _("{method}: loss", method=study.method_label(method)), 32)
+        shown = ", ".join(_(label) for column, label in RATES.items() if _with(runs, column))
         style.title(row[1], f"{shown}, %", 32)
         row[1].set(ylim=(0, 1))  # the same for all methods, so that small fluctuations look small
-        row[2].set(title="learning rate", ylim=(0, None))
+        row[2].set(title=_("learning rate"), ylim=(0, None))
         style.percent_axis(row[1].yaxis)
         if not shown:
             row[1].set_axis_off()
@@ -85,7 +86,7 @@ def health(study: Study) -> Figure | None:
             color = style.encoder_color(run.model, study.encoders)
             seeds[run.model] += _line(axes, run.metrics, column, color=color, **options)
         drawn |= (+seeds).keys()
-        axes.set(title=heading)
+        axes.set(title=_(heading))
         style.epoch_axis(axes)
         if column != "uniformity":
             axes.set_ylim(0, None)
@@ -114,8 +115,9 @@ def _collapse(axes: Axes, study: Study, runs: Sequence[Run]) -> None:
         color, label = style.encoder_color(run.model, study.encoders), _series(study, run)
         _line(axes, run.metrics, "loss", color=color, linewidth=_thin(order), label=label)
     _spread(axes, runs, study)
-    axes.set_xlabel("epoch")
-    style.title(axes, f"{study.method_label(runs[0].model.method)}: loss (left), s.d. of z (dashed)", 48)
+    axes.set_xlabel(_("epoch"))
+    method = study.method_label(runs[0].model.method)
+    style.title(axes, _("{method}: loss (left), s.d. of z (dashed)", method=method), 48)
 
 
 def _filling(axes: Axes, study: Study, runs: Sequence[Run]) -> None:
@@ -129,21 +131,22 @@ def _filling(axes: Axes, study: Study, runs: Sequence[Run]) -> None:
         label = _series(study, run)
         axes.plot(frame["step"], frame["loss"], color=color, marker=".", markersize=3, label=f"{label}, loss")
         guess = (1 + symmetric) * math.log(1 + size)
-        axes.axhline(guess, color=color, linewidth=0.7, linestyle=":", label=f"{label}, loss of a guess")
+        axes.axhline(guess, color=color, linewidth=0.7, linestyle=":", label=_("{run}, loss of a guess", run=label))
         steps = range(int(frame["step"].max()) + 1)
         shares = [queue_share(step, batch, size, symmetric) for step in steps]
-        (share,) = twin.plot(steps, shares, "--", linewidth=0.8, label=f"{label}, queue filled")
+        (share,) = twin.plot(steps, shares, "--", linewidth=0.8, label=_("{run}, queue filled", run=label))
         share.set_color(color if run.model.variant else "#555555")
     _right(twin)
     twin.set_ylim(0, 1.05)
     style.percent_axis(twin.yaxis)
-    axes.set_xlabel("step")
-    style.title(axes, f"{study.method_label(runs[0].model.method)}: loss (left), queue filled (dashed, %)", 48)
+    axes.set_xlabel(_("step"))
+    method = study.method_label(runs[0].model.method)
+    style.title(axes, _("{method}: loss (left), queue filled (dashed, %)", method=method), 48)
 
 
 def _series(study: Study, run: Run) -> str:
     """The name of a run's lines in the CSV of a figure."""
-    return f"{study.model_label(run.model)}, seed {run.seed}"
+    return _("{model}, seed {seed}", model=study.model_label(run.model), seed=run.seed)
 
 
 def _counted(runs: Sequence[Run]) -> Iterator[tuple[Run, int]]:
@@ -191,10 +194,14 @@ def finetuning(study: Study) -> Figure | None:
             _line(panels[1], final, "accuracy", **options)
             _line(panels[2], chosen_curve(run), "val_loss", **options)
             _line(panels[3], chosen_curve(run), "val_accuracy", **options)
-    panels[0].set(title="final training: loss", ylim=(0, None))
-    panels[1].set(title="final training: accuracy (%)")
-    panels[2].set(title="chosen trial: log loss on the holdout split", ylim=(0, None))
-    panels[3].set(title="chosen trial: accuracy on the holdout split (%)")
+    titles = (
+        *(_("final training: loss"), _("final training: accuracy (%)")),
+        *(_("chosen trial: log loss on the holdout split"), _("chosen trial: accuracy on the holdout split (%)")),
+    )
+    for axes, title in zip(panels, titles, strict=True):
+        style.title(axes, title, 48)
+    for axes in panels[::2]:
+        axes.set_ylim(0, None)
     _legend(figure, study, models)
     for axes in panels[1::2]:
         style.percent_axis(axes.yaxis)
@@ -216,9 +223,10 @@ def probing(study: Study) -> Figure | None:
         best = frame[np.isclose(frame["l2"], chosen_l2(study, run), rtol=1e-6)]
         for axes, column in zip(panels, ("log_loss", "accuracy"), strict=True):
             axes.plot(frame["l2"], frame[column], color=color, label=f"{label}, {column}")
-            axes.plot(best["l2"], best[column], "o", color=color, markersize=5, label=f"{label}, {column}, chosen")
-    for axes, label in zip(panels, ("log loss (nats)", "accuracy (%)"), strict=True):
-        axes.set(xlabel="l2 penalty", ylabel=label)
+            chosen = _("{run}, {metric}, chosen", run=label, metric=column)
+            axes.plot(best["l2"], best[column], "o", color=color, markersize=5, label=chosen)
+    for axes, label in zip(panels, (_("log loss (nats)"), _("accuracy (%)")), strict=True):
+        axes.set(xlabel=_("l2 penalty"), ylabel=label)
         style.log_axis(axes.xaxis)
     style.percent_axis(panels[1].yaxis)
     _legend(figure, study, names.in_order(grids, study.methods))

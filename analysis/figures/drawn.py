@@ -14,7 +14,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle, StepPatch
 from matplotlib.ticker import FixedLocator
 
+from analysis import words
 from analysis.shown import plain, table_csv
+from analysis.words import _
 
 COLUMNS: Final = ("panel", "series", "kind", "x", "y", "value")
 _Points = Iterator[tuple[float, float] | tuple[float, float, float]]
@@ -32,7 +34,8 @@ def figure_csv(figure: Figure) -> str:
 
 
 def _rows(axes: Axes, number: int) -> Iterator[list[str]]:
-    titles = (axes.get_label(), axes.get_title("left"), axes.get_title(), axes.get_ylabel(), f"panel {number}")
+    titles = [axes.get_label(), axes.get_title("left"), axes.get_title(), axes.get_ylabel()]
+    titles.append(_("panel {number}", number=number))
     panel = next(" ".join(str(title).split()) for title in titles if title)
     ticks = [_tick_labels(axis) for axis in (axes.xaxis, axes.yaxis)]
     names = _errorbar_labels(axes)
@@ -54,7 +57,8 @@ def _tick_labels(axis: Any) -> dict[float, str]:
     if not isinstance(axis.get_major_locator(), FixedLocator):
         return {}
     places = axis.get_majorticklocs()
-    labels = axis.get_major_formatter().format_ticks(places)
+    with words.language("en"):  # in which a number has a decimal point; names are translated already
+        labels = axis.get_major_formatter().format_ticks(places)
     return {float(place): label for place, label in zip(places, labels, strict=True) if label and not _is_number(label)}
 
 

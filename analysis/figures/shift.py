@@ -7,10 +7,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 from scipy.special import ndtr, ndtri
 
-from analysis import shift
+from analysis import shift, words
 from analysis.figures import style
 from analysis.robustness import fit, probit
 from analysis.study import Study
+from analysis.words import _
 
 TICKS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 
@@ -28,7 +29,7 @@ def scatter(study: Study) -> Figure | None:
     ends = []
     for name, group in ((name, group) for name, groups in baselines.items() for group in groups):
         places, heights = (ndtr(probit(hits.mean(axis=1), hits.shape[1])) for hits in (group.test, group.ood))
-        label = f"{_of(name)}networks from scratch"
+        label = _of(name, _("networks from scratch"))
         axes.plot(places, heights, ".", color="#999999", markersize=3, zorder=1, label=label)
         ends += [*places, *heights]
     lines = {}
@@ -37,27 +38,27 @@ def scatter(study: Study) -> Figure | None:
         x, y = (float(np.clip(mean.value, 1e-3, 1 - 1e-3)) for mean in (point.test, point.ood))
         bounds = [np.clip([mean.low, mean.high], 1e-3, 1 - 1e-3) for mean in (point.test, point.ood)]
         options: Any = {"color": look.color, "linewidth": 0.7}
-        axes.plot(bounds[0], [y, y], label=f"{label}, interval on test", **options)
-        axes.plot([x, x], bounds[1], label=f"{label}, interval on OOD", **options)
+        axes.plot(bounds[0], [y, y], label=_("{model}, interval on test", model=label), **options)
+        axes.plot([x, x], bounds[1], label=_("{model}, interval on OOD", model=label), **options)
         options = {"markerfacecolor": look.face, "markersize": 4.5, "linestyle": "none", "label": label}
         (lines[model],) = axes.plot(x, y, look.marker, color=look.color, **options)
         ends += [*bounds[0], *bounds[1]]
     limits = ndtr(np.array([ndtri(min(ends)) - 0.1, ndtri(max(ends)) + 0.1]))
-    axes.plot(limits, limits, color="#bbbbbb", linewidth=0.6, linestyle=":", zorder=0, label="equal accuracies")
+    axes.plot(limits, limits, color="#bbbbbb", linewidth=0.6, linestyle=":", zorder=0, label=_("equal accuracies"))
     for name, line in ((name, fit(groups)) for name, groups in baselines.items()):
         if line:
-            label = f"{_of(name)}line of the networks from scratch"
+            label = _of(name, _("line of the networks from scratch"))
             axes.plot(limits, line.predicted(limits), color="#666666", linewidth=0.9, zorder=0, label=label)
-    axes.set(xlim=limits, ylim=limits, xlabel="test accuracy (%)", ylabel="OOD accuracy (%)")
+    axes.set(xlim=limits, ylim=limits, xlabel=_("test accuracy (%)"), ylabel=_("OOD accuracy (%)"))
     axes.set_xscale("function", functions=(ndtri, ndtr))
     axes.set_yscale("function", functions=(ndtri, ndtr))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(FixedLocator(TICKS))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}"))
+        axis.set_major_formatter(FuncFormatter(lambda value, place: words.localized(f"{100 * value:.3g}")))
     style.legend(figure, list(lines.values()), [study.model_label(model) for model in lines])
     return figure
 
 
-def _of(name: str) -> str:
-    """The start of a label; empty in a report of one study, whose name in `Model` is empty."""
-    return f"{name}, " if name else ""
+def _of(name: str, label: str) -> str:
+    """The label after the study's name, which is empty in a report of one study."""
+    return f"{name}, {label}" if name else label

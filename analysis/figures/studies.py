@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from analysis.comparisons import Comparison
 from analysis.figures import style
 from analysis.study import Study
+from analysis.words import _
 
 
 def differences(study: Study, found: Sequence[Comparison]) -> Figure | None:
@@ -25,11 +26,11 @@ def differences(study: Study, found: Sequence[Comparison]) -> Figure | None:
                 if gap.low is not None and gap.high is not None:
                     axes.plot([gap.low, gap.high], [row, row], color=look.color, linewidth=1.4, solid_capstyle="butt")
                 axes.plot(gap.value, row, look.marker, color=look.color, markerfacecolor=look.face, markersize=4)
-        axes.set_title("test" if family.evaluation == "test" else "OOD, all classes")
+        axes.set_title(_("test") if family.evaluation == "test" else _("OOD, all classes"))
         axes.grid(axis="y", visible=False)
         style.percent_axis(axes.xaxis)
     labels = [f"{study.model_label(first)} − {second.study}" for first, second in pairs]  # noqa: RUF001 (a minus sign)
     panels[0, 0].set_yticks(range(len(pairs)), labels)
     panels[0, 0].set_ylim(len(pairs) - 0.5, -0.5)
-    figure.supxlabel("difference (points)", fontsize=7.5)
+    figure.supxlabel(_("difference (points)"), fontsize=7.5)
     return figure

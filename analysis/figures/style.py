@@ -16,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, ScalarFormatter
 
+from analysis import words
 from analysis.figures.drawn import figure_csv
 from analysis.names import Model
+from analysis.words import _
 from ssl_pkg.catalogue import RANDOM, SUPERVISED
 
 WIDTH: Final = 6.5  # inches: the text width of the report
@@ -72,6 +74,7 @@ MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 _MODEL_MARKERS: Final = ("osD", "v^P", "<>X")  # of a probe, a fine-tuned model and a baseline, in each study
 _LIGHTEST: Final = 0.5  # white in the colours of the last of several studies
 NAMED: Final = 40  # classes in a figure; of more, only some are named
+_LETTERS: Final = {"en": 1.0, "ru": 0.87}  # that are as wide as an English letter, on average
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def named(count: int) -> range:
 def look(model: Model, encoders: Sequence[Model]) -> Look:
     """The look of a model, the same in every figure."""
     color = encoder_color(model.encoder, encoders)
-    place, _ = _place(model, encoders)
+    place = _place(model, encoders)[0]
     probe, finetuned, whole = _MODEL_MARKERS[place % len(_MODEL_MARKERS)]
     if model.adaptation == "probe":
         return Look(color, probe, "--", "white")
@@ -161,6 +164,7 @@ def save(figure: Figure, folder: Path, name: str) -> Path:
     The same figure gives the same bytes.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _localize(figure)
     path = folder / f"{name}.svg"
     figure.draw_without_rendering()  # computes the layout once for all files
     figure.set_layout_engine(None)
@@ -171,13 +175,39 @@ def save(figure: Figure, folder: Path, name: str) -> Path:
     return path
 
 
+class _Numbers(ScalarFormatter):
+    """Writes what a ScalarFormatter writes, with the marks of the current language."""
+
+    def __init__(self, known: ScalarFormatter) -> None:
+        vars(self).update(vars(known))
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return words.localized(super().__call__(x, pos))
+
+    def get_offset(self) -> str:
+        return words.localized(super().get_offset())
+
+
+def _localize(figure: Figure) -> None:
+    """Gives the numbers on the axes without a formatter of their own the marks of the current language."""
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        formatter = axis.get_major_formatter()
+        if type(formatter) is ScalarFormatter:
+            axis.set_major_formatter(_Numbers(formatter))
+
+
+def _letters(count: int) -> int:
+    """How many letters of the current language are as wide as `count` English ones."""
+    return int(count * _LETTERS[words.current()])
+
+
 def title(axes: Axes, text: str, width: int) -> None:
-    """Sets a title in lines of at most `width` characters.
+    """Sets a title in lines of at most `width` characters, in English; of other languages fewer, if they are wider.
 
     32 characters fit above a panel in a row of three, 24 in a row of four, 19 in a row of four with a colour bar, and
     17 in a row of six.
     """
-    axes.set_title(textwrap.fill(text, width, break_on_hyphens=False))
+    axes.set_title(textwrap.fill(text, _letters(width), break_on_hyphens=False))
 
 
 def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], **options: Any) -> None:
@@ -185,7 +215,7 @@ def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], **opti
 
     The figure's height grows with the legend, so that the panels keep their height.
     """
-    columns = max(1, min(4, 112 // (max(map(len, labels), default=0) + 7)))
+    columns = max(1, min(4, _letters(112) // (max(map(len, labels), default=0) + 7)))
     rows = math.ceil(len(labels) / columns)
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + 0.15 * max(0, rows - 2))
@@ -202,19 +232,19 @@ def log_axis(axis: Any) -> None:
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     axis.set_major_locator(LogLocator(numticks=5))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, place: words.localized(f"{value:g}")))
 
 
 def epoch_axis(axes: Axes) -> None:
     """Lets the x axis begin at epoch 0 and include the end of the first one, with ticks at whole epochs."""
     axes.set_xlim(0, max(1.0, axes.dataLim.x1) * 1.03)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.set_xlabel("epoch")
+    axes.set_xlabel(_("epoch"))
 
 
 def percent_axis(axis: Any) -> None:
     """Labels fractions as percentages."""
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, place: words.localized(f"{100 * value:g}")))
 
 
 def bare(axes: Axes) -> None:

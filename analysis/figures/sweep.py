@@ -9,8 +9,9 @@ from analysis.estimates import estimate
 from analysis.figures import style
 from analysis.study import Study
 from analysis.sweeps import Curve, curves
+from analysis.words import N_, _
 
-_PANELS: Final = {"test": "test", "ood": "OOD, all classes"}
+_PANELS: Final = {"test": N_("test"), "ood": N_("OOD, all classes")}
 _DECADE: Final = 10.0  # a wider range of values has a logarithmic axis
 
 
@@ -31,12 +32,12 @@ def over_values(study: Study) -> Figure | None:
             _references(axes, study, evaluation)
             for curve in own:
                 _curve(axes, study, curve, evaluation, _color(study, curve, own))
-            axes.set(xlabel=parameter, title=_PANELS[evaluation])
+            axes.set(xlabel=parameter, title=_(_PANELS[evaluation]))
             style.percent_axis(axes.yaxis)
         values = [value for curve in own for value in curve.models]
         if min(values) > 0 and max(values) > _DECADE * min(values):
             style.log_axis(row[0].xaxis)
-        row[0].set_ylabel("accuracy (%)")
+        row[0].set_ylabel(_("accuracy (%)"))
     pairs = [axes.get_legend_handles_labels() for axes in panels.flat]
     labels = {label: handle for handles, names in pairs for handle, label in zip(handles, names, strict=True)}
     style.legend(figure, list(labels.values()), list(labels))

@@ -16,6 +16,7 @@ from analysis.names import Model
 from analysis.run import Run
 from analysis.selection import selected
 from analysis.study import Study
+from analysis.words import _
 from ssl_pkg.catalogue import TSNE
 
 Points = npt.NDArray[Any]
@@ -35,10 +36,12 @@ def maps(study: Study) -> Figure | None:
     figure, panels = style.grid(2 * len(found), 6, 1.4)
     for index, (model, arrays) in enumerate(found.items()):
         reach = _reach(np.concatenate([arrays["train"], arrays["test"]]))
-        for axes, split in zip(panels[2 * index : 2 * index + 2], ("train", "test"), strict=True):
+        label = study.model_label(model)
+        titles = {"train": _("{model}: train", model=label), "test": _("{model}: test", model=label)}
+        for axes, (split, title) in zip(panels[2 * index : 2 * index + 2], titles.items(), strict=True):
             _scatter(axes, arrays[split], arrays[f"{split}_labels"])
             axes.set(xlim=reach[0], ylim=reach[1])
-            style.title(axes, f"{study.model_label(model)}: {split}", 17)
+            style.title(axes, title, 17)
     _legend(figure, study, found)
     return figure
 
@@ -58,8 +61,9 @@ def frames(study: Study) -> Figure | None:
         for axes, index in zip(row, chosen, strict=False):
             _scatter(axes, arrays["frames"][index], arrays["frame_labels"], size=1.6)
             axes.set(xlim=reach[0], ylim=reach[1])
-            axes.set_title(f"step {int(arrays['frame_steps'][index]):,}")
-            axes.set_label(f"{study.model_label(model)}, step {int(arrays['frame_steps'][index])}")
+            step = int(arrays["frame_steps"][index])
+            axes.set_title(_("step {step:,}", step=step))
+            axes.set_label(_("{model}, step {step}", model=study.model_label(model), step=step))
         row[0].set_ylabel(textwrap.fill(study.model_label(model.encoder), 20))
     _legend(figure, study, found)
     return figure
@@ -91,11 +95,12 @@ def _scatter(axes: Axes, points: Points, labels: Points, size: float = 2.2) -> N
     for label in present:
         part = points[kept][labels[kept] == label]
         color, marker = style.class_look(int(label))
-        options: Any = {"linewidths": 0, "alpha": 0.75, "rasterized": True, "label": f"class {label}"}
+        name = _("class {label}", label=int(label))
+        options: Any = {"linewidths": 0, "alpha": 0.75, "rasterized": True, "label": name}
         axes.scatter(part[:, 0], part[:, 1], s=size, c=color, marker=marker, **options)
     for label in present if len(present) <= style.NAMED else ():
         x, y = np.median(points[labels == label], axis=0)
-        color, _ = style.class_look(int(label))
+        color = style.class_look(int(label))[0]
         text = axes.text(x, y, str(int(label)), color=color, fontsize=7.5, fontweight="bold", ha="center", va="center")
         text.set_path_effects(halo)
 
@@ -107,10 +112,10 @@ def _legend(figure: Figure, study: Study, found: dict[Model, Arrays]) -> None:
     handles = []
     for label in labels[: style.NAMED]:
         color, marker = style.class_look(label)
-        name = style.shortened(classes[label]) if label < len(classes) else "class"
+        name = style.shortened(classes[label]) if label < len(classes) else _("class")
         handles.append(Line2D([], [], color=color, marker=marker, linestyle="", markersize=4, label=f"{label} {name}"))
     if len(labels) > style.NAMED:
-        handles.append(Line2D([], [], linestyle="", label=f"and {len(labels) - style.NAMED} more"))
+        handles.append(Line2D([], [], linestyle="", label=_("and {n} more", n=len(labels) - style.NAMED)))
     figure.legend(handles=handles, loc="outside lower center", ncols=5, handletextpad=0.1, columnspacing=1.4)
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from analysis import names
+from analysis import names, words
 from analysis.artifacts import Arrays
 from analysis.correlation import TARGETS, Correlation, points
 from analysis.figures import style
@@ -20,6 +20,7 @@ from analysis.run import Run
 from analysis.selection import LINES, selected
 from analysis.study import Study
 from analysis.tables import signed
+from analysis.words import _
 from ssl_pkg.catalogue import LANDSCAPE
 
 PLANES: Final = 20  # models on a page
@@ -37,11 +38,11 @@ def slices(study: Study) -> Figure | None:
             look = style.look(model, study.encoders)
             label = study.model_label(model)
             axes.plot(arrays["alphas"], arrays[name], look.line, color=look.color, label=label)
-        axes.set(xlabel="α along the direction", title=name if name == "loss" else "accuracy (%)")
+        axes.set(xlabel=_("α along the direction"), title=_("loss") if name == "loss" else _("accuracy (%)"))
     values = np.concatenate([arrays["loss"] for arrays in shown.values()])
     if values.min() > 0 and values.max() > 20 * values.min():
         style.log_axis(panels[0].yaxis)
-        panels[0].set_title("loss (logarithmic)")
+        panels[0].set_title(_("loss (logarithmic)"))
     style.percent_axis(panels[1].yaxis)
     handles, labels = panels[0].get_legend_handles_labels()
     style.legend(figure, handles, labels)
@@ -61,16 +62,16 @@ def planes(study: Study) -> Figure | None:
         plane = np.clip(arrays["plane"].astype(float), levels[0], levels[-1]).T
         drawn = axes.contourf(arrays["grid"], arrays["grid"], plane, levels=levels, cmap="cividis")
         axes.contour(arrays["grid"], arrays["grid"], plane, levels=levels, colors="white", linewidths=0.3)
-        axes.plot(0, 0, "+", color="white", markersize=5, label="trained model")
+        axes.plot(0, 0, "+", color="white", markersize=5, label=_("trained model"))
         axes.set(aspect="equal")
         style.title(axes, study.model_label(model), 19)
         axes.grid(False)
     for index, axes in enumerate(panels):
         axes.set(xlabel="α" if index >= len(panels) - 4 else "", ylabel="β" if index % 4 == 0 else "")
-    shown = FuncFormatter(lambda value, _: f"{float(f'{value:.2g}'):,g}")
+    shown = FuncFormatter(lambda value, place: words.localized(f"{float(f'{value:.2g}'):,g}"))
     shrink = 0.6 if len(panels) > 4 else 0.95
     bar = figure.colorbar(drawn, ax=panels, shrink=shrink, aspect=30, pad=0.01, format=shown, ticks=levels[::3])
-    bar.set_label("loss")
+    bar.set_label(_("loss"))
     return figure
 
 
@@ -87,8 +88,8 @@ def scatter(study: Study, measures: Sequence[Measurement], found: Sequence[Corre
         models.update(dict.fromkeys(shown))
         _points(axes, study, shown)
         entry = by_pair.get((measure, target))
-        axes.set_title(f"ρ = {signed(entry.rho, 2)}, n = {entry.n}" if entry else f"n = {len(shown)}")
-        axes.set(xlabel=_short(measure), ylabel=f"{TARGETS[target]} (%)", label=TARGETS[target])
+        rank = _("ρ = {rho}, n = {n}", rho=signed(entry.rho, 2), n=entry.n) if entry else f"n = {len(shown)}"
+        axes.set(xlabel=_short(measure), ylabel=f"{_(TARGETS[target])} (%)", title=rank, label=_(TARGETS[target]))
     handles, labels = _handles(panels, [study.model_label(model) for model in names.in_order(models, study.methods)])
     style.legend(figure, handles, labels, handletextpad=0.1)
     return figure
@@ -101,15 +102,15 @@ def forest(found: Sequence[Correlation]) -> Figure | None:
     measures = list(dict.fromkeys(entry.measure for entry in found))
     figure, panels = style.rows_of(1, len(TARGETS), 0.6 + 0.17 * len(measures), sharey=True)
     for axes, target in zip(panels[0], TARGETS, strict=True):
-        axes.axvline(0, color="#999999", linewidth=0.7, label="no relation")
+        axes.axvline(0, color="#999999", linewidth=0.7, label=_("no relation"))
         for entry in found:
             if entry.target == target:
                 row = measures.index(entry.measure)
                 if entry.low is not None and entry.high is not None:
-                    axes.plot([entry.low, entry.high], [row, row], color="#0072B2", linewidth=1.2, label="interval")
+                    axes.plot([entry.low, entry.high], [row, row], color="#0072B2", linewidth=1.2, label=_("interval"))
                 axes.plot(entry.rho, row, "o", color="#0072B2", markersize=3.5, label="ρ")
-        axes.set(xlim=(-1.05, 1.05), xlabel="Spearman's ρ")
-        style.title(axes, TARGETS[target], 14)
+        axes.set(xlim=(-1.05, 1.05), xlabel=_("Spearman's ρ"))
+        style.title(axes, _(TARGETS[target]), 14)
         axes.grid(axis="y", visible=False)
     panels[0, 0].set_yticks(range(len(measures)), [measure.label for measure in measures])
     panels[0, 0].set_ylim(len(measures) - 0.5, -0.5)
