@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from analysis.words import _, pgettext
 from ssl_pkg.catalogue import ADAPTATIONS, RANDOM, STAGES, SUPERVISED
 from ssl_pkg.run.directory import model_name
 
@@ -48,10 +49,11 @@ class Model:
 
         titles: as for `method_label`.
         """
-        words = [method_label(self.method, titles), f"({self.setting})" if self.setting else ""]
-        if self.adaptation is not None:
-            words.append(STAGES[self.adaptation].label if self.adaptation in STAGES else self.adaptation)
-        return " ".join(word for word in words if word)
+        encoder = method_label(self.method, titles) + (f" ({self.setting})" if self.setting else "")
+        if self.adaptation is None:
+            return encoder
+        adaptation = _(STAGES[self.adaptation].label) if self.adaptation in ADAPTATIONS else self.adaptation
+        return _("{encoder} {adaptation}", encoder=encoder, adaptation=adaptation)
 
 
 RANDOM_PROBE: Final = Model(RANDOM, "probe")
@@ -62,7 +64,7 @@ def method_label(method: str, titles: Mapping[str, str]) -> str:
 
     titles: the title of each method; a method without one is shown by its name.
     """
-    return {RANDOM: "Random init.", SUPERVISED: "Supervised"}.get(method) or titles.get(method, method)
+    return {RANDOM: _("Random init."), SUPERVISED: _("Supervised")}.get(method) or titles.get(method, method)
 
 
 def in_order(models: Iterable[Model], methods: Sequence[str]) -> list[Model]:
@@ -91,4 +93,19 @@ def _natural(text: str) -> list[tuple[float, str]]:
 def listed(parts: Iterable[str]) -> str:
     """The parts joined as `a, b and c`, without duplicates and empty parts."""
     unique = [part for part in dict.fromkeys(parts) if part]
-    return " and ".join([", ".join(unique[:-1]), unique[-1]]) if len(unique) > 1 else "".join(unique)
+    if len(unique) < 2:
+        return "".join(unique)
+    comma, last = _separators(unique)
+    return comma.join(unique[:-1]) + last + unique[-1]
+
+
+def separated(parts: Sequence[str]) -> str:
+    """The parts joined as `a, b, c`."""
+    return _separators(parts)[0].join(parts)
+
+
+def _separators(parts: Iterable[str]) -> tuple[str, str]:
+    """What is between the parts, and before the last one; a language may need others if a part has a comma."""
+    if any("," in part for part in parts):
+        return pgettext("between parts with commas", ", "), pgettext("between parts with commas", " and ")
+    return ", ", _(" and ")

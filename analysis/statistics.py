@@ -14,6 +14,7 @@ import numpy.typing as npt
 from scipy import special, stats
 
 from analysis.variance import NOTHING, Floats, Part, Spread, Values, of_difference, of_mean, of_seeds
+from analysis.words import N_
 
 LEVEL: Final = 0.95
 ALPHA: Final = 0.05
@@ -179,11 +180,11 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def verdict(p: float, p_equivalent: float) -> str:
-    """`clear`, `equivalent` or `undecided`, from p-values that are corrected for their family.
+    """`clear`, `equivalent` or `undecided`, from p-values that are corrected for their family, as `_` translates it.
 
     A difference that is both clear and within the margin is called clear; its interval shows that it is small.
     """
-    return "clear" if p < ALPHA else "equivalent" if p_equivalent < ALPHA else "undecided"
+    return N_("clear") if p < ALPHA else N_("equivalent") if p_equivalent < ALPHA else N_("undecided")
 
 
 def _check(values: Values) -> None:
