@@ -23,7 +23,7 @@ help:  ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 	@echo
 	@echo 'Variables: STUDY=demo|photos-quick|photos-cpu|photos|stl10  DATA=folder with stl10_binary/ and CIFAR-10'
-	@echo '           RUNS=runs  REPORTS=reports  SEEDS="0 1 2"  CLUSTER=profile  JOB=run  WAIT=1  DRY=1  IMAGE=name  THUMBNAILS=1'
+	@echo '           RUNS=runs  REPORTS=reports  SEEDS="0 1 2"  CLUSTER=profile  JOB=run  WAIT=1  DRY=1  IMAGE=name  THUMBNAILS=1  LANG=ru'
 
 setup:  ## install the locked packages into .venv (once; 7 GB); EXTRAS=submit only those for submitting (0.3 GB)
 	@$(BASE_PYTHON) install.py '$(or $(EXTRAS),dev)'
@@ -41,8 +41,10 @@ demo: .venv/installed  ## run the whole study on synthetic images and make its r
 study: .venv/installed  ## run the study STUDY on this machine, on the images in DATA; run it again to resume
 	@.venv/bin/ssl-study study $(STUDY) $(study_options)
 
-report: is-set-up  ## make tables, figures and the PDF of STUDY from the runs that exist
-	@.venv/bin/ssl-study report $(STUDY) --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(THUMBNAILS),--thumbnails)
+# LANG is also the locale of the shell, which is like en_US.UTF-8 and does not choose the report's language.
+language := $(if $(filter command,$(origin LANG)),$(LANG),$(filter en ru,$(LANG)))
+report: is-set-up  ## make tables, figures and the PDF of STUDY from the runs that exist; LANG=ru: in Russian
+	@.venv/bin/ssl-study report $(STUDY) --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(THUMBNAILS),--thumbnails) $(if $(language),--language $(language))
 
 status: is-set-up  ## show the progress of the runs of STUDY
 	@.venv/bin/ssl-study status $(STUDY) --runs "$(RUNS)"

@@ -99,6 +99,9 @@ def _report(arguments: list[str]) -> int:
     parser.add_argument(
         "--thumbnails", action="store_true", help="put small copies of the mapped images into report.html"
     )
+    parser.add_argument(
+        "--language", default="en", help="en or ru; the Russian report is written in REPORTS/STUDY/ru (default: en)"
+    )
     options = parser.read(arguments)
     from ssl_pkg.extras import require
 
@@ -106,7 +109,8 @@ def _report(arguments: list[str]) -> int:
     from analysis.__main__ import main as analysis
 
     out = Path(options.reports, "+".join(options.study))
-    more = ["--date", options.date] if options.date else []
+    more = ["--language", options.language]
+    more += ["--date", options.date] if options.date else []
     more += ["--thumbnails"] if options.thumbnails else []
     return analysis([*(str(Path(options.runs, study)) for study in options.study), "--out", str(out), *more])
 

@@ -29,7 +29,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from analysis import report, tables
+from analysis import report, tables, words
 from analysis.data import data_note
 from analysis.joining import by_data
 from analysis.reading import NoStudy, read_study
@@ -52,10 +52,19 @@ def main(arguments: list[str] | None = None) -> int:
     """
     try:
         options = _parser().read(sys.argv[1:] if arguments is None else arguments)
+    except BadInput as error:
+        return _refused(f"{error}", 2)
+    with words.language(options.language):
+        return _reports(options)
+
+
+def _reports(options: argparse.Namespace) -> int:
+    try:
         found = [read_study(Path(expand_path("RUNS/STUDY", study))) for study in options.study]
         studies = by_data(found)
         name = "+".join(study.name for study in found)
         out = Path("reports") / name if options.out is None else Path(expand_path("--out", options.out))
+        out = out if options.language == words.LANGUAGES[0] else out / options.language
     except (NoStudy, OSError, BadInput) as error:
         return _refused(f"{error}", 2)
     statuses = []
@@ -102,6 +111,12 @@ def _parser() -> Parser:
         "--thumbnails",
         action="store_true",
         help="put small copies of the mapped images into report.html, from the study's data folder",
+    )
+    parser.add_argument(
+        "--language",
+        choices=words.LANGUAGES,
+        default=words.LANGUAGES[0],
+        help="language of the report; one in another language than English is written in OUT/LANGUAGE (default: en)",
     )
     return parser
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import matplotlib
 import typst
 
-from analysis import writing
+from analysis import words, writing
 from analysis.blocks import Section
 from analysis.figures import style
 from analysis.page.build import render
@@ -35,6 +35,7 @@ from analysis.sections import (
 )
 from analysis.shown import table_csv
 from analysis.study import Study
+from analysis.words import _
 from ssl_pkg.catalogue import STAGES
 from ssl_pkg.run.directory import write_atomic
 
@@ -86,7 +87,8 @@ def content(study: Study, out: Path, date: datetime.date) -> dict[str, Any]:
         block["origin"] = repeating.origin(study, block["csv"], block["stages"])
         if block["kind"] == "table":
             write_atomic(out / block["csv"], table_csv(block["headings"], block["rows"]).encode())
-    head = {"date": [date.year, date.month, date.day], **front.title(study, date)}
+    head = {"language": words.current(), "table": _("Table"), "reading": _("How to read:")}
+    head |= {"date": [date.year, date.month, date.day], **front.title(study, date)}
     return head | {"sections": [dataclasses.asdict(section) for section in sections if section.blocks]}
 
 

@@ -15,6 +15,7 @@ if shutil.which("pdftotext") is None:
 
 _TOP, _BOTTOM = 20 / 297, 279 / 297  # the text area of a page, as shares of its height
 _INK = 200  # grey values below this are ink
+_WORDS = {"language": "en", "table": "Table", "reading": "How to read:"}
 
 
 def of_rows(rows: int, lines: int) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def of_rows(rows: int, lines: int) -> dict[str, Any]:
     cells = [[f"row{number}", "1"] for number in range(1, rows + 1)]
     table = {"kind": "table", "headings": ["Heading", ""], "rows": cells, "caption": "", "origin": ""}
     blocks = [*([{"kind": "text", "text": "line"}] * lines), table | {"size": 9, "left": 1, "widths": []}]
-    head = {"title": "a", "subtitle": "", "keywords": [], "data": "", "note": "", "date": [2026, 1, 2]}
+    head = {"title": "a", "subtitle": "", "keywords": [], "data": "", "note": "", "date": [2026, 1, 2], **_WORDS}
     return head | {"sections": [{"title": "b", "blocks": blocks}]}
 
 
