@@ -10,12 +10,13 @@ from analysis.estimates import NONE, Difference, Dimensions, difference
 from analysis.names import Model
 from analysis.statistics import holm, verdict
 from analysis.study import Study
+from analysis.words import N_
 from ssl_pkg.catalogue import RANDOM, SUPERVISED
 
 
 @dataclass(frozen=True)
 class Family:
-    """Comparisons that are corrected together. key: for file names; label: for people; metric: of the evaluation."""
+    """Comparisons that are corrected together. key: for file names; label: for people, in English."""
 
     key: str
     label: str
@@ -23,28 +24,30 @@ class Family:
     metric: str
 
 
-FINETUNED: Final = Family("finetuned", "Fine-tuned against the supervised baseline, test", "test", "accuracy")
-PROBES: Final = Family("probes", "Linear probes against the supervised baseline, test", "test", "accuracy")
+FINETUNED: Final = Family("finetuned", N_("Fine-tuned against the supervised baseline, test"), "test", "accuracy")
+PROBES: Final = Family("probes", N_("Linear probes against the supervised baseline, test"), "test", "accuracy")
 OVER_RANDOM: Final = Family(
-    "over-random", "Linear probes against the probe on the random initialisation, test", "test", "accuracy"
+    "over-random", N_("Linear probes against the probe on the random initialisation, test"), "test", "accuracy"
 )
-OVER_PROBE: Final = Family("over-probe", "Fine-tuned against the probe on the same encoder, test", "test", "accuracy")
-OOD: Final = Family("ood", "Against the supervised baseline, OOD, all classes", "ood", "accuracy")
+OVER_PROBE: Final = Family(
+    "over-probe", N_("Fine-tuned against the probe on the same encoder, test"), "test", "accuracy"
+)
+OOD: Final = Family("ood", N_("Against the supervised baseline, OOD, all classes"), "ood", "accuracy")
 OOD_SHARED: Final = Family(
-    "ood-shared", "Against the supervised baseline, OOD, shared classes", "ood", "accuracy_shared"
+    "ood-shared", N_("Against the supervised baseline, OOD, shared classes"), "ood", "accuracy_shared"
 )
 OOD_MASKED: Final = Family(
-    "ood-masked", "Against the supervised baseline, OOD, logits of shared classes", "ood", "accuracy_masked"
+    "ood-masked", N_("Against the supervised baseline, OOD, logits of shared classes"), "ood", "accuracy_masked"
 )
 CORRUPTED: Final = Family(
-    "corrupted", "Against the supervised baseline, mean over corruptions", "corruptions", "mean_accuracy"
+    "corrupted", N_("Against the supervised baseline, mean over corruptions"), "corruptions", "mean_accuracy"
 )
-TEST_CLASSES: Final = Family("test-classes", "Each class against the supervised baseline, test", "test", "accuracy")
-OOD_CLASSES: Final = Family("ood-classes", "Each class against the supervised baseline, OOD", "ood", "accuracy")
-TEST_PAIRS: Final = Family("test-pairs", "All pairs of models, test", "test", "accuracy")
-OOD_PAIRS: Final = Family("ood-pairs", "All pairs of models, OOD", "ood", "accuracy")
-STUDIES: Final = Family("studies-test", "The same model in two studies, test", "test", "accuracy")
-OOD_STUDIES: Final = Family("studies-ood", "The same model in two studies, OOD, all classes", "ood", "accuracy")
+TEST_CLASSES: Final = Family("test-classes", N_("Each class against the supervised baseline, test"), "test", "accuracy")
+OOD_CLASSES: Final = Family("ood-classes", N_("Each class against the supervised baseline, OOD"), "ood", "accuracy")
+TEST_PAIRS: Final = Family("test-pairs", N_("All pairs of models, test"), "test", "accuracy")
+OOD_PAIRS: Final = Family("ood-pairs", N_("All pairs of models, OOD"), "ood", "accuracy")
+STUDIES: Final = Family("studies-test", N_("The same model in two studies, test"), "test", "accuracy")
+OOD_STUDIES: Final = Family("studies-ood", N_("The same model in two studies, OOD, all classes"), "ood", "accuracy")
 BETWEEN: Final = (STUDIES, OOD_STUDIES)  # with PLANNED have a table in the report
 PLANNED: Final = (FINETUNED, PROBES, OVER_RANDOM, OVER_PROBE, OOD, OOD_SHARED, OOD_MASKED)
 

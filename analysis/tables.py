@@ -8,17 +8,17 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis import names, shift
-from analysis.comparisons import comparisons, random_probe
+from analysis import names
+from analysis.comparisons import random_probe
 from analysis.correlation import correlations
 from analysis.estimates import Difference, Estimate, difference, estimate
-from analysis.few_labels import gains, points
 from analysis.measures import WIDTH, Measurement
 from analysis.names import Model
 from analysis.shown import Shown
 from analysis.statistics import Mean
 from analysis.study import RESULT_COLUMNS, Study
 from analysis.widths import measures_of, taken
+from analysis.words import _, localized, ngettext
 from ssl_pkg.rows import dimensions_of
 
 ABSENT: Final = "–"
@@ -50,11 +50,11 @@ def main_columns(study: Study) -> list[Column]:
     classes = classes or next((len(run.classes) for run in study.complete("ood") if run.classes), 0)
     lacking = len(substituted(study))
     columns = [
-        Column("test", "Test accuracy", "test", "accuracy"),
-        Column("ood10", f"OOD, {classes} classes", "ood", "accuracy"),
-        *([Column("ood9", f"OOD, {classes - lacking} classes", "ood", "accuracy_shared")] if lacking else []),
+        Column("test", _("Test accuracy"), "test", "accuracy"),
+        Column("ood10", _classes(classes), "ood", "accuracy"),
+        *([Column("ood9", _classes(classes - lacking), "ood", "accuracy_shared")] if lacking else []),
         Column("knn", "kNN", "knn", "accuracy"),
-        Column("knn_validation", "kNN, validation", "knn_validation", "accuracy"),
+        Column("knn_validation", _("kNN, validation"), "knn_validation", "accuracy"),
     ]
     shown = [
         column
@@ -63,6 +63,10 @@ def main_columns(study: Study) -> list[Column]:
     ]
     on_test = any(column.key == "knn" for column in shown)
     return [column for column in shown if not (on_test and column.key == "knn_validation")]
+
+
+def _classes(count: int) -> str:
+    return ngettext("OOD, {n} class", "OOD, {n} classes", count)
 
 
 def main_value(study: Study, model: Model, column: Column) -> Estimate | None:
@@ -113,7 +117,8 @@ def summary(study: Study) -> pd.DataFrame:
 def summary_text(study: Study) -> tuple[list[str], list[list[str]]]:
     """Headings and cells of the main table as text for people."""
     columns = main_columns(study)
-    headings = ["Model", columns[0].heading, "Gain over random probe", *(column.heading for column in columns[1:])]
+    first, *others = (column.heading for column in columns)
+    headings = [_("Model"), first, _("Gain over random probe"), *others]
     rows = []
     for model in study.models:
         cells = [percent(main_value(study, model, column)) for column in columns]
@@ -128,8 +133,9 @@ def percent(found: Estimate | Mean | None) -> Shown:
     value = 100 * found.value
     if found.low is not None and found.high is not None:
         low, high = 100 * found.low, 100 * found.high
-        return Shown(f"{value:.1f} [{low:.1f}, {high:.1f}]", value=value, low=low, high=high)
-    return Shown(f"{value:.1f}", value=value)
+        text = _("{value:.1f} [{low:.1f}, {high:.1f}]", value=value, low=low, high=high)
+        return Shown(text, value=value, low=low, high=high)
+    return fixed(value, 1)
 
 
 def gain_text(gap: Difference | Mean | None) -> Shown:
@@ -140,23 +146,25 @@ def gain_text(gap: Difference | Mean | None) -> Shown:
     if gap.low is None or gap.high is None:
         return signed(value)
     low, high = 100 * gap.low, 100 * gap.high
-    return Shown(f"{signed(value)} [{signed(low)}, {signed(high)}]", value=value, low=low, high=high)
+    text = _("{value} [{low}, {high}]", value=signed(value), low=signed(low), high=signed(high))
+    return Shown(text, value=value, low=low, high=high)
 
 
 def p_text(p: float) -> Shown:
     """A p-value: `p = .012`."""
-    text = "p < .001" if p < 0.001 else "p > .99" if p > 0.99 else f"p = {p:.3f}".replace("0.", ".")
-    return Shown(text, value=p)
+    if not 0.001 <= p <= 0.99:
+        return Shown(_("p < .001") if p < 0.001 else _("p > .99"), value=p)
+    return Shown(_("p = .{decimals}", decimals=f"{p:.3f}".partition(".")[2]), value=p)
 
 
 def signed(value: float, digits: int = 1) -> Shown:
     """A number with its sign; minus is the typographic one."""
-    return Shown(f"{value:+.{digits}f}".replace("-", "−"), value=value)
+    return Shown(localized(f"{value:+.{digits}f}").replace("-", "−"), value=value)
 
 
-def fixed(value: float | None, digits: int, unit: str = "") -> Shown:
+def fixed(value: float | None, digits: int) -> Shown:
     """A number with this many decimals."""
-    return Shown(ABSENT if value is None else f"{value:.{digits}f}{unit}", value=value)
+    return Shown(ABSENT if value is None else localized(f"{value:.{digits}f}"), value=value)
 
 
 def number(value: float | None) -> Shown:
@@ -164,8 +172,13 @@ def number(value: float | None) -> Shown:
     if value is None or math.isnan(value):
         return Shown(ABSENT)
     if value != 0 and not 1e-3 <= abs(value) < 1e5:
-        return Shown(f"{value:.2e}", value=value)
-    return Shown(f"{value:,.{max(0, 2 - int(f'{value:e}'.partition('e')[2]))}f}", value=value)
+        return Shown(localized(f"{value:.2e}"), value=value)
+    return Shown(localized(f"{value:,.{max(0, 2 - int(f'{value:e}'.partition('e')[2]))}f}"), value=value)
+
+
+def verdict_text(verdict: str | None) -> str:
+    """The verdict of a comparison for people."""
+    return _(verdict) if verdict else ABSENT
 
 
 def width(study: Study) -> pd.DataFrame:
@@ -235,55 +248,6 @@ def runs(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def compared(study: Study) -> pd.DataFrame:
-    """Every comparison of two models: the difference with its interval, p-values and verdict; values are fractions.
-
-    p_holm and p_equivalent_holm are corrected within the family; they are empty, as the verdict is, if the difference
-    has no p-values.
-    """
-    rows = [
-        [
-            *(entry.first.name, entry.first.variant, entry.first.study),
-            *(entry.second.name, entry.second.variant, entry.second.study),
-            *(family.evaluation, family.metric, dict(entry.dimensions).get("class")),
-            *(entry.difference.value, entry.difference.low, entry.difference.high, entry.difference.p),
-            *(entry.p_holm, entry.p_equivalent_holm, family.label, entry.verdict, entry.difference.paired_by),
-        ]
-        for family, entries in comparisons(study).items()
-        for entry in entries
-    ]
-    columns = ["first", "first_variant", "first_study", "second", "second_variant", "second_study"]
-    columns += ["evaluation", "metric", "class"]
-    numbers = ["value", "low", "high", "p", "p_holm", "p_equivalent_holm"]
-    frame = pd.DataFrame(rows, columns=[*columns, *numbers, "family", "verdict", "paired_by"])
-    return frame.astype(dict.fromkeys(numbers, float))
-
-
-def changes(study: Study) -> pd.DataFrame:
-    """OOD accuracy minus test accuracy of every model that has both."""
-    found = {model: shift.change(study, model) for model in study.models}
-    rows = [
-        [model.name, model.variant, model.study, gap.value, gap.low, gap.high] for model, gap in found.items() if gap
-    ]
-    return pd.DataFrame(rows, columns=["model", "variant", "study", "value", "low", "high"])
-
-
-def few_labels(study: Study) -> pd.DataFrame:
-    """Accuracy with few labels, with the gain over training from scratch; p_holm is corrected for all gains."""
-    found = points(study)
-    above = {(gain.model, gain.labels_per_class): gain for gain in gains(found)}
-    rows = []
-    for model, sizes in found.items():
-        for size, point in sizes.items():
-            mean, gain = point.mean, above.get((model, size))
-            compared = (gain.difference.value, gain.difference.low, gain.difference.high) if gain else (None,) * 3
-            verdict = (gain.p_holm, gain.verdict) if gain else (None, None)
-            own = [model.name, model.variant, model.study, size]
-            rows.append([*own, mean.value, mean.low, mean.high, *compared, *verdict])
-    columns = ["model", "variant", "study", "labels_per_class", "value", "low", "high", "gain", "gain_low", "gain_high"]
-    return pd.DataFrame(rows, columns=[*columns, "p_holm", "verdict"])
-
-
 def correlation(study: Study) -> pd.DataFrame:
     """Spearman's rho of every width measure of the network with every target, over all models and by kind."""
     columns = ["target", "kind", "rho", "low", "high", "p", "corrected", "n"]
@@ -293,7 +257,11 @@ def correlation(study: Study) -> pd.DataFrame:
 
 def notes(study: Study) -> list[str]:
     """Notes for the main table: failed runs, excluded runs and files, and the count of numbers without a value."""
-    failed = [f"{name} failed: {why}" for name, why in study.failed.items()]
+    failed = [_("{run} failed: {why}", run=name, why=why) for name, why in study.failed.items()]
     lost = len(study.unmeasured)
-    more = [f"{lost:,} numbers could not be computed; the report says why."] if lost else []
-    return [*failed, *study.notes, *more]
+    more = ngettext(
+        "{n:,} number could not be computed; the report says why.",
+        "{n:,} numbers could not be computed; the report says why.",
+        lost,
+    )
+    return [*failed, *study.notes, *([more] if lost else [])]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis import commands, tables
+from analysis import commands, differences, tables
 from analysis.data import data_note
 from analysis.study import Study
 
@@ -19,11 +19,11 @@ def write(study: Study, folder: Path) -> None:
     frames = {
         "width": tables.width,
         "per_class": tables.per_class,
-        "comparisons": tables.compared,
+        "comparisons": differences.compared,
         "runs": tables.runs,
         "correlations": tables.correlation,
-        "few_labels": tables.few_labels,
-        "ood_minus_test": tables.changes,
+        "few_labels": differences.few_labels,
+        "ood_minus_test": differences.changes,
         "commands": commands.table,
     }
     for name, build in frames.items():

@@ -14,6 +14,8 @@ from fake_study import FakeStudy
 from analysis import comparisons, few_labels, statistics, tables
 from analysis.__main__ import main
 from analysis.comparisons import OOD_STUDIES, STUDIES
+from analysis.differences import changes, compared
+from analysis.differences import few_labels as with_few_labels
 from analysis.estimates import difference, estimate
 from analysis.figures import style
 from analysis.joining import by_data
@@ -80,7 +82,7 @@ def test_the_numbers_of_each_study_stay_as_in_its_own_report(
 
 def test_each_row_of_a_table_has_its_own_key(joined: Study) -> None:
     numbers = {"value", "sd", "seeds", "at_least", "at_most", "low", "high", "n", "gain", "gain_low", "gain_high", "p"}
-    for table in (tables.changes, tables.few_labels, tables.per_class, tables.width, tables.compared, tables.runs):
+    for table in (changes, with_few_labels, compared, tables.per_class, tables.width, tables.runs):
         frame = table(joined)
         numbers |= {"p_holm", "p_equivalent_holm", "verdict", "paired_by", "seconds", "complete", "state", "folder"}
         keys = [column for column in frame if column not in numbers]
