@@ -53,7 +53,7 @@ def main_columns(study: Study) -> list[Column]:
         Column("test", _("Test accuracy"), "test", "accuracy"),
         Column("ood10", _classes(classes), "ood", "accuracy"),
         *([Column("ood9", _classes(classes - lacking), "ood", "accuracy_shared")] if lacking else []),
-        Column("knn", "kNN", "knn", "accuracy"),
+        Column("knn", _("kNN"), "knn", "accuracy"),
         Column("knn_validation", _("kNN, validation"), "knn_validation", "accuracy"),
     ]
     shown = [
