@@ -15,17 +15,14 @@ import argparse
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from jobs.command_line import parse
+from jobs.study_commands import study, submit
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, INTERRUPTED, BadInput
-from ssl_pkg.extras import lacks, require
+from ssl_pkg.extras import lacks
 from ssl_pkg.nearest import hint
 from ssl_pkg.streams import prepare_streams, use_utf8
-
-if TYPE_CHECKING:
-    from jobs.plan.graph import Job
-    from ssl_pkg.config import Config
 
 
 def main(arguments: list[str], again: str | None = None) -> int:
@@ -61,99 +58,6 @@ def main(arguments: list[str], again: str | None = None) -> int:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone, as in `status | head`
         return COMPLETE
-
-
-def _study(options: argparse.Namespace, overrides: list[str], again: str) -> int:
-    require("submit", "train", "report")
-    from jobs.local.slots import slots
-    from jobs.local.study import run_study
-    from jobs.plan.settings import check_gpus
-    from ssl_pkg.config import SYNTHETIC
-    from ssl_pkg.hardware.machine import gpu_out_of_reach, refuse_gpu_out_of_reach
-
-    config, jobs = _planned(options, overrides)
-    available = slots(
-        config.threads or config.study.cpus, use_gpus=config.device != "cpu", runs_per_gpu=config.study.runs_per_gpu
-    )
-    if any(slot.gpu for slot in available):
-        check_gpus()
-    elif config.device == "auto" and config.budget.name == "demo" and (reason := gpu_out_of_reach()):
-        print(f"{reason}. The demo uses the CPU, because that takes only minutes.", file=sys.stderr)
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for the stages, which would refuse the CPU
-    elif config.device == "auto":
-        refuse_gpu_out_of_reach()
-    _say_passes(config, jobs)
-    synthetic = config.data.root == SYNTHETIC
-    return run_study(jobs, options.runs / config.study.name, available, again=again, synthetic=synthetic)
-
-
-def _planned(options: argparse.Namespace, overrides: list[str], processes: int = 1) -> "tuple[Config, list[Job]]":
-    """The study's configuration and plan, checked. processes: of a pretraining."""
-    from jobs.plan.batch_sizes import check_batch_sizes
-    from jobs.plan.settings import check_data, configure, plan_study
-
-    config = configure(options.study, data=options.data, seeds=options.seeds, overrides=overrides, runs=options.runs)
-    check_data(config.data.root)
-    jobs = plan_study(config, runs=options.runs, reports=options.reports, overrides=overrides)
-    check_batch_sizes(jobs, config.data.root, processes)
-    return config, jobs
-
-
-def _say_passes(config: "Config", jobs: "list[Job]") -> None:
-    from jobs.plan.batch_sizes import repeated_passes
-
-    for sentence in repeated_passes(jobs, config.data.root):
-        print(sentence, file=sys.stderr)
-
-
-def _submit(options: argparse.Namespace, overrides: list[str], again: str) -> int:
-    from jobs.cluster.profile import LOCAL, load_profile
-    from jobs.programs import Programs
-    from ssl_pkg.config import SYNTHETIC
-
-    if options.dry_run:
-        return _dry_run(options, overrides)
-    profile = load_profile(options.cluster)
-    if profile.name == LOCAL:
-        return _study(options, overrides, again)
-    require("submit")
-    from jobs.cluster.submit import Submission
-    from jobs.submit_rounds import submit_rounds
-
-    options.runs, options.reports = options.runs.absolute(), options.reports.absolute()
-    if options.data not in (None, SYNTHETIC):
-        options.data = str(Path(options.data).absolute())
-    config, jobs = _planned(options, overrides, profile.nodes * profile.processes)
-    _say_passes(config, jobs)
-    folder = options.runs / config.study.name
-    submission = Submission(jobs, folder, profile, data_root=config.data.root, programs=Programs())
-    return submit_rounds(submission, jobs, folder, profile.name, wait=options.wait, again=again)
-
-
-def _dry_run(options: argparse.Namespace, overrides: list[str]) -> int:
-    require("submit")
-    from jobs.cluster.dry_run import every_profile, print_dry_run
-    from jobs.cluster.profile import load_profile
-    from jobs.plan.batch_sizes import check_batch_sizes
-    from jobs.plan.estimate import images_of
-    from jobs.plan.settings import plan_published
-    from ssl_pkg.overrides import split_literals
-
-    profile = load_profile(options.cluster) if options.cluster else None
-    processes = profile.nodes * profile.processes if profile else 1
-    if options.study == "stl10" and options.data is None and "data.root" not in split_literals(overrides)[0]:
-        jobs = plan_published(
-            options.study, seeds=options.seeds, overrides=overrides, runs=options.runs, reports=options.reports
-        )
-        check_batch_sizes(jobs, None, processes)
-        images = images_of(None)
-        print("Without --data, the sizes of STL-10 as published are assumed.", file=sys.stderr)
-    else:
-        config, jobs = _planned(options, overrides, processes)
-        _say_passes(config, jobs)
-        images = images_of(config.data.root)
-    print_dry_run(jobs, options.runs / options.study, [profile] if profile else every_profile(), images)
-    return COMPLETE
 
 
 def _status(options: argparse.Namespace, overrides: list[str], again: str) -> int:
@@ -267,9 +171,9 @@ def _doctor(options: argparse.Namespace, overrides: list[str], again: str) -> in
 
 _OUR_PACKAGES: Final = ("analysis", "jobs", "slurm", "ssl_pkg")
 _COMMANDS: Final = {
-    "demo": _study,
-    "study": _study,
-    "submit": _submit,
+    "demo": study,
+    "study": study,
+    "submit": submit,
     "status": _status,
     "cancel": _cancel,
     "logs": _logs,

@@ -1,10 +1,7 @@
-import errno
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import matplotlib as mpl
@@ -15,7 +12,6 @@ from fake_reports import Built
 from fake_study import AWKWARD, DATE, FakeStudy
 
 from analysis import data, few_labels, report
-from analysis.__main__ import main
 from analysis.estimates import difference
 from analysis.figures import style
 from analysis.reading import read_study
@@ -250,93 +246,3 @@ def test_extreme_numbers_do_not_break_a_figure(fake: FakeStudy, tmp_path: Path) 
     points, labels = np.zeros((3, 2)), np.array([0, 1, 11])
     np.savez(embed / "tsne.npz", train=points, train_labels=labels, test=points, test_labels=labels)
     assert report.build(read_study(fake.path), tmp_path / "out", DATE).is_file()
-
-
-def test_the_command_prints_the_table_and_the_path_of_the_report(
-    fake: FakeStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fake.probe("random")
-    assert main([str(fake.path), "--out", str(tmp_path / "out"), "--date", "2026-01-02"]) == 0
-    printed = capsys.readouterr().out
-    assert "Random init. probe" in printed
-    assert printed.count(str(tmp_path / "out" / "report.pdf")) == 1
-    assert "runs are missing" in printed
-    assert "These are not STL-10 numbers" in printed
-
-
-def test_the_table_has_a_line_for_each_model_in_80_columns(
-    fake: FakeStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    for seed in (0, 1):
-        fake.pretrain("moco", seed)
-        for method in ("random", "moco"):
-            fake.probe(method, seed)
-        fake.finetune("moco", seed)
-        for model in ("random-probe", "moco-probe", "moco-finetune"):
-            fake.ood(model, seed)
-            fake.embed(model, seed)
-    assert main([str(fake.path), "--out", str(tmp_path / "out")]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines[:-2])) <= 80
-    for label in ("Random init. probe", "MoCo v2 probe", "MoCo v2 fine-tuned"):
-        (line,) = (line for line in lines if line.strip().startswith(label))
-        assert len(re.findall(r"[0-9]\.[0-9]", line)) == (4 if label.startswith("Random") else 5)
-
-
-def test_no_table_is_printed_before_there_is_a_model(
-    fake: FakeStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fake.pretrain("simclr")
-    assert main([str(fake.path), "--out", str(tmp_path / "out")]) == 0
-    printed = capsys.readouterr().out
-    assert "no model has a test accuracy yet" in printed
-    assert "Gain" not in printed
-    assert "46 of 47 runs are missing" in printed
-
-
-def test_the_command_refuses_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path / "nowhere")]) == 2
-    assert main([str(tmp_path)]) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2
-    assert "there is no folder" in lines[0]
-    assert "holds no complete run yet" in lines[1]
-
-
-def test_an_impossible_output_folder_is_a_usage_error(
-    fake: FakeStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fake.probe("random")
-    taken = tmp_path / "file"
-    taken.write_text("mine")
-    for out in (taken, taken / "below", Path("/proc/x")):
-        assert main([str(fake.path), "--out", str(out)]) == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith(f"analysis: can't write the report to {out}: ")
-    assert taken.read_text() == "mine"
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this machine has no /dev/full, which acts as a full disk")
-def test_a_full_disk_is_not_a_usage_error(
-    fake: FakeStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake.probe("random")
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "report.pdf").symlink_to("/dev/full")
-    assert main([str(fake.path), "--out", str(out)]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("analysis: can't write the report: ")
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(Path, "mkdir", full)
-    assert main([str(fake.path), "--out", str(tmp_path / "other")]) == 1
-
-
-def test_analysis_needs_no_torch_and_no_jobs() -> None:
-    check = "import sys, analysis.__main__; print({'torch', 'jobs', 'submitit', 'ssl_pkg.config'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"

@@ -1,0 +1,112 @@
+"""The commands `study` and `submit` of `ssl-study`: they run the missing runs of a study here or on a cluster.
+
+Each command imports what it needs, so that a cluster's login node needs no more than it uses.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ssl_pkg.errors import COMPLETE
+from ssl_pkg.extras import require
+
+if TYPE_CHECKING:
+    from jobs.plan.graph import Job
+    from ssl_pkg.config import Config
+
+
+def study(options: argparse.Namespace, overrides: list[str], again: str) -> int:
+    """Runs the missing runs on this machine. again: the command that resumes them. Returns the exit status."""
+    require("submit", "train", "report")
+    from jobs.local.slots import slots
+    from jobs.local.study import run_study
+    from jobs.plan.settings import check_gpus
+    from ssl_pkg.config import SYNTHETIC
+    from ssl_pkg.hardware.machine import gpu_out_of_reach, refuse_gpu_out_of_reach
+
+    config, jobs = _planned(options, overrides)
+    available = slots(
+        config.threads or config.study.cpus, use_gpus=config.device != "cpu", runs_per_gpu=config.study.runs_per_gpu
+    )
+    if any(slot.gpu for slot in available):
+        check_gpus()
+    elif config.device == "auto" and config.budget.name == "demo" and (reason := gpu_out_of_reach()):
+        print(f"{reason}. The demo uses the CPU, because that takes only minutes.", file=sys.stderr)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for the stages, which would refuse the CPU
+    elif config.device == "auto":
+        refuse_gpu_out_of_reach()
+    _say_passes(config, jobs)
+    synthetic = config.data.root == SYNTHETIC
+    return run_study(jobs, options.runs / config.study.name, available, again=again, synthetic=synthetic)
+
+
+def _planned(options: argparse.Namespace, overrides: list[str], processes: int = 1) -> "tuple[Config, list[Job]]":
+    """The study's configuration and plan, checked. processes: of a pretraining."""
+    from jobs.plan.batch_sizes import check_batch_sizes
+    from jobs.plan.settings import check_data, configure, plan_study
+
+    config = configure(options.study, data=options.data, seeds=options.seeds, overrides=overrides, runs=options.runs)
+    check_data(config.data.root)
+    jobs = plan_study(config, runs=options.runs, reports=options.reports, overrides=overrides)
+    check_batch_sizes(jobs, config.data.root, processes)
+    return config, jobs
+
+
+def _say_passes(config: "Config", jobs: "list[Job]") -> None:
+    from jobs.plan.batch_sizes import repeated_passes
+
+    for sentence in repeated_passes(jobs, config.data.root):
+        print(sentence, file=sys.stderr)
+
+
+def submit(options: argparse.Namespace, overrides: list[str], again: str) -> int:
+    """Submits the missing runs to a cluster. again: the command that resumes them. Returns the exit status."""
+    from jobs.cluster.profile import LOCAL, load_profile
+    from jobs.programs import Programs
+    from ssl_pkg.config import SYNTHETIC
+
+    if options.dry_run:
+        return _dry_run(options, overrides)
+    profile = load_profile(options.cluster)
+    if profile.name == LOCAL:
+        return study(options, overrides, again)
+    require("submit")
+    from jobs.cluster.submit import Submission
+    from jobs.submit_rounds import submit_rounds
+
+    options.runs, options.reports = options.runs.absolute(), options.reports.absolute()
+    if options.data not in (None, SYNTHETIC):
+        options.data = str(Path(options.data).absolute())
+    config, jobs = _planned(options, overrides, profile.nodes * profile.processes)
+    _say_passes(config, jobs)
+    folder = options.runs / config.study.name
+    submission = Submission(jobs, folder, profile, data_root=config.data.root, programs=Programs())
+    return submit_rounds(submission, jobs, folder, profile.name, wait=options.wait, again=again)
+
+
+def _dry_run(options: argparse.Namespace, overrides: list[str]) -> int:
+    require("submit")
+    from jobs.cluster.dry_run import every_profile, print_dry_run
+    from jobs.cluster.profile import load_profile
+    from jobs.plan.batch_sizes import check_batch_sizes
+    from jobs.plan.estimate import images_of
+    from jobs.plan.settings import plan_published
+    from ssl_pkg.overrides import split_literals
+
+    profile = load_profile(options.cluster) if options.cluster else None
+    processes = profile.nodes * profile.processes if profile else 1
+    if options.study == "stl10" and options.data is None and "data.root" not in split_literals(overrides)[0]:
+        jobs = plan_published(
+            options.study, seeds=options.seeds, overrides=overrides, runs=options.runs, reports=options.reports
+        )
+        check_batch_sizes(jobs, None, processes)
+        images = images_of(None)
+        print("Without --data, the sizes of STL-10 as published are assumed.", file=sys.stderr)
+    else:
+        config, jobs = _planned(options, overrides, processes)
+        _say_passes(config, jobs)
+        images = images_of(config.data.root)
+    print_dry_run(jobs, options.runs / options.study, [profile] if profile else every_profile(), images)
+    return COMPLETE

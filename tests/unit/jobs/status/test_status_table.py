@@ -1,0 +1,185 @@
+"""The table of `status`, its lines in a log, and its texts."""
+
+import io
+import time
+
+import pytest
+from rich.console import Console
+
+from jobs.ledger import State
+from jobs.status.display import LineDisplay, LiveTable
+from jobs.status.states import Row
+from jobs.status.table import format_duration, format_left, plain_lines, render_table
+
+ROWS = [
+    *(Row(f"done-{number}", State.COMPLETE, elapsed=61.0) for number in range(30)),
+    Row("now", State.RUNNING, "train", 30, 120, 2.0, 45.0, 15.0),
+    Row("bad", State.FAILED, exit_status=1),
+    *(Row(f"later-{number}", State.PENDING) for number in range(30)),
+]
+
+
+def test_a_short_table_shows_the_most_important_rows() -> None:
+    console = Console(width=90, record=True, file=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(render_table(ROWS, 12))
+    shown = capture.get().splitlines()
+    assert len(shown) <= 12
+    assert any(line.startswith("now") and "train 30/120" in line and "0:45" in line for line in shown)
+    assert any(line.startswith("bad") for line in shown)
+    assert shown[-1].split() == [
+        "30",
+        "of",
+        "62",
+        "complete",
+        "1",
+        "running",
+        "30",
+        "pending",
+        "1",
+        "failed",
+        "(54",
+        "runs",
+        "not",
+        "shown)",
+    ]
+
+
+def test_names_and_times_fit_in_80_columns() -> None:
+    long = Row("embed-simclr-finetune-s0", State.RUNNING, "select lr=0.001 wd=0.01", 30, 1200, 12.3, 3700.0, 75.0)
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(render_table([*ROWS, long], None))
+    (line,) = (line for line in capture.get().splitlines() if line.startswith("embed"))
+    assert line.split()[0] == long.name
+    assert line.split()[-2:] == ["1:01:40", "1:15"]
+
+
+def test_a_narrow_terminal_shows_name_state_and_result() -> None:
+    complete = Row("corruptions-random-probe-s0", State.COMPLETE, elapsed=1.0, result="42.9 % corrupted")
+    console = Console(width=60)
+    with console.capture() as capture:
+        console.print(render_table([*ROWS, complete], None, 60))
+    lines = capture.get().splitlines()
+    (line,) = (line for line in lines if line.startswith("corruptions"))
+    assert line.split() == ["corruptions-random-probe-s0", "complete", "42.9", "%", "corrupted"]
+    assert max(map(len, lines)) <= 60
+
+
+SWEPT = "corruptions-simclr-finetune-s0-temperature=0.1,queue_size=65536"
+WORDY = [
+    Row("corruptions-simclr-finetune-s0", State.COMPLETE, elapsed=61.0, result="57.7 % corrupted"),
+    Row("few_labels-simclr-s0", State.RUNNING, "finetune 10 labels, draw 0", 3, 40, elapsed=3700.0, part=12, parts=26),
+    Row("embed-simclr-finetune-s0", State.RUNNING, "t-SNE frames", 110, 2000, 20.0, left=94.5, elapsed=7.0),
+    Row("finetune-moco-s0", State.INTERRUPTED, "trial 12", 3, 400, requeues=2, note="NODE_FAIL", part=12, parts=25),
+    Row(SWEPT, State.COMPLETE, elapsed=61.0, result="57.7 % corrupted"),
+]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+@pytest.mark.parametrize("rows", [WORDY, WORDY[:3], *([row] for row in WORDY)])
+def test_nothing_is_cut_off_at_any_width(rows: list[Row], width: int) -> None:
+    console = Console(width=width)
+    with console.capture() as capture:
+        console.print(render_table(rows, None, width, 1234.0))
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    assert max(map(len, lines)) <= width
+    shown = "\n".join(lines)
+    assert "…" not in shown
+    names = "".join(line.partition(" ")[0] for line in lines[1 : lines.index("")])
+    assert names == "".join(row.name for row in rows)
+    for row in rows:
+        detailed = f"{row.phase} {row.step}/{row.steps}" if row.step and (width >= 100 or not row.parts) else ""
+        part = f"part {row.part} of {row.parts}" if row.parts else ""
+        for word in f"{row.state} {row.result or ''} {row.note or ''} {detailed} {part}".split():
+            assert word in shown
+    assert "about 21 min left" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("height", [8, 12, 24])
+def test_wrapped_lines_count_towards_the_height(width: int, height: int) -> None:
+    console = Console(width=width, height=height)
+    with console.capture() as capture:
+        console.print(render_table([*WORDY[1:4], *ROWS], height, width, 1234.0))
+    lines = capture.get().splitlines()
+    assert len(lines) <= height
+    assert any(line.startswith("bad") for line in lines)
+    assert "left" in lines[-1]
+
+
+@pytest.mark.parametrize("width", [1, 15, 23, 27])
+def test_a_very_narrow_terminal_has_a_table_too(width: int) -> None:
+    console = Console(width=width, height=12)
+    with console.capture() as capture:
+        console.print(render_table([*WORDY, *ROWS], 12, width, 1234.0))
+    assert capture.get().strip()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.0, "less than a minute left"),
+        (59.0, "less than a minute left"),
+        (60.0, "about 1 min left"),
+        (40 * 60.0, "about 40 min left"),
+        (100 * 60.0, "about 1.7 h left"),
+        (12.3 * 3600, "about 12 h left"),
+        (60 * 3600.0, "about 2.5 days left"),
+    ],
+)
+def test_an_estimate_has_two_digits_at_most(seconds: float, words: str) -> None:
+    assert format_left(seconds) == words
+
+
+def test_plain_lines() -> None:
+    lines = plain_lines(ROWS)
+    assert len(lines) == len(ROWS) + 2
+    assert lines[31].split() == ["now", "running", "train", "30/120", "2/s", "0:45", "0:15"]
+    assert lines[-1] == "30 of 62 complete, 1 running, 30 pending, 1 failed"
+    assert plain_lines([])[-1] == "no runs"
+    assert plain_lines([Row("a", State.PENDING)])[-1] == "0 of 1 complete, 1 pending"
+    assert [format_duration(seconds) for seconds in (None, 0, 75.4, 3723)] == ["", "0:00", "1:15", "1:02:03"]
+
+
+def test_a_log_gets_a_line_for_each_change_and_regular_ones(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    lines = LineDisplay(lambda rows: 60.0 * len(rows))
+    lines.changed(Row("a", State.RUNNING, elapsed=0.0))
+    lines.changed(Row("a", State.FAILED, elapsed=3.0, exit_status=1))
+    for second in range(61):
+        clock[0] = float(second)
+        lines.tick(lambda: ROWS)
+    printed = [line.partition("] ")[2] for line in capsys.readouterr().out.splitlines()]
+    beat = "now train 30/120 25% 2/s 0:15 elapsed 0:45 left | 30 of 62 complete, 1 running, 30 pending, 1 failed"
+    beat += ", about 62 min left"
+    assert printed == ["a: running", "a: failed (0:03, exit status 1)", beat, beat]
+
+
+def test_a_table_on_a_terminal_is_updated_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    updates: list[float] = []
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    screen = io.StringIO()
+    table = LiveTable(Console(file=screen, force_terminal=True, width=90, height=20), lambda rows: 7000.0)
+
+    def rows() -> list[Row]:
+        updates.append(clock[0])
+        return ROWS
+
+    for tenth in range(31):
+        clock[0] = tenth / 10
+        table.tick(rows)
+        if tenth == 15:
+            table.changed(ROWS[0])
+    table.say("a sentence")
+    table.close(rows)
+    assert updates == [0.0, 1.0, 1.6, 2.6, 3.0]
+    first, _, last = screen.getvalue().rpartition("a sentence")
+    assert "30 of 62 complete" in first and "about 1.9 h left" in first
+    assert all(row.name in last for row in ROWS)
+    end = [line for line in last.splitlines() if "30 of 62 complete" in line][-1]
+    assert "left" not in end  # nothing runs any more
