@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from analysis.words import N_, _
 from ssl_pkg.catalogue import STAGES
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -50,7 +51,7 @@ def _read(path: Path) -> Arrays | str:
         present = [name for name in axes if name in members]
         arrays = {name: np.lib.format.read_array(members[name], allow_pickle=False) for name in present}
     except Exception:  # a wrong byte can raise zlib.error, NotImplementedError, RuntimeError, ValueError and others
-        return "is damaged" if path.exists() else "is missing"
+        return _("is damaged") if path.exists() else _("is missing")
     return _misfit(arrays, axes) or arrays
 
 
@@ -60,13 +61,18 @@ def _misfit(arrays: Arrays, axes: Mapping[str, str]) -> str:
     for name, array in arrays.items():
         index = name.endswith(_INDICES)
         if array.dtype.kind not in ("iu" if index else "iuf"):
-            return f"has {name} of type {array.dtype}"
+            return _("has {array} of type {type}", array=name, type=array.dtype)
         if array.ndim != len(axes[name]) or array.size == 0:
-            return f"has {name} of shape {array.shape}"
+            return _("has {array} of shape {shape}", array=name, shape=array.shape)
         if any(lengths.setdefault(axis, size) != size for axis, size in zip(axes[name], array.shape, strict=True)):
-            return f"has {name} of shape {array.shape}, which contradicts its other arrays"
+            return _("has {array} of shape {shape}, which contradicts its other arrays", array=name, shape=array.shape)
         if name not in _UNBOUNDED and not (array >= 0 if index else np.isfinite(array)).all():
-            return f"has values of {name} that are negative" if index else f"has values of {name} that are not finite"
+            text = (
+                N_("has values of {array} that are negative")
+                if index
+                else N_("has values of {array} that are not finite")
+            )
+            return _(text, array=name)
     return ""
 
 

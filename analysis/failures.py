@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from analysis.words import _
 from ssl_pkg.errors import COMPLETE, INTERRUPTED
 from ssl_pkg.run.run_log import last_exit_status, last_output
 
@@ -17,4 +18,4 @@ def _failure(log: Path) -> str | None:
     if status in (None, COMPLETE, INTERRUPTED):
         return None
     printed = [line.strip() for line in last_output(log) if line.strip()]
-    return printed[-1] if printed else f"exit status {status} without any output"
+    return printed[-1] if printed else _("exit status {status} without any output", status=status)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from analysis.manifests import Manifest, manifest
 from analysis.names import Model
 from analysis.study import Study, in_order
+from analysis.words import _
 from ssl_pkg.catalogue import OOD
 from ssl_pkg.errors import BadInput
 
@@ -46,8 +47,12 @@ def _same(one: Data, two: Data) -> bool:
 
 def _joined(studies: Sequence[Study], others: Sequence[Study]) -> Study:
     notes = [
-        f"{other.name}: not in this report, because the study read other images than {studies[0].name}. No number here "
-        "can be compared with those of its own report."
+        _(
+            "{study}: not in this report, because the study read other images than {own}. No number here can be "
+            "compared with those of its own report.",
+            study=other.name,
+            own=studies[0].name,
+        )
         for other in others
     ]
     if len(studies) == 1:

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from analysis.words import _
+
 Manifest = frozenset[tuple[str, str]]
 
 
@@ -21,17 +23,21 @@ def of_other_data(runs: Sequence[tuple[str, str, dict[str, Any]]]) -> dict[str, 
     for ood in (False, True):
         group = {name: (stage, seen) for name, (stage, seen) in found.items() if (stage == "ood") == ood and seen}
         pretrainings = {name: seen for name, (stage, seen) in group.items() if stage == "pretrain"}
-        deciding = pretrainings or {name: seen for name, (_, seen) in group.items()}
+        read = {name: seen for name, (_, seen) in group.items()}
+        deciding = pretrainings or read
         if not deciding:
             continue
-        ((own, _),) = Counter(deciding.values()).most_common(1)
+        own = Counter(deciding.values()).most_common(1)[0][0]
         where = next(roots[name] for name, seen in deciding.items() if seen == own)
-        for name, (_, seen) in group.items():
+        for name, seen in read.items():
             if seen != own:
                 files = ", ".join(sorted({file for file, _ in seen ^ own}))
-                other[name] = (
-                    f"{name}: excluded, because it read other data (from {roots[name]}) than the study (from {where}): "
-                    f"{files}."
+                other[name] = _(
+                    "{run}: excluded, because it read other data (from {root}) than the study (from {own}): {files}.",
+                    run=name,
+                    root=roots[name],
+                    own=where,
+                    files=files,
                 )
     return other
 

@@ -12,6 +12,7 @@ from analysis.manifests import of_other_data
 from analysis.names import Model
 from analysis.run import Run
 from analysis.study import RunKey, Study, in_order
+from analysis.words import _
 from ssl_pkg.catalogue import ADAPTATIONS, SUPERVISED, adapted
 from ssl_pkg.nearest import hint
 from ssl_pkg.rows import ROWS
@@ -29,7 +30,10 @@ class NoStudy(Exception):
 
 
 def read_study(path: Path) -> Study:
-    """The study in the folder `path`. Raises NoStudy if the folder does not exist or holds no complete run."""
+    """The study in the folder `path`, with notes in the current language (`analysis/words.py`).
+
+    Raises NoStudy if the folder does not exist or holds no complete run.
+    """
     if not path.is_dir():
         raise NoStudy(
             f"there is no folder {path}{hint(path.name, _studies(path.parent))}: give the folder that holds a study's "
@@ -38,12 +42,12 @@ def read_study(path: Path) -> Study:
     notes: list[str] = []
     plan = read_plan(path)
     if plan is None and (path / PLAN).exists():
-        notes.append(f"{PLAN} can't be read: the command of the study writes it again.")
+        notes.append(_("{file} can't be read: the command of the study writes it again.", file=PLAN))
     planned = plan.runs if plan else ()
     runs = _identified(path, {run.name: run for run in planned}, notes)
     if not any(run.complete for run in runs):
-        more = f". {notes[0]}" if notes else ""
-        raise NoStudy(f"{path} holds no complete run yet (a run directory with a config.yaml and a result.json){more}")
+        none = _("{path} holds no complete run yet (a run directory with a config.yaml and a result.json)", path=path)
+        raise NoStudy(f"{none}. {notes[0]}" if notes else none)
     methods, seeds = _methods_and_seeds(runs, planned)
     other = of_other_data([(run.directory.name, run.stage, run.provenance) for run in runs if run.complete])
     other |= _starting_from(runs, other)
@@ -72,7 +76,11 @@ def _starting_from(runs: Sequence[Run], excluded: Mapping[str, str]) -> dict[str
     found: dict[str, str] = {}
     while True:
         more = {
-            name: f"{name}: excluded, because it starts from {source}, which read other data than the study."
+            name: _(
+                "{run}: excluded, because it starts from {source}, which read other data than the study.",
+                run=name,
+                source=source,
+            )
             for name, source in sources.items()
             if source in (*excluded, *found) and name not in (*excluded, *found)
         }
@@ -91,11 +99,11 @@ def _identified(path: Path, planned: Mapping[str, PlannedRun], notes: list[str])
     for directory in runs_of(path):
         name, config, result = directory.name, directory.config() or {}, directory.result()
         if not config:
-            notes.append(f"{name}: config.yaml can't be read.")
+            notes.append(_("{run}: config.yaml can't be read.", run=name))
         if result is None and (directory.path / "result.json").exists():
-            notes.append(f"{name}: result.json can't be read; the run counts as unfinished.")
+            notes.append(_("{run}: result.json can't be read; the run counts as unfinished.", run=name))
         if result is not None and (fault := _fault(result)):
-            notes.append(f"{name}: result.json {fault}; the run counts as unfinished.")
+            notes.append(_("{run}: result.json {fault}; the run counts as unfinished.", run=name, fault=fault))
             result = None
         stage = str((result or config).get("stage", "unknown"))
         if result is not None:
@@ -109,23 +117,27 @@ def _identified(path: Path, planned: Mapping[str, PlannedRun], notes: list[str])
 
 
 def _fault(result: dict[str, Any]) -> str:
-    """Why a result can't be used; empty if it can."""
+    """Why a result can't be used, as the end of a sentence about result.json; empty if it can."""
     if "adaptation" not in result:
-        return (
+        return _(
             "was made by an earlier version of this project, which did not record `adaptation`: remove the run "
             "directory and run its stage again"
         )
     for key, kind in (("stage", str), ("method", str), ("adaptation", str | None), ("seed", int)):
         if not isinstance(result.get(key), kind):
-            return f"has no usable {key!r}"
+            return _("has no usable {key!r}", key=key)
     try:
         rows = ROWS.validate_python(result.get("rows"))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        return f"has a wrong entry {'.'.join(map(str, ('rows', *first['loc'])))} = {first['input']!r}: {first['msg']}"
+        entry = ".".join(map(str, ("rows", *first["loc"])))
+        return _("has a wrong entry {entry} = {value!r}: {why}", entry=entry, value=first["input"], why=first["msg"])
     for row in rows:
         if row["value"] is not None and row["metric"] in _FRACTIONS and not 0 <= row["value"] <= 1:
-            return f"has {row['evaluation']} {row['metric']} = {row['value']}, which is no fraction"
+            return _(
+                "has {evaluation} {metric} = {value}, which is no fraction",
+                **{key: row[key] for key in ("evaluation", "metric", "value")},
+            )
     return ""
 
 
@@ -150,7 +162,13 @@ def _without_duplicates(
         key = (run.stage, run.model, run.seed)
         if key in chosen:
             other = chosen[key].directory.name
-            notes.append(f"{run.directory.name}: excluded, because {other} has the same stage, model and seed.")
+            notes.append(
+                _(
+                    "{run}: excluded, because {other} has the same stage, model and seed.",
+                    run=run.directory.name,
+                    other=other,
+                )
+            )
         else:
             chosen[key] = run
     yield from (chosen[key] for key in in_order(chosen, methods))

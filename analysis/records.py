@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from analysis import names
 from analysis.run import Run
 from analysis.study import Study
+from analysis.words import localized
 from ssl_pkg.layout import IMAGE_BYTES
 
 _SPLITS: Final = ("train", "test", "unlabeled")
@@ -20,11 +22,11 @@ def shown(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return str(value)
     if isinstance(value, float):
-        return f"{value:g}"
+        return localized(f"{value:g}")
     if isinstance(value, dict):
-        return ", ".join(f"{key} {shown(entry)}" for key, entry in value.items())
+        return names.separated([f"{key} {shown(entry)}" for key, entry in value.items()])
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(map(shown, value))
+        return names.separated(list(map(shown, value)))
     return str(value)
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from analysis import names
 from analysis.artifacts import Arrays, fault_of, metric_frame, read_arrays
 from analysis.names import Model
+from analysis.words import N_, _
 from ssl_pkg.catalogue import STAGES
 from ssl_pkg.run.directory import RunDirectory
 
@@ -89,23 +90,29 @@ class Run:
         if arrays is not None:
             lacking = [name for name in artifact.arrays if name not in arrays]
             if lacking and not any(row["evaluation"] == "tsne" for row in self.reasons):
-                fault = f"lacks {names.listed(lacking)}"
+                fault = _("lacks {arrays}", arrays=names.listed(lacking))
             elif "logits" in arrays and not of_classes(self, arrays):
-                fault = "has labels or logits of other classes than the run"
+                fault = _("has labels or logits of other classes than the run")
         if fault and any(row["evaluation"] in ("test", "ood") for row in self.reasons):
             return []  # the logits are not finite, which the rows say
-        return [f"{self.name}: {artifact.file} {fault}; the file is ignored."] if fault else []
+        if not fault:
+            return []
+        return [_("{run}: {file} {fault}; the file is ignored.", run=self.name, file=artifact.file, fault=fault)]
 
     @property
     def state(self) -> str:
-        """`complete`, or `unfinished` with the step that the run has reached."""
+        """`complete`, or `unfinished` with the step that the run has reached, for people."""
         if self.complete:
-            return "complete"
+            return _("complete")
         status = self.directory.status() or {}
         if isinstance(status.get("step"), int) and isinstance(status.get("steps"), int):
-            phase = f" of {status['phase']}" if isinstance(status.get("phase"), str) else ""
-            return f"unfinished, step {status['step']} of {status['steps']}{phase}"
-        return "unfinished"
+            text = (
+                N_("unfinished, step {step} of {steps} of {phase}")
+                if isinstance(status.get("phase"), str)
+                else N_("unfinished, step {step} of {steps}")
+            )
+            return _(text, step=status["step"], steps=status["steps"], phase=status.get("phase"))
+        return _("unfinished")
 
     def arrays(self, file: str, *needed: str) -> Arrays | None:
         """The arrays of an npz artifact; None if the file is unusable or lacks one of the arrays `needed`."""

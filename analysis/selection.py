@@ -8,10 +8,17 @@ import numpy as np
 from analysis.estimates import estimate
 from analysis.names import Model
 from analysis.study import Study
+from analysis.words import N_, _, ngettext
 from ssl_pkg.catalogue import RANDOM, SUPERVISED
 
 LINES: Final = 16  # models whose lines in one panel can be told apart
 _REFERENCES: Final = (RANDOM, SUPERVISED)
+_LEFT_OUT: Final = {  # by the references that are shown
+    (): N_("those with the highest test accuracy"),
+    (RANDOM,): N_("the random one, those with the highest test accuracy"),
+    (SUPERVISED,): N_("the supervised one, those with the highest test accuracy"),
+    _REFERENCES: N_("the random and the supervised one, those with the highest test accuracy"),
+}
 
 
 def selected(study: Study, models: Sequence[Model], most: int) -> list[Model]:
@@ -35,10 +42,13 @@ def left_out(models: Collection[Model], most: int) -> str:
     """The sentence of a caption on which of the models that can be drawn the figure shows; empty if it shows all."""
     if len(models) <= most:
         return ""
-    words = [word for word in _REFERENCES if any(model.method == word and not model.variant for model in models)]
-    references = f"the {' and the '.join(words)} one, " if words else ""
-    return (
-        f" Of {len(models)} models, {most} are shown: {references}those with the highest test "
-        "accuracy, and others from all ranks below, down to the lowest. The numbers of all models are in "
-        "tables/results.csv."
+    own = tuple(name for name in _REFERENCES if any(model.method == name and not model.variant for model in models))
+    return " " + ngettext(
+        "Of {n} model, {most} are shown: {first}, and others from all ranks below, down to the lowest. The numbers of "
+        "all models are in tables/results.csv.",
+        "Of {n} models, {most} are shown: {first}, and others from all ranks below, down to the lowest. The numbers of "
+        "all models are in tables/results.csv.",
+        len(models),
+        most=most,
+        first=_(_LEFT_OUT[own]),
     )

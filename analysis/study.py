@@ -12,6 +12,7 @@ from analysis import names
 from analysis.artifacts import Arrays
 from analysis.names import Model
 from analysis.run import Run, of_classes
+from analysis.words import _
 from ssl_pkg.catalogue import PREDICTIONS, RANDOM, STAGES, adapted
 from ssl_pkg.rows import DIMENSIONS, INTEGER_DIMENSIONS, dimensions_of
 
@@ -149,10 +150,13 @@ class Study:
         fewer = [model for model in self.models if 0 < counts.get(model, 0) < len(self.seeds)]
         if not fewer:
             return ""
-        listed = names.listed(f"{self.model_label(model)} {counts[model]}" for model in fewer)
-        return (
-            f"Models with a test accuracy for fewer seeds than the study's {len(self.seeds)}: {listed}. Their means "
-            "are over these seeds; with one seed, no interval contains the variation between seeds."
+        return _(
+            "Models with a test accuracy for fewer seeds than the study's {seeds}: {models}. Their means are over "
+            "these seeds; with one seed, no interval contains the variation between seeds.",
+            seeds=len(self.seeds),
+            models=names.listed(
+                _("{model} {seeds}", model=self.model_label(model), seeds=counts[model]) for model in fewer
+            ),
         )
 
     def predictions(self, model: Model, evaluation: str) -> dict[int, Arrays]:

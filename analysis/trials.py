@@ -15,9 +15,15 @@ from analysis.names import Model
 from analysis.run import Run
 from analysis.shown import Shown
 from analysis.study import Study
+from analysis.words import N_, _, localized
 
 _COLUMNS: Final = 5  # models in the columns of the table; more are in its rows
-FIELDS: Final = {"lr": "Learning rate", "weight_decay": "Weight decay", "jitter": "Jitter", "head": "First head"}
+FIELDS: Final = {
+    "lr": N_("Learning rate"),
+    "weight_decay": N_("Weight decay"),
+    "jitter": N_("Jitter"),
+    "head": N_("First head"),
+}
 
 
 def chosen_curve(run: Run) -> pd.DataFrame:
@@ -37,27 +43,32 @@ def table(made: Section, study: Study) -> None:
                 cells[candidate(trial)][run.model].append({**trial, "chosen": chosen})
     models = names.in_order((model for found in cells.values() for model in found), study.methods)
     labels = [study.model_label(model) for model in models]
-    headings = [*FIELDS.values(), *labels]
+    headings = [*map(_, FIELDS.values()), *labels]
     rows = [[*values, *(_cell(found.get(model, [])) for model in models)] for values, found in cells.items()]
     if len(models) > _COLUMNS:
-        headings = ["Model", *(_named(values) for values in cells)]
+        headings = [_("Model"), *(_named(values) for values in cells)]
         rows = [[label, *texts] for label, *texts in zip(labels, *(row[len(FIELDS) :] for row in rows), strict=True)]
     made.table(
         "trials",
         headings,
         rows,
-        "Every trial of the search: accuracy in percent and log loss in nats on the holdout split of train, mean over "
-        "the seeds in which it did not diverge. Each star marks the choice of one seed: the highest accuracy, of equal "
-        "ones the smallest log loss; as the highest of several it is an overestimate. First head: the last layer "
-        "starts from a linear probe on the frozen encoder (LP-FT, Kumar et al., 2022) or from random weights.",
+        _(
+            "Every trial of the search: accuracy in percent and log loss in nats on the holdout split of train, mean "
+            "over the seeds in which it did not diverge. Each star marks the choice of one seed: the highest accuracy, "
+            "of equal ones the smallest log loss; as the highest of several it is an overestimate. First head: the "
+            "last layer starts from a linear probe on the frozen encoder (LP-FT, Kumar et al., 2022) or from random "
+            "weights."
+        ),
         size=8.5,
         stages=("finetune",),
-    )  # fmt: skip
+    )
 
 
 def _named(values: Sequence[str]) -> str:
     """A candidate in words: `learning rate 0.001, weight decay 0.05, jitter off, first head probe`."""
-    return ", ".join(f"{title.lower()} {value}" for title, value in zip(FIELDS.values(), values, strict=True))
+    return names.separated(
+        [f"{_(title).lower()} {value}" for title, value in zip(FIELDS.values(), values, strict=True)]
+    )
 
 
 def candidate(trial: Mapping[str, Any]) -> tuple[str, ...]:
@@ -75,13 +86,21 @@ def below_probe(study: Study) -> str:
         own = estimate(study, model, "validation", "accuracy")
         probe = estimate(study, replace(model, adaptation="probe"), "validation", "accuracy")
         if own is not None and probe is not None and own.n == probe.n and own.value < probe.value:
-            parts.append(f"{study.model_label(model)} {tables.percent(own)} against {tables.percent(probe)}")
+            parts.append(
+                _(
+                    "{model} {accuracy} against {probe}",
+                    model=study.model_label(model),
+                    accuracy=tables.percent(own),
+                    probe=tables.percent(probe),
+                )
+            )
     if not parts:
         return ""
-    return (
+    return _(
         "On the holdout split the accuracy of these fine-tuned models is below that of a linear probe on the encoder "
-        f"that they started from, in percent: {'; '.join(parts)}. This is no test of a difference: the accuracies are "
-        "those of the chosen candidates, for fine-tuning the highest, for the probe that of the smallest log loss."
+        "that they started from, in percent: {models}. This is no test of a difference: the accuracies are those of "
+        "the chosen candidates, for fine-tuning the highest, for the probe that of the smallest log loss.",
+        models="; ".join(parts),
     )
 
 
@@ -92,10 +111,13 @@ def _cell(trials: list[dict[str, Any]]) -> str:
         return "; ".join(dict.fromkeys(str(trial.get("reason", "")) for trial in trials)) or tables.ABSENT
     accuracy, loss = (fmean(float(trial[key]) for trial in measured) for key in keys)
     stars = "*" * sum(trial["chosen"] for trial in trials)
-    return Shown(f"{100 * accuracy:.1f} / {loss:.3f} {stars}".strip(), accuracy=100 * accuracy, log_loss=loss)
+    text = _("{accuracy:.1f} / {loss:.3f} {stars}", accuracy=100 * accuracy, loss=loss, stars=stars).strip()
+    return Shown(text, accuracy=100 * accuracy, log_loss=loss)
 
 
 def _text(value: Any) -> str:
     if isinstance(value, bool):
-        return "on" if value else "off"
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
+        return _("on") if value else _("off")
+    if isinstance(value, int | float):
+        return localized(f"{value:g}")
+    return {"probe": _("probe"), "random": _("random")}.get(str(value)) or str(value)

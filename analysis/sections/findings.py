@@ -1,6 +1,7 @@
 """Every finding that the numbers support, as sentences with intervals and corrected p-values."""
 
 from collections.abc import Collection, Sequence
+from typing import Final
 
 from analysis import names, shift, tables, trials
 from analysis.blocks import Section
@@ -22,16 +23,27 @@ from analysis.estimates import Estimate, estimate
 from analysis.names import Model
 from analysis.relation import verdicts
 from analysis.study import Study
+from analysis.words import N_, _, pgettext
 from ssl_pkg.catalogue import RANDOM
+
+_GROUPS: Final = {
+    "above": N_("clearly above: {models}"),
+    "below": N_("clearly below: {models}"),
+    "equivalent": N_("equivalent: {models}"),
+    "undecided": N_("undecided: {models}"),
+}
 
 
 def section(study: Study) -> Section:
     """Sentences generated from the numbers, each with its uncertainty."""
-    made = Section("Findings")
+    made = Section(_("Findings"))
     made.text(
-        "These sentences are generated from the tables of this report. Brackets are 95 % intervals. Each p is "
-        "corrected for the other comparisons of its family; with an equivalence test it decides whether a difference "
-        "is called clear, equivalent (within one point) or undecided, as the section “Comparisons” explains."
+        _(
+            "These sentences are generated from the tables of this report. Brackets are 95 % intervals. Each p is "
+            "corrected for the other comparisons of its family; with an equivalence test it decides whether a "
+            "difference is called clear, equivalent (within one point) or undecided, as the section “Comparisons” "
+            "explains."
+        )
     )
     made.items([sentence for sentence in _sentences(study) if sentence])
     return made
@@ -41,15 +53,15 @@ def _sentences(study: Study) -> list[str]:
     return [
         one_seed(study),
         _tuned(study),
-        best(study, TEST_PAIRS, "Test accuracy in percent"),
+        best(study, TEST_PAIRS, _("Test accuracy in percent")),
         *between(study),
-        against(study, FINETUNED, "Fine-tuning against the supervised baseline, test accuracy"),
+        against(study, FINETUNED, _("Fine-tuning against the supervised baseline, test accuracy")),
         trials.below_probe(study),
-        against(study, PROBES, "A linear probe on frozen features against the supervised baseline"),
-        against(study, OVER_RANDOM, "A linear probe against the same probe on the random initialisation"),
-        against(study, OVER_PROBE, "Fine-tuning against the probe on the same encoder, test accuracy"),
-        best(study, OOD_PAIRS, "OOD accuracy, all classes, in percent"),
-        against(study, OOD, "OOD accuracy against the supervised baseline"),
+        against(study, PROBES, _("A linear probe on frozen features against the supervised baseline")),
+        against(study, OVER_RANDOM, _("A linear probe against the same probe on the random initialisation")),
+        against(study, OVER_PROBE, _("Fine-tuning against the probe on the same encoder, test accuracy")),
+        best(study, OOD_PAIRS, _("OOD accuracy, all classes, in percent")),
+        against(study, OOD, _("OOD accuracy against the supervised baseline")),
         _drop(study),
         _spread(study),
         _width(study),
@@ -59,9 +71,10 @@ def _sentences(study: Study) -> list[str]:
 def _tuned(study: Study) -> str:
     """Which fields of each pretraining were tuned for this budget; empty if none was."""
     fields = tuned_fields(study)
-    return fields and (
+    return fields and _(
         "Hyperparameters of the pretraining that were tuned for this reduced budget on a holdout split of labelled "
-        f"train, before this study: {fields}. A rank among methods includes this difference in effort."
+        "train, before this study: {fields}. A rank among methods includes this difference in effort.",
+        fields=fields,
     )
 
 
@@ -77,8 +90,13 @@ def tuned_fields(study: Study) -> str:
     parts = []
     for method in (method for method in study.methods if method in fields):
         named = names.listed(str(name).rpartition(".")[2].replace("_", " ") for name in fields[method])
-        parts.append(f"{study.method_label(method)} {len(fields[method]) or 'none'}" + (f" ({named})" if named else ""))
-    return ", ".join(parts)
+        label = study.method_label(method)
+        parts.append(
+            _("{method} {count} ({fields})", method=label, count=len(fields[method]), fields=named)
+            if named
+            else _("{method} none", method=label)
+        )
+    return names.separated(parts)
 
 
 def ranked_models(study: Study, family: Family) -> dict[Model, Estimate]:
@@ -98,48 +116,68 @@ def best(study: Study, family: Family, subject: str, models: Collection[Model] |
     ranked = list(found)
     if not ranked:
         return ""
+    value = tables.percent(found[ranked[0]])
     if len(ranked) == 1:
-        return f"{subject}: the only model is {study.model_label(ranked[0])} with {tables.percent(found[ranked[0]])}."
+        only = study.model_label(ranked[0])
+        return _("{subject}: the only model is {model} with {value}.", subject=subject, model=only, value=value)
     equal = [model for model in ranked if found[model].value == found[ranked[0]].value]
-    highest, following = ("is highest", "next") if len(equal) == 1 else ("are equal and highest", "second")
-    first = (
-        f"{subject}: {names.listed(map(study.model_label, equal))} {highest} with {tables.percent(found[ranked[0]])}"
+    highest = (
+        N_("{subject}: {models} is highest with {value}; the next, {next}, is {behind}.")
+        if len(equal) == 1
+        else N_("{subject}: {models} are equal and highest with {value}; the second, {next}, is {behind}.")
     )
-    entry = compared(study, family, ranked[0], ranked[1])
-    return f"{first}; the {following}, {study.model_label(ranked[1])}, is {_behind(entry)}."
+    return _(
+        highest,
+        subject=subject,
+        models=names.listed(map(study.model_label, equal)),
+        value=value,
+        next=study.model_label(ranked[1]),
+        behind=_behind(compared(study, family, ranked[0], ranked[1])),
+    )
 
 
 def _behind(entry: Comparison | None) -> str:
     """`3.1 points behind [+1.9, +4.3], p = .012: clear`."""
     if entry is None:
-        return "not comparable"
+        return _("not comparable")
     behind = entry.difference.value >= 0  # two models with the same encoder are compared over the seeds that both have
     gap = entry.difference if behind else entry.difference.reversed()
-    numbers = f"{100 * gap.value:.1f} points {'behind' if behind else 'ahead over the seeds that both have'}"
-    if gap.low is None or gap.high is None or entry.p_holm is None:
-        return f"{numbers}, without an interval"
-    interval = f"[{tables.signed(100 * gap.low)}, {tables.signed(100 * gap.high)}]"
-    return f"{numbers} {interval}, {tables.p_text(entry.p_holm)} (corrected for all pairs of models): {entry.verdict}"
+    distance = N_("{gap:.1f} points behind") if behind else N_("{gap:.1f} points ahead over the seeds that both have")
+    points = _(distance, gap=100 * gap.value)
+    if gap.low is None or gap.high is None or entry.p_holm is None or entry.verdict is None:
+        return _("{points}, without an interval", points=points)
+    return _(
+        "{points} [{low}, {high}], {p} (corrected for all pairs of models): {verdict}",
+        points=points,
+        low=tables.signed(100 * gap.low),
+        high=tables.signed(100 * gap.high),
+        p=tables.p_text(entry.p_holm),
+        verdict=_(entry.verdict),
+    )
 
 
 def against(study: Study, family: Family, subject: str) -> str:
     """The differences of a family, grouped into clearly above, clearly below, equivalent and undecided."""
-    groups: dict[str, list[str]] = {"clearly above": [], "clearly below": [], "equivalent": [], "undecided": []}
+    groups: dict[str, list[str]] = {group: [] for group in _GROUPS}
     entries = comparisons(study).get(family, [])
     for entry, label in zip(entries, _labels(study, entries), strict=True):
         group = entry.verdict or "undecided"
         if group == "clear":
-            group = "clearly above" if entry.difference.value > 0 else "clearly below"
+            group = "above" if entry.difference.value > 0 else "below"
         p = "" if entry.p_holm is None else f" ({tables.p_text(entry.p_holm)})"
         groups[group].append(f"{label} {tables.gain_text(entry.difference)}{p}")
-    parts = [f"{group}: {', '.join(found)}" for group, found in groups.items() if found]
-    return f"{subject}, in points: {'; '.join(parts)}." if parts else ""
+    parts = [_(_GROUPS[group], models=names.separated(found)) for group, found in groups.items() if found]
+    shown = pgettext("between groups of models", "; ").join(parts)
+    return _("{subject}, in points: {groups}.", subject=subject, groups=shown) if parts else ""
 
 
 def _labels(study: Study, entries: Sequence[Comparison]) -> list[str]:
     """The first model of each comparison, as short as the others allow."""
     if entries and entries[0].family in BETWEEN:
-        return [f"{study.model_label(entry.first)} minus {entry.second.study}" for entry in entries]
+        return [
+            _("{model} minus {study}", model=study.model_label(entry.first), study=entry.second.study)
+            for entry in entries
+        ]
     models = [entry.first for entry in entries]
     short = len({model.adaptation for model in models}) == 1
     return [study.model_label(model.encoder if short else model) for model in models]
@@ -147,7 +185,7 @@ def _labels(study: Study, entries: Sequence[Comparison]) -> list[str]:
 
 def between(study: Study) -> list[str]:
     """The differences between the same models of two studies, of each family; empty for a single study."""
-    return [against(study, family, family.label) for family in BETWEEN]
+    return [against(study, family, _(family.label)) for family in BETWEEN]
 
 
 def _drop(study: Study) -> str:
@@ -156,14 +194,21 @@ def _drop(study: Study) -> str:
     if len(changes) < 2:
         return ""
     best, worst = (end(changes, key=lambda model: changes[model].value) for end in (max, min))
-    texts = [
-        f"{tables.signed(100 * changes[model].value)} points [{tables.signed(100 * changes[model].low)}, "
-        f"{tables.signed(100 * changes[model].high)}] ({study.model_label(model)})"
+    highest, lowest = (
+        _(
+            "{gap} points [{low}, {high}] ({model})",
+            gap=tables.signed(100 * changes[model].value),
+            low=tables.signed(100 * changes[model].low),
+            high=tables.signed(100 * changes[model].high),
+            model=study.model_label(model),
+        )
         for model in (best, worst)
-    ]
-    return (
-        f"OOD accuracy minus test accuracy: from {texts[0]} to {texts[1]}. The two sets hold different images, so "
-        "this difference includes their difficulty as well as the shift."
+    )
+    return _(
+        "OOD accuracy minus test accuracy: from {highest} to {lowest}. The two sets hold different images, so "
+        "this difference includes their difficulty as well as the shift.",
+        highest=highest,
+        lowest=lowest,
     )
 
 
@@ -178,9 +223,14 @@ def _spread(study: Study) -> str:
         ]
         if ends:
             low, last = min(float(end.min()) for end in ends), [float(end.iloc[-1]) for end in ends]
-            values = f"{min(last):.3g}" if len(last) == 1 else f"{min(last):.3g} to {max(last):.3g}"
-            parts.append(f"{study.model_label(encoder)} ends at {values} (minimum {low:.3g})")
-    return f"Standard deviation of z, which is zero after a collapse: {'; '.join(parts)}." if parts else ""
+            ends_at = (
+                N_("{model} ends at {first:.3g} (minimum {low:.3g})")
+                if len(last) == 1
+                else N_("{model} ends at {first:.3g} to {last:.3g} (minimum {low:.3g})")
+            )
+            parts.append(_(ends_at, model=study.model_label(encoder), first=min(last), last=max(last), low=low))
+    found = "; ".join(parts)
+    return _("Standard deviation of z, which is zero after a collapse: {found}.", found=found) if parts else ""
 
 
 def _width(study: Study) -> str:
@@ -192,7 +242,7 @@ def one_seed(study: Study) -> str:
     """How many seeds the models have, and what that means."""
     if study.seeds_tested != 1:
         return study.seeds_text
-    return (
+    return _(
         "Each model has one seed, so every comparison is one of these trained networks and not of the methods: how "
         "much another seed would change them is unknown, and no interval or p-value includes it."
     )

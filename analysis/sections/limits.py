@@ -1,30 +1,31 @@
 """What the numbers of the study do not show, generated from its data, budget, seeds and verdicts."""
 
 from collections import defaultdict
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from analysis import few_labels, names, tables
 from analysis.blocks import Section
 from analysis.comparisons import OOD_PAIRS, PLANNED, TEST_PAIRS, Family, compared, comparisons
 from analysis.correlation import comparable, correlations
-from analysis.data import data_names, data_warning
+from analysis.data import data_list, data_names, data_warning
 from analysis.measures import chosen
 from analysis.records import mapping
 from analysis.sections import findings
 from analysis.statistics import ALPHA
 from analysis.study import Study
 from analysis.widths import widths_of
+from analysis.words import N_, _
 
 _LONG: Final = ("full", "long")  # budgets that are not reduced
 
 
 def section(study: Study) -> Section:
     """A sentence for each question that the numbers leave open; no blocks if none is known."""
-    made = Section("What can't be concluded")
+    made = Section(_("What can't be concluded"))
     items = list(_items(study))
     if items:
-        made.text("The numbers of this report do not answer the following questions.")
+        made.text(_("The numbers of this report do not answer the following questions."))
         made.items(items)
     return made
 
@@ -34,14 +35,15 @@ def _items(study: Study) -> Iterator[str]:
         yield _data(study)
     yield from _budgets(study)
     if study.models and (seeds := findings.one_seed(study)):
-        yield f"How much other seeds would change the numbers. {seeds}"
+        yield _("How much other seeds would change the numbers. {seeds}", seeds=seeds)
     if tuned := findings.tuned_fields(study):
-        yield (
+        yield _(
             "Whether the order of the pretraining methods would be the same with equal effort of tuning. Fields that "
-            f"were tuned for this budget on a holdout split of labelled train: {tuned}."
+            "were tuned for this budget on a holdout split of labelled train: {fields}.",
+            fields=tuned,
         )
-    for family, question in ((TEST_PAIRS, "the highest test accuracy"), (OOD_PAIRS, "the highest OOD accuracy")):
-        yield from _best(study, family, question)
+    yield from _best(study, TEST_PAIRS, _("Which model has the highest test accuracy."))
+    yield from _best(study, OOD_PAIRS, _("Which model has the highest OOD accuracy."))
     yield from _undecided(study)
     yield from _few_labels(study)
     yield from _width(study)
@@ -49,8 +51,8 @@ def _items(study: Study) -> Iterator[str]:
 
 def _data(study: Study) -> str:
     if data_warning(data_names(study, ood=False), data_names(study, ood=True)):
-        return f"How the models compare on STL-10 or other images: these images are {names.listed(data_names(study))}."
-    return f"How the models compare on other images than {names.listed(data_names(study))}."
+        return _("How the models compare on STL-10 or other images: these images are {data}.", data=data_list(study))
+    return _("How the models compare on other images than {data}.", data=data_list(study))
 
 
 def _budgets(study: Study) -> Iterator[str]:
@@ -59,16 +61,30 @@ def _budgets(study: Study) -> Iterator[str]:
     for run in study.complete("pretrain"):
         budget, method = mapping(run.config.get("budget")), mapping(run.config.get("method"))
         if "name" in budget and {"epochs", "batch_size"} <= method.keys():
-            name = str(budget["name"])
-            length = f"{method['epochs']:g} epochs in batches of {method['batch_size']}"
-            length += f", at most {budget['max_steps']} steps" if budget.get("max_steps") else ""
-            methods[name, f"{length}, at {budget.get('resolution', '?')} px"].append(run.model.method)
+            methods[str(budget["name"]), _length(budget, method)].append(run.model.method)
     for (name, length), found in methods.items():
-        reduced = "" if name in _LONG else "reduced "
-        yield (
-            f"How the methods compare after longer pretraining, or with larger images: "
-            f"{names.listed(map(study.method_label, found))} had the {reduced}budget “{name}” ({length})."
+        text = (
+            N_(
+                "How the methods compare after longer pretraining, or with larger images: {methods} had the budget "
+                "“{budget}” ({length})."
+            )
+            if name in _LONG
+            else N_(
+                "How the methods compare after longer pretraining, or with larger images: {methods} had the reduced "
+                "budget “{budget}” ({length})."
+            )
         )
+        yield _(text, methods=names.listed(map(study.method_label, found)), budget=name, length=length)
+
+
+def _length(budget: Mapping[str, Any], method: Mapping[str, Any]) -> str:
+    text = (
+        N_("{epochs:g} epochs in batches of {batch}, at most {steps} steps, at {pixels} px")
+        if budget.get("max_steps")
+        else N_("{epochs:g} epochs in batches of {batch}, at {pixels} px")
+    )
+    values = {"epochs": method["epochs"], "batch": method["batch_size"], "pixels": budget.get("resolution", "?")}
+    return _(text, steps=budget.get("max_steps"), **values)
 
 
 def _best(study: Study, family: Family, question: str) -> Iterator[str]:
@@ -80,9 +96,12 @@ def _best(study: Study, family: Family, question: str) -> Iterator[str]:
         if entry is not None and entry.verdict != "clear":
             near.append(f"{study.model_label(model)} ({tables.gain_text(entry.difference.reversed())})")
     if near:
-        yield (
-            f"Which model has {question}. {study.model_label(ranked[0])} has the highest value, but is not clearly "
-            f"better than these, corrected for all pairs of models, in points: {', '.join(near)}."
+        yield _(
+            "{question} {model} has the highest value, but is not clearly better than these, corrected for all pairs "
+            "of models, in points: {near}.",
+            question=question,
+            model=study.model_label(ranked[0]),
+            near=names.separated(near),
         )
 
 
@@ -91,20 +110,28 @@ def _undecided(study: Study) -> Iterator[str]:
         entries = comparisons(study)[family]
         found = [study.model_label(entry.first) for entry in entries if entry.verdict in (None, "undecided")]
         if found:
-            yield (
-                f"{family.label}: undecided for {names.listed(found)} ({len(found)} of {len(entries)} comparisons). "
-                "This is no evidence that they are equal."
+            yield _(
+                "{family}: undecided for {models} ({count} of {total} comparisons). This is no evidence that they are "
+                "equal.",
+                family=_(family.label),
+                models=names.listed(found),
+                count=len(found),
+                total=len(entries),
             )
 
 
 def _few_labels(study: Study) -> Iterator[str]:
     family = few_labels.gains(few_labels.points(study))
-    found = [f"{study.model_label(gain.model)} with {gain.labels_per_class}" for gain in family
-             if gain.verdict == "undecided"]  # fmt: skip
+    found = [
+        _("{model} with {labels}", model=study.model_label(gain.model), labels=gain.labels_per_class)
+        for gain in family
+        if gain.verdict == "undecided"
+    ]
     if found:
-        yield (
+        yield _(
             "Few labels, against supervised training from scratch: undecided for these models and labels per class: "
-            f"{names.listed(found)}."
+            "{models}.",
+            models=names.listed(found),
         )
 
 
@@ -114,12 +141,21 @@ def _width(study: Study) -> Iterator[str]:
     if measure is None:
         return
     if not comparable(study):
-        yield "Whether models with a wide optimum are more accurate: the studies measured the widths differently."
+        yield _("Whether models with a wide optimum are more accurate: the studies measured the widths differently.")
         return
     found = [entry for entry in correlations(study) if entry.measure == measure and entry.kind == "all"]
     if not any(entry.corrected < ALPHA for entry in found):
         count = max((entry.n for entry in found), default=0)
-        over = f"over {count} models no correlation is significant" if count else "there are too few models"
-        yield f"Whether models with a wide optimum are more accurate: {over} ({measure.label})."
+        text = (
+            N_(
+                "Whether models with a wide optimum are more accurate: over {count} models no correlation is "
+                "significant ({measure})."
+            )
+            if count
+            else N_("Whether models with a wide optimum are more accurate: there are too few models ({measure}).")
+        )
+        yield _(text, count=count, measure=measure.label)
     else:
-        yield "Whether a wide optimum is a cause of accuracy: the correlations are over few models, not an experiment."
+        yield _(
+            "Whether a wide optimum is a cause of accuracy: the correlations are over few models, not an experiment."
+        )

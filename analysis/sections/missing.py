@@ -11,6 +11,7 @@ from analysis.blocks import Section
 from analysis.measures import WIDTH, Measurement
 from analysis.names import Model
 from analysis.study import Study
+from analysis.words import N_, _
 from ssl_pkg.catalogue import LANDSCAPE
 
 _SHOWN = 4  # metrics named in a sentence; the others are counted
@@ -18,16 +19,16 @@ _SHOWN = 4  # metrics named in a sentence; the others are counted
 
 def section(study: Study) -> Section:
     """The list of everything that is missing; no blocks if nothing is."""
-    made = Section("What is missing, and why")
+    made = Section(_("What is missing, and why"))
     items = [*_failed(study), *study.notes, *unmeasured(study), *_landscapes(study)]
     if items:
-        made.text("In the tables a dash marks a missing number. The following is missing from this report:")
+        made.text(_("In the tables a dash marks a missing number. The following is missing from this report:"))
         made.items(items)
     return made
 
 
 def _failed(study: Study) -> list[str]:
-    return [f"{name} failed; its last printed line: {why}" for name, why in study.failed.items()]
+    return [_("{run} failed; its last printed line: {why}", run=name, why=why) for name, why in study.failed.items()]
 
 
 def unmeasured(study: Study) -> list[str]:
@@ -39,8 +40,13 @@ def unmeasured(study: Study) -> list[str]:
     for (model, evaluation, reason), found in metrics.items():
         models[evaluation, reason, tuple(found)].append(model)
     return [
-        f"{names.listed(study.model_label(model) for model in names.in_order(found, study.methods))}: no {_few(which)} "
-        f"({evaluation}), because {reason}."
+        _(
+            "{models}: no {metrics} ({evaluation}), because {reason}.",
+            models=names.listed(study.model_label(model) for model in names.in_order(found, study.methods)),
+            metrics=_few(which),
+            evaluation=evaluation,
+            reason=reason,
+        )
         for (evaluation, reason, which), found in models.items()
     ]
 
@@ -52,13 +58,13 @@ def _named(row: dict[Hashable, Any]) -> str:
     dimensions = dict(sorted(row["dimensions"]))
     label = dimensions.pop("class", None)
     details = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in dimensions.items())
-    return str(row["metric"]) + (f" on {label}" if label else "") + (f" ({details})" if details else "")
+    metric = _("{metric} on {label}", metric=row["metric"], label=label) if label else str(row["metric"])
+    return metric + (f" ({details})" if details else "")
 
 
 def _few(metrics: tuple[str, ...]) -> str:
-    shown = metrics[:_SHOWN]
-    more = len(metrics) - len(shown)
-    return ", ".join(shown) + (f" and {more} other numbers" if more else "")
+    shown, more = names.separated(metrics[:_SHOWN]), len(metrics) - _SHOWN
+    return _("{metrics} and {more} other numbers", metrics=shown, more=more) if more > 0 else shown
 
 
 def _landscapes(study: Study) -> list[str]:
@@ -66,12 +72,14 @@ def _landscapes(study: Study) -> list[str]:
     items = []
     for run in study.complete("width"):
         arrays = run.arrays(LANDSCAPE.file, "loss", "plane") or {}
-        wrong = {name: int((~np.isfinite(arrays[name])).sum()) for name in ("loss", "plane") if name in arrays}
-        shown = [
-            f"{count} points of the {'line' if name == 'loss' else name}" for name, count in wrong.items() if count
-        ]
-        if shown:
+        kinds = {"loss": N_("{count} points of the line"), "plane": N_("{count} points of the plane")}
+        wrong = {name: int((~np.isfinite(arrays[name])).sum()) for name in kinds if name in arrays}
+        if points := names.listed(_(kinds[name], count=count) for name, count in wrong.items() if count):
             items.append(
-                f"{run.name}: the landscape is not drawn, because the loss is not finite at {names.listed(shown)}."
+                _(
+                    "{run}: the landscape is not drawn, because the loss is not finite at {points}.",
+                    run=run.name,
+                    points=points,
+                )
             )
     return items
