@@ -6,10 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from analysis.words import N_, _
+
 
 @dataclass(frozen=True)
 class Measure:
-    """The label of a measure, its formula in typst's math notation, and its behaviour when the weights are rescaled."""
+    """The label of a measure, its formula in typst's math notation, and its behaviour when the weights are rescaled.
+
+    They are translated where they are used.
+    """
 
     label: str
     formula: str
@@ -19,44 +24,44 @@ class Measure:
 
 MEASURES: Final = {
     "adaptive_worst": Measure(
-        "Adaptive worst-case sharpness",
-        'EE_S max_(abs(delta_i) <= r abs(w_i)) L_S (w + delta) - L_S (w) " " "(projected ascent)"',
-        "invariant",
-        "small",
+        N_("Adaptive worst-case sharpness"),
+        N_('EE_S max_(abs(delta_i) <= r abs(w_i)) L_S (w + delta) - L_S (w) " " "(projected ascent)"'),
+        N_("invariant"),
+        N_("small"),
     ),
     "adaptive_average": Measure(
-        "Adaptive average sharpness",
+        N_("Adaptive average sharpness"),
         "EE_(epsilon tilde.op cal(N)(0, 1)) L(w + r abs(w) epsilon) - L(w)",
-        "invariant",
-        "small",
+        N_("invariant"),
+        N_("small"),
     ),
     "pac_bayes_sigma": Measure(
-        "PAC-Bayes width σ (magnitude-aware)",
-        '"largest" sigma: EE_u "acc"(w + sigma sqrt(w^2 + epsilon^2) u) >= "acc"(w) - d',
-        "nearly invariant",
-        "large",
+        N_("PAC-Bayes width σ (magnitude-aware)"),
+        N_('"largest" sigma: EE_u "acc"(w + sigma sqrt(w^2 + epsilon^2) u) >= "acc"(w) - d'),
+        N_("nearly invariant"),
+        N_("large"),
     ),
     "keskar": Measure(
-        "Keskar sharpness",
+        N_("Keskar sharpness"),
         "100 (max_(abs(delta_i) <= epsilon (abs(w_i) + 1)) L(w + delta) - L(w)) \\/ (1 + L(w))",
-        "not invariant",
-        "small",
+        N_("not invariant"),
+        N_("small"),
     ),
     "hessian_eigenvalue": Measure(
-        "Hessian, eigenvalue",
-        'lambda_1 >= lambda_2 >= lambda_3 "of" nabla^2 L(w) " " "(Lanczos)"',
-        "not invariant",
-        "small",
+        N_("Hessian, eigenvalue"),
+        N_('lambda_1 >= lambda_2 >= lambda_3 "of" nabla^2 L(w) " " "(Lanczos)"'),
+        N_("not invariant"),
+        N_("small"),
     ),
     "hessian_trace": Measure(
-        "Hessian, trace", 'tr nabla^2 L(w) " " "(Hutchinson, Rademacher)"', "not invariant", "small"
+        N_("Hessian, trace"), 'tr nabla^2 L(w) " " "(Hutchinson, Rademacher)"', N_("not invariant"), N_("small")
     ),
 }
 WIDTH: Final = "width"  # the evaluation, and the metric of its rows that are a width
 FIRST_ORDER: Final = "first_order"  # the metric of the first-order prediction of a worst-case sharpness
 AT_OPTIMUM: Final = {  # metrics of the optimum itself, not of its width
-    "loss": Measure("Loss on the subset", "L(w)", "–", "–"),
-    "accuracy": Measure("Accuracy on the subset", '"acc"(w)', "–", "–"),
+    "loss": Measure(N_("Loss on the subset"), "L(w)", "–", "–"),
+    "accuracy": Measure(N_("Accuracy on the subset"), '"acc"(w)', "–", "–"),
 }
 
 
@@ -125,17 +130,17 @@ class Measurement:
     @property
     def _title(self) -> str:
         place = self._dimension("eigenvalue")
-        label = self.definition.label if self.definition else self.name
+        label = _(self.definition.label) if self.definition else self.name
         return label if place is None else f"{label} {place}"
 
     @property
     def _details(self) -> list[str]:
         return [
-            *([] if self.radius is None else [f"radius {self.radius:g}"]),
-            *(["normalised logits"] if self.normalized else []),
-            *(["head only"] if self.of_head else []),
-            *(["common l2"] if self.at_common_penalty else []),
-            *(["first order"] if self.metric == FIRST_ORDER else []),
+            *([] if self.radius is None else [_("radius {radius:g}", radius=self.radius)]),
+            *([_("normalised logits")] if self.normalized else []),
+            *([_("head only")] if self.of_head else []),
+            *([_("common l2")] if self.at_common_penalty else []),
+            *([_("first order")] if self.metric == FIRST_ORDER else []),
         ]
 
     @property

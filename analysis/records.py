@@ -6,7 +6,7 @@ from typing import Any, Final
 from analysis import names
 from analysis.run import Run
 from analysis.study import Study
-from analysis.words import localized
+from analysis.words import _, localized
 from ssl_pkg.layout import IMAGE_BYTES
 
 _SPLITS: Final = ("train", "test", "unlabeled")
@@ -20,7 +20,7 @@ def mapping(value: Any) -> Mapping[str, Any]:
 def shown(value: Any) -> str:
     """A setting as text for people."""
     if isinstance(value, bool) or value is None:
-        return str(value)
+        return {True: _("True"), False: _("False"), None: _("None")}[value]
     if isinstance(value, float):
         return localized(f"{value:g}")
     if isinstance(value, dict):

@@ -12,15 +12,17 @@ from analysis.records import images_of, mapping
 from analysis.run import Run
 from analysis.shown import Shown
 from analysis.study import Study
+from analysis.words import N_, _, ngettext, pgettext
 from ssl_pkg.catalogue import STAGES
 
-_GPU: Final = "GPU hours"
-_CORE: Final = "core hours"
+_GPU, _CORE = "cuda", "cpu"  # devices, whose time is counted by GPU and by core
+_HEADINGS: Final = {_GPU: N_("GPU hours"), _CORE: N_("Core hours")}
+_HOURS: Final = {_GPU: N_("{hours} GPU hours"), _CORE: N_("{hours} core hours")}
 
 
 def section(study: Study) -> Section:
     """Totals, time by model and stage, device hours by stage, and the speed of the trainings."""
-    made = Section("Cost")
+    made = Section(_("Cost"))
     runs = [run for run in study.complete() if run.seconds is not None]
     if not runs:
         return made
@@ -33,32 +35,57 @@ def section(study: Study) -> Section:
 
 def _totals(runs: Sequence[Run]) -> str:
     found = {unit: sum(_device_hours(run).get(unit, 0.0) for run in runs) for unit in (_GPU, _CORE)}
-    hours = names.listed(f"{tables.number(value)} {unit}" for unit, value in found.items() if value)
-    time = duration(sum(run.seconds or 0.0 for run in runs))
-    unit = "GPUs" if not found[_CORE] else "CPU threads" if not found[_GPU] else "GPUs or CPU threads"
+    hours = names.listed(_(_HOURS[unit], hours=tables.number(value)) for unit, value in found.items() if value)
+    if not found[_CORE]:
+        unit = pgettext("number of", "GPUs")
+    elif not found[_GPU]:
+        unit = pgettext("number of", "CPU threads")
+    else:
+        unit = pgettext("number of", "GPUs or CPU threads")
     devices = (
-        f", {hours}: the time of each run, over all its starts and without the work that an interruption lost, times "
-        f"its {unit}"
+        _(
+            ", {hours}: the time of each run, over all its starts and without the work that an interruption lost, "
+            "times its {unit}",
+            hours=hours,
+            unit=unit,
+        )
         if hours
         else ""
     )
     unknown = sum(not _device_hours(run) for run in runs)
-    devices += f" ({unknown} of them did not record their devices)" if hours and unknown else ""
-    return f"The {len(runs)} complete runs took {time} together{devices}. {_resumes(runs)} Energy was not recorded."
+    devices += _(" ({unknown} of them did not record their devices)", unknown=unknown) if hours and unknown else ""
+    return _(
+        "The {complete} complete runs took {time} together{devices}. {interruptions} Energy was not recorded.",
+        complete=len(runs),
+        time=duration(sum(run.seconds or 0.0 for run in runs)),
+        devices=devices,
+        interruptions=_resumes(runs),
+    )
 
 
 def _resumes(runs: Sequence[Run]) -> str:
     """How often runs were interrupted and resumed, and for how many runs this is unknown."""
     counts = {run.name: resumes(run) for run in runs}
     unknown = sum(count is None for count in counts.values())
-    resumed = [f"{name} ({count} times)" if count > 1 else name for name, count in counts.items() if count]
+    resumed = [
+        ngettext("{name} ({n} time)", "{name} ({n} times)", count, name=name) if count > 1 else name
+        for name, count in counts.items()
+        if count
+    ]
     total = sum(filter(None, counts.values()))
     if unknown == len(runs):
-        return "Interruptions were not recorded."
-    shown = f"{names.listed(resumed[:8])}{f' and {len(resumed) - 8} more' if len(resumed) > 8 else ''}"
-    times = "once" if total == 1 else f"{total} times"
-    text = f"Interrupted and resumed {times}: {shown}." if total else "No run was interrupted and resumed."
-    return f"{text} Of {unknown} runs this was not recorded." if unknown else text
+        return _("Interruptions were not recorded.")
+    shown = names.listed(resumed[:8])
+    if len(resumed) > 8:
+        shown = _("{runs} and {others} more", runs=shown, others=len(resumed) - 8)
+    text = (
+        ngettext(
+            "Interrupted and resumed once: {runs}.", "Interrupted and resumed {n} times: {runs}.", total, runs=shown
+        )
+        if total
+        else _("No run was interrupted and resumed.")
+    )
+    return " ".join([text, _("Of {unknown} runs this was not recorded.", unknown=unknown)]) if unknown else text
 
 
 def resumes(run: Run) -> int | None:
@@ -68,15 +95,15 @@ def resumes(run: Run) -> int | None:
 
 
 def _device_hours(run: Run) -> dict[str, float]:
-    """The run's GPU hours or core hours: its time, times its processes, on CPUs also times their threads."""
+    """The run's GPU hours or core hours by _GPU or _CORE: its time, times its processes, and on CPUs their threads."""
     hardware, processes = mapping(run.provenance.get("hardware")), run.provenance.get("world_size", 1)
     if run.seconds is None or not isinstance(processes, int):
         return {}
     hours = run.seconds * processes / 3600
-    if hardware.get("device") == "cuda":
+    if hardware.get("device") == _GPU:
         return {_GPU: hours}
     threads = hardware.get("threads")
-    return {_CORE: hours * threads} if hardware.get("device") == "cpu" and isinstance(threads, int) else {}
+    return {_CORE: hours * threads} if hardware.get("device") == _CORE and isinstance(threads, int) else {}
 
 
 def _times(made: Section, study: Study, runs: Sequence[Run]) -> None:
@@ -91,9 +118,9 @@ def _times(made: Section, study: Study, runs: Sequence[Run]) -> None:
         rows.append([study.model_label(model), *means, duration(sum(map(sum, found.values())))])
     made.table(
         "time",
-        ["Model", *stages, "Sum over seeds"],
+        [_("Model"), *stages, _("Sum over seeds")],
         rows,
-        "Time of the complete runs by model and stage, mean over seeds.",
+        _("Time of the complete runs by model and stage, mean over seeds."),
         widths=[1.9, *(max(0.8, 0.13 * len(stage)) for stage in stages), 1],
     )
 
@@ -120,10 +147,12 @@ def _stages(made: Section, runs: Sequence[Run]) -> None:
         )
     made.table(
         "cost",
-        ["Stage", "Runs", "Time", *(unit.capitalize() if unit == _CORE else unit for unit in units), "Resumed"],
+        [_("Stage"), _("Runs"), _("Time"), *(_(_HEADINGS[unit]) for unit in units), _("Resumed")],
         rows,
-        "Cost by stage, over all models and seeds. Resumed: how often a run was interrupted and continued from a "
-        "checkpoint.",
+        _(
+            "Cost by stage, over all models and seeds. Resumed: how often a run was interrupted and continued from a "
+            "checkpoint."
+        ),
     )
 
 
@@ -135,19 +164,21 @@ def _speeds(made: Section, study: Study, runs: Sequence[Run]) -> None:
         if rate is not None:
             speeds[run.model, run.stage].append((run, rate))
     rows = []
-    for model in names.in_order((model for model, _ in speeds), study.methods):
+    for model in names.in_order((model for model, _stage in speeds), study.methods):
         for stage in ("pretrain", "finetune"):
             if found := speeds.get((model, stage)):
-                devices = names.listed(_device(run) for run, _ in found)
-                rate = fmean(rate for _, rate in found)
+                devices = names.listed(_device(run) for run, _rate in found)
+                rate = fmean(rate for _run, rate in found)
                 rows.append([study.model_label(model), stage, devices, tables.number(rate)])
     made.table(
         "speed",
-        ["Model", "Stage", "Device", "Images per second"],
+        [_("Model"), _("Stage"), _("Device"), _("Images per second")],
         rows,
-        "Speed of the trainings, mean over seeds: images of the batches, each counted once with all its views, between "
-        "the first and the last line of the metrics log, which includes validation. For trainings on "
-        "labels: of the final training.",
+        _(
+            "Speed of the trainings, mean over seeds: images of the batches, each counted once with all its views, "
+            "between the first and the last line of the metrics log, which includes validation. For trainings on "
+            "labels: of the final training."
+        ),
         left=3,
         widths=[1.2, 0.7, 2, 1],
     )
@@ -174,6 +205,9 @@ def images_per_second(run: Run) -> float | None:
 def duration(seconds: float) -> str:
     """A duration for people: `42 s`, `12 min`, `3.4 h`."""
     if seconds < 100:
-        return Shown(f"{seconds:.0f} s", seconds=seconds)
-    text = f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+        text = _("{seconds:.0f} s", seconds=seconds)
+    elif seconds < 6000:
+        text = _("{minutes:.0f} min", minutes=seconds / 60)
+    else:
+        text = _("{hours:.1f} h", hours=seconds / 3600)
     return Shown(text, seconds=seconds)

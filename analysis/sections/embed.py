@@ -9,31 +9,39 @@ from analysis.figures import tsne
 from analysis.selection import left_out
 from analysis.shown import Shown
 from analysis.study import Study
+from analysis.words import _, localized
 
 
 def section(study: Study, figures: Path) -> Section:
     """The t-SNE maps and their figures of merit."""
-    made = Section("Embeddings", ("embed",))
+    made = Section(_("Embeddings"), ("embed",))
     made.figure(
         figures,
         "tsne-finetuning",
         tsne.frames(study),
-        "t-SNE of the same test images during fine-tuning, from before the first step to after the last; first seed. "
-        "The frames of a row are aligned and share their axes."
+        _(
+            "t-SNE of the same test images during fine-tuning, from before the first step to after the last; first "
+            "seed. The frames of a row are aligned and share their axes."
+        )
         + left_out(tsne.maps_of(study, *tsne.FRAMES), tsne.ROWS),
-        "follow one colour from left to right: classes that move apart are being separated by the labels.",
+        _("follow one colour from left to right: classes that move apart are being separated by the labels."),
     )
     made.figure(
         figures,
         "tsne",
         tsne.maps(study),
-        "t-SNE of the average-pool output (512 values) of train and test images. Each class has a colour and a marker; "
-        "its number is at its median. First seed; at most 1,000 points of a map are drawn. Train and test share one "
-        f"map{_perplexity(study)}, which starts from the first two principal components; all maps have the same seed. "
-        "The embedding of a probe is that of its frozen encoder."
+        _(
+            "t-SNE of the average-pool output (512 values) of train and test images. Each class has a colour and a "
+            "marker; its number is at its median. First seed; at most 1,000 points of a map are drawn. Train and test "
+            "share one map{perplexity}, which starts from the first two principal components; all maps have the same "
+            "seed. The embedding of a probe is that of its frozen encoder.",
+            perplexity=_perplexity(study),
+        )
         + left_out(tsne.maps_of(study, *tsne.JOINT), tsne.MAPS),
-        "islands of one colour are classes that the embedding separates; the sizes of islands and the distances "
-        "between them have little meaning.",
+        _(
+            "islands of one colour are classes that the embedding separates; the sizes of islands and the distances "
+            "between them have little meaning."
+        ),
     )
     _merit(made, study)
     return made
@@ -45,17 +53,19 @@ def _merit(made: Section, study: Study) -> None:
     found = {model: [estimate(study, model, *column) for column in columns] for model in study.models}
     made.table(
         "tsne",
-        ["Model", "kNN, 512 values (%)", "kNN, map (%)", "Trustworthiness"],
+        [_("Model"), _("kNN, 512 values (%)"), _("kNN, map (%)"), _("Trustworthiness")],
         [
             [study.model_label(model), tables.percent(knn), tables.percent(on_map), _share(trust)]
             for model, (knn, on_map, trust) in found.items()
             if knn or on_map or trust
         ],
-        "Figures of merit of the maps. kNN: accuracy on test with the train images as neighbours, by all 512 values "
-        "and by the two of the map. A map is made with the test images, without labels. Trustworthiness (Venna and "
-        "Kaski 2001): 1 if the neighbours of every image on the map are its neighbours by all 512 values; it "
-        "describes the map of these images and has no interval. What a map loses is the distance between the two kNN "
-        "columns.",
+        _(
+            "Figures of merit of the maps. kNN: accuracy on test with the train images as neighbours, by all 512 "
+            "values and by the two of the map. A map is made with the test images, without labels. Trustworthiness "
+            "(Venna and Kaski 2001): 1 if the neighbours of every image on the map are its neighbours by all 512 "
+            "values; it describes the map of these images and has no interval. What a map loses is the distance "
+            "between the two kNN columns."
+        ),
         widths=[1.5, 1.0, 1.0, 0.8],
     )
 
@@ -63,7 +73,7 @@ def _merit(made: Section, study: Study) -> None:
 def _share(found: Estimate | None) -> str:
     if found is None or found.sd is None:
         return tables.fixed(found.value if found else None, 3)
-    return Shown(f"{found.value:.3f} ± {found.sd:.3f}", value=found.value, sd=found.sd)
+    return Shown(localized(f"{found.value:.3f} ± {found.sd:.3f}"), value=found.value, sd=found.sd)
 
 
 def _perplexity(study: Study) -> str:
@@ -71,4 +81,4 @@ def _perplexity(study: Study) -> str:
     rows = study.results
     rows = rows[(rows["evaluation"] == "tsne") & (rows["metric"] == "perplexity")].dropna(subset=["value"])
     values = sorted({f"{value:g}" for value in rows["value"]}, key=float)
-    return f" with perplexity {names.listed(values)}" if values else ""
+    return _(" with perplexity {values}", values=names.listed(map(localized, values))) if values else ""

@@ -4,7 +4,6 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from analysis import tables
@@ -13,20 +12,34 @@ from analysis.method_texts import BASELINE, LABELLED, SELF_SUPERVISED, Explanati
 from analysis.records import mapping, shown
 from analysis.run import Run
 from analysis.study import Study
+from analysis.words import N_, _, localized, ngettext
 from ssl_pkg.catalogue import SUPERVISED
 
 _SCALES: Final = {"linear": (1.0, " · B/256"), "sqrt": (0.5, " · √(B/256)"), "none": (0.0, "")}  # power of B/256
+_FIELDS: Final = (  # of `method.model`, which the catalogue translates
+    *(N_("projector hidden"), N_("projector out"), N_("hidden"), N_("out"), N_("temperature"), N_("symmetric")),
+    *(N_("queue size"), N_("key momentum"), N_("bn splits"), N_("target decay"), N_("predictor rate")),
+)
+_VIEW: Final = "view "  # before its number
+_PROBABILITIES: Final = {  # by the field of a view with the probability
+    "flip": N_("flip p {p}"),
+    "grey": N_("grey p {p}"),
+    "blur": N_("blur p {p}"),
+    "solarize": N_("solarize p {p}"),
+}
 
 
 def section(study: Study) -> Section:
     """A part for each pretraining method, one for the labelled trainings, and the table of the settings."""
-    made = Section("Methods", ("pretrain",))
+    made = Section(_("Methods"), ("pretrain",))
     made.text(
-        "Every model is torchvision's ResNet-18 with its 7×7 stem and max-pool; the embedding f(x) of an image is its "
-        "average pool, 512 values. Self-supervised methods are trained without labels, on random views of images. "
-        "Their projection head g is discarded after pretraining. Labels are used to train probes and whole networks, "
-        "and for the kNN accuracy, which influences no training. All choices are made on a holdout split of train, "
-        "none on the test split or the OOD images."
+        _(
+            "Every model is torchvision's ResNet-18 with its 7×7 stem and max-pool; the embedding f(x) of an image is "
+            "its average pool, 512 values. Self-supervised methods are trained without labels, on random views of "
+            "images. Their projection head g is discarded after pretraining. Labels are used to train probes and whole "
+            "networks, and for the kNN accuracy, which influences no training. All choices are made on a holdout split "
+            "of train, none on the test split or the OOD images."
+        )
     )
     recipes = _recipes(study)
     for method, recipe in recipes.items():
@@ -36,20 +49,23 @@ def section(study: Study) -> Section:
         _papers(made, study, method)
     if study.of("finetune"):
         supervised = SUPERVISED in study.methods
-        made.subheading("Supervised baseline and fine-tuning" if supervised else "Fine-tuning")
-        explain(made, replace(LABELLED, idea=LABELLED.idea + BASELINE * supervised), {})
+        made.subheading(_("Supervised baseline and fine-tuning") if supervised else _("Fine-tuning"))
+        explain(made, LABELLED, {}, more=_(BASELINE) if supervised else "")
         made.text(by_study(study, _labelled))
     _table(made, study, recipes)
     return made
 
 
-def explain(made: Section, found: Explanation, recipe: Mapping[str, str]) -> None:
-    """Adds idea, equations and symbols. recipe: the settings as run, for the fields that the symbols name."""
+def explain(made: Section, found: Explanation, recipe: Mapping[str, str], *, more: str = "") -> None:
+    """Adds idea, equations and symbols.
+
+    recipe: the settings as run, for the fields that the symbols name. more: follows the idea.
+    """
     values = defaultdict(lambda: tables.ABSENT, {key.replace(" ", "_"): value for key, value in recipe.items()})
-    made.text(found.idea)
+    made.text(_(found.idea) + more)
     for equation in found.equations:
         made.equation(equation)
-    made.text(found.symbols.format_map(values))
+    made.text(_(found.symbols).format_map(values))
 
 
 def by_study(study: Study, describe: Callable[[Study], str]) -> str:
@@ -62,7 +78,7 @@ def by_study(study: Study, describe: Callable[[Study], str]) -> str:
 def _papers(made: Section, study: Study, method: str) -> None:
     found = [str(paper) for run in study.of("pretrain") if run.model.method == method for paper in _papers_of(run)]
     if found:
-        made.text(f"Source: {'; '.join(dict.fromkeys(found))}.")
+        made.text(_("Source: {papers}.", papers="; ".join(dict.fromkeys(found))))
 
 
 def _papers_of(run: Run) -> Sequence[Any]:
@@ -76,13 +92,17 @@ def _labelled(study: Study) -> str:
     tried = max((len(run.tried) for run in study.of("finetune")), default=0)
     if not {"epochs", "batch_size"} <= settings.keys():
         return ""
-    number = "one candidate" if tried == 1 else f"{tried} candidates" if tried else "several candidates"
-    trial = f", for {settings['selection_epochs']} epochs" if "selection_epochs" in settings else ""
-    return (
-        f"As run: {settings['epochs']} epochs with AdamW in batches of {settings['batch_size']}. Each of {number} for "
-        f"learning rate, weight decay, jitter and first head was first trained without the holdout split{trial}; the "
-        "one with the highest accuracy on the holdout split was then trained on all of train (table of trials in the "
-        "section “Learning curves”)."
+    number = ngettext("one candidate", "{n} candidates", tried) if tried else _("several candidates")
+    selection = settings.get("selection_epochs")
+    return _(
+        "As run: {epochs} epochs with AdamW in batches of {batch_size}. Each of {number} for learning rate, weight "
+        "decay, jitter and first head was first trained without the holdout split{trial}; the one with the highest "
+        "accuracy on the holdout split was then trained on all of train (table of trials in the section “Learning "
+        "curves”).",
+        epochs=settings["epochs"],
+        batch_size=settings["batch_size"],
+        number=number,
+        trial="" if selection is None else _(", for {epochs} epochs", epochs=selection),
     )
 
 
@@ -98,16 +118,20 @@ def _recipes(study: Study) -> dict[str, dict[str, str]]:
 def _table(made: Section, study: Study, recipes: Mapping[str, Mapping[str, str]]) -> None:
     """A column for each method and a row for each setting."""
     keys = list(dict.fromkeys(key for recipe in recipes.values() for key in recipe))
-    keys = [key for key in keys if not key.startswith("view")] + [key for key in keys if key.startswith("view")]
+    keys.sort(key=lambda key: key.startswith(_VIEW))
     made.table(
         "settings-pretraining",
-        ["Setting", *(study.method_label(method) for method in recipes)],
-        [[key, *(recipe.get(key, tables.ABSENT) for recipe in recipes.values())] for key in keys],
-        "Settings of the pretraining as run (config.yaml of the run with the first seed).",
+        [_("Setting"), *(study.method_label(method) for method in recipes)],
+        [[_label(key), *(recipe.get(key, tables.ABSENT) for recipe in recipes.values())] for key in keys],
+        _("Settings of the pretraining as run (config.yaml of the run with the first seed)."),
         size=8,
         left=1 + len(recipes),
         widths=[1.1, *([1.2] * len(recipes))],
     )
+
+
+def _label(key: str) -> str:
+    return _("view {n}", n=key.removeprefix(_VIEW)) if key.startswith(_VIEW) else _(key)
 
 
 def merged(recipes: Sequence[dict[str, str]]) -> dict[str, str]:
@@ -121,24 +145,26 @@ def _recipe(run: Run) -> dict[str, str]:
     budget = mapping(run.config.get("budget"))
     optimizer = mapping(method.get("optimizer"))
     recipe = {
-        "split": method.get("split"),
-        "resolution": f"{budget['resolution']} px" if "resolution" in budget else None,
-        "epochs": method.get("epochs"),
-        "passes over the split in an epoch": run.training.get("passes"),
-        "steps": run.training.get("steps"),
-        "at most … steps": budget.get("max_steps"),
-        "warm-up epochs": method.get("warmup_epochs"),
-        "batch size": method.get("batch_size"),
-        "optimizer": optimizer.get("name"),
-        "peak learning rate": _peak_lr(optimizer, method.get("batch_size")),
-        "weight decay": optimizer.get("weight_decay"),
-        "momentum": None if optimizer.get("name") == "adamw" else optimizer.get("momentum"),
-        "schedule": ("warm-up, then " if method.get("warmup_epochs") else "") + "cosine to zero, per step",
-        "precision": run.config.get("precision"),
+        N_("split"): method.get("split"),
+        N_("resolution"): _("{n} px", n=budget["resolution"]) if "resolution" in budget else None,
+        N_("epochs"): method.get("epochs"),
+        N_("passes over the split in an epoch"): run.training.get("passes"),
+        N_("steps"): run.training.get("steps"),
+        N_("at most … steps"): budget.get("max_steps"),
+        N_("warm-up epochs"): method.get("warmup_epochs"),
+        N_("batch size"): method.get("batch_size"),
+        N_("optimizer"): optimizer.get("name"),
+        N_("peak learning rate"): _peak_lr(optimizer, method.get("batch_size")),
+        N_("weight decay"): optimizer.get("weight_decay"),
+        N_("momentum"): None if optimizer.get("name") == "adamw" else optimizer.get("momentum"),
+        N_("schedule"): _("warm-up, then cosine to zero, per step")
+        if method.get("warmup_epochs")
+        else _("cosine to zero, per step"),
+        N_("precision"): run.config.get("precision"),
     }
     recipe |= {key: value for key, value in mapping(method.get("model")).items() if key != "_target_"}
     for index, view in enumerate(method.get("views") or [], start=1):
-        recipe[f"view {index}"] = _view(mapping(view))
+        recipe[f"{_VIEW}{index}"] = _view(mapping(view))
     return {key.replace("_", " "): shown(value) for key, value in recipe.items() if value is not None}
 
 
@@ -147,14 +173,16 @@ def _peak_lr(optimizer: Mapping[str, Any], batch_size: Any) -> str | None:
     if not isinstance(base, int | float) or not isinstance(batch_size, int) or scaling not in _SCALES:
         return None
     power, factor = _SCALES[scaling]
-    return f"{base * (batch_size / 256) ** power:.4g}" + (f" = {base:g}{factor}" if factor else "")
+    return localized(f"{base * (batch_size / 256) ** power:.4g}" + (f" = {base:g}{factor}" if factor else ""))
 
 
 def _view(view: Mapping[str, Any]) -> str:
     area, jitter = view.get("crop_area"), mapping(view.get("jitter"))
-    parts = [f"crop {area[0]:g}–{area[1]:g} of the area"] if isinstance(area, list) and len(area) == 2 else []
+    parts = []
+    if isinstance(area, list) and len(area) == 2:
+        parts.append(_("crop {low:g}–{high:g} of the area", low=area[0], high=area[1]))
     if jitter:
         strengths = "/".join(shown(jitter.get(key)) for key in ("brightness", "contrast", "saturation", "hue"))
-        parts.append(f"jitter {strengths} (p {shown(jitter.get('probability'))})")
-    parts += [f"{key} p {shown(view[key])}" for key in ("flip", "grey", "blur", "solarize") if view.get(key)]
+        parts.append(_("jitter {strengths} (p {p})", strengths=strengths, p=shown(jitter.get("probability"))))
+    parts += [_(text, p=shown(view[key])) for key, text in _PROBABILITIES.items() if view.get(key)]
     return "; ".join(parts)

@@ -10,14 +10,16 @@ from analysis.data import data_names
 from analysis.records import mapping, shown
 from analysis.sections.methods import merged
 from analysis.study import Study
+from analysis.words import _, pgettext
 from ssl_pkg.catalogue import STAGES
 
 
 def section(study: Study) -> Section:
     """One row for each fact."""
-    made = Section("Provenance")
+    made = Section(_("Provenance"))
     rows = [list(fact) for fact in facts(study) if fact[1]]
-    made.table("provenance", ["", ""], rows, "What the runs of this report recorded.", left=2, widths=[0.15, 0.85])
+    caption = _("What the runs of this report recorded.")
+    made.table("provenance", ["", ""], rows, caption, left=2, widths=[0.15, 0.85])
     _settings(made, study)
     _incomplete(made, study)
     return made
@@ -30,10 +32,10 @@ def _settings(made: Section, study: Study) -> None:
         contents = [mapping(run.config.get(stage.name)) for run in study.of(stage.name)]
         found = merged([{key: shown(value) for key, value in content.items()} for content in contents if content])
         if found:
-            listed = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in found.items())
-            rows.append([stage.heading, listed])
-    caption = "Settings of the stages (config.yaml). Values of different runs are separated by bars."
-    made.table("settings-stages", ["Stage", "Settings"], rows, caption, left=2, widths=[1, 2.4])
+            parts = [f"{key.replace('_', ' ')} {value}" for key, value in found.items()]
+            rows.append([_(stage.heading), pgettext("between settings", "; ").join(parts)])
+    caption = _("Settings of the stages (config.yaml). Values of different runs are separated by bars.")
+    made.table("settings-stages", [_("Stage"), _("Settings")], rows, caption, left=2, widths=[1, 2.4])
 
 
 def _incomplete(made: Section, study: Study) -> None:
@@ -43,8 +45,10 @@ def _incomplete(made: Section, study: Study) -> None:
         if not run.complete:
             seeds[run.stage, run.model.full_name, run.state].append(str(run.seed))
     rows = [[stage, model, ", ".join(own), state] for (stage, model, state), own in seeds.items()]
-    caption = "Runs that were started and are not complete. Planned runs that were not started are on the first page."
-    made.table("incomplete", ["Stage", "Model", "Seeds", "State"], rows, caption, left=4)
+    caption = _(
+        "Runs that were started and are not complete. Planned runs that were not started are on the first page."
+    )
+    made.table("incomplete", [_("Stage"), _("Model"), _("Seeds"), _("State")], rows, caption, left=4)
 
 
 def facts(study: Study) -> list[tuple[str, str]]:
@@ -52,17 +56,14 @@ def facts(study: Study) -> list[tuple[str, str]]:
     sources = [run.provenance for run in study.complete()]
     starts = [start for source in sources for start in _starts(source)]
     roots = {str(source.get("data", {}).get("root", "")) for source in sources if isinstance(source.get("data"), dict)}
+    data, read = ", ".join(data_names(study)), names.listed(sorted(roots))
     return [
-        (
-            "Data",
-            ", ".join(data_names(study))
-            + (f" (read from {names.listed(sorted(roots - {''}))})" if roots - {""} else ""),
-        ),
-        ("Methods", names.listed(map(study.method_label, study.methods))),
-        ("Seeds", ", ".join(map(str, study.seeds))),
-        ("Code", names.listed(_values(starts, "commit"))),
-        ("Versions", names.listed(_versions(start) for start in starts)),
-        ("Hardware", names.listed(_hardware(start) for start in starts)),
+        (_("Data"), _("{data} (read from {folders})", data=data, folders=read) if read else data),
+        (_("Methods"), names.listed(map(study.method_label, study.methods))),
+        (_("Seeds"), ", ".join(map(str, study.seeds))),
+        (_("Code"), names.listed(_values(starts, "commit"))),
+        (_("Versions"), names.listed(_versions(start) for start in starts)),
+        (_("Hardware"), names.listed(_hardware(start) for start in starts)),
     ]
 
 
@@ -86,10 +87,9 @@ def _hardware(source: dict[str, Any]) -> str:
     hardware = source.get("hardware")
     if not isinstance(hardware, dict):
         return ""
-    parts = [
-        f"{hardware.get('name', '')} ({hardware.get('device', 'unknown device')})",
-        str(hardware.get("precision", "")),
-    ]
+    device = hardware.get("device", _("unknown device"))
+    parts = [f"{hardware.get('name', '')} ({device})", str(hardware.get("precision", ""))]
     if hardware.get("device") == "cpu":
-        parts.append(f"threads: {hardware.get('threads', '?')}")
-    return ", ".join(part for part in [*parts, f"processes: {source.get('world_size', 1)}"] if part)
+        parts.append(_("threads: {threads}", threads=hardware.get("threads", "?")))
+    parts.append(_("processes: {processes}", processes=source.get("world_size", 1)))
+    return ", ".join(part for part in parts if part)

@@ -4,6 +4,7 @@ from typing import Final
 
 from analysis.blocks import Section
 from analysis.study import Study
+from analysis.words import _
 
 SOURCES: Final = (
     "Y. You, I. Gitman, B. Ginsburg: Large Batch Training of Convolutional Networks (LARS), 2017. arXiv 1708.03888",
@@ -32,6 +33,6 @@ SOURCES: Final = (
 
 def section(study: Study) -> Section:
     """The list of sources."""
-    made = Section("Sources")
+    made = Section(_("Sources"))
     made.items([*study.papers, *SOURCES], size=8.5)
     return made

@@ -10,45 +10,59 @@ from analysis.estimates import Estimate, estimate
 from analysis.figures import curves
 from analysis.shown import Shown
 from analysis.study import Study
+from analysis.words import N_, _, localized
 
-_CHOSEN = {"accuracy": "Validation accuracy (%)", "nll": "Log loss", "l2": "l2"}
+_CHOSEN = {"accuracy": N_("Validation accuracy (%)"), "nll": N_("Log loss"), "l2": "l2"}
 
 
 def section(study: Study, figures: Path) -> Section:
     """The curves of every run with a metrics log."""
-    made = Section("Learning curves", ("pretrain",))
+    made = Section(_("Learning curves"), ("pretrain",))
     unfinished = [run.name for run in study.runs if not run.complete and not run.metrics.empty]
     if unfinished:
-        made.text(f"The curves of these unfinished runs end at their last logged step: {', '.join(unfinished)}.")
+        made.text(
+            _("The curves of these unfinished runs end at their last logged step: {runs}.", runs=", ".join(unfinished))
+        )
     made.figure(
         figures,
         "curves-pretraining",
         curves.pretraining(study),
-        "Training from random weights. Each value is the mean since the previous line of metrics.jsonl. The losses of "
-        "different methods are not comparable. kNN: accuracy on the holdout split of labelled train. Pretext task: "
-        "share of views for which the other view of the same image is the most similar. Thin lines: further seeds.",
-        "a falling loss with a rising kNN accuracy means learning.",
+        _(
+            "Training from random weights. Each value is the mean since the previous line of metrics.jsonl. The losses "
+            "of different methods are not comparable. kNN: accuracy on the holdout split of labelled train. Pretext "
+            "task: share of views for which the other view of the same image is the most similar. Thin lines: further "
+            "seeds."
+        ),
+        _("a falling loss with a rising kNN accuracy means learning."),
     )
     made.figure(
         figures,
         "curves-details",
         curves.details(study),
-        f"Two questions about the loss.{_no_negatives(study)}{_queue(study)}",
-        "a loss that falls while the s.d. of z goes to zero is a collapse. With a queue the loss first rises, because "
-        "keys of images are harder to tell from the right one than random vectors, and falls when the network learns.",
+        _("Two questions about the loss.") + _no_negatives(study) + _queue(study),
+        _(
+            "a loss that falls while the s.d. of z goes to zero is a collapse. With a queue the loss first rises, "
+            "because keys of images are harder to tell from the right one than random vectors, and falls when the "
+            "network learns."
+        ),
     )
     made.figure(
         figures,
         "curves-health",
         curves.health(study),
-        "Health of the representation during pretraining; z is the output of the projection head with unit length. "
-        "s.d. of z: over the batch, averaged over the D dimensions; about 1/√D if z is spread evenly over the sphere. "
-        "Effective rank (Roy and Vetterli 2007): of the embeddings of labelled train, at most 512. Alignment (Wang and "
-        "Isola 2020): mean squared distance between the two views of an image, or between query and key. "
-        "Uniformity (likewise): log of the mean of exp(−2‖z − z′‖²) over different images. Thin lines: further seeds.",
-        "a collapse has an s.d. of 0, an effective rank of 1 and a uniformity of 0. Alignment and uniformity are both "
-        "better the lower they are, and a good representation needs both. s.d. and uniformity depend on D, so compare "
-        "them only between methods with the same D.",
+        _(
+            "Health of the representation during pretraining; z is the output of the projection head with unit length. "
+            "s.d. of z: over the batch, averaged over the D dimensions; about 1/√D if z is spread evenly over the "
+            "sphere. Effective rank (Roy and Vetterli 2007): of the embeddings of labelled train, at most 512. "
+            "Alignment (Wang and Isola 2020): mean squared distance between the two views of an image, or between "
+            "query and key. Uniformity (likewise): log of the mean of exp(−2‖z − z′‖²) over different images. Thin "
+            "lines: further seeds."
+        ),
+        _(
+            "a collapse has an s.d. of 0, an effective rank of 1 and a uniformity of 0. Alignment and uniformity are "
+            "both better the lower they are, and a good representation needs both. s.d. and uniformity depend on D, so "
+            "compare them only between methods with the same D."
+        ),
     )
     _choices(made, study)
     trials.table(made, study)
@@ -57,20 +71,27 @@ def section(study: Study, figures: Path) -> Section:
         figures,
         "curves-finetuning",
         curves.finetuning(study),
-        "Training of all weights on labelled train, from random weights (supervised) or from a pretrained encoder. "
-        "Top: loss and accuracy on the random crops of the final training. Bottom: validation, on the holdout split "
-        "during the trial of the chosen candidate, which was trained without these images. Thin lines: further seeds.",
-        "a lower training loss is a better fit of the train labels, which does not imply a better test accuracy; a "
-        "validation loss that rises while the training loss falls is overfitting.",
+        _(
+            "Training of all weights on labelled train, from random weights (supervised) or from a pretrained encoder. "
+            "Top: loss and accuracy on the random crops of the final training. Bottom: validation, on the holdout "
+            "split during the trial of the chosen candidate, which was trained without these images. Thin lines: "
+            "further seeds."
+        ),
+        _(
+            "a lower training loss is a better fit of the train labels, which does not imply a better test accuracy; a "
+            "validation loss that rises while the training loss falls is overfitting."
+        ),
         stages=("finetune",),
     )
     made.figure(
         figures,
         "curves-probe",
         curves.probing(study),
-        "Linear probes: log loss and accuracy on the holdout split of train for each l2 penalty, first seed. The dot "
-        "marks the penalty with the smallest log loss, with which the probe was then fitted on all of train.",
-        "a minimum of the log loss inside the grid, not at its edge, shows that the grid is wide enough.",
+        _(
+            "Linear probes: log loss and accuracy on the holdout split of train for each l2 penalty, first seed. The "
+            "dot marks the penalty with the smallest log loss, with which the probe was then fitted on all of train."
+        ),
+        _("a minimum of the log loss inside the grid, not at its edge, shows that the grid is wide enough."),
         stages=("probe",),
     )
     return made
@@ -82,10 +103,11 @@ def _no_negatives(study: Study) -> str:
     if not runs:
         return ""
     methods = names.listed(study.method_label(run.model.method) for run in runs)
-    return (
-        f" {methods}: is it a collapse? The loss (left axis) has its minimum also where all z are equal; the standard "
+    return _(
+        " {methods}: is it a collapse? The loss (left axis) has its minimum also where all z are equal; the standard "
         "deviation of z/‖z‖ over the batch, averaged over its D dimensions (right axis, dashed), is then 0, and about "
-        "1/√D for z spread evenly over the sphere."
+        "1/√D for z spread evenly over the sphere.",
+        methods=methods,
     )
 
 
@@ -96,11 +118,13 @@ def _queue(study: Study) -> str:
         return ""
     methods = names.listed(study.method_label(run.model.method) for run in runs)
     symmetric = any(found[-1] for run in runs if (found := curves.queue_of(run)))
-    twice = ", or twice that for a symmetric loss, which is a sum over both views" if symmetric else ""
-    return (
-        f" {methods}: the loss while the queue fills, first seed. The queue starts with random vectors, and each step "
+    twice = _(", or twice that for a symmetric loss, which is a sum over both views") if symmetric else ""
+    return _(
+        " {methods}: the loss while the queue fills, first seed. The queue starts with random vectors, and each step "
         "replaces the oldest by the keys of a batch; the share that holds keys (right axis, dashed) follows from the "
-        f"step. Dotted: the loss of a guess, log(1 + size of the queue){twice}."
+        "step. Dotted: the loss of a guess, log(1 + size of the queue){twice}.",
+        methods=methods,
+        twice=twice,
     )
 
 
@@ -117,10 +141,12 @@ def _choices(made: Section, study: Study) -> None:
         cells.append([study.model_label(model), *texts])
     made.table(
         "choices",
-        ["Model", *(_CHOSEN.get(metric, metric) for metric in metrics)],
+        [_("Model"), *(_(_CHOSEN.get(metric, metric)) for metric in metrics)],
         cells,
-        "Choices on the holdout split of train, never on test. Each seed has its own choice. Its accuracy is that of "
-        "the best of several candidates, and therefore an overestimate.",
+        _(
+            "Choices on the holdout split of train, never on test. Each seed has its own choice. Its accuracy is that "
+            "of the best of several candidates, and therefore an overestimate."
+        ),
         widths=[1.5, *([1.0] * len(metrics))],
         stages=("probe", "finetune"),
     )
@@ -138,4 +164,5 @@ def choice(metric: str, value: Estimate | None) -> str:
     if metric == "accuracy":
         return tables.percent(value)
     chosen = dict.fromkeys(value.by_seed.values())
-    return Shown(", ".join(f"{entry:.3g}" for entry in chosen), **{f"choice {n}": x for n, x in enumerate(chosen, 1)})
+    texts = [localized(f"{entry:.3g}") for entry in chosen]
+    return Shown(names.separated(texts), **{f"choice {n}": x for n, x in enumerate(chosen, 1)})

@@ -18,6 +18,7 @@ from analysis.selection import LINES, left_out
 from analysis.shown import VALUE, Shown
 from analysis.study import Study
 from analysis.widths import Taken, measures_of, predictions_of, setting, taken
+from analysis.words import N_, _, localized, pgettext
 from ssl_pkg.catalogue import RANDOM
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -29,48 +30,52 @@ LOCAL: Final = 2.0  # largest ratio of a rise to its first-order prediction with
 
 def section(study: Study, figures: Path) -> Section:
     """The section; no blocks if the study has no measures."""
-    made = Section("Width of the optimum", ("width",))
+    made = Section(_("Width of the optimum"), ("width",))
     measures = measures_of(study)
     if not measures:
         return made
     chosen_measure.add(made, study)
-    made.subheading("All measures")
+    made.subheading(_("All measures"))
     made.text(
-        "All measures use the same fixed, unaugmented, labelled subset of train, the same noise and the same radii "
-        f"for every model{_within(study)}. Batch normalisation is first folded into the convolutions. A probe trained "
-        "only its last layer; “head only” perturbs only this layer. The width of a head is mostly its penalty, "
-        f"therefore the heads of all probes are also fitted again at one common penalty{_common_l2(study)}."
+        _(
+            "All measures use the same fixed, unaugmented, labelled subset of train, the same noise and the same radii "
+            "for every model{within}. Batch normalisation is first folded into the convolutions. A probe trained only "
+            "its last layer; “head only” perturbs only this layer. The width of a head is mostly its penalty, "
+            "therefore the heads of all probes are also fitted again at one common penalty{l2}.",
+            within=_within(study),
+            l2=_common_l2(study),
+        )
     )
     _formulas(made, measures)
     _locality(made, study)
     _values(made, study)
     _landscapes(made, study, figures)
-    made.subheading("Relation to accuracy")
+    made.subheading(_("Relation to accuracy"))
     relation.add(made, study, figures)
     return made
 
 
 def _within(study: Study) -> str:
     """Of which models this is true, if the studies measured the widths with different settings."""
-    return "" if comparable(study) else " of a study; the settings of the studies differ"
+    return "" if comparable(study) else _(" of a study; the settings of the studies differ")
 
 
 def _common_l2(study: Study) -> str:
     found = setting(study, "common_l2")
-    return "" if found is None else f", l2 = {found:g}"
+    return "" if found is None else _(", l2 = {penalty:g}", penalty=found)
 
 
 def _formulas(made: Section, measures: Sequence[Measurement]) -> None:
     definitions = dict.fromkeys(measure.definition for measure in measures if measure.definition)
     rows: list[list[str | Block]] = [
-        [entry.label, formula(entry.formula), entry.rescaling, entry.wider] for entry in definitions
+        [_(entry.label), formula(_(entry.formula)), _(entry.rescaling), _(entry.wider)] for entry in definitions
     ]
-    caption = (
+    caption = _(
         "Definitions of the measures, their behaviour when the weights are rescaled, and the values of a wide optimum. "
         "S: a random part of the subset with m images. d: the smaller of .1 and half of the excess of the accuracy "
         "over chance, because near chance noise can't reduce the accuracy by .1."
     )
-    headings = ["Measure", "Definition", "Rescaling", "Wide"]
+    headings = [_("Measure"), _("Definition"), _("Rescaling"), _("Wide")]
     made.table("width-measures", headings, rows, caption, left=4, widths=[1.5, 2.8, 0.8, 0.4])
 
 
@@ -83,11 +88,14 @@ def _locality(made: Section, study: Study) -> None:
         part = slice(start, start + _MODELS)
         made.table(
             "width-locality",
-            ["Rise / first order", *(study.model_label(model) for model in models[part])],
+            [_("Rise / first order"), *(study.model_label(model) for model in models[part])],
             [[measure.label, *(tables.fixed(ratio, 2) for ratio in found[part])] for measure, found in ratios.items()],
-            "The rise of the loss that was found, divided by its first-order prediction (the radius times the sum of "
-            "the absolute products of weight and gradient). A radius is called local if the ratio is at most "
-            f"{LOCAL:g}: higher orders then add no more than the first order.",
+            _(
+                "The rise of the loss that was found, divided by its first-order prediction (the radius times the sum "
+                "of the absolute products of weight and gradient). A radius is called local if the ratio is at most "
+                "{ratio:g}: higher orders then add no more than the first order.",
+                ratio=LOCAL,
+            ),
             size=7.5,
             widths=[max(1.7, 7 - len(models[part])), *([1.0] * len(models[part]))],
         )
@@ -103,18 +111,26 @@ def _local_sentence(ratios: Mapping[Measurement, Sequence[float | None]], study:
         beyond = [model for model, ratio in zip(models, found, strict=True) if ratio is not None and ratio > LOCAL]
         unknown = [model for model, ratio in zip(models, found, strict=True) if ratio is None]
         parts = [
-            f"{what} for {names.listed(study.model_label(model) for model in those)}"
-            for what, those in (("it is not", beyond), ("it is unknown", unknown))
+            _(text, models=names.listed(map(study.model_label, those)))
+            for text, those in ((N_("it is not for {models}"), beyond), (N_("it is unknown for {models}"), unknown))
             if those
         ]
         if parts:
-            limit = "at none of these radii" if reached is None else f"up to radius {reached:g}"
-            return (
-                f"On normalised logits the measure is known to be local for every model {limit}; at radius "
-                f"{measure.radius:g} {' and '.join(parts)}."
+            known = (
+                _("On normalised logits the measure is known to be local for every model at none of these radii")
+                if reached is None
+                else _(
+                    "On normalised logits the measure is known to be local for every model up to radius {radius:g}",
+                    radius=reached,
+                )
             )
+            both = pgettext("between two statements", " and ").join(parts)
+            return _("{known}; at radius {radius:g} {parts}.", known=known, radius=measure.radius, parts=both)
         reached = measure.radius
-    return f"On normalised logits the measure is local for every model up to radius {reached:g}, the largest measured."
+    return _(
+        "On normalised logits the measure is local for every model up to radius {radius:g}, the largest measured.",
+        radius=reached,
+    )
 
 
 def _ratio(study: Study, model: Model, measure: Measurement) -> float | None:
@@ -133,30 +149,30 @@ def _models(study: Study, measures: Sequence[Measurement]) -> list[Model]:
 
 def _values(made: Section, study: Study) -> None:
     """A table of the measures of the whole network for every model, and tables of those of the head for the probes."""
-    spread = (
+    spread = _(
         "±: half the 95 % interval over seeds (Student's t); with one seed the distance to the farther end of the "
-        "row's interval: for a "
-        "worst case 95 % over the parts of the subset, for noise 95 % over its draws, for an eigenvalue the residual "
-        "of the Lanczos iteration, within which the Hessian has an eigenvalue (the k-th value is never above the k-th "
-        "eigenvalue, and with few iterations far below). ≥ and ≤: the search ended at a limit; "
-        f"such a bound enters no correlation. {_LOST}: no value for some seed; the last section says why."
+        "row's interval: for a worst case 95 % over the parts of the subset, for noise 95 % over its draws, for an "
+        "eigenvalue the residual of the Lanczos iteration, within which the Hessian has an eigenvalue (the k-th value "
+        "is never above the k-th eigenvalue, and with few iterations far below). ≥ and ≤: the search ended at a limit; "
+        "such a bound enters no correlation. {lost}: no value for some seed; the last section says why.",
+        lost=_LOST,
     )
     measures = [measure for measure in measures_of(study) if measure.metric != FIRST_ORDER]
     groups = (
         (
             "width-network",
             [measure for measure in measures if not measure.of_head],
-            "Values of the measures. " + spread,
+            " ".join([_("Values of the measures."), spread]),
         ),
         (
             "width-head",
             [m for m in measures if m.of_head and not m.at_common_penalty],
-            "The same measures of the head only.",
+            _("The same measures of the head only."),
         ),
         (
             "width-common-penalty",
             [m for m in measures if m.at_common_penalty],
-            f"The same measures of the head only, fitted again at the common penalty{_common_l2(study)}.",
+            _("The same measures of the head only, fitted again at the common penalty{l2}.", l2=_common_l2(study)),
         ),
     )
     for name, shown, caption in groups:
@@ -165,7 +181,7 @@ def _values(made: Section, study: Study) -> None:
             models = every[start : start + _MODELS]
             made.table(
                 name,
-                ["Measure", *(study.model_label(model) for model in models)],
+                [_("Measure"), *(study.model_label(model) for model in models)],
                 [_row(measure, [taken(study, model, measure) for model in models]) for measure in shown],
                 caption,
                 size=7.5,
@@ -185,9 +201,9 @@ def _row(measure: Measurement, found: Sequence[Taken | None]) -> list[str]:
         scaled = value / 10.0**power
         exponent = abs(scaled) >= _HUGE  # far from an optimum a loss can be any number
         text = f"{scaled:.1e}" if exponent else f"{round(scaled, decimals) + 0.0:,.{decimals}f}"
-        return Shown(text.replace("-", "−"), value=scaled)
+        return Shown(localized(text).replace("-", "−"), value=scaled)
 
-    unit = f", in\u00a010{str(power).translate(_SUPERSCRIPTS)}" if power else ""
+    unit = _(", in\u00a010{power}", power=str(power).translate(_SUPERSCRIPTS)) if power else ""
     return [measure.label + unit, *(_cell(entry, shown) for entry in found)]
 
 
@@ -219,17 +235,21 @@ def _landscapes(made: Section, study: Study, figures: Path) -> None:
         figures,
         "landscape-line",
         width.slices(study),
-        "Loss and accuracy on the subset along one filter-normalised random direction, the same for every model; mean "
-        "over seeds. At α = 1 the step of each filter has the norm of the filter."
+        _(
+            "Loss and accuracy on the subset along one filter-normalised random direction, the same for every model; "
+            "mean over seeds. At α = 1 the step of each filter has the norm of the filter."
+        )
         + left_out(width.lines_of(study), LINES),
-        "the wider the valley around α = 0, the less sensitive the model is to a change of its weights.",
+        _("the wider the valley around α = 0, the less sensitive the model is to a change of its weights."),
     )
     made.figure(
         figures,
         "landscape-plane",
         width.planes(study),
-        "Loss on the plane of two filter-normalised random directions, with the same directions and levels for every "
-        "model; first seed. α increases to the right, β upwards; the cross is the trained model."
+        _(
+            "Loss on the plane of two filter-normalised random directions, with the same directions and levels for "
+            "every model; first seed. α increases to the right, β upwards; the cross is the trained model."
+        )
         + left_out(width.planes_of(study), width.PLANES),
-        "a large dark basin is an optimum that is wide in these two directions, out of millions.",
+        _("a large dark basin is an optimum that is wide in these two directions, out of millions."),
     )
