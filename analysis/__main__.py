@@ -34,6 +34,7 @@ from analysis.data import data_note
 from analysis.joining import by_data
 from analysis.reading import NoStudy, read_study
 from analysis.study import Study
+from analysis.words import _
 from ssl_pkg.console import Parser
 from ssl_pkg.errors import INTERRUPTED, BadInput
 from ssl_pkg.overrides import expand_path
@@ -142,7 +143,7 @@ def _print(study: Study, path: Path) -> None:
     than the terminal is wide.
     """
     headings, rows = tables.summary_text(study)
-    title = f"{study.name}: accuracies in %, gain in points"
+    title = _("{study}: accuracies in %, gain in points", study=study.name)
     table = Table(*headings, title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.columns[0].overflow = "fold"
     shown = [[row[0], *(cell.partition(" [")[0] for cell in row[1:])] for row in rows]
@@ -153,13 +154,19 @@ def _print(study: Study, path: Path) -> None:
         table.add_row(*row)
     console = Console(markup=False, highlight=False)
     console.width = max(console.width, Console(width=1000).measure(table).minimum)
-    console.print(table if rows else f"{study.name}: no model has a test accuracy yet, so there is no table.")
+    console.print(
+        table if rows else _("{study}: no model has a test accuracy yet, so there is no table.", study=study.name)
+    )
     if study.missing:
-        console.print(f"{len(study.missing)} of {len(study.planned)} runs are missing; the report names them.")
+        lacking, planned = len(study.missing), len(study.planned)
+        console.print(
+            _("{missing} of {planned} runs are missing; the report names them.", missing=lacking, planned=planned)
+        )
     for note in [data_note(study), *tables.notes(study)]:
         console.print(note)
-    console.print(f"The full report, with 95 % intervals: {path}", soft_wrap=True)
-    console.print(f"The same study for the browser: {path.with_name(report.PAGE)}", soft_wrap=True)
+    console.print(_("The full report, with 95 % intervals: {path}", path=path), soft_wrap=True)
+    page = path.with_name(report.PAGE)
+    console.print(_("The same study for the browser: {path}", path=page), soft_wrap=True)
 
 
 def entry() -> None:

@@ -21,11 +21,12 @@ from analysis.names import Model
 from analysis.statistics import holm
 from analysis.study import Study
 from analysis.widths import taken, widths_of
+from analysis.words import N_
 from ssl_pkg.catalogue import RANDOM
 
 Floats = npt.NDArray[np.float64]
-TARGETS: Final = {"test": "test accuracy", "ood": "OOD accuracy", "gap": "generalisation gap"}
-KINDS: Final = {"all": "all models", "probe": "probes", "finetune": "fine-tuned models"}
+TARGETS: Final = {"test": N_("test accuracy"), "ood": N_("OOD accuracy"), "gap": N_("generalisation gap")}
+KINDS: Final = {"all": N_("all models"), "probe": N_("probes"), "finetune": N_("fine-tuned models")}
 LEAST: Final = 4  # models: with three, no order has a p-value below 1/3
 LEAST_INTERVAL: Final = 5  # models: with four, the interval would be nearly all of (-1, 1)
 EXACT: Final = 8  # 8! = 40,320 permutations

@@ -6,22 +6,23 @@ from analysis import names
 from analysis.estimates import Estimate, estimate
 from analysis.names import Model
 from analysis.study import Study
+from analysis.words import N_, _
 from ssl_pkg.rows import dimensions_of
 
 CORRUPTED: Final = "corruptions"  # the evaluation
 LABELS: Final = {
-    "gaussian_noise": "Gaussian noise",
-    "gaussian_blur": "Gaussian blur",
-    "brightness": "Brightness",
-    "contrast": "Contrast",
-    "pixelate": "Pixelation",
-    "jpeg": "JPEG",
+    "gaussian_noise": N_("Gaussian noise"),
+    "gaussian_blur": N_("Gaussian blur"),
+    "brightness": N_("Brightness"),
+    "contrast": N_("Contrast"),
+    "pixelate": N_("Pixelation"),
+    "jpeg": N_("JPEG"),
 }
 
 
 def label(corruption: str) -> str:
     """A corruption's name for people."""
-    return LABELS.get(corruption, corruption)
+    return _(LABELS.get(corruption, corruption))
 
 
 def measured(study: Study) -> tuple[list[Model], list[str], list[int]]:

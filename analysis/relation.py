@@ -24,38 +24,55 @@ from analysis.shown import Shown
 from analysis.statistics import ALPHA
 from analysis.study import Study
 from analysis.widths import widths_of
+from analysis.words import _, ngettext
 
 
 def add(made: Section, study: Study, figures: Path) -> None:
     """Adds the correlations of the chosen measure with their figure, then those of the other measures."""
     if not comparable(study):
         made.text(
-            "No correlation is computed, because the studies measured the widths with different settings (section "
-            "“Comparison of studies”), so their widths are not comparable."
+            _(
+                "No correlation is computed, because the studies measured the widths with different settings (section "
+                "“Comparison of studies”), so their widths are not comparable."
+            )
         )
         return
     found, measure = correlations(study), chosen(widths_of(study))
     if not found or measure is None:
-        made.text(f"No correlation is computed, because fewer than {LEAST} models have both a width and an accuracy.")
+        made.text(
+            _(
+                "No correlation is computed, because fewer than {least} models have both a width and an accuracy.",
+                least=LEAST,
+            )
+        )
         return
     made.text(
-        "Spearman's rank correlation over models, each with its mean over seeds, without the random initialisation. "
-        "The generalisation gap is the accuracy on the subset of train minus that on test; where all models fit the "
-        "subset, it contains nothing but the test accuracy. The p-value is that of a permutation test, exact for up to "
-        f"{EXACT} models. The 95 % interval is Fisher's with the variance of Bonett and Wright; below {LEAST_INTERVAL} "
-        f"models there is none, and below {LEAST} models no correlation, because no order of three has a p-value below "
-        "1/3. Holm's correction is over all correlations of the chosen measure, and over all those of the others. The "
-        "models are no independent sample, because they share data, initialisation and, for probe and fine-tuned, the "
-        "encoder. Over all models a difference between the two kinds alone, probes and fine-tuned models, can appear "
-        "as a relation; within a kind it can't."
+        _(
+            "Spearman's rank correlation over models, each with its mean over seeds, without the random "
+            "initialisation. The generalisation gap is the accuracy on the subset of train minus that on test; where "
+            "all models fit the subset, it contains nothing but the test accuracy. The p-value is that of a "
+            "permutation test, exact for up to {exact} models. The 95 % interval is Fisher's with the variance of "
+            "Bonett and Wright; below {least_interval} models there is none, and below {least} models no correlation, "
+            "because no order of three has a p-value below 1/3. Holm's correction is over all correlations of the "
+            "chosen measure, and over all those of the others. The models are no independent sample, because they "
+            "share data, initialisation and, for probe and fine-tuned, the encoder. Over all models a difference "
+            "between the two kinds alone, probes and fine-tuned models, can appear as a relation; within a kind it "
+            "can't.",
+            exact=EXACT,
+            least_interval=LEAST_INTERVAL,
+            least=LEAST,
+        )
     )
     sentences = verdicts(study)
-    made.note(" ".join(sentences) if sentences else "Too few models have the chosen measure for a correlation.")
+    made.note(" ".join(sentences) if sentences else _("Too few models have the chosen measure for a correlation."))
     made.table(
         "width-correlations",
-        ["Models", *(f"ρ with {target}" for target in TARGETS.values())],
-        [[label, *(_cell(study, measure, target, kind) for target in TARGETS)] for kind, label in KINDS.items()],
-        f"{measure.label}: Spearman's ρ with its 95 % interval, p, p after Holm's correction (p*), and n.",
+        [_("Models"), *_targets()],
+        [[_(label), *(_cell(study, measure, target, kind) for target in TARGETS)] for kind, label in KINDS.items()],
+        _(
+            "{measure}: Spearman's ρ with its 95 % interval, p, p after Holm's correction (p*), and n.",
+            measure=measure.label,
+        ),
         size=8,
         widths=[0.7, 1.2, 1.2, 1.2],
     )
@@ -63,9 +80,11 @@ def add(made: Section, study: Study, figures: Path) -> None:
         figures,
         "width-accuracy",
         width.scatter(study, [measure], found),
-        "The chosen measure against accuracy. Each point is a model (mean over seeds), without the random "
-        "initialisation. ρ: Spearman's rank correlation.",
-        "if wide optima are better, points fall from left to right for accuracy and rise for the gap.",
+        _(
+            "The chosen measure against accuracy. Each point is a model (mean over seeds), without the random "
+            "initialisation. ρ: Spearman's rank correlation."
+        ),
+        _("if wide optima are better, points fall from left to right for accuracy and rise for the gap."),
     )
     _others(made, study, [entry for entry in found if entry.measure != measure], figures)
 
@@ -76,9 +95,12 @@ def _others(made: Section, study: Study, found: Sequence[Correlation], figures: 
         measures = dict.fromkeys(entry.measure for entry in found if entry.kind == kind)
         made.table(
             f"width-correlations-{kind}",
-            ["Measure", *(f"ρ with {target}" for target in TARGETS.values())],
+            [_("Measure"), *_targets()],
             [[measure.label, *(_cell(study, measure, target, kind) for target in TARGETS)] for measure in measures],
-            f"The other measures, {label}: for comparison with the literature, without a conclusion.",
+            _(
+                "The other measures, {models}: for comparison with the literature, without a conclusion.",
+                models=_(label),
+            ),
             size=7.5,
             widths=[1.4, 1.2, 1.2, 1.2],
         )
@@ -86,16 +108,22 @@ def _others(made: Section, study: Study, found: Sequence[Correlation], figures: 
         figures,
         "width-correlations",
         width.forest([entry for entry in found if entry.kind == "all"]),
-        "Spearman's ρ of the other measures over all models; bars: 95 % interval, from five models on.",
-        "a bar across zero is compatible with no relation.",
+        _("Spearman's ρ of the other measures over all models; bars: 95 % interval, from five models on."),
+        _("a bar across zero is compatible with no relation."),
     )
+
+
+def _targets() -> list[str]:
+    """The headings of the columns of correlations."""
+    return [_("ρ with {target}", target=_(target)) for target in TARGETS.values()]
 
 
 def _cell(study: Study, measure: Measurement, target: str, kind: str) -> str:
     for entry in correlations(study):
         if (entry.measure, entry.target, entry.kind) == (measure, target, kind):
             corrected = tables.p_text(entry.corrected).replace("p", "p*")
-            text = f"{_number(entry)}, {tables.p_text(entry.p)}, {corrected}, n = {entry.n}"
+            p = tables.p_text(entry.p)
+            text = _("{rho}, {p}, {corrected}, n = {n}", rho=_number(entry), p=p, corrected=corrected, n=entry.n)
             numbers = {name: getattr(entry, name) for name in ("low", "high", "p", "corrected", "n")}
             return Shown(text, value=entry.rho, **numbers)
     return f"{tables.ABSENT} (n = {len(points(study, measure, target, kind))})"
@@ -104,7 +132,8 @@ def _cell(study: Study, measure: Measurement, target: str, kind: str) -> str:
 def _number(entry: Correlation) -> str:
     if entry.low is None or entry.high is None:
         return tables.signed(entry.rho, 2)
-    return f"{tables.signed(entry.rho, 2)} [{tables.signed(entry.low, 2)}, {tables.signed(entry.high, 2)}]"
+    value, low, high = (tables.signed(number, 2) for number in (entry.rho, entry.low, entry.high))
+    return _("{value} [{low}, {high}]", value=value, low=low, high=high)
 
 
 def verdicts(study: Study, kinds: Sequence[str] = tuple(KINDS)) -> list[str]:
@@ -113,17 +142,30 @@ def verdicts(study: Study, kinds: Sequence[str] = tuple(KINDS)) -> list[str]:
     found = [entry for entry in correlations(study) if entry.measure == measure and entry.kind in kinds]
     if not found or measure is None:
         return []
-    subject = f"Width of the optimum and accuracy. {measure.label}: "
-    return [subject + "; ".join(_verdict(entry) for entry in found) + "."]
+    relations = "; ".join(_verdict(entry) for entry in found)
+    return [_("Width of the optimum and accuracy. {measure}: {relations}.", measure=measure.label, relations=relations)]
 
 
 def _verdict(entry: Correlation) -> str:
-    where = f"with {TARGETS[entry.target]} over {entry.n} {KINDS[entry.kind].removeprefix('all ')}"
-    numbers = f"ρ = {_number(entry)}, {tables.p_text(entry.p)}, corrected {tables.p_text(entry.corrected)}"
-    if entry.corrected < ALPHA:
-        meaning = f"a {'positive' if entry.rho > 0 else 'negative'} relation among these models"
+    models = {
+        "all": ngettext("{n} model", "{n} models", entry.n),
+        "probe": ngettext("{n} probe", "{n} probes", entry.n),
+        "finetune": ngettext("{n} fine-tuned model", "{n} fine-tuned models", entry.n),
+    }
+    if entry.corrected < ALPHA and entry.rho > 0:
+        meaning = _("a positive relation among these models")
+    elif entry.corrected < ALPHA:
+        meaning = _("a negative relation among these models")
     elif entry.least_corrected >= ALPHA:
-        meaning = "so few models can't show a relation, whatever their order"
+        meaning = _("so few models can't show a relation, whatever their order")
     else:
-        meaning = "no relation is shown, which is no evidence that there is none"
-    return f"{where} {numbers}: {meaning}"
+        meaning = _("no relation is shown, which is no evidence that there is none")
+    return _(
+        "with {target} over {models} ρ = {rho}, {p}, corrected {corrected}: {meaning}",
+        target=_(TARGETS[entry.target]),
+        models=models[entry.kind],
+        rho=_number(entry),
+        p=tables.p_text(entry.p),
+        corrected=tables.p_text(entry.corrected),
+        meaning=meaning,
+    )

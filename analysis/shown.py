@@ -5,6 +5,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis.words import _
+
 VALUE = "value"  # the key of a text's main number
 
 
@@ -35,7 +37,7 @@ def table_csv(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
         list(dict.fromkeys(name for row in rows for name in getattr(row[place], "numbers", {})))
         for place in range(len(headings))
     ]
-    first = [heading or f"column {place}" for place, heading in enumerate(headings, start=1)]
+    first = [heading or _("column {n}", n=place) for place, heading in enumerate(headings, start=1)]
     named = [
         name if kind == VALUE else f"{name}: {kind}"
         for name, own in zip(first, kinds, strict=True)

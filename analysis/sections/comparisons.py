@@ -5,8 +5,9 @@ from analysis.blocks import Section
 from analysis.comparisons import BETWEEN, PLANNED, Comparison, comparisons
 from analysis.statistics import ALPHA, MARGIN
 from analysis.study import Study
+from analysis.words import N_, _
 
-_INTERVALS = (
+_INTERVALS = N_(
     "How intervals are computed. Brackets are 95 % intervals of a mean over seeds and test images. Both are samples: "
     "the variance is that of two-way crossed random effects, estimated from the mean squares (Hillis, 2007), and the "
     "quantile the mean of those of Satterthwaite (1946) and of Cochran and Cox (1957). An accuracy has Wilson's "
@@ -22,14 +23,14 @@ _INTERVALS = (
     "encoders, and then only the seeds that both have are compared; seeds of different methods share nothing but the "
     "initialisation."
 )
-_ONE_SEED = (
+_ONE_SEED = N_(
     "A model with one seed has the interval over the test images, for this one trained model: the variation between "
     "seeds is missing. The p-value of two such models is that of McNemar's exact test."
 )
-_FAMILIES = (
+_FAMILIES = N_(
     "Each table is a family of comparisons, whose p-values are corrected together by Holm's method (1979). A "
-    f"difference is clear if its corrected p is below {ALPHA:g}; otherwise equivalent if two one-sided tests, "
-    f"corrected likewise, show that it lies within ±{100 * MARGIN:g} percentage point; otherwise undecided, which is "
+    "difference is clear if its corrected p is below {alpha:g}; otherwise equivalent if two one-sided tests, "
+    "corrected likewise, show that it lies within ±{margin:g} percentage point; otherwise undecided, which is "
     "no evidence that the models are equal. Brackets are not corrected for the other comparisons, and the equivalence "
     "test compares the margin with the 90 % interval; a verdict can therefore differ from what the bracket suggests. "
     "Further families, in tables/comparisons.csv: each class against the "
@@ -39,20 +40,24 @@ _FAMILIES = (
 
 def section(study: Study) -> Section:
     """One table for each family of planned comparisons; no blocks without comparisons."""
-    made = Section("Comparisons", ("probe", "finetune", "ood"))
+    made = Section(_("Comparisons"), ("probe", "finetune", "ood"))
     found = {family: entries for family, entries in comparisons(study).items() if family in (*BETWEEN, *PLANNED)}
     if not found:
         return made
     single = any(
-        len(rows) == 1 for (_, *kind), rows in study.numbers.items() if kind == ["test", "accuracy", frozenset()]
+        len(rows) == 1 for (_model, *kind), rows in study.numbers.items() if kind == ["test", "accuracy", frozenset()]
     )
-    made.text(" ".join([_INTERVALS, *([_ONE_SEED] if single else []), _FAMILIES]))
+    families = _(_FAMILIES, alpha=ALPHA, margin=100 * MARGIN)
+    made.text(" ".join([_(_INTERVALS), *([_(_ONE_SEED)] if single else []), families]))
     for family, entries in found.items():
         made.table(
             f"comparisons-{family.key}",
-            ["Model", "Against", "Difference (points)", "p", "Corrected p", "Equivalence", "Verdict"],
+            [
+                *(_("Model"), _("Against"), _("Difference (points)")),
+                *("p", _("Corrected p"), _("Equivalence"), _("Verdict")),
+            ],
             [_row(study, entry) for entry in entries],
-            f"{family.label}. Equivalence: the corrected p of the equivalence test.",
+            _("{family}. Equivalence: the corrected p of the equivalence test.", family=_(family.label)),
             size=8,
             left=2,
             widths=[1.3, 1.3, 1.4, 0.7, 0.8, 0.8, 0.8],
@@ -64,4 +69,4 @@ def _row(study: Study, entry: Comparison) -> list[str]:
     models = [study.model_label(entry.first), study.model_label(entry.second)]
     found = (entry.difference.p, entry.p_holm, entry.p_equivalent_holm)
     p_values = [tables.ABSENT if p is None else tables.p_text(p) for p in found]
-    return [*models, tables.gain_text(entry.difference), *p_values, entry.verdict or tables.ABSENT]
+    return [*models, tables.gain_text(entry.difference), *p_values, tables.verdict_text(entry.verdict)]

@@ -14,32 +14,39 @@ from analysis.names import Model
 from analysis.selection import LINES, left_out, selected
 from analysis.shown import Shown
 from analysis.study import Study
+from analysis.words import _, localized
 
 
 def section(study: Study, figures: Path) -> Section:
     """The section; no blocks if the study has no accuracy on corrupted images."""
-    made = Section("Corrupted images", ("corruptions",))
+    made = Section(_("Corrupted images"), ("corruptions",))
     models, kinds, severities = corruptions.measured(study)
     if not models or not severities:
         return made
-    made.text(
+    applied = _(
         "The models, unchanged, on test images under corruptions of Hendrycks and Dietterich (2019), with the "
-        f"severities that they published for Tiny-ImageNet-C (here {', '.join(map(str, severities))}). The stored "
-        "image is corrupted and then resized to the model's resolution, so a low resolution hides a part of noise and "
-        "blur. "
-        f"Every model{' of a study' if study.parts else ''} sees the same corrupted images. The clean "
-        "accuracy is that of the same images; relative accuracy is the mean over all corruptions and severities "
-        "divided by it. A model at chance keeps all of its accuracy."
+        "severities that they published for Tiny-ImageNet-C (here {severities}). The stored image is corrupted and "
+        "then resized to the model's resolution, so a low resolution hides a part of noise and blur.",
+        severities=", ".join(map(str, severities)),
     )
+    if study.parts:
+        same = _("Every model of a study sees the same corrupted images.")
+    else:
+        same = _("Every model sees the same corrupted images.")
+    meaning = _(
+        "The clean accuracy is that of the same images; relative accuracy is the mean over all corruptions and "
+        "severities divided by it. A model at chance keeps all of its accuracy."
+    )
+    made.text(f"{applied} {same} {meaning}")
     _means(made, study, models)
     _by_corruption(made, study, models, kinds)
     made.figure(
         figures,
         "corruptions",
         curves(study),
-        "Accuracy under each corruption; severity 0 is the clean image. Bars: 95 % intervals."
+        _("Accuracy under each corruption; severity 0 is the clean image. Bars: 95 % intervals.")
         + left_out(models, LINES),
-        "a flat line is a corruption that the model tolerates.",
+        _("a flat line is a corruption that the model tolerates."),
     )
     return made
 
@@ -53,13 +60,20 @@ def _means(made: Section, study: Study, models: list[Model]) -> None:
         values = [number(study, model, metric) for metric in ("clean_accuracy", "mean_accuracy", "relative_accuracy")]
         row = [study.model_label(model), *map(tables.percent, values)]
         rows.append([*row, *_cells(gap)] if compares else row)
-    paired = " Differences are in points and paired by image; p is corrected for all rows of this table (Holm)."
+    caption = _(
+        "Accuracy on clean images, its mean under corruption, and the mean relative to clean, in percent with 95 % "
+        "intervals, which take into account that all conditions share their images."
+    )
+    if compares:
+        caption += " " + _(
+            "Differences are in points and paired by image; p is corrected for all rows of this table (Holm)."
+        )
+    difference = [_("Mean minus supervised"), "p", _("Verdict")] if compares else []
     made.table(
         "corruptions",
-        ["Model", "Clean", "Mean", "Relative", *(["Mean minus supervised", "p", "Verdict"] if compares else [])],
+        [_("Model"), _("Clean"), _("Mean"), _("Relative"), *difference],
         rows,
-        "Accuracy on clean images, its mean under corruption, and the mean relative to clean, in percent with 95 % "
-        f"intervals, which take into account that all conditions share their images.{paired if compares else ''}",
+        caption,
         widths=[1.3, 1.2, 1.2, 1.2, *([1.4, 0.6, 0.7] if compares else [])],
     )
 
@@ -68,13 +82,13 @@ def _cells(found: Comparison | None) -> list[str]:
     if found is None:
         return [tables.ABSENT] * 3
     p = tables.ABSENT if found.p_holm is None else tables.p_text(found.p_holm)
-    return [tables.gain_text(found.difference), p, found.verdict or tables.ABSENT]
+    return [tables.gain_text(found.difference), p, tables.verdict_text(found.verdict)]
 
 
 def _by_corruption(made: Section, study: Study, models: list[Model], kinds: list[str]) -> None:
     made.table(
         "corruptions-by-kind",
-        ["Model", *map(label, kinds)],
+        [_("Model"), *map(label, kinds)],
         [
             [
                 study.model_label(model),
@@ -82,7 +96,7 @@ def _by_corruption(made: Section, study: Study, models: list[Model], kinds: list
             ]
             for model in models
         ],
-        "Mean accuracy over severities, in percent; ±: the longer half of the 95 % interval over images.",
+        _("Mean accuracy over severities, in percent; ±: the longer half of the 95 % interval over images."),
         widths=[1.5, *([1.0] * len(kinds))],
     )
 
@@ -91,7 +105,7 @@ def _cell(found: Estimate | None) -> str:
     if found is None or found.bounds is None:
         return tables.percent(found)
     value, half = 100 * found.value, 100 * max(found.bounds[1] - found.value, found.value - found.bounds[0])
-    return Shown(f"{value:.1f} ± {half:.1f}", value=value, half=half)
+    return Shown(localized(f"{value:.1f} ± {half:.1f}"), value=value, half=half)
 
 
 def curves(study: Study) -> Figure | None:
@@ -121,13 +135,13 @@ def curves(study: Study) -> Figure | None:
             )[0]
             for level, value in found.items():
                 if value.bounds:
-                    interval = f"{study.model_label(model)}, interval"
+                    interval = _("{model}, interval", model=study.model_label(model))
                     axes.plot([level, level], value.bounds, color=look.color, linewidth=0.5, alpha=0.6, label=interval)
         axes.set_xticks([0, *severities])
         style.percent_axis(axes.yaxis)
     for axes in panels[::3]:
-        axes.set_ylabel("accuracy (%)")
+        axes.set_ylabel(_("accuracy (%)"))
     for axes in panels[-3:]:
-        axes.set_xlabel("severity")
+        axes.set_xlabel(_("severity"))
     style.legend(figure, list(lines.values()), [study.model_label(model) for model in lines])
     return figure

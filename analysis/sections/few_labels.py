@@ -14,24 +14,32 @@ from analysis.figures import style
 from analysis.names import Model
 from analysis.selection import LINES, left_out, selected
 from analysis.study import Study
+from analysis.words import N_, _, ngettext
+
+_TRAINING = N_(
+    "Each encoder was probed and fine-tuned on random subsets of labelled train, the same subsets for every model "
+    "and seed. Fine-tuning of the random encoder is supervised training from scratch. All trainings have the same "
+    "number of steps, so that few images are trained on as long as many."
+)
+_OF_EACH = N_(
+    "Each encoder was probed and fine-tuned on random subsets of labelled train, the same subsets for every model "
+    "and seed of a study. Fine-tuning of the random encoder is supervised training from scratch. All trainings of a "
+    "study have the same number of steps, so that few images are trained on as long as many."
+)
+_CHOSEN = N_(
+    "The penalty of the probe, and learning rate and first head of the fine-tuning where there are several, are "
+    "chosen on a holdout split of the subset. Intervals are over seeds, subsets and test images. All three are "
+    "crossed samples: every seed has the same subsets, so seeds times subsets are no independent repetitions."
+)
 
 
 def section(study: Study, figures: Path) -> Section:
     """The curve, its numbers, and where pretraining pays."""
-    made = Section("Few labels", ("few_labels",))
+    made = Section(_("Few labels"), ("few_labels",))
     found = points(study)
     if not found:
         return made
-    within, of_study = (" of a study", "of a study ") if study.parts else ("", "")
-    made.text(
-        f"Each encoder was probed and fine-tuned on random subsets of labelled train, the same subsets for every model "
-        f"and seed{within}. Fine-tuning of the random encoder is supervised training from scratch. All trainings "
-        f"{of_study}have the same number of steps, so that few images are trained on as long as many. The penalty of "
-        "the probe, and learning rate and first head of the fine-tuning where there are several, are chosen on a "
-        "holdout split of the subset. "
-        "Intervals are over seeds, subsets and test images. All three are crossed samples: every seed has the same "
-        "subsets, so seeds times subsets are no independent repetitions." + _missing_variation(found)
-    )
+    made.text(" ".join(text for text in (_(_OF_EACH if study.parts else _TRAINING), _(_CHOSEN), _lone(found)) if text))
     sizes = sorted({size for each in found.values() for size in each})
     if lacking := _left_out(study):
         made.text(lacking)
@@ -42,19 +50,21 @@ def section(study: Study, figures: Path) -> Section:
         _figure(study, {model: found[model] for model in selected(study, list(found), LINES)})
         if len(sizes) > 1
         else None,
-        "Accuracy on test over the number of labelled images of each class, with 95 % intervals. The models of one "
-        "number are side by side, in the order of the legend, because their intervals would overlap."
+        _(
+            "Accuracy on test over the number of labelled images of each class, with 95 % intervals. The models of one "
+            "number are side by side, in the order of the legend, because their intervals would overlap."
+        )
         + left_out(found, LINES),
-        "where a pretrained curve is clearly above the black one (see the sentences), pretraining saves labels.",
+        _("where a pretrained curve is clearly above the black one (see the sentences), pretraining saves labels."),
     )
     made.table(
         "accuracy-few-labels",
-        ["Labels per class", *map(str, sizes)],
+        [_("Labels per class"), *map(str, sizes)],
         [
             [study.model_label(model), *(tables.percent(each[size].mean if size in each else None) for size in sizes)]
             for model, each in found.items()
         ],
-        "Accuracy on test in percent over the number of labelled images of each class, with 95 % intervals.",
+        _("Accuracy on test in percent over the number of labelled images of each class, with 95 % intervals."),
         widths=[1.4, *([1.0] * len(sizes))],
     )
     return made
@@ -67,18 +77,21 @@ def _left_out(study: Study) -> str:
     rows = study.results
     sizes = set(rows.loc[rows["evaluation"] == "few_labels", "labels_per_class"].dropna())
     lacking = names.listed(map(str, sorted(wanted - sizes)))
-    return f"Left out: {lacking} labels per class, because a class of train has fewer images." if lacking else ""
+    if not lacking:
+        return ""
+    return _("Left out: {sizes} labels per class, because a class of train has fewer images.", sizes=lacking)
 
 
-def _missing_variation(found: Mapping[Model, Mapping[int, Point]]) -> str:
+def _lone(found: Mapping[Model, Mapping[int, Point]]) -> str:
     """Which variation the intervals lack, because a sample of one shows none."""
     every = [point for each in found.values() for point in each.values()]
     seeds, draws = ([len(getattr(point, name)) for point in every] for name in ("seeds", "draws"))
-    single = [word for word, counts in (("seed", seeds), ("subset", draws)) if min(counts, default=2) == 1]
-    if not single:
-        return ""
-    kinds = names.listed(f"{word}s" for word in single)
-    return f" Where there is only one {' or '.join(single)}, the variation between {kinds} is in no interval."
+    one_seed, one_subset = (min(counts, default=2) == 1 for counts in (seeds, draws))
+    if one_seed and one_subset:
+        return _("Where there is only one seed or subset, the variation between seeds and subsets is in no interval.")
+    if one_seed:
+        return _("Where there is only one seed, the variation between seeds is in no interval.")
+    return _("Where there is only one subset, the variation between subsets is in no interval.") if one_subset else ""
 
 
 def _by_model(family: Sequence[Gain]) -> dict[Model, list[Gain]]:
@@ -88,23 +101,36 @@ def _by_model(family: Sequence[Gain]) -> dict[Model, list[Gain]]:
 def _sentence(study: Study, model: Model, family: Sequence[Gain]) -> str:
     """At which sizes the model differs from training from scratch."""
     groups = {
-        "clearly above": [gain for gain in family if gain.verdict == "clear" and gain.difference.value > 0],
-        "clearly below": [gain for gain in family if gain.verdict == "clear" and gain.difference.value < 0],
-        "equivalent": [gain for gain in family if gain.verdict == "equivalent"],
-        "undecided": [gain for gain in family if gain.verdict == "undecided"],
+        N_("clearly above with {sizes}"): [
+            gain for gain in family if gain.verdict == "clear" and gain.difference.value > 0
+        ],
+        N_("clearly below with {sizes}"): [
+            gain for gain in family if gain.verdict == "clear" and gain.difference.value < 0
+        ],
+        N_("equivalent with {sizes}"): [gain for gain in family if gain.verdict == "equivalent"],
+        N_("undecided with {sizes}"): [gain for gain in family if gain.verdict == "undecided"],
     }
-    parts = [f"{word} with {_listed(gains)}" for word, gains in groups.items() if gains]
-    return f"{study.model_label(model)} against {study.model_label(SCRATCH)} from scratch: {'; '.join(parts)}."
+    return _(
+        "{model} against {scratch} from scratch: {verdicts}.",
+        model=study.model_label(model),
+        scratch=study.model_label(SCRATCH),
+        verdicts="; ".join(_(text, sizes=_listed(gains)) for text, gains in groups.items() if gains),
+    )
 
 
 def _listed(family: Sequence[Gain]) -> str:
-    texts = (
-        f"{gain.labels_per_class} labels per class ({tables.signed(100 * gain.difference.value)} points "
-        f"[{tables.signed(100 * gain.difference.low)}, {tables.signed(100 * gain.difference.high)}], corrected "
-        f"{tables.p_text(gain.p_holm)})"
+    return names.listed(
+        ngettext(
+            "{n} label per class ({value} points [{low}, {high}], corrected {p})",
+            "{n} labels per class ({value} points [{low}, {high}], corrected {p})",
+            gain.labels_per_class,
+            value=tables.signed(100 * gain.difference.value),
+            low=tables.signed(100 * gain.difference.low),
+            high=tables.signed(100 * gain.difference.high),
+            p=tables.p_text(gain.p_holm),
+        )
         for gain in family
     )
-    return names.listed(texts)
 
 
 def _figure(study: Study, found: dict[Model, dict[int, Point]]) -> Figure:
@@ -123,7 +149,7 @@ def _figure(study: Study, found: dict[Model, dict[int, Point]]) -> Figure:
             linewidth=0.8, elinewidth=0.9, marker=look.marker, markerfacecolor=look.face, markersize=4, capsize=1.5,
             label=study.model_label(model),
         )  # fmt: skip
-    axes.set(xlabel="labelled images per class", ylabel="accuracy on test (%)", xscale="log")
+    axes.set(xlabel=_("labelled images per class"), ylabel=_("accuracy on test (%)"), xscale="log")
     axes.set_xticks(ticks, labels=[str(tick) for tick in ticks])
     axes.set_xticks([], minor=True)
     style.percent_axis(axes.yaxis)

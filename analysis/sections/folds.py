@@ -9,12 +9,13 @@ from analysis import names, statistics, tables
 from analysis.blocks import Section
 from analysis.names import Model
 from analysis.study import Study
+from analysis.words import _
 from ssl_pkg.catalogue import FEW_LABELS, FOLDS, PREDICTIONS, UNKNOWN, adapted
 
 
 def section(study: Study, figures: Path) -> Section:
     """Mean and s.d. over folds of every probe, and of the fine-tunings on folds; empty if no run has folds."""
-    made = Section("Predefined folds", ("probe", "few_labels"))
+    made = Section(_("Predefined folds"), ("probe", "few_labels"))
     found = _hits(study)
     rows = []
     for model in names.in_order(found, study.methods):
@@ -24,15 +25,19 @@ def section(study: Study, figures: Path) -> Section:
         rows.append([study.model_label(model), tables.percent(statistics.mean(hits)), tables.fixed(spread, 1)])
     if rows:
         made.text(
-            "STL-10's protocol (Coates, Lee and Ng, 2011): a model is trained on each predefined fold of train and "
-            "measured on all of test. Its settings are chosen on a holdout split of the fold."
+            _(
+                "STL-10's protocol (Coates, Lee and Ng, 2011): a model is trained on each predefined fold of train and "
+                "measured on all of test. Its settings are chosen on a holdout split of the fold."
+            )
         )
     made.table(
         "folds",
-        ["Model", "Mean (%)", "s.d. over folds"],
+        [_("Model"), _("Mean (%)"), _("s.d. over folds")],
         rows,
-        "Accuracy on test after training on single folds, first seed. The interval is over folds and test images. "
-        "Folds overlap, so it is rather too short for other folds.",
+        _(
+            "Accuracy on test after training on single folds, first seed. The interval is over folds and test images. "
+            "Folds overlap, so it is rather too short for other folds."
+        ),
     )
     return made
 

@@ -11,6 +11,7 @@ from analysis.records import mapping
 from analysis.sections.methods import by_study, explain
 from analysis.sections.training import choice
 from analysis.study import Study
+from analysis.words import _
 from ssl_pkg.catalogue import SUPERVISED
 
 _GRID = ("l2_count", "l2_low", "l2_high", "validation_fraction")
@@ -18,7 +19,7 @@ _GRID = ("l2_count", "l2_low", "l2_high", "validation_fraction")
 
 def section(study: Study, figures: Path) -> Section:
     """How a probe is fitted, and its accuracy beside that of supervised training; empty without a probe."""
-    made = Section("Linear probe", ("probe", "finetune"))
+    made = Section(_("Linear probe"), ("probe", "finetune"))
     if any(model.adaptation == "probe" for model in study.models):
         explain(made, PROBE, {})
         made.text(by_study(study, _penalties))
@@ -32,10 +33,14 @@ def _penalties(study: Study) -> str:
     if not settings.keys() >= set(_GRID):
         return ""
     count, low, high, share = (settings[name] for name in _GRID)
-    return (
-        f"λ is chosen from {count} logarithmically spaced values from {low:g} to {high:g}, by the log loss on a "
-        f"holdout split of {100 * share:g} % of train, because several penalties often have the same accuracy. The "
-        "probe is then fitted on all of train. The section “Learning curves” has a figure of the grid."
+    return _(
+        "λ is chosen from {count} logarithmically spaced values from {low:g} to {high:g}, by the log loss on a "
+        "holdout split of {percent:g} % of train, because several penalties often have the same accuracy. The probe "
+        "is then fitted on all of train. The section “Learning curves” has a figure of the grid.",
+        count=count,
+        low=low,
+        high=high,
+        percent=100 * share,
     )
 
 
@@ -50,14 +55,16 @@ def _beside(made: Section, study: Study) -> None:
                 tables.percent(estimate(study, model, "test", "accuracy")),
                 choice("l2", estimate(study, model, "validation", "l2")),
                 tables.gain_text(entry.difference if entry else None),
-                (entry.verdict if entry else None) or tables.ABSENT,
+                tables.verdict_text(entry.verdict if entry else None),
             ]
         )
     made.table(
         "probes",
-        ["Model", "Test accuracy (%)", "Chosen λ", "Minus supervised (points)", "Verdict"],
+        [_("Model"), _("Test accuracy (%)"), _("Chosen λ"), _("Minus supervised (points)"), _("Verdict")],
         rows,
-        "Linear probes and supervised training from random weights on the same labelled images, with 95 % intervals; "
-        "each seed has its own λ. The section “Comparisons” explains the verdict.",
+        _(
+            "Linear probes and supervised training from random weights on the same labelled images, with 95 % "
+            "intervals; each seed has its own λ. The section “Comparisons” explains the verdict."
+        ),
         widths=[1.4, 1.2, 1.0, 1.3, 0.8],
     )

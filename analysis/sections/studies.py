@@ -10,6 +10,7 @@ from analysis.blocks import Section
 from analysis.comparisons import BETWEEN, comparisons
 from analysis.figures import studies
 from analysis.study import Study
+from analysis.words import _
 from ssl_pkg.catalogue import STAGES
 
 # Fields of config.yaml that say which run it is, or where and how it ran.
@@ -23,40 +24,45 @@ _Kind = tuple[str, str]  # the stage and the model of a run
 
 def section(study: Study, figures: Path) -> Section:
     """The section; no blocks if the report is of one study."""
-    made = Section("Comparison of studies", ("probe", "finetune", "ood"))
+    made = Section(_("Comparison of studies"), ("probe", "finetune", "ood"))
     if not study.parts:
         return made
     called = names.listed(part.name for part in study.parts)
     made.text(
-        f"This report has the models of {called}, whose runs read the same files, with the same md5, or the same size "
-        "where no md5 was taken. The name of the study is a part of each model's name. A difference between two "
-        "studies is the effect of all settings that differ, in the table below, together. Two models are compared "
-        "image by image. Their seeds are paired only "
-        "where both contain the same encoders: the random initialisation, or encoders with equal weights; other "
-        "encoders have no more in common than two seeds of one study."
+        _(
+            "This report has the models of {studies}, whose runs read the same files, with the same md5, or the same "
+            "size where no md5 was taken. The name of the study is a part of each model's name. A difference between "
+            "two studies is the effect of all settings that differ, in the table below, together. Two models are "
+            "compared image by image. Their seeds are paired only where both contain the same encoders: the random "
+            "initialisation, or encoders with equal weights; other encoders have no more in common than two seeds of "
+            "one study.",
+            studies=called,
+        )
     )
     rows = differing(study)
     made.table(
         "studies-settings",
-        ["Setting", "Of", *(part.name for part in study.parts)],
+        [_("Setting"), _("Of"), *(part.name for part in study.parts)],
         rows,
-        "Settings that differ between the studies (config.yaml of the first seed).",
+        _("Settings that differ between the studies (config.yaml of the first seed)."),
         left=2 + len(study.parts),
         stages=(),
         widths=[1.4, 1.6, *([1.0] * len(study.parts))],
     )
     if not _shared(study):
-        made.text("The studies have no run in common.")
+        made.text(_("The studies have no run in common."))
     elif not rows:
-        made.text("The configurations of the runs that these studies have in common do not differ.")
+        made.text(_("The configurations of the runs that these studies have in common do not differ."))
     found = [entry for family in BETWEEN for entry in comparisons(study).get(family, [])]
     made.figure(
         figures,
         "studies",
         studies.differences(study, found),
-        "Accuracy of a model in one study minus that of the same model in another, in points, with 95 % intervals. "
-        "The section “Comparisons” has the numbers and their corrected p-values.",
-        "right of zero the first study of a row is better; an interval that contains zero leaves open which is.",
+        _(
+            "Accuracy of a model in one study minus that of the same model in another, in points, with 95 % intervals. "
+            "The section “Comparisons” has the numbers and their corrected p-values."
+        ),
+        _("right of zero the first study of a row is better; an interval that contains zero leaves open which is."),
     )
     return made
 
@@ -103,8 +109,9 @@ def _runs(kinds: Sequence[_Kind], every: Sequence[_Kind]) -> str:
     for stage in STAGES:
         models, of_stage = ([model for own, model in found if own == stage] for found in (kinds, every))
         if models:
-            parts.append(stage if len(models) == len(of_stage) else f"{stage} of {names.listed(sorted(models))}")
-    return "all runs" if set(kinds) == set(every) else "; ".join(parts)
+            some = _("{stage} of {models}", stage=stage, models=names.listed(sorted(models)))
+            parts.append(stage if len(models) == len(of_stage) else some)
+    return _("all runs") if set(kinds) == set(every) else "; ".join(parts)
 
 
 def _text(value: Any) -> str:
