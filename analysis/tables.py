@@ -154,7 +154,8 @@ def p_text(p: float) -> Shown:
     """A p-value: `p = .012`."""
     if not 0.001 <= p <= 0.99:
         return Shown(_("p < .001") if p < 0.001 else _("p > .99"), value=p)
-    return Shown(_("p = .{decimals}", decimals=f"{p:.3f}".partition(".")[2]), value=p)
+    decimals = f"{p:.3f}".partition(".")[2]
+    return Shown(_("p = .{decimals}", decimals=decimals), value=p)
 
 
 def signed(value: float, digits: int = 1) -> Shown:
