@@ -150,13 +150,14 @@ class Study:
         fewer = [model for model in self.models if 0 < counts.get(model, 0) < len(self.seeds)]
         if not fewer:
             return ""
+        models = names.listed(
+            _("{model} {seeds}", model=self.model_label(model), seeds=counts[model]) for model in fewer
+        )
         return _(
             "Models with a test accuracy for fewer seeds than the study's {seeds}: {models}. Their means are over "
             "these seeds; with one seed, no interval contains the variation between seeds.",
             seeds=len(self.seeds),
-            models=names.listed(
-                _("{model} {seeds}", model=self.model_label(model), seeds=counts[model]) for model in fewer
-            ),
+            models=models,
         )
 
     def predictions(self, model: Model, evaluation: str) -> dict[int, Arrays]:
