@@ -4,7 +4,6 @@
     .lock              the lock of the process that runs or submits the study
     .runner            that process's id, host and start time (JSON)
     .jobs/ledger.json  name of each planned run -> state, times, exit status
-    .jobs/JOB/         submitit's files of a local run
     .jobs/slurm/       the batches that were submitted to a cluster (`jobs/cluster/batches.py`)
     logs/JOB.log       the output of all starts of a run, in order
 

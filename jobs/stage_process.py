@@ -1,4 +1,4 @@
-"""Runs one stage as a child process. submitit pickles this object.
+"""Runs one stage as a child process. On a cluster submitit pickles this object.
 
 Imports no torch, because a signal that arrives before the object is unpickled is not handled.
 """
@@ -19,7 +19,7 @@ from typing import BinaryIO, Final
 
 from jobs.forked_stage import Fork, ForkedStage, ServerLost
 from ssl_pkg.errors import FAULT, INTERRUPTED
-from ssl_pkg.processes import parent_of, start_time_of
+from ssl_pkg.processes import start_time_of
 from ssl_pkg.run.run_log import EVENT_PREFIX, START_PREFIX, exit_event, tail
 from ssl_pkg.run.signals import SIGNALS, signals_to_handle
 
@@ -39,7 +39,7 @@ class StageProcess:
     command: tuple[str, ...]
     log: Path  # the child's output is appended
     environment: dict[str, str | None] = field(default_factory=dict)  # to be changed; None removes a variable
-    runner: int | None = None  # the child stops when this process ends; it must be the parent of this process's parent
+    runner: int | None = None  # the child stops when this process ends; it must be this process's parent
     script: int | None = None  # the child stops when this process ends
     grace: float | None = None  # seconds from the first signal until the child is killed
     fork: Fork | None = None  # starts the stage instead of `command` if it can
@@ -130,7 +130,7 @@ class StageProcess:
         """Whether the runner or the script has ended."""
         if self.script is not None and start_time_of(self.script) is None:
             return True
-        return self.runner is not None and parent_of(os.getppid()) != self.runner
+        return self.runner is not None and os.getppid() != self.runner
 
 
 class _SignalRelay:

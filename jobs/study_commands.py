@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def study(options: argparse.Namespace, overrides: list[str], again: str) -> int:
     """Runs the missing runs on this machine. again: the command that resumes them. Returns the exit status."""
-    require("submit", "train", "report")
+    require("train", "report")
     from jobs.local.slots import slots
     from jobs.local.study import run_study
     from jobs.plan.settings import check_gpus

@@ -12,7 +12,7 @@ MODULES: Final = {  # of each part's packages in pyproject.toml
         "threadpoolctl", "tensorboard",
     ),
     "submit": ("submitit",),
-    "report": ("pandas", "matplotlib", "PIL", "typst", "scipy", "plotly"),
+    "report": ("pandas", "matplotlib", "PIL", "typst", "scipy", "plotly", "babel"),
     "bench": ("lightly",),
 }  # fmt: skip
 

@@ -1,29 +1,23 @@
-"""Runs a plan on this machine through submitit's local executor, one job per slot at a time.
+"""Runs a plan on this machine, one job per slot at a time.
 
-The overhead of a job is 0.36 s of CPU time (submitit's two processes, StageProcess, this loop), plus 0.4 % of a core
-while it runs. Jobs that do nothing start every 0.6 s. tests/integration/test_jobs_local.py keeps the first below 1 s.
-Stages are forks of one process that has imported PyTorch (`jobs/forked_stage.py`, `ssl_pkg/fork_server.py`).
+Each job has a supervisor, a fork of this process (`supervisor.py`). Stages are forks of another process, which has
+imported PyTorch (`jobs/forked_stage.py`, `ssl_pkg/fork_server.py`).
 """
 
 import os
-import shlex
-import shutil
 import signal
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
-
-from submitit import LocalExecutor
-from submitit.core.utils import UncompletedJobError
+from typing import Final
 
 from jobs.forked_stage import Fork, fork_server
 from jobs.ledger import REPORT, Entry, State, log_path, read_ledger, write_ledger
 from jobs.local.slots import Slot
+from jobs.local.supervisor import Supervisor
 from jobs.local.synthetic import generate
 from jobs.plan.graph import Job, starting_order
 from jobs.programs import Programs
@@ -36,16 +30,14 @@ from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED
 from ssl_pkg.run.signals import SIGNALS, signals_to_handle
 
 POLL_SECONDS: Final = 0.1  # between two checks of the running jobs, each of which calls waitpid
-RESIGNAL_SECONDS: Final = 2.0  # after which a signal is repeated, because submitit can lose it while it starts
 GRACE_SECONDS: Final = 60.0  # time for a stage to finish its step and write a checkpoint
-NO_TIME_LIMIT: Final = 60 * 24 * 365 * 10  # minutes; submitit's default is two minutes
 
 
 @dataclass(frozen=True)
 class _Running:
     job: Job
     slot: Slot
-    handle: Any  # submitit's LocalJob
+    supervisor: Supervisor
     first_report: bool = False  # it has no state of its own
 
 
@@ -71,7 +63,7 @@ class Runner:
         self._running: list[_Running] = []
         self._server: Path | None = None
         self._stopping = False
-        self._signalled = 0.0
+        self._signalled = False
         self._recorded = read_ledger(folder)
         self._queue = starting_order(jobs)
         self._first_report = next(
@@ -152,20 +144,15 @@ class Runner:
 
     def _start(self, job: Job, *, first_report: bool = False) -> None:
         slot = self._free.pop()
-        files = self._folder / ".jobs" / job.name
         try:
-            shutil.rmtree(files, ignore_errors=True)  # submitit names files by process ids, which are reused
-            executor = LocalExecutor(files, python=f"{shlex.quote(sys.executable)} -P")
-            executor.update_parameters(timeout_min=NO_TIME_LIMIT)
-            with _terminal_signals_blocked():
-                handle = executor.submit(self._process(job, slot))
+            supervisor = Supervisor(self._process(job, slot))
         except OSError as error:
             self._free.append(slot)
             self._display.say(f"{job.name} can't be started: {error}")
             if not first_report:
                 self._set(job, State.FAILED, exit_status=FAULT)
             return
-        self._running.append(_Running(job, slot, handle, first_report))
+        self._running.append(_Running(job, slot, supervisor, first_report))
         if not first_report:
             self._set(job, State.RUNNING)
 
@@ -183,7 +170,7 @@ class Runner:
         return StageProcess(command, log, environment, runner=os.getpid(), grace=GRACE_SECONDS, fork=fork)
 
     def _collect(self) -> None:
-        for running in [entry for entry in self._running if entry.handle.done()]:
+        for running in [entry for entry in self._running if entry.supervisor.ended]:
             self._running.remove(running)
             self._free.append(running.slot)
             status = self._exit_status(running)
@@ -200,19 +187,13 @@ class Runner:
                 self._set(running.job, State.FAILED, exit_status=status)
 
     def _exit_status(self, running: _Running) -> int | None:
-        """The stage's exit status. If submitit's task ended without one: None, and the reason in the run's log."""
-        handle = running.handle
+        """The stage's exit status. If the supervisor ended without one: None, and the reason in the run's log."""
+        status = running.supervisor.status()
+        if status is not None and (status != COMPLETE or running.job.complete):
+            return status
         reason = "exit status 0, but no result.json"
-        try:
-            if handle.paths.result_pickle.exists():
-                status = int(handle.result())
-                if status != COMPLETE or running.job.complete:
-                    return status
-            else:
-                reason = handle.stderr() or "the process that supervised the run was killed"
-                status = None
-        except UncompletedJobError as error:
-            reason, status = str(error), None
+        if status is None:
+            reason = "the process that supervised the run was killed"
         log_file = log_path(self._folder, running.job.name)
         log_file.parent.mkdir(parents=True, exist_ok=True)  # the process that creates it may have died before
         with log_file.open("a", encoding="utf-8", errors="surrogateescape") as log:
@@ -249,15 +230,14 @@ class Runner:
                 self._display.changed(Row(job.name, State.BLOCKED))
 
     def _stop_children(self) -> None:
-        if time.monotonic() - self._signalled < RESIGNAL_SECONDS:
+        if self._signalled:
             return
-        if not self._signalled:
-            self._display.say(
-                f"stopping: the running stages write their checkpoints, which takes {GRACE_SECONDS:.0f} s at most"
-            )
-        self._signalled = time.monotonic()
+        self._signalled = True
+        self._display.say(
+            f"stopping: the running stages write their checkpoints, which takes {GRACE_SECONDS:.0f} s at most"
+        )
         for running in self._running:
-            os.kill(int(running.handle.job_id), signal.SIGTERM)  # submitit's controller process forwards it
+            running.supervisor.stop()
 
     @contextmanager
     def _signals_handled(self) -> Iterator[None]:
@@ -274,16 +254,3 @@ class Runner:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-@contextmanager
-def _terminal_signals_blocked() -> Iterator[None]:
-    """Context manager that blocks SIGINT, SIGHUP and SIGQUIT. Processes that are started inside inherit the mask.
-
-    Otherwise submitit's controller would kill its job one second after Ctrl-C. In this process they stay pending.
-    """
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -1,6 +1,5 @@
 """How many runs this machine can run at once, and the CPU threads and GPU of each."""
 
-import os
 from dataclasses import dataclass
 
 from ssl_pkg.hardware.machine import cores, gpus
@@ -14,10 +13,10 @@ class Slot:
     gpu: str | None = None  # a value of CUDA_VISIBLE_DEVICES
 
     @property
-    def environment(self) -> dict[str, str | None]:
-        """Environment variables for a run's process. Sets CUDA_VISIBLE_DEVICES, because submitit empties it."""
-        gpu = self.gpu if self.gpu is not None else os.environ.get("CUDA_VISIBLE_DEVICES")
-        return {"OMP_NUM_THREADS": str(self.threads), "CUDA_VISIBLE_DEVICES": gpu}
+    def environment(self) -> dict[str, str]:
+        """Environment variables for a run's process."""
+        gpu = {} if self.gpu is None else {"CUDA_VISIBLE_DEVICES": self.gpu}
+        return {"OMP_NUM_THREADS": str(self.threads), **gpu}
 
 
 def slots(cpus: int, *, use_gpus: bool, runs_per_gpu: int = 1) -> list[Slot]:

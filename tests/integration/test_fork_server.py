@@ -18,7 +18,7 @@ from jobs.forked_stage import Fork, ForkedStage, fork_server
 from jobs.programs import Programs
 from jobs.stage_process import StageProcess
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, INTERRUPTED
-from ssl_pkg.processes import parent_of, start_time_of
+from ssl_pkg.processes import start_time_of
 from ssl_pkg.run.directory import RunDirectory
 
 SHORT = ("stage=pretrain", "method=simclr", "budget=tiny", "threads=2")
@@ -56,8 +56,8 @@ def start(server: Path, data: Path, run_dir: Path) -> ForkedStage:
 def server_of(run: RunDirectory) -> int:
     """The process id of the server that has started the run."""
     stage = int(json.loads((run.path / "lock").read_text())["pid"])
-    server = parent_of(stage)
-    assert server and b"ssl_pkg.fork_server" in Path(f"/proc/{server}/cmdline").read_bytes()
+    server = int(Path(f"/proc/{stage}/stat").read_text().rpartition(")")[2].split()[1])
+    assert b"ssl_pkg.fork_server" in Path(f"/proc/{server}/cmdline").read_bytes()
     return server
 
 

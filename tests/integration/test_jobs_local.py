@@ -1,4 +1,4 @@
-"""Runs a small study on this machine through submitit's local executor, with real child processes."""
+"""Runs a small study on this machine, with real child processes."""
 
 import json
 import os

@@ -1,19 +1,29 @@
+import os
+import signal
 from pathlib import Path
-from types import SimpleNamespace
 
 from jobs.ledger import log_path
 from jobs.local.runner import Runner, _Running
+from jobs.local.slots import Slot
+from jobs.local.supervisor import Supervisor
 from jobs.plan.graph import plan
 from jobs.programs import Programs
+from jobs.stage_process import StageProcess
 from jobs.status.display import make_display
 from ssl_pkg.config import StudyConfig
 
 
+class _Killed(StageProcess):
+    def __call__(self) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+
 def test_the_log_gets_the_reason_if_a_job_ends_before_it_has_created_the_log(tmp_path: Path) -> None:
-    """A signal at a job's start can end submitit's process before it runs StageProcess."""
+    """A signal at a job's start can end its supervisor before it runs StageProcess."""
     study = StudyConfig(name="small", methods=("supervised",), seeds=(0,), cpus=1)
     jobs = plan(study, runs=tmp_path, reports=tmp_path / "reports", data_root="synthetic", overrides=())
     runner = Runner(jobs, tmp_path / "small", [], make_display(), Programs())
-    handle = SimpleNamespace(paths=SimpleNamespace(result_pickle=tmp_path / "none"), stderr=lambda: None)
-    assert runner._exit_status(_Running(jobs[0], None, handle)) is None  # type: ignore[arg-type]
+    supervisor = Supervisor(_Killed(("true",), tmp_path / "log"))
+    assert runner._exit_status(_Running(jobs[0], Slot(1), supervisor)) is None
     assert log_path(tmp_path / "small", jobs[0].name).read_text() == "the process that supervised the run was killed\n"
