@@ -54,7 +54,7 @@ MEASURES: Final = {
         N_("small"),
     ),
     "hessian_trace": Measure(
-        N_("Hessian, trace"), 'tr nabla^2 L(w) " " "(Hutchinson, Rademacher)"', N_("not invariant"), N_("small")
+        N_("Hessian, trace"), N_('tr nabla^2 L(w) " " "(Hutchinson, Rademacher)"'), N_("not invariant"), N_("small")
     ),
 }
 WIDTH: Final = "width"  # the evaluation, and the metric of its rows that are a width
