@@ -10,18 +10,20 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from analysis.figures import style
-
 Block = dict[str, Any]
 
 
 @dataclass
 class Section:
-    """A heading and the blocks below it. stages: whose runs made the numbers, unless a table or figure names others."""
+    """A heading and the blocks below it. stages: whose runs made the numbers, unless a table or figure names others.
+
+    drawn: the figures of the blocks, each with its folder and name, which `analysis/report.py` saves.
+    """
 
     title: str
     stages: Sequence[str] = ()
     blocks: list[Block] = field(default_factory=list)
+    drawn: list[tuple[Figure, Path, str]] = field(default_factory=list)
 
     def text(self, text: str) -> None:
         """Adds a paragraph; nothing for an empty text."""
@@ -80,9 +82,10 @@ class Section:
         *,
         stages: Sequence[str] | None = None,
     ) -> None:
-        """Saves a figure in `folder` and adds it with a caption and a sentence on how to read it; nothing for None."""
+        """Adds a figure with a caption and a sentence on how to read it; nothing for None. It is saved in `folder`."""
         if figure is not None:
-            path = style.save(figure, folder, name).resolve()
+            self.drawn.append((figure, folder, name))
+            path = (folder / f"{name}.svg").resolve()
             origin = {"csv": f"figures/{name}.csv", "stages": list(self.stages if stages is None else stages)}
             texts = {"caption": caption, "reading": reading}
             self.blocks.append({"kind": "figure", "path": str(path), "width": 1.0, **texts, **origin})

@@ -1,20 +1,21 @@
 """Builds the report of a study: its tables, report.html, and report.pdf, compiled by typst without system fonts."""
 
-import dataclasses
 import datetime
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import matplotlib
 import typst
+from matplotlib.figure import Figure
 
 from analysis import words, writing
 from analysis.blocks import Section
 from analysis.figures import style
+from analysis.forked import in_a_fork
 from analysis.page.build import render
 from analysis.sections import (
     accuracy,
@@ -52,9 +53,10 @@ def build(study: Study, out: Path, date: datetime.date, *, thumbnails: bool = Fa
     The same study and date give the same bytes. report.pdf is last, because `jobs` takes it for the whole report.
     """
     writing.write(study, out / "tables")
-    write_atomic(out / PAGE, render(study, date, thumbnails=thumbnails))
+    with in_a_fork(lambda: write_atomic(out / PAGE, render(study, date, thumbnails=thumbnails))):
+        found = content(study, out, date)
     path = out / "report.pdf"
-    path.write_bytes(compile_pdf(content(study, out, date)))
+    path.write_bytes(compile_pdf(found))
     return path
 
 
@@ -83,13 +85,22 @@ def content(study: Study, out: Path, date: datetime.date) -> dict[str, Any]:
     )
     with style.styled():
         sections = [build_section() for build_section in builders]
+        drawn = [entry for section in sections for entry in section.drawn]
+        with in_a_fork(lambda: _save(drawn[::2])):
+            _save(drawn[1::2])
     for block in (block for section in sections for block in section.blocks if "csv" in block):
         block["origin"] = repeating.origin(study, block["csv"], block["stages"])
         if block["kind"] == "table":
             write_atomic(out / block["csv"], table_csv(block["headings"], block["rows"]).encode())
-    head = {"language": words.current(), "table": _("Table"), "reading": _("How to read:")}
-    head |= {"date": [date.year, date.month, date.day], **front.title(study, date)}
-    return head | {"sections": [dataclasses.asdict(section) for section in sections if section.blocks]}
+    own = {"language": words.current(), "table": _("Table"), "reading": _("How to read:")}
+    head = {"date": [date.year, date.month, date.day], **own, **front.title(study, date)}
+    shown = [{"title": section.title, "blocks": section.blocks} for section in sections if section.blocks]
+    return head | {"sections": shown}
+
+
+def _save(drawn: Iterable[tuple[Figure, Path, str]]) -> None:
+    for figure, folder, name in drawn:
+        style.save(figure, folder, name)
 
 
 def _stage_sections() -> list[Callable[[Study, Path], Section]]:

@@ -158,8 +158,8 @@ def rows_of(rows: int, columns: int, height: float, **options: Any) -> tuple[Fig
     return figure, np.asarray(figure.subplots(rows, columns, squeeze=False, **options))
 
 
-def save(figure: Figure, folder: Path, name: str) -> Path:
-    """Writes NAME.pdf, NAME.svg, NAME.png (200 dpi), and what is drawn as NAME.csv; returns the path of the SVG.
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Writes NAME.svg, NAME.pdf, NAME.png (200 dpi), and what is drawn as NAME.csv.
 
     The same figure gives the same bytes.
     """
@@ -172,7 +172,6 @@ def save(figure: Figure, folder: Path, name: str) -> Path:
     figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None, "Creator": None, "Producer": None})
     figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
     path.with_suffix(".csv").write_text(figure_csv(figure), encoding="utf-8")
-    return path
 
 
 class _Numbers(ScalarFormatter):

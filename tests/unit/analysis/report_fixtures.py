@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from analysis import report, writing
-from analysis.figures import style
+from analysis.blocks import Section
 from analysis.reading import read_study
 
 
@@ -29,13 +29,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 def built(whole: Whole) -> Built:
     """For tests of the figures and the PDF. Takes ten seconds."""
     sizes: list[float] = []
-    save = style.save
+    add = Section.figure
 
-    def measuring(figure: Figure, where: Path, name: str) -> Path:
-        path = save(figure, where, name)
-        found = figure.findobj(Text)
+    def measuring(made: Section, folder: Path, name: str, figure: Figure | None, *texts: str, **options: Any) -> None:
+        add(made, folder, name, figure, *texts, **options)
+        found = figure.findobj(Text) if figure else []
         sizes.extend(text.get_fontsize() for text in found if isinstance(text, Text) and text.get_text())
-        return path
 
     contents: list[dict[str, Any]] = []
     compile_pdf = report.compile_pdf
@@ -45,7 +44,7 @@ def built(whole: Whole) -> Built:
         return compile_pdf(content)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(style, "save", measuring)
+        patch.setattr(Section, "figure", measuring)
         patch.setattr(report, "compile_pdf", recording)
         out = whole.out.with_name("reported")
         pdf = report.build(whole.study, out, DATE)
