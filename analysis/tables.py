@@ -18,7 +18,7 @@ from analysis.shown import Shown
 from analysis.statistics import Mean
 from analysis.study import RESULT_COLUMNS, Study
 from analysis.widths import measures_of, taken
-from analysis.words import _, localized, ngettext
+from analysis.words import _, language, localized, ngettext
 from ssl_pkg.rows import dimensions_of
 
 ABSENT: Final = "–"
@@ -240,8 +240,12 @@ def class_names(study: Study, evaluation: str) -> list[str]:
 
 
 def runs(study: Study) -> pd.DataFrame:
-    """Every run in the folder or in the plan: stage, model, variant, study, seed, seconds, complete, state, folder."""
-    found = [(run.stage, run.model, run.seed, run.seconds, run.complete, run.state, run.name) for run in study.runs]
+    """Every run in the folder or in the plan: stage, model, variant, study, seed, seconds, complete, state, folder.
+
+    The states are English in every language.
+    """
+    with language("en"):
+        found = [(run.stage, run.model, run.seed, run.seconds, run.complete, run.state, run.name) for run in study.runs]
     present = {(run.stage, run.model, run.seed) for run in study.runs}
     found += [(*key, None, False, "not started", "") for key in study.planned if key not in present]
     columns = ["stage", "model", "variant", "study", "seed", "seconds", "complete", "state", "folder"]

@@ -3,7 +3,9 @@ from typing import Any
 import pytest
 from fake_contents import model_of
 
+from analysis import names
 from analysis.measures import Measurement, chosen, in_order
+from analysis.words import language
 
 
 def measured(measure: str, **dimensions: Any) -> Measurement:
@@ -82,3 +84,18 @@ def test_a_model_has_a_name_and_a_label(name: str, method: str, label: str) -> N
     titles = {"moco": "MoCo v2"}
     assert (model.name, model.method, model.label(titles)) == (name, method, label)
     assert model_of(name, "temperature=0.1").encoder.label(titles).endswith(" (temperature=0.1)")
+
+
+def test_a_russian_label_keeps_the_swept_values_as_they_are_typed() -> None:
+    with language("ru"):
+        assert model_of("moco-finetune", "temperature=0.1").label({}) == "moco (temperature=0.1), дообучение"
+        assert model_of("random-probe").label({}) == "Случ. иниц., проба"
+
+
+def test_a_list_whose_parts_have_commas_is_separated_by_semicolons_in_russian() -> None:
+    parts = ["SimCLR, проба", "", "BYOL, проба", "SimCLR, проба", "MoCo, проба"]
+    assert names.listed(parts) == "SimCLR, проба, BYOL, проба and MoCo, проба"
+    with language("ru"):
+        assert names.listed(parts) == "SimCLR, проба; BYOL, проба; MoCo, проба"
+        assert names.listed(["SimCLR", "BYOL", "MoCo"]) == "SimCLR, BYOL и MoCo"
+        assert names.separated(["0,1", "0,2"]) == "0,1; 0,2"

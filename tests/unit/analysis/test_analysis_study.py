@@ -10,6 +10,7 @@ from analysis import report, tables
 from analysis.figures import style
 from analysis.reading import NoStudy, read_study
 from analysis.sections import front, provenance
+from analysis.words import language
 from ssl_pkg.run.study_plan import PLAN
 
 
@@ -130,6 +131,18 @@ def test_damaged_files_are_named_and_ignored(fake: FakeStudy) -> None:
         "embed-supervised-s0: tsne.npz is damaged; the file is ignored.",
     )
     assert by_name["embed-supervised-s0"].arrays("tsne.npz", "train") is None
+
+
+def test_notes_and_states_are_in_the_language_of_the_report_but_the_table_of_runs_is_not(fake: FakeStudy) -> None:
+    fake.finetune("random")
+    fake.pretrain("simclr", complete=False)
+    (fake.probe("simclr") / "result.json").write_text('{"stage": "pro')
+    frame = tables.runs(read_study(fake.path))
+    with language("ru"):
+        study = read_study(fake.path)
+        assert study.notes == ("probe-simclr-s0: result.json не читается; запуск считается незавершённым.",)
+        assert [run.state for run in study.of("pretrain")] == ["не завершён, шаг 12 из 36 (pretrain)"]
+        assert tables.runs(study).equals(frame)
 
 
 def test_of_two_copies_of_a_run_one_is_used(fake: FakeStudy) -> None:
