@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from analysis import commands
 from analysis.blocks import Block, Section, command
 from analysis.study import Study
-from analysis.words import _
+from analysis.words import LANGUAGES, _, current
 from ssl_pkg.catalogue import STAGES
 
 
@@ -16,6 +16,7 @@ def section(study: Study, date: datetime.date) -> Section:
     made = Section(_("Commands"))
     found = commands.table(study).drop_duplicates("stage")
     report = f".venv/bin/python -m analysis {shlex.join(study.paths)} --out {commands.AGAIN}/report --date {date}"
+    report += f" --language {current()}" if current() != LANGUAGES[0] else ""
     made.text(
         _(
             "Below each table and figure are the CSV file with its numbers, in the folder of this report, and the "

@@ -13,14 +13,14 @@ import yaml
 from fake_contents import model_of
 from fake_study import DATE, FakeStudy
 
-from analysis import report
+from analysis import report, words
 from analysis.blocks import Block, Section
 from analysis.comparisons import PROBES, compared
 from analysis.figures import curves, style
 from analysis.method_texts import LABELLED, PROBE, SELF_SUPERVISED
 from analysis.names import Model
 from analysis.reading import read_study
-from analysis.sections import cost, data, limits, methods, probe, training, width
+from analysis.sections import cost, data, limits, methods, probe, repeating, training, width
 from analysis.study import Study
 from ssl_pkg import conf
 
@@ -60,6 +60,21 @@ def test_the_methods_of_the_study_are_explained_with_their_settings_and_no_other
     assert "Source: The paper of barlow." in texts(made)
     assert "predict" not in texts(made)  # BYOL's
     assert "2 candidates for learning rate" in texts(made)
+
+
+def test_a_russian_explanation_has_the_settings_with_a_decimal_comma(fake: FakeStudy) -> None:
+    fake.pretrain("moco")
+    with words.language("ru"):
+        made = methods.section(read_study(fake.path))
+    assert "очередь из K = 512 ключей" in texts(made) and "τ = 0,2: температура" in texts(made)
+    assert ["температура", "0,2"] in table(made, "settings-pretraining")["rows"]
+
+
+def test_the_command_of_a_russian_report_makes_a_russian_one(fake: FakeStudy) -> None:
+    fake.probe("random")
+    with words.language("ru"):
+        made = repeating.section(read_study(fake.path), DATE)
+    assert table(made, "repeating")["rows"][-1][1]["command"].endswith(" --language ru")
 
 
 @pytest.mark.parametrize("method", SELF_SUPERVISED)
