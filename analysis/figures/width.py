@@ -2,6 +2,7 @@
 
 # ruff: noqa: RUF001 (texts for people have Greek letters, dashes and minus signs)
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -175,7 +176,7 @@ def _points(axes: Axes, study: Study, shown: dict[Model, tuple[float, float]]) -
 
 def _short(measure: Measurement) -> str:
     """A measure's label, shortened to at most two lines."""
-    return measure.label.replace(" (magnitude-aware)", "").replace(" sharpness", "").replace(", ", ",\n", 1)
+    return re.sub(r" \(.*?\)", "", measure.label).replace(" sharpness", "").replace(", ", ",\n", 1)
 
 
 def _handles(panels: Sequence[Axes], wanted: Sequence[str]) -> tuple[list[Any], list[str]]:
