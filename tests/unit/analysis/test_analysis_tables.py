@@ -7,8 +7,9 @@ from fake_contents import model_of
 from fake_reports import Whole
 from fake_study import AWKWARD, FakeStudy
 
-from analysis import tables
+from analysis import tables, words
 from analysis.reading import read_study
+from analysis.statistics import Mean
 from ssl_pkg.rows import DIMENSIONS
 
 
@@ -123,3 +124,13 @@ def test_p_values_have_three_decimals(p: float, text: str) -> None:
 )
 def test_numbers_have_three_digits(value: float | None, text: str) -> None:
     assert tables.number(value) == text
+
+
+def test_numbers_in_russian_have_a_decimal_comma_and_keep_the_plain_numbers() -> None:
+    with words.language("ru"):
+        assert tables.percent(Mean(0.5, 0.412, 0.6)) == "50,0 [41,2; 60,0]"
+        assert tables.gain_text(Mean(-0.05, -0.1, 0.012)) == "\N{MINUS SIGN}5,0 [\N{MINUS SIGN}10,0; +1,2]"
+        assert [tables.p_text(p) for p in (0.0004, 0.0123, 0.999)] == ["p < 0,001", "p = 0,012", "p > 0,99"]
+        assert tables.fixed(1.25, 2) == "1,25"
+        assert tables.number(1234.5) == "1\N{NO-BREAK SPACE}234"
+        assert tables.percent(Mean(0.5, 0.412, 0.6)).numbers == pytest.approx({"value": 50, "low": 41.2, "high": 60})
