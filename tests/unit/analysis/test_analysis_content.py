@@ -1,6 +1,5 @@
 # ruff: noqa: RUF001 (texts for people have Greek letters and minus signs)
 
-import dataclasses
 import json
 import math
 from pathlib import Path
@@ -84,24 +83,31 @@ def test_the_settings_that_an_explanation_names_are_fields_of_the_method(method:
     assert named <= fields.keys()
 
 
-def test_all_equations_can_be_set(fake: FakeStudy, tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", words.LANGUAGES)
+def test_all_equations_can_be_set(fake: FakeStudy, tmp_path: Path, code: str) -> None:
     fake.finetune("random")
     fake.width("supervised")
-    with style.styled():
-        made = width.section(read_study(fake.path), tmp_path)
-    made.blocks = [block for block in made.blocks if block["kind"] == "equation"]
-    assert len(made.blocks) == 2
-    for explanation in (*SELF_SUPERVISED.values(), LABELLED, PROBE):
-        methods.explain(made, explanation, {})
+    with words.language(code):
+        with style.styled():
+            made = width.section(read_study(fake.path), tmp_path)
+        formulas = table(made, "width-measures") | {"origin": ""}
+        made.blocks = [block for block in made.blocks if block["kind"] == "equation"]
+        assert len(made.blocks) == 2
+        for explanation in (*SELF_SUPERVISED.values(), LABELLED, PROBE):
+            methods.explain(made, explanation, {})
     head = {
+        "language": code,
         "title": "T",
         "subtitle": "",
         "data": "",
         "note": "",
         "keywords": [],
         "date": [DATE.year, DATE.month, DATE.day],
+        "table": "Table",
+        "reading": "",
     }
-    assert report.compile_pdf(head | {"sections": [dataclasses.asdict(made)]}).startswith(b"%PDF")
+    sections = [{"title": made.title, "blocks": [*made.blocks, formulas]}]
+    assert report.compile_pdf(head | {"sections": sections}).startswith(b"%PDF")
 
 
 def test_the_chosen_measure_is_explained_with_the_settings_of_the_runs(fake: FakeStudy, tmp_path: Path) -> None:
