@@ -6,7 +6,7 @@ from typing import Any
 
 from analysis import names
 from analysis.blocks import Section
-from analysis.data import data_names
+from analysis.data import data_names, titled
 from analysis.records import mapping, shown
 from analysis.sections.methods import merged
 from analysis.study import Study
@@ -56,7 +56,7 @@ def facts(study: Study) -> list[tuple[str, str]]:
     sources = [run.provenance for run in study.complete()]
     starts = [start for source in sources for start in _starts(source)]
     roots = {str(source.get("data", {}).get("root", "")) for source in sources if isinstance(source.get("data"), dict)}
-    data, read = ", ".join(data_names(study)), names.listed(sorted(roots))
+    data, read = ", ".join(map(titled, data_names(study))), names.listed(sorted(roots))
     return [
         (_("Data"), _("{data} (read from {folders})", data=data, folders=read) if read else data),
         (_("Methods"), names.listed(map(study.method_label, study.methods))),
