@@ -226,7 +226,7 @@ def probing(study: Study) -> Figure | None:
             chosen = _("{run}, {metric}, chosen", run=label, metric=column)
             axes.plot(best["l2"], best[column], "o", color=color, markersize=5, label=chosen)
     for axes, label in zip(panels, (_("log loss (nats)"), _("accuracy (%)")), strict=True):
-        axes.set(xlabel=_("l2 penalty"), ylabel=label)
+        axes.set(xlabel=_("l2 penalty"), title=label)
         style.log_axis(axes.xaxis)
     style.percent_axis(panels[1].yaxis)
     _legend(figure, study, names.in_order(grids, study.methods))

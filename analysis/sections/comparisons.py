@@ -60,7 +60,7 @@ def section(study: Study) -> Section:
             _("{family}. Equivalence: the corrected p of the equivalence test.", family=_(family.label)),
             size=8,
             left=2,
-            widths=[1.3, 1.3, 1.4, 0.7, 0.8, 0.8, 0.8],
+            widths=[1.3, 1.2, 1.4, 0.7, 0.8, 0.8, 1.05],
         )
     return made
 

@@ -74,7 +74,7 @@ def _means(made: Section, study: Study, models: list[Model]) -> None:
         [_("Model"), _("Clean"), _("Mean"), _("Relative"), *difference],
         rows,
         caption,
-        widths=[1.3, 1.2, 1.2, 1.2, *([1.4, 0.6, 0.7] if compares else [])],
+        widths=[1.3, 1.1, 1.1, 1.1, *([1.4, 0.75, 1.05] if compares else [])],
     )
 
 
