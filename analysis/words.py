@@ -4,6 +4,7 @@
 numbers get the decimal mark of the language. English needs no catalogue; the others are `locale/LANGUAGE/*.po`.
 """
 
+import datetime
 import gettext
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, Final, cast
 
+from babel.dates import format_date
 from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
@@ -63,6 +65,11 @@ def localized(number: str) -> str:
     """A number in English notation, like `1,234.5`, with the marks of the current language."""
     thousands, decimal = _MARKS[current()]
     return number.translate({ord(","): thousands, ord("."): decimal})
+
+
+def dated(day: datetime.date) -> str:
+    """A date: `2026-01-31` in English, `31 января 2026 г.` in Russian."""
+    return day.isoformat() if current() == "en" else format_date(day, "long", locale=current())
 
 
 class _Numbers(Formatter):

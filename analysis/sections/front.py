@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis import few_labels, names, tables
+from analysis import few_labels, names, tables, words
 from analysis.blocks import Section
 from analysis.comparisons import FINETUNED, OOD_PAIRS, PROBES, STUDIES, TEST_PAIRS, comparisons
 from analysis.data import data_label, data_list, data_names, data_note, data_warning
@@ -25,7 +25,7 @@ def title(study: Study, date: datetime.date) -> dict[str, Any]:
     methods = names.listed(map(study.method_label, study.methods))
     return {
         "title": _("Self-supervised pretraining of a ResNet-18: {study}", study=study.name),
-        "subtitle": _("{methods}: from learning curves to width; {date}", methods=methods, date=date.isoformat()),
+        "subtitle": _("{methods}: from learning curves to width; {date}", methods=methods, date=words.dated(date)),
         "keywords": [_("self-supervised learning"), "ResNet-18", *map(study.method_label, study.methods), study.name],
         "data": _("data: {data}", data=data_label(study)),
         "note": _warning(study),

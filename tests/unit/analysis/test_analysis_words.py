@@ -1,5 +1,8 @@
 """The catalogues have every text that the code looks up, with the same fields."""
 
+# ruff: noqa: RUF001 (Russian)
+
+import datetime
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -65,3 +68,10 @@ def test_numbers_have_the_marks_of_the_language() -> None:
         assert words.current() == "ru"
         assert words._("{n:,} of {share:.1f}", n=12345, share=2.5) == "12\u00a0345 of 2,5"
     assert words.current() == "en"
+
+
+def test_a_date_is_written_as_the_language_does() -> None:
+    day = datetime.date(2026, 1, 31)
+    assert words.dated(day) == "2026-01-31"
+    with words.language("ru"):
+        assert words.dated(day).replace("\u202f", " ").replace("\u00a0", " ") == "31 января 2026 г."
