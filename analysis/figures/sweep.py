@@ -1,5 +1,6 @@
 """Accuracy over the values of a swept parameter."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from matplotlib.axes import Axes
@@ -11,7 +12,7 @@ from analysis.study import Study
 from analysis.sweeps import Curve, curves
 from analysis.words import N_, _
 
-_PANELS: Final = {"test": N_("test"), "ood": N_("OOD, all classes")}
+PANELS: Final = {"test": N_("test"), "ood": N_("OOD, all classes")}
 _DECADE: Final = 10.0  # a wider range of values has a logarithmic axis
 
 
@@ -22,7 +23,7 @@ def over_values(study: Study) -> Figure | None:
     """
     found = curves(study)
     parameters = list(dict.fromkeys(curve.parameter for curve in found))
-    shown = [kind for kind in _PANELS if any(estimate(study, model, kind, "accuracy") for model in study.models)]
+    shown = evaluations(study)
     if not parameters or not shown:
         return None
     figure, panels = style.rows_of(len(parameters), len(shown), 2.3, sharex="row", sharey="col")
@@ -31,11 +32,10 @@ def over_values(study: Study) -> Figure | None:
         for axes, evaluation in zip(row, shown, strict=True):
             _references(axes, study, evaluation)
             for curve in own:
-                _curve(axes, study, curve, evaluation, _color(study, curve, own))
-            axes.set(xlabel=parameter, title=_(_PANELS[evaluation]))
+                _curve(axes, study, curve, evaluation, color_of(study, curve, own))
+            axes.set(xlabel=parameter, title=_(PANELS[evaluation]))
             style.percent_axis(axes.yaxis)
-        values = [value for curve in own for value in curve.models]
-        if min(values) > 0 and max(values) > _DECADE * min(values):
+        if logarithmic(own):
             style.log_axis(row[0].xaxis)
         row[0].set_ylabel(_("accuracy (%)"))
     pairs = [axes.get_legend_handles_labels() for axes in panels.flat]
@@ -44,8 +44,22 @@ def over_values(study: Study) -> Figure | None:
     return figure
 
 
-def _color(study: Study, curve: Curve, others: list[Curve]) -> str:
-    """The colour of the method; one for each combination of the other parameters, if the sweep has others."""
+def evaluations(study: Study) -> list[str]:
+    """Those of PANELS that a model has an accuracy of."""
+    return [kind for kind in PANELS if any(estimate(study, model, kind, "accuracy") for model in study.models)]
+
+
+def logarithmic(found: Sequence[Curve]) -> bool:
+    """Whether the values of a parameter are so far apart that their axis is logarithmic."""
+    values = [value for curve in found for value in curve.models]
+    return min(values) > 0 and max(values) > _DECADE * min(values)
+
+
+def color_of(study: Study, curve: Curve, others: Sequence[Curve]) -> str:
+    """The colour of the method; one for each combination of the other parameters, if the sweep has others.
+
+    others: all curves of the parameter.
+    """
     settings = list(dict.fromkeys(other.model.variant for other in others))
     if len(settings) > 1:
         return style.CLASSES[settings.index(curve.model.variant) % len(style.CLASSES)]

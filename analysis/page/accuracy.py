@@ -16,6 +16,7 @@ from analysis.page.plots import (
     View,
     bar,
     hover,
+    images,
     line,
     marker,
     model_entries,
@@ -32,6 +33,7 @@ from analysis.run import Run
 from analysis.sections.few_labels import shifts
 from analysis.study import Study
 from analysis.tables import Column, main_columns, main_value
+from analysis.words import _
 from ssl_pkg.catalogue import ADAPTATIONS, adapted
 
 _SHIFT: Final = 0.17  # of the second of two points in the row of a model
@@ -46,17 +48,14 @@ def dots(study: Study) -> list[Plot]:
     pair = [column for column in columns if column.key in ("test", "ood10")]
     views = [_both(study, *pair)] if len(pair) == 2 else []
     views += [_single(study, column) for column in columns]
-    notes = [
-        "Test and OOD: the stars are OOD." if len(pair) == 2 else "",
-        "Open markers are probes." if any(model.adaptation == "probe" for model in models) else "",
-        "Vertical strokes: single seeds." if study.seeds_tested > 1 else "",
-        _dotted(models),
-    ]
+    caption = [_("Accuracy in percent on {data}, with 95 % intervals.", data=data_label(study))]
+    if any(model.adaptation == "probe" for model in models):
+        caption.append(_("Open markers are probes."))
     return [
         Plot(
             "accuracy",
-            "Accuracy of all models",
-            " ".join([f"Accuracy in percent on {data_label(study)}, with 95 % intervals.", *filter(None, notes)]),
+            _("Accuracy of all models"),
+            " ".join(caption),
             views,
             height=rows_height([study.model_label(model) for model in models]),
         )
@@ -73,11 +72,10 @@ def _single(study: Study, column: Column) -> View:
                 _dot(study, model, column, value, place=row, looks=marker(study, model)),
             ]
             runs += _runs(study, model, column)
-    return View(
-        column.heading,
-        traces(drawn, **_layout(study, [value for model, value in found.items() if value and _is_base(model)])),
-        runs,
-    )
+    bases = [value for model, value in found.items() if value and _is_base(model)]
+    strokes = any(value and len(value.by_seed) > 1 for value in found.values())
+    notes = [_("Vertical strokes: single seeds.") if strokes else "", _dotted(len(bases))]
+    return View(column.heading, traces(drawn, **_layout(study, bases)), runs, " ".join(filter(None, notes)))
 
 
 def _both(study: Study, test: Column, ood: Column) -> View:
@@ -92,14 +90,14 @@ def _both(study: Study, test: Column, ood: Column) -> View:
                 looks["symbol"] = _OOD + ("-open" if symbol_of(study, model).endswith("-open") else "")
             drawn.append(_dot(study, model, column, value, place=row + shift, looks=looks))
             runs += _runs(study, model, column)
-    return View("Test and OOD", traces(drawn, **_layout(study, [])), runs)
+    return View(_("Test and OOD"), traces(drawn, **_layout(study, [])), runs, _("The stars are OOD."))
 
 
 def _dot(study: Study, model: Model, column: Column, value: Estimate, *, place: float, looks: dict[str, Any]) -> Any:
     shown = hover(
         study.model_label(model),
-        f"{column.heading}: {tables.percent(value)} %",
-        f"{value.n:,} images" if value.n is not None else "",
+        _("{name}: {value} %", name=column.heading, value=tables.percent(value)),
+        images(value.n),
         sources(_runs(study, model, column)),
     )
     bounds = None if value.bounds is None else (100 * value.bounds[0], 100 * value.bounds[1])
@@ -113,7 +111,10 @@ def _seeds(study: Study, model: Model, value: Estimate, row: int) -> list[Any]:
     if len(value.by_seed) < 2:
         return []
     looks = marker(study, model) | {"symbol": "line-ns-open", "size": 12}
-    shown = [hover(study.model_label(model), f"seed {seed}: {100 * one:.1f} %") for seed, one in value.by_seed.items()]
+    shown = [
+        hover(study.model_label(model), _("seed {seed}: {value:.1f} %", seed=seed, value=100 * one))
+        for seed, one in value.by_seed.items()
+    ]
     places = [100 * one for one in value.by_seed.values()]
     return [
         go.Scatter(
@@ -138,17 +139,18 @@ def _is_base(model: Model) -> bool:
     return model == replace(RANDOM_PROBE, study=model.study)
 
 
-def _dotted(models: Sequence[Model]) -> str:
-    count = sum(map(_is_base, models))
-    lines = "line: the probe" if count == 1 else "lines: the probes"
-    return f"Dotted {lines} on the random initialisation." if count else ""
+def _dotted(count: int) -> str:
+    """What the dotted lines are; empty without one."""
+    if count > 1:
+        return _("Dotted lines: the probes on the random initialisation.")
+    return _("Dotted line: the probe on the random initialisation.") if count else ""
 
 
 def _layout(study: Study, bases: Sequence[Estimate]) -> dict[str, Any]:
     """Axes, with a dotted line for each of the bases."""
     looks = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "line": {"color": "#8a8a8a", "width": 1, "dash": "dot"}}
     return {
-        "xaxis": {"title": {"text": "accuracy (%)"}, **rows_side(len(study.models))},
+        "xaxis": {"title": {"text": _("accuracy (%)")}, **rows_side(len(study.models))},
         "yaxis": rows_axis([study.model_label(model) for model in study.models]),
         "shapes": [looks | {"x0": 100 * base.value, "x1": 100 * base.value} for base in bases],
     }
@@ -168,17 +170,19 @@ def few_labels(study: Study) -> list[Plot]:
     layout = {
         "xaxis": {
             "type": "log", "tickvals": ticks, "ticktext": list(map(str, ticks)),
-            "title": {"text": "labelled images per class"},
+            "title": {"text": _("labelled images per class")},
         },
-        "yaxis": {"title": {"text": "accuracy on test (%)"}},
+        "yaxis": {"title": {"text": _("accuracy on test (%)")}},
     }  # fmt: skip
     return [
         Plot(
             "few-labels",
-            "Few labels",
-            "Accuracy on test over the number of labelled images of each class, with 95 % intervals over seeds, "
-            "subsets and test images. The models of one number are side by side. Dashed and open: probes.",
-            [View("Test accuracy", traces(drawn, **layout), list(dict.fromkeys(runs)))],
+            _("Few labels"),
+            _(
+                "Accuracy on test over the number of labelled images of each class, with 95 % intervals over seeds, "
+                "subsets and test images. The models of one number are side by side. Dashed and open: probes."
+            ),
+            [View(_("Test accuracy"), traces(drawn, **layout), list(dict.fromkeys(runs)))],
             legend=model_entries(study, found, lines=True),
         )
     ]
@@ -189,8 +193,8 @@ def _curve(study: Study, model: Model, sizes: Mapping[int, Point], shift: float,
     shown = [
         hover(
             study.model_label(model),
-            f"{size} labels per class: {100 * mean.value:.1f} [{100 * mean.low:.1f}, {100 * mean.high:.1f}] %",
-            f"subsets per seed: {len(point.draws)}",
+            _("{size} labels per class: {value} %", size=size, value=tables.percent(mean)),
+            _("subsets per seed: {n}", n=len(point.draws)),
             sources([run for run in runs if run.seed in point.seeds]),
         )
         for (size, point), mean in zip(sizes.items(), means, strict=True)

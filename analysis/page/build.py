@@ -4,6 +4,7 @@ import base64
 import datetime
 import gzip
 import json
+import re
 import shlex
 from html import escape
 from pathlib import Path
@@ -14,20 +15,20 @@ from plotly.offline import get_plotlyjs
 from plotly.utils import PlotlyJSONEncoder
 
 from analysis.commands import commands
-from analysis.page import accuracy, classes, curves, maps, parts, shift, trials, width
+from analysis.page import accuracy, classes, curves, maps, parts, shift, sweep, trials, width
 from analysis.page import thumbnails as pictures
 from analysis.page.plots import Plot
+from analysis.sections import cost, findings, limits, missing
 from analysis.study import Study
+from analysis.words import LANGUAGES, N_, _, current
 
 _MOST: Final = 8_000_000  # bytes, of a page with thumbnails
 _STATIC: Final = Path(__file__).parent / "static"
-_SCRIPTS: Final = (
-    "base.js",
-    "tables.js",
-    "thumbnails.js",
-    "figures.js",
-    "start.js",
-)  # in the order of their definitions
+_SCRIPTS: Final = ("base.js", "tables.js", "thumbnails.js", "keyboard.js", "figures.js", "start.js")  # in this order
+_CALL: Final = re.compile(r'\b_\("([^"]+)"')  # of a text in the scripts
+_PLOTLY: Final = (  # plotly's own texts
+    N_("Download plot"), N_("Zoom"), N_("Pan"), N_("Zoom in"), N_("Zoom out"), N_("Reset axes"),
+)  # fmt: skip
 
 
 def render(study: Study, date: datetime.date, *, thumbnails: bool = False) -> bytes:
@@ -38,19 +39,33 @@ def render(study: Study, date: datetime.date, *, thumbnails: bool = False) -> by
     """
     plots = figures(study)
     arguments = [*study.paths, "--date", f"{date}", *["--thumbnails"] * thumbnails]
+    if current() != LANGUAGES[0]:
+        arguments += ["--language", current()]
     template = Template(_static("page.html"))
+    script = "\n".join(map(_static, _SCRIPTS))
+    sections = {"limits": limits.section(study), "cost": cost.section(study)}
+    targets = [
+        ("main", _("Main table")),
+        *((name, made.title) for name, made in sections.items() if made.blocks),
+        *((plot.name, plot.title) for plot in plots),
+        ("results", _("All results")),
+    ]
     content = {
-        "title": escape(f"{study.name}: self-supervised pretraining"),
+        "language": current(),
+        "title": escape(_("{study}: self-supervised pretraining", study=study.name)),
         "style": _static("page.css"),
-        "script": "\n".join(map(_static, _SCRIPTS)),
+        "script": script,
+        "words": _words(script),
         "head": parts.head(study, date),
         "short": parts.short(study),
         "first": parts.figures(plots[:1]),
-        "links": parts.links(plots),
+        "links": parts.links(targets),
         "summary": parts.summary(study),
-        "findings": parts.sentences(study),
+        "findings": parts.section(findings.section(study)),
         "figures": parts.figures(plots[1:]),
-        "missing": parts.lacking(study),
+        "missing": parts.section(missing.section(study)),
+        **{name: parts.section(made) for name, made in sections.items()},
+        **_labels(),
         "command": escape(f".venv/bin/python -m analysis {shlex.join(arguments)}"),
         "data": _packed(json.dumps(data(study, plots), cls=PlotlyJSONEncoder, separators=(",", ":"))),
         "plotly": _packed(get_plotlyjs()),
@@ -60,6 +75,34 @@ def render(study: Study, date: datetime.date, *, thumbnails: bool = False) -> by
         room = _MOST - len(template.substitute(content).encode())
         content["thumbnails"] = pictures.thumbnails(study, room)
     return template.substitute(content).encode()
+
+
+def _labels() -> dict[str, str]:
+    """The texts of the template."""
+    found = {
+        "skip": _("To the results"),
+        "dark": _("Dark"),
+        "figures_heading": _("Figures"),
+        "main_heading": _("Main table"),
+        "results_heading": _("All results"),
+        "no_script": _(
+            "Figures and the table of all results need JavaScript. The numbers are also in tables/results.csv."
+        ),
+        "pointing": _("Point at a mark, or press the arrow keys in a figure, to see value, interval, seed and run."),
+        "results_text": _(
+            "Every number of every complete run, as in tables/results.csv; accuracies are fractions. Point at a number "
+            "to see all its digits."
+        ),
+        "made_by": _("This page and the PDF beside it were made by"),
+    }
+    return {name: escape(text) for name, text in found.items()}
+
+
+def _words(script: str) -> str:
+    """The texts of the script and of plotly in the language of the page, as JSON; those in English are left out."""
+    texts = dict.fromkeys([*_CALL.findall(script), *_PLOTLY])
+    found = {text: translated for text in texts if (translated := _(text)) != text}
+    return json.dumps(found, ensure_ascii=False).replace("<", "\\u003c")
 
 
 def figures(study: Study) -> list[Plot]:
@@ -72,6 +115,7 @@ def figures(study: Study) -> list[Plot]:
         *trials.trials(study),
         *curves.probing(study),
         *accuracy.few_labels(study),
+        *sweep.over_values(study),
         *classes.per_class(study),
         *classes.confusion(study),
         *classes.reliability(study),

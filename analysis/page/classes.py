@@ -17,6 +17,7 @@ from analysis.page.plots import (
     View,
     floats,
     hover,
+    images,
     line,
     marker,
     model_entries,
@@ -30,9 +31,10 @@ from analysis.page.plots import (
 )
 from analysis.run import Run
 from analysis.study import Study
+from analysis.words import N_, _, localized, ngettext
 from ssl_pkg.rows import dimensions_of
 
-_KINDS: Final = {"test": "Test", "ood": "OOD"}
+_KINDS: Final = {"test": N_("Test"), "ood": N_("OOD")}
 _BAR: Final = {"thickness": 10, "title": {"text": "%"}}
 _NUMBERED: Final = 20  # classes of a confusion matrix whose cells have numbers
 _BINS: Final = 15  # as for the expected calibration error
@@ -45,18 +47,20 @@ def per_class(study: Study) -> list[Plot]:
     if not views:
         return []
     labels = [study.model_label(model) for model in study.models]
-    caption = (
+    caption = _(
         "Accuracy of each model on each class, in percent, mean over seeds. A dark column is a class that is hard for "
-        f"every model.{_substitution(study)}"
+        "every model."
     )
-    return [Plot("classes", "Accuracy by class", caption, views, choice="Images", height=60 + rows_height(labels))]
+    height = 60 + rows_height(labels)
+    caption += _substitution(study)
+    return [Plot("classes", _("Accuracy by class"), caption, views, choice=_("Images"), height=height)]
 
 
 def _substitution(study: Study) -> str:
-    replaced = tables.substituted(study)
-    return (
-        f" *: on OOD, includes the images of a class that the models lack ({', '.join(replaced)})." if replaced else ""
-    )
+    """What a star marks, after a space; empty without one."""
+    replaced = ", ".join(tables.substituted(study))
+    note = _("*: on OOD, includes the images of a class that the models lack ({classes}).", classes=replaced)
+    return f" {note}" if replaced else ""
 
 
 def _heat_map(study: Study, kind: str) -> View | None:
@@ -71,8 +75,8 @@ def _heat_map(study: Study, kind: str) -> View | None:
         [
             hover(
                 f"{study.model_label(model)}: {name}",
-                f"{tables.percent(value)} %" if value else "no accuracy",
-                f"{value.n:,} images" if value and value.n is not None else "",
+                _("{value} %", value=tables.percent(value)) if value else _("no accuracy"),
+                images(value.n) if value else "",
                 sources(runs[model]),
             )
             for name, value in zip(classes, row, strict=True)
@@ -89,7 +93,7 @@ def _heat_map(study: Study, kind: str) -> View | None:
         "xaxis": _class_ticks(_marked(study, classes, kind), range(len(classes))) | rows_side(len(found)),
         "yaxis": rows_axis([study.model_label(model) for model in found]),
     }
-    return View(_KINDS[kind], traces([drawn], **layout), [run for own in runs.values() for run in own])
+    return View(_(_KINDS[kind]), traces([drawn], **layout), [run for own in runs.values() for run in own])
 
 
 def _marked(study: Study, classes: list[str], kind: str) -> list[str]:
@@ -118,12 +122,12 @@ def confusion(study: Study) -> list[Plot]:
     views = [view for kind in _KINDS for model in study.models if (view := _confusion(study, model, kind)) is not None]
     if not views:
         return []
-    caption = (
+    caption = _(
         "The share of the images of each true class (rows) that were predicted as each class (columns), in percent, "
         "all seeds together; the shares of a row sum to 100. A strong colour off the diagonal is a systematic error."
-        f"{_substitution(study)}"
     )
-    return [Plot("confusion", "Confusion", caption, views, choice="Model", height=560)]
+    caption += _substitution(study)
+    return [Plot("confusion", _("Confusion"), caption, views, choice=_("Model"), height=560)]
 
 
 def _confusion(study: Study, model: Model, kind: str) -> View | None:
@@ -136,26 +140,37 @@ def _confusion(study: Study, model: Model, kind: str) -> View | None:
     np.add.at(matrix, (labels, logits.argmax(axis=1)), 1)
     totals = matrix.sum(axis=1)
     runs = runs_of(study, model, kind, "accuracy")
-    classes = next((run.classes for run in runs if len(run.classes) == count), [f"class {i}" for i in range(count)])
+    classes = next((run.classes for run in runs if len(run.classes) == count), _numbered(count))
     true = _marked(study, classes, kind)
     shares = np.round(100 * matrix / np.maximum(totals, 1)[:, None], 2)
     who = text(study.model_label(model))
     columns = [text(name) for name in classes]
-    rows = [text(f"{name} ({total:,.0f} predictions)") for name, total in zip(true, totals, strict=True)]
-    shown = f"{who}<br>true %{{y}}<br>predicted as %{{x}}: %{{z:.1f}} %<br>{text(sources(runs))}<extra></extra>"
+    rows = [
+        text(_("{name} ({n} predictions)", name=name, n=localized(f"{total:,.0f}")))
+        for name, total in zip(true, totals, strict=True)
+    ]
+    lines = [who, _("true %{y}"), _("predicted as %{x}: %{z:.1f} %"), text(sources(runs))]
+    shown = f"{'<br>'.join(lines)}<extra></extra>"
     drawn = go.Heatmap(
         z=floats(shares), zmin=0, zmax=100, colorscale="Blues", xgap=_gap(count), ygap=_gap(count),
         x=columns, y=rows, hovertemplate=shown,
         texttemplate="%{z:.0f}" if count <= _NUMBERED else "", colorbar=_BAR,
     )  # fmt: skip
     layout = {
-        "xaxis": {"type": "category", **_class_ticks(classes, columns), "title": {"text": "predicted class"}},
+        "xaxis": {"type": "category", **_class_ticks(classes, columns), "title": {"text": _("predicted class")}},
         "yaxis": {
             "type": "category", **_class_ticks(true, rows), "range": [count - 0.5, -0.5], "tickangle": 0,
-            "title": {"text": "true class", "standoff": 12},
+            "title": {"text": _("true class"), "standoff": 12},
         },
     }  # fmt: skip
-    return View(f"{study.model_label(model)}, {'OOD' if kind == 'ood' else kind}", traces([drawn], **layout), runs)
+    name = study.model_label(model)
+    label = _("{model}, OOD", model=name) if kind == "ood" else _("{model}, test", model=name)
+    return View(label, traces([drawn], **layout), runs)
+
+
+def _numbered(count: int) -> list[str]:
+    """Names of classes without names."""
+    return [_("class {label}", label=label) for label in range(count)]
 
 
 def reliability(study: Study) -> list[Plot]:
@@ -169,17 +184,19 @@ def reliability(study: Study) -> list[Plot]:
         models += [model for model in own if model not in models]
         if drawn:
             shown = traces([_diagonal(), *drawn], **_reliability_layout())
-            views.append(View(label, shown, [run for of_model in runs.values() for run in of_model]))
+            views.append(View(_(label), shown, [run for of_model in runs.values() for run in of_model]))
     if not views:
         return []
-    caption = (
-        f"Top: accuracy of the images in each of {_BINS} bins of confidence, the largest softmax probability, all "
-        f"seeds together (bins with fewer than {_LEAST} predictions are left out). Bottom: share of the predictions in "
+    caption = _(
+        "Top: accuracy of the images in each of {bins} bins of confidence, the largest softmax probability, all "
+        "seeds together (bins with fewer than {least} predictions are left out). Bottom: share of the predictions in "
         "each bin. Below the diagonal a model is overconfident: its predictions are correct less often than their "
-        "confidence says."
+        "confidence says.",
+        bins=_BINS,
+        least=_LEAST,
     )
     legend = model_entries(study, models, lines=True)
-    return [Plot("reliability", "Reliability", caption, views, choice="Images", height=520, legend=legend)]
+    return [Plot("reliability", _("Reliability"), caption, views, choice=_("Images"), height=520, legend=legend)]
 
 
 def _diagonal() -> Any:
@@ -190,9 +207,9 @@ def _diagonal() -> Any:
 def _reliability_layout() -> dict[str, Any]:
     share = {"tickformat": ".0%"}
     return {
-        "xaxis": {"title": {"text": "confidence"}, "range": [0, 1.02], "anchor": "y2", **share},
-        "yaxis": {"title": {"text": "accuracy"}, "range": [0, 1.02], "domain": [0.34, 1], **share},
-        "yaxis2": {"title": {"text": "share"}, "domain": [0, 0.24], "rangemode": "tozero", **share},
+        "xaxis": {"title": {"text": _("confidence")}, "range": [0, 1.02], "anchor": "y2", **share},
+        "yaxis": {"title": {"text": _("accuracy")}, "range": [0, 1.02], "domain": [0.34, 1], **share},
+        "yaxis2": {"title": {"text": _("share")}, "domain": [0, 0.24], "rangemode": "tozero", **share},
     }
 
 
@@ -204,13 +221,26 @@ def _reliability(study: Study, model: Model, images: Predicted, runs: list[Run])
     kept = counts >= _LEAST
     who, looks = study.model_label(model), line(study, model)
     shown = [
-        hover(who, f"confidence {mean:.1%}: accuracy {share:.1%}", f"{count:,} predictions", sources(runs))
-        for mean, share, count in zip(means[kept], shares[kept], counts[kept], strict=True)
+        hover(
+            who,
+            _("confidence {mean:.1f}%: accuracy {share:.1f}%", mean=100 * mean, share=100 * share),
+            ngettext("{n:,} prediction", "{n:,} predictions", count),
+            sources(runs),
+        )
+        for mean, share, count in zip(*(values[kept].tolist() for values in (means, shares, counts)), strict=True)
     ]
     centres = (np.arange(_BINS) + 0.5) / _BINS
     below = [
-        hover(who, f"confidence {place / _BINS:.0%} to {(place + 1) / _BINS:.0%}: {count / counts.sum():.1%}")
-        for place, count in enumerate(counts)
+        hover(
+            who,
+            _(
+                "confidence {low:.0f}% to {high:.0f}%: {share:.1f}%",
+                low=100 * (place / _BINS),
+                high=100 * ((place + 1) / _BINS),
+                share=100 * share,
+            ),
+        )
+        for place, share in enumerate((counts / counts.sum()).tolist())
     ]
     common = {"hoverinfo": "text", "legendgroup": model.full_name, "name": text(who)}
     return [

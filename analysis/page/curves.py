@@ -11,41 +11,42 @@ import plotly.graph_objects as go
 from analysis import names
 from analysis.figures import style
 from analysis.figures.curves import HEALTH, RATES, chosen_l2, series, tried
-from analysis.page.plots import Entry, Plot, View, floats, line, model_entries, text, traces
+from analysis.page.plots import Entry, Plot, View, floats, line, model_entries, one_seed, text, traces
 from analysis.run import Run
 from analysis.study import Study
 from analysis.trials import chosen_curve
+from analysis.words import N_, _
 
 _SHARES: Final = (*RATES, "val_accuracy")
-_METRICS: Final = {"loss": "loss", **RATES, "lr": "learning rate"}
+_METRICS: Final = {"loss": N_("loss"), **RATES, "lr": N_("learning rate")}
 _CONTRAST: Final = "contrast_accuracy"
 _DASHES: Final = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
 def pretraining(study: Study) -> list[Plot]:
     """Loss, accuracies and learning rate of every pretraining run, complete or not; a view for each metric."""
-    caption = (
+    caption = _(
         "Every run, complete or not. Each value is the mean since the previous line of metrics.jsonl. The losses "
         "of different methods are not comparable. kNN: accuracy on the holdout split of labelled train. Pretext "
         "task: share of views for which the other view of the same image is the most similar."
     )
-    return _pretraining(study, "pretraining", "Pretraining", caption, _METRICS)
+    return _pretraining(study, "pretraining", _("Pretraining"), caption, _METRICS)
 
 
 def health(study: Study) -> list[Plot]:
     """Spread, effective rank, alignment and uniformity of the representation during pretraining."""
-    caption = (
+    caption = _(
         "z is the output of the projection head with unit length. s.d. of z: over the batch, averaged over its D "
         "dimensions; about 1/√D if z is spread evenly over the sphere, 0 after a collapse. Effective rank: of the "
         "embeddings of labelled train, at most 512. Alignment: mean squared distance between the two views of an "
         "image. Uniformity: log of the mean of exp(−2‖z − z′‖²) over different images. Alignment and uniformity are "
         "better the lower they are; s.d. and uniformity depend on D, so compare only methods with the same D."
     )
-    return _pretraining(study, "health", "Health of the representation", caption, HEALTH)
+    return _pretraining(study, "health", _("Health of the representation"), caption, HEALTH)
 
 
 def _pretraining(study: Study, name: str, title: str, caption: str, metrics: Mapping[str, str]) -> list[Plot]:
-    """A figure of metrics of the pretraining runs; metrics: their labels."""
+    """A figure of metrics of the pretraining runs; metrics: their labels in English."""
     encoders = [encoder for encoder in study.encoders if study.of("pretrain", encoder)]
     dashes = {encoder: _DASHES[place % len(_DASHES)] for place, encoder in enumerate(encoders)}
     looks = {
@@ -54,14 +55,14 @@ def _pretraining(study: Study, name: str, title: str, caption: str, metrics: Map
     }
     runs = study.of("pretrain")
     found = [
-        _metric(study, label.partition(" (")[0], metric, runs=runs, part=_whole, looks=looks)
+        _metric(study, _(label).partition(" (")[0], metric, runs=runs, part=_whole, looks=looks)
         for metric, label in metrics.items()
     ]
     views = [view for view in found if view is not None]
     legend = [Entry(encoder.full_name, study.model_label(encoder), *_look(looks[encoder])) for encoder in encoders]
     if not views:
         return []
-    return [Plot(name, title, caption, views, choice="Metric", legend=legend)]
+    return [Plot(name, title, caption, views, choice=_("Metric"), legend=legend)]
 
 
 def _look(found: dict[str, Any]) -> tuple[str, str, str]:
@@ -74,10 +75,10 @@ def finetuning(study: Study) -> list[Plot]:
     models = names.in_order((run.model for run in runs), study.methods)
     looks = {model: line(study, model) | {"dash": _DASHES[i % len(_DASHES)]} for i, model in enumerate(models)}
     parts: tuple[tuple[str, str, Callable[[Run], pd.DataFrame]], ...] = (
-        ("Final training: loss", "loss", _final),
-        ("Final training: accuracy on train", "accuracy", _final),
-        ("Chosen trial: accuracy on the holdout split", "val_accuracy", chosen_curve),
-        ("Chosen trial: loss", "loss", chosen_curve),
+        (_("Final training: loss"), "loss", _final),
+        (_("Final training: accuracy on train"), "accuracy", _final),
+        (_("Chosen trial: accuracy on the holdout split"), "val_accuracy", chosen_curve),
+        (_("Chosen trial: loss"), "loss", chosen_curve),
     )
     found = [_metric(study, label, metric, runs=runs, part=part, looks=looks) for label, metric, part in parts]
     views = [view for view in found if view is not None]
@@ -87,11 +88,13 @@ def finetuning(study: Study) -> list[Plot]:
     return [
         Plot(
             "finetuning",
-            "Fine-tuning and the supervised baseline",
-            "Training of all weights on labelled train, from random weights (supervised) or from a pretrained encoder. "
-            "The chosen trial was trained without the holdout split; the final training has all images.",
+            _("Fine-tuning and the supervised baseline"),
+            _(
+                "Training of all weights on labelled train, from random weights (supervised) or from a pretrained "
+                "encoder. The chosen trial was trained without the holdout split; the final training has all images."
+            ),
             views,
-            choice="Curve",
+            choice=_("Curve"),
             legend=legend,
         )
     ]
@@ -121,9 +124,9 @@ def _metric(
         x, y = series(part(run), metric)
         if not len(x):
             continue
-        who = f"{study.model_label(run.model)}, seed {run.seed}"
-        value = "%{y:.1%}" if share else "%{y:.4g}"
-        hover_text = f"{text(who)}<br>epoch %{{x:.3g}}: {value}<br>{text(run.name)}<extra></extra>"
+        who = one_seed(study, run)
+        value = _("epoch %{x:.3g}: %{y:.1%}") if share else _("epoch %{x:.3g}: %{y:.4g}")
+        hover_text = f"{text(who)}<br>{value}<br>{text(run.name)}<extra></extra>"
         first = run.seed == min(other.seed for other in runs if other.model == run.model)
         drawn.append(
             go.Scatter(
@@ -137,7 +140,7 @@ def _metric(
         return None
     axis = {"tickformat": ".0%"} if share else {}
     layout = {
-        "xaxis": {"title": {"text": "epoch"}, "rangemode": "tozero"},
+        "xaxis": {"title": {"text": _("epoch")}, "rangemode": "tozero"},
         "yaxis": {"title": {"text": text(label)}, **axis},
     }
     return View(label, traces(drawn, **layout), shown)
@@ -151,15 +154,17 @@ def probing(study: Study) -> list[Plot]:
         return []
     views = [
         View(label, _grid(study, grids, column), list(grids))
-        for column, label in (("log_loss", "Log loss"), ("accuracy", "Accuracy"))
+        for column, label in (("log_loss", _("Log loss")), ("accuracy", _("Accuracy")))
     ]
     models = names.in_order((run.model for run in grids), study.methods)
     return [
         Plot(
             "probes",
-            "Linear probes",
-            "Log loss (nats) and accuracy on the holdout split of train for each l2 penalty. The dot marks the penalty "
-            "with the smallest log loss, with which the probe was then fitted on all of train.",
+            _("Linear probes"),
+            _(
+                "Log loss (nats) and accuracy on the holdout split of train for each l2 penalty. The dot marks the "
+                "penalty with the smallest log loss, with which the probe was then fitted on all of train."
+            ),
             views,
             legend=model_entries(study, models, lines=True),
         )
@@ -172,7 +177,7 @@ def _grid(study: Study, grids: dict[Run, pd.DataFrame], column: str) -> dict[str
         best = chosen_l2(study, run)
         sizes = [10 if abs(l2 - best) <= 1e-6 * abs(best) else 0 for l2 in frame["l2"]]
         value = "%{y:.1%}" if column == "accuracy" else "%{y:.4g}"
-        who = f"{study.model_label(run.model)}, seed {run.seed}"
+        who = one_seed(study, run)
         hover_text = f"{text(who)}<br>l2 %{{x:.3g}}: {value}<br>{text(run.name)}<extra></extra>"
         looks = line(study, run.model)
         drawn.append(
@@ -183,9 +188,9 @@ def _grid(study: Study, grids: dict[Run, pd.DataFrame], column: str) -> dict[str
             )
         )  # fmt: skip
     axis = {"tickformat": ".0%"} if column == "accuracy" else {}
-    title = "accuracy on the holdout split" if column == "accuracy" else "log loss on the holdout split (nats)"
+    title = _("accuracy on the holdout split") if column == "accuracy" else _("log loss on the holdout split (nats)")
     return traces(
         drawn,
-        xaxis={"type": "log", "title": {"text": "l2 penalty"}, "exponentformat": "power"},
+        xaxis={"type": "log", "title": {"text": _("l2 penalty")}, "exponentformat": "power"},
         yaxis={"title": {"text": title}, **axis},
     )

@@ -13,6 +13,7 @@ from analysis.names import Model
 from analysis.page.plots import SYMBOLS, Plot, View, packed
 from analysis.run import Run
 from analysis.study import Study
+from analysis.words import _
 
 Points = npt.NDArray[Any]
 Found = Mapping[Model, tuple[Run, Arrays]]
@@ -28,19 +29,20 @@ def maps(study: Study) -> list[Plot]:
     for model, (run, arrays) in found.items():
         reach = _reach(arrays["train"], arrays["test"])
         predicted = _predicted(study, model, run, arrays["test_labels"])
+        images = arrays["test"], arrays["test_labels"]
         frames = [
-            _frame("Train", "train", arrays["train"], arrays["train_labels"], reach=reach, most=most),
-            _frame("Test", "test", arrays["test"], arrays["test_labels"], reach=reach, most=most, predicted=predicted),
+            _frame(_("Train"), "train", arrays["train"], arrays["train_labels"], reach=reach, most=most),
+            _frame(_("Test"), "test", *images, reach=reach, most=most, predicted=predicted),
         ]
         views.append(View(study.model_label(model), {"frames": frames}, [run]))
-    caption = (
+    caption = _(
         "t-SNE of the average-pool output (512 values) of train and test images, which share one map; first seed. The "
         "embedding of a probe is that of its frozen encoder. Numbers count the images in the order of the run's "
         "embeddings. Islands of one colour are classes that the embedding separates; the sizes of islands and the "
         "distances between them have little meaning."
     )
     classes = _classes(study, _count(found, "train_labels", "test_labels"))
-    return _plots("tsne", "t-SNE of the embeddings", caption, views, classes)
+    return _plots("tsne", _("t-SNE of the embeddings"), caption, views, classes)
 
 
 def snapshots(study: Study) -> list[Plot]:
@@ -51,23 +53,26 @@ def snapshots(study: Study) -> list[Plot]:
     for model, (run, arrays) in found.items():
         reach = _reach(*arrays["frames"])
         frames = [
-            _frame(f"step {int(step):,}", "frames", points, arrays["frame_labels"], reach=reach, most=most)
+            _frame(_("step {step:,}", step=int(step)), "frames", points, arrays["frame_labels"], reach=reach, most=most)
             for step, points in zip(arrays["frame_steps"], arrays["frames"], strict=True)
         ]
         views.append(View(study.model_label(model.encoder), {"frames": frames}, [run]))
-    caption = (
+    caption = _(
         "t-SNE of the same test images during fine-tuning, from before the first step to after the last; first seed. "
         "The maps are aligned and share their axes. Move the slider: classes that move apart are being separated by "
         "the labels."
     )
-    title = "Movement of the embeddings during fine-tuning"
+    title = _("Movement of the embeddings during fine-tuning")
     return _plots("tsne-finetuning", title, caption, views, _classes(study, _count(found, "frame_labels")))
 
 
 def _classes(study: Study, count: int) -> list[str]:
     """The names of the classes, of at least `count`."""
     known = next((run.classes for run in study.complete("embed") if run.classes), [])
-    return [known[label] if label < len(known) else f"class {label}" for label in range(max(count, len(known)))]
+    return [
+        known[label] if label < len(known) else _("class {label}", label=label)
+        for label in range(max(count, len(known)))
+    ]
 
 
 def _plots(name: str, title: str, caption: str, views: list[View], classes: list[str]) -> list[Plot]:
@@ -77,21 +82,21 @@ def _plots(name: str, title: str, caption: str, views: list[View], classes: list
     looks = [style.class_look(label) for label in range(len(classes))]
     more = {
         "classes": classes,
-        "colors": [color for color, _ in looks],
-        "symbols": [SYMBOLS[marker] for _, marker in looks],
+        "colors": [color for color, _marker in looks],
+        "symbols": [SYMBOLS[marker] for _color, marker in looks],
         "slider": name == "tsne-finetuning",
     }
-    return [Plot(name, title, caption, views, choice="Model", kind="points", height=560, more=more)]
+    return [Plot(name, title, caption, views, choice=_("Model"), kind="points", height=560, more=more)]
 
 
 def _count(found: Found, *labels: str) -> int:
     """One more than the largest label."""
-    return 1 + max((int(arrays[name].max()) for _, arrays in found.values() for name in labels), default=-1)
+    return 1 + max((int(arrays[name].max()) for _run, arrays in found.values() for name in labels), default=-1)
 
 
 def _share(found: Found, needed: tuple[str, ...]) -> int:
     """How many points a frame may have, so that all together are not more than _MOST."""
-    frames = sum(len(arrays["frames"]) if needed is FRAMES else 2 for _, arrays in found.values())
+    frames = sum(len(arrays["frames"]) if needed is FRAMES else 2 for _run, arrays in found.values())
     return _MOST // max(frames, 1) // 2  # two kinds of maps
 
 

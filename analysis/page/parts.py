@@ -1,4 +1,4 @@
-"""The static parts of the page as HTML: head, answers, main table, findings, what is missing. Every text is escaped."""
+"""The static parts of the page as HTML: head, answers, main table, sections of the report. Every text is escaped."""
 
 import datetime
 import math
@@ -12,8 +12,9 @@ from analysis import tables
 from analysis.blocks import Section
 from analysis.data import data_note
 from analysis.page.plots import Plot
-from analysis.sections import findings, front, missing, provenance
+from analysis.sections import front, provenance
 from analysis.study import Study
+from analysis.words import _
 
 
 def head(study: Study, date: datetime.date) -> str:
@@ -28,12 +29,13 @@ def head(study: Study, date: datetime.date) -> str:
 
 def short(study: Study) -> str:
     """What was asked, the answers, what is missing, and the facts of the study."""
+    heading = _("Data, code and hardware")
     rows = [(name, value) for name, value in provenance.facts(study) if value]
     facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in rows)
     answers = "".join(f"<li>{escape(answer)}</li>" for answer in front.answers(study) if answer)
     return (
         f"<p>{escape(front.question(study))}</p>\n<ul>{answers}</ul>\n<p>{escape(front.runs(study))}</p>\n"
-        f"<details><summary>Data, code and hardware</summary><dl>{facts}</dl></details>\n"
+        f"<details><summary>{escape(heading)}</summary><dl>{facts}</dl></details>\n"
     )
 
 
@@ -41,7 +43,7 @@ def summary(study: Study) -> str:
     """The main table. Each cell has the number that it is sorted by."""
     headings, rows = tables.summary_text(study)
     if not rows:
-        return "<p>No model has a test accuracy yet, so there is no table.</p>\n"
+        return _paragraph(_("No model has a test accuracy yet, so there is no table."))
     frame = tables.summary(study)
     keys = ["test", "gain_points", *(column.key for column in tables.main_columns(study)[1:])]
     body = []
@@ -50,11 +52,17 @@ def summary(study: Study) -> str:
         cells = [f'<td data-value="{n}">{escape(cell)}</td>' for n, cell in zip(numbers, row[1:], strict=True)]
         body.append(f'<tr><th scope="row">{escape(row[0])}</th>{"".join(cells)}</tr>')
     columns = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
-    return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Main table"><table class="sortable">'
-        f"<thead><tr>{columns}</tr></thead><tbody>{''.join(body)}</tbody></table></div>\n"
-        "<p>Accuracies in %, gain in points, with 95 % intervals.</p>\n"
-    )
+    table = f'<table class="sortable"><thead><tr>{columns}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+    return _scrolled(table, _("Main table")) + _paragraph(_("Accuracies in %, gain in points, with 95 % intervals."))
+
+
+def _paragraph(text: str) -> str:
+    return f"<p>{escape(text)}</p>\n"
+
+
+def _scrolled(table: str, label: str) -> str:
+    """A table in a region that scrolls."""
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">{table}</div>\n'
 
 
 def _number(value: float | None) -> str:
@@ -62,43 +70,52 @@ def _number(value: float | None) -> str:
 
 
 def section(made: Section) -> str:
-    """The texts and lists of a section of the report; nothing if it has none."""
-    blocks = "".join(_block(block) for block in made.blocks)
+    """The texts, lists and tables of a section of the report; nothing if it has none."""
+    blocks = "".join(_block(block, made.title) for block in made.blocks)
     return f"<h2>{escape(made.title)}</h2>\n{blocks}" if blocks else ""
 
 
-def _block(block: dict[str, Any]) -> str:
+def _block(block: dict[str, Any], title: str) -> str:
     if block["kind"] in ("text", "note"):
-        return f"<p>{escape(block['text'])}</p>\n"
+        return _paragraph(block["text"])
     if block["kind"] == "items":
         return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in block['items'])}</ul>\n"
+    if block["kind"] == "table":
+        return _scrolled(_table(block), title) + _paragraph(block["caption"])
     return ""
 
 
-def sentences(study: Study) -> str:
-    """The sentences that the report generates from the numbers."""
-    return section(findings.section(study))
-
-
-def lacking(study: Study) -> str:
-    """What is missing, and why."""
-    return section(missing.section(study))
+def _table(block: dict[str, Any]) -> str:
+    """A table of the report; a row is named by its first cell."""
+    classes = [' class="words"' if place < block["left"] else "" for place in range(len(block["headings"]))]
+    head = "".join(
+        f'<th scope="col"{looks}>{escape(heading)}</th>'
+        for heading, looks in zip(block["headings"], classes, strict=True)
+    )
+    rows = ""
+    for first, *rest in block["rows"]:
+        cells = "".join(f"<td{looks}>{escape(cell)}</td>" for cell, looks in zip(rest, classes[1:], strict=True))
+        rows += f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>'
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 def figures(plots: Sequence[Plot]) -> str:
     """A place for each figure, which the script fills; its height is known, so that nothing moves when it is drawn."""
+    wait = escape(_("The figure is being drawn."))
     return "".join(
         f'<figure id="{plot.name}" aria-labelledby="{plot.name}-title"><h3 id="{plot.name}-title">{escape(plot.title)}'
-        f'</h3><div class="controls"></div><div class="plot" style="height:{plot.height}px"></div>'
-        f'<p class="announcement" aria-live="polite"></p><figcaption>{escape(plot.caption)}</figcaption>'
+        f'</h3><div class="controls"></div>'
+        f'<div class="plot" style="height:{plot.height}px" data-wait="{wait}"></div>'
+        f'<p class="announcement" aria-live="polite"></p>'
+        f'<figcaption>{escape(plot.caption)} <span class="note">{escape(plot.views[0].note)}</span></figcaption>'
         f'<div class="origin"></div></figure>\n'
         for plot in plots
     )
 
 
-def links(plots: Iterable[Plot]) -> str:
-    """The links of the navigation to the figures."""
-    return "".join(f'<a href="#{plot.name}">{escape(plot.title)}</a>' for plot in plots)
+def links(targets: Iterable[tuple[str, str]]) -> str:
+    """The links of the navigation. targets: id and title of each."""
+    return "".join(f'<a href="#{name}">{escape(title)}</a>' for name, title in targets)
 
 
 def tidy(study: Study) -> list[dict[str, Any]]:

@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
-from analysis.estimates import NONE, Dimensions
+from analysis.estimates import NONE, Dimensions, Estimate
 from analysis.figures import style
 from analysis.names import Model
 from analysis.run import Run
 from analysis.study import Study
+from analysis.words import _, ngettext
 
 SYMBOLS: Final = {  # of matplotlib's markers
     "o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down", "P": "cross", "X": "x",
@@ -39,25 +40,30 @@ class Entry:
 
 @dataclass(frozen=True)
 class View:
-    """What a figure shows when `label` is chosen. content: traces and layout, or the points of a map."""
+    """What a figure shows when `label` is chosen.
+
+    content: traces and layout, or the points of a map. note: what the caption says of this view only.
+    """
 
     label: str
     content: dict[str, Any]
     runs: Sequence[Run] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Plot:
     """A figure with a choice of views.
 
-    kind: `traces` for plotly's traces, `points` for t-SNE maps. choice: the label of the choice. height: in pixels.
+    kind: `traces` for plotly's traces, `points` for t-SNE maps. choice: the label of the choice, empty for “Show”.
+    height: in pixels.
     """
 
     name: str
     title: str
     caption: str
     views: Sequence[View]
-    choice: str = "Show"
+    choice: str = ""
     kind: str = "traces"
     height: int = 420
     legend: Sequence[Entry] = ()
@@ -65,8 +71,11 @@ class Plot:
 
     def content(self) -> dict[str, Any]:
         """The plot as JSON that the script reads."""
-        views = [{"label": view.label, "runs": [run.name for run in view.runs], **view.content} for view in self.views]
-        looks = {"kind": self.kind, "choice": self.choice, "height": self.height}
+        views = [
+            {"label": view.label, "note": view.note, "runs": [run.name for run in view.runs], **view.content}
+            for view in self.views
+        ]
+        looks = {"kind": self.kind, "choice": self.choice or _("Show"), "height": self.height}
         return looks | {"legend": [vars(entry) for entry in self.legend], "views": views, **self.more}
 
 
@@ -84,6 +93,11 @@ def text(value: str) -> str:
 def hover(*lines: str) -> str:
     """The lines of a text for hovering, of which empty ones are left out."""
     return "<br>".join(text(line) for line in lines if line)
+
+
+def images(count: int | None) -> str:
+    """The number of images for hovering; empty if it is unknown."""
+    return "" if count is None else ngettext("{n:,} image", "{n:,} images", count)
 
 
 def wrapped(label: str, width: int = _WRAPPED) -> str:
@@ -178,6 +192,16 @@ def bar(value: float, bounds: tuple[float, float] | None, color: str) -> dict[st
     }
 
 
+def bars(values: Sequence[Estimate], color: str) -> dict[str, Any]:
+    """The error bars of several accuracies, in percent; those without an interval have no length."""
+    ends = [value.bounds or (value.value, value.value) for value in values]
+    return {
+        "type": "data", "symmetric": False, "color": color, "thickness": 1, "width": 2,
+        "array": [100 * (high - value.value) for (_low, high), value in zip(ends, values, strict=True)],
+        "arrayminus": [100 * (value.value - low) for (low, _high), value in zip(ends, values, strict=True)],
+    }  # fmt: skip
+
+
 def runs_of(study: Study, model: Model, evaluation: str, metric: str, dimensions: Dimensions = NONE) -> list[Run]:
     """The runs that a number of a model comes from."""
     frame = study.numbers.get((model, evaluation, metric, dimensions))
@@ -192,11 +216,20 @@ def _contains(run: Run, model: Model) -> bool:
     return run.model == model or (run.model.adaptation is None and run.model == model.encoder)
 
 
+def one_seed(study: Study, run: Run) -> str:
+    """The model and the seed of a run for hovering."""
+    return _("{model}, seed {seed}", model=study.model_label(run.model), seed=run.seed)
+
+
 def sources(runs: Sequence[Run]) -> str:
     """The seeds and names of runs for hovering; of many runs, only some names."""
     seeds = sorted({run.seed for run in runs})
     if not seeds:
         return ""
     names = [run.name for run in runs]
-    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; {shown}"
+    shown = ", ".join(names[:3])
+    if len(names) > 3:
+        shown = _("{names} and {n} more", names=shown, n=len(names) - 3)
+    if len(seeds) == 1:
+        return _("seed {seed}; {runs}", seed=seeds[0], runs=shown)
+    return _("seeds {seeds}; {runs}", seeds=", ".join(map(str, seeds)), runs=shown)

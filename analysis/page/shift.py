@@ -15,6 +15,7 @@ from analysis.names import Model
 from analysis.page.plots import (
     Plot,
     View,
+    bars,
     dodged,
     floats,
     hover,
@@ -30,8 +31,8 @@ from analysis.page.plots import (
 from analysis.robustness import Networks, fit, probit
 from analysis.run import Run
 from analysis.shift import Point
-from analysis.statistics import Mean
 from analysis.study import Study
+from analysis.words import _, localized
 
 _REACH: Final = 0.2  # of the distance of two places, to both sides: where the models are
 _GREY: Final = {"color": "#8a8a8a", "width": 1}
@@ -44,21 +45,22 @@ def corrupted(study: Study) -> list[Plot]:
     models, kinds, severities = corruptions.measured(study)
     if not models or not kinds or not severities:
         return []
-    caption = (
+    caption = _(
         "Accuracy of the unchanged models on corrupted test images with 95 % intervals: for each corruption the mean "
         "over severities, and for one corruption the accuracy over its severity, where 0 is the clean image. The "
         "models of one place are side by side. Open markers and dashed lines are probes."
     )
     views = [_by_kind(study, models, kinds), *(_by_severity(study, models, kind, severities) for kind in kinds)]
     legend = model_entries(study, models, lines=True)
-    return [Plot("corruptions", "Corrupted images", caption, views, choice="Corruption", height=440, legend=legend)]
+    title = _("Corrupted images")
+    return [Plot("corruptions", title, caption, views, choice=_("Corruption"), height=440, legend=legend)]
 
 
 def _by_kind(study: Study, models: Sequence[Model], kinds: Sequence[str]) -> View:
     found = {model: [number(study, model, "mean_accuracy", corruption=kind) for kind in kinds] for model in models}
     names = list(map(label, kinds))
     axis = {"tickvals": list(range(len(kinds))), "ticktext": [wrapped(name, 12) for name in names]}
-    return _view(study, "Mean over severities", found, dict(enumerate(names)), mode="markers", axis=axis)
+    return _view(study, _("Mean over severities"), found, dict(enumerate(names)), mode="markers", axis=axis)
 
 
 def _by_severity(study: Study, models: Sequence[Model], kind: str, severities: Sequence[int]) -> View:
@@ -69,8 +71,9 @@ def _by_severity(study: Study, models: Sequence[Model], kind: str, severities: S
         ]
         for model in models
     }
-    names = {0: "Clean"} | {level: f"{label(kind)}, severity {level}" for level in severities}
-    axis = {"tickvals": list(names), "title": {"text": "severity"}}
+    names = {0: _("Clean")}
+    names |= {level: _("{corruption}, severity {level}", corruption=label(kind), level=level) for level in severities}
+    axis = {"tickvals": list(names), "title": {"text": _("severity")}}
     return _view(study, label(kind), found, names, mode="lines+markers", axis=axis)
 
 
@@ -91,7 +94,7 @@ def _view(
         )
         for place, (model, values) in enumerate(found.items())
     ]
-    content = traces(drawn, xaxis=axis, yaxis={"title": {"text": "accuracy (%)"}})
+    content = traces(drawn, xaxis=axis, yaxis={"title": {"text": _("accuracy (%)")}})
     return View(title, content, [run for own in runs.values() for run in own])
 
 
@@ -106,18 +109,16 @@ def _series(
     origin: str,
 ) -> Any:
     kept = [(at, name, value) for (at, name), value in zip(names.items(), values, strict=True) if value is not None]
-    shown = [hover(study.model_label(model), f"{name}: {tables.percent(value)} %", origin) for _, name, value in kept]
-    ends = [value.bounds or (value.value, value.value) for _, _, value in kept]
+    who, means = study.model_label(model), [value for *_place, value in kept]
+    shown = [
+        hover(who, _("{name}: {value} %", name=name, value=tables.percent(value)), origin)
+        for _place, name, value in kept
+    ]
     looks = marker(study, model, 7)
-    bars = {
-        "type": "data", "symmetric": False, "color": looks["color"], "thickness": 1, "width": 2,
-        "array": [100 * (high - value.value) for (_, high), (_, _, value) in zip(ends, kept, strict=True)],
-        "arrayminus": [100 * (value.value - low) for (low, _), (_, _, value) in zip(ends, kept, strict=True)],
-    }  # fmt: skip
     return go.Scatter(
-        x=[at + shift for at, _, _ in kept], y=[100 * value.value for _, _, value in kept], mode=mode,
-        line=line(study, model) | {"width": 1.5}, marker=looks, error_y=bars, hovertext=shown, hoverinfo="text",
-        legendgroup=model.full_name, name=text(study.model_label(model)),
+        x=[at + shift for at, *_name in kept], y=[100 * mean.value for mean in means], mode=mode,
+        line=line(study, model) | {"width": 1.5}, marker=looks, error_y=bars(means, looks["color"]),
+        hovertext=shown, hoverinfo="text", legendgroup=model.full_name, name=text(who),
     )  # fmt: skip
 
 
@@ -140,30 +141,43 @@ def against_ood(study: Study) -> list[Plot]:
         for end in hits.mean(axis=1)
     ]
     limits = [float(_probit(min(ends))) - 0.1, float(_probit(max(ends))) + 0.1]
-    axis = {"tickvals": list(ndtri(TICKS)), "ticktext": [f"{100 * tick:g}" for tick in TICKS], "range": limits}
-    layout = {
-        "xaxis": axis | {"title": {"text": "test accuracy (%)"}},
-        "yaxis": axis | {"title": {"text": "OOD accuracy (%)"}},
+    axis = {
+        "tickvals": list(ndtri(TICKS)),
+        "ticktext": [localized(f"{100 * tick:g}") for tick in TICKS],
+        "range": limits,
     }
-    has_line = any(map(fit, networks.values()))
-    caption = (
-        "Test accuracy against OOD accuracy on images of the shared classes, on probit axes, with 95 % intervals. "
-        f"Grey dots: supervised networks trained on different numbers of labels; {_fitted(has_line)}dotted: "
-        "equal accuracies. Effective robustness is the vertical distance from the grey line, in points of accuracy. "
-        "Open markers are probes."
-    )
+    layout = {
+        "xaxis": axis | {"title": {"text": _("test accuracy (%)")}},
+        "yaxis": axis | {"title": {"text": _("OOD accuracy (%)")}},
+    }
     rules = [rule for groups in networks.values() for rule in _rules(groups, limits)]
     drawn = [_equal(limits), *rules, *dots]
     view = View(
-        "Test against OOD", traces(drawn, **layout), list(dict.fromkeys(r for own in runs.values() for r in own))
+        _("Test against OOD"), traces(drawn, **layout), list(dict.fromkeys(r for own in runs.values() for r in own))
     )
     legend = model_entries(study, points, lines=False)
-    title = "Test against out-of-distribution accuracy"
+    title, caption = _("Test against out-of-distribution accuracy"), _caption(any(map(fit, networks.values())))
     return [Plot("test-against-ood", title, caption, [view], height=520, legend=legend)]
 
 
-def _fitted(has_line: bool) -> str:
-    return "grey line: fitted to them; " if has_line else "too few of them for a line; "
+def _caption(has_line: bool) -> str:
+    grey = (
+        _(
+            "Grey dots: supervised networks trained on different numbers of labels; grey line: fitted to them; "
+            "dotted: equal accuracies."
+        )
+        if has_line
+        else _(
+            "Grey dots: supervised networks trained on different numbers of labels; too few of them for a line; "
+            "dotted: equal accuracies."
+        )
+    )
+    return _(
+        "Test accuracy against OOD accuracy on images of the shared classes, on probit axes, with 95 % intervals. "
+        "{grey} Effective robustness is the vertical distance from the grey line, in points of accuracy. "
+        "Open markers are probes.",
+        grey=grey,
+    )
 
 
 def _probit(accuracy: Any) -> Any:
@@ -172,19 +186,15 @@ def _probit(accuracy: Any) -> Any:
 
 def _dot(study: Study, model: Model, point: Point, runs: Sequence[Run]) -> Any:
     looks = marker(study, model)
-    gain = point.robustness
     shown = hover(
         study.model_label(model),
-        f"test {_percent(point.test)} %",
-        f"OOD {_percent(point.ood)} %",
-        f"effective robustness {tables.signed(100 * gain.value)} [{tables.signed(100 * gain.low)}, "
-        f"{tables.signed(100 * gain.high)}] points{', extrapolated' if point.extrapolated else ''}"
-        if gain
-        else "",
+        _("test {value} %", value=tables.percent(point.test)),
+        _("OOD {value} %", value=tables.percent(point.ood)),
+        _robustness(point),
         sources(runs),
     )
     x, y = (float(_probit(mean.value)) for mean in (point.test, point.ood))
-    bars = {
+    lengths = {
         name: {
             "type": "data", "symmetric": False, "color": looks["color"], "thickness": 1.5, "width": 2,
             "array": [float(_probit(mean.high)) - centre], "arrayminus": [centre - float(_probit(mean.low))],
@@ -193,12 +203,17 @@ def _dot(study: Study, model: Model, point: Point, runs: Sequence[Run]) -> Any:
     }  # fmt: skip
     return go.Scatter(
         x=[x], y=[y], mode="markers", marker=looks, hovertext=[shown], hoverinfo="text",
-        legendgroup=model.full_name, name=text(study.model_label(model)), **bars,
+        legendgroup=model.full_name, name=text(study.model_label(model)), **lengths,
     )  # fmt: skip
 
 
-def _percent(mean: Mean) -> str:
-    return f"{100 * mean.value:.1f} [{100 * mean.low:.1f}, {100 * mean.high:.1f}]"
+def _robustness(point: Point) -> str:
+    if point.robustness is None:
+        return ""
+    value = tables.gain_text(point.robustness)
+    if point.extrapolated:
+        return _("effective robustness {value} points, extrapolated", value=value)
+    return _("effective robustness {value} points", value=value)
 
 
 def _equal(limits: Sequence[float]) -> Any:
@@ -216,8 +231,12 @@ def _rules(networks: Sequence[Networks], limits: Sequence[float]) -> list[Any]:
         accuracies = [hits.mean(axis=1) for hits in (group.test, group.ood)]
         places = [probit(own, hits.shape[1]) for own, hits in zip(accuracies, (group.test, group.ood), strict=True)]
         shown = [
-            f"supervised network<br>test {100 * one:.1f} %<br>OOD {100 * two:.1f} %"
-            for one, two in zip(*accuracies, strict=True)
+            hover(
+                _("supervised network"),
+                _("test {value:.1f} %", value=100 * one),
+                _("OOD {value:.1f} %", value=100 * two),
+            )
+            for one, two in zip(*(values.tolist() for values in accuracies), strict=True)
         ]
         drawn.append(
             go.Scatter(

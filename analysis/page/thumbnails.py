@@ -17,6 +17,7 @@ from analysis.figures.tsne import FRAMES, JOINT, maps_of
 from analysis.page.plots import packed
 from analysis.run import Run
 from analysis.study import Study
+from analysis.words import _
 from ssl_pkg.errors import BadInput
 from ssl_pkg.layout import IMAGE_BYTES, SIDE, STL10, images_in
 
@@ -141,10 +142,15 @@ def _json(maps: _Maps, images: Mapping[str, Numbers], tiles: npt.NDArray[np.uint
         name: packed(on_sheet[starts[_split(name)] + np.searchsorted(images[_split(name)], own)])
         for name, own in maps.numbers.items()
     }
-    shown = f"{len(kept):,} of the {len(tiles):,} images have one, at random" if len(kept) < len(tiles) else ""
-    note = (
-        f"Point at an image to see it, at {TILE} pixels{f'; {shown}, so that the page stays small' if shown else ''}."
-    )
+    note = _("Point at an image to see it, at {side} pixels.", side=TILE)
+    if len(kept) < len(tiles):
+        note = _(
+            "Point at an image to see it, at {side} pixels; {n:,} of the {total:,} images have one, at random, so that "
+            "the page stays small.",
+            side=TILE,
+            n=len(kept),
+            total=len(tiles),
+        )
     sheet = base64.b64encode(_sheet(tiles[kept])).decode("ascii")
     content = {"tile": TILE, "columns": _COLUMNS, "note": note, "runs": maps.runs, "places": places, "sheet": sheet}
     return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")

@@ -8,10 +8,23 @@ import plotly.graph_objects as go
 
 from analysis import names
 from analysis.names import Model
-from analysis.page.plots import Plot, View, dodged, hover, marker, model_entries, rows_axis, rows_height, text, traces
+from analysis.page.plots import (
+    Plot,
+    View,
+    dodged,
+    hover,
+    marker,
+    model_entries,
+    one_seed,
+    rows_axis,
+    rows_height,
+    text,
+    traces,
+)
 from analysis.run import Run
 from analysis.study import Study
 from analysis.trials import FIELDS, candidate
+from analysis.words import _
 
 _Candidate = tuple[str, ...]
 _REACH: Final = 0.3  # of a row, to both sides of its centre: where the models of one candidate are
@@ -27,26 +40,27 @@ def trials(study: Study) -> list[Plot]:
     varied = [place for place, values in enumerate(zip(*candidates, strict=True)) if len(set(values)) > 1]
     labels = [" / ".join(values[place] for place in varied) for values in candidates]
     views = []
-    for metric, label in (("accuracy", "accuracy"), ("log_loss", "log loss (nats)")):
+    for metric, label, title in (
+        ("accuracy", _("Accuracy"), _("accuracy on the holdout split")),
+        ("log_loss", _("Log loss"), _("log loss (nats) on the holdout split")),
+    ):
         drawn = [
             _marks(study, run, found, metric, candidates=candidates, models=models)
             for run, found in tried.items()
             if found
         ]
         axis = {"tickformat": ".0%"} if metric == "accuracy" else {}
-        title = {"text": f"{label} on the holdout split"}
-        content = traces(drawn, xaxis={"title": title, **axis}, yaxis=rows_axis(labels))
-        views.append(
-            View(label.partition(" (")[0].capitalize(), content, [run for run, found in tried.items() if found])
-        )
-    named = " / ".join(list(FIELDS.values())[place].lower() for place in varied)
-    caption = (
-        f"Every trial on the holdout split of train, in a row for each {named}. A large mark is the trial that a seed "
+        content = traces(drawn, xaxis={"title": {"text": title}, **axis}, yaxis=rows_axis(labels))
+        views.append(View(label, content, [run for run, found in tried.items() if found]))
+    named = " / ".join(_(list(FIELDS.values())[place]).lower() for place in varied)
+    caption = _(
+        "Every trial on the holdout split of train, in a row for each {fields}. A large mark is the trial that a seed "
         "chose: the highest accuracy, of equal ones the smallest log loss; as the highest of several it is an "
-        "overestimate. A trial that diverged has no mark."
+        "overestimate. A trial that diverged has no mark.",
+        fields=named,
     )
     legend = model_entries(study, models, lines=False)
-    return [Plot("trials", "Trials of fine-tuning", caption, views, height=rows_height(labels), legend=legend)]
+    return [Plot("trials", _("Trials of fine-tuning"), caption, views, height=rows_height(labels), legend=legend)]
 
 
 def _measured(trial: Any) -> bool:
@@ -70,9 +84,13 @@ def _marks(
     shift = dodged(models.index(run.model), len(models), _REACH)
     shown = [
         hover(
-            f"{study.model_label(run.model)}, seed {run.seed}{', chosen' if best else ''}",
-            *(f"{name.lower()} {value}" for name, value in zip(FIELDS.values(), candidate(trial), strict=True)),
-            f"accuracy {100 * trial['accuracy']:.1f} %, log loss {trial['log_loss']:.3f}",
+            _("{run}, chosen", run=one_seed(study, run)) if best else one_seed(study, run),
+            *(f"{_(name).lower()} {value}" for name, value in zip(FIELDS.values(), candidate(trial), strict=True)),
+            _(
+                "accuracy {accuracy:.1f} %, log loss {loss:.3f}",
+                accuracy=100 * trial["accuracy"],
+                loss=trial["log_loss"],
+            ),
             run.name,
         )
         for trial, best in zip(found, chosen, strict=True)

@@ -33,6 +33,7 @@ from analysis.page.plots import (
 )
 from analysis.study import Study
 from analysis.widths import Taken, measures_of, taken
+from analysis.words import _, localized
 
 _WIDE: Final = 30  # ratio of the largest to the smallest value from which an axis is logarithmic
 
@@ -42,15 +43,19 @@ def landscape(study: Study) -> list[Plot]:
     found = planes_of(study)
     if not found:
         return []
-    levels = levels_of([arrays["plane"] for _, arrays in found.values()])
+    levels = levels_of([arrays["plane"] for _run, arrays in found.values()])
     low, high = (float(np.log10(level)) for level in (levels[0], levels[-1]))
     heights = [float(f"{level:.2g}") for level in levels[::3]]
     step = (high - low) / 9
-    axis = {"tickvals": [math.log10(value) for value in heights], "ticktext": [f"{value:,g}" for value in heights]}
+    axis = {
+        "tickvals": [math.log10(value) for value in heights],
+        "ticktext": [localized(f"{value:,g}") for value in heights],
+    }
     views = []
     for model, (run, arrays) in found.items():
         plane, grid = arrays["plane"].astype(float).T, floats(arrays["grid"])
-        shown = f"α %{{x:.2f}}, β %{{y:.2f}}<br>loss %{{customdata:.4g}}<br>{text(run.name)}<extra></extra>"
+        lines = ["α %{x:.2f}, β %{y:.2f}", _("loss %{customdata:.4g}"), text(run.name)]
+        shown = f"{'<br>'.join(lines)}<extra></extra>"
         surface = go.Surface(
             x=grid, y=grid, z=floats(np.log10(np.clip(plane, levels[0], levels[-1]))),
             customdata=floats(plane), hovertemplate=shown, colorscale="Cividis", cmin=low, cmax=high, showscale=False,
@@ -58,16 +63,16 @@ def landscape(study: Study) -> list[Plot]:
         )  # fmt: skip
         scene = {
             "xaxis": {"title": {"text": "α"}}, "yaxis": {"title": {"text": "β"}},
-            "zaxis": {"title": {"text": "loss"}, "range": [low, high + step / 4], **axis},
+            "zaxis": {"title": {"text": _("loss")}, "range": [low, high + step / 4], **axis},
             "aspectratio": {"x": 1, "y": 1, "z": 0.7}, "camera": {"eye": {"x": 1.65, "y": 1.65, "z": 1.2}},
         }  # fmt: skip
         views.append(View(study.model_label(model), traces([surface], scene=scene), [run]))
-    caption = (
+    caption = _(
         "Loss on the plane of two filter-normalised random directions, logarithmic, with the same directions, heights "
         "and colours for every model; first seed. Higher losses are cut off. Drag to turn, or use the arrow keys. A "
         "large dark basin is an optimum that is wide in these two directions, out of millions."
     )
-    return [Plot("landscape", "Loss landscape", caption, views, choice="Model", height=520)]
+    return [Plot("landscape", _("Loss landscape"), caption, views, choice=_("Model"), height=520)]
 
 
 def slices(study: Study) -> list[Plot]:
@@ -79,8 +84,8 @@ def slices(study: Study) -> list[Plot]:
     wide = bool(losses.min() > 0 and losses.max() > 20 * losses.min())
     views = []
     for metric, label, axis in (
-        ("loss", "Loss", {"type": "log"} if wide else {}),
-        ("accuracy", "Accuracy", {"tickformat": ".0%"}),
+        ("loss", _("Loss"), {"type": "log"} if wide else {}),
+        ("accuracy", _("Accuracy"), {"tickformat": ".0%"}),
     ):
         value = "%{y:.1%}" if metric == "accuracy" else "%{y:.4g}"
         drawn = [
@@ -91,17 +96,17 @@ def slices(study: Study) -> list[Plot]:
             )
             for model, arrays in found.items()
         ]  # fmt: skip
-        layout = {"xaxis": {"title": {"text": "α along the direction"}}, "yaxis": {"title": {"text": label}, **axis}}
+        layout = {"xaxis": {"title": {"text": _("α along the direction")}}, "yaxis": {"title": {"text": label}, **axis}}
         runs = [run for run in study.complete("width") if run.model in found]
         views.append(View(label, traces(drawn, **layout), runs))
-    caption = (
+    caption = _(
         "Loss and accuracy on the subset along one filter-normalised random direction, the same for every model; mean "
         "over seeds. The wider the valley around α = 0, the less sensitive the model is to a change of its weights. "
         "Dashed lines: probes."
     )
     return [
         Plot(
-            "landscape-line", "Loss along a direction", caption, views,
+            "landscape-line", _("Loss along a direction"), caption, views,
             legend=model_entries(study, found, lines=True),
         )
     ]  # fmt: skip
@@ -117,7 +122,7 @@ def widths(study: Study) -> list[Plot]:
         return []
     shown = {run.model for view in views for run in view.runs}
     height = 40 + rows_height([study.model_label(model) for model in shown])
-    caption = (
+    caption = _(
         "The measures of the width of the optimum. Bars: 95 % intervals over seeds, or with one seed the interval of "
         "the row, as the PDF explains for each measure. A triangle is a bound, where the search ended at a limit. Open "
         "markers are probes."
@@ -125,10 +130,10 @@ def widths(study: Study) -> list[Plot]:
     return [
         Plot(
             "widths",
-            "Width of the optimum",
+            _("Width of the optimum"),
             caption,
             views,
-            choice="Measure",
+            choice=_("Measure"),
             height=height,
         )
     ]
@@ -150,7 +155,7 @@ def _measure(study: Study, measure: Measurement, first: bool) -> View | None:
     kind = {"type": "log"} if lowest > 0 and max(places) > _WIDE * min(places) else {}
     axis = {"title": {"text": wrapped(measure.label, 26), "font": {"size": 13}}, "exponentformat": "power", **kind}
     axis |= rows_side(len(shown))
-    label = f"{measure.label} (the chosen measure)" if first else measure.label
+    label = _("{measure} (the chosen measure)", measure=measure.label) if first else measure.label
     return View(label, traces(drawn, xaxis=axis, yaxis=rows_axis([study.model_label(model) for model in shown])), runs)
 
 
@@ -167,12 +172,15 @@ def _dot(study: Study, measure: Measurement, model: Model, entry: Taken, row: in
     if entry.estimate is None:
         sign = "≥ " if entry.at_least is not None else "≤ "
         looks["symbol"] = "triangle-right" if entry.at_least is not None else "triangle-left"
-    interval = f" [{tables.number(bounds[0])}, {tables.number(bounds[1])}]" if bounds else ""
+    value = f"{sign}{tables.number(place)}"
+    if bounds:
+        low, high = map(tables.number, bounds)
+        value = _("{value} [{low}, {high}]", value=value, low=low, high=high)
     shown = hover(
         study.model_label(model),
         *textwrap.wrap(measure.label, 40),
-        f"{sign}{tables.number(place)}{interval}",
-        f"no value for {entry.lost} of the seeds" if entry.lost else "",
+        value,
+        _("no value for {n} of the seeds", n=entry.lost) if entry.lost else "",
         sources(runs_of(study, model, WIDTH, measure.metric, measure.dimensions)),
     )
     return go.Scatter(

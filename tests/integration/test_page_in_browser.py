@@ -1,5 +1,6 @@
 """report.html in a Chromium that is installed on this machine. Nothing is downloaded."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from fake_reports import Whole
 from fake_study import DATE
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from analysis import words
 from analysis.page.build import render
 from analysis.reading import read_study
 from ssl_pkg.data.images import balanced
@@ -85,6 +87,34 @@ def test_every_figure_is_drawn_without_an_error_and_without_network(shown: Shown
             choice.select_option(index=option)
     assert shown.errors == []
     assert {url for url in shown.requests if not url.startswith(("blob:", "data:"))} == {file.as_uri()}
+
+
+def test_a_russian_page_has_russian_controls_and_numbers(browser: Browser, whole: Whole, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    with words.language("ru"):
+        file.write_bytes(render(whole.study, DATE))
+    with opened(browser, file) as found:
+        found.figure("landscape-line")
+        figure = found.page.locator("figure#landscape-line")
+        ticks = [text.replace("\u2212", "-") for text in figure.locator(".xtick text").all_text_contents()]
+        assert "-0,5" in ticks
+        assert not [tick for tick in ticks if "." in tick]
+        titles = [button.get_attribute("data-title") or "" for button in figure.locator(".modebar-btn").all()]
+        assert titles
+        assert not [title for title in titles if re.search("[a-z]", title)]
+        expect(found.page.locator("#theme")).to_have_text(re.compile("тема"))
+        expect(found.page.locator("#results tbody")).to_contain_text(re.compile(r"0,\d\d"))
+        found.figure("tsne")
+        expect(found.page.locator("figure#tsne [role=status]")).to_have_text("точек: 60")
+        assert found.errors == []
+
+
+def test_the_caption_of_a_figure_is_of_the_chosen_view(shown: Shown) -> None:
+    shown.figure("accuracy")
+    note = shown.page.locator("figure#accuracy figcaption .note")
+    expect(note).not_to_contain_text("Dotted")
+    shown.page.locator("figure#accuracy select").select_option(index=1)
+    expect(note).to_contain_text("Dotted line")
 
 
 def test_the_tables_are_painted_within_two_seconds(shown: Shown) -> None:

@@ -1,4 +1,11 @@
-// Reading of the packed parts of the page, and the light and dark colours.
+// The language of the page, reading of its packed parts, and the light and dark colours.
+const LANGUAGE = document.documentElement.lang;
+const WORDS = JSON.parse(document.getElementById("words").textContent); // texts of the script in this language
+const [DECIMAL, THOUSANDS] = [(0.5).toLocaleString(LANGUAGE)[1], (10000).toLocaleString(LANGUAGE)[2]];
+
+// A text in the language of the page, with the values of its fields `{name}`.
+const _ = (text, values = {}) => (WORDS[text] ?? text).replace(/\{(\w+)\}/g, (field, name) => values[name]);
+
 function bytes(base64) {
   const text = atob(base64);
   const made = new Uint8Array(text.length);
@@ -30,8 +37,8 @@ const themeButton = document.getElementById("theme");
 const drawn = new Map(); // the figures that are drawn, each with a function that draws it again
 
 function themeChanged() {
-  themeButton.textContent = dark() ? "Light" : "Dark";
-  themeButton.setAttribute("aria-label", `Switch to ${dark() ? "light" : "dark"} colours`);
+  themeButton.textContent = dark() ? _("Light") : _("Dark");
+  themeButton.setAttribute("aria-label", dark() ? _("Switch to light colours") : _("Switch to dark colours"));
   for (const draw of drawn.values()) draw();
 }
 

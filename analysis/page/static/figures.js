@@ -1,4 +1,4 @@
-// The figures: their controls and legends, their drawing by plotly, and their keys.
+// The figures: their controls and legends, and their drawing by plotly.
 
 const SIGNS = {
   circle: "●", square: "■", "triangle-up": "▲", diamond: "◆", "triangle-down": "▼", cross: "✚", x: "✖",
@@ -7,7 +7,10 @@ const SIGNS = {
 const DASHES = { solid: "", dash: "7 4", dot: "2 3", dashdot: "7 3 2 3", longdash: "11 4", longdashdot: "11 3 2 3" };
 const SVG = "http://www.w3.org/2000/svg";
 const WEBGL = Boolean(document.createElement("canvas").getContext("webgl")); // without it points are drawn as SVG
-const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+const CONFIG = {
+  responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], locale: LANGUAGE,
+  locales: { [LANGUAGE]: { dictionary: WORDS, format: { decimal: DECIMAL, thousands: THOUSANDS } } },
+};
 
 function sample(entry) {
   if (!entry.dash) {
@@ -43,10 +46,10 @@ function legendOf(entries, hidden, changed) {
     });
     return { entry, box };
   });
-  const legend = element("div", { class: "legend", role: "group", "aria-label": "Shown" },
+  const legend = element("div", { class: "legend", role: "group", "aria-label": _("Shown") },
     ...boxes.map(({ entry, box }) => element("label", {}, box, sample(entry), entry.label)));
   if (entries.length > 2) {
-    const all = element("button", { type: "button" }, "All or none");
+    const all = element("button", { type: "button" }, _("All or none"));
     all.addEventListener("click", () => {
       const none = hidden.size === 0;
       hidden.clear();
@@ -74,14 +77,14 @@ function sliderOf(frames, changed, chosen) {
   };
   range.addEventListener("input", () => { say(); changed(Number(range.value)); });
   say();
-  return element("label", { class: "slider" }, "Step", range, state);
+  return element("label", { class: "slider" }, _("Step"), range, state);
 }
 
 // Of the inclined names of an axis, as many as fit its length.
 function fewer(plot, { tickangle, tickvals, ticktext }) {
   if (tickangle !== -45) return {};
   const step = Math.ceil((tickvals.length * 17) / (0.6 * plot.clientWidth));
-  const kept = (values) => values.filter((_, place) => place % step === 0);
+  const kept = (values) => values.filter((value, place) => place % step === 0);
   return { tickvals: kept(tickvals), ticktext: kept(ticktext) };
 }
 
@@ -116,82 +119,14 @@ function origins(place, names, runs) {
     const run = runs[name];
     const command = run.command
       ? [element("br"), element("code", {}, run.command)]
-      : [" (its settings are in its config.yaml)"];
-    return element("li", {}, element("code", {}, run.folder), `, seed ${run.seed}`, ...command);
+      : [" ", _("(its settings are in its config.yaml)")];
+    return element("li", {}, element("code", {}, run.folder), ", ", _("seed {seed}", { seed: run.seed }), ...command);
   });
   const details = element("details", {},
-    element("summary", {}, names.length === 1 ? "Its run, and the command that computes it again"
-      : `Its ${names.length} runs, and the commands that compute them again`), element("ul", {}, ...items));
+    element("summary", {}, names.length === 1 ? _("Its run, and the command that computes it again")
+      : _("Its {n} runs, and the commands that compute them again", { n: names.length })), element("ul", {}, ...items));
   details.open = place.querySelector("details")?.open ?? false;
   place.replaceChildren(...(names.length ? [details] : []));
-}
-
-// Arrow keys move from point to point and from curve to curve, or turn a scene. `announcement` is read by screen readers.
-// pointed: is called with the point whose label plotly shows, without one when the label is removed.
-function keyboard(plot, announcement, { scene, pointed }) {
-  plot.tabIndex = 0;
-  plot.setAttribute("role", "application");
-  let [curve, point] = [0, -1]; // none yet
-  let cell = [0, -1]; // of a heat map: row and column
-  const say = () => [70, 300].forEach((delay) => setTimeout(() => { // plotly shows a label at most every 50 ms
-    const label = plot.querySelector(".hoverlayer .hovertext");
-    const lines = [...(label?.querySelectorAll(".line") ?? [])].map((line) => line.textContent);
-    if (label) pointed(plot._hoverdata?.[0]);
-    if (label) announcement.textContent = lines.length ? lines.join("; ") : label.textContent;
-  }, delay));
-  const hoverAt = (x, y) => { // for traces that plotly does not find by number
-    Plotly.Fx.hover(plot, { xpx: plot._fullLayout.xaxis.d2p(x), ypx: plot._fullLayout.yaxis.d2p(y) });
-    say();
-  };
-  const lengths = () => // _fullData has the decoded arrays
-    plot._fullData.map((trace) => (trace.visible === true && trace.hoverinfo !== "skip" ? trace.x.length : 0));
-  plot.addEventListener("keydown", (event) => {
-    const [across, along] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] || [];
-    if (event.key === "Escape" && !scene) {
-      Plotly.Fx.unhover(plot);
-      pointed();
-    }
-    if (across === undefined || event.target !== plot) return;
-    event.preventDefault();
-    if (scene) {
-      const { x, y, z } = plot.layout.scene.camera.eye;
-      const angle = 0.15 * across;
-      const eye = {
-        x: x * Math.cos(angle) - y * Math.sin(angle), y: x * Math.sin(angle) + y * Math.cos(angle),
-        z: Math.min(2.5, Math.max(-0.5, z - 0.15 * along)),
-      };
-      Plotly.relayout(plot, { "scene.camera.eye": eye });
-      return;
-    }
-    const { z } = plot._fullData[0];
-    if (z) { // a heat map
-      const [row, column] = [cell[0] + along, cell[1] + across];
-      cell = [Math.min(Math.max(row, 0), z.length - 1), Math.min(Math.max(column, 0), z[0].length - 1)];
-      hoverAt(cell[1], cell[0]);
-      return;
-    }
-    const sizes = lengths();
-    if (!sizes.some(Boolean)) return;
-    const first = point < 0;
-    const step = along || (sizes[curve] === 1 ? across : 0); // to another curve
-    const moved = (count) => (curve + count + sizes.length) % sizes.length;
-    curve = moved(first ? 0 : step);
-    while (!sizes[curve]) curve = moved(step || 1);
-    point = Math.min(Math.max(point + (first ? 1 : across), 0), sizes[curve] - 1);
-    const { type, x, y } = plot._fullData[curve];
-    if (type === "scattergl") return hoverAt(x[point], y[point]);
-    Plotly.Fx.hover(plot, [{ curveNumber: curve, pointNumber: point }]);
-    say();
-  });
-  plot.on("plotly_hover", ({ points }) => {
-    if (scene) return;
-    if (Array.isArray(points[0].pointNumber)) cell = points[0].pointNumber;
-    else [curve, point] = [points[0].curveNumber, points[0].pointNumber ?? points[0].pointIndex ?? 0];
-    pointed(points[0]);
-    say();
-  });
-  plot.on("plotly_unhover", () => pointed());
-  plot.addEventListener("blur", () => pointed());
 }
 
 function tracesFigure(content, parts, { runs }) {
@@ -203,6 +138,7 @@ function tracesFigure(content, parts, { runs }) {
     const layout = layoutOf(parts.plot, themedDeep(view.layout), {
       height: content.height, square: Boolean(view.layout.scene), view: chosen,
     });
+    parts.note.textContent = view.note;
     origins(parts.origin, view.runs, runs);
     colourSamples(parts.controls);
     return Plotly.react(parts.plot, traces, layout, CONFIG);
@@ -220,7 +156,7 @@ function tracesFigure(content, parts, { runs }) {
 function pointsFigure(content, parts, { runs, thumbnails }) {
   const hidden = new Set();
   let [chosen, frame] = [0, 0];
-  const search = element("input", { type: "search", size: "28", placeholder: "class, predicted class, number" });
+  const search = element("input", { type: "search", size: "28", placeholder: _("class, predicted class, number") });
   const found = element("span", { role: "status" });
   const second = element("span", { class: content.slider ? "slider" : "" });
   const decoded = new Map();
@@ -231,8 +167,10 @@ function pointsFigure(content, parts, { runs, thumbnails }) {
       const predicted = place.predicted && array(place.predicted);
       const classes = array(place.classes);
       const texts = Array.from(classes, (label, index) => {
-        const name = `${place.map === "train" ? "train" : "test"} image ${numbers ? numbers[index] : index}, class ${content.classes[label]}`;
-        return predicted ? `${name}, predicted ${content.classes[predicted[index]]}` : name;
+        const values = { number: numbers ? numbers[index] : index, name: content.classes[label] };
+        const image = place.map === "train" ? _("train image {number}, class {name}", values)
+          : _("test image {number}, class {name}", values);
+        return predicted ? _("{image}, predicted {name}", { image, name: content.classes[predicted[index]] }) : image;
       });
       const tiles = thumbnails?.places[place.map];
       const tileOf = (index) => (tiles ? tiles[numbers ? numbers[index] : index] : -1); // -1: not on the sheet
@@ -261,7 +199,7 @@ function pointsFigure(content, parts, { runs, thumbnails }) {
     }
     const colors = content.colors.map(themed);
     const hasImages = thumbnails?.runs.includes(view.runs[0]);
-    const seeds = view.runs.map((name) => `${name}, seed ${runs[name].seed}`).join("; ");
+    const seeds = view.runs.map((name) => _("{run}, seed {seed}", { run: name, seed: runs[name].seed })).join("; ");
     const traces = [faint, kept].map((shown) => ({
       type: WEBGL ? "scattergl" : "scatter", mode: "markers", hoverinfo: shown === kept ? "text" : "skip",
       x: shown.map((index) => x[index]), y: shown.map((index) => y[index]),
@@ -272,7 +210,7 @@ function pointsFigure(content, parts, { runs, thumbnails }) {
         opacity: shown === kept ? 0.85 : 0.1, size: x.length > 4000 ? 5 : 7,
       },
     }));
-    found.textContent = `${kept.length} ${wanted ? "found" : "points"}`;
+    found.textContent = wanted ? _("{n} found", { n: kept.length }) : _("{n} points", { n: kept.length });
     const bare = { showgrid: false, zeroline: false, showline: false, showticklabels: false };
     const xaxis = { ...bare, range: reach(view.frames, "x") };
     const yaxis = { ...bare, range: reach(view.frames, "y"), scaleanchor: "x" };
@@ -287,7 +225,7 @@ function pointsFigure(content, parts, { runs, thumbnails }) {
     frame = Math.min(frame, view.frames.length - 1);
     const changed = (place) => { frame = place; draw(); };
     second.replaceChildren(content.slider ? sliderOf(view.frames, changed, frame)
-      : choiceOf("Images", view.frames.map((entry) => entry.label), changed, frame));
+      : choiceOf(_("Images"), view.frames.map((entry) => entry.label), changed, frame));
     return draw();
   }
 
@@ -296,16 +234,17 @@ function pointsFigure(content, parts, { runs, thumbnails }) {
     ({ group: place, label, color: content.colors[place], symbol: content.symbols[place] }));
   parts.controls.replaceChildren(
     choiceOf(content.choice, content.views.map((view) => view.label), (place) => { chosen = place; frames(); }),
-    element("label", {}, "Search", search), found, second, legendOf(entries, hidden, draw));
+    element("label", {}, _("Search"), search), found, second, legendOf(entries, hidden, draw));
   return () => (second.childElementCount ? draw() : frames());
 }
 
 async function drawFigure(figure, content, { runs, thumbnails }) {
-  const [controls, plot, announcement, place] = [".controls", ".plot", ".announcement", ".origin"].map((name) => figure.querySelector(name));
+  const [controls, plot, announcement, note, place] = [".controls", ".plot", ".announcement", ".note", ".origin"]
+    .map((name) => figure.querySelector(name));
   const make = content.kind === "points" ? pointsFigure : tracesFigure;
-  const draw = make(content, { controls, plot, origin: place }, { runs, thumbnails });
+  const draw = make(content, { controls, plot, note, origin: place }, { runs, thumbnails });
   const title = figure.querySelector("h3").textContent;
-  plot.setAttribute("aria-label", `${title}. Arrow keys move from point to point, or turn a scene.`);
+  plot.setAttribute("aria-label", [title, _("Arrow keys move from point to point, or turn a scene.")].join(". "));
   const done = draw();
   let pointed = () => {};
   if (thumbnails && content.kind === "points") {

@@ -6,7 +6,7 @@ async function start() {
   const figures = [...document.querySelectorAll("figure")];
   if (!window.DecompressionStream) {
     document.querySelector("main").prepend(element("p", { class: "warning" },
-      "This browser is too old for the figures: it lacks DecompressionStream. tables/results.csv has all numbers."));
+      _("This browser is too old for the figures: it lacks DecompressionStream. tables/results.csv has all numbers.")));
     return;
   }
   const data = JSON.parse(await unpacked("data"));

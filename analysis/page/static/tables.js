@@ -4,7 +4,7 @@ function compare(first, second) {
   if (first === second) return 0;
   if (first === null || first === "") return 1; // missing values are last in both directions
   if (second === null || second === "") return -1;
-  return typeof first === "number" ? first - second : first.localeCompare(second, "en", { numeric: true });
+  return typeof first === "number" ? first - second : first.localeCompare(second, LANGUAGE, { numeric: true });
 }
 
 const directed = (first, second, descending) =>
@@ -53,17 +53,18 @@ function resultsTable(columns) {
   const texts = Array.from({ length: count }, (_, row) =>
     columns.map((column) => (column.levels || column.name === "seed" ? `${column.name} ${cell(column, row) ?? ""}` : ""))
       .join(" ").toLowerCase());
+  const number = (value) => String(value).replace(".", DECIMAL);
   const shown = (value) => {
     if (typeof value !== "number") return value ?? "";
-    return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(4)));
+    return number(Number.isInteger(value) ? value : Number(value.toPrecision(4)));
   };
   const headings = columns.map((column) =>
     element("th", { scope: "col", class: column.levels ? "words" : "" }, column.name));
   const body = element("tbody");
-  const search = element("input", { type: "search", size: "34", placeholder: "for example: byol test accuracy" });
+  const search = element("input", { type: "search", size: "34", placeholder: _("for example: byol test accuracy") });
   const state = element("span", { role: "status" });
-  const more = element("button", { type: "button" }, "More rows");
-  const save = element("button", { type: "button" }, "Save these rows as CSV");
+  const more = element("button", { type: "button" }, _("More rows"));
+  const save = element("button", { type: "button" }, _("Save these rows as CSV"));
   let order = Array.from({ length: count }, (_, row) => row);
   let kept = order;
   let limit = PAGE;
@@ -75,10 +76,11 @@ function resultsTable(columns) {
       const value = cell(column, row);
       const made = column === columns[0] ? element("th", { scope: "row" }, shown(value))
         : element("td", column.levels ? { class: "words" } : {}, shown(value));
-      if (typeof value === "number") made.title = String(value);
+      if (typeof value === "number") made.title = number(value);
       return made;
     }))));
-    state.textContent = `${Math.min(limit, kept.length)} of ${kept.length} matching rows, ${count} in all`;
+    const counts = { shown: Math.min(limit, kept.length), matching: kept.length, count };
+    state.textContent = _("{shown} of {matching} matching rows, {count} in all", counts);
     more.hidden = kept.length <= limit;
   }
 
@@ -97,7 +99,7 @@ function resultsTable(columns) {
     order = [...order].sort((first, second) => directed(cell(column, first), cell(column, second), descending));
     show();
   });
-  controls.replaceChildren(element("label", {}, "Filter", search), state, save);
+  controls.replaceChildren(element("label", {}, _("Filter"), search), state, save);
   frame.replaceChildren(element("table", {}, element("thead", {}, element("tr", {}, ...headings)), body));
   frame.after(element("div", { class: "controls" }, more));
   show();

@@ -1,3 +1,3 @@
-from report_fixtures import built, fake, whole
+from report_fixtures import built, fake, page, whole
 
-__all__ = ("built", "fake", "whole")
+__all__ = ("built", "fake", "page", "whole")

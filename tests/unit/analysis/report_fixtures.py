@@ -11,6 +11,7 @@ from matplotlib.text import Text
 
 from analysis import report, writing
 from analysis.blocks import Section
+from analysis.page.build import render
 from analysis.reading import read_study
 
 
@@ -23,6 +24,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     study = read_study(fake.path)
     writing.write(study, folder / "out" / "tables")
     return Whole(fake, study, folder / "out")
+
+
+@pytest.fixture(scope="session")
+def page(whole: Whole) -> str:
+    """report.html of the whole study."""
+    return render(whole.study, DATE).decode()
 
 
 @pytest.fixture(scope="session")

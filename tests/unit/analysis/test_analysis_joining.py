@@ -116,7 +116,7 @@ def test_the_first_page_of_a_joined_report_counts_each_study(tmp_path: Path) -> 
         front.section(study, tmp_path).blocks
     )
     (dots,) = accuracy.dots(study)
-    assert "Dotted lines: the probes on the random initialisation." in dots.caption
+    assert all("Dotted lines: the probes on the random initialisation." in view.note for view in dots.views)
     assert accuracy._OOD not in {SYMBOLS[marker] for markers in style._MODEL_MARKERS for marker in markers}
     assert [len(view.content["layout"]["shapes"]) for view in dots.views] == [2] * len(dots.views)
 
