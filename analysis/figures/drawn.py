@@ -64,7 +64,7 @@ def _tick_labels(axis: Any) -> dict[float, str]:
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        float(text.replace("\u2212", "-"))  # matplotlib writes the typographic minus
     except ValueError:
         return False
     return True

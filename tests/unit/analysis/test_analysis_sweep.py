@@ -1,23 +1,23 @@
 """The report of a sweep: every variant is drawn, named and distinguished from the others."""
 
-import itertools
 import re
+from collections.abc import Callable
 
 import pytest
 from fake_reports import swept
 from fake_study import FakeStudy
-from matplotlib.axes import Axes
+from figure_texts import overfull
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
-from analysis import names, trials
+from analysis import names, trials, words
 from analysis.blocks import Section
-from analysis.figures import accuracy, classes, curves, shift, style, tsne, width
+from analysis.figures import accuracy, classes, curves, shift, style, sweep, tsne, width
 from analysis.names import Model
 from analysis.reading import read_study
 from analysis.sections import corruptions, front, methods
 from analysis.study import Study
 
+Draw = Callable[[Study], Figure | None]
 VALUES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0)
 
 
@@ -60,24 +60,17 @@ def test_more_variants_than_the_palette_has_get_different_colours() -> None:
     assert len({style.encoder_color(variant, variants) for variant in variants}) == 25
 
 
+@pytest.mark.parametrize("language", words.LANGUAGES)
 @pytest.mark.parametrize(
     "draw",
     [
         *(tsne.maps, tsne.frames, width.planes, classes.reliability, curves.finetuning, accuracy.dots),
-        *(corruptions.curves, shift.scatter, lambda study: classes.confusion(study, "test")),
+        *(corruptions.curves, shift.scatter, sweep.over_values, lambda study: classes.confusion(study, "test")),
     ],
 )
-def test_titles_do_not_overlap_and_legends_fit_the_figure(study: Study, draw) -> None:  # type: ignore[no-untyped-def]
-    with style.styled():
-        figure = drawn(draw(study))
-    titles = [axes.title for axes in figure.axes if isinstance(axes, Axes) and axes.get_title()]
-    boxes = [title.get_window_extent() for title in titles if isinstance(title, Text)]
-    assert not [pair for pair in itertools.combinations(boxes, 2) if pair[0].overlaps(pair[1])]
-    whole = figure.bbox
-    for legend in figure.legends:
-        box = legend.get_window_extent()
-        assert whole.x0 <= box.x0
-        assert box.x1 <= whole.x1
+def test_titles_do_not_overlap_and_everything_is_within_the_figure(study: Study, draw: Draw, language: str) -> None:
+    with style.styled(), words.language(language):
+        assert overfull(draw(study)) == []
 
 
 def test_variants_are_listed_by_the_size_of_their_numbers(study: Study) -> None:
