@@ -195,18 +195,23 @@ def _localize(figure: Figure) -> None:
             axis.set_major_formatter(_Numbers(formatter))
 
 
-def _letters(count: int) -> int:
+def letters(count: int) -> int:
     """How many letters of the current language are as wide as `count` English ones."""
     return int(count * _LETTERS[words.current()])
 
 
-def title(axes: Axes, text: str, width: int) -> None:
-    """Sets a title in lines of at most `width` characters, in English; of other languages fewer, if they are wider.
+def wrapped(text: str, width: int) -> str:
+    """The text in lines that are as wide as at most `width` English letters."""
+    return textwrap.fill(text, letters(width), break_on_hyphens=False)
 
-    32 characters fit above a panel in a row of three, 24 in a row of four, 19 in a row of four with a colour bar, and
+
+def title(axes: Axes, text: str, width: int) -> None:
+    """Sets a title in lines that are as wide as at most `width` English letters.
+
+    32 letters fit above a panel in a row of three, 24 in a row of four, 19 in a row of four with a colour bar, and
     17 in a row of six.
     """
-    axes.set_title(textwrap.fill(text, _letters(width), break_on_hyphens=False))
+    axes.set_title(wrapped(text, width))
 
 
 def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], **options: Any) -> None:
@@ -214,7 +219,7 @@ def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], **opti
 
     The figure's height grows with the legend, so that the panels keep their height.
     """
-    columns = max(1, min(4, _letters(112) // (max(map(len, labels), default=0) + 7)))
+    columns = max(1, min(4, letters(112) // (max(map(len, labels), default=0) + 7)))
     rows = math.ceil(len(labels) / columns)
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + 0.15 * max(0, rows - 2))

@@ -175,8 +175,10 @@ def _points(axes: Axes, study: Study, shown: dict[Model, tuple[float, float]]) -
 
 
 def _short(measure: Measurement) -> str:
-    """A measure's label, shortened to at most two lines."""
-    return re.sub(r" \(.*?\)", "", measure.label).replace(" sharpness", "").replace(", ", ",\n", 1)
+    """A measure's label, shortened to at most two lines, or to shorter ones if they are too wide for a panel."""
+    label = re.sub(r" \(.*?\)", "", measure.label).replace(" sharpness", "")
+    lines = label.split(", ", 1)
+    return ",\n".join(lines) if max(map(len, lines)) <= style.letters(33) else style.wrapped(label, 33)
 
 
 def _handles(panels: Sequence[Axes], wanted: Sequence[str]) -> tuple[list[Any], list[str]]:

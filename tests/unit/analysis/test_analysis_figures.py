@@ -52,7 +52,7 @@ def test_numbers_on_axes_have_the_marks_of_the_language_and_those_of_the_csv_do_
         shares.plot([0, 1], [0.001, 0.004])
         style.percent_axis(shares.yaxis)
         named.set_xticks([0, 1], ["temperature=0.1", "b, c"])
-        path = style.save(figure, tmp_path, "figure")
+        style.save(figure, tmp_path, "figure")
         ticks, percentages, names = (
             [label.get_text() for label in axis.get_ticklabels()] for axis in (axes.xaxis, shares.yaxis, named.xaxis)
         )
@@ -60,4 +60,4 @@ def test_numbers_on_axes_have_the_marks_of_the_language_and_those_of_the_csv_do_
     assert ticks == ["\u2212" + f"0{mark}50", f"0{mark}25", f"2{mark}50"]
     assert f"0{mark}2" in percentages
     assert names == ["temperature=0.1", "b, c"]
-    assert ",-0.5,3," in path.with_suffix(".csv").read_text()
+    assert ",-0.5,3," in (tmp_path / "figure.csv").read_text()
