@@ -27,7 +27,10 @@ _STATIC: Final = Path(__file__).parent / "static"
 _SCRIPTS: Final = ("base.js", "tables.js", "thumbnails.js", "keyboard.js", "figures.js", "start.js")  # in this order
 _CALL: Final = re.compile(r'\b_\("([^"]+)"')  # of a text in the scripts
 _PLOTLY: Final = (  # plotly's own texts
-    N_("Download plot"), N_("Zoom"), N_("Pan"), N_("Zoom in"), N_("Zoom out"), N_("Reset axes"),
+    N_("Download plot as a PNG"), N_("Zoom"), N_("Pan"), N_("Zoom in"), N_("Zoom out"), N_("Reset axes"),
+    N_("Orbital rotation"), N_("Turntable rotation"), N_("Reset camera to default"), N_("Reset camera to last save"),
+    N_("Preparing image - this may take a few seconds"), N_("Image download succeeded"),
+    N_("Sorry, there was a problem downloading your image!"), N_("Double-click to zoom back out"),
 )  # fmt: skip
 
 

@@ -8,7 +8,8 @@ const DASHES = { solid: "", dash: "7 4", dot: "2 3", dashdot: "7 3 2 3", longdas
 const SVG = "http://www.w3.org/2000/svg";
 const WEBGL = Boolean(document.createElement("canvas").getContext("webgl")); // without it points are drawn as SVG
 const CONFIG = {
-  responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], locale: LANGUAGE,
+  responsive: true, displaylogo: false, showSendToCloud: false, // the page needs no network
+  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], locale: LANGUAGE,
   locales: { [LANGUAGE]: { dictionary: WORDS, format: { decimal: DECIMAL, thousands: THOUSANDS } } },
 };
 
