@@ -41,7 +41,7 @@ def heat_maps(study: Study) -> Figure | None:
         return None
     values = np.concatenate([values.ravel() for _, _, values in tables.values()])
     limits = np.floor(10 * np.nanmin(values)) / 10, np.ceil(10 * np.nanmax(values)) / 10
-    figure, panels = style.grid(len(shown), 1, 0.85 + 0.17 * min(ROWS, len(by_class(study))))
+    figure, panels = style.grid(len(shown), 1, 0.9 + 0.185 * min(ROWS, len(by_class(study))))
     image: Any = None
     for axes, evaluation in zip(panels, shown, strict=True):
         image = _heat_map(axes, *tables[evaluation], limits)
@@ -108,25 +108,24 @@ def confusion(study: Study, evaluation: str) -> Figure | None:
         return None
     count = next(iter(shown.values()))[0].shape[1]
     predicted, true = _confusion_names(study, evaluation, count)
-    figure, panels = style.grid(len(shown), 4, 1.75, sharex=True, sharey=True, layout="compressed")
+    figure, panels = style.grid(len(shown), 4, 2.1, sharex=True, sharey=True, layout="compressed")
     places = style.named(count)
     image: Any = None
     for axes, (model, (logits, labels)) in zip(panels, shown.items(), strict=True):
         matrix = np.zeros((count, count))
         np.add.at(matrix, (labels, logits.argmax(1)), 1)
         image = axes.imshow(matrix / np.maximum(matrix.sum(1, keepdims=True), 1), vmin=0, vmax=1, cmap="Blues")
-        style.title(axes, study.model_label(model), 19)
+        style.title(axes, study.model_label(model), 17)
         axes.set_xticks(places, [predicted[place] for place in places], rotation=90)
         axes.set_yticks(places, [true[place] for place in places])
         axes.tick_params(length=0)
         axes.grid(False)
     for axes in panels[-4:]:
         axes.tick_params(labelbottom=True)
-        axes.set_xlabel(_("predicted class"))
     bar = figure.colorbar(image, ax=panels, shrink=0.5 if len(panels) > 4 else 0.95, aspect=30, pad=0.01)
     bar.set_label(_("share"))
-    for axes in panels[::4]:
-        axes.set_ylabel(_("true class"))
+    figure.supxlabel(_("predicted class"), fontsize=7.5)
+    figure.supylabel(_("true class"), fontsize=7.5)
     return figure
 
 

@@ -4,17 +4,15 @@ import shutil
 import subprocess
 from typing import Any
 
-import numpy as np
 import pytest
 from fake_reports import Built
+from report_pages import fills, misplaced
 
 from analysis import report
 
 if shutil.which("pdftotext") is None:
     pytest.skip("pdftotext is not installed: the pages of the PDF can't be read", allow_module_level=True)
 
-_TOP, _BOTTOM = 20 / 297, 279 / 297  # the text area of a page, as shares of its height
-_INK = 200  # grey values below this are ink
 _WORDS = {"language": "en", "table": "Table", "reading": "How to read:"}
 
 
@@ -44,9 +42,21 @@ def test_no_row_of_a_table_is_alone_on_a_page_and_every_page_has_the_head() -> N
 
 
 def test_every_page_but_the_last_is_at_least_two_thirds_full(built: Built) -> None:
-    fills = [round(fill, 2) for fill in _fills(built.pdf.read_bytes())]
-    assert len(fills) > 9
-    assert min(fills[:-1]) > 2 / 3, fills
+    found = [round(fill, 2) for fill in fills(built.pdf.read_bytes())]
+    assert len(found) > 9
+    assert min(found[:-1]) > 2 / 3, found
+
+
+def test_no_word_overlaps_another_or_leaves_the_text_area(built: Built) -> None:
+    pdf = built.pdf.read_bytes()
+    assert misplaced(pdf) == []
+
+
+def test_a_word_that_is_too_long_for_its_column_is_noticed() -> None:
+    content = of_rows(3, 1)
+    content["sections"][0]["blocks"][-1]["rows"] = [["x" * 200, "1"], ["y", "2" * 70]]
+    pdf = report.compile_pdf(content)
+    assert len(misplaced(pdf)) > 1
 
 
 def test_the_pdf_is_accessible_and_has_properties_and_bookmarks(built: Built) -> None:
@@ -61,18 +71,3 @@ def test_the_pdf_is_accessible_and_has_properties_and_bookmarks(built: Built) ->
     assert b"/Outlines" in pdf
     fonts = subprocess.run(["pdffonts", "-"], input=pdf, capture_output=True, check=True).stdout.decode()
     assert all(" yes yes yes " in line for line in fonts.splitlines()[2:])  # embedded, subset, with Unicode
-
-
-def _fills(pdf: bytes) -> list[float]:
-    """How far down each page has ink, as share of its text area."""
-    rendered = subprocess.run(["pdftoppm", "-r", "30", "-gray", "-"], input=pdf, capture_output=True, check=True).stdout
-    fills = []
-    while rendered:  # one PGM after another
-        _, size, _, rest = rendered.split(b"\n", 3)
-        width, height = map(int, size.split())
-        page = np.frombuffer(rest[: width * height], np.uint8).reshape(height, width)
-        top, bottom = round(_TOP * height), round(_BOTTOM * height)
-        inked = np.flatnonzero((page[top:bottom] < _INK).any(axis=1))
-        fills.append((inked[-1] + 1) / (bottom - top) if len(inked) else 0.0)
-        rendered = rest[width * height :]
-    return fills
