@@ -94,6 +94,7 @@ def _labelled(study: Study) -> str:
         return ""
     number = ngettext("one candidate", "{n} candidates", tried) if tried else _("several candidates")
     selection = settings.get("selection_epochs")
+    trial = "" if selection is None else _(", for {epochs} epochs", epochs=selection)
     return _(
         "As run: {epochs} epochs with AdamW in batches of {batch_size}. Each of {number} for learning rate, weight "
         "decay, jitter and first head was first trained without the holdout split{trial}; the one with the highest "
@@ -102,7 +103,7 @@ def _labelled(study: Study) -> str:
         epochs=settings["epochs"],
         batch_size=settings["batch_size"],
         number=number,
-        trial="" if selection is None else _(", for {epochs} epochs", epochs=selection),
+        trial=trial,
     )
 
 

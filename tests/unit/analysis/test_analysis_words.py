@@ -2,10 +2,11 @@
 
 # ruff: noqa: RUF001 (Russian)
 
+import ast
 import datetime
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import Any, TypeGuard
 
 import pytest
 from babel.messages.catalog import Message
@@ -60,6 +61,19 @@ def test_a_translation_has_the_fields_of_its_text(path: Path) -> None:
         expected = set.union(*(_fields(text) for text in _forms(message.id)))
         for form in _forms(message.string):
             assert _fields(form) == expected, message.id
+
+
+def test_no_text_is_looked_up_within_another_because_babel_does_not_find_it() -> None:
+    nested = []
+    for path in Path(analysis.__file__).parent.rglob("*.py"):
+        for call in filter(_looks_up, ast.walk(ast.parse(path.read_text()))):
+            inner = [node for node in ast.walk(call) if node is not call and _looks_up(node)]
+            nested += [f"{path.name}:{node.lineno}" for node in inner if isinstance(node.args[0], ast.Constant)]
+    assert nested == []
+
+
+def _looks_up(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _KEYWORDS
 
 
 def test_numbers_have_the_marks_of_the_language() -> None:
