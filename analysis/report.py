@@ -4,6 +4,7 @@ import datetime
 import importlib.util
 import json
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -53,7 +54,13 @@ def build(study: Study, out: Path, date: datetime.date, *, thumbnails: bool = Fa
     The same study and date give the same bytes. report.pdf is last, because `jobs` takes it for the whole report.
     """
     writing.write(study, out / "tables")
-    with in_a_fork(lambda: write_atomic(out / PAGE, render(study, date, thumbnails=thumbnails))):
+
+    def write_page() -> None:
+        write_atomic(out / PAGE, render(study, date, thumbnails=thumbnails))
+
+    if thumbnails:  # at first, because images that can't be read must leave an earlier report as it is
+        write_page()
+    with nullcontext() if thumbnails else in_a_fork(write_page):
         found = content(study, out, date)
     path = out / "report.pdf"
     path.write_bytes(compile_pdf(found))

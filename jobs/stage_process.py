@@ -13,13 +13,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO, Final
 
 from jobs.forked_stage import Fork, ForkedStage, ServerLost
 from ssl_pkg.errors import FAULT, INTERRUPTED
-from ssl_pkg.processes import start_time_of
+from ssl_pkg.processes import end_with_parent, start_time_of
 from ssl_pkg.run.run_log import EVENT_PREFIX, START_PREFIX, exit_event, tail
 from ssl_pkg.run.signals import SIGNALS, signals_to_handle
 
@@ -106,6 +107,7 @@ class StageProcess:
             stderr=subprocess.STDOUT,
             env=environment,
             start_new_session=True,
+            preexec_fn=partial(_end_with, os.getpid()) if self.runner else None,  # noqa: PLW1509 (there are no threads)
         ) as child:
             return self._wait(child, relay)
 
@@ -131,6 +133,12 @@ class StageProcess:
         if self.script is not None and start_time_of(self.script) is None:
             return True
         return self.runner is not None and os.getppid() != self.runner
+
+
+def _end_with(supervisor: int) -> None:
+    """Stops this process, a child before its command, when the supervisor is killed. Nothing else would watch it."""
+    if not end_with_parent(supervisor, signal.SIGTERM):
+        os._exit(INTERRUPTED)
 
 
 class _SignalRelay:

@@ -20,7 +20,6 @@ from ssl_pkg import safe_path
 if __name__ == "__main__":
     safe_path.protect()
 
-import ctypes
 import gc
 import importlib
 import json
@@ -38,12 +37,12 @@ from ssl_pkg.__main__ import prepare_imports, run_and_exit
 from ssl_pkg.catalogue import STAGES
 from ssl_pkg.errors import FAULT, INTERRUPTED
 from ssl_pkg.hardware.memory import restart_with_jemalloc
+from ssl_pkg.processes import end_with_parent
 from ssl_pkg.run.signals import SIGNALS
 from ssl_pkg.streams import use_utf8
 
 MAX_REQUEST: Final = 1 << 20  # bytes; the kernel's limit of one message is lower
 PATIENCE: Final = 5.0  # seconds for a client to send its request after it has connected
-_SET_PARENT_DEATH_SIGNAL: Final = 1  # PR_SET_PDEATHSIG, prctl(2)
 _KEPT: Final = ("LD_PRELOAD", "MALLOC_CONF")  # read only when a program starts, so a stage has the server's values
 
 
@@ -143,8 +142,7 @@ class Server:
     def _become_stage(self, log: int, environment: dict[str, str], server: int) -> None:
         """Makes this fork a process like one that has been started by its own command line."""
         os.setsid()
-        failed = ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
-        if failed or os.getppid() != server:  # the server has died before
+        if not end_with_parent(server, signal.SIGTERM):  # the server has died before
             os._exit(INTERRUPTED)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

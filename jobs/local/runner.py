@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -82,7 +82,7 @@ class Runner:
     def run(self) -> None:
         """Runs the missing jobs until none is left that can run, or until a signal stops the study."""
         self._write()
-        with self._signals_handled(), self._fork_server():
+        with self._signals_handled(), self._fork_server(), self._supervised():
             if self._synthetic:  # while the fork server imports PyTorch
                 generate(self._display.say, self._waited)
             if not self._stopping:
@@ -95,6 +95,17 @@ class Runner:
                 else:
                     self._start_ready()
                 self._display.tick(self.rows)
+
+    @contextmanager
+    def _supervised(self) -> Iterator[None]:
+        """Context manager after which no supervisor is running. After an exception the runs write checkpoints."""
+        try:
+            yield
+        finally:
+            for running in self._running:
+                running.supervisor.stop()
+            for running in self._running:
+                running.supervisor.status()
 
     @contextmanager
     def _fork_server(self) -> Iterator[None]:
@@ -195,9 +206,10 @@ class Runner:
         if status is None:
             reason = "the process that supervised the run was killed"
         log_file = log_path(self._folder, running.job.name)
-        log_file.parent.mkdir(parents=True, exist_ok=True)  # the process that creates it may have died before
-        with log_file.open("a", encoding="utf-8", errors="surrogateescape") as log:
-            log.write(f"{reason.rstrip()}\n")
+        with suppress(OSError):  # the disk may be full
+            log_file.parent.mkdir(parents=True, exist_ok=True)  # the process that creates it may have died before
+            with log_file.open("a", encoding="utf-8") as log:
+                log.write(f"{reason}\n")
         return status
 
     def _set(self, job: Job, state: State, exit_status: int | None = None) -> None:

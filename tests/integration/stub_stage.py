@@ -18,7 +18,7 @@ from ssl_pkg.catalogue import EVALUATIONS
 from ssl_pkg.run.directory import RunDirectory, write_json
 from ssl_pkg.run.signals import SIGNALS
 
-SAVING = 1.5  # seconds to write a checkpoint, longer than submitit waits after Ctrl-C
+SAVING = 1.5  # seconds to write a checkpoint, longer than the runner waits between two polls
 received: list[int] = []
 
 

@@ -26,7 +26,7 @@ PROJECT = Path(__file__).parents[2]
         (["-m", "ssl_pkg.predict", "runs/demo/probe", "photos"], "train"),
         (["-m", "ssl_pkg.data.dataset", "data"], "train"),
         (["-m", "jobs", "study", "demo"], "train,report"),
-        (["-m", "jobs", "study", "demo"], "submit"),
+        (["-m", "jobs", "submit", "demo", "--cluster", "example-gpu"], "submit"),
         (["-m", "bench.learning", "--data", "data"], "bench"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[-1].partition(";")[0],

@@ -1,20 +1,29 @@
+import multiprocessing
 import os
+import select
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from analysis.forked import in_a_fork
 
+pytestmark = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="on one core nothing is forked")
+
 
 def test_the_task_runs_in_another_process_at_the_same_time(tmp_path: Path) -> None:
-    reader, writer = os.pipe()
+    mine, theirs = os.pipe(), os.pipe()
 
     def task() -> None:
-        assert os.read(reader, 1) == b"x"  # what the code inside the context has written
+        os.write(theirs[1], b"x")
+        assert os.read(mine[0], 1) == b"x"
         (tmp_path / "pid").write_text(str(os.getpid()))
 
     with in_a_fork(task):
-        os.write(writer, b"x")
+        assert select.select([theirs[0]], [], [], 10.0)[0]  # the task has started
+        os.write(mine[1], b"x")  # without which it does not end
     assert int((tmp_path / "pid").read_text()) != os.getpid()
 
 
@@ -40,14 +49,40 @@ def test_a_killed_fork_is_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "done").exists()
 
 
-def test_an_error_in_the_context_ends_the_fork(tmp_path: Path) -> None:
-    reader, writer = os.pipe()
+def test_an_error_in_the_context_ends_the_fork_which_cleans_up(tmp_path: Path) -> None:
+    ready = os.pipe()
 
     def task() -> None:
-        os.close(writer)
-        os.read(reader, 1)  # never returns
-        (tmp_path / "done").touch()
+        try:
+            os.write(ready[1], b"x")
+            time.sleep(60)
+        finally:
+            (tmp_path / "cleaned").touch()
 
     with pytest.raises(KeyboardInterrupt), in_a_fork(task):
+        os.read(ready[0], 1)
         raise KeyboardInterrupt
-    assert not (tmp_path / "done").exists()
+    assert multiprocessing.active_children() == []
+    assert (tmp_path / "cleaned").exists()
+
+
+def test_the_fork_of_a_killed_process_ends(tmp_path: Path) -> None:
+    lines = f"""
+import os, signal, time
+from pathlib import Path
+from analysis.forked import in_a_fork
+def task():
+    Path({str(tmp_path / "pid")!r}).write_text(str(os.getpid()))
+    time.sleep(60)
+with in_a_fork(task):
+    while not Path({str(tmp_path / "pid")!r}).exists():
+        time.sleep(0.02)
+    time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", lines], check=False)
+    fork = Path(f"/proc/{(tmp_path / 'pid').read_text()}")
+    deadline = time.monotonic() + 10
+    while fork.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not fork.exists()

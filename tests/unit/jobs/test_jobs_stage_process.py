@@ -104,7 +104,7 @@ def test_a_second_start_waits_for_the_end_of_the_first(tmp_path: Path) -> None:
 
 
 def test_a_stage_stops_if_its_runner_has_ended(tmp_path: Path) -> None:
-    not_a_runner = os.getpid()  # a process is never the parent of its own parent
+    not_a_runner = os.getpid()  # a process is never its own parent
     assert process(tmp_path / "log", OBEDIENT, runner=not_a_runner)() == 75
 
 

@@ -1,4 +1,5 @@
 import os
+import select
 import signal
 import sys
 import time
@@ -9,6 +10,8 @@ import pytest
 
 from jobs.local.supervisor import Supervisor
 from jobs.stage_process import StageProcess
+
+SLEEP = "import time; print('started', flush=True); time.sleep(60)"
 
 
 def supervised(tmp_path: Path, code: str) -> Supervisor:
@@ -22,6 +25,10 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def started(tmp_path: Path) -> bool:
+    return (tmp_path / "log").exists() and "started" in (tmp_path / "log").read_text().splitlines()
+
+
 @pytest.mark.parametrize(("code", "status"), [("", 0), ("raise SystemExit(3)", 3), ("import os; os.abort()", -6)])
 def test_the_status_is_that_of_the_stage(tmp_path: Path, code: str, status: int) -> None:
     supervisor = supervised(tmp_path, code)
@@ -29,17 +36,38 @@ def test_the_status_is_that_of_the_stage(tmp_path: Path, code: str, status: int)
     assert supervisor.status() == status
 
 
-def test_a_signal_at_once_reaches_the_stage_and_not_the_handlers_of_the_runner(tmp_path: Path) -> None:
-    received: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_signal_reaches_the_stage_and_not_the_handlers_of_the_runner(tmp_path: Path, at_once: bool) -> None:
+    before = signal.signal(signal.SIGTERM, lambda number, frame: (tmp_path / "handled").touch())
     try:
-        supervisor = supervised(tmp_path, "import time; time.sleep(60)")
+        supervisor = supervised(tmp_path, SLEEP)
+        until(lambda: at_once or started(tmp_path))
         supervisor.stop()
         until(lambda: supervisor.ended)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert supervisor.status() == 75
-    assert received == []
+    assert not (tmp_path / "handled").exists()
+
+
+def test_the_stage_of_a_killed_supervisor_stops(tmp_path: Path) -> None:
+    obedient = "import os, time; print(os.getpid(), flush=True); print('started', flush=True); time.sleep(60)"
+    supervisor = supervised(tmp_path, obedient)
+    until(lambda: started(tmp_path))
+    stage = int((tmp_path / "log").read_text().splitlines()[1])
+    os.kill(supervisor._process.pid or 0, signal.SIGKILL)
+    until(lambda: supervisor.ended)
+    assert supervisor.status() is None
+    until(lambda: not Path(f"/proc/{stage}").exists())
+
+
+def test_an_ended_supervisor_is_noticed_although_sigchld_is_ignored(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # as a program that starts the study can leave it
+    try:
+        supervisor = supervised(tmp_path, "")
+        until(lambda: supervisor.ended)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_an_error_of_the_supervisor_is_in_the_runs_log(tmp_path: Path) -> None:
@@ -55,11 +83,10 @@ def test_an_error_of_the_supervisor_is_in_the_runs_log(tmp_path: Path) -> None:
 
 def test_a_supervisor_has_no_files_of_the_runner(tmp_path: Path) -> None:
     reader, writer = os.pipe()
-    os.set_inheritable(writer, True)
-    supervisor = supervised(tmp_path, "import time; time.sleep(60)")
+    supervisor = supervised(tmp_path, SLEEP)
     try:
         os.close(writer)
-        assert os.read(reader, 1) == b""  # the end of the pipe, so that no other process has it open
+        assert select.select([reader], [], [], 10.0)[0]  # its end, because no other process has it open
     finally:
         supervisor.stop()
         os.close(reader)
