@@ -25,6 +25,11 @@ class Section:
     blocks: list[Block] = field(default_factory=list)
     drawn: list[tuple[Figure, Path, str]] = field(default_factory=list)
 
+    def include(self, other: "Section") -> None:
+        """Adds the blocks of another section."""
+        self.blocks += other.blocks
+        self.drawn += other.drawn
+
     def text(self, text: str) -> None:
         """Adds a paragraph; nothing for an empty text."""
         if text:

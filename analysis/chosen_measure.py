@@ -92,9 +92,9 @@ def _part(study: Study) -> str:
     each, every = (setting(study, name) for name in ("ascent_images", "images"))
     if None in (each, every):
         return _("a random part of labelled train")
-    return _(
-        "each random part of about {part} of {subset} images of labelled train", part=min(each, every), subset=every
-    )
+    if each >= every:
+        return _("{subset} images of labelled train, the only part", subset=every)
+    return _("each random part of about {part} of {subset} images of labelled train", part=each, subset=every)
 
 
 def _steps(study: Study) -> str:

@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.util
+import io
 import json
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -12,6 +13,7 @@ from typing import Any, Final
 import matplotlib
 import typst
 from matplotlib.figure import Figure
+from PIL import Image
 
 from analysis import words, writing
 from analysis.blocks import Section
@@ -44,6 +46,9 @@ from ssl_pkg.run.directory import write_atomic
 PAGE: Final = "report.html"
 _AFTER: Final = {"few_labels": ("folds",)}  # sections of several stages, by the stage that they follow
 _TEMPLATE: Final = Path(__file__).parent / "report.typ"
+_PPI: Final = 30  # of the pages whose ink is looked at
+_TEXT_AREA: Final = (20 / 297, 279 / 297)  # shares of a page's height, as report.typ has them
+_INK: Final = 200  # grey values below this are ink
 
 
 def build(study: Study, out: Path, date: datetime.date, *, thumbnails: bool = False) -> Path:
@@ -117,14 +122,27 @@ def _stage_sections() -> list[Callable[[Study, Path], Section]]:
 
 
 def compile_pdf(report: dict[str, Any]) -> bytes:
-    """The bytes of the PDF, which is PDF/UA-1. Raises typst.TypstError if the template is broken."""
+    """The bytes of the PDF, which is PDF/UA-1. Raises typst.TypstError if the template is broken.
+
+    Figures stand where they are mentioned. If that leaves a page less than two thirds full, they float.
+    """
+    pages = _compiled(report | {"floats": False}, format="png", ppi=_PPI)
+    floats = isinstance(pages, list) and not all(map(_is_full, pages[:-1]))
+    pdf: bytes = _compiled(report | {"floats": floats}, pdf_standards=["ua-1"])
+    return pdf
+
+
+def _compiled(report: dict[str, Any], **options: Any) -> Any:
+    """What typst makes: bytes, or of several pages as PNG a list."""
     inputs = {"report": json.dumps(report)}
     fonts = [f"{matplotlib.get_data_path()}/fonts/ttf"]  # of the text in the figures
-    return typst.compile(
-        str(_TEMPLATE),
-        root="/",
-        font_paths=fonts,
-        ignore_system_fonts=True,
-        sys_inputs=inputs,
-        pdf_standards=["ua-1"],
-    )
+    settings: dict[str, Any] = {"root": "/", "font_paths": fonts, "ignore_system_fonts": True, "sys_inputs": inputs}
+    return typst.compile(str(_TEMPLATE), **settings, **options)
+
+
+def _is_full(png: bytes) -> bool:
+    """Whether the lowest ink of a page's text area is below two thirds of its height."""
+    with Image.open(io.BytesIO(png)) as page:
+        top, bottom = (round(share * page.height) for share in _TEXT_AREA)
+        ink = page.convert("L").crop((0, top, page.width, bottom)).point(lambda grey: 255 * (grey < _INK)).getbbox()
+    return ink is not None and ink[3] > 2 / 3 * (bottom - top)

@@ -15,7 +15,7 @@ from analysis.estimates import Difference, Estimate, difference, estimate
 from analysis.measures import WIDTH, Measurement
 from analysis.names import Model
 from analysis.shown import Shown
-from analysis.statistics import Mean
+from analysis.statistics import ALPHA, Mean
 from analysis.study import RESULT_COLUMNS, Study
 from analysis.widths import measures_of, taken
 from analysis.words import _, language, localized, ngettext
@@ -151,10 +151,13 @@ def gain_text(gap: Difference | Mean | None) -> Shown:
 
 
 def p_text(p: float) -> Shown:
-    """A p-value: `p = .012`."""
+    """A p-value: `p = .012`, with a fourth decimal where three would not show whether it is below ALPHA."""
+    if math.isnan(p):
+        return Shown(ABSENT)
     if not 0.001 <= p <= 0.99:
         return Shown(_("p < .001") if p < 0.001 else _("p > .99"), value=p)
-    decimals = f"{p:.3f}".partition(".")[2]
+    digits = 4 if round(p, 3) == ALPHA else 3
+    decimals = f"{p:.{digits}f}".partition(".")[2]
     return Shown(_("p = .{decimals}", decimals=decimals), value=p)
 
 

@@ -12,10 +12,11 @@ from analysis import names, tables
 from analysis.blocks import Section
 from analysis.estimates import estimate
 from analysis.names import Model
+from analysis.records import mapping
 from analysis.run import Run
 from analysis.shown import Shown
 from analysis.study import Study
-from analysis.words import N_, _, localized
+from analysis.words import N_, _, localized, ngettext
 
 _COLUMNS: Final = 5  # models in the columns of the table; more are in its rows
 FIELDS: Final = {
@@ -44,7 +45,10 @@ def table(made: Section, study: Study) -> None:
     models = names.in_order((model for found in cells.values() for model in found), study.methods)
     labels = [study.model_label(model) for model in models]
     headings = [*map(_, FIELDS.values()), *labels]
-    rows = [[*values, *(_cell(found.get(model, [])) for model in models)] for values, found in cells.items()]
+    rows = [
+        [*map(setting_text, values), *(_cell(found.get(model, [])) for model in models)]
+        for values, found in cells.items()
+    ]
     if len(models) > _COLUMNS:
         headings = [_("Model"), *(_named(values) for values in cells)]
         rows = [[label, *texts] for label, *texts in zip(labels, *(row[len(FIELDS) :] for row in rows), strict=True)]
@@ -64,16 +68,16 @@ def table(made: Section, study: Study) -> None:
     )
 
 
-def _named(values: Sequence[str]) -> str:
+def _named(values: Sequence[Any]) -> str:
     """A candidate in words: `learning rate 0.001, weight decay 0.05, jitter off, first head probe`."""
     return names.separated(
-        [f"{_(title).lower()} {value}" for title, value in zip(FIELDS.values(), values, strict=True)]
+        [f"{_(title).lower()} {setting_text(value)}" for title, value in zip(FIELDS.values(), values, strict=True)]
     )
 
 
-def candidate(trial: Mapping[str, Any]) -> tuple[str, ...]:
-    """The values of FIELDS that a trial had, as texts."""
-    return tuple(_text(trial[name]) for name in FIELDS)
+def candidate(trial: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The values of FIELDS that a trial had."""
+    return tuple(trial[name] for name in FIELDS)
 
 
 def below_probe(study: Study) -> str:
@@ -96,10 +100,14 @@ def below_probe(study: Study) -> str:
             )
     if not parts:
         return ""
+    epochs = next((mapping(run.config.get("finetune")).get("selection_epochs") for run in study.of("finetune")), None)
+    length = "" if epochs is None else ngettext(" of {n} epoch", " of {n} epochs", epochs)
     return _(
-        "On the holdout split the accuracy of these fine-tuned models is below that of a linear probe on the encoder "
-        "that they started from, in percent: {models}. This is no test of a difference: the accuracies are those of "
-        "the chosen candidates, for fine-tuning the highest, for the probe that of the smallest log loss.",
+        "On the holdout split the accuracy of these fine-tuned models after a trial{length} is below that of a linear "
+        "probe on the encoder that they started from, in percent: {models}. This is no test of a difference: the "
+        "accuracies are those of the chosen candidates, for fine-tuning the highest, for the probe that of the "
+        "smallest log loss.",
+        length=length,
         models="; ".join(parts),
     )
 
@@ -115,9 +123,10 @@ def _cell(trials: list[dict[str, Any]]) -> str:
     return Shown(text, accuracy=100 * accuracy, log_loss=loss)
 
 
-def _text(value: Any) -> str:
+def setting_text(value: Any) -> str:
+    """The value of a field as text for people."""
     if isinstance(value, bool):
         return _("on") if value else _("off")
     if isinstance(value, int | float):
-        return localized(f"{value:g}")
+        return Shown(localized(f"{value:g}"), value=value)
     return {"probe": _("probe"), "random": _("random")}.get(str(value)) or str(value)

@@ -43,7 +43,8 @@ def current() -> str:
 
 def _(text: str, /, **values: Any) -> str:
     """A text in the current language. values: fill the fields `{name:format}`; without values, braces are literal."""
-    return _filled(_translations(current()).gettext(text), values)
+    translated = _translations(current()).gettext(text) if text else ""  # gettext has the catalogue's head for ""
+    return _filled(translated, values)
 
 
 def ngettext(one: str, many: str, n: int, /, **values: Any) -> str:

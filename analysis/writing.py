@@ -7,6 +7,7 @@ from typing import Any
 from analysis import commands, differences, tables
 from analysis.data import data_note
 from analysis.study import Study
+from analysis.words import language
 
 
 def write(study: Study, folder: Path) -> None:
@@ -29,9 +30,9 @@ def write(study: Study, folder: Path) -> None:
     for name, build in frames.items():
         frame = build(study)
         frame.to_csv(folder / f"{name}.csv", index=False)
-        _write_text(
-            folder / f"{name}.md", markdown(list(frame.columns), [_cells(row) for row in frame.values.tolist()])
-        )
+        with language("en"):  # as the names of the columns, and the values that are texts
+            cells = [_cells(row) for row in frame.values.tolist()]
+        _write_text(folder / f"{name}.md", markdown(list(frame.columns), cells))
 
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -23,7 +23,7 @@ from analysis.page.plots import (
 )
 from analysis.run import Run
 from analysis.study import Study
-from analysis.trials import FIELDS, candidate
+from analysis.trials import FIELDS, candidate, setting_text
 from analysis.words import _
 
 _Candidate = tuple[str, ...]
@@ -85,7 +85,10 @@ def _marks(
     shown = [
         hover(
             _("{run}, chosen", run=one_seed(study, run)) if best else one_seed(study, run),
-            *(f"{_(name).lower()} {value}" for name, value in zip(FIELDS.values(), candidate(trial), strict=True)),
+            *(
+                f"{_(name).lower()} {setting_text(value)}"
+                for name, value in zip(FIELDS.values(), candidate(trial), strict=True)
+            ),
             _(
                 "accuracy {accuracy:.1f} %, log loss {loss:.3f}",
                 accuracy=100 * trial["accuracy"],

@@ -14,7 +14,7 @@ from analysis.names import Model
 from analysis.selection import LINES, left_out, selected
 from analysis.shown import Shown
 from analysis.study import Study
-from analysis.words import _, localized
+from analysis.words import _, localized, ngettext
 
 
 def section(study: Study, figures: Path) -> Section:
@@ -37,7 +37,7 @@ def section(study: Study, figures: Path) -> Section:
         "The clean accuracy is that of the same images; relative accuracy is the mean over all corruptions and "
         "severities divided by it. A model at chance keeps all of its accuracy."
     )
-    made.text(f"{applied} {same} {meaning}")
+    made.text(f"{applied} {same} {meaning}{_count(study)}")
     _means(made, study, models)
     _by_corruption(made, study, models, kinds)
     made.figure(
@@ -49,6 +49,16 @@ def section(study: Study, figures: Path) -> Section:
         _("a flat line is a corruption that the model tolerates."),
     )
     return made
+
+
+def _count(study: Study) -> str:
+    """On how many images the accuracies are; empty if the runs differ."""
+    counts = study.results.loc[study.results["evaluation"] == "corruptions", "n"].dropna().unique()
+    return (
+        " " + ngettext("All are measured on {n:,} image.", "All are measured on {n:,} images.", int(counts[0]))
+        if (len(counts) == 1)
+        else ""
+    )
 
 
 def _means(made: Section, study: Study, models: list[Model]) -> None:

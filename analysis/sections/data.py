@@ -27,7 +27,7 @@ def section(study: Study, figures: Path) -> Section:
     if not study.complete():
         return made
     made.text(_("Was this STL-10? {note}", note=data_note(study) + _numbers(study)))
-    made.blocks += images.section(study, figures).blocks
+    made.include(images.section(study, figures))
     _files(made, study)
     return made
 

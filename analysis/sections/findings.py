@@ -21,6 +21,7 @@ from analysis.comparisons import (
 )
 from analysis.estimates import Estimate, estimate
 from analysis.names import Model
+from analysis.records import mapping
 from analysis.relation import verdicts
 from analysis.study import Study
 from analysis.words import N_, _, pgettext
@@ -53,6 +54,7 @@ def _sentences(study: Study) -> list[str]:
     return [
         one_seed(study),
         _tuned(study),
+        lengths(study),
         best(study, TEST_PAIRS, _("Test accuracy in percent")),
         *between(study),
         against(study, FINETUNED, _("Fine-tuning against the supervised baseline, test accuracy")),
@@ -97,6 +99,26 @@ def tuned_fields(study: Study) -> str:
             else _("{method} none", method=label)
         )
     return names.separated(parts)
+
+
+def lengths(study: Study) -> str:
+    """How long each method was pretrained, if some saw more images than others; empty otherwise."""
+    seen: dict[str, tuple[int, int]] = {}
+    for run in reversed(study.complete("pretrain")):
+        steps, batch = run.training.get("steps"), mapping(run.config.get("method")).get("batch_size")
+        if isinstance(steps, int) and isinstance(batch, int):
+            seen[run.model.method] = steps, batch
+    if len({steps * batch for steps, batch in seen.values()}) < 2:
+        return ""
+    parts = [
+        _("{method} {steps:,} steps of {batch:,} images", method=study.method_label(method), steps=steps, batch=batch)
+        for method, (steps, batch) in seen.items()
+    ]
+    return _(
+        "The methods were not pretrained on equally many images: {lengths}. A rank among methods includes this "
+        "difference.",
+        lengths=names.separated(parts),
+    )
 
 
 def ranked_models(study: Study, family: Family) -> dict[Model, Estimate]:
@@ -230,7 +252,13 @@ def _spread(study: Study) -> str:
             )
             parts.append(_(ends_at, model=study.model_label(encoder), first=min(last), last=max(last), low=low))
     found = "; ".join(parts)
-    return _("Standard deviation of z, which is zero after a collapse: {found}.", found=found) if parts else ""
+    if not parts:
+        return ""
+    return _(
+        "Standard deviation of z, which is zero after a collapse and about 1/√D if z, with D values, is spread evenly: "
+        "{found}.",
+        found=found,
+    )
 
 
 def _width(study: Study) -> str:

@@ -88,6 +88,7 @@ def answers(study: Study) -> list[str]:
         _with_few_labels(study),
         findings.best(study, OOD_PAIRS, _("Out of distribution, accuracy on all classes in percent")),
         findings.one_seed(study),
+        findings.lengths(study),
         _few_images(study),
     ]
 
@@ -99,7 +100,8 @@ def _best(study: Study) -> str:
     first = list(findings.ranked_models(study, TEST_PAIRS))[:2]
     if len(pretrained) < 2 or all(model in pretrained for model in first):
         return sentence
-    return f"{sentence} {findings.best(study, TEST_PAIRS, _('Of the pretrained models'), pretrained)}"
+    among = findings.best(study, TEST_PAIRS, _("Of the pretrained models"), pretrained)
+    return f"{sentence} {among}"
 
 
 def _few_images(study: Study) -> str:

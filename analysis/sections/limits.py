@@ -15,7 +15,8 @@ from analysis.sections import findings
 from analysis.statistics import ALPHA
 from analysis.study import Study
 from analysis.widths import widths_of
-from analysis.words import N_, _
+from analysis.words import N_, _, ngettext
+from ssl_pkg.catalogue import SUPERVISED
 
 _LONG: Final = ("full", "long")  # budgets that are not reduced
 
@@ -42,6 +43,7 @@ def _items(study: Study) -> Iterator[str]:
             "were tuned for this budget on a holdout split of labelled train: {fields}.",
             fields=tuned,
         )
+    yield from _labelled(study)
     yield from _best(study, TEST_PAIRS, _("Which model has the highest test accuracy."))
     yield from _best(study, OOD_PAIRS, _("Which model has the highest OOD accuracy."))
     yield from _undecided(study)
@@ -75,6 +77,19 @@ def _budgets(study: Study) -> Iterator[str]:
             )
         )
         yield _(text, methods=names.listed(map(study.method_label, found)), budget=name, length=length)
+
+
+def _labelled(study: Study) -> Iterator[str]:
+    """That another length of the labelled training could give other differences from the baseline."""
+    epochs = next((mapping(run.config.get("finetune")).get("epochs") for run in study.of("finetune")), None)
+    if epochs is not None and SUPERVISED in study.methods:
+        yield ngettext(
+            "Whether the supervised baseline would reach the pretrained models with a longer training: both had {n} "
+            "epoch on the labels.",
+            "Whether the supervised baseline would reach the pretrained models with a longer training: both had {n} "
+            "epochs on the labels.",
+            epochs,
+        )
 
 
 def _length(budget: Mapping[str, Any], method: Mapping[str, Any]) -> str:

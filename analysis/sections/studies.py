@@ -9,6 +9,7 @@ from analysis import names, tables
 from analysis.blocks import Section
 from analysis.comparisons import BETWEEN, comparisons
 from analysis.figures import studies
+from analysis.records import shown
 from analysis.study import Study
 from analysis.words import _
 from ssl_pkg.catalogue import STAGES
@@ -115,4 +116,4 @@ def _runs(kinds: Sequence[_Kind], every: Sequence[_Kind]) -> str:
 
 
 def _text(value: Any) -> str:
-    return tables.ABSENT if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return tables.ABSENT if value is None else shown(value)

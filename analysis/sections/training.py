@@ -41,9 +41,9 @@ def section(study: Study, figures: Path) -> Section:
         curves.details(study),
         _("Two questions about the loss.") + _no_negatives(study) + _queue(study),
         _(
-            "a loss that falls while the s.d. of z goes to zero is a collapse. With a queue the loss first rises, "
-            "because keys of images are harder to tell from the right one than random vectors, and falls when the "
-            "network learns."
+            "a loss that falls while the s.d. of z goes to zero is a collapse. While a queue fills, the loss rises, "
+            "because keys of images are harder to tell from the right one than random vectors. A rise after that has "
+            "another cause, such as keys that become alike (s.d. of z in the next figure)."
         ),
     )
     made.figure(
@@ -145,7 +145,8 @@ def _choices(made: Section, study: Study) -> None:
         cells,
         _(
             "Choices on the holdout split of train, never on test. Each seed has its own choice. Its accuracy is that "
-            "of the best of several candidates, and therefore an overestimate."
+            "of the best of several candidates, and therefore an overestimate; that of a training on labels was "
+            "measured after the trial, which is shorter than the final training."
         ),
         widths=[1.5, *([1.0] * len(metrics))],
         stages=("probe", "finetune"),
@@ -154,7 +155,7 @@ def _choices(made: Section, study: Study) -> None:
     for run in study.complete():
         for note in run.notes:
             runs.setdefault(note, []).append(run.name)
-    made.items([f"{names.listed(own)}: {note}." for note, own in runs.items()])
+    made.items([_("{runs}: {note}.", runs=names.listed(own), note=note) for note, own in runs.items()])
 
 
 def choice(metric: str, value: Estimate | None) -> str:

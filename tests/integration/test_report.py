@@ -52,7 +52,8 @@ def test_markup_in_a_name_is_printed_literally(built: Built) -> None:
     content = {"kind": "text", "text": AWKWARD}
     table = {"kind": "table", "headings": [AWKWARD], "rows": [[AWKWARD]], "caption": AWKWARD, "origin": AWKWARD}
     blocks = [content, table | {"size": 9, "left": 1, "widths": []}, {"kind": "items", "items": [AWKWARD], "size": 10}]
-    head = {"title": AWKWARD, "subtitle": "", "keywords": [], "data": "", "note": AWKWARD}
+    head = {"title": AWKWARD, "subtitle": "", "keywords": [], "data": "", "note": AWKWARD, "language": "en"}
+    head |= {"table": "Table", "reading": "How to read:"}
     sections = [{"title": AWKWARD, "blocks": blocks}]
     pdf = report.compile_pdf(head | {"date": [2026, 1, 2], "sections": sections})
     printed = subprocess.run(

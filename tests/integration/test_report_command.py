@@ -12,6 +12,8 @@ from fake_study import FakeStudy
 
 from analysis.__main__ import main
 
+PROJECT = Path(__file__).parents[2]
+
 
 def test_the_command_prints_the_table_and_the_path_of_the_report(
     fake: FakeStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -54,6 +56,32 @@ def test_no_table_is_printed_before_there_is_a_model(
     assert "no model has a test accuracy yet" in printed
     assert "Gain" not in printed
     assert "46 of 47 runs are missing" in printed
+
+
+def test_a_russian_report_has_a_folder_of_its_own_and_a_russian_table(
+    fake: FakeStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.probe("random")
+    out = tmp_path / "out"
+    assert main([str(fake.path), "--out", str(out), "--date", "2026-01-02", "--language", "ru"]) == 0
+    printed = capsys.readouterr().out
+    assert "Случ. иниц., проба" in printed
+    assert printed.count(str(out / "ru" / "report.pdf")) == 1
+    assert not (out / "report.pdf").exists()
+    assert '<html lang="ru">' in (out / "ru" / "report.html").read_text()
+    assert main([str(fake.path), "--language", "fr"]) == 2
+    assert "--language" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "shell", "language"),
+    [("LANG=ru", "C.UTF-8", "ru"), ("", "ru", "ru"), ("", "ru_RU.UTF-8", None), ("", "C.UTF-8", None)],
+)
+def test_make_passes_a_language_only_if_it_is_meant(word: str, shell: str, language: str | None) -> None:
+    line = ["make", "-n", "report", *word.split()]
+    environment = {**os.environ, "LANG": shell}
+    done = subprocess.run(line, cwd=PROJECT, env=environment, capture_output=True, text=True, check=True)
+    assert re.findall(r"--language (\S+)", done.stdout) == ([language] if language else [])
 
 
 def test_the_command_refuses_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,6 +40,8 @@ def built(whole: Whole) -> Built:
 
     def measuring(made: Section, folder: Path, name: str, figure: Figure | None, *texts: str, **options: Any) -> None:
         add(made, folder, name, figure, *texts, **options)
+        if figure:
+            figure.draw_without_rendering()  # which writes the numbers on the axes
         found = figure.findobj(Text) if figure else []
         sizes.extend(text.get_fontsize() for text in found if isinstance(text, Text) and text.get_text())
 

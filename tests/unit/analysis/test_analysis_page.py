@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from babel.messages.extract import extract_from_dir
 from fake_reports import Whole
 from fake_study import DATE, FakeStudy
 from page_reading import Elements, cells, unpacked
@@ -243,7 +244,8 @@ def test_a_page_in_another_language_carries_the_texts_of_its_script(whole: Whole
         russian = render(whole.study, DATE).decode()
     dictionaries = [words_of(text) for text in (page, russian)]
     assert dictionaries[0] == {}
-    calls = set(re.findall(r'_\("([^"]+)"', "".join(file.read_text() for file in STATIC.glob("*.js"))))
+    found = extract_from_dir(STATIC, [("**.js", "javascript")], keywords={"_": None})
+    calls = {str(message) for _, _, message, *_ in found}
     assert len(calls) > 20
     assert calls <= dictionaries[1].keys()
     assert '<html lang="ru">' in russian

@@ -63,11 +63,19 @@ def test_a_translation_has_the_fields_of_its_text(path: Path) -> None:
             assert _fields(form) == expected, message.id
 
 
+def test_an_empty_text_stays_empty() -> None:
+    with words.language("ru"):
+        assert words._("") == ""
+
+
 def test_no_text_is_looked_up_within_another_because_babel_does_not_find_it() -> None:
     nested = []
     for path in Path(analysis.__file__).parent.rglob("*.py"):
         for call in filter(_looks_up, ast.walk(ast.parse(path.read_text()))):
             inner = [node for node in ast.walk(call) if node is not call and _looks_up(node)]
+            nested += [f"{path.name}:{node.lineno}" for node in inner if isinstance(node.args[0], ast.Constant)]
+        for text in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.JoinedStr)):
+            inner = list(filter(_looks_up, ast.walk(text)))
             nested += [f"{path.name}:{node.lineno}" for node in inner if isinstance(node.args[0], ast.Constant)]
     assert nested == []
 
