@@ -1,5 +1,7 @@
 """The report of a whole study in Russian: complete, and laid out like the English one."""
 
+# ruff: noqa: RUF001 (Russian)
+
 import re
 import shutil
 from collections.abc import Iterator
