@@ -10,17 +10,6 @@ CORRUPTIONS = ("gaussian_noise", "gaussian_blur", "brightness", "contrast", "pix
 SEVERITIES = (1, 3, 5)
 
 
-def source_of(model: str, seed: int) -> str:
-    """The run that an evaluation of a model starts from."""
-    method, _, use = model.partition("-")
-    return f"runs/x/{use}-{method}-s{seed}" if use else f"runs/x/finetune-random-s{seed}"
-
-
-def draws_of(stage: str, model: str, seed: int) -> np.random.Generator:
-    """The random numbers of a run, the same each time."""
-    return np.random.default_rng([seed, *f"{stage} {model}".encode()])
-
-
 def measurements(*, head: bool) -> list[tuple[str, dict[str, Any]]]:
     """The metric and the dimensions of each row of the stage `width`; some rows of a real run are left out."""
 

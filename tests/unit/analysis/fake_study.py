@@ -17,14 +17,12 @@ from fake_contents import (
     SEVERITIES,
     corruption_hits,
     corruption_numbers,
-    draws_of,
     logits_of,
     measurements,
     method_config,
     model_of,
     provenance,
     row,
-    source_of,
 )
 
 from jobs.plan.graph import plan
@@ -82,7 +80,7 @@ class FakeStudy:
         return ["random-probe", *(["supervised"] if "supervised" in self.methods else []), *uses]
 
     def pretrain(self, method: str, seed: int = 0, *, complete: bool = True) -> Path:
-        draws = draws_of("pretrain", method, seed)
+        draws = self._draws("pretrain", method, seed)
         loss = 2.5 * np.exp(-np.linspace(0, 2, self.steps)) + np.cumsum(draws.normal(0, 0.01, self.steps)) + 0.5
         lines = []
         for step in range(self.steps):
@@ -153,9 +151,9 @@ class FakeStudy:
         self, method: str, seed: int = 0, *, skills: dict[tuple[int, str], float] = FEW, draws: int = 4
     ) -> Path:
         """skills: the accuracy at each number of labels per class, of each adaptation."""
-        run = self._open(f"few_labels-{method}-s{seed}", seed, source_of(method, seed), {}, [])
+        run = self._open(f"few_labels-{method}-s{seed}", seed, self._source(method, seed), {}, [])
         models = [(size, adaptation, draw) for size, adaptation in skills for draw in range(draws)]
-        generator = draws_of("few_labels", method, seed)
+        generator = self._draws("few_labels", method, seed)
         hits = np.array([generator.random(self.images) < skills[size, name] for size, name, _ in models])
         np.savez_compressed(
             run / "few_labels.npz",
@@ -174,7 +172,7 @@ class FakeStudy:
         return run
 
     def ood(self, model: str, seed: int = 0) -> Path:
-        run = self._open(f"ood-{model}-s{seed}", seed, source_of(model, seed), {}, [])
+        run = self._open(f"ood-{model}-s{seed}", seed, self._source(model, seed), {}, [])
         hits, rows = self._predict(run, model, seed, "ood", 0.72 * SKILL.get(model.partition("-")[0], 0.6))
         shared = hits[self._labels() != 7]
         with np.load(run / "predictions.npz") as arrays:
@@ -188,8 +186,8 @@ class FakeStudy:
         return run
 
     def corruptions(self, model: str, seed: int = 0) -> Path:
-        run = self._open(f"corruptions-{model}-s{seed}", seed, source_of(model, seed), {}, [])
-        skill, draws = SKILL.get(model.partition("-")[0], 0.6), draws_of("corruptions", model, seed)
+        run = self._open(f"corruptions-{model}-s{seed}", seed, self._source(model, seed), {}, [])
+        skill, draws = SKILL.get(model.partition("-")[0], 0.6), self._draws("corruptions", model, seed)
         clean, hits = corruption_hits(skill, np.random.default_rng(seed).random(self.images), draws)
         np.savez(run / "corruptions.npz", clean=clean, hits=hits)
         numbers = corruption_numbers(clean, hits)
@@ -198,8 +196,8 @@ class FakeStudy:
         return run
 
     def embed(self, model: str, seed: int = 0) -> Path:
-        draws = draws_of("embed", model, seed)
-        run = self._open(f"embed-{model}-s{seed}", seed, source_of(model, seed), {"embed": {"points": None}}, [])
+        draws = self._draws("embed", model, seed)
+        run = self._open(f"embed-{model}-s{seed}", seed, self._source(model, seed), {"embed": {"points": None}}, [])
         labels = np.arange(self.points) % len(self.classes)
         spread = draws.normal(0, 25, (len(self.classes), 2))
         maps = {split: spread[labels] + draws.normal(0, 5, (self.points, 2)) for split in ("train", "test")}
@@ -217,11 +215,11 @@ class FakeStudy:
         return run
 
     def width(self, model: str, seed: int = 0) -> Path:
-        draws = draws_of("width", model, seed)
+        draws = self._draws("width", model, seed)
         run = self._open(
             f"width-{model}-s{seed}",
             seed,
-            source_of(model, seed),
+            self._source(model, seed),
             {"width": {"images": 1000, "ascent_images": 128, "common_l2": 0.01}},
             [],
         )
@@ -252,6 +250,10 @@ class FakeStudy:
         status = {"phase": "pretrain", "step": self.steps, "steps": 3 * self.steps, "rate": 1.0, "heartbeat": 0.0}
         write_json(run / "status", status)
 
+    def _source(self, model: str, seed: int) -> str:
+        method, _, use = model.partition("-")
+        return f"runs/x/{use}-{method}-s{seed}" if use else f"runs/x/finetune-random-s{seed}"
+
     def _labels(self) -> np.ndarray[Any, Any]:
         return np.arange(self.images) % len(self.classes)
 
@@ -263,7 +265,7 @@ class FakeStudy:
         self, run: Path, model: str, seed: int, evaluation: str, skill: float
     ) -> tuple[Any, list[dict[str, Any]]]:
         """Logits of a model that is right with probability `skill`; the rows are counted from these logits."""
-        draws, labels = draws_of(evaluation, model, seed), self._labels()
+        draws, labels = self._draws(evaluation, model, seed), self._labels()
         logits = logits_of(labels, len(self.classes), skill, seed, draws)
         np.savez(run / "predictions.npz", logits=logits, labels=labels)
         hits = logits.argmax(1) == labels
@@ -273,6 +275,9 @@ class FakeStudy:
             own = hits[labels == index]
             rows.append(row(evaluation, "accuracy", float(own.mean()), len(own), own, **{"class": name}))
         return hits, rows
+
+    def _draws(self, stage: str, model: str, seed: int) -> np.random.Generator:
+        return np.random.default_rng([seed, *f"{stage} {model}".encode()])
 
     def _open(self, name: str, seed: int, source: str | None, more: Any, lines: list[dict[str, Any]]) -> Path:
         run, stage = self.path / name, name.partition("-")[0]
