@@ -26,7 +26,7 @@ from analysis.study import Study
 from analysis.trials import FIELDS, candidate, setting_text
 from analysis.words import _
 
-_Candidate = tuple[str, ...]
+_Candidate = tuple[Any, ...]
 _REACH: Final = 0.3  # of a row, to both sides of its centre: where the models of one candidate are
 
 
@@ -38,7 +38,7 @@ def trials(study: Study) -> list[Plot]:
         return []
     models = names.in_order((run.model for run, found in tried.items() if found), study.methods)
     varied = [place for place, values in enumerate(zip(*candidates, strict=True)) if len(set(values)) > 1]
-    labels = [" / ".join(values[place] for place in varied) for values in candidates]
+    labels = [" / ".join(setting_text(values[place]) for place in varied) for values in candidates]
     views = []
     for metric, label, title in (
         ("accuracy", _("Accuracy"), _("accuracy on the holdout split")),

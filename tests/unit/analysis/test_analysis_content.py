@@ -252,4 +252,6 @@ def test_a_clear_winner_of_many_seeds_on_stl10_leaves_little_open(fake: FakeStud
         "How the models compare on other images than STL-10.",
         "How the methods compare after longer pretraining, or with larger images: SimCLR had the budget “full” (4 "
         "epochs in batches of 256, at 96 px).",
+        "Whether the supervised baseline would reach the pretrained models with a longer training: both had 5 epochs "
+        "on the labels.",
     ]

@@ -32,13 +32,14 @@ def hits(fake: FakeStudy, model: str) -> np.ndarray:
 
 def test_the_tables_show_the_means_of_the_hits(study: Study, fake: FakeStudy, tmp_path: Path) -> None:
     with style.styled():
-        blocks = section.section(study, tmp_path).blocks
+        made = section.section(study, tmp_path)
+    blocks = made.blocks
     means, by_corruption = (block["rows"] for block in blocks if block["kind"] == "table")
     assert [row[0] for row in means] == ["Supervised", "BYOL probe"]
     own = hits(fake, "byol-probe")
     assert means[1][2].startswith(f"{100 * own.mean():.1f} [")
     assert [cell.split(" ")[0] for cell in by_corruption[1][1:]] == [f"{100 * part.mean():.1f}" for part in own]
-    assert (tmp_path / "corruptions.pdf").exists()
+    assert [name for _, _, name in made.drawn] == ["corruptions"]
 
 
 def test_a_difference_to_the_baseline_is_paired_by_image(study: Study, fake: FakeStudy, tmp_path: Path) -> None:
