@@ -111,8 +111,14 @@ def lengths(study: Study) -> str:
     if len({steps * batch for steps, batch in seen.values()}) < 2:
         return ""
     parts = [
-        _("{method} {steps:,} steps of {batch:,} images", method=study.method_label(method), steps=steps, batch=batch)
-        for method, (steps, batch) in seen.items()
+        _(
+            "{method} {steps:,} steps of {batch:,} images",
+            method=study.method_label(method),
+            steps=seen[method][0],
+            batch=seen[method][1],
+        )
+        for method in study.methods
+        if method in seen
     ]
     return _(
         "The methods were not pretrained on equally many images: {lengths}. A rank among methods includes this "
