@@ -1,6 +1,6 @@
 """Runs StageProcess in a fork of the runner, so that the runner can wait for several stages and signal each.
 
-A fork shares the runner's imported modules, so that it costs a hundredth of a new process that imports them.
+A fork shares the modules that the runner has imported. A new process would import them again.
 """
 
 import os
