@@ -27,6 +27,7 @@ help:  ## print this list
 
 setup:  ## install the locked packages into .venv (once; 7 GB); EXTRAS=submit only those for submitting (0.3 GB)
 	@$(BASE_PYTHON) install.py '$(or $(EXTRAS),dev)'
+	@echo 'Next: $(if $(EXTRAS),,`make demo` runs the whole study on synthetic images; )`. .venv/bin/activate` lets this shell find ssl-study.'
 
 # Other targets install only if these files have changed since, and keep the installation's extras.
 .venv/installed: pyproject.toml requirements.lock
@@ -35,7 +36,7 @@ setup:  ## install the locked packages into .venv (once; 7 GB); EXTRAS=submit on
 doctor: is-set-up  ## show what this machine has and what a run will use
 	@.venv/bin/ssl-study doctor --runs "$(RUNS)"
 
-demo: .venv/installed  ## run the whole study on synthetic images and make its report (five minutes on two cores)
+demo: .venv/installed  ## run the whole study on synthetic images and make its report (three to seven minutes on two cores)
 	@.venv/bin/ssl-study demo --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(SEEDS),--seeds "$(SEEDS)")
 
 study: .venv/installed  ## run the study STUDY on this machine, on the images in DATA; run it again to resume
@@ -54,7 +55,7 @@ cancel: is-set-up  ## stop the study STUDY; each run leaves a checkpoint
 
 .PHONY: is-set-up
 is-set-up:  # for targets that only read, because without an installation there is nothing to read
-	@test -e .venv/installed || { echo 'make $(MAKECMDGOALS): run `make setup` first; it takes two minutes, once' >&2; exit 2; }
+	@test -e .venv/installed || { echo 'make $(MAKECMDGOALS): run `make setup` first; it takes two to ten minutes, once' >&2; exit 2; }
 
 tensorboard: is-set-up  ## show the metrics of all runs of STUDY in the browser, also while they train
 	@test -d "$(RUNS)/$(STUDY)" || { echo 'make tensorboard: there are no runs in $(RUNS)/$(STUDY)' >&2; exit 2; }
@@ -96,9 +97,8 @@ format: .venv/installed  ## format the code and apply ruff's automatic fixes
 submit-all: $(if $(DRY),,cluster-given) is-set-up  ## submit the missing runs of STUDY to CLUSTER; WAIT=1 waits and shows the progress; DRY=1 only prints jobs and costs
 	@.venv/bin/ssl-study submit $(STUDY) $(if $(CLUSTER),--cluster "$(CLUSTER)") $(study_options) $(if $(WAIT),--wait) $(if $(DRY),--dry-run)
 
-logs: is-set-up  ## show the end of the log of the run JOB of STUDY, with all its starts
-	@test -n "$(JOB)" || { echo 'make logs: give the run, such as JOB=pretrain-simclr-s0; `make status` lists the runs' >&2; exit 2; }
-	@.venv/bin/ssl-study logs "$(JOB)" $(STUDY) --runs "$(RUNS)"
+logs: is-set-up  ## show the end of the log of the run JOB of STUDY, with all its starts; without JOB, list the logs
+	@.venv/bin/ssl-study logs $(if $(JOB),"$(JOB)") $(STUDY) --runs "$(RUNS)"
 
 slurm-up: .venv/installed  ## start SLURM on this machine as CLUSTER=testbed (Debian: slurm-wlm, munge); TESTBED="--accounting"
 	@$(PYTHON) -P -m slurm.testbed up $(TESTBED)

@@ -61,7 +61,7 @@ def _main(arguments: list[str], program: str) -> int:
 
         return jobs(arguments, again=join([program, *arguments]))
     from ssl_pkg.errors import BAD_INPUT, BadInput
-    from ssl_pkg.nearest import hint
+    from ssl_pkg.messages.nearest import hint
 
     others = {"report": _report, "pack": _pack, "predict": _predict, "data": _data}
     try:
@@ -112,7 +112,8 @@ def _report(arguments: list[str]) -> int:
     more = ["--language", options.language]
     more += ["--date", options.date] if options.date else []
     more += ["--thumbnails"] if options.thumbnails else []
-    return analysis([*(str(Path(options.runs, study)) for study in options.study), "--out", str(out), *more])
+    studies = [str(Path(options.runs, study)) for study in options.study]
+    return analysis([*studies, "--out", str(out), *more], "ssl-study report")
 
 
 def _pack(arguments: list[str]) -> int:
@@ -158,7 +159,7 @@ def study() -> None:
     """Runs `ssl-study`."""
     _remove_working_folder()
     from ssl_pkg import safe_path
-    from ssl_pkg.streams import prepare_streams, use_utf8
+    from ssl_pkg.messages.streams import prepare_streams, use_utf8
 
     safe_path.protect()
     if "--watch" in sys.argv and sys.stdout is not None:
@@ -184,7 +185,7 @@ def report() -> None:
     require_or_exit("report")
     from analysis.__main__ import entry
 
-    entry()
+    entry("ssl-study-report")
 
 
 def _remove_working_folder() -> None:

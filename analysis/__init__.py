@@ -1,5 +1,5 @@
 """Run directories -> tidy tables -> figures -> report.pdf, report.html: `python -m analysis RUNS/STUDY --out FOLDER`.
 
-Of `ssl_pkg` this package uses only the stage catalogue, the definition of the rows, and the readers of run directories.
-It needs no torch, no scheduler and no network.
+Of `ssl_pkg` this package uses modules that load neither torch nor the configuration, such as the stage catalogue, the
+presets and the readers of run directories. It needs no scheduler and no network.
 """

@@ -21,9 +21,7 @@ if __name__ == "__main__":
 
 import argparse
 import datetime
-import errno
 from pathlib import Path
-from typing import Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -35,26 +33,26 @@ from analysis.joining import by_data
 from analysis.reading import NoStudy, read_study
 from analysis.study import Study
 from analysis.words import _
+from ssl_pkg.config.overrides import expand_path
 from ssl_pkg.console import Parser
-from ssl_pkg.errors import INTERRUPTED, BadInput
-from ssl_pkg.overrides import expand_path
-from ssl_pkg.streams import prepare_streams
-
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput
+from ssl_pkg.messages.streams import prepare_streams
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, program: str = "python -m analysis") -> int:
     """Builds the report and prints the main table, for each set of images; returns the exit status.
 
     A report that fails does not prevent those of other images; the status is that of the first that failed.
 
     2: there is no complete run, or the output folder can't be created. 1: writing fails, for example on a full disk.
-    75: interrupted by Ctrl-C.
+    75: interrupted by Ctrl-C. program: what the user has typed before the arguments, for messages.
     """
+    parser = _parser(program)
     try:
-        options = _parser().read(sys.argv[1:] if arguments is None else arguments)
+        options = parser.read(sys.argv[1:] if arguments is None else arguments)
     except BadInput as error:
-        return _refused(f"{error}", 2)
+        return _refused(program, f"{error}", BAD_INPUT)
+    options.program = program
     with words.language(options.language):
         return _reports(options)
 
@@ -67,39 +65,41 @@ def _reports(options: argparse.Namespace) -> int:
         out = Path("reports") / name if options.out is None else Path(expand_path("--out", options.out))
         out = out if options.language == words.LANGUAGES[0] else out / options.language
     except (NoStudy, OSError, BadInput) as error:
-        return _refused(f"{error}", 2)
+        return _refused(options.program, f"{error}", BAD_INPUT)
     statuses = []
     for study in studies:
         statuses.append(_report(study, out / study.name if len(studies) > 1 else out, options))
         if statuses[-1] == INTERRUPTED:
             return INTERRUPTED
-    return next(filter(None, statuses), 0)
+    return next(filter(None, statuses), COMPLETE)
 
 
 def _report(study: Study, out: Path, options: argparse.Namespace) -> int:
     try:
         (out / "tables").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        return _refused(f"can't write the report to {out}: {error.strerror}", 1 if error.errno in _FULL else 2)
+        status = FAULT if error.errno in NO_ROOM else BAD_INPUT
+        return _refused(options.program, f"can't write the report to {out}: {error.strerror}", status)
     try:
         pdf = report.build(study, out, options.date, thumbnails=options.thumbnails)
     except BadInput as error:
-        return _refused(f"{error}", 2)
+        return _refused(options.program, f"{error}", BAD_INPUT)
     except OSError as error:
-        return _refused(f"can't write the report: {error}", 1)
+        return _refused(options.program, f"can't write the report: {error}", FAULT)
     except KeyboardInterrupt:
-        return _refused("interrupted: run the same command again to make the whole report", INTERRUPTED)
+        why = "interrupted: run the same command again to make the whole report"
+        return _refused(options.program, why, INTERRUPTED)
     _print(study, pdf)
-    return 0
+    return COMPLETE
 
 
-def _refused(why: str, status: int) -> int:
-    print(f"analysis: {why}.", file=sys.stderr)
+def _refused(program: str, why: str, status: int) -> int:
+    print(f"{program.removeprefix('python -m ').partition(' ')[0]}: {why}.", file=sys.stderr)
     return status
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="python -m analysis", description=__doc__)
+def _parser(program: str) -> Parser:
+    parser = Parser(prog=program, description=__doc__)
     parser.add_argument("study", nargs="+", metavar="RUNS/STUDY", help="folder with the run directories of a study")
     parser.add_argument("--out", help="output folder (default: reports/STUDY, of several reports/A+B)")
     parser.add_argument(
@@ -126,7 +126,7 @@ def _date(text: str) -> datetime.date:
     try:
         return datetime.date.fromisoformat(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no date like 2026-01-31") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date like 2026-01-31") from None
 
 
 def _today() -> datetime.date:
@@ -148,8 +148,8 @@ def _print(study: Study, path: Path) -> None:
     table.columns[0].overflow = "fold"
     shown = [[row[0], *(cell.partition(" [")[0] for cell in row[1:])] for row in rows]
     for place, column in enumerate(table.columns[1:], start=1):
-        words = [*headings[place].split(), *(row[place] for row in shown)]
-        column.justify, column.width = "right", max(map(len, words))
+        unbroken = [*headings[place].split(), *(row[place] for row in shown)]
+        column.justify, column.width = "right", max(map(len, unbroken))
     for row in shown:
         table.add_row(*row)
     console = Console(markup=False, highlight=False)
@@ -169,11 +169,11 @@ def _print(study: Study, path: Path) -> None:
     console.print(_("The same study for the browser: {path}", path=page), soft_wrap=True)
 
 
-def entry() -> None:
-    """The console command."""
+def entry(program: str = "python -m analysis") -> None:
+    """Runs `python -m analysis`, or the console command `ssl-study-report`."""
     safe_path.protect()
     prepare_streams()
-    sys.exit(main())
+    sys.exit(main(program=program))
 
 
 if __name__ == "__main__":

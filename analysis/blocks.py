@@ -10,6 +10,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from analysis.columns import shares
+
 Block = dict[str, Any]
 
 
@@ -67,11 +69,12 @@ class Section:
         """Adds a table; nothing without rows. The report writes it as tables/NAME.csv, with NAME-2 for a second NAME.
 
         size: of the font, in points. left: number of left-aligned columns; the others are right-aligned. widths:
-        relative widths of the columns.
+        relative widths of the columns, which tables with formulas or commands need; by default from the texts.
         """
         content = {"headings": list(headings), "rows": [list(row) for row in rows]}
-        layout = {"size": size, "left": left, "widths": list(widths)}
         if rows:
+            texts = [[cell if isinstance(cell, str) else "" for cell in row] for row in rows]
+            layout = {"size": size, "left": left, "widths": list(widths) or shares(headings, texts, size, left)}
             same = sum(block["kind"] == "table" and block["name"] == name for block in self.blocks)
             csv = f"tables/{name}-{same + 1}.csv" if same else f"tables/{name}.csv"
             origin = {"name": name, "csv": csv, "stages": list(self.stages if stages is None else stages)}
@@ -93,17 +96,17 @@ class Section:
             path = (folder / f"{name}.svg").resolve()
             origin = {"csv": f"figures/{name}.csv", "stages": list(self.stages if stages is None else stages)}
             texts = {"caption": caption, "reading": reading}
-            self.blocks.append({"kind": "figure", "path": str(path), "width": 1.0, **texts, **origin})
+            self.blocks.append({"kind": "figure", "path": str(path), **texts, **origin})
 
     def picture(
         self, folder: Path, name: str, png: bytes, caption: str, reading: str, *, stages: Sequence[str]
     ) -> None:
-        """Adds a picture like `figure`, from a PNG file's bytes, so narrow that two fit a page; it has no numbers."""
+        """Adds a picture like `figure`, from a PNG file's bytes, as wide as the text; it has no numbers."""
         folder.mkdir(parents=True, exist_ok=True)
         path = (folder / f"{name}.png").resolve()
         path.write_bytes(png)
         texts, origin = {"caption": caption, "reading": reading}, {"csv": "", "stages": list(stages)}
-        self.blocks.append({"kind": "figure", "path": str(path), "width": 0.7, **texts, **origin})
+        self.blocks.append({"kind": "figure", "path": str(path), **texts, **origin})
 
 
 def command(text: str) -> Block:

@@ -1,6 +1,10 @@
-"""The expected calibration error as a mean over images, so that it gets the interval of every other mean."""
+"""The calibration of a model's confidence: the reliability curve, and the expected calibration error with its interval.
 
-from typing import Final
+The error is a mean over images, so that it gets the interval of every other mean.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +13,36 @@ from scipy import special
 from analysis.statistics import Mean, mean
 from analysis.variance import Floats
 
-_BINS: Final = 15  # as in ssl_pkg/evaluation/accuracy.py
+BINS: Final = 15  # as in ssl_pkg/evaluation/accuracy.py
+LEAST: Final = 10  # images in a bin of the curve: the accuracy of fewer is too uncertain
 _REMOVED: Final = 2.0  # variances: one removes the noise of a square on average, the other its own noise
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Accuracy over confidence, in the K bins with LEAST or more images.
+
+    confidence, accuracy: means of the images of each of these bins, (K,). counts: their numbers of images, (K,).
+    shares: of all images, in each bin, (BINS,).
+    """
+
+    confidence: Floats
+    accuracy: Floats
+    counts: npt.NDArray[np.int64]
+    shares: Floats
+
+
+def curve(logits: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> Curve | None:
+    """The reliability curve from logits (n, C) and labels (n,); None if it would have fewer than two points."""
+    confidence = special.softmax(logits.astype(float), axis=1).max(axis=1)
+    hits = (logits.argmax(axis=1) == labels).astype(float)
+    bins = _bins(confidence)
+    counts = np.bincount(bins, minlength=BINS)
+    kept = counts >= LEAST
+    if kept.sum() < 2:
+        return None
+    means, shares = (np.bincount(bins, found, BINS)[kept] / counts[kept] for found in (confidence, hits))
+    return Curve(means, shares, counts[kept], counts / counts.sum())
 
 
 def values(confidence: Floats, hits: npt.NDArray[np.bool_]) -> Floats:
@@ -21,7 +53,7 @@ def values(confidence: Floats, hits: npt.NDArray[np.bool_]) -> Floats:
     a row is the error of this seed.
     """
     gaps, bins = hits - confidence, _bins(confidence)
-    signs = [np.sign(np.bincount(own, gap, _BINS))[own] for own, gap in zip(bins, gaps, strict=True)]
+    signs = [np.sign(np.bincount(own, gap, BINS))[own] for own, gap in zip(bins, gaps, strict=True)]
     signed: Floats = gaps * np.array(signs)
     return signed
 
@@ -41,7 +73,7 @@ def error(confidence: Floats, hits: npt.NDArray[np.bool_]) -> Mean:
 
 
 def _bins(confidence: Floats) -> npt.NDArray[np.int64]:
-    return np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
+    return np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
 
 
 def _bias(bins: npt.NDArray[np.int64], gaps: Floats, removed: float) -> float:
@@ -50,8 +82,8 @@ def _bias(bins: npt.NDArray[np.int64], gaps: Floats, removed: float) -> float:
     m^2 is estimated by the square of the mean minus `removed` times its variance.
     """
     n = len(gaps)
-    means = np.bincount(bins, gaps, _BINS) / n
-    squares = np.bincount(bins, gaps**2, _BINS) / n
+    means = np.bincount(bins, gaps, BINS) / n
+    squares = np.bincount(bins, gaps**2, BINS) / n
     errors = np.sqrt(np.maximum(squares - means**2, 0) / n)
     means, errors = means[errors > 0], errors[errors > 0]
     means = np.sqrt(np.maximum(means**2 - removed * errors**2, 0))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.records import mapping
 from analysis.run import Run
 from analysis.study import Study
 from ssl_pkg.run.study_plan import StudyPlan, read_plan
@@ -47,4 +48,7 @@ def _command(run: Run, study: Study, plan: StudyPlan) -> str:
     if isinstance(data, dict) and data.get("root"):
         words.append(f"data.root={data['root']}")
     words += planned.settings
+    hardware = mapping(run.provenance.get("hardware"))
+    if hardware.get("device") == "cpu" and "threads" in hardware:  # another number gives other bits
+        words.append(f"threads={hardware['threads']}")
     return f".venv/bin/ssl-study-stage {shlex.join([*words, f'run_dir={AGAIN}/{run.directory.name}'])}"

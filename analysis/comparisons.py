@@ -6,6 +6,7 @@ from functools import lru_cache
 from itertools import combinations
 from typing import Final
 
+from analysis import names
 from analysis.estimates import NONE, Difference, Dimensions, difference
 from analysis.names import Model
 from analysis.statistics import holm, verdict
@@ -68,8 +69,12 @@ class Comparison:
 
 @lru_cache(maxsize=1)
 def comparisons(study: Study) -> dict[Family, list[Comparison]]:
-    """Every family that has a comparison."""
+    """Every family that has a comparison; those of the shared classes only if they differ from those of all classes."""
     found = {family: _corrected(_measured(study, family, pairs)) for family, pairs in _pairs(study).items()}
+    all_classes = [entry.difference for entry in found[OOD]]
+    for family in (OOD_SHARED, OOD_MASKED):
+        if [entry.difference for entry in found[family]] == all_classes:
+            del found[family]
     return {family: entries for family, entries in found.items() if entries}
 
 
@@ -85,7 +90,7 @@ def _pairs(study: Study) -> dict[Family, list[tuple[Model, Model, Dimensions]]]:
         FINETUNED: [(model, baseline(study, model), NONE) for model in finetuned],
         PROBES: [(model, baseline(study, model), NONE) for model in probes],
         OVER_RANDOM: [(model, random_probe(study, model), NONE) for model in probes],
-        OVER_PROBE: [(model, replace(model, adaptation="probe"), NONE) for model in finetuned],
+        OVER_PROBE: [(model, own_probe(study, model), NONE) for model in finetuned],
         OOD: against_base,
         OOD_SHARED: against_base,
         OOD_MASKED: against_base,
@@ -116,15 +121,21 @@ def _by_class(study: Study, evaluation: str, models: list[Model]) -> Iterator[tu
 
 
 def baseline(study: Study, model: Model) -> Model:
-    """The supervised baseline with the same swept values, or else the baseline that the sweep does not change."""
+    """The supervised baseline with the swept values of `model` that concern it."""
     own = replace(model, method=SUPERVISED, adaptation=None)
-    return own if own in study.models else replace(own, variant="")
+    return names.counterpart(own, study.models) or own
 
 
 def random_probe(study: Study, model: Model) -> Model:
-    """The probe on the random initialisation that `model` is compared with: in a sweep, that of the same variant."""
-    same = replace(model, method=RANDOM, adaptation="probe")
-    return same if same in study.models else replace(same, variant="")
+    """The probe on the random initialisation with the swept values of `model` that concern it."""
+    own = replace(model, method=RANDOM, adaptation="probe")
+    return names.counterpart(own, study.models) or own
+
+
+def own_probe(study: Study, model: Model) -> Model:
+    """The probe on the encoder that `model` was fine-tuned from."""
+    own = replace(model, adaptation="probe")
+    return names.counterpart(own, study.models) or own
 
 
 def _measured(study: Study, family: Family, pairs: list[tuple[Model, Model, Dimensions]]) -> list[Comparison]:

@@ -66,6 +66,11 @@ def points(study: Study, measure: Measurement, target: str, kind: str = "all") -
     return found
 
 
+def targets(study: Study) -> list[str]:
+    """Those of TARGETS that some model has."""
+    return [target for target in TARGETS if any(_target(study, model, target) is not None for model in study.models)]
+
+
 def _target(study: Study, model: Model, target: str) -> float | None:
     """The accuracy on test or OOD, or the accuracy on the width's subset of train minus that on test."""
     if target != "gap":

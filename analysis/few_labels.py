@@ -67,8 +67,8 @@ def gains(found: dict[Model, dict[int, Point]]) -> list[Gain]:
     """All models against the supervised one from scratch, at each size that both have; one family for Holm."""
     compared = []
     for model, sizes in found.items():
-        base = replace(SCRATCH, study=model.study)
-        scratch = found.get(base, {})
+        base = names.counterpart(replace(model, method=SCRATCH.method, adaptation=SCRATCH.adaptation), found)
+        scratch = found[base] if base else {}
         compared += [
             (model, size, _difference(point, scratch[size]))
             for size, point in sizes.items()

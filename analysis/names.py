@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from analysis.words import _, pgettext
 from ssl_pkg.catalogue import ADAPTATIONS, RANDOM, STAGES, SUPERVISED
@@ -44,6 +43,11 @@ class Model:
         """The pretrained encoder that the model contains."""
         return replace(self, adaptation=None)
 
+    @property
+    def is_random_probe(self) -> bool:
+        """Whether it is the probe on the random initialisation."""
+        return self.method == RANDOM and self.adaptation == "probe"
+
     def label(self, titles: Mapping[str, str]) -> str:
         """The name for people: `SimCLR probe`, in a sweep `SimCLR (temperature=0.1) probe`.
 
@@ -56,7 +60,7 @@ class Model:
         return _("{encoder} {adaptation}", encoder=encoder, adaptation=adaptation)
 
 
-RANDOM_PROBE: Final = Model(RANDOM, "probe")
+_LONGEST, _SHOWN = 8, 6  # a longer list in a sentence shows so many; tables have all
 
 
 def method_label(method: str, titles: Mapping[str, str]) -> str:
@@ -84,6 +88,22 @@ def in_order(models: Iterable[Model], methods: Sequence[str]) -> list[Model]:
     return sorted(set(models), key=rank)
 
 
+def counterpart(model: Model, known: Iterable[Model]) -> Model | None:
+    """The model of `known` that differs from `model` at most in the variant, and has the most of its swept values.
+
+    In a sweep each model has only the values that concern it or what it starts from: `simclr-finetune` with the variant
+    `temperature=0.1,epochs=10` has the encoder `simclr` with `temperature=0.1`, and the baseline with `epochs=10`. None
+    if `known` has only models with other values.
+    """
+    words = {"", *model.variant.split(",")}
+    alike = (other for other in known if replace(other, variant=model.variant) == model)
+    return max((other for other in alike if words.issuperset(other.variant.split(","))), key=_swept, default=None)
+
+
+def _swept(model: Model) -> int:
+    return len([word for word in model.variant.split(",") if word])
+
+
 def _natural(text: str) -> list[tuple[float, str]]:
     """A sort key that compares the numbers in texts by value: 0.1 before 0.15, 2 before 10."""
     parts = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", text)
@@ -91,17 +111,24 @@ def _natural(text: str) -> list[tuple[float, str]]:
 
 
 def listed(parts: Iterable[str]) -> str:
-    """The parts joined as `a, b and c`, without duplicates and empty parts."""
+    """The parts joined as `a, b and c`, without duplicates and empty parts; of many, the first and how many more."""
     unique = [part for part in dict.fromkeys(parts) if part]
     if len(unique) < 2:
         return "".join(unique)
+    if len(unique) > _LONGEST:
+        return _shortened(unique)
     comma, last = _separators(unique)
     return comma.join(unique[:-1]) + last + unique[-1]
 
 
 def separated(parts: Sequence[str]) -> str:
-    """The parts joined as `a, b, c`."""
-    return _separators(parts)[0].join(parts)
+    """The parts joined as `a, b, c`; of many, the first and how many more."""
+    return _shortened(parts) if len(parts) > _LONGEST else _separators(parts)[0].join(parts)
+
+
+def _shortened(parts: Sequence[str]) -> str:
+    shown = _separators(parts)[0].join(parts[:_SHOWN])
+    return _("{shown} and {count} more", shown=shown, count=len(parts) - _SHOWN)
 
 
 def _separators(parts: Iterable[str]) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from analysis.run import Run
 from analysis.study import RunKey, Study, in_order
 from analysis.words import _
 from ssl_pkg.catalogue import ADAPTATIONS, SUPERVISED, adapted
-from ssl_pkg.nearest import hint
+from ssl_pkg.messages.nearest import hint
 from ssl_pkg.rows import ROWS
 from ssl_pkg.run.directory import RunDirectory, runs_of
 from ssl_pkg.run.study_plan import PLAN, PlannedRun, read_plan
@@ -135,7 +135,7 @@ def _fault(result: dict[str, Any]) -> str:
     for row in rows:
         if row["value"] is not None and row["metric"] in _FRACTIONS and not 0 <= row["value"] <= 1:
             return _(
-                "has {evaluation} {metric} = {value}, which is no fraction",
+                "has {evaluation} {metric} = {value}, which is not a fraction",
                 **{key: row[key] for key in ("evaluation", "metric", "value")},
             )
     return ""

@@ -37,6 +37,18 @@ def images_of(run: Run, split: str) -> int | None:
     return found // IMAGE_BYTES if isinstance(found, int) else None
 
 
+def batch_size(run: Run) -> int | None:
+    """The images of a batch of a pretraining, or of a final training on labels; None if it is not recorded."""
+    if run.training:
+        size = run.training.get("batch_size")
+    else:  # of an earlier version, whose results do not say
+        section = "method" if run.stage == "pretrain" else run.stage
+        size = mapping(run.config.get(section)).get("batch_size")
+        if run.stage == "finetune":
+            size = min(filter(None, (size, images_of(run, "train"))), default=None)
+    return size if isinstance(size, int) else None
+
+
 def split_sizes(study: Study) -> dict[str, int]:
     """The number of images in each split, as far as a complete run recorded it."""
     found = {split: next(filter(None, (images_of(run, split) for run in study.complete())), None) for split in _SPLITS}

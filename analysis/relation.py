@@ -17,6 +17,7 @@ from analysis.correlation import (
     comparable,
     correlations,
     points,
+    targets,
 )
 from analysis.figures import width
 from analysis.measures import Measurement, chosen
@@ -46,6 +47,14 @@ def add(made: Section, study: Study, figures: Path) -> None:
             )
         )
         return
+    _explain(made)
+    sentences = verdicts(study)
+    made.note(" ".join(sentences) if sentences else _("Too few models have the chosen measure for a correlation."))
+    _of_chosen(made, study, measure, figures)
+    _others(made, study, [entry for entry in found if entry.measure != measure], figures)
+
+
+def _explain(made: Section) -> None:
     made.text(
         _(
             "Spearman's rank correlation over models, each with its mean over seeds, without the random "
@@ -54,8 +63,8 @@ def add(made: Section, study: Study, figures: Path) -> None:
             "permutation test, exact for up to {exact} models. The 95 % interval is Fisher's with the variance of "
             "Bonett and Wright; below {least_interval} models there is none, and below {least} models no correlation, "
             "because no order of three has a p-value below 1/3. Holm's correction is over all correlations of the "
-            "chosen measure, and over all those of the others. The models are no independent sample, because they "
-            "share data, initialisation and, for probe and fine-tuned, the encoder. Over all models a difference "
+            "chosen measure, and over all those of the others. The models are not an independent sample, because "
+            "they share data, initialisation and, for probe and fine-tuned, the encoder. Over all models a difference "
             "between the two kinds alone, probes and fine-tuned models, can appear as a relation; within a kind it "
             "can't.",
             exact=EXACT,
@@ -63,30 +72,33 @@ def add(made: Section, study: Study, figures: Path) -> None:
             least=LEAST,
         )
     )
-    sentences = verdicts(study)
-    made.note(" ".join(sentences) if sentences else _("Too few models have the chosen measure for a correlation."))
+
+
+def _of_chosen(made: Section, study: Study, measure: Measurement, figures: Path) -> None:
+    """The table and the figure of the chosen measure."""
     made.table(
         "width-correlations",
-        [_("Models"), *_targets()],
-        [[_(label), *(_cell(study, measure, target, kind) for target in TARGETS)] for kind, label in KINDS.items()],
+        [_("Models"), *_headings(study)],
+        [
+            [_(label), *(_cell(study, measure, target, kind) for target in targets(study))]
+            for kind, label in KINDS.items()
+        ],
         _(
             "{measure}: Spearman's ρ with its 95 % interval, p, p after Holm's correction (p*), and n.",
             measure=measure.label,
         ),
         size=8,
-        widths=[0.7, 1.2, 1.2, 1.2],
     )
     made.figure(
         figures,
         "width-accuracy",
-        width.scatter(study, [measure], found),
+        width.scatter(study, [measure], correlations(study)),
         _(
             "The chosen measure against accuracy. Each point is a model (mean over seeds), without the random "
             "initialisation. ρ: Spearman's rank correlation."
         ),
         _("if wide optima are better, points fall from left to right for accuracy and rise for the gap."),
     )
-    _others(made, study, [entry for entry in found if entry.measure != measure], figures)
 
 
 def _others(made: Section, study: Study, found: Sequence[Correlation], figures: Path) -> None:
@@ -95,14 +107,16 @@ def _others(made: Section, study: Study, found: Sequence[Correlation], figures: 
         measures = dict.fromkeys(entry.measure for entry in found if entry.kind == kind)
         made.table(
             f"width-correlations-{kind}",
-            [_("Measure"), *_targets()],
-            [[measure.label, *(_cell(study, measure, target, kind) for target in TARGETS)] for measure in measures],
+            [_("Measure"), *_headings(study)],
+            [
+                [measure.label, *(_cell(study, measure, target, kind) for target in targets(study))]
+                for measure in measures
+            ],
             _(
                 "The other measures, {models}: for comparison with the literature, without a conclusion.",
                 models=_(label),
             ),
             size=7.5,
-            widths=[1.4, 1.2, 1.2, 1.2],
         )
     made.figure(
         figures,
@@ -113,9 +127,9 @@ def _others(made: Section, study: Study, found: Sequence[Correlation], figures: 
     )
 
 
-def _targets() -> list[str]:
+def _headings(study: Study) -> list[str]:
     """The headings of the columns of correlations."""
-    return [_("ρ with {target}", target=_(target)) for target in TARGETS.values()]
+    return [_("ρ with {target}", target=_(TARGETS[target])) for target in targets(study)]
 
 
 def _cell(study: Study, measure: Measurement, target: str, kind: str) -> str:

@@ -42,6 +42,7 @@ from analysis.study import Study
 from analysis.words import _
 from ssl_pkg.catalogue import STAGES
 from ssl_pkg.run.directory import write_atomic
+from ssl_pkg.run.study_plan import REPORT_FILE
 
 PAGE: Final = "report.html"
 _AFTER: Final = {"few_labels": ("folds",)}  # sections of several stages, by the stage that they follow
@@ -67,7 +68,7 @@ def build(study: Study, out: Path, date: datetime.date, *, thumbnails: bool = Fa
         write_page()
     with nullcontext() if thumbnails else in_a_fork(write_page):
         found = content(study, out, date)
-    path = out / "report.pdf"
+    path = out / REPORT_FILE
     path.write_bytes(compile_pdf(found))
     return path
 

@@ -28,11 +28,6 @@ class Networks:
     test: Values
     ood: Values
 
-    @property
-    def accuracies(self) -> tuple[float, float]:
-        """The mean accuracies over the networks, on test and OOD."""
-        return float(self.test.mean()), float(self.ood.mean())
-
 
 @dataclass(frozen=True)
 class Line:

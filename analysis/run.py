@@ -11,7 +11,7 @@ from analysis.artifacts import Arrays, fault_of, metric_frame, read_arrays
 from analysis.names import Model
 from analysis.words import N_, _
 from ssl_pkg.catalogue import STAGES
-from ssl_pkg.run.directory import RunDirectory
+from ssl_pkg.run.directory import RunDirectory, metrics_sha256
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ class Run:
 
     @property
     def training(self) -> dict[str, Any]:
-        """The length of the run's training (`ssl_pkg/training_length.py`); empty for a run without one."""
+        """The length of the run's training (`ssl_pkg/config/training_length.py`); empty for a run without one."""
         training = (self.result or {}).get("training")
         return training if isinstance(training, dict) else {}
 
@@ -81,7 +81,16 @@ class Run:
 
     @property
     def faults(self) -> list[str]:
-        """What is wrong with the run's artifact, as a list with at most one sentence."""
+        """What is wrong with the run's artifact and metrics log, as sentences."""
+        return [*self._damaged_log(), *self._damaged_artifact()]
+
+    def _damaged_log(self) -> list[str]:
+        digest = (self.result or {}).get("metrics_sha256")
+        if digest is None or metrics_sha256(self.directory.metrics()) == digest:
+            return []
+        return [_("{run}: metrics.jsonl is not as the run left it; its curves show what can be read.", run=self.name)]
+
+    def _damaged_artifact(self) -> list[str]:
         artifact = STAGES[self.stage].artifact if self.stage in STAGES else None
         if artifact is None:
             return []

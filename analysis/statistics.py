@@ -15,6 +15,7 @@ from scipy import special, stats
 
 from analysis.variance import NOTHING, Floats, Part, Spread, Values, of_difference, of_mean, of_seeds
 from analysis.words import N_
+from ssl_pkg.intervals import wilson
 
 LEVEL: Final = 0.95
 ALPHA: Final = 0.05
@@ -76,16 +77,9 @@ def _share(spread: Spread, images: int, level: float, *, single: bool) -> Mean:
     """Wilson's interval of a share; single: of the hits of one training."""
     share, tail = spread.centre * (1 - spread.centre), (1 - level) / 2
     if single or spread.error == 0 or share <= 0:
-        return Mean(spread.centre, *_wilson(spread.centre, images, -float(special.ndtri(tail))))
-    return Mean(spread.centre, *_wilson(spread.centre, share / spread.error**2, spread.quantile(tail)))
-
-
-def _wilson(share: float, count: float, quantile: float) -> tuple[float, float]:
-    """Wilson's score interval of a proportion of `count` observations."""
-    scale = quantile**2 / count
-    centre = (share + scale / 2) / (1 + scale)
-    half = np.sqrt(scale * share * (1 - share) + scale**2 / 4) / (1 + scale)
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+        return Mean(spread.centre, *wilson(spread.centre * images, images, -float(special.ndtri(tail))))
+    count = share / spread.error**2
+    return Mean(spread.centre, *wilson(spread.centre * count, count, spread.quantile(tail)))
 
 
 def over_seeds(values: Floats, level: float = LEVEL) -> Mean:

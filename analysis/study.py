@@ -1,7 +1,7 @@
 """A study as one object: its runs, their numbers, and the planned runs that are missing."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeGuard
@@ -14,6 +14,7 @@ from analysis.names import Model
 from analysis.run import Run, of_classes
 from analysis.words import _
 from ssl_pkg.catalogue import PREDICTIONS, RANDOM, STAGES, adapted
+from ssl_pkg.config.presets import method_titles
 from ssl_pkg.rows import DIMENSIONS, INTEGER_DIMENSIONS, dimensions_of
 
 RunKey = tuple[str, Model, int]  # stage, model and seed
@@ -90,8 +91,13 @@ class Study:
 
         Those of two studies are the same if they are the random initialisation, or if their weights are equal.
         """
-        one, two = first.encoder, second.encoder
-        if one == two or (one.method == RANDOM and one == replace(two, study=one.study)):
+        if first.method == RANDOM == second.method:
+            return True
+        trained = {model for model, _ in self._weights}
+        one, two = (names.counterpart(model.encoder, trained) for model in (first, second))
+        if one is None or two is None:
+            return first.encoder == second.encoder
+        if one == two:
             return True
         digests = [(self._weights.get((one, seed)), self._weights.get((two, seed))) for seed in seeds]
         return bool(digests) and all(a and a == b for a, b in digests)
@@ -103,9 +109,9 @@ class Study:
 
     @cached_property
     def titles(self) -> dict[str, str]:
-        """The title of each method, like `MoCo v2`, as the configurations of the pretraining runs have it."""
+        """The title of each method, like `MoCo v2`, as the pretraining runs or this version have it."""
         configs = [run.config.get("method") for run in self.of("pretrain")]
-        return {str(config["name"]): str(config["title"]) for config in configs if _has_title(config)}
+        return method_titles() | {str(config["name"]): str(config["title"]) for config in configs if _has_title(config)}
 
     @cached_property
     def papers(self) -> list[str]:

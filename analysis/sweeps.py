@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from analysis.names import Model
 from analysis.study import Study
-from ssl_pkg.overrides import key_of
+from ssl_pkg.config.overrides import key_of
 from ssl_pkg.run.study_plan import read_plan
 
 

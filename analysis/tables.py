@@ -46,7 +46,8 @@ def main_columns(study: Study) -> list[Column]:
 
     The kNN accuracy on the holdout split of train is shown only if there is none on test.
     """
-    classes = study.results.loc[study.results["evaluation"] == "ood", "class"].nunique()
+    ood = study.results[(study.results["evaluation"] == "ood") & (study.results["n"] > 0)]
+    classes = ood["class"].nunique()
     classes = classes or next((len(run.classes) for run in study.complete("ood") if run.classes), 0)
     lacking = len(substituted(study))
     columns = [
@@ -136,6 +137,11 @@ def percent(found: Estimate | Mean | None) -> Shown:
         text = _("{value:.1f} [{low:.1f}, {high:.1f}]", value=value, low=low, high=high)
         return Shown(text, value=value, low=low, high=high)
     return fixed(value, 1)
+
+
+def whole_percent(share: float | None) -> Shown:
+    """A share in a cell of a heat map, as a whole number of percent."""
+    return fixed(None if share is None else 100 * share, 0)
 
 
 def gain_text(gap: Difference | Mean | None) -> Shown:

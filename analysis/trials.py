@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from statistics import fmean
 from typing import Any, Final
 
@@ -10,6 +9,7 @@ import pandas as pd
 
 from analysis import names, tables
 from analysis.blocks import Section
+from analysis.comparisons import own_probe
 from analysis.estimates import estimate
 from analysis.names import Model
 from analysis.records import mapping
@@ -81,15 +81,17 @@ def candidate(trial: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def below_probe(study: Study) -> str:
-    """Names the fine-tuned models whose validation accuracy is below that of the probe on the same frozen encoder.
+    """Names the fine-tuned models whose validation accuracy has an interval below that of the probe on their encoder.
 
     The two are comparable if the holdout splits have the same size, because then they are the same images.
     """
     parts = []
     for model in names.in_order((run.model for run in study.complete("finetune")), study.methods):
         own = estimate(study, model, "validation", "accuracy")
-        probe = estimate(study, replace(model, adaptation="probe"), "validation", "accuracy")
-        if own is not None and probe is not None and own.n == probe.n and own.value < probe.value:
+        probe = estimate(study, own_probe(study, model), "validation", "accuracy")
+        if own is None or probe is None or own.n != probe.n:
+            continue
+        if (own.value if own.high is None else own.high) < probe.value:
             parts.append(
                 _(
                     "{model} {accuracy} against {probe}",
@@ -104,8 +106,8 @@ def below_probe(study: Study) -> str:
     length = "" if epochs is None else ngettext(" of {n} epoch", " of {n} epochs", epochs)
     return _(
         "On the holdout split the accuracy of these fine-tuned models after a trial{length} is below that of a linear "
-        "probe on the encoder that they started from, in percent: {models}. This is no test of a difference: the "
-        "accuracies are those of the chosen candidates, for fine-tuning the highest, for the probe that of the "
+        "probe on the encoder that they started from, in percent: {models}. This is not a test of a difference: "
+        "the accuracies are those of the chosen candidates, for fine-tuning the highest, for the probe that of the "
         "smallest log loss.",
         length=length,
         models="; ".join(parts),

@@ -1,13 +1,13 @@
 """The measurements of the width of an optimum for each model: values over seeds, bounds, and seeds without a value."""
 
-from collections.abc import Hashable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
-from analysis.estimates import Estimate, estimate
+from analysis.estimates import Dimensions, Estimate, estimate
 from analysis.measures import FIRST_ORDER, WIDTH, Measurement, in_order
 from analysis.names import Model
 from analysis.study import Study
@@ -37,10 +37,19 @@ class Taken:
 
 def taken(study: Study, model: Model, measure: Measurement) -> Taken | None:
     """A measurement of one model; None if no run has it."""
-    rows = _rows(study).get((model, measure.metric, measure.dimensions))
-    if rows is None:
-        return None
-    found = estimate(study, model, WIDTH, measure.metric, measure.dimensions)
+    return _every(study).get((model, measure.metric, measure.dimensions))
+
+
+@lru_cache(maxsize=1)
+def _every(study: Study) -> dict[Key, Taken]:
+    """The measurements by model, metric and dimensions."""
+    frame = study.results[study.results["evaluation"] == WIDTH]
+    groups = frame.groupby(["model", "metric", "dimensions"], sort=False)
+    return {key: _taken(study, *key, rows) for key, rows in cast(Iterable[tuple[Key, pd.DataFrame]], groups)}
+
+
+def _taken(study: Study, model: Model, metric: str, dimensions: Dimensions, rows: pd.DataFrame) -> Taken:
+    found = estimate(study, model, WIDTH, metric, dimensions)
     tested = estimate(study, model, "test", "accuracy")
     measured = rows.loc[rows[["value", "at_least", "at_most"]].notna().any(axis=1), "seed"]
     lost = len({*rows["seed"], *(tested.by_seed if tested else ())} - set(measured))
@@ -53,12 +62,6 @@ def taken(study: Study, model: Model, measure: Measurement) -> Taken | None:
 def _mean(ends: "pd.Series[float]") -> float | None:
     """The mean over seeds; None if a seed lacks the bound, because the bound of the mean is then unknown."""
     return None if ends.isna().any() else float(ends.mean())
-
-
-@lru_cache(maxsize=1)
-def _rows(study: Study) -> dict[Hashable, pd.DataFrame]:
-    frame = study.results[study.results["evaluation"] == WIDTH]
-    return dict(iter(frame.groupby(["model", "metric", "dimensions"], sort=False)))
 
 
 def measures_of(study: Study) -> list[Measurement]:

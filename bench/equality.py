@@ -1,8 +1,8 @@
 """Checks that a change alters no result: `python -m bench.equality COMMIT` compares COMMIT with the working tree.
 
-Both checkouts run every stage and every method with the budget `tiny` on the synthetic set, with the same Python. The
-digests of weights and metrics and the values of all rows must be equal. Results differ between machines, so both
-checkouts run on this one. A checkout takes about two minutes on two cores.
+Both checkouts run every stage of the catalogue, and the pretraining of every method, with the budget `tiny` on the
+synthetic set, with the same Python. The digests of weights and metrics and the values of all rows must be equal.
+Results differ between machines, so both checkouts run on this one. A checkout takes some minutes on two cores.
 """
 
 import argparse
@@ -16,18 +16,22 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-METHODS: Final = ("simclr", "byol", "moco")
-EVALUATED: Final = ("finetune-random", "probe-simclr", "finetune-simclr")
+from ssl_pkg.catalogue import ADAPTATIONS, EVALUATIONS, RANDOM, STAGES, Weights
+from ssl_pkg.config.schema import methods
+
+ADAPTED: Final = "simclr"  # the method whose encoder the other stages start from
 ROOT: Final = Path(__file__).parent.parent
 
 
 def lines() -> dict[str, list[str]]:
-    """Maps each run's name to its overrides. A `source` is the name of an earlier run."""
-    found = {f"pretrain-{method}": ["stage=pretrain", f"method={method}"] for method in METHODS}
-    found |= {f"{stage}-simclr": [f"stage={stage}", "source=pretrain-simclr"] for stage in ("probe", "finetune")}
-    found |= {f"{stage}-random": [f"stage={stage}", "source=random"] for stage in ("probe", "finetune")}
-    for model in EVALUATED:
-        found |= {f"{stage}-{model}": [f"stage={stage}", f"source={model}"] for stage in ("ood", "embed", "width")}
+    """Maps each run's name to its overrides. A `source` is the name of an earlier run, or RANDOM."""
+    found = {f"pretrain-{method}": ["stage=pretrain", f"method={method}"] for method in methods()}
+    encoders = {ADAPTED: f"pretrain-{ADAPTED}", RANDOM: RANDOM}
+    models = {f"{stage}-{name}": f"{stage}-{name}" for stage in ADAPTATIONS for name in encoders}
+    sources = {Weights.ENCODER: encoders, Weights.FINAL_MODEL: models}
+    for stage in (*ADAPTATIONS, *EVALUATIONS):
+        for name, source in sources[STAGES[stage].starts_from].items():
+            found[f"{stage}-{name}"] = [f"stage={stage}", f"source={source}"]
     return found
 
 

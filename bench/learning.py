@@ -26,8 +26,8 @@ from torch import nn
 from bench.baselines import Lightly
 from bench.ours import BATCH, make_step
 from bench.timing import exit_status, finish, machine, positive, progress_bar, writable, write
-from ssl_pkg.compose import load_config
-from ssl_pkg.config import Config
+from ssl_pkg.config.compose import load_config
+from ssl_pkg.config.schema import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import holdout
 from ssl_pkg.data.stl10 import STL10

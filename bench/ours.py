@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssl_pkg.compose import load_config
-from ssl_pkg.config import Config
+from ssl_pkg.config.compose import load_config
+from ssl_pkg.config.schema import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.hardware.prepare import Hardware, prepare
 from ssl_pkg.stages.pretrain import training

@@ -44,9 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Measures and prints both tables."""
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--resolution", type=int, default=96)
-    parser.add_argument(
-        "--only", type=Path, help=argparse.SUPPRESS
-    )  # set for child processes, which measure one data set
+    # set for child processes, which measure one data set
+    parser.add_argument("--only", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.only:
         print(json.dumps(_measured(options.only, options.resolution)))

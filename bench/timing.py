@@ -3,7 +3,6 @@
 import argparse
 import math
 import os
-import platform
 import signal
 import statistics
 import subprocess
@@ -21,6 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ssl_pkg.errors import BAD_INPUT, INTERRUPTED, BadInput
+from ssl_pkg.hardware.device import name_of
 
 SHORTEST: Final = 1.0  # seconds of a timing, at least, because a GPU's step takes only milliseconds
 
@@ -146,10 +146,9 @@ def finish() -> None:
 
 def machine() -> dict[str, Any]:
     """Describes the hardware and software of a measurement."""
-    model = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")]
     capabilities = torch.cpu.get_capabilities()
     return {
-        "cpu": model[0] if model else platform.processor(),
+        "cpu": name_of(torch.device("cpu")),
         "cores": torch.get_num_threads(),
         "amx": bool(capabilities.get("amx_bf16")),
         "avx512_bf16": bool(capabilities.get("avx512_bf16")),
@@ -157,10 +156,3 @@ def machine() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "torch": torch.__version__,
     }
-
-
-def _cpuinfo() -> list[str]:
-    try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []

@@ -14,6 +14,8 @@ if __name__ == "__main__":
 import argparse
 import json
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -21,8 +23,8 @@ from jobs.command_line import parse
 from jobs.study_commands import study, submit
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, INTERRUPTED, BadInput
 from ssl_pkg.extras import lacks
-from ssl_pkg.nearest import hint
-from ssl_pkg.streams import prepare_streams, use_utf8
+from ssl_pkg.messages.nearest import hint
+from ssl_pkg.messages.streams import prepare_streams, use_utf8
 
 
 def main(arguments: list[str], again: str | None = None) -> int:
@@ -37,7 +39,8 @@ def main(arguments: list[str], again: str | None = None) -> int:
         from jobs.ledger import console_command
 
         again = again or shlex.join([console_command(), *arguments])
-        return _COMMANDS[options.command](options, overrides, again)
+        with _naming_closed_folders(options.command):
+            return _COMMANDS[options.command](options, overrides, again)
     except BadInput as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
@@ -47,17 +50,35 @@ def main(arguments: list[str], again: str | None = None) -> int:
         print(lacks(error.name), file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        if options.command == "submit":
+        if getattr(options, "watch", False):
+            return COMPLETE  # the table of --watch ends in this way
+        said = "interrupted"
+        if options.command == "submit" and "study" in options:
             from jobs.ledger import jobs_command
 
-            folder = options.runs.absolute() / options.study
-            print(f"\nSubmitted jobs stay in the queue: {jobs_command('status', folder)} shows them", file=sys.stderr)
-        return COMPLETE if options.command == "status" else INTERRUPTED
+            folder = Path(options.runs).absolute() / options.study
+            said = f"\nSubmitted jobs stay in the queue: {jobs_command('status', folder)} shows them"
+        print(said, file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:
         if options.command != "status":
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone, as in `status | head`
         return COMPLETE
+
+
+@contextmanager
+def _naming_closed_folders(command: str) -> Iterator[None]:
+    """Context manager in which the commands that look at an existing study turn PermissionError into BadInput."""
+    try:
+        yield
+    except PermissionError as error:
+        if command not in ("status", "cancel", "logs") or error.filename is None:
+            raise
+        raise BadInput(
+            f"user {os.geteuid()} has no permission for {error.filename}: ask its owner, or give another folder with "
+            "--runs (make: RUNS=)"
+        ) from error
 
 
 def _status(options: argparse.Namespace, overrides: list[str], again: str) -> int:
@@ -103,7 +124,8 @@ def _cancel(options: argparse.Namespace, overrides: list[str], again: str) -> in
     except SchedulerUnavailable as error:
         raise BadInput(error.explain("cancel when it does")) from error
     if cancelled:
-        print(f"{cancelled} jobs of study {folder.name} are cancelled; submitting again resumes from the checkpoints")
+        jobs, are = ("job", "is") if cancelled == 1 else ("jobs", "are")
+        print(f"{cancelled} {jobs} of study {folder.name} {are} cancelled; submitting again resumes from checkpoints")
     elif read_batches(folder):
         print(f"no job of study {folder.name} is in the cluster's queue")
     else:
@@ -116,6 +138,8 @@ def _logs(options: argparse.Namespace, overrides: list[str], again: str) -> int:
     from jobs.ledger import log_path, run_name
 
     _refuse_swapped(options)
+    if options.job is None:
+        return _list_logs(options)
     folder = _existing(options)
     options.job = run_name(options.job)
     log = log_path(folder, options.job)
@@ -135,13 +159,36 @@ def _logs(options: argparse.Namespace, overrides: list[str], again: str) -> int:
     return COMPLETE
 
 
-def _refuse_swapped(options: argparse.Namespace) -> None:
-    """Raises BadInput, with the right command, if the study was given before the run."""
+def _list_logs(options: argparse.Namespace) -> int:
+    """Prints the names of the runs that have a log, the latest last. Raises BadInput if the only word is a run."""
+    from jobs.ledger import run_name
+
+    if not (options.runs / options.study).is_dir():
+        own = sorted(options.runs.glob(f"*/logs/{run_name(options.study)}.log"))
+        if own:
+            raise BadInput(f"{options.study} is a run, and `logs` takes its study too: `{_logs_line(options, own[0])}`")
+    logs = sorted((_existing(options) / "logs").glob("*.log"), key=lambda log: log.stat().st_mtime)
+    if not logs:
+        raise BadInput(f"no run of study {options.study} has a log yet")
+    print("\n".join(log.stem for log in logs))
+    print(f"\nThese runs have a log, the latest last. To see its end: `{_logs_line(options, logs[-1])}`")
+    return COMPLETE
+
+
+def _logs_line(options: argparse.Namespace, log: Path) -> str:
+    """The command that shows the file `log`, RUNS/STUDY/logs/RUN.log."""
     from jobs.ledger import console_command
 
-    if (options.runs / options.job).is_dir() and not (options.runs / options.study).is_dir():
-        place = [] if options.runs == Path("runs") else ["--runs", str(options.runs)]
-        line = shlex.join([console_command(), "logs", options.study, options.job, *place])
+    place = [] if options.runs == Path("runs") else ["--runs", str(options.runs)]
+    return shlex.join([console_command(), "logs", log.stem, log.parent.parent.name, *place])
+
+
+def _refuse_swapped(options: argparse.Namespace) -> None:
+    """Raises BadInput, with the right command, if the study was given before the run."""
+    from jobs.ledger import log_path
+
+    if options.job and not (options.runs / options.study).is_dir() and (options.runs / options.job).is_dir():
+        line = _logs_line(options, log_path(options.runs / options.job, options.study))
         raise BadInput(f"{options.job} is a study, and `logs` takes the run first: `{line}`")
 
 
@@ -184,11 +231,13 @@ _COMMANDS: Final = {
 
 def _existing(options: argparse.Namespace) -> Path:
     folder: Path = options.runs / options.study
+    with suppress(FileNotFoundError, NotADirectoryError):
+        (folder / "logs").stat()  # raises PermissionError, which Path.is_dir does not in later versions of Python
     if not folder.is_dir():
         known = [entry.name for entry in options.runs.iterdir()] if options.runs.is_dir() else []
         raise BadInput(
-            f"there are no runs in {folder}{hint(options.study, known)}: start the study, or give its parent folder by "
-            "--runs (make: RUNS=)"
+            f"there are no runs in {folder}{hint(options.study, known)}: start the study, or give its parent folder "
+            "with --runs (make: RUNS=)"
         )
     return folder
 

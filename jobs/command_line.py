@@ -1,17 +1,18 @@
 """The commands of `ssl-study` that this package has, and their options."""
 
 import argparse
+import re
 import shlex
 import shutil
 import textwrap
 from pathlib import Path
 from typing import Final
 
-from jobs.studies import studies
-from ssl_pkg.console import Parser, unexpected
+from ssl_pkg.config.overrides import expand_path
+from ssl_pkg.config.presets import studies
+from ssl_pkg.console import Parser, unexpected, usage
 from ssl_pkg.errors import BadInput
-from ssl_pkg.nearest import hint
-from ssl_pkg.overrides import expand_path
+from ssl_pkg.messages.nearest import hint
 
 _EXAMPLES: Final = {
     "demo": 'demo --seeds "0 1"',
@@ -38,7 +39,7 @@ def parse(arguments: list[str], options: argparse.Namespace) -> list[str]:
         if word.startswith("-") or options.command not in _TAKES_OVERRIDES:
             raise unexpected(word, vars(options), f"ssl-study {options.command}")
     if options.command == "submit" and not (options.cluster or options.dry_run):
-        raise BadInput("give the cluster by --cluster, or --dry-run: see `ssl-study submit --help`")
+        raise BadInput("give the cluster with --cluster, or --dry-run: see `ssl-study submit --help`")
     for name in ("runs", "reports", "data"):
         if getattr(options, name, None) is not None:
             given = expand_path(f"--{name}", getattr(options, name))
@@ -47,7 +48,7 @@ def parse(arguments: list[str], options: argparse.Namespace) -> list[str]:
     if study.name != str(study):
         raise BadInput(
             f"STUDY={str(study)!r} is a path, not the name of a study: give {study.name or 'demo'!r}, and its parent "
-            f"folder by --runs {shlex.quote(str(study.parent))}"
+            f"folder with --runs {shlex.quote(str(study.parent))}"
         )
     return rest
 
@@ -71,11 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     submit.add_argument("--wait", action="store_true", help="show the table, and return when all runs have ended")
     for command, own in (
-        (demo, ""),
-        (study, "STUDY [--data DIR] "),
-        (submit, "STUDY --cluster NAME [--wait] [--dry-run] [--data DIR] "),
+        (demo, ()),
+        (study, ("STUDY", "[--data DIR]")),
+        (submit, ("STUDY", "--cluster NAME", "[--wait]", "[--dry-run]", "[--data DIR]")),
     ):
-        command.usage = f"{command.prog} {own}[--runs DIR] [--reports DIR] [--seeds SEEDS] [key=value ...]"
+        shared = ("[--runs DIR]", "[--reports DIR]", "[--seeds SEEDS]", "[key=value ...]")
+        command.usage = usage(command.prog, (*own, *shared))
         command.add_argument(
             "--reports", metavar="DIR", default="reports", help="folder of the reports (default: reports)"
         )
@@ -88,10 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="print JSON, for programs")
     status.add_argument("--watch", action="store_true", help="update the table until all runs have ended")
     cancel = add("cancel", "stop the study, here or on the cluster; its runs write checkpoints")
-    logs = add("logs", "show the end of a run's log")
-    logs.add_argument("job", metavar="JOB", help="a run's name, as status shows it")
-    logs.add_argument("--lines", metavar="N", type=int, default=50, help="number of lines (default: 50)")
-    doctor = add("doctor", "show what this machine has and what a run will use; exit status 1 if something will hurt")
+    logs = add("logs", "show the end of a run's log; without a run, list the logs")
+    logs.add_argument("job", metavar="RUN", nargs="?", help="a run's name, as status shows it")
+    logs.add_argument("--lines", metavar="N", type=_count, default=50, help="number of lines (default: 50)")
+    doctor = add(
+        "doctor", "show what this machine has and what a run will use; exit status 1 if a run would fail or be slow"
+    )
     profile = add("profile", "show a cluster's profile, and check it")
     profile.add_argument("name", metavar="NAME", help="a profile in slurm/profiles, or a YAML file")
     profile.add_argument("--check", action="store_true", help="check the profile against the cluster")
@@ -100,6 +104,12 @@ def _parser() -> argparse.ArgumentParser:
     for command in (demo, study, submit, status, cancel, logs, doctor):
         command.add_argument("--runs", metavar="DIR", default="runs", help="folder of the runs (default: runs)")
     return parser
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch("0*[1-9][0-9]{0,8}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
 
 
 def _listed_studies() -> str:

@@ -25,12 +25,13 @@ from jobs.cluster.slurm_cli import SchedulerUnavailable
 from jobs.local.slots import slots
 from jobs.plan.settings import configure
 from ssl_pkg.cache import user_cache
-from ssl_pkg.config import SYNTHETIC
+from ssl_pkg.config.schema import SYNTHETIC
 from ssl_pkg.errors import COMPLETE, FAULT
 from ssl_pkg.hardware.machine import affinity, cores, gpus, memory, quota
 from ssl_pkg.hardware.memory import find_jemalloc
 
-DISK_GB: Final = 3  # of the runs of a demo with their checkpoints
+DISK_GB: Final = 2  # of the runs of a demo: 0.9 at its end, and checkpoints while they are written
+CACHE_GB: Final = 0.3  # of the synthetic set, which takes 0.2, and compiled code
 # GiB of memory of a pretraining on the CPU, by study, as measured; stl10's includes its images.
 MEMORY_GB: Final = {"demo": 1.5, "photos-quick": 2, "photos-cpu": 2, "photos": 3, "stl10": 6}
 
@@ -71,18 +72,24 @@ def print_findings(runs: Path) -> int:
 def findings(runs: Path) -> Iterator[Finding]:
     """What this machine has, one finding for each part, and last what a study on it will use."""
     yield Finding(Level.OK, "Python", f"{platform.python_version()} ({sys.executable})")
-    yield _disk("disk", runs)
-    yield _disk("cache", user_cache())
+    yield _disk("disk", runs, DISK_GB, "the runs of a demo need", "give another --runs")
+    yield _disk(
+        "cache",
+        user_cache(),
+        CACHE_GB,
+        "the demo's images and compiled code need",
+        "set XDG_CACHE_HOME to another folder",
+    )
     yield _memory()
     yield _cores()
     device = _device()
     yield from device.findings
     library = find_jemalloc()
-    lacking = "not found, so runs need up to twice the memory: install it (Debian: libjemalloc2)"
+    lacking = "not found, so runs need 1.3 to 1.6 times the memory: install it (Debian: libjemalloc2)"
     yield Finding(Level.OK, "jemalloc", str(library)) if library else Finding(Level.NOTE, "jemalloc", lacking)
     yield _slurm()
     engines = [name for name in BACKENDS if shutil.which(name)]
-    yield Finding(Level.OK, "container", ", ".join(engines) or "no engine, which only `docker run` and containers need")
+    yield Finding(Level.OK, "container", ", ".join(engines) or "no engine; only `docker run` and containers need one")
     yield _report()
     yield from device.use
 
@@ -157,22 +164,22 @@ def _gpu(facts: dict[str, Any]) -> Finding:
     return Finding(Level.NOTE, "GPU", f"none: runs use the CPU, {facts['name']}")
 
 
-def _disk(part: str, folder: Path) -> Finding:
+def _disk(part: str, folder: Path, needed: float, need: str, remedy: str) -> Finding:
     folder = folder.absolute()
     # os.access, because Path.exists raises an error below a folder without permission
     existing = next(path for path in (folder, *folder.parents) if os.access(path, os.F_OK))
     if not existing.is_dir():
-        return Finding(Level.WRONG, part, f"{existing} is not a folder: give another --runs")
+        return Finding(Level.WRONG, part, f"{existing} is not a folder: {remedy}")
     if not os.access(existing, os.W_OK | os.X_OK):
-        return Finding(Level.WRONG, part, f"user {os.getuid()} can't write to {existing}: give another --runs")
+        return Finding(Level.WRONG, part, f"user {os.getuid()} can't write to {existing}: {remedy}")
     free = shutil.disk_usage(existing).free / 1e9
-    if free < DISK_GB:
-        return Finding(Level.WRONG, part, f"{free:.1f} GB are free in {folder}, and a demo needs {DISK_GB}")
+    if free < needed:
+        return Finding(Level.WRONG, part, f"{free:.1f} GB are free in {folder}, and {need} {needed:g}: {remedy}")
     return Finding(Level.OK, part, f"{free:.0f} GB are free in {folder}")
 
 
-def _memory(root: Path = Path("/")) -> Finding:
-    total, limit = memory(root)
+def _memory() -> Finding:
+    total, limit = memory()
     text = f"{min(total, limit) / 2**30:.1f} GiB"
     if limit < total:
         text += f", the cgroup's limit; the machine has {total / 2**30:.1f}"
@@ -182,9 +189,9 @@ def _memory(root: Path = Path("/")) -> Finding:
     return Finding(Level.OK, "memory", text)
 
 
-def _cores(root: Path = Path("/")) -> Finding:
-    allowed, limit = affinity(), quota(root)
-    text = f"{cores(root)} used; this process may use {allowed}, and its cgroup "
+def _cores() -> Finding:
+    allowed, limit = affinity(), quota()
+    text = f"{cores()} used; this process may use {allowed}, and its cgroup "
     if limit == math.inf:
         return Finding(Level.OK, "cores", f"{text}has no limit")
     return Finding(Level.OK if limit >= 1 else Level.WRONG, "cores", f"{text}allows {limit:g}")
@@ -195,7 +202,7 @@ def _slurm() -> Finding:
     if len(missing) == len(COMMANDS):
         return Finding(Level.OK, "SLURM", "not installed; only `ssl-study submit` needs it")
     if missing:
-        return Finding(Level.NOTE, "SLURM", f"{', '.join(missing)} not found, but other commands of SLURM: check PATH")
+        return Finding(Level.NOTE, "SLURM", f"{', '.join(missing)} not found, but other SLURM commands are: check PATH")
     try:
         config = cluster_config()
     except SchedulerUnavailable as error:

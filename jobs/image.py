@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -16,11 +17,12 @@ import ssl_pkg
 from jobs.__main__ import main as jobs
 from jobs.cluster.container import run_child
 from ssl_pkg.catalogue import RANDOM, STAGES
-from ssl_pkg.config import SYNTHETIC, methods
+from ssl_pkg.config.overrides import key_of, split_literals
+from ssl_pkg.config.schema import SYNTHETIC, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
-from ssl_pkg.nearest import hint
-from ssl_pkg.overrides import key_of, split_literals
-from ssl_pkg.streams import prepare_streams
+from ssl_pkg.messages.nearest import hint
+from ssl_pkg.messages.streams import prepare_streams
+from ssl_pkg.run.study_plan import REPORT_FILE
 
 DATA: Final = Path("/data")
 OUT: Final = Path("/out")
@@ -32,7 +34,7 @@ HELP: Final = """\
 Runs a self-supervised-learning study (SimCLR, BYOL, MoCo v2, a supervised ResNet-18) and writes its report. DATA, OUT,
 RUNS and CACHE are absolute paths of your folders. Create them first, because the engine would create them as root.
 
-The whole study on the synthetic set takes about five minutes on two cores, and writes report.pdf to the folder out:
+The whole study on the synthetic set takes three to seven minutes on two cores, and writes report.pdf to the folder out:
 
   me="--user=$(id -u):$(id -g)"                 # the default is user 1000
   mkdir -p out && docker run --rm $me -v "$PWD/out:/out" IMAGE demo
@@ -84,8 +86,8 @@ def main(arguments: Sequence[str]) -> int:
             return _run_program("jobs", command, *rest, f"--runs={OUT / 'runs'}")
         if command == "data":
             _check_writable(DATA, "DATA")
-        if command == "report" and len(rest) == 1 and (OUT / "runs" / rest[0]).is_dir():
-            rest = [str(OUT / "runs" / rest[0]), f"--out={OUT / 'reports' / rest[0]}"]
+        if command == "report":
+            rest = _report_line(rest)
         if command in PROGRAMS:
             return _run_program(*PROGRAMS[command], *rest)
         if command not in ("help", "-h", "--help"):
@@ -99,6 +101,19 @@ def main(arguments: Sequence[str]) -> int:
     budgets = sorted(file.stem for file in (CONF / "budget").glob("*.yaml"))
     print(HELP.format(stages=" | ".join(STAGES), methods=" | ".join(methods()), budgets=" | ".join(budgets)), end="")
     return COMPLETE
+
+
+def _report_line(words: Sequence[str]) -> list[str]:
+    """`report`'s words, with the path of each study in /out/runs, and then with the report in /out/reports."""
+    studies = list(takewhile(lambda word: not word.startswith("-"), words))
+    runs = OUT / "runs"
+    # os.access, because Path.is_dir raises an error for a folder without permission
+    known = {word for word in studies if (runs / word).parent == runs and os.access(runs / word, os.F_OK)}
+    if not known:
+        return list(words)
+    out = OUT / "reports" / "+".join(Path(study).name for study in studies)
+    places = [str(runs / word) if word in known else word for word in studies]
+    return [*places, f"--out={out}", *words[len(studies) :]]  # a later --out counts
 
 
 def stage_line(words: Sequence[str]) -> list[str]:
@@ -136,7 +151,7 @@ def _study(line: list[str], typed: Sequence[str]) -> int:
     _check_writable(OUT, "OUT")
     line += [f"--runs={OUT / 'runs'}", f"--reports={OUT / 'reports'}"]
     status = jobs(["study", *line], again=f"docker run … IMAGE {shlex.join(typed)}")
-    report = OUT / "reports" / line[0] / "report.pdf"
+    report = OUT / "reports" / line[0] / REPORT_FILE
     if status == COMPLETE and report.is_file():
         shutil.copyfile(report, OUT / report.name)
         print(f"{report.name} is in the folder that is mounted at {OUT}.")
@@ -171,7 +186,7 @@ def _check_temporary() -> None:
 
 def _check_mounted(key: str, folder: Path) -> None:
     if not os.access(folder, os.R_OK | os.X_OK):
-        raise BadInput(f"{key}={folder} does not exist in the container: mount its parent folder by -v")
+        raise BadInput(f"{key}={folder} does not exist in the container: mount its parent folder with -v")
 
 
 def _mounted(folder: Path) -> bool:

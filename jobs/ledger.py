@@ -23,6 +23,7 @@ from typing import Any, Final
 from ssl_pkg.run.directory import write_json
 
 HEARTBEAT_TIMEOUT: Final = 60.0  # seconds since a run's last heartbeat within which it counts as alive
+PROGRAM: Final = "ssl-study"  # the console command
 REPORT: Final = "report"  # name and stage of the job that builds the report; it has no run directory
 
 # What runs and the report call the supervised baseline. The stage catalogue has these names too, but imports pydantic,
@@ -53,6 +54,11 @@ class Entry:
     exit_status: int | None = None
 
 
+def batches_folder(folder: Path) -> Path:
+    """The folder of the batches that were submitted to a cluster, of the study in `folder`."""
+    return folder / ".jobs" / "slurm"
+
+
 def log_path(folder: Path, name: str) -> Path:
     """The path of the log of run `name` of the study in `folder`."""
     return folder / "logs" / f"{name}.log"
@@ -65,8 +71,8 @@ def run_name(word: str) -> str:
 
 def console_command() -> str:
     """`ssl-study` as it can be typed in any folder: with its path if the shell finds none or another."""
-    installed = Path(sys.executable).with_name("ssl-study")
-    return str(installed) if installed.exists() and shutil.which("ssl-study") != str(installed) else "ssl-study"
+    installed = Path(sys.executable).with_name(PROGRAM)
+    return str(installed) if installed.exists() and shutil.which(PROGRAM) != str(installed) else PROGRAM
 
 
 def jobs_command(verb: str, folder: Path) -> str:

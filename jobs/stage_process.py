@@ -99,7 +99,8 @@ class StageProcess:
             if self._stopping(relay):
                 return INTERRUPTED
             log.write(f"{EVENT_PREFIX}the fork server can't run this stage, which gets a process of its own\n".encode())
-        # In its own session, the child receives the terminal's Ctrl-C once, from the relay.
+        # In its own session, the child receives the terminal's Ctrl-C once, from the relay. preexec_fn is safe, because
+        # this process has one thread.
         with subprocess.Popen(
             self.command,
             stdin=subprocess.DEVNULL,
@@ -107,7 +108,7 @@ class StageProcess:
             stderr=subprocess.STDOUT,
             env=environment,
             start_new_session=True,
-            preexec_fn=partial(_end_with, os.getpid()) if self.runner else None,  # noqa: PLW1509 (there are no threads)
+            preexec_fn=partial(_end_with, os.getpid()) if self.runner else None,  # noqa: PLW1509
         ) as child:
             return self._wait(child, relay)
 

@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING
 
 from ssl_pkg.errors import COMPLETE
 from ssl_pkg.extras import require
+from ssl_pkg.messages.wrapping import wrapped
 
 if TYPE_CHECKING:
     from jobs.plan.graph import Job
-    from ssl_pkg.config import Config
+    from ssl_pkg.config.schema import Config
 
 
 def study(options: argparse.Namespace, overrides: list[str], again: str) -> int:
     """Runs the missing runs on this machine. again: the command that resumes them. Returns the exit status."""
     require("train", "report")
+    from jobs.local.estimate import TimeLeft
     from jobs.local.slots import slots
     from jobs.local.study import run_study
+    from jobs.plan.estimate import workloads
     from jobs.plan.settings import check_gpus
-    from ssl_pkg.config import SYNTHETIC
+    from ssl_pkg.config.schema import SYNTHETIC
     from ssl_pkg.hardware.machine import gpu_out_of_reach, refuse_gpu_out_of_reach
 
     config, jobs = _planned(options, overrides)
@@ -33,13 +36,15 @@ def study(options: argparse.Namespace, overrides: list[str], again: str) -> int:
     if any(slot.gpu for slot in available):
         check_gpus()
     elif config.device == "auto" and config.budget.name == "demo" and (reason := gpu_out_of_reach()):
-        print(f"{reason}. The demo uses the CPU, because that takes only minutes.", file=sys.stderr)
+        _say(f"{reason}. The demo uses the CPU, because that takes only minutes.")
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for the stages, which would refuse the CPU
     elif config.device == "auto":
         refuse_gpu_out_of_reach()
     _say_passes(config, jobs)
     synthetic = config.data.root == SYNTHETIC
-    return run_study(jobs, options.runs / config.study.name, available, again=again, synthetic=synthetic)
+    left = TimeLeft(jobs, len(available), workloads(jobs, config.data.root))
+    folder = options.runs / config.study.name
+    return run_study(jobs, folder, available, again=again, synthetic=synthetic, estimate=left)
 
 
 def _planned(options: argparse.Namespace, overrides: list[str], processes: int = 1) -> "tuple[Config, list[Job]]":
@@ -58,14 +63,18 @@ def _say_passes(config: "Config", jobs: "list[Job]") -> None:
     from jobs.plan.batch_sizes import repeated_passes
 
     for sentence in repeated_passes(jobs, config.data.root):
-        print(sentence, file=sys.stderr)
+        _say(sentence)
+
+
+def _say(sentence: str) -> None:
+    print(wrapped(sentence, sys.stderr), file=sys.stderr)
 
 
 def submit(options: argparse.Namespace, overrides: list[str], again: str) -> int:
     """Submits the missing runs to a cluster. again: the command that resumes them. Returns the exit status."""
     from jobs.cluster.profile import LOCAL, load_profile
     from jobs.programs import Programs
-    from ssl_pkg.config import SYNTHETIC
+    from ssl_pkg.config.schema import SYNTHETIC
 
     if options.dry_run:
         return _dry_run(options, overrides)
@@ -93,7 +102,7 @@ def _dry_run(options: argparse.Namespace, overrides: list[str]) -> int:
     from jobs.plan.batch_sizes import check_batch_sizes
     from jobs.plan.estimate import images_of
     from jobs.plan.settings import plan_published
-    from ssl_pkg.overrides import split_literals
+    from ssl_pkg.config.overrides import split_literals
 
     profile = load_profile(options.cluster) if options.cluster else None
     processes = profile.nodes * profile.processes if profile else 1
@@ -103,7 +112,7 @@ def _dry_run(options: argparse.Namespace, overrides: list[str]) -> int:
         )
         check_batch_sizes(jobs, None, processes)
         images = images_of(None)
-        print("Without --data, the sizes of STL-10 as published are assumed.", file=sys.stderr)
+        _say("Without --data, the sizes of STL-10 as published are assumed.")
     else:
         config, jobs = _planned(options, overrides, processes)
         _say_passes(config, jobs)

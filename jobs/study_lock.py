@@ -36,7 +36,7 @@ def study_lock(folder: Path, timeout: float = 0, *, named: bool = False) -> Iter
             raise BadInput(locked_message(folder)) from error
         except OSError as error:
             raise BadInput(
-                f"{folder} can't be written: {error.strerror}; give another folder by --runs (make: RUNS=)"
+                f"{folder} can't be written: {error.strerror}; give another folder with --runs (make: RUNS=)"
             ) from error
         yield
 

@@ -13,6 +13,7 @@ from jobs.plan.graph import Job
 from jobs.status.states import read_rows
 from jobs.status.watch import follow
 from ssl_pkg.errors import COMPLETE, INTERRUPTED
+from ssl_pkg.messages.counted import counted
 
 REPEAT_COMMAND: Final = "run the same command again"
 RETRY_SECONDS: Final = 10.0  # between two submissions while other jobs, or jobs that are just ending, fill the limit
@@ -59,7 +60,7 @@ def _others_fill_limit(summary: SubmissionSummary) -> bool:
 
 def _print_submission(summary: SubmissionSummary, cluster: str, *, wait: bool) -> None:
     print(
-        f"{len(summary.submitted)} runs submitted to {cluster}, {len(summary.queued)} already in its queue, "
+        f"{counted(len(summary.submitted), 'run')} submitted to {cluster}, {len(summary.queued)} already in its queue, "
         f"{len(summary.complete)} complete"
     )
     if summary.unsubmitted:
@@ -83,8 +84,9 @@ def _print_unsubmitted(
         # SLURM cancels the jobs that depend on an unsuccessful one; they are not the cause
         caused = {job.name for job in jobs if not unsuccessful.keys().isdisjoint(job.parents)}
         first, *others = [job.name for job in jobs if job.name in unsuccessful.keys() - caused]
-        more = f" or one of {len(others)} more runs" if others else ""
+        more = f" or {'one of ' * (len(others) > 1)}{counted(len(others), 'more run')}" if others else ""
         verb = "was cancelled" if unsuccessful[first] is State.CANCELLED else "failed"
-        print(f"\n{len(blocked)} runs were not submitted, because they need {first}{more}, which {verb}")
+        were, need = ("run was", "it needs") if len(blocked) == 1 else ("runs were", "they need")
+        print(f"\n{len(blocked)} {were} not submitted, because {need} {first}{more}, which {verb}")
     if rest := len(unsubmitted) - len(blocked):
-        print(f"\n{rest} runs were not submitted, because {reason}")
+        print(f"\n{counted(rest, 'run was', 'runs were')} not submitted, because {reason}")

@@ -25,7 +25,8 @@ from typing import Final
 
 from slurm.daemons import ACCOUNTING, CONF, DATABASE, SQL
 from slurm.processes import ClusterStartError, is_alive, read_pid, terminate, wait_until
-from ssl_pkg.streams import prepare_streams
+from ssl_pkg.messages.counted import counted
+from ssl_pkg.messages.streams import prepare_streams
 
 PACKAGES: Final = {
     "slurmctld": "slurm-wlm",
@@ -44,7 +45,7 @@ class LocalCluster:
 
     base: Path
     nodes: int = 2
-    cpus: int = 2  # of each node; may be more than the host has
+    cpus: int = 1  # of each node; may be more than the host has
     accounting: bool = False
     limits: bool = False  # whether accounting enforces its limits
     largest_array: int = 2001  # MaxArraySize, which limits the tasks of an array
@@ -248,7 +249,7 @@ def main(arguments: list[str]) -> int:
         "--base", type=Path, default=DEFAULT_BASE, help="folder of the state (default: .testbed in the project)"
     )
     parser.add_argument("--nodes", type=int, default=2)
-    parser.add_argument("--cpus", type=int, default=1, help="CPUs of each node")
+    parser.add_argument("--cpus", type=int, default=LocalCluster.cpus, help="CPUs of each node")
     parser.add_argument("--accounting", action="store_true", help="also start slurmdbd, for sacct")
     parser.add_argument("--term-only", action="store_true", help="preemption sends only SIGTERM, SLURM's default")
     parser.add_argument("--purge", action="store_true", help="down: also remove the state")
@@ -260,7 +261,7 @@ def main(arguments: list[str]) -> int:
     try:
         if options.command == "up":
             bed.up()
-            print(f"{bed.nodes} nodes with {bed.cpus} CPUs each. To use SLURM's commands:")
+            print(f"{counted(bed.nodes, 'node')} with {counted(bed.cpus, 'CPU')} each. To use SLURM's commands:")
             print(f"  export SLURM_CONF={bed.conf}")
         else:
             bed.down(purge=options.purge)

@@ -11,11 +11,13 @@ from typing import NoReturn
 
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput, Busy, Diverged, Interrupted
 from ssl_pkg.hardware.memory import restart_with_jemalloc
+from ssl_pkg.messages.streams import prepare_streams, use_utf8
 from ssl_pkg.run.signals import SIGNALS, InterruptFlag
-from ssl_pkg.streams import prepare_streams, use_utf8
 
 HELP = """\
-usage: ssl-study-stage stage=STAGE run_dir=DIR [method=METHOD] [source=DIR] [seed=N] [data.root=DIR] [KEY=VALUE ...]
+usage: ssl-study-stage stage=STAGE run_dir=DIR [method=METHOD]
+                       [source=DIR] [seed=N] [data.root=DIR]
+                       [KEY=VALUE ...]
 
 Runs one stage of the study in its run directory. Running the same command again resumes an interrupted run.
 
@@ -23,7 +25,8 @@ Runs one stage of the study in its run directory. Running the same command again
   method     for stage=pretrain: {methods}
   source     for the other stages: the run directory of the model to start from, or `random` (probe, finetune)
   data.root  folder with stl10_binary/ and, for stage=ood, CIFAR-10 or ood/; by default a synthetic set is generated
-  study      preset: demo (default) | photos-quick | photos | stl10; budget: tiny | demo | quick | full | long
+  study      a preset: {studies} (default: demo)
+  budget     its size: {budgets} (default: that of the study)
 
 A path is everything after the first `=`, with `~` expanded. For a folder called random, write ./random.
 All other fields are in ssl_pkg/conf. Exit status: 0 complete, 75 interrupted (run the same command again),

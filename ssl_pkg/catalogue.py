@@ -1,6 +1,6 @@
 """The stage catalogue: which stages there are, what each starts from and what it leaves. Imports no torch.
 
-The stages' settings are in `stage_settings.py`.
+The stages' settings are in `config/stage_settings.py`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -134,12 +134,8 @@ _STAGES: Final = (
         leaves=Weights.FINAL_MODEL,
         label="fine-tuned",
         cost=30.0,
-        also_reads=(
-            "probe.l2_low",
-            "probe.l2_high",
-            "probe.l2_count",
-            "probe.validation_fraction",
-        ),  # of the first head
+        # of the first head
+        also_reads=("probe.l2_low", "probe.l2_high", "probe.l2_count", "probe.validation_fraction"),
         papers=(
             "A. Kumar, A. Raghunathan, R. Jones, T. Ma, P. Liang: Fine-Tuning can Distort Pretrained Features and "
             "Underperform Out-of-Distribution (LP-FT), 2022. arXiv 2202.10054",

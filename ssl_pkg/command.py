@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Final
 
 from ssl_pkg.catalogue import STAGES
-from ssl_pkg.compose import load_config, refuse_unread
-from ssl_pkg.config import methods
+from ssl_pkg.config.compose import load_config, refuse_unread
+from ssl_pkg.config.overrides import key_of
+from ssl_pkg.config.presets import budgets, studies
+from ssl_pkg.config.schema import methods
 from ssl_pkg.errors import Done
 from ssl_pkg.extras import require
-from ssl_pkg.overrides import key_of
 from ssl_pkg.run.compatibility import (
     FREE,
     RESOLVED,
@@ -23,7 +24,12 @@ from ssl_pkg.run.directory import RunDirectory
 from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.run.source import inherit
 
-CHOICES: Final = {"stages": " | ".join(STAGES), "methods": " | ".join(methods())}
+CHOICES: Final = {
+    "stages": " | ".join(STAGES),
+    "methods": " | ".join(methods()),
+    "studies": " | ".join(studies()),
+    "budgets": " | ".join(budgets()),
+}
 
 
 def run(arguments: list[str], interrupt_flag: InterruptFlag) -> str:

@@ -1,12 +1,14 @@
 """What the short commands (`pack`, `predict`, `data`, `report`) share: their options, signals and exit statuses."""
 
 import argparse
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
-from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput
-from ssl_pkg.nearest import hint
+from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput, shortened
+from ssl_pkg.messages.nearest import hint
 from ssl_pkg.run.signals import interrupting
 
 
@@ -25,6 +27,18 @@ class Parser(argparse.ArgumentParser):
         return options
 
 
+def usage(program: str, words: Sequence[str]) -> str:
+    """The usage line of a program, for argparse, which does not wrap one that is given to it."""
+    start = f"usage: {program} "
+    unbreakable = (word.replace(" ", "\N{NO-BREAK SPACE}") for word in words)  # `[--runs DIR]`
+    width = shutil.get_terminal_size().columns - 2  # as argparse
+    lines = textwrap.wrap(
+        " ".join(unbreakable), max(11, width - len(start)), break_long_words=False, break_on_hyphens=False
+    )
+    separator = "\n" + " " * len(start)
+    return f"{program} {separator.join(lines)}".replace("\N{NO-BREAK SPACE}", " ")
+
+
 def unexpected(word: str, options: Iterable[str], program: str) -> BadInput:
     """The error for a word of the command line that is neither an option nor an argument of the program."""
     if not word.startswith("-"):
@@ -39,7 +53,8 @@ def run_command(
     """Calls `command` with the options; returns the exit status, after one sentence on stderr if it fails.
 
     Any of SIGNALS interrupts the command as Ctrl-C does. target: the option that names what the command writes. left:
-    what a failure leaves, for the sentence: `nothing was packed`.
+    what a failure leaves, for the sentence: `nothing was packed`. The command reads its input inside of `reading`,
+    because other errors are taken for failures of writing.
     """
     written = target
     try:
@@ -51,7 +66,7 @@ def run_command(
         print(error, file=sys.stderr)
         return BAD_INPUT
     except OSError as error:
-        print(f"can't write {written} ({error.strerror}): {left}", file=sys.stderr)
+        print(f"can't write {shortened(str(written))} ({error.strerror or error}): {left}", file=sys.stderr)
         return FAULT if error.errno in NO_ROOM else BAD_INPUT
     except KeyboardInterrupt:
         print(f"interrupted: {left}", file=sys.stderr)

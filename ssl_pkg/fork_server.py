@@ -37,9 +37,9 @@ from ssl_pkg.__main__ import prepare_imports, run_and_exit
 from ssl_pkg.catalogue import STAGES
 from ssl_pkg.errors import FAULT, INTERRUPTED
 from ssl_pkg.hardware.memory import restart_with_jemalloc
+from ssl_pkg.messages.streams import use_utf8
 from ssl_pkg.processes import end_with_parent
 from ssl_pkg.run.signals import SIGNALS
-from ssl_pkg.streams import use_utf8
 
 MAX_REQUEST: Final = 1 << 20  # bytes; the kernel's limit of one message is lower
 PATIENCE: Final = 5.0  # seconds for a client to send its request after it has connected

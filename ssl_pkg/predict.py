@@ -16,7 +16,6 @@ if __name__ == "__main__":
 
 import argparse
 import csv
-import io
 import os
 import sys
 import tempfile
@@ -33,26 +32,26 @@ from torch import nn
 from torchvision.models import resnet18
 
 from ssl_pkg import layout
+from ssl_pkg.config.overrides import expand_path
 from ssl_pkg.console import Parser, run_command
 from ssl_pkg.data.image_files import Unusable, files_below, is_padded, printable, read_images
 from ssl_pkg.data.images import UNLABELED, Indices, Split
-from ssl_pkg.data.names import listed
 from ssl_pkg.data.pack_summary import FILES
 from ssl_pkg.data.photographs import label_of
 from ssl_pkg.data.stl10 import read_classes, read_labelled
-from ssl_pkg.errors import BadInput
-from ssl_pkg.evaluation.accuracy import accuracy
-from ssl_pkg.evaluation.forward import BATCH, Array, predict
+from ssl_pkg.errors import BadInput, reading, shortened
+from ssl_pkg.evaluation.forward import BATCH, predict
 from ssl_pkg.hardware.device import choose_device
 from ssl_pkg.hardware.machine import cores
 from ssl_pkg.layout import SIDE
+from ssl_pkg.messages.counted import counted
+from ssl_pkg.messages.nearest import hint
+from ssl_pkg.messages.streams import prepare_streams
 from ssl_pkg.models.encoder import to_device
-from ssl_pkg.overrides import expand_path
-from ssl_pkg.rows import Row
+from ssl_pkg.predictions import COLUMNS, Predictions, csv_of, report
 from ssl_pkg.run.directory import RunDirectory, write_atomic
 from ssl_pkg.run.manifest import read_packed
 from ssl_pkg.run.weights import load_facts, load_into, load_weights
-from ssl_pkg.streams import prepare_streams
 
 OUT: Final = "predictions.csv"
 
@@ -70,35 +69,19 @@ class FinalModel:
     padded: bool | None
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """The logits (n, C) of n images with their names and labels, class names or empty, and the files without logits.
-
-    indices: of the labels in the model's classes (n,), UNLABELED for a label that is unknown to the model.
-    """
-
-    names: list[str]
-    labels: list[str]
-    indices: Indices
-    logits: Array
-    unusable: list[tuple[str, str]]  # names and reasons
-
-    def accuracy(self) -> Row | None:
-        """The share of right predictions with its 95 % interval; None without images of the model's classes."""
-        known = self.indices != UNLABELED
-        return accuracy("predict", "accuracy", self.logits[known], self.indices[known]) if known.any() else None
-
-
 def load_final_model(run: Path) -> FinalModel:
     """The final model of a complete run. Raises BadInput if there is none."""
     result, file = RunDirectory(run).result() or {}, run / "model.safetensors"
     classes, resolution = result.get("classes"), result.get("resolution")
-    try:
+    with reading(file):
         exists = file.is_file()
-    except OSError as error:
-        raise BadInput(f"can't read {file}: {error.strerror}") from error
+    if not run.exists():
+        trained = [str(file.parent) for file in run.parent.glob("*/model.safetensors")]
+        raise BadInput(f"there is no run {run}{hint(str(run), trained)}: give the run directory of a final model")
     if not exists or not isinstance(classes, list) or not isinstance(resolution, int):
-        raise BadInput(f"{run} is no complete run with a final model: give the run directory of a probe or fine-tuning")
+        raise BadInput(
+            f"{run} is not a complete run with a final model: give the run directory of a probe or fine-tuning"
+        )
     network: nn.Module = resnet18(weights=None, num_classes=len(classes))
     load_into(network, load_weights(file), file)
     padded = is_padded(load_facts(file).get("photograph"), SIDE)
@@ -143,7 +126,9 @@ def predict_files(model: FinalModel, folder: Path, device: torch.device, *, pad:
                 parts.append(predict(model.network, split, model.resolution, device))
             progress.advance(bar, len(chosen))
     if not names:
-        raise BadInput(f"{folder} has no image that can be read ({len(found):,} files): give a folder of images")
+        why = shortened(f"; {unusable[0][0]} {unusable[0][1]}") if unusable else ""
+        number = counted(len(found), "file")
+        raise BadInput(f"{folder} has no image that can be read ({number}{why}): give a folder of images")
     return Predictions(names, labels, _indices(labels, model.classes), np.concatenate(parts), unusable)
 
 
@@ -168,51 +153,13 @@ def _indices(labels: Sequence[str], classes: Sequence[str]) -> Indices:
     return np.array([known.get(label, UNLABELED) for label in labels], np.int64)
 
 
-def csv_of(found: Predictions, classes: Sequence[str]) -> str:
-    """A line for each file: its label, the predicted class, its probability and those of all classes, or a reason."""
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(["file", "label", "predicted", "confidence", *(f"p({name})" for name in classes), "reason"])
-    probabilities = torch.from_numpy(found.logits).double().softmax(dim=1).numpy()
-    for name, label, own in zip(found.names, found.labels, probabilities, strict=True):
-        if np.isfinite(own).all():
-            values = [f"{value:.6f}" for value in own.tolist()]
-            rows.writerow([name, label, classes[own.argmax()], f"{own.max():.6f}", *values, ""])
-        else:
-            rows.writerow([name, label, "", "", *([""] * len(classes)), "the model's output is not finite"])
-    for name, reason in found.unusable:
-        rows.writerow([name, "", "", "", *([""] * len(classes)), reason])
-    return out.getvalue()
-
-
-def report(found: Predictions, folder: Path, out: Path) -> str:
-    """How many images were predicted, the accuracy, and how many files are unusable, in some lines for people."""
-    lines = [f"{out} has the predictions for {len(found.names):,} images of {folder}"]
-    measured = found.accuracy()
-    strange = [label for label, index in zip(found.labels, found.indices, strict=True) if label and index == UNLABELED]
-    if measured is None:
-        lines.append("no accuracy: no image is in a folder with the name of one of the model's classes")
-    elif measured["value"] is None:
-        lines.append(f"no accuracy: {measured.get('reason')}")
-    else:
-        value, low, high = (f"{100 * (measured[key] or 0.0):.1f}" for key in ("value", "low", "high"))
-        kind = "of the model's classes" if strange else "with a label"
-        lines.append(f"accuracy: {value} % of {measured['n']:,} images {kind}; 95 % interval {low} to {high} %")
-    if strange:
-        names = listed(sorted(set(strange)))
-        lines.append(f"{len(strange):,} images have a class that the model does not know: {names}")
-    if found.unusable:
-        lines.append(f"{len(found.unusable):,} files have no prediction; {out} has the reasons")
-    return "\n".join(lines)
-
-
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     parser = Parser(
         prog="ssl-study predict",
         description="Predicts the classes of images with the final model of a run. FOLDER is a folder of images, "
         "whose labels are known if they are in folders with the names of classes, or a packed folder, whose test "
-        "images are predicted.",
+        f"images are predicted. FILE is CSV in UTF-8, with a line for each file of FOLDER: {COLUMNS}.",
         epilog="example: ssl-study predict runs/photos-quick/finetune-simclr-s0 photos-new --out new.csv",
     )
     parser.add_argument("run", metavar="RUN", help="run directory of a probe or a fine-tuning")
@@ -226,36 +173,37 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    run, folder, out = (Path(expand_path(name, getattr(options, name))) for name in ("run", "folder", "out"))
+    run, folder = Path(expand_path("RUN", options.run)), Path(expand_path("FOLDER", options.folder))
+    out = Path(expand_path("--out", options.out, "file"))
     _refuse_unwritable(out)
     packed = _is_packed(folder)
-    model = load_final_model(run)
+    with reading(run):
+        model = load_final_model(run)
     pad = _pad(options.pad, model, folder, packed)
     device, _ = choose_device(options.device)
     torch.set_num_threads(cores())
     to_device(model.network, device)
-    found = predict_packed(model, folder, device) if packed else predict_files(model, folder, device, pad=pad)
+    with reading(folder):
+        found = predict_packed(model, folder, device) if packed else predict_files(model, folder, device, pad=pad)
     write_atomic(out, csv_of(found, model.classes).encode())
-    print(report(found, folder, out))
+    print(report(found, model.classes, folder, out))
 
 
 def _refuse_unwritable(out: Path) -> None:
     """Raises BadInput or OSError, before anything is computed, if `out` exists or can't be written."""
     if os.path.lexists(out):
-        raise BadInput(f"{out} exists: move it away, or give another file by --out")
+        raise BadInput(f"{out} exists: move it away, or give another file with --out")
     if not out.parent.is_dir():
-        raise BadInput(f"there is no folder {out.parent}: create it, or give another file by --out")
+        raise BadInput(f"there is no folder {out.parent}: create it, or give another file with --out")
     tempfile.TemporaryFile(dir=out.parent).close()
 
 
 def _is_packed(folder: Path) -> bool:
     """Whether the folder is a packed one. Raises BadInput if there is no such folder, or if it can't be read."""
-    try:
+    with reading(folder):
         if not folder.is_dir():
             raise BadInput(f"there is no folder {folder}: give a folder of images")
         return (folder / layout.STL10).is_dir()
-    except OSError as error:
-        raise BadInput(f"can't read {folder}: {error.strerror}") from error
 
 
 def _pad(wanted: bool, model: FinalModel, folder: Path, packed: bool) -> bool:

@@ -6,16 +6,10 @@ A row never packs a dimension into the name of its metric: the accuracy on cats 
 
 from collections.abc import Mapping
 from math import isfinite
-from typing import (
-    Any,
-    Final,
-    Literal,
-    NotRequired,  # pydantic accepts typing's TypedDict from Python 3.12 on
-    cast,
-)
+from typing import Any, Final, Literal, NotRequired, cast
 
 from pydantic import ConfigDict, TypeAdapter, with_config
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict  # pydantic accepts typing's from Python 3.12 on
 
 Scope = Literal["network", "head"]  # the weights that are perturbed: all, or those of the last layer
 Penalty = Literal["chosen", "common"]  # l2 of a probe's head: chosen on its holdout split, or the same for all probes

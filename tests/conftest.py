@@ -2,12 +2,16 @@ import atexit
 import os
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from ssl_pkg.hardware.machine import gpu_out_of_reach, gpus
 
 status = pytest.StashKey[int]()
+NOBODY = 65534
 # Two workers take the files in this order, so that no long file is the last one, which one worker would run alone.
 LONGEST = (
     "test_own_images.py",
@@ -17,6 +21,24 @@ LONGEST = (
     "test_stage_numbers.py",
     "test_held_out_images.py",
 )
+
+
+@pytest.fixture
+def user_folder() -> Iterator[Path]:
+    """An empty folder of a user who, unlike root, may not read everything. The test runs as that user."""
+    from PIL import Image
+
+    Image.init()  # imports modules, perhaps from a folder that only root can read
+    with tempfile.TemporaryDirectory() as name:
+        root = os.geteuid() == 0
+        if root:
+            os.chown(name, NOBODY, NOBODY)
+            os.seteuid(NOBODY)
+        try:
+            yield Path(name)
+        finally:
+            if root:
+                os.seteuid(0)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,13 +1,12 @@
 """Accuracy of every model as dots with intervals."""
 
-from dataclasses import replace
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures import style
-from analysis.names import RANDOM_PROBE, Model
+from analysis.names import Model
 from analysis.study import Study
 from analysis.tables import Column, main_columns, main_value
 from analysis.words import _
@@ -41,7 +40,7 @@ def _panel(axes: Axes, study: Study, column: Column, models: list[Model]) -> Non
             axes.plot(seeds, [row] * len(seeds), "|", color=look.color, **options)
         options = {"markerfacecolor": look.face, "markersize": 4, "label": label}
         axes.plot(found.value, row, look.marker, color=look.color, **options)
-        if model == replace(RANDOM_PROBE, study=model.study):
+        if model.is_random_probe:
             options = {"linewidth": 0.7, "linestyle": ":", "label": _("{model}, dotted line", model=label)}
             axes.axvline(found.value, color=look.color, **options)
     axes.set_title(column.heading)

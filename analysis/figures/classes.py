@@ -8,22 +8,22 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from scipy.special import softmax
 
+from analysis import calibration
+from analysis.calibration import Curve
 from analysis.estimates import estimate
 from analysis.figures import style
 from analysis.names import Model
 from analysis.selection import selected
 from analysis.study import Study
-from analysis.tables import ABSENT, class_names, substituted
+from analysis.tables import class_names, substituted, whole_percent
 from analysis.words import N_, _
 from ssl_pkg.rows import dimensions_of
 
 Floats = npt.NDArray[np.float64]
 ROWS: Final = 20  # models in the heat maps of a page
 PANELS: Final = 16  # models in a page of panels
-_BINS = 15  # as for the expected calibration error
-_FEWEST = 10  # images of a bin; the accuracy of fewer is too uncertain
+_CONFUSED = 13  # classes whose names fit beside a confusion matrix
 _KINDS: Final[dict[str, dict[str, Any]]] = {
     "test": {"color": "#0072B2", "linestyle": "-", "label": N_("test")},
     "ood": {"color": "#D55E00", "linestyle": "--", "label": N_("OOD")},
@@ -80,16 +80,17 @@ def _table(study: Study, evaluation: str) -> tuple[list[str], list[str], Floats]
 
 def _heat_map(axes: Axes, models: list[str], labels: list[str], values: Floats, limits: tuple[float, float]) -> Any:
     image = axes.imshow(values, vmin=limits[0], vmax=limits[1], cmap="cividis", aspect="auto")
-    for (row, column), value in np.ndenumerate(values if len(labels) <= style.NAMED else np.empty((0, 0))):
+    for (row, column), value in np.ndenumerate(values if len(labels) <= style.NUMBERED else np.empty((0, 0))):
         shade = "white" if value < 0.45 * limits[0] + 0.55 * limits[1] else "black"
-        text = f"{100 * value:.0f}" if np.isfinite(value) else ABSENT
+        text = whole_percent(value if np.isfinite(value) else None)
         axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=7)
     axes.grid(False)
     axes.tick_params(length=0)
     axes.set_yticks(range(len(models)), models)
-    shown = [style.shortened(label) for label in labels]
+    shown = style.shortened(labels)
     places = style.named(len(labels))
-    axes.set_xticks(places, [shown[place] for place in places], rotation=30, ha="right", rotation_mode="anchor")
+    slant = 30 if len(places) <= style.NUMBERED else 90
+    axes.set_xticks(places, [shown[place] for place in places], rotation=slant, ha="right", rotation_mode="anchor")
     for spine in axes.spines.values():
         spine.set_visible(False)
     return image
@@ -109,7 +110,7 @@ def confusion(study: Study, evaluation: str) -> Figure | None:
     count = next(iter(shown.values()))[0].shape[1]
     predicted, true = _confusion_names(study, evaluation, count)
     figure, panels = style.grid(len(shown), 4, 2.1, sharex=True, sharey=True, layout="compressed")
-    places = style.named(count)
+    places = style.named(count, _CONFUSED)
     image: Any = None
     for axes, (model, (logits, labels)) in zip(panels, shown.items(), strict=True):
         matrix = np.zeros((count, count))
@@ -145,7 +146,7 @@ def _confusion_names(study: Study, evaluation: str, count: int) -> tuple[list[st
     classes = next((run.classes for run in study.complete() if len(run.classes) == count), None)
     predicted = classes or [str(index) for index in range(count)]
     marked = _marked(study, predicted) if evaluation == "ood" else predicted
-    return [style.shortened(name) for name in predicted], [style.shortened(name) for name in marked]
+    return style.shortened(predicted), style.shortened(marked)
 
 
 def joined(study: Study, model: Model, evaluation: str) -> tuple[Floats, npt.NDArray[np.int64]] | None:
@@ -181,7 +182,7 @@ def reliability(study: Study) -> Figure | None:
     for (upper, lower), (model, parts) in zip(pairs, shown.items(), strict=False):
         upper.plot([0, 1], [0, 1], color="#999999", linewidth=0.6, label=_("diagonal"))
         for kind, part in parts.items():
-            _calibration(upper, lower, *part, **_kind(kind))
+            _calibration(upper, lower, part, **_kind(kind))
         style.title(upper, study.model_label(model), 24)
         lower.set_label(_("{model}: share of the images", model=study.model_label(model)))
         upper.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1])
@@ -206,36 +207,18 @@ def reliable(study: Study) -> tuple[Model, ...]:
     return tuple(model for model in study.models if _curves(study, model))
 
 
-def _curves(study: Study, model: Model) -> dict[str, tuple[Floats, npt.NDArray[np.int64]]]:
-    """Logits and labels on test and OOD, where enough bins are filled for a curve."""
-    found = {kind: joined(study, model, kind) for kind in _KINDS}
-    return {kind: part for kind, part in found.items() if part is not None and _filled(part[0]).sum() > 1}
+def _curves(study: Study, model: Model) -> dict[str, Curve]:
+    """The model's curves on test and OOD."""
+    found = {kind: reliability_curve(study, model, kind) for kind in _KINDS}
+    return {kind: curve for kind, curve in found.items() if curve is not None}
 
 
-def _calibration(
-    upper: Axes,
-    lower: Axes,
-    logits: Floats,
-    labels: npt.NDArray[np.int64],
-    **look: Any,
-) -> None:
-    confidence, bins = _bins(logits)
-    hits = logits.argmax(1) == labels
-    counts, filled = np.bincount(bins, minlength=_BINS), _filled(logits)
-    mean = np.bincount(bins, confidence, _BINS)[filled] / counts[filled]
-    right = np.bincount(bins, hits.astype(float), _BINS)[filled] / counts[filled]
-    upper.plot(mean, right, marker="o", markersize=2.2, **look)
-    edges = np.linspace(0, 1, _BINS + 1)
-    lower.stairs(counts / counts.sum(), edges, **look)
+def reliability_curve(study: Study, model: Model, evaluation: str) -> Curve | None:
+    """The reliability curve of a model on `test` or `ood`, from the logits of all its seeds."""
+    found = joined(study, model, evaluation)
+    return None if found is None else calibration.curve(*found)
 
 
-def _bins(logits: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """The confidence of each image, and the number of its bin."""
-    confidence = softmax(logits, axis=1).max(1)
-    return confidence, np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
-
-
-def _filled(logits: Floats) -> npt.NDArray[np.bool_]:
-    """Which bins of confidence have enough images."""
-    filled: npt.NDArray[np.bool_] = np.bincount(_bins(logits)[1], minlength=_BINS) >= _FEWEST
-    return filled
+def _calibration(upper: Axes, lower: Axes, curve: Curve, **look: Any) -> None:
+    upper.plot(curve.confidence, curve.accuracy, marker="o", markersize=2.2, **look)
+    lower.stairs(curve.shares, np.linspace(0, 1, calibration.BINS + 1), **look)

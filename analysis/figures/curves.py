@@ -22,7 +22,7 @@ from analysis.run import Run
 from analysis.study import Study
 from analysis.trials import chosen_curve
 from analysis.words import N_, _
-from ssl_pkg.batch_sizes import queue_share
+from ssl_pkg.config.batch_sizes import queue_share
 
 Floats = npt.NDArray[np.float64]
 _FILLINGS, _LINES = 5, 15  # the queue is shown while it is filled so often, or for so many lines of the log
@@ -46,7 +46,7 @@ def pretraining(study: Study) -> Figure | None:
     methods = list(dict.fromkeys(run.model.method for run in every))
     if not methods:
         return None
-    figure, panels = style.rows_of(len(methods), 3, 1.05, sharex="row")
+    figure, panels = style.rows_of(len(methods), 3, max(1.05, 1.7 / len(methods)), sharex="row")
     for row, method in zip(panels, methods, strict=True):
         runs = [run for run in every if run.model.method == method]
         for run, order in _counted(runs):

@@ -4,6 +4,7 @@ Figures are matplotlib objects without pyplot, so that no global state remains. 
 """
 
 import math
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator, ScalarFormatter
 
 from analysis import words
 from analysis.figures.drawn import figure_csv
@@ -74,6 +75,7 @@ MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 _MODEL_MARKERS: Final = ("osD", "v^P", "<>X")  # of a probe, a fine-tuned model and a baseline, in each study
 _LIGHTEST: Final = 0.5  # white in the colours of the last of several studies
 NAMED: Final = 40  # classes in a figure; of more, only some are named
+NUMBERED: Final = 20  # classes that have room for a number each
 _LETTERS: Final = {"en": 1.0, "ru": 0.87}  # that are as wide as an English letter, on average
 
 
@@ -124,9 +126,9 @@ def class_look(label: int) -> tuple[str, str]:
     return CLASSES[label % len(CLASSES)], MARKERS[(label + label // len(CLASSES)) % len(MARKERS)]
 
 
-def named(count: int) -> range:
-    """The places of the classes, of `count` on an axis, that are named."""
-    return range(0, count, -(-count // NAMED))
+def named(count: int, most: int = NAMED) -> range:
+    """The places of the classes, of `count` on an axis, that are named: at most `most`, evenly spaced."""
+    return range(0, count, -(-count // most))
 
 
 def look(model: Model, encoders: Sequence[Model]) -> Look:
@@ -200,15 +202,19 @@ def letters(count: int) -> int:
     return int(count * _LETTERS[words.current()])
 
 
+class _Wrapper(textwrap.TextWrapper):
+    wordsep_simple_re = re.compile(r"(\s+|(?<=\w=)(?=\S))")
+
+
 def wrapped(text: str, width: int) -> str:
-    """The text in lines that are as wide as at most `width` English letters."""
-    return textwrap.fill(text, letters(width), break_on_hyphens=False)
+    """The text in lines that are as wide as at most `width` English letters; a long name breaks behind its `=`."""
+    return _Wrapper(letters(width), break_on_hyphens=False).fill(text)
 
 
 def title(axes: Axes, text: str, width: int) -> None:
     """Sets a title in lines that are as wide as at most `width` English letters.
 
-    32 letters fit above a panel in a row of three, 24 in a row of four, 19 in a row of four with a colour bar, and
+    32 letters fit above a panel in a row of three, 24 in a row of four, 16 in a row of four with a colour bar, and
     17 in a row of six.
     """
     axes.set_title(wrapped(text, width))
@@ -222,19 +228,23 @@ def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], **opti
     columns = max(1, min(4, letters(112) // (max(map(len, labels), default=0) + 7)))
     rows = math.ceil(len(labels) / columns)
     width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height + 0.15 * max(0, rows - 2))
+    figure.set_size_inches(width, height + 0.15 * max(0, rows - 1))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, **options)
 
 
-def shortened(name: str, longest: int = 14) -> str:
-    """The name, cut to `longest` characters."""
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+def shortened(names: Sequence[str], longest: int = 14) -> list[str]:
+    """The names, each cut to `longest` characters: at the end, or in the middle if their starts are the same."""
+    cut = [name if len(name) <= longest else f"{name[: longest - 1]}…" for name in names]
+    if len(set(cut)) == len(set(names)):
+        return cut
+    end = longest // 2
+    return [name if len(name) <= longest else f"{name[: longest - 1 - end]}…{name[-end:]}" for name in names]
 
 
-def log_axis(axis: Any) -> None:
-    """Makes an axis logarithmic, with at most five labels in plain notation (0.001)."""
+def log_axis(axis: Any, ticks: Sequence[float] = ()) -> None:
+    """Makes an axis logarithmic, with labels in plain notation (0.001). ticks: by default at most five decades."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    axis.set_major_locator(LogLocator(numticks=5))
+    axis.set_major_locator(FixedLocator(ticks) if ticks else LogLocator(numticks=5))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, place: words.localized(f"{value:g}")))
 

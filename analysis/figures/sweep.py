@@ -1,5 +1,6 @@
 """Accuracy over the values of a swept parameter."""
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,6 +15,7 @@ from analysis.words import N_, _
 
 PANELS: Final = {"test": N_("test"), "ood": N_("OOD, all classes")}
 _DECADE: Final = 10.0  # a wider range of values has a logarithmic axis
+_GAP: Final = 0.1  # between labels of such an axis, as a share of its length
 
 
 def over_values(study: Study) -> Figure | None:
@@ -36,12 +38,21 @@ def over_values(study: Study) -> Figure | None:
             axes.set(xlabel=parameter, title=_(PANELS[evaluation]))
             style.percent_axis(axes.yaxis)
         if logarithmic(own):
-            style.log_axis(row[0].xaxis)
+            style.log_axis(row[0].xaxis, _apart(sorted({value for curve in own for value in curve.models})))
         row[0].set_ylabel(_("accuracy (%)"))
     pairs = [axes.get_legend_handles_labels() for axes in panels.flat]
     labels = {label: handle for handles, names in pairs for handle, label in zip(handles, names, strict=True)}
     style.legend(figure, list(labels.values()), list(labels))
     return figure
+
+
+def _apart(values: Sequence[float]) -> list[float]:
+    """Those of the positive, increasing values whose labels do not overlap on a logarithmic axis."""
+    shown = [values[0]]
+    for value in values[1:]:
+        if math.log(value / shown[-1]) > _GAP * math.log(values[-1] / values[0]):
+            shown.append(value)
+    return shown
 
 
 def evaluations(study: Study) -> list[str]:

@@ -24,7 +24,7 @@ JOINT: Final = ("train", "train_labels", "test", "test_labels")  # the arrays of
 FRAMES: Final = ("frames", "frame_steps", "frame_labels")  # the arrays of the maps during fine-tuning
 MAPS: Final = 15  # models on a page
 ROWS: Final = 6  # models on a page with their frames
-_PANELS = 6  # panels of a row: the first and the last frame, and some between
+_PANELS = 7  # most panels of a row: the first and the last frame, and some between, at equal distances if possible
 _DOTS = 1000  # points in a panel; more would overlap
 
 
@@ -51,7 +51,9 @@ def frames(study: Study) -> Figure | None:
     found = _arrays(study, ROWS, *FRAMES)
     if not found:
         return None
-    columns = min(_PANELS, max(4, *(len(arrays["frames"]) for arrays in found.values())))
+    most = max(len(arrays["frames"]) for arrays in found.values())
+    largest = min(_PANELS, most)
+    columns = max(4, next((count for count in range(largest, 3, -1) if (most - 1) % (count - 1) == 0), largest))
     figure, panels = style.rows_of(len(found), columns, 1.28)
     for row, (model, arrays) in zip(panels, found.items(), strict=True):
         chosen = np.unique(np.linspace(0, len(arrays["frames"]) - 1, columns).round().astype(int))
@@ -98,7 +100,7 @@ def _scatter(axes: Axes, points: Points, labels: Points, size: float = 2.2) -> N
         name = _("class {label}", label=int(label))
         options: Any = {"linewidths": 0, "alpha": 0.75, "rasterized": True, "label": name}
         axes.scatter(part[:, 0], part[:, 1], s=size, c=color, marker=marker, **options)
-    for label in present if len(present) <= style.NAMED else ():
+    for label in present if len(present) <= style.NUMBERED else ():
         x, y = np.median(points[labels == label], axis=0)
         color = style.class_look(int(label))[0]
         text = axes.text(x, y, str(int(label)), color=color, fontsize=7.5, fontweight="bold", ha="center", va="center")
@@ -112,7 +114,7 @@ def _legend(figure: Figure, study: Study, found: dict[Model, Arrays]) -> None:
     handles = []
     for label in labels[: style.NAMED]:
         color, marker = style.class_look(label)
-        name = style.shortened(classes[label]) if label < len(classes) else _("class")
+        name = style.shortened(classes)[label] if label < len(classes) else _("class")
         handles.append(Line2D([], [], color=color, marker=marker, linestyle="", markersize=4, label=f"{label} {name}"))
     if len(labels) > style.NAMED:
         handles.append(Line2D([], [], linestyle="", label=_("and {n} more", n=len(labels) - style.NAMED)))

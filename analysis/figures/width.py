@@ -65,7 +65,7 @@ def planes(study: Study) -> Figure | None:
         axes.contour(arrays["grid"], arrays["grid"], plane, levels=levels, colors="white", linewidths=0.3)
         axes.plot(0, 0, "+", color="white", markersize=5, label=_("trained model"))
         axes.set(aspect="equal")
-        style.title(axes, study.model_label(model), 19)
+        style.title(axes, study.model_label(model), 16)
         axes.grid(False)
     for index, axes in enumerate(panels):
         axes.set(xlabel="α" if index >= len(panels) - 4 else "", ylabel="β" if index % 4 == 0 else "")
@@ -101,8 +101,9 @@ def forest(found: Sequence[Correlation]) -> Figure | None:
     if not found:
         return None
     measures = list(dict.fromkeys(entry.measure for entry in found))
-    figure, panels = style.rows_of(1, len(TARGETS), 0.6 + 0.17 * len(measures), sharey=True)
-    for axes, target in zip(panels[0], TARGETS, strict=True):
+    targets = [target for target in TARGETS if any(entry.target == target for entry in found)]
+    figure, panels = style.rows_of(1, len(targets), 0.6 + 0.17 * len(measures), sharey=True)
+    for axes, target in zip(panels[0], targets, strict=True):
         axes.axvline(0, color="#999999", linewidth=0.7, label=_("no relation"))
         for entry in found:
             if entry.target == target:

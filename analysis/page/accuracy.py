@@ -1,7 +1,6 @@
 """Interactive figures of accuracy: all models with their intervals, and accuracy over the number of labels."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 import plotly.graph_objects as go
@@ -10,7 +9,7 @@ from analysis import tables
 from analysis.data import data_label
 from analysis.estimates import Estimate
 from analysis.few_labels import Point, points
-from analysis.names import RANDOM_PROBE, Model
+from analysis.names import Model
 from analysis.page.plots import (
     Plot,
     View,
@@ -72,7 +71,7 @@ def _single(study: Study, column: Column) -> View:
                 _dot(study, model, column, value, place=row, looks=marker(study, model)),
             ]
             runs += _runs(study, model, column)
-    bases = [value for model, value in found.items() if value and _is_base(model)]
+    bases = [value for model, value in found.items() if value and model.is_random_probe]
     strokes = any(value and len(value.by_seed) > 1 for value in found.values())
     notes = [_("Vertical strokes: single seeds.") if strokes else "", _dotted(len(bases))]
     return View(column.heading, traces(drawn, **_layout(study, bases)), runs, " ".join(filter(None, notes)))
@@ -132,11 +131,6 @@ def _runs(study: Study, model: Model, column: Column) -> list[Run]:
     """The runs of `main_value`."""
     found = runs_of(study, model, column.evaluation, column.metric)
     return found or runs_of(study, model.encoder, column.evaluation, column.metric)
-
-
-def _is_base(model: Model) -> bool:
-    """Whether it is the probe on the random initialisation, of any study."""
-    return model == replace(RANDOM_PROBE, study=model.study)
 
 
 def _dotted(count: int) -> str:

@@ -7,11 +7,11 @@ import numpy as np
 import plotly.graph_objects as go
 
 from analysis import tables
+from analysis.calibration import BINS, LEAST, Curve
 from analysis.estimates import estimate
 from analysis.figures import style
-from analysis.figures.classes import joined
+from analysis.figures.classes import joined, reliability_curve
 from analysis.names import Model
-from analysis.outcomes import Predicted, predicted
 from analysis.page.plots import (
     Plot,
     View,
@@ -37,8 +37,6 @@ from ssl_pkg.rows import dimensions_of
 _KINDS: Final = {"test": N_("Test"), "ood": N_("OOD")}
 _BAR: Final = {"thickness": 10, "title": {"text": "%"}}
 _NUMBERED: Final = 20  # classes of a confusion matrix whose cells have numbers
-_BINS: Final = 15  # as for the expected calibration error
-_LEAST: Final = 10  # images in a bin: the accuracy of fewer is too uncertain
 
 
 def per_class(study: Study) -> list[Plot]:
@@ -83,17 +81,23 @@ def _heat_map(study: Study, kind: str) -> View | None:
         ]
         for model, row in found.items()
     ]
-    values = np.array([[np.nan if value is None else 100 * value.value for value in row] for row in found.values()])
-    few = len(classes) <= style.NAMED
+    values = [[None if value is None else value.value for value in row] for row in found.values()]
     drawn = go.Heatmap(
-        z=floats(values), hovertext=shown, hoverinfo="text", colorscale="Cividis", xgap=_gap(len(classes)), ygap=1,
-        texttemplate="%{z:.0f}" if few else "", colorbar=_BAR,
+        z=floats(100 * np.array(values, float)), hovertext=shown, hoverinfo="text", colorscale="Cividis",
+        xgap=_gap(len(classes)), ygap=1, colorbar=_BAR, **_numbers(values, len(classes) <= style.NAMED),
     )  # fmt: skip
     layout = {
         "xaxis": _class_ticks(_marked(study, classes, kind), range(len(classes))) | rows_side(len(found)),
         "yaxis": rows_axis([study.model_label(model) for model in found]),
     }
     return View(_(_KINDS[kind]), traces([drawn], **layout), [run for own in runs.values() for run in own])
+
+
+def _numbers(shares: Sequence[Sequence[float | None]], shown: bool) -> dict[str, Any]:
+    """The numbers in the cells of a heat map, as texts: plotly rounds halves up, and the tables round them to even."""
+    if not shown:
+        return {}
+    return {"text": [list(map(tables.whole_percent, row)) for row in shares], "texttemplate": "%{text}"}
 
 
 def _marked(study: Study, classes: list[str], kind: str) -> list[str]:
@@ -104,10 +108,10 @@ def _marked(study: Study, classes: list[str], kind: str) -> list[str]:
 
 def _class_ticks(names: Sequence[str], places: Sequence[Any]) -> dict[str, Any]:
     """The ticks of an axis with a place for each class, of which some are named if there are many."""
-    named = style.named(len(names))
+    named, shown = style.named(len(names)), style.shortened(names)
     return {
         "tickvals": [places[place] for place in named],
-        "ticktext": [text(style.shortened(names[place])) for place in named],
+        "ticktext": [text(shown[place]) for place in named],
         "tickangle": -45, "automargin": True, "showgrid": False,
     }  # fmt: skip
 
@@ -127,7 +131,9 @@ def confusion(study: Study) -> list[Plot]:
         "all seeds together; the shares of a row sum to 100. A strong colour off the diagonal is a systematic error."
     )
     caption += _substitution(study)
-    return [Plot("confusion", _("Confusion"), caption, views, choice=_("Model"), height=560)]
+    rows = max(len(view.content["data"][0]["y"]) for view in views)
+    height = max(560, 180 + 17 * min(rows, style.NAMED))  # so that the names of the rows don't overlap
+    return [Plot("confusion", _("Confusion"), caption, views, choice=_("Model"), height=height)]
 
 
 def _confusion(study: Study, model: Model, kind: str) -> View | None:
@@ -142,7 +148,7 @@ def _confusion(study: Study, model: Model, kind: str) -> View | None:
     runs = runs_of(study, model, kind, "accuracy")
     classes = next((run.classes for run in runs if len(run.classes) == count), _numbered(count))
     true = _marked(study, classes, kind)
-    shares = np.round(100 * matrix / np.maximum(totals, 1)[:, None], 2)
+    shares = matrix / np.maximum(totals, 1)[:, None]
     who = text(study.model_label(model))
     columns = [text(name) for name in classes]
     rows = [
@@ -152,9 +158,9 @@ def _confusion(study: Study, model: Model, kind: str) -> View | None:
     lines = [who, _("true %{y}"), _("predicted as %{x}: %{z:.1f} %"), text(sources(runs))]
     shown = f"{'<br>'.join(lines)}<extra></extra>"
     drawn = go.Heatmap(
-        z=floats(shares), zmin=0, zmax=100, colorscale="Blues", xgap=_gap(count), ygap=_gap(count),
+        z=floats(np.round(100 * shares, 1)), zmin=0, zmax=100, colorscale="Blues", xgap=_gap(count), ygap=_gap(count),
         x=columns, y=rows, hovertemplate=shown,
-        texttemplate="%{z:.0f}" if count <= _NUMBERED else "", colorbar=_BAR,
+        colorbar=_BAR, **_numbers(shares.tolist(), count <= _NUMBERED),
     )  # fmt: skip
     layout = {
         "xaxis": {"type": "category", **_class_ticks(classes, columns), "title": {"text": _("predicted class")}},
@@ -175,12 +181,12 @@ def _numbered(count: int) -> list[str]:
 
 def reliability(study: Study) -> list[Plot]:
     """Accuracy over confidence, a curve for each model, and the share of the images at each confidence."""
-    found = {kind: {model: predicted(study, model, kind) for model in study.models} for kind in _KINDS}
     views, models = [], []
     for kind, label in _KINDS.items():
-        own = {model: images for model, images in found[kind].items() if images is not None}
+        found = {model: reliability_curve(study, model, kind) for model in study.models}
+        own = {model: curve for model, curve in found.items() if curve is not None}
         runs = {model: runs_of(study, model, kind, "accuracy") for model in own}
-        drawn = [trace for model, images in own.items() for trace in _reliability(study, model, images, runs[model])]
+        drawn = [trace for model, curve in own.items() for trace in _reliability(study, model, curve, runs[model])]
         models += [model for model in own if model not in models]
         if drawn:
             shown = traces([_diagonal(), *drawn], **_reliability_layout())
@@ -192,8 +198,8 @@ def reliability(study: Study) -> list[Plot]:
         "seeds together (bins with fewer than {least} predictions are left out). Bottom: share of the predictions in "
         "each bin. Below the diagonal a model is overconfident: its predictions are correct less often than their "
         "confidence says.",
-        bins=_BINS,
-        least=_LEAST,
+        bins=BINS,
+        least=LEAST,
     )
     legend = model_entries(study, models, lines=True)
     return [Plot("reliability", _("Reliability"), caption, views, choice=_("Images"), height=520, legend=legend)]
@@ -213,12 +219,7 @@ def _reliability_layout() -> dict[str, Any]:
     }
 
 
-def _reliability(study: Study, model: Model, images: Predicted, runs: list[Run]) -> list[Any]:
-    confidence, hits = images.confidence.ravel(), images.hits.ravel()
-    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    counts = np.bincount(bins, minlength=_BINS)
-    means, shares = (np.bincount(bins, values, _BINS) / np.maximum(counts, 1) for values in (confidence, hits))
-    kept = counts >= _LEAST
+def _reliability(study: Study, model: Model, curve: Curve, runs: list[Run]) -> list[Any]:
     who, looks = study.model_label(model), line(study, model)
     shown = [
         hover(
@@ -227,29 +228,31 @@ def _reliability(study: Study, model: Model, images: Predicted, runs: list[Run])
             ngettext("{n:,} prediction", "{n:,} predictions", count),
             sources(runs),
         )
-        for mean, share, count in zip(*(values[kept].tolist() for values in (means, shares, counts)), strict=True)
+        for mean, share, count in zip(
+            *(values.tolist() for values in (curve.confidence, curve.accuracy, curve.counts)), strict=True
+        )
     ]
-    centres = (np.arange(_BINS) + 0.5) / _BINS
+    centres = (np.arange(BINS) + 0.5) / BINS
     below = [
         hover(
             who,
             _(
                 "confidence {low:.0f}% to {high:.0f}%: {share:.1f}%",
-                low=100 * (place / _BINS),
-                high=100 * ((place + 1) / _BINS),
+                low=100 * (place / BINS),
+                high=100 * ((place + 1) / BINS),
                 share=100 * share,
             ),
         )
-        for place, share in enumerate((counts / counts.sum()).tolist())
+        for place, share in enumerate(curve.shares.tolist())
     ]
     common = {"hoverinfo": "text", "legendgroup": model.full_name, "name": text(who)}
     return [
         go.Scatter(
-            x=floats(means[kept]), y=floats(shares[kept]), mode="lines+markers", line=looks,
+            x=floats(curve.confidence), y=floats(curve.accuracy), mode="lines+markers", line=looks,
             marker=marker(study, model, 6), hovertext=shown, **common,
         ),
         go.Scatter(
-            x=floats(centres), y=floats(counts / counts.sum()), yaxis="y2", mode="lines",
+            x=floats(centres), y=floats(curve.shares), yaxis="y2", mode="lines",
             line=looks | {"shape": "hvh", "width": 1.5}, hovertext=below, **common,
         ),
     ]  # fmt: skip

@@ -19,7 +19,6 @@ from analysis.words import N_, _
 
 _SHARES: Final = (*RATES, "val_accuracy")
 _METRICS: Final = {"loss": N_("loss"), **RATES, "lr": N_("learning rate")}
-_CONTRAST: Final = "contrast_accuracy"
 _DASHES: Final = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
@@ -191,6 +190,6 @@ def _grid(study: Study, grids: dict[Run, pd.DataFrame], column: str) -> dict[str
     title = _("accuracy on the holdout split") if column == "accuracy" else _("log loss on the holdout split (nats)")
     return traces(
         drawn,
-        xaxis={"type": "log", "title": {"text": _("l2 penalty")}, "exponentformat": "power"},
+        xaxis={"type": "log", "title": {"text": _("l2 penalty")}},
         yaxis={"title": {"text": title}, **axis},
     )

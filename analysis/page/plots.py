@@ -5,6 +5,7 @@ import html
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -25,6 +26,7 @@ SYMBOLS: Final = {  # of matplotlib's markers
 _DASHES: Final = {"-": "solid", "--": "dash"}
 _FEW_ROWS: Final = 12
 _WRAPPED: Final = 26  # characters in a line of a model's name on an axis
+_LINE: Final = 17  # pixels, the height of a line on an axis
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,14 @@ def dodged(place: int, count: int, reach: float) -> float:
 
 
 def rows_height(labels: Sequence[str]) -> int:
-    """The height of a figure with a row for each label, in pixels; the rows of many are narrower."""
-    pitch = 34 if len(labels) <= _FEW_ROWS else 22
-    return 110 + sum(pitch + 14 * wrapped(label).count("<br>") for label in labels)
+    """The height of a figure with a row for each label, in pixels; the rows of many are narrower.
+
+    All rows have the same height, so the two neighbours with the most lines decide: their labels must not overlap.
+    """
+    more = [wrapped(label).count("<br>") for label in labels]
+    most = max((sum(pair) / 2 for pair in pairwise(more)), default=sum(more))
+    pitch = (34 if len(labels) <= _FEW_ROWS else 22) + _LINE * most
+    return 110 + round(pitch * len(labels))
 
 
 def floats(values: Any) -> Any:

@@ -164,18 +164,17 @@ def _caption(has_line: bool) -> str:
     grey = (
         _(
             "Grey dots: supervised networks trained on different numbers of labels; grey line: fitted to them; "
-            "dotted: equal accuracies."
+            "dotted: equal accuracies. Effective robustness is the vertical distance from the grey line, in points of "
+            "accuracy."
         )
         if has_line
         else _(
-            "Grey dots: supervised networks trained on different numbers of labels; too few of them for a line; "
-            "dotted: equal accuracies."
+            "Grey dots, if any: supervised networks trained on different numbers of labels; dotted: equal accuracies."
         )
     )
     return _(
         "Test accuracy against OOD accuracy on images of the shared classes, on probit axes, with 95 % intervals. "
-        "{grey} Effective robustness is the vertical distance from the grey line, in points of accuracy. "
-        "Open markers are probes.",
+        "{grey} Open markers are probes.",
         grey=grey,
     )
 

@@ -1,7 +1,7 @@
 """Interactive figure of accuracy over the values of the parameters that a sweep has varied."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import plotly.graph_objects as go
 
@@ -13,6 +13,8 @@ from analysis.page.plots import Entry, Plot, View, bars, hover, line, marker, ru
 from analysis.study import Study
 from analysis.sweeps import Curve, curves
 from analysis.words import _, localized
+
+_BESIDE: Final = 30  # characters of values that fit side by side in a narrow window
 
 
 def over_values(study: Study) -> list[Plot]:
@@ -53,7 +55,10 @@ def _view(study: Study, evaluation: str, own: Sequence[Curve], references: Mappi
     """own: the curves of one parameter."""
     values = sorted({value for curve in own for value in curve.models})
     models = [*references, *(model for curve in own for model in curve.models.values())]
-    axis = {"tickvals": values, "ticktext": list(map(_number, values)), **({"type": "log"} if logarithmic(own) else {})}
+    shown = list(map(_number, values))
+    axis = {"tickvals": values, "ticktext": shown, **({"type": "log"} if logarithmic(own) else {})}
+    if len(" ".join(shown)) > _BESIDE:
+        axis["tickangle"] = -45
     content = traces(
         [
             *(_reference(study, evaluation, model, mean, values) for model, mean in references.items()),

@@ -84,7 +84,7 @@ def slices(study: Study) -> list[Plot]:
     wide = bool(losses.min() > 0 and losses.max() > 20 * losses.min())
     views = []
     for metric, label, axis in (
-        ("loss", _("Loss"), {"type": "log"} if wide else {}),
+        ("loss", _("Loss"), {"type": "log", "nticks": 5} if wide else {}),
         ("accuracy", _("Accuracy"), {"tickformat": ".0%"}),
     ):
         value = "%{y:.1%}" if metric == "accuracy" else "%{y:.4g}"
@@ -153,7 +153,7 @@ def _measure(study: Study, measure: Measurement, first: bool) -> View | None:
     places = [abs(place) for entry in shown.values() if (place := _place(entry)) is not None]
     lowest = min(_place(entry) or 0.0 for entry in shown.values())
     kind = {"type": "log"} if lowest > 0 and max(places) > _WIDE * min(places) else {}
-    axis = {"title": {"text": wrapped(measure.label, 26), "font": {"size": 13}}, "exponentformat": "power", **kind}
+    axis = {"title": {"text": wrapped(measure.label, 22), "font": {"size": 13}}, "tickfont": {"size": 11}, **kind}
     axis |= rows_side(len(shown))
     label = _("{measure} (the chosen measure)", measure=measure.label) if first else measure.label
     return View(label, traces(drawn, xaxis=axis, yaxis=rows_axis([study.model_label(model) for model in shown])), runs)

@@ -18,9 +18,8 @@ _MEANING = {
     ),
     "ood10": N_("OOD: the same models, unchanged, on images from another data set."),
     "ood9": N_(
-        "That data set has a class that the models lack. With all classes, a class of the models counts as this "
-        "class (for CIFAR-10: the prediction “monkey” is correct for a frog); with the shared classes, its images are "
-        "excluded."
+        "The OOD set has a class that the models lack. With all classes, one of the models' classes counts as correct "
+        "for it (for CIFAR-10: “monkey” for a frog); with the shared classes, its images are excluded."
     ),
     "knn": N_(
         "kNN: weighted nearest neighbours of the test images among the labelled train images, by their embeddings."
@@ -45,10 +44,9 @@ def section(study: Study) -> Section:
         made.text(_("No complete run has a test accuracy yet."))
         return made
     headings, rows = tables.summary_text(study)
-    widths = [1.4, *([1.3] * (len(headings) - 2)), 1.3 if any("[" in row[-1] for row in rows) else 0.9]
     made.text(_meanings(study))
     caption = _("Accuracies in percent on {data}.", data=data_label(study)) + f" {_numbers(study)}"
-    made.table("accuracy", headings, rows, caption, size=8.5, widths=widths)
+    made.table("accuracy", headings, rows, caption)
     return made
 
 
@@ -111,16 +109,16 @@ def _confidence(made: Section, study: Study) -> None:
                 "up."
             ),
             size=8,
-            widths=[1.2, *([1.0] * len(found))],
         )
 
 
 def _cell(found: Estimate | None, *, percent: bool) -> str:
     if percent or found is None:
         return tables.percent(found)
-    value, low, high = (tables.fixed(number, 3) for number in (found.value, found.low, found.high))
-    text = _("{value} [{low}, {high}]", value=value, low=low, high=high) if found.bounds else value
-    return Shown(text, value=found.value, low=found.low, high=found.high)
+    low = None if found.low is None else max(0.0, found.low)  # a mean of numbers above 0
+    value, lower, upper = (tables.fixed(number, 3) for number in (found.value, low, found.high))
+    text = _("{value} [{low}, {high}]", value=value, low=lower, high=upper) if found.bounds else value
+    return Shown(text, value=found.value, low=low, high=found.high)
 
 
 def by_class(study: Study, figures: Path) -> Section:

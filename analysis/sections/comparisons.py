@@ -9,20 +9,21 @@ from analysis.words import N_, _
 
 _INTERVALS = N_(
     "How intervals are computed. Brackets are 95 % intervals of a mean over seeds and test images. Both are samples: "
-    "the variance is that of two-way crossed random effects, estimated from the mean squares (Hillis, 2007), and the "
-    "quantile the mean of those of Satterthwaite (1946) and of Cochran and Cox (1957). An accuracy has Wilson's "
+    "the variance is that of a two-way crossed random-effects model, estimated from mean squares (Hillis, 2007); the "
+    "quantile averages Satterthwaite's (1946) and Cochran and Cox's (1957). An accuracy has Wilson's "
     "interval with the effective number of images. These intervals replace the percentiles of a hierarchical "
     "bootstrap over seeds and images, which cover too little with few seeds: in simulated studies of 1, 3 and 5 seeds "
     "and 300 to 8,000 images, the intervals used here for accuracies and their differences contain the true value in "
     "93 to 97 % of the studies (with two seeds, in 91 to 98 %); those of effective robustness in 93 to 98 %, and "
-    "those of the expected calibration error in up to all, because its bias is bounded from both sides. Close to 0 or "
-    "100 %, and with few images, they are rather too long. Numbers that are no mean over images have Student's "
-    "interval over seeds, or with one seed that of the run; an accuracy without stored predictions has Wilson's, "
-    "which is then rather too long. Two models are compared on the same test images, image by image (“paired_by” in "
+    "those of the expected calibration error in up to 100 %, because its bias is bounded on both sides. Near 0 or "
+    "100 %, and with few images, intervals are too wide. Numbers that are not means over images have Student's t "
+    "interval over seeds, or with one seed the run's own; an accuracy without stored predictions has Wilson's, which "
+    "is then too wide. Two models are compared on the same test images, image by image (“paired_by” in "
     "tables/comparisons.csv says where that was not possible). Their seeds are paired only if both contain the same "
     "encoders, and then only the seeds that both have are compared; seeds of different methods share nothing but the "
     "initialisation."
 )
+_SIMULATED = 300  # the fewest images, as _INTERVALS says
 _ONE_SEED = N_(
     "A model with one seed has the interval over the test images, for this one trained model: the variation between "
     "seeds is missing. The p-value of two such models is that of McNemar's exact test."
@@ -48,7 +49,7 @@ def section(study: Study) -> Section:
         len(rows) == 1 for (_model, *kind), rows in study.numbers.items() if kind == ["test", "accuracy", frozenset()]
     )
     families = _(_FAMILIES, alpha=ALPHA, margin=100 * MARGIN)
-    made.text(" ".join([_(_INTERVALS), *([_(_ONE_SEED)] if single else []), families]))
+    made.text(" ".join([_(_INTERVALS), *_fewer(study), *([_(_ONE_SEED)] if single else []), families]))
     for family, entries in found.items():
         made.table(
             f"comparisons-{family.key}",
@@ -60,9 +61,17 @@ def section(study: Study) -> Section:
             _("{family}. Equivalence: the corrected p of the equivalence test.", family=_(family.label)),
             size=8,
             left=2,
-            widths=[1.3, 1.2, 1.4, 0.7, 0.8, 0.8, 1.05],
         )
     return made
+
+
+def _fewer(study: Study) -> list[str]:
+    """That the study has fewer test images than were simulated; empty otherwise."""
+    rows = study.results
+    images = rows.loc[(rows["evaluation"] == "test") & (rows["metric"] == "accuracy") & rows["class"].isna(), "n"].min()
+    if not images < _SIMULATED:
+        return []
+    return [_("This study has only {n} test images, for which the intervals were not simulated.", n=int(images))]
 
 
 def _row(study: Study, entry: Comparison) -> list[str]:

@@ -84,7 +84,6 @@ def _means(made: Section, study: Study, models: list[Model]) -> None:
         [_("Model"), _("Clean"), _("Mean"), _("Relative"), *difference],
         rows,
         caption,
-        widths=[1.3, 1.1, 1.1, 1.1, *([1.4, 0.75, 1.05] if compares else [])],
     )
 
 
@@ -107,7 +106,6 @@ def _by_corruption(made: Section, study: Study, models: list[Model], kinds: list
             for model in models
         ],
         _("Mean accuracy over severities, in percent; ±: the longer half of the 95 % interval over images."),
-        widths=[1.5, *([1.0] * len(kinds))],
     )
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from analysis import names, tables
 from analysis.blocks import Section
 from analysis.names import Model
-from analysis.records import images_of, mapping
+from analysis.records import batch_size, mapping
 from analysis.run import Run
 from analysis.shown import Shown
 from analysis.study import Study
@@ -44,8 +44,8 @@ def _totals(runs: Sequence[Run]) -> str:
         unit = pgettext("number of", "GPUs or CPU threads")
     devices = (
         _(
-            ", {hours}: the time of each run, over all its starts and without the work that an interruption lost, "
-            "times its {unit}",
+            ", {hours}: each run's time over all its starts, without work lost to interruptions, times its number of "
+            "{unit}",
             hours=hours,
             unit=unit,
         )
@@ -75,9 +75,7 @@ def _resumes(runs: Sequence[Run]) -> str:
     total = sum(filter(None, counts.values()))
     if unknown == len(runs):
         return _("Interruptions were not recorded.")
-    shown = names.listed(resumed[:8])
-    if len(resumed) > 8:
-        shown = _("{runs} and {others} more", runs=shown, others=len(resumed) - 8)
+    shown = names.listed(resumed)
     text = (
         ngettext(
             "Interrupted and resumed once: {runs}.", "Interrupted and resumed {n} times: {runs}.", total, runs=shown
@@ -121,7 +119,6 @@ def _times(made: Section, study: Study, runs: Sequence[Run]) -> None:
         [_("Model"), *stages, _("Sum over seeds")],
         rows,
         _("Time of the complete runs by model and stage, mean over seeds."),
-        widths=[1.9, *(max(0.8, 0.13 * len(stage)) for stage in stages), 1],
     )
 
 
@@ -180,7 +177,6 @@ def _speeds(made: Section, study: Study, runs: Sequence[Run]) -> None:
             "labels: of the final training."
         ),
         left=3,
-        widths=[1.2, 0.7, 2, 1],
     )
 
 
@@ -190,13 +186,10 @@ def _device(run: Run) -> str:
 
 def images_per_second(run: Run) -> float | None:
     """The images of the batches per second between the first and the last logged step; None if it is unknown."""
-    frame, size = run.metrics, None
-    if run.stage == "pretrain":
-        size = mapping(run.config.get("method")).get("batch_size")
-    elif run.stage == "finetune" and "phase" in frame:
-        frame, size = frame[frame["phase"] == "final"], mapping(run.config.get("finetune")).get("batch_size")
-        size = min(filter(None, (size, images_of(run, "train"))), default=None)
-    if not isinstance(size, int) or not {"step", "seconds"} <= set(frame) or len(frame) < 2:
+    frame, size = run.metrics, batch_size(run)
+    if run.stage == "finetune" and "phase" in frame:
+        frame = frame[frame["phase"] == "final"]
+    if size is None or not {"step", "seconds"} <= set(frame) or len(frame) < 2:
         return None
     steps, seconds = (float(frame[column].iloc[-1] - frame[column].iloc[0]) for column in ("step", "seconds"))
     return steps * size / seconds if steps > 0 and seconds > 0 else None

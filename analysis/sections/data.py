@@ -16,7 +16,7 @@ _USES: Final = {
         "{n:,} labelled images of train, for probes, supervised training and fine-tuning; a part is held out for "
         "choices"
     ),
-    "test": N_("{n:,} labelled images of test, for no choice"),
+    "test": N_("{n:,} labelled test images, not used for choices"),
     "unlabeled": N_("{n:,} unlabeled images, for pretraining"),
 }
 
@@ -26,7 +26,7 @@ def section(study: Study, figures: Path) -> Section:
     made = Section(_("Data"))
     if not study.complete():
         return made
-    made.text(_("Was this STL-10? {note}", note=data_note(study) + _numbers(study)))
+    made.text(data_note(study) + _numbers(study))
     made.include(images.section(study, figures))
     _files(made, study)
     return made
@@ -68,5 +68,4 @@ def _files(made: Section, study: Study) -> None:
         ),
         size=8,
         left=2,
-        widths=[1.5, 0.6, 0.7, 1.4],
     )

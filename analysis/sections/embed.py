@@ -5,7 +5,7 @@ from pathlib import Path
 from analysis import names, tables
 from analysis.blocks import Section
 from analysis.estimates import Estimate, estimate
-from analysis.figures import tsne
+from analysis.figures import style, tsne
 from analysis.selection import left_out
 from analysis.shown import Shown
 from analysis.study import Study
@@ -32,9 +32,10 @@ def section(study: Study, figures: Path) -> Section:
         tsne.maps(study),
         _(
             "t-SNE of the average-pool output (512 values) of train and test images. Each class has a colour and a "
-            "marker; its number is at its median. First seed; at most 1,000 points of a map are drawn. Train and test "
-            "share one map{perplexity}, which starts from the first two principal components; all maps have the same "
-            "seed. The embedding of a probe is that of its frozen encoder.",
+            "marker; of at most {numbered} classes, its number is at its median. First seed; at most 1,000 points of a "
+            "map are drawn. Train and test share one map{perplexity}, which starts from the first two principal "
+            "components; all maps have the same seed. The embedding of a probe is that of its frozen encoder.",
+            numbered=style.NUMBERED,
             perplexity=_perplexity(study),
         )
         + left_out(tsne.maps_of(study, *tsne.JOINT), tsne.MAPS),
@@ -66,7 +67,6 @@ def _merit(made: Section, study: Study) -> None:
             "values; it describes the map of these images and has no interval. What a map loses is the distance "
             "between the two kNN columns."
         ),
-        widths=[1.5, 1.0, 1.0, 0.8],
     )
 
 

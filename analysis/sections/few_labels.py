@@ -29,7 +29,7 @@ _OF_EACH = N_(
 _CHOSEN = N_(
     "The penalty of the probe, and learning rate and first head of the fine-tuning where there are several, are "
     "chosen on a holdout split of the subset. Intervals are over seeds, subsets and test images. All three are "
-    "crossed samples: every seed has the same subsets, so seeds times subsets are no independent repetitions."
+    "crossed samples: every seed has the same subsets, so seeds times subsets are not independent repetitions."
 )
 
 
@@ -39,7 +39,11 @@ def section(study: Study, figures: Path) -> Section:
     found = points(study)
     if not found:
         return made
-    made.text(" ".join(text for text in (_(_OF_EACH if study.parts else _TRAINING), _(_CHOSEN), _lone(found)) if text))
+    made.text(
+        " ".join(
+            text for text in (_(_OF_EACH if study.parts else _TRAINING), _(_CHOSEN), _lone(found), _two(found)) if text
+        )
+    )
     sizes = sorted({size for each in found.values() for size in each})
     if lacking := _left_out(study):
         made.text(lacking)
@@ -65,7 +69,6 @@ def section(study: Study, figures: Path) -> Section:
             for model, each in found.items()
         ],
         _("Accuracy on test in percent over the number of labelled images of each class, with 95 % intervals."),
-        widths=[1.4, *([1.0] * len(sizes))],
     )
     return made
 
@@ -92,6 +95,16 @@ def _lone(found: Mapping[Model, Mapping[int, Point]]) -> str:
     if one_seed:
         return _("Where there is only one seed, the variation between seeds is in no interval.")
     return _("Where there is only one subset, the variation between subsets is in no interval.") if one_subset else ""
+
+
+def _two(found: Mapping[Model, Mapping[int, Point]]) -> str:
+    """How well the variation between subsets is known from two."""
+    if min((len(point.draws) for each in found.values() for point in each.values()), default=0) != 2:
+        return ""
+    return _(
+        "Of some sizes there are only two subsets, which show the variation between subsets only roughly: with other "
+        "subsets, a difference near the limit of being clear could be undecided."
+    )
 
 
 def _by_model(family: Sequence[Gain]) -> dict[Model, list[Gain]]:

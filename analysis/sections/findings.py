@@ -1,5 +1,6 @@
 """Every finding that the numbers support, as sentences with intervals and corrected p-values."""
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -21,8 +22,9 @@ from analysis.comparisons import (
 )
 from analysis.estimates import Estimate, estimate
 from analysis.names import Model
-from analysis.records import mapping
+from analysis.records import batch_size
 from analysis.relation import verdicts
+from analysis.sections.methods import by_study
 from analysis.study import Study
 from analysis.words import N_, _, pgettext
 from ssl_pkg.catalogue import RANDOM
@@ -58,7 +60,7 @@ def _sentences(study: Study) -> list[str]:
         best(study, TEST_PAIRS, _("Test accuracy in percent")),
         *between(study),
         against(study, FINETUNED, _("Fine-tuning against the supervised baseline, test accuracy")),
-        trials.below_probe(study),
+        by_study(study, trials.below_probe),
         against(study, PROBES, _("A linear probe on frozen features against the supervised baseline")),
         against(study, OVER_RANDOM, _("A linear probe against the same probe on the random initialisation")),
         against(study, OVER_PROBE, _("Fine-tuning against the probe on the same encoder, test accuracy")),
@@ -72,7 +74,7 @@ def _sentences(study: Study) -> list[str]:
 
 def _tuned(study: Study) -> str:
     """Which fields of each pretraining were tuned for this budget; empty if none was."""
-    fields = tuned_fields(study)
+    fields = by_study(study, tuned_fields)
     return fields and _(
         "Hyperparameters of the pretraining that were tuned for this reduced budget on a holdout split of labelled "
         "train, before this study: {fields}. A rank among methods includes this difference in effort.",
@@ -102,12 +104,19 @@ def tuned_fields(study: Study) -> str:
 
 
 def lengths(study: Study) -> str:
-    """How long each method was pretrained, if some saw more images than others; empty otherwise."""
-    seen: dict[str, tuple[int, int]] = {}
-    for run in reversed(study.complete("pretrain")):
-        steps, batch = run.training.get("steps"), mapping(run.config.get("method")).get("batch_size")
+    """How long each method was pretrained, if some saw more images than others; empty otherwise and in sweeps of it."""
+    return by_study(study, _lengths)
+
+
+def _lengths(study: Study) -> str:
+    found: dict[str, set[tuple[int, int]]] = defaultdict(set)
+    for run in study.complete("pretrain"):
+        steps, batch = run.training.get("steps"), batch_size(run)
         if isinstance(steps, int) and isinstance(batch, int):
-            seen[run.model.method] = steps, batch
+            found[run.model.method].add((steps, batch))
+    if any(len(lengths) > 1 for lengths in found.values()):
+        return ""
+    seen = {method: lengths.pop() for method, lengths in found.items()}
     if len({steps * batch for steps, batch in seen.values()}) < 2:
         return ""
     parts = [
@@ -257,13 +266,12 @@ def _spread(study: Study) -> str:
                 else N_("{model} ends at {first:.3g} to {last:.3g} (minimum {low:.3g})")
             )
             parts.append(_(ends_at, model=study.model_label(encoder), first=min(last), last=max(last), low=low))
-    found = "; ".join(parts)
     if not parts:
         return ""
     return _(
         "Standard deviation of z, which is zero after a collapse and about 1/√D if z, with D values, is spread evenly: "
         "{found}.",
-        found=found,
+        found=names.separated(parts),
     )
 
 

@@ -1,10 +1,10 @@
 """The report's first page: what was asked, the answers, the main figure, the data, and what is missing."""
 
 import datetime
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from analysis import few_labels, names, tables, words
 from analysis.blocks import Section
@@ -18,6 +18,9 @@ from analysis.sections import findings
 from analysis.study import RunKey, Study
 from analysis.words import N_, _, ngettext, pgettext
 from ssl_pkg.catalogue import RANDOM, SUPERVISED
+from ssl_pkg.intervals import long_interval
+
+_NAMED: Final = 12  # runs that the first page names; of more it has only numbers
 
 
 def title(study: Study, date: datetime.date) -> dict[str, Any]:
@@ -78,8 +81,9 @@ def question(study: Study) -> str:
 
 
 def answers(study: Study) -> list[str]:
-    """Three to five sentences."""
+    """The answer in plain words, then the sentences with its numbers, some of them empty."""
     return [
+        _pays(study),
         _best(study),
         findings.against(study, STUDIES, _(STUDIES.label)),
         findings.against(
@@ -90,7 +94,24 @@ def answers(study: Study) -> list[str]:
         findings.one_seed(study),
         findings.lengths(study),
         _few_images(study),
+        *_few_tested(study),
     ]
+
+
+def _pays(study: Study) -> str:
+    """Whether pretraining helps when both have all labels: the question of the study, without numbers."""
+    entries = [entry for family in (PROBES, FINETUNED) for entry in comparisons(study).get(family, [])]
+    if not entries:
+        return ""
+    clear = [entry for entry in entries if entry.verdict == "clear"]
+    above = [study.model_label(entry.first) for entry in clear if entry.difference.value > 0]
+    if above:
+        text = N_("With all labels, pretraining helps here. Clearly better than the supervised baseline: {models}.")
+    elif len(clear) == len(entries):
+        text = N_("With all labels, pretraining does not help here: every pretrained model is clearly worse.")
+    else:
+        text = N_("With all labels, it is not shown that pretraining helps: no pretrained model is clearly better.")
+    return _(text, models=names.listed(above))
 
 
 def _best(study: Study) -> str:
@@ -125,17 +146,37 @@ def _few_images(study: Study) -> str:
     return _("Few images: an epoch passes {passes}, because it would otherwise have few steps.", passes=passes)
 
 
+_FEW: Final = {
+    "test": N_("Few test images: on {n}, an accuracy of 50 % has a 95 % interval of {low:.0f} to {high:.0f} %."),
+    "ood": N_(
+        "Few out-of-distribution images: on {n}, an accuracy of 50 % has a 95 % interval of {low:.0f} to {high:.0f} %."
+    ),
+}
+
+
+def _few_tested(study: Study) -> list[str]:
+    """A sentence for each set of test images that is so small that no accuracy on it is known well."""
+    made = []
+    for evaluation, text in _FEW.items():
+        counts = study.results.loc[study.results["evaluation"] == evaluation, "n"].dropna()
+        count = int(counts.max()) if len(counts) else 0
+        interval = long_interval(count) if count else None
+        if interval:
+            made.append(_(text, n=count, low=100 * interval[0], high=100 * interval[1]))
+    return made
+
+
 def _with_few_labels(study: Study) -> str:
     """Which pretrained models are clearly better than training from scratch, at each number of labels."""
     family = few_labels.gains(few_labels.points(study))
-    sizes = sorted({gain.labels_per_class for gain in family})
+    pretrained = [gain for gain in family if gain.model.method != RANDOM]
+    sizes = sorted({gain.labels_per_class for gain in pretrained})
     if not sizes:
         return ""
-    pretrained = [gain for gain in family if gain.model.method != RANDOM]
     parts = [_at_size(study, size, [gain for gain in pretrained if gain.labels_per_class == size]) for size in sizes]
     groups = pgettext("between groups of models", "; ").join([*parts, *_with_all_labels(study)])
     return _(
-        "From how many labels on pretraining pays: clearly above {supervised} from scratch are, {groups}.",
+        "With how many labels pretraining pays. Models that are clearly above {supervised} from scratch: {groups}.",
         supervised=study.model_label(SCRATCH),
         groups=groups,
     )
@@ -177,7 +218,7 @@ def _bars(study: Study) -> str:
 
 def _dotted(study: Study) -> str:
     """What the dotted lines are; empty without one."""
-    count = sum(model.method == RANDOM and model.adaptation == "probe" for model in study.models)
+    count = sum(model.is_random_probe for model in study.models)
     if not count:
         return ""
     if count == 1:
@@ -190,8 +231,14 @@ def runs(study: Study) -> str:
     parts = []
     if study.planned:
         total = len(study.planned)
+        done = total - len(study.missing)
         parts.append(
-            _("{done} of the {total} planned runs are complete.", done=total - len(study.missing), total=total)
+            ngettext(
+                "{n} of the {total} planned runs is complete.",
+                "{n} of the {total} planned runs are complete.",
+                done,
+                total=total,
+            )
         )
     parts += [_unplanned(study, part) for part in study.parts or (study,) if not part.planned]
     parts += [_("Missing: {runs}.", runs=grouped(study.missing))] if study.missing else []
@@ -216,7 +263,11 @@ def _unplanned(study: Study, part: Study) -> str:
 
 
 def grouped(keys: Iterable[RunKey]) -> str:
-    """Runs grouped by stage: `ood of byol-probe (seeds 0, 1); width of …`."""
+    """Runs grouped by stage: `ood of byol-probe (seeds 0, 1); width of …`; of many, the number of each stage."""
+    keys = list(keys)
+    if len(keys) > _NAMED:
+        counts = Counter(stage for stage, *_rest in keys)
+        return names.listed(_("{stage} ({count})", stage=stage, count=count) for stage, count in counts.items())
     stages: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for stage, model, seed in keys:
         stages[stage][model.full_name].append(seed)

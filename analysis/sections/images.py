@@ -10,13 +10,16 @@ from analysis.words import N_, _
 _SHEETS = {
     "pretrain": (
         N_(
-            "The first images of each class among the images of train, test and unlabeled, resized; each row is one "
-            "label."
+            "Images of train and test, each row of one class, and unlabeled images, as the models read them, resized. "
+            "Each panel's heading says what it shows."
         ),
         "images",
     ),
     "ood": (
-        N_("The first images of each class among the OOD images, resized; each row is one label."),
+        N_(
+            "OOD images, each row of one class, as the models read them, resized. The panel's heading says what it "
+            "shows."
+        ),
         "images-ood",
     ),
 }
@@ -30,7 +33,10 @@ def section(study: Study, figures: Path) -> Section:
         for run in sheets:
             content = picture(run.directory.path / "contact_sheet.png")
             if content is not None:
-                reading = _("each row should show its class, upright; otherwise labels are permuted or axes swapped.")
+                reading = _(
+                    "each row should show the class that it names, upright; otherwise labels are permuted or axes "
+                    "swapped."
+                )
                 made.picture(figures, name, content, _(caption), reading, stages=(stage,))
                 break
             made.text(_("{run}: contact_sheet.png is damaged.", run=run.name))

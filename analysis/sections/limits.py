@@ -2,23 +2,24 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from itertools import chain
+from typing import Any
 
 from analysis import few_labels, names, tables
 from analysis.blocks import Section
-from analysis.comparisons import OOD_PAIRS, PLANNED, TEST_PAIRS, Family, compared, comparisons
+from analysis.comparisons import FINETUNED, OOD_PAIRS, PLANNED, TEST_PAIRS, Family, compared, comparisons
 from analysis.correlation import comparable, correlations
 from analysis.data import data_list, data_names, data_warning
 from analysis.measures import chosen
+from analysis.names import Model
 from analysis.records import mapping
 from analysis.sections import findings
+from analysis.sections.methods import by_study
 from analysis.statistics import ALPHA
 from analysis.study import Study
 from analysis.widths import widths_of
 from analysis.words import N_, _, ngettext
-from ssl_pkg.catalogue import SUPERVISED
-
-_LONG: Final = ("full", "long")  # budgets that are not reduced
+from ssl_pkg.config.presets import is_reduced
 
 
 def section(study: Study) -> Section:
@@ -37,13 +38,14 @@ def _items(study: Study) -> Iterator[str]:
     yield from _budgets(study)
     if study.models and (seeds := findings.one_seed(study)):
         yield _("How much other seeds would change the numbers. {seeds}", seeds=seeds)
-    if tuned := findings.tuned_fields(study):
+    if tuned := by_study(study, findings.tuned_fields):
         yield _(
             "Whether the order of the pretraining methods would be the same with equal effort of tuning. Fields that "
             "were tuned for this budget on a holdout split of labelled train: {fields}.",
             fields=tuned,
         )
-    yield from _labelled(study)
+    if baseline := by_study(study, _labelled):
+        yield baseline
     yield from _best(study, TEST_PAIRS, _("Which model has the highest test accuracy."))
     yield from _best(study, OOD_PAIRS, _("Which model has the highest OOD accuracy."))
     yield from _undecided(study)
@@ -58,38 +60,44 @@ def _data(study: Study) -> str:
 
 
 def _budgets(study: Study) -> Iterator[str]:
-    """How long each group of methods was pretrained, which is no evidence about longer trainings."""
-    methods: dict[tuple[str, str], list[str]] = defaultdict(list)
+    """How long the methods of each budget were pretrained, which is no evidence about longer trainings."""
+    budgets: dict[tuple[str, bool], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for run in study.complete("pretrain"):
         budget, method = mapping(run.config.get("budget")), mapping(run.config.get("method"))
         if "name" in budget and {"epochs", "batch_size"} <= method.keys():
-            methods[str(budget["name"]), _length(budget, method)].append(run.model.method)
-    for (name, length), found in methods.items():
+            label = study.method_label(run.model.method)
+            budgets[str(budget["name"]), is_reduced(budget)][_length(budget, method)].append(label)
+    for (name, reduced), lengths in budgets.items():
         text = (
             N_(
-                "How the methods compare after longer pretraining, or with larger images: {methods} had the budget "
-                "“{budget}” ({length})."
-            )
-            if name in _LONG
-            else N_(
                 "How the methods compare after longer pretraining, or with larger images: {methods} had the reduced "
                 "budget “{budget}” ({length})."
             )
+            if reduced
+            else N_(
+                "How the methods compare after longer pretraining, or with larger images: {methods} had the budget "
+                "“{budget}” ({length})."
+            )
         )
-        yield _(text, methods=names.listed(map(study.method_label, found)), budget=name, length=length)
+        each = (_("{methods}: {length}", methods=names.listed(found), length=one) for one, found in lengths.items())
+        length = next(iter(lengths)) if len(lengths) == 1 else "; ".join(each)
+        yield _(text, methods=names.listed(chain.from_iterable(lengths.values())), budget=name, length=length)
 
 
-def _labelled(study: Study) -> Iterator[str]:
+def _labelled(study: Study) -> str:
     """That another length of the labelled training could give other differences from the baseline."""
-    epochs = next((mapping(run.config.get("finetune")).get("epochs") for run in study.of("finetune")), None)
-    if epochs is not None and SUPERVISED in study.methods:
-        yield ngettext(
-            "Whether the supervised baseline would reach the pretrained models with a longer training: both had {n} "
-            "epoch on the labels.",
-            "Whether the supervised baseline would reach the pretrained models with a longer training: both had {n} "
-            "epochs on the labels.",
-            epochs,
-        )
+    lengths = {mapping(run.config.get("finetune")).get("epochs") for run in study.of("finetune")}
+    epochs = lengths.pop() if len(lengths) == 1 else None
+    finetuned = comparisons(study).get(FINETUNED, [])
+    if not isinstance(epochs, int) or all(entry.difference.value <= 0 for entry in finetuned):
+        return ""
+    return ngettext(
+        "Whether the supervised baseline would reach the pretrained models with a longer training: both had {n} "
+        "epoch on the labels.",
+        "Whether the supervised baseline would reach the pretrained models with a longer training: both had {n} "
+        "epochs on the labels.",
+        epochs,
+    )
 
 
 def _length(budget: Mapping[str, Any], method: Mapping[str, Any]) -> str:
@@ -108,16 +116,22 @@ def _best(study: Study, family: Family, question: str) -> Iterator[str]:
     near = []
     for model in ranked[1:]:
         entry = compared(study, family, ranked[0], model)
-        if entry is not None and entry.verdict != "clear":
+        if entry is not None and entry.verdict != "clear" and not _planned(study, family, model, ranked[0]):
             near.append(f"{study.model_label(model)} ({tables.gain_text(entry.difference.reversed())})")
     if near:
         yield _(
-            "{question} {model} has the highest value, but is not clearly better than these, corrected for all pairs "
-            "of models, in points: {near}.",
+            "{question} {model} has the highest value, but is not clearly better than these, in points: {near}.",
             question=question,
             model=study.model_label(ranked[0]),
             near=names.separated(near),
         )
+
+
+def _planned(study: Study, family: Family, model: Model, best: Model) -> bool:
+    """Whether a planned comparison, corrected for fewer others than all pairs, shows that `best` is clearly better."""
+    alike = [other for other in PLANNED if (other.evaluation, other.metric) == (family.evaluation, family.metric)]
+    entries = [compared(study, other, model, best) for other in alike]
+    return any(entry is not None and entry.verdict == "clear" and entry.difference.value < 0 for entry in entries)
 
 
 def _undecided(study: Study) -> Iterator[str]:

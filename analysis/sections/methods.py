@@ -14,8 +14,9 @@ from analysis.run import Run
 from analysis.study import Study
 from analysis.words import N_, _, localized, ngettext
 from ssl_pkg.catalogue import SUPERVISED
+from ssl_pkg.config.batch_sizes import peak_lr
 
-_SCALES: Final = {"linear": (1.0, " · B/256"), "sqrt": (0.5, " · √(B/256)"), "none": (0.0, "")}  # power of B/256
+_SCALES: Final = {"linear": " · B/256", "sqrt": " · √(B/256)", "none": ""}  # factors on the learning rate, as texts
 _FIELDS: Final = (  # of `method.model`, which the catalogue translates
     *(N_("projector hidden"), N_("projector out"), N_("hidden"), N_("out"), N_("temperature"), N_("symmetric")),
     *(N_("queue size"), N_("key momentum"), N_("bn splits"), N_("target decay"), N_("predictor rate")),
@@ -69,10 +70,11 @@ def explain(made: Section, found: Explanation, recipe: Mapping[str, str], *, mor
 
 
 def by_study(study: Study, describe: Callable[[Study], str]) -> str:
-    """A text about the study; of joined studies with different texts, each after the name of its study."""
-    texts = {part.name: text for part in study.parts or (study,) if (text := describe(part))}
-    different = set(texts.values())
-    return " ".join(different if len(different) < 2 else [f"{name}: {text}" for name, text in texts.items()])
+    """A text about the study; of joined studies, each after the name of its study, unless all have the same text."""
+    texts = {part.name: describe(part) for part in study.parts or (study,)}
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    return " ".join(f"{name}: {text}" for name, text in texts.items() if text)
 
 
 def _papers(made: Section, study: Study, method: str) -> None:
@@ -127,7 +129,6 @@ def _table(made: Section, study: Study, recipes: Mapping[str, Mapping[str, str]]
         _("Settings of the pretraining as run (config.yaml of the run with the first seed)."),
         size=8,
         left=1 + len(recipes),
-        widths=[1.1, *([1.2] * len(recipes))],
     )
 
 
@@ -170,11 +171,12 @@ def _recipe(run: Run) -> dict[str, str]:
 
 
 def _peak_lr(optimizer: Mapping[str, Any], batch_size: Any) -> str | None:
+    """The learning rate after warm-up; None if it is not recorded."""
     base, scaling = optimizer.get("base_lr"), optimizer.get("lr_scaling", "none")
     if not isinstance(base, int | float) or not isinstance(batch_size, int) or scaling not in _SCALES:
         return None
-    power, factor = _SCALES[scaling]
-    return localized(f"{base * (batch_size / 256) ** power:.4g}" + (f" = {base:g}{factor}" if factor else ""))
+    factor = _SCALES[scaling]
+    return localized(f"{peak_lr(base, scaling, batch_size):.4g}" + (f" = {base:g}{factor}" if factor else ""))
 
 
 def _view(view: Mapping[str, Any]) -> str:

@@ -1,12 +1,14 @@
 """Out-of-distribution accuracy: three ways to count it, and its relation to the accuracy in distribution."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from analysis import shift, tables
 from analysis.blocks import Section
-from analysis.data import data_names, data_warning
-from analysis.estimates import estimate
+from analysis.data import GENERATED, OFFICIAL, data_names
+from analysis.estimates import Estimate, estimate
 from analysis.figures import shift as figures_of_shift
+from analysis.names import Model
 from analysis.robustness import LEAST, STRENGTHS
 from analysis.study import Study
 from analysis.words import N_, _
@@ -23,7 +25,8 @@ def section(study: Study, figures: Path) -> Section:
     """The section; no blocks if the accuracies are missing although the data has out-of-distribution images."""
     made = Section(_("Out of distribution"), ("ood",))
     values = {model: {metric: estimate(study, model, "ood", metric) for metric in _COLUMNS} for model in study.models}
-    shown = [metric for metric in _COLUMNS if any(found[metric] for found in values.values())]
+    columns = {metric: [found[metric] for found in values.values()] for metric in _COLUMNS}
+    shown = [metric for metric in columns if any(columns[metric]) and not _repeated(columns, metric)]
     if not shown:
         if study.planned and all(stage != OOD for stage, *_ in study.planned):
             made.text(
@@ -33,15 +36,17 @@ def section(study: Study, figures: Path) -> Section:
                 )
             )
         return made
-    made.text(
-        _(
-            "The models, unchanged, on images from another data set. With all classes, a class of the models stands "
-            "for one that they lack (for CIFAR-10, “monkey” is correct for a frog). With the shared classes, images of "
-            "that class are excluded, and a model can still predict the class that only it has. With masked logits it "
-            "can't: only the logits of the shared classes compete."
-        )
+    explained = _(
+        "With all classes, a class of the models stands for one that they lack (for CIFAR-10, “monkey” is correct for "
+        "a frog). With the shared classes, images of that class are excluded, and a model can still predict the class "
+        "that only it has. With masked logits it can't: only the logits of the shared classes compete."
     )
-    if not data_warning(data_names(study, ood=False), data_names(study, ood=True)):
+    generated = _(
+        "The generated images show the same kinds of objects at 32 by 32 pixels, more coarsely and in other colours."
+    )
+    texts = [_("The models, unchanged, on images from another data set."), *([explained] if len(shown) > 1 else [])]
+    made.text(" ".join([*texts, *([generated] if GENERATED in data_names(study, ood=True) else [])]))
+    if set(data_names(study)) <= OFFICIAL and "accuracy_masked" in shown:
         made.text(
             _(
                 "Papers on domain adaptation between STL-10 and CIFAR-10 report the last kind, on nine classes "
@@ -58,10 +63,14 @@ def section(study: Study, figures: Path) -> Section:
             if any(found.values())
         ],
         _("Out-of-distribution accuracy in percent, with its interval."),
-        widths=[1.3, *([1.2] * len(shown))],
     )
     _relation(made, study, figures)
     return made
+
+
+def _repeated(columns: Mapping[str, Sequence[Estimate | None]], metric: str) -> bool:
+    """Whether a column has the numbers of all classes, because the two data sets have the same classes."""
+    return metric != "accuracy" and columns[metric] == columns["accuracy"]
 
 
 def _relation(made: Section, study: Study, figures: Path) -> None:
@@ -71,6 +80,14 @@ def _relation(made: Section, study: Study, figures: Path) -> None:
         return
     made.subheading(_("Accuracy in and out of distribution"))
     measured = {model: point for model, point in points.items() if point.robustness is not None}
+    made.text(_meaning(bool(measured)))
+    _scatter(made, study, figures, line=bool(measured))
+    if measured:
+        _robustness(made, study, measured)
+
+
+def _meaning(measured: bool) -> str:
+    """What effective robustness is, and its interval, or why there is none."""
     meaning = _(
         "Models of different strength that are trained in the same way lie close to a line on a probit scale (Taori et "
         "al., 2020; Miller et al., 2021). Effective robustness is the vertical distance from the line of the "
@@ -78,19 +95,21 @@ def _relation(made: Section, study: Study, figures: Path) -> None:
         "the test accuracy predicts. Both accuracies are on images of the shared classes."
     )
     if measured:
-        interval = _(
+        more = _(
             "Its interval contains the sampling of both sets of images, the uncertainty of the line and, with several "
             "seeds, their variation."
         )
-        made.text(f"{meaning} {interval}")
     else:
-        why = _(
-            "No line is drawn and no effective robustness is given, because this study lacks {networks} supervised "
-            "networks of {sizes} numbers of labels with predictions on both sets, or all are equally good.",
+        more = _(
+            "No line is drawn and no effective robustness is given: that takes predictions on both sets from "
+            "{networks} supervised networks with {sizes} different label counts and not all the same accuracy.",
             networks=LEAST,
             sizes=STRENGTHS,
         )
-        made.text(f"{meaning} {why}")
+    return f"{meaning} {more}"
+
+
+def _scatter(made: Section, study: Study, figures: Path, *, line: bool) -> None:
     made.figure(
         figures,
         "test-against-ood",
@@ -99,31 +118,33 @@ def _relation(made: Section, study: Study, figures: Path) -> None:
             "Test accuracy against OOD accuracy on the shared classes, on probit axes, with 95 % intervals. Grey dots: "
             "supervised networks; grey line: fitted to them; dotted: equal accuracies."
         )
-        if measured
+        if line
         else _(
-            "Test accuracy against OOD accuracy on the shared classes, on probit axes, with 95 % intervals. Grey dots: "
-            "supervised networks; dotted: equal accuracies."
+            "Test accuracy against OOD accuracy on the shared classes, on probit axes, with 95 % intervals. Grey dots, "
+            "if any: supervised networks; dotted: equal accuracies."
         ),
         _("a model above the grey line loses less under the shift than a supervised model of the same test accuracy.")
-        if measured
+        if line
         else _("the further a model is below the dotted line, the more accuracy it loses under the shift."),
     )
-    if measured:
-        made.table(
-            "effective-robustness",
-            [_("Model"), _("Test"), _("OOD"), _("Effective robustness")],
+
+
+def _robustness(made: Section, study: Study, measured: Mapping[Model, shift.Point]) -> None:
+    made.table(
+        "effective-robustness",
+        [_("Model"), _("Test"), _("OOD"), _("Effective robustness")],
+        [
             [
-                [
-                    study.model_label(model) + (" *" if point.extrapolated else ""),
-                    tables.percent(point.test),
-                    tables.percent(point.ood),
-                    tables.gain_text(point.robustness),
-                ]
-                for model, point in measured.items()
-                if point.robustness is not None
-            ],
-            _(
-                "Accuracies on the shared classes in percent and effective robustness in points, with 95 % intervals. "
-                "*: the test accuracy is outside those of the supervised networks, so the line is extrapolated."
-            ),
-        )
+                study.model_label(model) + (" *" if point.extrapolated else ""),
+                tables.percent(point.test),
+                tables.percent(point.ood),
+                tables.gain_text(point.robustness),
+            ]
+            for model, point in measured.items()
+            if point.robustness is not None
+        ],
+        _(
+            "Accuracies on the shared classes in percent and effective robustness in points, with 95 % intervals. "
+            "*: the test accuracy is outside those of the supervised networks, so the line is extrapolated."
+        ),
+    )

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
-from analysis import tables
+import numpy as np
+
+from analysis import names, tables
 from analysis.blocks import Section
 from analysis.comparisons import PROBES, comparisons
 from analysis.estimates import estimate
+from analysis.figures.curves import chosen_l2, tried
 from analysis.method_texts import PROBE
 from analysis.records import mapping
 from analysis.sections.methods import by_study, explain
@@ -23,6 +26,7 @@ def section(study: Study, figures: Path) -> Section:
     if any(model.adaptation == "probe" for model in study.models):
         explain(made, PROBE, {})
         made.text(by_study(study, _penalties))
+        made.text(_at_the_edge(study))
         _beside(made, study)
     return made
 
@@ -41,6 +45,21 @@ def _penalties(study: Study) -> str:
         low=low,
         high=high,
         percent=100 * share,
+    )
+
+
+def _at_the_edge(study: Study) -> str:
+    """The probes whose penalty is the smallest or largest of the grid, beyond which a better one may be."""
+    found = []
+    for run in study.complete("probe"):
+        grid, penalty = tried(run)["l2"], chosen_l2(study, run)
+        if len(grid) > 1 and (np.isclose(penalty, grid.min()) or np.isclose(penalty, grid.max())):
+            found.append(study.model_label(run.model))
+    if not found:
+        return ""
+    return _(
+        "The chosen λ is at the edge of the grid, beyond which there may be a better one: {models}.",
+        models=names.listed(found),
     )
 
 
@@ -66,5 +85,4 @@ def _beside(made: Section, study: Study) -> None:
             "Linear probes and supervised training from random weights on the same labelled images, with 95 % "
             "intervals; each seed has its own λ. The section “Comparisons” explains the verdict."
         ),
-        widths=[1.4, 1.2, 1.0, 1.3, 0.8],
     )

@@ -48,7 +48,6 @@ def section(study: Study, figures: Path) -> Section:
         _("Settings that differ between the studies (config.yaml of the first seed)."),
         left=2 + len(study.parts),
         stages=(),
-        widths=[1.4, 1.6, *([1.0] * len(study.parts))],
     )
     if not _shared(study):
         made.text(_("The studies have no run in common."))

@@ -8,6 +8,7 @@ from analysis import names, tables, trials
 from analysis.blocks import Section
 from analysis.estimates import Estimate, estimate
 from analysis.figures import curves
+from analysis.records import mapping
 from analysis.shown import Shown
 from analysis.study import Study
 from analysis.words import N_, _, localized
@@ -23,6 +24,18 @@ def section(study: Study, figures: Path) -> Section:
         made.text(
             _("The curves of these unfinished runs end at their last logged step: {runs}.", runs=", ".join(unfinished))
         )
+    _pretraining(made, study, figures)
+    _details(made, study, figures)
+    _health(made, study, figures)
+    _choices(made, study)
+    trials.table(made, study)
+    made.text(trials.below_probe(study))
+    _finetuning(made, study, figures)
+    _probes(made, study, figures)
+    return made
+
+
+def _pretraining(made: Section, study: Study, figures: Path) -> None:
     made.figure(
         figures,
         "curves-pretraining",
@@ -35,6 +48,9 @@ def section(study: Study, figures: Path) -> Section:
         ),
         _("a falling loss with a rising kNN accuracy means learning."),
     )
+
+
+def _details(made: Section, study: Study, figures: Path) -> None:
     made.figure(
         figures,
         "curves-details",
@@ -46,6 +62,9 @@ def section(study: Study, figures: Path) -> Section:
             "another cause, such as keys that become alike (s.d. of z in the next figure)."
         ),
     )
+
+
+def _health(made: Section, study: Study, figures: Path) -> None:
     made.figure(
         figures,
         "curves-health",
@@ -64,9 +83,9 @@ def section(study: Study, figures: Path) -> Section:
             "compare them only between methods with the same D."
         ),
     )
-    _choices(made, study)
-    trials.table(made, study)
-    made.text(trials.below_probe(study))
+
+
+def _finetuning(made: Section, study: Study, figures: Path) -> None:
     made.figure(
         figures,
         "curves-finetuning",
@@ -83,6 +102,9 @@ def section(study: Study, figures: Path) -> Section:
         ),
         stages=("finetune",),
     )
+
+
+def _probes(made: Section, study: Study, figures: Path) -> None:
     made.figure(
         figures,
         "curves-probe",
@@ -94,7 +116,6 @@ def section(study: Study, figures: Path) -> Section:
         _("a minimum of the log loss inside the grid, not at its edge, shows that the grid is wide enough."),
         stages=("probe",),
     )
-    return made
 
 
 def _no_negatives(study: Study) -> str:
@@ -139,20 +160,27 @@ def _choices(made: Section, study: Study) -> None:
         found = [estimate(study, model, "validation", metric) for metric in metrics]
         texts = [choice(metric, value) for metric, value in zip(metrics, found, strict=True)]
         cells.append([study.model_label(model), *texts])
+    settings = [mapping(run.config.get("finetune")) for run in study.complete("finetune")]
+    shorter = any(found.get("selection_epochs", 0) < found.get("epochs", 0) for found in settings)
     made.table(
         "choices",
         [_("Model"), *(_(_CHOSEN.get(metric, metric)) for metric in metrics)],
         cells,
         _(
-            "Choices on the holdout split of train, never on test. Each seed has its own choice. Its accuracy is that "
-            "of the best of several candidates, and therefore an overestimate; that of a training on labels was "
-            "measured after the trial, which is shorter than the final training."
+            "Choices on the holdout split of train, never on test. Each seed makes its own choice. The accuracy shown "
+            "is that of the best of several candidates, so it is an overestimate; for fine-tuning and the baseline it "
+            "is from the trial, which is shorter than the final training."
+        )
+        if shorter
+        else _(
+            "Choices on the holdout split of train, never on test. Each seed makes its own choice. The accuracy shown "
+            "is that of the best of several candidates, so it is an overestimate; for fine-tuning and the baseline it "
+            "is from the trial."
         ),
-        widths=[1.5, *([1.0] * len(metrics))],
         stages=("probe", "finetune"),
     )
     runs: dict[str, list[str]] = {}
-    for run in study.complete():
+    for run in (run for run in study.complete() if run.stage != "few_labels"):  # which has a section of its own
         for note in run.notes:
             runs.setdefault(note, []).append(run.name)
     made.items([_("{runs}: {note}.", runs=names.listed(own), note=note) for note, own in runs.items()])

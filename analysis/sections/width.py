@@ -5,16 +5,18 @@
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 from analysis import chosen_measure, names, relation, tables
 from analysis.blocks import Block, Section, formula
+from analysis.columns import fitting
 from analysis.correlation import comparable
 from analysis.figures import width
 from analysis.measures import FIRST_ORDER, WIDTH, Measurement
 from analysis.names import Model
-from analysis.selection import LINES, left_out
+from analysis.selection import LINES, left_out, selected
 from analysis.shown import VALUE, Shown
 from analysis.study import Study
 from analysis.widths import Taken, measures_of, predictions_of, setting, taken
@@ -22,7 +24,8 @@ from analysis.words import N_, _, localized, pgettext
 from ssl_pkg.catalogue import RANDOM
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_MODELS = 8  # columns of a table
+_SIZE: Final = 7.5  # of the font in a table with a column for each model, in points
+_MODELS, _MEASURE = 8, 90.0  # most models in such a table, and the width of its first column, in points
 _LOST: Final = "†"
 _HUGE: Final = 1e6  # from here on a cell has an exponent of its own
 LOCAL: Final = 2.0  # largest ratio of a rise to its first-order prediction within a local radius
@@ -83,33 +86,32 @@ def _locality(made: Section, study: Study) -> None:
     """The rise that was found relative to its first-order prediction, and up to which radius the measure is local."""
     shown = [measure for measure in predictions_of(study) if not measure.of_head]
     models = [model for model in _models(study, shown) if model.method != RANDOM]
-    ratios = {measure: [_ratio(study, model, measure) for model in models] for measure in shown}
-    for start in range(0, len(models), _MODELS):
-        part = slice(start, start + _MODELS)
-        made.table(
-            "width-locality",
-            [_("Rise / first order"), *(study.model_label(model) for model in models[part])],
-            [[measure.label, *(tables.fixed(ratio, 2) for ratio in found[part])] for measure, found in ratios.items()],
-            _(
-                "The rise of the loss that was found, divided by its first-order prediction (the radius times the sum "
-                "of the absolute products of weight and gradient). A radius is called local if the ratio is at most "
-                "{ratio:g}: higher orders then add no more than the first order.",
-                ratio=LOCAL,
-            ),
-            size=7.5,
-            widths=[max(1.7, 7 - len(models[part])), *([1.0] * len(models[part]))],
-        )
+    ratios = {measure: {model: _ratio(study, model, measure) for model in models} for measure in shown}
+    _by_model(
+        made,
+        study,
+        models,
+        lambda part: [[measure.label, *(tables.fixed(found[m], 2) for m in part)] for measure, found in ratios.items()],
+        name="width-locality",
+        first=_("Rise / first order"),
+        caption=_(
+            "The rise of the loss that was found, divided by its first-order prediction (the radius times the sum of "
+            "the absolute products of weight and gradient). A radius is called local if the ratio is at most "
+            "{ratio:g}: higher orders then add no more than the first order.",
+            ratio=LOCAL,
+        ),
+    )
     normalized = {measure: found for measure, found in ratios.items() if measure.normalized}
     if models and normalized:
-        made.text(_local_sentence(normalized, study, models))
+        made.text(_local_sentence(normalized, study))
 
 
-def _local_sentence(ratios: Mapping[Measurement, Sequence[float | None]], study: Study, models: Sequence[Model]) -> str:
-    """Up to which radius the measure is local for every model. ratios: of increasing radii, one for each model."""
+def _local_sentence(ratios: Mapping[Measurement, Mapping[Model, float | None]], study: Study) -> str:
+    """Up to which radius the measure is local for every model. ratios: of increasing radii, of each model."""
     reached = None
     for measure, found in ratios.items():
-        beyond = [model for model, ratio in zip(models, found, strict=True) if ratio is not None and ratio > LOCAL]
-        unknown = [model for model, ratio in zip(models, found, strict=True) if ratio is None]
+        beyond = [model for model, ratio in found.items() if ratio is not None and ratio > LOCAL]
+        unknown = [model for model, ratio in found.items() if ratio is None]
         parts = [
             _(text, models=names.listed(map(study.model_label, those)))
             for text, those in ((N_("it is not for {models}"), beyond), (N_("it is unknown for {models}"), unknown))
@@ -140,6 +142,29 @@ def _ratio(study: Study, model: Model, measure: Measurement) -> float | None:
     return rise.value / predicted.value
 
 
+def _by_model(
+    made: Section,
+    study: Study,
+    models: Sequence[Model],
+    rows: Callable[[Sequence[Model]], list[list[str]]],
+    *,
+    name: str,
+    first: str,
+    caption: str,
+) -> None:
+    """Adds a table with a column for each model, as several tables if they don't fit. first: its first heading."""
+    if not models:
+        return
+    shown = selected(study, models, LINES)
+    labels = {model: study.model_label(model) for model in shown}
+    cells = [cell for _label, *own in rows(shown) for cell in own]
+    parts = math.ceil(len(shown) / fitting([*labels.values()], cells, _SIZE, _MEASURE, _MODELS))
+    ends = [len(shown) * part // parts for part in range(parts + 1)]
+    for part in (shown[start:end] for start, end in pairwise(ends)):
+        headings = [first, *(labels[model] for model in part)]
+        made.table(name, headings, rows(part), caption + left_out(models, LINES), size=_SIZE)
+
+
 def _models(study: Study, measures: Sequence[Measurement]) -> list[Model]:
     """The models that have one of the measures, in the report's order."""
     rows = study.results[study.results["evaluation"] == WIDTH]
@@ -150,11 +175,12 @@ def _models(study: Study, measures: Sequence[Measurement]) -> list[Model]:
 def _values(made: Section, study: Study) -> None:
     """A table of the measures of the whole network for every model, and tables of those of the head for the probes."""
     spread = _(
-        "±: half the 95 % interval over seeds (Student's t); with one seed the distance to the farther end of the "
-        "row's interval: for a worst case 95 % over the parts of the subset, for noise 95 % over its draws, for an "
-        "eigenvalue the residual of the Lanczos iteration, within which the Hessian has an eigenvalue (the k-th value "
-        "is never above the k-th eigenvalue, and with few iterations far below). ≥ and ≤: the search ended at a limit; "
-        "such a bound enters no correlation. {lost}: no value for some seed; the last section says why.",
+        "±: half the 95 % interval over seeds (Student's t; for accuracy over seeds and images, to the farther end). "
+        "With one seed: the distance to the farther end of the row's interval, at 95 % over the subset's parts for a "
+        "worst case and over the draws for noise; for an eigenvalue, the Lanczos residual, within which the Hessian "
+        "has an eigenvalue (the k-th value never exceeds the k-th eigenvalue, and after few iterations is far below "
+        "it). ≥ and ≤: the search ended at a limit; such a bound enters no correlation. {lost}: no "
+        "value for some seed; the section “What is missing, and why” has the reasons.",
         lost=_LOST,
     )
     measures = [measure for measure in measures_of(study) if measure.metric != FIRST_ORDER]
@@ -176,17 +202,11 @@ def _values(made: Section, study: Study) -> None:
         ),
     )
     for name, shown, caption in groups:
-        every = _models(study, shown)
-        for start in range(0, len(every), _MODELS):
-            models = every[start : start + _MODELS]
-            made.table(
-                name,
-                [_("Measure"), *(study.model_label(model) for model in models)],
-                [_row(measure, [taken(study, model, measure) for model in models]) for measure in shown],
-                caption,
-                size=7.5,
-                widths=[max(1.7, 7 - len(models)), *([1.0] * len(models))],
-            )
+
+        def rows(part: Sequence[Model], shown: Sequence[Measurement] = shown) -> list[list[str]]:
+            return [_row(measure, [taken(study, model, measure) for model in part]) for measure in shown]
+
+        _by_model(made, study, _models(study, shown), rows, name=name, first=_("Measure"), caption=caption)
 
 
 def _row(measure: Measurement, found: Sequence[Taken | None]) -> list[str]:
@@ -227,7 +247,7 @@ def _cell(entry: Taken | None, shown: Callable[[float], Shown]) -> Shown:
     if bounds is None:
         return Shown(text + mark, **text.numbers)
     half = shown(max(bounds[1] - value, value - bounds[0]))
-    return Shown(f"{text} ± {half}{mark}", value=text.numbers[VALUE], half=half.numbers[VALUE])
+    return Shown(f"{text}\u00a0±\u00a0{half}{mark}", value=text.numbers[VALUE], half=half.numbers[VALUE])
 
 
 def _landscapes(made: Section, study: Study, figures: Path) -> None:

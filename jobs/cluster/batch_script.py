@@ -18,11 +18,8 @@ from ssl_pkg.errors import INTERRUPTED
 
 CONTROLLER_SECONDS: Final = 900  # how long a requeue is retried while the controller does not respond
 REQUEUE_SECONDS: Final = 180.0  # time within which SLURM ends a job that it has requeued
-RETRY_SECONDS: Final = (
-    5,
-    20,
-    20,
-)  # seconds before a step is asked for again: SLURM looks at old preemptions every 30 seconds
+# Seconds before a step is asked for again: SLURM looks at old preemptions every 30 seconds.
+RETRY_SECONDS: Final = (5, 20, 20)
 FOLDER_MISSING: Final = "is gone: the study's folder was moved or removed while its job was in the queue"
 RESIGNAL_SECONDS: Final = 2  # seconds after which a signal is repeated, until the step has ended
 # An environment variable that names the start file, whose name ends with the batch script's process id. The stage's

@@ -18,6 +18,7 @@ from typing import Self
 
 from jobs.cluster.batch_script import CANCEL_FILE, SETUP_DONE, START_LINE
 from jobs.cluster.job_queries import find_jobs
+from jobs.ledger import batches_folder
 from ssl_pkg.run.directory import write_json
 
 
@@ -42,9 +43,9 @@ class Batch:
 
     def write(self, folder: Path) -> None:
         """Writes the batch's file for the study in `folder`."""
-        (folder / ".jobs" / "slurm").mkdir(parents=True, exist_ok=True)
+        batches_folder(folder).mkdir(parents=True, exist_ok=True)
         complete = replace(self, folder=self.folder or str(folder.absolute()))
-        write_json(folder / ".jobs" / "slurm" / f"{self.token}.json", asdict(complete))
+        write_json(batches_folder(folder) / f"{self.token}.json", asdict(complete))
 
     def with_number(self, number: str) -> Self:
         """The batch with its job id."""
@@ -56,7 +57,7 @@ class Batch:
 
     def mark_cancelled(self, folder: Path, cancelled: bool) -> None:
         """Creates or removes the file by which a job that is just being requeued sees that it was cancelled."""
-        file = folder / ".jobs" / "slurm" / self.token / CANCEL_FILE
+        file = batches_folder(folder) / self.token / CANCEL_FILE
         if cancelled and file.parent.is_dir():
             file.touch()
         elif not cancelled:
@@ -64,7 +65,7 @@ class Batch:
 
     def remove(self, folder: Path) -> None:
         """Removes the batch's file, because the batch was not submitted."""
-        (folder / ".jobs" / "slurm" / f"{self.token}.json").unlink(missing_ok=True)
+        (batches_folder(folder) / f"{self.token}.json").unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def ended_in_setup(folder: Path, job: SubmittedJob) -> bool:
 
 def _last_start(folder: Path, job: SubmittedJob, end: str) -> list[str]:
     """The lines of the job's `out` or `err` file since its last start. SLURM appends all starts to one file."""
-    file = folder / ".jobs" / "slurm" / job.batch.token / f"{job.id}_0_log.{end}"
+    file = batches_folder(folder) / job.batch.token / f"{job.id}_0_log.{end}"
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
     starts = [number for number, line in enumerate(lines) if line.startswith(START_LINE)]
     return lines[starts[-1] if starts else 0 :]
@@ -101,12 +102,12 @@ def read_batches(folder: Path) -> list[Batch]:
     If `folder` is a copy and the original still exists, the original's batches are left out.
     """
     found = []
-    for file in (folder / ".jobs" / "slurm").glob("*.json"):
+    for file in batches_folder(folder).glob("*.json"):
         with suppress(OSError, ValueError, TypeError, KeyError):
             content = json.loads(file.read_text(encoding="utf-8"))
             batch = Batch(**{**content, "names": tuple(content["names"]), "after": tuple(content["after"])})
             before = batch.moved_from(folder)
-            if before is None or not (Path(before) / ".jobs" / "slurm" / file.name).exists():
+            if before is None or not (batches_folder(Path(before)) / file.name).exists():
                 found.append(batch)
     return sorted(found, key=lambda batch: (batch.made, int(batch.number or 0)))
 

@@ -22,12 +22,12 @@ from typing import Final
 
 from ssl_pkg.cache import user_cache
 from ssl_pkg.catalogue import RANDOM
-from ssl_pkg.config import SYNTHETIC
+from ssl_pkg.config.overrides import split_literals
+from ssl_pkg.config.schema import SYNTHETIC
 from ssl_pkg.distributed.launch import is_task, step_mark
 from ssl_pkg.errors import BAD_INPUT, FAULT, BadInput
-from ssl_pkg.overrides import split_literals
+from ssl_pkg.messages.streams import use_utf8
 from ssl_pkg.run.signals import InterruptFlag
-from ssl_pkg.streams import use_utf8
 
 # The image's entry point, for backends that do not run it by themselves.
 ENTRY_POINT: Final = (

@@ -14,18 +14,18 @@ from jobs.cluster.job_arrays import awaited_runs, group_into_arrays, submission_
 from jobs.cluster.limits import max_array_tasks
 from jobs.cluster.profile import LOCAL, Profile, load_profile, profiles
 from jobs.cluster.sbatch import job_parameters
-from jobs.ledger import REPORT
+from jobs.ledger import REPORT, batches_folder
 from jobs.plan.estimate import (
     GPU,
     MEASURED_RESOLUTION,
     PAIRS_PER_SECOND,
-    SECOND_CHECKPOINT_MB,
+    THIRD_CHECKPOINT_MB,
     Estimate,
     estimate,
-    longest_chain,
 )
-from jobs.plan.graph import Job
+from jobs.plan.graph import Job, remaining_cost
 from ssl_pkg.errors import BadInput
+from ssl_pkg.messages.counted import counted
 
 # Options that are the same for every profile, or that have another value in each submission.
 _HIDDEN: Final = ("--comment", "--dependency", "--error", "--job-name", "--open-mode", "--output")
@@ -48,7 +48,8 @@ def print_dry_run(
     estimates = {job.name: estimate(job, images) for job in missing}
     complete = len(jobs) - len(missing)
     print(
-        f"{folder.name}: {len(missing) - 1} runs and the report in {len(batches)} jobs (an array counts as one)"
+        f"{folder.name}: {counted(len(missing) - 1, 'run')} and the report in {counted(len(batches), 'job')} "
+        "(an array counts as one)"
         f"{f'; {complete} complete' if complete else ''}. Nothing is submitted.\n"
     )
     console = Console(highlight=False, soft_wrap=True)
@@ -107,10 +108,10 @@ def _totals(missing: Sequence[Job], estimates: Mapping[str, Estimate]) -> list[s
     hours = {job.name: estimates[job.name].gpu_seconds / 3600 for job in missing}
     total, measured = sum(hours.values()), sum(hours[name] for name in hours if estimates[name].measured)
     rates = ", ".join(f"{name} {rate:,}" for name, rate in PAIRS_PER_SECOND.items())
-    chain = longest_chain(list(missing), hours)
+    chain = max(remaining_cost(missing, lambda job: hours[job.name]).values())
     disk = sum(estimates[job.name].disk_mb for job in missing) / 1000
     trainings = Counter(job.stage for job in missing)
-    peak = (trainings["pretrain"] + trainings["finetune"]) * SECOND_CHECKPOINT_MB / 1000
+    peak = (trainings["pretrain"] + trainings["finetune"]) * THIRD_CHECKPOINT_MB / 1000
     return [
         "",
         f"GPU time: {measured:.1f} hours of an {GPU} for pretraining, from measured rates ({rates} pairs per second at "
@@ -141,7 +142,7 @@ def _sent(profile: Profile, batches: Sequence[tuple[Batch, list[Job]]], folder: 
 
 def _options(profile: Profile, batch: Batch, group: Sequence[Job], folder: Path) -> list[str]:
     """The options in the #SBATCH lines of the batch's script."""
-    files = folder.absolute() / ".jobs" / "slurm" / batch.token
+    files = batches_folder(folder.absolute()) / batch.token
     tasks = len(group) if len(group) > 1 else None
     script = _make_sbatch_string("", files, map_count=tasks, **job_parameters(profile, group[0], batch, files))
     options = [line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH ")]

@@ -152,7 +152,7 @@ class NodeStage:
 
     def _may_retry(self, number: int, log_event: Callable[[str], None]) -> bool:
         """Whether to requeue after a kill: at most MAX_KILLS times without progress in between."""
-        file = self._record_file("deaths")
+        file = self._record_file("kills")
         run_status = RunDirectory(self.run_dir).status() or {}
         progress = [run_status.get("phase"), run_status.get("step")]
         try:
@@ -208,9 +208,8 @@ def was_cancelled(fields: Mapping[str, str]) -> bool:
     fields: of `scontrol show job`.
     """
     preemption = fields.get("PreemptTime", "None")
-    preempted = preemption != "None" and preemption >= fields.get(
-        "StartTime", ""
-    )  # an earlier preemption does not count
+    # a preemption of an earlier start does not count
+    preempted = preemption != "None" and preemption >= fields.get("StartTime", "")
     ending = fields.get("JobState") in ("CANCELLED", "COMPLETING")
     return ending and not preempted and fields.get("Reason") != "TimeLimit"
 

@@ -22,7 +22,7 @@ from pydantic import (
 import slurm
 from jobs.cluster.batch_script import syntax_error
 from ssl_pkg.errors import BadInput
-from ssl_pkg.nearest import hint
+from ssl_pkg.messages.nearest import hint
 
 LOCAL: Final = "local"  # the profile of this machine, without SLURM
 RESERVED_OPTIONS: Final = (
@@ -162,9 +162,8 @@ class Profile(_Fields):
     container: Annotated[Container | None, BeforeValidator(_none)] = None
     setup: Lines = ()  # shell commands that run first on the node
     copy_data_to: str | None = None  # a folder on the node's own disk, like $TMPDIR/data
-    sbatch: Annotated[dict[str, str | int | bool | None], BeforeValidator(_options)] = Field(
-        default_factory=dict
-    )  # sbatch's options; None removes one of this project's
+    # sbatch's options; None removes one of this project's
+    sbatch: Annotated[dict[str, str | int | bool | None], BeforeValidator(_options)] = Field(default_factory=dict)
 
     @field_validator("processes")
     @classmethod

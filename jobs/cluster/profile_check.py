@@ -16,24 +16,15 @@ from jobs.cluster.sbatch import sbatch_options
 from jobs.cluster.slurm_cli import SchedulerUnavailable, SlurmMissing, run_slurm, slurm_output
 from jobs.plan.graph import plan
 from jobs.plan.settings import configure
-from jobs.studies import studies
-from ssl_pkg.config import SYNTHETIC
+from ssl_pkg.config.presets import studies
+from ssl_pkg.config.schema import SYNTHETIC
 from ssl_pkg.extras import MODULES
 
 COMMANDS: Final = ("sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo")
-UNAVAILABLE_STATES: Final = (
-    "down",
-    "drain",
-    "fail",
-    "maint",
-    "error",
-    "unknown",
-    "no_respond",
-    "future",
-    "inval",
-)  # states of nodes
+# States of nodes, as the beginnings of sinfo's words.
+UNAVAILABLE_STATES: Final = ("down", "drain", "fail", "maint", "error", "unknown", "no_respond", "future", "inval")
 NO_FOLDER: Final = Path("/nonexistent")  # for a plan whose runs are only counted
-# an error of sbatch, also if the nodes are only unavailable now
+# An error of sbatch, also if the nodes are only unavailable now.
 CONFIGURATION_UNAVAILABLE: Final = "Requested node configuration is not available"
 # Prints those of its arguments that are not installed; it imports none of them.
 FIND_MISSING: Final = "import sys, importlib.util as u; print(*[m for m in sys.argv[1:] if u.find_spec(m) is None])"
@@ -122,9 +113,12 @@ def _environment(profile: Profile, errors: list[str], notes: list[str]) -> None:
     """Findings about jobs that start without the user's environment (--export)."""
     if reason := python_start_error():
         errors.append(f"{sys.executable} does not start in a job whose environment has only PATH: {reason}")
-    if "export" in profile.sbatch:
+    export = profile.sbatch.get("export")
+    words = str(export).upper().split(",")
+    if export is not None and "ALL" not in words:  # with ALL, jobs get the whole environment
+        those = "" if words in (["NONE"], ["NIL"]) else "these and "
         kept = ", ".join(KEPT_VARIABLES)
-        notes.append(f"export: {profile.sbatch['export']}: jobs get only {kept}; set other variables in `setup`")
+        notes.append(f"export: {export}: jobs get only {those}{kept}; set other variables in `setup`")
 
 
 def _nodes() -> list[_Node]:

@@ -22,7 +22,7 @@ from jobs.cluster.batches import (
     with_job_ids,
 )
 from jobs.cluster.job_queries import COMPLETING, SlurmJobInfo, cancel_jobs, find_queued_jobs, query_jobs
-from jobs.ledger import HEARTBEAT_TIMEOUT, Entry, State, read_ledger, write_ledger
+from jobs.ledger import HEARTBEAT_TIMEOUT, Entry, State, batches_folder, read_ledger, write_ledger
 from jobs.study_lock import LOCK_SECONDS, study_lock
 from ssl_pkg.errors import BadInput
 from ssl_pkg.run.directory import RunDirectory
@@ -113,7 +113,7 @@ def cancel_orphans(folder: Path, batches: Sequence[Batch]) -> dict[str, str]:
     for batch in batches:
         if batch.number is None:
             if batch.token not in orphans.values():
-                shutil.rmtree(folder / ".jobs" / "slurm" / batch.token, ignore_errors=True)
+                shutil.rmtree(batches_folder(folder) / batch.token, ignore_errors=True)
             if time.time() - batch.made > SBATCH_SECONDS:
                 batch.remove(folder)
     return orphans
@@ -124,7 +124,7 @@ def request_cancel(folder: Path, cancel: bool) -> None:
 
     Without it, a cancel at a moment at which no job is in the queue would not stop the submission of the rest.
     """
-    file = folder / ".jobs" / "slurm" / CANCEL_FILE
+    file = batches_folder(folder) / CANCEL_FILE
     if cancel:
         file.touch()
     else:
@@ -133,7 +133,7 @@ def request_cancel(folder: Path, cancel: bool) -> None:
 
 def cancel_requested(folder: Path) -> bool:
     """Whether the study in `folder` was cancelled since the last `submit` began."""
-    return (folder / ".jobs" / "slurm" / CANCEL_FILE).exists()
+    return (batches_folder(folder) / CANCEL_FILE).exists()
 
 
 def cancel_submitted(folder: Path) -> int:
@@ -141,7 +141,7 @@ def cancel_submitted(folder: Path) -> int:
 
     Waits for a `submit` that is running. Raises BadInput if that takes too long, and SchedulerUnavailable.
     """
-    if not (folder / ".jobs" / "slurm").is_dir():
+    if not batches_folder(folder).is_dir():
         return 0
     with study_lock(folder, LOCK_SECONDS):
         request_cancel(folder, True)

@@ -33,14 +33,14 @@ from jobs.cluster.queue import (
 )
 from jobs.cluster.sbatch import SubmissionRefused, job_parameters, submit_batch
 from jobs.cluster.slurm_cli import SchedulerUnavailable
-from jobs.ledger import REPORT, Entry, State, jobs_command, log_path, read_ledger, write_ledger
+from jobs.ledger import REPORT, Entry, State, batches_folder, jobs_command, log_path, read_ledger, write_ledger
 from jobs.plan.graph import Job
 from jobs.plan.record import record_plan
 from jobs.programs import Programs
 from jobs.study_lock import LOCK_SECONDS, remove_lock_holder, study_lock
-from ssl_pkg.config import SYNTHETIC
+from ssl_pkg.config.schema import SYNTHETIC
 from ssl_pkg.errors import BadInput
-from ssl_pkg.run.study_plan import PlannedRun, read_plan
+from ssl_pkg.run.study_plan import REPORT_FILE, PlannedRun, read_plan
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Submission:
         """
         if special := re.search(r"[%\\]", str(self._folder)):
             raise BadInput(
-                f"SLURM replaces the {special[0]} in {self._folder} by other text: give another folder by --runs "
+                f"SLURM replaces the {special[0]} in {self._folder} by other text: give another folder with --runs "
                 "(make: RUNS=)"
             )
         select_cluster(self._profile)
@@ -189,7 +189,7 @@ class Submission:
             )
         if difference := job.difference(earlier):
             raise BadInput(
-                f"{job.name} is in the queue with other settings ({difference}): give another folder by --runs "
+                f"{job.name} is in the queue with other settings ({difference}): give another folder with --runs "
                 f"(make: RUNS=), or cancel it by {jobs_command('cancel', self._folder)}"
             )
 
@@ -233,14 +233,14 @@ class Submission:
         self._queued.update(batch.names)
 
     def _batch_folder(self, batch: Batch) -> Path:
-        return self._folder / ".jobs" / "slurm" / batch.token
+        return batches_folder(self._folder) / batch.token
 
     def _node_stage(self, job: Job) -> NodeStage:
         threads: dict[str, str | None] = {"OMP_NUM_THREADS": str(self._profile.cpus)}
         log = log_path(self._folder, job.name)
         if job.stage == REPORT:
             command = (*self._program(self._programs.report, inside=(REPORT,)), *job.overrides)
-            return NodeStage(command, job.run_dir.absolute(), log, threads, "report.pdf")
+            return NodeStage(command, job.run_dir.absolute(), log, threads, REPORT_FILE)
         overrides = job.stage_arguments(self._profile.cpus, gpu=self._profile.gpus > 0)
         command = (*self._program(self._programs.stage), *overrides)
         copy = None if self._data_root == SYNTHETIC else self._profile.copy_data_to

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -24,12 +25,13 @@ from jobs.programs import Programs
 from jobs.stage_process import StageProcess
 from jobs.status.display import Display
 from jobs.status.states import Row, make_row
-from ssl_pkg.catalogue import ADAPTATIONS
+from ssl_pkg.catalogue import ADAPTATIONS, RANDOM
 from ssl_pkg.distributed.launch import launch_variables
 from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED
 from ssl_pkg.run.signals import SIGNALS, signals_to_handle
+from ssl_pkg.run.study_plan import REPORT_FILE
 
-POLL_SECONDS: Final = 0.1  # between two checks of the running jobs, each of which calls waitpid
+POLL_SECONDS: Final = 0.1  # at most, between two ticks of the display, and until a signal is noticed
 GRACE_SECONDS: Final = 60.0  # time for a stage to finish its step and write a checkpoint
 
 
@@ -67,9 +69,10 @@ class Runner:
         self._recorded = read_ledger(folder)
         self._queue = starting_order(jobs)
         self._first_report = next(
-            (job for job in jobs if job.stage == REPORT and not (job.run_dir / "report.pdf").exists()), None
+            (job for job in jobs if job.stage == REPORT and not (job.run_dir / REPORT_FILE).exists()), None
         )
         self.entries = {job.name: self._entry_at_start(job) for job in jobs}
+        self._said_first = any(job.complete for job in jobs if job.stage in ADAPTATIONS)
         if any(entry.state is State.PENDING for entry in self.entries.values()):
             self.entries |= {job.name: Entry() for job in jobs if job.stage == REPORT}  # it must cover the new results
 
@@ -88,7 +91,7 @@ class Runner:
             if not self._stopping:
                 self._start_ready()
             while self._running:
-                time.sleep(POLL_SECONDS)
+                wait([running.supervisor.fileno() for running in self._running], POLL_SECONDS)
                 self._collect()
                 if self._stopping:
                     self._stop_children()
@@ -187,7 +190,7 @@ class Runner:
             status = self._exit_status(running)
             if running.first_report:
                 if status == COMPLETE:
-                    self._display.say(f"a first report, of the results so far: {running.job.run_dir / 'report.pdf'}")
+                    self._display.say(f"a first report, of the results so far: {running.job.run_dir / REPORT_FILE}")
                 continue
             finished = running.job.complete and (status == COMPLETE or running.job.stage != REPORT)
             if finished:  # also if the process was killed after it had written its result
@@ -220,10 +223,20 @@ class Runner:
         else:
             entry = replace(entry, state=state, ended=now, exit_status=exit_status)
         self.entries[job.name] = entry
-        self._display.changed(make_row(self._folder, job.name, entry, now))
+        row = make_row(self._folder, job.name, entry, now)
+        self._display.changed(row)
+        self._say_first_number(job, row)
         if state is State.FAILED:
             self._block_descendants()
         self._write()
+
+    def _say_first_number(self, job: Job, row: Row) -> None:
+        """Shows the first test accuracy for good, because its row leaves a table that has no room for it."""
+        if self._said_first or job.stage not in ADAPTATIONS or row.state is not State.COMPLETE or row.result is None:
+            return
+        self._said_first = True
+        what = " (a random network, the reference for all others)" if job.method == RANDOM else ""
+        self._display.say(f"the first number: {row.result} accuracy of {job.name}{what}")
 
     def _write(self) -> None:
         """Writes the ledger. Entries of runs outside this plan, of other seeds or methods, are kept."""

@@ -3,6 +3,7 @@
 import os
 import shlex
 import signal
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,18 +11,19 @@ from typing import Final
 
 from jobs.cluster.queue import find_queued_runs, submitted_clusters
 from jobs.cluster.slurm_cli import SchedulerUnavailable
-from jobs.ledger import REPORT, State, console_command, jobs_command, log_path
+from jobs.ledger import PROGRAM, REPORT, State, batches_folder, jobs_command, log_path
 from jobs.local.best_model import prediction_advice
-from jobs.local.estimate import TimeLeft
 from jobs.local.runner import GRACE_SECONDS, Runner
 from jobs.local.slots import Slot
 from jobs.plan.graph import Job
 from jobs.plan.record import record_plan
 from jobs.programs import Programs
-from jobs.status.display import make_display
+from jobs.status.display import Estimate, make_display, no_estimate
 from jobs.study_lock import read_lock_holder, study_lock
 from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED, BadInput
+from ssl_pkg.messages.wrapping import wrapped
 from ssl_pkg.run.run_log import last_output
+from ssl_pkg.run.study_plan import REPORT_FILE
 
 LOG_LINES: Final = 15  # lines of a failed run's log that are shown
 LOGS_SHOWN: Final = 3  # failed runs whose logs are shown
@@ -33,20 +35,20 @@ def run_study(
     slots: Sequence[Slot],
     *,
     again: str,
-    programs: Programs | None = None,
     synthetic: bool = False,
+    estimate: Estimate = no_estimate,
 ) -> int:
     """Runs the missing jobs of a plan. Returns the exit status: 0 complete, 1 a run failed, 75 interrupted.
 
     again: the command line that resumes the study. synthetic: whether the data is the synthetic set, which is then
-    generated before the first stage starts. Raises BadInput if another process holds the study's lock, or if a
-    cluster's queue holds runs of the study.
+    generated before the first stage starts. estimate: of the time that the study still needs. Raises BadInput if
+    another process holds the study's lock, or if a cluster's queue holds runs of the study.
     """
     with study_lock(folder, named=True):
         _refuse_queued(folder)
         record_plan(folder, jobs)
-        display = make_display(TimeLeft(jobs, len(slots)))
-        runner = Runner(jobs, folder, slots, display, programs or Programs(), synthetic=synthetic)
+        display = make_display(estimate)
+        runner = Runner(jobs, folder, slots, display, Programs(), synthetic=synthetic)
         try:
             runner.run()
         finally:
@@ -62,7 +64,7 @@ def _refuse_queued(folder: Path) -> None:
         except SchedulerUnavailable as error:
             raise BadInput(
                 f"study {folder.name} was submitted to {cluster}, which does not respond ({error}): try again when it "
-                f"does, or, if that cluster no longer exists, remove {folder / '.jobs' / 'slurm'}"
+                f"does, or, if that cluster no longer exists, remove {batches_folder(folder)}"
             ) from error
         if queued:
             more = f" and {len(queued) - 1} more of its runs" if queued[1:] else ""
@@ -76,16 +78,25 @@ def _refuse_queued(folder: Path) -> None:
 def cancel(folder: Path) -> str:
     """Stops the runner of the study in `folder`, whose runs write checkpoints. Returns a sentence about the result.
 
-    Raises BadInput if the runner is on another host, or if it does not stop.
+    Raises BadInput if the runner is on another host, belongs to another user, or does not stop.
     """
     holder = read_lock_holder(folder)
     if holder and not holder.on_this_host:
         raise BadInput(
             f"study {folder.name} is being run by process {holder.pid} on {holder.host}: cancel it on that host"
         )
+    nothing = f"study {folder.name} is not being run on this machine: nothing to cancel"
     if holder is None or not holder.alive:
-        return f"study {folder.name} is not being run on this machine: nothing to cancel"
-    os.kill(holder.pid, signal.SIGTERM)
+        return nothing
+    try:
+        os.kill(holder.pid, signal.SIGTERM)
+    except ProcessLookupError:  # has just ended
+        return nothing
+    except PermissionError as error:
+        raise BadInput(
+            f"the runner of study {folder.name}, process {holder.pid}, belongs to another user: ask that user to "
+            "cancel it"
+        ) from error
     deadline = time.monotonic() + GRACE_SECONDS + 15
     while holder.alive:
         if time.monotonic() > deadline:
@@ -99,8 +110,8 @@ def cancel(folder: Path) -> str:
 def print_summary(states: Mapping[str, State], jobs: Sequence[Job], folder: Path, again: str) -> int:
     """Prints the report's table and what to do next, or the failed runs and how to resume. Returns the exit status.
 
-    again: the command line that resumes the study. If it starts a container, no `predict` command is printed, because
-    the container's paths do not exist outside.
+    again: the command line that resumes the study. If it starts a container, and not `ssl-study` by any path, no
+    `predict` command is printed, because the container's paths do not exist outside.
     """
     failed = [name for name, state in states.items() if state is State.FAILED]
     for name in failed[:LOGS_SHOWN]:
@@ -111,7 +122,7 @@ def print_summary(states: Mapping[str, State], jobs: Sequence[Job], folder: Path
         print(f"\nalso failed: {', '.join(failed[LOGS_SHOWN:])}; their logs are in {folder / 'logs'}")
     reports = [job for job in jobs if job.stage == REPORT and states.get(job.name) is State.COMPLETE]
     if failed and reports:
-        print(f"\nThe report, which lists the failed runs: {reports[0].run_dir / 'report.pdf'}")
+        print(f"\nThe report, which lists the failed runs: {reports[0].run_dir / REPORT_FILE}")
     if failed:
         print(f"\nWhen the cause is fixed, this command runs the missing runs: {again}")
         return FAULT
@@ -120,7 +131,8 @@ def print_summary(states: Mapping[str, State], jobs: Sequence[Job], folder: Path
         return INTERRUPTED
     for job in jobs:
         if job.stage == REPORT:
-            print("\n".join(last_output(log_path(folder, job.name))) or f"The report: {job.run_dir / 'report.pdf'}")
-    if shlex.split(again)[0] == console_command() and (advice := prediction_advice(jobs)):
-        print(f"\n{advice}")
+            print("\n".join(last_output(log_path(folder, job.name))) or f"The report: {job.run_dir / REPORT_FILE}")
+    if Path(shlex.split(again)[0]).name == PROGRAM and (advice := prediction_advice(jobs)):
+        *sentences, line = advice.splitlines()
+        print("\n".join(["", *(wrapped(sentence, sys.stdout) for sentence in sentences), line]))
     return COMPLETE

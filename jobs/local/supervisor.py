@@ -36,6 +36,10 @@ class Supervisor:
         """Whether there is a status, or will be none because the process was killed."""
         return self._receiver.poll()
 
+    def fileno(self) -> int:
+        """A file descriptor that is readable once `ended` is true, for multiprocessing.connection.wait."""
+        return self._receiver.fileno()
+
     def status(self) -> int | None:
         """The stage's exit status after the end; None if the process was killed before it had one."""
         with self._receiver:

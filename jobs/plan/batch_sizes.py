@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from jobs.plan.estimate import images_of
 from jobs.plan.graph import Job
-from ssl_pkg.batch_sizes import queue_error, split_error
-from ssl_pkg.compose import load_config
-from ssl_pkg.config import MethodConfig
+from ssl_pkg.config.batch_sizes import queue_error, split_error
+from ssl_pkg.config.compose import load_config
+from ssl_pkg.config.schema import MethodConfig
+from ssl_pkg.config.training_length import training_length
 from ssl_pkg.errors import BadInput
-from ssl_pkg.training_length import training_length
 
 
 def check_batch_sizes(jobs: Sequence[Job], root: str | None, processes: int = 1) -> None:

@@ -1,7 +1,6 @@
-"""Estimates the GPU time and the disk space of a study's runs before they start. Imports no torch."""
+"""Estimates the time and the disk space of a study's runs before they start. Imports no torch."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Final
 from jobs.ledger import REPORT
 from jobs.plan.graph import Job
 from ssl_pkg import layout
-from ssl_pkg.compose import load_config
-from ssl_pkg.config import SYNTHETIC, Config
-from ssl_pkg.training_length import training_length
+from ssl_pkg.config.compose import load_config
+from ssl_pkg.config.schema import SYNTHETIC, Config
+from ssl_pkg.config.training_length import labelled_batch_size, training_length
 
 GPU: Final = "H100"  # the device of all rates below
 # Measured: pairs per second at 96 px in batches of 256, in bfloat16 and compiled (docs/performance.md, "On a GPU").
@@ -23,12 +22,14 @@ COMPILE_SECONDS: Final = 40.0  # measured, likewise
 # at the default batch sizes, counts as its upper bound.
 LABELLED_STEP_SECONDS: Final = 0.0095
 OTHER_SECONDS: Final = 120.0  # a guess for a run of another stage
+TRAININGS: Final = ("pretrain", "finetune", "few_labels")  # the stages that train all weights
 STL10_FOLDS: Final = 10  # the predefined folds of train
 
-# What a complete run leaves, in MB. ResNet-18's weights have 45, the checkpoint of a training two to four times that.
-DISK_MB: Final = {"pretrain": 240, "finetune": 180, "probe": 46}
+# What a complete run leaves, in MB: the weights and the last two checkpoints, for `pretrain` those of BYOL. The
+# checkpoint of the last step lacks the optimizer's state.
+DISK_MB: Final = {"pretrain": 365, "finetune": 230, "probe": 46}
 OTHER_DISK_MB: Final = 3
-SECOND_CHECKPOINT_MB: Final = 200  # of a training, while it runs
+THIRD_CHECKPOINT_MB: Final = 200  # of a training, while it is written and two are kept
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def images_of(root: str | None) -> dict[str, int]:
     if root is None:
         return dict(layout.PUBLISHED)
     if root == SYNTHETIC:
-        return dict(layout.SYNTHETIC)
+        return dict(layout.SYNTHETIC_IMAGES)
     return {split: layout.images_in(Path(root), split) for split in layout.PUBLISHED}
 
 
@@ -54,15 +55,45 @@ def estimate(job: Job, images: Mapping[str, int]) -> Estimate:
     if job.stage == REPORT:
         return Estimate(0.0, OTHER_DISK_MB)
     disk = DISK_MB.get(job.stage, OTHER_DISK_MB)
-    # the words that differ between seeds are left out, so that the configuration is composed once for all of them
-    method = f"method={job.method}" if job.stage == "pretrain" else "source=random"
-    config = _configuration((f"stage={job.stage}", method, _study(job), *job.settings))
+    config = _configuration_of(job)
     if config.method is not None:
         return Estimate(_pretraining_seconds(config, images), disk, measured=config.method.name in PAIRS_PER_SECOND)
     steps = {"finetune": _finetune_steps, "few_labels": _few_labels_steps}.get(job.stage)
     if steps is None:
         return Estimate(OTHER_SECONDS, disk)
     return Estimate(OTHER_SECONDS + steps(config, images["train"]) * LABELLED_STEP_SECONDS, disk)
+
+
+def workloads(jobs: Sequence[Job], root: str) -> dict[str, float]:
+    """How long the jobs of a plan take on one machine with the images below `root`, relative to one another.
+
+    Of a training, the images that pass through the network: on CPUs pretraining, fine-tuning and the trainings on few
+    labels process about as many per second. Of other jobs, in the same unit, what the costs of the catalogue say
+    beside the trainings on few labels, whose length depends on the budget and hardly on the data set, as theirs does.
+    """
+    images, classes = images_of(root), layout.CLASSES if root == SYNTHETIC else layout.classes_in(Path(root))
+    # one job stands for all of its stage, because composing the configuration of each would take seconds in a sweep
+    trained = {job.stage: _trained_images(job, images, classes) for job in reversed(jobs) if job.stage in TRAININGS}
+    few = next((job for job in jobs if job.stage == "few_labels"), None)
+    unit = trained["few_labels"] / few.cost if few else 1.0
+    return {job.name: trained.get(job.stage, unit * job.cost) for job in jobs}
+
+
+def _trained_images(job: Job, images: Mapping[str, int], classes: int) -> float:
+    config, train = _configuration_of(job), images["train"]
+    if config.method is not None:
+        return 2.0 * config.method.batch_size * training_length(config, images[config.method.split]).steps
+    if job.stage == "finetune":
+        return float(_finetune_steps(config, train) * labelled_batch_size(config.finetune, train))
+    sizes = tuple(size for size in config.few_labels.labels_per_class if size * classes <= train)
+    left = config.few_labels.model_copy(update={"labels_per_class": sizes or (train // classes,)})
+    return float(_few_labels_steps(config.model_copy(update={"few_labels": left}), train) * config.finetune.batch_size)
+
+
+def _configuration_of(job: Job) -> Config:
+    # the words that differ between seeds are left out, so that the configuration is composed once for all of them
+    method = f"method={job.method}" if job.stage == "pretrain" else "source=random"
+    return _configuration((f"stage={job.stage}", method, _study(job), *job.settings))
 
 
 @cache
@@ -96,11 +127,3 @@ def _few_labels_steps(config: Config, train: int) -> int:
     candidates = len(settings.base_lrs) * len(settings.heads)
     subsets = len(settings.labels_per_class) * settings.draws + (STL10_FOLDS if settings.folds else 0)
     return subsets * (1 + (candidates if candidates > 1 else 0)) * settings.steps
-
-
-def longest_chain(jobs: list[Job], seconds: Mapping[str, float]) -> float:
-    """The seconds of the costliest chain of jobs that wait for one another: the least time that the study takes."""
-    ends: dict[str, float] = {}
-    for job in jobs:  # parents come before children
-        ends[job.name] = seconds[job.name] + max((ends.get(parent, 0.0) for parent in job.parents), default=0.0)
-    return max(ends.values(), default=math.nan)

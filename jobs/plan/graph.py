@@ -11,11 +11,11 @@ from typing import Final
 from jobs.ledger import REPORT
 from jobs.plan.sweeps import expand_sweep, reads, variant_of
 from ssl_pkg.catalogue import ADAPTATIONS, EVALUATIONS, OOD, RANDOM, STAGES, SUPERVISED, Weights, adapted
-from ssl_pkg.config import StudyConfig
-from ssl_pkg.overrides import key_of
+from ssl_pkg.config.overrides import key_of
+from ssl_pkg.config.schema import StudyConfig
 from ssl_pkg.run.compatibility import RUN_FORMAT
 from ssl_pkg.run.directory import RunDirectory, model_name
-from ssl_pkg.run.study_plan import PlannedRun
+from ssl_pkg.run.study_plan import REPORT_FILE, PlannedRun
 
 IDENTITY_KEYS: Final = ("study", "stage", "method", "seed", "variant")  # plan.json has a field for each of these
 # Overrides that change where or how a run executes, and not its result.
@@ -63,7 +63,7 @@ class Job:
         if self.stage != REPORT:
             return RunDirectory(self.run_dir).complete
         try:
-            made = (self.run_dir / "report.pdf").stat().st_mtime
+            made = (self.run_dir / REPORT_FILE).stat().st_mtime
             results = [result.stat().st_mtime for result in Path(self.overrides[0]).glob("*/result.json")]
             return bool(results) and made >= max(results)
         except OSError:

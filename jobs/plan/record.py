@@ -28,5 +28,5 @@ def record_plan(folder: Path, jobs: Sequence[Job], *, queued: Collection[str] = 
     except OSError as error:
         advice = "free some space, or give" if error.errno in NO_ROOM else "give"
         raise BadInput(
-            f"{folder / PLAN} can't be written: {error.strerror}; {advice} another folder by --runs (make: RUNS=)"
+            f"{folder / PLAN} can't be written: {error.strerror}; {advice} another folder with --runs (make: RUNS=)"
         ) from error

@@ -12,29 +12,22 @@ from typing import Final
 from jobs.ledger import REPORT
 from jobs.plan.graph import Job, plan
 from jobs.plan.sweeps import expand_sweep, reads
-from jobs.studies import studies
 from ssl_pkg.catalogue import RANDOM, SUPERVISED
-from ssl_pkg.compose import load_config
-from ssl_pkg.config import SYNTHETIC, Config, methods
-from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
-from ssl_pkg.layout import has_ood
-from ssl_pkg.nearest import hint
-from ssl_pkg.overrides import key_of, split_literals
+from ssl_pkg.config.compose import load_config
+from ssl_pkg.config.overrides import key_of, split_literals
+from ssl_pkg.config.presets import studies
+from ssl_pkg.config.schema import SYNTHETIC, Config, methods
+from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput, reading
+from ssl_pkg.layout import has_ood, refuse_no_data_set
+from ssl_pkg.messages.nearest import hint
+from ssl_pkg.messages.wrapping import wrapped
 from ssl_pkg.run.compatibility import FREE, RESOLVED, RUN_FORMAT, other_data, refuse_difference
 from ssl_pkg.run.directory import RunDirectory
 from ssl_pkg.run.source import inherit
 from ssl_pkg.run.study_plan import PlannedRun, read_plan
 
-PLANNER_KEYS: Final = (
-    "stage",
-    "run_dir",
-    "source",
-    "seed",
-    "method",
-    "study",
-    "study.name",
-    "variant",
-)  # the plan sets these for each run
+# The plan sets these for each run.
+PLANNER_KEYS: Final = ("stage", "run_dir", "source", "seed", "method", "study", "study.name", "variant")
 
 
 def configure(
@@ -88,8 +81,11 @@ def _configure(study: str, data: str | None, seeds: str | None, overrides: Seque
         line.append("data.root=-")  # a placeholder, because the path is set below
     config = _composed(study, line)
     root = config.data.root if data is None else data
-    if root != SYNTHETIC and not Path(root).is_dir():
-        raise BadInput(f"there is no data folder {root}: give the folder with stl10_binary/ by --data (make: DATA=)")
+    with reading(Path(root)):
+        if root != SYNTHETIC and not Path(root).is_dir():
+            raise BadInput(
+                f"there is no data folder {root}: give the folder above stl10_binary/ with --data (make: DATA=)"
+            )
     config = config.model_copy(update={"data": config.data.model_copy(update={"root": root})})
     _check_methods(study, config, overrides)
     return config
@@ -104,10 +100,8 @@ def plan_study(config: Config, *, runs: Path, reports: Path, overrides: Sequence
     root = config.data.root
     ood = root == SYNTHETIC or has_ood(Path(root))
     if not ood:
-        print(
-            f"{root} has no out-of-distribution set (a folder ood, or CIFAR-10), so the study has no ood runs.",
-            file=sys.stderr,
-        )
+        sentence = f"{root} has no out-of-distribution set (a folder ood, or CIFAR-10), so the study has no ood runs."
+        print(wrapped(sentence, sys.stderr), file=sys.stderr)
     jobs = plan(config.study, runs=runs, reports=reports, data_root=root, ood=ood, overrides=passed)
     earlier = read_plan(runs / config.study.name)
     _refuse_outdated(jobs)
@@ -131,6 +125,8 @@ def check_data(root: str) -> None:
 
     Without torch, as on a login node, the images are not checked here, because each stage checks them.
     """
+    if root != SYNTHETIC:
+        refuse_no_data_set(Path(root))
     if root == SYNTHETIC or importlib.util.find_spec("torch") is None:
         return
     command = [sys.executable, "-P", "-m", "ssl_pkg.data.dataset", root]
@@ -163,9 +159,10 @@ def _refuse_outdated(jobs: Sequence[Job]) -> None:
             outdated.append(job)
     if outdated:
         folders = " ".join(str(job.run_dir) for job in outdated)
+        were, them = ("run was", "it") if len(outdated) == 1 else ("runs were", "them")
         raise BadInput(
-            f"{len(outdated)} complete runs were made from an earlier {outdated[0].parents[0]}: remove them by "
-            f"`rm -r {folders}` to run them again, or give another folder by --runs (make: RUNS=)"
+            f"{len(outdated)} complete {were} made from an earlier {outdated[0].parents[0]}: remove {them} by "
+            f"`rm -r {folders}` to run {them} again, or give another folder with --runs (make: RUNS=)"
         )
 
 
@@ -200,7 +197,7 @@ def _refuse_other_settings(job: Job, planned: PlannedRun | None) -> None:
             return
     raise BadInput(
         f"{job.run_dir} is complete with other settings ({difference}): "
-        "give another folder by --runs (make: RUNS=), or remove it"
+        "give another folder with --runs (make: RUNS=), or remove it"
     )
 
 
@@ -210,7 +207,7 @@ def _refuse_other_data(job: Job, root: str) -> None:
     if there:
         raise BadInput(
             f"{job.run_dir} is complete on other images ({there}, now {root}), but a study has one data set: "
-            "give another folder by --runs (make: RUNS=), or remove it"
+            "give another folder with --runs (make: RUNS=), or remove it"
         )
 
 
@@ -219,7 +216,7 @@ def _composed(study: str, line: list[str]) -> Config:
         return load_config(line)
     except BadInput as error:
         if str(error).startswith("data.root must be given"):
-            raise BadInput(f"study {study} needs images: give their folder by --data (make: DATA=)") from error
+            raise BadInput(f"study {study} needs images: give their folder with --data (make: DATA=)") from error
         raise
 
 

@@ -8,13 +8,14 @@ from typing import Final
 from hydra.errors import HydraException
 
 from ssl_pkg.catalogue import STAGES
-from ssl_pkg.compose import parse_override
-from ssl_pkg.errors import BadInput
-from ssl_pkg.overrides import key_of
+from ssl_pkg.config.compose import parse_override
+from ssl_pkg.config.overrides import key_of
+from ssl_pkg.errors import BadInput, interrupts_first
 
 LONGEST: Final = 160  # bytes of a variant; a file name has at most 255, and stage, model and seed come first
 
 
+@interrupts_first()
 def expand_sweep(overrides: Sequence[str]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Splits overrides into those of every run and the combinations of the swept values.
 

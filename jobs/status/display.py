@@ -9,12 +9,12 @@ from rich.live import Live
 
 from jobs.ledger import State
 from jobs.status.states import Row
-from jobs.status.table import format_counts, format_duration, format_progress, render_table
+from jobs.status.table import Left, format_counts, format_duration, format_progress, render_table
 
 REFRESH_SECONDS: Final = 1.0  # between two updates of the table
 LINE_SECONDS: Final = 25.0  # between two lines about the running runs, without a terminal
 Rows = Callable[[], list[Row]]
-Estimate = Callable[[list[Row]], float | None]  # the seconds that the study still needs; None if unknown
+Estimate = Callable[[list[Row]], Left]
 
 
 def no_estimate(rows: list[Row]) -> None:
@@ -66,7 +66,7 @@ class LiveTable:
         self._live.update(self._table(rows(), None, None), refresh=True)
         self._live.stop()
 
-    def _table(self, rows: list[Row], height: int | None, left: float | None) -> RenderableType:
+    def _table(self, rows: list[Row], height: int | None, left: Left) -> RenderableType:
         return render_table(rows, height, self._live.console.width, left)
 
 

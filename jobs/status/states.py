@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from jobs.cluster.outcomes import JobOutcome, job_outcomes
-from jobs.ledger import BASELINE, HEARTBEAT_TIMEOUT, REPORT, SUPERVISED, Entry, State, read_ledger
+from jobs.ledger import (
+    BASELINE,
+    HEARTBEAT_TIMEOUT,
+    REPORT,
+    SUPERVISED,
+    Entry,
+    State,
+    batches_folder,
+    log_path,
+    read_ledger,
+)  # fmt: skip
 from jobs.study_lock import read_lock_holder
 from ssl_pkg.run.directory import RunDirectory, runs_of
 
@@ -34,6 +44,7 @@ class Row:
     result: str | None = None  # the headline of a complete run, for people, like `88.1 % test`
     part: int | None = None  # of `parts`, from 1: the piece of the stage's work to which phase and step belong
     parts: int | None = None
+    ended: float | None = None  # seconds since the epoch, of a run that is complete
 
     @property
     def title(self) -> str:
@@ -56,9 +67,8 @@ def make_row(folder: Path, name: str, entry: Entry, now: float) -> Row:
     if entry.state is State.COMPLETE:
         result = run.result() or {}
         seconds = _number(result.get("seconds"))  # of all starts; a report has no result
-        return Row(
-            name, entry.state, elapsed=_elapsed(entry, now) if seconds is None else seconds, result=_headline(result)
-        )
+        elapsed = _elapsed(entry, now) if seconds is None else seconds
+        return Row(name, entry.state, elapsed=elapsed, result=_headline(result), ended=_completed(run))
     if entry.state in (State.PENDING, State.BLOCKED):
         return Row(name, entry.state)
     status = run.status() or {}
@@ -108,13 +118,13 @@ def read_status(folder: Path) -> tuple[list[Row], str | None]:
             state = _state(RunDirectory(folder / name), entry.state, managed=managed, now=now)
             row = make_row(folder, name, replace(entry, state=state), now)
             # the folder also exists if a limit allowed no job at all
-            if state is State.PENDING and (outcomes or (not managed and (folder / ".jobs" / "slurm").is_dir())):
+            if state is State.PENDING and (outcomes or (not managed and batches_folder(folder).is_dir())):
                 note, job = (outcome.note, outcome.job) if outcome else (NOT_SUBMITTED, None)
                 row = replace(row, note=note, job=job)
         else:
             if outcome.state in (State.INTERRUPTED, State.BLOCKED) and entry.state is State.CANCELLED:  # by `cancel`
                 outcome = replace(outcome, state=State.CANCELLED, note=None)
-            row = make_row(folder, name, Entry(outcome.state, outcome.started, now, outcome.exit_status), now)
+            row = make_row(folder, name, Entry(outcome.state, outcome.started, None, outcome.exit_status), now)
             row = replace(row, note=outcome.note, requeues=outcome.requeues, job=outcome.job)
         rows.append(row)
     return rows, warning
@@ -166,6 +176,15 @@ def _headline(result: Mapping[str, Any]) -> str | None:
 def _left(step: float | None, steps: float | None, rate: float | None) -> float | None:
     """Seconds until all steps of the phase are done."""
     return max(0.0, steps - step) / rate if rate and step is not None and steps is not None else None
+
+
+def _completed(run: RunDirectory) -> float | None:
+    """When a complete run was completed, by its last file, which a ledger may not know; None if there is no file."""
+    file = log_path(run.path.parent, REPORT) if run.name == REPORT else run.path / "result.json"
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return None
 
 
 def _elapsed(entry: Entry, now: float) -> float | None:

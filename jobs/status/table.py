@@ -12,6 +12,7 @@ from rich.text import Text
 
 from jobs.ledger import State
 from jobs.status.states import Row, count_states
+from ssl_pkg.messages.counted import counted
 
 STYLES: Final = {
     State.COMPLETE: "green",
@@ -28,35 +29,47 @@ DISPLAY_ORDER: Final = (
     State.CANCELLED,
     State.INTERRUPTED,
     State.BLOCKED,
-    State.PENDING,
     State.COMPLETE,
+    State.PENDING,
 )
 DETAILED: Final = 100  # columns of a terminal that has room for the phase of a run that has parts
-PROGRESS: Final = (12, 24)  # columns for the progress: at least, and before the table gets more columns
+# Columns for the progress: at least; before the table gets more columns; likewise with the phases of runs with parts.
+PROGRESS: Final = (12, 24, 48)
 BAR: Final = 8  # columns
+Left = tuple[float, float] | None  # the seconds that a study still needs: at least and at most; None if unknown
+CLOSE: Final = 1.15  # ratio of the bounds of the time left below which one number stands for both
+_UNITS: Final = ((90, 60, "min"), (48, 3600, "h"), (float("inf"), 86400, "days"))  # used below so many of them
 
 
-def render_table(rows: Sequence[Row], height: int | None, width: int = 80, left: float | None = None) -> RenderableType:
+def render_table(rows: Sequence[Row], height: int | None, width: int = 80, left: Left = None) -> RenderableType:
     """The table, the number of runs in each state and the time left.
 
-    height: maximum number of lines; then the most important rows are shown. None shows all rows. width: in columns; the
-    elapsed time, the time left and the bar of each run are shown if there is room. left: seconds for the whole study.
+    height: maximum number of lines; then the most important rows are shown, in the order of `rows`: of complete runs
+    those with a number first, the latest first of all; pending runs, which say nothing, only if there is room. None
+    shows all rows. width: in columns; the elapsed time, the time left and the bar of each run are shown if there is
+    room. left: for the whole study.
     """
     counts = _counts(rows, left)
     columns = _Columns.fit(rows, width)
     footer = sum(len(text) + 2 for text, _ in counts) + len("(100 runs not shown)")
     room = None if height is None else height - 4 - footer // width
     shown: set[str] = set()
-    for row in sorted(rows, key=lambda row: DISPLAY_ORDER.index(row.state)):
+    for row in sorted(rows, key=_importance):
         if room is not None:
             room -= columns.lines(row)
             if room < 0 and shown:
                 break
         shown.add(row.name)
     if len(shown) < len(rows):
-        counts.append((f"({len(rows) - len(shown)} runs not shown)", "dim"))
+        counts.append((f"({counted(len(rows) - len(shown), 'run')} not shown)", "dim"))
     table = columns.table([row for row in rows if row.name in shown])
     return Group(table, Text(""), Text("  ").join(Text(text, style) for text, style in counts))
+
+
+def _importance(row: Row) -> tuple[int, bool, float]:
+    """A key that sorts rows by their importance for a reader, the most important first."""
+    ended = -(row.ended or 0.0) if row.state is State.COMPLETE else 0.0  # other rows keep the order of the plan
+    return DISPLAY_ORDER.index(row.state), row.state is State.COMPLETE and row.result is None, ended
 
 
 def plain_lines(rows: Sequence[Row]) -> list[str]:
@@ -83,7 +96,8 @@ class _Columns:
         state = max((len(row.state) for row in rows), default=len("state"))
         name = max(1, min(max((len(row.title) for row in rows), default=3), width - state - 4 - PROGRESS[0]))
         free = max(1, width - name - state - 4)
-        wanted = min(max((len(_progress(row, detailed=detailed)) for row in rows), default=0), PROGRESS[1])
+        longest = max((len(_progress(row, detailed=detailed)) for row in rows), default=0)
+        wanted = min(longest, PROGRESS[2] if detailed else PROGRESS[1])
         more: list[str] = []
         for title in ("elapsed", "left", "bar"):
             size = BAR if title == "bar" else max([len(title), *(len(_time(row, title)) for row in rows)])
@@ -118,8 +132,8 @@ def format_progress(row: Row) -> str:
     return " ".join(word for word in words if word)
 
 
-def format_counts(rows: Sequence[Row], left: float | None = None) -> str:
-    """The number of runs in each state, and the time left in seconds, in one line."""
+def format_counts(rows: Sequence[Row], left: Left = None) -> str:
+    """The number of runs in each state, and the time left, in one line."""
     return ", ".join(text for text, _ in _counts(rows, left))
 
 
@@ -132,24 +146,25 @@ def format_duration(seconds: float | None) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
-def format_left(seconds: float) -> str:
-    """A rough estimate in words: `about 40 min left`."""
-    minutes, hours = seconds / 60, seconds / 3600
-    if minutes < 1:
+def format_left(low: float, high: float) -> str:
+    """A rough estimate in words, from seconds: `about 40 min left`, or `30 to 50 min left`."""
+    if high < 60:
         return "less than a minute left"
-    if minutes < 90:
-        return f"about {minutes:.0f} min left"
-    return f"about {hours:.2g} h left" if hours < 48 else f"about {hours / 24:.2g} days left"
+    unit, name = next((unit, name) for limit, unit, name in _UNITS if high < limit * unit)
+    least, most = (f"{seconds / unit:.0f}" if unit == 60 else f"{seconds / unit:.2g}" for seconds in (low, high))
+    if low < 60:
+        return f"up to {most} {name} left" if float(most) > 1 else "about 1 min left"
+    return f"about {most} {name} left" if high < CLOSE * low or least == most else f"{least} to {most} {name} left"
 
 
-def _counts(rows: Sequence[Row], left: float | None) -> list[tuple[str, str]]:
+def _counts(rows: Sequence[Row], left: Left) -> list[tuple[str, str]]:
     """Texts and their styles."""
     if not rows:
         return [("no runs", "")]
     counts = count_states(rows)
     texts = [(f"{counts.pop(State.COMPLETE, 0)} of {len(rows)} complete", STYLES[State.COMPLETE])]
     texts += [(f"{count} {state}", STYLES[state]) for state, count in counts.items()]
-    return texts if left is None else [*texts, (format_left(left), "bold")]
+    return texts if left is None else [*texts, (format_left(*left), "bold")]
 
 
 def _bar(row: Row) -> RenderableType:
@@ -163,7 +178,11 @@ def _time(row: Row, title: str) -> str:
 
 def _progress(row: Row, *, detailed: bool = True) -> str:
     """Part and step, or the result, and notes. detailed: with phase and step of a run that has parts."""
-    step = f"{row.phase or ''} {row.step}/{row.steps}".strip() if row.step is not None and row.steps is not None else ""
+    step = ""
+    if row.step is not None and row.steps is not None:
+        step = f"{row.phase or ''} {row.step}/{row.steps}".strip()
+        if row.steps == 1 and row.phase:  # like `starting`, which has no steps
+            step = row.phase
     if row.part and row.parts:
         part = f"part {row.part} of {row.parts}"
         step = f"{part}: {step}" if detailed and step else part
@@ -171,7 +190,12 @@ def _progress(row: Row, *, detailed: bool = True) -> str:
     return ", ".join(part for part in (step, row.result, requeued, row.note) if part)
 
 
+def _three_digits(rate: float) -> str:
+    """The rate with three digits, also if some are zeros: 1.00, 12.3 or 123."""
+    return f"{rate:#.3g}".rstrip(".") if rate < 1000 else f"{rate:.0f}"
+
+
 def _cells(row: Row) -> tuple[str, str, str, str]:
     """Progress, rate, time left and elapsed time."""
-    rate = "" if row.rate is None else f"{row.rate:.3g}/s"
+    rate = "" if row.rate is None else f"{_three_digits(row.rate)}/s"
     return _progress(row), rate, format_duration(row.left), format_duration(row.elapsed)

@@ -5,14 +5,14 @@ restarts. Sampling takes one microsecond per view in batches of 256.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
 import numpy.typing as npt
 
-from ssl_pkg.config import View
-from ssl_pkg.fields import Jitter
+from ssl_pkg.config.fields import Jitter
+from ssl_pkg.config.schema import View
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -54,10 +54,6 @@ class Parameters:
 
     def __len__(self) -> int:
         return len(self.top)
-
-    def subset(self, rows: Integers) -> "Parameters":
-        """The parameters of these rows of the batch, in this order."""
-        return Parameters(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 def uniform(seed: int, epoch: int, indices: Integers, view: int, count: int) -> Floats:

@@ -11,16 +11,15 @@ import numpy as np
 
 from ssl_pkg.data.images import Indices, Split
 from ssl_pkg.data.names import listed, read_names
-from ssl_pkg.errors import BadInput
+from ssl_pkg.errors import BadInput, reading
 from ssl_pkg.layout import CIFAR10_BINARY as BINARY
 from ssl_pkg.layout import CIFAR10_PYTHON as PYTHON
-from ssl_pkg.nearest import hint
-from ssl_pkg.run.manifest import identify
+from ssl_pkg.messages.nearest import hint
+from ssl_pkg.run.manifest import CIFAR10_NAME, OFFICIAL_CLASSES, identify
 
 SIDE: Final = 32
 IMAGE_BYTES: Final = 3 * SIDE * SIDE
 CLASSES: Final = 10  # labels 0 to 9 as published
-NAMES: Final = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 SAME_CLASS: Final = {"automobile": "car"}  # CIFAR-10's name -> STL-10's name
 # STL-10 has no frogs. For an image of a frog, "monkey" counts as correct; metrics of the shared classes exclude frogs.
 COUNTED_AS: Final = {"frog": "monkey"}
@@ -52,18 +51,21 @@ def open_cifar10(root: Path, classes: tuple[str, ...]) -> OutOfDistribution:
 
     Raises BadInput if the test set is missing or damaged, or if one of its classes has no counterpart in `classes`.
     """
-    if (root / PYTHON / "test_batch").is_file():
-        folder, (pixels, labels, names) = PYTHON, _read_python(root / PYTHON)
-        files = [f"{PYTHON}/test_batch", f"{PYTHON}/batches.meta"]
-    elif (root / BINARY / "test_batch.bin").is_file():
-        folder, (pixels, labels, names) = BINARY, _read_binary(root / BINARY)
-        files = [
-            f"{BINARY}/{name}" for name in ("test_batch.bin", "batches.meta.txt") if (root / BINARY / name).is_file()
-        ]
-    else:
-        raise BadInput(
-            f"{root} has neither {PYTHON}/test_batch nor {BINARY}/test_batch.bin: put CIFAR-10's test set there"
-        )
+    with reading(root):
+        if (root / PYTHON / "test_batch").is_file():
+            folder, (pixels, labels, names) = PYTHON, _read_python(root / PYTHON)
+            files = [f"{PYTHON}/test_batch", f"{PYTHON}/batches.meta"]
+        elif (root / BINARY / "test_batch.bin").is_file():
+            folder, (pixels, labels, names) = BINARY, _read_binary(root / BINARY)
+            files = [
+                f"{BINARY}/{name}"
+                for name in ("test_batch.bin", "batches.meta.txt")
+                if (root / BINARY / name).is_file()
+            ]
+        else:
+            raise BadInput(
+                f"{root} has neither {PYTHON}/test_batch nor {BINARY}/test_batch.bin: put CIFAR-10's test set there"
+            )
     if len(set(names)) != len(names):
         raise BadInput(f"{root / folder} names a class twice: it is not CIFAR-10")
     if len(labels) == 0 or labels.min() < 0 or labels.max() >= len(names):
@@ -71,7 +73,7 @@ def open_cifar10(root: Path, classes: tuple[str, ...]) -> OutOfDistribution:
     table = np.array([_class_index(name, classes, root / folder) for name in names])
     substituted = tuple(int(table[i]) for i, name in enumerate(names) if name in COUNTED_AS and name not in classes)
     shared = tuple(sorted({int(label) for label in table} - set(substituted)))
-    manifest = identify(root, files, "CIFAR-10", class_names=names)
+    manifest = identify(root, files, CIFAR10_NAME, class_names=names)
     return OutOfDistribution(Split("ood", pixels, table[labels]), substituted, shared, manifest)
 
 
@@ -117,7 +119,7 @@ def _read_binary(folder: Path) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], Ind
             "it is truncated, download it again"
         )
     records = content.reshape(-1, 1 + IMAGE_BYTES)
-    names = list(read_names(meta)) if meta.exists() else NAMES
+    names = list(read_names(meta)) if meta.exists() else list(OFFICIAL_CLASSES[CIFAR10_NAME])
     return records[:, 1:].reshape(-1, 3, SIDE, SIDE), records[:, 0].astype(np.int64), names
 
 

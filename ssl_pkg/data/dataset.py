@@ -8,12 +8,12 @@ if __name__ == "__main__":
 import sys
 from pathlib import Path
 
-from ssl_pkg.config import SYNTHETIC, DataConfig
+from ssl_pkg.config.schema import SYNTHETIC, DataConfig
 from ssl_pkg.data.ood import open_ood
 from ssl_pkg.data.stl10 import STL10, open_stl10
 from ssl_pkg.data.synthetic import generate_cached
-from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
-from ssl_pkg.streams import prepare_streams
+from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput, reading
+from ssl_pkg.messages.streams import prepare_streams
 
 
 def data_root(config: DataConfig) -> Path:
@@ -34,9 +34,11 @@ def main(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return BAD_INPUT
+    root = Path(arguments[0])
     try:
-        stl10 = open_stl10(Path(arguments[0]))
-        ood = open_ood(Path(arguments[0]), stl10.classes)
+        with reading(root):
+            stl10 = open_stl10(root)
+            ood = open_ood(root, stl10.classes)
     except BadInput as error:
         print(error, file=sys.stderr)
         return BAD_INPUT

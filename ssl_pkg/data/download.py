@@ -25,13 +25,13 @@ from typing import BinaryIO, Final
 from rich.console import Console
 from rich.progress import Progress
 
+from ssl_pkg.config.overrides import expand_path
 from ssl_pkg.console import Parser, run_command
 from ssl_pkg.data.scratch import scratch_folder
-from ssl_pkg.errors import BadInput, Busy
-from ssl_pkg.overrides import expand_path
+from ssl_pkg.errors import NO_ROOM, BadInput, Busy
+from ssl_pkg.messages.streams import prepare_streams
 from ssl_pkg.run.file_lock import locked
 from ssl_pkg.run.manifest import OFFICIAL, md5
-from ssl_pkg.streams import prepare_streams
 
 TIMEOUT: Final = 60.0  # seconds without any data received
 CHUNK: Final = 1 << 20  # bytes
@@ -154,8 +154,14 @@ def main(arguments: Sequence[str], archives: Sequence[Archive] = ARCHIVES) -> in
     parser.add_argument("root", help="folder for stl10_binary/ and cifar-10-batches-py/ (3.3 GB)")
 
     def fetch_all(options: argparse.Namespace) -> None:
-        for archive in archives:
-            fetch(archive, Path(expand_path("DIR", options.root)))
+        root = Path(expand_path("DIR", options.root))
+        try:
+            for archive in archives:
+                fetch(archive, root)
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise
+            raise BadInput(f"can't write {root} ({error.strerror or error}): give another folder") from error
 
     return run_command(parser, arguments, fetch_all, target="root", left="run the same command again to resume")
 

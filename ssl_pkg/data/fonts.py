@@ -10,7 +10,7 @@ from typing import Final
 from PIL import ImageFont
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-SIZE: Final = 12
+SIZE: Final = 18  # pixels
 _NO_CHARACTER: Final = "\uffff"  # which every font draws as it draws a character that it lacks
 
 

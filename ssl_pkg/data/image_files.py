@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any, Final
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from ssl_pkg.hardware.machine import cores
 
@@ -22,8 +22,16 @@ HEIC: Final = (b"ftyphei", b"ftyphev", b"ftypmif1")  # at byte 4; Pillow can't d
 SMALLEST: Final = 8  # pixels; an image with a shorter side shows nothing
 JPEG_MARGIN: Final = 3  # a JPEG is decoded at a reduced size that is at least this multiple of the final one
 DARKEST: Final = 1 << 12  # 16-bit images whose values are all below have data of 12 bits or fewer
+SIGNED: Final = 2  # TIFF's SampleFormat
+WHITE_IS_ZERO: Final = 0  # TIFF's PhotometricInterpretation
 SAMPLE: Final = 500  # files whose shape is looked at
 IN_FLIGHT: Final = 64  # files that are read at the same time or wait for their turn
+
+# of macOS, Python, Synology, QNAP, Windows and Unix; others are hidden (Git, Jupyter)
+SYSTEM_FOLDERS: Final = (
+    "__macosx", "__pycache__", "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin",
+    "system volume information", "lost+found",
+)  # fmt: skip
 
 CROP: Final = "crop"
 PAD: Final = "pad"
@@ -36,20 +44,23 @@ class Unusable(Exception):
 
 
 def printable(name: str) -> str:
-    """The name with escapes for the characters that can't be printed, such as line breaks and bytes outside UTF-8."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+    """The name with Python's escapes for backslashes and for what can't be printed: line breaks, bytes outside UTF-8.
+
+    Two names never become the same.
+    """
+    return "".join(c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode() for c in name)
 
 
 def files_below(folder: Path) -> Iterator[tuple[Path, str]]:
     """All files below `folder`, sorted by path within each folder, each with the reason why it can't be an image.
 
-    The reason is empty for a regular file. Symbolic links are followed, except to a folder that is inside of `folder`
-    or contains it, because its files have places of their own, which say their classes. Such a link, and a folder that
-    was reached before, is returned instead of its files, with the reason.
+    The reason is empty for a regular file outside of system folders. Symbolic links are followed, except to a folder
+    that is inside of `folder` or contains it, because its files have places of their own, which say their classes. Such
+    a link, and a folder that was reached before or can't be read, is returned instead of its files, with the reason.
     """
-    waiting, seen, root = [folder], set(), folder.resolve()
+    waiting, seen, root = [(folder, "")], set(), folder.resolve()
     while waiting:
-        current = waiting.pop()
+        current, system = waiting.pop()
         try:
             facts = current.stat()
             entries = sorted(current.iterdir(), key=os.fsencode)
@@ -65,16 +76,24 @@ def files_below(folder: Path) -> Iterator[tuple[Path, str]]:
             try:
                 mode = entry.stat().st_mode
             except OSError as error:
-                kind = "is a symbolic link that" if entry.is_symlink() else ""
-                yield entry, f"{kind} can't be followed ({error.strerror})".strip()
+                link = os.path.islink(entry)  # noqa: PTH114 (Path.is_symlink can raise this error again)
+                kind = "is a symbolic link that can't be followed" if link else "can't be read"
+                yield entry, f"{kind} ({error.strerror})"
                 continue
             if stat.S_ISDIR(mode) and entry.is_symlink() and _overlap(entry.resolve(), root):
                 yield entry, f"is a link to a folder that is in {folder} itself, or above it"
             elif stat.S_ISDIR(mode):
-                folders.append(entry)
+                kind = "hidden folder" if entry.name.startswith(".") else "system folder"
+                own = f"is in the {kind} {printable(entry.name)}" if is_system(entry.name) else ""
+                folders.append((entry, system or own))
             else:
-                yield entry, "" if stat.S_ISREG(mode) else "is not a regular file"
+                yield entry, system or ("" if stat.S_ISREG(mode) else "is not a regular file")
         waiting += reversed(folders)
+
+
+def is_system(folder: str) -> bool:
+    """Whether a folder with this name is hidden, or is one that a system makes for its own files."""
+    return folder.startswith(".") or folder.casefold() in SYSTEM_FOLDERS
 
 
 def _overlap(one: Path, other: Path) -> bool:
@@ -115,6 +134,7 @@ def read_images(files: Sequence[Path], side: int, *, pad: bool = False) -> Itera
     covers the square, and its centre is kept; with `pad` the whole image is kept, on a black square.
     """
     Image.init()  # registers all formats
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # colour profiles can exceed the default of 1 MB
     with warnings.catch_warnings(), ThreadPoolExecutor(cores()) as pool:
         warnings.simplefilter("ignore")  # of damaged EXIF data, of which only the orientation matters
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -133,7 +153,8 @@ def _read(file: Path, side: int, pad: bool) -> Pixels | Unusable:
                 raise Unusable(f"has {image.width} x {image.height} pixels: padded to a square, it would show nothing")
             bits = _bits(image)
             image.draft(None, (JPEG_MARGIN * side, JPEG_MARGIN * side))
-            picture = _rgb(_upright(image), bits)
+            inverted = getattr(image, "tag_v2", {}).get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO
+            picture = _rgb(_upright(image), bits, inverted)
         square = (ImageOps.pad if pad else ImageOps.fit)(picture, (side, side), Image.Resampling.BICUBIC)
         return np.asarray(square)
     except Unusable as error:
@@ -157,13 +178,20 @@ def _why_not(file: Path) -> str:
 
 
 def _bits(image: Image.Image) -> int:
-    """The bits per channel of a file that is open, but not decoded: 8, 12 or 16. Decoded colours have 8 bits."""
+    """The bits per channel of a file that is open, but not decoded: 8, 12 or 16. Decoded colours have 8 bits.
+
+    Raises Unusable for signed values and for those of 32 bits, because no rule says which of them are black and white.
+    """
     coding = str(getattr(image, "tile", ""))
+    if SIGNED in getattr(image, "tag_v2", {}).get(TiffImagePlugin.SAMPLEFORMAT, ()):
+        raise Unusable("has signed values: save it with 8 bits, from 0 to 255")
+    wide_grey = (image.mode, image.format) == ("I", "PPM")  # 16 bits, which Pillow decodes to 32
+    if image.mode in ("I", "F") and not wide_grey:
+        raise Unusable("has 32 bits per pixel and channel: save it with 8 bits")
     if "I;12" in coding:
         return 12
     deep_colours = image.format in ("PNG", "TIFF") and ";16" in coding
-    deep_grey = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM")
-    return 16 if deep_colours or deep_grey else 8
+    return 16 if deep_colours or wide_grey or image.mode.startswith("I;16") else 8
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -177,11 +205,9 @@ def _upright(image: Image.Image) -> Image.Image:
     return image
 
 
-def _rgb(image: Image.Image, bits: int) -> Image.Image:
-    """bits: per channel of the file."""
-    grey = image.mode.startswith("I") and bits > 8
-    if not grey and image.mode in ("I", "F"):
-        raise Unusable("has 32 bits per pixel and channel: save it with 8 bits")
+def _rgb(image: Image.Image, bits: int, inverted: bool) -> Image.Image:
+    """bits: per channel of the file. inverted: whether 0 is white, which Pillow ignores in grey images above 8 bits."""
+    grey = image.mode.startswith("I")
     if bits == 16:
         largest = int(np.asarray(image).max()) if grey else int(np.asarray(image.convert("RGB")).max()) << 8
         if largest < DARKEST:
@@ -189,7 +215,8 @@ def _rgb(image: Image.Image, bits: int) -> Image.Image:
                 "uses only the lower 12 of its 16 bits per channel, so it is almost black: save it with 8 bits"
             )
     if grey:  # Pillow's conversion would clip values above 255
-        image = Image.fromarray((np.asarray(image) >> (bits - 8)).astype(np.uint8))
+        values = (np.asarray(image) >> (bits - 8)).astype(np.uint8)
+        image = Image.fromarray(255 - values if inverted else values)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

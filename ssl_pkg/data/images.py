@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ssl_pkg.errors import BadInput
+from ssl_pkg.errors import BadInput, read_error
 
 Indices = npt.NDArray[np.int64]
 Loader = Callable[[Indices], tuple[Tensor, Tensor]]  # (B,) to images (B, 3, H, W) uint8 and labels (B,) on a device
@@ -38,7 +38,7 @@ class StoredImages:
         return math.prod(self.shape)
 
     def __getitem__(self, indices: Indices) -> npt.NDArray[np.uint8]:
-        """The images with these indices (B,), in this order. Raises BadInput if the file can't be read."""
+        """The images with these indices (B,), in this order. Raises `read_error`, or BadInput if it is shorter."""
         images = np.empty((len(indices), *self.shape[1:]), np.uint8)
         size = math.prod(self.shape[1:])
         try:
@@ -46,18 +46,20 @@ class StoredImages:
                 pairs = zip(images, indices.tolist(), strict=True)
                 count: int = sum(os.preadv(file.fileno(), [image.data], index * size) for image, index in pairs)
         except OSError as error:
-            raise BadInput(f"can't read {self.file}: {error.strerror}") from error
+            raise read_error(self.file, error) from error
         self._refuse_shorter(count, images.nbytes)
         return images
 
     def read(self) -> npt.NDArray[np.uint8]:
-        """All images. Raises BadInput if the file can't be read."""
+        """All images. Raises as indexing does."""
+        images = np.empty(self.shape, np.uint8)
         try:
-            images = np.fromfile(self.file, np.uint8, self.nbytes)
+            with self.file.open("rb") as file:  # not np.fromfile, which takes a read error for the file's end
+                count = file.readinto(images.data)
         except OSError as error:
-            raise BadInput(f"can't read {self.file}: {error.strerror}") from error
-        self._refuse_shorter(images.nbytes, self.nbytes)
-        return images.reshape(self.shape)
+            raise read_error(self.file, error) from error
+        self._refuse_shorter(count, images.nbytes)
+        return images
 
     def _refuse_shorter(self, count: int, wanted: int) -> None:
         if count != wanted:
@@ -135,8 +137,8 @@ def holdout(labels: Indices, fraction: float) -> tuple[Indices, Indices]:
 def few(labels: Indices, per_class: int, draw: int) -> Indices:
     """Sorted indices of `per_class` random samples of each class. Raises ValueError if a class has fewer.
 
-    A draw of more samples contains the draw of fewer with the same number. The draw depends on nothing else, so that
-    it is the same for every model, method and seed.
+    A draw of more samples contains the draw of fewer with the same number. The samples depend only on the arguments, so
+    that they are the same for every model, method and seed.
     """
     generator = np.random.default_rng([1, draw])
     chosen = []

@@ -10,7 +10,7 @@ from ssl_pkg.data.names import listed
 from ssl_pkg.data.stl10 import read_classes, read_labelled
 from ssl_pkg.errors import BadInput
 from ssl_pkg.layout import OOD, STL10, has_ood
-from ssl_pkg.run.manifest import identify
+from ssl_pkg.run.manifest import STL10_NAME, identify
 
 
 def open_ood(root: Path, classes: tuple[str, ...]) -> OutOfDistribution | None:
@@ -36,6 +36,6 @@ def _open_packed(root: Path, classes: tuple[str, ...]) -> OutOfDistribution:
             f"class_names.txt, or remove {root / OOD}"
         )
     files = [f"{OOD}/{STL10}/{name}" for name in ("test_X.bin", "test_y.bin", "class_names.txt")]
-    manifest = identify(root, files, "STL-10", names)
+    manifest = identify(root, files, STL10_NAME, names)
     shared = tuple(np.unique(labels[known]).tolist())
     return OutOfDistribution(replace(test.subset(known), name="ood", labels=labels[known]), (), shared, manifest)

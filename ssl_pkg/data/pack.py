@@ -35,9 +35,10 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from ssl_pkg import layout
+from ssl_pkg.config.overrides import expand_path
 from ssl_pkg.console import Parser, run_command
-from ssl_pkg.data.contact_sheet import COLUMNS, contact_sheet
-from ssl_pkg.data.duplicates import Hashes, perceptual_hash
+from ssl_pkg.data.contact_sheet import contact_sheet
+from ssl_pkg.data.duplicates import HASH, Hash, Hashes, perceptual_hash
 from ssl_pkg.data.image_files import Unusable, preparation, read_images, share_cropped
 from ssl_pkg.data.images import UNLABELED as NO_LABEL
 from ssl_pkg.data.images import Split, StoredImages
@@ -59,14 +60,14 @@ from ssl_pkg.data.photographs import (
 )
 from ssl_pkg.data.scratch import scratch_folder
 from ssl_pkg.data.stl10 import label_type
-from ssl_pkg.errors import BadInput
+from ssl_pkg.errors import BadInput, reading
 from ssl_pkg.layout import SIDE
-from ssl_pkg.overrides import expand_path
+from ssl_pkg.messages.streams import prepare_streams
 from ssl_pkg.run.manifest import PACKED
-from ssl_pkg.streams import prepare_streams
 
 CHUNK: Final = 1000  # images copied at a time
-LINES: Final = 8  # of unlabeled images on their contact sheet
+CLASSES: Final = 40  # at most, on a contact sheet
+UNLABELED_ROWS: Final = 8  # of images, on their contact sheet
 TEST_FRACTION: Final = 0.2
 
 
@@ -93,15 +94,16 @@ def pack(
         )
     with scratch_folder(target) as scratch:
         images, hashes, digests = _read(photographs, scratch / "images.bin", pad)
-        divide(photographs, hashes, classes, TEST_FRACTION if test_fraction is None else test_fraction, seed or 0)
+        fraction = TEST_FRACTION if test_fraction is None else test_fraction
+        divide(photographs, hashes, classes, fraction, seed or 0)
         refuse_copies(photographs, hashes, digests)
-        refuse_small_classes(photographs, classes, source)
+        refuse_small_classes(photographs, classes, source, fraction)
         if ood:
             refuse_empty_ood(shifted, ood)
-        borrowed = not any(entry.split == UNLABELED and not entry.reason for entry in photographs)
+        unlabeled_is_train = not any(entry.split == UNLABELED and not entry.reason for entry in photographs)
         work = scratch / "packed"
         work.mkdir()
-        _write(work, images, photographs, classes, borrowed)
+        _write(work, images, photographs, classes, unlabeled_is_train)
         files = sorted(file for file in work.rglob("*") if file.parent.name == layout.STL10)
         content = {
             "name": target.name,
@@ -111,14 +113,14 @@ def pack(
         (work / PACKED).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         work.rename(target)
     used = [entry.file for entry in photographs if not entry.reason]
-    return Packed(classes, photographs, borrowed, 0.0 if pad else share_cropped(used))
+    return Packed(classes, photographs, unlabeled_is_train, 0.0 if pad else share_cropped(used))
 
 
 def _find(source: Path, target: Path, ood: Path | None) -> tuple[tuple[str, ...], list[Photograph], list[Photograph]]:
     """The classes, all files, and those of them that are below `ood`."""
     if os.path.lexists(target):
         raise BadInput(f"{target} exists: give a folder that does not exist yet")
-    try:
+    with reading(source):
         for folder in (source, *([ood] if ood else [])):
             if not folder.is_dir():
                 raise BadInput(f"there is no folder {folder}: give the folder that has the class folders")
@@ -129,8 +131,6 @@ def _find(source: Path, target: Path, ood: Path | None) -> tuple[tuple[str, ...]
         classes = class_names(source)
         shifted = find_ood(ood, classes) if ood else []
         photographs = [*find_photographs(source), *shifted]
-    except OSError as error:
-        raise BadInput(f"can't read {error.filename or source}: {error.strerror}") from error
     if ood:
         refuse_empty_ood(shifted, ood)
     return classes, photographs, shifted
@@ -139,7 +139,7 @@ def _find(source: Path, target: Path, ood: Path | None) -> tuple[tuple[str, ...]
 def _read(photographs: list[Photograph], file: Path, pad: bool) -> tuple[StoredImages, Hashes, list[bytes]]:
     """Writes the pixels of all usable images to `file`, columns first, and returns them with hashes and digests."""
     wanted = [entry for entry in photographs if not entry.reason]
-    hashes: list[np.uint64] = []
+    hashes: list[Hash] = []
     digests: list[bytes] = []
     console, columns = Console(stderr=True), (*Progress.get_default_columns(), MofNCompleteColumn())
     shown = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -155,14 +155,14 @@ def _read(photographs: list[Photograph], file: Path, pad: bool) -> tuple[StoredI
             content = pixels.transpose(2, 1, 0).tobytes()
             digests.append(hashlib.sha256(content).digest())
             out.write(content)
-    return StoredImages(file, (len(hashes), 3, SIDE, SIDE)), np.array(hashes, np.uint64), digests
+    return StoredImages(file, (len(hashes), 3, SIDE, SIDE)), np.array(hashes, HASH), digests
 
 
 def _write(
-    work: Path, images: StoredImages, photographs: list[Photograph], classes: tuple[str, ...], borrowed: bool
+    work: Path, images: StoredImages, photographs: list[Photograph], classes: tuple[str, ...], unlabeled_is_train: bool
 ) -> None:
     members = {split: packed_in(photographs, split) for split in (TRAIN, TEST, UNLABELED, OOD)}
-    if borrowed:
+    if unlabeled_is_train:
         members[UNLABELED] = members[TRAIN]
     for split, entries in members.items():
         if entries:
@@ -203,11 +203,9 @@ def _write_split(
 
 
 def _sheet(split: Split, classes: Sequence[str]) -> bytes:
-    if split.name != UNLABELED:
-        return contact_sheet([split], None, classes)
-    chosen = np.linspace(0, len(split) - 1, min(len(split), LINES * COLUMNS)).astype(np.int64)
-    lines = np.arange(len(chosen)) // COLUMNS
-    return contact_sheet([replace(split.subset(chosen), labels=lines)], None, [UNLABELED] * (int(lines[-1]) + 1))
+    if split.name == UNLABELED:
+        return contact_sheet([], split, classes, unlabeled_rows=UNLABELED_ROWS)
+    return contact_sheet([split], None, classes, rows=CLASSES)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -232,7 +230,7 @@ def _pack(options: argparse.Namespace) -> None:
     fraction = TEST_FRACTION if options.test_fraction is None else options.test_fraction
     if not 0 < fraction < 1 or (options.seed or 0) < 0:
         raise BadInput("--test-fraction must be between 0 and 1, and --seed at least 0")
-    source, target = (Path(expand_path(name, getattr(options, name.lower()))) for name in ("SOURCE", "TARGET"))
+    source, target = Path(expand_path("SRC", options.source)), Path(expand_path("DST", options.target))
     ood = Path(expand_path("--ood", options.ood)) if options.ood is not None else None
     packed = pack(source, target, ood=ood, pad=options.pad, test_fraction=options.test_fraction, seed=options.seed)
     print(report(packed, source, target))

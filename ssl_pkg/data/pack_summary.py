@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ssl_pkg.config.training_length import study_length
 from ssl_pkg.data.photographs import OOD, TEST, TRAIN, UNLABELED, Photograph
+from ssl_pkg.errors import shortened
+from ssl_pkg.intervals import long_interval
 from ssl_pkg.layout import SIDE
-from ssl_pkg.training_length import study_length
+from ssl_pkg.messages.counted import counted
 
 FILES: Final = "files.csv"
 SHOWN: Final = 10  # reasons why files are not packed, in the terminal
@@ -20,13 +23,13 @@ MUCH: Final = 0.35  # of an image's area; a photograph of a camera (3:2) loses .
 class Packed:
     """What `pack` has written.
 
-    borrowed: whether the unlabeled images are those of train, for lack of others. cropped: the share of its area that
-    the median photograph lost by the crop to its centre.
+    unlabeled_is_train: whether the unlabeled images are those of train, for lack of others.
+    cropped: the share of its area that the median photograph lost by the crop to its centre.
     """
 
     classes: tuple[str, ...]
     photographs: list[Photograph]
-    borrowed: bool
+    unlabeled_is_train: bool
     cropped: float
 
 
@@ -40,11 +43,14 @@ def report(packed: Packed, source: Path, target: Path) -> str:
     lines = [f"{target} has images of {len(packed.classes)} classes, {SIDE} x {SIDE} pixels:"]
     for split in (TRAIN, TEST, UNLABELED, OOD):
         counts = Counter(entry.label for entry in packed_in(packed.photographs, split))
-        if split == UNLABELED and packed.borrowed:
+        if split == UNLABELED and packed.unlabeled_is_train:
             lines.append(f"  {split:<10} those of train, without labels, because {source} has no {UNLABELED}/")
         elif counts:
-            text = f"  {split:<10} {counts.total():,} images"
+            text = f"  {split:<10} {counted(counts.total(), 'image')}"
             lines.append(text if split == UNLABELED else f"{text}, {_per_class(counts)}")
+        few = long_interval(counts.total()) if split in (TEST, OOD) and counts else None
+        if few:
+            lines.append(f"  {'':<10} few: an accuracy of 50 % would have a 95 % interval of {_percent(few)}")
     if packed.cropped > MUCH:
         lines.append(
             f"Half of the photographs lost {100 * packed.cropped:.0f} % of their area or more by the crop to their "
@@ -52,10 +58,11 @@ def report(packed: Packed, source: Path, target: Path) -> str:
         )
     left = [entry for entry in packed.photographs if entry.reason]
     if left:
-        lines.append(f"{len(left):,} of {len(packed.photographs):,} files are not packed:")
+        are = "is" if len(left) == 1 else "are"
+        lines.append(f"{len(left):,} of {counted(len(packed.photographs), 'file')} {are} not packed:")
         lines += _reasons(left)
     counts = Counter(entry.split for entry in packed.photographs if not entry.reason)
-    images = {TRAIN: counts[TRAIN], UNLABELED: counts[TRAIN if packed.borrowed else UNLABELED]}
+    images = {TRAIN: counts[TRAIN], UNLABELED: counts[TRAIN if packed.unlabeled_is_train else UNLABELED]}
     lines += [f"The study {study_length(study, images)}." for study in STUDIES]
     lines.append(f"{target / FILES} lists all files. Look at the pictures {target}/contact_sheet_*.png first.")
     return "\n".join(lines)
@@ -64,13 +71,18 @@ def report(packed: Packed, source: Path, target: Path) -> str:
 def _reasons(left: Sequence[Photograph]) -> list[str]:
     """A line for each of the most frequent reasons, with one file as an example."""
     counts = Counter(entry.reason for entry in left)
-    examples = {entry.reason: entry.name for entry in reversed(left)}
+    examples = {entry.reason: shortened(entry.name) for entry in reversed(left)}
     lines = [
         f"  {examples[reason]} {reason}" if count == 1 else f"  {count:,} files, such as {examples[reason]}: {reason}"
         for reason, count in counts.most_common(SHOWN)
     ]
     rest = len(left) - sum(count for _, count in counts.most_common(SHOWN))
     return [*lines, f"  and {rest:,} more"] if rest else lines
+
+
+def _percent(interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"{100 * low:.0f} to {100 * high:.0f} %"
 
 
 def _per_class(counts: Counter[str]) -> str:

@@ -15,9 +15,10 @@ import numpy as np
 from ssl_pkg.data.images import UNLABELED, Indices, Split, StoredImages
 from ssl_pkg.data.names import read_names
 from ssl_pkg.errors import BadInput
-from ssl_pkg.layout import IMAGE_BYTES, SIDE
+from ssl_pkg.layout import IMAGE_BYTES, SIDE, refuse_no_data_set
 from ssl_pkg.layout import STL10 as FOLDER
-from ssl_pkg.run.manifest import identify
+from ssl_pkg.messages.counted import counted
+from ssl_pkg.run.manifest import STL10_NAME, identify
 
 MAX_CLASSES: Final = 1000
 
@@ -45,24 +46,22 @@ class STL10:
 def open_stl10(root: Path) -> STL10:
     """Opens `root`/stl10_binary. Raises BadInput if a file is missing or truncated, or if two files disagree."""
     folder = root / FOLDER
-    if not root.is_dir():
-        raise BadInput(f"data.root={root} is not a folder: give the folder that holds {FOLDER}/")
-    if not folder.is_dir():
-        raise BadInput(f"{root} has no {FOLDER}/: give data.root= the folder that holds STL-10's binary files")
+    refuse_no_data_set(root)
     classes = read_classes(folder / "class_names.txt")
     train = read_labelled(folder, "train", classes)
     test = read_labelled(folder, "test", classes)
     for label, name in enumerate(classes):
         if (count := int((train.labels == label).sum())) < 2:  # one to train on, one to hold out
             raise BadInput(
-                f"{folder / 'train_y.bin'} has {count} images of class {label + 1} ({name}): at least two are needed"
+                f"{folder / 'train_y.bin'} has {counted(count, 'image')} of class {label + 1} ({name}): "
+                "at least two are needed"
             )
     pixels = _pixels(folder / "unlabeled_X.bin")
     unlabeled = Split("unlabeled", pixels, np.full(len(pixels), UNLABELED, dtype=np.int64), columns_first=True)
     folds = _folds(folder / "fold_indices.txt", len(train))
     files = ["train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "unlabeled_X.bin", "class_names.txt"]
     files += ["fold_indices.txt"] if folds else []
-    manifest = identify(root, [f"{FOLDER}/{file}" for file in files], "STL-10", class_names=classes)
+    manifest = identify(root, [f"{FOLDER}/{file}" for file in files], STL10_NAME, class_names=classes)
     return STL10(train, test, unlabeled, classes, folds, manifest)
 
 
@@ -83,14 +82,14 @@ def read_labelled(folder: Path, name: str, classes: tuple[str, ...]) -> Split:
     size, kind = _size(file), label_type(len(classes))
     if size != len(pixels) * kind.itemsize:
         raise BadInput(
-            f"{file} has {size // kind.itemsize:,} labels for {len(pixels):,} images: "
+            f"{file} has {counted(size // kind.itemsize, 'label')} for {counted(len(pixels), 'image')}: "
             "the two files don't belong together"
         )
     labels = np.fromfile(file, kind).astype(np.int64)
     if labels.min() < 1 or labels.max() > len(classes):
         wrong = labels[(labels < 1) | (labels > len(classes))]
         raise BadInput(
-            f"{file} has {len(wrong):,} labels outside 1..{len(classes)} (such as {wrong[0]}), the classes in "
+            f"{file} has {counted(len(wrong), 'label')} outside 1..{len(classes)} (such as {wrong[0]}), the classes in "
             "class_names.txt: the two files don't belong together"
         )
     return Split(name, pixels, labels - 1, columns_first=True)

@@ -17,38 +17,43 @@ import hashlib
 import json
 import os
 import sys
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from ssl_pkg.cache import SYNTHETIC_VERSION, is_synthetic_set, synthetic_set
+from ssl_pkg.config.overrides import expand_path
 from ssl_pkg.console import Parser, run_command
 from ssl_pkg.data import scenes
-from ssl_pkg.data.scratch import scratch_folder
+from ssl_pkg.data.scratch import new_parents, scratch_folder
 from ssl_pkg.data.shapes import CLASSES
 from ssl_pkg.errors import BadInput, Busy
-from ssl_pkg.layout import SYNTHETIC
-from ssl_pkg.overrides import expand_path
+from ssl_pkg.hardware.machine import cores
+from ssl_pkg.layout import SYNTHETIC_IMAGES
+from ssl_pkg.messages.streams import prepare_streams
 from ssl_pkg.run.file_lock import locked
-from ssl_pkg.streams import prepare_streams
 
-CHUNK: Final = 50  # images rendered at a time
+CHUNK: Final = 50  # images rendered by one thread at a time
+THREADS: Final = 8  # at most, because each needs 70 MB
 WAIT_SECONDS: Final = 600.0  # for another process that generates the same set, which takes some seconds
-OOD_CLASSES: Final = tuple(
-    CLASSES[(3 * i + 3) % 10] for i in range(10)
-)  # in another order, so that labels must be mapped by name
+# In another order, so that labels must be mapped by name.
+OOD_CLASSES: Final = tuple(CLASSES[(3 * i + 3) % 10] for i in range(10))
 
 
 @dataclass(frozen=True)
 class Sizes:
     """Numbers of images in the set. Raises BadInput if one is less than 1."""
 
-    train_per_class: int = SYNTHETIC["train"] // len(CLASSES)
+    train_per_class: int = SYNTHETIC_IMAGES["train"] // len(CLASSES)
     test_per_class: int = 60
-    unlabeled: int = SYNTHETIC["unlabeled"]
+    unlabeled: int = SYNTHETIC_IMAGES["unlabeled"]
     ood_per_class: int = 60
 
     def __post_init__(self) -> None:
@@ -80,9 +85,8 @@ def generate(root: Path, sizes: Sizes = DEFAULT) -> None:
     What a killed process has left of the same set is removed. Raises OSError (disk full, no permission, `root` exists
     and is not empty) after deleting the partial set, BadInput if another process needs more than WAIT_SECONDS.
     """
-    root.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with locked(root.parent / f".{root.name}.lock", WAIT_SECONDS):
+        with new_parents(root), locked(root.parent / f".{root.name}.lock", WAIT_SECONDS):
             if not is_synthetic_set(root):  # another process may have generated it meanwhile
                 with scratch_folder(root) as work:
                     _write_set(work, sizes)
@@ -120,17 +124,33 @@ def _files(sizes: Sizes) -> Iterator[tuple[str, Iterator[bytes]]]:
 
 
 def _columns_first(split: str, count: int) -> Iterator[bytes]:
-    for start in range(0, count, CHUNK):
-        images = scenes.render(split, np.arange(start, min(start + CHUNK, count)))
+    for _, images in _rendered(split, count):
         yield images.transpose(0, 1, 3, 2).tobytes()
 
 
 def _rows_with_label(split: str, count: int) -> Iterator[bytes]:
     code = np.array([OOD_CLASSES.index(name) for name in CLASSES], np.uint8)
-    for start in range(0, count, CHUNK):
-        indices = np.arange(start, min(start + CHUNK, count))
-        planes = scenes.render(split, indices).reshape(len(indices), -1)
-        yield np.column_stack([code[scenes.labels_of(split, indices)], planes]).tobytes()
+    for indices, images in _rendered(split, count):
+        yield np.column_stack([code[scenes.labels_of(split, indices)], images.reshape(len(indices), -1)]).tobytes()
+
+
+def _rendered(split: str, count: int) -> Iterator[tuple[NDArray[np.intp], scenes.Pixels]]:
+    """The images of a split in order, a part at a time.
+
+    Threads render the next parts, because numpy releases the GIL in its loops. Without the limit each call of BLAS
+    would wait for the same pool of threads.
+    """
+    parts = [np.arange(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+    threads = min(cores(), THREADS)
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+        ahead: deque[tuple[NDArray[np.intp], Future[scenes.Pixels]]] = deque()
+        for indices in parts:
+            ahead.append((indices, pool.submit(scenes.render, split, indices)))
+            if len(ahead) > threads:
+                first, images = ahead.popleft()
+                yield first, images.result()
+        for first, images in ahead:
+            yield first, images.result()
 
 
 def _folds(train_per_class: int) -> bytes:

@@ -1,7 +1,6 @@
 """Rows computed from logits: accuracy with its interval, log loss, confidence and calibration."""
 
 from collections.abc import Sequence
-from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -12,20 +11,10 @@ import torch.nn.functional as F
 from ssl_pkg.catalogue import UNKNOWN
 from ssl_pkg.data.images import Indices
 from ssl_pkg.evaluation.forward import Array
+from ssl_pkg.intervals import wilson
 from ssl_pkg.rows import Dimensions, Row, row, unmeasured
 
 Hits = npt.NDArray[np.int8]  # of each image: 1 if the prediction is right, else 0; UNKNOWN without finite logits
-
-
-def wilson(correct: float, count: float, z: float = 1.96) -> tuple[float, float]:
-    """Wilson score interval of the proportion correct / count (Wilson 1927); 95 % for z = 1.96.
-
-    The interval lies in [0, 1] for every count, unlike the normal approximation.
-    """
-    share = correct / count
-    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def proportion(

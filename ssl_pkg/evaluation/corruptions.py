@@ -21,8 +21,9 @@ from torchvision.transforms.v2 import functional as F
 
 from ssl_pkg.catalogue import UNKNOWN
 from ssl_pkg.data.images import Indices, Split
-from ssl_pkg.evaluation.accuracy import Hits, hits_of, proportion, wilson
+from ssl_pkg.evaluation.accuracy import Hits, hits_of, proportion
 from ssl_pkg.evaluation.forward import BATCH, predict
+from ssl_pkg.intervals import wilson
 from ssl_pkg.rows import Dimensions, Row, row, unmeasured
 
 EVALUATION: Final = "corruptions"
@@ -192,7 +193,8 @@ def mean_of_shares(evaluation: str, metric: str, hits: Hits, dimensions: Dimensi
 
     Wilson's interval with an effective number of predictions (Korn and Graubard, Survey Methodology 24, 1998, for
     proportions of clusters): as many independent ones as give the variance of the mean over images that is found. It
-    is at most K n, the number of predictions, and n if all predictions are equal.
+    is at most K n, the number of predictions. It is n - 1 if the K predictions of each image are equal, because the
+    variance is that of a sample, and n if all K n predictions are equal.
     """
     conditions_, images = hits.shape
     shares = hits.mean(axis=0)

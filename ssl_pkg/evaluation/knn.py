@@ -24,7 +24,9 @@ def knn_predict(bank: Array, bank_labels: Indices, queries: Array, neighbours: i
     predictions = []
     for part in torch.split(torch.from_numpy(queries), 1024):
         similarity, nearest = (_unit(part) @ keys.T).topk(min(neighbours, len(keys)), dim=1)
-        votes = torch.zeros(len(part), classes).scatter_add_(1, labels[nearest], (similarity / temperature).exp())
+        # Relative to the nearest entry, because exp(1 / temperature) overflows float32 below a temperature of .0113.
+        weights = ((similarity - similarity[:, :1]) / temperature).exp()
+        votes = torch.zeros(len(part), classes).scatter_add_(1, labels[nearest], weights)
         predictions.append(votes.argmax(dim=1))
     result: Indices = torch.cat(predictions).numpy()
     return result

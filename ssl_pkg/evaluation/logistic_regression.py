@@ -16,7 +16,7 @@ Matrix = npt.NDArray[np.float64]
 ROUNDS = (50, 100, 200, 400, 800, 1600, 3200, 6400)  # iterations, each time with the curvature at the present weights
 MEMORY = 20  # pairs of steps and gradients that L-BFGS keeps
 TOLERANCE = 1e-4  # of the weights' estimated relative distance from the minimum
-ZERO = 1e-12  # a gradient, or a curvature, that is zero up to rounding
+ZERO = 1e-12  # a curvature that is zero up to rounding
 
 
 class LogisticRegression:
@@ -28,7 +28,9 @@ class LogisticRegression:
 
     A fit has converged when gᵀD⁻¹g ≤ TOLERANCE²·l2·‖W‖², g the gradient and D the second derivatives. The left side
     estimates twice the distance of the loss from its minimum (the Newton decrement: Boyd and Vandenberghe, Convex
-    Optimization, section 9.5.1), and l2·‖W − W*‖² is at most that, because the loss is strongly convex in W.
+    Optimization, section 9.5.1), and l2·‖W − W*‖² is at most that, because the loss is strongly convex in W. A fit has
+    also converged if that distance is below the loss's rounding, because no step can then be seen to reduce it. Weights
+    that are zero, of features without information, have no other bound.
     """
 
     def __init__(self, features: Matrix, labels: Indices) -> None:
@@ -66,7 +68,9 @@ class LogisticRegression:
             solution = scale * flat.reshape(self._solution.shape)
             value, gradient = self._loss(solution, l2)
             scaled = scale * gradient
-            converged = bool(np.linalg.norm(scaled) <= TOLERANCE * np.sqrt(l2) * np.linalg.norm(solution[:-1]) + ZERO)
+            nearest = np.sqrt(2 * np.finfo(np.float64).eps * value)  # half its square is the rounding of the loss
+            bound = max(TOLERANCE * np.sqrt(l2) * np.linalg.norm(solution[:-1]), nearest)
+            converged = bool(np.linalg.norm(scaled) <= bound)
             return value, scaled.ravel()
 
         def stop_if_converged(_: Matrix) -> None:

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from ssl_pkg.config.stage_settings import Probe
 from ssl_pkg.data.images import Indices, holdout
 from ssl_pkg.evaluation.accuracy import log_loss, not_finite
 from ssl_pkg.evaluation.forward import Array
 from ssl_pkg.evaluation.logistic_regression import LogisticRegression
-from ssl_pkg.stage_settings import Probe
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class LinearProbe:
     def chosen(self) -> PenaltyTrial | None:
         """The trial of the chosen penalty; None if no probe could be fitted."""
         return next((trial for trial in self.tried if trial.l2 == self.l2), None)
+
+    @property
+    def head(self) -> dict[str, Tensor]:
+        """The weights as the state dict of a linear layer."""
+        return {"weight": torch.from_numpy(self.weight), "bias": torch.from_numpy(self.bias)}
 
     def notes(self, part: str) -> list[str]:
         """A sentence for people if the fit on `part` of the images did not converge."""
@@ -86,15 +93,12 @@ def fit_probe(features: Array, labels: Indices, config: Probe, on_fit: Callable[
     return LinearProbe(weight, bias, best, tried, converged=converged)
 
 
-def fit_head(features: Array, labels: Indices, l2: float) -> tuple[Array, Array]:
-    """Weight (C, D) and bias (C,) of the classifier that `fit_probe` fits with the penalty `l2` on all samples.
-
-    Both are nan if the features are not finite or too large.
-    """
-    if not_finite("embeddings", features) or _too_large(features):
-        return _nothing(features, labels)
-    weight, bias, _ = _fit(features, labels, l2)
-    return weight, bias
+def fit_head(features: Array, labels: Indices, l2: float) -> LinearProbe:
+    """The classifier that `fit_probe` fits with the penalty `l2` on all samples; it has tried no other penalty."""
+    if reason := not_finite("embeddings", features) or _too_large(features):
+        return LinearProbe(*_nothing(features, labels), l2, [], reason)
+    weight, bias, converged = _fit(features, labels, l2)
+    return LinearProbe(weight, bias, l2, [], converged=converged)
 
 
 def _fit(features: Array, labels: Indices, l2: float) -> tuple[Array, Array, bool]:

@@ -11,7 +11,7 @@ import torch
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
 from ssl_pkg.hardware.compile_cache import missing_compiler
 from ssl_pkg.hardware.machine import gpus, refuse_gpu_out_of_reach
-from ssl_pkg.streams import use_utf8
+from ssl_pkg.messages.streams import use_utf8
 
 
 def choose_device(wanted: str, index: int = 0) -> tuple[torch.device, str]:

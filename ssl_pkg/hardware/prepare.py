@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from threadpoolctl import threadpool_limits
 
-from ssl_pkg.config import Config
+from ssl_pkg.config.schema import Config
 from ssl_pkg.distributed.process_info import ProcessInfo
 from ssl_pkg.errors import BadInput
 from ssl_pkg.hardware.compile_cache import prepare_compiler
 from ssl_pkg.hardware.device import choose_device, fastest_dtype, name_of
 from ssl_pkg.hardware.machine import cores
 from ssl_pkg.hardware.memory import keep_freed_memory
+from ssl_pkg.messages.counted import counted
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Hardware:
     def __str__(self) -> str:
         facts = self.describe()
         device = facts["name"] if self.device.type == "cuda" else "the CPU"
-        return f"{device} ({self.reason}), {self.threads} CPU threads, {facts['precision']}"
+        return f"{device} ({self.reason}), {counted(self.threads, 'CPU thread')}, {facts['precision']}"
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """The context for forward passes of the network."""
@@ -69,7 +70,8 @@ def prepare(config: Config, process: ProcessInfo | None = None) -> Hardware:
     keep_freed_memory()
     if use_gpu:
         backends: Any = torch.backends
-        backends.cudnn.conv.fp32_precision = "tf32"
+        # precision=float32 asks for a mantissa of 24 bits; TF32, PyTorch's default, has 11
+        backends.cudnn.conv.fp32_precision = "ieee" if config.precision == "float32" else "tf32"
         backends.cuda.matmul.fp32_precision = "ieee"  # losses compare embeddings, which need float32's 24 bits
         torch.backends.cudnn.deterministic = True
     dtype = fastest_dtype(device) if config.precision == "auto" else getattr(torch, config.precision)

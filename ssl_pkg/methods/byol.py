@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt, validate_call
 from torch import Tensor, nn
 
+from ssl_pkg.config.fields import Probability
 from ssl_pkg.distributed.collectives import all_gather
-from ssl_pkg.fields import Probability
 from ssl_pkg.methods.health import representation_health
 from ssl_pkg.models.ema import ema_update, frozen_copy
 from ssl_pkg.models.encoder import EMBEDDING_DIM

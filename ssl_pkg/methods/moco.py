@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt, validate_call
 from torch import Tensor, nn
 
-from ssl_pkg.batch_sizes import queue_error
+from ssl_pkg.config.batch_sizes import queue_error
+from ssl_pkg.config.fields import Probability
 from ssl_pkg.distributed.collectives import all_gather, local_shard, world_size
 from ssl_pkg.errors import BadInput
-from ssl_pkg.fields import Probability
 from ssl_pkg.methods.base import without_autocast
 from ssl_pkg.methods.health import representation_health
 from ssl_pkg.models.batch_norm import split_batch_norm

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import torch
 
-from ssl_pkg.errors import BadInput
+from ssl_pkg.errors import read_error
 from ssl_pkg.run.directory import write_atomic
 
 MAGIC: Final = b"ssl-checkpoint "
@@ -98,15 +98,13 @@ def load_checkpoint(
 def newest_intact(
     folder: Path, accept: Callable[[dict[str, Any]], bool] = lambda state: True
 ) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
-    """The file that `load_checkpoint` takes, and its state. Raises BadInput on a read error, which is not damage."""
+    """The file that `load_checkpoint` takes, and its state. Raises `read_error`: such a file isn't damaged."""
     other = None
     for path in _newest_first(folder):
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise BadInput(
-                f"can't read {path} ({error.strerror}): run the same command again when it can be read"
-            ) from error
+            raise read_error(path, error) from error
         try:
             state = _decode(content)
         except MemoryError:

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from ssl_pkg.cache import synthetic_set
 from ssl_pkg.catalogue import RANDOM
-from ssl_pkg.config import SYNTHETIC, Config
-from ssl_pkg.errors import BadInput
+from ssl_pkg.config.schema import SYNTHETIC, Config
+from ssl_pkg.errors import BadInput, reading
 from ssl_pkg.run.directory import RunDirectory
-from ssl_pkg.run.manifest import md5
+from ssl_pkg.run.manifest import SYNTHETIC_NAME, md5
 
 RUN_FORMAT: Final = 3  # raised whenever a run that an earlier version began can't be resumed
 # Fields in which a resumed run may differ. Data and source may move, but not change: `inputs` has their digests.
@@ -40,7 +40,7 @@ def refuse_difference(run: RunDirectory, content: dict[str, Any], free: tuple[st
     if earlier.get("run_format") != RUN_FORMAT:
         raise BadInput(
             f"{run.path} was made by an earlier version of this project: give another run_dir (to a study, another "
-            "folder by --runs), or remove it to run its stage again"
+            "folder with --runs), or remove it to run its stage again"
         )
     ignored = {*free, "run_format"}
     before, now = (_flat({k: v for k, v in c.items() if k not in ignored}) for c in (earlier, content))
@@ -89,7 +89,8 @@ def refuse_other_data(run: RunDirectory, config: Config) -> None:
     A missing folder is accepted.
     """
     root = config.data.root
-    other = other_data(run, root) if root == SYNTHETIC or Path(root).is_dir() else None
+    with reading(Path(root)):
+        other = other_data(run, root) if root == SYNTHETIC or Path(root).is_dir() else None
     if other:
         raise BadInput(
             f"{run.path} is complete, but on other images ({other}, now data.root={root}): give another run_dir, or "
@@ -100,17 +101,18 @@ def refuse_other_data(run: RunDirectory, config: Config) -> None:
 def other_data(run: RunDirectory, root: str) -> str | None:
     """The images that `run` used, in words, if they differ from those in `root`; otherwise None.
 
-    Files are compared by md5, and by size if they were too large for an md5.
+    Files are compared by md5, and by size if they were too large for an md5. Raises BadInput if they can't be read.
     """
     used = (run.provenance() or {}).get("data") or {}
     folder = synthetic_set() if root == SYNTHETIC else Path(root)
     if root == SYNTHETIC and not folder.is_dir():  # not generated yet
-        differs = bool(used) and used.get("name") != SYNTHETIC
+        differs = bool(used) and used.get("name") != SYNTHETIC_NAME
     else:
-        differs = any(not _same(folder / name, entry) for name, entry in (used.get("files") or {}).items())
+        with reading(folder):
+            differs = any(not _same(folder / name, entry) for name, entry in (used.get("files") or {}).items())
     if not differs:
         return None
-    return "the synthetic images" if used.get("name") == SYNTHETIC else str(used.get("root"))
+    return "the synthetic images" if used.get("name") == SYNTHETIC_NAME else str(used.get("root"))
 
 
 def _same(file: Path, entry: dict[str, Any]) -> bool:

@@ -13,36 +13,44 @@
       lock               exists while a process works in the directory, and names the process
       result.json        written last and atomically: a run is complete if and only if this file exists
 
-`jobs` writes the run's output to runs/STUDY/logs/JOB.log (see `run_log.py`). The stages write these artifacts
-(C classes, arrays in sample order):
+`jobs` writes the run's output to runs/STUDY/logs/JOB.log (see `run_log.py`). The stages write these artifacts, with
+arrays in sample order; `ssl_pkg/catalogue.py` has the arrays of those that are in capitals here, and their axes:
 
-    pretrain   encoder.safetensors   ResNet-18 without its last layer; torchvision's resnet18 loads it
+    pretrain     encoder.safetensors   ResNet-18 without its last layer; torchvision's resnet18 loads it
     probe, finetune:
-               model.safetensors     torchvision's resnet18(num_classes=C)
-               predictions.npz       logits (n, C) float32, labels (n,) int64, on the test split
-    finetune   embeddings.npz        frames (K, n, 512), steps (K,), labels (n,): test images while it trains; not from
-                                     random weights
-    ood        predictions.npz       logits (n, C) float32, labels (n,) int64 (class indices of the model's classes)
-    embed      embeddings.npz        train (n, 512), train_labels, test (m, 512), test_labels
-               tsne.npz              train (a, 2), train_labels (a,), test (b, 2), test_labels (b,); for a fine-tuned
-                                     model also frames (K, n, 2), frame_steps (K,), frame_labels (n,); without arrays
-                                     that can't be computed (a row of `result.json` has the reason)
-    pretrain,
-    ood        contact_sheet.png     some images of each class and split, as read; none with data.contact_sheet=false
-    width      landscape.npz         alphas (A,), loss (A,), accuracy (A,), and the plane: grid (G,), plane (G, G)
+                 model.safetensors     torchvision's resnet18(num_classes=C) for C classes
+                 predictions.npz       PREDICTIONS on the test split; of a probe also the hits of the probes of folds
+    finetune     embeddings.npz        frames (K, n, 512), steps (K,), labels (n,): test images while it trains; not
+                                       from random weights
+                 snapshots/            these frames, one file each, until the run is complete
+    few_labels   few_labels.npz        FEW_LABELS: hits on the test split, and on the out-of-distribution set
+    ood          predictions.npz       PREDICTIONS; the labels are class indices of the model's classes
+    corruptions  corruptions.npz       CORRUPTIONS, in the order of `corruptions` and `severities` in `result.json`
+    embed        embeddings.npz        train (n, 512), train_labels, test (m, 512), test_labels
+                 tsne.npz              TSNE, without arrays that can't be computed; a row of `result.json` says why
+    width        landscape.npz         LANDSCAPE: the loss on a line and on a plane through the optimum
+    pretrain, ood:
+                 contact_sheet.png     some images of each class and split, as read; none with data.contact_sheet=false
 
 Embeddings are float16, or float32 if a value is outside float16's range. The metadata of safetensors files is
 `format` ("pt") and `ssl-study`, a JSON object of model, stage, method, adaptation, seed, data, classes, commit,
-license, weights_sha256 and the preprocessing of images (photograph: orientation, fit, side and interpolation, by which
-a photograph becomes an image of the data set; resolution, resize, channels, range, mean, std). MODEL_CARD.md beside the
-weights says the same to people.
+source_data (the data set of the encoder, only if it differs), weights_sha256, the licence if it is known (license,
+license_name, license_link) and the preprocessing of images (photograph: orientation, fit, side and interpolation, by
+which a photograph becomes an image of the data set; resolution, resize, channels, range, mean, std). MODEL_CARD.md
+beside the weights says the same to people.
 
 `result.json` has stage, method, adaptation (null, `probe` or `finetune`: how the method's encoder became a classifier),
 model (both in one word: `random-probe`, `supervised`, `simclr-probe`, `simclr-finetune`, ...), seed, data (the name of
 the data set in `provenance.json`), source_data (the images of the source, only if they differ), resolution, classes,
-seconds, training (of a pretraining and of a fine-tuning: `ssl_pkg/training_length.py`), weights_sha256, metrics_sha256,
-headline (label and value of the number that a status shows, or null), and `rows`, the numbers: `ssl_pkg/rows.py` has
-their keys.
+seconds, weights_sha256, metrics_sha256, headline (label and value of the number that a status shows, or null), and
+`rows`, the numbers: `ssl_pkg/rows.py` has their keys. Some stages add:
+
+    pretrain, finetune                 training: `ssl_pkg/config/training_length.py`
+    probe, finetune                    tried: the candidates, each with its accuracy on the holdout split
+    finetune                           chosen: the phase of the candidate that was trained on all of train
+    probe, finetune, few_labels        notes: sentences about what was done differently from the settings, for people
+    corruptions                        corruptions, severities: the names and numbers of the conditions
+    ood                                substituted: the classes that stand for one which the model does not have
 """
 
 import hashlib

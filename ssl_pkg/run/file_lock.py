@@ -64,12 +64,17 @@ class FileLock:
             self.path.unlink(missing_ok=True)
 
     def holder(self) -> dict[str, Any]:
-        """What the file says of its holder; empty if there is no file, or if it is damaged."""
+        """What the file says of its holder; empty if there is no file, or if it is damaged or can't be read."""
         return _read(self.path) or {}
 
     def is_held(self) -> bool:
         """Whether this object still holds the lock. Another process may have taken it over during a suspension."""
         return self.holder().get("token") == self._token
+
+    def is_lost(self) -> bool:
+        """Whether the file is gone or names another holder. Raises OSError if the file can't be read twice in a row,
+        because a network file system can fail at a single read."""
+        return not self.is_held() and (_content(self.path) or {}).get("token") != self._token
 
     def heartbeat(self) -> None:
         """Sets the file's modification time to the file server's now."""
@@ -247,11 +252,19 @@ def _pid_namespace() -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The file's content; empty if it is damaged, None if there is no file."""
+    """The file's content; empty if it is damaged or can't be read, None if there is no file."""
+    try:
+        return _content(path)
+    except OSError:
+        return {}
+
+
+def _content(path: Path) -> dict[str, Any] | None:
+    """As `_read`, but raises OSError if the file can't be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -39,8 +39,11 @@ class RunLock(FileLock):
         self.removable = created and not (self.folder / "config.yaml").exists()  # written by another process meanwhile
 
     def verify(self) -> None:
-        """Must be called before each write to the run directory. Raises Busy if another process has taken it over."""
-        if not self.is_held():
+        """Must be called before each write to the run directory.
+
+        Raises Busy if another process has taken it over, OSError if it can't be read who holds it.
+        """
+        if self.is_lost():
             if not self.folder.is_dir():
                 raise Busy(f"{self.folder} is gone: it was moved or removed while this process worked in it")
             raise Busy(

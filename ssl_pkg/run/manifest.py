@@ -26,14 +26,18 @@ OFFICIAL: Final = {
     "cifar-10-batches-py/test_batch": "40351d587109b95175f43aff81a1287e",
     "cifar-10-batches-py/batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
 }
+STL10_NAME: Final = "STL-10"
+CIFAR10_NAME: Final = "CIFAR-10"
+SYNTHETIC_NAME: Final = "synthetic"
+STAND_IN: Final = "stand-in"
+OWN: Final = "own images"  # the name of a packed set begins with it
 OFFICIAL_CLASSES: Final = {
-    "STL-10": ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"),
-    "CIFAR-10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    STL10_NAME: ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"),
+    CIFAR10_NAME: ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
 }
 # In a packed folder: {"name": of the set, "md5": {file: md5}, "preparation": of its photographs}. Folders that an
 # earlier version packed have no preparation.
 PACKED: Final = "packed.json"
-OWN: Final = "own images"  # the name of a packed set begins with it
 OFFICIAL_BYTES: Final = PUBLISHED["unlabeled"] * IMAGE_BYTES  # of the largest official file; a larger file is not read
 
 
@@ -55,10 +59,10 @@ def identify(root: Path, files: Iterable[str], official_name: str, class_names: 
     ):
         name = official_name
     elif all(found[file] == value for file, value in _synthetic(root, found).items()):
-        name = "synthetic"
+        name = SYNTHETIC_NAME
     else:
         packed = _packed(root, found)
-        name = f"{OWN} ({packed['name']})" if packed else "stand-in"
+        name = f"{OWN} ({packed['name']})" if packed else STAND_IN
         more = {"preparation": packed["preparation"]} if packed and "preparation" in packed else {}
     return {"name": name, "root": str(root), "files": entries, **more}
 

@@ -88,7 +88,8 @@ class Reporter:
             self._last_line = now
             rate = f"{self._rate:.2f} steps/s" if self._rate else ""
             part = f"part {self._part} of {self._parts}" if self._part else ""
-            parts = (part, phase, f"step {step} of {steps}", rate, self._note)
+            done = f"step {step} of {steps}" if steps > 1 else ""
+            parts = (part, phase, done, rate, self._note)
             print(f"{self._title}: {', '.join(part for part in parts if part)}", file=sys.stderr, flush=True)
 
     def _update_rate(self, phase: str, step: int, now: float) -> None:

@@ -4,7 +4,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ssl_pkg.compose import describe_error
+from ssl_pkg.config.compose import describe_error
 from ssl_pkg.errors import BadInput
 from ssl_pkg.run.checkpoint import load_checkpoint
 from ssl_pkg.run.directory import RunDirectory, metrics_sha256

@@ -11,7 +11,7 @@ import yaml
 from torch import Tensor
 
 from ssl_pkg.catalogue import headline_of
-from ssl_pkg.config import Config
+from ssl_pkg.config.schema import Config
 from ssl_pkg.distributed.collectives import any_rank, broadcast, world_size
 from ssl_pkg.errors import NO_ROOM, BadInput, Busy, Done, Interrupted
 from ssl_pkg.hardware.compile_cache import has_cached_kernels, remove_kernels
@@ -122,6 +122,7 @@ class Session:
         message(f"runs on {self.hardware}")
         if self.resume.resumed:
             message(f"resumes from the checkpoint of step {self.resume.metadata.metrics_step}")
+            self.report(f"resuming from step {self.resume.metadata.metrics_step}", 0, 1)
             if self.hardware.compiles and not has_cached_kernels():
                 message(
                     "the kernels that torch.compile made for this run are no longer in this user's cache "

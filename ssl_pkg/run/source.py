@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from ssl_pkg.catalogue import RANDOM
-from ssl_pkg.compose import describe_error
-from ssl_pkg.config import Config
+from ssl_pkg.config.compose import describe_error
+from ssl_pkg.config.schema import Config
 from ssl_pkg.errors import BadInput
 from ssl_pkg.run.compatibility import other_data
 from ssl_pkg.run.directory import RunDirectory

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, computed_field
 
 from ssl_pkg.run.directory import model_name, write_atomic
 
+REPORT_FILE: Final = "report.pdf"  # in REPORTS/STUDY; written last, so that it stands for the whole report
 PLAN: Final = "plan.json"
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from ssl_pkg.config import Config
+from ssl_pkg.config.schema import Config
 from ssl_pkg.distributed.collectives import any_rank, broadcast
 from ssl_pkg.errors import Interrupted
 from ssl_pkg.hardware.prepare import Hardware

@@ -14,7 +14,7 @@ from torchvision.models import resnet18
 
 from ssl_pkg.augment.operations import MEAN, STD
 from ssl_pkg.catalogue import PREDICTIONS, RANDOM
-from ssl_pkg.config import Config
+from ssl_pkg.config.schema import Config
 from ssl_pkg.data.contact_sheet import CONTACT_SHEET, contact_sheet
 from ssl_pkg.data.image_files import is_padded, preparation
 from ssl_pkg.data.images import Split
@@ -30,7 +30,7 @@ from ssl_pkg.run.directory import model_name, write_atomic
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.source import source_result
 from ssl_pkg.run.weights import load_into, load_weights, save_weights
-from ssl_pkg.stages.model_card import LICENSE, MODEL_CARD, model_card
+from ssl_pkg.stages.model_card import MODEL_CARD, licence, model_card
 
 
 def source_encoder(config: Config) -> tuple[nn.Module, str, int]:
@@ -169,9 +169,11 @@ def weights_facts(
         "data": dataset.manifest["name"],
         "classes": list(dataset.classes),
         "commit": session.made_with["commit"],
-        "license": LICENSE,
     }
-    return known | preprocessing(dataset.manifest, resolution)
+    if session.config.source not in (None, RANDOM):
+        source = source_result(session.config).get("data", known["data"])
+        known |= {"source_data": source} if source != known["data"] else {}
+    return known | licence(known)[0] | preprocessing(dataset.manifest, resolution)
 
 
 def compact(embeddings: Array) -> npt.NDArray[np.floating[Any]]:

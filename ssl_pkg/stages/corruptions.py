@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor, from_numpy
 
 from ssl_pkg.catalogue import CORRUPTIONS
-from ssl_pkg.config import Config
+from ssl_pkg.config.schema import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import balanced
 from ssl_pkg.evaluation.corruptions import CLEAN, PUBLISHED, Condition, conditions, corruption_rows, hits_under

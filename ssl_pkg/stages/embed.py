@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ssl_pkg.catalogue import TSNE
-from ssl_pkg.config import Config
+from ssl_pkg.config.schema import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Indices, Split, balanced
 from ssl_pkg.errors import BadInput

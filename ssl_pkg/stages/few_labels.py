@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from typing_extensions import TypedDict
 
 from ssl_pkg.catalogue import FEW_LABELS, FOLDS
-from ssl_pkg.config import Config
+from ssl_pkg.config.schema import Config
 from ssl_pkg.data.cifar10 import OutOfDistribution
 from ssl_pkg.data.dataset import data_root, open_dataset
 from ssl_pkg.data.images import Indices, Split, few, holdout
@@ -35,7 +35,14 @@ from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.stages.artifacts import npz, source_encoder
 from ssl_pkg.stages.labelled import Candidate, Head, Labelled, LabelledTrainings, best
 
-EPOCH_STEPS: Final = 20  # at least; a small subset is repeated within an epoch
+EPOCH_STEPS: Final = 20  # for every subset; a small one is repeated within an epoch
+
+
+class _Length(TypedDict):
+    """How long a training is, as `LabelledTrainings.train` takes it."""
+
+    epochs: int
+    epoch_steps: int
 
 
 class _Model(TypedDict):
@@ -139,7 +146,7 @@ class _Stage:
         logits = [part @ probe.weight.T + probe.bias for part in tested]
         return {
             "model": self._measured(subset, "probe", logits),
-            "head": None if probe.reason else _head(probe.weight, probe.bias),
+            "head": None if probe.reason else probe.head,
             "l2": probe.l2,
             "notes": probe.notes(str(subset)),
         }
@@ -156,10 +163,9 @@ class _Stage:
             return grid[0] if grid else None
         labels = self.dataset.train.labels
         kept, held = (subset.indices[part] for part in holdout(labels[subset.indices], fraction))
-        head = probe["head"] and _head(*fit_head(features[kept], labels[kept], probe["l2"]))
-        start, epochs = self._start(kept, head)
+        head = probe["head"] and fit_head(features[kept], labels[kept], probe["l2"]).head
         trials = self.trainings.search(
-            start, self.dataset.train.subset(held), grid, epochs=epochs, name=f"trial {subset},"
+            self._start(kept, head), self.dataset.train.subset(held), grid, **self._length(), name=f"trial {subset},"
         )
         try:
             return best(trials)[0]
@@ -170,28 +176,31 @@ class _Stage:
         """Trains all weights on the subset."""
         if candidate is None:
             return self._missing(subset)
-        start, epochs = self._start(subset.indices, probe["head"])
+        start = self._start(subset.indices, probe["head"])
         try:
-            model = self.trainings.train(f"finetune {subset}", start, candidate, epochs=epochs)
+            model = self.trainings.train(f"finetune {subset}", start, candidate, **self._length())
         except Diverged as error:
             self.session.reporter.message(f"fine-tuning on {subset} has no result: {error}")
             return self._missing(subset)
         network = nn.Sequential(model.encoder, model.head)
         return self._measured(subset, "finetune", [self.outputs(network, split) for split in self.tested])
 
-    def _start(self, indices: Indices, head: Head | None) -> tuple[Labelled, int]:
-        """What a training starts from, and its epochs.
-
-        A small subset is repeated, so that an epoch has EPOCH_STEPS. Otherwise epochs of one or two steps would spend
-        their time on checkpoints.
-        """
+    def _start(self, indices: Indices, head: Head | None) -> Labelled:
+        """What a training starts from. A small subset is repeated, so that it fills the batches of an epoch."""
         config = self.session.config
-        steps = min(EPOCH_STEPS, config.few_labels.steps)
-        repeats = math.ceil(steps * config.finetune.batch_size / len(indices))
+        repeats = math.ceil(self._length()["epoch_steps"] * config.finetune.batch_size / len(indices))
         split = self.dataset.train.subset(np.tile(indices, repeats))
-        epochs = math.ceil(config.few_labels.steps / (len(split) // config.finetune.batch_size))
         named = replace(split, name=f"{len(indices):,} images of train")
-        return Labelled(self.encoder, named, len(self.dataset.classes), self.resolution, head), epochs
+        return Labelled(self.encoder, named, len(self.dataset.classes), self.resolution, head)
+
+    def _length(self) -> _Length:
+        """The same length and warm-up for every subset, so that sizes differ in their images only.
+
+        An epoch of one or two steps, as one pass over few images has, would spend its time on checkpoints.
+        """
+        steps = self.session.config.few_labels.steps
+        epoch_steps = min(EPOCH_STEPS, steps)
+        return {"epochs": math.ceil(steps / epoch_steps), "epoch_steps": epoch_steps}
 
     def _measured(self, subset: _Subset, adaptation: Adaptation, logits: list[Array]) -> _Model:
         """logits: on each of `tested`."""
@@ -264,19 +273,15 @@ def _over_folds(found: list[tuple[_Subset, Adaptation, _Model]], count: int) -> 
     return [{**row, "adaptation": "finetune"} for row in summary]
 
 
-def _head(weight: Array, bias: Array) -> Head:
-    return {"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)}
-
-
 def _arrays(found: list[tuple[_Subset, Adaptation, _Model]]) -> bytes:
-    drawn = [entry for entry in found if not entry[0].is_fold]
+    sampled = [entry for entry in found if not entry[0].is_fold]
     of_folds = [model["hits"].numpy() for subset, _, model in found if subset.is_fold]
-    of_ood = [model["ood_hits"].numpy() for _, _, model in drawn if model["ood_hits"] is not None]
+    of_ood = [model["ood_hits"].numpy() for _, _, model in sampled if model["ood_hits"] is not None]
     return npz(
         **({"ood_hits": np.array(of_ood)} if of_ood else {}),
         **({FOLDS: np.array(of_folds)} if of_folds else {}),
-        hits=np.array([model["hits"].numpy() for _, _, model in drawn]),
-        labels_per_class=np.array([subset.dimensions["labels_per_class"] for subset, _, _ in drawn]),
-        draw=np.array([subset.dimensions["draw"] for subset, _, _ in drawn]),
-        finetuned=np.array([int(adaptation == "finetune") for _, adaptation, _ in drawn]),
+        hits=np.array([model["hits"].numpy() for _, _, model in sampled]),
+        labels_per_class=np.array([subset.dimensions["labels_per_class"] for subset, _, _ in sampled]),
+        draw=np.array([subset.dimensions["draw"] for subset, _, _ in sampled]),
+        finetuned=np.array([int(adaptation == "finetune") for _, adaptation, _ in sampled]),
     )

@@ -9,28 +9,27 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 from typing_extensions import TypedDict
 
 from ssl_pkg.catalogue import adapted
-from ssl_pkg.config import Config
+from ssl_pkg.config.schema import Config
+from ssl_pkg.config.stage_settings import Finetune
+from ssl_pkg.config.training_length import labelled_batch_size, training_length
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Indices, Split, balanced, holdout
-from ssl_pkg.evaluation.accuracy import wilson
 from ssl_pkg.evaluation.forward import predict
 from ssl_pkg.evaluation.probe import fit_head, fit_probe
 from ssl_pkg.hardware.prepare import prepare
+from ssl_pkg.intervals import wilson
 from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.models.encoder import to_device
 from ssl_pkg.rows import Row, row
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
-from ssl_pkg.stage_settings import Finetune
 from ssl_pkg.stages.artifacts import compact, finish_classifier, npz, source_encoder
 from ssl_pkg.stages.labelled import Head, Labelled, LabelledTrainings, Trial, best, grid_of
-from ssl_pkg.training_length import labelled_batch_size, training_length
 
 
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
@@ -96,7 +95,11 @@ class _Heads(TypedDict):
 
 
 def _heads(session: Session, encoder: nn.Module, train: Split, resolution: int, kept: Indices) -> _Heads:
-    """Fits both probes, with one penalty. kept: the indices of the images that are not held out."""
+    """Fits both probes, with one penalty. kept: the indices of the images that are not held out.
+
+    The penalty is chosen on the images that the trials hold out, as the candidate is. Nothing else of a trial's head
+    depends on these images.
+    """
     if "probe" not in session.config.finetune.heads:
         return {"kept": None, "all": None}
     report = session.report_or_stop
@@ -104,11 +107,7 @@ def _heads(session: Session, encoder: nn.Module, train: Split, resolution: int, 
     probe = fit_probe(features, train.labels, session.config.probe, partial(report, "fit"))
     if probe.reason:
         return {"kept": None, "all": None}
-    weight, bias = fit_head(features[kept], train.labels[kept], probe.l2)
-    return {
-        "kept": {"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)},
-        "all": {"weight": torch.from_numpy(probe.weight), "bias": torch.from_numpy(probe.bias)},
-    }
+    return {"kept": fit_head(features[kept], train.labels[kept], probe.l2).head, "all": probe.head}
 
 
 def _notes(settings: Finetune, *splits: Split) -> list[str]:

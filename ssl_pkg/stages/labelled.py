@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
-from ssl_pkg.config import OptimizerConfig, View
+from ssl_pkg.config.schema import OptimizerConfig, View
+from ssl_pkg.config.stage_settings import Finetune, InitialHead
+from ssl_pkg.config.training_length import labelled_batch_size
 from ssl_pkg.data.images import Split
 from ssl_pkg.errors import Diverged
 from ssl_pkg.evaluation.accuracy import log_loss, not_finite
@@ -24,12 +26,10 @@ from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.models.encoder import to_device
 from ssl_pkg.run.resume import PhaseCheckpoint
 from ssl_pkg.run.session import Session
-from ssl_pkg.stage_settings import Finetune, InitialHead
 from ssl_pkg.training.batches import ViewBatches
 from ssl_pkg.training.loop import fit
 from ssl_pkg.training.optimizers import build_optimizer, warmup_cosine
 from ssl_pkg.training.step import Task
-from ssl_pkg.training_length import labelled_batch_size
 
 Head = dict[str, Tensor]  # the state dict of a linear layer: weight (C, 512) and bias (C,)
 Result = TypeVar("Result")
@@ -132,13 +132,16 @@ class LabelledTrainings:
         candidate: Candidate,
         *,
         epochs: int,
+        epoch_steps: int | None = None,
         after_epoch: Callable[[Supervised, int], dict[str, float]] = lambda model, epoch: {},
         on_start: Callable[[Supervised], object] = lambda model: None,
     ) -> Supervised:
         """Trains a copy of the encoder with a last layer on `start.split`, with the settings `finetune`.
 
-        name: of the phase. after_epoch: gets the model and the number of finished epochs, and returns metrics to log.
-        on_start: called with the model before the first step. Raises Diverged as `fit` does.
+        name: of the phase. epoch_steps: of an epoch, by which warm-up, checkpoints and the length are counted; by
+        default as many as pass over the split `start.passes` times. after_epoch: gets the model and the number of
+        finished epochs, and returns metrics to log. on_start: called with the model before the first step. Raises
+        Diverged as `fit` does.
         """
         session, settings = self.session, self.session.config.finetune
         batches = _batches(session, start, candidate)
@@ -146,8 +149,9 @@ class LabelledTrainings:
         optimizer = OptimizerConfig(
             name="adamw", base_lr=candidate.lr, lr_scaling="none", weight_decay=candidate.weight_decay
         )
-        steps = epochs * batches.steps_per_epoch
-        warmup = min(round(settings.warmup_epochs * batches.steps_per_epoch), steps)
+        steps_per_epoch = epoch_steps or batches.steps_per_epoch
+        steps = epochs * steps_per_epoch
+        warmup = min(round(settings.warmup_epochs * steps_per_epoch), steps)
         task = Task(
             phase=name,
             model=model,
@@ -157,7 +161,7 @@ class LabelledTrainings:
             batch=batches,
             indices=batches.indices,
             steps=steps,
-            steps_per_epoch=batches.steps_per_epoch,
+            steps_per_epoch=steps_per_epoch,
             validate=lambda epoch: after_epoch(model, epoch),
             on_start=lambda: on_start(model),
             step_offset=self._steps,
@@ -174,21 +178,26 @@ class LabelledTrainings:
         grid: Sequence[Candidate],
         *,
         epochs: int,
+        epoch_steps: int | None = None,
         name: str = "trial",
         on_trial: Callable[[int], object] = lambda number: None,
     ) -> list[Trial]:
         """Trains each candidate on `start.split` and measures it on the images `held`, also after each epoch.
 
-        name: of the search; the trial of candidate k is the phase `NAME K`, from 1. on_trial: called with k before it.
+        epoch_steps: as for `train`. name: of the search; the trial of candidate k is the phase `NAME K`, from 1.
+        on_trial: called with k before it.
         """
         trials = []
         for number, candidate in enumerate(grid, start=1):
             on_trial(number)
             phase = f"{name} {number}"
-            trials.append(self.once(phase, partial(self._trial, phase, start, held, candidate, epochs)))
+            trial = partial(self._trial, phase, start, held, candidate, epochs=epochs, epoch_steps=epoch_steps)
+            trials.append(self.once(phase, trial))
         return trials
 
-    def _trial(self, phase: str, start: Labelled, held: Split, candidate: Candidate, epochs: int) -> Trial:
+    def _trial(
+        self, phase: str, start: Labelled, held: Split, candidate: Candidate, *, epochs: int, epoch_steps: int | None
+    ) -> Trial:
         trial = _without_result(phase, candidate, len(held))
 
         def measured(model: Supervised) -> Trial:
@@ -209,7 +218,8 @@ class LabelledTrainings:
         if candidate.head == "probe" and start.head is None:
             return {**trial, "reason": "no probe could be fitted"}
         try:
-            return measured(self.train(phase, start, candidate, epochs=epochs, after_epoch=validate))
+            model = self.train(phase, start, candidate, epochs=epochs, epoch_steps=epoch_steps, after_epoch=validate)
+            return measured(model)
         except Diverged as error:  # another candidate may converge
             self.session.reporter.message(f"{candidate} is skipped: {error}")
             return {**trial, "reason": "it diverged"}

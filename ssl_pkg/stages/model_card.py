@@ -11,18 +11,40 @@ import yaml
 
 from ssl_pkg.data.image_files import CROP, PAD
 from ssl_pkg.rows import Row, dimensions_of
+from ssl_pkg.run.manifest import STAND_IN, STL10_NAME, SYNTHETIC_NAME
 
 MODEL_CARD: Final = "MODEL_CARD.md"
-LICENSE: Final = "mit"  # of this project's code and of the weights, as an identifier of Hugging Face's hub
 _ORIGIN: Final = {
-    "STL-10": "STL-10 by Coates, Ng and Lee (https://cs.stanford.edu/~acoates/stl10)",
-    "synthetic": "synthetic images of coloured shapes, so the weights are of no use for photographs",
-    "stand-in": "files in the layout of STL-10 that are not STL-10",
+    STL10_NAME: "STL-10 by Coates, Ng and Lee (https://cs.stanford.edu/~acoates/stl10)",
+    SYNTHETIC_NAME: "synthetic images of coloured shapes, so the weights are of no use for photographs",
+    STAND_IN: "files in the layout of STL-10 that are not STL-10",
 }
 _FIT: Final = {  # by the preparation of photographs: in words, and the function of ImageOps
     CROP: ("its centre square is kept", "fit"),
     PAD: ("it is padded with black to a square", "pad"),
 }
+
+_IMAGENET: Final = "https://www.image-net.org/download.php"
+
+
+def licence(facts: Mapping[str, Any]) -> tuple[dict[str, str], str]:
+    """The licence of weights with these facts: in the fields of Hugging Face's hub, and in words.
+
+    It follows from the images of the training and, if these differ, of the encoder's. The fields are empty for own
+    images and stand-ins, whose terms are unknown.
+    """
+    data = {facts["data"], facts.get("source_data", facts["data"])}
+    if data == {SYNTHETIC_NAME}:
+        return {"license": "mit"}, "The weights: MIT, because this project has generated the images."
+    if data <= {SYNTHETIC_NAME, STL10_NAME}:
+        return {"license": "other", "license_name": "imagenet", "license_link": _IMAGENET}, (
+            f"The authors of STL-10 publish no licence. The images are from ImageNet, whose terms\n({_IMAGENET}) allow "
+            "non-commercial research and education. Use the weights for these only."
+        )
+    return {}, (
+        "The licence of the weights is for the owner of the images to choose, and depends on the terms of these. None "
+        "has\nbeen chosen yet: before you publish the weights, add it as `license:` to the header of this file."
+    )
 
 
 def model_card(file: str, facts: Mapping[str, Any], made_with: Mapping[str, Any], rows: Sequence[Row]) -> bytes:
@@ -33,7 +55,7 @@ def model_card(file: str, facts: Mapping[str, Any], made_with: Mapping[str, Any]
     classes, adaptation = facts["classes"], facts["adaptation"]
     measured = [row for row in rows if row["value"] is not None and not dimensions_of(row)]
     header = {
-        "license": LICENSE,
+        **licence(facts)[0],
         "library_name": "pytorch",
         "pipeline_tag": "image-feature-extraction" if facts["stage"] == "pretrain" else "image-classification",
         "tags": ["resnet18", "self-supervised-learning", facts["method"]],
@@ -99,7 +121,7 @@ def prepare(file):  # a photograph -> (1, 3, {resolution}, {resolution})
 
 | | |
 | --- | --- |
-| images | {_ORIGIN.get(facts["data"], _cell(facts["data"]))} |
+| images | {_origin(facts["data"])} |{_source(facts)}
 | commit | {facts["commit"]} |
 | versions | {versions} |
 | computed on | {_cell(made_with["hardware"]["name"])}, {made_with["hardware"]["precision"]} |
@@ -114,8 +136,17 @@ An interval has a confidence of 95 %. Accuracies are fractions.
 
 ## Licence
 
-Code and weights: MIT. The images have their own terms of use.
+The code above: MIT. {licence(facts)[1]}
 """.encode()
+
+
+def _origin(data: str) -> str:
+    return _ORIGIN.get(data, _cell(data))
+
+
+def _source(facts: Mapping[str, Any]) -> str:
+    """The table's row on the images of the encoder's training, if they differ from those of this one."""
+    return f"\n| images of the encoder | {_origin(facts['source_data'])} |" if "source_data" in facts else ""
 
 
 def _cell(text: str) -> str:

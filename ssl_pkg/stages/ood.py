@@ -3,7 +3,7 @@
 from functools import partial
 
 from ssl_pkg.catalogue import PREDICTIONS
-from ssl_pkg.config import Config
+from ssl_pkg.config.schema import Config
 from ssl_pkg.data.dataset import data_root
 from ssl_pkg.data.ood import open_ood
 from ssl_pkg.errors import BadInput

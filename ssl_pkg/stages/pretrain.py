@@ -11,8 +11,10 @@ from pydantic import ValidationError
 from torch import nn
 from torchvision.models import ResNet
 
-from ssl_pkg.compose import describe_error
-from ssl_pkg.config import Config, MethodConfig
+from ssl_pkg.config.batch_sizes import peak_lr
+from ssl_pkg.config.compose import describe_error
+from ssl_pkg.config.schema import Config, MethodConfig
+from ssl_pkg.config.training_length import training_length
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Split, holdout
 from ssl_pkg.data.stl10 import STL10
@@ -36,9 +38,8 @@ from ssl_pkg.stages.artifacts import export_weights, weights_facts, write_contac
 from ssl_pkg.training.batches import ViewBatches
 from ssl_pkg.training.ddp import distributed_loss
 from ssl_pkg.training.loop import fit
-from ssl_pkg.training.optimizers import build_optimizer, peak_lr, warmup_cosine
+from ssl_pkg.training.optimizers import build_optimizer, warmup_cosine
 from ssl_pkg.training.step import Task
-from ssl_pkg.training_length import training_length
 
 
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
@@ -50,7 +51,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
 
 
 def _run(config: Config, hardware: Hardware, interrupt_flag: InterruptFlag) -> None:
-    assert config.method is not None  # checked in config.py
+    assert config.method is not None  # checked in config/schema.py
     dataset, resolution = open_dataset(config.data), config.budget.resolution
     task = training(config, dataset, hardware)
     if rank():
@@ -74,7 +75,7 @@ def _run(config: Config, hardware: Hardware, interrupt_flag: InterruptFlag) -> N
 
 def training(config: Config, dataset: STL10, hardware: Hardware) -> Task:
     """The training of config.method from random weights, without validation. Raises BadInput on a contradiction."""
-    assert config.method is not None  # checked in config.py
+    assert config.method is not None  # checked in config/schema.py
     split = _split(config, dataset)
     length = training_length(config, len(split))
     batches = ViewBatches(
@@ -115,7 +116,7 @@ def training(config: Config, dataset: STL10, hardware: Hardware) -> Task:
 
 def _split(config: Config, dataset: STL10) -> Split:
     """The images of the training."""
-    assert config.method is not None  # checked in config.py
+    assert config.method is not None  # checked in config/schema.py
     return dataset.train if config.method.split == "train" else dataset.unlabeled
 
 
@@ -141,8 +142,8 @@ def build_method(config: MethodConfig, classes: int, seed: int) -> Method:
 
 
 def lr_schedule(config: MethodConfig, steps: int, steps_per_epoch: int) -> Callable[[int], float]:
-    """The learning rate as a function of the step: linear warm-up, then a cosine to 0 at the last step."""
-    peak = peak_lr(config.optimizer, config.batch_size)
+    """The learning rate as a function of the step: linear warm-up, then a cosine, 0 after the last step."""
+    peak = peak_lr(config.optimizer.base_lr, config.optimizer.lr_scaling, config.batch_size)
     warmup = min(round(config.warmup_epochs * steps_per_epoch), steps)
     return lambda step: peak * warmup_cosine(step, steps, warmup)
 

@@ -5,18 +5,17 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ssl_pkg.catalogue import FOLDS
-from ssl_pkg.config import Config
+from ssl_pkg.config.schema import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Indices, holdout
 from ssl_pkg.data.stl10 import STL10
-from ssl_pkg.evaluation.accuracy import accuracy, hits_of, over_folds, wilson
+from ssl_pkg.evaluation.accuracy import accuracy, hits_of, over_folds
 from ssl_pkg.evaluation.forward import Array, predict
 from ssl_pkg.evaluation.probe import LinearProbe, PenaltyTrial, fit_probe
 from ssl_pkg.hardware.prepare import prepare
+from ssl_pkg.intervals import wilson
 from ssl_pkg.models.encoder import to_device
 from ssl_pkg.rows import Dimensions, Row, row, unmeasured
 from ssl_pkg.run.resume import CheckpointMetadata
@@ -56,7 +55,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
         held = len(holdout(dataset.train.labels, config.probe.validation_fraction)[1])
         finish_classifier(
             session,
-            encoder.state_dict() | {f"fc.{name}": value for name, value in _head(probe).items()},
+            encoder.state_dict() | {f"fc.{name}": value for name, value in probe.head.items()},
             dataset,
             method=method,
             adaptation="probe",
@@ -123,14 +122,10 @@ def _choice(probe: LinearProbe, count: int) -> list[Row]:
     ]
 
 
-def _head(probe: LinearProbe) -> dict[str, Tensor]:
-    return {"weight": torch.from_numpy(probe.weight), "bias": torch.from_numpy(probe.bias)}
-
-
 def _state(probe: LinearProbe) -> dict[str, Any]:
     """The probe as a checkpoint holds it: tensors, numbers and texts."""
     tried = [asdict(trial) for trial in probe.tried]
-    return {**_head(probe), "l2": probe.l2, "tried": tried, "reason": probe.reason, "converged": probe.converged}
+    return {**probe.head, "l2": probe.l2, "tried": tried, "reason": probe.reason, "converged": probe.converged}
 
 
 def _from_state(state: dict[str, Any]) -> LinearProbe:

@@ -1,19 +1,19 @@
-"""The width of the optimum at which a final model stands."""
+"""The width of a final model's optimum."""
 
 import copy
 from collections.abc import Callable
 from functools import cache, partial
 
-import torch
+from pydantic import Field
 from torch import nn
 
 from ssl_pkg.augment.views import resize
 from ssl_pkg.catalogue import LANDSCAPE
-from ssl_pkg.config import Config
+from ssl_pkg.config.schema import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Split, balanced
 from ssl_pkg.evaluation.forward import predict
-from ssl_pkg.evaluation.probe import fit_head
+from ssl_pkg.evaluation.probe import LinearProbe, fit_head
 from ssl_pkg.evaluation.width.measures import UnitResult, collect, head_inputs, head_units, network_units
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.models.encoder import without_classifier
@@ -27,9 +27,10 @@ NOISE_SEED = 0  # the same for every model, independent of the run's seed, so th
 
 
 class WidthCheckpoint(CheckpointMetadata):
-    """The fields of a checkpoint of this stage: the results of the finished units, by name."""
+    """The fields of a checkpoint of this stage: the results of the finished units by name, and the notes."""
 
     results: dict[str, UnitResult]
+    notes: list[str] = Field(default_factory=list)
 
 
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
@@ -49,6 +50,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
         checkpoint = session.resume.read(WidthCheckpoint)
         results = dict(checkpoint.results) if checkpoint else {}
+        notes = list(checkpoint.notes) if checkpoint else []
         phase, total = "prepare", 1
 
         def tick() -> None:
@@ -60,7 +62,11 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             inputs = cache(partial(head_inputs, classifier, images, settings.batch_size))
 
             def common_head() -> nn.Module:
-                return _refit(classifier, dataset.train, source["resolution"], settings.common_l2, tick)
+                probe = _refit(classifier, dataset.train, source["resolution"], settings.common_l2, tick)
+                notes[:] = probe.notes("train with width.common_l2")
+                head = copy.deepcopy(classifier.get_submodule("fc"))
+                head.load_state_dict(probe.head)
+                return head
 
             measure = partial(head_units, labels=labels, config=settings, seed=NOISE_SEED, tick=tick)
             units += measure(lambda: (classifier.get_submodule("fc"), inputs()), penalty="chosen")
@@ -71,7 +77,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
                 phase = unit.name
                 tick()
                 results[unit.name] = unit.measure()
-                session.save(len(results), {"results": results})
+                session.save(len(results), {"results": results, "notes": notes})
         rows, landscape = collect(results[unit.name] for unit in units)
         write_atomic(session.file(LANDSCAPE.file), npz(**landscape))
         session.finish(
@@ -80,14 +86,12 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             classes=source["classes"],
             resolution=source["resolution"],
             rows=rows,
+            notes=notes,
         )
 
 
-def _refit(model: nn.Module, train: Split, resolution: int, l2: float, tick: Callable[[], None]) -> nn.Module:
+def _refit(model: nn.Module, train: Split, resolution: int, l2: float, tick: Callable[[], None]) -> LinearProbe:
     """The last layer of `model`, a probe, fitted again on the same features with the penalty `l2`."""
-    head = copy.deepcopy(model.get_submodule("fc"))
-    device = next(head.parameters()).device
+    device = next(model.parameters()).device
     features = predict(without_classifier(model), train, resolution, device, lambda done, count: tick())
-    weight, bias = fit_head(features, train.labels, l2)
-    head.load_state_dict({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
-    return head
+    return fit_head(features, train.labels, l2)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ssl_pkg.augment.parameters import permutation, sample_parameters
 from ssl_pkg.augment.views import make_view
-from ssl_pkg.batch_sizes import split_error
-from ssl_pkg.config import View
+from ssl_pkg.config.batch_sizes import split_error
+from ssl_pkg.config.schema import View
 from ssl_pkg.data.images import Indices, Split
 from ssl_pkg.distributed.collectives import rank, world_size
 from ssl_pkg.errors import BadInput

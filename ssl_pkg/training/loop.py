@@ -8,7 +8,7 @@ import torch
 from pydantic import NonNegativeInt
 from torch import nn
 
-from ssl_pkg.config import Config
+from ssl_pkg.config.schema import Config
 from ssl_pkg.errors import Diverged, Interrupted
 from ssl_pkg.hardware.prepare import Hardware
 from ssl_pkg.run.resume import PhaseCheckpoint, Resume
@@ -37,7 +37,7 @@ class TrainingCheckpoint(PhaseCheckpoint):
 
     step: NonNegativeInt  # the number of finished steps
     model: dict[str, Any]
-    optimizer: dict[str, Any]
+    optimizer: dict[str, Any]  # not read after the last step, and then saved empty
     scaler: dict[str, Any]
     averager: AveragerState
     log_pending: bool  # whether the last step's line is not logged yet, because a signal interrupted its validation
@@ -82,7 +82,8 @@ def fit(session: TrainingSession, task: Task, extra_state: Any) -> None:
                 "phase": task.phase,
                 "step": done,
                 "model": module.state_dict(),
-                "optimizer": task.optimizer.state_dict(),
+                # No step will read it after the last one. AdamW's state is twice as large as the weights.
+                "optimizer": task.optimizer.state_dict() if done < task.steps else {},
                 "scaler": run_step.scaler.state_dict(),
                 "averager": averager.state(),
                 "log_pending": log_pending,
@@ -104,7 +105,8 @@ def _restore(session: TrainingSession, task: Task, run_step: Step) -> tuple[int,
         return 0, MetricAverager(), False
     try:
         cast(nn.Module, task.model).load_state_dict(checkpoint.model)
-        task.optimizer.load_state_dict(checkpoint.optimizer)
+        if checkpoint.step < task.steps:
+            task.optimizer.load_state_dict(checkpoint.optimizer)
         run_step.scaler.load_state_dict(checkpoint.scaler)
     except Exception as error:  # the fields' contents are not validated, so that loading them can raise anything
         raise session.resume.mismatch(error) from error

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_pkg.config import OptimizerConfig
+from ssl_pkg.config.schema import OptimizerConfig
 
 
 class LARS(torch.optim.Optimizer):
@@ -103,14 +103,6 @@ def build_optimizer(config: OptimizerConfig, groups: list[dict[str, Any]]) -> to
             trained, lr=0.0, momentum=config.momentum, weight_decay=config.weight_decay, foreach=True
         )
     return AdamW(trained, lr=0.0, weight_decay=config.weight_decay, fused=True)
-
-
-def peak_lr(config: OptimizerConfig, batch_size: int) -> float:
-    """The learning rate after warm-up for batch size B: `base_lr` times B/256, sqrt(B/256) or 1."""
-    return (
-        config.base_lr
-        * {"linear": batch_size / 256, "sqrt": math.sqrt(batch_size / 256), "none": 1.0}[config.lr_scaling]
-    )
 
 
 def warmup_cosine(step: int, steps: int, warmup_steps: int) -> float:

@@ -8,9 +8,9 @@ from hostile import cases
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssl_pkg.compose import load_config
+from ssl_pkg.config.compose import load_config
+from ssl_pkg.config.overrides import LITERAL
 from ssl_pkg.errors import BadInput
-from ssl_pkg.overrides import LITERAL
 
 LINE = ("stage=pretrain", "run_dir=x", "method=moco")
 

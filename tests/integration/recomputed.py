@@ -1,12 +1,14 @@
 """The runs of test_stage_numbers.py, and slow or independent computations of what they report."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
+from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 from stage_runs import run
 from torchvision.models import resnet18
@@ -44,6 +46,13 @@ REAL = {  # run of the fake study -> run of LINES with the same stage and kind o
     "width-simclr-probe-s0": "width-probe",
 }
 
+EMBEDDING = """
+import sys
+import numpy as np
+{lines}
+assert not [name for name in sys.modules if name.startswith("ssl_pkg")]
+np.save("embedded.npy", embed(torch.from_numpy(np.load("images.npy"))).numpy())
+"""  # a program with lines of the README
 
 Rows = dict[tuple[str, str], dict[str, Any]]  # without dimensions, by evaluation and metric
 
@@ -59,9 +68,19 @@ def run_all(root: Path) -> Path:
     return root
 
 
+def readme_code() -> list[str]:
+    """The blocks of Python in the README."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    return re.findall(r"```python\n(.*?)```", readme, re.S)
+
+
 def rows(run: Path) -> Rows:
     found = json.loads((run / "result.json").read_text())["rows"]
     return {(row["evaluation"], row["metric"]): row for row in found if not dimensions_of(row)}
+
+
+def metric_lines(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 def network(file: Path) -> torch.nn.Module:
@@ -76,6 +95,14 @@ def network(file: Path) -> torch.nn.Module:
 def predict(module: torch.nn.Module, split: Split) -> np.ndarray:
     images, _ = split.load(np.arange(len(split)), torch.device("cpu"))
     return module(resize(images, 32)).numpy()
+
+
+def probabilities(features: np.ndarray, labels: np.ndarray, l2: float, queries: np.ndarray) -> np.ndarray:
+    """Of each class, by scikit-learn's logistic regression on standardised features with the penalty `l2`."""
+    features, queries = (given.astype(np.float64) for given in (features, queries))  # in float32 it may not converge
+    mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-6
+    model = LogisticRegression(C=1 / (len(labels) * l2), max_iter=20_000, tol=1e-8)
+    return model.fit((features - mean) / scale, labels).predict_proba((queries - mean) / scale)
 
 
 def knn(bank: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np.ndarray:

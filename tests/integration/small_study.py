@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 from jobs.ledger import REPORT
 from jobs.local.slots import Slot
@@ -31,7 +32,8 @@ def small_study(root: Path, wait: float = 0.1) -> list[Job]:
 def run(root: Path, slots: int = 2, wait: float = 0.1) -> int:
     """Runs the study; returns the exit status."""
     jobs = small_study(root, wait)
-    return run_study(jobs, root / "small", [Slot(1)] * slots, again="the same again", programs=PROGRAMS)
+    with patch("jobs.local.study.Programs", return_value=PROGRAMS):
+        return run_study(jobs, root / "small", [Slot(1)] * slots, again="the same again")
 
 
 if __name__ == "__main__":

@@ -63,7 +63,8 @@ def work(run: RunDirectory, seconds: float) -> int:
             event(run, "end")
             return 75
     event(run, "end")
-    write_json(run.path / "result.json", {"seconds": seconds, "rows": []})
+    headline = {"headline": {"label": "test", "value": 0.503}} if run.name.startswith("probe-") else {}
+    write_json(run.path / "result.json", {"seconds": seconds, "rows": [], **headline})
     return 0
 
 

@@ -15,8 +15,8 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_pkg.compose import load_config
-from ssl_pkg.config import View
+from ssl_pkg.config.compose import load_config
+from ssl_pkg.config.schema import View
 from ssl_pkg.data.images import Split
 from ssl_pkg.distributed.collectives import all_reduce_mean, any_rank, broadcast, local_shard, world_size
 from ssl_pkg.distributed.process_group import process_group

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors import safe_open
 from safetensors.numpy import load_file
 from stage_runs import command, pretrain, result, run
 
@@ -88,6 +89,20 @@ def test_probing_does_not_change_the_encoder(tmp_path: Path, data: Path) -> None
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
+def test_weights_name_the_images_of_their_encoder_and_the_licence_that_both_allow(tmp_path: Path, data: Path) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    (tmp_path / "data" / "synthetic.json").unlink()
+    run(*pretrain("moco", data, tmp_path / "pretrain"))
+    found = {}
+    for name, root in (("same", data), ("other", tmp_path / "data")):
+        done = run("stage=probe", f"source={tmp_path / 'pretrain'}", f"run_dir={tmp_path / name}", f"data.root={root}")
+        assert done.returncode == 0, done.stderr
+        with safe_open(tmp_path / name / "model.safetensors", "pt") as file:
+            facts = json.loads(file.metadata()["ssl-study"])
+        found[name] = [facts.get(key) for key in ("data", "source_data", "license")]
+    assert found == {"same": ["synthetic", None, "mit"], "other": ["stand-in", "synthetic", None]}
+
+
 def test_changed_inputs_of_a_started_run_are_refused(tmp_path: Path, data: Path) -> None:
     other = tmp_path / "other"
     generate(other, Sizes(train_per_class=16, test_per_class=6, unlabeled=160, ood_per_class=3))
@@ -138,7 +153,7 @@ def unchanged(root: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "arguments", "sentence"),
     [
-        (unchanged, ["data.root=/nowhere"], "data.root=/nowhere is not a folder"),
+        (unchanged, ["data.root=/nowhere"], "there is no data folder /nowhere"),
         (truncated, [], "is truncated"),
         (wrong_labels, [], "labels outside 1..10"),
         (few_labels, [], "3 labels for 160 images"),

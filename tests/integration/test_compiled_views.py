@@ -17,8 +17,8 @@ if "full" in sys.argv:
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 from ssl_pkg.augment.parameters import sample_parameters
 from ssl_pkg.augment.views import make_view
-from ssl_pkg.config import View
-from ssl_pkg.fields import Jitter
+from ssl_pkg.config.schema import View
+from ssl_pkg.config.fields import Jitter
 jitter = Jitter(probability=0.8, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2)
 busy = View(crop_area=(0.02, 1.0), flip=0.5, jitter=jitter, grey=0.2, blur=0.5, solarize=0.2)
 digest = hashlib.sha256()

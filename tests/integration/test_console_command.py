@@ -79,7 +79,7 @@ def test_the_help_of_study_has_an_example_of_a_shorter_study() -> None:
         (["demo", "--frobnicate"], "there is no option --frobnicate: see `ssl-study demo --help`"),
         (["report", "demo", "--runs", "nowhere"], "nowhere/demo"),
         (["report", "demo", "--rums", "a"], "there is no option --rums (did you mean --runs?): see `ssl-study report"),
-        (["report", "demo", "--date", "May"], "argument --date: 'May' is no date like 2026-01-31"),
+        (["report", "demo", "--date", "May"], "argument --date: 'May' is not a date like 2026-01-31"),
         (["data", "a", "b"], "ssl-study data does not take 'b': see `ssl-study data --help`"),
         (["pack", "a"], "the following arguments are required: DST: see `ssl-study pack --help`"),
         (["predict", "a", "b", "--devise=cpu"], "there is no option --devise=cpu (did you mean --device?)"),
@@ -122,7 +122,17 @@ def test_a_command_whose_packages_are_missing_names_the_remedy(words: list[str],
 
 @pytest.mark.parametrize(
     ("words", "module"),
-    [(["predict", "a", "b"], "torch"), (["pack", "a", "b"], "torch"), (["report", "demo"], "pandas")],
+    [
+        (["predict", "a", "b"], "torch"),
+        (["pack", "a", "b"], "torch"),
+        (["report", "demo"], "pandas"),
+        (["demo"], "hydra"),
+        (["study", "demo"], "jobs.plan.settings"),
+        (["doctor"], "jobs.doctor"),
+        (["status", "demo"], "jobs.status.states"),
+        (["cancel", "demo"], "jobs.cluster.queue"),
+        (["profile", "local"], "jobs.cluster.profile"),
+    ],
 )
 def test_ctrl_c_during_imports_is_reported_in_one_sentence(words: list[str], module: str, tmp_path: Path) -> None:
     before = f"""
@@ -136,3 +146,11 @@ sys.meta_path.insert(0, Finder())
     done = ssl_study(*words, before=before, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (75, "interrupted\n")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [["report", "demo", "--date", "x"], ["report", "demo", "--language", "xx"]])
+def test_a_wrong_option_of_the_report_names_the_command_that_was_typed(words: list[str], tmp_path: Path) -> None:
+    done = ssl_study(*words, cwd=tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert done.stderr.startswith(f"ssl-study: argument {words[2]}: ")
+    assert done.stderr.endswith(": see `ssl-study report --help`.\n")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -96,6 +97,8 @@ def test_a_study_completes_and_a_second_call_starts_nothing(tmp_path: Path, caps
     printed = capsys.readouterr().out
     assert "the table of results" in printed
     assert printed.count("report.pdf") == printed.count("a first report")  # the table names the last one's path
+    (first_number,) = (line for line in printed.splitlines() if "first number" in line)
+    assert re.search(r"the first number: 50\.3 % test accuracy of probe-[ab]-s0$", first_number)
 
     made = child(tmp_path, "probe-a-s0")
     assert made["environment"]["OMP_NUM_THREADS"] == "1"
@@ -115,7 +118,9 @@ def test_a_study_completes_and_a_second_call_starts_nothing(tmp_path: Path, caps
     assert str(tmp_path / "reports" / "report.pdf") in capsys.readouterr().out
 
     shutil.rmtree(tmp_path / "small" / "probe-b-s0")
+    capsys.readouterr()
     assert run(tmp_path) == 0
+    assert "first number" not in capsys.readouterr().out  # it was shown before
     assert begun(tmp_path) == [name for what, name in first if what == "begin"] + ["probe-b-s0"]
 
 

@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from typed import check_command
 import install
 from jobs.cluster.profile import load_profile
 from jobs.image import HELP
-from ssl_pkg.compose import load_config
+from ssl_pkg.config.compose import load_config
+from ssl_pkg.config.presets import studies
 
 PROJECT = Path(__file__).parents[2]
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/clusters.md", "docs/faq.md", "docs/image.md", "docs/stages.md")
@@ -128,6 +130,33 @@ def test_the_readmes_recipe_for_clusters_gives_the_nodes_torch(tmp_path: Path) -
 def test_each_stage_is_valid(words: list[str]) -> None:
     if words != ["--help"]:
         load_config(words)
+
+
+def test_the_readmes_commands_work_without_activating_the_environment() -> None:
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    assert not re.findall(r"(?:^|`)ssl-study(?:-stage)? .*", text, re.MULTILINE)
+
+
+def test_git_ignores_what_the_readmes_commands_read_and_write() -> None:
+    lines = [shlex.split(line, comments=True) for line in blocks("README.md", "Your own images")]
+    (photos, data), (_, new) = (words[2:] for words in lines if words[1] in ("pack", "predict"))
+    files = [f"{photos}/cat/a.jpg", f"{data}/files.csv", f"{new}/a.jpg", "predictions.csv", "runs/a", "reports/a"]
+    done = subprocess.run(["git", "check-ignore", *files], cwd=PROJECT, capture_output=True, text=True, check=False)
+    if done.returncode == 128:
+        pytest.skip("this is no clone")
+    assert done.stdout.splitlines() == files
+
+
+def test_each_list_of_the_studies_has_all_of_them() -> None:
+    named = "|".join(("demo", "photos-quick", "photos-cpu", "photos", "stl10"))
+    assert sorted(named.split("|")) == [*studies()]
+    assert f"STUDY={named} " in (PROJECT / "Makefile").read_text(encoding="utf-8")
+    shown = subprocess.run(
+        [sys.executable, "-m", "ssl_pkg", "--help"], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    for folder in ("study", "budget"):
+        files = sorted(file.stem for file in (PROJECT / "ssl_pkg" / "conf" / folder).glob("*.yaml"))
+        assert " | ".join(files) in shown.stdout
 
 
 def test_the_help_of_make_lists_the_targets() -> None:

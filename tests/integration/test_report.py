@@ -10,8 +10,9 @@ import pytest
 from fake_contents import models_of
 from fake_reports import Built
 from fake_study import AWKWARD, DATE, FakeStudy
+from scipy.stats import binomtest
 
-from analysis import data, few_labels, report
+from analysis import data, few_labels, report, words
 from analysis.estimates import difference
 from analysis.figures import style
 from analysis.reading import read_study
@@ -48,7 +49,7 @@ def test_markup_in_a_name_is_printed_literally(built: Built) -> None:
     if shutil.which("pdftotext") is None:
         pytest.skip("pdftotext is not installed: the text of the PDF can't be read")
     text = subprocess.run(["pdftotext", "-raw", built.pdf, "-"], capture_output=True, text=True, check=True).stdout
-    assert style.shortened(AWKWARD) in text  # axes of the figures, drawn by matplotlib
+    assert style.shortened([AWKWARD])[0] in text  # axes of the figures, drawn by matplotlib
     content = {"kind": "text", "text": AWKWARD}
     table = {"kind": "table", "headings": [AWKWARD], "rows": [[AWKWARD]], "caption": AWKWARD, "origin": AWKWARD}
     blocks = [content, table | {"size": 9, "left": 1, "widths": []}, {"kind": "items", "items": [AWKWARD], "size": 10}]
@@ -70,7 +71,7 @@ def test_a_report_of_one_run_names_the_missing_runs(fake: FakeStudy, tmp_path: P
     assert pdf.read_bytes().startswith(b"%PDF")
     complete, _, missing = front.runs(study).partition(" Missing: ")
     assert complete.startswith("1 of the 47")
-    assert "probe of random-probe, simclr-probe, byol-probe and moco-probe (seed 0)" in missing
+    assert missing.startswith("pretrain (3), probe (4), finetune (3), ")
 
 
 @pytest.mark.parametrize("damaged", [[], 1, ["x"]])
@@ -106,6 +107,24 @@ def test_the_first_page_says_how_often_a_training_passed_over_few_images(fake: F
     assert ["steps", "300"] in recipe
 
 
+@pytest.mark.parametrize("images", [24, 92, 94])
+def test_the_first_page_says_what_few_test_images_mean(fake: FakeStudy, tmp_path: Path, images: int) -> None:
+    fake.images = images
+    fake.finetune("random")
+    interval = binomtest(images // 2, images).proportion_ci(method="wilson")
+    expected = (
+        f"Few test images: on {images}, an accuracy of 50 % has a 95 % interval of {100 * interval.low:.0f} to "
+        f"{100 * interval.high:.0f} %."
+    )
+    answers = front.answers(read_study(fake.path))
+    assert (expected in answers) == (interval.high - interval.low > 0.2)
+    assert not any("Few out-of-distribution" in answer for answer in answers)
+    fake.ood("supervised")
+    with words.language("ru"):
+        found = [answer for answer in front.answers(read_study(fake.path)) if f"мало ({images})" in answer]
+    assert len(found) == (2 if interval.high - interval.low > 0.2 else 0)
+
+
 def test_the_first_page_answers_the_question_with_numbers_and_a_figure(fake: FakeStudy, tmp_path: Path) -> None:
     fake.images, fake.methods = 400, ("supervised", "simclr")
     fake.finetune("random")
@@ -118,7 +137,10 @@ def test_the_first_page_answers_the_question_with_numbers_and_a_figure(fake: Fak
         question, answers, figure, complete = front.section(study, tmp_path).blocks
     assert "does pretraining without labels (SimCLR) help" in question["text"]
     assert "the same network trained on the labels alone and a random one" in question["text"]
-    best, finetuned, few, seeds = answers["items"]
+    helps, best, finetuned, few, seeds = answers["items"]
+    assert helps == (
+        "With all labels, pretraining helps here. Clearly better than the supervised baseline: SimCLR fine-tuned."
+    )
     assert best.startswith("Test accuracy in percent: SimCLR fine-tuned is highest with 7")
     assert (
         "Fine-tuned against supervised, p corrected for these pairs only, test accuracy, in points: clearly above"
@@ -128,8 +150,8 @@ def test_the_first_page_answers_the_question_with_numbers_and_a_figure(fake: Fak
     finetuned_gain = difference(study, *models_of("simclr-finetune", "supervised"), "test")
     assert finetuned_gain is not None
     assert few == (
-        "From how many labels on pretraining pays: clearly above Supervised from scratch are, with 10 per class, "
-        f"SimCLR probe +{100 * gain.difference.value:.1f} points; with all labels, SimCLR fine-tuned "
+        "With how many labels pretraining pays. Models that are clearly above Supervised from scratch: with 10 per "
+        f"class, SimCLR probe +{100 * gain.difference.value:.1f} points; with all labels, SimCLR fine-tuned "
         f"+{100 * finetuned_gain.value:.1f} points."
     )
     assert seeds.startswith("Each model has one seed")
@@ -187,7 +209,7 @@ def test_a_report_on_own_images_says_so_on_its_first_page_and_in_its_main_table(
     assert page["note"] == ""  # nobody takes photographs of birds for STL-10
     assert page["data"] == "data: own images (birds)"
     assert front.question(study).endswith(f" {data.data_note(study)}")
-    assert "The data was own images (birds), photographs that were packed" in data.data_note(study)
+    assert "The images are own images (birds), photographs that were packed." in data.data_note(study)
     captions = [block.get("caption", "") for block in accuracy.section(study).blocks]
     assert any("in percent on own images (birds)." in caption for caption in captions)
 

@@ -2,13 +2,23 @@
 
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_reports import Built
+from fake_reports import Built, swept
+from fake_study import DATE, FakeStudy
+from figure_texts import overfull
+from matplotlib.figure import Figure
 from report_pages import fills, misplaced
 
-from analysis import report
+from analysis import report, words
+from analysis.figures import style
+from analysis.joining import by_data
+from analysis.reading import read_study
+from analysis.study import Study
 
 if shutil.which("pdftotext") is None:
     pytest.skip("pdftotext is not installed: the pages of the PDF can't be read", allow_module_level=True)
@@ -20,7 +30,7 @@ def of_rows(rows: int, lines: int) -> dict[str, Any]:
     """The content of a report with some lines of text, and then a table."""
     cells = [[f"row{number}", "1"] for number in range(1, rows + 1)]
     table = {"kind": "table", "headings": ["Heading", ""], "rows": cells, "caption": "", "origin": ""}
-    blocks = [*([{"kind": "text", "text": "line"}] * lines), table | {"size": 9, "left": 1, "widths": []}]
+    blocks = [*([{"kind": "text", "text": "line"}] * lines), table | {"size": 9, "left": 1, "widths": [1, 1]}]
     head = {"title": "a", "subtitle": "", "keywords": [], "data": "", "note": "", "date": [2026, 1, 2], **_WORDS}
     return head | {"sections": [{"title": "b", "blocks": blocks}]}
 
@@ -50,6 +60,51 @@ def test_every_page_but_the_last_is_at_least_two_thirds_full(built: Built) -> No
 def test_no_word_overlaps_another_or_leaves_the_text_area(built: Built) -> None:
     pdf = built.pdf.read_bytes()
     assert misplaced(pdf) == []
+
+
+def sweep_of(folder: Path) -> Study:
+    swept(FakeStudy(folder / "sweep", methods=("simclr",)), (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0))
+    return read_study(folder / "sweep")
+
+
+def hundred_classes(folder: Path) -> Study:
+    classes = [f"{kind} {number}" for kind in ("golden retriever", "fire truck") for number in range(50)]
+    FakeStudy(folder / "classes", classes=classes, images=1000, points=300).whole()
+    return read_study(folder / "classes")
+
+
+def two_studies(folder: Path) -> Study:
+    for name in ("short", "longer"):
+        FakeStudy(folder / name, methods=("supervised", "byol")).whole()
+    (study,) = by_data([read_study(folder / name) for name in ("short", "longer")])
+    return study
+
+
+@contextmanager
+def in_this_process(task: Callable[[], None]) -> Iterator[None]:
+    yield
+    task()
+
+
+@pytest.mark.parametrize("language", words.LANGUAGES)
+@pytest.mark.parametrize("made", [sweep_of, hundred_classes, two_studies])
+def test_no_words_overlap_in_pages_or_figures_with_long_names_or_many_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Callable[[Path], Study], language: str
+) -> None:
+    found: dict[str, list[str]] = {}
+
+    def checked(figure: Figure, folder: Path, name: str) -> None:
+        found[name] = overfull(figure)
+        save(figure, folder, name)
+
+    save = style.save
+    monkeypatch.setattr(style, "save", checked)
+    monkeypatch.setattr(report, "in_a_fork", in_this_process)
+    with words.language(language):
+        pdf = report.build(made(tmp_path), tmp_path / "report", DATE)
+    assert len(found) > 9
+    assert {name: wrong for name, wrong in found.items() if wrong} == {}
+    assert misplaced(pdf.read_bytes()) == []
 
 
 def test_a_word_that_is_too_long_for_its_column_is_noticed() -> None:

@@ -21,7 +21,8 @@ def test_a_number_of_a_table_or_text_that_is_in_no_csv_file_is_noticed(built: Bu
     before, cells[1] = cells[1], "66.0 [59.4, 72.7]"
     assert before == "66.0 [59.4, 72.6]"
     listed = next(block for block in blocks if block["kind"] == "items")["items"]
-    listed[0] = listed[0].replace("78.0 [72.3, 83.7]", "78.0 [72.2, 83.7]")
+    assert "78.0 [72.3, 83.7]" in listed[1]
+    listed[1] = listed[1].replace("78.0 [72.3, 83.7]", "78.0 [72.2, 83.7]")
     blocks[0]["text"] += " Another 123.456 points."
     assert [entry.partition(" in: ")[0] for entry in unexplained(content, built.out)] == [
         "123.456",

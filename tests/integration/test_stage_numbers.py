@@ -1,7 +1,6 @@
 """Recomputes the values that stages report from their files, with other libraries where possible."""
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,22 @@ import pytest
 import torch
 import yaml
 from fake_study import FakeStudy
-from recomputed import LINES, NEIGHBOURS, REAL, keys, kinds, knn, network, predict, rows, run_all
+from recomputed import (
+    EMBEDDING,
+    LINES,
+    NEIGHBOURS,
+    REAL,
+    keys,
+    kinds,
+    knn,
+    metric_lines,
+    network,
+    predict,
+    probabilities,
+    readme_code,
+    rows,
+    run_all,
+)
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import trustworthiness
@@ -53,24 +67,10 @@ def test_only_pretrain_and_ood_write_contact_sheets(study: Path, stl10: STL10) -
     assert (study / "pretrain/contact_sheet.png").read_bytes() == expected
 
 
-README = """
-import sys
-import numpy as np
-{lines}
-assert not [name for name in sys.modules if name.startswith("ssl_pkg")]
-np.save("embedded.npy", embed(torch.from_numpy(np.load("images.npy"))).numpy())
-"""
-
-
-def readme_code() -> list[str]:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    return re.findall(r"```python\n(.*?)```", readme, re.S)
-
-
 @pytest.mark.parametrize("name", ["supervised", "probe", "finetune"])
 def test_the_readmes_code_computes_the_test_accuracy_of_each_final_model(study: Path, name: str) -> None:
     _, lines, _ = readme_code()
-    for path, own in {"runs/mine/probe": study / name, "DATA/": f"{study / 'data'}/"}.items():
+    for path, own in {"runs/mine/probe": study / name, "data/synthetic/": f"{study / 'data'}/"}.items():
         assert path in lines
         lines = lines.replace(path, str(own))
     lines += '\nimport sys\nassert not [name for name in sys.modules if name.startswith("ssl_pkg")]\n'
@@ -86,7 +86,7 @@ def test_the_readmes_code_embeds_as_the_evaluation_does(study: Path, stl10: STL1
     lines = lines.replace(path, str(study / "pretrain/encoder.safetensors"))
     images, _ = stl10.test.load(np.arange(len(stl10.test)), torch.device("cpu"))
     np.save(tmp_path / "images.npy", images.contiguous().numpy())
-    command = [sys.executable, "-c", README.format(lines=lines)]
+    command = [sys.executable, "-c", EMBEDDING.format(lines=lines)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     head = load_file(study / "probe/model.safetensors")  # of the same encoder
@@ -103,11 +103,9 @@ def test_pretraining_is_validated_on_the_holdout_split(study: Path, stl10: STL10
 
 
 def test_the_learning_rate_follows_the_methods_schedule(study: Path) -> None:
-    lines = [json.loads(line) for line in (study / "pretrain/metrics.jsonl").read_text().splitlines()]
-    peak, warmup = (
-        1.2 * (32 / 256) ** 0.5,
-        2,
-    )  # budget tiny: batches of 32, 5 an epoch, 8 steps, half an epoch's warm-up
+    lines = metric_lines(study / "pretrain")
+    # budget tiny: batches of 32, 5 an epoch, 8 steps, half an epoch's warm-up
+    peak, warmup = 1.2 * (32 / 256) ** 0.5, 2
     for line in lines:
         step = line["step"] - 1
         factor = (step + 1) / warmup if step < warmup else 0.5 * (1 + np.cos(np.pi * (step - warmup) / (8 - warmup)))
@@ -123,10 +121,7 @@ def test_the_probe_is_chosen_on_the_holdout_split_and_fitted_on_all_of_train(stu
     l2 = entry["validation", "l2"]["value"]
 
     def accuracy(rows: np.ndarray, queries: np.ndarray, wanted: np.ndarray) -> float:
-        mean, scale = train[rows].mean(axis=0), train[rows].std(axis=0) + 1e-6
-        model = LogisticRegression(C=1 / (len(rows) * l2), max_iter=20_000, tol=1e-8)
-        model.fit((train[rows] - mean) / scale, labels[rows])
-        return float((model.predict((queries - mean) / scale) == wanted).mean())
+        return float((probabilities(train[rows], labels[rows], l2, queries).argmax(axis=1) == wanted).mean())
 
     chosen = accuracy(kept, train[held], labels[held])
     assert entry["validation", "accuracy"]["value"] == pytest.approx(chosen, abs=0.001)
@@ -141,9 +136,7 @@ def test_the_probe_of_a_fold_sees_only_the_fold(study: Path, stl10: STL10) -> No
     kept, held = holdout(labels, 0.2)
 
     def fitted(part: np.ndarray, l2: float, wanted: np.ndarray) -> np.ndarray:
-        mean, scale = features[part].mean(axis=0), features[part].std(axis=0) + 1e-6
-        model = LogisticRegression(C=1 / (len(part) * l2), max_iter=20_000, tol=1e-8)
-        return model.fit((features[part] - mean) / scale, labels[part]).predict_proba((wanted - mean) / scale)
+        return probabilities(features[part], labels[part], l2, wanted)
 
     grid = np.geomspace(1e-6, 1e5, 3)
     best = min(grid, key=lambda l2: log_loss(labels[held], fitted(kept, l2, features[held])))
@@ -187,9 +180,8 @@ def test_the_status_counts_the_parts_of_a_run(study: Path) -> None:
 
 def test_the_random_network_depends_on_the_seed(study: Path) -> None:
     torch.manual_seed(3)
-    assert torch.equal(
-        load_file(study / "random/model.safetensors")["conv1.weight"], resnet18().state_dict()["conv1.weight"]
-    )
+    made, expected = load_file(study / "random/model.safetensors"), resnet18().state_dict()
+    assert torch.equal(made["conv1.weight"], expected["conv1.weight"])
 
 
 def test_fine_tuning_selects_the_better_trial(study: Path) -> None:
@@ -202,7 +194,7 @@ def test_fine_tuning_selects_the_better_trial(study: Path) -> None:
     assert entry["validation", "accuracy"]["value"] == best["accuracy"]
     assert entry["validation", "nll"]["value"] == best["log_loss"]
     assert entry["validation", "accuracy"]["n"] == 30
-    lines = [json.loads(line) for line in (study / "finetune/metrics.jsonl").read_text().splitlines()]
+    lines = metric_lines(study / "finetune")
     trial = [line["lr"] for line in lines if line["phase"] == "trial 1"]
     assert trial == pytest.approx([0.001 * 0.5 * (1 + np.cos(np.pi * (step - 1) / 2)) for step in (2,)])
 
@@ -232,13 +224,9 @@ def test_accuracies_under_corruption_are_those_of_the_saved_hits(study: Path, st
     expected = predict(plain, Split("jpeg", compressed.numpy(), chosen.labels)).argmax(axis=1) == chosen.labels
     assert (hits[-1, -1] != expected).sum() <= 1  # Pillow and torchvision may have different versions of libjpeg
     values = {row["metric"]: row["value"] for row in found if not dimensions_of(row)}
-    assert values == pytest.approx(
-        {
-            "clean_accuracy": clean.mean(),
-            "mean_accuracy": hits.mean(),
-            "relative_accuracy": hits.mean() / clean.mean(),
-        }
-    )
+    relative = hits.mean() / clean.mean()
+    expected = {"clean_accuracy": clean.mean(), "mean_accuracy": hits.mean(), "relative_accuracy": relative}
+    assert values == pytest.approx(expected)
     conditions = [row["value"] for row in found if "severity" in row]
     assert conditions == pytest.approx(hits.mean(axis=2).ravel())
 
@@ -263,7 +251,7 @@ def test_the_figures_of_merit_of_the_map_are_those_of_its_points(study: Path, st
 
 
 def test_health_is_logged_with_every_line_of_a_pretraining(study: Path) -> None:
-    lines = [json.loads(line) for line in (study / "pretrain/metrics.jsonl").read_text().splitlines()]
+    lines = metric_lines(study / "pretrain")
     assert all({"z_std", "alignment", "uniformity"} <= line.keys() for line in lines)
     assert {"effective_rank" in line for line in lines if "knn" in line} == {True}
 
@@ -303,12 +291,10 @@ def test_the_fake_study_contains_only_what_real_runs_contain(study: Path, fake: 
     assert kinds(results[0]) <= kinds(results[1])
     configs = [yaml.safe_load((run / "config.yaml").read_text()) for run in (made, real)]
     assert keys(configs[0]) <= keys(configs[1])
-    lines = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (made, real)]
+    lines = [metric_lines(run) for run in (made, real)]
     assert keys(lines[0]) <= keys(lines[1])
     for file in made.glob("*.npz"):
         with np.load(file) as arrays, np.load(real / file.name) as expected:
             for array in arrays:
-                assert (arrays[array].ndim, arrays[array].dtype.kind) == (
-                    expected[array].ndim,
-                    expected[array].dtype.kind,
-                ), array
+                alike = [(content[array].ndim, content[array].dtype.kind) for content in (arrays, expected)]
+                assert alike[0] == alike[1], array

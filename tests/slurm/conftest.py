@@ -18,7 +18,7 @@ from slurm.testbed import LocalCluster
 @contextmanager
 def started(folder: Path, **wanted: Any) -> Iterator[LocalCluster]:
     """Context manager with a running cluster, which SLURM's commands reach. Skips if it can't start, except in CI."""
-    cluster = LocalCluster(folder, port=free_ports(), **wanted)
+    cluster = LocalCluster(folder, port=free_ports(), **{"cpus": 2, **wanted})
     try:
         try:
             cluster.up()

@@ -19,7 +19,7 @@ from jobs.ledger import State
 from jobs.plan.graph import Job, plan
 from jobs.programs import Programs
 from jobs.status.states import Row, read_rows
-from ssl_pkg.config import StudyConfig
+from ssl_pkg.config.schema import StudyConfig
 from ssl_pkg.run.directory import RunDirectory, runs_of
 
 STUB = Path(__file__).parent.parent / "integration" / "stub_stage.py"

@@ -25,6 +25,6 @@ def test_the_folder_can_have_any_name(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("bed")
 def test_a_backslash_in_the_path_is_refused(tmp_path: Path) -> None:
     root = tmp_path / "back\\slash"
-    with pytest.raises(BadInput, match=r"SLURM replaces the \\ in .*: give another folder by --runs"):
+    with pytest.raises(BadInput, match=r"SLURM replaces the \\ in .*: give another folder with --runs"):
         OnCluster(root).submit()
     assert not root.exists()

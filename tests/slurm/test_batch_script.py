@@ -186,7 +186,7 @@ def test_status_says_that_a_folder_was_moved_while_its_jobs_waited(
     assert small.rows()[FIRST].note == note
     assert not before.folder.exists()
     assert main(["cancel", "small", "--runs", str(small.root)]) == 0
-    assert "1 jobs of study small are cancelled" in capsys.readouterr().out
+    assert "1 job of study small is cancelled" in capsys.readouterr().out
     small.submit()
     small.until_complete(60)
 

@@ -1,10 +1,12 @@
 import argparse
 import errno
 import os
+import re
 import signal
 
 import pytest
 
+from jobs.__main__ import main as jobs
 from ssl_pkg.console import Parser, run_command
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, BadInput
 from ssl_pkg.run.signals import SIGNALS
@@ -78,3 +80,24 @@ def test_a_signal_interrupts_the_command_and_a_second_one_does_not_interrupt_its
     assert cleaned == [True]
     assert capsys.readouterr().err == "interrupted: no file\n"
     assert [signal.getsignal(each) for each in SIGNALS] == before
+
+
+@pytest.mark.parametrize("columns", [5, 50, 60, 80, 200])
+@pytest.mark.parametrize("command", ["demo", "study", "submit", "status", "cancel", "logs", "doctor", "profile"])
+def test_the_usage_fits_the_terminal(
+    command: str, columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        jobs([command, "--help"])
+    printed = capsys.readouterr().out.split("\n\n")[0]
+    assert " ".join(printed.split()).startswith(f"usage: ssl-study {command} ")
+    assert "\N{NO-BREAK SPACE}" not in printed
+    if columns >= 50:
+        assert max(map(len, printed.splitlines())) <= columns
+        for option in re.findall(r"\[[^]]*\]", printed):
+            assert "\n" not in option
+    monkeypatch.setenv("COLUMNS", "1000")
+    with pytest.raises(SystemExit):
+        jobs([command, "--help"])
+    assert printed.split() == capsys.readouterr().out.split("\n\n")[0].split()

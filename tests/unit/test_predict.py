@@ -2,17 +2,25 @@
 
 import csv
 import json
+import os
+import re
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from torchvision.models import resnet18
 
 from ssl_pkg.data.image_files import preparation
+from ssl_pkg.data.images import UNLABELED
 from ssl_pkg.data.pack import pack
-from ssl_pkg.predict import main
+from ssl_pkg.errors import BadInput
+from ssl_pkg.predict import load_final_model, main
+from ssl_pkg.predictions import Predictions, report
 from ssl_pkg.run.weights import save_weights
 
 CLASSES = ["cat", "dog", "file"]
@@ -52,6 +60,11 @@ def test_labels_are_the_names_of_folders_and_unreadable_files_are_listed(
     }  # fmt: skip
     assert rows["cat/notes.txt"]["reason"].startswith("is not an image")
     assert len(rows) == 6
+    printed = capsys.readouterr().out
+    for name in CLASSES:
+        own = [float(row["confidence"]) for row in rows.values() if row["predicted"] == name]
+        mean = f"{np.mean(own):.3f}" if own else "-"
+        assert f"\n  {name:<9} {len(own):>7}  {mean:>15}\n" in printed
     hits = 0
     for row in rows.values():
         if row["predicted"]:
@@ -59,7 +72,17 @@ def test_labels_are_the_names_of_folders_and_unreadable_files_are_listed(
             assert sum(values.values()) == pytest.approx(1, abs=1e-5)
             assert values[row["predicted"]] == float(row["confidence"]) == max(values.values())
             hits += row["predicted"] == row["label"]
-    assert f"accuracy: {100 * hits / 3:.1f} % of 3 images with a label" in capsys.readouterr().out
+    assert f"accuracy: {100 * hits / 3:.1f} % of 3 images with a label" in printed
+
+
+def test_a_run_that_does_not_exist_is_named_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "finetune-simclr-s0").mkdir()
+    (tmp_path / "finetune-simclr-s0" / "model.safetensors").touch()
+    with pytest.raises(BadInput) as caught:
+        load_final_model(tmp_path / "finetune-simclr-s9")
+    assert str(caught.value).startswith(
+        f"there is no run {tmp_path}/finetune-simclr-s9 (did you mean {tmp_path}/finetune-simclr-s0?): "
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,7 +92,7 @@ def test_labels_are_the_names_of_folders_and_unreadable_files_are_listed(
         (lambda folder: (folder / "images").rename(folder / "away"), "there is no folder"),
         (lambda folder: (folder / "out.csv").touch(), "exists: move it away"),
         (lambda folder: (folder / "out.csv").symlink_to("nowhere"), "exists: move it away"),
-        (lambda folder: (folder / "run" / "result.json").unlink(), "is no complete run with a final model"),
+        (lambda folder: (folder / "run" / "result.json").unlink(), "is not a complete run with a final model"),
         (lambda folder: (folder / "run" / "model.safetensors").write_bytes(b"x" * 99), "can't be read as safetensors"),
     ],
 )
@@ -99,18 +122,82 @@ def test_a_file_that_can_not_be_written_is_refused_before_anything_is_read(
 ) -> None:
     out = tmp_path / "new" / "out.csv"
     assert main([str(tmp_path / "no run"), str(tmp_path / "no images"), "--out", str(out)]) == 2
-    assert capsys.readouterr().err == f"there is no folder {out.parent}: create it, or give another file by --out\n"
+    assert capsys.readouterr().err == f"there is no folder {out.parent}: create it, or give another file with --out\n"
 
 
-def test_files_whose_names_print_alike_all_have_a_line(run: Path, tmp_path: Path) -> None:
+def test_files_whose_names_resemble_each_other_all_have_a_line_of_their_own(run: Path, tmp_path: Path) -> None:
     for number, name in enumerate(["a\nb.png", "a\\nb.png"]):
         write(tmp_path / "images" / name, number)
     out = tmp_path / "out.csv"
     assert main([str(run), str(tmp_path / "images"), "--out", str(out), "--device", "cpu"]) == 0
     with out.open(newline="") as content:
         rows = list(csv.DictReader(content))
-    assert [row["file"] for row in rows] == ["a\\nb.png"] * 2
+    assert [row["file"] for row in rows] == ["a\\nb.png", "a\\\\nb.png"]
     assert rows[0]["confidence"] != rows[1]["confidence"]
+
+
+def test_any_names_are_columns_and_values_of_the_csv_file(
+    tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["cat, black", 'the "dog"', "Łódź; 車"]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
+    (tmp_path / "run" / "result.json").write_text(json.dumps({"classes": names, "resolution": 32}))
+    for number, name in enumerate(names):
+        write(tmp_path / "images" / name / "1, 2.png", number)
+    strange = os.fsencode(tmp_path / "images" / "plain.png").replace(b"plain", b"a,\xff\n'b\"c")
+    write(tmp_path / "images" / "plain.png", 3)
+    (tmp_path / "images" / "plain.png").rename(os.fsdecode(strange))
+    out = tmp_path / "out.csv"
+    assert main([str(tmp_path / "run"), str(tmp_path / "images"), "--out", str(out), "--device", "cpu"]) == 0
+    frame = pd.read_csv(out, keep_default_na=False)  # another reader of CSV than Python's
+    assert list(frame) == ["file", "label", "predicted", "confidence", *(f"p({name})" for name in names), "reason"]
+    expected = {f"{name}/1, 2.png": name for name in names} | {"a,\\udcff\\n'b\"c.png": ""}
+    assert dict(zip(frame["file"], frame["label"], strict=True)) == expected
+    assert set(frame["predicted"]) <= set(names)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    described = re.findall(r"`([^`]+)`", " ".join(capsys.readouterr().out.split()))
+    assert described == ["file", "label", "predicted", "confidence", "p(CLASS)", "reason"]
+
+
+def found(counts: Sequence[int]) -> Predictions:
+    """Predictions of each class for so many images, with a probability of 0.9, and one that is not finite."""
+    classes, total = len(counts), sum(counts)
+    logits = np.full((total + 1, classes), np.log(0.1 / (classes - 1)), np.float32)
+    logits[np.arange(total), np.repeat(np.arange(classes), counts)] = np.log(0.9)
+    logits[total] = np.nan
+    names = [f"{number}.png" for number in range(total + 1)]
+    return Predictions(names, [""] * (total + 1), np.full(total + 1, UNLABELED), logits, [])
+
+
+def cells(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(character) == "W" else 1 for character in text)
+
+
+@pytest.mark.parametrize(
+    ("counts", "rows", "rest"),
+    [
+        ([3, 0, 12], {"c2": 12, "c0": 3, "c1": 0}, []),
+        ([0] * 15, {}, ["other classes (15): 0 images"]),
+        ([1, 2, *[0] * 20], {"c1": 2, "c0": 1}, ["other classes (20): 0 images"]),
+        (range(1, 21), {f"c{n}": n + 1 for n in range(19, 9, -1)}, ["other classes (10): 55 images"]),
+    ],
+)
+def test_the_summary_counts_the_images_of_each_class(
+    counts: Sequence[int], rows: dict[str, int], rest: list[str], tmp_path: Path
+) -> None:
+    names = [f"c{number}".replace("c2", "車車車車車車") for number in range(len(counts))]
+    lines = report(found(counts), names, tmp_path, tmp_path / "out.csv").splitlines()
+    assert lines[0].endswith(f" the predictions for {sum(counts)} images of {tmp_path}")
+    table, others = lines[1 : 2 + len(rows)], lines[2 + len(rows) : -2]
+    expected = [[name, str(count), "0.900" if count else "-"] for name, count in rows.items()]
+    assert table[0].split() == ["predicted", "images", "mean", "confidence"]
+    assert [line.replace("車車車車車車", "c2").split() for line in table[1:]] == expected
+    assert len(set(map(cells, table))) == 1
+    assert [line.strip() for line in others] == rest
+    assert lines[-1].startswith("files without a prediction: 1; ")
 
 
 @pytest.fixture(scope="module")
@@ -182,5 +269,5 @@ def test_labels_that_the_model_lacks_are_named(
     line = [str(tmp_path / "run"), str(packed / "crop"), "--out", str(tmp_path / "out.csv"), "--device", "cpu"]
     assert main(line) == 0
     printed = capsys.readouterr().out
-    assert "% of 1 images of the model's classes; 95 %" in printed
-    assert "1 images have a class that the model does not know: dog" in printed
+    assert "% of 1 image of the model's classes; 95 %" in printed
+    assert "1 image has a class that the model does not know: dog" in printed

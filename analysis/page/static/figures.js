@@ -81,12 +81,18 @@ function sliderOf(frames, changed, chosen) {
   return element("label", { class: "slider" }, _("Step"), range, state);
 }
 
-// Of the inclined names of an axis, as many as fit its length.
-function fewer(plot, { tickangle, tickvals, ticktext }) {
+// Of the inclined names of an axis, as many as fit its length: what the names of the rows and the colour bar leave.
+function fewer(plot, { tickangle, tickvals, ticktext, type }, rows) {
   if (tickangle !== -45) return {};
-  const step = Math.ceil((tickvals.length * 17) / (0.6 * plot.clientWidth));
-  const kept = (values) => values.filter((value, place) => place % step === 0);
-  return { tickvals: kept(tickvals), ticktext: kept(ticktext) };
+  const places = tickvals.map((value, place) => (type === "category" ? place : type === "log" ? Math.log(value) : value));
+  const lines = (rows?.ticktext ?? []).flatMap((name) => name.split("<br>"));
+  const beside = 110 + 7 * Math.max(0, ...lines.map((line) => line.length));
+  const pixels = Math.max(60, plot.clientWidth - beside) / (places.at(-1) - places[0]);
+  const kept = [];
+  places.forEach((place, index) => {
+    if (!kept.length || (place - places[kept.at(-1)]) * pixels >= 17) kept.push(index);
+  });
+  return { tickvals: kept.map((index) => tickvals[index]), ticktext: kept.map((index) => ticktext[index]) };
 }
 
 // view: zoom is kept until another view is chosen; the camera of a scene is kept always. A map or a scene (`square`) is
@@ -96,7 +102,10 @@ function layoutOf(plot, layout, { height, square, view }) {
   plot.style.height = `${shown}px`;
   const style = getComputedStyle(document.documentElement);
   const [ink, line, soft] = ["--ink", "--line", "--soft"].map((name) => style.getPropertyValue(name).trim());
-  const axis = (found) => ({ gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, ...found, ...fewer(plot, found) });
+  const axis = (found) => ({
+    gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, exponentformat: "power", // not 100μ
+    ...found, ...fewer(plot, found, layout.yaxis),
+  });
   const far = plot.clientWidth < 450 ? 1.25 : 1; // so that the names of the axes fit
   const eye = Object.entries(layout.scene?.camera.eye ?? {}).map(([name, place]) => [name, far * place]);
   const scene = Object.fromEntries(["xaxis", "yaxis", "zaxis"].map((name) => [

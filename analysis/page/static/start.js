@@ -1,5 +1,25 @@
 // The start: the page is painted before anything large is unpacked.
 
+const PAPER = "718px"; // A4 without the margins of a browser
+
+// What is printed has every figure, also those that were not scrolled to, in light colours and as wide as the paper.
+function printing(drawAll) {
+  const { dataset, style } = document.documentElement;
+  let theme;
+  addEventListener("beforeprint", () => {
+    theme = dataset.theme;
+    dataset.theme = "light";
+    style.width = PAPER;
+    themeChanged();
+    drawAll();
+  });
+  addEventListener("afterprint", () => {
+    dataset.theme = theme;
+    style.width = "";
+    themeChanged();
+  });
+}
+
 async function start() {
   themeChanged();
   await painted();
@@ -14,14 +34,15 @@ async function start() {
   await painted();
   const thumbnails = await readThumbnails();
   document.body.append(element("script", {}, await unpacked("plotly")));
+  const draw = (figure) => {
+    near.unobserve(figure);
+    if (!drawn.has(figure)) drawFigure(figure, data.plots[figure.id], { runs: data.runs, thumbnails });
+  };
   const near = new IntersectionObserver((entries) => {
-    for (const { isIntersecting, target } of entries) {
-      if (!isIntersecting) continue;
-      near.unobserve(target);
-      drawFigure(target, data.plots[target.id], { runs: data.runs, thumbnails });
-    }
+    for (const { isIntersecting, target } of entries) if (isIntersecting) draw(target);
   }, { rootMargin: "400px" });
   figures.forEach((figure) => near.observe(figure));
+  printing(() => figures.forEach(draw));
   document.documentElement.dataset.ready = "yes";
 }
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import TypedDict  # pydantic accepts typing's TypedDict from Python 3.12 on
 
+from ssl_pkg.config.stage_settings import Width
 from ssl_pkg.evaluation.forward import full_precision
 from ssl_pkg.evaluation.width.folding import fold_batch_norm
 from ssl_pkg.evaluation.width.hessian import EIGENVALUES, top_eigenvalues, trace
@@ -24,7 +25,6 @@ from ssl_pkg.evaluation.width.noise import Bound, Interval
 from ssl_pkg.evaluation.width.perturb import Objective
 from ssl_pkg.evaluation.width.sharpness import adaptive_average, adaptive_worst, keskar, pac_bayes_width
 from ssl_pkg.rows import Dimensions, Penalty, Row, bounded, row
-from ssl_pkg.stage_settings import Width
 
 MeasureFunction = Callable[[Objective], Interval | Bound | tuple[Interval, ...]]
 WIDTH, FIRST_ORDER = "width", "first_order"  # metrics: the measure, and its first-order prediction

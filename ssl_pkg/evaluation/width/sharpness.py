@@ -81,9 +81,10 @@ def pac_bayes_width(objective: Objective, drop: float, steps: int, draws: int, s
         d = min(drop, (accuracy(w) - chance) / 2),
 
     where chance is the accuracy of the best constant prediction.
-    Jiang et al. 1912.02178, appendix, with their drop of .1 (their measure is 1 / sigma^2). Near chance the drop is
-    relative, because noise can't reduce an accuracy much below chance: with d = drop a model with an accuracy of
-    chance + drop would be infinitely wide. A model that is not above chance has no width.
+    Jiang et al. 1912.02178, appendix, with their drop of .1 (their measure is 1 / sigma^2). Their noise has the
+    variance sigma^2 w^2 + epsilon^2; here sigma scales epsilon too, so that the noise vanishes with sigma. Near chance
+    the drop is relative, because noise can't reduce an accuracy much below chance: with d = drop a model with an
+    accuracy of chance + drop would be infinitely wide. A model that is not above chance has no width.
 
     Found by `steps` of bisection in log sigma within PAC_BAYES_RANGE. The mean is over the same `draws` of noise for
     every sigma and every model. The value is the sigma at which the mean accuracy, interpolated linearly in log sigma,

@@ -1,5 +1,6 @@
-"""What the runs of FakeStudy contain: the numbers of some evaluations and the configuration of a method."""
+"""What the runs of FakeStudy contain: metric lines, numbers of some evaluations and a method's configuration."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,34 @@ def provenance(data: str) -> dict[str, Any]:
         "hardware": {"device": "cpu", "name": "x86_64", "precision": "float32", "threads": 1},
         "world_size": 1,
     }
+
+
+def pretraining_lines(method: str, steps: int, draws: np.random.Generator) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl of a pretraining."""
+    loss = 2.5 * np.exp(-np.linspace(0, 2, steps)) + np.cumsum(draws.normal(0, 0.01, steps)) + 0.5
+    lines = []
+    for step in range(steps):
+        line: dict[str, Any] = {"loss": float(loss[step]), "lr": 0.3 * float(np.cos(np.pi * step / steps / 2))}
+        line["z_std"] = 0.06 + 0.005 * float(draws.normal())
+        line |= {"alignment": 0.5 - 0.3 * step / steps, "uniformity": -3.0 * step / steps}
+        if method != "byol":
+            line["contrast_accuracy"] = 0.9 * step / steps
+        if step % 10 == 9:
+            line |= {"knn": 0.3 + 0.3 * step / steps, "effective_rank": 20.0 + step}
+        lines.append({"step": step + 1, "epoch": (step + 1) / 10, "phase": "train", "seconds": float(step)} | line)
+    return lines
+
+
+def labelled_lines(trials: Sequence[str]) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl of these trials of a fine-tuning, and of its final training."""
+    lines = []
+    for trial, phase in enumerate([*trials, "final"]):
+        for step in range(1, 6):
+            line = {"step": 5 * trial + step, "epoch": step, "phase": phase, "seconds": 1.0, "loss": 2 / step}
+            key = "accuracy" if phase == "final" else "val_accuracy"
+            more = {} if phase == "final" else {"val_loss": 2.2 / step}
+            lines.append(line | {key: 0.5 + 0.05 * step + 0.02 * trial} | more)
+    return lines
 
 
 def corruption_hits(skill: float, difficulty: np.ndarray, draws: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -17,10 +17,12 @@ from fake_contents import (
     SEVERITIES,
     corruption_hits,
     corruption_numbers,
+    labelled_lines,
     logits_of,
     measurements,
     method_config,
     model_of,
+    pretraining_lines,
     provenance,
     row,
 )
@@ -28,8 +30,8 @@ from fake_contents import (
 from jobs.plan.graph import plan
 from jobs.plan.record import record_plan
 from ssl_pkg.catalogue import adapted
-from ssl_pkg.config import StudyConfig
-from ssl_pkg.run.directory import model_name, write_json
+from ssl_pkg.config.schema import StudyConfig
+from ssl_pkg.run.directory import RunDirectory, metrics_sha256, model_name, write_json
 from ssl_pkg.run.study_plan import PLAN
 
 CLASSES = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
@@ -81,17 +83,7 @@ class FakeStudy:
 
     def pretrain(self, method: str, seed: int = 0, *, complete: bool = True) -> Path:
         draws = self._draws("pretrain", method, seed)
-        loss = 2.5 * np.exp(-np.linspace(0, 2, self.steps)) + np.cumsum(draws.normal(0, 0.01, self.steps)) + 0.5
-        lines = []
-        for step in range(self.steps):
-            line: dict[str, Any] = {"loss": float(loss[step]), "lr": 0.3 * float(np.cos(np.pi * step / self.steps / 2))}
-            line["z_std"] = 0.06 + 0.005 * float(draws.normal())
-            line |= {"alignment": 0.5 - 0.3 * step / self.steps, "uniformity": -3.0 * step / self.steps}
-            if method != "byol":
-                line["contrast_accuracy"] = 0.9 * step / self.steps
-            if step % 10 == 9:
-                line |= {"knn": 0.3 + 0.3 * step / self.steps, "effective_rank": 20.0 + step}
-            lines.append({"step": step + 1, "epoch": (step + 1) / 10, "phase": "train", "seconds": float(step)} | line)
+        lines = pretraining_lines(method, self.steps, draws)
         config = {"method": method_config(method), "pretrain": {"knn_every": 1, "knn_neighbours": 20}}
         run = self._open(f"pretrain-{method}-s{seed}", seed, None, config, lines)
         if complete:
@@ -123,17 +115,10 @@ class FakeStudy:
     def finetune(self, method: str, seed: int = 0, candidates: int = 2, *, complete: bool = True) -> Path:
         """Of the method `random`, the supervised baseline."""
         name, adaptation = adapted(method, "finetune")
-        lines = []
         phases = [f"trial {number}" for number in range(1, candidates + 1)]
-        for trial, phase in enumerate([*phases, "final"]):
-            for step in range(1, 6):
-                line = {"step": 5 * trial + step, "epoch": step, "phase": phase, "seconds": 1.0, "loss": 2 / step}
-                key = "accuracy" if phase == "final" else "val_accuracy"
-                more = {} if phase == "final" else {"val_loss": 2.2 / step}
-                lines.append(line | {key: 0.5 + 0.05 * step + 0.02 * trial} | more)
         config = {"finetune": {"epochs": 5, "batch_size": 64, "base_lrs": [3e-4, 1e-3], "weight_decays": [0.05]}}
         source = "random" if method == "random" else f"pretrain-{method}-s{seed}"
-        run = self._open(f"finetune-{method}-s{seed}", seed, source, config, lines)
+        run = self._open(f"finetune-{method}-s{seed}", seed, source, config, labelled_lines(phases))
         if not complete:
             self._interrupt(run)
             return run
@@ -299,6 +284,7 @@ class FakeStudy:
         result = {"stage": stage, "model": model, "method": method, "adaptation": adaptation, "seed": seed}
         result |= {"data": self.data, "resolution": 48}
         result |= {"classes": list(self.classes), "seconds": seconds, "rows": rows}
+        result |= {"metrics_sha256": metrics_sha256(RunDirectory(run).metrics())}
         write_json(run / "result.json", result | more)
         for entry in rows:
             name = model_name(*adapted(method, entry["adaptation"])) if "adaptation" in entry else model

@@ -11,7 +11,7 @@ from analysis.reading import read_study
 from analysis.sections import ood
 from jobs.plan.graph import plan
 from jobs.plan.record import record_plan
-from ssl_pkg.config import StudyConfig
+from ssl_pkg.config.schema import StudyConfig
 
 
 def test_the_report_says_that_there_is_no_out_of_distribution_set(fake: FakeStudy, tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_figures_of_few_and_of_many_classes_name_as_many_as_are_readable(tmp_pat
     shown = [label.get_text() for label in heat_map.axes[0].get_xticklabels()]
     assert shown[0] == "kind 0"
     assert min(count, 30) <= len(shown) <= style.NAMED
-    assert len(confusion.axes[0].get_yticks()) == len(shown)
+    assert min(count, 7) <= len(confusion.axes[0].get_yticks()) <= 13  # a panel has room for so many lines
     assert len(maps.legends[0].get_texts()) == min(count, style.NAMED + 1)
 
 

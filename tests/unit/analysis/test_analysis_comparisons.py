@@ -8,7 +8,7 @@ from fake_contents import model_of, models_of
 from fake_reports import Whole
 from fake_study import FakeStudy
 
-from analysis import comparisons, names
+from analysis import comparisons
 from analysis.comparisons import (
     CORRUPTED,
     FINETUNED,
@@ -156,7 +156,7 @@ def test_the_sentence_about_the_best_model_says_if_the_next_one_is_better_over_t
 def test_a_variant_is_compared_with_the_random_probe_of_its_variant(fake: FakeStudy) -> None:
     fake.probe("random")
     study = read_study(fake.path)
-    assert comparisons.random_probe(study, model_of("simclr-probe", "seed=1")) == names.RANDOM_PROBE
+    assert comparisons.random_probe(study, model_of("simclr-probe", "seed=1")) == model_of("random-probe")
 
 
 def test_equal_models_are_equivalent_if_there_are_enough_images(fake: FakeStudy) -> None:
@@ -173,4 +173,4 @@ def test_equal_models_are_equivalent_if_there_are_enough_images(fake: FakeStudy)
     assert (entry.difference.value, entry.verdict) == (0, "equivalent")
     best = next(text for text in findings.section(study).blocks[1]["items"] if text.startswith("Test accuracy"))
     assert best.endswith("equivalent.")
-    assert "Supervised and simclr fine-tuned are equal and highest with 66.0 [" in best
+    assert "Supervised and SimCLR fine-tuned are equal and highest with 66.0 [" in best

@@ -6,6 +6,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
+import fake_study
 import numpy as np
 import pytest
 import yaml
@@ -19,7 +20,7 @@ from analysis.figures import curves, style
 from analysis.method_texts import LABELLED, PROBE, SELF_SUPERVISED
 from analysis.names import Model
 from analysis.reading import read_study
-from analysis.sections import cost, data, limits, methods, probe, repeating, training, width
+from analysis.sections import cost, data, front, limits, methods, probe, repeating, training, width
 from analysis.study import Study
 from ssl_pkg import conf
 
@@ -151,7 +152,7 @@ def test_the_number_of_images_of_each_split_follows_from_the_files(fake: FakeStu
     files = {f"stl10_binary/{name}": {"bytes": size, "md5": "0"} for name, size in sizes.items()}
     change(run, "provenance.json", data=provenance["data"] | {"files": files})
     made = data.section(read_study(fake.path), tmp_path)
-    assert texts(made).startswith("Was this STL-10? These are not STL-10 numbers.")
+    assert texts(made).startswith("These are not STL-10 numbers.")
     for part in ("5,000 labelled images of train", "8,000 labelled images of test", "100,000 unlabeled images"):
         assert part in texts(made)
     assert [row[0] for row in table(made, "data")["rows"]] == sorted(files)
@@ -239,19 +240,44 @@ def test_what_the_numbers_leave_open_is_said(fake: FakeStudy) -> None:
     assert "SimCLR none, BYOL 1 (base lr)" in found[3]
     assert any(item.startswith("Which model has the highest test accuracy. ") for item in found)
 
+    change(run, "config.yaml", method=config["method"] | {"epochs": 8})
+    each = "(SimCLR: 4 epochs in batches of 256, at 48 px; BYOL: 8 epochs in batches of 256, at 48 px)."
+    found = items(limits.section(read_study(fake.path)))
+    assert [item for item in found if "reduced budget" in item] == [found[1]]
+    assert found[1].endswith(f"SimCLR and BYOL had the reduced budget “fake” {each}")
+
 
 def test_a_clear_winner_of_many_seeds_on_stl10_leaves_little_open(fake: FakeStudy) -> None:
     fake.images, fake.data = 2000, "STL-10"
     for seed in range(3):
         run = fake.pretrain("simclr", seed)
-        change(run, "config.yaml", budget={"name": "full", "resolution": 96})
+        change(run, "config.yaml", budget={"name": "photos", "resolution": 96, "ssl_epochs": 200, "max_steps": None})
         fake.finetune("random", seed)
         fake.finetune("simclr", seed)  # .76 against .66
     found = items(limits.section(read_study(fake.path)))
     assert found == [
         "How the models compare on other images than STL-10.",
-        "How the methods compare after longer pretraining, or with larger images: SimCLR had the budget “full” (4 "
+        "How the methods compare after longer pretraining, or with larger images: SimCLR had the budget “photos” (4 "
         "epochs in batches of 256, at 96 px).",
         "Whether the supervised baseline would reach the pretrained models with a longer training: both had 5 epochs "
         "on the labels.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("supervised", "images", "answer"),
+    [
+        (0.4, 1000, "With all labels, pretraining helps here. Clearly better than the supervised baseline: BYOL probe"),
+        (0.74, 40, "With all labels, it is not shown that pretraining helps"),
+        (0.97, 1000, "With all labels, pretraining does not help here: every pretrained model is clearly worse."),
+    ],
+)
+def test_the_first_answer_says_in_plain_words_whether_pretraining_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, supervised: float, images: int, answer: str
+) -> None:
+    monkeypatch.setitem(fake_study.SKILL, "supervised", supervised)
+    fake = FakeStudy(tmp_path / "study", methods=("supervised", "byol"), images=images)
+    fake.finetune("random")
+    fake.probe("byol")
+    fake.finetune("byol")
+    assert front.answers(read_study(fake.path))[0].startswith(answer)

@@ -25,7 +25,7 @@ from analysis.correlation import (
     spearman,
 )
 from analysis.measures import Measurement, chosen
-from analysis.names import RANDOM_PROBE
+from analysis.names import Model
 from analysis.reading import read_study
 from analysis.sections import findings, width
 from analysis.widths import measures_of, taken, widths_of
@@ -112,7 +112,7 @@ def test_four_models_have_no_interval() -> None:
 
 def test_each_model_but_the_random_initialisation_is_a_point(whole: Whole) -> None:
     shown = points(whole.study, KESKAR, "test")
-    assert set(shown) == set(whole.study.models) - {RANDOM_PROBE}
+    assert set(shown) == set(whole.study.models) - {Model("random", "probe")}
     rows = {(r["model"], r["evaluation"], r["metric"], dimensions_of(r)): r["value"] for r in whole.fake.written}
     x = [rows[model.name, "width", "width", KESKAR.dimensions] for model in shown]
     y = [rows[model.name, "test", "accuracy", frozenset()] for model in shown]

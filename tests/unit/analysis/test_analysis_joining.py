@@ -107,7 +107,7 @@ def test_the_first_page_of_a_joined_report_counts_each_study(tmp_path: Path) -> 
         fake.probe("random")
     (fakes[1].path / "plan.json").unlink()
     (study,) = by_data([read_study(fake.path) for fake in fakes])
-    assert front.runs(study).startswith(f"1 of the {len(study.planned)} planned runs are complete. ")
+    assert front.runs(study).startswith(f"1 of the {len(study.planned)} planned runs is complete. ")
     assert (
         "1 of the 1 runs of two that were started are complete. Missing runs are not known, because two has no usable "
         "plan.json."

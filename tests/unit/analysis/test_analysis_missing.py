@@ -1,7 +1,7 @@
 """The report names everything that is missing with its reason, and is built all the same."""
 
-import io
 import json
+import subprocess
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from fake_contents import model_of
 from fake_study import DATE, FakeStudy
-from PIL import Image
 
 from analysis import report, tables
 from analysis.__main__ import main
 from analysis.figures import classes, style
 from analysis.reading import read_study
 from analysis.sections import accuracy, findings, images, missing
+from ssl_pkg.data.contact_sheet import WIDTH, contact_sheet
+from ssl_pkg.data.fonts import SIZE
+from ssl_pkg.data.images import Split
 from ssl_pkg.rows import unmeasured
 
 WHY = "the logits of 3 of 100 images are not finite"
@@ -86,7 +88,7 @@ def test_models_with_fewer_seeds_are_named(fake: FakeStudy) -> None:
     fake.probe("byol")
     make_null(last, "test")
     study = read_study(fake.path)
-    sentence = "fewer seeds than the study's 2: simclr probe 1 and byol probe 1."
+    sentence = "fewer seeds than the study's 2: SimCLR probe 1 and BYOL probe 1."
     assert sentence in study.seeds_text
     assert any(sentence in item for item in findings.section(study).blocks[1]["items"])
     with style.styled():
@@ -194,7 +196,7 @@ def test_runs_that_start_from_an_excluded_run_are_excluded(fake: FakeStudy) -> N
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"value": 7.5}, "test accuracy = 7.5, which is no fraction"),
+        ({"value": 7.5}, "test accuracy = 7.5, which is not a fraction"),
         ({"value": True}, "rows.0.value = True: Input should be a valid number"),
         ({"value": "0.9"}, "rows.0.value = '0.9': Input should be a valid number"),
         ({"metric": ["accuracy"]}, "rows.0.metric = ['accuracy']: Input should be a valid string"),
@@ -239,19 +241,22 @@ def test_failed_runs_are_named_with_their_last_line(fake: FakeStudy, tmp_path: P
     assert "embed-supervised-s0 failed; its last printed line: boom" in text(missing.section(study).blocks)
 
 
-def test_contact_sheets_are_shown_if_they_are_pictures(fake: FakeStudy, tmp_path: Path) -> None:
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(buffer, "PNG")
+def test_contact_sheets_are_shown_legibly_if_they_are_pictures(fake: FakeStudy, tmp_path: Path) -> None:
+    split = Split("train", np.zeros((6, 3, 96, 96), np.uint8), np.arange(6) % 3)
+    sheet = contact_sheet([split], None, ["a", "b", "c"])
     for method in ("simclr", "byol"):
         run = fake.pretrain(method)
-        (run / "contact_sheet.png").write_bytes(buffer.getvalue() if method == "byol" else buffer.getvalue()[:40])
+        (run / "contact_sheet.png").write_bytes(sheet if method == "byol" else sheet[:40])
     (fake.ood("supervised") / "contact_sheet.png").write_bytes(b"no picture")
     out = tmp_path / "out"
     damaged, block, damaged_ood = images.section(read_study(fake.path), out / "figures").blocks
     assert "pretrain-simclr-s0: contact_sheet.png is damaged" in text([damaged])
     assert "ood-supervised-s0: contact_sheet.png is damaged" in text([damaged_ood])
-    assert Path(block["path"]).read_bytes() == buffer.getvalue()
-    assert report.build(read_study(fake.path), out, DATE).is_file()
+    assert Path(block["path"]).read_bytes() == sheet
+    pdf = report.build(read_study(fake.path), out, DATE).read_bytes()
+    listed = subprocess.run(["pdfimages", "-list", "-"], input=pdf, capture_output=True, check=True).stdout.decode()
+    (density,) = (int(row.split()[12]) for row in listed.splitlines()[2:] if f" {WIDTH} " in row)
+    assert 72 * SIZE / density >= 7  # points
 
 
 def test_a_landscape_that_is_not_drawn_is_named(fake: FakeStudy) -> None:

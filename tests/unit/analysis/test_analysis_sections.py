@@ -9,7 +9,7 @@ import pytest
 import yaml
 from fake_contents import model_of
 from fake_study import FakeStudy
-from statsmodels.stats.proportion import confint_proportions_2indep
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from analysis import statistics
 from analysis.blocks import Block, Section
@@ -72,19 +72,19 @@ def test_the_trials_of_several_seeds_are_averaged_and_their_choices_counted(fake
     assert [row[-1] for row in trials["rows"]] == ["70.0 / 0.900 *", "70.0 / 0.900 *"]
 
 
-@pytest.mark.parametrize("own", [0.4, 0.7])
-def test_a_model_below_its_own_probe_on_validation_is_named(fake: FakeStudy, own: float) -> None:
+@pytest.mark.parametrize("own", [0.2, 0.4, 0.7])  # of 40 images; Wilson's interval of .4 contains .5
+def test_a_model_clearly_below_its_own_probe_on_validation_is_named(fake: FakeStudy, own: float) -> None:
     fake.probe("byol")  # .5 on validation
     file = fake.finetune("byol") / "result.json"
     result = json.loads(file.read_text())
     for row in result["rows"]:
         if (row["evaluation"], row["metric"]) == ("validation", "accuracy"):
-            row["value"] = own
+            low, high = proportion_confint(round(own * row["n"]), row["n"], method="wilson")
+            row |= {"value": own, "low": low, "high": high}
     file.write_text(json.dumps(result))
     study = read_study(fake.path)
     said = below_probe(study)
-    assert ("byol fine-tuned 40.0 against 50.0" in said) == (own < 0.5)
-    assert bool(said) == (own < 0.5)
+    assert bool(said) == ("BYOL fine-tuned 20.0 [" in said) == (own == 0.2)
     (listed,) = (block for block in findings.section(study).blocks if block["kind"] == "items")
     assert (said in listed["items"]) == bool(said)
 
@@ -183,7 +183,7 @@ def test_the_loss_out_of_distribution_pairs_the_seeds(fake: FakeStudy) -> None:
 
 def test_the_spread_of_a_width_is_the_longer_half_of_its_interval() -> None:
     found = Taken(Estimate(2.0, 1.5, 2.7, None, 100, {0: 2.0}))
-    assert width._cell(found, lambda value: fixed(value, 1)) == "2.0 ± 0.7"
+    assert width._cell(found, lambda value: fixed(value, 1)) == "2.0\u00a0±\u00a00.7"
 
 
 def test_a_study_without_tuned_hyperparameters_says_nothing_of_them(fake: FakeStudy) -> None:

@@ -10,6 +10,8 @@ from fake_study import FakeStudy
 
 from analysis.figures import classes, curves, style
 from analysis.page.accuracy import few_labels as few_labels_on_page
+from analysis.page.classes import per_class as heat_map_on_page
+from analysis.page.classes import reliability as reliability_on_page
 from analysis.reading import read_study
 from analysis.sections import accuracy, few_labels, training
 
@@ -30,10 +32,37 @@ def test_reliability_is_drawn_only_from_bins_with_ten_images(fake: FakeStudy, tm
             figure = classes.reliability(study)
             text = json.dumps(accuracy.by_class(study, tmp_path).blocks)
         assert (figure is not None) is drawn
+        assert [plot.name for plot in reliability_on_page(study)] == ["reliability"] * drawn
         assert ("There is no reliability diagram" in text) is not drawn
         assert ("Reliability diagrams" in text) is drawn
     assert figure is not None
     assert [entry.get_text() for entry in figure.legends[0].get_texts()] == ["test"]  # there is no OOD set
+
+
+def test_the_pdf_and_the_page_round_alike(fake: FakeStudy) -> None:
+    run = fake.finetune("random")
+    result = json.loads((run / "result.json").read_text())
+    shares = {name: (2 * place + 1) / 16 for place, name in enumerate(fake.classes[:8])}  # 6.25 %, 18.75 %, and so on
+    for row in result["rows"]:
+        if row["metric"] == "accuracy" and row.get("class") in shares:
+            row["value"] = {**shares, fake.classes[7]: 0.625, fake.classes[6]: 0.375}[row["class"]]
+    (run / "result.json").write_text(json.dumps(result))
+    study = read_study(fake.path)
+    with style.styled():
+        figure = classes.heat_maps(study)
+    assert figure is not None
+    drawn = [text.get_text() for text in figure.axes[0].texts]
+    (plot,) = heat_map_on_page(study)
+    (row,) = plot.views[0].content["data"][0]["text"]
+    assert list(row) == drawn
+    assert {"62", "38"} <= set(drawn)
+
+
+def test_long_names_of_classes_stay_different() -> None:
+    assert style.shortened(["cat", "golden retriever"]) == ["cat", "golden retrie…"]
+    names = [f"a rather long class name {number}" for number in range(40)]
+    assert len(set(style.shortened(names))) == 40
+    assert {len(name) for name in style.shortened(names)} == {14}
 
 
 @pytest.mark.parametrize("sizes", [(10,), (10, 50)])
@@ -55,14 +84,14 @@ def test_numbers_of_labels_that_train_has_not_are_named_and_a_curve_has_two(
 
 
 def test_a_note_of_several_runs_is_one_line(fake: FakeStudy, tmp_path: Path) -> None:
-    for method in ("random", "simclr"):
-        run = fake.few_labels(method, skills=ONE_SIZE)
+    runs = [*(fake.probe(method) for method in ("random", "simclr")), fake.few_labels("random", skills=ONE_SIZE)]
+    for run in runs:
         result = json.loads((run / "result.json").read_text())
         (run / "result.json").write_text(json.dumps(result | {"notes": ["50 labels are left out"]}))
     with style.styled():
         blocks = training.section(read_study(fake.path), tmp_path).blocks
     (notes,) = (block["items"] for block in blocks if block["kind"] == "items")
-    assert notes == ["few_labels-random-s0 and few_labels-simclr-s0: 50 labels are left out."]
+    assert notes == ["probe-random-s0 and probe-simclr-s0: 50 labels are left out."]  # few labels have their section
 
 
 def test_curves_of_one_epoch_have_an_axis_from_the_start_to_the_end_of_it(fake: FakeStudy) -> None:

@@ -72,7 +72,8 @@ def test_an_unfinished_run_is_identified_and_named_as_missing(fake: FakeStudy) -
     frame = tables.runs(study).set_index(["stage", "model"])
     assert frame.loc[("pretrain", "simclr"), "state"] == "unfinished, step 12 of 36 of pretrain"
     assert frame.loc[("width", "moco-finetune"), "state"] == "not started"
-    assert "width of random-probe, supervised, simclr-probe" in front.grouped(study.missing)
+    assert "pretrain (3), probe (4)" in front.grouped(study.missing)
+    assert front.grouped(study.missing[:2]) == "pretrain of simclr and byol (seed 0)"
 
 
 def test_a_folder_without_a_plan_reports_its_runs_and_says_so(fake: FakeStudy) -> None:
@@ -131,6 +132,17 @@ def test_damaged_files_are_named_and_ignored(fake: FakeStudy) -> None:
         "embed-supervised-s0: tsne.npz is damaged; the file is ignored.",
     )
     assert by_name["embed-supervised-s0"].arrays("tsne.npz", "train") is None
+
+
+def test_a_metrics_log_that_lost_lines_is_named(fake: FakeStudy) -> None:
+    path = fake.pretrain("simclr") / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]))
+    study = read_study(fake.path)
+    assert study.notes == (
+        "pretrain-simclr-s0: metrics.jsonl is not as the run left it; its curves show what can be read.",
+    )
+    assert len(study.runs[0].metrics) == len(lines) - 1
 
 
 def test_notes_and_states_are_in_the_language_of_the_report_but_the_table_of_runs_is_not(fake: FakeStudy) -> None:

@@ -8,13 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parameter_rows import subset
 from scipy import stats
 from torchvision.transforms import v2
 
 from ssl_pkg.augment import parameters
 from ssl_pkg.augment.parameters import Parameters, permutation, sample_parameters, uniform
-from ssl_pkg.config import View
-from ssl_pkg.fields import Jitter
+from ssl_pkg.config.fields import Jitter
+from ssl_pkg.config.schema import View
 
 JITTER = Jitter(probability=0.8, brightness=0.4, contrast=1.5, saturation=0.2, hue=0.1)
 VIEW = View(crop_area=(0.2, 1.0), flip=0.5, jitter=JITTER, grey=0.2, blur=0.7, solarize=0.1)
@@ -106,8 +107,8 @@ class TestSampleParameters:
     def test_pure(self, sampled: Parameters) -> None:
         assert same(sampled, sample_parameters(VIEW, 3, 1, MANY, 0))
         rows = np.array([17, 3, 400])
-        assert same(sampled.subset(rows), sample_parameters(VIEW, 3, 1, rows, 0))
-        assert len(sampled.subset(rows)) == 3
+        assert same(subset(sampled, rows), sample_parameters(VIEW, 3, 1, rows, 0))
+        assert len(subset(sampled, rows)) == 3
         for other in (
             sample_parameters(VIEW, 4, 1, MANY, 0),
             sample_parameters(VIEW, 3, 2, MANY, 0),
@@ -148,7 +149,7 @@ class TestSampleParameters:
         assert np.abs(correlation).max() < 4.5 / np.sqrt(len(MANY))
 
     def test_amounts_are_independent(self, sampled: Parameters) -> None:
-        p = sampled.subset(np.flatnonzero((sampled.brightness != 1) & (sampled.sigma > 0)))
+        p = subset(sampled, np.flatnonzero((sampled.brightness != 1) & (sampled.sigma > 0)))
         places = (p.top + 0.5) / (97 - p.height), (p.left + 0.5) / (97 - p.width)
         order = p.order @ [1000, 100, 10, 1]
         amounts = np.stack([p.height * p.width, *places, p.brightness, p.contrast, p.saturation, p.hue, order, p.sigma])
@@ -200,7 +201,7 @@ class TestJitter:
         torch.manual_seed(0)
         reference = v2.ColorJitter(JITTER.brightness, JITTER.contrast, JITTER.saturation, JITTER.hue)
         expected = [reference.make_params([]) for _ in range(4000)]
-        jittered = sampled.subset(np.flatnonzero(sampled.brightness != 1))
+        jittered = subset(sampled, np.flatnonzero(sampled.brightness != 1))
         for name, low, high in (
             ("brightness", 0.6, 1.4),
             ("contrast", 0.0, 2.5),
@@ -214,7 +215,7 @@ class TestJitter:
 
     def test_all_24_orders_are_equally_likely(self, sampled: Parameters) -> None:
         assert np.array_equal(np.sort(sampled.order, axis=1), np.tile(np.arange(4), (len(MANY), 1)))
-        jittered = sampled.subset(np.flatnonzero(sampled.brightness != 1))
+        jittered = subset(sampled, np.flatnonzero(sampled.brightness != 1))
         counts = np.unique(jittered.order, axis=0, return_counts=True)[1]
         assert len(counts) == 24
         assert stats.chisquare(counts).pvalue > UNLIKELY

@@ -12,7 +12,7 @@ from bench.lease import Archive, Pieces, _run, main
 from jobs.plan.graph import Job, plan
 from jobs.plan.record import record_plan
 from jobs.study_lock import read_lock_holder
-from ssl_pkg.config import StudyConfig
+from ssl_pkg.config.schema import StudyConfig
 from ssl_pkg.run.weights import load_facts, load_weights, save_weights
 
 

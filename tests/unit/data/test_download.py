@@ -144,3 +144,13 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "stl10_binary" / "train_X.bin").write_bytes(b"synthetic")
     assert main([str(tmp_path)]) == 2
     assert "train_X.bin is not the published one: move" in capsys.readouterr().err
+
+
+def test_a_place_that_can_not_be_written_is_not_offered_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    for place in ("/dev/null", tmp_path / "file", tmp_path / "file" / "below"):
+        assert main([str(place)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"can't write {place} (") and line.endswith("): give another folder")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hostile_photographs import picture, write_hostile
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from ssl_pkg.data.image_files import Unusable, read_images
 
@@ -59,6 +59,69 @@ def test_images_of_16_bits_keep_their_range_and_those_that_use_12_of_them_are_re
     (tmp_path / "twelve.pgm").write_bytes(b"P5 100 80 4095\n" + ramp(12).astype(">u2").tobytes())
     (twelve,) = read_images([tmp_path / "twelve.pgm"], 96)
     assert twelve[0].mean() < 10 and twelve[-1].mean() > 245
+
+
+def write_tiff(file: Path, values: np.ndarray, sample_format: int, photometric: int = 1) -> None:
+    """A TIFF of one strip, uncompressed, whose byte order is that of the values. values: (h, w)."""
+    big = values.dtype.byteorder == ">"
+    order, (height, width), data = ">" if big else "<", values.shape, values.tobytes()
+    bits = 8 * values.dtype.itemsize
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, photometric), (273, 0), (277, 1),
+            (278, height), (279, len(data)), (339, sample_format)]  # fmt: skip
+    start = 8 + 2 + 12 * len(tags) + 4
+    entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, start if tag == 273 else value) for tag, value in tags)
+    head = (b"MM" if big else b"II") + struct.pack(f"{order}HIH", 42, 8, len(tags))
+    file.write_bytes(head + entries + bytes(4) + data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sample_format", "reason"),
+    [
+        ("<u1", 1, ""), ("<u2", 1, ""), (">u2", 1, ""),
+        ("<i1", 2, "signed values"), ("<i2", 2, "signed values"), (">i2", 2, "signed values"),
+        ("<i4", 2, "signed values"), (">i4", 2, "signed values"),
+        ("<u4", 1, "32 bits"), ("<f4", 3, "32 bits"), (">f4", 3, "32 bits"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("negative", [True, False])
+def test_each_kind_of_number_is_read_over_its_whole_range_or_refused(
+    kind: str, sample_format: int, reason: str, negative: bool, tmp_path: Path
+) -> None:
+    dtype = np.dtype(kind)
+    low, high = (0.0, 1.0) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    values = np.linspace(low if negative else 0, high, 100 * 80).reshape(80, 100).astype(dtype)
+    write_tiff(tmp_path / "ramp.tiff", values, sample_format)
+    (read,) = read_images([tmp_path / "ramp.tiff"], 96)
+    if reason:
+        assert isinstance(read, Unusable) and reason in str(read), read
+        assert "save it with 8 bits" in str(read)
+    else:
+        assert read[0].mean() < 10 and read[-1].mean() > 245
+
+
+@pytest.mark.parametrize("kind", ["u1", "<u2"])
+def test_a_file_whose_zero_is_white_is_inverted(kind: str, tmp_path: Path) -> None:
+    values = np.linspace(0, np.iinfo(kind).max, 100 * 80).reshape(80, 100).astype(kind)
+    write_tiff(tmp_path / "ramp.tiff", values, 1, photometric=0)
+    (read,) = read_images([tmp_path / "ramp.tiff"], 96)
+    assert read[0].mean() > 245 and read[-1].mean() < 10
+
+
+def test_a_large_colour_profile_or_text_does_not_hide_the_pixels_of_a_png(tmp_path: Path) -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("note", "a" * 3_000_000, zip=True)
+    picture(0).save(tmp_path / "profile.png", icc_profile=np.random.default_rng(0).bytes(3_000_000))
+    picture(0).save(tmp_path / "text.png", pnginfo=text)
+    picture(0).save(tmp_path / "bomb.png", icc_profile=bytes(70_000_000))
+    picture(0).save(tmp_path / "good.png")
+    profile, text_read, bomb, good = read_images(
+        [tmp_path / f"{name}.png" for name in ("profile", "text", "bomb", "good")], 96
+    )
+    assert not isinstance(profile, Unusable), profile
+    assert not isinstance(text_read, Unusable), text_read
+    assert np.array_equal(profile, good)
+    assert np.array_equal(text_read, good)
+    assert isinstance(bomb, Unusable)
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "webp"])

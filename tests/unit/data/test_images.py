@@ -87,7 +87,7 @@ def test_loading_from_memory_and_from_the_file_gives_the_same_batches(
 
 
 @pytest.mark.parametrize("resident", [True, False])
-def test_a_truncated_or_deleted_file_is_an_error(tmp_path: Path, resident: bool) -> None:
+def test_a_truncated_deleted_or_unreadable_file_is_an_error(tmp_path: Path, resident: bool) -> None:
     stored = StoredImages(tmp_path / "x.bin", (4, 3, 2, 2))
     (tmp_path / "x.bin").write_bytes(bytes(4 * 12 - 1))
     read = stored.read if resident else lambda: stored[np.array([0, 3])]
@@ -95,4 +95,7 @@ def test_a_truncated_or_deleted_file_is_an_error(tmp_path: Path, resident: bool)
         read()
     (tmp_path / "x.bin").unlink()
     with pytest.raises(BadInput, match=r"can't read .*x\.bin: No such file"):
+        read()
+    (tmp_path / "x.bin").symlink_to("/proc/self/mem")  # whose first bytes can't be read
+    with pytest.raises(OSError, match=r"Input/output error: .*x\.bin"):  # a fault of the machine
         read()

@@ -19,6 +19,17 @@ def test_a_folder_without_a_set_has_none(tmp_path: Path) -> None:
     assert open_ood(tmp_path, tuple(STL)) is None
 
 
+def test_a_folder_without_permission_is_bad_input_and_not_a_folder_without_a_set(user_folder: Path) -> None:
+    write_cifar10(user_folder / "data")
+    for folder in (user_folder / "data", user_folder / "data/cifar-10-batches-py"):
+        folder.chmod(0o000)
+        try:
+            with pytest.raises(BadInput, match=f"can't read {folder}/.*: Permission denied"):
+                open_ood(user_folder / "data", tuple(STL))
+        finally:
+            folder.chmod(0o755)
+
+
 def test_cifar10_is_used_unless_there_is_a_folder_of_other_images(tmp_path: Path) -> None:
     write_cifar10(tmp_path)
     found = open_ood(tmp_path, tuple(STL))

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,13 @@ import pytest
 import torch
 from hostile_photographs import picture, write_hostile, write_photographs
 from PIL import Image
+from scipy.stats import binomtest
 from torchvision.transforms.v2 import functional as F
 
 from ssl_pkg.data.image_files import printable, read_images
 from ssl_pkg.data.pack import main, pack
-from ssl_pkg.data.pack_summary import report
+from ssl_pkg.data.pack_summary import Packed, report
+from ssl_pkg.data.photographs import Photograph
 from ssl_pkg.data.stl10 import open_stl10
 
 
@@ -187,6 +190,26 @@ def test_the_summary_groups_files_by_their_reason(tmp_path: Path) -> None:
     assert "13 of 21 files are not packed:" in text
     assert "\n  12 files, such as class00/0.txt: is not an image (" in text
     assert "\n  class01/z.jpg is empty\n" in text
+
+
+@pytest.mark.parametrize("count", [46, 47])
+def test_the_summary_says_what_few_test_images_mean(count: int, tmp_path: Path) -> None:
+    entries = [
+        Photograph(tmp_path / "x.png", "x.png", split, label)
+        for split in ("train", "test", "ood", "unlabeled")
+        for label in ("cat", "dog")
+        for _ in range(count if split == "test" else 12)
+    ]
+    lines = report(Packed(("cat", "dog"), entries, False, 0.0), tmp_path, tmp_path / "data").splitlines()
+    told = {before.split()[0]: line for before, line in pairwise(lines) if "95 % interval" in line}
+    few = binomtest(count, 2 * count).proportion_ci(method="wilson")
+    if few.high - few.low > 0.2:
+        expected = (
+            f"few: an accuracy of 50 % would have a 95 % interval of {100 * few.low:.0f} to {100 * few.high:.0f} %"
+        )
+        assert told["test"].strip() == expected
+    assert set(told) == ({"test", "ood"} if few.high - few.low > 0.2 else {"ood"})
+    assert told["ood"].endswith(" 31 to 69 %")
 
 
 def test_a_signal_stops_packing_and_nothing_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

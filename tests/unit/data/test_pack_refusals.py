@@ -15,8 +15,8 @@ from ssl_pkg.errors import BadInput
     ("change", "message"),
     [
         (lambda photos: [file.unlink() for file in (photos / "class01").iterdir()], "class01 has 0 in train"),
-        (lambda photos: (photos / "class01").rename(photos / "unlabeled"), "has 1 class folders"),
-        (lambda photos: (photos / "class01").rename(photos / "test"), "only one of train/ and test/"),
+        (lambda photos: (photos / "class01").rename(photos / "unlabeled"), "has 1 class folder "),
+        (lambda photos: (photos / "class01").rename(photos / "test"), "has test/, the name of a split, without train/"),
         (lambda photos: (photos / "class01 ").mkdir(), "same name"),
         (lambda photos: photos.rename(photos.with_name("away")), "there is no folder"),
     ],
@@ -85,3 +85,42 @@ def test_a_link_to_itself_is_no_target(tmp_path: Path, capsys: pytest.CaptureFix
         assert main([str(source), str(tmp_path / target)]) == 2
         error = capsys.readouterr().err
         assert len(error.splitlines()) == 1, error
+
+
+def test_a_failed_command_leaves_no_new_folders(tmp_path: Path) -> None:
+    source = write_photographs(tmp_path / "photos", classes=2, count=2)
+    assert main([str(source), str(tmp_path / "new" / "deep" / "data")]) == 2
+    (tmp_path / "kept").mkdir()
+    assert main([str(source), str(tmp_path / "kept" / "deep" / "data")]) == 2
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["kept", "photos"]
+    assert not list((tmp_path / "kept").iterdir())
+
+
+def test_the_remedy_for_too_large_a_test_fraction_is_a_smaller_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_photographs(tmp_path / "photos", classes=2, count=10)
+    line = [str(source), str(tmp_path / "data"), "--test-fraction"]
+    assert main([*line, "0.9"]) == 2
+    assert "give a smaller --test-fraction than 0.9, add images, or remove the class\n" in capsys.readouterr().err
+    assert main([*line, "0.8"]) == 0
+    for file in sorted((source / "class01").iterdir())[2:]:
+        file.unlink()
+    assert main([str(source), str(tmp_path / "again")]) == 2
+    error = capsys.readouterr().err
+    assert error.endswith(": add images, or remove the class\n") and "class01" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["", "d"], "SRC is empty: give a folder"),
+        (["s", ""], "DST is empty: give a folder"),
+        (["s", "d", "--ood", ""], "--ood is empty: give a folder"),
+    ],
+)
+def test_an_empty_path_is_called_by_its_name_in_the_help(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert capsys.readouterr().err == f"{sentence}\n"

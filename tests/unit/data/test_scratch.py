@@ -31,13 +31,14 @@ def start(target: Path) -> tuple["subprocess.Popen[str]", Path]:
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_nothing_is_left_at_the_end(tmp_path: Path, fails: bool) -> None:
-    with pytest.raises(ZeroDivisionError), scratch_folder(tmp_path / "new" / "data") as folder:
+    target = tmp_path / "new" / "deep" / "data"
+    with pytest.raises(ZeroDivisionError), scratch_folder(target) as folder:
         (folder / "deep").mkdir()
         (folder / "file").write_text("x")
         assert not fails or 1 // 0
-        (folder / "file").rename(tmp_path / "new" / "data")
+        (folder / "file").rename(target)
         raise ZeroDivisionError
-    assert [file.name for file in (tmp_path / "new").iterdir()] == ([] if fails else ["data"])
+    assert list(tmp_path.rglob("*")) == ([] if fails else [*target.parents[1::-1], target])
 
 
 def test_what_a_killed_process_has_left_is_removed(tmp_path: Path) -> None:

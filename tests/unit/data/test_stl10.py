@@ -1,3 +1,4 @@
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import torch
 from conftest import STL, write_stl10
 from torchvision.datasets import STL10 as Reference  # noqa: N811 - a class named like ours
 
+from ssl_pkg.data.dataset import main
 from ssl_pkg.data.images import StoredImages
 from ssl_pkg.data.stl10 import open_stl10
 from ssl_pkg.errors import BadInput
@@ -127,7 +129,37 @@ def test_a_byte_order_mark_is_not_part_of_a_name(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="is not a folder"):
+    with pytest.raises(BadInput, match="there is no data folder"):
         open_stl10(tmp_path / "nowhere")
-    with pytest.raises(BadInput, match="has no stl10_binary"):
+    with pytest.raises(BadInput, match="has no stl10_binary/: give the folder that holds it"):
         open_stl10(tmp_path)
+    with pytest.raises(BadInput, match=f"give the folder that holds it, {tmp_path}$"):
+        open_stl10(write_stl10(tmp_path) / "stl10_binary")
+
+
+@pytest.mark.parametrize("closed", [".", "images", "images/stl10_binary"])
+@pytest.mark.parametrize("mode", [0o000, 0o444])
+def test_a_folder_without_permission_is_bad_input(
+    user_folder: Path, capsys: pytest.CaptureFixture[str], closed: str, mode: int
+) -> None:
+    root = write_stl10(user_folder / "data/images")
+    folder = user_folder / "data" / closed
+    folder.chmod(mode)
+    try:
+        assert main([str(root)]) == 2
+    finally:
+        folder.chmod(0o755)
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"can't read {folder}") and error.endswith(": Permission denied")
+
+
+@pytest.mark.parametrize("file", ["a.jpg", "cats/a.JPEG", "train/cats/a.png", "cats/a.heic"])
+def test_photographs_are_to_be_packed_first(tmp_path: Path, file: str) -> None:
+    folder = tmp_path / "my photos"
+    (folder / file).parent.mkdir(parents=True)
+    (folder / file).touch()
+    with pytest.raises(BadInput) as caught:
+        open_stl10(folder)
+    command, _, then = str(caught.value).partition("pack them by `")[2].partition("`")
+    assert shlex.split(command) == ["ssl-study", "pack", str(folder), "data/my photos"]
+    assert then == ", then give data/my photos"

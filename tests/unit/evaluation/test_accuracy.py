@@ -1,15 +1,9 @@
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 
-from ssl_pkg.evaluation.accuracy import calibration_error, classification, shared_classes, wilson
+from ssl_pkg.evaluation.accuracy import calibration_error, classification, shared_classes
+from ssl_pkg.intervals import wilson
 from ssl_pkg.rows import dimensions_of
-
-
-@pytest.mark.parametrize(("correct", "count"), [(0, 7), (3, 7), (7, 7), (613, 800)])
-def test_wilson_interval_is_scipys(correct: int, count: int) -> None:
-    interval = binomtest(correct, count).proportion_ci(method="wilson")
-    assert wilson(correct, count) == pytest.approx((interval.low, interval.high), abs=1e-4)
 
 
 def test_rows_of_a_small_case_computed_by_hand() -> None:

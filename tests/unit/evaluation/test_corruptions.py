@@ -8,7 +8,6 @@ from torch import nn
 from torchvision.transforms.v2 import functional as F
 
 from ssl_pkg.data.images import Split
-from ssl_pkg.evaluation.accuracy import wilson
 from ssl_pkg.evaluation.corruptions import (
     CLEAN,
     PUBLISHED,
@@ -20,6 +19,7 @@ from ssl_pkg.evaluation.corruptions import (
     mean_of_shares,
     relative_to_clean,
 )
+from ssl_pkg.intervals import wilson
 
 SIDE = 40  # one that no factor of `pixelate` divides evenly in all cases
 

@@ -18,6 +18,12 @@ def test_votes_equal_a_loop_over_neighbours() -> None:
     assert found.tolist() == expected
 
 
+def test_at_a_low_temperature_the_nearest_entry_decides() -> None:
+    bank = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+    labels = np.arange(60)[::-1] % 4
+    assert np.array_equal(knn_predict(bank, labels, bank, neighbours=7, temperature=0.001), labels)
+
+
 def test_if_the_bank_has_fewer_entries_than_neighbours_all_of_them_vote() -> None:
     bank = np.eye(3, dtype=np.float32)
     assert knn_predict(bank, np.array([2, 0, 1]), bank, neighbours=20, temperature=0.07).tolist() == [2, 0, 1]

@@ -55,12 +55,13 @@ def test_solution_does_not_depend_on_the_earlier_fits() -> None:
     np.testing.assert_allclose(path.weight, alone.weight, atol=1e-3)
 
 
-def test_equal_features_give_the_frequencies_of_the_classes() -> None:
-    labels = np.array([0, 0, 0, 1])
-    model = LogisticRegression(np.zeros((4, 3)), labels)
+@pytest.mark.parametrize("counts", [(3, 1), (1, 1, 1), (5, 7, 11, 2), (40, 3)])
+def test_equal_features_give_the_frequencies_of_the_classes(counts: tuple[int, ...]) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    model = LogisticRegression(np.zeros((len(labels), 3)), labels)
     assert model.fit(1e-3)
     probabilities = np.exp(model.bias) / np.exp(model.bias).sum()
-    assert probabilities == pytest.approx([0.75, 0.25], abs=1e-5)
+    assert probabilities == pytest.approx(np.array(counts) / len(labels), abs=1e-5)
     assert not model.weight.any()
 
 

@@ -4,10 +4,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
+from ssl_pkg.config.stage_settings import Probe
 from ssl_pkg.data.images import holdout
 from ssl_pkg.evaluation import logistic_regression
 from ssl_pkg.evaluation.probe import LinearProbe, fit_probe
-from ssl_pkg.stage_settings import Probe
 
 CONFIG = Probe(l2_low=1e-4, l2_high=10.0, l2_count=4, validation_fraction=0.25)
 

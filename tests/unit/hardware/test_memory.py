@@ -54,7 +54,7 @@ def test_without_the_library_the_process_continues_unchanged() -> None:
 
 FAULTS = """
 import ctypes, resource
-from ssl_pkg.compose import load_config
+from ssl_pkg.config.compose import load_config
 from ssl_pkg.hardware.prepare import prepare
 prepare(load_config(["stage=pretrain", "method=simclr", "run_dir=run", "device=cpu"]))
 libc = ctypes.CDLL(None)

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssl_pkg.compose import load_config
+from ssl_pkg.config.compose import load_config
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.models.encoder import build_encoder, to_device
 
 CODE = """
-from ssl_pkg.compose import load_config
+from ssl_pkg.config.compose import load_config
 from ssl_pkg.stages import pretrain
 pretrain.prepare(load_config(["stage=pretrain", "method=simclr", "run_dir=run", "device=cpu", "compile=always"]))
 from torch._inductor.runtime.cache_dir_utils import cache_dir

@@ -2,9 +2,13 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import astuple
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -13,7 +17,9 @@ from jobs import doctor
 from jobs.__main__ import main
 from jobs.doctor import Level
 from jobs.local.slots import slots
-from jobs.studies import studies
+from ssl_pkg.config.presets import studies
+from ssl_pkg.data.synthetic import Sizes
+from ssl_pkg.hardware import machine as hardware
 
 
 def machine(root: Path, *, quota: str = "max", limit: str = "max", total_gb: int = 16) -> Path:
@@ -40,7 +46,10 @@ def test_cores_name_affinity_and_the_cgroups_limit(
     quota: str, level: Level, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    assert doctor._cores(machine(tmp_path, quota=quota)) == (level, "cores", text)
+    root = machine(tmp_path, quota=quota)
+    monkeypatch.setattr(doctor, "cores", partial(hardware.cores, root))
+    monkeypatch.setattr(doctor, "quota", partial(hardware.quota, root))
+    assert doctor._cores() == (level, "cores", text)
 
 
 @pytest.mark.parametrize(
@@ -53,10 +62,11 @@ def test_cores_name_affinity_and_the_cgroups_limit(
     ],
 )
 def test_memory_is_that_of_the_machine_or_the_cgroups_limit(
-    limit_gb: int | None, level: Level, text: str, tmp_path: Path
+    limit_gb: int | None, level: Level, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit = "max" if limit_gb is None else str(limit_gb * 2**30)
-    assert doctor._memory(machine(tmp_path, limit=limit)) == (level, "memory", text)
+    monkeypatch.setattr(doctor, "memory", partial(hardware.memory, machine(tmp_path, limit=limit)))
+    assert doctor._memory() == (level, "memory", text)
 
 
 def test_the_memory_of_each_study_is_known() -> None:
@@ -129,7 +139,7 @@ def test_a_folder_that_can_not_be_written_is_wrong() -> None:
     code = (
         "import os, sys; from jobs.doctor import _disk; from pathlib import Path\n"
         "if os.getuid() == 0: os.setresuid(65534, 65534, 65534)\n"  # root may write everywhere
-        "for folder in sys.argv[1:]: print(*_disk('disk', Path(folder)), sep='|')"
+        "for folder in sys.argv[1:]: print(*_disk('disk', Path(folder), 3, 'runs need', 'give it'), sep='|')"
     )
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
@@ -144,10 +154,26 @@ def test_a_folder_that_can_not_be_written_is_wrong() -> None:
     assert done.returncode == 0, done.stderr
     user = os.getuid() or 65534
     assert done.stdout.splitlines() == [
-        f"wrong|disk|user {user} can't write to {root / 'closed'}: give another --runs",
-        f"wrong|disk|user {user} can't write to {root / 'shut'}: give another --runs",
-        f"wrong|disk|{root / 'file'} is not a folder: give another --runs",
+        f"wrong|disk|user {user} can't write to {root / 'closed'}: give it",
+        f"wrong|disk|user {user} can't write to {root / 'shut'}: give it",
+        f"wrong|disk|{root / 'file'} is not a folder: give it",
     ]
+
+
+def test_a_full_disk_has_the_size_and_the_remedy_of_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    cache = tmp_path / "ssl-study"
+    monkeypatch.setattr(doctor, "user_cache", lambda: cache)
+    for free, level in ((0.1, Level.WRONG), (1.0, Level.OK)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder, free=free: usage._replace(free=int(free * 1e9)))
+        _, disk, cached = islice(doctor.findings(tmp_path), 3)
+        need = f"{free} GB are free in {tmp_path}, and the runs of a demo need 2: give another --runs"
+        assert disk == (Level.WRONG, "disk", need)
+        assert cached.level is level
+        assert ("set XDG_CACHE_HOME to another folder" in cached.text) == (level is Level.WRONG)
+        assert "--runs" not in cached.text
+    train, test, unlabeled, ood = astuple(Sizes())
+    assert (10 * (train + test + ood) + unlabeled) * 3 * 96 * 96 < doctor.CACHE_GB * 1e9
 
 
 def program(folder: Path, name: str, output: str = "") -> None:
@@ -175,7 +201,7 @@ def test_a_machine_without_gpu_and_compiler_can_run_a_study(
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(doctor, "memory", lambda *_: (64 * 2**30, float("inf")))
+    monkeypatch.setattr(doctor, "memory", lambda: (64 * 2**30, float("inf")))
     assert main(["doctor", "--runs", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "note   compiler    a C compiler (gcc or clang) is missing; only GPUs need it\n" in printed

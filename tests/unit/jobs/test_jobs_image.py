@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.__main__ import _parser
 from jobs import image
 
 
@@ -28,6 +29,34 @@ def test_the_command_that_resumes_a_study_can_be_typed(tmp_path: Path, monkeypat
     monkeypatch.setattr(image, "jobs", lambda line, again: commands.append(again) or 1)
     image._study(["demo"], ["demo", "--seeds", "0 1"])
     assert commands == ["docker run … IMAGE demo --seeds '0 1'"]
+
+
+@pytest.mark.parametrize(
+    ("words", "studies", "out"),
+    [
+        ("stl10", ["OUT/runs/stl10"], "OUT/reports/stl10"),
+        ("stl10 --language ru", ["OUT/runs/stl10"], "OUT/reports/stl10"),
+        ("stl10 long", ["OUT/runs/stl10", "OUT/runs/long"], "OUT/reports/stl10+long"),
+        ("stl10 long --out /out/both", ["OUT/runs/stl10", "OUT/runs/long"], "/out/both"),
+        ("stl10 /runs/mine", ["OUT/runs/stl10", "/runs/mine"], "OUT/reports/stl10+mine"),
+        ("mine --language ru", ["mine"], None),  # in /runs, the working folder
+    ],
+)
+def test_report_finds_the_studies_of_the_image_whatever_options_follow(
+    words: str, studies: list[str], out: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[str, ...]] = []
+    monkeypatch.setattr(image, "OUT", tmp_path)
+    monkeypatch.setattr(image, "_run_program", lambda *line: started.append(line) or 0)
+    for study in ("stl10", "long"):
+        (tmp_path / "runs" / study).mkdir(parents=True)
+    assert image.main(["report", *words.split()]) == 0
+    ((module, *line),) = started
+    options = _parser("report").read(line)
+    assert module == "analysis"
+    assert options.study == [study.replace("OUT", str(tmp_path)) for study in studies]
+    assert options.out == (out and out.replace("OUT", str(tmp_path)))
+    assert options.language == ("ru" if words.endswith("ru") else "en")
 
 
 def test_a_signal_ends_other_programs_even_if_signals_were_blocked_at_the_start(tmp_path: Path) -> None:

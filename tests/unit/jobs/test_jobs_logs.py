@@ -1,3 +1,4 @@
+import os
 import re
 import shlex
 from pathlib import Path
@@ -33,6 +34,44 @@ def test_a_study_before_the_run_is_answered_with_the_command_that_works(
     (line,) = re.findall("`([^`]+ .+)`", said.partition("first: ")[2])
     assert main(shlex.split(line)[1:]) == 0
     assert capsys.readouterr().out == "the probe's log\n"
+
+
+def test_a_study_alone_lists_its_logs_and_the_command_for_the_latest(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    earlier = folder / "runs" / "demo" / "logs" / "width-moco-probe-s0.log"
+    earlier.touch()
+    os.utime(earlier, (0, 0))
+    assert main(["logs", "demo"]) == 0
+    *names, _, sentence = capsys.readouterr().out.splitlines()
+    assert names == ["width-moco-probe-s0", "probe-random-s0"]
+    assert main(shlex.split(sentence.partition("`")[2].rstrip("`"))[1:]) == 0
+    assert capsys.readouterr().out == "the probe's log\n"
+
+
+def test_a_run_alone_is_answered_with_the_command_that_works(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["logs", "probe-random-s0"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("probe-random-s0 is a run, and `logs` takes its study too: `")
+    assert main(shlex.split(said.partition(": `")[2].rstrip("`\n"))[1:]) == 0
+    assert main(["logs", "nothing"]) == 2
+    assert "there are no runs in runs/nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lines", ["0", "-5", "00", "1.5", "+3", "x", "1_0", ""])
+def test_lines_is_a_whole_number_from_1(folder: Path, capsys: pytest.CaptureFixture[str], lines: str) -> None:
+    assert main(["logs", "probe-random-s0", "demo", f"--lines={lines}"]) == 2
+    printed = capsys.readouterr()
+    assert not printed.out
+    assert printed.err == (f"argument --lines: {lines!r} is not a whole number from 1: see `ssl-study logs --help`\n")
+
+
+@pytest.mark.parametrize("lines", [1, 2, 9])
+def test_lines_are_counted_from_the_end(folder: Path, capsys: pytest.CaptureFixture[str], lines: int) -> None:
+    text = ["first", "second", "third"]
+    (folder / "runs" / "demo" / "logs" / "probe-random-s0.log").write_text("\n".join(text) + "\n")
+    assert main(["logs", "probe-random-s0", "demo", "--lines", str(lines)]) == 0
+    assert capsys.readouterr().out.split() == {1: text[2:], 2: text[1:], 9: text}[lines]
 
 
 def test_a_run_called_like_a_study_can_be_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,7 +64,7 @@ def test_the_cause_is_the_cancel_and_not_the_limit(
     status, _ = rounds(monkeypatch, summaries, states)
     assert status == 75
     printed = capsys.readouterr().out
-    assert "\n1 runs were not submitted, because the study was cancelled\n" in printed
+    assert "\n1 run was not submitted, because the study was cancelled\n" in printed
     assert "0 runs submitted" not in printed
 
 
@@ -90,4 +90,4 @@ def test_the_run_that_failed_is_named_and_not_those_that_slurm_cancelled_because
     status, _ = rounds(monkeypatch, summaries, states, plan)
     assert status == 1
     printed = capsys.readouterr().out
-    assert "\n1 runs were not submitted, because they need finetune, which failed\n" in printed
+    assert "\n1 run was not submitted, because it needs finetune, which failed\n" in printed

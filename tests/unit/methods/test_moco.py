@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ssl_pkg.batch_sizes import queue_share
+from ssl_pkg.config.batch_sizes import queue_share
 from ssl_pkg.errors import BadInput
 from ssl_pkg.methods.moco import MoCo, queue_logits
 from ssl_pkg.models.encoder import build_encoder

@@ -96,15 +96,19 @@ def test_the_first_gradient_of_a_resnet_under_bfloat16_equals_torchs(resolution:
             replaced += 1
     assert replaced == 20
     assert list(ours.state_dict()) == list(plain.state_dict())
+    exact = copy.deepcopy(plain)
     images = torch.randn(4, 3, resolution, resolution)
-    for network in (ours, plain):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+    for network in (ours, plain, exact):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=network is not exact):
             network(images).float().square().mean().backward()
-    for (name, ours_weight), plain_weight in zip(ours.named_parameters(), plain.parameters(), strict=True):
+    for (name, weight), other, true in zip(
+        ours.named_parameters(), plain.parameters(), exact.parameters(), strict=True
+    ):
         if "fc" not in name:
-            assert ours_weight.grad is not None and plain_weight.grad is not None
-            difference = (ours_weight.grad - plain_weight.grad).norm() / plain_weight.grad.norm()
-            assert difference < 0.02, name  # bfloat16 keeps 8 bits, and rounding errors accumulate over the layers
+            assert weight.grad is not None and other.grad is not None and true.grad is not None
+            # 2 %, or 5 % of bfloat16's own error, which at 32 px is most of the gradient and depends on the processor
+            limit = max(0.02 * other.grad.norm(), 0.05 * (other.grad - true.grad).norm())
+            assert (weight.grad - other.grad).norm() < limit, name
 
 
 @pytest.mark.parametrize("amx", [False, True])

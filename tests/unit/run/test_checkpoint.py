@@ -1,4 +1,5 @@
 import errno
+import os
 import pickle
 import re
 import time
@@ -62,16 +63,26 @@ def test_a_skipped_file_is_reported(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "is damaged" in capsys.readouterr().err
 
 
-def test_a_read_error_does_not_count_as_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "error", "message"),
+    [
+        (errno.EIO, OSError, "Input/output error: .*step-000000003.ckpt"),  # a fault of the machine
+        (errno.ESTALE, OSError, "Stale file handle: .*step-000000003.ckpt"),
+        (errno.EACCES, BadInput, "can't read .*step-000000003.ckpt: Permission denied"),
+    ],
+)
+def test_a_read_error_does_not_count_as_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: type[Exception], message: str
+) -> None:
     """Otherwise the run would start again and delete its own intact checkpoints."""
     save_checkpoint(tmp_path, 3, state(3))
 
     def fail(path: Path) -> bytes:
-        raise OSError(errno.EIO, "Input/output error")
+        raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as changed:
         changed.setattr(Path, "read_bytes", fail)
-        with pytest.raises(BadInput, match=r"can't read .*step-000000003\.ckpt \(Input/output error\)"):
+        with pytest.raises(error, match=message):
             load_checkpoint(tmp_path)
     assert load_checkpoint(tmp_path) is not None
 

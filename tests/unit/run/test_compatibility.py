@@ -2,14 +2,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
 from ssl_pkg.__main__ import main
-from ssl_pkg.compose import load_config
-from ssl_pkg.run.compatibility import recorded_config
+from ssl_pkg.config.compose import load_config
+from ssl_pkg.errors import BadInput
+from ssl_pkg.run.compatibility import recorded_config, refuse_other_data
+from ssl_pkg.run.directory import RunDirectory
 
 DATA: dict[str, Any] = {"files": {}}
 
@@ -88,6 +91,25 @@ def test_a_complete_run_from_random_weights_is_refused_for_a_source(
     assert main(random) == 0
     capsys.readouterr()
     assert "from other weights" in refused(line, capsys)
+
+
+@pytest.mark.parametrize("closed", [".", "images"])
+def test_images_without_permission_are_bad_input_and_not_other_images(user_folder: Path, closed: str) -> None:
+    run, root = RunDirectory(user_folder / "run"), user_folder / "data/images"
+    for folder in (run.path, root / "sub"):
+        folder.mkdir(parents=True)
+    manifest = {"files": {"sub/file": {"bytes": 1, "md5": "1"}}}
+    (run.path / "provenance.json").write_text(json.dumps({"data": manifest}))
+    config: Any = SimpleNamespace(data=SimpleNamespace(root=str(root)))
+    with pytest.raises(BadInput, match="on other images"):
+        refuse_other_data(run, config)
+    folder = user_folder / "data" / closed
+    folder.chmod(0o000)
+    try:
+        with pytest.raises(BadInput, match=f"can't read {folder}/.*: Permission denied"):
+            refuse_other_data(run, config)
+    finally:
+        folder.chmod(0o755)
 
 
 def test_a_command_on_a_complete_run_imports_no_torch(line: list[str]) -> None:

@@ -1,10 +1,13 @@
+import errno
+import itertools
 import json
 import os
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -79,6 +82,26 @@ def test_a_process_that_lost_the_lock_is_stopped_before_it_writes(tmp_path: Path
         stale.verify()
     stale.release()
     assert (tmp_path / "lock").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO])
+def test_a_lock_that_can_not_be_read_does_not_count_as_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    lock, read = acquired(tmp_path), Path.read_text
+    for failing in ({0}, {0, 1}):
+        reads = itertools.count()
+
+        def read_text(path: Path, encoding: str, failing: set[int] = failing, reads: Iterator[int] = reads) -> str:
+            if next(reads) in failing:
+                raise OSError(number, os.strerror(number))
+            return read(path, encoding=encoding)
+
+        with monkeypatch.context() as changed:
+            changed.setattr(Path, "read_text", read_text)
+            with nullcontext() if len(failing) == 1 else pytest.raises(OSError, match=os.strerror(number)):
+                lock.verify()
+    lock.verify()
 
 
 @pytest.mark.parametrize("dead_holder", [False, True])

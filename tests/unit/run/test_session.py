@@ -8,7 +8,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ssl_pkg.compose import load_config
+from ssl_pkg.config.compose import load_config
 from ssl_pkg.errors import BadInput, Busy, Done
 from ssl_pkg.hardware.prepare import Hardware
 from ssl_pkg.run.checkpoint import load_checkpoint

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from ssl_pkg.compose import load_config, refuse_unread
-from ssl_pkg.config import Config
+from ssl_pkg.config.compose import load_config, refuse_unread
+from ssl_pkg.config.overrides import key_of
+from ssl_pkg.config.schema import Config
 from ssl_pkg.errors import BadInput
-from ssl_pkg.overrides import key_of
 from ssl_pkg.run.directory import RunDirectory
 from ssl_pkg.run.source import inherit, other_source_data, source_result
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssl_pkg.compose import load_config
+from ssl_pkg.config.compose import load_config
 from ssl_pkg.data.images import Split
 from ssl_pkg.data.stl10 import STL10
 from ssl_pkg.errors import BadInput

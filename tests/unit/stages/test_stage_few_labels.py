@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_pkg.compose import load_config
+from ssl_pkg.config.compose import load_config
 from ssl_pkg.data.images import Split, holdout
 from ssl_pkg.evaluation.probe import fit_head
 from ssl_pkg.stages.few_labels import _left_out, _Stage, _Subset, _subsets
@@ -40,10 +40,12 @@ def probe(head: bool = True) -> Any:
 def test_candidates_and_their_heads_do_not_see_the_images_on_which_they_are_measured() -> None:
     seen: list[tuple[Labelled, Split]] = []
 
-    def search(start: Labelled, held: Split, grid: Sequence[Candidate], *, epochs: int, name: str) -> list[Trial]:
+    def search(
+        start: Labelled, held: Split, grid: Sequence[Candidate], *, epochs: int, epoch_steps: int, name: str
+    ) -> list[Trial]:
         seen.append((start, held))
         assert name == "trial 5 labels, draw 1,"
-        assert (epochs, len(start.split)) == (2, 2 * 80)  # 80 images twice, for epochs of 20 steps
+        assert (epochs, epoch_steps, len(start.split)) == (2, 20, 2 * 80)  # 80 images twice, for epochs of 20 steps
         entry: Any = {"accuracy": 0.5, "log_loss": 1.0, "phase": "-", "n": len(held)}
         return [{**entry, **candidate._asdict(), "log_loss": float(len(grid) - k)} for k, candidate in enumerate(grid)]
 
@@ -53,10 +55,10 @@ def test_candidates_and_their_heads_do_not_see_the_images_on_which_they_are_meas
     kept, held_out = (SUBSET.indices[part] for part in holdout(LABELS[SUBSET.indices], 0.2))
     assert np.array_equal(held.pixels[:, 0, 0, 0], held_out)
     assert set(start.split.pixels[:, 0, 0, 0].tolist()) == set(kept.tolist())
-    weight, bias = fit_head(FEATURES[kept], LABELS[kept], L2)
+    fitted = fit_head(FEATURES[kept], LABELS[kept], L2)
     assert start.head is not None
-    assert np.array_equal(start.head["weight"], weight)
-    assert np.array_equal(start.head["bias"], bias)
+    assert np.array_equal(start.head["weight"], fitted.weight)
+    assert np.array_equal(start.head["bias"], fitted.bias)
 
 
 def test_a_single_candidate_is_not_searched_and_without_a_probe_no_candidate_starts_with_its_head() -> None:

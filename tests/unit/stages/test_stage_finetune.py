@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ssl_pkg.augment.views import resize
-from ssl_pkg.compose import load_config
+from ssl_pkg.config.compose import load_config
 from ssl_pkg.data.images import Split, holdout
 from ssl_pkg.evaluation.probe import fit_head, fit_probe
 from ssl_pkg.hardware.prepare import Hardware
@@ -43,9 +43,9 @@ def test_a_trial_starts_with_a_probe_that_was_fitted_without_the_held_out_images
     assert none == {"kept": None, "all": None}
     for name, part in (("kept", kept), ("all", np.arange(60))):
         head: Any = heads[name]  # type: ignore[literal-required]
-        weight, bias = fit_head(features(encoder)[part], LABELS[part], l2)
-        np.testing.assert_allclose(head["weight"], weight, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(head["bias"], bias, rtol=1e-4, atol=1e-5)
+        fitted = fit_head(features(encoder)[part], LABELS[part], l2)
+        np.testing.assert_allclose(head["weight"], fitted.weight, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(head["bias"], fitted.bias, rtol=1e-4, atol=1e-5)
 
 
 def test_snapshots_are_the_embeddings_after_the_chosen_epochs(tmp_path: Path) -> None:

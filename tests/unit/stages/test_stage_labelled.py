@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss
 from torch import Tensor, nn
 
 from ssl_pkg.augment.views import resize
-from ssl_pkg.compose import load_config
+from ssl_pkg.config.compose import load_config
 from ssl_pkg.data.images import Split
 from ssl_pkg.errors import Diverged, Interrupted
 from ssl_pkg.hardware.prepare import Hardware
@@ -170,6 +170,19 @@ def test_the_rate_rises_linearly_in_the_warm_up_and_then_falls_as_a_cosine(start
     falling = [0.5 * (1 + np.cos(np.pi * step / 10)) for step in range(10)]
     rates = [line["lr"] for line in RunDirectory(tmp_path / "run").metrics()]
     assert rates == pytest.approx([1e-3 * factor for factor in [0.2, 0.4, 0.6, 0.8, 1.0, *falling]])
+
+
+def test_epochs_of_given_steps_have_the_same_rates_for_any_number_of_images(start: Labelled, tmp_path: Path) -> None:
+    def rates(count: int) -> list[float]:
+        options = ("finetune.warmup_epochs=1", "log_every=1")
+        with session(tmp_path / str(count), None, *options) as opened:
+            images = replace(start, split=split(count, 0))
+            LabelledTrainings(opened).train("a", images, PROBE, epochs=2, epoch_steps=4)
+            LabelledTrainings(opened).search(images, HELD, [PROBE], epochs=2, epoch_steps=4, name="b")
+        return [line["lr"] for line in RunDirectory(tmp_path / str(count)).metrics()]
+
+    one, five, twenty = rates(8), rates(40), rates(160)  # by the steps in a pass
+    assert len(one) == 16 and one == five == twenty
 
 
 def test_views_have_the_crops_and_flips_of_the_settings_and_weights_decay(start: Labelled, tmp_path: Path) -> None:

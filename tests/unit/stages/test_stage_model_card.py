@@ -25,7 +25,7 @@ MADE_WITH = {"versions": {"torch": "2"}, "hardware": {"name": "a CPU", "precisio
 CLASSES = ["Łódź: cat", "dog", "a|b", "c, d", "*e* <f> ```"]
 
 
-def facts(stage: str, adaptation: str | None, pad: bool = False) -> dict[str, Any]:
+def facts(stage: str, adaptation: str | None, pad: bool = False, data: str = "stand-in") -> dict[str, Any]:
     model = f"simclr-{adaptation}" if adaptation else "simclr"
     known = {
         "model": model,
@@ -33,10 +33,10 @@ def facts(stage: str, adaptation: str | None, pad: bool = False) -> dict[str, An
         "method": "simclr",
         "adaptation": adaptation,
         "seed": 0,
-        "data": "stand-in",
+        "data": data,
     }
     prepared = preprocessing({"preparation": preparation(96, pad=pad)}, 32)
-    return known | {"classes": CLASSES, "commit": "abc", "license": "mit"} | prepared
+    return known | {"classes": CLASSES, "commit": "abc"} | prepared
 
 
 def exported(folder: Path, stage: str, pad: bool = False) -> tuple[nn.Module, str]:
@@ -95,9 +95,39 @@ def test_hugging_face_reads_the_cards_header(tmp_path: Path) -> None:
 
     exported(tmp_path, "probe")
     data = ModelCard.load(tmp_path / MODEL_CARD).data
-    assert (data.license, data.library_name, data.pipeline_tag) == ("mit", "pytorch", "image-classification")
+    assert (data.library_name, data.pipeline_tag) == ("pytorch", "image-classification")
     (result,) = data.eval_results
     assert (data.model_name, result.metric_type, result.metric_value) == ("simclr-probe", "accuracy", 0.75)
+
+
+IMAGENET = ("other", "imagenet", "https://www.image-net.org/download.php")
+
+
+@pytest.mark.parametrize(
+    ("data", "source", "expected", "words"),
+    [
+        ("synthetic", None, ("mit", None, None), "The weights: MIT"),
+        ("STL-10", None, IMAGENET, "allow non-commercial research and education"),
+        ("synthetic", "STL-10", IMAGENET, "allow non-commercial research and education"),
+        ("own images (photos)", None, (None, None, None), "add it as `license:` to the header"),
+        ("own images (synthetic)", None, (None, None, None), "add it as `license:` to the header"),
+        ("synthetic", "own images (photos)", (None, None, None), "add it as `license:` to the header"),
+        ("stand-in", "synthetic", (None, None, None), "add it as `license:` to the header"),
+    ],
+)
+def test_the_licence_of_weights_is_that_which_their_images_allow(
+    data: str, source: str | None, expected: tuple[str | None, ...], words: str
+) -> None:
+    from huggingface_hub import ModelCard
+
+    known = facts("probe", "probe", data=data) | ({"source_data": source} if source else {})
+    text = model_card("model.safetensors", known, MADE_WITH, []).decode()
+    card = ModelCard(text).data
+    assert (card.license, card.license_name, card.license_link) == expected
+    (words_of_licence,) = re.findall(r"## Licence\n\n(.*)", text, re.DOTALL)
+    assert words in words_of_licence
+    assert ("weights: MIT" in words_of_licence) == (expected[0] == "mit")
+    assert ("| images of the encoder |" in text) == (source is not None)
 
 
 def test_the_card_names_everything_that_images_need(tmp_path: Path) -> None:
@@ -110,7 +140,6 @@ def test_the_card_names_everything_that_images_need(tmp_path: Path) -> None:
         "```text\n0 Łódź: cat\n1 dog\n2 a|b\n3 c, d\n4 *e* <f> ```\n```\n",
         "commit | abc",
         "0.75 | 0.4 to 0.9 | 8",
-        "MIT",
     ):
         assert text in card
 

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssl_pkg.compose import load_config
+from ssl_pkg.config.compose import load_config
 from ssl_pkg.stages.pretrain import _knn
 
 LABELS = np.arange(60) % 3

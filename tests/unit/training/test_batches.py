@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_pkg.config import View
+from ssl_pkg.config.schema import View
 from ssl_pkg.data.images import Split
 from ssl_pkg.errors import BadInput
 from ssl_pkg.training.batches import ViewBatches

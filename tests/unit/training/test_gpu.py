@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssl_pkg.compose import load_config
-from ssl_pkg.config import Config
+from ssl_pkg.config.compose import load_config
+from ssl_pkg.config.schema import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.synthetic import Sizes, generate
 from ssl_pkg.hardware.prepare import Hardware, prepare

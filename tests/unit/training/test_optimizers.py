@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from ssl_pkg.config import OptimizerConfig
-from ssl_pkg.training.optimizers import LARS, build_optimizer, peak_lr, warmup_cosine
+from ssl_pkg.config.schema import OptimizerConfig
+from ssl_pkg.training.optimizers import LARS, build_optimizer, warmup_cosine
 
 
 def test_lars_takes_the_step_computed_by_hand() -> None:
@@ -116,12 +116,6 @@ def test_frozen_parameters_are_left_out() -> None:
     config = OptimizerConfig(name="sgd", base_lr=0.1, lr_scaling="none", weight_decay=0.5)
     optimizer = build_optimizer(config, [{"params": [moving, frozen]}])
     assert [p for group in optimizer.param_groups for p in group["params"]] == [moving]
-
-
-@pytest.mark.parametrize(("scaling", "expected"), [("linear", 0.6), ("sqrt", 0.3 * math.sqrt(2)), ("none", 0.3)])
-def test_peak_lr_scales_with_the_batch(scaling: str, expected: float) -> None:
-    config = OptimizerConfig(name="lars", base_lr=0.3, lr_scaling=scaling, weight_decay=0.0)
-    assert peak_lr(config, 512) == pytest.approx(expected)
 
 
 def test_the_schedule_is_a_linear_warmup_and_half_a_cosine() -> None:

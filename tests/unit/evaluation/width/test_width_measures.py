@@ -9,11 +9,11 @@ from small_networks import convolutional, draw, labels, with_statistics
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from ssl_pkg.compose import load_config
+from ssl_pkg.config.compose import load_config
+from ssl_pkg.config.stage_settings import Width
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.width.measures import Unit, UnitResult, collect, head_inputs, head_units, network_units
 from ssl_pkg.rows import Penalty, Row
-from ssl_pkg.stage_settings import Width
 
 IMAGES, LABELS = draw(12, 3, 9, 9), labels(12, 4)
 START = ["stage=width", "source=x", "run_dir=x", "data.root=synthetic"]

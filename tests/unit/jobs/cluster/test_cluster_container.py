@@ -9,7 +9,7 @@ import pytest
 
 from jobs.cluster.container import BACKENDS, check_folders, client_command, container_name, mounted_folders
 from jobs.plan.graph import plan
-from ssl_pkg.config import StudyConfig
+from ssl_pkg.config.schema import StudyConfig
 from ssl_pkg.errors import BAD_INPUT, FAULT, BadInput
 
 STAGE = ("stage=probe", "source=/runs of mine/demo/pretrain", "data.root=/images", "run_dir=/runs of mine/demo/probe")

@@ -74,7 +74,7 @@ def test_every_profile_is_shown_or_the_given_one(capsys: pytest.CaptureFixture[s
 
 def test_without_a_cluster_only_a_dry_run_starts(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["submit", "stl10"]) == 2
-    assert "give the cluster by --cluster, or --dry-run" in capsys.readouterr().err
+    assert "give the cluster with --cluster, or --dry-run" in capsys.readouterr().err
 
 
 def test_a_profile_that_cannot_be_used_has_its_error_in_its_place(
@@ -97,12 +97,12 @@ def test_the_report_is_missing_only_if_a_run_is_or_it_is_old(
     for job in jobs[:-1]:
         job.run_dir.mkdir(parents=True)
         (job.run_dir / "result.json").write_text('{"seconds": 1}')
-    assert "0 runs and the report in 1 jobs" in shown(capsys, *words, *overrides)
+    assert "0 runs and the report in 1 job " in shown(capsys, *words, *overrides)
     jobs[-1].run_dir.mkdir(parents=True)
     (jobs[-1].run_dir / "report.pdf").touch()
     assert shown(capsys, *words, *overrides) == "stl10 is complete: nothing would be submitted.\n"
     (jobs[0].run_dir / "result.json").unlink()
-    assert "1 runs and the report in 2 jobs" in shown(capsys, *words, *overrides)
+    assert "1 run and the report in 2 jobs" in shown(capsys, *words, *overrides)
 
 
 def test_batches_are_divided_among_the_processes_of_the_profile(

@@ -6,7 +6,7 @@ from pathlib import Path
 from jobs.cluster.job_arrays import dependents, submission_order
 from jobs.ledger import REPORT
 from jobs.plan.graph import Job, plan
-from ssl_pkg.config import StudyConfig
+from ssl_pkg.config.schema import StudyConfig
 
 FAILED = "finetune-random-s0"
 

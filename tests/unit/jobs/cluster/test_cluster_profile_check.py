@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobs.cluster.profile import PROFILES, Profile, load_profile
-from jobs.cluster.profile_check import Findings, check_python
+from jobs.cluster.profile_check import Findings, _environment, check_python
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +76,24 @@ def test_a_container_has_its_own_python(bare: Path) -> None:
     fields = {"name": "mine", "cpus": 1, "minutes": 9, "python": str(bare)}
     fields["container"] = {"backend": "apptainer", "image": "a.sif"}
     assert check_python(Profile.model_validate(fields)) == Findings()
+
+
+@pytest.mark.parametrize(
+    ("export", "start"),
+    [
+        (None, None),  # no option
+        ("ALL", None),
+        ("all", None),  # sbatch ignores the case
+        ("ALL,NCCL_DEBUG=INFO", None),
+        ("NCCL_DEBUG=INFO,ALL", None),
+        ("NONE", "export: NONE: jobs get only PATH, "),
+        ("NCCL_DEBUG", "export: NCCL_DEBUG: jobs get only these and PATH, "),
+        ("ALLOCATOR", "export: ALLOCATOR: jobs get only these and PATH, "),
+    ],
+)
+def test_only_an_export_without_the_whole_environment_is_noted(export: str | None, start: str | None) -> None:
+    errors: list[str] = []
+    notes: list[str] = []
+    fields = {"name": "mine", "cpus": 1, "minutes": 9, "sbatch": {"export": export}}
+    _environment(Profile.model_validate(fields), errors, notes)
+    assert [note[: len(start or "")] for note in notes] == ([start] if start else [])

@@ -71,7 +71,7 @@ def test_status_and_cancel_ask_the_cluster_to_which_the_study_was_submitted(
     monkeypatch.setenv("SLURM_CONF", str(other))
     assert [(row.state, row.note) for row in read_status(folder)[0]] == [(State.PENDING, None)]
     assert main(["cancel", "small", "--runs", str(folder.parent)]) == 0
-    assert "1 jobs of study small are cancelled" in capsys.readouterr().out
+    assert "1 job of study small is cancelled" in capsys.readouterr().out
     assert jobs.read_text() == ""
 
 

@@ -10,7 +10,7 @@ from jobs.cluster.profile import Memory, Profile
 from jobs.cluster.sbatch import job_parameters
 from jobs.plan.graph import plan
 from ssl_pkg.catalogue import STAGES
-from ssl_pkg.config import StudyConfig
+from ssl_pkg.config.schema import StudyConfig
 
 
 def asked(tmp_path: Path, **sizes: Any) -> dict[str, dict[str, Any]]:

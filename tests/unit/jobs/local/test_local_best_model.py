@@ -12,7 +12,7 @@ from jobs.local.best_model import prediction_advice
 from jobs.local.study import print_summary
 from jobs.plan.graph import Job, plan
 from ssl_pkg.cache import synthetic_set
-from ssl_pkg.config import StudyConfig
+from ssl_pkg.config.schema import StudyConfig
 
 HOLDOUT = {"probe-random-s0": 0.9, "finetune-random-s0": 0.4, "probe-simclr-s0": 0.6, "finetune-simclr-s0": 0.7}
 
@@ -75,8 +75,17 @@ def test_models_without_an_accuracy_on_the_holdout_split_are_passed_over(tmp_pat
     assert prediction_advice(planned) == ""  # the random network is a reference only
 
 
+@pytest.mark.parametrize(
+    "typed", ["ssl-study", ".venv/bin/ssl-study", "/a folder/.venv/bin/ssl-study", console_command()]
+)
+def test_the_last_line_predicts_however_the_program_was_started(
+    typed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_summary({}, study(tmp_path), tmp_path / "runs" / "photos", shlex.join([typed, "study", "photos"]))
+    program, command, *_ = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert (program, command) == (console_command(), "predict")
+
+
 def test_a_container_prints_no_command_with_its_own_paths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    planned = study(tmp_path)
-    for again, said in (("docker run … IMAGE study photos", False), (f"{console_command()} study photos", True)):
-        print_summary({}, planned, tmp_path / "runs" / "photos", again)
-        assert ("ssl-study predict" in capsys.readouterr().out) == said
+    print_summary({}, study(tmp_path), tmp_path / "runs" / "photos", "docker run … IMAGE study photos")
+    assert "ssl-study predict" not in capsys.readouterr().out

@@ -1,8 +1,12 @@
 import os
 import signal
+import time
 from pathlib import Path
 
-from jobs.ledger import log_path
+import pytest
+
+from jobs.ledger import State, log_path
+from jobs.local import runner
 from jobs.local.runner import Runner, _Running
 from jobs.local.slots import Slot
 from jobs.local.supervisor import Supervisor
@@ -10,7 +14,7 @@ from jobs.plan.graph import plan
 from jobs.programs import Programs
 from jobs.stage_process import StageProcess
 from jobs.status.display import make_display
-from ssl_pkg.config import StudyConfig
+from ssl_pkg.config.schema import StudyConfig
 
 
 class _Killed(StageProcess):
@@ -23,7 +27,19 @@ def test_the_log_gets_the_reason_if_a_job_ends_before_it_has_created_the_log(tmp
     """A signal at a job's start can end its supervisor before it runs StageProcess."""
     study = StudyConfig(name="small", methods=("supervised",), seeds=(0,), cpus=1)
     jobs = plan(study, runs=tmp_path, reports=tmp_path / "reports", data_root="synthetic", overrides=())
-    runner = Runner(jobs, tmp_path / "small", [], make_display(), Programs())
+    unstarted = Runner(jobs, tmp_path / "small", [], make_display(), Programs())
     supervisor = Supervisor(_Killed(("true",), tmp_path / "log"))
-    assert runner._exit_status(_Running(jobs[0], Slot(1), supervisor)) is None
+    assert unstarted._exit_status(_Running(jobs[0], Slot(1), supervisor)) is None
     assert log_path(tmp_path / "small", jobs[0].name).read_text() == "the process that supervised the run was killed\n"
+
+
+def test_the_end_of_a_job_is_noticed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although the runner looks for signals, and draws its table, only from time to time."""
+    monkeypatch.setattr(runner, "POLL_SECONDS", 60.0)
+    study = StudyConfig(name="small", methods=("supervised",), seeds=(0,), cpus=1)
+    jobs = plan(study, runs=tmp_path, reports=tmp_path / "reports", data_root="synthetic", overrides=())
+    started = Runner(jobs, tmp_path / "small", [Slot(1)], make_display(), Programs(stage=("false",), report=("false",)))
+    began = time.monotonic()
+    started.run()
+    assert {entry.state for entry in started.entries.values()} == {State.FAILED, State.BLOCKED}
+    assert time.monotonic() - began < 60

@@ -10,7 +10,7 @@ import yaml
 from jobs.plan.graph import Job
 from jobs.plan.record import record_plan
 from jobs.plan.settings import configure, plan_study
-from ssl_pkg.compose import load_config
+from ssl_pkg.config.compose import load_config
 from ssl_pkg.errors import BadInput
 from ssl_pkg.run.compatibility import recorded_config
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packed_sizes import photographs
 
-from jobs.plan.estimate import DISK_MB, PAIRS_PER_SECOND, Estimate, estimate, images_of, longest_chain
-from jobs.plan.graph import Job
+from jobs.plan.estimate import DISK_MB, PAIRS_PER_SECOND, Estimate, estimate, images_of, workloads
+from jobs.plan.graph import Job, plan
 from jobs.plan.settings import plan_published
-from ssl_pkg.compose import load_config
+from ssl_pkg.config.compose import load_config
 from ssl_pkg.data.images import holdout
 from ssl_pkg.data.synthetic import DEFAULT
 from ssl_pkg.stages.few_labels import _subsets
@@ -84,13 +85,6 @@ def test_trainings_on_labels_have_as_many_steps_as_the_stages_make() -> None:
     assert folds == pytest.approx(10 * few.steps * (1 + len(few.base_lrs) * len(few.heads)) * 0.0095)
 
 
-def test_the_study_takes_at_least_its_longest_chain() -> None:
-    jobs = list(planned().values())
-    seconds = {job.name: float(job.name in ("pretrain-moco-s0", "finetune-moco-s0", "probe-moco-s0")) for job in jobs}
-    assert longest_chain(jobs, seconds) == 2.0
-    assert longest_chain(jobs, dict.fromkeys(seconds, 1.0)) == 4.0  # pretraining, probe, evaluation, report
-
-
 def test_the_images_are_counted_in_files_or_known(tmp_path: Path) -> None:
     assert images_of(None) == {"train": 5_000, "unlabeled": 100_000}
     assert images_of("synthetic") == {"train": 10 * DEFAULT.train_per_class, "unlabeled": DEFAULT.unlabeled}
@@ -101,11 +95,23 @@ def test_the_images_are_counted_in_files_or_known(tmp_path: Path) -> None:
     assert images_of(str(tmp_path)) == {"train": 3, "unlabeled": 5}
 
 
-def test_the_weights_fit_the_disk_space_of_each_stage() -> None:
-    """float32 weights of ResNet-18, and in the checkpoint those of BYOL's networks and the optimizer's moments."""
-    encoder, head = 11.18e6, (512 * 4096 + 4096 * 256) / 1e6 * 1e6
+def test_the_weights_and_two_checkpoints_fit_the_disk_space_of_each_stage() -> None:
+    """float32 weights of ResNet-18, and in the checkpoints those of BYOL's networks and the optimizers' moments."""
+    encoder, head = 11.18e6, 512 * 4096 + 4096 * 256
     predictor = 2 * 256 * 4096
-    byol = 2 * (encoder + head + predictor) + encoder + head  # online weights, their momentum, target weights
-    assert DISK_MB["pretrain"] > 4 * (byol + encoder) / 1e6
-    assert DISK_MB["finetune"] > 4 * 4 * encoder / 1e6  # the model; in the checkpoint the model and AdamW's two moments
+    online, target = encoder + head + predictor, encoder + head
+    assert DISK_MB["pretrain"] > 4 * (encoder + (2 * online + target) + (online + target)) / 1e6
+    assert DISK_MB["finetune"] > 4 * (encoder + 3 * encoder + encoder) / 1e6  # AdamW has two moments
     assert DISK_MB["probe"] > 4 * encoder / 1e6
+
+
+def test_the_work_of_trainings_is_the_images_that_they_process(tmp_path: Path) -> None:
+    """32 images of each of three classes, in photos-quick: its 50 labels a class are left out, as the stage does."""
+    config = load_config(["study=photos-quick", "stage=probe", "source=random", "run_dir=-", "data.root=-"])
+    root = str(photographs(tmp_path / "photographs"))
+    jobs = plan(config.study, runs=tmp_path, reports=tmp_path, data_root=root)
+    found = workloads(jobs, root)
+    assert found["pretrain-byol-s0"] == 200 * 64 * 2
+    assert found["finetune-random-s0"] == (100 + 100 + 300) * 64  # two trials of two epochs, and six epochs
+    assert found["few_labels-moco-s0"] == len(_subsets(np.repeat(np.arange(3), 32), (10, 50), 5)) * 100 * 64
+    assert found["width-byol-probe-s0"] == pytest.approx(found["few_labels-byol-s0"] * 8 / 30)

@@ -6,10 +6,10 @@ import pytest
 from jobs.plan.graph import Job, plan, remaining_cost, starting_order
 from jobs.plan.sweeps import reads
 from ssl_pkg.catalogue import EVALUATIONS, STAGES, Stage, Weights
-from ssl_pkg.compose import load_config
-from ssl_pkg.config import StudyConfig
+from ssl_pkg.config.compose import load_config
+from ssl_pkg.config.overrides import split_literals
+from ssl_pkg.config.schema import StudyConfig
 from ssl_pkg.errors import BadInput
-from ssl_pkg.overrides import split_literals
 
 METHODS = ("supervised", "simclr", "byol", "moco")
 

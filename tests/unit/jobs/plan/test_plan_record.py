@@ -8,7 +8,7 @@ import pytest
 from jobs.ledger import REPORT
 from jobs.plan.graph import Job, plan
 from jobs.plan.record import record_plan
-from ssl_pkg.config import StudyConfig
+from ssl_pkg.config.schema import StudyConfig
 from ssl_pkg.errors import BadInput
 from ssl_pkg.run.compatibility import RUN_FORMAT
 from ssl_pkg.run.study_plan import PLAN, StudyPlan, read_plan
@@ -79,7 +79,7 @@ def test_a_plan_that_can_not_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"plan.json can't be written: No such file or directory; give another folder"):
         record_plan(tmp_path / "gone", planned)
     (tmp_path / PLAN).mkdir()
-    with pytest.raises(BadInput, match=r"plan.json can't be written: Is a directory; give another folder by --runs"):
+    with pytest.raises(BadInput, match=r"plan.json can't be written: Is a directory; give another folder with --runs"):
         record_plan(tmp_path, planned)
 
 
@@ -88,5 +88,5 @@ def test_a_full_disk_is_named_as_the_cause(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("jobs.plan.record.write_plan", full)
-    with pytest.raises(BadInput, match=r"No space left on device; free some space, or give another folder by --runs"):
+    with pytest.raises(BadInput, match=r"No space left on device; free some space, or give another folder with --runs"):
         record_plan(tmp_path, jobs(tmp_path, "byol"))

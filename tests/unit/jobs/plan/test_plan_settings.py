@@ -27,8 +27,8 @@ from ssl_pkg.run.study_plan import StudyPlan, write_plan
     ("line", "sentence"),
     [
         (["nope"], "there is no study 'nope': choose one of demo, photos, photos-cpu, photos-quick, stl10"),
-        (["stl10"], "study stl10 needs images: give their folder by --data (make: DATA=)"),
-        (["stl10", "--data", "nowhere"], "there is no data folder nowhere: give the folder with stl10_binary/ by"),
+        (["stl10"], "study stl10 needs images: give their folder with --data (make: DATA=)"),
+        (["stl10", "--data", "nowhere"], "there is no data folder nowhere: give the folder above stl10_binary/ with"),
         (["demo", "data.root=nowhere"], "there is no data folder nowhere"),
         (["demo", "--seeds", "0 a"], "seeds must be whole numbers from 0 to 4294967295, like \"0 1 2\", not '0 a'"),
         (["demo", "--seeds", "-1"], "seeds must be whole numbers"),
@@ -78,7 +78,7 @@ from ssl_pkg.run.study_plan import StudyPlan, write_plan
         (["demo", "--seeds", "0 a", "study.seeds=[1]"], "--seeds 0 a contradicts study.seeds=: leave one of them out"),
         (["demo", "--runs", ""], "--runs is empty: give a folder, like --runs=runs"),
         (["demo", "--runs", "a\nb"], "--runs='a\\nb' has a control character, such as a line break: rename"),
-        (["demo", "--runs", "file"], "file/demo can't be written: Not a directory; give another folder by --runs"),
+        (["demo", "--runs", "file"], "file/demo can't be written: Not a directory; give another folder with --runs"),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_no_file(
@@ -161,7 +161,7 @@ def test_a_study_folder_renamed_before_its_first_run_is_recognized(
         ),
         (["status", ""], "STUDY='.' is a path, not the name of a study: give 'demo'"),
         (["statsu", "demo"], "there is no command 'statsu' (did you mean status?): choose one of demo, study, submit"),
-        (["logs", "a", "demo", "--lines", "x"], "argument --lines: invalid int value: 'x'"),
+        (["logs", "a", "demo", "--lines", "x"], "argument --lines: 'x' is not a whole number from 1"),
     ],
 )
 def test_a_wrong_line_gets_one_sentence(

@@ -4,8 +4,8 @@ import pytest
 
 from jobs.plan.graph import Job, plan
 from jobs.plan.sweeps import expand_sweep, variant_of
-from ssl_pkg.compose import load_config
-from ssl_pkg.config import StudyConfig
+from ssl_pkg.config.compose import load_config
+from ssl_pkg.config.schema import StudyConfig
 from ssl_pkg.errors import BadInput
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ import pytest
 from jobs.__main__ import main
 from jobs.cluster.batches import Batch
 from jobs.ledger import Entry, State, read_ledger, write_ledger
-from jobs.status.states import Row, make_row, read_rows
+from jobs.status.states import Row, make_row, read_rows, status_json
 from jobs.status.table import plain_lines
 from jobs.study_lock import LockHolder, read_lock_holder, write_lock_holder
 from ssl_pkg.run.directory import RunDirectory, write_json
@@ -79,6 +80,32 @@ def test_the_ledger_counts_for_runs_that_were_started_here_after_they_were_submi
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("jobs.cluster.outcomes.query_jobs", lambda wanted: {})
             assert states(tmp_path) == {"a": state}
+
+
+@pytest.mark.parametrize("submitted", [True, False])
+def test_a_complete_run_ended_when_it_wrote_its_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, submitted: bool
+) -> None:
+    """Here and on a cluster, also if the ledger knows no end, or that of an earlier start."""
+    monkeypatch.setattr("jobs.cluster.outcomes.query_jobs", lambda wanted: {})
+    write_json(begun(tmp_path, "a") / "result.json", {"seconds": 9.0})
+    os.utime(tmp_path / "a" / "result.json", (1000.0, 1000.0))
+    log = tmp_path / "logs" / "report.log"
+    log.parent.mkdir()
+    log.write_text("<<< job 8, start 1, on x\n>>> now\n<<< exit status 0 after 3 s\n")
+    os.utime(log, (2000.0, 2000.0))
+    entries = {"a": Entry(State.FAILED, started=50.0, ended=60.0), "report": Entry()}
+    if submitted:
+        for number, name in (("7", "a"), ("8", "report")):
+            Batch(f"token{number}", "test", (name,), (), number=number, made=100.0).write(tmp_path)
+    else:
+        entries["report"] = Entry(State.COMPLETE)
+    write_ledger(tmp_path, entries)
+    runs = status_json(tmp_path)["runs"]
+    assert [(run["name"], run["state"], run["ended"]) for run in runs] == [
+        ("a", "complete", 1000.0),
+        ("report", "complete", 2000.0),
+    ]
 
 
 def test_a_cancelled_run_stays_cancelled_when_slurm_has_forgotten_it(

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from ssl_pkg.fields import BatchSize, ConfigSection, CropArea, Fraction, Jitter, Probability
+from ssl_pkg.config.fields import BatchSize, ConfigSection, CropArea, Fraction, Jitter, Probability
 
 InitialHead = Literal["probe", "random"]  # the last layer that a labelled training starts from
 
@@ -58,9 +58,9 @@ class Finetune(ConfigSection):
 class FewLabels(ConfigSection):
     """Probes and fine-tunings on few labelled images: the sizes and the number of the subsets, and the fine-tuning.
 
-    steps: of each training, for any number of images, rounded up to whole epochs. folds: whether the encoder is also
-    fine-tuned on each predefined fold of train. base_lrs, heads: if there are several combinations, they are tried on a
-    holdout split of each subset.
+    steps: of each training, for any number of images, rounded up to a multiple of 20 if there are more. folds: whether
+    the encoder is also fine-tuned on each predefined fold of train. base_lrs, heads: if there are several combinations,
+    they are tried on a holdout split of each subset.
     """
 
     labels_per_class: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)]

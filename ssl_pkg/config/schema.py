@@ -3,16 +3,17 @@
 The settings of the stages are in `stage_settings.py`.
 """
 
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from pydantic_core import PydanticKnownError
 
 from ssl_pkg.catalogue import RANDOM, STAGES, Weights
-from ssl_pkg.fields import BatchSize, ConfigSection, CropArea, Jitter, Probability, Seed
-from ssl_pkg.stage_settings import StageSettings
+from ssl_pkg.config.fields import BatchSize, ConfigSection, CropArea, Jitter, Probability, Seed
+from ssl_pkg.config.presets import CONF
+from ssl_pkg.config.stage_settings import StageSettings
 
+_METHODS: Final = CONF / "method"
 SYNTHETIC: Final = "synthetic"  # the `data.root` that stands for the synthetic set
 
 
@@ -35,7 +36,7 @@ class View(ConfigSection):
 
 
 class OptimizerConfig(ConfigSection):
-    """An optimizer and its base learning rate, multiplied by B/256, sqrt(B/256) or 1 for the batch size B."""
+    """An optimizer and its base learning rate, which `peak_lr` (batch_sizes.py) scales."""
 
     name: Literal["lars", "sgd", "adamw"]
     base_lr: PositiveFloat
@@ -145,5 +146,4 @@ class Config(StageSettings):
 
 def methods() -> list[str]:
     """The names of the methods in `ssl_pkg/conf/method`, sorted."""
-    folder = Path(__file__).parent / "conf" / "method"
-    return sorted(file.stem for file in folder.glob("*.yaml"))
+    return sorted(file.stem for file in _METHODS.glob("*.yaml"))

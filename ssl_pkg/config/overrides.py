@@ -13,6 +13,7 @@ from ssl_pkg.errors import BadInput
 
 PATHS: Final = ("run_dir", "source", "data.root")
 LITERAL: Final = (*PATHS, "variant")
+EXAMPLES: Final = {"run_dir": "runs/try/a", "source": "runs/try/a", "--runs": "runs", "--reports": "reports"}
 
 
 def key_of(override: str) -> str:
@@ -37,10 +38,14 @@ def split_literals(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     return literal, others
 
 
-def expand_path(key: str, value: str) -> str:
-    """The path with `~` expanded. Raises BadInput for a path that can't be used; `key` names it in the message."""
+def expand_path(key: str, value: str, kind: str = "folder") -> str:
+    """The path with `~` expanded. Raises BadInput for a path that can't be used.
+
+    key: what the user knows the path by, for the message. kind: what it must be, for the message.
+    """
     if not value:
-        raise BadInput(f"{key} is empty: give a folder, like {key}=runs{'/try/a' if key in PATHS else ''}")
+        example = f", like {key}={EXAMPLES[key]}" if key in EXAMPLES else ""
+        raise BadInput(f"{key} is empty: give a {kind}{example}")
     expanded = os.path.expanduser(value)  # noqa: PTH111, because Path turns ./random into random
     if re.search(r"[\0-\x1f\x7f]", expanded):
         raise BadInput(f"{key}={value!r} has a control character, such as a line break: rename the folder")

@@ -12,9 +12,10 @@ from math import ceil
 from typing import Any
 
 from ssl_pkg.catalogue import RANDOM
-from ssl_pkg.compose import load_config
-from ssl_pkg.config import Config, methods
-from ssl_pkg.stage_settings import Finetune
+from ssl_pkg.config.compose import load_config
+from ssl_pkg.config.schema import Config, methods
+from ssl_pkg.config.stage_settings import Finetune
+from ssl_pkg.messages.counted import counted
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def training_length(config: Config, images: int) -> TrainingLength:
     A batch that is larger than the split counts as one step; the training refuses it.
     """
     if config.stage == "pretrain":
-        assert config.method is not None  # checked in config.py
+        assert config.method is not None  # checked in config/schema.py
         split, batch_size, epochs = config.method.split, config.method.batch_size, config.method.epochs
     else:
         split, batch_size, epochs = "train", labelled_batch_size(config.finetune, images), config.finetune.epochs
@@ -78,6 +79,6 @@ def study_length(study: str, images: Mapping[str, int]) -> str:
         )
     passes = f", {shortest.passes} passes in an epoch" if shortest.passes > 1 else ""
     return (
-        f"{study} pretrains each method for {shortest.steps:,} steps in batches of {shortest.batch_size} "
-        f"({shortest.epochs} epochs{passes}), and trains on labels for {tuned.steps:,} steps"
+        f"{study} pretrains each method for {counted(shortest.steps, 'step')} in batches of {shortest.batch_size} "
+        f"({counted(shortest.epochs, 'epoch')}{passes}), and trains on labels for {counted(tuned.steps, 'step')}"
     )

@@ -2,9 +2,9 @@
 
 import pytest
 
-from ssl_pkg.compose import load_config
-from ssl_pkg.config import Config
-from ssl_pkg.training_length import study_length, training_length
+from ssl_pkg.config.compose import load_config
+from ssl_pkg.config.schema import Config
+from ssl_pkg.config.training_length import study_length, training_length
 
 PRETRAIN = ("stage=pretrain", "method=moco")
 FINETUNE = ("stage=finetune", "source=random")

@@ -1,4 +1,5 @@
 import ast
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,10 +13,11 @@ from hypothesis import strategies as st
 
 import ssl_pkg
 from ssl_pkg.catalogue import SUPERVISED
-from ssl_pkg.compose import load_config
-from ssl_pkg.config import methods
+from ssl_pkg.config.batch_sizes import peak_lr
+from ssl_pkg.config.compose import load_config
+from ssl_pkg.config.presets import is_reduced
+from ssl_pkg.config.schema import methods
 from ssl_pkg.errors import BadInput
-from ssl_pkg.training.optimizers import peak_lr
 
 PRETRAIN = ["stage=pretrain", "run_dir=x"]
 
@@ -81,12 +83,32 @@ def test_the_values_of_byol(budget: str, target_decay: float, predictor_rate: fl
     assert values == (target_decay, predictor_rate, base_lr)
 
 
+@pytest.mark.parametrize("file", sorted((TUNING.parent / "budget").glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_budgets_with_the_epochs_and_the_images_of_full_are_not_reduced(file: Path) -> None:
+    budget = load_config([*PRETRAIN, "method=simclr", f"budget={file.stem}"]).budget
+    assert is_reduced(budget.model_dump()) == (file.stem not in ("full", "long", "photos"))
+
+
+def test_a_budget_is_reduced_by_an_override() -> None:
+    for field in ("resolution=64", "ssl_epochs=199", "max_steps=100000"):
+        config = load_config([*PRETRAIN, "method=simclr", "budget=full", f"budget.{field}"])
+        assert is_reduced(config.relevant()["budget"]), field
+
+
+@pytest.mark.parametrize(("scaling", "expected"), [("linear", 0.6), ("sqrt", 0.3 * math.sqrt(2)), ("none", 0.3)])
+def test_peak_lr_scales_with_the_batch(scaling: str, expected: float) -> None:
+    assert peak_lr(0.3, scaling, 512) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(("budget", "paper", "epochs"), [("full", 0.3, 300), ("long", 0.2, 1000)])
 def test_byols_step_is_the_papers_scaled_by_the_root_of_the_batch(budget: str, paper: float, epochs: int) -> None:
     config = load_config([*PRETRAIN, "method=byol", f"budget={budget}"])
     assert config.method
     batch = config.method.batch_size
-    assert peak_lr(config.method.optimizer, batch) == pytest.approx(paper * 4096 / 256 * (batch / 4096) ** 0.5)
+    optimizer = config.method.optimizer
+    assert peak_lr(optimizer.base_lr, optimizer.lr_scaling, batch) == pytest.approx(
+        paper * 4096 / 256 * (batch / 4096) ** 0.5
+    )
     steps, papers = (
         count * images / size
         for count, images, size in ((config.method.epochs, 100_000, batch), (epochs, 1_281_167, 4096))
@@ -226,7 +248,7 @@ def test_the_configuration_of_a_run_has_the_fields_that_its_stage_reads() -> Non
 
 
 def test_configuration_and_run_directories_need_no_torch() -> None:
-    script = "import sys, ssl_pkg.compose, ssl_pkg.run.directory; sys.exit('torch' in sys.modules)"
+    script = "import sys, ssl_pkg.config.compose, ssl_pkg.run.directory; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 

@@ -15,10 +15,10 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import ValidationError
 
 from ssl_pkg.catalogue import STAGES
-from ssl_pkg.config import Config, methods
-from ssl_pkg.errors import BadInput
-from ssl_pkg.nearest import field_hint, hint
-from ssl_pkg.overrides import key_of, split_literals
+from ssl_pkg.config.overrides import key_of, split_literals
+from ssl_pkg.config.schema import Config, methods
+from ssl_pkg.errors import BadInput, interrupts_first
+from ssl_pkg.messages.nearest import field_hint, hint
 
 # lines of Hydra's messages that are of no use to a user
 _HYDRA_DETAILS: Final = (
@@ -33,6 +33,7 @@ _HYDRA_DETAILS: Final = (
 OmegaConf.register_new_resolver("times", lambda one, other: one * other, replace=True)  # YAML has no arithmetic
 
 
+@interrupts_first()
 def load_config(words: Sequence[str]) -> Config:
     """Composes `ssl_pkg/conf` with the overrides of a command line, and validates the result.
 
@@ -63,6 +64,7 @@ def load_config(words: Sequence[str]) -> Config:
         raise BadInput(describe_error(error, list(_fields()))) from error
 
 
+@interrupts_first()
 def parse_override(word: str) -> Override:
     """Parses one override of the command line with Hydra's grammar. Raises BadInput."""
     key, equals, value = word.partition("=")
@@ -155,6 +157,7 @@ def _tuples(value: Any) -> Any:
 
 
 @cache
+@interrupts_first()
 def _fields() -> dict[str, list[str]]:
     """Maps each dotted field of `ssl_pkg/conf` to the methods that have the field."""
     found: dict[str, list[str]] = {}

@@ -1,4 +1,9 @@
-"""Which sizes of a batch fit the images, the processes and MoCo's queue. Imports no torch."""
+"""Which sizes of a batch fit the images, the processes and MoCo's queue, and the learning rate that belongs to a size.
+
+Imports no torch.
+"""
+
+import math
 
 
 def split_error(batch_size: int, split: str, images: int, processes: int) -> str:
@@ -38,3 +43,8 @@ def queue_share(step: int, batch_size: int, queue_size: int, symmetric: bool) ->
     """The share of MoCo's queue that holds keys of images after `step` steps; the rest are the random vectors of its
     start. Each step replaces the oldest vectors by the keys of its batch."""
     return min(1.0, step * batch_size * (2 if symmetric else 1) / queue_size)
+
+
+def peak_lr(base_lr: float, scaling: str, batch_size: int) -> float:
+    """The learning rate after warm-up for batch size B: `base_lr` times B/256, sqrt(B/256) or 1, as `scaling` says."""
+    return base_lr * {"linear": batch_size / 256, "sqrt": math.sqrt(batch_size / 256), "none": 1.0}[scaling]

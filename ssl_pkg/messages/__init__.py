@@ -1,0 +1,1 @@
+"""How messages to people are written: encodings, line breaks, counts and the nearest valid name."""
