@@ -5,20 +5,27 @@ import math
 import os
 import shutil
 from pathlib import Path
+from typing import Final
 
-from ssl_pkg.layout import OOD
+from ssl_pkg.layout import CIFAR10_BINARY, CIFAR10_PYTHON, OOD, STL10
 from ssl_pkg.run.file_lock import locked
+from ssl_pkg.run.manifest import PACKED
+
+_FOLDERS: Final = (STL10, CIFAR10_PYTHON, CIFAR10_BINARY, f"{OOD}/{STL10}")
+# The files by which a reader recognises the images.
+_MANIFESTS: Final = (PACKED, f"{OOD}/{PACKED}", "synthetic.json")
 
 
 def copy_data(source: Path, target: Path) -> Path:
-    """Copies the image files below `source` into a subfolder of `target`, which it returns. Raises OSError.
+    """Copies the data set in `source` into a subfolder of `target`, which it returns. Raises OSError.
 
     If several processes of a node call it, one copies and the others wait.
     """
     copied = target / hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:12]  # a subfolder for each data set
     copied.mkdir(parents=True, exist_ok=True)
     with locked(copied / ".copying", timeout=math.inf):
-        for file in sorted([*source.glob("*/*"), *source.glob(f"{OOD}/*/*")]):
+        files = [*(source / name for name in _MANIFESTS), *(f for name in _FOLDERS for f in (source / name).glob("*"))]
+        for file in sorted(files):
             copy = copied / file.relative_to(source)
             if not file.is_file() or (copy.is_file() and _size_and_mtime(copy) == _size_and_mtime(file)):
                 continue

@@ -1,7 +1,10 @@
+import hashlib
+import json
 import os
 from pathlib import Path
 
 from jobs.cluster.data_copy import copy_data
+from ssl_pkg.run.manifest import identify
 
 
 def test_each_data_set_is_copied_once_to_its_own_folder(tmp_path: Path) -> None:
@@ -21,3 +24,27 @@ def test_each_data_set_is_copied_once_to_its_own_folder(tmp_path: Path) -> None:
     (one / "stl10_binary/train_X.bin").write_bytes(b"3333")
     os.utime(one / "stl10_binary/train_X.bin", (10, 10))
     assert (copy_data(one, target) / "stl10_binary/train_X.bin").read_bytes() == b"3333"
+
+
+def test_a_copy_has_the_name_of_its_source_and_no_file_of_another_folder(tmp_path: Path) -> None:
+    source, target = tmp_path / "birds", tmp_path / "node"
+    file = "stl10_binary/train_X.bin"
+    for folder, name in ((source, "birds"), (source / "ood", "bats")):
+        (folder / file).parent.mkdir(parents=True)
+        (folder / file).write_bytes(name.encode())
+        packed = {"name": name, "md5": {file: hashlib.md5(name.encode()).hexdigest()}}
+        (folder / "packed.json").write_text(json.dumps(packed))
+    (source / "runs").mkdir()
+    (source / "runs" / "metrics.jsonl").touch()
+    copy = copy_data(source, target)
+    for name, files in (("own images (birds)", [file]), ("own images (bats)", [f"ood/{file}"])):
+        assert identify(source, files, "STL-10", [])["name"] == identify(copy, files, "STL-10", [])["name"] == name
+    assert not (copy / "runs").exists()
+
+
+def test_a_copy_of_the_synthetic_set_is_recognised(tmp_path: Path) -> None:
+    source, file = tmp_path / "set", "stl10_binary/train_X.bin"
+    (source / file).parent.mkdir(parents=True)
+    (source / file).write_bytes(b"1111")
+    (source / "synthetic.json").write_text(json.dumps({"md5": {file: hashlib.md5(b"1111").hexdigest()}}))
+    assert identify(copy_data(source, tmp_path / "node"), [file], "STL-10", [])["name"] == "synthetic"
