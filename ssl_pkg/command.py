@@ -13,8 +13,7 @@ from ssl_pkg.config.schema import methods
 from ssl_pkg.errors import Done
 from ssl_pkg.extras import require
 from ssl_pkg.run.compatibility import (
-    FREE,
-    RESOLVED,
+    free_when_complete,
     refuse_difference,
     refuse_lost_weights,
     refuse_other_data,
@@ -47,7 +46,7 @@ def run(arguments: list[str], interrupt_flag: InterruptFlag) -> str:
         with suppress(Done):
             importlib.import_module(f"ssl_pkg.stages.{config.stage}").run(config, interrupt_flag)
             return config.run_dir
-    refuse_difference(directory, config.relevant(), free=(*FREE, *RESOLVED))
+    refuse_difference(directory, config.relevant(), free=free_when_complete(config))
     refuse_lost_weights(directory)
     refuse_other_source(directory, config)
     refuse_other_data(directory, config)

@@ -21,7 +21,7 @@ from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput, reading
 from ssl_pkg.layout import has_ood, refuse_no_data_set
 from ssl_pkg.messages.nearest import hint
 from ssl_pkg.messages.wrapping import wrapped
-from ssl_pkg.run.compatibility import FREE, RESOLVED, RUN_FORMAT, other_data, refuse_difference
+from ssl_pkg.run.compatibility import RUN_FORMAT, free_when_complete, other_data, refuse_difference
 from ssl_pkg.run.directory import RunDirectory
 from ssl_pkg.run.source import inherit
 from ssl_pkg.run.study_plan import PlannedRun, read_plan
@@ -129,20 +129,23 @@ def check_data(root: str) -> None:
         refuse_no_data_set(Path(root))
     if root == SYNTHETIC or importlib.util.find_spec("torch") is None:
         return
-    command = [sys.executable, "-P", "-m", "ssl_pkg.data.dataset", root]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
-    if done.returncode == BAD_INPUT:
-        raise BadInput(done.stderr.strip())
-    if done.returncode != COMPLETE:
-        raise RuntimeError(done.stderr)
+    _check(f"the images in {root}", "ssl_pkg.data.dataset", root)
 
 
 def check_gpus() -> None:
     """Raises BadInput, with ssl_pkg's message, if the machine has GPUs that PyTorch can't use."""
-    command = [sys.executable, "-P", "-m", "ssl_pkg.hardware.device"]
+    _check("the GPUs", "ssl_pkg.hardware.device")
+
+
+def _check(what: str, module: str, *arguments: str) -> None:
+    """Runs a module of ssl_pkg that checks `what`. Raises BadInput with the module's message, or if the check fails."""
+    command = [sys.executable, "-P", "-m", module, *arguments]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode == BAD_INPUT:
         raise BadInput(done.stderr.strip())
+    if done.returncode != COMPLETE:
+        why = done.stderr.strip().rpartition("\n")[2] or f"exit status {done.returncode}"
+        raise BadInput(f"{what} can't be checked ({why}): run the same command again")
 
 
 def _refuse_outdated(jobs: Sequence[Job]) -> None:
@@ -188,7 +191,7 @@ def _refuse_other_settings(job: Job, planned: PlannedRun | None) -> None:
     run = RunDirectory(job.run_dir)
     config = inherit(load_config(job.overrides), set(map(key_of, job.overrides)), run)
     try:
-        refuse_difference(run, config.relevant(), free=(*FREE, *RESOLVED))
+        refuse_difference(run, config.relevant(), free=free_when_complete(config))
     except BadInput:
         if difference is None:
             raise

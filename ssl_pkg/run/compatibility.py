@@ -19,6 +19,11 @@ FREE: Final = ("run_dir", "source", "checkpoint", "study", "variant", "data", "w
 RESOLVED: Final = ("threads", "precision", "device", "inputs")  # known only after torch and the data are loaded
 
 
+def free_when_complete(config: Config) -> tuple[str, ...]:
+    """The fields in which `config` may differ from a complete run: FREE, and those that only a start resolves."""
+    return (*FREE, *(name for name in RESOLVED if name != "precision" or config.precision == "auto"))
+
+
 def recorded_config(config: Config, data: dict[str, Any], **resolved: Any) -> dict[str, Any]:
     """The content of `config.yaml`: the fields that the stage reads, the digests of its inputs, the format's version.
 

@@ -58,6 +58,16 @@ def test_signal_handlers_are_installed_before_slow_imports() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_a_complete_run_with_another_precision_is_refused(
+    tmp_path: Path, line: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "run" / "config.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"precision": "float32", "device": "cuda"}))
+    assert main(line) == main([*line, "precision=float32"]) == main([*line, "device=cpu", "threads=3"]) == 0
+    capsys.readouterr()
+    assert "(precision: float32 -> bfloat16)" in refused([*line, "precision=bfloat16"], capsys)
+
+
 def refused(line: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert main(line) == 2
     (message,) = capsys.readouterr().err.splitlines()
