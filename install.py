@@ -1,6 +1,7 @@
 """`make setup`: installs the locked packages into .venv, and shows the progress.
 
-Imports only the standard library, and runs on an old Python far enough to say that it is too old.
+Imports only the standard library, and runs on an old Python far enough to say that it is too old. Annotations like
+`set[str]`, which Python 3.8 can't evaluate, are therefore quoted.
 """
 
 import re
@@ -62,14 +63,14 @@ def main(extras: str = "") -> int:
     return 0
 
 
-def _known() -> set[str]:
+def _known() -> "set[str]":
     """The extras that pyproject.toml has."""
     import tomllib  # noqa: PLC0415 # Python 3.10 lacks it, and must get as far as the message about its version
 
     return set(tomllib.loads(PROJECT_FILE.read_text(encoding="utf-8"))["project"]["optional-dependencies"])
 
 
-def _installed() -> set[str]:
+def _installed() -> "set[str]":
     """The extras that are installed, as far as pyproject.toml still has them. Those of an empty stamp are `dev`."""
     try:
         return (set(STAMP.read_text(encoding="utf-8").strip().split(",")) - {""} or {DEFAULT}) & _known()
@@ -77,7 +78,7 @@ def _installed() -> set[str]:
         return set()
 
 
-def _with_parts(extras: set[str]) -> set[str]:
+def _with_parts(extras: "set[str]") -> "set[str]":
     return extras.union(*(PARTS.get(extra, set()) for extra in extras))
 
 

@@ -1,5 +1,6 @@
 """What `make setup` installs, and when. pip is replaced, because a test must not install packages."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -77,6 +78,21 @@ def test_an_extra_that_does_not_exist_is_refused(asked: list[str], capsys: pytes
     error = "make setup: there is no extra 'sumbit': choose among bench, dev, report, submit, train\n"
     assert capsys.readouterr().err == error
     assert not asked and not Path(".venv").exists()
+
+
+def test_an_old_python_can_read_the_program_and_says_that_it_is_too_old(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = ast.parse((PROJECT / "install.py").read_text(encoding="utf-8"), feature_version=(3, 7))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    annotations = [argument.annotation for function in functions for argument in function.args.args]
+    annotations += [function.returns for function in functions]
+    annotations += [node.annotation for node in ast.walk(tree) if isinstance(node, ast.AnnAssign)]
+    evaluated = [node for annotation in annotations if annotation for node in ast.walk(annotation)]
+    assert not [node for node in evaluated if isinstance(node, ast.Subscript | ast.BinOp)]
+    monkeypatch.setattr(install.sys, "version_info", (3, 6))
+    assert install.main() == 2
+    assert "needs Python 3.11 or newer" in capsys.readouterr().err
 
 
 def test_a_failed_set_up_is_tried_again(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
