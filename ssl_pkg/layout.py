@@ -40,7 +40,9 @@ def refuse_no_data_set(root: Path) -> None:
             line = shlex.join(["ssl-study", "pack", str(root), packed])
             raise BadInput(f"{root} has photographs and no {STL10}/: pack them by `{line}`, then give {packed}")
         if (root / "train_X.bin").is_file():
-            raise BadInput(f"{root} has the files themselves: give the folder that holds it, {root.resolve().parent}")
+            place = root.resolve()
+            rename = "" if place.name == STL10 else f"rename it to {STL10}, then "
+            raise BadInput(f"{root} has the files themselves: {rename}give the folder that holds it, {place.parent}")
         raise BadInput(
             f"{root} has no {STL10}/: give the folder that holds it, or pack your photographs by `ssl-study pack`"
         )

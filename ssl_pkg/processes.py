@@ -23,7 +23,9 @@ def start_time_of(pid: int) -> str | None:
     Process numbers are reused. The number and the start time together identify one process.
     """
     try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        # the kernel cuts a process's name after 15 bytes, also within a character
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
+    state, *fields = text.rpartition(")")[2].split()
     return fields[18] if state not in ("Z", "X") else None
