@@ -5,12 +5,15 @@
     .runner            that process's id, host and start time (JSON)
     .jobs/ledger.json  name of each planned run -> state, times, exit status
     .jobs/slurm/       the batches that were submitted to a cluster (`jobs/cluster/batches.py`)
+    .jobs/kills/, faults/
+                       kills without progress, and failed starts, of each run on a cluster (`jobs/cluster/node.py`)
+    .jobs/fork_server.log
+                       the fork server's own errors
     logs/JOB.log       the output of all starts of a run, in order
 
 A run is complete if its run directory says so; the ledger only adds states that a run directory can't record.
 """
 
-import json
 import shlex
 import shutil
 import sys
@@ -18,9 +21,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from ssl_pkg.run.directory import write_json
+from ssl_pkg.run.directory import read_json, write_json
 
 HEARTBEAT_TIMEOUT: Final = 60.0  # seconds since a run's last heartbeat within which it counts as alive
 PROGRAM: Final = "ssl-study"  # the console command
@@ -90,19 +93,10 @@ def write_ledger(folder: Path, entries: dict[str, Entry]) -> None:
 
 def read_ledger(folder: Path) -> dict[str, Entry]:
     """The entries by name, in the plan's order; empty if there is no ledger. Fields of other versions are ignored."""
-    content = read_json(folder / ".jobs" / "ledger.json")
+    content = read_json(folder / ".jobs" / "ledger.json") or {}
     entries = {}
     for name, fields in content.items():
         with suppress(TypeError, ValueError, KeyError):
             known = {field: fields[field] for field in Entry.__dataclass_fields__ if field in fields}
             entries[name] = Entry(**{**known, "state": State(fields["state"])})
     return entries
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty if the file is missing or damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

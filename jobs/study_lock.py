@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from jobs.ledger import jobs_command, read_json
+from jobs.ledger import jobs_command
 from ssl_pkg.errors import BadInput, Busy
 from ssl_pkg.processes import start_time_of
-from ssl_pkg.run.directory import write_json
+from ssl_pkg.run.directory import read_json, write_json
 from ssl_pkg.run.file_lock import locked
 
 LOCK_SECONDS: Final = 120.0  # how long `submit` and `cancel` wait for another `submit`
@@ -79,7 +79,7 @@ def write_lock_holder(folder: Path) -> None:
 def read_lock_holder(folder: Path) -> LockHolder | None:
     """The process that was recorded last, running or not; None if there is no record."""
     try:
-        return LockHolder(**read_json(folder / ".runner"))
+        return LockHolder(**(read_json(folder / ".runner") or {}))
     except TypeError:
         return None
 

@@ -5,7 +5,6 @@ time-out, and gives up if the controller does not respond at that moment. This m
 signal. A cancelled job stays cancelled; every other job is requeued, without a limit on the number of requeues.
 """
 
-import json
 import os
 import re
 import signal
@@ -24,7 +23,7 @@ from jobs.stage_process import CANCELLED, StageProcess
 from ssl_pkg.distributed.launch import step_mark
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED
 from ssl_pkg.processes import start_time_of
-from ssl_pkg.run.directory import RunDirectory, write_json
+from ssl_pkg.run.directory import RunDirectory, read_json, write_json
 from ssl_pkg.run.run_log import EVENT_PREFIX
 from ssl_pkg.run.signals import SIGNALS
 
@@ -38,7 +37,7 @@ class NodeStage:
 
     command: tuple[str, ...]
     run_dir: Path
-    log: Path
+    log: Path  # RUNS/STUDY/logs/JOB.log
     environment: dict[str, str | None] = field(default_factory=dict)
     result: str = ""  # the file in run_dir that exists once the stage is complete
     data_root: str = ""
@@ -139,27 +138,23 @@ class NodeStage:
 
     def _record_file(self, kind: str) -> Path:
         """A file for the later starts and the other processes of this run."""
-        file = self.run_dir.parent / ".jobs" / kind / f"{self.run_dir.name}.json"
+        # not beside run_dir, which for the report is the folder of the reports
+        file = self.log.parent.parent / ".jobs" / kind / f"{self.log.stem}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         return file
 
     def _failed_start(self) -> object:
         """The [job id, start] in which a process of the run has failed; None if none has."""
-        try:
-            return json.loads(self._record_file("faults").read_text(encoding="utf-8"))["start"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        return (read_json(self._record_file("faults")) or {}).get("start")
 
     def _may_retry(self, number: int, log_event: Callable[[str], None]) -> bool:
         """Whether to requeue after a kill: at most MAX_KILLS times without progress in between."""
         file = self._record_file("kills")
         run_status = RunDirectory(self.run_dir).status() or {}
         progress = [run_status.get("phase"), run_status.get("step")]
-        try:
-            before = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            before = {}
-        count = before["count"] + 1 if before.get("place") == progress else 1
+        before = read_json(file) or {}
+        earlier = before.get("count") if before.get("place") == progress else None
+        count = earlier + 1 if isinstance(earlier, int) else 1
         write_json(file, {"place": progress, "count": count})
         log_event(f"killed by signal {number}" + (f", {count} times at the same step" if count > 1 else ""))
         if count > MAX_KILLS:

@@ -48,7 +48,8 @@ seconds, weights_sha256, metrics_sha256, headline (label and value of the number
     pretrain, finetune                 training: `ssl_pkg/config/training_length.py`
     probe, finetune                    tried: the candidates, each with its accuracy on the holdout split
     finetune                           chosen: the phase of the candidate that was trained on all of train
-    probe, finetune, few_labels        notes: sentences about what was done differently from the settings, for people
+    probe, finetune, few_labels, width
+                                       notes: sentences about what was done differently from the settings, for people
     corruptions                        corruptions, severities: the names and numbers of the conditions
     ood                                substituted: the classes that stand for one which the model does not have
 """
@@ -103,7 +104,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _umask() -> int:
     """The process's umask, from /proc, because os.umask changes the umask of all threads in order to return it."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines()
     return next(int(line.split()[1], 8) for line in lines if line.startswith("Umask:"))
 
 
@@ -144,15 +145,15 @@ class RunDirectory:
 
     def result(self) -> dict[str, Any] | None:
         """The content of `result.json`."""
-        return _read_json(self.path / "result.json")
+        return read_json(self.path / "result.json")
 
     def provenance(self) -> dict[str, Any] | None:
         """The content of `provenance.json`."""
-        return _read_json(self.path / "provenance.json")
+        return read_json(self.path / "provenance.json")
 
     def status(self) -> dict[str, Any] | None:
         """The content of `status`: phase, step, steps, rate (steps/s), part, parts, heartbeat (seconds since 1970)."""
-        return _read_json(self.path / "status")
+        return read_json(self.path / "status")
 
     def config(self) -> dict[str, Any] | None:
         """The content of `config.yaml`."""
@@ -201,7 +202,8 @@ def runs_of(study: Path) -> Iterator[RunDirectory]:
                 yield RunDirectory(folder)
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file; None if the file is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -7,7 +7,6 @@ CIFAR-10 is recognised in its python layout only, because no md5 of the binary l
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Final
 
 from ssl_pkg.cache import user_cache
 from ssl_pkg.layout import IMAGE_BYTES, OOD, PUBLISHED
-from ssl_pkg.run.directory import write_json
+from ssl_pkg.run.directory import read_json, write_json
 
 OFFICIAL: Final = {
     "stl10_binary/train_X.bin": "918c2871b30a85fa023e0c44e0bee87f",
@@ -69,11 +68,7 @@ def identify(root: Path, files: Iterable[str], official_name: str, class_names: 
 
 def read_packed(folder: Path) -> dict[str, Any]:
     """The content of PACKED in the folder; empty if there is none, or if it is damaged."""
-    try:
-        content = json.loads((folder / PACKED).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return read_json(folder / PACKED) or {}
 
 
 def md5(file: Path) -> str | None:
@@ -87,9 +82,8 @@ def md5(file: Path) -> str | None:
         return None
     key = f"{file.resolve()} {facts.st_size} {facts.st_mtime_ns} {facts.st_ino}"
     cached = user_cache() / "md5" / f"{hashlib.sha256(os.fsencode(key)).hexdigest()}.json"
-    try:
-        value = json.loads(cached.read_text(encoding="utf-8"))["md5"]
-    except (OSError, ValueError, KeyError, TypeError):
+    value = (read_json(cached) or {}).get("md5")
+    if not value:
         with file.open("rb") as content:
             value = hashlib.file_digest(content, "md5").hexdigest()
         try:
@@ -102,11 +96,9 @@ def md5(file: Path) -> str | None:
 
 def _synthetic(root: Path, files: Iterable[str]) -> dict[str, str]:
     """The md5 of each of `files` in `synthetic.json`; for other files a text that no md5 equals."""
-    try:
-        generated = json.loads((root / "synthetic.json").read_text(encoding="utf-8"))["md5"]
-        return {file: str(generated.get(file, "not generated")) for file in files}
-    except (OSError, ValueError, KeyError, AttributeError):
-        return dict.fromkeys(files, "not generated")
+    generated = (read_json(root / "synthetic.json") or {}).get("md5")
+    known = generated if isinstance(generated, dict) else {}
+    return {file: str(known.get(file, "not generated")) for file in files}
 
 
 def _packed(root: Path, found: Mapping[str, str | None]) -> dict[str, Any] | None:

@@ -164,6 +164,25 @@ def test_a_killed_stage_is_requeued_unless_it_dies_at_the_same_step_too_often(no
     assert "not requeued again: is `memory`" in node.log_text
 
 
+@pytest.mark.parametrize(
+    "text", ["[]", '{"place": [null, null]}', '{"place": [null, null], "count": "1"}', "[" * 10_000]
+)
+def test_a_damaged_record_of_kills_is_ignored(node: Node, text: str) -> None:
+    file = node.folder / "runs" / "study" / ".jobs" / "kills" / "a.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    node.start(DIES)
+    node.until(partial(requeued, node, 1))
+
+
+def test_the_records_of_the_report_are_in_the_folder_of_the_study_and_not_in_that_of_the_reports(node: Node) -> None:
+    node.run_dir = node.folder / "reports" / "study"
+    node.start(DIES)
+    node.until(partial(requeued, node, 1))
+    assert (node.folder / "runs" / "study" / ".jobs" / "kills" / "a.json").exists()
+    assert not (node.folder / "reports" / ".jobs").exists()
+
+
 def test_an_earlier_start_ends_with_status_0_so_that_slurm_does_not_end_the_later_one(node: Node) -> None:
     assert node.start("raise SystemExit(1)", STARTED_AGAIN).wait(30) == 0
     assert node.calls == ["-o show job 7"]

@@ -158,7 +158,7 @@ def test_the_ledger_counts_while_its_runner_is_alive(tmp_path: Path) -> None:
     assert not LockHolder(holder.pid, "elsewhere", holder.start_time).alive
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', '{"a": {"state": "odd"}}', '{"a": {"x": 1}}'])
+@pytest.mark.parametrize("text", ["", "[]", "[" * 10_000, '{"a": 1}', '{"a": {"state": "odd"}}', '{"a": {"x": 1}}'])
 def test_a_damaged_ledger_is_ignored(tmp_path: Path, text: str) -> None:
     (tmp_path / ".jobs").mkdir()
     (tmp_path / ".jobs" / "ledger.json").write_text(text)
