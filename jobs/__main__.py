@@ -53,7 +53,7 @@ def main(arguments: list[str], again: str | None = None) -> int:
         if getattr(options, "watch", False):
             return COMPLETE  # the table of --watch ends in this way
         said = "interrupted"
-        if options.command == "submit" and "study" in options:
+        if options.command == "submit" and "study" in options and not options.dry_run:
             from jobs.ledger import jobs_command
 
             folder = Path(options.runs).absolute() / options.study

@@ -1,6 +1,6 @@
-"""Runs one stage as a child process. On a cluster submitit pickles this object.
+"""Runs one stage as a child process: forwards signals to it, and logs its start and its exit status.
 
-Imports no torch, because a signal that arrives before the object is unpickled is not handled.
+Imports no torch, because a signal that arrives during a slow import would not be handled.
 """
 
 import fcntl

@@ -94,8 +94,8 @@ def describe_limit(limits: list[SubmitLimit], reached: str) -> str:
 
 
 def calls_needed(limit: SubmitLimit, runs: int) -> int:
-    """The number of calls of `submit` that a study of `runs` runs takes, each after the jobs of the last have ended."""
-    return math.ceil(runs / limit.jobs) if limit.jobs else 0
+    """The calls of `submit` for `runs` runs, each after the last one's jobs have ended. The limit must allow a job."""
+    return math.ceil(runs / limit.jobs)
 
 
 def _rows(columns: int, *line: str) -> Iterator[list[str]]:

@@ -22,6 +22,7 @@ from pydantic import (
 import slurm
 from jobs.cluster.batch_script import syntax_error
 from ssl_pkg.errors import BadInput
+from ssl_pkg.messages.faults import fault_text
 from ssl_pkg.messages.nearest import hint
 
 LOCAL: Final = "local"  # the profile of this machine, without SLURM
@@ -185,11 +186,14 @@ class Profile(_Fields):
     def _leaves_ours(
         cls, given: dict[str, str | int | bool | None], info: ValidationInfo
     ) -> dict[str, str | int | bool | None]:
+        own = {"nodes": "nodes", "ntasks": "processes", "ntasks-per-node": "processes", "cpus-per-task": "cpus"}
         several = {"nodes": info.data.get("nodes", 1), "ntasks-per-node": info.data.get("processes", 1)}
         for name, value in given.items():
             option = name.replace("_", "-")
             if option in RESERVED_OPTIONS:
                 raise ValueError(f"{name} is set by this project: leave it out")
+            if value is not None and option in own:  # it would apply to the stages that have one process, too
+                raise ValueError(f"{name} is the profile's field `{own[option]}`: give that instead")
             if value is None and several.get(option, 1) > 1:
                 raise ValueError(f"{name} can't be null, because the profile asks for several nodes or processes")
             if value == "":
@@ -231,10 +235,12 @@ def load_profile(name: str) -> Profile:
         content = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError as error:
         raise BadInput(_missing_profile(name, file)) from error
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, yaml.YAMLError, ValueError) as error:  # PyYAML raises ValueError for a number like `0b_`
         raise BadInput(f"{file} can't be read: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise BadInput(f"{file} is not a profile: it must have lines like `cpus: 8`")
+    if "name" in content:
+        raise BadInput(f"{file}: there is no field name: the file's name is the profile's name")
     try:
         return Profile.model_validate({"name": file.stem, **_with_user_choices(content)})
     except ValidationError as error:
@@ -250,7 +256,7 @@ def load_profile(name: str) -> Profile:
             raise BadInput(
                 f"{file} lacks {field}: add a line that begins with `{field.rpartition('.')[2]}:`"
             ) from error
-        message = first["msg"].removeprefix("Value error, ")
+        message = fault_text(first["msg"])
         raise BadInput(f"{file}: {field}: {message[:1].lower() + message[1:]}") from error
 
 

@@ -140,9 +140,7 @@ def _nodes() -> list[_Node]:
 
 def _partitions(profile: Profile, nodes: list[_Node]) -> list[str]:
     """The partitions from which SLURM may choose."""
-    return (
-        (profile.partition or "").split(",") if profile.partition else sorted({n.partition for n in nodes if n.default})
-    )
+    return profile.partition.split(",") if profile.partition else sorted({n.partition for n in nodes if n.default})
 
 
 def _unavailable_nodes(profile: Profile, nodes: list[_Node]) -> list[str]:
@@ -169,6 +167,8 @@ def _calls_for_studies(profile: Profile, config: dict[str, str]) -> list[str]:
     limits = submit_limits(profile, config)
     if not limits:
         return []
+    if not limits[0].jobs:
+        return [f"{limits[0]}: `ssl-study submit` can submit no run"]
     sizes = {}
     for study in studies():
         planned = configure(study, data=SYNTHETIC, seeds=None, overrides=())

@@ -18,6 +18,7 @@ from ssl_pkg.catalogue import STAGES
 from ssl_pkg.config.overrides import key_of, split_literals
 from ssl_pkg.config.schema import Config, methods
 from ssl_pkg.errors import BadInput, interrupts_first
+from ssl_pkg.messages.faults import fault_text
 from ssl_pkg.messages.nearest import field_hint, hint
 
 # lines of Hydra's messages that are of no use to a user
@@ -96,7 +97,7 @@ def describe_error(error: ValidationError, fields: Sequence[str] = ()) -> str:
     """
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
+    message = fault_text(first["msg"])
     if first["type"] == "extra_forbidden":
         return f"there is no field {where}{field_hint(where, fields)}: look for it in ssl_pkg/conf"
     if first["type"].startswith("missing"):

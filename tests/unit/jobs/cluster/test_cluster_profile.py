@@ -58,6 +58,13 @@ def test_the_profiles_in_the_documentation_exist() -> None:
         ("cpus: 1\nminutes: 9\nsbatch: {mem: ''}\n", "sbatch: mem is empty: give a value, or null"),
         ("cpus: 1\nminutes: 9\nsbatch: {signal: null}\n", "sbatch: signal is set by this project"),
         ("cpus: 1\nminutes: 9\nnodes: 2\nsbatch: {nodes: null}\n", "sbatch: nodes can't be null"),
+        (
+            "cpus: 1\nminutes: 9\nsbatch: {nodes: 4}\n",
+            "sbatch: nodes is the profile's field `nodes`: give that instead",
+        ),
+        ("cpus: 1\nminutes: 9\nsbatch: {ntasks: 2}\n", "sbatch: ntasks is the profile's field `processes`"),
+        ("cpus: 1\nminutes: 9\nsbatch: {ntasks_per_node: 2}\n", "ntasks_per_node is the profile's field `processes`"),
+        ("cpus: 1\nminutes: 9\nsbatch: {cpus-per-task: 2}\n", "cpus-per-task is the profile's field `cpus`"),
         ("cpus: 1\nmemory: {per_node: .inf}\nminutes: 9\n", "memory.per_node: input should be"),
         ("cpus: 1\nmemory: {per_cpu: 1.0e+307}\nminutes: 9\n", "memory.per_cpu: input should be"),
         ("cpus: 1\nminutes: 1:30\n", "minutes: give a whole number of minutes, like 90, not 1:30"),
@@ -68,6 +75,9 @@ def test_the_profiles_in_the_documentation_exist() -> None:
         ("- 1\n", "is not a profile"),
         ("", "is not a profile"),
         ("a: [1\n", "can't be read"),
+        ("cpus: 0b_\nminutes: 9\n", "can't be read"),
+        ("name: local\ncpus: 1\nminutes: 9\n", "there is no field name: the file's name is the profile's name"),
+        ("cpus: 1\nminutes: 9\nsetup: 3\n", "setup: input should be a list, like [a, b]"),
     ],
 )
 def test_a_wrong_profile_is_one_sentence_with_its_file_and_field(tmp_path: Path, content: str, sentence: str) -> None:

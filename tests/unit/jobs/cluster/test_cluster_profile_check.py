@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from jobs.cluster.limits import SubmitLimit
 from jobs.cluster.profile import PROFILES, Profile, load_profile
-from jobs.cluster.profile_check import Findings, _environment, check_python
+from jobs.cluster.profile_check import Findings, _calls_for_studies, _environment, check_python
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +98,10 @@ def test_only_an_export_without_the_whole_environment_is_noted(export: str | Non
     fields = {"name": "mine", "cpus": 1, "minutes": 9, "sbatch": {"export": export}}
     _environment(Profile.model_validate(fields), errors, notes)
     assert [note[: len(start or "")] for note in notes] == ([start] if start else [])
+
+
+def test_a_limit_of_no_job_is_not_a_number_of_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = [SubmitLimit("QOS normal", 0)]
+    monkeypatch.setattr("jobs.cluster.profile_check.submit_limits", lambda profile, config: limits)
+    found = _calls_for_studies(profile(sys.executable), {})
+    assert found == ["QOS normal allows 0 at once: `ssl-study submit` can submit no run"]
