@@ -64,8 +64,9 @@ def error(confidence: Floats, hits: npt.NDArray[np.bool_]) -> Mean:
     The error is biased upwards, because sampling noise makes absolute values larger (Roelofs et al. 2012.08668); more
     seeds don't reduce this bias. Its size depends on the true error of each bin: the smaller, the larger the bias. The
     upper end is moved down by the bias at the errors that were found, which are too large themselves, and the lower end
-    by the bias at errors from which the noise is removed. In simulations of 1 and 3 seeds and 200 to 8,000 images the
-    interval covers the truth in 92 % or more of the samples, and in nearly all of them if the bias is large.
+    by the bias at errors from which the noise is removed. In simulations of 1 and 3 seeds and 200 to 800 images
+    (tests/unit/analysis/test_analysis_calibration.py) the interval covers the truth in 93 % or more of the samples, and
+    in nearly all of them if the bias is large.
     """
     found, rows = mean(values(confidence, hits)), list(zip(_bins(confidence), hits - confidence, strict=True))
     least, most = (float(np.mean([_bias(*row, removed) for row in rows])) for removed in (0.0, _REMOVED))

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from analysis.records import mapping
 from analysis.words import _
 
 Manifest = frozenset[tuple[str, str]]
@@ -18,7 +19,7 @@ def of_other_data(runs: Sequence[tuple[str, str, dict[str, Any]]]) -> dict[str, 
     by md5, or by size if they were too large for an md5. A run without a manifest is kept.
     """
     found = {name: (stage, manifest(provenance)) for name, stage, provenance in sorted(runs, key=lambda run: run[0])}
-    roots = {name: str(_data(provenance).get("root")) for name, _, provenance in runs}
+    roots = {name: str(mapping(provenance.get("data")).get("root")) for name, _, provenance in runs}
     other = {}
     for ood in (False, True):
         group = {name: (stage, seen) for name, (stage, seen) in found.items() if (stage == "ood") == ood and seen}
@@ -44,11 +45,6 @@ def of_other_data(runs: Sequence[tuple[str, str, dict[str, Any]]]) -> dict[str, 
 
 def manifest(provenance: dict[str, Any]) -> Manifest:
     """Each file that a run read, with its md5 or else its size."""
-    files = _data(provenance).get("files")
+    files = mapping(provenance.get("data")).get("files")
     entries = files.items() if isinstance(files, dict) else ()
     return frozenset((str(f), str(e.get("md5") or e.get("bytes"))) for f, e in entries if isinstance(e, dict))
-
-
-def _data(provenance: dict[str, Any]) -> dict[str, Any]:
-    data = provenance.get("data")
-    return data if isinstance(data, dict) else {}

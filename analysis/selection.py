@@ -24,8 +24,8 @@ _LEFT_OUT: Final = {  # by the references that are shown
 def selected(study: Study, models: Sequence[Model], most: int) -> list[Model]:
     """At most `most` of the models, in their order.
 
-    They are the references that a sweep does not change, the models with the highest test accuracy, and as many that
-    differ most: they are spread evenly over the ranks of the others, down to the lowest.
+    They are the references that a sweep does not change, the models with the highest test accuracy, and about as many
+    of the others, evenly spaced by rank down to the lowest.
     """
     if len(models) <= most:
         return list(models)

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pandas as pd
 
 from analysis.estimates import Dimensions, Estimate, estimate
-from analysis.measures import FIRST_ORDER, WIDTH, Measurement, in_order
+from analysis.measures import WIDTH, Measurement, in_order
 from analysis.names import Model
 from analysis.study import Study
 
@@ -78,7 +78,7 @@ def widths_of(study: Study) -> list[Measurement]:
 def predictions_of(study: Study) -> list[Measurement]:
     """The sharpness measures that have a first-order prediction."""
     found = set(measures_of(study))
-    return [measure for measure in widths_of(study) if measure.first_order in found and measure.metric != FIRST_ORDER]
+    return [measure for measure in widths_of(study) if measure.first_order in found]
 
 
 def setting(study: Study, name: str) -> Any:

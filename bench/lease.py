@@ -3,9 +3,9 @@
     python -m bench.lease SECONDS OUT STUDY [--with PATTERN]... [options and settings of `ssl-study study`]
 
 After SECONDS, or at a SIGTERM, the study is stopped, as by Ctrl-C; the same command resumes it if the machine is still
-there. OUT gets results.tar.00, .01, ... in pieces of --piece-mb, each file appended when its run is complete, so that
-they are of use wherever the machine is taken away. Elsewhere, `cat OUT/results.tar.* | tar --extract --directory RUNS`
-restores RUNS/STUDY, of which `ssl-study report STUDY` makes the report.
+there. OUT gets results.tar.0000, .0001, ... in pieces of --piece-mb, each file appended when its run is complete, so
+that they are of use wherever the machine is taken away. Elsewhere, `cat OUT/results.tar.* | tar --extract --directory
+RUNS` restores RUNS/STUDY, of which `ssl-study report STUDY` makes the report.
 
 Weights and embeddings, which the report does not need, are copied if JOB/FILE matches a pattern, like
 'pretrain-*/encoder.safetensors'. Matrices of weights are rounded to float16, with which `ssl-study predict` works too.
@@ -45,7 +45,7 @@ LEFT_OUT: Final = (".*", "lock", "status")
 
 
 class Pieces(io.RawIOBase):
-    """A new file for writing that is stored as PATH.00, PATH.01, ..., each of `size` bytes except for the last one."""
+    """A new file for writing, stored as PATH.0000, PATH.0001, ..., each of `size` bytes except for the last one."""
 
     def __init__(self, path: Path, size: int) -> None:
         self._path, self._size, self._written = path, size, 0
@@ -67,7 +67,7 @@ class Pieces(io.RawIOBase):
         while rest:
             number, used = divmod(self._written, self._size)
             part = rest[: self._size - used]
-            with self._path.with_name(f"{self._path.name}.{number:02}").open("ab") as piece:
+            with self._path.with_name(f"{self._path.name}.{number:04}").open("ab") as piece:
                 piece.write(part)
             self._written += len(part)
             rest = rest[len(part) :]

@@ -1,6 +1,6 @@
 """`make bench`: images per second of each method's pretraining, of its upper limit and of two baselines.
 
-    full         the pretraining as in a run (for the SSL methods: pairs of views per second)
+    full         the pretraining as in a run, in pairs of views per second
     limit        the same step with views that are already on the device
     lightly      lightly's SimCLR as in its documentation, with 0 or 2 loader workers, whichever is faster
     torchvision  our step with torchvision's transforms of Pillow images in a DataLoader, with 0 or 2 workers likewise

@@ -70,7 +70,7 @@ def _table(study: Study, evaluation: str) -> tuple[list[str], list[str], Floats]
     found = {model: row for model, row in found.items() if any(row)}
     values = [[np.nan if entry is None else entry.value for entry in row] for row in found.values()]
     if evaluation == "ood":
-        labels = _marked(study, labels)
+        labels = marked(study, labels)
     return (
         [study.model_label(model) for model in found],
         labels,
@@ -137,7 +137,7 @@ def predicting(study: Study, evaluation: str) -> tuple[Model, ...]:
     return tuple(model for model, count in counts.items() if count == next(iter(counts.values())))
 
 
-def _marked(study: Study, labels: list[str]) -> list[str]:
+def marked(study: Study, labels: list[str]) -> list[str]:
     """Class names, with a star at each class that replaces an OOD class that the models lack."""
     return [f"{name}*" if name in substituted(study) else name for name in labels]
 
@@ -145,8 +145,8 @@ def _marked(study: Study, labels: list[str]) -> list[str]:
 def _confusion_names(study: Study, evaluation: str, count: int) -> tuple[list[str], list[str]]:
     classes = next((run.classes for run in study.complete() if len(run.classes) == count), None)
     predicted = classes or [str(index) for index in range(count)]
-    marked = _marked(study, predicted) if evaluation == "ood" else predicted
-    return style.shortened(predicted), style.shortened(marked)
+    true = marked(study, predicted) if evaluation == "ood" else predicted
+    return style.shortened(predicted), style.shortened(true)
 
 
 def joined(study: Study, model: Model, evaluation: str) -> tuple[Floats, npt.NDArray[np.int64]] | None:

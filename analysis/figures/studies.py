@@ -1,6 +1,7 @@
 """Differences between the same models of several studies."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -18,14 +19,20 @@ def differences(study: Study, found: Sequence[Comparison]) -> Figure | None:
         return None
     figure, panels = style.rows_of(1, len(families), 0.75 + 0.18 * len(pairs), sharey=True)
     for axes, family in zip(panels[0], families, strict=True):
-        axes.axvline(0, color="#999999", linewidth=0.7)
+        axes.axvline(0, color="#999999", linewidth=0.7, label=_("equal accuracies"))
         for entry in found:
             if entry.family == family:
                 row, gap = pairs.index((entry.first, entry.second)), entry.difference
-                look = style.look(entry.first, study.encoders)
+                look, name = style.look(entry.first, study.encoders), study.model_label(entry.first)
                 if gap.low is not None and gap.high is not None:
-                    axes.plot([gap.low, gap.high], [row, row], color=look.color, linewidth=1.4, solid_capstyle="butt")
-                axes.plot(gap.value, row, look.marker, color=look.color, markerfacecolor=look.face, markersize=4)
+                    options: Any = {
+                        "linewidth": 1.4,
+                        "solid_capstyle": "butt",
+                        "label": _("{model}, interval", model=name),
+                    }
+                    axes.plot([gap.low, gap.high], [row, row], color=look.color, **options)
+                shape: Any = {"markerfacecolor": look.face, "markersize": 4, "label": name}
+                axes.plot(gap.value, row, look.marker, color=look.color, **shape)
         axes.set_title(_("test") if family.evaluation == "test" else _("OOD, all classes"))
         axes.grid(axis="y", visible=False)
         style.percent_axis(axes.xaxis)

@@ -25,6 +25,8 @@ from analysis.words import _
 from ssl_pkg.catalogue import LANDSCAPE
 
 PLANES: Final = 20  # models on a page
+WIDE: Final = 30  # ratio of the largest to the smallest width above which an axis is logarithmic
+WIDE_LOSS: Final = 20  # likewise, of the losses of a slice
 
 
 def slices(study: Study) -> Figure | None:
@@ -41,7 +43,7 @@ def slices(study: Study) -> Figure | None:
             axes.plot(arrays["alphas"], arrays[name], look.line, color=look.color, label=label)
         axes.set(xlabel=_("α along the direction"), title=_("loss") if name == "loss" else _("accuracy (%)"))
     values = np.concatenate([arrays["loss"] for arrays in shown.values()])
-    if values.min() > 0 and values.max() > 20 * values.min():
+    if values.min() > 0 and values.max() > WIDE_LOSS * values.min():
         style.log_axis(panels[0].yaxis)
         panels[0].set_title(_("loss (logarithmic)"))
     style.percent_axis(panels[1].yaxis)
@@ -168,7 +170,7 @@ def _points(axes: Axes, study: Study, shown: dict[Model, tuple[float, float]]) -
         axes.plot(width, accuracy, look.marker, color=look.color, markerfacecolor=look.face, markersize=4, label=label)
     style.percent_axis(axes.yaxis)
     widths = [width for width, _ in shown.values()]
-    if min(widths) > 0 and max(widths) > 30 * min(widths):
+    if min(widths) > 0 and max(widths) > WIDE * min(widths):
         style.log_axis(axes.xaxis)
     else:
         axes.locator_params(axis="x", nbins=4)

@@ -10,7 +10,7 @@ from analysis import tables
 from analysis.calibration import BINS, LEAST, Curve
 from analysis.estimates import estimate
 from analysis.figures import style
-from analysis.figures.classes import joined, reliability_curve
+from analysis.figures.classes import joined, marked, reliability_curve
 from analysis.names import Model
 from analysis.page.plots import (
     Plot,
@@ -87,7 +87,8 @@ def _heat_map(study: Study, kind: str) -> View | None:
         xgap=_gap(len(classes)), ygap=1, colorbar=_BAR, **_numbers(values, len(classes) <= style.NAMED),
     )  # fmt: skip
     layout = {
-        "xaxis": _class_ticks(_marked(study, classes, kind), range(len(classes))) | rows_side(len(found)),
+        "xaxis": _class_ticks(marked(study, classes) if kind == "ood" else classes, range(len(classes)))
+        | rows_side(len(found)),
         "yaxis": rows_axis([study.model_label(model) for model in found]),
     }
     return View(_(_KINDS[kind]), traces([drawn], **layout), [run for own in runs.values() for run in own])
@@ -98,12 +99,6 @@ def _numbers(shares: Sequence[Sequence[float | None]], shown: bool) -> dict[str,
     if not shown:
         return {}
     return {"text": [list(map(tables.whole_percent, row)) for row in shares], "texttemplate": "%{text}"}
-
-
-def _marked(study: Study, classes: list[str], kind: str) -> list[str]:
-    """The names of the classes, with a star at each that replaces an OOD class that the models lack."""
-    replaced = tables.substituted(study) if kind == "ood" else []
-    return [f"{name}*" if name in replaced else name for name in classes]
 
 
 def _class_ticks(names: Sequence[str], places: Sequence[Any]) -> dict[str, Any]:
@@ -147,7 +142,7 @@ def _confusion(study: Study, model: Model, kind: str) -> View | None:
     totals = matrix.sum(axis=1)
     runs = runs_of(study, model, kind, "accuracy")
     classes = next((run.classes for run in runs if len(run.classes) == count), _numbered(count))
-    true = _marked(study, classes, kind)
+    true = marked(study, classes) if kind == "ood" else classes
     shares = matrix / np.maximum(totals, 1)[:, None]
     who = text(study.model_label(model))
     columns = [text(name) for name in classes]

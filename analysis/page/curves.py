@@ -77,7 +77,7 @@ def finetuning(study: Study) -> list[Plot]:
         (_("Final training: loss"), "loss", _final),
         (_("Final training: accuracy on train"), "accuracy", _final),
         (_("Chosen trial: accuracy on the holdout split"), "val_accuracy", chosen_curve),
-        (_("Chosen trial: loss"), "loss", chosen_curve),
+        (_("Chosen trial: log loss on the holdout split"), "val_loss", chosen_curve),
     )
     found = [_metric(study, label, metric, runs=runs, part=part, looks=looks) for label, metric, part in parts]
     views = [view for view in found if view is not None]

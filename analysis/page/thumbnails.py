@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from PIL import Image
 
 from analysis.figures.tsne import FRAMES, JOINT, maps_of
 from analysis.page.plots import packed
+from analysis.records import mapping
 from analysis.run import Run
 from analysis.study import Study
 from analysis.words import _
@@ -83,17 +84,12 @@ def _maps(study: Study) -> _Maps | None:
     runs = [
         run.name
         for run, own in found.items()
-        if _data(run).get("files") == _data(first).get("files")
+        if mapping(run.provenance.get("data")).get("files") == mapping(first.provenance.get("data")).get("files")
         and all(np.array_equal(labels[name], values) for name, values in own.items())
     ]
-    root = Path(str(_data(first).get("root")))
+    root = Path(str(mapping(first.provenance.get("data")).get("root")))
     numbers = {name: _numbers(root, _split(name), own, first) for name, own in labels.items()}
     return _Maps(root, tuple(runs), numbers)
-
-
-def _data(run: Run) -> dict[str, Any]:
-    found = run.provenance.get("data")
-    return found if isinstance(found, dict) else {}
 
 
 def _numbers(root: Path, split: str, labels: Numbers, run: Run) -> Numbers:

@@ -4,13 +4,13 @@
 
 import math
 import textwrap
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from analysis import names, tables
-from analysis.figures.width import levels_of, lines_of, planes_of
+from analysis.figures.width import WIDE, WIDE_LOSS, levels_of, lines_of, planes_of
 from analysis.measures import FIRST_ORDER, WIDTH, Measurement, chosen
 from analysis.names import Model
 from analysis.page.plots import (
@@ -34,8 +34,6 @@ from analysis.page.plots import (
 from analysis.study import Study
 from analysis.widths import Taken, measures_of, taken
 from analysis.words import _, localized
-
-_WIDE: Final = 30  # ratio of the largest to the smallest value from which an axis is logarithmic
 
 
 def landscape(study: Study) -> list[Plot]:
@@ -81,7 +79,7 @@ def slices(study: Study) -> list[Plot]:
     if not found:
         return []
     losses = np.concatenate([arrays["loss"] for arrays in found.values()])
-    wide = bool(losses.min() > 0 and losses.max() > 20 * losses.min())
+    wide = bool(losses.min() > 0 and losses.max() > WIDE_LOSS * losses.min())
     views = []
     for metric, label, axis in (
         ("loss", _("Loss"), {"type": "log", "nticks": 5} if wide else {}),
@@ -152,7 +150,7 @@ def _measure(study: Study, measure: Measurement, first: bool) -> View | None:
         runs += runs_of(study, model, WIDTH, measure.metric, measure.dimensions)
     places = [abs(place) for entry in shown.values() if (place := _place(entry)) is not None]
     lowest = min(_place(entry) or 0.0 for entry in shown.values())
-    kind = {"type": "log"} if lowest > 0 and max(places) > _WIDE * min(places) else {}
+    kind = {"type": "log"} if lowest > 0 and max(places) > WIDE * min(places) else {}
     axis = {"title": {"text": wrapped(measure.label, 22), "font": {"size": 13}}, "tickfont": {"size": 11}, **kind}
     axis |= rows_side(len(shown))
     label = _("{measure} (the chosen measure)", measure=measure.label) if first else measure.label

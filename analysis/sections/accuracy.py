@@ -63,7 +63,7 @@ def _numbers(study: Study) -> str:
     if study.seeds_tested > 1:
         interval = _("Means over seeds; brackets: 95 % intervals over seeds and test images.")
     else:
-        interval = _("Means over seeds; brackets: 95 % intervals over the test images, of one seed.")
+        interval = _("Brackets: 95 % intervals over the test images, of one seed.")
     return " ".join(text for text in (interval, _images(study), study.seeds_text) if text)
 
 

@@ -34,8 +34,8 @@ _FAMILIES = N_(
     "corrected likewise, show that it lies within ±{margin:g} percentage point; otherwise undecided, which is "
     "no evidence that the models are equal. Brackets are not corrected for the other comparisons, and the equivalence "
     "test compares the margin with the 90 % interval; a verdict can therefore differ from what the bracket suggests. "
-    "Further families, in tables/comparisons.csv: each class against the "
-    "baseline, and all pairs of models."
+    "Further families, in tables/comparisons.csv: the mean over corruptions, each class against the baseline, and all "
+    "pairs of models."
 )
 
 

@@ -54,13 +54,16 @@ def _totals(runs: Sequence[Run]) -> str:
     )
     unknown = sum(not _device_hours(run) for run in runs)
     devices += _(" ({unknown} of them did not record their devices)", unknown=unknown) if hours and unknown else ""
-    return _(
+    text = _(
         "The {complete} complete runs took {time} together{devices}. {interruptions} Energy was not recorded.",
         complete=len(runs),
         time=duration(sum(run.seconds or 0.0 for run in runs)),
         devices=devices,
         interruptions=_resumes(runs),
     )
+    if found[_GPU] and any(mapping(run.config.get("study")).get("runs_per_gpu", 1) != 1 for run in runs):
+        text += " " + _("Runs that shared a GPU count it in full, so the sum can exceed the GPU's time.")
+    return text
 
 
 def _resumes(runs: Sequence[Run]) -> str:
@@ -116,7 +119,7 @@ def _times(made: Section, study: Study, runs: Sequence[Run]) -> None:
         rows.append([study.model_label(model), *means, duration(sum(map(sum, found.values())))])
     made.table(
         "time",
-        [_("Model"), *stages, _("Sum over seeds")],
+        [_("Model"), *stages, _("Sum over stages and seeds")],
         rows,
         _("Time of the complete runs by model and stage, mean over seeds."),
     )

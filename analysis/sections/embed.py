@@ -33,7 +33,7 @@ def section(study: Study, figures: Path) -> Section:
         _(
             "t-SNE of the average-pool output (512 values) of train and test images. Each class has a colour and a "
             "marker; of at most {numbered} classes, its number is at its median. First seed; at most 1,000 points of a "
-            "map are drawn. Train and test share one map{perplexity}, which starts from the first two principal "
+            "panel are drawn. Train and test share one map{perplexity}, which starts from the first two principal "
             "components; all maps have the same seed. The embedding of a probe is that of its frozen encoder.",
             numbered=style.NUMBERED,
             perplexity=_perplexity(study),

@@ -44,7 +44,11 @@ def section(study: Study, figures: Path) -> Section:
     generated = _(
         "The generated images show the same kinds of objects at 32 by 32 pixels, more coarsely and in other colours."
     )
-    texts = [_("The models, unchanged, on images from another data set."), *([explained] if len(shown) > 1 else [])]
+    subset = _(
+        "The images show only some of the models' classes. With masked logits only the logits of these classes compete."
+    )
+    meanings = [explained] if tables.substituted(study) else [subset] if "accuracy_masked" in shown else []
+    texts = [_("The models, unchanged, on images from another data set."), *meanings]
     made.text(" ".join([*texts, *([generated] if GENERATED in data_names(study, ood=True) else [])]))
     if set(data_names(study)) <= OFFICIAL and "accuracy_masked" in shown:
         made.text(

@@ -9,6 +9,7 @@ from analysis.blocks import Section
 from analysis.estimates import Estimate, estimate
 from analysis.figures import curves
 from analysis.records import mapping
+from analysis.sections.methods import by_study
 from analysis.shown import Shown
 from analysis.study import Study
 from analysis.words import N_, _, localized
@@ -29,7 +30,7 @@ def section(study: Study, figures: Path) -> Section:
     _health(made, study, figures)
     _choices(made, study)
     trials.table(made, study)
-    made.text(trials.below_probe(study))
+    made.text(by_study(study, trials.below_probe))
     _finetuning(made, study, figures)
     _probes(made, study, figures)
     return made

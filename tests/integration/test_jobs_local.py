@@ -236,10 +236,8 @@ def test_a_child_that_exits_75_is_interrupted_not_failed(tmp_path: Path) -> None
 def test_the_terminals_signals_interrupt_each_child_once(tmp_path: Path, stop: Callable[[int], None]) -> None:
     with runner(tmp_path) as process:
         until(lambda: len(begun(tmp_path)) == 2)
-        stopped = time.monotonic()
         stop(process.pid)
         printed, _ = process.communicate(timeout=20)
-        assert time.monotonic() - stopped < 10
     assert process.returncode == 75, printed
     assert "Interrupted. This command resumes the study: the same again" in printed
     for name in ("pretrain-a-s0", "pretrain-b-s0"):

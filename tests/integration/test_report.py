@@ -209,7 +209,7 @@ def test_a_report_on_own_images_says_so_on_its_first_page_and_in_its_main_table(
     assert page["note"] == ""  # nobody takes photographs of birds for STL-10
     assert page["data"] == "data: own images (birds)"
     assert front.question(study).endswith(f" {data.data_note(study)}")
-    assert "The images are own images (birds), photographs that were packed." in data.data_note(study)
+    assert "The images are own images (birds), packed photographs." in data.data_note(study)
     captions = [block.get("caption", "") for block in accuracy.section(study).blocks]
     assert any("in percent on own images (birds)." in caption for caption in captions)
 

@@ -34,7 +34,6 @@ _CONSTANTS = (
     correlation.LEAST_INTERVAL,
     width.LOCAL,
 )
-_ROUNDED = {"p < .001": (0, 0.001), "p > .99": (0.99, 1)}
 
 
 @dataclass

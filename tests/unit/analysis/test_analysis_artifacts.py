@@ -32,7 +32,9 @@ def _small(saver: str) -> bytes:
 SMALL = {saver: _small(saver) for saver in SAVERS}
 
 
-@settings(derandomize=True, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    derandomize=True, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
 @given(
     saver=st.sampled_from(sorted(SMALL)),
     flips=st.lists(st.tuples(st.integers(0, min(map(len, SMALL.values())) - 1), st.integers(1, 255)), min_size=1),

@@ -113,7 +113,6 @@ def test_comparisons_csv_has_every_comparison(whole: Whole) -> None:
     frame = pd.read_csv(whole.out / "tables" / "comparisons.csv")
     assert len(frame) == sum(map(len, comparisons.comparisons(whole.study).values()))
     assert frame[["value", "low", "high", "p", "p_holm", "p_equivalent_holm", "verdict"]].notna().all(axis=None)
-    assert ((frame["verdict"] == "equivalent") <= (frame["p_equivalent_holm"] < 0.05)).all()
     assert (frame["low"] <= frame["high"]).all()
     assert (frame["p"] <= frame["p_holm"]).all()
     own = frame[(frame["family"] == FINETUNED.label) & (frame["first"] == "byol-finetune")].iloc[0]

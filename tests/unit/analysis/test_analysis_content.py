@@ -183,6 +183,15 @@ def test_the_hours_are_those_of_all_gpus_or_threads(fake: FakeStudy) -> None:
     assert "No run was interrupted and resumed." in texts(made)
 
 
+@pytest.mark.parametrize("sharing", [1, 2])
+def test_runs_that_share_a_gpu_are_named_beside_the_sum_of_gpu_hours(fake: FakeStudy, sharing: int) -> None:
+    run, _ = costs(fake, hardware={"device": "cuda", "threads": 8})
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings["study"] = settings.get("study", {}) | {"runs_per_gpu": sharing}
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert ("Runs that shared a GPU" in texts(cost.section(read_study(fake.path)))) == (sharing > 1)
+
+
 def test_runs_that_did_not_record_their_devices_are_counted(fake: FakeStudy) -> None:
     run = fake.probe("random")
     change(run, "provenance.json", hardware={})

@@ -1,5 +1,6 @@
 """Reports of several studies: the same images are compared, other images are not, and each model has its study."""
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from analysis.differences import changes, compared
 from analysis.differences import few_labels as with_few_labels
 from analysis.estimates import difference, estimate
 from analysis.figures import style
+from analysis.figures.drawn import figure_csv
+from analysis.figures.studies import differences
 from analysis.joining import by_data
 from analysis.names import Model
 from analysis.page import accuracy
@@ -87,6 +90,15 @@ def test_each_row_of_a_table_has_its_own_key(joined: Study) -> None:
         numbers |= {"p_holm", "p_equivalent_holm", "verdict", "paired_by", "seconds", "complete", "state", "folder"}
         keys = [column for column in frame if column not in numbers]
         assert len(frame) and not frame.duplicated(keys).any(), table.__name__
+
+
+def test_the_figure_of_differences_has_a_name_for_each_line(joined: Study) -> None:
+    found = [entry for family in (STUDIES, OOD_STUDIES) for entry in comparisons.comparisons(joined)[family]]
+    figure = differences(joined, found)
+    assert figure is not None
+    rows = list(csv.DictReader(figure_csv(figure).splitlines()))
+    assert rows
+    assert not [row for row in rows if row["kind"] == "line" and row["series"].strip("_") == ""]
 
 
 def test_the_runs_of_two_studies_are_counted_apart(tmp_path: Path) -> None:

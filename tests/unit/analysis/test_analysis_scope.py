@@ -121,6 +121,16 @@ def test_the_heading_counts_the_ood_classes_that_have_images(fake: FakeStudy) ->
     assert "OOD, 8 classes" in headings
 
 
+def test_a_replaced_class_is_explained_only_if_there_is_one(fake: FakeStudy) -> None:
+    fake.probe("byol")
+    run = fake.ood("byol-probe")
+    assert "a class of the models stands for one that they lack" in texts(ood.section(read_study(fake.path), fake.path))
+    change(run, "result.json", substituted=[])
+    found = texts(ood.section(read_study(fake.path), fake.path))
+    assert "only some of the models' classes" in found
+    assert "monkey" not in found
+
+
 def test_the_length_of_the_labelled_training_is_named_only_for_models_that_have_one(fake: FakeStudy) -> None:
     fake.finetune("random")
     fake.probe("byol")  # .74 against .66

@@ -18,7 +18,7 @@ from analysis.sections import accuracy, limits, ood, probe
 from analysis.sections import comparisons as compared_section
 from analysis.sections import few_labels as few_labels_section
 
-SUPERVISED, FINE = Model("supervised"), Model("simclr", "finetune")
+SUPERVISED = Model("supervised")
 
 
 def texts(section: Section) -> str:

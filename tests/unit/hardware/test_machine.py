@@ -8,8 +8,6 @@ import pytest
 
 from ssl_pkg.hardware.machine import cores, gpu_out_of_reach, gpus
 
-V1 = {"cpu.cfs_quota_us": "-1", "cpu.cfs_period_us": "100000"}
-
 
 def machine(root: Path, cgroup: str, files: Mapping[str, str]) -> Path:
     """The root folder of a machine with these cgroups. files: relative to sys/fs/cgroup."""

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -95,11 +96,14 @@ def test_the_environment_is_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_second_start_waits_for_the_end_of_the_first(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with log.open("ab") as out:
-        first = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"], stdout=out)
+        code = "import sys; sys.stdin.read()"
+        first = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=out)
         fcntl.flock(out, fcntl.LOCK_EX)
+    assert first.stdin is not None
     began = time.monotonic()
+    threading.Timer(0.5, first.stdin.close).start()
     assert process(log, "print('second')")() == 0
-    assert time.monotonic() - began > 0.5
+    assert time.monotonic() - began >= 0.5
     assert first.wait() == 0
 
 
@@ -123,8 +127,8 @@ def test_processes() -> None:
     born = start_time_of(os.getpid())
     assert born
     child = subprocess.Popen(["sleep", "0"])
-    time.sleep(0.2)
-    assert start_time_of(child.pid) is None  # a corpse
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert start_time_of(child.pid) is None  # a zombie
     child.wait()
     assert start_time_of(child.pid) is None
 

@@ -40,7 +40,9 @@ def test_a_run_is_complete_if_result_json_exists(tmp_path: Path) -> None:
     assert run.complete
 
 
-@settings(derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(
+    derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None
+)
 @given(content=st.binary(max_size=60))
 def test_reading_does_not_fail_for_any_content(tmp_path: Path, content: bytes) -> None:
     for name in ("result.json", "status", "metrics.jsonl", "config.yaml", "provenance.json"):
