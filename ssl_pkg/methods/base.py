@@ -10,8 +10,7 @@ from torch import Tensor, nn
 class Method(Protocol):
     """A module that computes a loss from views.
 
-    The constructor takes `encoder`, `classes` and `batch_size`, then by keyword the fields of `model` in the method's
-    YAML. `classes`, the number of classes, is for methods that use labels, as `labels` in `loss` is.
+    The constructor takes `encoder` and `batch_size`, then by keyword the fields of `model` in the method's YAML.
 
     views: number of views of each image.
     sync_batch_norm: whether batch normalisation uses the statistics of all ranks' batches.

@@ -40,7 +40,6 @@ class BYOL(nn.Module):
     def __init__(
         self,
         encoder: nn.Module,
-        classes: int,
         batch_size: int,
         *,
         hidden: PositiveInt,

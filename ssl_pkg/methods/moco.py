@@ -44,7 +44,6 @@ class MoCo(nn.Module):
     def __init__(
         self,
         encoder: nn.Module,
-        classes: int,
         batch_size: int,
         *,
         projector_hidden: PositiveInt,

@@ -43,7 +43,6 @@ class SimCLR(nn.Module):
     def __init__(
         self,
         encoder: nn.Module,
-        classes: int,
         batch_size: Annotated[int, Field(ge=2)],
         *,
         projector_hidden: PositiveInt,

@@ -89,7 +89,7 @@ def training(config: Config, dataset: STL10, hardware: Hardware) -> Task:
         resident_gb=config.data.resident_gb,
         compiles=hardware.compiles,
     )
-    model = build_method(config.method, len(dataset.classes), config.seed)
+    model = build_method(config.method, config.seed)
     if len(config.method.views) != model.views:
         raise BadInput(
             f"method.views has {len(config.method.views)} entries, and {config.method.name} takes {model.views}"
@@ -120,7 +120,7 @@ def _split(config: Config, dataset: STL10) -> Split:
     return dataset.train if config.method.split == "train" else dataset.unlabeled
 
 
-def build_method(config: MethodConfig, classes: int, seed: int) -> Method:
+def build_method(config: MethodConfig, seed: int) -> Method:
     """The method that config.model's `_target_` names, with random weights that depend only on `seed`.
 
     Raises BadInput if a field of config.model is unknown, has a wrong type or an impossible value.
@@ -134,7 +134,7 @@ def build_method(config: MethodConfig, classes: int, seed: int) -> Method:
             raise BadInput(
                 f"method.model._target_={config.model['_target_']} is not a method: give a class of ssl_pkg.methods"
             )
-        return cast(Method, target(encoder=encoder, classes=classes, batch_size=config.batch_size, **fields))
+        return cast(Method, target(encoder=encoder, batch_size=config.batch_size, **fields))
     except ValidationError as error:
         raise BadInput(f"method.model: {describe_error(error)}") from error
     except (ImportError, ValueError) as error:

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from ssl_pkg.config.schema import OptimizerConfig
+
+TRUST: Final = 1e-3  # η in SimCLR's and BYOL's own code
 
 
 class LARS(torch.optim.Optimizer):
@@ -19,7 +21,7 @@ class LARS(torch.optim.Optimizer):
     this class. Biases and batch normalisation's parameters, which have one dimension, are neither scaled nor decayed:
     λ = 1, β = 0 (2002.05709 section 2.2, 2006.07733 section 3.3).
 
-    lr: γ, momentum: m, weight_decay: β, trust: η.
+    lr: γ, momentum: m, weight_decay: β, TRUST: η.
     """
 
     def __init__(
@@ -28,9 +30,8 @@ class LARS(torch.optim.Optimizer):
         lr: float,
         momentum: float = 0.9,
         weight_decay: float = 0.0,
-        trust: float = 1e-3,
     ) -> None:
-        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust})
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override] # torch overloads it for closures
@@ -50,7 +51,7 @@ class LARS(torch.optim.Optimizer):
         updates = torch._foreach_add(_gradients(weights), weights, alpha=group["weight_decay"])
         weight_norms = torch.stack(torch._foreach_norm(weights))
         update_norms = torch.stack(torch._foreach_norm(updates))
-        ratios = group["trust"] * weight_norms / update_norms
+        ratios = TRUST * weight_norms / update_norms
         ratios = torch.where((weight_norms > 0) & (update_norms > 0), ratios, torch.ones_like(ratios))
         torch._foreach_mul_(updates, list(ratios.unbind()))
         return list(updates)

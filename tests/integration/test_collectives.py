@@ -36,7 +36,7 @@ def built(name: str) -> Method:
     line += ["method.model.bn_splits=4"] if name == "moco" else []
     config = load_config([*line, f"method.batch_size={BATCH}"])
     assert config.method is not None
-    method = build_method(config.method, 10, seed=0)
+    method = build_method(config.method, seed=0)
     # Residual branches start small. Otherwise a rounding error of the first layer grows tenfold in the others, and on
     # some processors half a batch and a whole one then differ by more than 1e-5.
     for parameter, weight in cast(nn.Module, method).named_parameters():

@@ -9,7 +9,7 @@ from ssl_pkg.models.encoder import build_encoder
 
 def build() -> BYOL:
     torch.manual_seed(0)
-    return BYOL(build_encoder(), 10, 4, hidden=16, out=8, target_decay=0.9, predictor_rate=10.0)
+    return BYOL(build_encoder(), 4, hidden=16, out=8, target_decay=0.9, predictor_rate=10.0)
 
 
 def views() -> list[torch.Tensor]:

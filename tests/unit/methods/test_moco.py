@@ -15,7 +15,7 @@ def build(
 ) -> MoCo:
     torch.manual_seed(0)
     return MoCo(
-        build_encoder(), 10, batch_size,
+        build_encoder(), batch_size,
         projector_hidden=16, projector_out=8, temperature=0.2, queue_size=queue_size, key_momentum=momentum,
         bn_splits=bn_splits, symmetric=symmetric,
     )  # fmt: skip

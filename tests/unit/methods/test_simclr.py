@@ -65,14 +65,14 @@ def test_loss_is_float32_under_autocast() -> None:
 
 def test_both_views_share_batch_statistics() -> None:
     torch.manual_seed(0)
-    method = SimCLR(build_encoder(), 10, 4, projector_hidden=8, projector_out=4, temperature=0.5)
+    method = SimCLR(build_encoder(), 4, projector_hidden=8, projector_out=4, temperature=0.5)
     method.loss([torch.randn(4, 3, 32, 32), torch.randn(4, 3, 32, 32)], torch.zeros(4))
     assert int(method.encoder.bn1.num_batches_tracked) == 1  # one forward pass, not two
 
 
 def test_loss_of_images_equals_nt_xent_written_out() -> None:
     torch.manual_seed(0)
-    method = SimCLR(build_encoder(), 10, 4, projector_hidden=8, projector_out=4, temperature=0.3).eval()
+    method = SimCLR(build_encoder(), 4, projector_hidden=8, projector_out=4, temperature=0.3).eval()
     views = [torch.randn(4, 3, 32, 32), torch.randn(4, 3, 32, 32)]
     loss, _ = method.loss(views, torch.zeros(4))
     projections = [
@@ -88,7 +88,7 @@ def test_loss_of_images_equals_nt_xent_written_out() -> None:
 
 
 def test_last_layer_of_the_projector_has_no_bias() -> None:
-    method = SimCLR(build_encoder(), 10, 4, projector_hidden=8, projector_out=4, temperature=0.5)
+    method = SimCLR(build_encoder(), 4, projector_hidden=8, projector_out=4, temperature=0.5)
     assert [name for name, _ in method.projector.named_parameters()] == [
         "0.weight", "1.weight", "1.bias", "3.weight", "4.weight"
     ]  # fmt: skip
