@@ -1,31 +1,17 @@
-"""The testbed's processes: pid files, ports, and waiting."""
+"""The testbed's processes: pid files, and waiting."""
 
 import os
-import random
 import signal
-import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
+
+from ssl_pkg.processes import start_time_of
 
 
 class ClusterStartError(Exception):
     """The testbed can't start. The text is one sentence for the user."""
-
-
-def free_ports() -> int:
-    """The first of 100 consecutive free ports, below the range for outgoing connections. Raises ClusterStartError."""
-    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="utf-8").split()[0])
-    for first in random.sample(range(10_000, lowest - 100, 100), 50):
-        with ExitStack() as tried:
-            try:
-                for port in range(first, first + 100):
-                    tried.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return first
-    raise ClusterStartError("there are no 100 consecutive free ports")
 
 
 def read_pid(file: Path) -> int | None:
@@ -38,9 +24,7 @@ def read_pid(file: Path) -> int | None:
 def is_alive(file: Path) -> bool:
     """Whether the process of a pid file is running. A zombie is not."""
     pid = read_pid(file)
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in ("Z", "X")
-    return False
+    return pid is not None and start_time_of(pid) is not None
 
 
 def terminate(files: Sequence[Path]) -> None:

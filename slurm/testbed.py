@@ -191,15 +191,13 @@ class LocalCluster:
         if not is_alive(self.base / "slurmdbd.pid"):
             self._run("slurmdbd")
         known = ("sacctmgr", "-n", "-i", "add", "cluster", "testbed")
+        listed = ("sacctmgr", "-n", "show", "cluster", "format=cluster")
         wait_until(
-            lambda: self._succeeds(*known) or self._lists("sacctmgr", "testbed"), "accounting did not answer", log
+            lambda: self._succeeds(*known) or "testbed" in self._output(*listed), "accounting did not answer", log
         )
         if self.limits:
             self._succeeds("sacctmgr", "-n", "-i", "add", "account", "tests")
             self._succeeds("sacctmgr", "-n", "-i", "add", "user", getuser(), "account=tests", "defaultaccount=tests")
-
-    def _lists(self, command: str, word: str) -> bool:
-        return word in self._output(command, "-n", "show", "cluster", "format=cluster")
 
     def _ready(self) -> bool:
         states = self._output("sinfo", "-h", "-N", "-p", "low", "-o", "%T").split()

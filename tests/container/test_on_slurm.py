@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import Image
+from ports import free_ports
 
 from jobs.ledger import State
 from jobs.status.states import Row, read_rows
-from slurm.processes import ClusterStartError, free_ports
+from slurm.processes import ClusterStartError
 from slurm.testbed import LocalCluster
 from ssl_pkg.errors import COMPLETE
 from ssl_pkg.run.directory import runs_of

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_ports
 from studies import OnCluster, Real, slurm, until
 
-from slurm.processes import ClusterStartError, free_ports
+from slurm.processes import ClusterStartError
 from slurm.testbed import LocalCluster
 
 
