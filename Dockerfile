@@ -45,4 +45,4 @@ WORKDIR /runs
 # The kernel discards signals for which a container's first process has no handler. Blocking them keeps them pending until
 # Python has installed its handlers. PYTHONSAFEPATH prevents imports from the folder that is mounted at /runs.
 ENV PYTHONSAFEPATH=1
-ENTRYPOINT ["env", "--block-signal=TERM", "--block-signal=INT", "--block-signal=USR1", "--block-signal=USR2", "--block-signal=HUP", "python", "-P", "-m", "jobs.image"]
+ENTRYPOINT ["env", "--block-signal=TERM", "--block-signal=USR1", "--block-signal=USR2", "--block-signal=INT", "--block-signal=HUP", "--block-signal=QUIT", "--block-signal=ALRM", "python", "-P", "-m", "jobs.image"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-PATIENCE: Final = 10.0  # seconds for the server to report the end of a stage
+END_REPORT_TIMEOUT: Final = 10.0  # seconds for the server to report the end of a stage
 _SERVER: Final = (sys.executable, "-P", "-m", "ssl_pkg.fork_server")
 
 
@@ -77,7 +77,7 @@ class ForkedStage:
         """
         if not self._ended_within(timeout):
             raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
-        self._connection.settimeout(PATIENCE)
+        self._connection.settimeout(END_REPORT_TIMEOUT)
         code = b""
         with suppress(OSError):
             code = self._connection.recv(16)

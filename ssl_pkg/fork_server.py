@@ -42,7 +42,7 @@ from ssl_pkg.processes import end_with_parent
 from ssl_pkg.run.signals import SIGNALS
 
 MAX_REQUEST: Final = 1 << 20  # bytes; the kernel's limit of one message is lower
-PATIENCE: Final = 5.0  # seconds for a client to send its request after it has connected
+REQUEST_TIMEOUT: Final = 5.0  # seconds for a client to send its request after it has connected
 _KEPT: Final = ("LD_PRELOAD", "MALLOC_CONF")  # read only when a program starts, so a stage has the server's values
 
 
@@ -102,7 +102,7 @@ class Server:
     def _accept(self) -> None:
         """Starts the stage that a client asks for. If that fails, the client sees the end of the connection."""
         client, _ = self._listener.accept()
-        client.settimeout(PATIENCE)
+        client.settimeout(REQUEST_TIMEOUT)
         descriptors: list[int] = []
         try:
             content, descriptors, _, _ = socket.recv_fds(client, MAX_REQUEST, 1)

@@ -15,6 +15,7 @@ from typing import Final
 
 from jobs.cluster.slurm_cli import ALREADY_REQUEUED, REQUEUE_REFUSALS
 from ssl_pkg.errors import INTERRUPTED
+from ssl_pkg.run.signals import SIGNAL_NAMES
 
 CONTROLLER_SECONDS: Final = 900  # how long a requeue is retried while the controller does not respond
 REQUEUE_SECONDS: Final = 180.0  # time within which SLURM ends a job that it has requeued
@@ -24,7 +25,7 @@ FOLDER_MISSING: Final = "is gone: the study's folder was moved or removed while 
 RESIGNAL_SECONDS: Final = 2  # seconds after which a signal is repeated, until the step has ended
 # An environment variable that names the start file, whose name ends with the batch script's process id. The stage's
 # supervisor creates the file when it begins, and writes to it when it ends.
-START_FILE: Final = "SSL_STAGE_MARK"
+START_FILE: Final = "SSL_STAGE_START_FILE"
 START_LINE: Final = "batch script: start "  # the first line of output; the number of the start follows
 SETUP_DONE: Final = "batch script: set up"  # the line after the output of the set-up lines
 CANCEL_FILE: Final = "cancelled"  # a file in a batch's folder, which `ssl-study cancel` creates
@@ -38,7 +39,7 @@ SHELL_FUNCTIONS: Final = {
     "mamba": "source CONDA/etc/profile.d/mamba.sh",
     "spack": "source SPACK/share/spack/setup-env.sh",
 }
-SIGNALS: Final = "TERM INT HUP USR1 USR2 QUIT ALRM"
+SIGNALS: Final = " ".join(SIGNAL_NAMES)
 # Blocks signals until the supervisor handles them. Otherwise a signal during Python's start would end the job.
 BLOCK_SIGNALS: Final = (
     f"$(env --block-signal=TERM true 2>/dev/null && echo env --block-signal={SIGNALS.replace(' ', ',')})"

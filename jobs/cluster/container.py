@@ -24,15 +24,14 @@ from ssl_pkg.cache import user_cache
 from ssl_pkg.catalogue import RANDOM
 from ssl_pkg.config.overrides import split_literals
 from ssl_pkg.config.schema import SYNTHETIC
-from ssl_pkg.distributed.launch import is_task, step_mark
+from ssl_pkg.distributed.launch import STEP, is_task, master_port, step_mark
 from ssl_pkg.errors import BAD_INPUT, FAULT, BadInput
 from ssl_pkg.messages.streams import use_utf8
-from ssl_pkg.run.signals import InterruptFlag
+from ssl_pkg.run.signals import SIGNAL_NAMES, InterruptFlag
 
 # The image's entry point, for backends that do not run it by themselves.
 ENTRY_POINT: Final = (
-    "env", "--block-signal=TERM", "--block-signal=INT", "--block-signal=USR1", "--block-signal=USR2",
-    "--block-signal=HUP", "python", "-P", "-m", "jobs.image",
+    "env", *(f"--block-signal={name}" for name in SIGNAL_NAMES), "python", "-P", "-m", "jobs.image",
 )  # fmt: skip
 BACKENDS: Final = ("docker", "podman", "apptainer", "pyxis")
 # Removes variables of the host that would affect the image's Python, for backends that pass the environment.
@@ -46,7 +45,7 @@ SESSION_VARIABLES: Final = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")  # us
 CLIENT_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 # the variables of a launch, and users' settings of PyTorch's libraries
 PASSED_VARIABLES: Final = re.compile(
-    r"SLURM_\w+|(OMP|MKL|NCCL|GLOO|TORCH|TORCHELASTIC|MASTER|LOCAL|PYTORCH)_\w+|RANK|SSL_STUDY_STEP|WORLD_SIZE|XDG_CACHE_HOME"
+    r"SLURM_\w+|(OMP|MKL|NCCL|GLOO|TORCH|TORCHELASTIC|MASTER|LOCAL|PYTORCH)_\w+|RANK|WORLD_SIZE|XDG_CACHE_HOME|" + STEP
 )
 
 
@@ -168,7 +167,7 @@ def _torchrun_variables(environment: Mapping[str, str]) -> dict[str, str]:
         "LOCAL_RANK": environment["SLURM_LOCALID"],
         "LOCAL_WORLD_SIZE": environment.get("SLURM_NTASKS_PER_NODE", "1"),
         "MASTER_ADDR": environment["SLURM_LAUNCH_NODE_IPADDR"],
-        "MASTER_PORT": str(20000 + int(environment["SLURM_JOB_ID"]) % 12000),
+        "MASTER_PORT": str(master_port(int(environment["SLURM_JOB_ID"]), int(environment["SLURM_STEP_ID"]))),
     }
 
 

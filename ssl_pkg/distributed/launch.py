@@ -39,6 +39,14 @@ def step_mark(environment: Mapping[str, str]) -> dict[str, str]:
     return {STEP: _step(environment)} if "SLURM_STEP_ID" in environment and is_task(environment) else {}
 
 
+def master_port(job: int, step: int) -> int:
+    """The port at which the ranks of a SLURM step meet: the same on every rank, another for another job on one host.
+
+    It is below 32768, because Linux gives the ports from there on to outgoing connections.
+    """
+    return 20000 + (job * 10 + step % 10) % 12000
+
+
 def launch_variables(names: Iterable[str]) -> list[str]:
     """Those of the environment variables `names` that a launcher sets to number its processes."""
     return [name for name in names if name == STEP or _LAUNCH.fullmatch(name)]

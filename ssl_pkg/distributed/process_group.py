@@ -26,7 +26,7 @@ def process_group(info: ProcessInfo | None) -> Iterator[None]:
     """Context manager that holds PyTorch's default process group: gloo for CPU tensors, NCCL for CUDA tensors.
 
     With `info` None there is a single process, and the context does nothing. Interrupted must be raised on every rank
-    after the same step. Any other exception ends this process alone, and the watchdogs then end the other ranks.
+    after the same step. Any other exception ends only this process, and the watchdogs then end the other ranks.
     """
     if info is None:
         yield

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ssl_pkg.distributed.launch import is_task
+from ssl_pkg.distributed.launch import is_task, master_port
 from ssl_pkg.errors import BadInput
 
 
@@ -41,9 +41,7 @@ def process_info(environment: Mapping[str, str] = os.environ) -> ProcessInfo | N
                 int(environment.get("TORCHELASTIC_RESTART_COUNT", 0)),
             )  # fmt: skip
         if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and is_task(environment):
-            # The same port on every rank, and different ports for two jobs on one host. Below 32768, because Linux
-            # gives the ports from there on to outgoing connections.
-            port = 20000 + (int(environment["SLURM_JOB_ID"]) * 10 + int(environment["SLURM_STEP_ID"]) % 10) % 12000
+            port = master_port(int(environment["SLURM_JOB_ID"]), int(environment["SLURM_STEP_ID"]))
             return ProcessInfo(
                 int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"]),
                 int(environment["SLURM_LOCALID"]), None, first_host(environment["SLURM_STEP_NODELIST"]), port, False,

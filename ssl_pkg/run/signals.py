@@ -10,6 +10,7 @@ from typing import Final
 SIGNALS: Final = (
     signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM,
 )  # fmt: skip
+SIGNAL_NAMES: Final = tuple(number.name.removeprefix("SIG") for number in SIGNALS)  # as shells and env have them
 _MAY_BE_IGNORED: Final = (signal.SIGINT, signal.SIGHUP)
 
 

@@ -149,7 +149,7 @@ def test_a_job_gets_its_environment_if_the_site_exports_none(
     monkeypatch.setenv("PATH", f"{site.parent}:{os.environ['PATH']}")
     small = pretraining(study())
     small.until_complete(60)
-    assert "SSL_STAGE_MARK" in json.loads((small.folder / FIRST / "child.json").read_text())["environment"]
+    assert "SSL_STAGE_START_FILE" in json.loads((small.folder / FIRST / "child.json").read_text())["environment"]
 
 
 def test_the_first_set_up_line_that_fails_ends_the_job_and_is_named(

@@ -1,3 +1,4 @@
+import json
 import os
 import shlex
 import signal
@@ -7,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cluster.container import BACKENDS, check_folders, client_command, container_name, mounted_folders
+from jobs.cluster.container import (
+    BACKENDS,
+    ENTRY_POINT,
+    check_folders,
+    client_command,
+    container_name,
+    mounted_folders,
+)
 from jobs.plan.graph import plan
 from ssl_pkg.config.schema import StudyConfig
 from ssl_pkg.errors import BAD_INPUT, FAULT, BadInput
@@ -87,11 +95,13 @@ def test_apptainer_gets_the_environment_with_its_prefix() -> None:
 
 
 def test_pyxis_starts_a_step_on_the_same_node_with_the_same_rank() -> None:
-    several = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_LOCALID": "1", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.1"}
+    several = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_ID": "0", "SLURM_LOCALID": "1"}
+    several["SLURM_LAUNCH_NODE_IPADDR"] = "10.0.0.1"
     words, environment = line("pyxis", **several)
     assert words[:5] == ["srun", "--overlap", "--nodes=1", "--ntasks=1", "--nodelist=node3"]
     assert {"--container-image=IMAGE", "--container-mounts=/images:/images:ro,/mine/demo:/mine/demo"} <= set(words)
     assert (environment["RANK"], environment["WORLD_SIZE"], environment["MASTER_ADDR"]) == ("1", "4", "10.0.0.1")
+    assert environment["MASTER_PORT"] == "20120"
     assert "WORLD_SIZE" not in line("pyxis")[1]
     assert "WORLD_SIZE" not in line("pyxis", **several, SLURM_PTY_PORT="1")[1]  # typed in an interactive step
 
@@ -194,3 +204,10 @@ def test_a_folder_that_cannot_be_created_is_one_sentence(tmp_path: Path) -> None
     assert (
         done.stderr == f"jobs.cluster.container: {tmp_path}/file/a can't be mounted in the container: Not a directory\n"
     )
+
+
+def test_the_image_starts_as_a_backend_does_that_ignores_its_entry_point() -> None:
+    text = (Path(__file__).parents[4] / "Dockerfile").read_text(encoding="utf-8")
+    (entry_point,) = [line for line in text.splitlines() if line.startswith("ENTRYPOINT ")]
+    assert json.loads(entry_point.removeprefix("ENTRYPOINT ")) == list(ENTRY_POINT)
+    assert {"--block-signal=TERM", "--block-signal=QUIT", "--block-signal=ALRM"} <= set(ENTRY_POINT)
