@@ -7,6 +7,9 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, BadInput, shortened
 from ssl_pkg.messages.nearest import hint
 from ssl_pkg.run.signals import interrupting
@@ -45,6 +48,12 @@ def unexpected(word: str, options: Iterable[str], program: str) -> BadInput:
         return BadInput(f"{program} does not take {word!r}: see `{program} --help`")
     known = [f"--{name.replace('_', '-')}" for name in options]
     return BadInput(f"there is no option {word}{hint(word.partition('=')[0], known)}: see `{program} --help`")
+
+
+def progress_bar() -> Progress:
+    """A bar on standard error that counts and then disappears. Off a terminal it shows nothing."""
+    console, columns = Console(stderr=True), (*Progress.get_default_columns(), MofNCompleteColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def run_command(

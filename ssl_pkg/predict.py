@@ -26,14 +26,12 @@ from typing import Final
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
 from torch import nn
 from torchvision.models import resnet18
 
 from ssl_pkg import layout
 from ssl_pkg.config.overrides import expand_path
-from ssl_pkg.console import Parser, run_command
+from ssl_pkg.console import Parser, progress_bar, run_command
 from ssl_pkg.data.image_files import Unusable, files_below, is_padded, printable, read_images
 from ssl_pkg.data.images import UNLABELED, Indices, Split
 from ssl_pkg.data.pack_summary import FILES
@@ -94,7 +92,7 @@ def predict_packed(model: FinalModel, root: Path, device: torch.device) -> Predi
     classes = read_classes(folder / "class_names.txt")
     test = read_labelled(folder, "test", classes)
     labels = [classes[label] for label in test.labels]
-    with _progress() as progress:
+    with progress_bar() as progress:
         bar = progress.add_task("predicting", total=len(test))
         logits = predict(
             model.network, test, model.resolution, device, lambda done, _: progress.update(bar, completed=done)
@@ -108,7 +106,7 @@ def predict_files(model: FinalModel, folder: Path, device: torch.device, *, pad:
     unusable = [(name, reason) for _, name, reason in found if reason]
     wanted = [(file, name) for file, name, reason in found if not reason]
     names, labels, parts = [], [], []
-    with _progress() as progress:
+    with progress_bar() as progress:
         bar = progress.add_task("predicting", total=len(wanted))
         for start in range(0, len(wanted), BATCH):
             chosen = wanted[start : start + BATCH]
@@ -130,12 +128,6 @@ def predict_files(model: FinalModel, folder: Path, device: torch.device, *, pad:
         number = counted(len(found), "file")
         raise BadInput(f"{folder} has no image that can be read ({number}{why}): give a folder of images")
     return Predictions(names, labels, _indices(labels, model.classes), np.concatenate(parts), unusable)
-
-
-def _progress() -> Progress:
-    console = Console(stderr=True)
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _names_of_test(root: Path, count: int) -> list[str]:

@@ -109,7 +109,7 @@ def preparation(side: int, *, pad: bool) -> dict[str, Any]:
 
 
 def is_padded(recorded: object, side: int) -> bool | None:
-    """Whether a recorded preparation is that with or without `pad`; None for any other record, and for none."""
+    """Whether a recorded preparation pads images; None if there is no record, or an unknown one."""
     return next((pad for pad in (False, True) if recorded == preparation(side, pad=pad)), None)
 
 

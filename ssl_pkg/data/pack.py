@@ -31,12 +31,10 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
 
 from ssl_pkg import layout
 from ssl_pkg.config.overrides import expand_path
-from ssl_pkg.console import Parser, run_command
+from ssl_pkg.console import Parser, progress_bar, run_command
 from ssl_pkg.data.contact_sheet import contact_sheet
 from ssl_pkg.data.duplicates import HASH, Hash, Hashes, perceptual_hash
 from ssl_pkg.data.image_files import Unusable, preparation, read_images, share_cropped
@@ -141,9 +139,7 @@ def _read(photographs: list[Photograph], file: Path, pad: bool) -> tuple[StoredI
     wanted = [entry for entry in photographs if not entry.reason]
     hashes: list[Hash] = []
     digests: list[bytes] = []
-    console, columns = Console(stderr=True), (*Progress.get_default_columns(), MofNCompleteColumn())
-    shown = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    with file.open("wb") as out, shown as progress:
+    with file.open("wb") as out, progress_bar() as progress:
         bar = progress.add_task("reading images", total=len(wanted))
         for entry, pixels in zip(wanted, read_images([e.file for e in wanted], SIDE, pad=pad), strict=True):
             progress.advance(bar)

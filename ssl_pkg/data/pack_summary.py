@@ -16,7 +16,7 @@ from ssl_pkg.messages.counted import counted
 FILES: Final = "files.csv"
 SHOWN: Final = 10  # reasons why files are not packed, in the terminal
 STUDIES: Final = ("photos-quick", "photos-cpu", "photos")  # the presets for own images, in ssl_pkg/conf/study
-MUCH: Final = 0.35  # of an image's area; a photograph of a camera (3:2) loses .33 by the crop, one of 16:9 .44
+LARGE_CROP: Final = 0.35  # of an image's area; a photograph of a camera (3:2) loses .33 by the crop, one of 16:9 .44
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def report(packed: Packed, source: Path, target: Path) -> str:
         few = long_interval(counts.total()) if split in (TEST, OOD) and counts else None
         if few:
             lines.append(f"  {'':<10} few: an accuracy of 50 % would have a 95 % interval of {_percent(few)}")
-    if packed.cropped > MUCH:
+    if packed.cropped > LARGE_CROP:
         lines.append(
             f"Half of the photographs lost {100 * packed.cropped:.0f} % of their area or more by the crop to their "
             "centres: pack with --pad to keep whole images."

@@ -43,7 +43,7 @@ from ssl_pkg.run.file_lock import locked
 CHUNK: Final = 50  # images rendered by one thread at a time
 THREADS: Final = 8  # at most, because each needs 70 MB
 WAIT_SECONDS: Final = 600.0  # for another process that generates the same set, which takes some seconds
-# In another order, so that labels must be mapped by name.
+# The classes of the OOD set. Their order differs from that of CLASSES, so that labels must be mapped by name.
 OOD_CLASSES: Final = tuple(CLASSES[(3 * i + 3) % 10] for i in range(10))
 
 

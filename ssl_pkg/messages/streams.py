@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO, cast
@@ -45,6 +46,14 @@ def prepare_streams() -> None:
         if stream is None:  # closed by `>&-`
             stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115, because it stays open
         setattr(sys, name, cast(TextIO, LossyStream(stream)))
+
+
+def prepare_command_streams(arguments: Sequence[str]) -> None:
+    """Calls `prepare_streams`, or for --watch only `use_utf8`, because --watch ends when its reader closes the pipe."""
+    if "--watch" in arguments and sys.stdout is not None:
+        use_utf8()
+    else:
+        prepare_streams()
 
 
 def use_utf8() -> None:
