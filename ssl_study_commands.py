@@ -59,7 +59,7 @@ def _main(arguments: list[str], program: str) -> int:
 
         from jobs.__main__ import main as jobs
 
-        return jobs(arguments, again=join([program, *arguments]))
+        return jobs(arguments, resume_command=join([program, *arguments]))
     from ssl_pkg.errors import BAD_INPUT, BadInput
     from ssl_pkg.messages.nearest import hint
 
@@ -159,13 +159,10 @@ def study() -> None:
     """Runs `ssl-study`."""
     _remove_working_folder()
     from ssl_pkg import safe_path
-    from ssl_pkg.messages.streams import prepare_streams, use_utf8
+    from ssl_pkg.messages.streams import prepare_command_streams
 
     safe_path.protect()
-    if "--watch" in sys.argv and sys.stdout is not None:
-        use_utf8()  # --watch ends when its reader closes the pipe
-    else:
-        prepare_streams()
+    prepare_command_streams(sys.argv)
     sys.exit(main(sys.argv[1:], sys.argv[0]))
 
 

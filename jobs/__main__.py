@@ -24,23 +24,24 @@ from jobs.study_commands import study, submit
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, INTERRUPTED, BadInput
 from ssl_pkg.extras import lacks
 from ssl_pkg.messages.nearest import hint
-from ssl_pkg.messages.streams import prepare_streams, use_utf8
+from ssl_pkg.messages.streams import prepare_command_streams
 
 
-def main(arguments: list[str], again: str | None = None) -> int:
+def main(arguments: list[str], resume_command: str | None = None) -> int:
     """Runs a command line and returns the exit status.
 
-    again: the command that resumes an interrupted study, if it is not `ssl-study ARGUMENTS`. Each command imports what
-    it needs, so that `status` starts fast.
+    resume_command: the command that resumes an interrupted study, if it is not `ssl-study ARGUMENTS`. Each command
+    imports what it needs, so that `status` starts fast.
     """
     options = argparse.Namespace(command=None)
     try:
         overrides = parse(arguments, options)
         from jobs.ledger import console_command
 
-        again = again or shlex.join([console_command(), *arguments])
+        resume_command = resume_command or shlex.join([console_command(), *arguments])
         with _naming_closed_folders(options.command):
-            return _COMMANDS[options.command](options, overrides, again)
+            start = _STARTING.get(options.command)
+            return start(options, overrides, resume_command) if start else _OTHERS[options.command](options)
     except BadInput as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
@@ -81,7 +82,7 @@ def _naming_closed_folders(command: str) -> Iterator[None]:
         ) from error
 
 
-def _status(options: argparse.Namespace, overrides: list[str], again: str) -> int:
+def _status(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from jobs.status.states import read_status, status_json
@@ -107,7 +108,7 @@ def _status(options: argparse.Namespace, overrides: list[str], again: str) -> in
     return COMPLETE
 
 
-def _cancel(options: argparse.Namespace, overrides: list[str], again: str) -> int:
+def _cancel(options: argparse.Namespace) -> int:
     from jobs.cluster.batches import read_batches
     from jobs.cluster.queue import cancel_submitted
     from jobs.cluster.slurm_cli import SchedulerUnavailable
@@ -133,7 +134,7 @@ def _cancel(options: argparse.Namespace, overrides: list[str], again: str) -> in
     return COMPLETE
 
 
-def _logs(options: argparse.Namespace, overrides: list[str], again: str) -> int:
+def _logs(options: argparse.Namespace) -> int:
     from jobs.cluster.batches import batch_output, submitted_jobs
     from jobs.ledger import log_path, run_name
 
@@ -192,7 +193,7 @@ def _refuse_swapped(options: argparse.Namespace) -> None:
         raise BadInput(f"{options.job} is a study, and `logs` takes the run first: `{line}`")
 
 
-def _profile(options: argparse.Namespace, overrides: list[str], again: str) -> int:
+def _profile(options: argparse.Namespace) -> int:
     from jobs.cluster.profile import load_profile, profile_fields
     from jobs.cluster.profile_check import check_profile
 
@@ -210,17 +211,15 @@ def _profile(options: argparse.Namespace, overrides: list[str], again: str) -> i
     return BAD_INPUT if found.errors else COMPLETE
 
 
-def _doctor(options: argparse.Namespace, overrides: list[str], again: str) -> int:
+def _doctor(options: argparse.Namespace) -> int:
     from jobs.doctor import print_findings
 
     return print_findings(options.runs)
 
 
 _OUR_PACKAGES: Final = ("analysis", "jobs", "slurm", "ssl_pkg")
-_COMMANDS: Final = {
-    "demo": study,
-    "study": study,
-    "submit": submit,
+_STARTING: Final = {"demo": study, "study": study, "submit": submit}  # these take overrides
+_OTHERS: Final = {
     "status": _status,
     "cancel": _cancel,
     "logs": _logs,
@@ -244,11 +243,7 @@ def _existing(options: argparse.Namespace) -> Path:
 
 def entry() -> None:
     """Runs `python -m jobs`."""
-    safe_path.protect()
-    if "--watch" in sys.argv and sys.stdout is not None:
-        use_utf8()  # --watch ends when its reader closes the pipe
-    else:
-        prepare_streams()
+    prepare_command_streams(sys.argv)
     sys.exit(main(sys.argv[1:]))
 
 

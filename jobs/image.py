@@ -13,11 +13,11 @@ from typing import Final
 
 import yaml
 
-import ssl_pkg
 from jobs.__main__ import main as jobs
 from jobs.cluster.container import run_child
 from ssl_pkg.catalogue import RANDOM, STAGES
 from ssl_pkg.config.overrides import key_of, split_literals
+from ssl_pkg.config.presets import CONF, budgets
 from ssl_pkg.config.schema import SYNTHETIC, methods
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
 from ssl_pkg.messages.nearest import hint
@@ -27,7 +27,6 @@ from ssl_pkg.run.study_plan import REPORT_FILE
 DATA: Final = Path("/data")
 OUT: Final = Path("/out")
 RUNS: Final = Path("/runs")
-CONF: Final = Path(ssl_pkg.__path__[0]) / "conf"
 PROGRAMS: Final = {"report": ("analysis",), "data": ("ssl_pkg.data.download", str(DATA))}
 
 HELP: Final = """\
@@ -79,7 +78,7 @@ def main(arguments: Sequence[str]) -> int:
         if command == "study":
             if not rest or rest[0].startswith("-"):
                 raise BadInput("give the study's name first, like `study stl10`")
-            return _study([*rest, *(f"--data={root}" for root in images_of(rest[0]))], arguments)
+            return _study([*rest, *(f"--data={root}" for root in mounted_images(rest[0]))], arguments)
         if command in ("status", "logs"):
             if not _mounted(OUT):
                 raise BadInput(f"nothing is mounted at {OUT}: add -v OUT:{OUT}, with the folder of the study for OUT")
@@ -98,8 +97,7 @@ def main(arguments: Sequence[str]) -> int:
     except BadInput as error:
         print(f"ssl-study: {error}", file=sys.stderr)
         return BAD_INPUT
-    budgets = sorted(file.stem for file in (CONF / "budget").glob("*.yaml"))
-    print(HELP.format(stages=" | ".join(STAGES), methods=" | ".join(methods()), budgets=" | ".join(budgets)), end="")
+    print(HELP.format(stages=" | ".join(STAGES), methods=" | ".join(methods()), budgets=" | ".join(budgets())), end="")
     return COMPLETE
 
 
@@ -129,10 +127,10 @@ def stage_line(words: Sequence[str]) -> list[str]:
             _check_mounted("data.root", RUNS / root)
         return list(words)
     studies = [word.partition("=")[2] for word in others if key_of(word) == "study"]
-    return [*words, *(f"data.root={root}" for root in images_of(studies[-1] if studies else "demo"))]
+    return [*words, *(f"data.root={root}" for root in mounted_images(studies[-1] if studies else "demo"))]
 
 
-def images_of(study: str) -> list[str]:
+def mounted_images(study: str) -> list[str]:
     """[/data] if images are mounted, [] for a study on the synthetic set. Raises BadInput for other studies."""
     if _mounted(DATA):
         if not os.access(DATA, os.R_OK | os.X_OK):
@@ -150,7 +148,7 @@ def _study(line: list[str], typed: Sequence[str]) -> int:
     """Runs a study in /out, and copies its report to /out/report.pdf."""
     _check_writable(OUT, "OUT")
     line += [f"--runs={OUT / 'runs'}", f"--reports={OUT / 'reports'}"]
-    status = jobs(["study", *line], again=f"docker run … IMAGE {shlex.join(typed)}")
+    status = jobs(["study", *line], resume_command=f"docker run … IMAGE {shlex.join(typed)}")
     report = OUT / "reports" / line[0] / REPORT_FILE
     if status == COMPLETE and report.is_file():
         shutil.copyfile(report, OUT / report.name)

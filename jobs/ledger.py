@@ -68,7 +68,7 @@ def log_path(folder: Path, name: str) -> Path:
 
 
 def run_name(word: str) -> str:
-    """The name of the run that a user means, who may call the supervised baseline as the report does."""
+    """The run's name for a word that a user typed: `supervised-s0`, as the report calls it, is `finetune-random-s0`."""
     return f"{BASELINE}{word.removeprefix(SUPERVISED)}" if word.startswith(f"{SUPERVISED}-s") else word
 
 

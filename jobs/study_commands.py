@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ssl_pkg.config.schema import Config
 
 
-def study(options: argparse.Namespace, overrides: list[str], again: str) -> int:
-    """Runs the missing runs on this machine. again: the command that resumes them. Returns the exit status."""
+def study(options: argparse.Namespace, overrides: list[str], resume_command: str) -> int:
+    """Runs the missing runs on this machine. Returns the exit status. resume_command: for the message at the end."""
     require("train", "report")
     from jobs.local.estimate import TimeLeft
     from jobs.local.slots import slots
@@ -44,7 +44,7 @@ def study(options: argparse.Namespace, overrides: list[str], again: str) -> int:
     synthetic = config.data.root == SYNTHETIC
     left = TimeLeft(jobs, len(available), workloads(jobs, config.data.root))
     folder = options.runs / config.study.name
-    return run_study(jobs, folder, available, again=again, synthetic=synthetic, estimate=left)
+    return run_study(jobs, folder, available, resume_command=resume_command, synthetic=synthetic, estimate=left)
 
 
 def _planned(options: argparse.Namespace, overrides: list[str], processes: int = 1) -> "tuple[Config, list[Job]]":
@@ -70,8 +70,8 @@ def _say(sentence: str) -> None:
     print(wrapped(sentence, sys.stderr), file=sys.stderr)
 
 
-def submit(options: argparse.Namespace, overrides: list[str], again: str) -> int:
-    """Submits the missing runs to a cluster. again: the command that resumes them. Returns the exit status."""
+def submit(options: argparse.Namespace, overrides: list[str], resume_command: str) -> int:
+    """Submits the missing runs to a cluster. Returns the exit status. resume_command: for the message at the end."""
     from jobs.cluster.profile import LOCAL, load_profile
     from jobs.programs import Programs
     from ssl_pkg.config.schema import SYNTHETIC
@@ -80,7 +80,7 @@ def submit(options: argparse.Namespace, overrides: list[str], again: str) -> int
         return _dry_run(options, overrides)
     profile = load_profile(options.cluster)
     if profile.name == LOCAL:
-        return study(options, overrides, again)
+        return study(options, overrides, resume_command)
     require("submit")
     from jobs.cluster.submit import Submission
     from jobs.submit_rounds import submit_rounds
@@ -92,7 +92,7 @@ def submit(options: argparse.Namespace, overrides: list[str], again: str) -> int
     _say_passes(config, jobs)
     folder = options.runs / config.study.name
     submission = Submission(jobs, folder, profile, data_root=config.data.root, programs=Programs())
-    return submit_rounds(submission, jobs, folder, profile.name, wait=options.wait, again=again)
+    return submit_rounds(submission, jobs, folder, profile.name, wait=options.wait, resume_command=resume_command)
 
 
 def _dry_run(options: argparse.Namespace, overrides: list[str]) -> int:

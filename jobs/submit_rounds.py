@@ -15,12 +15,11 @@ from jobs.status.watch import follow
 from ssl_pkg.errors import COMPLETE, INTERRUPTED
 from ssl_pkg.messages.counted import counted
 
-REPEAT_COMMAND: Final = "run the same command again"
 RETRY_SECONDS: Final = 10.0  # between two submissions while other jobs, or jobs that are just ending, fill the limit
 
 
 def submit_rounds(
-    submission: Submission, jobs: Sequence[Job], folder: Path, cluster: str, *, wait: bool, again: str
+    submission: Submission, jobs: Sequence[Job], folder: Path, cluster: str, *, wait: bool, resume_command: str
 ) -> int:
     """Submits the plan `jobs` and returns the exit status. Raises BadInput.
 
@@ -50,7 +49,7 @@ def submit_rounds(
             unsubmitted = {name for name in states if states[name] is State.PENDING or name in summary.unsubmitted}
             reason = "the study was cancelled" if summary.cancelled else summary.limit
             _print_unsubmitted(jobs, unsubmitted, unsuccessful, reason)
-            return print_summary(states, jobs, folder, again)
+            return print_summary(states, jobs, folder, resume_command)
 
 
 def _others_fill_limit(summary: SubmissionSummary) -> bool:
@@ -68,7 +67,7 @@ def _print_submission(summary: SubmissionSummary, cluster: str, *, wait: bool) -
         if summary.none_allowed:
             then = ""
         elif not wait:
-            then = f"; {REPEAT_COMMAND} when some have ended"
+            then = "; run the same command again when some have ended"
         elif _others_fill_limit(summary):
             then = f"; other jobs have taken the places: trying again every {RETRY_SECONDS:.0f} s"
         else:

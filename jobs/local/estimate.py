@@ -11,10 +11,12 @@ from jobs.plan.graph import Job, remaining_cost
 from jobs.status.states import Row
 from jobs.status.table import Left
 
-SETTLED: Final = 30.0  # seconds of a pretraining before its rate counts: first steps are slow, and other runs start
-# The duration of a run of a stage of which none has been measured is this many times the one that follows from the
-# rate of the trainings. In the demo and in photos-quick on two cores the sums had factors of 0.8 to 1.4.
-UNSURE: Final = (0.6, 1.5)
+MIN_MEASURED_SECONDS: Final = (
+    30.0  # seconds of a pretraining before its rate counts: first steps are slow, and other runs start
+)
+# Bounds of the duration of a stage without a measured run, as factors on the duration that follows from the trainings'
+# rate. In the demo and in photos-quick on two cores, sums over these runs had factors of 0.8 to 1.4.
+ERROR_FACTORS: Final = (0.6, 1.5)
 REPORT_SECONDS: Final = 15.0  # measured: 13 to 22 on two cores
 
 
@@ -59,7 +61,7 @@ class TimeLeft:
                 _, expected, _ = self._predicted[job.name]
             return max(0.0, expected - (shown[job.name].elapsed or 0.0))
 
-        low, high = (self._until_the_end(missing, partial(left, factor=factor)) for factor in UNSURE)
+        low, high = (self._until_the_end(missing, partial(left, factor=factor)) for factor in ERROR_FACTORS)
         return low, high
 
     def _until_the_end(self, missing: Sequence[Job], left: Callable[[Job], float]) -> float:
@@ -74,7 +76,7 @@ class TimeLeft:
         before = self._predicted.get(row.name, (0, 0.0, 0.0))
         if row.left is not None and row.rate and row.elapsed is not None and row.steps:
             longest = row.steps >= before[0]  # not while it validates
-            if longest and row.elapsed >= SETTLED:
+            if longest and row.elapsed >= MIN_MEASURED_SECONDS:
                 this_start = row.elapsed + row.left  # a resumed run has fewer steps before it than the whole run
                 before = row.steps, this_start, max(this_start, row.steps / row.rate)
                 self._predicted[row.name] = before

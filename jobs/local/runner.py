@@ -40,7 +40,8 @@ class _Running:
     job: Job
     slot: Slot
     supervisor: Supervisor
-    first_report: bool = False  # it has no state of its own
+    # whether this is the report of the runs that are complete before the study ends; it has no entry in the ledger
+    first_report: bool = False
 
 
 class Runner:
@@ -190,7 +191,7 @@ class Runner:
             status = self._exit_status(running)
             if running.first_report:
                 if status == COMPLETE:
-                    self._display.say(f"a first report, of the results so far: {running.job.run_dir / REPORT_FILE}")
+                    self._display.say(f"a first report, of the complete runs: {running.job.run_dir / REPORT_FILE}")
                 continue
             finished = running.job.complete and (status == COMPLETE or running.job.stage != REPORT)
             if finished:  # also if the process was killed after it had written its result
@@ -231,7 +232,7 @@ class Runner:
         self._write()
 
     def _say_first_number(self, job: Job, row: Row) -> None:
-        """Shows the first test accuracy for good, because its row leaves a table that has no room for it."""
+        """Prints the first test accuracy above the table, because a full table drops its row."""
         if self._said_first or job.stage not in ADAPTATIONS or row.state is not State.COMPLETE or row.result is None:
             return
         self._said_first = True

@@ -34,14 +34,14 @@ def run_study(
     folder: Path,
     slots: Sequence[Slot],
     *,
-    again: str,
+    resume_command: str,
     synthetic: bool = False,
     estimate: Estimate = no_estimate,
 ) -> int:
     """Runs the missing jobs of a plan. Returns the exit status: 0 complete, 1 a run failed, 75 interrupted.
 
-    again: the command line that resumes the study. synthetic: whether the data is the synthetic set, which is then
-    generated before the first stage starts. estimate: of the time that the study still needs. Raises BadInput if
+    resume_command: the command line that resumes the study. synthetic: whether the data is the synthetic set, which is
+    then generated before the first stage starts. estimate: of the time that the study still needs. Raises BadInput if
     another process holds the study's lock, or if a cluster's queue holds runs of the study.
     """
     with study_lock(folder, named=True):
@@ -53,7 +53,8 @@ def run_study(
             runner.run()
         finally:
             display.close(runner.rows)
-    return print_summary({name: entry.state for name, entry in runner.entries.items()}, jobs, folder, again)
+    states = {name: entry.state for name, entry in runner.entries.items()}
+    return print_summary(states, jobs, folder, resume_command)
 
 
 def _refuse_queued(folder: Path) -> None:
@@ -107,11 +108,11 @@ def cancel(folder: Path) -> str:
     return f"study {folder.name} was stopped. Its runs have written checkpoints; the same command resumes the study"
 
 
-def print_summary(states: Mapping[str, State], jobs: Sequence[Job], folder: Path, again: str) -> int:
+def print_summary(states: Mapping[str, State], jobs: Sequence[Job], folder: Path, resume_command: str) -> int:
     """Prints the report's table and what to do next, or the failed runs and how to resume. Returns the exit status.
 
-    again: the command line that resumes the study. If it starts a container, and not `ssl-study` by any path, no
-    `predict` command is printed, because the container's paths do not exist outside.
+    resume_command: the command line that resumes the study. If it starts a container, and not `ssl-study` by any path,
+    no `predict` command is printed, because the container's paths do not exist outside.
     """
     failed = [name for name, state in states.items() if state is State.FAILED]
     for name in failed[:LOGS_SHOWN]:
@@ -124,15 +125,15 @@ def print_summary(states: Mapping[str, State], jobs: Sequence[Job], folder: Path
     if failed and reports:
         print(f"\nThe report, which lists the failed runs: {reports[0].run_dir / REPORT_FILE}")
     if failed:
-        print(f"\nWhen the cause is fixed, this command runs the missing runs: {again}")
+        print(f"\nWhen the cause is fixed, this command runs the missing runs: {resume_command}")
         return FAULT
     if any(state is not State.COMPLETE for state in states.values()):
-        print(f"\nInterrupted. This command resumes the study: {again}")
+        print(f"\nInterrupted. This command resumes the study: {resume_command}")
         return INTERRUPTED
     for job in jobs:
         if job.stage == REPORT:
             print("\n".join(last_output(log_path(folder, job.name))) or f"The report: {job.run_dir / REPORT_FILE}")
-    if Path(shlex.split(again)[0]).name == PROGRAM and (advice := prediction_advice(jobs)):
+    if Path(shlex.split(resume_command)[0]).name == PROGRAM and (advice := prediction_advice(jobs)):
         *sentences, line = advice.splitlines()
         print("\n".join(["", *(wrapped(sentence, sys.stdout) for sentence in sentences), line]))
     return COMPLETE

@@ -20,7 +20,7 @@ MEASURED_RESOLUTION: Final = 96
 COMPILE_SECONDS: Final = 40.0  # measured, likewise
 # Not measured: a training step of a batch of labelled images. The step of SimCLR, which has eight times as many images
 # at the default batch sizes, counts as its upper bound.
-LABELLED_STEP_SECONDS: Final = 0.0095
+LABELLED_STEP_SECONDS: Final = 256 / PAIRS_PER_SECOND["simclr"]
 OTHER_SECONDS: Final = 120.0  # a guess for a run of another stage
 TRAININGS: Final = ("pretrain", "finetune", "few_labels")  # the stages that train all weights
 STL10_FOLDS: Final = 10  # the predefined folds of train
@@ -65,11 +65,12 @@ def estimate(job: Job, images: Mapping[str, int]) -> Estimate:
 
 
 def workloads(jobs: Sequence[Job], root: str) -> dict[str, float]:
-    """How long the jobs of a plan take on one machine with the images below `root`, relative to one another.
+    """The relative durations of a plan's jobs on one machine, with the images below `root`.
 
-    Of a training, the images that pass through the network: on CPUs pretraining, fine-tuning and the trainings on few
-    labels process about as many per second. Of other jobs, in the same unit, what the costs of the catalogue say
-    beside the trainings on few labels, whose length depends on the budget and hardly on the data set, as theirs does.
+    The unit is one image through the network, because on CPUs pretraining, fine-tuning and the trainings on few labels
+    process about as many images per second. A training counts its images. Any other job counts its `cost` in the
+    catalogue, times the images per cost of `few_labels`, because the length of both depends on the budget and hardly on
+    the data set.
     """
     images, classes = images_of(root), layout.CLASSES if root == SYNTHETIC else layout.classes_in(Path(root))
     # one job stands for all of its stage, because composing the configuration of each would take seconds in a sweep

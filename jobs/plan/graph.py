@@ -45,7 +45,7 @@ class Job:
     method: str = ""
     adaptation: str | None = None  # "probe", "finetune", or None for a model that was not adapted
     seed: int | None = None
-    choice: tuple[str, ...] = ()  # the swept overrides that this run, or a run that it starts from, was made with
+    choice: tuple[str, ...] = ()  # the swept overrides of this run and of the runs that it starts from
 
     @property
     def model(self) -> str:
@@ -163,9 +163,9 @@ class _Planner:
             yield pretrain
             encoders.append(pretrain)
             for stage in ADAPTATIONS:
-                adapted = self.job(stage, seed, choice, source=pretrain)
-                yield adapted
-                final_models.append(adapted)
+                final_model = self.job(stage, seed, choice, source=pretrain)
+                yield final_model
+                final_models.append(final_model)
         baseline = self.job("probe", seed, choice, method=RANDOM)
         yield baseline
         for model in [*final_models, baseline]:

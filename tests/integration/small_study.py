@@ -33,7 +33,7 @@ def run(root: Path, slots: int = 2, wait: float = 0.1) -> int:
     """Runs the study; returns the exit status."""
     jobs = small_study(root, wait)
     with patch("jobs.local.study.Programs", return_value=PROGRAMS):
-        return run_study(jobs, root / "small", [Slot(1)] * slots, again="the same again")
+        return run_study(jobs, root / "small", [Slot(1)] * slots, resume_command="the same again")
 
 
 if __name__ == "__main__":

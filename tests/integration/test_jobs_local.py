@@ -142,7 +142,7 @@ def test_the_first_report_waits_for_one_final_model_and_not_for_its_evaluations(
 ) -> None:
     assert run(tmp_path, slots=1) == 0
     printed = capsys.readouterr().out
-    said = f"a first report, of the results so far: {tmp_path / 'reports' / 'report.pdf'}"
+    said = f"a first report, of the complete runs: {tmp_path / 'reports' / 'report.pdf'}"
     assert printed.index("probe-a-s0: complete") < printed.index(said) < printed.index("ood-a-probe-s0: running")
     log = log_path(tmp_path / "small", "report")
     assert log.read_text().count(START_PREFIX) == 2

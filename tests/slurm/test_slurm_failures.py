@@ -209,7 +209,7 @@ def test_a_queued_study_is_not_run_on_this_machine(study: Make) -> None:
         BadInput,
         match=r"study small is in a cluster's queue \(finetune-random-.* more of its runs, submitted to test\)",
     ):
-        run_study(small.jobs, small.folder, [Slot(1)], again="")
+        run_study(small.jobs, small.folder, [Slot(1)], resume_command="")
     assert not (small.folder / ".runner").exists()
 
 

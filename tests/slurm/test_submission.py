@@ -230,7 +230,7 @@ def test_a_study_on_this_machine_asks_the_cluster_to_which_it_was_submitted(stud
     with pytest.MonkeyPatch.context() as changed:
         changed.setenv("SLURM_CONF", str(tmp_path / "elsewhere.conf"))
         with pytest.raises(BadInput, match=r"in a cluster's queue .*submitted to test"):
-            run_study(small.jobs, small.folder, [Slot(1)], again="")
+            run_study(small.jobs, small.folder, [Slot(1)], resume_command="")
 
 
 @pytest.mark.usefixtures("waiting")

@@ -26,7 +26,7 @@ def test_the_command_that_resumes_a_study_can_be_typed(tmp_path: Path, monkeypat
     commands: list[str] = []
     monkeypatch.setattr(image, "_check_writable", lambda folder, name: None)
     monkeypatch.setattr(image, "OUT", tmp_path)
-    monkeypatch.setattr(image, "jobs", lambda line, again: commands.append(again) or 1)
+    monkeypatch.setattr(image, "jobs", lambda line, resume_command: commands.append(resume_command) or 1)
     image._study(["demo"], ["demo", "--seeds", "0 1"])
     assert commands == ["docker run … IMAGE demo --seeds '0 1'"]
 

@@ -13,7 +13,7 @@ def test_an_interrupted_submission_names_the_queue_unless_it_was_dry(
     def interrupted(*arguments: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(__main__._COMMANDS, "submit", interrupted)
+    monkeypatch.setitem(__main__._STARTING, "submit", interrupted)
     line = ["submit", "demo", "--cluster", "testbed", "--runs", str(tmp_path), *["--dry-run"] * dry]
     assert __main__.main(line) == INTERRUPTED
     printed = capsys.readouterr().err

@@ -37,7 +37,7 @@ def rounds(
     monkeypatch.setattr(jobs.submit_rounds, "follow", rows)
     monkeypatch.setattr(jobs.submit_rounds, "read_rows", rows)
     stub: Any = Stub()
-    return submit_rounds(stub, plan, Path("runs/demo"), "mine", wait=True, again="again"), calls
+    return submit_rounds(stub, plan, Path("runs/demo"), "mine", wait=True, resume_command="again"), calls
 
 
 def test_a_run_that_was_cancelled_before_this_call_and_left_by_a_limit_is_submitted(

@@ -7,7 +7,7 @@ import pytest
 from packed_sizes import photographs
 
 from jobs.ledger import REPORT, State
-from jobs.local.estimate import REPORT_SECONDS, UNSURE, TimeLeft
+from jobs.local.estimate import ERROR_FACTORS, REPORT_SECONDS, TimeLeft
 from jobs.plan.estimate import workloads
 from jobs.plan.graph import Job, plan, starting_order
 from jobs.status.states import Row
@@ -36,7 +36,7 @@ def left(*rows: Row, slots: int = 1) -> Left:
 
 def bounds(known: float, unsure: float = 0.0) -> object:
     """What the estimate equals before the report, if runs of unmeasured stages take `unsure` seconds by their work."""
-    return pytest.approx(tuple(REPORT_SECONDS + known + factor * unsure for factor in UNSURE))
+    return pytest.approx(tuple(REPORT_SECONDS + known + factor * unsure for factor in ERROR_FACTORS))
 
 
 def test_there_is_no_estimate_before_a_training_is_measured() -> None:

@@ -59,7 +59,7 @@ def test_the_trials_of_a_fine_tuning_have_long_epochs_too() -> None:
     )
     config = load_config(["study=stl10", "stage=finetune", "source=random", "run_dir=-", "data.root=-"])
     trials = len(grid_of(config.finetune)) * config.finetune.selection_epochs
-    assert long.gpu_seconds - once.gpu_seconds == pytest.approx(trials * 50 * 0.0095)
+    assert long.gpu_seconds - once.gpu_seconds == pytest.approx(trials * 50 * 256 / 27_000)
 
 
 def test_trainings_on_labels_have_as_many_steps_as_the_stages_make() -> None:
@@ -70,19 +70,19 @@ def test_trainings_on_labels_have_as_many_steps_as_the_stages_make() -> None:
     trials = len(grid_of(config.finetune)) * config.finetune.selection_epochs * (len(kept) // 64)
     steps = trials + config.finetune.epochs * (len(labels) // 64)
     without = of("ood-supervised-s0").gpu_seconds
-    assert of("finetune-byol-s0").gpu_seconds - without == pytest.approx(steps * 0.0095)
+    assert of("finetune-byol-s0").gpu_seconds - without == pytest.approx(steps * 256 / 27_000)
     assert not of("finetune-byol-s0").measured
 
     few = config.few_labels
     subsets = _subsets(labels, (10, 25), few.draws)
     steps = len(subsets) * few.steps * (1 + len(few.base_lrs) * len(few.heads))
     found = of("few_labels-byol-s0", "few_labels.labels_per_class=[10,25]").gpu_seconds
-    assert found - without == pytest.approx(steps * 0.0095)
+    assert found - without == pytest.approx(steps * 256 / 27_000)
     one = of("few_labels-byol-s0", "few_labels.labels_per_class=[10,25]", "few_labels.base_lrs=[1.0e-3]",
              "few_labels.heads=[random]").gpu_seconds  # fmt: skip
-    assert one - without == pytest.approx(len(subsets) * few.steps * 0.0095)  # a single candidate has no trials
+    assert one - without == pytest.approx(len(subsets) * few.steps * 256 / 27_000)  # a single candidate has no trials
     folds = of("few_labels-byol-s0", "few_labels.folds=true").gpu_seconds - of("few_labels-byol-s0").gpu_seconds
-    assert folds == pytest.approx(10 * few.steps * (1 + len(few.base_lrs) * len(few.heads)) * 0.0095)
+    assert folds == pytest.approx(10 * few.steps * (1 + len(few.base_lrs) * len(few.heads)) * 256 / 27_000)
 
 
 def test_the_images_are_counted_in_files_or_known(tmp_path: Path) -> None:
