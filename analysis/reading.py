@@ -16,7 +16,7 @@ from analysis.words import _
 from ssl_pkg.catalogue import ADAPTATIONS, SUPERVISED, adapted
 from ssl_pkg.messages.nearest import hint
 from ssl_pkg.rows import ROWS
-from ssl_pkg.run.directory import RunDirectory, runs_of
+from ssl_pkg.run.directory import RESULT, RunDirectory, runs_of
 from ssl_pkg.run.study_plan import PLAN, PlannedRun, read_plan
 
 _FRACTIONS: Final = (  # metrics between 0 and 1
@@ -100,7 +100,7 @@ def _identified(path: Path, planned: Mapping[str, PlannedRun], notes: list[str])
         name, config, result = directory.name, directory.config() or {}, directory.result()
         if not config:
             notes.append(_("{run}: config.yaml can't be read.", run=name))
-        if result is None and (directory.path / "result.json").exists():
+        if result is None and (directory.path / RESULT).exists():
             notes.append(_("{run}: result.json can't be read; the run counts as unfinished.", run=name))
         if result is not None and (fault := _fault(result)):
             notes.append(_("{run}: result.json {fault}; the run counts as unfinished.", run=name, fault=fault))

@@ -7,7 +7,7 @@ from analysis import names
 from analysis.run import Run
 from analysis.study import Study
 from analysis.words import _, localized
-from ssl_pkg.layout import IMAGE_BYTES
+from ssl_pkg.layout import IMAGE_BYTES, STL10
 
 _SPLITS: Final = ("train", "test", "unlabeled")
 
@@ -33,7 +33,7 @@ def shown(value: Any) -> str:
 def images_of(run: Run, split: str) -> int | None:
     """The number of images in a split of the data that the run read; None if it is not recorded."""
     files = mapping(mapping(run.provenance.get("data")).get("files"))
-    found = mapping(files.get(f"stl10_binary/{split}_X.bin")).get("bytes")
+    found = mapping(files.get(f"{STL10}/{split}_X.bin")).get("bytes")
     return found // IMAGE_BYTES if isinstance(found, int) else None
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ssl_pkg.catalogue import ADAPTATIONS, EVALUATIONS, RANDOM, STAGES, Weights
-from ssl_pkg.config.schema import methods
+from ssl_pkg.config.presets import methods
 
 ADAPTED: Final = "simclr"  # the method whose encoder the other stages start from
 ROOT: Final = Path(__file__).parent.parent

@@ -17,8 +17,8 @@ from jobs.__main__ import main as jobs
 from jobs.cluster.container import run_child
 from ssl_pkg.catalogue import RANDOM, STAGES
 from ssl_pkg.config.overrides import key_of, split_literals
-from ssl_pkg.config.presets import CONF, budgets
-from ssl_pkg.config.schema import SYNTHETIC, methods
+from ssl_pkg.config.presets import CONF, budgets, methods
+from ssl_pkg.config.schema import SYNTHETIC
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput
 from ssl_pkg.messages.nearest import hint
 from ssl_pkg.messages.streams import prepare_streams

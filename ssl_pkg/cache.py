@@ -10,6 +10,7 @@ from typing import Final
 
 from ssl_pkg.errors import BadInput
 
+SYNTHETIC_MANIFEST: Final = "synthetic.json"  # in the folder of a synthetic set; written last
 SYNTHETIC_VERSION: Final = 4  # to be increased when the bytes of the synthetic set change
 
 
@@ -61,7 +62,7 @@ def synthetic_set(sizes: Sequence[int] = ()) -> Path:
 def is_synthetic_set(folder: Path) -> bool:
     """Whether the folder has a complete and readable synthetic set."""
     # unlike Path.is_file, os.access raises no error for a folder without permission
-    return os.access(folder / "synthetic.json", os.R_OK)
+    return os.access(folder / SYNTHETIC_MANIFEST, os.R_OK)
 
 
 def _writable(folder: Path) -> bool:

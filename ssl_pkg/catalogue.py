@@ -14,13 +14,16 @@ RANDOM: Final = "random"  # the `source` that stands for the random initializati
 OOD: Final = "ood"  # the stage that needs an out-of-distribution set, which a data set may lack
 SUPERVISED: Final = "supervised"  # the method of the baseline, which `finetune` trains from the random initialization
 
+ENCODER_FILE: Final = "encoder.safetensors"
+FINAL_MODEL_FILE: Final = "model.safetensors"
+
 
 class Weights(StrEnum):
     """The weights that a stage starts from, or leaves."""
 
     NONE = "none"
-    ENCODER = "encoder"  # encoder.safetensors: ResNet-18 without its last layer
-    FINAL_MODEL = "final model"  # model.safetensors: an encoder with a classifier
+    ENCODER = "encoder"  # ENCODER_FILE: ResNet-18 without its last layer
+    FINAL_MODEL = "final model"  # FINAL_MODEL_FILE: an encoder with a classifier
 
 
 @dataclass(frozen=True)

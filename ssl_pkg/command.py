@@ -8,8 +8,7 @@ from typing import Final
 from ssl_pkg.catalogue import STAGES
 from ssl_pkg.config.compose import load_config, refuse_unread
 from ssl_pkg.config.overrides import key_of
-from ssl_pkg.config.presets import budgets, studies
-from ssl_pkg.config.schema import methods
+from ssl_pkg.config.presets import budgets, methods, studies
 from ssl_pkg.errors import Done
 from ssl_pkg.extras import require
 from ssl_pkg.run.compatibility import (

@@ -8,6 +8,7 @@ from typing import Final
 from ssl_pkg.errors import BadInput, reading
 
 STL10: Final = "stl10_binary"
+CLASS_NAMES: Final = "class_names.txt"  # in a folder STL10, a line for each class
 CIFAR10_PYTHON: Final = "cifar-10-batches-py"
 CIFAR10_BINARY: Final = "cifar-10-batches-bin"
 # A folder in STL-10's layout, of which only the test split is read. It is used instead of CIFAR-10.
@@ -71,7 +72,7 @@ def images_in(root: Path, split: str) -> int:
 def classes_in(root: Path) -> int:
     """The number of classes that the file of their names has; that of STL-10 if there is no such file."""
     try:
-        names = (root / STL10 / "class_names.txt").read_text(encoding="utf-8", errors="replace")
+        names = (root / STL10 / CLASS_NAMES).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return CLASSES
     return len(names.splitlines())

@@ -30,6 +30,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 from ssl_pkg import layout
+from ssl_pkg.catalogue import FINAL_MODEL_FILE
 from ssl_pkg.config.overrides import expand_path
 from ssl_pkg.console import Parser, progress_bar, run_command
 from ssl_pkg.data.image_files import Unusable, files_below, is_padded, printable, read_images
@@ -41,7 +42,7 @@ from ssl_pkg.errors import BadInput, reading, shortened
 from ssl_pkg.evaluation.forward import BATCH, predict
 from ssl_pkg.hardware.device import choose_device
 from ssl_pkg.hardware.machine import cores
-from ssl_pkg.layout import SIDE
+from ssl_pkg.layout import CLASS_NAMES, SIDE
 from ssl_pkg.messages.counted import counted
 from ssl_pkg.messages.nearest import hint
 from ssl_pkg.messages.streams import prepare_streams
@@ -69,12 +70,12 @@ class FinalModel:
 
 def load_final_model(run: Path) -> FinalModel:
     """The final model of a complete run. Raises BadInput if there is none."""
-    result, file = RunDirectory(run).result() or {}, run / "model.safetensors"
+    result, file = RunDirectory(run).result() or {}, run / FINAL_MODEL_FILE
     classes, resolution = result.get("classes"), result.get("resolution")
     with reading(file):
         exists = file.is_file()
     if not run.exists():
-        trained = [str(file.parent) for file in run.parent.glob("*/model.safetensors")]
+        trained = [str(file.parent) for file in run.parent.glob(f"*/{FINAL_MODEL_FILE}")]
         raise BadInput(f"there is no run {run}{hint(str(run), trained)}: give the run directory of a final model")
     if not exists or not isinstance(classes, list) or not isinstance(resolution, int):
         raise BadInput(
@@ -89,7 +90,7 @@ def load_final_model(run: Path) -> FinalModel:
 def predict_packed(model: FinalModel, root: Path, device: torch.device) -> Predictions:
     """The predictions for the test split of a packed folder. Raises BadInput if its files are damaged."""
     folder = root / layout.STL10
-    classes = read_classes(folder / "class_names.txt")
+    classes = read_classes(folder / CLASS_NAMES)
     test = read_labelled(folder, "test", classes)
     labels = [classes[label] for label in test.labels]
     with progress_bar() as progress:

@@ -7,13 +7,14 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from ssl_pkg.cache import SYNTHETIC_MANIFEST
 from ssl_pkg.layout import CIFAR10_BINARY, CIFAR10_PYTHON, OOD, STL10
 from ssl_pkg.run.file_lock import locked
 from ssl_pkg.run.manifest import PACKED
 
 _FOLDERS: Final = (STL10, CIFAR10_PYTHON, CIFAR10_BINARY, f"{OOD}/{STL10}")
 # The files by which a reader recognises the images.
-_MANIFESTS: Final = (PACKED, f"{OOD}/{PACKED}", "synthetic.json")
+_MANIFESTS: Final = (PACKED, f"{OOD}/{PACKED}", SYNTHETIC_MANIFEST)
 
 
 def copy_data(source: Path, target: Path) -> Path:

@@ -40,6 +40,7 @@ from jobs.programs import Programs
 from jobs.study_lock import LOCK_SECONDS, remove_lock_holder, study_lock
 from ssl_pkg.config.schema import SYNTHETIC
 from ssl_pkg.errors import BadInput
+from ssl_pkg.run.directory import RESULT
 from ssl_pkg.run.study_plan import REPORT_FILE, PlannedRun, read_plan
 
 
@@ -244,7 +245,7 @@ class Submission:
         overrides = job.stage_arguments(self._profile.cpus, gpu=self._profile.gpus > 0)
         command = (*self._program(self._programs.stage), *overrides)
         copy = None if self._data_root == SYNTHETIC else self._profile.copy_data_to
-        return NodeStage(command, job.run_dir, log, threads, "result.json", self._data_root, copy)
+        return NodeStage(command, job.run_dir, log, threads, RESULT, self._data_root, copy)
 
     def _program(self, program: tuple[str, ...], inside: tuple[str, ...] = ()) -> tuple[str, ...]:
         """The beginning of a command line for the node. inside: the first words in the container, if there is one."""

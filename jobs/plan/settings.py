@@ -15,14 +15,14 @@ from jobs.plan.sweeps import expand_sweep, reads
 from ssl_pkg.catalogue import RANDOM, SUPERVISED
 from ssl_pkg.config.compose import load_config
 from ssl_pkg.config.overrides import key_of, split_literals
-from ssl_pkg.config.presets import studies
-from ssl_pkg.config.schema import SYNTHETIC, Config, methods
+from ssl_pkg.config.presets import methods, studies
+from ssl_pkg.config.schema import SYNTHETIC, Config
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput, reading
 from ssl_pkg.layout import has_ood, refuse_no_data_set
 from ssl_pkg.messages.nearest import hint
 from ssl_pkg.messages.wrapping import wrapped
 from ssl_pkg.run.compatibility import RUN_FORMAT, free_when_complete, other_data, refuse_difference
-from ssl_pkg.run.directory import RunDirectory
+from ssl_pkg.run.directory import RESULT, RunDirectory
 from ssl_pkg.run.source import inherit
 from ssl_pkg.run.study_plan import PlannedRun, read_plan
 
@@ -171,7 +171,7 @@ def _refuse_outdated(jobs: Sequence[Job]) -> None:
 
 def _made_before(run: RunDirectory, parent: RunDirectory) -> bool:
     try:
-        return (run.path / "result.json").stat().st_mtime < (parent.path / "result.json").stat().st_mtime
+        return (run.path / RESULT).stat().st_mtime < (parent.path / RESULT).stat().st_mtime
     except OSError:
         return False
 

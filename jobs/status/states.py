@@ -20,7 +20,7 @@ from jobs.ledger import (
     read_ledger,
 )  # fmt: skip
 from jobs.study_lock import read_lock_holder
-from ssl_pkg.run.directory import RunDirectory, runs_of
+from ssl_pkg.run.directory import RESULT, RunDirectory, runs_of
 
 NOT_SUBMITTED: Final = "not submitted"  # the note of a run that a limit has left for another call of `submit`
 
@@ -180,7 +180,7 @@ def _left(step: float | None, steps: float | None, rate: float | None) -> float 
 
 def _completed(run: RunDirectory) -> float | None:
     """When a complete run was completed, by its last file, which a ledger may not know; None if there is no file."""
-    file = log_path(run.path.parent, REPORT) if run.name == REPORT else run.path / "result.json"
+    file = log_path(run.path.parent, REPORT) if run.name == REPORT else run.path / RESULT
     try:
         return file.stat().st_mtime
     except OSError:

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from ssl_pkg.catalogue import STAGES
 from ssl_pkg.config.overrides import key_of, split_literals
-from ssl_pkg.config.schema import Config, methods
+from ssl_pkg.config.presets import methods
+from ssl_pkg.config.schema import Config
 from ssl_pkg.errors import BadInput, interrupts_first
 from ssl_pkg.messages.faults import fault_text
 from ssl_pkg.messages.nearest import field_hint, hint

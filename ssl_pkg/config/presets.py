@@ -23,6 +23,11 @@ def budgets() -> list[str]:
     return sorted(file.stem for file in (CONF / "budget").glob("*.yaml"))
 
 
+def methods() -> list[str]:
+    """The names of the methods, sorted."""
+    return sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
+
+
 def is_reduced(budget: Mapping[str, Any]) -> bool:
     """Whether a budget, as config.yaml has it, has smaller images, fewer epochs or fewer steps than `full`."""
     full = _read("budget", "full")["budget"]
@@ -32,7 +37,7 @@ def is_reduced(budget: Mapping[str, Any]) -> bool:
 
 def method_titles() -> dict[str, str]:
     """The title of each method, such as `MoCo v2`."""
-    return {file.stem: _read("method", file.stem)["title"] for file in sorted((CONF / "method").glob("*.yaml"))}
+    return {name: _read("method", name)["title"] for name in methods()}
 
 
 def _read(kind: str, name: str) -> Any:

@@ -10,10 +10,9 @@ from pydantic_core import PydanticKnownError
 
 from ssl_pkg.catalogue import RANDOM, STAGES, Weights
 from ssl_pkg.config.fields import BatchSize, ConfigSection, CropArea, Jitter, Probability, Seed
-from ssl_pkg.config.presets import CONF
+from ssl_pkg.config.presets import methods
 from ssl_pkg.config.stage_settings import StageSettings
 
-_METHODS: Final = CONF / "method"
 SYNTHETIC: Final = "synthetic"  # the `data.root` that stands for the synthetic set
 
 
@@ -142,8 +141,3 @@ class Config(StageSettings):
             if read := {name: fields[name] for name in fields if STAGES[self.stage].reads(f"{section}.{name}")}:
                 content[section] = read
         return content
-
-
-def methods() -> list[str]:
-    """The names of the methods in `ssl_pkg/conf/method`, sorted."""
-    return sorted(file.stem for file in _METHODS.glob("*.yaml"))

@@ -13,7 +13,8 @@ from typing import Any
 
 from ssl_pkg.catalogue import RANDOM
 from ssl_pkg.config.compose import load_config
-from ssl_pkg.config.schema import Config, methods
+from ssl_pkg.config.presets import methods
+from ssl_pkg.config.schema import Config
 from ssl_pkg.config.stage_settings import Finetune
 from ssl_pkg.messages.counted import counted
 

@@ -9,7 +9,7 @@ from ssl_pkg.data.cifar10 import OutOfDistribution, open_cifar10
 from ssl_pkg.data.names import listed
 from ssl_pkg.data.stl10 import read_classes, read_labelled
 from ssl_pkg.errors import BadInput
-from ssl_pkg.layout import OOD, STL10, has_ood
+from ssl_pkg.layout import CLASS_NAMES, OOD, STL10, has_ood
 from ssl_pkg.run.manifest import STL10_NAME, identify
 
 
@@ -26,7 +26,7 @@ def open_ood(root: Path, classes: tuple[str, ...]) -> OutOfDistribution | None:
 def _open_packed(root: Path, classes: tuple[str, ...]) -> OutOfDistribution:
     """The test split of the packed folder `root`/ood, without the images of classes that the model does not know."""
     folder = root / OOD / STL10
-    names = read_classes(folder / "class_names.txt")
+    names = read_classes(folder / CLASS_NAMES)
     test = read_labelled(folder, "test", names)
     labels = np.array([classes.index(name) if name in classes else -1 for name in names])[test.labels]
     known = np.flatnonzero(labels >= 0)
@@ -35,7 +35,7 @@ def _open_packed(root: Path, classes: tuple[str, ...]) -> OutOfDistribution:
             f"{folder} has no image of a class that the model knows ({listed(classes)}): use the same names in its "
             f"class_names.txt, or remove {root / OOD}"
         )
-    files = [f"{OOD}/{STL10}/{name}" for name in ("test_X.bin", "test_y.bin", "class_names.txt")]
+    files = [f"{OOD}/{STL10}/{name}" for name in ("test_X.bin", "test_y.bin", CLASS_NAMES)]
     manifest = identify(root, files, STL10_NAME, names)
     shared = tuple(np.unique(labels[known]).tolist())
     return OutOfDistribution(replace(test.subset(known), name="ood", labels=labels[known]), (), shared, manifest)

@@ -59,7 +59,7 @@ from ssl_pkg.data.photographs import (
 from ssl_pkg.data.scratch import scratch_folder
 from ssl_pkg.data.stl10 import label_type
 from ssl_pkg.errors import BadInput, reading
-from ssl_pkg.layout import SIDE
+from ssl_pkg.layout import CLASS_NAMES, SIDE
 from ssl_pkg.messages.streams import prepare_streams
 from ssl_pkg.run.manifest import PACKED
 
@@ -193,7 +193,7 @@ def _write_split(
     if name != UNLABELED:
         labels = np.array([classes.index(entry.label) for entry in entries], np.int64)
         (labels + 1).astype(label_type(len(classes))).tofile(folder / f"{name}_y.bin")
-    (folder / "class_names.txt").write_text("".join(f"{label}\n" for label in classes), encoding="utf-8")
+    (folder / CLASS_NAMES).write_text("".join(f"{label}\n" for label in classes), encoding="utf-8")
     stored = StoredImages(folder / f"{name}_X.bin", (len(entries), 3, SIDE, SIDE))
     return Split(name, stored, labels, columns_first=True)
 

@@ -15,7 +15,7 @@ import numpy as np
 from ssl_pkg.data.images import UNLABELED, Indices, Split, StoredImages
 from ssl_pkg.data.names import read_names
 from ssl_pkg.errors import BadInput
-from ssl_pkg.layout import IMAGE_BYTES, SIDE, refuse_no_data_set
+from ssl_pkg.layout import CLASS_NAMES, IMAGE_BYTES, SIDE, refuse_no_data_set
 from ssl_pkg.layout import STL10 as FOLDER
 from ssl_pkg.messages.counted import counted
 from ssl_pkg.run.manifest import STL10_NAME, identify
@@ -47,7 +47,7 @@ def open_stl10(root: Path) -> STL10:
     """Opens `root`/stl10_binary. Raises BadInput if a file is missing or truncated, or if two files disagree."""
     folder = root / FOLDER
     refuse_no_data_set(root)
-    classes = read_classes(folder / "class_names.txt")
+    classes = read_classes(folder / CLASS_NAMES)
     train = read_labelled(folder, "train", classes)
     test = read_labelled(folder, "test", classes)
     for label, name in enumerate(classes):
@@ -59,7 +59,7 @@ def open_stl10(root: Path) -> STL10:
     pixels = _pixels(folder / "unlabeled_X.bin")
     unlabeled = Split("unlabeled", pixels, np.full(len(pixels), UNLABELED, dtype=np.int64), columns_first=True)
     folds = _folds(folder / "fold_indices.txt", len(train))
-    files = ["train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "unlabeled_X.bin", "class_names.txt"]
+    files = ["train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "unlabeled_X.bin", CLASS_NAMES]
     files += ["fold_indices.txt"] if folds else []
     manifest = identify(root, [f"{FOLDER}/{file}" for file in files], STL10_NAME, class_names=classes)
     return STL10(train, test, unlabeled, classes, folds, manifest)

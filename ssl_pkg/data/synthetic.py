@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from ssl_pkg.cache import SYNTHETIC_VERSION, is_synthetic_set, synthetic_set
+from ssl_pkg.cache import SYNTHETIC_MANIFEST, SYNTHETIC_VERSION, is_synthetic_set, synthetic_set
 from ssl_pkg.config.overrides import expand_path
 from ssl_pkg.console import Parser, run_command
 from ssl_pkg.data import scenes
@@ -36,7 +36,7 @@ from ssl_pkg.data.scratch import new_parents, scratch_folder
 from ssl_pkg.data.shapes import CLASSES
 from ssl_pkg.errors import BadInput, Busy
 from ssl_pkg.hardware.machine import cores
-from ssl_pkg.layout import SYNTHETIC_IMAGES
+from ssl_pkg.layout import CLASS_NAMES, STL10, SYNTHETIC_IMAGES
 from ssl_pkg.messages.streams import prepare_streams
 from ssl_pkg.run.file_lock import locked
 
@@ -98,14 +98,14 @@ def generate(root: Path, sizes: Sizes = DEFAULT) -> None:
 def _write_set(folder: Path, sizes: Sizes) -> None:
     md5 = {name: _write(folder / name, parts) for name, parts in _files(sizes)}
     manifest = {"generator": SYNTHETIC_VERSION, "sizes": asdict(sizes), "md5": md5}
-    (folder / "synthetic.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    (folder / SYNTHETIC_MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def _move(work: Path, root: Path) -> None:
     try:
         work.rename(root)
     except OSError:
-        if not (root / "synthetic.json").is_file():
+        if not (root / SYNTHETIC_MANIFEST).is_file():
             raise
 
 
@@ -113,12 +113,12 @@ def _files(sizes: Sizes) -> Iterator[tuple[str, Iterator[bytes]]]:
     """Yields each file's name and its content in parts."""
     train, test = 10 * sizes.train_per_class, 10 * sizes.test_per_class
     for split, count in (("train", train), ("test", test), ("unlabeled", sizes.unlabeled)):
-        yield f"stl10_binary/{split}_X.bin", _columns_first(split, count)
+        yield f"{STL10}/{split}_X.bin", _columns_first(split, count)
         if split != "unlabeled":
             labels = scenes.labels_of(split, np.arange(count)) + 1
-            yield f"stl10_binary/{split}_y.bin", iter([labels.astype(np.uint8).tobytes()])
-    yield "stl10_binary/class_names.txt", iter([_lines(CLASSES)])
-    yield "stl10_binary/fold_indices.txt", iter([_folds(sizes.train_per_class)])
+            yield f"{STL10}/{split}_y.bin", iter([labels.astype(np.uint8).tobytes()])
+    yield f"{STL10}/{CLASS_NAMES}", iter([_lines(CLASSES)])
+    yield f"{STL10}/fold_indices.txt", iter([_folds(sizes.train_per_class)])
     yield "cifar-10-batches-bin/test_batch.bin", _rows_with_label("ood", 10 * sizes.ood_per_class)
     yield "cifar-10-batches-bin/batches.meta.txt", iter([_lines(OOD_CLASSES)])
 

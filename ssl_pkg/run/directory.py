@@ -67,6 +67,7 @@ from typing import Any, Final
 
 import yaml
 
+RESULT: Final = "result.json"
 CLOCK_FIELDS: Final = ("seconds",)  # fields of a metric line that measure time, and so differ between equal runs
 
 
@@ -145,7 +146,7 @@ class RunDirectory:
 
     def result(self) -> dict[str, Any] | None:
         """The content of `result.json`."""
-        return read_json(self.path / "result.json")
+        return read_json(self.path / RESULT)
 
     def provenance(self) -> dict[str, Any] | None:
         """The content of `provenance.json`."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ssl_pkg.cache import user_cache
+from ssl_pkg.cache import SYNTHETIC_MANIFEST, user_cache
 from ssl_pkg.layout import IMAGE_BYTES, OOD, PUBLISHED
 from ssl_pkg.run.directory import read_json, write_json
 
@@ -96,7 +96,7 @@ def md5(file: Path) -> str | None:
 
 def _synthetic(root: Path, files: Iterable[str]) -> dict[str, str]:
     """The md5 of each of `files` in `synthetic.json`; for other files a text that no md5 equals."""
-    generated = (read_json(root / "synthetic.json") or {}).get("md5")
+    generated = (read_json(root / SYNTHETIC_MANIFEST) or {}).get("md5")
     known = generated if isinstance(generated, dict) else {}
     return {file: str(known.get(file, "not generated")) for file in files}
 

@@ -19,7 +19,7 @@ from ssl_pkg.hardware.prepare import Hardware
 from ssl_pkg.rows import Row
 from ssl_pkg.run.checkpoint import CheckpointWriter, newest_intact
 from ssl_pkg.run.compatibility import FREE, recorded_config, refuse_difference
-from ssl_pkg.run.directory import RunDirectory, metrics_sha256, model_name, write_atomic, write_json
+from ssl_pkg.run.directory import RESULT, RunDirectory, metrics_sha256, model_name, write_atomic, write_json
 from ssl_pkg.run.lock import RunLock
 from ssl_pkg.run.metrics_log import MetricsLog
 from ssl_pkg.run.progress import Reporter
@@ -219,7 +219,7 @@ class Session:
         self._metrics_log.sync()  # a complete run is not resumed, so nothing would restore lost lines
         other = other_source_data(self.config)
         write_json(
-            self.run.path / "result.json",
+            self.run.path / RESULT,
             {
                 "stage": self.config.stage,
                 "model": model_name(method, adaptation),

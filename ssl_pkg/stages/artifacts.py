@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from ssl_pkg.augment.operations import MEAN, STD
-from ssl_pkg.catalogue import PREDICTIONS, RANDOM
+from ssl_pkg.catalogue import ENCODER_FILE, FINAL_MODEL_FILE, PREDICTIONS, RANDOM
 from ssl_pkg.config.schema import Config
 from ssl_pkg.data.contact_sheet import CONTACT_SHEET, contact_sheet
 from ssl_pkg.data.image_files import is_padded, preparation
@@ -44,7 +44,7 @@ def source_encoder(config: Config) -> tuple[nn.Module, str, int]:
     if config.source == RANDOM:
         return encoder, RANDOM, config.budget.resolution
     result = source_result(config)
-    path = _artifact(config, "encoder.safetensors", "a pretraining")
+    path = _artifact(config, ENCODER_FILE, "a pretraining")
     state = load_weights(path)
     load_into(encoder, state, path)
     return encoder, str(result["method"]), int(result["resolution"])
@@ -55,7 +55,7 @@ def source_classifier(config: Config) -> tuple[nn.Module, dict[str, Any]]:
     if config.source == RANDOM:
         raise BadInput(f"stage={config.stage} evaluates a final model: give source= the run directory of one")
     result = source_result(config)
-    path = _artifact(config, "model.safetensors", "a probe or a fine-tuning")
+    path = _artifact(config, FINAL_MODEL_FILE, "a probe or a fine-tuning")
     state = load_weights(path)
     classifier: nn.Module = resnet18(weights=None, num_classes=len(result["classes"]))
     load_into(classifier, state, path)
@@ -110,7 +110,7 @@ def finish_classifier(
     )
     rows = [*classification("test", logits, dataset.test.labels, dataset.classes), *rows]
     facts = weights_facts(session, dataset, method, adaptation, resolution)
-    export_weights(session, "model.safetensors", network, facts, rows)
+    export_weights(session, FINAL_MODEL_FILE, network, facts, rows)
     write_atomic(session.file(PREDICTIONS.file), npz(logits=logits, labels=dataset.test.labels, **(predictions or {})))
     session.finish(
         method=method,

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from torch import nn
 from torchvision.models import ResNet
 
+from ssl_pkg.catalogue import ENCODER_FILE
 from ssl_pkg.config.batch_sizes import peak_lr
 from ssl_pkg.config.compose import describe_error
 from ssl_pkg.config.schema import Config, MethodConfig
@@ -66,7 +67,7 @@ def _run(config: Config, hardware: Hardware, interrupt_flag: InterruptFlag) -> N
         fit(session, replace(task, validate=partial(_validate, session, model, dataset)), extra_state=None)
         rows = [_knn(config, _embeddings(session, model, dataset), dataset)]
         facts = weights_facts(session, dataset, config.method.name, None, resolution)
-        export_weights(session, "encoder.safetensors", encoder, facts, rows)
+        export_weights(session, ENCODER_FILE, encoder, facts, rows)
         session.finish(
             method=config.method.name, adaptation=None, classes=dataset.classes, resolution=resolution,
             rows=rows, weights=encoder.state_dict(), training=length.record(),

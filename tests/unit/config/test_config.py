@@ -15,8 +15,7 @@ import ssl_pkg
 from ssl_pkg.catalogue import SUPERVISED
 from ssl_pkg.config.batch_sizes import peak_lr
 from ssl_pkg.config.compose import load_config
-from ssl_pkg.config.presets import is_reduced
-from ssl_pkg.config.schema import methods
+from ssl_pkg.config.presets import is_reduced, methods
 from ssl_pkg.errors import BadInput
 
 PRETRAIN = ["stage=pretrain", "run_dir=x"]
