@@ -11,9 +11,7 @@ from jobs.plan.graph import Job, remaining_cost
 from jobs.status.states import Row
 from jobs.status.table import Left
 
-MIN_MEASURED_SECONDS: Final = (
-    30.0  # seconds of a pretraining before its rate counts: first steps are slow, and other runs start
-)
+MIN_MEASURED_SECONDS: Final = 30.0  # of a pretraining before its rate counts: first steps are slow, other runs start
 # Bounds of the duration of a stage without a measured run, as factors on the duration that follows from the trainings'
 # rate. In the demo and in photos-quick on two cores, sums over these runs had factors of 0.8 to 1.4.
 ERROR_FACTORS: Final = (0.6, 1.5)
