@@ -119,9 +119,9 @@ def _times(made: Section, study: Study, runs: Sequence[Run]) -> None:
         rows.append([study.model_label(model), *means, duration(sum(map(sum, found.values())))])
     made.table(
         "time",
-        [_("Model"), *stages, _("Sum over stages and seeds")],
+        [_("Model"), *stages, _("Total")],
         rows,
-        _("Time of the complete runs by model and stage, mean over seeds."),
+        _("Time of the complete runs by model and stage, mean over seeds. Total: the sum over stages and seeds."),
     )
 
 

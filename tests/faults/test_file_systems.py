@@ -15,6 +15,7 @@ import pytest
 from file_systems import MINIMAL, FileSystem
 from trainers import Study, differences
 
+from ssl_pkg.cache import SYNTHETIC_MANIFEST
 from ssl_pkg.errors import COMPLETE, FAULT
 
 PROJECT = Path(__file__).parents[2]
@@ -153,7 +154,7 @@ def test_images_are_copied_to_a_file_system_without_locks(data: Path, mounted: M
     stderr = {process.communicate()[0] for process in both}
     assert [process.returncode for process in both] == [0, 0], stderr
     (copied,) = (Path(line.strip()) for line in stderr)
-    names = sorted(file.relative_to(data) for file in data.glob("*/*"))
+    names = sorted(file.relative_to(data) for file in [*data.glob("*/*"), data / SYNTHETIC_MANIFEST])
     assert sorted(file.relative_to(copied) for file in copied.rglob("*") if file.is_file()) == names
 
 
