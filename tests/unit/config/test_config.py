@@ -60,7 +60,7 @@ def test_a_field_that_counts_as_tuned_has_a_value_of_its_own(file: Path) -> None
     content = yaml.safe_load(file.read_text())["method"]
     tuned = content.pop("tuned", [])
     assert set(tuned) <= {key for key, _ in flat(content)}
-    expected = {"byol-demo": 4, "byol-quick": 3, "moco-demo": 2, "moco-quick": 1}
+    expected = {"byol-cpu": 1, "byol-demo": 4, "byol-quick": 3, "moco-demo": 2, "moco-quick": 1}
     assert len(tuned) == expected.get(file.stem, 0)
 
 
@@ -70,6 +70,7 @@ def test_a_field_that_counts_as_tuned_has_a_value_of_its_own(file: Path) -> None
         ("tiny", 0.97, 10.0, 3.6),
         ("demo", 0.8, 10.0, 5.4),
         ("quick", 0.9, 10.0, 3.6),
+        ("cpu", 0.97, 10.0, 1.8),
         ("full", 0.99, 1.0, 1.2),
         ("long", 0.996, 1.0, 0.8),
     ],
