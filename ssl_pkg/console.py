@@ -5,7 +5,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
@@ -16,7 +16,11 @@ from ssl_pkg.run.signals import interrupting
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a wrong command line as one sentence, without argparse's usage text."""
+    """Reports a wrong command line as one sentence, without argparse's usage text. Options can't be abbreviated."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        options.setdefault("allow_abbrev", False)
+        super().__init__(*arguments, **options)
 
     def error(self, message: str) -> NoReturn:
         """Raises BadInput."""

@@ -36,7 +36,7 @@ def section(study: Study, figures: Path) -> Section:
         rows,
         _(
             "Accuracy on test after training on single folds, first seed. The interval is over folds and test images. "
-            "Folds overlap, so it is rather too short for other folds."
+            "Folds overlap, so the interval is too narrow for other folds."
         ),
     )
     return made

@@ -10,9 +10,12 @@ def hint(name: str, valid: Iterable[str]) -> str:
 
 
 def field_hint(name: str, valid: Sequence[str]) -> str:
-    """`hint` for a dotted field. Fields of other sections with the same last part come first."""
+    """`hint` for a dotted field. A near name in its section comes first, then the same last part in another one."""
     lasts = {field: field.rpartition(".")[2] for field in valid if not name.startswith(f"{field}.")}
-    last = name.rpartition(".")[2]
+    section, _, last = name.rpartition(".")
+    beside = {lasts[field]: field for field in lasts if section and field == f"{section}.{lasts[field]}"}
+    if close := get_close_matches(last, beside, n=1, cutoff=0.75):
+        return _question([beside[close[0]]])
     same = [field for field in lasts if lasts[field] == last]
     if same:
         return _question(get_close_matches(name, same, n=3, cutoff=0))

@@ -47,6 +47,7 @@ def test_a_fault_of_the_program_is_not_hidden() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["a", "--test-f", "1"], "there is no option --test-f (did you mean --test-fraction?)"),
         (["a", "--test-fractoin", "1"], "there is no option --test-fractoin (did you mean --test-fraction?)"),
         (["a", "--test-fraction", "x"], "argument --test-fraction: invalid float value: 'x'"),
         (["a", "b"], "ssl-study make does not take 'b'"),

@@ -189,6 +189,8 @@ def test_every_study_composes_with_a_data_root(study: str) -> None:
         ([*PRETRAIN, "method=simclr", "method.temperature=1"], r"\(did you mean method.model.temperature\?\)"),
         ([*PRETRAIN, "method=simclr", "temprature=1"], r"\(did you mean method.model.temperature\?\)"),
         ([*PRETRAIN, "method=simclr", "batch_size=1"], r"\(did you mean width.batch_size, method.batch_size or "),
+        ([*PRETRAIN, "method=simclr", "study.method=[simclr]"], r"study.method \(did you mean study.methods\?\)"),
+        ([*PRETRAIN, "method=simclr", "finetune.base_lr=1"], r"finetune.base_lr \(did you mean finetune.base_lrs\?\)"),
         ([*PRETRAIN, "method=simclr", "data_root=1"], r"there is no field data_root \(did you mean data.root\?\)"),
         (
             [*PRETRAIN, "method=byol", "method.model.temperature=1"],
