@@ -28,6 +28,7 @@ from jobs.status.states import Row, make_row
 from ssl_pkg.catalogue import ADAPTATIONS, RANDOM
 from ssl_pkg.distributed.launch import launch_variables
 from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED
+from ssl_pkg.run.directory import RESULT
 from ssl_pkg.run.signals import SIGNALS, signals_to_handle
 from ssl_pkg.run.study_plan import REPORT_FILE
 
@@ -69,9 +70,7 @@ class Runner:
         self._signalled = False
         self._recorded = read_ledger(folder)
         self._queue = starting_order(jobs)
-        self._first_report = next(
-            (job for job in jobs if job.stage == REPORT and not (job.run_dir / REPORT_FILE).exists()), None
-        )
+        self._first_report = next((job for job in jobs if job.stage == REPORT), None)
         self.entries = {job.name: self._entry_at_start(job) for job in jobs}
         self._said_first = any(job.complete for job in jobs if job.stage in ADAPTATIONS)
         if any(entry.state is State.PENDING for entry in self.entries.values()):
@@ -134,7 +133,7 @@ class Runner:
         return [make_row(self._folder, name, entry, now) for name, entry in self.entries.items()]
 
     def _start_ready(self) -> None:
-        if self._first_report and self._free and self._first_report_due():
+        if self._first_report and self._free and self._first_report_due(self._first_report.run_dir / REPORT_FILE):
             self._start(self._first_report, first_report=True)
             self._first_report = None
         for job in self._queue:
@@ -143,11 +142,12 @@ class Runner:
             if self.entries[job.name].state is State.PENDING and self._may_start(job):
                 self._start(job)
 
-    def _first_report_due(self) -> bool:
-        """Whether a final model is complete and other runs are not, so that the report will wait."""
-        states = [(job.stage, self.entries[job.name].state) for job in self._jobs if job.stage != REPORT]
-        made = any(stage in ADAPTATIONS and state is State.COMPLETE for stage, state in states)
-        return made and any(state is State.PENDING for _, state in states)
+    def _first_report_due(self, report: Path) -> bool:
+        """Whether a final model is complete that an earlier report lacks, and other runs are not complete."""
+        complete = [job for job in self._jobs if self.entries[job.name].state is State.COMPLETE]
+        results = [job.run_dir / RESULT for job in complete if job.stage in ADAPTATIONS]
+        waits = any(self.entries[job.name].state is State.PENDING for job in self._jobs if job.stage != REPORT)
+        return waits and any(_modified(result) > _modified(report) for result in results)
 
     def _may_start(self, job: Job) -> bool:
         """Whether the job's parents are complete. A report starts when all other jobs have ended, failed or not."""
@@ -280,3 +280,11 @@ class Runner:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _modified(file: Path) -> float:
+    """The file's modification time; 0 if there is no such file."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0

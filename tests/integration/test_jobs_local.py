@@ -149,8 +149,15 @@ def test_the_first_report_waits_for_one_final_model_and_not_for_its_evaluations(
 
     shutil.rmtree(tmp_path / "small" / "pretrain-a-s0")
     assert run(tmp_path, slots=1) == 0
-    assert said not in capsys.readouterr().out
+    assert said not in capsys.readouterr().out  # the earlier report has all final models
     assert log.read_text().count(START_PREFIX) == 3
+
+    for name in ("probe-a-s0", "ood-a-probe-s0"):
+        shutil.rmtree(tmp_path / "small" / name)
+    assert run(tmp_path, slots=1) == 0
+    printed = capsys.readouterr().out
+    assert printed.index("probe-a-s0: complete") < printed.index(said) < printed.index("ood-a-probe-s0: running")
+    assert log.read_text().count(START_PREFIX) == 5
 
 
 def test_a_stopped_generation_of_the_synthetic_set_leaves_nothing(
