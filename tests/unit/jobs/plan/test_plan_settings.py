@@ -154,7 +154,7 @@ def test_a_study_folder_renamed_before_its_first_run_is_recognized(
         (["logs", "pretrain-simcl-s0", "demo"], "no log of 'pretrain-simcl-s0' yet (did you mean pretrain-simclr-s0?)"),
         (["status", "dem"], "there are no runs in it's/dem (did you mean demo?): start the study"),
         (["status", "demo", "seed=1"], "status does not take 'seed=1': see `ssl-study status --help`"),
-        (["cancel", "demo", "--run=x", "--foce"], "there is no option --foce"),
+        (["cancel", "demo", "--runs=x", "--foce"], "there is no option --foce"),
         (
             ["status", "it's/demo"],
             "STUDY=\"it's/demo\" is a path, not the name of a study: give 'demo', and its parent folder",
