@@ -244,7 +244,7 @@ def test_the_terminals_signals_interrupt_each_child_once(tmp_path: Path, stop: C
     with runner(tmp_path) as process:
         until(lambda: len(begun(tmp_path)) == 2)
         stop(process.pid)
-        printed, _ = process.communicate(timeout=20)
+        printed, _ = process.communicate(timeout=10)
     assert process.returncode == 75, printed
     assert "Interrupted. This command resumes the study: the same again" in printed
     for name in ("pretrain-a-s0", "pretrain-b-s0"):
