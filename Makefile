@@ -22,7 +22,7 @@ $(foreach word,$(filter-out $(targets),$(MAKECMDGOALS)),$(error there is no targ
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 	@echo
-	@echo 'Variables: STUDY=demo|photos-quick|photos-cpu|photos|stl10  DATA=folder with stl10_binary/ and CIFAR-10'
+	@echo 'Variables: STUDY=demo|photos-quick|photos-cpu|photos|stl10  DATA=folder that pack or data has made'
 	@echo '           RUNS=runs  REPORTS=reports  SEEDS="0 1 2"  CLUSTER=profile  JOB=run  WAIT=1  DRY=1  IMAGE=name  THUMBNAILS=1  LANG=ru'
 
 setup:  ## install the locked packages into .venv (once; 7 GB); EXTRAS=submit only those for submitting (0.3 GB)

@@ -101,7 +101,7 @@ def _refused(program: str, why: str, status: int) -> int:
 def _parser(program: str) -> Parser:
     parser = Parser(prog=program, description=__doc__)
     parser.add_argument("study", nargs="+", metavar="RUNS/STUDY", help="folder with the run directories of a study")
-    parser.add_argument("--out", help="output folder (default: reports/STUDY, of several reports/A+B)")
+    parser.add_argument("--out", help="output folder (default: reports/STUDY, or reports/A+B for several studies)")
     parser.add_argument(
         "--date",
         type=_date,

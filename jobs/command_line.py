@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (study, submit):
         command.formatter_class = argparse.RawDescriptionHelpFormatter  # keeps the lines of the epilog
         command.epilog = f"{_listed_studies()}\n\n{command.epilog}"
-        command.add_argument("--data", metavar="DIR", help="folder that contains stl10_binary/, or `synthetic`")
+        command.add_argument("--data", metavar="DIR", help="folder that `pack` or `data` has made, or `synthetic`")
     status = add("status", "show the state of each run")
     status.add_argument("--json", action="store_true", help="print JSON, for programs")
     status.add_argument("--watch", action="store_true", help="update the table until all runs have ended")

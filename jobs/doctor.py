@@ -120,7 +120,7 @@ def _device() -> _Device:
     found = [Finding(Level.OK, "PyTorch", facts["torch"]), _gpu(facts)]
     precision = facts["precision"]
     if precision == "float32":
-        found.append(Finding(Level.NOTE, "precision", "float32, because this processor does not multiply bfloat16"))
+        found.append(Finding(Level.NOTE, "precision", "float32, because this processor has no bfloat16 instructions"))
     else:
         found.append(Finding(Level.OK, "precision", precision))
     lacking = facts["lacks_for_compile"]

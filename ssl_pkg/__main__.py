@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
         if error.errno in NO_ROOM:
             message = f"can't write {run_dir} ({error.strerror}): free some space, then run the same command again"
         else:
-            message = f"{run_dir}: {error}: solve this, then run the same command again"
+            message = f"{run_dir}: {error}: fix this, then run the same command again"
         print(f"ssl_pkg: {message}", file=sys.stderr)
         return FAULT
     if _is_rank_0():

@@ -230,7 +230,7 @@ def _test_submission(profile: Profile, *, unavailable: bool) -> tuple[list[str],
     if done.returncode == 0 or (unavailable and errors and CONFIGURATION_UNAVAILABLE in errors[-1]):
         return [], []
     if reached := limit_reached(done.stderr):
-        return [], [f"your limit of jobs is reached now ({reached}): submit when some of your jobs have ended"]
+        return [], [f"you have reached your job limit ({reached}): submit when some of your jobs have ended"]
     return [f"sbatch refuses: {errors[-1].removeprefix('allocation failure: ') if errors else done.returncode}"], []
 
 

@@ -164,7 +164,7 @@ def test_a_submit_that_reaches_a_limit_says_so_and_ends_with_75(
     (runs, calls), *_ = re.findall(r"QOS normal allows 3 at once: .*demo \((\d+) runs\) needs (\d+)", printed)
     assert (
         int(calls) == -(-int(runs) // 3)
-        and "- your limit of jobs is reached now (QOSMaxSubmitJobPerUserLimit)" in printed
+        and "- you have reached your job limit (QOSMaxSubmitJobPerUserLimit)" in printed
     )
 
 
