@@ -29,7 +29,7 @@ from bench.ours import BATCH, build, configuration, make_step
 from bench.timing import Variant, exit_status, machine, measure, positive, writable, write
 from ssl_pkg.augment.views import resize
 from ssl_pkg.data.dataset import open_dataset
-from ssl_pkg.evaluation.forward import predict
+from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.hardware import prepare
 from ssl_pkg.hardware.prepare import Hardware
 from ssl_pkg.models.convolution import SmallMapConv2d
@@ -198,7 +198,7 @@ def _evaluation(task: Task, options: argparse.Namespace) -> float:
     device = next(task.model.encoder.parameters()).device
 
     def without_gradients() -> object:
-        return predict(task.model.encoder, part, options.resolution, device)
+        return outputs(task.model.encoder, part, options.resolution, device)
 
     def with_gradients() -> Tensor:
         encoder = task.model.encoder.eval()

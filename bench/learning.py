@@ -31,7 +31,7 @@ from ssl_pkg.config.schema import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import holdout
 from ssl_pkg.data.stl10 import STL10
-from ssl_pkg.evaluation.forward import predict
+from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.evaluation.knn import knn_predict
 from ssl_pkg.evaluation.probe import fit_probe
 from ssl_pkg.hardware.prepare import prepare
@@ -116,7 +116,7 @@ def _evaluated(encoder: nn.Module, dataset: STL10, config: Config, name: str) ->
             return lambda done, total: progress.update(task, completed=done, total=total)
 
         splits = (dataset.train, "embedding train"), (dataset.test, "embedding test")
-        train, test = (predict(encoder, split, RESOLUTION, device, bar(title)) for split, title in splits)
+        train, test = (outputs(encoder, split, RESOLUTION, device, bar(title)) for split, title in splits)
         bank, queries = holdout(labels, config.probe.validation_fraction)
         neighbours = config.pretrain.knn_neighbours, config.pretrain.knn_temperature
         nearest = knn_predict(train[bank], labels[bank], train[queries], *neighbours)

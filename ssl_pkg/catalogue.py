@@ -14,6 +14,8 @@ RANDOM: Final = "random"  # the `source` that stands for the random initializati
 OOD: Final = "ood"  # the stage that needs an out-of-distribution set, which a data set may lack
 SUPERVISED: Final = "supervised"  # the method of the baseline, which `finetune` trains from the random initialization
 
+_PROBE_GRID: Final = tuple(f"probe.{name}" for name in ("l2_low", "l2_high", "l2_count", "validation_fraction"))
+
 ENCODER_FILE: Final = "encoder.safetensors"
 FINAL_MODEL_FILE: Final = "model.safetensors"
 
@@ -137,8 +139,7 @@ _STAGES: Final = (
         leaves=Weights.FINAL_MODEL,
         label="fine-tuned",
         cost=30.0,
-        # of the first head
-        also_reads=("probe.l2_low", "probe.l2_high", "probe.l2_count", "probe.validation_fraction"),
+        also_reads=_PROBE_GRID,  # of the initial head
         papers=(
             "A. Kumar, A. Raghunathan, R. Jones, T. Ma, P. Liang: Fine-Tuning can Distort Pretrained Features and "
             "Underperform Out-of-Distribution (LP-FT), 2022. arXiv 2202.10054",
@@ -153,7 +154,7 @@ _STAGES: Final = (
         leaves=Weights.NONE,
         cost=30.0,
         also_reads=(
-            *(f"probe.{name}" for name in ("l2_low", "l2_high", "l2_count", "validation_fraction")),
+            *_PROBE_GRID,
             *(f"finetune.{name}" for name in ("batch_size", "warmup_epochs", "crop_area", "flip", "jitter")),
         ),
         artifact=FEW_LABELS,

@@ -39,7 +39,7 @@ from ssl_pkg.data.pack_summary import FILES
 from ssl_pkg.data.photographs import label_of
 from ssl_pkg.data.stl10 import read_classes, read_labelled
 from ssl_pkg.errors import BadInput, reading, shortened
-from ssl_pkg.evaluation.forward import BATCH, predict
+from ssl_pkg.evaluation.forward import BATCH, outputs
 from ssl_pkg.hardware.device import choose_device
 from ssl_pkg.hardware.machine import cores
 from ssl_pkg.layout import CLASS_NAMES, SIDE
@@ -95,7 +95,7 @@ def predict_packed(model: FinalModel, root: Path, device: torch.device) -> Predi
     labels = [classes[label] for label in test.labels]
     with progress_bar() as progress:
         bar = progress.add_task("predicting", total=len(test))
-        logits = predict(
+        logits = outputs(
             model.network, test, model.resolution, device, lambda done, _: progress.update(bar, completed=done)
         )
     return Predictions(_names_of_test(root, len(test)), labels, _indices(labels, model.classes), logits, [])
@@ -122,7 +122,7 @@ def predict_files(model: FinalModel, folder: Path, device: torch.device, *, pad:
                     images.append(pixels.transpose(2, 0, 1))
             if images:
                 split = Split("images", np.stack(images), np.full(len(images), UNLABELED))
-                parts.append(predict(model.network, split, model.resolution, device))
+                parts.append(outputs(model.network, split, model.resolution, device))
             progress.advance(bar, len(chosen))
     if not names:
         why = shortened(f"; {unusable[0][0]} {unusable[0][1]}") if unusable else ""

@@ -118,7 +118,7 @@ def _finetune_steps(config: Config, train: int) -> int:
     """The steps of all trials and of the final training."""
     settings, final = config.finetune, training_length(config, train)
     candidates = len(settings.base_lrs) * len(settings.weight_decays) * len(settings.jitters) * len(settings.heads)
-    trial = training_length(config, round(train * (1 - settings.validation_fraction)))
+    trial = training_length(config, round(train * (1 - config.probe.validation_fraction)))
     return candidates * settings.selection_epochs * (trial.steps // trial.epochs) + final.steps
 
 

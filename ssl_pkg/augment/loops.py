@@ -26,7 +26,7 @@ _PARTIAL_SUMS = 64  # of a mean, because in a single sum each addition would wai
 
 # numba computes in float32 only if all operands are float32; it compiles globals as constants
 _ZERO, _HALF, _ONE, _TWO, _THREE, _SIX = (np.float32(number) for number in (0, 0.5, 1, 2, 3, 6))
-_BYTE, _LAST_BYTE = np.float32(1 / 255), np.float32(255)
+_BYTE_SCALE, _LAST_BYTE = np.float32(1 / 255), np.float32(255)
 _RED, _GREEN, _BLUE = (np.float32(weight) for weight in LUMA)
 _SMALLEST_CHROMA = np.float32(SMALLEST_CHROMA)
 _MEANS, _STDS = (tuple(np.float32(number) for number in numbers) for numbers in (MEAN, STD))
@@ -109,7 +109,7 @@ def crop(  # noqa: PLR0917 - numba functions take arguments by position
                     row[i] += weight * across[i]
             out = x[channel, position * side : (position + 1) * side]
             for i in range(side):
-                out[i] = min(np.floor(row[i]), _LAST_BYTE) * _BYTE
+                out[i] = min(np.floor(row[i]), _LAST_BYTE) * _BYTE_SCALE
 
 
 @_loop
@@ -242,9 +242,9 @@ def _convolve(source: Floats32, weights: Floats32, stride: int, sums: Floats32) 
             out[i] = weight * centre[i]
         for k in range(1, radius + 1):
             weight = weights[k]
-            before, behind = source[start + (radius - k) * stride :], source[start + (radius + k) * stride :]
+            before, after = source[start + (radius - k) * stride :], source[start + (radius + k) * stride :]
             for i in range(len(out)):
-                out[i] += weight * (before[i] + behind[i])
+                out[i] += weight * (before[i] + after[i])
 
 
 @_loop

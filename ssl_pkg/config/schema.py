@@ -34,10 +34,13 @@ class View(ConfigSection):
     solarize: Probability = 0.0
 
 
+OptimizerName = Literal["lars", "sgd", "adamw"]
+
+
 class OptimizerConfig(ConfigSection):
     """An optimizer and its base learning rate, which `peak_lr` (batch_sizes.py) scales."""
 
-    name: Literal["lars", "sgd", "adamw"]
+    name: OptimizerName
     base_lr: PositiveFloat
     lr_scaling: Literal["linear", "sqrt", "none"]
     weight_decay: NonNegativeFloat

@@ -18,7 +18,10 @@ class Pretrain(ConfigSection):
 
 
 class Probe(ConfigSection):
-    """The grid of the linear probe's l2 penalty."""
+    """The grid of the linear probe's l2 penalty.
+
+    validation_fraction: of the labelled images, for the holdout split of every choice and of kNN in pretraining.
+    """
 
     l2_low: PositiveFloat
     l2_high: PositiveFloat
@@ -46,21 +49,20 @@ class Finetune(ConfigSection):
     jitters: Annotated[tuple[bool, ...], Field(min_length=1)]
     heads: Annotated[tuple[InitialHead, ...], Field(min_length=1)]
     selection_epochs: PositiveInt
-    validation_fraction: Fraction
     warmup_epochs: NonNegativeFloat
     crop_area: CropArea
     flip: Probability
     jitter: Jitter
     snapshots: Annotated[int, Field(ge=2)]
-    snapshot_images: PositiveInt
+    snapshot_images: Annotated[int, Field(ge=10)]
 
 
 class FewLabels(ConfigSection):
     """Probes and fine-tunings on few labelled images: the sizes and the number of the subsets, and the fine-tuning.
 
-    steps: of each training, for any number of images, rounded up to a multiple of 20 if there are more. folds: whether
-    the encoder is also fine-tuned on each predefined fold of train. base_lrs, heads: if there are several combinations,
-    they are tried on a holdout split of each subset.
+    steps: of each training, for any number of images; more than an epoch's (EPOCH_STEPS in `stages/few_labels.py`) are
+    rounded up to whole epochs. folds: whether the encoder is also fine-tuned on each predefined fold of train.
+    base_lrs, heads: if there are several combinations, they are tried on a holdout split of each subset.
     """
 
     labels_per_class: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)]

@@ -46,6 +46,10 @@ class Archive:
     folder: str
 
 
+class _NetworkError(Exception):
+    """The server can't be reached, or the connection was lost. Errors of the disk are OSErrors too, so it is none."""
+
+
 ARCHIVES: Final = (
     Archive(
         "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz", "91f7769df0f17e558f3565bffb0c7dfb", "stl10_binary"
@@ -94,7 +98,7 @@ def _fetch(archive: Archive, root: Path, part: Path) -> None:
     with part.open("a+b") as file:
         try:
             _download(archive.url, file)
-        except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
+        except _NetworkError as error:
             raise BadInput(
                 f"can't download {archive.url} ({error}): run the same command again to resume, or unpack the archive "
                 f"into {root} yourself"
@@ -112,26 +116,33 @@ def _fetch(archive: Archive, root: Path, part: Path) -> None:
 
 
 def _download(url: str, file: BinaryIO) -> None:
-    """Appends the missing rest of the content of `url` to `file`."""
+    """Appends the missing rest of the content of `url` to `file`. Raises OSError only if `file` can't be written."""
     have = file.seek(0, 2)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if have and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+    except (OSError, http.client.HTTPException) as error:
+        if have and getattr(error, "code", None) == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             return  # the file is complete
-        raise
+        raise _NetworkError(str(error)) from error
     with response, Progress(console=Console(stderr=True)) as progress:
         if have and response.status != http.client.PARTIAL_CONTENT:  # the server ignores Range and sends the whole file
             file.truncate(have := 0)
         rest = response.headers.get("Content-Length")
         bar = progress.add_task(Path(url).name, total=have + int(rest) if rest else None, completed=have)
-        while block := response.read(CHUNK):
+        while block := _read(response):
             file.write(block)
             progress.advance(bar, len(block))
         file.flush()
-    if rest and file.seek(0, 2) < have + int(rest):
-        raise http.client.IncompleteRead(b"", have + int(rest) - file.tell())
+    if rest and (missing := have + int(rest) - file.seek(0, 2)) > 0:
+        raise _NetworkError(f"the connection was closed {missing:,} bytes before the end")
+
+
+def _read(response: BinaryIO) -> bytes:
+    try:
+        return response.read(CHUNK)
+    except (OSError, http.client.HTTPException) as error:
+        raise _NetworkError(str(error)) from error
 
 
 def _unpack(file: BinaryIO, archive: Archive, root: Path) -> None:

@@ -122,8 +122,9 @@ class Split:
 def holdout(labels: Indices, fraction: float) -> tuple[Indices, Indices]:
     """Splits labelled samples into (training, holdout) indices, stratified by class, each sorted.
 
-    The holdout split has round(fraction * size) samples of each class, at least one, and leaves at least one of two or
-    more. A generator with a fixed seed selects them, so that the split is the same for every model, method and seed.
+    The holdout split has round(fraction * size) samples of each class, at least one; a class with two samples or more
+    keeps at least one for training. A generator with a fixed seed selects them, so that the split is the same for every
+    model, method and seed.
     """
     generator = np.random.default_rng(0)
     held = []
@@ -134,7 +135,7 @@ def holdout(labels: Indices, fraction: float) -> tuple[Indices, Indices]:
     return np.setdiff1d(np.arange(len(labels)), chosen), chosen
 
 
-def few(labels: Indices, per_class: int, draw: int) -> Indices:
+def random_per_class(labels: Indices, per_class: int, draw: int) -> Indices:
     """Sorted indices of `per_class` random samples of each class. Raises ValueError if a class has fewer.
 
     A draw of more samples contains the draw of fewer with the same number. The samples depend only on the arguments, so

@@ -121,7 +121,7 @@ def _folds(file: Path, count: int) -> tuple[Indices, ...]:
         raise BadInput(f"{file} has indices outside train's {count:,} images: it belongs to another set")
     for number, fold in enumerate(folds, start=1):
         if len(np.unique(fold)) < len(fold):  # an image could be fitted and held out at the same time
-            raise BadInput(f"{file} has an index twice in fold {number}: each image of a fold must be another one")
+            raise BadInput(f"{file} has an index twice in fold {number}: the indices of a fold must all differ")
     return folds
 
 

@@ -82,8 +82,14 @@ def not_finite(name: str, values: Array) -> str | None:
 
     name: what the sentence calls the values, e.g. `logits`. values: (n, ...), one entry for each image.
     """
-    wrong = int((~np.isfinite(values)).any(axis=tuple(range(1, values.ndim))).sum())
-    return f"the {name} of {wrong:,} of {len(values):,} images are not finite" if wrong else None
+    wrong: npt.NDArray[np.bool_] = np.any(~np.isfinite(values), axis=tuple(range(1, values.ndim)))
+    return not_finite_sentence(name, wrong)
+
+
+def not_finite_sentence(name: str, wrong: npt.NDArray[np.bool_]) -> str | None:
+    """As `not_finite`. wrong: (n,), whether the image has a value that is not finite."""
+    count = int(wrong.sum())
+    return f"the {name} of {count:,} of {len(wrong):,} images are not finite" if count else None
 
 
 def classification(evaluation: str, logits: Array, labels: Indices, classes: Sequence[str]) -> list[Row]:
@@ -146,9 +152,9 @@ def calibration_error(
     |accuracy − confidence| of the images in each of `bins` equal bins of confidence, averaged with the number of images
     as weight. confidence: (n,) in [0, 1]. hits: (n,), whether the prediction is right.
     """
-    edge = np.minimum((confidence * bins).astype(int), bins - 1)
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = [
-        abs(hits[edge == index].mean() - confidence[edge == index].mean()) * (edge == index).mean()
-        for index in np.unique(edge)
+        abs(hits[bin_of == index].mean() - confidence[bin_of == index].mean()) * (bin_of == index).mean()
+        for index in np.unique(bin_of)
     ]
     return float(sum(gaps))

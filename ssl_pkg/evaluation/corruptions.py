@@ -21,8 +21,8 @@ from torchvision.transforms.v2 import functional as F
 
 from ssl_pkg.catalogue import UNKNOWN
 from ssl_pkg.data.images import Indices, Split
-from ssl_pkg.evaluation.accuracy import Hits, hits_of, proportion
-from ssl_pkg.evaluation.forward import BATCH, predict
+from ssl_pkg.evaluation.accuracy import Hits, hits_of, not_finite_sentence, proportion
+from ssl_pkg.evaluation.forward import BATCH, outputs
 from ssl_pkg.intervals import wilson
 from ssl_pkg.rows import Dimensions, Row, row, unmeasured
 
@@ -156,7 +156,7 @@ def hits_under(
         numbers = chosen[start : start + BATCH]
         images, labels = test.load(numbers, torch.device("cpu"))
         pixels = corrupt(images.contiguous(), condition, numbers).numpy()
-        logits = predict(classifier, Split("corrupted", pixels, labels.numpy()), resolution, device)
+        logits = outputs(classifier, Split("corrupted", pixels, labels.numpy()), resolution, device)
         found.append(hits_of(logits, labels.numpy()))
     return np.concatenate(found)
 
@@ -192,8 +192,8 @@ def mean_of_shares(evaluation: str, metric: str, hits: Hits, dimensions: Dimensi
     """The mean of hits (K, n), 0 or 1, with a 95 % interval over the n images, each with K dependent predictions.
 
     Wilson's interval with an effective number of predictions (Korn and Graubard, Survey Methodology 24, 1998, for
-    proportions of clusters): as many independent ones as give the variance of the mean over images that is found. It
-    is at most K n, the number of predictions. It is n - 1 if the K predictions of each image are equal, because the
+    proportions of clusters): the number of independent predictions whose mean would have the observed variance. It is
+    at most K n, the number of predictions. It is n - 1 if the K predictions of each image are equal, because the
     variance is that of a sample, and n if all K n predictions are equal.
     """
     conditions_, images = hits.shape
@@ -221,5 +221,4 @@ def relative_to_clean(corrupted: Hits, clean: Hits) -> Row:
 
 
 def _reason(hits: Hits) -> str | None:
-    wrong = int((hits == UNKNOWN).any(axis=0).sum())
-    return f"the logits of {wrong:,} of {hits.shape[1]:,} images are not finite" if wrong else None
+    return not_finite_sentence("logits", (hits == UNKNOWN).any(axis=0))

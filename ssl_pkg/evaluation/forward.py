@@ -41,7 +41,7 @@ def full_precision() -> Iterator[None]:
 
 @full_precision()
 @torch.inference_mode()
-def predict(
+def outputs(
     network: nn.Module,
     split: Split,
     resolution: int,

@@ -29,8 +29,8 @@ class LogisticRegression:
     A fit has converged when gᵀD⁻¹g ≤ TOLERANCE²·l2·‖W‖², g the gradient and D the second derivatives. The left side
     estimates twice the distance of the loss from its minimum (the Newton decrement: Boyd and Vandenberghe, Convex
     Optimization, section 9.5.1), and l2·‖W − W*‖² is at most that, because the loss is strongly convex in W. A fit has
-    also converged if that distance is below the loss's rounding, because no step can then be seen to reduce it. Weights
-    that are zero, of features without information, have no other bound.
+    also converged if that distance is below the loss's rounding, because no step can then be seen to reduce it. This
+    second criterion is needed where all weights are zero, because there the first bound is 0.
     """
 
     def __init__(self, features: Matrix, labels: Indices) -> None:

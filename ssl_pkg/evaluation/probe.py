@@ -1,6 +1,6 @@
 """The linear probe: logistic regression on frozen features (SimCLR, 2002.05709, appendix B.8)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +71,7 @@ def fit_probe(features: Array, labels: Indices, config: Probe, on_fit: Callable[
     before each fit.
     """
     if reason := not_finite("embeddings", features) or _too_large(features):
-        return LinearProbe(*_nothing(features, labels), np.nan, [], reason)
+        return no_probe(features, labels, reason)
     kept, held = holdout(labels, config.validation_fraction)
     mean, scale = _statistics(features[kept])
     standard = ((features - mean) / scale).astype(np.float64)
@@ -86,7 +86,7 @@ def fit_probe(features: Array, labels: Indices, config: Probe, on_fit: Callable[
         tried.append(PenaltyTrial(l2, float(hits.mean()), log_loss(logits, labels[held]), converged))
     candidates = [trial for trial in tried if trial.converged]
     if not candidates:
-        return LinearProbe(*_nothing(features, labels), np.nan, tried, "no fit of the probe converged")
+        return no_probe(features, labels, "no fit of the probe converged", tried=tried)
     best = min(candidates, key=lambda trial: trial.log_loss).l2
     on_fit(len(grid), len(grid) + 1)
     weight, bias, converged = _fit(features, labels, best)
@@ -96,7 +96,7 @@ def fit_probe(features: Array, labels: Indices, config: Probe, on_fit: Callable[
 def fit_head(features: Array, labels: Indices, l2: float) -> LinearProbe:
     """The classifier that `fit_probe` fits with the penalty `l2` on all samples; it has tried no other penalty."""
     if reason := not_finite("embeddings", features) or _too_large(features):
-        return LinearProbe(*_nothing(features, labels), l2, [], reason)
+        return no_probe(features, labels, reason, l2)
     weight, bias, converged = _fit(features, labels, l2)
     return LinearProbe(weight, bias, l2, [], converged=converged)
 
@@ -110,9 +110,12 @@ def _fit(features: Array, labels: Indices, l2: float) -> tuple[Array, Array, boo
     return weight.astype(np.float32), (model.bias - weight @ mean).astype(np.float32), converged
 
 
-def _nothing(features: Array, labels: Indices) -> tuple[Array, Array]:
+def no_probe(
+    features: Array, labels: Indices, reason: str, l2: float = np.nan, tried: Sequence[PenaltyTrial] = ()
+) -> LinearProbe:
+    """The probe with weights of nan that stands for one that can't be fitted, for the reason given."""
     nothing = np.full((int(labels.max()) + 1, features.shape[1]), np.nan, np.float32)
-    return nothing, nothing[:, 0]
+    return LinearProbe(nothing, nothing[:, 0], l2, list(tried), reason)
 
 
 def _statistics(features: Array) -> tuple[Array, Array]:

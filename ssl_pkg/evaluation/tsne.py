@@ -24,6 +24,7 @@ EXAGGERATION: Final = 12.0
 MOMENTUM: Final = 0.8
 FRAME_ITERATIONS: Final = 300
 PARALLEL_FROM: Final = 2000  # samples: the iterations of fewer are so short that several threads would wait
+SMALLEST_MAP: Final = 4  # samples: fewer have a perplexity below 1
 ROUNDING: Final = 1e-6  # relative: embeddings that differ by less are equal up to rounding
 MODERATE: Final = (1e-6, 1e6)  # range of spreads whose squares neither underflow nor overflow in float32
 
@@ -43,6 +44,8 @@ def unmappable(embeddings: Array) -> str | None:
     """The reason why embeddings (n, D) can't be mapped; None if they can."""
     if reason := not_finite("embeddings", embeddings):
         return reason
+    if len(embeddings) < SMALLEST_MAP:
+        return f"a map needs at least {SMALLEST_MAP} images"
     if np.ptp(embeddings.astype(np.float64), axis=0).max() <= ROUNDING * np.abs(embeddings).max():
         return "all embeddings are equal: the model has collapsed"
     return None

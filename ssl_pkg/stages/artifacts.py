@@ -22,7 +22,7 @@ from ssl_pkg.data.names import listed
 from ssl_pkg.data.stl10 import STL10
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import classification
-from ssl_pkg.evaluation.forward import Array, predict
+from ssl_pkg.evaluation.forward import Array, outputs
 from ssl_pkg.layout import SIDE
 from ssl_pkg.models.encoder import build_encoder, to_device
 from ssl_pkg.rows import Row
@@ -101,7 +101,7 @@ def finish_classifier(
     network: nn.Module = resnet18(weights=None, num_classes=len(dataset.classes))
     network.load_state_dict(classifier)
     to_device(network, session.hardware.device)
-    logits = predict(
+    logits = outputs(
         network,
         dataset.test,
         resolution,

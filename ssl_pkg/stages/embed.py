@@ -14,7 +14,7 @@ from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Indices, Split, balanced
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import not_finite, proportion
-from ssl_pkg.evaluation.forward import Array, predict
+from ssl_pkg.evaluation.forward import Array, outputs
 from ssl_pkg.evaluation.knn import knn_predict
 from ssl_pkg.evaluation.tsne import aligned_frames, map_accuracy, perplexity_for, trustworthiness, tsne, unmappable
 from ssl_pkg.hardware.prepare import prepare
@@ -51,7 +51,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
 
         def embed(split: Split) -> _Embedded:
             report = partial(session.report_or_stop, f"embed {split.name}")
-            return _Embedded(predict(encoder, split, resolution, hardware.device, report), split.labels)
+            return _Embedded(outputs(encoder, split, resolution, hardware.device, report), split.labels)
 
         if checkpoint := session.resume.read(EmbedCheckpoint):
             maps = {name: array.numpy() for name, array in checkpoint.maps.items()}

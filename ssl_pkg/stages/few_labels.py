@@ -19,12 +19,12 @@ from ssl_pkg.catalogue import FEW_LABELS, FOLDS
 from ssl_pkg.config.schema import Config
 from ssl_pkg.data.cifar10 import OutOfDistribution
 from ssl_pkg.data.dataset import data_root, open_dataset
-from ssl_pkg.data.images import Indices, Split, few, holdout
+from ssl_pkg.data.images import Indices, Split, holdout, random_per_class
 from ssl_pkg.data.ood import open_ood
 from ssl_pkg.data.stl10 import STL10
 from ssl_pkg.errors import BadInput, Diverged
 from ssl_pkg.evaluation.accuracy import accuracy, hits_of, over_folds, shared_classes
-from ssl_pkg.evaluation.forward import Array, predict
+from ssl_pkg.evaluation.forward import Array, outputs
 from ssl_pkg.evaluation.probe import fit_head, fit_probe
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.models.encoder import to_device
@@ -135,7 +135,7 @@ class _Stage:
 
     def outputs(self, network: nn.Module, split: Split) -> Array:
         report = partial(self.session.report_or_stop, f"predict {split.name}")
-        return predict(network, split, self.resolution, self.session.hardware.device, report)
+        return outputs(network, split, self.resolution, self.session.hardware.device, report)
 
     def probe(self, subset: _Subset, features: list[Array]) -> _Probe:
         """Fits a probe on the subset; its penalty is chosen on a holdout split of the subset."""
@@ -233,7 +233,7 @@ def _subsets(labels: Indices, sizes: tuple[int, ...], draws: int) -> list[_Subse
     smallest = int(np.bincount(labels).min())
     sizes = sizes if smallest >= min(sizes) else (smallest,)
     return [
-        _Subset({"labels_per_class": size, "draw": draw}, few(labels, size, draw))
+        _Subset({"labels_per_class": size, "draw": draw}, random_per_class(labels, size, draw))
         for size in sizes
         if size <= smallest
         for draw in range(draws if size < smallest else 1)

@@ -18,7 +18,7 @@ from ssl_pkg.config.stage_settings import Finetune
 from ssl_pkg.config.training_length import labelled_batch_size, training_length
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Indices, Split, balanced, holdout
-from ssl_pkg.evaluation.forward import predict
+from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.evaluation.probe import fit_head, fit_probe
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.intervals import wilson
@@ -38,7 +38,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     encoder, method, resolution = source_encoder(config)
     to_device(encoder, hardware.device)
     model_method, adaptation = adapted(method, config.stage)
-    kept, held = holdout(dataset.train.labels, settings.validation_fraction)
+    kept, held = holdout(dataset.train.labels, config.probe.validation_fraction)
     trial_split = replace(dataset.train.subset(kept), name=f"train without its {len(held):,} held-out images")
     with Session(config, hardware, interrupt_flag, dataset.manifest) as session:
         notes, length = _notes(settings, trial_split, dataset.train), training_length(config, len(dataset.train))
@@ -103,7 +103,7 @@ def _heads(session: Session, encoder: nn.Module, train: Split, resolution: int, 
     if "probe" not in session.config.finetune.heads:
         return {"kept": None, "all": None}
     report = session.report_or_stop
-    features = predict(encoder, train, resolution, session.hardware.device, partial(report, "embed"))
+    features = outputs(encoder, train, resolution, session.hardware.device, partial(report, "embed"))
     probe = fit_probe(features, train.labels, session.config.probe, partial(report, "fit"))
     if probe.reason:
         return {"kept": None, "all": None}
@@ -146,7 +146,7 @@ class _Snapshots:
     def save_if_chosen(self, model: Supervised, epoch: int) -> dict[str, float]:
         """Writes the embeddings after `epoch`, if it is one of the chosen epochs. Returns no metrics."""
         if self._images and epoch in self._epochs:
-            frame = predict(
+            frame = outputs(
                 model.encoder, self._images, self._resolution, self._session.hardware.device,
                 partial(self._session.report_or_stop, "snapshot"),
             )  # fmt: skip

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
-from ssl_pkg.config.schema import OptimizerConfig, View
+from ssl_pkg.config.schema import View
 from ssl_pkg.config.stage_settings import Finetune, InitialHead
 from ssl_pkg.config.training_length import labelled_batch_size
 from ssl_pkg.data.images import Split
 from ssl_pkg.errors import Diverged
 from ssl_pkg.evaluation.accuracy import log_loss, not_finite
-from ssl_pkg.evaluation.forward import predict
+from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.models.encoder import to_device
 from ssl_pkg.run.resume import PhaseCheckpoint
@@ -146,9 +146,6 @@ class LabelledTrainings:
         session, settings = self.session, self.session.config.finetune
         batches = _batches(session, start, candidate)
         model = _classifier(session, start, candidate)
-        optimizer = OptimizerConfig(
-            name="adamw", base_lr=candidate.lr, lr_scaling="none", weight_decay=candidate.weight_decay
-        )
         steps_per_epoch = epoch_steps or batches.steps_per_epoch
         steps = epochs * steps_per_epoch
         warmup = min(round(settings.warmup_epochs * steps_per_epoch), steps)
@@ -156,7 +153,7 @@ class LabelledTrainings:
             phase=name,
             model=model,
             loss=model.loss,
-            optimizer=build_optimizer(optimizer, model.parameter_groups()),
+            optimizer=build_optimizer("adamw", model.parameter_groups(), weight_decay=candidate.weight_decay),
             lr=lambda step: candidate.lr * warmup_cosine(step, steps, warmup),
             batch=batches,
             indices=batches.indices,
@@ -201,7 +198,7 @@ class LabelledTrainings:
         trial = _without_result(phase, candidate, len(held))
 
         def measured(model: Supervised) -> Trial:
-            logits = predict(
+            logits = outputs(
                 nn.Sequential(model.encoder, model.head), held, start.resolution, self.session.hardware.device,
                 partial(self.session.report_or_stop, "validate"),
             )  # fmt: skip

@@ -8,7 +8,7 @@ from ssl_pkg.data.dataset import data_root
 from ssl_pkg.data.ood import open_ood
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import classification, shared_classes
-from ssl_pkg.evaluation.forward import predict
+from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.layout import OOD
 from ssl_pkg.models.encoder import to_device
@@ -32,7 +32,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     to_device(classifier, hardware.device)
     with Session(config, hardware, interrupt_flag, ood.manifest) as session:
         write_contact_sheet(session, [ood.test], None, classes)
-        logits = predict(
+        logits = outputs(
             classifier,
             ood.test,
             source["resolution"],

@@ -1,5 +1,6 @@
 """Pretraining of an encoder by a method that needs no labels."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -25,10 +26,11 @@ from ssl_pkg.distributed.process_info import process_info
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import not_finite, proportion
 from ssl_pkg.evaluation.effective_rank import effective_rank
-from ssl_pkg.evaluation.forward import Array, predict
+from ssl_pkg.evaluation.forward import Array, outputs
 from ssl_pkg.evaluation.knn import knn_predict
 from ssl_pkg.hardware.prepare import Hardware, prepare
 from ssl_pkg.methods.base import Method
+from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.models.encoder import build_encoder, to_device
 from ssl_pkg.models.sync_batch_norm import synchronise_batch_norm
 from ssl_pkg.rows import Row, unmeasured
@@ -90,7 +92,7 @@ def training(config: Config, dataset: STL10, hardware: Hardware) -> Task:
         resident_gb=config.data.resident_gb,
         compiles=hardware.compiles,
     )
-    model = build_method(config.method, config.seed)
+    model, optimizer = build_method(config.method, config.seed), config.method.optimizer
     if len(config.method.views) != model.views:
         raise BadInput(
             f"method.views has {len(config.method.views)} entries, and {config.method.name} takes {model.views}"
@@ -106,7 +108,12 @@ def training(config: Config, dataset: STL10, hardware: Hardware) -> Task:
         phase="train",
         model=model,
         loss=distributed_loss(model) if world_size() > 1 else model.loss,
-        optimizer=build_optimizer(config.method.optimizer, model.parameter_groups()),
+        optimizer=build_optimizer(
+            optimizer.name,
+            model.parameter_groups(),
+            weight_decay=optimizer.weight_decay,
+            momentum=optimizer.momentum,
+        ),
         lr=lr_schedule(config.method, length.steps, batches.steps_per_epoch),
         batch=batches,
         indices=batches.indices,
@@ -127,19 +134,33 @@ def build_method(config: MethodConfig, seed: int) -> Method:
     Raises BadInput if a field of config.model is unknown, has a wrong type or an impossible value.
     """
     fields = dict(config.model)
+    target = _method_class(str(fields.pop("_target_", None)))
     torch.manual_seed(seed)
     encoder = build_encoder()
     try:
-        target = get_class(str(fields.pop("_target_", None)))
-        if not issubclass(target, nn.Module) or not hasattr(target, "after_step"):
-            raise BadInput(
-                f"method.model._target_={config.model['_target_']} is not a method: give a class of ssl_pkg.methods"
-            )
         return cast(Method, target(encoder=encoder, batch_size=config.batch_size, **fields))
     except ValidationError as error:
         raise BadInput(f"method.model: {describe_error(error)}") from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):  # torch has no class of its own for the CPU's memory
+            raise
+        reason = "method.model is too large for this machine's memory: give smaller layers or a shorter queue"
+        raise BadInput(reason) from error
+
+
+def _method_class(name: str) -> type[nn.Module]:
+    """The class that `_target_` names. Raises BadInput if there is none, or if it is not a method for pretraining."""
+    logger = logging.getLogger("hydra.utils")  # logs the error too, which is then two messages
+    enabled, logger.disabled = logger.disabled, True
+    try:
+        target = get_class(name)
     except (ImportError, ValueError) as error:
         raise BadInput(f"method.model._target_ names no class: {error}") from error
+    finally:
+        logger.disabled = enabled
+    if not issubclass(target, nn.Module) or not hasattr(target, "after_step") or issubclass(target, Supervised):
+        raise BadInput(f"method.model._target_={name} is not a method: give a class of ssl_pkg.methods")
+    return target
 
 
 def lr_schedule(config: MethodConfig, steps: int, steps_per_epoch: int) -> Callable[[int], float]:
@@ -159,7 +180,7 @@ def _validate(session: Session, model: Method, dataset: STL10, epoch: int) -> di
 
 def _embeddings(session: Session, model: Method, dataset: STL10) -> Array:
     """The embeddings of labelled train."""
-    return predict(
+    return outputs(
         model.encoder, dataset.train, session.config.budget.resolution, session.hardware.device,
         partial(session.report_or_stop, "validate"),
     )  # fmt: skip

@@ -12,8 +12,8 @@ from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Indices, holdout
 from ssl_pkg.data.stl10 import STL10
 from ssl_pkg.evaluation.accuracy import accuracy, hits_of, over_folds
-from ssl_pkg.evaluation.forward import Array, predict
-from ssl_pkg.evaluation.probe import LinearProbe, PenaltyTrial, fit_probe
+from ssl_pkg.evaluation.forward import Array, outputs
+from ssl_pkg.evaluation.probe import LinearProbe, PenaltyTrial, fit_probe, no_probe
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.intervals import wilson
 from ssl_pkg.models.encoder import to_device
@@ -43,7 +43,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
 
         def embedded(name: str) -> Array:
             report = partial(session.report_or_stop, f"embed {name}")
-            return predict(encoder, getattr(dataset, name), resolution, hardware.device, report)
+            return outputs(encoder, getattr(dataset, name), resolution, hardware.device, report)
 
         probe, *of_folds = _probes(session, embedded("train"), dataset)
         if probe.reason:  # its weights are nan, so that later stages report missing values, not wrong ones
@@ -52,7 +52,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
         for note in notes:
             session.reporter.message(note)
         rows, hits = _on_test(of_folds, embedded("test"), dataset.test.labels) if of_folds else ([], {})
-        held = len(holdout(dataset.train.labels, config.probe.validation_fraction)[1])
+        held_count = len(holdout(dataset.train.labels, config.probe.validation_fraction)[1])
         finish_classifier(
             session,
             encoder.state_dict() | {f"fc.{name}": value for name, value in probe.head.items()},
@@ -60,7 +60,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             method=method,
             adaptation="probe",
             resolution=resolution,
-            rows=[*_choice(probe, held), *rows],
+            rows=[*_choice(probe, held_count), *rows],
             predictions=hits,
             tried=[asdict(trial) for trial in probe.tried],
             notes=notes,
@@ -76,17 +76,12 @@ def _probes(session: Session, features: Array, dataset: STL10) -> list[LinearPro
     for name, part in list(parts.items())[len(found) :]:
         session.begin_part(len(found) + 1, len(parts))
         if np.bincount(labels[part], minlength=len(dataset.classes)).min() < 2:  # one to fit on, one to hold out
-            found.append(_without(features, dataset, "the fold has less than two images of a class"))
+            found.append(no_probe(features, labels, "the fold has fewer than two images of a class"))
         else:
             report = partial(session.report_or_stop, name)
             found.append(fit_probe(features[part], labels[part], session.config.probe, report))
         session.save(len(found), {"probes": [_state(probe) for probe in found]})
     return found
-
-
-def _without(features: Array, dataset: STL10, reason: str) -> LinearProbe:
-    nothing = np.full((len(dataset.classes), features.shape[1]), np.nan, np.float32)
-    return LinearProbe(nothing, nothing[:, 0], np.nan, [], reason)
 
 
 def _on_test(probes: list[LinearProbe], features: Array, labels: Indices) -> tuple[list[Row], dict[str, Any]]:

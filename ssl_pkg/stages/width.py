@@ -12,7 +12,7 @@ from ssl_pkg.catalogue import LANDSCAPE
 from ssl_pkg.config.schema import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Split, balanced
-from ssl_pkg.evaluation.forward import predict
+from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.evaluation.probe import LinearProbe, fit_head
 from ssl_pkg.evaluation.width.measures import UnitResult, collect, head_inputs, head_units, network_units
 from ssl_pkg.hardware.prepare import prepare
@@ -68,9 +68,9 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
                 head.load_state_dict(probe.head)
                 return head
 
-            measure = partial(head_units, labels=labels, config=settings, seed=NOISE_SEED, tick=tick)
-            units += measure(lambda: (classifier.get_submodule("fc"), inputs()), penalty="chosen")
-            units += measure(lambda: (common_head(), inputs()), penalty="common")
+            units_of = partial(head_units, labels=labels, config=settings, seed=NOISE_SEED, tick=tick)
+            units += units_of(lambda: (classifier.get_submodule("fc"), inputs()), penalty="chosen")
+            units += units_of(lambda: (common_head(), inputs()), penalty="common")
         total = len(units)
         for unit in units:
             if unit.name not in results:
@@ -93,5 +93,5 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
 def _refit(model: nn.Module, train: Split, resolution: int, l2: float, tick: Callable[[], None]) -> LinearProbe:
     """The last layer of `model`, a probe, fitted again on the same features with the penalty `l2`."""
     device = next(model.parameters()).device
-    features = predict(without_classifier(model), train, resolution, device, lambda done, count: tick())
+    features = outputs(without_classifier(model), train, resolution, device, lambda done, count: tick())
     return fit_head(features, train.labels, l2)

@@ -7,19 +7,20 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from ssl_pkg.config.schema import OptimizerConfig
+from ssl_pkg.config.schema import OptimizerName
 
 TRUST: Final = 1e-3  # η in SimCLR's and BYOL's own code
 
 
 class LARS(torch.optim.Optimizer):
-    """Layer-wise adaptive rate scaling (You, Gitman and Ginsburg 1708.03888, algorithm 1), as SimCLR and BYOL use it.
+    """Layer-wise adaptive rate scaling (You, Gitman and Ginsburg 1708.03888, algorithm 1).
 
         λ = η·‖w‖ / ‖g + β·w‖,   v ← m·v + γ·λ·(g + β·w),   w ← w − v
 
     The paper has ‖g‖ + β‖w‖ in the denominator of λ. SimCLR's and BYOL's own code uses the norm of the sum, and so does
-    this class. Biases and batch normalisation's parameters, which have one dimension, are neither scaled nor decayed:
-    λ = 1, β = 0 (2002.05709 section 2.2, 2006.07733 section 3.3).
+    this class. γ is inside the velocity, as in the paper; BYOL's code multiplies the velocity by γ instead, which
+    differs only while γ changes. Biases and batch normalisation's parameters, which have one dimension, are neither
+    scaled nor decayed: λ = 1, β = 0 (2002.05709 section 2.2, 2006.07733 section 3.3).
 
     lr: γ, momentum: m, weight_decay: β, TRUST: η.
     """
@@ -89,21 +90,21 @@ def _gradients(parameters: list[Tensor]) -> list[Tensor]:
     return [p.grad for p in parameters if p.grad is not None]
 
 
-def build_optimizer(config: OptimizerConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """The optimizer that `config` names, over the parameters of `groups` that require a gradient.
+def build_optimizer(
+    name: OptimizerName, groups: list[dict[str, Any]], *, weight_decay: float, momentum: float = 0.9
+) -> torch.optim.Optimizer:
+    """The optimizer over the parameters of `groups` that require a gradient. momentum: of LARS and SGD.
 
     `Step` sets a group's learning rate before each step: the schedule's, times the group's `lr_multiplier` (default 1).
     """
     trained = [
         {"lr_multiplier": 1.0} | group | {"params": [p for p in group["params"] if p.requires_grad]} for group in groups
     ]
-    if config.name == "lars":
-        return LARS(trained, lr=0.0, momentum=config.momentum, weight_decay=config.weight_decay)
-    if config.name == "sgd":
-        return torch.optim.SGD(
-            trained, lr=0.0, momentum=config.momentum, weight_decay=config.weight_decay, foreach=True
-        )
-    return AdamW(trained, lr=0.0, weight_decay=config.weight_decay, fused=True)
+    if name == "lars":
+        return LARS(trained, lr=0.0, momentum=momentum, weight_decay=weight_decay)
+    if name == "sgd":
+        return torch.optim.SGD(trained, lr=0.0, momentum=momentum, weight_decay=weight_decay, foreach=True)
+    return AdamW(trained, lr=0.0, weight_decay=weight_decay, fused=True)
 
 
 def warmup_cosine(step: int, steps: int, warmup_steps: int) -> float:

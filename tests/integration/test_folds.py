@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from stage_runs import run
 
-from ssl_pkg.data.images import few
+from ssl_pkg.data.images import random_per_class
 from ssl_pkg.data.stl10 import open_stl10
 from ssl_pkg.data.synthetic import Sizes, generate
 
@@ -27,7 +27,7 @@ def write_folds(data: Path, folds: list[list[int]]) -> None:
 
 def test_a_fold_with_the_images_of_a_draw_gives_the_model_of_that_draw(data: Path, tmp_path: Path) -> None:
     labels = open_stl10(data).train.labels
-    write_folds(data, [few(labels, 4, draw).tolist() for draw in (1, 0)])
+    write_folds(data, [random_per_class(labels, 4, draw).tolist() for draw in (1, 0)])
     done = run(*LINE, "few_labels.draws=2", f"run_dir={tmp_path / 'run'}", f"data.root={data}")
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "run/few_labels.npz") as arrays:

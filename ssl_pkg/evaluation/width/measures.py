@@ -113,31 +113,32 @@ def _measures(objective: Callable[[], Objective], config: Width, seed: int, comm
         where = [common["penalty"], "head"] if common["scope"] == "head" else []
         units.append(_unit(" ".join([name, *where]), take, quantities, objective))
 
-    def measure(name: str, normalized: bool = False) -> Dimensions:
+    def dimensions(name: str, normalized: bool = False) -> Dimensions:
         return {**common, "measure": name, "normalized": normalized}
 
-    start: Dimensions = {} if common["scope"] == "network" else common
+    unperturbed: Dimensions = {} if common["scope"] == "network" else common
     if common.get("penalty") != "chosen":  # the loss and accuracy of the chosen head are those of the network
-        add("loss and accuracy", _start, ("loss", start), ("accuracy", start))
+        add("loss and accuracy", _unperturbed, ("loss", unperturbed), ("accuracy", unperturbed))
     for rho in config.worst_rho:
         for flag in (True, False):
-            worst: Dimensions = {**measure("adaptive_worst", flag), "radius": rho}
+            worst: Dimensions = {**dimensions("adaptive_worst", flag), "radius": rho}
             ascend = partial(adaptive_worst, rho=rho, steps=ascent, images=images, seed=seed, normalized=flag)
             name = f"adaptive_worst {rho}{' normalized' if flag else ''}"
             add(name, ascend, (WIDTH, worst), (FIRST_ORDER, worst))
     for rho in config.average_rho:
-        average = [measure("adaptive_average", flag) for flag in (False, True)]
+        average = [dimensions("adaptive_average", flag) for flag in (False, True)]
         both: list[tuple[str, Dimensions]] = [(WIDTH, {**entry, "radius": rho}) for entry in average]
         add(f"adaptive_average {rho}", partial(adaptive_average, rho=rho, draws=draws, seed=seed), *both)
     drop, bisections = config.pac_bayes_drop, config.pac_bayes_steps
     sigma = partial(pac_bayes_width, drop=drop, steps=bisections, draws=draws, seed=seed)
-    add("pac_bayes_sigma", sigma, (WIDTH, measure("pac_bayes_sigma")))
+    add("pac_bayes_sigma", sigma, (WIDTH, dimensions("pac_bayes_sigma")))
     box = partial(keskar, epsilon=config.keskar_epsilon, steps=ascent)
-    add("keskar", box, (WIDTH, measure("keskar")))
-    eigenvalue = measure("hessian_eigenvalue")
+    add("keskar", box, (WIDTH, dimensions("keskar")))
+    eigenvalue = dimensions("hessian_eigenvalue")
     top: list[tuple[str, Dimensions]] = [(WIDTH, {**eigenvalue, "eigenvalue": 1 + i}) for i in range(EIGENVALUES)]
     add("hessian_eigenvalue", partial(top_eigenvalues, steps=config.lanczos_steps, seed=seed), *top)
-    add("hessian_trace", partial(trace, draws=config.hutchinson_draws, seed=seed), (WIDTH, measure("hessian_trace")))
+    hutchinson = partial(trace, draws=config.hutchinson_draws, seed=seed)
+    add("hessian_trace", hutchinson, (WIDTH, dimensions("hessian_trace")))
     return units
 
 
@@ -155,10 +156,10 @@ def _unit(
     return Unit(name, measure)
 
 
-def _start(objective: Objective) -> tuple[Interval, Interval]:
+def _unperturbed(objective: Objective) -> tuple[Interval, Interval]:
     """Loss and accuracy at the network's own weights; the accuracy is nan if a logit is not finite."""
-    start = objective.start
-    return Interval(start.loss), Interval(start.accuracy if isfinite(start.normalized_loss) else nan)
+    found = objective.unperturbed
+    return Interval(found.loss), Interval(found.accuracy if isfinite(found.normalized_loss) else nan)
 
 
 def _row(metric: str, dimensions: Dimensions, found: Interval | Bound, objective: Objective) -> Row:
@@ -169,7 +170,7 @@ def _row(metric: str, dimensions: Dimensions, found: Interval | Bound, objective
         )
     reason = (
         "the loss or a derivative of it is not finite at the weights that the measure looks at"
-        if isfinite(objective.start.loss)
+        if isfinite(objective.unperturbed.loss)
         else "the loss of the model itself is not finite"
     )
     value, low, high, own_reason = found

@@ -16,7 +16,7 @@ class Interval(NamedTuple):
     value: float
     low: float | None = None
     high: float | None = None
-    reason: str = ""  # why the value is nan, if it is not for a loss or derivative that is not finite
+    reason: str = ""  # why the value is nan; empty if a loss or derivative is not finite
 
 
 class Bound(NamedTuple):

@@ -60,13 +60,13 @@ class Objective:
         found = []
         for chosen in torch.tensor_split(order, max(1, round(self.count / images))):
             part = copy.copy(self)
-            part.__dict__.pop("start", None)  # the cached means of all images
+            part.__dict__.pop("unperturbed", None)  # the cached means of all images
             part._take(self._inputs[chosen], self._labels[chosen])
             found.append(part)
         return found
 
     @cached_property
-    def start(self) -> Values:
+    def unperturbed(self) -> Values:
         """The means at the network's own weights."""
         return self.at(self.weights)
 

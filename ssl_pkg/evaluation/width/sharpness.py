@@ -38,7 +38,7 @@ def adaptive_worst(
     for part in objective.parts(images, seed):
         radius = rho * part.weights.abs()
         found = _ascend(part, radius, steps, normalized)
-        rises.append(found.highest - found.start)
+        rises.append(found.highest - found.unperturbed)
         predictions.append(torch.dot(radius, found.gradient.abs()).item())
     return mean_interval(rises), mean_interval(predictions)
 
@@ -51,14 +51,14 @@ def adaptive_average(objective: Objective, rho: float, draws: int, seed: int) ->
     Andriushchenko et al. 2302.07011, section 2, who use rho = .05 to .4 for a ResNet-18. The noise depends only on
     `seed`: it is the same for every model of an architecture and for every rho.
     """
-    start, weights = objective.start, objective.weights
+    unperturbed, weights = objective.unperturbed, objective.weights
     radius = rho * weights.abs()
     values = [
         objective.at(torch.addcmul(weights, radius, gaussian(weights, seed, "average", draw))) for draw in range(draws)
     ]
     return (
-        mean_interval([value.loss - start.loss for value in values]),
-        mean_interval([value.normalized_loss - start.normalized_loss for value in values]),
+        mean_interval([value.loss - unperturbed.loss for value in values]),
+        mean_interval([value.normalized_loss - unperturbed.normalized_loss for value in values]),
     )
 
 
@@ -71,7 +71,7 @@ def keskar(objective: Objective, epsilon: float, steps: int) -> Interval:
     rescaling; it is included because it is widely reported. The maximum is that of the mean loss of the whole subset.
     """
     found = _ascend(objective, epsilon * (objective.weights.abs() + 1), steps, normalized=False)
-    return Interval(100 * (found.highest - found.start) / (1 + found.start))
+    return Interval(100 * (found.highest - found.unperturbed) / (1 + found.unperturbed))
 
 
 def pac_bayes_width(objective: Objective, drop: float, steps: int, draws: int, seed: int) -> Interval | Bound:
@@ -92,8 +92,8 @@ def pac_bayes_width(objective: Objective, drop: float, steps: int, draws: int, s
     no interval if an end does not fall below the limit within the sigmas tried. If all sigmas that were tried are on
     the same side of the limit, the last one is a bound.
     """
-    accuracy, chance = objective.start.accuracy, objective.chance
-    if not math.isfinite(objective.start.normalized_loss):  # the model has no accuracy
+    accuracy, chance = objective.unperturbed.accuracy, objective.chance
+    if not math.isfinite(objective.unperturbed.normalized_loss):  # the model has no accuracy
         return Interval(math.nan)
     if accuracy <= chance:
         return Interval(math.nan, reason="the model's accuracy on the subset is not above chance")
@@ -130,7 +130,7 @@ def _crossing(curve: list[tuple[float, float]], bound: float) -> float | None:
 class _Ascent(NamedTuple):
     """The loss L(w), its gradient (P,) at w, and the largest loss found, nan if a loss is not finite."""
 
-    start: float
+    unperturbed: float
     gradient: Tensor
     highest: float
 
@@ -142,8 +142,8 @@ def _ascend(objective: Objective, radius: Tensor, steps: int, normalized: bool) 
     first half of the steps, then decreasing linearly to 0. The result is the maximum over all points visited, among
     them w, so it is never below L(w), and it is a lower bound of the maximum in the box.
     """
-    start, first = objective.gradient(objective.weights, normalized=normalized)
-    highest, gradient, delta = start, first, torch.zeros_like(radius)
+    unperturbed, first = objective.gradient(objective.weights, normalized=normalized)
+    highest, gradient, delta = unperturbed, first, torch.zeros_like(radius)
     for step in range(steps):
         size = 2 * min(1.0, 2 * (1 - step / steps))
         delta = (delta + size * radius * gradient.sign()).clamp(-radius, radius)
@@ -153,6 +153,6 @@ def _ascend(objective: Objective, radius: Tensor, steps: int, normalized: bool) 
         else:
             loss = objective.at(point).of(normalized)
         if not math.isfinite(loss):  # max() would ignore a nan and return the maximum of the other points
-            return _Ascent(start, first, math.nan)
+            return _Ascent(unperturbed, first, math.nan)
         highest = max(highest, loss)
-    return _Ascent(start, first, highest if math.isfinite(start) else math.nan)
+    return _Ascent(unperturbed, first, highest if math.isfinite(unperturbed) else math.nan)

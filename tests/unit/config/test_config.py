@@ -15,14 +15,14 @@ import ssl_pkg
 from ssl_pkg.catalogue import SUPERVISED
 from ssl_pkg.config.batch_sizes import peak_lr
 from ssl_pkg.config.compose import load_config
-from ssl_pkg.config.presets import is_reduced, methods
+from ssl_pkg.config.presets import budgets, is_reduced, methods, studies
 from ssl_pkg.errors import BadInput
 
 PRETRAIN = ["stage=pretrain", "run_dir=x"]
 
 
 @pytest.mark.parametrize("method", methods())
-@pytest.mark.parametrize("budget", ["tiny", "demo", "quick", "full", "long"])
+@pytest.mark.parametrize("budget", budgets())
 def test_every_method_and_budget_composes(method: str, budget: str) -> None:
     config = load_config([*PRETRAIN, f"method={method}", f"budget={budget}"])
     assert config.method is not None
@@ -135,13 +135,13 @@ def test_the_values_of_moco(budget: str, model: tuple[float, ...], base_lr: floa
     assert moco and (tuple(moco.model[key] for key in MOCO), moco.optimizer.base_lr) == (model, base_lr)
 
 
-@pytest.mark.parametrize("budget", ["tiny", "demo", "quick", "full", "long"])
+@pytest.mark.parametrize("budget", budgets())
 def test_the_values_of_simclr(budget: str) -> None:
     simclr = load_config([*PRETRAIN, "method=simclr", f"budget={budget}"]).method
     assert simclr and (simclr.model["temperature"], simclr.optimizer.base_lr) == (0.2, 1.2)
 
 
-@pytest.mark.parametrize("study", ["demo", "photos-quick", "photos", "stl10"])
+@pytest.mark.parametrize("study", studies())
 def test_every_study_composes_with_a_data_root(study: str) -> None:
     config = load_config([*PRETRAIN, "method=simclr", f"study={study}", "data.root=/somewhere"])
     assert config.study.name == study

@@ -1,7 +1,10 @@
 """Downloads from a local test server that can close the connection early, ignore ranges and send a wrong file."""
 
+import errno
 import hashlib
+import http.client
 import io
+import os
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -91,6 +94,19 @@ def test_an_interrupted_download_resumes(tmp_path: Path, server: Server, ranges:
     fetch(server.archive(), tmp_path)
     assert server.requested_ranges == [None, "bytes=1000-"]
     assert (tmp_path / "set/names.txt").read_text() == "cat\n"
+
+
+def test_a_network_that_fails_on_the_way_is_not_reported_as_a_disk(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def read(self: http.client.HTTPResponse, size: int) -> bytes:
+        raise OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read", read)
+    assert main([str(tmp_path)], [server.archive()]) == 2
+    printed = capsys.readouterr().err
+    assert "No route to host): run the same command again to resume" in printed
+    assert "can't write" not in printed
 
 
 def test_a_complete_download_is_not_repeated(tmp_path: Path, server: Server) -> None:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssl_pkg.data.images import Split, StoredImages, balanced, few, holdout
+from ssl_pkg.data.images import Split, StoredImages, balanced, holdout, random_per_class
 from ssl_pkg.errors import BadInput
 
 LABELS = st.lists(st.integers(0, 4), min_size=2, max_size=60).map(np.array)
@@ -37,15 +37,15 @@ def test_balanced_spreads_the_samples_evenly_over_the_classes(labels: np.ndarray
 
 def test_draws_of_few_labels_are_balanced_nested_and_different() -> None:
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(4), 30))
-    draws = [few(labels, 10, draw) for draw in range(3)]
+    draws = [random_per_class(labels, 10, draw) for draw in range(3)]
     for draw, chosen in enumerate(draws):
         assert np.bincount(labels[chosen]).tolist() == [10] * 4
         assert np.array_equal(chosen, np.unique(chosen))
-        assert set(chosen) < set(few(labels, 25, draw))
+        assert set(chosen) < set(random_per_class(labels, 25, draw))
     assert len({tuple(chosen) for chosen in draws}) == 3
-    assert np.array_equal(few(labels, 30, 0), np.arange(120))
+    assert np.array_equal(random_per_class(labels, 30, 0), np.arange(120))
     with pytest.raises(ValueError, match="has 30 samples, not 31"):
-        few(labels, 31, 0)
+        random_per_class(labels, 31, 0)
 
 
 def test_load_returns_columns_first_images_rows_first() -> None:

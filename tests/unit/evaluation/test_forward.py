@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from ssl_pkg.data.images import Split
-from ssl_pkg.evaluation.forward import predict
+from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.models.encoder import build_encoder
 
 
@@ -16,7 +16,7 @@ def test_predict_changes_neither_batch_statistics_nor_the_mode() -> None:
     torch.manual_seed(0)
     encoder = build_encoder().train()
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
-    predict(encoder, split(5), 32, torch.device("cpu"))
+    outputs(encoder, split(5), 32, torch.device("cpu"))
     assert encoder.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
 
@@ -24,8 +24,8 @@ def test_predict_changes_neither_batch_statistics_nor_the_mode() -> None:
 def test_outputs_are_in_the_order_of_the_images_for_any_batch_size() -> None:
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     images = split(300)  # more than a batch
-    whole = predict(network, images, 32, torch.device("cpu"))
+    whole = outputs(network, images, 32, torch.device("cpu"))
     assert whole.shape == (300, 3)
     cpu = torch.device("cpu")
-    single = np.concatenate([predict(network, images.subset(np.array([i])), 32, cpu) for i in (0, 255, 299)])
+    single = np.concatenate([outputs(network, images.subset(np.array([i])), 32, cpu) for i in (0, 255, 299)])
     np.testing.assert_allclose(whole[[0, 255, 299]], single, rtol=1e-5)

@@ -41,6 +41,14 @@ def test_map_does_not_depend_on_the_number_of_threads(method: str, monkeypatch: 
     assert np.array_equal(tsne(x, seed=0, threads=1), tsne(x, seed=0, threads=2))
 
 
+def test_too_few_samples_for_a_map_are_not_called_collapsed() -> None:
+    x, _ = clusters(4)
+    assert unmappable(x) is None
+    assert np.isfinite(tsne(x, seed=0, threads=1)).all()
+    assert unmappable(x[:3]) == "a map needs at least 4 images"
+    assert unmappable(x[:1]) == "a map needs at least 4 images"
+
+
 def test_map_is_as_trustworthy_as_scikit_learns() -> None:
     rolled = np.random.default_rng(0).uniform(size=(300, 2)) * [12, 8]
     x = np.stack([rolled[:, 0] * np.cos(rolled[:, 0]), rolled[:, 0] * np.sin(rolled[:, 0]), rolled[:, 1]], axis=1)

@@ -133,6 +133,26 @@ def test_keys_are_unshuffled_to_the_order_of_their_queries() -> None:
     torch.testing.assert_close(method.latest_keys, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_keys_are_normalised_in_other_groups_than_their_queries() -> None:
+    """The group of a key has the samples whose index is the same modulo bn_splits, that of a query neighbours."""
+    method, images = build(batch_size=16, queue_size=16, bn_splits=4), [view.double() for view in views(count=16)]
+    for network in (method.encoder, method.projector, method.key_encoder, method.key_projector):
+        network.double()
+    plain = build_encoder().double()
+    plain.load_state_dict(method.key_encoder.state_dict())
+
+    def keys(groups: list[torch.Tensor]) -> torch.Tensor:
+        embeddings = torch.empty(16, 512, dtype=torch.float64)
+        for group in groups:
+            embeddings[group] = plain(images[1][group])
+        return F.normalize(method.key_projector(embeddings).float(), dim=1)
+
+    with torch.no_grad():
+        method.loss(images, torch.zeros(16))
+        torch.testing.assert_close(method.latest_keys, keys([torch.arange(k, 16, 4) for k in range(4)]))
+        assert not torch.allclose(method.latest_keys, keys(list(torch.arange(16).chunk(4))), atol=0.01)
+
+
 def test_groups_of_queries_and_keys_share_as_few_samples_as_possible() -> None:
     method = build(batch_size=16, queue_size=16, bn_splits=4)
     query_groups = torch.arange(16).chunk(4)

@@ -1,4 +1,4 @@
-"""The first heads and the snapshots of a fine-tuning."""
+"""The initial heads and the snapshots of a fine-tuning."""
 
 from pathlib import Path
 from typing import Any

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from ssl_pkg.config.compose import load_config
-from ssl_pkg.stages.pretrain import _knn
+from ssl_pkg.errors import BadInput
+from ssl_pkg.stages.pretrain import _knn, build_method
 
 LABELS = np.arange(60) % 3
 
@@ -20,3 +21,23 @@ def test_the_validation_counts_the_images_that_it_classifies(value: float) -> No
     row = _knn(config, features, dataset)
     assert row["n"] == 12  # a fifth of train
     assert row.get("reason") == (None if value == 0 else "the embeddings of 1 of 60 images are not finite")
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("_target_=ssl_pkg.methods.supervised.Supervised", "is not a method: give a class of ssl_pkg.methods"),
+        ("_target_=ssl_pkg.methods.simsiam.SimSiam", "_target_ names no class"),
+        ("_target_=SimCLR", "_target_ names no class"),
+        ("queue_size=4398046511104", "too large for this machine's memory"),
+    ],
+)
+def test_a_model_that_can_not_be_built_is_bad_input_and_nothing_is_logged(
+    override: str, sentence: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = ["stage=pretrain", "method=moco", "run_dir=-", "data.root=synthetic", "budget=tiny"]
+    config = load_config([*line, f"method.model.{override}"])
+    assert config.method is not None
+    with pytest.raises(BadInput, match=sentence):
+        build_method(config.method, seed=0)
+    assert not caplog.records

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from ssl_pkg.config.schema import OptimizerConfig
+from ssl_pkg.config.schema import OptimizerName
 from ssl_pkg.training.optimizers import LARS, build_optimizer, warmup_cosine
 
 
@@ -52,7 +52,7 @@ def test_lars_step_does_not_depend_on_the_scale_of_the_gradient() -> None:
 
 
 @pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
-def test_a_resumed_optimizer_makes_the_same_steps(name: str) -> None:
+def test_a_resumed_optimizer_makes_the_same_steps(name: OptimizerName) -> None:
     def network() -> torch.nn.Module:
         torch.manual_seed(0)
         return torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
@@ -66,16 +66,18 @@ def test_a_resumed_optimizer_makes_the_same_steps(name: str) -> None:
             optimizer.step()
             optimizer.zero_grad()
 
-    config = OptimizerConfig(name=name, base_lr=0.1, lr_scaling="none", weight_decay=0.01)
+    def optimizer_of(module: torch.nn.Module) -> torch.optim.Optimizer:
+        return build_optimizer(name, [{"params": list(module.parameters())}], weight_decay=0.01)
+
     straight = network()
-    steps(straight, build_optimizer(config, [{"params": list(straight.parameters())}]), range(6))
+    steps(straight, optimizer_of(straight), range(6))
 
     first = network()
-    optimizer = build_optimizer(config, [{"params": list(first.parameters())}])
+    optimizer = optimizer_of(first)
     steps(first, optimizer, range(3))
     second = network()
     second.load_state_dict(first.state_dict())
-    resumed = build_optimizer(config, [{"params": list(second.parameters())}])
+    resumed = optimizer_of(second)
     resumed.load_state_dict(optimizer.state_dict())
     steps(second, resumed, range(3, 6))
     for a, b in zip(straight.parameters(), second.parameters(), strict=True):
@@ -88,8 +90,7 @@ def test_adamw_moves_weights_in_channels_last_format_as_loshchilov_and_hutter_sa
     weights = [torch.randn(shape, generator=generator) for shape in ((4, 3, 5, 2), (6, 2), (7,))]
     parameters = [torch.nn.Parameter(weights[0].contiguous(memory_format=torch.channels_last)), *weights[1:]]
     parameters[1:] = [torch.nn.Parameter(weight.clone()) for weight in weights[1:]]
-    config = OptimizerConfig(name="adamw", base_lr=0.1, lr_scaling="none", weight_decay=0.3)
-    optimizer = build_optimizer(config, [{"params": parameters}])
+    optimizer = build_optimizer("adamw", [{"params": parameters}], weight_decay=0.3)
     optimizer.param_groups[0]["lr"] = 0.1
     expected = [weight.double() for weight in weights]
     first, second = [[torch.zeros_like(weight) for weight in expected] for _ in range(2)]
@@ -111,10 +112,26 @@ def test_adamw_moves_weights_in_channels_last_format_as_loshchilov_and_hutter_sa
     assert moments.is_contiguous(memory_format=torch.channels_last)  # else the kernel would copy
 
 
+@pytest.mark.parametrize("name", ["lars", "sgd"])
+def test_weight_decay_and_momentum_are_those_that_were_asked_for(name: OptimizerName) -> None:
+    """Two steps in plain numbers, with λ = 1 for SGD."""
+    w, velocity, lr, decay, momentum = [3.0, 4.0], [0.0, 0.0], 0.5, 0.25, 0.75
+    weight = torch.nn.Parameter(torch.tensor([w], dtype=torch.float64))
+    optimizer = build_optimizer(name, [{"params": [weight]}], weight_decay=decay, momentum=momentum)
+    optimizer.param_groups[0]["lr"] = lr
+    for gradient in ([0.6, 0.8], [-1.0, 2.0]):
+        weight.grad = torch.tensor([gradient], dtype=torch.float64)
+        optimizer.step()
+        update = [g + decay * old for g, old in zip(gradient, w, strict=True)]
+        trust = 0.001 * math.hypot(*w) / math.hypot(*update) if name == "lars" else 1.0
+        velocity = [momentum * v + trust * u for v, u in zip(velocity, update, strict=True)]
+        w = [old - lr * v for old, v in zip(w, velocity, strict=True)]
+        assert weight.tolist()[0] == pytest.approx(w, rel=1e-12)
+
+
 def test_frozen_parameters_are_left_out() -> None:
     moving, frozen = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2), requires_grad=False)
-    config = OptimizerConfig(name="sgd", base_lr=0.1, lr_scaling="none", weight_decay=0.5)
-    optimizer = build_optimizer(config, [{"params": [moving, frozen]}])
+    optimizer = build_optimizer("sgd", [{"params": [moving, frozen]}], weight_decay=0.5)
     assert [p for group in optimizer.param_groups for p in group["params"]] == [moving]
 
 

@@ -1,4 +1,4 @@
-"""The inputs that a training step gives to the method."""
+"""What a training step gives to the method and to the optimizer."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssl_pkg.hardware.prepare import Hardware
 from ssl_pkg.methods.base import Method
+from ssl_pkg.training.optimizers import build_optimizer
 from ssl_pkg.training.step import Step, Task
 
 
@@ -40,3 +41,26 @@ def test_views_have_the_dtype_of_the_step_and_labels_are_unchanged(dtype: torch.
     assert given.dtype == dtype
     assert torch.equal(given, view.to(dtype))
     assert labels.dtype == torch.int64
+
+
+def test_each_group_has_its_rate_and_the_method_gets_the_number_of_all_steps() -> None:
+    slow, fast = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+    network, calls = nn.Module(), list[tuple[int, int]]()
+    cast(Any, network).after_step = lambda step, steps: calls.append((step, steps))
+    groups: list[dict[str, Any]] = [{"params": [slow]}, {"params": [fast], "lr_multiplier": 10.0}]
+    task = Task(
+        phase="train",
+        model=cast(Method, network),
+        loss=lambda views, labels: (slow + fast, {}),  # both gradients are 1
+        optimizer=build_optimizer("sgd", groups, weight_decay=0.0, momentum=0.0),
+        lr=lambda step: 0.25 / (step + 1),
+        batch=lambda step: ([torch.zeros(1)], torch.zeros(1)),
+        indices=lambda step: np.arange(1),
+        steps=12,
+        steps_per_epoch=3,
+    )
+    step = Step(task, Hardware(torch.device("cpu"), torch.float32, 1, compiles=False))
+    for number in (0, 1):
+        step(number)
+    assert [slow.item(), fast.item()] == [-0.375, -3.75]  # -(1/4 + 1/8), and ten times as much
+    assert calls == [(0, 12), (1, 12)]

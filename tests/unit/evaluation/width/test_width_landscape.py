@@ -37,7 +37,7 @@ def test_line_and_plane_pass_through_the_model_and_agree() -> None:
     found = objective(fold_batch_norm(convolutional()), draw(6, 3, 9, 9), labels(6, 4))
     landscape, grid = Landscape(found, seed=0), spaced(0.5, 5)
     loss, accuracy = landscape.line(grid)
-    assert (loss[2], accuracy[2]) == (found.start.loss, found.start.accuracy)
+    assert (loss[2], accuracy[2]) == (found.unperturbed.loss, found.unperturbed.accuracy)
     assert [landscape.row(alpha, grid)[2] for alpha in grid] == loss
     expected = found.at(found.weights - 0.5 * filter_normalized(found, 0, 0) + 0.25 * filter_normalized(found, 0, 1))
     assert landscape.row(-0.5, grid)[3] == pytest.approx(expected.loss, rel=1e-6)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from ssl_pkg.config.compose import load_config
+from ssl_pkg.config.presets import budgets
 from ssl_pkg.config.stage_settings import Width
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.width.measures import Unit, UnitResult, collect, head_inputs, head_units, network_units
@@ -179,6 +180,6 @@ def test_a_landscape_without_a_point_at_the_model_is_refused(field: str) -> None
         load_config([*START, f"width.{field}=4"])
 
 
-@pytest.mark.parametrize("budget", ["tiny", "demo", "quick", "full", "long"])
+@pytest.mark.parametrize("budget", budgets())
 def test_every_budget_is_valid(budget: str) -> None:
     assert load_config([*START, f"budget={budget}"]).width.images > 0

@@ -19,7 +19,7 @@ def whole_loss(network: nn.Module, inputs: Tensor, target: Tensor, flat: Tensor)
 def test_values_do_not_depend_on_the_batch_size() -> None:
     network, inputs, target = mlp(nn.ReLU()), draw(11, 3), labels(11, 3)
     logits = network(inputs)
-    values = objective(network, inputs, target, batch_size=4).start
+    values = objective(network, inputs, target, batch_size=4).unperturbed
     centred = logits - logits.mean(1, keepdim=True)
     assert values.loss == pytest.approx(F.cross_entropy(logits, target).item(), rel=1e-6)
     expected = F.cross_entropy(centred / centred.square().sum(1, keepdim=True).sqrt(), target).item()
@@ -70,16 +70,16 @@ def test_autocast_and_fast_formats_outside_change_nothing() -> None:
 def test_the_parts_are_a_random_partition_of_the_images() -> None:
     network, inputs, target = mlp(nn.Tanh()), draw(11, 3), labels(11, 3)
     found = objective(network, inputs, target, batch_size=2)
-    start = found.start
+    start = found.unperturbed
     parts = found.parts(4, seed=0)
     assert sorted(part.count for part in parts) == [3, 4, 4]
-    means = [sum(part.count * part.start[k] for part in parts) / 11 for k in range(3)]
+    means = [sum(part.count * part.unperturbed[k] for part in parts) / 11 for k in range(3)]
     assert means == pytest.approx(list(start), rel=1e-6)
-    assert len({part.start.loss for part in parts}) == 3
-    assert [part.start for part in found.parts(4, seed=0)] == [part.start for part in parts]
-    assert [part.start for part in found.parts(4, seed=1)] != [part.start for part in parts]
+    assert len({part.unperturbed.loss for part in parts}) == 3
+    assert [part.unperturbed for part in found.parts(4, seed=0)] == [part.unperturbed for part in parts]
+    assert [part.unperturbed for part in found.parts(4, seed=1)] != [part.unperturbed for part in parts]
     (whole,) = found.parts(128, seed=0)
-    assert whole.start == pytest.approx(start, rel=1e-6)
+    assert whole.unperturbed == pytest.approx(start, rel=1e-6)
 
 
 def test_an_exception_from_tick_propagates_and_changes_nothing() -> None:

@@ -41,7 +41,7 @@ def highest_corner(found: Objective, radius: Tensor) -> float:
 @pytest.mark.parametrize("rho", [0.01, 0.3])
 def test_worst_case_and_keskar_of_a_linear_model_equal_brute_force(rho: float) -> None:
     found = objective(fill(nn.Linear(2, 2)), draw(15, 2), labels(15, 2))
-    start = found.start.loss
+    start = found.unperturbed.loss
     expected = highest_corner(found, rho * found.weights.abs()) - start
     assert worst(found, rho, 10) == pytest.approx(expected, rel=1e-4)
     expected = 100 * (highest_corner(found, rho * (found.weights.abs() + 1)) - start) / (1 + start)
@@ -72,7 +72,7 @@ class Quadratic:
 
     def __init__(self, factors: Tensor, weights: Tensor) -> None:
         self.factors, self.weights, self.count = factors, weights, 1
-        self.start = self.at(weights)
+        self.unperturbed = self.at(weights)
 
     def at(self, weights: Tensor) -> Values:
         loss = (self.factors * weights.square()).sum().item() / 2
@@ -104,7 +104,7 @@ def test_worst_case_with_normalised_logits_equals_a_dense_grid() -> None:
     factors = torch.cartesian_prod(*[torch.linspace(0.8, 1.2, 21)] * 3)
     logits = torch.einsum("gk,n->gnk", factors * found.weights, inputs[:, 0])
     losses = F.cross_entropy(normalize(logits.flatten(0, 1)), target.repeat(len(factors)), reduction="none")
-    expected = losses.view(len(factors), -1).mean(1).max().item() - found.start.normalized_loss
+    expected = losses.view(len(factors), -1).mean(1).max().item() - found.unperturbed.normalized_loss
     assert worst(found, 0.2, 20, normalized=True) == pytest.approx(expected, rel=1e-3)
 
 
@@ -117,7 +117,7 @@ def test_average_sharpness_equals_quadrature() -> None:
     first, second = found.weights.double().tolist()
     differences = second - first + 0.5 * np.hypot(first, second) * nodes
     signs = np.where(target.numpy() == 1, -1, 1)[:, None] * inputs.double().numpy()
-    expected = (np.logaddexp(0, signs * differences).mean(0) * masses).sum() / masses.sum() - found.start.loss
+    expected = (np.logaddexp(0, signs * differences).mean(0) * masses).sum() / masses.sum() - found.unperturbed.loss
     average, normalized = adaptive_average(found, 0.5, 2000, seed=0)
     assert average.low is not None
     error = average.value - average.low
@@ -143,7 +143,7 @@ def test_pac_bayes_width_equals_a_dense_scan_with_other_noise() -> None:
         moved = moved + sigma * np.sqrt(moved**2 + 1e-6) * noise
         logits = np.einsum("nf,dcf->dnc", inputs.numpy(), moved[:, :12].reshape(-1, 4, 3)) + moved[:, None, 12:]
         accuracy.append((logits.argmax(2) == target.numpy()).mean())
-    expected = scan[np.flatnonzero(np.array(accuracy) >= found.start.accuracy - 0.1)[-1]]
+    expected = scan[np.flatnonzero(np.array(accuracy) >= found.unperturbed.accuracy - 0.1)[-1]]
     width = pac_bayes_width(found, 0.1, 14, 300, seed=0)
     assert isinstance(width, Interval)
     assert width.value == pytest.approx(expected, rel=0.08)
@@ -156,7 +156,7 @@ def perturbed_to(accuracy: float) -> Any:
     """An objective whose accuracy is .9, and `accuracy` at any other weights than its own."""
     own = torch.ones(3)
     at = Values(0.1, 0.1, accuracy)
-    return SimpleNamespace(weights=own, start=Values(0.1, 0.1, 0.9), chance=0.1, at=lambda weights: at)
+    return SimpleNamespace(weights=own, unperturbed=Values(0.1, 0.1, 0.9), chance=0.1, at=lambda weights: at)
 
 
 def test_a_pac_bayes_width_outside_its_search_range_is_a_bound() -> None:
@@ -176,7 +176,7 @@ def test_near_chance_the_drop_is_half_of_the_excess_over_chance(start: float, li
     noise = PAC_BAYES_EPSILON * gaussian(weights, 0, "pac-bayes").abs().item()
     found: Any = SimpleNamespace(
         weights=weights,
-        start=Values(1.0, 1.0, start),
+        unperturbed=Values(1.0, 1.0, start),
         chance=0.1,
         at=lambda moved: Values(1.0, 1.0, start - moved.abs().item() / noise / 2),
     )
@@ -235,7 +235,7 @@ def test_rescaled_nodes_change_the_hessian_but_not_the_adaptive_measures() -> No
     scaled[0].bias.data *= factors
     scaled[2].weight.data /= factors
     after = objective(scaled, inputs, target)
-    assert after.start == pytest.approx(before.start, rel=1e-5)
+    assert after.unperturbed == pytest.approx(before.unperturbed, rel=1e-5)
     assert measured(after) == pytest.approx(measured(before), rel=1e-3)
     tops = [top_eigenvalues(found, 20, seed=0)[0].value for found in (before, after)]
     assert tops[1] > 10 * tops[0]
@@ -255,7 +255,7 @@ def test_a_rescaled_convolution_changes_the_other_measures_by_the_predicted_fact
     scaled[0].weight.data *= factors[:, None, None, None]
     scaled[2].weight.data /= factors[None, :, None, None]
     before, after = (objective(one, inputs, target) for one in (network, scaled))
-    assert after.start == pytest.approx(before.start, rel=1e-5)
+    assert after.unperturbed == pytest.approx(before.unperturbed, rel=1e-5)
     assert measured(after) == pytest.approx(measured(before), rel=0.01)
     scale = after.weights / before.weights
     dense = torch.autograd.functional.hessian(lambda flat: whole_loss(network, inputs, target, flat), before.weights)

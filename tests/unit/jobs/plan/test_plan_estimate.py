@@ -66,7 +66,7 @@ def test_trainings_on_labels_have_as_many_steps_as_the_stages_make() -> None:
     """Compared with the grid, the holdout split and the subsets of the stages, for the 5,000 labelled images."""
     config = load_config(["study=stl10", "stage=finetune", "source=random", "run_dir=-", "data.root=-"])
     labels = np.repeat(np.arange(10), 500)
-    kept, _ = holdout(labels, config.finetune.validation_fraction)
+    kept, _ = holdout(labels, config.probe.validation_fraction)
     trials = len(grid_of(config.finetune)) * config.finetune.selection_epochs * (len(kept) // 64)
     steps = trials + config.finetune.epochs * (len(labels) // 64)
     without = of("ood-supervised-s0").gpu_seconds
