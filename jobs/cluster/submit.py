@@ -103,7 +103,8 @@ class Submission:
         self._read_queue()
         recorded = read_ledger(self._folder)
         missing = self._find_missing(skip, summary)
-        planned = {job.name: Entry(State.COMPLETE if job.complete else State.PENDING) for job in self._jobs}
+        complete = set(summary.complete)
+        planned = {job.name: Entry(State.COMPLETE if job.name in complete else State.PENDING) for job in self._jobs}
         others = {
             name: entry
             for name, entry in recorded.items()
@@ -154,7 +155,9 @@ class Submission:
         missing: list[Job] = []
         useless: dict[str, SubmittedJob] = {}
         for job in self._jobs:
-            if job.complete and not (job.stage == REPORT and missing):  # the report comes after all runs
+            # a report of the results until now lacks those of missing and queued runs
+            outdated = job.stage == REPORT and (missing or summary.queued)
+            if job.complete and not outdated:
                 summary.complete.append(job.name)
             elif job.name in skip:
                 continue

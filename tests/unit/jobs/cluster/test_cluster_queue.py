@@ -1,6 +1,6 @@
 """Which jobs are queued and which are cancelled, on which cluster.
 
-Scripts in place of SLURM's commands keep a list of jobs. Other tests have a cluster that this machine can't reach.
+Some tests have scripts in place of SLURM's commands (conftest.py). Others have a cluster that this machine can't reach.
 """
 
 import json
@@ -23,34 +23,6 @@ from jobs.programs import Programs
 from jobs.status.states import read_status
 from ssl_pkg.errors import BadInput
 from ssl_pkg.run.directory import write_json
-
-COMMANDS = {
-    "squeue": """
-        case "$*" in
-          *JobArrayID:30,State*)
-            awk '{printf "%-30s%-20s%-40s%-10s%-30s%-200s\\n", $1, "PENDING", "None", 0, "N/A", $2}' ;;
-          *) awk '{printf "%-30s%-200s\\n", $1, $2}' ;;
-        esac <"$SLURM_CONF"
-    """,
-    "scontrol": "echo Invalid job id >&2; exit 1",
-    "sacct": "exit 1",
-    "scancel": 'for job; do sed -i "/^$job /d" "$SLURM_CONF"; done',
-}
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A study's folder. A cluster's slurm.conf is the list of its jobs, each with its comment."""
-    (tmp_path / "bin").mkdir()
-    for name, text in COMMANDS.items():
-        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
-        (tmp_path / "bin" / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "one.conf"))
-    (tmp_path / "one.conf").write_text("")
-    folder = tmp_path / "runs" / "small"
-    folder.mkdir(parents=True)
-    return folder
 
 
 def submitted(folder: Path, token: str, number: str | None, *names: str, age: float = 5.0) -> Batch:

@@ -1,16 +1,20 @@
-"""The options of each kind of job by its profile. tests/slurm shows that SLURM accepts them."""
+"""Which jobs a submission sends, and their options by the profile. tests/slurm shows that SLURM accepts them."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobs.cluster.batches import Batch
+from jobs.cluster.batches import Batch, read_batches
 from jobs.cluster.profile import Memory, Profile
 from jobs.cluster.sbatch import job_parameters
-from jobs.plan.graph import plan
+from jobs.cluster.submit import Submission
+from jobs.ledger import State, read_ledger
+from jobs.plan.graph import Job, plan
+from jobs.programs import Programs
 from ssl_pkg.catalogue import STAGES
 from ssl_pkg.config.schema import StudyConfig
+from ssl_pkg.run.directory import write_json
 
 
 def asked(tmp_path: Path, **sizes: Any) -> dict[str, dict[str, Any]]:
@@ -65,3 +69,27 @@ def test_null_removes_an_option_and_a_raw_option_overrides_the_profiles_memory(t
         assert not given & {"mem", "time", "comment", "requeue", "cpus_per_task", "wckey"}
     raw = asked(tmp_path, sbatch={"mem-per-cpu": "2G"})["probe"]
     assert (raw.get("mem"), raw["mem_per_cpu"]) == (None, "2G")
+
+
+def test_a_report_that_lacks_queued_runs_is_made_again(folder: Path, tmp_path: Path) -> None:
+    """It is newer than all results, because the queued run has none yet."""
+    out = tmp_path / "reports"
+    done, queued = (Job(name, "probe", (), (), folder / name, seed=0) for name in ("done", "queued"))
+    report = Job("report", "report", (str(folder), "--out", str(out)), ("done", "queued"), out)
+
+    def submission(*jobs: Job) -> Submission:
+        profile = Profile(name="test", cpus=1, minutes=10)
+        return Submission(jobs, folder, profile, data_root="synthetic", programs=Programs())
+
+    assert submission(queued).submit().submitted == ["queued"]
+    done.run_dir.mkdir()
+    write_json(done.run_dir / "result.json", {})
+    out.mkdir()
+    (out / "report.pdf").touch()
+    assert report.complete
+    summary = submission(done, queued, report).submit()
+    assert (summary.complete, summary.queued, summary.submitted) == (["done"], ["queued"], ["report"])
+    assert read_batches(folder)[-1].after == (f"afterany:{read_batches(folder)[0].number}",)
+    assert read_ledger(folder)["report"].state is State.PENDING
+    summary = submission(done, queued, report).submit()
+    assert (summary.queued, summary.submitted) == (["queued", "report"], [])
