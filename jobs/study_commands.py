@@ -47,13 +47,21 @@ def study(options: argparse.Namespace, overrides: list[str], resume_command: str
     return run_study(jobs, folder, available, resume_command=resume_command, synthetic=synthetic, estimate=left)
 
 
-def _planned(options: argparse.Namespace, overrides: list[str], processes: int = 1) -> "tuple[Config, list[Job]]":
-    """The study's configuration and plan, checked. processes: of a pretraining."""
+def _planned(
+    options: argparse.Namespace, overrides: list[str], processes: int = 1, *, absolute: bool = False
+) -> "tuple[Config, list[Job]]":
+    """The study's configuration and plan, checked.
+
+    processes: of a pretraining. absolute: whether the runs get the absolute path of the images.
+    """
     from jobs.plan.batch_sizes import check_batch_sizes
-    from jobs.plan.settings import check_data, configure, plan_study
+    from jobs.plan.settings import check_data, configure, plan_study, with_data_root
+    from ssl_pkg.config.schema import SYNTHETIC
 
     config = configure(options.study, data=options.data, seeds=options.seeds, overrides=overrides, runs=options.runs)
     check_data(config.data.root)
+    if absolute and config.data.root != SYNTHETIC:
+        config = with_data_root(config, str(Path(config.data.root).absolute()))
     jobs = plan_study(config, runs=options.runs, reports=options.reports, overrides=overrides)
     check_batch_sizes(jobs, config.data.root, processes)
     return config, jobs
@@ -74,7 +82,6 @@ def submit(options: argparse.Namespace, overrides: list[str], resume_command: st
     """Submits the missing runs to a cluster. Returns the exit status. resume_command: for the message at the end."""
     from jobs.cluster.profile import LOCAL, load_profile
     from jobs.programs import Programs
-    from ssl_pkg.config.schema import SYNTHETIC
 
     if options.dry_run:
         return _dry_run(options, overrides)
@@ -86,9 +93,8 @@ def submit(options: argparse.Namespace, overrides: list[str], resume_command: st
     from jobs.submit_rounds import submit_rounds
 
     options.runs, options.reports = options.runs.absolute(), options.reports.absolute()
-    if options.data not in (None, SYNTHETIC):
-        options.data = str(Path(options.data).absolute())
-    config, jobs = _planned(options, overrides, profile.nodes * profile.processes)
+    # absolute paths, because a job may start in another folder, or mount them into a container
+    config, jobs = _planned(options, overrides, profile.nodes * profile.processes, absolute=True)
     _say_passes(config, jobs)
     folder = options.runs / config.study.name
     submission = Submission(jobs, folder, profile, data_root=config.data.root, programs=Programs())

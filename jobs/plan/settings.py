@@ -86,9 +86,14 @@ def _configure(study: str, data: str | None, seeds: str | None, overrides: Seque
             raise BadInput(
                 f"there is no data folder {root}: give the folder above stl10_binary/ with --data (make: DATA=)"
             )
-    config = config.model_copy(update={"data": config.data.model_copy(update={"root": root})})
+    config = with_data_root(config, root)
     _check_methods(study, config, overrides)
     return config
+
+
+def with_data_root(config: Config, root: str) -> Config:
+    """The configuration with another folder of the images."""
+    return config.model_copy(update={"data": config.data.model_copy(update={"root": root})})
 
 
 def plan_study(config: Config, *, runs: Path, reports: Path, overrides: Sequence[str] = ()) -> list[Job]:
