@@ -1,9 +1,11 @@
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 from jobs.cluster.data_copy import copy_data
+from ssl_pkg.layout import has_ood
 from ssl_pkg.run.manifest import identify
 
 
@@ -40,6 +42,31 @@ def test_a_copy_has_the_name_of_its_source_and_no_file_of_another_folder(tmp_pat
     for name, files in (("own images (birds)", [file]), ("own images (bats)", [f"ood/{file}"])):
         assert identify(source, files, "STL-10", [])["name"] == identify(copy, files, "STL-10", [])["name"] == name
     assert not (copy / "runs").exists()
+
+
+def test_a_copy_loses_the_files_that_its_source_has_lost(tmp_path: Path) -> None:
+    """On a node whose disk keeps the copies of earlier jobs."""
+    source, target = tmp_path / "birds", tmp_path / "node"
+    kept = ["stl10_binary/train_X.bin", "ood/packed.json", "ood/stl10_binary/test_X.bin"]
+    lost = ["packed.json", "stl10_binary/unlabeled_X.bin", "cifar-10-batches-bin/test_batch.bin"]
+    for file in (*kept, *lost):
+        (source / file).parent.mkdir(parents=True, exist_ok=True)
+        (source / file).touch()
+
+    def files() -> list[str]:
+        copy = copy_data(source, target)
+        return sorted(file.relative_to(copy).as_posix() for file in copy.rglob("*") if file.is_file())
+
+    assert files() == sorted((*kept, *lost))
+    for file in lost:
+        (source / file).unlink()
+    assert files() == sorted(kept)
+    assert has_ood(copy_data(source, target))
+    shutil.rmtree(source / "ood")
+    assert files() == ["stl10_binary/train_X.bin"]
+    assert not has_ood(copy_data(source, target))
+    source.rename(tmp_path / "away")  # like a file server that is out of reach
+    assert files() == ["stl10_binary/train_X.bin"]
 
 
 def test_a_copy_of_the_synthetic_set_is_recognised(tmp_path: Path) -> None:
