@@ -42,6 +42,7 @@ class NodeStage:
     result: str = ""  # the file in run_dir that exists once the stage is complete
     data_root: str = ""
     copy_data_to: str | None = None  # a folder on the node's own disk, into which the images are copied
+    renewed: bool = False  # whether each start writes `result` again, so that an earlier one proves nothing
 
     def __call__(self) -> None:
         """Runs the stage, and ends the process with its exit status, by which SLURM decides about dependent jobs."""
@@ -67,7 +68,7 @@ class NodeStage:
         start = int(os.environ.get("SLURM_RESTART_COUNT", "0")) + 1
         log_event(f"job {job}, start {start}, on {os.environ.get('SLURMD_NODENAME', 'a node')}")
         command = (*self.command, *self._local_data_override(log_event))
-        script = _batch_script_pid(rank)
+        script, earlier = _batch_script_pid(rank), self._result_identity()
         status, received = StageProcess(
             command, log, {**self.environment, **step_mark(os.environ)}, script=script, exclusive=False
         ).run()
@@ -76,10 +77,11 @@ class NodeStage:
             return FAULT
         if SIGNAL_STATUS < status <= SIGNAL_STATUS + signal.SIGRTMAX:
             status = SIGNAL_STATUS - status
-        if status == COMPLETE and rank == 0 and self.result and not (self.run_dir / self.result).exists():
+        if status == COMPLETE and rank == 0 and self.result and not self._has_result(earlier):
             # podman up to 5.2 exits with 0 if a signal ends it before its container runs
             status = FAULT if received is None else INTERRUPTED
-            log_event(f"exit status {status} instead of 0, because there is no {self.result}")
+            new = "new " if self.renewed else ""
+            log_event(f"exit status {status} instead of 0, because there is no {new}{self.result}")
         if status == COMPLETE:
             return status
         fields = _job_fields(job, log_event)
@@ -104,6 +106,19 @@ class NodeStage:
         # end of one process ends the job's other processes, which may still be writing their checkpoints.
         time.sleep(REQUEUE_SECONDS)
         return INTERRUPTED
+
+    def _has_result(self, earlier: tuple[int, int] | None) -> bool:
+        """Whether the stage has its result. earlier: the identity of the result before the start."""
+        found = self._result_identity()
+        return found is not None and not (self.renewed and found == earlier)
+
+    def _result_identity(self) -> tuple[int, int] | None:
+        """The inode of the result's file and its modification time in nanoseconds; None if there is no file."""
+        try:
+            found = (self.run_dir / self.result).stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
 
     def _final_status(
         self,

@@ -244,7 +244,7 @@ class Submission:
         log = log_path(self._folder, job.name)
         if job.stage == REPORT:
             command = (*self._program(self._programs.report, inside=(REPORT,)), *job.overrides)
-            return NodeStage(command, job.run_dir.absolute(), log, threads, REPORT_FILE)
+            return NodeStage(command, job.run_dir.absolute(), log, threads, REPORT_FILE, renewed=True)
         overrides = job.stage_arguments(self._profile.cpus, gpu=self._profile.gpus > 0)
         command = (*self._program(self._programs.stage), *overrides)
         copy = None if self._data_root == SYNTHETIC else self._profile.copy_data_to

@@ -35,6 +35,7 @@ class Node:
     def __init__(self, folder: Path) -> None:
         self.folder, self.log = folder, folder / "runs" / "study" / "logs" / "a.log"
         self.run_dir = folder / "runs" / "study" / "a"
+        self.result, self.renewed = "result.json", False
         self._started: list[subprocess.Popen[str]] = []
 
     def start(
@@ -59,7 +60,7 @@ class Node:
         job = (
             "from pathlib import Path; from jobs.cluster.node import NodeStage; "
             f"NodeStage(({sys.executable!r}, '-c', {code!r}), Path({str(self.run_dir)!r}), "
-            f"Path({str(self.log)!r}), result='result.json')()"
+            f"Path({str(self.log)!r}), result={self.result!r}, renewed={self.renewed})()"
         )
         changed = {"PATH": f"{self.folder}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "0"}
         started = subprocess.Popen([sys.executable, "-c", job], env=os.environ | changed | environment, text=True)

@@ -41,6 +41,19 @@ def test_exit_status_0_without_a_result_is_a_failure(node: Node) -> None:
     assert not [call for call in node.calls if "requeue" in call]
 
 
+def test_exit_status_0_with_an_earlier_report_only_is_a_failure(node: Node) -> None:
+    node.result, node.renewed = "report.pdf", True
+    report = node.run_dir / "report.pdf"
+    write = f"from pathlib import Path; Path({str(report)!r}).write_bytes(b'%PDF')"
+    report.parent.mkdir(parents=True)
+    report.write_bytes(b"%PDF")
+    assert node.start("raise SystemExit(0)").wait(30) == FAULT
+    assert last_events(node.log)[-1] == "exit status 1 instead of 0, because there is no new report.pdf"
+    assert node.start(write).wait(30) == 0
+    report.unlink()
+    assert node.start(write).wait(30) == 0
+
+
 def test_exit_status_0_without_a_result_after_a_signal_is_an_interruption(node: Node) -> None:
     """As podman ends if it gets a signal before its container runs."""
     job = node.start(STOPS_AT_SIGTERM.replace("75", "0"))
