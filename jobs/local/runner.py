@@ -204,9 +204,10 @@ class Runner:
     def _exit_status(self, running: _Running) -> int | None:
         """The stage's exit status. If the supervisor ended without one: None, and the reason in the run's log."""
         status = running.supervisor.status()
-        if status is not None and (status != COMPLETE or running.job.complete):
+        # a first report may be older than the result of a run that has ended meanwhile
+        if status is not None and (status != COMPLETE or running.first_report or running.job.complete):
             return status
-        reason = "exit status 0, but no result.json"
+        reason = f"exit status 0, but no {REPORT_FILE if running.job.stage == REPORT else RESULT}"
         if status is None:
             reason = "the process that supervised the run was killed"
         log_file = log_path(self._folder, running.job.name)

@@ -33,6 +33,27 @@ def test_the_log_gets_the_reason_if_a_job_ends_before_it_has_created_the_log(tmp
     assert log_path(tmp_path / "small", jobs[0].name).read_text() == "the process that supervised the run was killed\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "first_report", "reason"),
+    [
+        ("finetune-random-s0", False, "exit status 0, but no result.json\n"),
+        ("report", False, "exit status 0, but no report.pdf\n"),
+        ("report", True, None),  # it need not have the result of a run that has ended meanwhile
+    ],
+)
+def test_the_log_names_the_file_that_a_job_did_not_write(
+    name: str, first_report: bool, reason: str | None, tmp_path: Path
+) -> None:
+    study = StudyConfig(name="small", methods=("supervised",), seeds=(0,), cpus=1)
+    jobs = plan(study, runs=tmp_path, reports=tmp_path / "reports", data_root="synthetic", overrides=())
+    (job,) = (job for job in jobs if job.name == name)
+    unstarted = Runner(jobs, tmp_path / "small", [], make_display(), Programs())
+    supervisor = Supervisor(StageProcess(("true",), tmp_path / "log"))
+    assert unstarted._exit_status(_Running(job, Slot(1), supervisor, first_report)) == 0
+    log = log_path(tmp_path / "small", name)
+    assert (log.read_text() if log.exists() else None) == reason
+
+
 def test_the_end_of_a_job_is_noticed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Although the runner looks for signals, and draws its table, only from time to time."""
     monkeypatch.setattr(runner, "POLL_SECONDS", 60.0)
