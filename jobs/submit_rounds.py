@@ -84,7 +84,7 @@ def _print_unsubmitted(
         caused = {job.name for job in jobs if not unsuccessful.keys().isdisjoint(job.parents)}
         first, *others = [job.name for job in jobs if job.name in unsuccessful.keys() - caused]
         more = f" or {'one of ' * (len(others) > 1)}{counted(len(others), 'more run')}" if others else ""
-        verb = "was cancelled" if unsuccessful[first] is State.CANCELLED else "failed"
+        verb = "failed" if unsuccessful[first] is State.FAILED else f"was {unsuccessful[first]}"
         were, need = ("run was", "it needs") if len(blocked) == 1 else ("runs were", "they need")
         print(f"\n{len(blocked)} {were} not submitted, because {need} {first}{more}, which {verb}")
     if rest := len(unsubmitted) - len(blocked):

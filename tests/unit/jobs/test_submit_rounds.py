@@ -77,8 +77,16 @@ def test_a_limit_of_no_jobs_ends_the_wait(monkeypatch: pytest.MonkeyPatch, capsy
     assert "2 runs were not submitted, because QOS normal allows 0 at once" in printed
 
 
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (State.FAILED, "which failed"),
+        (State.INTERRUPTED, "which was interrupted"),  # by a dead node or the time limit
+        (State.CANCELLED, "which was cancelled"),
+    ],
+)
 def test_the_run_that_failed_is_named_and_not_those_that_slurm_cancelled_because_of_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    state: State, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cause = Job("finetune", "finetune", (), (), Path("finetune"))
     plan = [cause, *(Job(name, "ood", (), ("finetune",), Path(name)) for name in ("corruptions", "width"))]
@@ -86,8 +94,8 @@ def test_the_run_that_failed_is_named_and_not_those_that_slurm_cancelled_because
         SubmissionSummary(submitted=["finetune", "corruptions"], unsubmitted=["width"], limit=LIMIT),
         SubmissionSummary(unsubmitted=["width"], limit=LIMIT, none_allowed=True),
     ]
-    states = [{"finetune": State.FAILED, "corruptions": State.CANCELLED, "width": State.PENDING}] * 2
+    states = [{"finetune": state, "corruptions": State.CANCELLED, "width": State.PENDING}] * 2
     status, _ = rounds(monkeypatch, summaries, states, plan)
-    assert status == 1
+    assert status == (1 if state is State.FAILED else 75)
     printed = capsys.readouterr().out
-    assert "\n1 run was not submitted, because it needs finetune, which failed\n" in printed
+    assert f"\n1 run was not submitted, because it needs finetune, {words}\n" in printed
