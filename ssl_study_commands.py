@@ -11,30 +11,33 @@ module, whose name is unlikely to be used elsewhere, and which imports only modu
 import os
 import sys
 
-_HELP = """\
+_COMMANDS = {
+    "demo": "run the whole study on synthetic images, and make its report",
+    "study": "run the missing runs of a study on this machine, and make its report",
+    "submit": "submit the missing runs of a study to a SLURM cluster",
+    "status": "show the state of each run",
+    "cancel": "stop a study; its runs write checkpoints",
+    "logs": "show the end of a run's log",
+    "report": "make the report from the runs that exist, of one study or of several",
+    "pack": "make a data set of folders of your own photographs",
+    "predict": "predict the classes of images with a trained model",
+    "data": "download STL-10 and CIFAR-10, or generate the synthetic set",
+    "doctor": "show what this machine has, and what a run will use",
+    "profile": "show a cluster's profile, and check it",
+}
+_LISTED = "\n".join(f"  {name:<9} {summary}" for name, summary in _COMMANDS.items())
+_HELP = f"""\
 usage: ssl-study COMMAND ...
 
 Runs a self-supervised-learning study, on this machine or on a SLURM cluster, and makes its report.
 
-  demo      run the whole study on synthetic images, and make its report
-  study     run the missing runs of a study on this machine, and make its report
-  submit    submit the missing runs of a study to a SLURM cluster
-  status    show the state of each run
-  cancel    stop a study; its runs write checkpoints
-  logs      show the end of a run's log
-  report    make the report from the runs that exist, of one study or of several
-  pack      make a data set of folders of your own photographs
-  predict   predict the classes of images with a trained model
-  data      download STL-10 and CIFAR-10, or generate the synthetic set
-  doctor    show what this machine has, and what a run will use
-  profile   show a cluster's profile, and check it
+{_LISTED}
 
 `ssl-study COMMAND --help` explains a command and has an example. To start:
 
   ssl-study doctor
   ssl-study demo
 """
-_JOBS = ("demo", "study", "submit", "status", "cancel", "logs", "doctor", "profile")
 
 
 def main(arguments: list[str], program: str = "ssl-study") -> int:
@@ -54,7 +57,8 @@ def _main(arguments: list[str], program: str) -> int:
     if command in ("-h", "--help", "help"):
         print(_HELP, end="")
         return 0 if arguments else 2
-    if command in _JOBS:
+    others = {"report": _report, "pack": _pack, "predict": _predict, "data": _data}
+    if command in _COMMANDS.keys() - others.keys():
         from shlex import join
 
         from jobs.__main__ import main as jobs
@@ -63,11 +67,10 @@ def _main(arguments: list[str], program: str) -> int:
     from ssl_pkg.errors import BAD_INPUT, BadInput
     from ssl_pkg.messages.nearest import hint
 
-    others = {"report": _report, "pack": _pack, "predict": _predict, "data": _data}
     try:
         if command not in others:
-            known = (*_JOBS, *others)
-            raise BadInput(f"there is no command {command!r}{hint(command, known)}: choose one of {', '.join(known)}")
+            near = hint(command, _COMMANDS)
+            raise BadInput(f"there is no command {command!r}{near}: choose one of {', '.join(_COMMANDS)}")
         return others[command](rest)
     except BadInput as error:
         print(f"ssl-study: {error}", file=sys.stderr)
