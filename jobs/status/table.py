@@ -46,8 +46,8 @@ def render_table(rows: Sequence[Row], height: int | None, width: int = 80, left:
 
     height: maximum number of lines; then the most important rows are shown, in the order of `rows`: of complete runs
     those with a number first, the latest first of all; pending runs, which say nothing, only if there is room. None
-    shows all rows. width: in columns; the elapsed time, the time left and the bar of each run are shown if there is
-    room. left: for the whole study.
+    shows all rows. width: in columns; the time left, the elapsed time and the bar of each run have columns if there is
+    room. Without its column, the time left stands beside the progress. left: for the whole study.
     """
     counts = _counts(rows, left)
     columns = _Columns.fit(rows, width)
@@ -98,18 +98,24 @@ class _Columns:
         free = max(1, width - name - state - 4)
         longest = max((len(_progress(row, detailed=detailed)) for row in rows), default=0)
         wanted = min(longest, PROGRESS[2] if detailed else PROGRESS[1])
-        more: list[str] = []
-        for title in ("elapsed", "left", "bar"):
+        more: set[str] = set()
+        running = any(row.left is not None for row in rows)
+        for title in ("left", "elapsed", "bar") if running else ("elapsed", "left", "bar"):  # the most important first
             size = BAR if title == "bar" else max([len(title), *(len(_time(row, title)) for row in rows)])
             if free - size - 2 >= max(wanted, PROGRESS[0]):
                 free -= size + 2
-                more.insert(0, title)
-        return cls(name, free, tuple(more), detailed)
+                more.add(title)
+        return cls(name, free, tuple(title for title in ("bar", "left", "elapsed") if title in more), detailed)
 
     def lines(self, row: Row) -> int:
         """The lines that the row takes, because its name or its progress may wrap."""
-        progress = textwrap.wrap(_progress(row, detailed=self.detailed), self.progress, break_on_hyphens=False)
+        progress = textwrap.wrap(self._text(row), self.progress, break_on_hyphens=False)
         return max(1, -(-len(row.title) // self.name), len(progress))
+
+    def _text(self, row: Row) -> str:
+        """The progress, and the time left if it has no column."""
+        left = "" if "left" in self.more or row.left is None else f"{format_duration(row.left)} left"
+        return ", ".join(part for part in (_progress(row, detailed=self.detailed), left) if part)
 
     def table(self, rows: Sequence[Row]) -> Table:
         run = Column("run", width=self.name, overflow="fold")
@@ -119,8 +125,7 @@ class _Columns:
         table.header_style = "bold"
         for row in rows:
             cells = [_bar(row) if title == "bar" else Text(_time(row, title)) for title in self.more]
-            text = Text(_progress(row, detailed=self.detailed))
-            table.add_row(Text(row.title), Text(row.state, STYLES[row.state]), text, *cells)
+            table.add_row(Text(row.title), Text(row.state, STYLES[row.state]), Text(self._text(row)), *cells)
         return table
 
 

@@ -96,6 +96,22 @@ def test_a_narrow_terminal_shows_name_state_and_result() -> None:
     assert max(map(len, lines)) <= 60
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("probe-byol-s0", "probe-byol-s0 running train 300/1200 0:45 0:15 later pending"),
+        ("finetune-byol-s0-lr=0.01", "finetune-byol-s0-lr=0.01 running train 300/1200 0:45 later pending"),
+        ("corruptions-simclr-finetune-s0", "running train 300/1200, 0:45 left later pending"),  # without a column
+    ],
+)
+def test_a_narrow_terminal_shows_the_time_left_before_the_elapsed_time(name: str, words: str) -> None:
+    rows = [Row(name, State.RUNNING, "train", 300, 1200, 2.0, left=45.0, elapsed=15.0), Row("later", State.PENDING)]
+    console = Console(width=60, height=12)
+    with console.capture() as capture:
+        console.print(render_table(rows, 12, 60))
+    assert words in " ".join(capture.get().split())
+
+
 SWEPT = "corruptions-simclr-finetune-s0-temperature=0.1,queue_size=65536"
 WORDY = [
     Row("corruptions-simclr-finetune-s0", State.COMPLETE, elapsed=61.0, result="57.7 % corrupted"),
