@@ -29,7 +29,7 @@ class TimeLeft:
     def __init__(self, jobs: Sequence[Job], slots: int, work: Mapping[str, float]) -> None:
         """slots: how many jobs run at a time. work: of each job by name, of `plan.estimate.workloads`."""
         self._jobs, self._slots, self._work = jobs, slots, work
-        # of running pretrainings: steps of the phase, and the seconds of this start and of the whole run
+        # of running pretrainings: steps of the phase, and the seconds of all starts and of a run without interruption
         self._predicted: dict[str, tuple[int, float, float]] = {}
 
     def __call__(self, rows: Sequence[Row]) -> Left:
@@ -74,8 +74,8 @@ class TimeLeft:
         before = self._predicted.get(row.name, (0, 0.0, 0.0))
         if row.left is not None and row.rate and row.elapsed is not None and row.steps:
             longest = row.steps >= before[0]  # not while it validates
-            if longest and row.elapsed >= MIN_MEASURED_SECONDS:
-                this_start = row.elapsed + row.left  # a resumed run has fewer steps before it than the whole run
-                before = row.steps, this_start, max(this_start, row.steps / row.rate)
+            if longest and row.elapsed - row.earlier >= MIN_MEASURED_SECONDS:
+                total = row.elapsed + row.left  # without the work that a killed start has lost
+                before = row.steps, total, max(total, row.steps / row.rate)
                 self._predicted[row.name] = before
         return before[2] or None

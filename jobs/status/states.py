@@ -36,7 +36,8 @@ class Row:
     steps: int | None = None
     rate: float | None = None  # steps per second
     left: float | None = None
-    elapsed: float | None = None
+    elapsed: float | None = None  # of all starts
+    earlier: float = 0.0  # the part of `elapsed` that earlier starts took
     exit_status: int | None = None
     note: str | None = None  # on a cluster: why the job is pending, or how it ended
     requeues: int | None = None
@@ -78,6 +79,7 @@ def make_row(folder: Path, name: str, entry: Entry, now: float) -> Row:
     if parts is not None and parts <= 1:
         part = parts = None  # the phases of a single part show the progress
     running = entry.state is State.RUNNING
+    elapsed, earlier = _elapsed(entry, now), _number(status.get("earlier_seconds")) or 0.0
     return Row(
         name,
         entry.state,
@@ -86,7 +88,8 @@ def make_row(folder: Path, name: str, entry: Entry, now: float) -> Row:
         steps=None if steps is None else int(steps),
         rate=rate if running else None,
         left=None if part or not running else _left(step, steps, rate),
-        elapsed=_elapsed(entry, now),
+        elapsed=None if elapsed is None else earlier + elapsed,
+        earlier=earlier,
         exit_status=entry.exit_status,
         part=None if part is None else int(part),
         parts=None if parts is None else int(parts),

@@ -8,8 +8,9 @@
       metrics.jsonl      one JSON object a line: step, epoch, phase, seconds, then metrics by name; each step once
       tensorboard/       the same metrics for TensorBoard
       checkpoints/       the state that an interrupted run resumes from
-      status             phase, step, steps, rate, part, parts, heartbeat (JSON, rewritten atomically); part of parts
-                         counts the pieces of the stage's work from 1, null if it has none
+      status             phase, step, steps, rate, part, parts, earlier_seconds, heartbeat (JSON, rewritten atomically);
+                         part of parts counts the pieces of the stage's work from 1, null if it has none;
+                         earlier_seconds is the time of earlier starts up to the checkpoint
       lock               exists while a process works in the directory, and names the process
       result.json        written last and atomically: a run is complete if and only if this file exists
 
@@ -153,7 +154,7 @@ class RunDirectory:
         return read_json(self.path / "provenance.json")
 
     def status(self) -> dict[str, Any] | None:
-        """The content of `status`: phase, step, steps, rate (steps/s), part, parts, heartbeat (seconds since 1970)."""
+        """The content of `status`, as `write_status` writes it, and heartbeat, in seconds since 1970."""
         return read_json(self.path / "status")
 
     def config(self) -> dict[str, Any] | None:
@@ -189,10 +190,12 @@ class RunDirectory:
         rate: float | None,
         part: int | None = None,
         parts: int | None = None,
+        earlier_seconds: float = 0.0,
     ) -> None:
-        """Rewrites `status`. rate: in steps per second."""
+        """Rewrites `status`. rate: in steps per second. earlier_seconds: the time of earlier starts."""
         now = {"phase": phase, "step": step, "steps": steps, "rate": rate, "part": part, "parts": parts}
-        write_atomic(self.path / "status", (json.dumps({**now, "heartbeat": time.time()}) + "\n").encode())
+        more = {"earlier_seconds": earlier_seconds, "heartbeat": time.time()}
+        write_atomic(self.path / "status", (json.dumps(now | more) + "\n").encode())
 
 
 def runs_of(study: Path) -> Iterator[RunDirectory]:

@@ -19,7 +19,9 @@ LINE_SECONDS: Final = 15.0  # between two plain lines, where stderr is not a ter
 class Reporter:
     """Publishes the run's progress every HEARTBEAT_SECONDS from a thread, so that `update` costs a run nothing."""
 
-    def __init__(self, run: RunDirectory, lock: RunLock, title: str) -> None:
+    def __init__(self, run: RunDirectory, lock: RunLock, title: str, earlier_seconds: float = 0.0) -> None:
+        """earlier_seconds: the time of the run's earlier starts."""
+        self._earlier_seconds = earlier_seconds
         self._run, self._lock, self._title = run, lock, title
         self._phase, self._step, self._steps, self._note = "starting", 0, 1, ""
         self._part: int | None = None
@@ -82,7 +84,13 @@ class Reporter:
         )
         with contextlib.suppress(OSError):  # a full disk must not end a run only because `status` can't be written
             self._run.write_status(
-                phase=phase, step=step, steps=steps, rate=self._rate, part=self._part, parts=self._parts
+                phase=phase,
+                step=step,
+                steps=steps,
+                rate=self._rate,
+                part=self._part,
+                parts=self._parts,
+                earlier_seconds=self._earlier_seconds,
             )
         if self._bar.disable and now - self._last_line > LINE_SECONDS:
             self._last_line = now

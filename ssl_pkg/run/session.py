@@ -111,7 +111,7 @@ class Session:
         write_json(self.run.path / "provenance.json", self.made_with, verify=verify)
         metadata = self.resume.metadata
         self._metrics_log = MetricsLog(self.run, metadata.metrics_step, metadata.metrics_sha256, verify)
-        self.reporter = Reporter(self.run, self._lock, self.run.name)
+        self.reporter = Reporter(self.run, self._lock, self.run.name, metadata.seconds)
         self._writer = CheckpointWriter(self.run.path / "checkpoints", verify, self.reporter.message)
         self.reporter.start()
         self._announce(earlier_size, earlier_starts, self.made_with)

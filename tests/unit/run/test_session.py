@@ -86,11 +86,16 @@ def test_a_start_that_left_no_checkpoint_is_not_recorded(
 def test_a_run_reports_the_step_that_it_resumes_from_or_that_it_starts_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def earlier_seconds() -> float:
+        return float((RunDirectory(tmp_path / "run").status() or {})["earlier_seconds"])
+
     make_step(tmp_path / "run", 1)
+    assert earlier_seconds() == 0
     stderr = capsys.readouterr().err
     assert "resumes" not in stderr and "starts again" not in stderr
     make_step(tmp_path / "run", 2)
     assert "run: resumes from the checkpoint of step 1\n" in capsys.readouterr().err
+    assert earlier_seconds() > 0
     newest = tmp_path / "run" / "checkpoints" / "step-000000002.ckpt"
     newest.write_bytes(newest.read_bytes()[:-1])
     make_step(tmp_path / "run", 2)

@@ -45,7 +45,9 @@ def test_there_is_no_estimate_before_a_training_is_measured() -> None:
     training = Row("pretrain-a", State.RUNNING, "train", 0, 1000, elapsed=29.0)
     assert left(training) is None
     assert left(replace(training, step=100, rate=10.0, left=90.0)) is None  # its first steps are slow
-    assert left(replace(training, step=110, rate=10.0, left=89.0, elapsed=30.0)) is not None
+    measured = replace(training, step=110, rate=10.0, left=89.0, elapsed=30.0)
+    assert left(measured) is not None
+    assert left(replace(measured, earlier=20.0)) is None  # its first steps after a resume
     assert left(*(complete(name, 1.0) for name in PENDING)) is None
 
 

@@ -68,6 +68,13 @@ def test_the_status_of_an_earlier_start_is_not_shown(tmp_path: Path) -> None:
     assert make_row(tmp_path, "a", Entry(State.INTERRUPTED, started=200.0, ended=203.0), 900.0).elapsed == 3.0
 
 
+def test_the_elapsed_time_is_that_of_all_starts_also_before_the_run_is_complete(tmp_path: Path) -> None:
+    begun(tmp_path, "a", heartbeat=210.0, earlier_seconds=100.0)
+    row = make_row(tmp_path, "a", Entry(State.RUNNING, started=200.0), 212.0)
+    assert (row.elapsed, row.earlier) == (112.0, 100.0)
+    assert make_row(tmp_path, "a", Entry(State.INTERRUPTED, started=200.0, ended=213.0), 900.0).elapsed == 113.0
+
+
 def test_the_ledger_counts_for_runs_that_were_started_here_after_they_were_submitted(tmp_path: Path) -> None:
     begun(tmp_path, "a")
     Batch("token", "test", ("a",), (), number="7", made=100.0).write(tmp_path)
