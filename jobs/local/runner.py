@@ -25,6 +25,7 @@ from jobs.programs import Programs
 from jobs.stage_process import StageProcess
 from jobs.status.display import Display
 from jobs.status.states import Row, make_row
+from jobs.status.table import format_progress
 from ssl_pkg.catalogue import ADAPTATIONS, RANDOM
 from ssl_pkg.distributed.launch import launch_variables
 from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED
@@ -169,7 +170,14 @@ class Runner:
             return
         self._running.append(_Running(job, slot, supervisor, first_report))
         if not first_report:
+            self._say_resumed(job)
             self._set(job, State.RUNNING)
+
+    def _say_resumed(self, job: Job) -> None:
+        """Prints where a run with a checkpoint was interrupted."""
+        row = make_row(self._folder, job.name, Entry(State.INTERRUPTED), time.time())
+        if any((job.run_dir / "checkpoints").glob("*.ckpt")) and (place := format_progress(row)):
+            self._display.say(f"{row.title} resumes from its checkpoint; it was interrupted at {place}")
 
     def _process(self, job: Job, slot: Slot) -> StageProcess:
         fork = None

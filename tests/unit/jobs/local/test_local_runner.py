@@ -15,6 +15,7 @@ from jobs.programs import Programs
 from jobs.stage_process import StageProcess
 from jobs.status.display import make_display
 from ssl_pkg.config.schema import StudyConfig
+from ssl_pkg.run.directory import RunDirectory
 
 
 class _Killed(StageProcess):
@@ -52,6 +53,26 @@ def test_the_log_names_the_file_that_a_job_did_not_write(
     assert unstarted._exit_status(_Running(job, Slot(1), supervisor, first_report)) == 0
     log = log_path(tmp_path / "small", name)
     assert (log.read_text() if log.exists() else None) == reason
+
+
+def test_a_resumed_study_says_where_its_runs_were_interrupted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = StudyConfig(name="small", methods=("simclr", "byol", "supervised"), seeds=(0,), cpus=1)
+    jobs = plan(study, runs=tmp_path, reports=tmp_path / "reports", data_root="synthetic", overrides=())
+    for name, part, parts in (("pretrain-simclr-s0", None, None), ("finetune-random-s0", 3, 5)):
+        checkpoint = tmp_path / "small" / name / "checkpoints" / "step-000000300.ckpt"
+        checkpoint.parent.mkdir(parents=True)
+        checkpoint.touch()
+        run = RunDirectory(tmp_path / "small" / name)
+        run.write_status(phase="train", step=300, steps=600, rate=1.0, part=part, parts=parts)
+    Runner(jobs, tmp_path / "small", [Slot(1)], make_display(), Programs(stage=("false",), report=("false",))).run()
+    printed = [line.partition("] ")[2] for line in capsys.readouterr().out.splitlines() if "resumes from" in line]
+    said = "resumes from its checkpoint; it was interrupted at"
+    assert sorted(printed) == [
+        f"finetune-random-s0 (supervised) {said} part 3 of 5: train 300/600 40%",
+        f"pretrain-simclr-s0 {said} train 300/600 50%",
+    ]
 
 
 def test_the_end_of_a_job_is_noticed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
