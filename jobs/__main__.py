@@ -40,6 +40,8 @@ def main(arguments: list[str], resume_command: str | None = None) -> int:
 
         resume_command = resume_command or shlex.join([console_command(), *arguments])
         with _naming_closed_folders(options.command):
+            if getattr(options, "study", "demo") is None:
+                raise BadInput(_existing_studies(options.command, options.runs))
             start = _STARTING.get(options.command)
             return start(options, overrides, resume_command) if start else _OTHERS[options.command](options)
     except BadInput as error:
@@ -80,6 +82,18 @@ def _naming_closed_folders(command: str) -> Iterator[None]:
             f"user {os.geteuid()} has no permission for {error.filename}: ask its owner, or give another folder with "
             "--runs (make: RUNS=)"
         ) from error
+
+
+def _existing_studies(command: str, runs: Path) -> str:
+    """The message for a command without a study: which ones exist, and an example."""
+    from jobs.ledger import console_command
+
+    names = []
+    with suppress(FileNotFoundError, NotADirectoryError):
+        names = sorted(entry.name for entry in runs.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    place = [] if runs == Path("runs") else ["--runs", str(runs)]
+    example = f"like `{shlex.join([console_command(), command, *(names[:1] or ['demo']), *place])}`"
+    return f"give the study, {example}" + (f": {runs} has {', '.join(names)}" if names else f"; {runs} has none yet")
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -30,7 +30,10 @@ _TAKES_OVERRIDES: Final = ("demo", "study", "submit")
 
 
 def parse(arguments: list[str], options: argparse.Namespace) -> list[str]:
-    """Parses the command line into `options`. Returns the overrides. Raises BadInput."""
+    """Parses the command line into `options`. Returns the overrides. Raises BadInput.
+
+    The study of a command that looks at an existing one is None if it was not given.
+    """
     word = arguments[0] if arguments else ""
     if word and not word.startswith("-") and word not in _EXAMPLES:
         raise BadInput(f"there is no command {word!r}{hint(word, _EXAMPLES)}: choose one of {', '.join(_EXAMPLES)}")
@@ -44,6 +47,10 @@ def parse(arguments: list[str], options: argparse.Namespace) -> list[str]:
         if getattr(options, name, None) is not None:
             given = expand_path(f"--{name}", getattr(options, name))
             setattr(options, name, given if name == "data" else Path(given))
+    if options.command == "logs" and options.study is None:  # argparse gives a single word to RUN
+        options.study, options.job = options.job, None
+    if getattr(options, "study", "demo") is None:
+        return rest
     study = Path(getattr(options, "study", "demo"))
     if study.name != str(study):
         raise BadInput(
@@ -99,8 +106,17 @@ def _parser() -> argparse.ArgumentParser:
     profile = add("profile", "show a cluster's profile, and check it")
     profile.add_argument("name", metavar="NAME", help="a profile in slurm/profiles, or a YAML file")
     profile.add_argument("--check", action="store_true", help="check the profile against the cluster")
-    for command in (study, submit, status, cancel, logs):
+    for command in (study, submit):
         command.add_argument("study", metavar="STUDY", help=f"one of {', '.join(studies())}")
+    looking: tuple[tuple[argparse.ArgumentParser, tuple[str, ...]], ...] = (
+        (status, ("STUDY", "[--json]", "[--watch]")),
+        (cancel, ("STUDY",)),
+        (logs, ("[RUN]", "STUDY", "[--lines N]")),
+    )
+    for command, words in looking:
+        command.usage = usage(command.prog, (*words, "[--runs DIR]"))
+        # without it, the message names the studies that exist
+        command.add_argument("study", metavar="STUDY", nargs="?", help="the name of a folder in the runs, like demo")
     for command in (demo, study, submit, status, cancel, logs, doctor):
         command.add_argument("--runs", metavar="DIR", default="runs", help="folder of the runs (default: runs)")
     return parser

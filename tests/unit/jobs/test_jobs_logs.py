@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.__main__ import main
-from jobs.ledger import State
+from jobs.ledger import State, console_command
 from jobs.status.states import Row
 from jobs.status.table import plain_lines
 from ssl_pkg import catalogue
@@ -92,3 +92,21 @@ def test_the_supervised_baseline_is_found_under_the_name_of_the_report(
     assert "\nfinetune-random-s0 (supervised)  complete" in "\n".join(
         plain_lines([Row("a", State.RUNNING), Row("finetune-random-s0", State.COMPLETE)])
     )
+
+
+@pytest.mark.parametrize("command", ["status", "cancel", "logs"])
+def test_without_a_study_those_that_exist_are_named(
+    folder: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*more: str) -> str:
+        assert main([command, *more]) == 2
+        printed = capsys.readouterr()
+        assert (printed.out, printed.err.count("\n")) == ("", 1)
+        return printed.err
+
+    example = f"{console_command()} {command} demo"
+    assert said() == f"give the study, like `{example}`: runs has demo\n"
+    (folder / "runs" / "stl10").mkdir()
+    (folder / "runs" / ".DS_Store").mkdir()
+    assert said() == f"give the study, like `{example}`: runs has demo, stl10\n"
+    assert said("--runs", "else") == f"give the study, like `{example} --runs else`; else has none yet\n"
