@@ -40,30 +40,25 @@ Runs a self-supervised-learning study, on this machine or on a SLURM cluster, an
 """
 
 
-def main(arguments: list[str], program: str = "ssl-study") -> int:
-    """Runs a command of `ssl-study`. Returns the exit status.
-
-    program: what the user has typed before `arguments`, for the messages that say how to resume.
-    """
+def main(arguments: list[str]) -> int:
+    """Runs a command of `ssl-study`. Returns the exit status."""
     try:
-        return _main(arguments, program)
+        return _main(arguments)
     except KeyboardInterrupt:  # during an import, or where a command does not handle it itself
         print("interrupted", file=sys.stderr)
         return 75  # ssl_pkg.errors.INTERRUPTED, whose import may be what was interrupted
 
 
-def _main(arguments: list[str], program: str) -> int:
+def _main(arguments: list[str]) -> int:
     command, *rest = arguments or ["--help"]
     if command in ("-h", "--help", "help"):
         print(_HELP, end="")
         return 0 if arguments else 2
     others = {"report": _report, "pack": _pack, "predict": _predict, "data": _data}
     if command in _COMMANDS.keys() - others.keys():
-        from shlex import join
-
         from jobs.__main__ import main as jobs
 
-        return jobs(arguments, resume_command=join([program, *arguments]))
+        return jobs(arguments)
     from ssl_pkg.errors import BAD_INPUT, BadInput
     from ssl_pkg.messages.nearest import hint
 
@@ -166,7 +161,7 @@ def study() -> None:
 
     safe_path.protect()
     prepare_command_streams(sys.argv)
-    sys.exit(main(sys.argv[1:], sys.argv[0]))
+    sys.exit(main(sys.argv[1:]))
 
 
 def stage() -> None:

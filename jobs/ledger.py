@@ -73,9 +73,13 @@ def run_name(word: str) -> str:
 
 
 def console_command() -> str:
-    """`ssl-study` as it can be typed in any folder: with its path if the shell finds none or another."""
+    """`ssl-study` as it can be typed here: with its path, which may be relative, if the shell finds none or another."""
     installed = Path(sys.executable).with_name(PROGRAM)
-    return str(installed) if installed.exists() and shutil.which(PROGRAM) != str(installed) else PROGRAM
+    if not installed.exists() or shutil.which(PROGRAM) == str(installed):
+        return PROGRAM
+    with suppress(OSError, ValueError):  # the working folder was removed, or is elsewhere
+        return str(installed.relative_to(Path.cwd()))
+    return str(installed)
 
 
 def jobs_command(verb: str, folder: Path) -> str:
