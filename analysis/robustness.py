@@ -18,12 +18,15 @@ from analysis.statistics import Mean
 from analysis.variance import Floats, Values
 
 STRENGTHS: Final = 3  # at least, of the baselines: seeds of one strength scatter, but show no line
-LEAST: Final = 4  # baseline networks: with three, the line has one degree of freedom
+LEAST: Final = 4  # points of the line: with three, it has one degree of freedom
 
 
 @dataclass(frozen=True)
 class Networks:
-    """The hits of one or more trained networks: on the test images (S, n), and on the OOD images (S, m)."""
+    """The hits of one or more trained networks: on the test images (S, n), and on the OOD images (S, m).
+
+    Of baselines, a row may be the mean over the networks of one draw, as `by_draw` makes it.
+    """
 
     test: Values
     ood: Values
@@ -54,10 +57,20 @@ def probit(accuracy: Floats, images: int) -> Floats:
     return np.asarray(ndtri(np.clip(accuracy, 0.5 / images, 1 - 0.5 / images)))
 
 
-def fit(baselines: Sequence[Networks]) -> Line | None:
-    """The least squares line through baseline networks, those of one strength in one entry.
+def by_draw(networks: Networks, draws: Sequence[int]) -> Networks:
+    """The mean over the networks of each draw, one row a draw, in the order of the draws.
 
-    None if there are fewer than STRENGTHS entries or LEAST networks, or if all are equally good.
+    draws: for each network, the number of the draw of training images. Networks that are trained on the same images
+    are off the line in the same direction, so they are no independent points of it.
+    """
+    rows = [[place for place, own in enumerate(draws) if own == draw] for draw in sorted(set(draws))]
+    return Networks(*(np.stack([hits[own].mean(axis=0) for own in rows]) for hits in (networks.test, networks.ood)))
+
+
+def fit(baselines: Sequence[Networks]) -> Line | None:
+    """The least squares line through baseline networks, those of one strength in one entry, one row a draw.
+
+    None if there are fewer than STRENGTHS entries or LEAST rows, or if all are equally good.
     """
     if len(baselines) < STRENGTHS:
         return None
@@ -75,13 +88,14 @@ def fit(baselines: Sequence[Networks]) -> Line | None:
 def effective_robustness(model: Networks, baselines: Sequence[Networks]) -> Mean | None:
     """The effective robustness of a model (mean over its seeds) with a 95 % interval; None without a line.
 
-    baselines: each entry holds networks of one strength, which differ in their training only. All networks are tested
-    on the same images. The error has three parts: of the images, which move the model and the line together; of the
-    model's seeds, if it has several; and of the line, from the scatter of the baselines around it. The last two contain
-    the noise of single networks on single images, which is therefore subtracted from the first, as far as networks of
-    one strength show it. The first two have variances, and Student's quantile with Satterthwaite's degrees of freedom.
-    The line's height has an interval on the probit scale, whose ends become accuracies, because the scale is far from
-    linear where the height is uncertain. Both intervals are combined by MOVER (Zou and Donner 2008).
+    baselines: each entry holds networks of one strength, with one row for each draw of training images (`by_draw`).
+    All networks are tested on the same images. The error has three parts: of the images, which move the model and the
+    line together; of the model's seeds, if it has several; and of the line, from the scatter of the baselines around
+    it. The last two contain the noise of single networks on single images, which is therefore subtracted from the
+    first, as far as networks of one strength show it. The first two have variances, and Student's quantile with
+    Satterthwaite's degrees of freedom. The line's height has an interval on the probit scale, whose ends become
+    accuracies, because the scale is far from linear where the height is uncertain. Both intervals are combined by MOVER
+    (Zou and Donner 2008).
     """
     line = fit(baselines)
     if line is None:
@@ -139,9 +153,9 @@ def _variance_over_images(model: Networks, baselines: Sequence[Networks], line: 
 
 
 def _noise(hits: Values) -> float:
-    """The variance of a single network's hit on a single image beside the effects of both; hits: (S, n); 0 for S = 1.
+    """The variance of a row's value on a single image beside the effects of both; hits: (S, n); 0 for S = 1.
 
-    The networks have the same strength.
+    The rows have the same strength.
     """
     seeds, images = hits.shape
     if seeds == 1:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from analysis import statistics
 from analysis.names import Model
 from analysis.outcomes import outcomes, predicted
-from analysis.robustness import Networks, effective_robustness
+from analysis.robustness import Networks, by_draw, effective_robustness
 from analysis.statistics import Mean
 from analysis.study import Study
 from ssl_pkg.catalogue import FEW_LABELS, RANDOM, SUPERVISED, UNKNOWN
@@ -58,22 +58,25 @@ def baselines(study: Study) -> dict[str, list[Networks]]:
 
 
 def _of_study(study: Study, name: str) -> list[Networks]:
-    """Those of one number of labels in one entry: few labels first, then all."""
+    """Those of one number of labels in one entry: few labels first, then all. A row is the mean over a draw's seeds."""
     whole = of_model(study, replace(BASELINE, study=name))
     masks = next((own for model in study.models if (own := _masks(study, model)) is not None), None)
     if masks is None:
         return []
-    found: dict[int, list[tuple[Hits, Hits]]] = defaultdict(list)
+    found: dict[int, list[tuple[int, Hits, Hits]]] = defaultdict(list)  # by size: draw, and hits on test and OOD
     for run in study.complete("few_labels", Model(RANDOM, study=name)):
         arrays = run.arrays(FEW_LABELS.file, *FEW_LABELS.arrays, "ood_hits")
         if arrays is None or tuple(arrays[name].shape[1] for name in ("hits", "ood_hits")) != tuple(map(len, masks)):
             continue
-        columns = (arrays[name] for name in ("hits", "ood_hits", "labels_per_class", "finetuned"))
-        for hits, ood_hits, size, finetuned in zip(*columns, strict=True):
+        columns = (arrays[name] for name in ("hits", "ood_hits", "labels_per_class", "draw", "finetuned"))
+        for hits, ood_hits, size, draw, finetuned in zip(*columns, strict=True):
             if finetuned and (hits != UNKNOWN).all() and (ood_hits != UNKNOWN).all():
-                found[int(size)].append((hits[masks[0]] > 0, ood_hits[masks[1]] > 0))
-    few = [Networks(*map(np.stack, zip(*found[size], strict=True))) for size in sorted(found)]
-    return few if whole is None else [*few, whole]
+                found[int(size)].append((int(draw), hits[masks[0]] > 0, ood_hits[masks[1]] > 0))
+    groups = []
+    for size in sorted(found):
+        draws, test, ood = zip(*found[size], strict=True)
+        groups.append(by_draw(Networks(np.stack(test), np.stack(ood)), draws))
+    return groups if whole is None else [*groups, by_draw(whole, [0] * len(whole.test))]
 
 
 def _masks(study: Study, model: Model) -> tuple[Hits, Hits] | None:

@@ -106,7 +106,8 @@ def _meaning(measured: bool) -> str:
     else:
         more = _(
             "No line is drawn and no effective robustness is given: that takes predictions on both sets from "
-            "{networks} supervised networks with {sizes} different label counts and not all the same accuracy.",
+            "supervised networks with {sizes} different label counts and {networks} different sets of training images, "
+            "and not all the same accuracy.",
             networks=LEAST,
             sizes=STRENGTHS,
         )
@@ -120,12 +121,14 @@ def _scatter(made: Section, study: Study, figures: Path, *, line: bool) -> None:
         figures_of_shift.scatter(study),
         _(
             "Test accuracy against OOD accuracy on the shared classes, on probit axes, with 95 % intervals. Grey dots: "
-            "supervised networks; grey line: fitted to them; dotted: equal accuracies."
+            "supervised networks, each the mean over the seeds that share its training images; grey line: fitted to "
+            "them; dotted: equal accuracies."
         )
         if line
         else _(
             "Test accuracy against OOD accuracy on the shared classes, on probit axes, with 95 % intervals. Grey dots, "
-            "if any: supervised networks; dotted: equal accuracies."
+            "if any: supervised networks, each the mean over the seeds that share its training images; dotted: equal "
+            "accuracies."
         ),
         _("a model above the grey line loses less under the shift than a supervised model of the same test accuracy.")
         if line
