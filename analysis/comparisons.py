@@ -25,8 +25,7 @@ class Family:
     metric: str
 
 
-FINETUNED: Final = Family("finetuned", N_("Fine-tuned against the supervised baseline, test"), "test", "accuracy")
-PROBES: Final = Family("probes", N_("Linear probes against the supervised baseline, test"), "test", "accuracy")
+TEST: Final = Family("test", N_("Against the supervised baseline, test"), "test", "accuracy")
 OVER_RANDOM: Final = Family(
     "over-random", N_("Linear probes against the probe on the random initialisation, test"), "test", "accuracy"
 )
@@ -50,7 +49,7 @@ OOD_PAIRS: Final = Family("ood-pairs", N_("All pairs of models, OOD"), "ood", "a
 STUDIES: Final = Family("studies-test", N_("The same model in two studies, test"), "test", "accuracy")
 OOD_STUDIES: Final = Family("studies-ood", N_("The same model in two studies, OOD, all classes"), "ood", "accuracy")
 BETWEEN: Final = (STUDIES, OOD_STUDIES)  # with PLANNED have a table in the report
-PLANNED: Final = (FINETUNED, PROBES, OVER_RANDOM, OVER_PROBE, OOD, OOD_SHARED, OOD_MASKED)
+PLANNED: Final = (TEST, OVER_RANDOM, OVER_PROBE, OOD, OOD_SHARED, OOD_MASKED)
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,7 @@ def _pairs(study: Study) -> dict[Family, list[tuple[Model, Model, Dimensions]]]:
     return {
         STUDIES: studies,
         OOD_STUDIES: studies,
-        FINETUNED: [(model, baseline(study, model), NONE) for model in finetuned],
-        PROBES: [(model, baseline(study, model), NONE) for model in probes],
+        TEST: against_base,
         OVER_RANDOM: [(model, random_probe(study, model), NONE) for model in probes],
         OVER_PROBE: [(model, own_probe(study, model), NONE) for model in finetuned],
         OOD: against_base,

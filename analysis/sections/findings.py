@@ -8,12 +8,11 @@ from analysis import names, shift, tables, trials
 from analysis.blocks import Section
 from analysis.comparisons import (
     BETWEEN,
-    FINETUNED,
     OOD,
     OOD_PAIRS,
     OVER_PROBE,
     OVER_RANDOM,
-    PROBES,
+    TEST,
     TEST_PAIRS,
     Comparison,
     Family,
@@ -59,9 +58,9 @@ def _sentences(study: Study) -> list[str]:
         lengths(study),
         best(study, TEST_PAIRS, _("Test accuracy in percent")),
         *between(study),
-        against(study, FINETUNED, _("Fine-tuning against the supervised baseline, test accuracy")),
+        against(study, TEST, _("Fine-tuning against the supervised baseline, test accuracy"), "finetune"),
         by_study(study, trials.below_probe),
-        against(study, PROBES, _("A linear probe on frozen features against the supervised baseline")),
+        against(study, TEST, _("A linear probe on frozen features against the supervised baseline"), "probe"),
         against(study, OVER_RANDOM, _("A linear probe against the same probe on the random initialisation")),
         against(study, OVER_PROBE, _("Fine-tuning against the probe on the same encoder, test accuracy")),
         best(study, OOD_PAIRS, _("OOD accuracy, all classes, in percent")),
@@ -193,10 +192,13 @@ def _behind(entry: Comparison | None) -> str:
     )
 
 
-def against(study: Study, family: Family, subject: str) -> str:
-    """The differences of a family, grouped into clearly above, clearly below, equivalent and undecided."""
+def against(study: Study, family: Family, subject: str, adaptation: str | None = None) -> str:
+    """The differences of a family, grouped into clearly above, clearly below, equivalent and undecided.
+
+    adaptation: of the models to list, `probe` or `finetune`; all without it.
+    """
     groups: dict[str, list[str]] = {group: [] for group in _GROUPS}
-    entries = comparisons(study).get(family, [])
+    entries = [entry for entry in comparisons(study).get(family, []) if adaptation in (None, entry.first.adaptation)]
     for entry, label in zip(entries, _labels(study, entries), strict=True):
         group = entry.verdict or "undecided"
         if group == "clear":

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from analysis import few_labels, names, tables, words
 from analysis.blocks import Section
-from analysis.comparisons import FINETUNED, OOD_PAIRS, PROBES, STUDIES, TEST_PAIRS, comparisons
+from analysis.comparisons import OOD_PAIRS, STUDIES, TEST, TEST_PAIRS, comparisons
 from analysis.data import data_label, data_list, data_names, data_note, data_warning
 from analysis.few_labels import SCRATCH, Gain
 from analysis.figures import accuracy
@@ -17,7 +17,7 @@ from analysis.records import split_sizes
 from analysis.sections import findings
 from analysis.study import RunKey, Study
 from analysis.words import N_, _, ngettext, pgettext
-from ssl_pkg.catalogue import RANDOM, SUPERVISED
+from ssl_pkg.catalogue import ADAPTATIONS, RANDOM, SUPERVISED
 from ssl_pkg.intervals import long_interval
 
 _NAMED: Final = 12  # runs that the first page names; of more it has only numbers
@@ -87,7 +87,10 @@ def answers(study: Study) -> list[str]:
         _best(study),
         findings.against(study, STUDIES, _(STUDIES.label)),
         findings.against(
-            study, FINETUNED, _("Fine-tuned against supervised, p corrected for these pairs only, test accuracy")
+            study,
+            TEST,
+            _("Fine-tuned against supervised, p corrected for all comparisons with the baseline, test accuracy"),
+            "finetune",
         ),
         _with_few_labels(study),
         findings.best(study, OOD_PAIRS, _("Out of distribution, accuracy on all classes in percent")),
@@ -100,18 +103,23 @@ def answers(study: Study) -> list[str]:
 
 def _pays(study: Study) -> str:
     """Whether pretraining helps when both have all labels: the question of the study, without numbers."""
-    entries = [entry for family in (PROBES, FINETUNED) for entry in comparisons(study).get(family, [])]
+    entries = comparisons(study).get(TEST, [])
     if not entries:
         return ""
     clear = [entry for entry in entries if entry.verdict == "clear"]
     above = [study.model_label(entry.first) for entry in clear if entry.difference.value > 0]
     if above:
         text = N_("With all labels, pretraining helps here. Clearly better than the supervised baseline: {models}.")
-    elif len(clear) == len(entries):
+    elif len(clear) == len(entries) and not _adaptations_missing(study):
         text = N_("With all labels, pretraining does not help here: every pretrained model is clearly worse.")
     else:
         text = N_("With all labels, it is not shown that pretraining helps: no pretrained model is clearly better.")
     return _(text, models=names.listed(above))
+
+
+def _adaptations_missing(study: Study) -> bool:
+    """Whether a planned probe or fine-tuning is missing, other than the probe on the random initialisation."""
+    return any(stage in ADAPTATIONS and model.method != RANDOM for stage, model, _seed in study.missing)
 
 
 def _best(study: Study) -> str:
@@ -184,7 +192,7 @@ def _with_few_labels(study: Study) -> str:
 
 def _with_all_labels(study: Study) -> list[str]:
     """The pretrained models that are clearly above the baseline when both have all of train."""
-    entries = [entry for family in (PROBES, FINETUNED) for entry in comparisons(study).get(family, [])]
+    entries = comparisons(study).get(TEST, [])
     if not entries:
         return []
     above = [entry for entry in entries if entry.verdict == "clear" and entry.difference.value > 0]

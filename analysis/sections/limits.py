@@ -7,7 +7,7 @@ from typing import Any
 
 from analysis import few_labels, names, tables
 from analysis.blocks import Section
-from analysis.comparisons import FINETUNED, OOD_PAIRS, PLANNED, TEST_PAIRS, Family, compared, comparisons
+from analysis.comparisons import OOD_PAIRS, PLANNED, TEST, TEST_PAIRS, Family, compared, comparisons
 from analysis.correlation import comparable, correlations
 from analysis.data import data_list, data_names, data_warning
 from analysis.measures import chosen
@@ -88,7 +88,7 @@ def _labelled(study: Study) -> str:
     """That another length of the labelled training could give other differences from the baseline."""
     lengths = {mapping(run.config.get("finetune")).get("epochs") for run in study.of("finetune")}
     epochs = lengths.pop() if len(lengths) == 1 else None
-    finetuned = comparisons(study).get(FINETUNED, [])
+    finetuned = [entry for entry in comparisons(study).get(TEST, []) if entry.first.adaptation == "finetune"]
     if not isinstance(epochs, int) or all(entry.difference.value <= 0 for entry in finetuned):
         return ""
     return ngettext(

@@ -6,7 +6,7 @@ import numpy as np
 
 from analysis import names, tables
 from analysis.blocks import Section
-from analysis.comparisons import PROBES, comparisons
+from analysis.comparisons import TEST, comparisons
 from analysis.estimates import estimate
 from analysis.figures.curves import chosen_l2, tried
 from analysis.method_texts import PROBE
@@ -67,7 +67,7 @@ def _beside(made: Section, study: Study) -> None:
     """A row for each probe and for the supervised baseline."""
     rows = []
     for model in (model for model in study.models if model.adaptation == "probe" or model.method == SUPERVISED):
-        entry = next((entry for entry in comparisons(study).get(PROBES, []) if entry.first == model), None)
+        entry = next((entry for entry in comparisons(study).get(TEST, []) if entry.first == model), None)
         rows.append(
             [
                 study.model_label(model),

@@ -143,8 +143,8 @@ def test_the_first_page_answers_the_question_with_numbers_and_a_figure(fake: Fak
     )
     assert best.startswith("Test accuracy in percent: SimCLR fine-tuned is highest with 7")
     assert (
-        "Fine-tuned against supervised, p corrected for these pairs only, test accuracy, in points: clearly above"
-        in finetuned
+        "Fine-tuned against supervised, p corrected for all comparisons with the baseline, test accuracy, in points: "
+        "clearly above" in finetuned
     )
     gain = next(gain for gain in few_labels.gains(few_labels.points(study)) if gain.model.name == "simclr-probe")
     finetuned_gain = difference(study, *models_of("simclr-finetune", "supervised"), "test")

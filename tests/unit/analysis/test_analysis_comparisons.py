@@ -11,7 +11,6 @@ from fake_study import FakeStudy
 from analysis import comparisons
 from analysis.comparisons import (
     CORRUPTED,
-    FINETUNED,
     OOD,
     OOD_CLASSES,
     OOD_MASKED,
@@ -20,7 +19,7 @@ from analysis.comparisons import (
     OVER_PROBE,
     OVER_RANDOM,
     PLANNED,
-    PROBES,
+    TEST,
     TEST_CLASSES,
     TEST_PAIRS,
     compared,
@@ -39,11 +38,10 @@ def test_each_family_is_corrected_on_its_own(whole: Whole) -> None:
         p_values = [entry.difference.p for entry in entries]
         assert None not in p_values
         assert [entry.p_holm for entry in entries] == holm([p for p in p_values if p is not None]), family.label
-    sizes = {family: len(found[family]) for family in (FINETUNED, PROBES, OVER_PROBE, TEST_PAIRS, TEST_CLASSES)}
+    sizes = {family: len(found[family]) for family in (TEST, OVER_PROBE, TEST_PAIRS, TEST_CLASSES)}
     methods, models = len(whole.fake.methods) - 1, len(whole.study.models)
     assert sizes == {
-        FINETUNED: methods,
-        PROBES: methods,
+        TEST: 2 * methods,
         OVER_PROBE: methods,
         TEST_PAIRS: models * (models - 1) // 2,
         TEST_CLASSES: 2 * methods * len(whole.fake.classes),
@@ -55,11 +53,9 @@ def test_every_family_compares_what_its_label_says(whole: Whole) -> None:
     supervised, random = models_of("supervised", "random-probe")
     probes, finetuned = (models_of(f"byol-{use}", f"barlow-{use}") for use in ("probe", "finetune"))
     pairs = {family: [(entry.first, entry.second) for entry in entries] for family, entries in found.items()}
-    assert pairs[FINETUNED] == [(model, supervised) for model in finetuned]
-    assert pairs[PROBES] == [(model, supervised) for model in probes]
     assert pairs[OVER_RANDOM] == [(model, random) for model in probes]
     assert pairs[OVER_PROBE] == list(zip(finetuned, probes, strict=True))
-    for family in (OOD, OOD_SHARED, OOD_MASKED, CORRUPTED):
+    for family in (TEST, OOD, OOD_SHARED, OOD_MASKED, CORRUPTED):
         assert pairs[family] == [(model, supervised) for model in [*probes, *finetuned]]
     for family, entries in found.items():
         for entry in entries:
@@ -72,7 +68,7 @@ def test_every_family_compares_what_its_label_says(whole: Whole) -> None:
             assert entry.difference.value == pytest.approx(one.value - two.value), family.label
     kinds = {family: (family.evaluation, family.metric) for family in found}
     assert kinds == {
-        **dict.fromkeys((FINETUNED, PROBES, OVER_RANDOM, OVER_PROBE, TEST_PAIRS, TEST_CLASSES), ("test", "accuracy")),
+        **dict.fromkeys((TEST, OVER_RANDOM, OVER_PROBE, TEST_PAIRS, TEST_CLASSES), ("test", "accuracy")),
         **dict.fromkeys((OOD, OOD_PAIRS, OOD_CLASSES), ("ood", "accuracy")),
         OOD_SHARED: ("ood", "accuracy_shared"),
         OOD_MASKED: ("ood", "accuracy_masked"),
@@ -82,7 +78,7 @@ def test_every_family_compares_what_its_label_says(whole: Whole) -> None:
 
 def test_equivalence_is_corrected_too() -> None:
     gap = Difference(0.0, -0.009, 0.009, 0.9, 0.03, "images")
-    entries = [comparisons.Comparison(PROBES, *models_of("byol-probe", "supervised"), NONE, gap)] * 2
+    entries = [comparisons.Comparison(TEST, *models_of("byol-probe", "supervised"), NONE, gap)] * 2
     assert [entry.verdict for entry in comparisons._corrected(entries[:1])] == ["equivalent"]
     assert [entry.verdict for entry in comparisons._corrected(entries)] == ["undecided"] * 2
     assert [entry.p_equivalent_holm for entry in comparisons._corrected(entries)] == [0.06] * 2
@@ -106,7 +102,7 @@ def test_a_pair_is_found_in_either_order(whole: Whole) -> None:
     assert one.difference.value == -two.difference.value > 0
     assert one.difference.low == -(two.difference.high or 0)
     assert (one.first, two.first) == (first, second)
-    assert compared(whole.study, FINETUNED, first, second) is None
+    assert compared(whole.study, TEST, first, second) is None
 
 
 def test_comparisons_csv_has_every_comparison(whole: Whole) -> None:
@@ -115,7 +111,7 @@ def test_comparisons_csv_has_every_comparison(whole: Whole) -> None:
     assert frame[["value", "low", "high", "p", "p_holm", "p_equivalent_holm", "verdict"]].notna().all(axis=None)
     assert (frame["low"] <= frame["high"]).all()
     assert (frame["p"] <= frame["p_holm"]).all()
-    own = frame[(frame["family"] == FINETUNED.label) & (frame["first"] == "byol-finetune")].iloc[0]
+    own = frame[(frame["family"] == TEST.label) & (frame["first"] == "byol-finetune")].iloc[0]
     expected = difference(whole.study, *models_of("byol-finetune", "supervised"), "test")
     assert expected is not None
     assert own[["value", "low", "high"]].tolist() == pytest.approx([expected.value, expected.low, expected.high])
@@ -137,7 +133,7 @@ def test_a_difference_without_an_interval_is_not_corrected(fake: FakeStudy) -> N
     rows = [{**row, "low": None, "high": None} for row in result["rows"]]
     (run / "result.json").write_text(json.dumps(result | {"rows": rows}))
     (run / "predictions.npz").unlink()
-    one, two = comparisons.comparisons(read_study(fake.path))[FINETUNED]
+    one, two = comparisons.comparisons(read_study(fake.path))[TEST]
     assert one.p_holm == one.difference.p
     assert (two.p_holm, two.p_equivalent_holm, two.verdict, two.difference.low) == (None,) * 4
 
@@ -168,7 +164,7 @@ def test_equal_models_are_equivalent_if_there_are_enough_images(fake: FakeStudy)
     content = result | {"stage": "finetune", "method": "simclr", "adaptation": "finetune", "model": "simclr-finetune"}
     (run / "result.json").write_text(json.dumps(content))
     study = read_study(fake.path)
-    (entry,) = comparisons.comparisons(study)[FINETUNED]
+    (entry,) = comparisons.comparisons(study)[TEST]
     assert (entry.difference.value, entry.verdict) == (0, "equivalent")
     best = next(text for text in findings.section(study).blocks[1]["items"] if text.startswith("Test accuracy"))
     assert best.endswith("equivalent.")

@@ -15,7 +15,7 @@ from fake_study import DATE, FakeStudy
 
 from analysis import report, words
 from analysis.blocks import Block, Section
-from analysis.comparisons import PROBES, compared
+from analysis.comparisons import TEST, compared
 from analysis.figures import curves, style
 from analysis.method_texts import LABELLED, PROBE, SELF_SUPERVISED
 from analysis.names import Model
@@ -139,7 +139,7 @@ def test_probes_stand_beside_the_supervised_baseline(fake: FakeStudy, tmp_path: 
                and row["evaluation"] == "test" and "class" not in row)  # fmt: skip
     assert rows[2][1].startswith(f"{100 * own:.1f} [")
     assert rows[2][3].startswith(f"{100 * (own - base):+.1f} [".replace("-", "−"))
-    entry = compared(study, PROBES, model_of("simclr-probe"), Model("supervised"))
+    entry = compared(study, TEST, model_of("simclr-probe"), Model("supervised"))
     assert entry is not None and rows[2][4] == entry.verdict
 
 
@@ -290,3 +290,16 @@ def test_the_first_answer_says_in_plain_words_whether_pretraining_helps(
     fake.probe("byol")
     fake.finetune("byol")
     assert front.answers(read_study(fake.path))[0].startswith(answer)
+
+
+def test_the_first_answer_is_not_about_every_model_while_a_run_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(fake_study.SKILL, "supervised", 0.97)
+    fake = FakeStudy(tmp_path / "study", methods=("supervised", "byol"), images=1000)
+    fake.finetune("random")
+    fake.probe("byol")
+    answer = front.answers(read_study(fake.path))[0]
+    assert answer.startswith("With all labels, it is not shown that pretraining helps")
+    fake.finetune("byol")
+    assert "every pretrained model is clearly worse" in front.answers(read_study(fake.path))[0]

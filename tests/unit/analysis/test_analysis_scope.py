@@ -12,7 +12,7 @@ from fake_study import FakeStudy
 
 from analysis import names, tables
 from analysis.blocks import Section
-from analysis.comparisons import FINETUNED, OVER_PROBE, baseline, comparisons, own_probe
+from analysis.comparisons import OVER_PROBE, TEST, baseline, comparisons, own_probe
 from analysis.few_labels import gains, points
 from analysis.figures import accuracy
 from analysis.names import Model
@@ -87,7 +87,8 @@ def test_in_a_sweep_of_the_labelled_training_models_are_compared_with_the_probe_
     assert baseline(study, ten) == Model("supervised", None, "epochs=10")
     assert study.same_encoders(ten, twenty, fake.seeds) and study.same_encoders(ten, own_probe(study, ten), [0])
     found = comparisons(study)
-    assert {entry.first for entry in found[OVER_PROBE]} == {entry.first for entry in found[FINETUNED]} == {ten, twenty}
+    finetuned = {entry.first for entry in found[TEST] if entry.first.adaptation == "finetune"}
+    assert {entry.first for entry in found[OVER_PROBE]} == finetuned == {ten, twenty}
 
 
 def test_models_of_different_encoders_are_not_the_same(fake: FakeStudy) -> None:

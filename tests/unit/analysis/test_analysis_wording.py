@@ -10,7 +10,7 @@ from fake_study import FakeStudy
 
 from analysis import columns, few_labels, names, words
 from analysis.blocks import Section
-from analysis.comparisons import FINETUNED, OOD, OOD_MASKED, OOD_SHARED, TEST_PAIRS, compared, comparisons
+from analysis.comparisons import OOD, OOD_MASKED, OOD_SHARED, TEST, TEST_PAIRS, compared, comparisons
 from analysis.figures import style, tsne
 from analysis.names import Model
 from analysis.reading import read_study
@@ -91,7 +91,7 @@ def test_a_model_that_a_planned_comparison_decides_is_not_called_undecided(
         fake.probe(method)
         fake.finetune(method)
     study = read_study(fake.path)
-    planned = {entry.first: entry.verdict for entry in comparisons(study)[FINETUNED]}
+    planned = {entry.first: entry.verdict for entry in comparisons(study)[TEST]}
     pairs = {model: compared(study, TEST_PAIRS, SUPERVISED, model) for model in planned}
     decided = [model for model, entry in pairs.items() if planned[model] == "clear" != (entry and entry.verdict)]
     assert decided  # or this test shows nothing
