@@ -50,6 +50,7 @@ def main(arguments: list[str] | None = None, program: str = "python -m analysis"
     parser = _parser(program)
     try:
         options = parser.read(sys.argv[1:] if arguments is None else arguments)
+        options.date = options.date or _today()
     except BadInput as error:
         return _refused(program, f"{error}", BAD_INPUT)
     options.program = program
@@ -105,7 +106,6 @@ def _parser(program: str) -> Parser:
     parser.add_argument(
         "--date",
         type=_date,
-        default=_today(),
         help="date on the report, YYYY-MM-DD (default: today)",
     )
     parser.add_argument(
@@ -130,10 +130,19 @@ def _date(text: str) -> datetime.date:
 
 
 def _today() -> datetime.date:
-    """Today in UTC, or the day of SOURCE_DATE_EPOCH, which makes a report reproducible byte for byte."""
+    """Today in UTC, or the day of SOURCE_DATE_EPOCH, which makes a report reproducible byte for byte.
+
+    Raises BadInput if SOURCE_DATE_EPOCH is after the year 9999.
+    """
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    now = datetime.datetime.now(datetime.UTC)
-    return (datetime.datetime.fromtimestamp(int(epoch), datetime.UTC) if epoch and epoch.isdecimal() else now).date()
+    if not epoch or not epoch.isdecimal():
+        return datetime.datetime.now(datetime.UTC).date()
+    try:
+        return datetime.datetime.fromtimestamp(int(epoch), datetime.UTC).date()
+    except (OverflowError, OSError, ValueError):
+        raise BadInput(
+            f"SOURCE_DATE_EPOCH={epoch[:30]} is no date: give the seconds since 1970, or unset the variable"
+        ) from None
 
 
 def _print(study: Study, path: Path) -> None:

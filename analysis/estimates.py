@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from analysis import calibration, statistics
+from analysis.metrics import is_fraction, is_share_of_hits
 from analysis.names import Model
 from analysis.outcomes import Outcomes, outcomes, predicted
 from analysis.statistics import Mean
@@ -21,8 +22,6 @@ from analysis.variance import Floats
 Dimensions = frozenset[tuple[str, Any]]  # as `dimensions_of` has them
 Number = tuple[Model, str, str, Dimensions]  # model, evaluation, metric and dimensions
 NONE: Final[Dimensions] = frozenset()
-_SHARES: Final = ("accuracy", "accuracy_shared", "accuracy_masked", "clean_accuracy", "mean_accuracy")  # of hits
-_FRACTIONS: Final = (*_SHARES, "mean_class_accuracy", "mean_confidence")  # means between 0 and 1
 _TOLERANCE: Final = 1e-6  # of a run's number that is computed again from its predictions
 _cache: WeakKeyDictionary[Study, dict[Number, "Estimate | None"]] = WeakKeyDictionary()
 
@@ -104,8 +103,8 @@ def _interval(study: Study, number: Number, by_seed: dict[int, float], n: int | 
         rows = [images.seeds.index(seed) for seed in seeds] if images else []
         return calibration.error(images.confidence[rows], images.hits[rows]) if images else None
     if found is not None:
-        return statistics.mean(found.of(seeds), share=metric in _FRACTIONS)
-    if len(values) > 1 and metric in _SHARES and n is not None and n > 1:
+        return statistics.mean(found.of(seeds), share=is_fraction(metric))
+    if len(values) > 1 and is_share_of_hits(metric) and n is not None and n > 1:
         return statistics.proportion(values, n)
     return statistics.over_seeds(values) if len(values) > 1 else None
 
@@ -145,7 +144,7 @@ def difference(
     if left is not None and right is not None:
         tables = left.of(tuple(values[0])), right.of(tuple(values[1]))
         same_images = np.array_equal(left.labels, right.labels)
-        share = metric in _SHARES
+        share = is_share_of_hits(metric)
         found = statistics.difference(*tables, same_images=same_images, same_seeds=same_seeds, share=share)
         seeds_too = same_seeds and len(shared) > 1
         return _recorded(found, metric, ("seeds and images" if seeds_too else "images") if same_images else "nothing")
@@ -158,5 +157,5 @@ def difference(
 
 
 def _recorded(found: statistics.Difference, metric: str, paired_by: str) -> Difference:
-    p_equivalent = found.p_equivalent if metric in _SHARES else None  # the margin is one of accuracy
+    p_equivalent = found.p_equivalent if is_share_of_hits(metric) else None  # the margin is one of accuracy
     return Difference(found.value, found.low, found.high, found.p, p_equivalent, paired_by)

@@ -3,12 +3,13 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from pydantic import ValidationError
 
 from analysis.failures import failures
 from analysis.manifests import of_other_data
+from analysis.metrics import is_fraction
 from analysis.names import Model
 from analysis.run import Run
 from analysis.study import RunKey, Study, in_order
@@ -18,11 +19,6 @@ from ssl_pkg.messages.nearest import hint
 from ssl_pkg.rows import ROWS
 from ssl_pkg.run.directory import RESULT, RunDirectory, runs_of
 from ssl_pkg.run.study_plan import PLAN, PlannedRun, read_plan
-
-_FRACTIONS: Final = (  # metrics between 0 and 1
-    *("accuracy", "accuracy_shared", "accuracy_masked", "mean_class_accuracy"),
-    *("clean_accuracy", "mean_accuracy"),
-)
 
 
 class NoStudy(Exception):
@@ -111,9 +107,18 @@ def _identified(path: Path, planned: Mapping[str, PlannedRun], notes: list[str])
         else:
             model = _model_of(directory, config, planned.get(name))
         model = replace(model, variant=str(config.get("variant") or ""))
-        seed = int((result or config).get("seed") or 0)
+        seed = result["seed"] if result is not None else _seed(config, notes, name)
         runs.append(Run(directory, stage, model, seed, config, result))
     return runs
+
+
+def _seed(config: Mapping[str, Any], notes: list[str], name: str) -> int:
+    """The seed of a run without a result; 0 with a note if config.yaml has none that is a number."""
+    seed = config.get("seed") or 0
+    if isinstance(seed, int):
+        return seed
+    notes.append(_("{run}: the seed in config.yaml, {seed!r}, is no whole number.", run=name, seed=seed))
+    return 0
 
 
 def _fault(result: dict[str, Any]) -> str:
@@ -133,7 +138,7 @@ def _fault(result: dict[str, Any]) -> str:
         entry = ".".join(map(str, ("rows", *first["loc"])))
         return _("has a wrong entry {entry} = {value!r}: {why}", entry=entry, value=first["input"], why=first["msg"])
     for row in rows:
-        if row["value"] is not None and row["metric"] in _FRACTIONS and not 0 <= row["value"] <= 1:
+        if row["value"] is not None and is_fraction(row["metric"]) and not 0 <= row["value"] <= 1:
             return _(
                 "has {evaluation} {metric} = {value}, which is not a fraction",
                 **{key: row[key] for key in ("evaluation", "metric", "value")},

@@ -57,19 +57,20 @@ def build(study: Study, out: Path, date: datetime.date, *, thumbnails: bool = Fa
 
     thumbnails: whether report.html has small pictures of the images on the t-SNE maps; BadInput if they can't be read.
 
-    The same study and date give the same bytes. report.pdf is last, because `jobs` takes it for the whole report.
+    The same study and date give the same bytes. report.pdf is last, because its presence tells `jobs` that the report
+    is complete.
     """
     writing.write(study, out / "tables")
 
     def write_page() -> None:
         write_atomic(out / PAGE, render(study, date, thumbnails=thumbnails))
 
-    if thumbnails:  # at first, because images that can't be read must leave an earlier report as it is
+    if thumbnails:  # first, because images that can't be read must leave an earlier report as it is
         write_page()
     with nullcontext() if thumbnails else in_a_fork(write_page):
         found = content(study, out, date)
     path = out / REPORT_FILE
-    path.write_bytes(compile_pdf(found))
+    write_atomic(path, compile_pdf(found))
     return path
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.estimates import Dimensions, Estimate, estimate
 from analysis.measures import WIDTH, Measurement, in_order
 from analysis.names import Model
+from analysis.records import mapping
 from analysis.study import Study
 
 Key = tuple[Model, str, frozenset[tuple[str, Any]]]
@@ -84,5 +85,5 @@ def predictions_of(study: Study) -> list[Measurement]:
 def setting(study: Study, name: str) -> Any:
     """A setting of the stage `width` in its first complete run; None if it is unknown, or differs between studies."""
     parts = [part.complete("width")[:1] for part in study.parts or (study,)]
-    found = [run.config.get("width", {}).get(name) for runs in parts for run in runs]
+    found = [mapping(run.config.get("width")).get(name) for runs in parts for run in runs]
     return found[0] if found and all(value == found[0] for value in found) else None

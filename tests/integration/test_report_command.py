@@ -5,7 +5,9 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_study import FakeStudy
@@ -113,16 +115,40 @@ def test_a_full_disk_is_not_a_usage_error(
     fake.probe("random")
     out = tmp_path / "out"
     out.mkdir()
-    (out / "report.pdf").symlink_to("/dev/full")
-    assert main([str(fake.path), "--out", str(out)]) == 1
+    (out / "report.pdf").write_text("earlier report")
+    create = tempfile.mkstemp
+
+    def full_for_the_pdf(**options: Any) -> tuple[int, str]:
+        handle, path = create(**options)
+        if options["prefix"] == ".report.pdf.":
+            os.close(handle)
+            handle = os.open("/dev/full", os.O_WRONLY)
+        return handle, path
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "mkstemp", full_for_the_pdf)
+        assert main([str(fake.path), "--out", str(out)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("analysis: can't write the report: ")
+    assert (out / "report.pdf").read_text() == "earlier report"
 
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "mkdir", full)
     assert main([str(fake.path), "--out", str(tmp_path / "other")]) == 1
+
+
+def test_a_date_of_the_environment_that_does_not_exist_is_bad_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "9" * 30)
+    assert main([str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("analysis: SOURCE_DATE_EPOCH=999")
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
 
 
 def test_analysis_needs_no_torch_and_no_jobs() -> None:

@@ -267,3 +267,15 @@ def test_a_missing_number_is_none(fake: FakeStudy) -> None:
     study = read_study(fake.path)
     assert estimate(study, model_of("supervised"), "test", "nothing") is None
     assert difference(study, *models_of("supervised", "random-probe"), "test") is None
+
+
+def test_the_accuracy_of_neighbours_on_a_map_is_a_share_of_images(fake: FakeStudy) -> None:
+    """The interval of two seeds with the same images is not longer than that of the images alone, and within 1."""
+    for seed, share in ((0, 0.90), (1, 0.92)):
+        result = json.loads((run := fake.embed("simclr-probe", seed) / "result.json").read_text())
+        rows = [{"evaluation": "tsne", "metric": "knn_accuracy", "value": share, "low": None, "high": None, "n": 100}]
+        run.write_text(json.dumps(result | {"rows": rows}))
+    found = estimate(read_study(fake.path), model_of("simclr-probe"), "tsne", "knn_accuracy")
+    assert found is not None and found.low is not None and found.high is not None
+    assert found.value == pytest.approx(0.91)
+    assert _wilson(91, 100)[0] - 0.05 < found.low < found.value < found.high <= 1

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from fake_contents import model_of, models_of
 from fake_reports import Whole
 from fake_study import DATE, FakeStudy
@@ -10,6 +11,7 @@ from analysis import report, tables
 from analysis.figures import style
 from analysis.reading import NoStudy, read_study
 from analysis.sections import front, provenance
+from analysis.widths import setting
 from analysis.words import language
 from ssl_pkg.run.study_plan import PLAN
 
@@ -175,3 +177,18 @@ def test_models_are_in_the_order_of_the_study(whole: Whole) -> None:
         *models_of("random-probe", "supervised"),
         *models_of(*(f"{method}-{use}" for method in ("byol", "barlow") for use in ("probe", "finetune"))),
     ]
+
+
+def test_a_seed_that_is_no_number_is_named(fake: FakeStudy) -> None:
+    fake.probe("random")
+    config = fake.pretrain("byol", complete=False) / "config.yaml"
+    config.write_text(config.read_text().replace("\nseed: 0\n", "\nseed: first\n"))
+    study = read_study(fake.path)
+    assert "pretrain-byol-s0: the seed in config.yaml, 'first', is no whole number." in study.notes
+    assert [run.seed for run in study.of("pretrain")] == [0]
+
+
+def test_a_configuration_without_values_for_a_stage_has_no_settings(fake: FakeStudy) -> None:
+    config = fake.width("byol-probe") / "config.yaml"
+    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"width": None}))
+    assert setting(read_study(fake.path), "images") is None
