@@ -1,5 +1,6 @@
-"""The command line that computes the numbers of a run again, in a new run directory."""
+"""The command lines that compute the numbers of a run again, in a new run directory, and make the report again."""
 
+import datetime
 import shlex
 from pathlib import Path
 
@@ -8,9 +9,18 @@ import pandas as pd
 from analysis.records import mapping
 from analysis.run import Run
 from analysis.study import Study
+from analysis.words import LANGUAGES, current
 from ssl_pkg.run.study_plan import StudyPlan, read_plan
 
-AGAIN = "again"  # the folder of the new run directories
+AGAIN = "again"  # the folder of the new run directories and of the new report
+
+
+def of_report(study: Study, date: datetime.date, *, thumbnails: bool = False) -> str:
+    """The command that makes this report again, in a new folder."""
+    words = [*study.paths, "--out", f"{AGAIN}/report", "--date", f"{date}", *["--thumbnails"] * thumbnails]
+    if current() != LANGUAGES[0]:
+        words += ["--language", current()]
+    return f".venv/bin/python -m analysis {shlex.join(words)}"
 
 
 def commands(study: Study) -> dict[str, str]:
@@ -51,4 +61,8 @@ def _command(run: Run, study: Study, plan: StudyPlan) -> str:
     hardware = mapping(run.provenance.get("hardware"))
     if hardware.get("device") == "cpu" and "threads" in hardware:  # another number gives other bits
         words.append(f"threads={hardware['threads']}")
-    return f".venv/bin/ssl-study-stage {shlex.join([*words, f'run_dir={AGAIN}/{run.directory.name}'])}"
+    words.append(f"run_dir={AGAIN}/{run.directory.name}")
+    processes = run.provenance.get("world_size", 1)
+    several = isinstance(processes, int) and processes > 1  # each computes a part of the batch
+    program = f".venv/bin/torchrun --nproc-per-node {processes} -m ssl_pkg" if several else ".venv/bin/ssl-study-stage"
+    return f"{program} {shlex.join(words)}"

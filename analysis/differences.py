@@ -33,7 +33,7 @@ def compared(study: Study) -> pd.DataFrame:
 
 
 def changes(study: Study) -> pd.DataFrame:
-    """OOD accuracy minus test accuracy of every model that has both."""
+    """OOD accuracy minus test accuracy, on the shared classes, of every model that has both."""
     found = {model: shift.change(study, model) for model in study.models}
     rows = [
         [model.name, model.variant, model.study, gap.value, gap.low, gap.high] for model, gap in found.items() if gap

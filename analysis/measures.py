@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from analysis.words import N_, _
 
+LARGE: Final = N_("large")
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -39,7 +41,7 @@ MEASURES: Final = {
         N_("PAC-Bayes width σ (magnitude-aware)"),
         N_('"largest" sigma: EE_u "acc"(w + sigma sqrt(w^2 + epsilon^2) u) >= "acc"(w) - d'),
         N_("nearly invariant"),
-        N_("large"),
+        LARGE,
     ),
     "keskar": Measure(
         N_("Keskar sharpness"),
@@ -116,6 +118,11 @@ class Measurement:
     def definition(self) -> Measure | None:
         """Label and formula; None for an unknown measure."""
         return (AT_OPTIMUM | MEASURES).get(self.name)
+
+    @property
+    def is_large_if_wide(self) -> bool:
+        """Whether large values mean a wide optimum, as for a width; False for a sharpness."""
+        return self.definition is not None and self.definition.wider == LARGE
 
     @property
     def label(self) -> str:

@@ -4,6 +4,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from analysis import tables
 from analysis.blocks import Section
@@ -25,7 +26,10 @@ from analysis.shown import Shown
 from analysis.statistics import ALPHA
 from analysis.study import Study
 from analysis.widths import widths_of
-from analysis.words import _, ngettext
+from analysis.words import N_, _, ngettext
+
+_RISING: Final = N_("models with a wider optimum have a higher {target}")
+_FALLING: Final = N_("models with a wider optimum have a lower {target}")
 
 
 def add(made: Section, study: Study, figures: Path) -> None:
@@ -166,10 +170,9 @@ def _verdict(entry: Correlation) -> str:
         "probe": ngettext("{n} probe", "{n} probes", entry.n),
         "finetune": ngettext("{n} fine-tuned model", "{n} fine-tuned models", entry.n),
     }
-    if entry.corrected < ALPHA and entry.rho > 0:
-        meaning = _("a positive relation among these models")
-    elif entry.corrected < ALPHA:
-        meaning = _("a negative relation among these models")
+    if entry.corrected < ALPHA:
+        rises = (entry.rho > 0) == entry.measure.is_large_if_wide
+        meaning = _(_RISING if rises else _FALLING, target=_(TARGETS[entry.target]))
     elif entry.least_corrected >= ALPHA:
         meaning = _("so few models can't show a relation, whatever their order")
     else:

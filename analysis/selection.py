@@ -11,6 +11,7 @@ from analysis.study import Study
 from analysis.words import N_, _, ngettext
 from ssl_pkg.catalogue import RANDOM, SUPERVISED
 
+ROWS: Final = 40  # models that have a row each in a figure no higher than a page
 LINES: Final = 16  # models whose lines in one panel can be told apart
 _REFERENCES: Final = (RANDOM, SUPERVISED)
 _LEFT_OUT: Final = {  # by the references that are shown

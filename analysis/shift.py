@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from analysis import statistics
 from analysis.names import Model
-from analysis.outcomes import outcomes, predicted
+from analysis.outcomes import predicted
 from analysis.robustness import Networks, by_draw, effective_robustness
 from analysis.statistics import Mean
 from analysis.study import Study
@@ -106,11 +106,17 @@ def _same_images(one: Networks, two: Networks) -> bool:
 
 
 def change(study: Study, model: Model) -> statistics.Difference | None:
-    """The OOD accuracy of a model minus its test accuracy, over the seeds that have both; None without predictions."""
-    test, ood = (outcomes(study, model, evaluation, "accuracy") for evaluation in ("test", "ood"))
-    if test is None or ood is None:
+    """The OOD accuracy of a model minus its test accuracy, both on images of the shared classes.
+
+    Over the seeds that have both; None without predictions on both sets.
+    """
+    networks = of_model(study, model)
+    if networks is None:
         return None
-    seeds = tuple(seed for seed in test.seeds if seed in ood.seeds)
-    if not seeds:
-        return None
-    return statistics.difference(ood.of(seeds), test.of(seeds), same_images=False, same_seeds=True)
+    return statistics.difference(networks.ood, networks.test, same_images=False, same_seeds=True)
+
+
+def same_classes(study: Study, model: Model) -> bool:
+    """Whether the classes of both test sets are the same, so that no image is left out."""
+    masks = _masks(study, model)
+    return masks is not None and all(mask.all() for mask in masks)

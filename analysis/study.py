@@ -153,9 +153,25 @@ class Study:
         """Which final models have a test accuracy for fewer seeds than the study has; empty if none."""
         every = self.numbers.items()
         counts = {model: len(rows) for (model, *kind), rows in every if kind == ["test", "accuracy", frozenset()]}
-        fewer = [model for model in self.models if 0 < counts.get(model, 0) < len(self.seeds)]
+        planned = {part.name if self.parts else "": len(part.seeds) for part in self.parts or (self,)}
+        fewer = [model for model in self.models if 0 < counts.get(model, 0) < planned[model.study]]
         if not fewer:
             return ""
+        if self.parts:
+            of_planned = [
+                _(
+                    "{model} {seeds} of {planned}",
+                    model=self.model_label(model),
+                    seeds=counts[model],
+                    planned=planned[model.study],
+                )
+                for model in fewer
+            ]
+            return _(
+                "Models with a test accuracy for fewer seeds than their study has: {models}. Their means are over "
+                "these seeds; with one seed, no interval contains the variation between seeds.",
+                models=names.listed(of_planned),
+            )
         models = names.listed(
             _("{model} {seeds}", model=self.model_label(model), seeds=counts[model]) for model in fewer
         )

@@ -58,8 +58,8 @@ def table(made: Section, study: Study) -> None:
         rows,
         _(
             "Every trial of the search: accuracy in percent and log loss in nats on the holdout split of train, mean "
-            "over the seeds in which it did not diverge. Each star marks the choice of one seed: the highest accuracy, "
-            "of equal ones the smallest log loss; as the highest of several it is an overestimate. First head: the "
+            "over the seeds in which it did not diverge. Each star marks the choice of one seed: the highest accuracy; "
+            "ties go to the smallest log loss; as the highest of several it is an overestimate. First head: the "
             "last layer starts from a linear probe on the frozen encoder (LP-FT, Kumar et al., 2022) or from random "
             "weights."
         ),

@@ -7,14 +7,15 @@ from matplotlib.figure import Figure
 
 from analysis.figures import style
 from analysis.names import Model
+from analysis.selection import ROWS, selected
 from analysis.study import Study
 from analysis.tables import Column, main_columns, main_value
 from analysis.words import _
 
 
 def dots(study: Study) -> Figure | None:
-    """A panel for each accuracy of the main table and a row for each model; None without models."""
-    columns, models = main_columns(study), study.models
+    """A panel for each accuracy of the main table and a row for each model, at most ROWS; None without models."""
+    columns, models = main_columns(study), selected(study, study.models, ROWS)
     if not models:
         return None
     figure, panels = style.rows_of(1, len(columns), 0.75 + 0.18 * len(models), sharey=True)

@@ -174,7 +174,8 @@ def few_labels(study: Study) -> list[Plot]:
             _("Few labels"),
             _(
                 "Accuracy on test over the number of labelled images of each class, with 95 % intervals over seeds, "
-                "subsets and test images. The models of one number are side by side. Dashed and open: probes."
+                "subsets and test images. At each number of labels the models are side by side. Dashed and open: "
+                "probes."
             ),
             [View(_("Test accuracy"), traces(drawn, **layout), list(dict.fromkeys(runs)))],
             legend=model_entries(study, found, lines=True),

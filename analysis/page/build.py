@@ -5,7 +5,6 @@ import datetime
 import gzip
 import json
 import re
-import shlex
 from html import escape
 from pathlib import Path
 from string import Template
@@ -14,13 +13,13 @@ from typing import Any, Final
 from plotly.offline import get_plotlyjs
 from plotly.utils import PlotlyJSONEncoder
 
-from analysis.commands import commands
+from analysis.commands import commands, of_report
 from analysis.page import accuracy, classes, curves, maps, parts, shift, sweep, trials, width
 from analysis.page import thumbnails as pictures
 from analysis.page.plots import Plot
 from analysis.sections import cost, findings, limits, missing
 from analysis.study import Study
-from analysis.words import LANGUAGES, N_, _, current
+from analysis.words import N_, _, current
 
 _MOST: Final = 8_000_000  # bytes, of a page with thumbnails
 _STATIC: Final = Path(__file__).parent / "static"
@@ -41,9 +40,6 @@ def render(study: Study, date: datetime.date, *, thumbnails: bool = False) -> by
     Raises BadInput if they can't be read.
     """
     plots = figures(study)
-    arguments = [*study.paths, "--date", f"{date}", *["--thumbnails"] * thumbnails]
-    if current() != LANGUAGES[0]:
-        arguments += ["--language", current()]
     template = Template(_static("page.html"))
     script = "\n".join(map(_static, _SCRIPTS))
     sections = {"limits": limits.section(study), "cost": cost.section(study)}
@@ -69,7 +65,7 @@ def render(study: Study, date: datetime.date, *, thumbnails: bool = False) -> by
         "missing": parts.section(missing.section(study)),
         **{name: parts.section(made) for name, made in sections.items()},
         **_labels(),
-        "command": escape(f".venv/bin/python -m analysis {shlex.join(arguments)}"),
+        "command": escape(of_report(study, date, thumbnails=thumbnails)),
         "data": _packed(json.dumps(data(study, plots), cls=PlotlyJSONEncoder, separators=(",", ":"))),
         "plotly": _packed(get_plotlyjs()),
         "thumbnails": "",
@@ -96,7 +92,7 @@ def _labels() -> dict[str, str]:
             "Every number of every complete run, as in tables/results.csv; accuracies are fractions. Point at a number "
             "to see all its digits."
         ),
-        "made_by": _("This page and the PDF beside it were made by"),
+        "made_by": _("Command that makes this page and the PDF beside it again:"),
     }
     return {name: escape(text) for name, text in found.items()}
 

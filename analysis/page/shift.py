@@ -48,7 +48,7 @@ def corrupted(study: Study) -> list[Plot]:
     caption = _(
         "Accuracy of the unchanged models on corrupted test images with 95 % intervals: for each corruption the mean "
         "over severities, and for one corruption the accuracy over its severity, where 0 is the clean image. The "
-        "models of one place are side by side. Open markers and dashed lines are probes."
+        "models with the same position are side by side. Open markers and dashed lines are probes."
     )
     views = [_by_kind(study, models, kinds), *(_by_severity(study, models, kind, severities) for kind in kinds)]
     legend = model_entries(study, models, lines=True)

@@ -55,7 +55,7 @@ def trials(study: Study) -> list[Plot]:
     named = " / ".join(_(list(FIELDS.values())[place]).lower() for place in varied)
     caption = _(
         "Every trial on the holdout split of train, in a row for each {fields}. A large mark is the trial that a seed "
-        "chose: the highest accuracy, of equal ones the smallest log loss; as the highest of several it is an "
+        "chose: the highest accuracy; ties go to the smallest log loss; as the highest of several it is an "
         "overestimate. A trial that diverged has no mark.",
         fields=named,
     )

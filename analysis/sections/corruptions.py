@@ -105,7 +105,15 @@ def _by_corruption(made: Section, study: Study, models: list[Model], kinds: list
             ]
             for model in models
         ],
-        _("Mean accuracy over severities, in percent; ±: the longer half of the 95 % interval over images."),
+        _(
+            "Mean accuracy over severities, in percent; ±: the longer half of the 95 % interval over seeds and test "
+            "images."
+        )
+        if study.seeds_tested > 1
+        else _(
+            "Mean accuracy over severities, in percent; ±: the longer half of the 95 % interval over the test images, "
+            "of one seed."
+        ),
     )
 
 

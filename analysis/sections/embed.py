@@ -52,6 +52,9 @@ def _merit(made: Section, study: Study) -> None:
     """How faithful each map is, beside the accuracy of the same neighbours before the projection."""
     columns = [("knn", "accuracy"), ("tsne", "knn_accuracy"), ("tsne", "trustworthiness")]
     found = {model: [estimate(study, model, *column) for column in columns] for model in study.models}
+    spread = ""
+    if any(trust is not None and trust.sd is not None for *_numbers, trust in found.values()):
+        spread = " " + _("After ±: the standard deviation of the trustworthiness over seeds.")
     made.table(
         "tsne",
         [_("Model"), _("kNN, 512 values (%)"), _("kNN, map (%)"), _("Trustworthiness")],
@@ -64,9 +67,10 @@ def _merit(made: Section, study: Study) -> None:
             "Figures of merit of the maps. kNN: accuracy on test with the train images as neighbours, by all 512 "
             "values and by the two of the map. A map is made with the test images, without labels. Trustworthiness "
             "(Venna and Kaski 2001): 1 if the neighbours of every image on the map are its neighbours by all 512 "
-            "values; it describes the map of these images and has no interval. What a map loses is the distance "
-            "between the two kNN columns."
-        ),
+            "values; it describes the map of these images and has no interval. The difference between the two kNN "
+            "columns is what the projection loses."
+        )
+        + spread,
     )
 
 

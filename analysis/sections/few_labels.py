@@ -19,12 +19,12 @@ from analysis.words import N_, _, ngettext
 _TRAINING = N_(
     "Each encoder was probed and fine-tuned on random subsets of labelled train, the same subsets for every model "
     "and seed. Fine-tuning of the random encoder is supervised training from scratch. All trainings have the same "
-    "number of steps, so that few images are trained on as long as many."
+    "number of steps, so a small subset is trained for as many steps as a large one."
 )
 _OF_EACH = N_(
     "Each encoder was probed and fine-tuned on random subsets of labelled train, the same subsets for every model "
     "and seed of a study. Fine-tuning of the random encoder is supervised training from scratch. All trainings of a "
-    "study have the same number of steps, so that few images are trained on as long as many."
+    "study have the same number of steps, so a small subset is trained for as many steps as a large one."
 )
 _CHOSEN = N_(
     "The penalty of the probe, and learning rate and first head of the fine-tuning where there are several, are "
@@ -55,8 +55,8 @@ def section(study: Study, figures: Path) -> Section:
         if len(sizes) > 1
         else None,
         _(
-            "Accuracy on test over the number of labelled images of each class, with 95 % intervals. The models of one "
-            "number are side by side, in the order of the legend, because their intervals would overlap."
+            "Accuracy on test over the number of labelled images of each class, with 95 % intervals. At each number of "
+            "labels the models are side by side, in the order of the legend, because their intervals would overlap."
         )
         + left_out(found, LINES),
         _("where a pretrained curve is clearly above the black one (see the sentences), pretraining saves labels."),

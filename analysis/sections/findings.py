@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from analysis import names, shift, tables, trials
+from analysis import names, tables, trials
 from analysis.blocks import Section
 from analysis.comparisons import (
     BETWEEN,
@@ -24,9 +24,9 @@ from analysis.names import Model
 from analysis.records import batch_size
 from analysis.relation import verdicts
 from analysis.sections.methods import by_study
+from analysis.sections.ood import drop
 from analysis.study import Study
 from analysis.words import N_, _, pgettext
-from ssl_pkg.catalogue import RANDOM
 
 _GROUPS: Final = {
     "above": N_("clearly above: {models}"),
@@ -41,10 +41,10 @@ def section(study: Study) -> Section:
     made = Section(_("Findings"))
     made.text(
         _(
-            "These sentences are generated from the tables of this report. Brackets are 95 % intervals. Each p is "
-            "corrected for the other comparisons of its family; with an equivalence test it decides whether a "
-            "difference is called clear, equivalent (within one point) or undecided, as the section “Comparisons” "
-            "explains."
+            "These sentences are generated from the tables of this report. Brackets are 95 % intervals, not corrected "
+            "for other comparisons. Each p is corrected for the other comparisons of its family. Together with an "
+            "equivalence test, p decides whether a difference is called clear, equivalent (within one point) or "
+            "undecided, as the section “Comparisons” explains."
         )
     )
     made.items([sentence for sentence in _sentences(study) if sentence])
@@ -65,7 +65,7 @@ def _sentences(study: Study) -> list[str]:
         against(study, OVER_PROBE, _("Fine-tuning against the probe on the same encoder, test accuracy")),
         best(study, OOD_PAIRS, _("OOD accuracy, all classes, in percent")),
         against(study, OOD, _("OOD accuracy against the supervised baseline")),
-        _drop(study),
+        drop(study),
         _spread(study),
         _width(study),
     ]
@@ -76,7 +76,8 @@ def _tuned(study: Study) -> str:
     fields = by_study(study, tuned_fields)
     return fields and _(
         "Hyperparameters of the pretraining that were tuned for this reduced budget on a holdout split of labelled "
-        "train, before this study: {fields}. A rank among methods includes this difference in effort.",
+        "train, before this study: {fields}. A ranking of the methods also reflects this difference in "
+        "tuning effort.",
         fields=fields,
     )
 
@@ -129,8 +130,8 @@ def _lengths(study: Study) -> str:
         if method in seen
     ]
     return _(
-        "The methods were not pretrained on equally many images: {lengths}. A rank among methods includes this "
-        "difference.",
+        "The methods were not pretrained on equally many images: {lengths}. A ranking of the methods also "
+        "reflects this difference.",
         lengths=names.separated(parts),
     )
 
@@ -225,30 +226,6 @@ def _labels(study: Study, entries: Sequence[Comparison]) -> list[str]:
 def between(study: Study) -> list[str]:
     """The differences between the same models of two studies, of each family; empty for a single study."""
     return [against(study, family, _(family.label)) for family in BETWEEN]
-
-
-def _drop(study: Study) -> str:
-    found = {model: shift.change(study, model) for model in study.models if model.method != RANDOM}
-    changes = {model: gap for model, gap in found.items() if gap is not None}
-    if len(changes) < 2:
-        return ""
-    best, worst = (end(changes, key=lambda model: changes[model].value) for end in (max, min))
-    highest, lowest = (
-        _(
-            "{gap} points [{low}, {high}] ({model})",
-            gap=tables.signed(100 * changes[model].value),
-            low=tables.signed(100 * changes[model].low),
-            high=tables.signed(100 * changes[model].high),
-            model=study.model_label(model),
-        )
-        for model in (best, worst)
-    )
-    return _(
-        "OOD accuracy minus test accuracy: from {highest} to {lowest}. The two sets hold different images, so "
-        "this difference includes their difficulty as well as the shift.",
-        highest=highest,
-        lowest=lowest,
-    )
 
 
 def _spread(study: Study) -> str:

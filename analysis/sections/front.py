@@ -10,11 +10,12 @@ from analysis import few_labels, names, tables, words
 from analysis.blocks import Section
 from analysis.comparisons import OOD_PAIRS, STUDIES, TEST, TEST_PAIRS, comparisons
 from analysis.data import data_label, data_list, data_names, data_note, data_warning
-from analysis.few_labels import SCRATCH, Gain
+from analysis.few_labels import Gain
 from analysis.figures import accuracy
 from analysis.names import Model
 from analysis.records import split_sizes
 from analysis.sections import findings
+from analysis.selection import ROWS, left_out
 from analysis.study import RunKey, Study
 from analysis.words import N_, _, ngettext, pgettext
 from ssl_pkg.catalogue import ADAPTATIONS, RANDOM, SUPERVISED
@@ -48,7 +49,8 @@ def section(study: Study, figures: Path) -> Section:
         figures,
         "accuracy",
         accuracy.dots(study),
-        _("The accuracies of all models. {bars}", bars=" ".join(filter(None, (_bars(study), _dotted(study))))),
+        _("The accuracies of all models. {bars}", bars=" ".join(filter(None, (_bars(study), _dotted(study)))))
+        + left_out(study.models, ROWS),
         _(
             "further right is better. Bars that overlap don't show that two models are equal: both see the same "
             "images, so their difference has an interval of its own (section “Comparisons”)."
@@ -62,7 +64,7 @@ def question(study: Study) -> str:
     """What was asked, on which images."""
     pretrained = [method for method in study.methods if method != SUPERVISED]
     methods = names.listed(map(study.method_label, pretrained))
-    images = _("The images: {data}.", data=data_list(study)) if _warning(study) else data_note(study)
+    images = _("The study used {data}.", data=data_list(study)) if _warning(study) else data_note(study)
     if not pretrained:
         return images
     references = (
@@ -184,8 +186,7 @@ def _with_few_labels(study: Study) -> str:
     parts = [_at_size(study, size, [gain for gain in pretrained if gain.labels_per_class == size]) for size in sizes]
     groups = pgettext("between groups of models", "; ").join([*parts, *_with_all_labels(study)])
     return _(
-        "With how many labels pretraining pays. Models that are clearly above {supervised} from scratch: {groups}.",
-        supervised=study.model_label(SCRATCH),
+        "Gains over supervised training from scratch, by number of labels (clear differences only): {groups}.",
         groups=groups,
     )
 
@@ -250,7 +251,7 @@ def runs(study: Study) -> str:
         )
     parts += [_unplanned(study, part) for part in study.parts or (study,) if not part.planned]
     parts += [_("Missing: {runs}.", runs=grouped(study.missing))] if study.missing else []
-    parts += [_("Not used: {notes}", notes=" ".join(study.notes))] if study.notes else []
+    parts += [_("Notes: {notes}", notes=" ".join(study.notes))] if study.notes else []
     return " ".join(parts)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from analysis import few_labels, names, tables
 from analysis.blocks import Section
 from analysis.comparisons import OOD_PAIRS, PLANNED, TEST, TEST_PAIRS, Family, compared, comparisons
-from analysis.correlation import comparable, correlations
+from analysis.correlation import LEAST, comparable, correlations, points
 from analysis.data import data_list, data_names, data_warning
 from analysis.measures import chosen
 from analysis.names import Model
@@ -34,13 +34,13 @@ def section(study: Study) -> Section:
 
 def _items(study: Study) -> Iterator[str]:
     if study.models:
-        yield _data(study)
+        yield from _data(study)
     yield from _budgets(study)
     if study.models and (seeds := findings.one_seed(study)):
         yield _("How much other seeds would change the numbers. {seeds}", seeds=seeds)
     if tuned := by_study(study, findings.tuned_fields):
         yield _(
-            "Whether the order of the pretraining methods would be the same with equal effort of tuning. Fields that "
+            "Whether the order of the pretraining methods would be the same with equal tuning effort. Fields that "
             "were tuned for this budget on a holdout split of labelled train: {fields}.",
             fields=tuned,
         )
@@ -53,10 +53,18 @@ def _items(study: Study) -> Iterator[str]:
     yield from _width(study)
 
 
-def _data(study: Study) -> str:
-    if data_warning(data_names(study, ood=False), data_names(study, ood=True)):
-        return _("How the models compare on STL-10 or other images: these images are {data}.", data=data_list(study))
-    return _("How the models compare on other images than {data}.", data=data_list(study))
+def _data(study: Study) -> Iterator[str]:
+    """That other images could give other numbers: first those of the study, then those out of distribution."""
+    names_seen = data_names(study, ood=False), data_names(study, ood=True)
+    if data_warning(names_seen[0]):
+        data = data_list(study, ood=False)
+        yield _("How the models compare on STL-10 or other images: this study used {data}.", data=data)
+    elif data_warning(*names_seen):
+        yield _("How the models compare on other images than {data}.", data=data_list(study, ood=False))
+        data = data_list(study, ood=True)
+        yield _("How the models compare on CIFAR-10 or other OOD images: for OOD, this study used {data}.", data=data)
+    else:
+        yield _("How the models compare on other images than {data}.", data=data_list(study))
 
 
 def _budgets(study: Study) -> Iterator[str]:
@@ -165,26 +173,33 @@ def _few_labels(study: Study) -> Iterator[str]:
 
 
 def _width(study: Study) -> Iterator[str]:
-    """Whether the chosen measure is related to accuracy, unless a correlation over all models is significant."""
+    """Whether the chosen measure is related to accuracy, or a cause of it if a correlation is significant."""
     measure = chosen(widths_of(study))
     if measure is None:
         return
     if not comparable(study):
         yield _("Whether models with a wide optimum are more accurate: the studies measured the widths differently.")
         return
+    accuracies = ("test", "ood")
     found = [entry for entry in correlations(study) if entry.measure == measure and entry.kind == "all"]
-    if not any(entry.corrected < ALPHA for entry in found):
-        count = max((entry.n for entry in found), default=0)
-        text = (
-            N_(
-                "Whether models with a wide optimum are more accurate: over {count} models no correlation is "
-                "significant ({measure})."
-            )
-            if count
-            else N_("Whether models with a wide optimum are more accurate: there are too few models ({measure}).")
-        )
-        yield _(text, count=count, measure=measure.label)
-    else:
+    found = [entry for entry in found if entry.target in accuracies]
+    if any(entry.corrected < ALPHA for entry in found):
         yield _(
             "Whether a wide optimum is a cause of accuracy: the correlations are over few models, not an experiment."
         )
+        return
+    count = max((entry.n for entry in found), default=0)
+    most = max(len(points(study, measure, target)) for target in accuracies)
+    if count:
+        text = N_(
+            "Whether models with a wide optimum are more accurate: over {count} models no correlation is significant "
+            "({measure})."
+        )
+    elif most >= LEAST:
+        text = N_(
+            "Whether models with a wide optimum are more accurate: all models have the same width or the same accuracy "
+            "({measure})."
+        )
+    else:
+        text = N_("Whether models with a wide optimum are more accurate: there are too few models ({measure}).")
+    yield _(text, count=count, measure=measure.label)

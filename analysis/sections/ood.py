@@ -12,7 +12,7 @@ from analysis.names import Model
 from analysis.robustness import LEAST, STRENGTHS
 from analysis.study import Study
 from analysis.words import N_, _
-from ssl_pkg.catalogue import OOD
+from ssl_pkg.catalogue import OOD, RANDOM
 
 _COLUMNS = {
     "accuracy": N_("All classes"),
@@ -154,4 +154,39 @@ def _robustness(made: Section, study: Study, measured: Mapping[Model, shift.Poin
             "Accuracies on the shared classes in percent and effective robustness in points, with 95 % intervals. "
             "*: the test accuracy is outside those of the supervised networks, so the line is extrapolated."
         ),
+    )
+
+
+def drop(study: Study) -> str:
+    """The largest and the smallest change from test to OOD accuracy, on the shared classes; empty for one model."""
+    found = {model: shift.change(study, model) for model in study.models if model.method != RANDOM}
+    changes = {model: gap for model, gap in found.items() if gap is not None}
+    if len(changes) < 2:
+        return ""
+    best, worst = (end(changes, key=lambda model: changes[model].value) for end in (max, min))
+    highest, lowest = (
+        _(
+            "{gap} points [{low}, {high}] ({model})",
+            gap=tables.signed(100 * changes[model].value),
+            low=tables.signed(100 * changes[model].low),
+            high=tables.signed(100 * changes[model].high),
+            model=study.model_label(model),
+        )
+        for model in (best, worst)
+    )
+    text = (
+        N_(
+            "OOD accuracy minus test accuracy: from {highest} to {lowest}. The two sets hold different images, so "
+            "this difference includes their difficulty as well as the shift."
+        )
+        if all(shift.same_classes(study, model) for model in changes)
+        else N_(
+            "OOD accuracy minus test accuracy on the shared classes: from {highest} to {lowest}. The two sets hold "
+            "different images, so this difference includes their difficulty as well as the shift."
+        )
+    )
+    return _(
+        text,
+        highest=highest,
+        lowest=lowest,
     )

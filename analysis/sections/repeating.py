@@ -1,13 +1,12 @@
 """How the numbers are made again: the commands of the runs, and where each table and figure has its numbers."""
 
 import datetime
-import shlex
 from collections.abc import Sequence
 
 from analysis import commands
 from analysis.blocks import Block, Section, command
 from analysis.study import Study
-from analysis.words import LANGUAGES, _, current
+from analysis.words import _
 from ssl_pkg.catalogue import STAGES
 
 
@@ -15,8 +14,7 @@ def section(study: Study, date: datetime.date) -> Section:
     """The command of one run of each stage, and that of the report."""
     made = Section(_("Commands"))
     found = commands.table(study).drop_duplicates("stage")
-    report = f".venv/bin/python -m analysis {shlex.join(study.paths)} --out {commands.AGAIN}/report --date {date}"
-    report += f" --language {current()}" if current() != LANGUAGES[0] else ""
+    report = commands.of_report(study, date)
     made.text(
         _(
             "Below each table and figure are the CSV file with its numbers, in the folder of this report, and the "

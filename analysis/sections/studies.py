@@ -10,6 +10,7 @@ from analysis.blocks import Section
 from analysis.comparisons import BETWEEN, comparisons
 from analysis.figures import studies
 from analysis.records import shown
+from analysis.selection import left_out
 from analysis.study import Study
 from analysis.words import _
 from ssl_pkg.catalogue import STAGES
@@ -61,7 +62,8 @@ def section(study: Study, figures: Path) -> Section:
         _(
             "Accuracy of a model in one study minus that of the same model in another, in points, with 95 % intervals. "
             "The section “Comparisons” has the numbers and their corrected p-values."
-        ),
+        )
+        + left_out(studies.firsts(found), studies.room(found)),
         _("right of zero the first study of a row is better; an interval that contains zero leaves open which is."),
     )
     return made

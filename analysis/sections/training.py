@@ -2,6 +2,7 @@
 
 # ruff: noqa: RUF001 (texts for people have minus signs and primes)
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from analysis import names, tables, trials
@@ -9,6 +10,7 @@ from analysis.blocks import Section
 from analysis.estimates import Estimate, estimate
 from analysis.figures import curves
 from analysis.records import mapping
+from analysis.run import Run
 from analysis.sections.methods import by_study
 from analysis.shown import Shown
 from analysis.study import Study
@@ -56,7 +58,9 @@ def _details(made: Section, study: Study, figures: Path) -> None:
         figures,
         "curves-details",
         curves.details(study),
-        _("Two questions about the loss.") + _no_negatives(study) + _queue(study),
+        _("Loss of {methods} in detail.", methods=_labels(study, [*_without_negatives(study), *_with_queue(study)]))
+        + _no_negatives(study)
+        + _queue(study),
         _(
             "a loss that falls while the s.d. of z goes to zero is a collapse. While a queue fills, the loss rises, "
             "because keys of images are harder to tell from the right one than random vectors. A rise after that has "
@@ -119,33 +123,43 @@ def _probes(made: Section, study: Study, figures: Path) -> None:
     )
 
 
+def _without_negatives(study: Study) -> list[Run]:
+    return [run for run in study.of("pretrain") if "z_std" in run.metrics and "contrast_accuracy" not in run.metrics]
+
+
+def _with_queue(study: Study) -> list[Run]:
+    return [run for run in study.of("pretrain") if curves.queue_of(run)]
+
+
+def _labels(study: Study, runs: Sequence[Run]) -> str:
+    return names.listed(study.method_label(run.model.method) for run in runs)
+
+
 def _no_negatives(study: Study) -> str:
     """What the panels of methods without negatives show; empty without such a method."""
-    runs = [run for run in study.of("pretrain") if "z_std" in run.metrics and "contrast_accuracy" not in run.metrics]
+    runs = _without_negatives(study)
     if not runs:
         return ""
-    methods = names.listed(study.method_label(run.model.method) for run in runs)
     return _(
         " {methods}: is it a collapse? The loss (left axis) has its minimum also where all z are equal; the standard "
         "deviation of z/‖z‖ over the batch, averaged over its D dimensions (right axis, dashed), is then 0, and about "
         "1/√D for z spread evenly over the sphere.",
-        methods=methods,
+        methods=_labels(study, runs),
     )
 
 
 def _queue(study: Study) -> str:
     """What the panels of methods with a queue show; empty without such a method."""
-    runs = [run for run in study.of("pretrain") if curves.queue_of(run)]
+    runs = _with_queue(study)
     if not runs:
         return ""
-    methods = names.listed(study.method_label(run.model.method) for run in runs)
     symmetric = any(found[-1] for run in runs if (found := curves.queue_of(run)))
     twice = _(", or twice that for a symmetric loss, which is a sum over both views") if symmetric else ""
     return _(
         " {methods}: the loss while the queue fills, first seed. The queue starts with random vectors, and each step "
         "replaces the oldest by the keys of a batch; the share that holds keys (right axis, dashed) follows from the "
         "step. Dotted: the loss of a guess, log(1 + size of the queue){twice}.",
-        methods=methods,
+        methods=_labels(study, runs),
         twice=twice,
     )
 

@@ -150,7 +150,7 @@ def test_the_first_page_answers_the_question_with_numbers_and_a_figure(fake: Fak
     finetuned_gain = difference(study, *models_of("simclr-finetune", "supervised"), "test")
     assert finetuned_gain is not None
     assert few == (
-        "With how many labels pretraining pays. Models that are clearly above Supervised from scratch: with 10 per "
+        "Gains over supervised training from scratch, by number of labels (clear differences only): with 10 per "
         f"class, SimCLR probe +{100 * gain.difference.value:.1f} points; with all labels, SimCLR fine-tuned "
         f"+{100 * finetuned_gain.value:.1f} points."
     )

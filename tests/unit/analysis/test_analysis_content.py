@@ -20,7 +20,7 @@ from analysis.figures import curves, style
 from analysis.method_texts import LABELLED, PROBE, SELF_SUPERVISED
 from analysis.names import Model
 from analysis.reading import read_study
-from analysis.sections import cost, data, front, limits, methods, probe, repeating, training, width
+from analysis.sections import cost, data, front, methods, probe, repeating, training, width
 from analysis.study import Study
 from ssl_pkg import conf
 
@@ -232,45 +232,6 @@ def test_the_loss_of_a_method_without_negatives_is_drawn_with_the_deviation_of_z
     for axes, key in zip(figure.axes, ("loss", "z_std"), strict=True):
         (drawn,) = axes.get_lines()
         np.testing.assert_allclose(drawn.get_ydata(), [line[key] for line in lines])
-
-
-def test_what_the_numbers_leave_open_is_said(fake: FakeStudy) -> None:
-    fake.finetune("random")
-    for method in ("simclr", "byol"):
-        run = fake.pretrain(method)
-        fake.probe(method)
-        config = yaml.safe_load((run / "config.yaml").read_text())
-        tuned = {"simclr": [], "byol": ["optimizer.base_lr"]}[method]
-        change(run, "config.yaml", method=config["method"] | {"tuned": tuned})
-    found = items(limits.section(read_study(fake.path)))
-    assert found[0].startswith("How the models compare on STL-10 or other images: these images are synthetic.")
-    assert "SimCLR and BYOL had the reduced budget “fake” (4 epochs in batches of 256, at 48 px)." in found[1]
-    assert "Each model has one seed" in found[2]
-    assert "SimCLR none, BYOL 1 (base lr)" in found[3]
-    assert any(item.startswith("Which model has the highest test accuracy. ") for item in found)
-
-    change(run, "config.yaml", method=config["method"] | {"epochs": 8})
-    each = "(SimCLR: 4 epochs in batches of 256, at 48 px; BYOL: 8 epochs in batches of 256, at 48 px)."
-    found = items(limits.section(read_study(fake.path)))
-    assert [item for item in found if "reduced budget" in item] == [found[1]]
-    assert found[1].endswith(f"SimCLR and BYOL had the reduced budget “fake” {each}")
-
-
-def test_a_clear_winner_of_many_seeds_on_stl10_leaves_little_open(fake: FakeStudy) -> None:
-    fake.images, fake.data = 2000, "STL-10"
-    for seed in range(3):
-        run = fake.pretrain("simclr", seed)
-        change(run, "config.yaml", budget={"name": "photos", "resolution": 96, "ssl_epochs": 200, "max_steps": None})
-        fake.finetune("random", seed)
-        fake.finetune("simclr", seed)  # .76 against .66
-    found = items(limits.section(read_study(fake.path)))
-    assert found == [
-        "How the models compare on other images than STL-10.",
-        "How the methods compare after longer pretraining, or with larger images: SimCLR had the budget “photos” (4 "
-        "epochs in batches of 256, at 96 px).",
-        "Whether the supervised baseline would reach the pretrained models with a longer training: both had 5 epochs "
-        "on the labels.",
-    ]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 import itertools
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from analysis.correlation import (
     KINDS,
     LEAST_INTERVAL,
     TARGETS,
-    Correlation,
     correlations,
     fisher_interval,
     permutation_p,
@@ -139,16 +137,6 @@ def test_seeds_are_averaged_not_counted(fake: FakeStudy) -> None:
     assert {found.n for found in correlations(study)} == {4}
     assert {(found.low, found.high) for found in correlations(study)} == {(None, None)}
     assert "so few models can't show a relation" in relation.verdicts(study)[0]
-
-
-def test_a_relation_is_called_by_its_sign_and_needs_enough_models() -> None:
-    found = Correlation(KESKAR, "test", "all", -0.9, -0.99, -0.5, 0.0004, 8, corrected=0.0012, least_corrected=0.0001)
-    text = relation._verdict(found)
-    assert text.endswith("a negative relation among these models")
-    assert "p < .001, corrected p = .001" in text
-    assert relation._verdict(replace(found, rho=0.9)).endswith("a positive relation among these models")
-    assert "no relation is shown" in relation._verdict(replace(found, corrected=0.2))
-    assert "so few models can't show" in relation._verdict(replace(found, corrected=0.2, least_corrected=0.05))
 
 
 def test_a_family_of_few_models_can_reach_no_small_p_value(whole: Whole) -> None:

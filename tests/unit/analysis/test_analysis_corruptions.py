@@ -88,3 +88,19 @@ def test_the_spread_is_the_longer_half_of_the_interval() -> None:
 def test_a_study_without_this_evaluation_has_no_section(fake: FakeStudy, tmp_path: Path) -> None:
     fake.probe("byol")
     assert section.section(read_study(fake.path), tmp_path).blocks == []
+
+
+@pytest.mark.parametrize(
+    ("seeds", "over"), [(1, "over the test images, of one seed."), (2, "over seeds and test images.")]
+)
+def test_the_interval_under_each_corruption_says_what_it_is_over(
+    fake: FakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seeds: int, over: str
+) -> None:
+    monkeypatch.setattr(style, "save", lambda figure, folder, name: folder / name)
+    for seed in range(seeds):
+        fake.finetune("random", seed)
+        fake.corruptions("supervised", seed)
+    with style.styled():
+        blocks = section.section(read_study(fake.path), tmp_path).blocks
+    *_, table = (block for block in blocks if block["kind"] == "table")
+    assert table["caption"].endswith(f"±: the longer half of the 95 % interval {over}")

@@ -14,6 +14,7 @@ from fake_study import DATE, FakeStudy
 from analysis import report, tables
 from analysis.__main__ import main
 from analysis.figures import classes, style
+from analysis.joining import by_data
 from analysis.reading import read_study
 from analysis.sections import accuracy, findings, images, missing
 from ssl_pkg.data.contact_sheet import WIDTH, contact_sheet
@@ -267,3 +268,18 @@ def test_a_landscape_that_is_not_drawn_is_named(fake: FakeStudy) -> None:
     np.savez(run / "landscape.npz", **arrays)
     assert zipfile.is_zipfile(run / "landscape.npz")
     assert "the loss is not finite at 1 points of the plane" in text(missing.section(read_study(fake.path)).blocks)
+
+
+def test_seeds_of_joined_studies_are_counted_within_each_study(tmp_path: Path) -> None:
+    """One study has one seed and the other three, of which a probe lacks one: only this probe has fewer."""
+    one, three = (
+        FakeStudy(tmp_path / name, methods=("byol",), seeds=seeds, images=60)
+        for name, seeds in (("one", (0,)), ("three", (0, 1, 2)))
+    )
+    for fake in (one, three):
+        for seed in fake.seeds:
+            fake.probe("random", seed)
+        for seed in fake.seeds[:2]:
+            fake.probe("byol", seed)
+    (joined,) = by_data([read_study(fake.path) for fake in (one, three)])
+    assert "fewer seeds than their study has: BYOL (three) probe 2 of 3." in joined.seeds_text

@@ -115,8 +115,9 @@ def test_the_page_loads_nothing(page: str) -> None:
 
 
 def test_the_command_of_a_report_has_its_date(whole: Whole, page: str) -> None:
-    assert f"python -m analysis {whole.fake.path} --date {DATE}" in page
-    assert f"--date {DATE}" in str(repeating.section(whole.study, DATE).blocks)
+    command = f".venv/bin/python -m analysis {whole.fake.path} --out again/report --date {DATE}"
+    assert f"<code>{command}</code>" in page
+    assert command in str(repeating.section(whole.study, DATE).blocks)
 
 
 def test_the_same_study_and_date_give_the_same_page(whole: Whole, page: str) -> None:
@@ -203,6 +204,16 @@ def test_a_command_has_the_settings_that_jobs_planned(tmp_path: Path) -> None:
             del planned["source"]
         assert given.items() <= planned.items()
         assert planned.keys() - given.keys() <= {"data.root"}  # which FakeStudy does not write
+
+
+def test_the_command_of_a_run_of_several_processes_starts_as_many(fake: FakeStudy) -> None:
+    run = fake.pretrain("simclr")
+    fake.probe("simclr")
+    provenance = json.loads((run / "provenance.json").read_text())
+    (run / "provenance.json").write_text(json.dumps(provenance | {"world_size": 4}))
+    found = commands(read_study(fake.path))
+    assert found[run.name].startswith(".venv/bin/torchrun --nproc-per-node 4 -m ssl_pkg study=")
+    assert found["probe-simclr-s0"].startswith(".venv/bin/ssl-study-stage study=")
 
 
 def test_the_first_figure_is_above_the_main_table(page: str) -> None:
