@@ -123,13 +123,8 @@ def _seed(config: Mapping[str, Any], notes: list[str], name: str) -> int:
 
 def _fault(result: dict[str, Any]) -> str:
     """Why a result can't be used, as the end of a sentence about result.json; empty if it can."""
-    if "adaptation" not in result:
-        return _(
-            "was made by an earlier version of this project, which did not record `adaptation`: remove the run "
-            "directory and run its stage again"
-        )
     for key, kind in (("stage", str), ("method", str), ("adaptation", str | None), ("seed", int)):
-        if not isinstance(result.get(key), kind):
+        if key not in result or not isinstance(result[key], kind):
             return _("has no usable {key!r}", key=key)
     try:
         rows = ROWS.validate_python(result.get("rows"))

@@ -39,13 +39,7 @@ def images_of(run: Run, split: str) -> int | None:
 
 def batch_size(run: Run) -> int | None:
     """The images of a batch of a pretraining, or of a final training on labels; None if it is not recorded."""
-    if run.training:
-        size = run.training.get("batch_size")
-    else:  # of an earlier version, whose results do not say
-        section = "method" if run.stage == "pretrain" else run.stage
-        size = mapping(run.config.get(section)).get("batch_size")
-        if run.stage == "finetune":
-            size = min(filter(None, (size, images_of(run, "train"))), default=None)
+    size = run.training.get("batch_size")
     return size if isinstance(size, int) else None
 
 

@@ -96,11 +96,10 @@ def write_ledger(folder: Path, entries: dict[str, Entry]) -> None:
 
 
 def read_ledger(folder: Path) -> dict[str, Entry]:
-    """The entries by name, in the plan's order; empty if there is no ledger. Fields of other versions are ignored."""
+    """The entries by name, in the plan's order; empty if there is no ledger. Damaged entries are ignored."""
     content = read_json(folder / ".jobs" / "ledger.json") or {}
     entries = {}
     for name, fields in content.items():
         with suppress(TypeError, ValueError, KeyError):
-            known = {field: fields[field] for field in Entry.__dataclass_fields__ if field in fields}
-            entries[name] = Entry(**{**known, "state": State(fields["state"])})
+            entries[name] = Entry(**{**fields, "state": State(fields["state"])})
     return entries

@@ -13,7 +13,7 @@ from ssl_pkg.errors import BadInput, reading
 from ssl_pkg.run.directory import RunDirectory
 from ssl_pkg.run.manifest import SYNTHETIC_NAME, md5
 
-RUN_FORMAT: Final = 3  # raised whenever a run that an earlier version began can't be resumed
+RUN_FORMAT: Final = 4  # raised whenever a run that an earlier version began can't be resumed
 # Fields in which a resumed run may differ. Data and source may move, but not change: `inputs` has their digests.
 FREE: Final = ("run_dir", "source", "checkpoint", "study", "variant", "data", "world_size")
 RESOLVED: Final = ("threads", "precision", "device", "inputs")  # known only after torch and the data are loaded

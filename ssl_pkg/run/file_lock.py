@@ -132,7 +132,7 @@ class FileLock:
     def _is_alive(self, holder: dict[str, Any]) -> bool:
         """Looks the process up if it is in this PID namespace, otherwise waits for a heartbeat.
 
-        Also waits if the file lacks the process's start time, as those of an earlier version do.
+        Also waits if the file lacks the process's start time, which only /proc gives.
         """
         started = holder.get("start_time")
         if started is not None and {key: holder.get(key) for key in _pid_namespace()} == _pid_namespace():

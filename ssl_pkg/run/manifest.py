@@ -34,9 +34,7 @@ OFFICIAL_CLASSES: Final = {
     STL10_NAME: ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"),
     CIFAR10_NAME: ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
 }
-# In a packed folder: {"name": of the set, "md5": {file: md5}, "preparation": of its photographs}. Folders that an
-# earlier version packed have no preparation.
-PACKED: Final = "packed.json"
+PACKED: Final = "packed.json"  # {"name": of the packed set, "md5": {file: md5}, "preparation": of its photographs}
 OFFICIAL_BYTES: Final = PUBLISHED["unlabeled"] * IMAGE_BYTES  # of the largest official file; a larger file is not read
 
 
@@ -62,7 +60,7 @@ def identify(root: Path, files: Iterable[str], official_name: str, class_names: 
     else:
         packed = _packed(root, found)
         name = f"{OWN} ({packed['name']})" if packed else STAND_IN
-        more = {"preparation": packed["preparation"]} if packed and "preparation" in packed else {}
+        more = {"preparation": packed["preparation"]} if packed else {}
     return {"name": name, "root": str(root), "files": entries, **more}
 
 
@@ -108,7 +106,7 @@ def _packed(root: Path, found: Mapping[str, str | None]) -> dict[str, Any] | Non
     """
     for folder in (".", OOD):
         content = read_packed(root / folder)
-        if isinstance(content.get("md5"), dict) and "name" in content:
+        if isinstance(content.get("md5"), dict) and {"name", "preparation"} <= content.keys():
             packed = {(Path(folder) / file).as_posix(): value for file, value in content["md5"].items()}
             if all(file in packed and value in (None, packed[file]) for file, value in found.items()):
                 return content

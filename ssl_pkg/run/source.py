@@ -27,12 +27,8 @@ def source_result(config: Config) -> dict[str, Any]:
             f"method={config.method.name} contradicts source={source.path}, a run of {result.get('method')}: "
             f"leave method out"
         )
-    if "adaptation" not in result:
-        raise BadInput(
-            f"source={source.path} was made by an earlier version of this project: remove it and run its stage again"
-        )
-    kinds = {"model": str, "method": str, "seed": int, "resolution": int, "classes": list}
-    if not all(isinstance(result.get(key), kind) for key, kind in kinds.items()):
+    kinds = {"model": str, "method": str, "adaptation": str | None, "seed": int, "resolution": int, "classes": list}
+    if not all(key in result and isinstance(result[key], kind) for key, kind in kinds.items()):
         raise BadInput(f"{source.path / 'result.json'} is damaged: it lacks one of {', '.join(kinds)}")
     return result
 

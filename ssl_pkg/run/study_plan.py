@@ -11,7 +11,7 @@
       variant      in a sweep, the values that the run was made with, e.g. `temperature=0.1`; otherwise empty
       parents      names of the runs that must be complete before this run starts
       settings     overrides that change the run's result, in alphabetical order, e.g. `budget=tiny`
-      run_format   as in config.yaml; missing in plans of earlier versions, where the same settings mean something else
+      run_format   as in config.yaml; in another version the same settings can mean something else
 
 The file holds no path, so that a study's folder can be copied and renamed. Imports no torch.
 """
@@ -40,7 +40,7 @@ class PlannedRun(BaseModel):
     variant: str = ""
     parents: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
-    run_format: int | None = None
+    run_format: int
 
     @computed_field  # type: ignore[prop-decorator]  # mypy does not support decorators above property
     @property

@@ -49,8 +49,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         raise BadInput(f"{path} does not exist: finish the run that writes it first") from None
     except (OSError, ValueError, SafetensorError) as error:
         raise BadInput(f"{path} can't be read as safetensors ({error}): run its stage again") from error
-    digest = facts.get(DIGEST)
-    if digest not in (None, weights_sha256(state)):
+    if facts.get(DIGEST) != weights_sha256(state):
         raise BadInput(f"{path} is damaged, because its weights' checksum does not match: run its stage again")
     return state
 

@@ -102,7 +102,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             probe = stage.trainings.once(f"probe {subset}", partial(stage.probe, subset, features))
             if not subset.is_fold:  # the stage `probe` measures those of the folds
                 found.append((subset, "probe", probe["model"]))
-                notes += probe.get("notes", [])  # a checkpoint of an earlier version has none
+                notes += probe["notes"]
             candidate = stage.candidate(subset, features[0], probe)
             finetuned = stage.trainings.once(f"finetune {subset}", partial(stage.finetune, subset, candidate, probe))
             found.append((subset, "finetune", finetuned))

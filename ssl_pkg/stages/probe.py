@@ -125,5 +125,5 @@ def _state(probe: LinearProbe) -> dict[str, Any]:
 
 def _from_state(state: dict[str, Any]) -> LinearProbe:
     tried = [PenaltyTrial(**trial) for trial in state["tried"]]
-    converged = state.get("converged", True)  # a checkpoint of an earlier version does not say
-    return LinearProbe(state["weight"].numpy(), state["bias"].numpy(), state["l2"], tried, state["reason"], converged)
+    weight, bias = state["weight"].numpy(), state["bias"].numpy()
+    return LinearProbe(weight, bias, state["l2"], tried, state["reason"], state["converged"])

@@ -4,7 +4,6 @@ import copy
 from collections.abc import Callable
 from functools import cache, partial
 
-from pydantic import Field
 from torch import nn
 
 from ssl_pkg.augment.views import resize
@@ -30,7 +29,7 @@ class WidthCheckpoint(CheckpointMetadata):
     """The fields of a checkpoint of this stage: the results of the finished units by name, and the notes."""
 
     results: dict[str, UnitResult]
-    notes: list[str] = Field(default_factory=list)
+    notes: list[str]
 
 
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:

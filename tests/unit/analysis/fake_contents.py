@@ -1,6 +1,6 @@
 """What the runs of FakeStudy contain: metric lines, numbers of some evaluations and a method's configuration."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,13 @@ def provenance(data: str) -> dict[str, Any]:
         "hardware": {"device": "cpu", "name": "x86_64", "precision": "float32", "threads": 1},
         "world_size": 1,
     }
+
+
+def training(split: str, settings: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """The entry `training` of result.json, of a training with the epochs and the batch size of `settings`."""
+    size, epochs = settings["batch_size"], settings["epochs"]
+    length = {"split": split, "images": size * max(1, steps // epochs), "batch_size": size}
+    return length | {"epochs": epochs, "passes": 1, "steps": steps}
 
 
 def pretraining_lines(method: str, steps: int, draws: np.random.Generator) -> list[dict[str, Any]]:

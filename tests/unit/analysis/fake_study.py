@@ -25,6 +25,7 @@ from fake_contents import (
     pretraining_lines,
     provenance,
     row,
+    training,
 )
 
 from jobs.plan.graph import plan
@@ -84,11 +85,11 @@ class FakeStudy:
     def pretrain(self, method: str, seed: int = 0, *, complete: bool = True) -> Path:
         draws = self._draws("pretrain", method, seed)
         lines = pretraining_lines(method, self.steps, draws)
-        config = {"method": method_config(method), "pretrain": {"knn_every": 1, "knn_neighbours": 20}}
+        config: dict[str, Any] = {"method": method_config(method), "pretrain": {"knn_every": 1, "knn_neighbours": 20}}
         run = self._open(f"pretrain-{method}-s{seed}", seed, None, config, lines)
         if complete:
             rows = [row("knn_validation", "accuracy", SKILL.get(method, 0.6) - 0.1, 100)]
-            self._close(run, method, seed, rows)
+            self._close(run, method, seed, rows, training=training("unlabeled", config["method"], self.steps))
         else:
             self._interrupt(run)
         return run
@@ -116,7 +117,9 @@ class FakeStudy:
         """Of the method `random`, the supervised baseline."""
         name, adaptation = adapted(method, "finetune")
         phases = [f"trial {number}" for number in range(1, candidates + 1)]
-        config = {"finetune": {"epochs": 5, "batch_size": 64, "base_lrs": [3e-4, 1e-3], "weight_decays": [0.05]}}
+        config: dict[str, Any] = {
+            "finetune": {"epochs": 5, "batch_size": 64, "base_lrs": [3e-4, 1e-3], "weight_decays": [0.05]}
+        }
         source = "random" if method == "random" else f"pretrain-{method}-s{seed}"
         run = self._open(f"finetune-{method}-s{seed}", seed, source, config, labelled_lines(phases))
         if not complete:
@@ -129,7 +132,8 @@ class FakeStudy:
             | {"accuracy": 0.7 - number / 20, "log_loss": 0.9 + number / 10, "n": 40}
             for number, (phase, lr) in enumerate(zip(phases, (3e-4, 1e-3), strict=False))
         ]
-        self._close(run, model_name(name, adaptation), seed, rows, tried=tried, chosen=phases[0])
+        length = training("train", config["finetune"], steps=5)
+        self._close(run, model_name(name, adaptation), seed, rows, tried=tried, chosen=phases[0], training=length)
         return run
 
     def few_labels(

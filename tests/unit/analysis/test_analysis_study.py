@@ -128,8 +128,7 @@ def test_damaged_files_are_named_and_ignored(fake: FakeStudy) -> None:
     assert study.notes == (
         "probe-byol-s0: result.json has a wrong entry rows = None: Input should be a valid list; the run counts as "
         "unfinished.",
-        "probe-moco-s0: result.json was made by an earlier version of this project, which did not record `adaptation`: "
-        "remove the run directory and run its stage again; the run counts as unfinished.",
+        "probe-moco-s0: result.json has no usable 'adaptation'; the run counts as unfinished.",
         "probe-simclr-s0: result.json can't be read; the run counts as unfinished.",
         "embed-supervised-s0: tsne.npz is damaged; the file is ignored.",
     )

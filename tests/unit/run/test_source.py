@@ -65,7 +65,7 @@ def test_a_damaged_source_is_refused(tmp_path: Path, damage: dict[str, object]) 
 
 def test_a_source_without_seed_is_damaged(tmp_path: Path) -> None:
     write(tmp_path / "source", **{key: value for key, value in RESULT.items() if key != "seed"})
-    with pytest.raises(BadInput, match="lacks one of model, method, seed"):
+    with pytest.raises(BadInput, match="lacks one of model, method, adaptation, seed"):
         source_result(inherited(tmp_path))
 
 

@@ -19,11 +19,11 @@ def small() -> STL10:
     return STL10(split, split, split, (), (), {})
 
 
-def test_a_final_model_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+def test_a_final_model_whose_result_lacks_its_adaptation_is_damaged(tmp_path: Path) -> None:
     result = {"model": "simclr-probe", "method": "simclr", "seed": 0, "resolution": 32, "classes": ["a"]}
     (tmp_path / "result.json").write_text(json.dumps(result))
     config = load_config(["stage=ood", f"source={tmp_path}", "run_dir=x", "data.root=synthetic"])
-    with pytest.raises(BadInput, match="made by an earlier version"):
+    with pytest.raises(BadInput, match="is damaged: it lacks one of model, method, adaptation"):
         source_classifier(config)
 
 

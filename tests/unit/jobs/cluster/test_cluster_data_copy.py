@@ -34,7 +34,7 @@ def test_a_copy_has_the_name_of_its_source_and_no_file_of_another_folder(tmp_pat
     for folder, name in ((source, "birds"), (source / "ood", "bats")):
         (folder / file).parent.mkdir(parents=True)
         (folder / file).write_bytes(name.encode())
-        packed = {"name": name, "md5": {file: hashlib.md5(name.encode()).hexdigest()}}
+        packed = {"name": name, "md5": {file: hashlib.md5(name.encode()).hexdigest()}, "preparation": {}}
         (folder / "packed.json").write_text(json.dumps(packed))
     (source / "runs").mkdir()
     (source / "runs" / "metrics.jsonl").touch()
