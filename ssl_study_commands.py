@@ -1,4 +1,4 @@
-"""The console commands: `ssl-study`, `ssl-study-stage` and `ssl-study-report`.
+"""The console commands: `ssl-study` and `ssl-study-stage`.
 
 An empty entry of PYTHONPATH puts the working folder first in the import path. A folder `jobs` or `ssl_pkg` there would
 be imported instead of the project's package, before any code of the project runs. The commands therefore start in this
@@ -170,17 +170,6 @@ def stage() -> None:
     from ssl_pkg.__main__ import entry
 
     entry()
-
-
-def report() -> None:
-    """Runs `ssl-study-report`."""
-    _remove_working_folder()
-    from ssl_pkg.extras import require_or_exit
-
-    require_or_exit("report")
-    from analysis.__main__ import entry
-
-    entry("ssl-study-report")
 
 
 def _remove_working_folder() -> None:

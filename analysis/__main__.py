@@ -178,12 +178,6 @@ def _print(study: Study, path: Path) -> None:
     console.print(_("The same study for the browser: {path}", path=page), soft_wrap=True)
 
 
-def entry(program: str = "python -m analysis") -> None:
-    """Runs `python -m analysis`, or the console command `ssl-study-report`."""
-    safe_path.protect()
-    prepare_streams()
-    sys.exit(main(program=program))
-
-
 if __name__ == "__main__":
-    entry()
+    prepare_streams()
+    sys.exit(main())

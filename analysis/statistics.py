@@ -46,7 +46,7 @@ class Difference:
     p_equivalent: float
 
 
-def mean(values: Values, level: float = LEVEL, *, share: bool = False) -> Mean:
+def mean(values: Values, *, share: bool = False) -> Mean:
     """The mean of values (S, n) or (S, D, n) with its interval. Raises ValueError with fewer than two images.
 
     share: whether the mean is a share of hits though the values are not single hits, such as an image's mean over
@@ -59,35 +59,35 @@ def mean(values: Values, level: float = LEVEL, *, share: bool = False) -> Mean:
     spread = of_mean(values)
     if values.dtype == np.bool_ or share:
         single = values.dtype == np.bool_ and values.size == values.shape[-1]
-        return _share(spread, values.shape[-1], level, single=single)
-    return Mean(spread.centre, *spread.interval(level))
+        return _share(spread, values.shape[-1], single=single)
+    return Mean(spread.centre, *spread.interval(LEVEL))
 
 
-def proportion(shares: Floats, images: int, level: float = LEVEL) -> Mean:
+def proportion(shares: Floats, images: int) -> Mean:
     """The mean of shares (S,) of the same images, whose hits are not known, with an interval that is rather too long.
 
     The hits are needed to tell which part of p(1 - p) the images explain; here they are taken to explain all of it.
     """
     centre = float(shares.mean())
     image_part = Part(centre * (1 - centre) / images, images - 1)
-    return _share(Spread(centre, of_seeds(shares), image_part), images, level, single=len(shares) == 1)
+    return _share(Spread(centre, of_seeds(shares), image_part), images, single=len(shares) == 1)
 
 
-def _share(spread: Spread, images: int, level: float, *, single: bool) -> Mean:
+def _share(spread: Spread, images: int, *, single: bool) -> Mean:
     """Wilson's interval of a share; single: of the hits of one training."""
-    share, tail = spread.centre * (1 - spread.centre), (1 - level) / 2
+    share, tail = spread.centre * (1 - spread.centre), (1 - LEVEL) / 2
     if single or spread.error == 0 or share <= 0:
         return Mean(spread.centre, *wilson(spread.centre * images, images, -float(special.ndtri(tail))))
     count = share / spread.error**2
     return Mean(spread.centre, *wilson(spread.centre * count, count, spread.quantile(tail)))
 
 
-def over_seeds(values: Floats, level: float = LEVEL) -> Mean:
+def over_seeds(values: Floats) -> Mean:
     """Student's t interval of the mean of values (S,), one a seed. Raises ValueError with fewer than two seeds."""
     if len(values) < 2:
         raise ValueError(f"an interval over seeds needs two seeds, not {len(values)}")
     spread = Spread(float(values.mean()), of_seeds(values), NOTHING)
-    return Mean(spread.centre, *spread.interval(level))
+    return Mean(spread.centre, *spread.interval(LEVEL))
 
 
 def difference(

@@ -55,7 +55,7 @@ NOT_APPLICABLE = (
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     """Measures, prints and writes the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.ablation", description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--data", default="synthetic", help="folder with stl10_binary/ (default: the synthetic images)")
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=positive, default=5, help="timings of each variant (default: 5)")
     parser.add_argument("--out", type=writable, default=Path(__file__).with_name("ablation.md"))
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)  # the process of `_glibc_defaults`
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     if options.serve:
         _serve(options.data, options.resolution)
         return 0

@@ -41,13 +41,13 @@ RESOLUTION = 64
 TRIAL = 8  # steps that are timed to estimate how many fit into the training time
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     """Trains both, then prints and writes their accuracies."""
     parser = argparse.ArgumentParser(prog="python -m bench.learning", description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--data", required=True, help="folder with stl10_binary/")
     parser.add_argument("--minutes", type=positive, default=10, help="minutes of each training (default: 10)")
     parser.add_argument("--out", type=writable, default=Path(__file__).with_name("learning.json"))
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     line = ["stage=pretrain", "method=simclr", "run_dir=-", f"data.root={options.data}", "budget=quick"]
     config = load_config([*line, f"budget.resolution={RESOLUTION}"])
     dataset = open_dataset(config.data)

@@ -40,13 +40,13 @@ COUNTS: Final = (100_000, 1_000_000)
 STEPS: Final = 12
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     """Measures and prints both tables."""
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--resolution", type=int, default=96)
     # set for child processes, which measure one data set
     parser.add_argument("--only", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     if options.only:
         print(json.dumps(_measured(options.only, options.resolution)))
         return 0

@@ -46,9 +46,9 @@ MAX_IMAGES = 20_000  # that each baseline holds in memory
 STEPS = 12  # after which memory is read; it grew until the tenth step at the latest
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     """Measures, prints and writes the results."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args()
     found: dict[str, Any] = {"machine": machine(), "batch": BATCH, "data": options.data}
     found |= _trainings(options, 96, METHODS)
     found["at_64px"] = _trainings(options, 64, ("simclr",))

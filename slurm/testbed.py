@@ -243,19 +243,12 @@ def main(arguments: list[str]) -> int:
     """Runs a command line and returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m slurm.testbed", description=__doc__)
     parser.add_argument("command", choices=("up", "down"))
-    parser.add_argument(
-        "--base", type=Path, default=DEFAULT_BASE, help="folder of the state (default: .testbed in the project)"
-    )
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--cpus", type=int, default=LocalCluster.cpus, help="CPUs of each node")
     parser.add_argument("--accounting", action="store_true", help="also start slurmdbd, for sacct")
-    parser.add_argument("--term-only", action="store_true", help="preemption sends only SIGTERM, SLURM's default")
     parser.add_argument("--purge", action="store_true", help="down: also remove the state")
     options = parser.parse_args(arguments)
-    bed = LocalCluster(
-        options.base.resolve(), nodes=options.nodes, cpus=options.cpus, accounting=options.accounting,
-        user_signal=not options.term_only,
-    )  # fmt: skip
+    bed = LocalCluster(DEFAULT_BASE.resolve(), nodes=options.nodes, cpus=options.cpus, accounting=options.accounting)
     try:
         if options.command == "up":
             bed.up()

@@ -1,18 +1,8 @@
-"""Predicts the classes of images with a final model: `python -m ssl_pkg.predict RUN FOLDER` (`ssl-study predict`).
+"""Predicts the classes of images with a final model: `ssl-study predict RUN FOLDER`.
 
 FOLDER is a packed folder, whose test split is predicted, or any folder of images. The label of an image is known if the
 image is in a folder with the name of a class.
 """
-
-from ssl_pkg import safe_path
-
-if __name__ == "__main__":
-    safe_path.protect()
-
-from ssl_pkg.extras import require_or_exit
-
-if __name__ == "__main__":
-    require_or_exit("train")
 
 import argparse
 import csv
@@ -45,7 +35,6 @@ from ssl_pkg.hardware.machine import cores
 from ssl_pkg.layout import CLASS_NAMES, SIDE
 from ssl_pkg.messages.counted import counted
 from ssl_pkg.messages.nearest import hint
-from ssl_pkg.messages.streams import prepare_streams
 from ssl_pkg.models.encoder import to_device
 from ssl_pkg.predictions import COLUMNS, Predictions, csv_of, report
 from ssl_pkg.run.directory import RunDirectory, write_atomic
@@ -59,13 +48,13 @@ OUT: Final = "predictions.csv"
 class FinalModel:
     """A classifier in eval mode, the names of its classes, and the side of its images in pixels.
 
-    padded: whether its training images were padded to squares instead of cropped; None if its weights don't say so.
+    padded: whether its training images were padded to squares instead of cropped.
     """
 
     network: nn.Module
     classes: tuple[str, ...]
     resolution: int
-    padded: bool | None
+    padded: bool
 
 
 def load_final_model(run: Path) -> FinalModel:
@@ -84,6 +73,8 @@ def load_final_model(run: Path) -> FinalModel:
     network: nn.Module = resnet18(weights=None, num_classes=len(classes))
     load_into(network, load_weights(file), file)
     padded = is_padded(load_facts(file).get("photograph"), SIDE)
+    if padded is None:
+        raise BadInput(f"{file} does not say how its images were prepared: run its stage again")
     return FinalModel(network.eval(), tuple(classes), resolution, padded)
 
 
@@ -101,8 +92,8 @@ def predict_packed(model: FinalModel, root: Path, device: torch.device) -> Predi
     return Predictions(_names_of_test(root, len(test)), labels, _indices(labels, model.classes), logits, [])
 
 
-def predict_files(model: FinalModel, folder: Path, device: torch.device, *, pad: bool) -> Predictions:
-    """The predictions for all images below a folder, prepared as `pack` does it. Raises BadInput without an image."""
+def predict_files(model: FinalModel, folder: Path, device: torch.device) -> Predictions:
+    """The predictions for all images below a folder, prepared as in the training. Raises BadInput without an image."""
     found = [(file, printable(str(file.relative_to(folder))), reason) for file, reason in files_below(folder)]
     unusable = [(name, reason) for _, name, reason in found if reason]
     wanted = [(file, name) for file, name, reason in found if not reason]
@@ -112,7 +103,9 @@ def predict_files(model: FinalModel, folder: Path, device: torch.device, *, pad:
         for start in range(0, len(wanted), BATCH):
             chosen = wanted[start : start + BATCH]
             images = []
-            for (file, name), pixels in zip(chosen, read_images([f for f, _ in chosen], SIDE, pad=pad), strict=True):
+            for (file, name), pixels in zip(
+                chosen, read_images([f for f, _ in chosen], SIDE, pad=model.padded), strict=True
+            ):
                 if isinstance(pixels, Unusable):
                     unusable.append((name, str(pixels)))
                 else:
@@ -158,9 +151,6 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="run directory of a probe or a fine-tuning")
     parser.add_argument("folder", metavar="FOLDER", help="folder of the images, or a packed folder")
     parser.add_argument("--out", metavar="FILE", default=OUT, help=f"file to write (default: {OUT})")
-    parser.add_argument(
-        "--pad", action="store_true", help="keep whole images; only for weights that don't say how to prepare them"
-    )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: the GPU, if any")
     return run_command(parser, arguments, _predict, target="out", left="no prediction was written")
 
@@ -172,12 +162,13 @@ def _predict(options: argparse.Namespace) -> None:
     packed = _is_packed(folder)
     with reading(run):
         model = load_final_model(run)
-    pad = _pad(options.pad, model, folder, packed)
+    if packed:
+        _note_other_preparation(model, folder)
     device, _ = choose_device(options.device)
     torch.set_num_threads(cores())
     to_device(model.network, device)
     with reading(folder):
-        found = predict_packed(model, folder, device) if packed else predict_files(model, folder, device, pad=pad)
+        found = predict_packed(model, folder, device) if packed else predict_files(model, folder, device)
     write_atomic(out, csv_of(found, model.classes).encode())
     print(report(found, model.classes, folder, out))
 
@@ -199,27 +190,12 @@ def _is_packed(folder: Path) -> bool:
         return (folder / layout.STL10).is_dir()
 
 
-def _pad(wanted: bool, model: FinalModel, folder: Path, packed: bool) -> bool:
-    """Whether to pad images to squares, as it was done with the training images. Raises BadInput if --pad is wrong.
-
-    Prints a note if the images of a packed folder were prepared in another way.
-    """
-    if wanted and packed:
-        raise BadInput(f"the images in {folder} are packed, so --pad has no effect: leave it out")
-    if wanted and model.padded is False:
-        raise BadInput(
-            "the model was trained on the centres of images, so --pad would change its predictions: leave it out"
-        )
-    own = is_padded(read_packed(folder).get("preparation"), SIDE) if packed else None
-    if own is not None and model.padded is not None and own != model.padded:
+def _note_other_preparation(model: FinalModel, folder: Path) -> None:
+    """Prints a note if the images of a packed folder were prepared in another way than those of the training."""
+    own = is_padded(read_packed(folder).get("preparation"), SIDE)
+    if own is not None and own != model.padded:
         kinds = {False: "cropped to their centres", True: "padded to squares"}
         print(
             f"note: the images in {folder} were {kinds[own]}, those of the training {kinds[model.padded]}",
             file=sys.stderr,
         )
-    return wanted or bool(model.padded)
-
-
-if __name__ == "__main__":
-    prepare_streams()
-    sys.exit(main(sys.argv[1:]))

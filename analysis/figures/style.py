@@ -75,6 +75,7 @@ MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 _MODEL_MARKERS: Final = ("osD", "v^P", "<>X")  # of a probe, a fine-tuned model and a baseline, in each study
 _LIGHTEST: Final = 0.5  # white in the colours of the last of several studies
 NAMED: Final = 40  # classes in a figure; of more, only some are named
+LONGEST_NAME: Final = 14  # letters of a class's name in a figure
 NUMBERED: Final = 20  # classes that have room for a number each
 _LETTERS: Final = {"en": 1.0, "ru": 0.87}  # that are as wide as an English letter, on average
 
@@ -232,13 +233,13 @@ def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], **opti
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, **options)
 
 
-def shortened(names: Sequence[str], longest: int = 14) -> list[str]:
-    """The names, each cut to `longest` characters: at the end, or in the middle if their starts are the same."""
-    cut = [name if len(name) <= longest else f"{name[: longest - 1]}…" for name in names]
+def shortened(names: Sequence[str]) -> list[str]:
+    """The names, each cut to LONGEST_NAME characters: at the end, or in the middle if their starts are the same."""
+    cut = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names]
     if len(set(cut)) == len(set(names)):
         return cut
-    end = longest // 2
-    return [name if len(name) <= longest else f"{name[: longest - 1 - end]}…{name[-end:]}" for name in names]
+    end = LONGEST_NAME // 2
+    return [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1 - end]}…{name[-end:]}" for name in names]
 
 
 def log_axis(axis: Any, ticks: Sequence[float] = ()) -> None:

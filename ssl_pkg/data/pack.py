@@ -1,4 +1,4 @@
-"""Packs photographs into a data set: `python -m ssl_pkg.data.pack SRC DST` (console command: `ssl-study pack`).
+"""Packs photographs into a data set: `ssl-study pack SRC DST`.
 
 DST/stl10_binary/           train, test and unlabeled images with labels and class names, in STL-10's layout
 DST/ood/stl10_binary/       with --ood: the out-of-distribution test images
@@ -8,22 +8,11 @@ DST/files.csv               for every file of SRC its split, index and class, or
 DST/contact_sheet_*.png     some images of each split, as they are packed
 """
 
-from ssl_pkg import safe_path
-
-if __name__ == "__main__":
-    safe_path.protect()
-
-from ssl_pkg.extras import require_or_exit
-
-if __name__ == "__main__":
-    require_or_exit("train")
-
 import argparse
 import csv
 import hashlib
 import json
 import os
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -60,7 +49,6 @@ from ssl_pkg.data.scratch import scratch_folder
 from ssl_pkg.data.stl10 import label_type
 from ssl_pkg.errors import BadInput, reading
 from ssl_pkg.layout import CLASS_NAMES, SIDE
-from ssl_pkg.messages.streams import prepare_streams
 from ssl_pkg.run.manifest import PACKED
 
 CHUNK: Final = 1000  # images copied at a time
@@ -230,8 +218,3 @@ def _pack(options: argparse.Namespace) -> None:
     ood = Path(expand_path("--ood", options.ood)) if options.ood is not None else None
     packed = pack(source, target, ood=ood, pad=options.pad, test_fraction=options.test_fraction, seed=options.seed)
     print(report(packed, source, target))
-
-
-if __name__ == "__main__":
-    prepare_streams()
-    sys.exit(main(sys.argv[1:]))

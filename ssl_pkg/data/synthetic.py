@@ -179,19 +179,17 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs `python -m ssl_pkg.data.synthetic OUT`; returns the exit status."""
     parser = Parser(prog="ssl-study data --synthetic", description="Generates the synthetic data set.")
     parser.add_argument("out", help="folder to create")
-    for name, size in asdict(DEFAULT).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=size, help=f"images (default {size})")
     given = sys.argv[1:] if arguments is None else arguments
     return run_command(
         parser, given, lambda options: _generate(**vars(options)), target="out", left="nothing was generated"
     )
 
 
-def _generate(out: str, **sizes: int) -> None:
+def _generate(out: str) -> None:
     root = Path(expand_path("OUT", out))
     if os.path.lexists(root):
         raise BadInput(f"{root} exists: give a folder that does not exist yet")
-    generate(root, Sizes(**sizes))
+    generate(root, DEFAULT)
 
 
 if __name__ == "__main__":

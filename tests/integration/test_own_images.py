@@ -17,18 +17,13 @@ from report_numbers import unexplained
 
 from analysis import report, writing
 from analysis.reading import read_study
+from ssl_pkg.predict import main as predict
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "data"))
 from hostile_photographs import write_photographs
 
 PROJECT = Path(__file__).parents[2]
 SMALLER = ("budget=tiny", "study.methods=[simclr]", "threads=1")
-
-
-def call(*arguments: str, status: int = 0) -> str:
-    done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=False, timeout=3000)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def of_the_readme(command: str) -> list[str]:
@@ -80,7 +75,9 @@ def test_a_study_of_three_classes_without_ood_images_has_all_other_numbers(folde
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("model", ["probe-simclr-s0", "finetune-simclr-s0"])
-def test_predictions_equal_those_of_the_study(folder: Path, tmp_path: Path, model: str) -> None:
+def test_predictions_equal_those_of_the_study(
+    folder: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = folder / "runs" / "photos-quick" / model
     accuracy = next(
         row
@@ -94,7 +91,8 @@ def test_predictions_equal_those_of_the_study(folder: Path, tmp_path: Path, mode
         names = [row["file"] for row in csv.DictReader(file) if row["split"] == "test"]
     for images in ("data/photos", "photos"):
         out = tmp_path / f"{images.replace('/', '-')}.csv"
-        printed = call("ssl_pkg.predict", str(run), str(folder / images), "--out", str(out))
+        assert predict([str(run), str(folder / images), "--out", str(out)]) == 0
+        printed = capsys.readouterr().out
         with out.open(newline="") as file:
             rows = {row["file"]: row for row in csv.DictReader(file)}
         assert len(rows) == {"data/photos": 24, "photos": 120}[images]

@@ -55,7 +55,7 @@ def test_python_m_with_an_empty_entry_in_pythonpath_imports_nothing_from_there(h
 
 
 @pytest.mark.parametrize(
-    ("name", "line"), [("study", ["profile", "local"]), ("stage", ["--help"]), ("report", ["--help"])]
+    ("name", "line"), [("study", ["profile", "local"]), ("stage", ["--help"]), ("study", ["report", "--help"])]
 )
 @pytest.mark.parametrize("path", ["", "."])
 def test_a_console_command_imports_nothing_from_there(hostile: Path, name: str, line: list[str], path: str) -> None:

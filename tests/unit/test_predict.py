@@ -29,9 +29,14 @@ CLASSES = ["cat", "dog", "file"]
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with a random final model."""
-    folder = tmp_path_factory.mktemp("run")
+    return trained_on("crop", tmp_path_factory.mktemp("run"))
+
+
+def trained_on(fit: str, folder: Path) -> Path:
+    """A run in `folder` with a random final model, whose weights say that photographs were cropped or padded."""
     torch.manual_seed(0)
-    save_weights(folder / "model.safetensors", resnet18(num_classes=3), {})
+    facts = {"photograph": preparation(96, pad=fit == "pad")}
+    save_weights(folder / "model.safetensors", resnet18(num_classes=3), facts)
     (folder / "result.json").write_text(json.dumps({"classes": CLASSES, "resolution": 32}))
     return folder
 
@@ -211,19 +216,9 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def trained_on(fit: str, run: Path, folder: Path) -> Path:
-    """A copy of the run whose weights say how photographs were prepared."""
-    folder.mkdir()
-    torch.manual_seed(0)
-    facts = {"photograph": preparation(96, pad=fit == "pad")}
-    save_weights(folder / "model.safetensors", resnet18(num_classes=3), facts)
-    (folder / "result.json").write_text((run / "result.json").read_text())
-    return folder
-
-
 @pytest.mark.parametrize("fit", ["crop", "pad"])
-def test_photographs_are_prepared_as_those_of_the_training(run: Path, packed: Path, tmp_path: Path, fit: str) -> None:
-    model = trained_on(fit, run, tmp_path / "run")
+def test_photographs_are_prepared_as_those_of_the_training(packed: Path, tmp_path: Path, fit: str) -> None:
+    model = trained_on(fit, tmp_path)
     for name, folder in (("photos", "photos"), ("packed", fit)):
         line = [str(model), str(packed / folder), "--out", str(tmp_path / f"{name}.csv"), "--device", "cpu"]
         assert main(line) == 0
@@ -233,30 +228,20 @@ def test_photographs_are_prepared_as_those_of_the_training(run: Path, packed: Pa
         assert float(photos[name]["confidence"]) == pytest.approx(float(row["confidence"]), abs=2e-6)
 
 
-def test_weights_of_an_earlier_version_take_the_preparation_from_the_option(
-    run: Path, packed: Path, tmp_path: Path
-) -> None:
-    for fit in ("crop", "pad"):
-        line = [str(run), str(packed / "photos"), "--out", str(tmp_path / fit), "--device", "cpu"]
-        assert main(line if fit == "crop" else [*line, "--pad"]) == 0
-        line = [str(run), str(packed / fit), "--out", str(tmp_path / f"{fit}.csv"), "--device", "cpu"]
-        assert main(line) == 0
-        photos = rows_of(tmp_path / fit)
-        for name, row in rows_of(tmp_path / f"{fit}.csv").items():
-            assert float(photos[name]["confidence"]) == pytest.approx(float(row["confidence"]), abs=2e-6)
-
-
-def test_another_preparation_is_refused_or_noted(
+def test_another_preparation_of_packed_images_is_noted(
     run: Path, packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = trained_on("crop", run, tmp_path / "run")
-    rest = ["--out", str(tmp_path / "out.csv"), "--device", "cpu"]
-    assert main([str(model), str(packed / "photos"), "--pad", *rest]) == 2
-    assert "trained on the centres of images, so --pad would change" in capsys.readouterr().err
-    assert main([str(model), str(packed / "crop"), "--pad", *rest]) == 2
-    assert "are packed, so --pad has no effect" in capsys.readouterr().err
-    assert main([str(model), str(packed / "pad"), *rest]) == 0
-    assert "were padded to squares, those of the training cropped to their centres" in capsys.readouterr().err
+    for fit, noted in (("crop", False), ("pad", True)):
+        assert main([str(run), str(packed / fit), "--out", str(tmp_path / fit), "--device", "cpu"]) == 0
+        note = "were padded to squares, those of the training cropped to their centres"
+        assert (note in capsys.readouterr().err) is noted
+
+
+def test_weights_that_do_not_say_how_their_images_were_prepared_are_refused(run: Path, tmp_path: Path) -> None:
+    save_weights(tmp_path / "model.safetensors", resnet18(num_classes=3), {})
+    (tmp_path / "result.json").write_text((run / "result.json").read_text())
+    with pytest.raises(BadInput, match="does not say how its images were prepared: run its stage again"):
+        load_final_model(tmp_path)
 
 
 def test_labels_that_the_model_lacks_are_named(

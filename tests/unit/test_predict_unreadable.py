@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from torchvision.models import resnet18
 
+from ssl_pkg.data.image_files import preparation
 from ssl_pkg.predict import main
 from ssl_pkg.run.weights import save_weights
 
@@ -18,7 +19,7 @@ def run(user_folder: Path) -> Path:
     """A run with a random final model."""
     folder = user_folder / "run"
     folder.mkdir()
-    save_weights(folder / "model.safetensors", resnet18(num_classes=2), {})
+    save_weights(folder / "model.safetensors", resnet18(num_classes=2), {"photograph": preparation(96, pad=False)})
     (folder / "result.json").write_text(json.dumps({"classes": ["cat", "dog"], "resolution": 32}))
     return folder
 

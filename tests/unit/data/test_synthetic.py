@@ -234,25 +234,22 @@ def test_a_temporary_cache_writable_by_others_is_refused(tmp_path: Path, monkeyp
 
 
 def test_command_line_writes_the_set_and_refuses_an_existing_folder(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes = ["--train-per-class=5", "--test-per-class=2", "--unlabeled=30", "--ood-per-class=2"]
+    monkeypatch.setattr(synthetic, "DEFAULT", SMALL)
     out = str(tmp_path / "set")
-    assert main([out, *sizes]) == 0
+    assert main([out]) == 0
     assert content(tmp_path / "set") == content(root)
-    assert main([out, *sizes]) == 2
+    assert main([out]) == 2
     error = capsys.readouterr().err
     assert out in error
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("given", [["--unlabeled=0"], ["--train-per-class=-1"]])
-def test_command_line_refuses_empty_splits(
-    tmp_path: Path, given: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([str(tmp_path / "set"), *given]) == 2
-    assert "at least 1" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("size", [{"unlabeled": 0}, {"train_per_class": -1}])
+def test_empty_splits_are_refused(size: dict[str, int]) -> None:
+    with pytest.raises(BadInput, match="at least 1"):
+        Sizes(**size)
 
 
 def test_a_linear_classifier_on_pixels_fails() -> None:

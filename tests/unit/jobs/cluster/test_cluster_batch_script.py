@@ -6,13 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-import jobs
 from jobs.cluster.batch_script import (
     CANCEL_FILE,
     SETUP_DONE,
@@ -202,20 +199,3 @@ def test_an_empty_environment_gets_the_submitters_variables_and_another_keeps_it
     assert Path(empty["HOME"]).is_dir() and "SLURM_EXPORT_ENV" not in empty
     own = {"PATH": "/usr/bin:/bin:/own", "PYTHONPATH": "", "HOME": "/home"}
     assert own.items() <= found(*(f"{name}={value}" for name, value in own.items())).items()
-
-
-def test_the_console_commands_exist() -> None:
-    project = tomllib.loads((Path(jobs.__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    assert set(project["scripts"]) == {"ssl-study", "ssl-study-stage", "ssl-study-report"}
-    for place in project["scripts"].values():
-        module, _, function = place.partition(":")
-        spec = find_spec(module)
-        assert spec and spec.origin
-        assert f"def {function}() -> None:" in Path(spec.origin).read_text()
-
-
-def test_a_console_command_does_the_same_as_python_m() -> None:
-    code = "import sys; sys.argv = ['ssl-study', 'profile', 'local']; from ssl_study_commands import study; study()"
-    lines = ([sys.executable, "-P", "-c", code], [sys.executable, "-m", "jobs", "profile", "local"])
-    first, second = (subprocess.run(line, capture_output=True, text=True, check=True).stdout for line in lines)
-    assert first == second and "cpus: 1" in first
