@@ -119,7 +119,9 @@ def test_changed_inputs_of_a_started_run_are_refused(tmp_path: Path, data: Path)
     assert "inputs.source: " in done.stderr
 
 
-def test_a_complete_run_refuses_another_configuration_or_other_images(tmp_path: Path, data: Path) -> None:
+def test_a_run_refuses_another_configuration_or_other_images_whether_or_not_it_is_complete(
+    tmp_path: Path, data: Path
+) -> None:
     assert run(*pretrain("simclr", data, tmp_path / "run", "budget.max_steps=1")).returncode == 0
     done = run(*pretrain("simclr", data, tmp_path / "run", "budget.max_steps=1", "seed=7"))
     assert done.returncode == 2
@@ -131,19 +133,15 @@ def test_a_complete_run_refuses_another_configuration_or_other_images(tmp_path: 
     done = run(*pretrain("simclr", other, tmp_path / "run", "budget.max_steps=1"))
     assert done.returncode == 2
     assert "is complete, but on other images" in done.stderr
+    (tmp_path / "run/result.json").unlink()
+    done = run(*pretrain("simclr", data, tmp_path / "run", "budget.max_steps=1", "seed=1"))
+    assert done.returncode == 2
+    assert "seed: 0 -> 1" in done.stderr
 
 
 def truncated(root: Path) -> None:
     with (root / "stl10_binary/train_X.bin").open("r+b") as file:
         file.truncate(100_000)
-
-
-def wrong_labels(root: Path) -> None:
-    np.full(160, 77, np.uint8).tofile(root / "stl10_binary/train_y.bin")
-
-
-def few_labels(root: Path) -> None:
-    np.ones(3, np.uint8).tofile(root / "stl10_binary/train_y.bin")
 
 
 def unchanged(root: Path) -> None:
@@ -152,32 +150,18 @@ def unchanged(root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("damage", "arguments", "sentence"),
-    [
-        (unchanged, ["data.root=/nowhere"], "there is no data folder /nowhere"),
+    [  # one of each part that can refuse; the other refusals are in its unit tests
         (truncated, [], "is truncated"),
-        (wrong_labels, [], "labels outside 1..10"),
-        (few_labels, [], "3 labels for 160 images"),
         (unchanged, ["run_dir=/proc/run"], "can't write run_dir=/proc/run"),
-        (unchanged, ["method=dino"], "there is no method dino"),
+        (unchanged, ["method.model.temprature=1", "sed=1"], "temprature"),
+        (unchanged, ["+method.model.extra=1"], "extra"),
         (
             unchanged,
             ["budget.ssl_batch_size=161"],
             "method.batch_size=161 is larger than the split unlabeled, which has 160",
         ),
-        (unchanged, ["seed=abc"], "seed='abc' is not possible"),
-        (unchanged, ["method.model.temperature=-1"], "temperature=-1 is not possible"),
-        (unchanged, ["method.model.temprature=1", "sed=1"], "temprature"),
-        (unchanged, ["+method.model.extra=1"], "extra"),
         (unchanged, ["device=cuda"], "finds no GPU"),
-        (unchanged, ["seed=4294967296"], "seed=4294967296 is not possible"),
-        (unchanged, ["method.batch_size=1"], "batch_size=1 is not possible"),
         (unchanged, ["method.views=[]"], "method.views has 0 entries, and simclr takes 2"),
-        (unchanged, ["method.warmup_epochs=inf"], "warmup_epochs=inf is not possible"),
-        (
-            unchanged,
-            ["method.model._target_=collections.OrderedDict"],
-            "_target_=collections.OrderedDict is not a method",
-        ),
     ],
 )
 def test_wrong_input_gives_status_2_and_one_sentence_and_leaves_no_files(
@@ -204,14 +188,6 @@ def test_stages_that_need_a_finished_run_refuse_others(tmp_path: Path, data: Pat
         assert done.returncode == 2, done.stderr
         assert sentence in done.stderr
         assert not (tmp_path / "run").exists()
-
-
-def test_another_configuration_in_a_started_run_is_refused_with_the_difference(tmp_path: Path, data: Path) -> None:
-    assert run(*pretrain("simclr", data, tmp_path / "run", "budget.max_steps=2")).returncode == 0
-    (tmp_path / "run/result.json").unlink()
-    done = run(*pretrain("simclr", data, tmp_path / "run", "budget.max_steps=2", "seed=1"))
-    assert done.returncode == 2
-    assert "seed: 0 -> 1" in done.stderr
 
 
 def test_a_folder_with_other_files_is_not_changed(tmp_path: Path, data: Path) -> None:

@@ -17,26 +17,6 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     return folder
 
 
-def test_an_interrupted_pretraining_ends_as_an_uninterrupted_one(tmp_path: Path, data: Path) -> None:
-    method = "moco"  # the method with the most state; tests/faults interrupts all methods
-    run_alone(*pretrain(method, data, tmp_path / "whole"))
-    line, folder = pretrain(method, data, tmp_path / "broken"), tmp_path / "broken"
-    interruptions = 0
-    for attempt, number in enumerate((signal.SIGTERM, signal.SIGUSR2, signal.SIGKILL)):
-        process = start(*line)
-        wait_for_lines(folder, 2 * attempt + 1, process)
-        process.send(number)
-        if process.status() == 0:
-            break  # the run was complete before the signal arrived
-        assert process.status() == (75 if number != signal.SIGKILL else -9), process.stderr()
-        interruptions += 1
-    assert interruptions
-    assert run(*line).returncode == 0
-    for key in ("weights_sha256", "metrics_sha256", "rows"):
-        assert result(folder)[key] == result(tmp_path / "whole")[key]
-    assert (folder / "encoder.safetensors").read_bytes() == (tmp_path / "whole/encoder.safetensors").read_bytes()
-
-
 def test_an_interrupted_fine_tuning_ends_as_an_uninterrupted_one(tmp_path: Path, data: Path, pretrained: Path) -> None:
     options = ["stage=finetune", f"source={pretrained}", f"data.root={data}"]
     options += ["finetune.base_lrs=[0.001,0.0003]", "finetune.batch_size=16"]
@@ -154,16 +134,3 @@ def test_a_closed_output_pipe_changes_neither_the_run_nor_its_exit_status(
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
     assert process.wait(timeout=120) == (75 if interrupted else 0)
-
-
-def test_a_second_process_on_a_run_directory_is_refused(tmp_path: Path, data: Path) -> None:
-    line = pretrain("simclr", data, tmp_path / "run", "budget.max_steps=null", "method.epochs=1000")
-    first = start(*line)
-    while not (tmp_path / "run/lock").exists() and not first.ends_within(0.01):
-        pass
-    second = run(*line)
-    first.send(signal.SIGTERM)
-    assert first.status() == 75
-    assert second.returncode == 1
-    assert "is in use by process" in second.stderr
-    assert len(second.stderr.splitlines()) == 1

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 from ports import free_ports
-from studies import OnCluster, Real, slurm, until
+from studies import STUB, OnCluster, Real, slurm, until
 
+import jobs.programs
+from jobs.programs import Programs
 from slurm.processes import ClusterStartError
 from slurm.testbed import LocalCluster
 
@@ -78,6 +81,13 @@ def waiting(bed: LocalCluster) -> Iterator[None]:
     slurm("scontrol", "update", "PartitionName=low", "State=DOWN")
     yield
     slurm("scontrol", "update", "PartitionName=low", "State=UP")
+
+
+@pytest.fixture
+def stub_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line starts stub stages instead of the real ones."""
+    stub = Programs(stage=(sys.executable, str(STUB)), report=(sys.executable, str(STUB)))
+    monkeypatch.setattr(jobs.programs, "Programs", lambda: stub)
 
 
 @pytest.fixture

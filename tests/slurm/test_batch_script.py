@@ -155,7 +155,7 @@ def test_a_job_gets_its_environment_if_the_site_exports_none(
 def test_the_first_set_up_line_that_fails_ends_the_job_and_is_named(
     study: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = pretraining(study(setup=("cd /tmp", "module load nothere", "echo not reached")))
+    small = pretraining(study(setup=("cd /tmp; echo setting up", "module load nothere", "echo not reached")))
     until(lambda: set(small.states().values()) == {State.FAILED}, 60, lambda: str(small.rows()))
     note = small.rows()[FIRST].note or ""
     assert note.startswith(
@@ -165,7 +165,7 @@ def test_the_first_set_up_line_that_fails_ends_the_job_and_is_named(
     assert not (small.folder / FIRST).exists()
     assert main(["logs", FIRST, "small", "--runs", str(small.root)]) == 0
     logs = capsys.readouterr().out
-    assert "set-up line 2 failed" in logs and "not reached" not in logs
+    assert "setting up" in logs and "set-up line 2 failed" in logs and "not reached" not in logs
     assert "JobState=FAILED" in (shown := slurm("scontrol", "show", "job", job_of(small.rows()[FIRST])))
     assert "Restarts=0" in shown
 

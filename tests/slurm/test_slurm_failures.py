@@ -213,22 +213,18 @@ def test_a_queued_study_is_not_run_on_this_machine(study: Make) -> None:
     assert not (small.folder / ".runner").exists()
 
 
-def test_a_set_up_line_that_fails_is_shown_by_status_and_logs(study: Make, capsys: pytest.CaptureFixture[str]) -> None:
-    small = study(setup=("echo setting up", "echo there is no such module >&2; exit 3"))
-    small.submit()
-    name = "pretrain-simclr-s0"
-    until(lambda: small.states()[name] is State.FAILED, 60, lambda: str(small.rows()))
-    assert (small.rows()[name].note or "").startswith("set-up line 2 failed (status 3): echo there is")
-    assert main(["logs", name, "small", "--runs", str(small.root)]) == 0
-    printed = capsys.readouterr().out
-    assert "setting up" in printed and "there is no such module" in printed
-
-
-def test_a_percent_sign_in_the_path_is_refused(bed: LocalCluster, tmp_path: Path) -> None:
-    small = OnCluster(tmp_path / "100%j")
-    with pytest.raises(BadInput, match="SLURM replaces the %"):
-        small.submit()
-    assert not small.folder.exists()
+@pytest.mark.usefixtures("bed")
+def test_the_folder_can_have_any_name(tmp_path: Path) -> None:
+    """All characters that a shell, a batch script, Hydra or sbatch may interpret."""
+    root = tmp_path / """José's ${seed} "Łódź", (2) [x] {y: 1} #a=b,c $HOME ` 画像 ~ *; !"""
+    root.mkdir()
+    small = OnCluster(root, sweep=("method.model.temperature=0.1,0.5",))
+    small.jobs = small.jobs[:3]
+    assert len(small.submit().submitted) == 3
+    small.until_complete()
+    assert small.submit().submitted == []
+    pretrain, probe = (root / "small" / f"{stage}-simclr-s0-temperature=0.1" for stage in ("pretrain", "probe"))
+    assert f"source={pretrain}" in json.loads((probe / "child.json").read_text())["arguments"]
 
 
 FITS = {"partition": "low", "cpus": 1, "memory": {"per_node": 1}, "minutes": 10}

@@ -2,16 +2,14 @@
 
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
-from studies import STUB, OnCluster, slurm
+from studies import OnCluster, slurm
 
 import jobs.cluster.sbatch
-import jobs.programs
 from jobs.__main__ import main
 from jobs.cluster.batches import read_batches
 from jobs.cluster.profile_check import check_profile
@@ -168,13 +166,11 @@ def test_a_submit_that_reaches_a_limit_says_so_and_ends_with_75(
     )
 
 
-@pytest.mark.usefixtures("study")
+@pytest.mark.usefixtures("study", "stub_programs")
 def test_wait_submits_the_rest(
-    tmp_path: Path, limit: Callable[[int], object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, limit: Callable[[int], object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     limit(3)
-    stub = jobs.programs.Programs(stage=(sys.executable, str(STUB)), report=(sys.executable, str(STUB)))
-    monkeypatch.setattr(jobs.programs, "Programs", lambda: stub)
     line = ["submit", "demo", "--cluster", asked(tmp_path), "--wait", "study.methods=[supervised]"]
     assert main([*line, "--runs", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]) == 0
     printed = capsys.readouterr().out
@@ -182,13 +178,11 @@ def test_wait_submits_the_rest(
     assert (tmp_path / "reports/demo/report.pdf").exists()
 
 
-@pytest.mark.usefixtures("study")
+@pytest.mark.usefixtures("study", "stub_programs")
 def test_wait_submits_runs_that_do_not_need_a_failed_one_and_names_the_others(
-    tmp_path: Path, limit: Callable[[int], object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, limit: Callable[[int], object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     limit(3)
-    stub = jobs.programs.Programs(stage=(sys.executable, str(STUB)), report=(sys.executable, str(STUB)))
-    monkeypatch.setattr(jobs.programs, "Programs", lambda: stub)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "FAIL-finetune-random-s0").touch()
     line = ["submit", "demo", "--cluster", asked(tmp_path), "--wait", "study.methods=[supervised]"]

@@ -9,9 +9,8 @@ from threading import Thread
 
 import pytest
 import yaml
-from studies import STUB, slurm, until
+from studies import slurm, until
 
-import jobs.programs
 import jobs.submit_rounds
 from jobs.__main__ import main
 from jobs.status.states import read_rows
@@ -21,10 +20,10 @@ ANOTHER = ("sbatch", "--parsable", "--output=/dev/null", "--comment=other")
 
 
 @pytest.fixture
-def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: object) -> Iterator[Callable[..., list[str]]]:
+def line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: object, stub_programs: None
+) -> Iterator[Callable[..., list[str]]]:
     """Makes the command line that submits a study of stub stages and waits."""
-    stub = jobs.programs.Programs(stage=(sys.executable, str(STUB)), report=(sys.executable, str(STUB)))
-    monkeypatch.setattr(jobs.programs, "Programs", lambda: stub)
     monkeypatch.setattr(jobs.submit_rounds, "RETRY_SECONDS", 1.0)
 
     def make(**more: object) -> list[str]:

@@ -158,6 +158,9 @@ def test_every_study_composes_with_a_data_root(study: str) -> None:
         ([*PRETRAIN, "method=simclr", "stage=train"], "stage='train' is not possible"),
         ([*PRETRAIN, "method=simclr", "seed=abc"], "seed='abc' is not possible: input should be a valid integer"),
         ([*PRETRAIN, "method=simclr", "seed=-1"], "seed=-1 is not possible"),
+        ([*PRETRAIN, "method=simclr", "seed=4294967296"], "seed=4294967296 is not possible"),
+        ([*PRETRAIN, "method=simclr", "method.batch_size=1"], "batch_size=1 is not possible"),
+        ([*PRETRAIN, "method=simclr", "method.warmup_epochs=inf"], "warmup_epochs=inf is not possible"),
         (
             [*PRETRAIN, "method=simclr", "sed=1"],
             "there is no field sed .did you mean seed..: look for it in ssl_pkg/conf",

@@ -26,6 +26,8 @@ def test_the_validation_counts_the_images_that_it_classifies(value: float) -> No
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
+        ("temperature=-1", "temperature=-1 is not possible"),
+        ("_target_=collections.OrderedDict", "_target_=collections.OrderedDict is not a method"),
         ("_target_=ssl_pkg.methods.supervised.Supervised", "is not a method: give a class of ssl_pkg.methods"),
         ("_target_=ssl_pkg.methods.simsiam.SimSiam", "_target_ names no class"),
         ("_target_=SimCLR", "_target_ names no class"),

@@ -14,6 +14,7 @@ from jobs.plan.graph import Job, plan
 from jobs.programs import Programs
 from ssl_pkg.catalogue import STAGES
 from ssl_pkg.config.schema import StudyConfig
+from ssl_pkg.errors import BadInput
 from ssl_pkg.run.directory import write_json
 
 
@@ -93,3 +94,12 @@ def test_a_report_that_lacks_queued_runs_is_made_again(folder: Path, tmp_path: P
     assert read_ledger(folder)["report"].state is State.PENDING
     summary = submission(done, queued, report).submit()
     assert (summary.queued, summary.submitted) == (["queued", "report"], [])
+
+
+@pytest.mark.parametrize("name", ["100%j", "back\\slash"])
+def test_a_path_that_slurm_would_change_is_refused(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name / "demo"
+    profile = Profile(name="test", cpus=2, memory=Memory(per_node=1), minutes=10)
+    with pytest.raises(BadInput, match=r"SLURM replaces the [%\\] in .*: give another folder with --runs"):
+        Submission([], folder, profile, data_root="synthetic", programs=Programs()).submit()
+    assert not folder.parent.exists()
