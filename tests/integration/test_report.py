@@ -174,33 +174,6 @@ def test_figures_do_not_change_matplotlibs_settings(built: Built) -> None:
         assert mpl.rcParams["text.parse_math"] is False
 
 
-@pytest.mark.parametrize(
-    ("seen", "warned"),
-    [
-        (["STL-10"], False),
-        (["CIFAR-10", "STL-10"], False),
-        (["synthetic"], True),
-        (["stand-in"], True),
-        (["STL-10", "stand-in"], True),
-        (["STL-10-like"], True),
-        (["own images"], True),
-        (["own images (STL-10)", "stand-in"], True),
-    ],
-)
-def test_data_in_the_place_of_the_published_files_gets_a_warning(seen: list[str], warned: bool) -> None:
-    assert data.data_warning(seen).startswith("These are not STL-10 numbers") is warned
-    assert data.data_warning(["STL-10"], seen).startswith("The OOD numbers") is warned
-
-
-def test_a_table_outside_the_report_names_its_data(fake: FakeStudy) -> None:
-    fake.data = "STL-10"
-    fake.probe("random")
-    assert data.data_note(read_study(fake.path)) == "The data was STL-10, the published files."
-    fake.data = "stand-in"
-    fake.probe("byol")
-    assert data.data_note(read_study(fake.path)).startswith("These are not STL-10 numbers. The data was “stand-in”")
-
-
 def test_a_report_on_own_images_says_so_on_its_first_page_and_in_its_main_table(fake: FakeStudy) -> None:
     fake.data = "own images (birds)"
     fake.probe("random")
@@ -212,14 +185,6 @@ def test_a_report_on_own_images_says_so_on_its_first_page_and_in_its_main_table(
     assert "The images are own images (birds), packed photographs." in data.data_note(study)
     captions = [block.get("caption", "") for block in accuracy.section(study).blocks]
     assert any("in percent on own images (birds)." in caption for caption in captions)
-
-
-def test_own_images_instead_of_cifar10_get_a_warning_beside_stl10_only() -> None:
-    own = ["own images (birds)"]
-    assert data.data_warning(own, own) == ""
-    assert data.data_warning(own, ["CIFAR-10"]) == ""
-    assert data.data_warning(own, ["stand-in"]).startswith("The OOD numbers here are not CIFAR-10 numbers")
-    assert data.data_warning(["STL-10"], own).startswith("The OOD numbers here are not CIFAR-10 numbers")
 
 
 def test_findings_call_a_difference_clear_only_if_it_is(fake: FakeStudy) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).parents[3]
+PROJECT = Path(__file__).parents[2]
 FILES = [file for name in ("ssl_pkg", "jobs", "analysis", "slurm", "bench") for file in (PROJECT / name).rglob("*.py")]
 NOT_TEXT = ("os.open", "tarfile.open", "Image.open")
 
