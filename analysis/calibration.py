@@ -12,8 +12,9 @@ from scipy import special
 
 from analysis.statistics import Mean, mean
 from analysis.variance import Floats
+from ssl_pkg.rows import ECE_BINS
 
-BINS: Final = 15  # as in ssl_pkg/evaluation/accuracy.py
+BINS: Final = ECE_BINS  # of the curve, and of the error
 LEAST: Final = 10  # images in a bin of the curve: the accuracy of fewer is too uncertain
 _REMOVED: Final = 2.0  # variances: one removes the noise of a square on average, the other its own noise
 

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from ssl_pkg.catalogue import ADAPTATIONS, EVALUATIONS, RANDOM, STAGES, Weights
 from ssl_pkg.config.presets import methods
+from ssl_pkg.run.directory import RESULT
 
 ADAPTED: Final = "simclr"  # the method whose encoder the other stages start from
 ROOT: Final = Path(__file__).parent.parent
@@ -46,7 +47,7 @@ def results(checkout: Path, runs: Path) -> dict[str, dict[str, Any]]:
         )
         if done.returncode:
             sys.exit(f"{name} in {checkout} ended with exit status {done.returncode}:\n{done.stderr}")
-        found[name] = json.loads((runs / name / "result.json").read_text(encoding="utf-8"))
+        found[name] = json.loads((runs / name / RESULT).read_text(encoding="utf-8"))
     return found
 
 

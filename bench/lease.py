@@ -35,8 +35,8 @@ from torch import float16
 from bench.timing import positive
 from ssl_pkg.console import Parser
 from ssl_pkg.errors import BAD_INPUT, FAULT, BadInput
-from ssl_pkg.run.directory import RunDirectory
-from ssl_pkg.run.study_plan import read_plan
+from ssl_pkg.run.directory import RESULT, RunDirectory
+from ssl_pkg.run.study_plan import PLAN, read_plan
 from ssl_pkg.run.weights import DIGEST, FACTS, load_facts, load_weights, weights_sha256
 
 POLL_SECONDS: Final = 1.0
@@ -88,15 +88,15 @@ class Archive:
         if plan is None:
             return
         if not self._packed:
-            self._add(self._study / "plan.json")
-        self._packed.add("plan.json")
+            self._add(self._study / PLAN)
+        self._packed.add(PLAN)
         for run in plan.runs:
             folder = self._study / run.name
             if run.name not in self._packed and RunDirectory(folder).complete:
                 self._packed.add(run.name)
                 for file in self._files(folder):
                     self._add(file)
-                self._add(folder / "result.json")
+                self._add(folder / RESULT)
                 print(f"{run.name} is in the archive", flush=True)
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class Archive:
         for file in sorted(folder.iterdir()):
             large = any(fnmatch(file.name, pattern) for pattern in LARGE)
             wanted = not large or any(fnmatch(f"{folder.name}/{file.name}", pattern) for pattern in self._wanted)
-            left_out = file.name == "result.json" or any(fnmatch(file.name, pattern) for pattern in LEFT_OUT)
+            left_out = file.name == RESULT or any(fnmatch(file.name, pattern) for pattern in LEFT_OUT)
             if file.is_file() and wanted and not left_out:
                 yield file
 

@@ -33,7 +33,7 @@ from rich.table import Table
 from bench.ours import BATCH, build, configuration
 from bench.timing import exit_status, pretraining, progress_bar
 from ssl_pkg.data.dataset import open_dataset
-from ssl_pkg.layout import IMAGE_BYTES
+from ssl_pkg.layout import IMAGE_BYTES, STL10
 from ssl_pkg.training.step import Step
 
 COUNTS: Final = (100_000, 1_000_000)
@@ -78,7 +78,7 @@ def main() -> int:
 def _sparse(synthetic: Path, root: Path, count: int) -> Path:
     """Copies the synthetic set, with `count` black unlabeled images in a sparse file that takes no disk space."""
     shutil.copytree(synthetic, root, ignore=shutil.ignore_patterns("unlabeled_X.bin"))
-    with (root / "stl10_binary/unlabeled_X.bin").open("wb") as out:
+    with (root / STL10 / "unlabeled_X.bin").open("wb") as out:
         out.truncate(count * IMAGE_BYTES)
     return root
 

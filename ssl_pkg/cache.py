@@ -18,13 +18,7 @@ SYNTHETIC_VERSION: Final = 4  # to be increased when the bytes of the synthetic 
 def user_cache() -> Path:
     """`configured_cache`, or `temporary_cache` if the configured folder is not writable."""
     folder = configured_cache()
-    if folder is None:
-        return temporary_cache()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return temporary_cache()
-    return folder if os.access(folder, os.W_OK) else temporary_cache()
+    return folder if folder is not None and _writable(folder) else temporary_cache()
 
 
 def configured_cache() -> Path | None:

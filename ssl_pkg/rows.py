@@ -11,6 +11,8 @@ from typing import Any, Final, Literal, NotRequired, cast
 from pydantic import ConfigDict, TypeAdapter, with_config
 from typing_extensions import TypedDict  # pydantic accepts typing's from Python 3.12 on
 
+ECE_BINS: Final = 15  # of equal length, of confidence: over which the metric `ece` is a mean
+
 Scope = Literal["network", "head"]  # the weights that are perturbed: all, or those of the last layer
 Penalty = Literal["chosen", "common"]  # l2 of a probe's head: chosen on its holdout split, or the same for all probes
 

@@ -6,6 +6,7 @@ from analysis.artifacts import picture
 from analysis.blocks import Section
 from analysis.study import Study
 from analysis.words import N_, _
+from ssl_pkg.run.directory import CONTACT_SHEET
 
 _SHEETS = {
     "pretrain": (
@@ -29,9 +30,9 @@ def section(study: Study, figures: Path) -> Section:
     """A sheet of the study's images and one of the OOD images; no blocks if no run has a sheet."""
     made = Section(_("Images"))
     for stage, (caption, name) in _SHEETS.items():
-        sheets = [run for run in study.complete(stage) if (run.directory.path / "contact_sheet.png").exists()]
+        sheets = [run for run in study.complete(stage) if (run.directory.path / CONTACT_SHEET).exists()]
         for run in sheets:
-            content = picture(run.directory.path / "contact_sheet.png")
+            content = picture(run.directory.path / CONTACT_SHEET)
             if content is not None:
                 reading = _(
                     "each row should show the class that it names, upright; otherwise labels are permuted or axes "

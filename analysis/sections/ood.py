@@ -5,7 +5,7 @@ from pathlib import Path
 
 from analysis import shift, tables
 from analysis.blocks import Section
-from analysis.data import GENERATED, OFFICIAL, data_names
+from analysis.data import OFFICIAL, data_names
 from analysis.estimates import Estimate, estimate
 from analysis.figures import shift as figures_of_shift
 from analysis.names import Model
@@ -13,6 +13,7 @@ from analysis.robustness import LEAST, STRENGTHS
 from analysis.study import Study
 from analysis.words import N_, _
 from ssl_pkg.catalogue import OOD, RANDOM
+from ssl_pkg.run.manifest import SYNTHETIC_NAME
 
 _COLUMNS = {
     "accuracy": N_("All classes"),
@@ -49,7 +50,7 @@ def section(study: Study, figures: Path) -> Section:
     )
     meanings = [explained] if tables.substituted(study) else [subset] if "accuracy_masked" in shown else []
     texts = [_("The models, unchanged, on images from another data set."), *meanings]
-    made.text(" ".join([*texts, *([generated] if GENERATED in data_names(study, ood=True) else [])]))
+    made.text(" ".join([*texts, *([generated] if SYNTHETIC_NAME in data_names(study, ood=True) else [])]))
     if set(data_names(study)) <= OFFICIAL and "accuracy_masked" in shown:
         made.text(
             _(

@@ -14,7 +14,7 @@ from ssl_pkg.catalogue import ADAPTATIONS, EVALUATIONS, OOD, RANDOM, STAGES, SUP
 from ssl_pkg.config.overrides import key_of
 from ssl_pkg.config.schema import StudyConfig
 from ssl_pkg.run.compatibility import RUN_FORMAT
-from ssl_pkg.run.directory import RunDirectory, model_name
+from ssl_pkg.run.directory import RESULT, RunDirectory, model_name
 from ssl_pkg.run.study_plan import REPORT_FILE, PlannedRun
 
 IDENTITY_KEYS: Final = ("study", "stage", "method", "seed", "variant")  # plan.json has a field for each of these
@@ -64,7 +64,7 @@ class Job:
             return RunDirectory(self.run_dir).complete
         try:
             made = (self.run_dir / REPORT_FILE).stat().st_mtime
-            results = [result.stat().st_mtime for result in Path(self.overrides[0]).glob("*/result.json")]
+            results = [result.stat().st_mtime for result in Path(self.overrides[0]).glob(f"*/{RESULT}")]
             return bool(results) and made >= max(results)
         except OSError:
             return False

@@ -14,7 +14,6 @@ from ssl_pkg.data.fonts import font_for
 from ssl_pkg.data.images import Indices, Split
 from ssl_pkg.messages.counted import counted
 
-CONTACT_SHEET: Final = "contact_sheet.png"  # file name in the run directory
 SIDE: Final = 64  # pixels, of an image on the sheet
 STEP: Final = SIDE + 2  # pixels, from an image to the next one
 COLUMNS: Final = 12  # images in a row, divided among the labelled splits, so that all sheets have the same width

@@ -29,6 +29,7 @@ from ssl_pkg.config.overrides import expand_path
 from ssl_pkg.console import Parser, run_command
 from ssl_pkg.data.scratch import scratch_folder
 from ssl_pkg.errors import NO_ROOM, BadInput, Busy
+from ssl_pkg.layout import CIFAR10_PYTHON, STL10
 from ssl_pkg.messages.streams import prepare_streams
 from ssl_pkg.run.file_lock import locked
 from ssl_pkg.run.manifest import OFFICIAL, md5
@@ -51,13 +52,11 @@ class _NetworkError(Exception):
 
 
 ARCHIVES: Final = (
-    Archive(
-        "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz", "91f7769df0f17e558f3565bffb0c7dfb", "stl10_binary"
-    ),
+    Archive("http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz", "91f7769df0f17e558f3565bffb0c7dfb", STL10),
     Archive(
         "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
         "c58f30108f718f92721af3b95e74349a",
-        "cifar-10-batches-py",
+        CIFAR10_PYTHON,
     ),
 )
 

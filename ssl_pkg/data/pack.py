@@ -49,7 +49,7 @@ from ssl_pkg.data.scratch import scratch_folder
 from ssl_pkg.data.stl10 import label_type
 from ssl_pkg.errors import BadInput, reading
 from ssl_pkg.layout import CLASS_NAMES, SIDE
-from ssl_pkg.run.manifest import PACKED
+from ssl_pkg.run.manifest import PACKED, computed_md5
 
 CHUNK: Final = 1000  # images copied at a time
 CLASSES: Final = 40  # at most, on a contact sheet
@@ -93,7 +93,7 @@ def pack(
         files = sorted(file for file in work.rglob("*") if file.parent.name == layout.STL10)
         content = {
             "name": target.name,
-            "md5": {file.relative_to(work).as_posix(): _md5(file) for file in files},
+            "md5": {file.relative_to(work).as_posix(): computed_md5(file) for file in files},
             "preparation": preparation(SIDE, pad=pad),
         }
         (work / PACKED).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -161,11 +161,6 @@ def _write(
             place = ("", "") if entry.reason else (entry.split, str(counts[entry.split]))
             counts[entry.split] += not entry.reason
             rows.writerow([entry.name, *place, entry.label, entry.reason])
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as content:
-        return hashlib.file_digest(content, "md5").hexdigest()
 
 
 def _write_split(

@@ -36,7 +36,7 @@ from ssl_pkg.data.scratch import new_parents, scratch_folder
 from ssl_pkg.data.shapes import CLASSES
 from ssl_pkg.errors import BadInput, Busy
 from ssl_pkg.hardware.machine import cores
-from ssl_pkg.layout import CLASS_NAMES, STL10, SYNTHETIC_IMAGES
+from ssl_pkg.layout import CIFAR10_BINARY, CLASS_NAMES, STL10, SYNTHETIC_IMAGES
 from ssl_pkg.messages.streams import prepare_streams
 from ssl_pkg.run.file_lock import locked
 
@@ -119,8 +119,8 @@ def _files(sizes: Sizes) -> Iterator[tuple[str, Iterator[bytes]]]:
             yield f"{STL10}/{split}_y.bin", iter([labels.astype(np.uint8).tobytes()])
     yield f"{STL10}/{CLASS_NAMES}", iter([_lines(CLASSES)])
     yield f"{STL10}/fold_indices.txt", iter([_folds(sizes.train_per_class)])
-    yield "cifar-10-batches-bin/test_batch.bin", _rows_with_label("ood", 10 * sizes.ood_per_class)
-    yield "cifar-10-batches-bin/batches.meta.txt", iter([_lines(OOD_CLASSES)])
+    yield f"{CIFAR10_BINARY}/test_batch.bin", _rows_with_label("ood", 10 * sizes.ood_per_class)
+    yield f"{CIFAR10_BINARY}/batches.meta.txt", iter([_lines(OOD_CLASSES)])
 
 
 def _columns_first(split: str, count: int) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ from ssl_pkg.catalogue import UNKNOWN
 from ssl_pkg.data.images import Indices
 from ssl_pkg.evaluation.forward import Array
 from ssl_pkg.intervals import wilson
-from ssl_pkg.rows import Dimensions, Row, row, unmeasured
+from ssl_pkg.rows import ECE_BINS, Dimensions, Row, row, unmeasured
 
 Hits = npt.NDArray[np.int8]  # of each image: 1 if the prediction is right, else 0; UNKNOWN without finite logits
 
@@ -145,14 +145,14 @@ def log_loss(logits: Array, labels: Indices) -> float:
 
 
 def calibration_error(
-    confidence: np.ndarray[Any, np.dtype[np.float64]], hits: np.ndarray[Any, np.dtype[np.bool_]], bins: int = 15
+    confidence: np.ndarray[Any, np.dtype[np.float64]], hits: np.ndarray[Any, np.dtype[np.bool_]]
 ) -> float:
     """Expected calibration error (Guo et al. 1706.04599, eq. 3).
 
-    |accuracy − confidence| of the images in each of `bins` equal bins of confidence, averaged with the number of images
-    as weight. confidence: (n,) in [0, 1]. hits: (n,), whether the prediction is right.
+    |accuracy − confidence| of the images in each of ECE_BINS equal bins of confidence, averaged with the number of
+    images as weight. confidence: (n,) in [0, 1]. hits: (n,), whether the prediction is right.
     """
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    bin_of = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
     gaps = [
         abs(hits[bin_of == index].mean() - confidence[bin_of == index].mean()) * (bin_of == index).mean()
         for index in np.unique(bin_of)

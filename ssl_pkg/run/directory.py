@@ -69,6 +69,7 @@ from typing import Any, Final
 import yaml
 
 RESULT: Final = "result.json"
+CONTACT_SHEET: Final = "contact_sheet.png"
 CLOCK_FIELDS: Final = ("seconds",)  # fields of a metric line that measure time, and so differ between equal runs
 
 

@@ -82,14 +82,19 @@ def md5(file: Path) -> str | None:
     cached = user_cache() / "md5" / f"{hashlib.sha256(os.fsencode(key)).hexdigest()}.json"
     value = (read_json(cached) or {}).get("md5")
     if not value:
-        with file.open("rb") as content:
-            value = hashlib.file_digest(content, "md5").hexdigest()
+        value = computed_md5(file)
         try:
             cached.parent.mkdir(parents=True, exist_ok=True)
             write_json(cached, {"file": str(file), "md5": value})
         except OSError:
             pass  # without a cache the next run reads the file again
     return str(value)
+
+
+def computed_md5(file: Path) -> str:
+    """The md5 of a file of any size, read from the file."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "md5").hexdigest()
 
 
 def _synthetic(root: Path, files: Iterable[str]) -> dict[str, str]:

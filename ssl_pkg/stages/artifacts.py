@@ -15,7 +15,7 @@ from torchvision.models import resnet18
 from ssl_pkg.augment.operations import MEAN, STD
 from ssl_pkg.catalogue import ENCODER_FILE, FINAL_MODEL_FILE, PREDICTIONS, RANDOM
 from ssl_pkg.config.schema import Config
-from ssl_pkg.data.contact_sheet import CONTACT_SHEET, contact_sheet
+from ssl_pkg.data.contact_sheet import contact_sheet
 from ssl_pkg.data.image_files import is_padded, preparation
 from ssl_pkg.data.images import Split
 from ssl_pkg.data.names import listed
@@ -26,7 +26,7 @@ from ssl_pkg.evaluation.forward import Array, outputs
 from ssl_pkg.layout import SIDE
 from ssl_pkg.models.encoder import build_encoder, to_device
 from ssl_pkg.rows import Row
-from ssl_pkg.run.directory import model_name, write_atomic
+from ssl_pkg.run.directory import CONTACT_SHEET, model_name, write_atomic
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.source import source_result
 from ssl_pkg.run.weights import load_into, load_weights, save_weights
