@@ -19,18 +19,18 @@ Block = dict[str, Any]
 class Section:
     """A heading and the blocks below it. stages: whose runs made the numbers, unless a table or figure names others.
 
-    drawn: the figures of the blocks, each with its folder and name, which `analysis/report.py` saves.
+    figures: those of the blocks, each with its folder and name, which `analysis/report.py` saves.
     """
 
     title: str
     stages: Sequence[str] = ()
     blocks: list[Block] = field(default_factory=list)
-    drawn: list[tuple[Figure, Path, str]] = field(default_factory=list)
+    figures: list[tuple[Figure, Path, str]] = field(default_factory=list)
 
     def include(self, other: "Section") -> None:
         """Adds the blocks of another section."""
         self.blocks += other.blocks
-        self.drawn += other.drawn
+        self.figures += other.figures
 
     def text(self, text: str) -> None:
         """Adds a paragraph; nothing for an empty text."""
@@ -92,7 +92,7 @@ class Section:
     ) -> None:
         """Adds a figure with a caption and a sentence on how to read it; nothing for None. It is saved in `folder`."""
         if figure is not None:
-            self.drawn.append((figure, folder, name))
+            self.figures.append((figure, folder, name))
             path = (folder / f"{name}.svg").resolve()
             origin = {"csv": f"figures/{name}.csv", "stages": list(self.stages if stages is None else stages)}
             texts = {"caption": caption, "reading": reading}

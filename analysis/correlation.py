@@ -20,7 +20,7 @@ from analysis.measures import Measurement, chosen
 from analysis.names import Model
 from analysis.statistics import holm
 from analysis.study import Study
-from analysis.widths import taken, widths_of
+from analysis.widths import measured, widths_of
 from analysis.words import N_
 from ssl_pkg.catalogue import RANDOM
 
@@ -60,7 +60,7 @@ def points(study: Study, measure: Measurement, target: str, kind: str = "all") -
     for model in study.models:
         if model.method == RANDOM or kind not in ("all", model.adaptation):
             continue
-        width, aim = taken(study, model, measure), _target(study, model, target)
+        width, aim = measured(study, model, measure), _target(study, model, target)
         if width is not None and width.value is not None and aim is not None:
             found[model] = (width.value, aim)
     return found
@@ -76,7 +76,7 @@ def _target(study: Study, model: Model, target: str) -> float | None:
     if target != "gap":
         found = estimate(study, model, target, "accuracy")
         return found.value if found else None
-    train, test = taken(study, model, Measurement("accuracy")), estimate(study, model, "test", "accuracy")
+    train, test = measured(study, model, Measurement("accuracy")), estimate(study, model, "test", "accuracy")
     return train.value - test.value if train is not None and train.value is not None and test else None
 
 

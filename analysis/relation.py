@@ -22,7 +22,7 @@ from analysis.correlation import (
 )
 from analysis.figures import width
 from analysis.measures import Measurement, chosen
-from analysis.shown import Shown
+from analysis.number_text import NumberText
 from analysis.statistics import ALPHA
 from analysis.study import Study
 from analysis.widths import widths_of
@@ -143,7 +143,7 @@ def _cell(study: Study, measure: Measurement, target: str, kind: str) -> str:
             p = tables.p_text(entry.p)
             text = _("{rho}, {p}, {corrected}, n = {n}", rho=_number(entry), p=p, corrected=corrected, n=entry.n)
             numbers = {name: getattr(entry, name) for name in ("low", "high", "p", "corrected", "n")}
-            return Shown(text, value=entry.rho, **numbers)
+            return NumberText(text, value=entry.rho, **numbers)
     return f"{tables.ABSENT} (n = {len(points(study, measure, target, kind))})"
 
 

@@ -19,6 +19,7 @@ from analysis import words, writing
 from analysis.blocks import Section
 from analysis.figures import style
 from analysis.forked import in_a_fork
+from analysis.number_text import table_csv
 from analysis.page.build import render
 from analysis.sections import (
     accuracy,
@@ -37,7 +38,6 @@ from analysis.sections import (
     sweep,
     training,
 )
-from analysis.shown import table_csv
 from analysis.study import Study
 from analysis.words import _
 from ssl_pkg.catalogue import STAGES
@@ -99,9 +99,9 @@ def content(study: Study, out: Path, date: datetime.date) -> dict[str, Any]:
     )
     with style.styled():
         sections = [build_section() for build_section in builders]
-        drawn = [entry for section in sections for entry in section.drawn]
-        with in_a_fork(lambda: _save(drawn[::2])):
-            _save(drawn[1::2])
+        drawings = [entry for section in sections for entry in section.figures]
+        with in_a_fork(lambda: _save(drawings[::2])):
+            _save(drawings[1::2])
     for block in (block for section in sections for block in section.blocks if "csv" in block):
         block["origin"] = repeating.origin(study, block["csv"], block["stages"])
         if block["kind"] == "table":
@@ -112,8 +112,8 @@ def content(study: Study, out: Path, date: datetime.date) -> dict[str, Any]:
     return head | {"sections": shown}
 
 
-def _save(drawn: Iterable[tuple[Figure, Path, str]]) -> None:
-    for figure, folder, name in drawn:
+def _save(drawings: Iterable[tuple[Figure, Path, str]]) -> None:
+    for figure, folder, name in drawings:
         style.save(figure, folder, name)
 
 

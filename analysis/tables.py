@@ -14,10 +14,10 @@ from analysis.correlation import correlations
 from analysis.estimates import Difference, Estimate, difference, estimate
 from analysis.measures import WIDTH, Measurement
 from analysis.names import Model
-from analysis.shown import Shown
+from analysis.number_text import NumberText
 from analysis.statistics import ALPHA, Mean
 from analysis.study import RESULT_COLUMNS, Study
-from analysis.widths import measures_of, taken
+from analysis.widths import measured, measures_of
 from analysis.words import _, language, localized, ngettext
 from ssl_pkg.rows import dimensions_of
 
@@ -127,63 +127,63 @@ def summary_text(study: Study) -> tuple[list[str], list[list[str]]]:
     return headings, rows
 
 
-def percent(found: Estimate | Mean | None) -> Shown:
+def percent(found: Estimate | Mean | None) -> NumberText:
     """An accuracy in percent with its interval: `74.1 [73.1, 75.0]`."""
     if found is None:
-        return Shown(ABSENT)
+        return NumberText(ABSENT)
     value = 100 * found.value
     if found.low is not None and found.high is not None:
         low, high = 100 * found.low, 100 * found.high
         text = _("{value:.1f} [{low:.1f}, {high:.1f}]", value=value, low=low, high=high)
-        return Shown(text, value=value, low=low, high=high)
+        return NumberText(text, value=value, low=low, high=high)
     return fixed(value, 1)
 
 
-def whole_percent(share: float | None) -> Shown:
+def whole_percent(share: float | None) -> NumberText:
     """A share in a cell of a heat map, as a whole number of percent."""
     return fixed(None if share is None else 100 * share, 0)
 
 
-def gain_text(gap: Difference | Mean | None) -> Shown:
+def gain_text(gap: Difference | Mean | None) -> NumberText:
     """A difference of accuracies in percentage points, with its interval."""
     if gap is None:
-        return Shown(ABSENT)
+        return NumberText(ABSENT)
     value = 100 * gap.value
     if gap.low is None or gap.high is None:
         return signed(value)
     low, high = 100 * gap.low, 100 * gap.high
     text = _("{value} [{low}, {high}]", value=signed(value), low=signed(low), high=signed(high))
-    return Shown(text, value=value, low=low, high=high)
+    return NumberText(text, value=value, low=low, high=high)
 
 
-def p_text(p: float) -> Shown:
+def p_text(p: float) -> NumberText:
     """A p-value: `p = .012`, with a fourth decimal where three would not show whether it is below ALPHA."""
     if math.isnan(p):
-        return Shown(ABSENT)
+        return NumberText(ABSENT)
     if not 0.001 <= p <= 0.99:
-        return Shown(_("p < .001") if p < 0.001 else _("p > .99"), value=p)
+        return NumberText(_("p < .001") if p < 0.001 else _("p > .99"), value=p)
     digits = 4 if round(p, 3) == ALPHA else 3
     decimals = f"{p:.{digits}f}".partition(".")[2]
-    return Shown(_("p = .{decimals}", decimals=decimals), value=p)
+    return NumberText(_("p = .{decimals}", decimals=decimals), value=p)
 
 
-def signed(value: float, digits: int = 1) -> Shown:
+def signed(value: float, digits: int = 1) -> NumberText:
     """A number with its sign; minus is the typographic one."""
-    return Shown(localized(f"{value:+.{digits}f}").replace("-", "−"), value=value)
+    return NumberText(localized(f"{value:+.{digits}f}").replace("-", "−"), value=value)
 
 
-def fixed(value: float | None, digits: int) -> Shown:
+def fixed(value: float | None, digits: int) -> NumberText:
     """A number with this many decimals."""
-    return Shown(ABSENT if value is None else localized(f"{value:.{digits}f}"), value=value)
+    return NumberText(ABSENT if value is None else localized(f"{value:.{digits}f}"), value=value)
 
 
-def number(value: float | None) -> Shown:
+def number(value: float | None) -> NumberText:
     """Three significant digits, with an exponent only below 1e-3 and from 1e5."""
     if value is None or math.isnan(value):
-        return Shown(ABSENT)
+        return NumberText(ABSENT)
     if value != 0 and not 1e-3 <= abs(value) < 1e5:
-        return Shown(localized(f"{value:.2e}"), value=value)
-    return Shown(localized(f"{value:,.{max(0, 2 - int(f'{value:e}'.partition('e')[2]))}f}"), value=value)
+        return NumberText(localized(f"{value:.2e}"), value=value)
+    return NumberText(localized(f"{value:,.{max(0, 2 - int(f'{value:e}'.partition('e')[2]))}f}"), value=value)
 
 
 def verdict_text(verdict: str | None) -> str:
@@ -202,7 +202,7 @@ def width(study: Study) -> pd.DataFrame:
     for measure in measures_of(study):
         own = (rows_of["metric"] == measure.metric) & rows_of["dimensions"].map(measure.dimensions.__eq__)
         for model in names.in_order(rows_of.loc[own, "model"], study.methods):
-            found = taken(study, model, measure)
+            found = measured(study, model, measure)
             value = found.estimate if found else None
             values = (value.value, value.sd, len(value.by_seed)) if value else (None, None, 0)
             bounds = (found.at_least, found.at_most) if found else (None, None)

@@ -12,9 +12,9 @@ from analysis.blocks import Section
 from analysis.comparisons import own_probe
 from analysis.estimates import estimate
 from analysis.names import Model
+from analysis.number_text import NumberText
 from analysis.records import mapping
 from analysis.run import Run
-from analysis.shown import Shown
 from analysis.study import Study
 from analysis.words import N_, _, localized, ngettext
 
@@ -122,7 +122,7 @@ def _cell(trials: list[dict[str, Any]]) -> str:
     accuracy, loss = (fmean(float(trial[key]) for trial in measured) for key in keys)
     stars = "*" * sum(trial["chosen"] for trial in trials)
     text = _("{accuracy:.1f} / {loss:.3f} {stars}", accuracy=100 * accuracy, loss=loss, stars=stars).strip()
-    return Shown(text, accuracy=100 * accuracy, log_loss=loss)
+    return NumberText(text, accuracy=100 * accuracy, log_loss=loss)
 
 
 def setting_text(value: Any) -> str:
@@ -130,5 +130,5 @@ def setting_text(value: Any) -> str:
     if isinstance(value, bool):
         return _("on") if value else _("off")
     if isinstance(value, int | float):
-        return Shown(localized(f"{value:g}"), value=value)
+        return NumberText(localized(f"{value:g}"), value=value)
     return {"probe": _("probe"), "random": _("random")}.get(str(value)) or str(value)

@@ -17,7 +17,7 @@ Key = tuple[Model, str, frozenset[tuple[str, Any]]]
 
 
 @dataclass(frozen=True)
-class Taken:
+class Measured:
     """A measurement of one model.
 
     estimate: over the seeds that have a value. at_least, at_most: a bound of the mean over seeds, if the search ended
@@ -36,28 +36,28 @@ class Taken:
         return self.estimate.value if self.estimate and not self.lost else None
 
 
-def taken(study: Study, model: Model, measure: Measurement) -> Taken | None:
+def measured(study: Study, model: Model, measure: Measurement) -> Measured | None:
     """A measurement of one model; None if no run has it."""
     return _every(study).get((model, measure.metric, measure.dimensions))
 
 
 @lru_cache(maxsize=1)
-def _every(study: Study) -> dict[Key, Taken]:
+def _every(study: Study) -> dict[Key, Measured]:
     """The measurements by model, metric and dimensions."""
     frame = study.results[study.results["evaluation"] == WIDTH]
     groups = frame.groupby(["model", "metric", "dimensions"], sort=False)
-    return {key: _taken(study, *key, rows) for key, rows in cast(Iterable[tuple[Key, pd.DataFrame]], groups)}
+    return {key: _measured(study, *key, rows) for key, rows in cast(Iterable[tuple[Key, pd.DataFrame]], groups)}
 
 
-def _taken(study: Study, model: Model, metric: str, dimensions: Dimensions, rows: pd.DataFrame) -> Taken:
+def _measured(study: Study, model: Model, metric: str, dimensions: Dimensions, rows: pd.DataFrame) -> Measured:
     found = estimate(study, model, WIDTH, metric, dimensions)
     tested = estimate(study, model, "test", "accuracy")
-    measured = rows.loc[rows[["value", "at_least", "at_most"]].notna().any(axis=1), "seed"]
-    lost = len({*rows["seed"], *(tested.by_seed if tested else ())} - set(measured))
+    known = rows.loc[rows[["value", "at_least", "at_most"]].notna().any(axis=1), "seed"]
+    lost = len({*rows["seed"], *(tested.by_seed if tested else ())} - set(known))
     if rows[["at_least", "at_most"]].isna().all(axis=None):
-        return Taken(found, lost=lost)
+        return Measured(found, lost=lost)
     low, high = (_mean(rows["value"].fillna(rows[bound])) for bound in ("at_least", "at_most"))
-    return Taken(None, low, high, lost)
+    return Measured(None, low, high, lost)
 
 
 def _mean(ends: "pd.Series[float]") -> float | None:

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator, ScalarFormatter
 
 from analysis import words
-from analysis.figures.drawn import figure_csv
+from analysis.figures.plotted_data import figure_csv
 from analysis.names import Model
 from analysis.words import _
 from ssl_pkg.catalogue import RANDOM, SUPERVISED

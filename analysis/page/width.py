@@ -32,7 +32,7 @@ from analysis.page.plots import (
     wrapped,
 )
 from analysis.study import Study
-from analysis.widths import Taken, measures_of, taken
+from analysis.widths import Measured, measured, measures_of
 from analysis.words import _, localized
 
 
@@ -140,7 +140,7 @@ def widths(study: Study) -> list[Plot]:
 def _measure(study: Study, measure: Measurement, first: bool) -> View | None:
     rows = study.results[study.results["evaluation"] == WIDTH]
     own = rows.loc[rows["dimensions"].map(measure.dimensions.__eq__) & (rows["metric"] == measure.metric), "model"]
-    found = {model: taken(study, model, measure) for model in names.in_order(own, study.methods)}
+    found = {model: measured(study, model, measure) for model in names.in_order(own, study.methods)}
     shown = {model: entry for model, entry in found.items() if entry is not None and _place(entry) is not None}
     if not shown:
         return None
@@ -157,13 +157,13 @@ def _measure(study: Study, measure: Measurement, first: bool) -> View | None:
     return View(label, traces(drawn, xaxis=axis, yaxis=rows_axis([study.model_label(model) for model in shown])), runs)
 
 
-def _place(entry: Taken) -> float | None:
+def _place(entry: Measured) -> float | None:
     """Where a measurement is drawn: its value, or its bound."""
     places = (entry.estimate.value if entry.estimate else None, entry.at_least, entry.at_most)
     return next((place for place in places if place is not None and math.isfinite(place)), None)
 
 
-def _dot(study: Study, measure: Measurement, model: Model, entry: Taken, row: int) -> Any:
+def _dot(study: Study, measure: Measurement, model: Model, entry: Measured, row: int) -> Any:
     place, looks = _place(entry), marker(study, model)
     bounds = entry.estimate.bounds if entry.estimate else None
     sign = ""

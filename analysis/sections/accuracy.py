@@ -7,8 +7,8 @@ from analysis.blocks import Section
 from analysis.data import data_label
 from analysis.estimates import Estimate, estimate
 from analysis.figures import classes
+from analysis.number_text import NumberText
 from analysis.selection import left_out
-from analysis.shown import Shown
 from analysis.study import Study
 from analysis.words import N_, _
 
@@ -118,7 +118,7 @@ def _cell(found: Estimate | None, *, percent: bool) -> str:
     low = None if found.low is None else max(0.0, found.low)  # a mean of numbers above 0
     value, lower, upper = (tables.fixed(number, 3) for number in (found.value, low, found.high))
     text = _("{value} [{low}, {high}]", value=value, low=lower, high=upper) if found.bounds else value
-    return Shown(text, value=found.value, low=low, high=found.high)
+    return NumberText(text, value=found.value, low=low, high=found.high)
 
 
 def by_class(study: Study, figures: Path) -> Section:

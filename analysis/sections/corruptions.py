@@ -11,8 +11,8 @@ from analysis.corruptions import label, number
 from analysis.estimates import Estimate
 from analysis.figures import style
 from analysis.names import Model
+from analysis.number_text import NumberText
 from analysis.selection import LINES, left_out, selected
-from analysis.shown import Shown
 from analysis.study import Study
 from analysis.words import _, localized, ngettext
 
@@ -121,7 +121,7 @@ def _cell(found: Estimate | None) -> str:
     if found is None or found.bounds is None:
         return tables.percent(found)
     value, half = 100 * found.value, 100 * max(found.bounds[1] - found.value, found.value - found.bounds[0])
-    return Shown(localized(f"{value:.1f} ± {half:.1f}"), value=value, half=half)
+    return NumberText(localized(f"{value:.1f} ± {half:.1f}"), value=value, half=half)
 
 
 def curves(study: Study) -> Figure | None:

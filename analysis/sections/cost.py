@@ -8,9 +8,9 @@ from typing import Final
 from analysis import names, tables
 from analysis.blocks import Section
 from analysis.names import Model
+from analysis.number_text import NumberText
 from analysis.records import batch_size, mapping
 from analysis.run import Run
-from analysis.shown import Shown
 from analysis.study import Study
 from analysis.words import N_, _, ngettext, pgettext
 from ssl_pkg.catalogue import STAGES
@@ -206,4 +206,4 @@ def duration(seconds: float) -> str:
         text = _("{minutes:.0f} min", minutes=seconds / 60)
     else:
         text = _("{hours:.1f} h", hours=seconds / 3600)
-    return Shown(text, seconds=seconds)
+    return NumberText(text, seconds=seconds)

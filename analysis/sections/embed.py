@@ -6,8 +6,8 @@ from analysis import names, tables
 from analysis.blocks import Section
 from analysis.estimates import Estimate, estimate
 from analysis.figures import style, tsne
+from analysis.number_text import NumberText
 from analysis.selection import left_out
-from analysis.shown import Shown
 from analysis.study import Study
 from analysis.words import _, localized
 
@@ -77,7 +77,7 @@ def _merit(made: Section, study: Study) -> None:
 def _share(found: Estimate | None) -> str:
     if found is None or found.sd is None:
         return tables.fixed(found.value if found else None, 3)
-    return Shown(localized(f"{found.value:.3f} ± {found.sd:.3f}"), value=found.value, sd=found.sd)
+    return NumberText(localized(f"{found.value:.3f} ± {found.sd:.3f}"), value=found.value, sd=found.sd)
 
 
 def _perplexity(study: Study) -> str:

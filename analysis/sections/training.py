@@ -9,10 +9,10 @@ from analysis import names, tables, trials
 from analysis.blocks import Section
 from analysis.estimates import Estimate, estimate
 from analysis.figures import curves
+from analysis.number_text import NumberText
 from analysis.records import mapping
 from analysis.run import Run
 from analysis.sections.methods import by_study
-from analysis.shown import Shown
 from analysis.study import Study
 from analysis.words import N_, _, localized
 
@@ -209,4 +209,4 @@ def choice(metric: str, value: Estimate | None) -> str:
         return tables.percent(value)
     chosen = dict.fromkeys(value.by_seed.values())
     texts = [localized(f"{entry:.3g}") for entry in chosen]
-    return Shown(names.separated(texts), **{f"choice {n}": x for n, x in enumerate(chosen, 1)})
+    return NumberText(names.separated(texts), **{f"choice {n}": x for n, x in enumerate(chosen, 1)})

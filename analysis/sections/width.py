@@ -16,10 +16,10 @@ from analysis.correlation import comparable
 from analysis.figures import width
 from analysis.measures import FIRST_ORDER, WIDTH, Measurement
 from analysis.names import Model
+from analysis.number_text import VALUE, NumberText
 from analysis.selection import LINES, left_out, selected
-from analysis.shown import VALUE, Shown
 from analysis.study import Study
-from analysis.widths import Taken, measures_of, predictions_of, setting, taken
+from analysis.widths import Measured, measured, measures_of, predictions_of, setting
 from analysis.words import N_, _, localized, pgettext
 from ssl_pkg.catalogue import RANDOM
 
@@ -136,7 +136,7 @@ def _local_sentence(ratios: Mapping[Measurement, Mapping[Model, float | None]], 
 
 
 def _ratio(study: Study, model: Model, measure: Measurement) -> float | None:
-    rise, predicted = taken(study, model, measure), taken(study, model, measure.first_order)
+    rise, predicted = measured(study, model, measure), measured(study, model, measure.first_order)
     if rise is None or predicted is None or rise.value is None or not predicted.value:
         return None
     return rise.value / predicted.value
@@ -204,12 +204,12 @@ def _values(made: Section, study: Study) -> None:
     for name, shown, caption in groups:
 
         def rows(part: Sequence[Model], shown: Sequence[Measurement] = shown) -> list[list[str]]:
-            return [_row(measure, [taken(study, model, measure) for model in part]) for measure in shown]
+            return [_row(measure, [measured(study, model, measure) for model in part]) for measure in shown]
 
         _by_model(made, study, _models(study, shown), rows, name=name, first=_("Measure"), caption=caption)
 
 
-def _row(measure: Measurement, found: Sequence[Taken | None]) -> list[str]:
+def _row(measure: Measurement, found: Sequence[Measured | None]) -> list[str]:
     """The cells of a measure: all in the same power of ten, with decimals that give the median three digits."""
     values = [abs(value) for entry in found if entry for value in _numbers(entry)]
     middle = statistics.median_low(values or [0.0])
@@ -217,37 +217,37 @@ def _row(measure: Measurement, found: Sequence[Taken | None]) -> list[str]:
     power = 0 if -1 <= exponent <= 3 else 3 * (exponent // 3)
     decimals = max(0, 2 - exponent + power)
 
-    def shown(value: float) -> Shown:
+    def shown(value: float) -> NumberText:
         scaled = value / 10.0**power
         exponent = abs(scaled) >= _HUGE  # far from an optimum a loss can be any number
         text = f"{scaled:.1e}" if exponent else f"{round(scaled, decimals) + 0.0:,.{decimals}f}"
-        return Shown(localized(text).replace("-", "−"), value=scaled)
+        return NumberText(localized(text).replace("-", "−"), value=scaled)
 
     unit = _(", in\u00a010{power}", power=str(power).translate(_SUPERSCRIPTS)) if power else ""
     return [measure.label + unit, *(_cell(entry, shown) for entry in found)]
 
 
-def _numbers(entry: Taken) -> list[float]:
+def _numbers(entry: Measured) -> list[float]:
     numbers = (entry.estimate.value if entry.estimate else None, entry.at_least, entry.at_most)
     return [number for number in numbers if number is not None]
 
 
-def _cell(entry: Taken | None, shown: Callable[[float], Shown]) -> Shown:
+def _cell(entry: Measured | None, shown: Callable[[float], NumberText]) -> NumberText:
     if entry is None:
-        return Shown(tables.ABSENT)
+        return NumberText(tables.ABSENT)
     mark = f" {_LOST}" if entry.lost else ""
     for sign, name, bound in (("≥", "at_least", entry.at_least), ("≤", "at_most", entry.at_most)):
         if bound is not None:
             text = shown(bound)
-            return Shown(f"{sign} {text}{mark}", **{name: text.numbers[VALUE]})
+            return NumberText(f"{sign} {text}{mark}", **{name: text.numbers[VALUE]})
     if entry.estimate is None:
-        return Shown(tables.ABSENT + mark)
+        return NumberText(tables.ABSENT + mark)
     value, bounds = entry.estimate.value, entry.estimate.bounds
     text = shown(value)
     if bounds is None:
-        return Shown(text + mark, **text.numbers)
+        return NumberText(text + mark, **text.numbers)
     half = shown(max(bounds[1] - value, value - bounds[0]))
-    return Shown(f"{text}\u00a0±\u00a0{half}{mark}", value=text.numbers[VALUE], half=half.numbers[VALUE])
+    return NumberText(f"{text}\u00a0±\u00a0{half}{mark}", value=text.numbers[VALUE], half=half.numbers[VALUE])
 
 
 def _landscapes(made: Section, study: Study, figures: Path) -> None:

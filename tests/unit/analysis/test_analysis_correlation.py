@@ -26,16 +26,16 @@ from analysis.measures import Measurement, chosen
 from analysis.names import Model
 from analysis.reading import read_study
 from analysis.sections import findings, width
-from analysis.widths import measures_of, taken, widths_of
+from analysis.widths import measured, measures_of, widths_of
 from ssl_pkg.rows import bounded, dimensions_of, unmeasured
 
 
-def measured(measure: str, **dimensions: Any) -> Measurement:
+def measurement_of(measure: str, **dimensions: Any) -> Measurement:
     found = {"measure": measure, "scope": "network", "normalized": False, **dimensions}
     return Measurement("width", frozenset(found.items()))
 
 
-KESKAR, SIGMA = measured("keskar"), measured("pac_bayes_sigma")
+KESKAR, SIGMA = measurement_of("keskar"), measurement_of("pac_bayes_sigma")
 
 
 def test_spearman_by_hand() -> None:
@@ -130,7 +130,7 @@ def test_seeds_are_averaged_not_counted(fake: FakeStudy) -> None:
             for model in (fake.probe(method, seed), fake.finetune(method, seed)):
                 fake.width(f"{method}-{model.name.partition('-')[0]}", seed)
     study = read_study(fake.path)
-    top = measured("hessian_eigenvalue", eigenvalue=1)
+    top = measurement_of("hessian_eigenvalue", eigenvalue=1)
     written = [r for r in fake.written if r["model"] == "byol-probe" and dimensions_of(r) == top.dimensions]
     values = [r["value"] for r in written]
     assert points(study, top, "test")[model_of("byol-probe")][0] == pytest.approx(np.mean(values))
@@ -148,7 +148,7 @@ def test_a_family_of_few_models_can_reach_no_small_p_value(whole: Whole) -> None
 
 def test_the_families_are_corrected_apart(whole: Whole) -> None:
     found, primary = correlations(whole.study), chosen(widths_of(whole.study))
-    assert primary == measured("adaptive_worst", radius=0.00025, normalized=True)
+    assert primary == measurement_of("adaptive_worst", radius=0.00025, normalized=True)
     own = sorted((entry.p, entry.corrected) for entry in found if entry.measure == primary)
     assert len(own) == len(TARGETS)
     running = 0.0
@@ -175,7 +175,7 @@ def test_a_bound_is_shown_as_a_bound_and_is_no_point(fake: FakeStudy, tmp_path: 
             end: Any = {"at_least": 15.9} if name == "probe" else {"at_most": 0.004}
             replace_sigma(run, dict(bounded("width", "width", 10, "so", **end, dimensions=dict(SIGMA.dimensions))))  # type: ignore[arg-type]  # a Dimensions of the test's own
     study = read_study(fake.path)
-    wide, narrow = (taken(study, model_of(f"simclr-{name}"), SIGMA) for name in ("probe", "finetune"))
+    wide, narrow = (measured(study, model_of(f"simclr-{name}"), SIGMA) for name in ("probe", "finetune"))
     assert wide is not None
     assert narrow is not None
     assert (wide.estimate, wide.at_least, wide.at_most) == (None, 15.9, None)
@@ -200,7 +200,7 @@ def test_a_bound_of_one_seed_bounds_the_mean_over_seeds(fake: FakeStudy) -> None
     written = next(row["value"] for row in fake.written if row.get("measure") == "pac_bayes_sigma")
     dimensions: Any = dict(SIGMA.dimensions)
     replace_sigma(run, dict(bounded("width", "width", 10, "so", at_least=15.9, dimensions=dimensions)))
-    found = taken(read_study(fake.path), model_of("simclr-probe"), SIGMA)
+    found = measured(read_study(fake.path), model_of("simclr-probe"), SIGMA)
     assert found is not None
     assert found.at_least == pytest.approx((15.9 + written) / 2)
     assert (found.estimate, found.at_most, found.lost) == (None, None, 0)
@@ -213,7 +213,7 @@ def test_a_seed_without_a_value_is_marked_and_its_model_is_no_point(fake: FakeSt
     dimensions: Any = dict(SIGMA.dimensions)
     replace_sigma(fake.width("simclr-probe", 1), dict(unmeasured("width", "width", 10, "it is not finite", dimensions)))
     study = read_study(fake.path)
-    found = taken(study, model_of("simclr-probe"), SIGMA)
+    found = measured(study, model_of("simclr-probe"), SIGMA)
     assert found is not None
     assert found.estimate is not None
     assert (found.value, found.lost) == (None, 1)
@@ -229,7 +229,7 @@ def test_a_model_is_no_point_if_the_width_of_a_tested_seed_is_missing(fake: Fake
             if (method, seed) != ("simclr", 1):
                 fake.width(f"{method}-probe", seed)
     study = read_study(fake.path)
-    found = taken(study, model_of("simclr-probe"), SIGMA)
+    found = measured(study, model_of("simclr-probe"), SIGMA)
     assert found is not None
     assert (found.value, found.lost) == (None, 1)
     assert set(points(study, SIGMA, "test")) == {model_of("byol-probe")}

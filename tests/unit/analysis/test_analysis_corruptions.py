@@ -39,7 +39,7 @@ def test_the_tables_show_the_means_of_the_hits(study: Study, fake: FakeStudy, tm
     own = hits(fake, "byol-probe")
     assert means[1][2].startswith(f"{100 * own.mean():.1f} [")
     assert [cell.split(" ")[0] for cell in by_corruption[1][1:]] == [f"{100 * part.mean():.1f}" for part in own]
-    assert [name for _, _, name in made.drawn] == ["corruptions"]
+    assert [name for _, _, name in made.figures] == ["corruptions"]
 
 
 def test_a_difference_to_the_baseline_is_paired_by_image(study: Study, fake: FakeStudy, tmp_path: Path) -> None:

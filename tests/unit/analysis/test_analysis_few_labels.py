@@ -138,7 +138,7 @@ def test_the_section_says_where_pretraining_pays(study: FakeStudy, tmp_path: Pat
     assert finetuned.index("50 labels") < finetuned.index("undecided")
     (table,) = (block for block in made.blocks if block["kind"] == "table")
     assert table["headings"] == ["Labels per class", "10", "50"]
-    assert [name for _, _, name in made.drawn] == ["few-labels"]
+    assert [name for _, _, name in made.figures] == ["few-labels"]
 
 
 def test_a_random_network_is_no_pretraining_that_pays(study: FakeStudy) -> None:

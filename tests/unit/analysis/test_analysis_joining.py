@@ -19,7 +19,7 @@ from analysis.differences import changes, compared
 from analysis.differences import few_labels as with_few_labels
 from analysis.estimates import difference, estimate
 from analysis.figures import style
-from analysis.figures.drawn import figure_csv
+from analysis.figures.plotted_data import figure_csv
 from analysis.figures.studies import differences
 from analysis.joining import by_data
 from analysis.names import Model

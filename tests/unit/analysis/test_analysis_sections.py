@@ -21,7 +21,7 @@ from analysis.sections import accuracy, findings, sources, training, width
 from analysis.shift import change
 from analysis.tables import fixed
 from analysis.trials import below_probe
-from analysis.widths import Taken
+from analysis.widths import Measured
 from ssl_pkg.catalogue import adapted
 from ssl_pkg.rows import dimensions_of
 from ssl_pkg.run.directory import model_name
@@ -167,7 +167,7 @@ def test_the_loss_out_of_distribution_pairs_the_seeds(fake: FakeStudy) -> None:
 
 
 def test_the_spread_of_a_width_is_the_longer_half_of_its_interval() -> None:
-    found = Taken(Estimate(2.0, 1.5, 2.7, None, 100, {0: 2.0}))
+    found = Measured(Estimate(2.0, 1.5, 2.7, None, 100, {0: 2.0}))
     assert width._cell(found, lambda value: fixed(value, 1)) == "2.0\u00a0±\u00a00.7"
 
 

@@ -9,7 +9,7 @@ from scipy import stats
 
 from analysis import shift
 from analysis.figures import style
-from analysis.figures.drawn import figure_csv
+from analysis.figures.plotted_data import figure_csv
 from analysis.figures.shift import scatter
 from analysis.reading import read_study
 from analysis.robustness import Networks, effective_robustness
@@ -67,7 +67,7 @@ def test_without_supervised_models_of_different_strength_the_section_says_so(stu
     (table,) = (block for block in blocks if block["kind"] == "table")
     assert [row[0] for row in table["rows"]] == ["Supervised", "BYOL probe"]
     assert table["headings"][1:] == ["All classes", "Shared classes", "Shared classes, masked logits"]
-    assert [name for _, _, name in made.drawn] == ["test-against-ood"]
+    assert [name for _, _, name in made.figures] == ["test-against-ood"]
 
 
 def test_robustness_is_measured_against_the_supervised_line(

@@ -7,7 +7,7 @@ import json
 from analysis import tables
 from analysis.blocks import Section, formula
 from analysis.estimates import Estimate
-from analysis.shown import table_csv
+from analysis.number_text import table_csv
 
 
 def read(text: str) -> list[list[str]]:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures import style
-from analysis.figures.drawn import COLUMNS, figure_csv
+from analysis.figures.plotted_data import COLUMNS, figure_csv
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle, StepPatch
 from matplotlib.ticker import FixedLocator
 
 from analysis import words
-from analysis.shown import plain, table_csv
+from analysis.number_text import plain, table_csv
 from analysis.words import _
 
 COLUMNS: Final = ("panel", "series", "kind", "x", "y", "value")

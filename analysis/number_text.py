@@ -10,7 +10,7 @@ from analysis.words import _
 VALUE = "value"  # the key of a text's main number
 
 
-class Shown(str):
+class NumberText(str):
     """The text of one or more numbers, like `74.1 [73.1, 75.0]`.
 
     numbers: by what they are, in the unit of the text, like {"value": 74.1234, "low": 73.1, "high": 75.0}. A text that
@@ -21,7 +21,7 @@ class Shown(str):
 
     numbers: Mapping[str, float]
 
-    def __new__(cls, text: str, **numbers: float | None) -> "Shown":
+    def __new__(cls, text: str, **numbers: float | None) -> "NumberText":
         """Numbers that are None are left out."""
         made = super().__new__(cls, text)
         made.numbers = {name: number for name, number in numbers.items() if number is not None}
