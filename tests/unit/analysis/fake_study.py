@@ -144,10 +144,12 @@ class FakeStudy:
         models = [(size, adaptation, draw) for size, adaptation in skills for draw in range(draws)]
         generator = self._draws("few_labels", method, seed)
         hits = np.array([generator.random(self.images) < skills[size, name] for size, name, _ in models])
+        generator = self._draws("few_labels_ood", method, seed)
+        ood_hits = np.array([generator.random(self.images) < 0.7 * skills[size, name] for size, name, _ in models])
         np.savez_compressed(
             run / "few_labels.npz",
             hits=hits.astype(np.int8),
-            ood_hits=hits.astype(np.int8),
+            ood_hits=ood_hits.astype(np.int8),
             labels_per_class=[size for size, _, _ in models],
             draw=[draw for _, _, draw in models],
             finetuned=[int(name == "finetune") for _, name, _ in models],
