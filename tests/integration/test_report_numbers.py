@@ -17,17 +17,20 @@ def test_every_number_of_a_report_is_in_one_of_its_csv_files(built: Built) -> No
 def test_a_number_of_a_table_or_text_that_is_in_no_csv_file_is_noticed(built: Built) -> None:
     content = copy.deepcopy(built.content)
     blocks = [block for section in content["sections"] for block in section["blocks"]]
-    cells = next(block for block in blocks if block.get("name") == "accuracy")["rows"][1]
-    before, cells[1] = cells[1], "66.0 [59.4, 72.7]"
-    assert before == "66.0 [59.4, 72.6]"
+    cells = next(block for block in blocks if block.get("name") == "accuracy")["rows"]
+    assert (cells[1][0], cells[1][1], cells[1][-1]) == ("Supervised", "66.0 [59.4, 72.6]", "61.0")
+    cells[1][1], cells[1][-1] = "81.3 [75.9, 86.7]", cells[0][-1]  # another model's number
     listed = next(block for block in blocks if block["kind"] == "items")["items"]
-    assert "78.0 [72.3, 83.7]" in listed[1]
-    listed[1] = listed[1].replace("78.0 [72.3, 83.7]", "78.0 [72.2, 83.7]")
+    assert "BYOL fine-tuned is highest with 78.0 [72.3, 83.7]" in listed[1]
+    listed[1] = listed[1].replace("78.0 [72.3, 83.7]", "66.0 [59.4, 72.6]")  # another model's again
+    listed[2] += " BYOL probe 81.3 points."
     blocks[0]["text"] += " Another 123.456 points."
     assert [entry.partition(" in: ")[0] for entry in unexplained(content, built.out)] == [
         "123.456",
-        "78.0 [72.2, 83.7]",
-        "66.0 [59.4, 72.7]",
+        "66.0 [59.4, 72.6]",
+        "81.3",
+        "81.3 [75.9, 86.7]",
+        "30.0",
     ]
 
 
