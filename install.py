@@ -20,6 +20,7 @@ DEFAULT = "dev"
 PARTS = {"dev": {"train", "submit", "report"}}  # the extras that another one contains
 FULL_GB, SMALL_GB = 7, 1  # measured: 6.3 GB with torch for CUDA, 0.3 GB with EXTRAS=submit
 LOG_LINES = 15  # shown after a failure
+LINE_SECONDS = 25.0  # between two lines about the same phase, without a terminal
 
 
 def main(extras: str = "") -> int:
@@ -90,17 +91,17 @@ def _is_newest(file: Path) -> bool:
 def _pip(extras: str) -> int:
     """Runs pip, with its output in LOG. Returns its exit status."""
     line = ["install", "--constraint", str(LOCK), "--progress-bar", "off", "--editable", f".[{extras}]"]
-    started, shown = time.monotonic(), ""
+    display = _Display()
     with LOG.open("wb") as log:
         pip = subprocess.Popen([VENV / "bin/python", "-m", "pip", *line], stdout=log, stderr=subprocess.STDOUT)
         try:
             while pip.poll() is None:
-                shown = _show(_progress(LOG.read_text(encoding="utf-8", errors="replace")), started, shown)
+                display.show(_progress(LOG.read_text(encoding="utf-8", errors="replace")))
                 time.sleep(0.5)
         except KeyboardInterrupt:
             pip.wait()
             return 1
-    _show("installed" if pip.returncode == 0 else "stopped", started, shown)
+    display.show("installed" if pip.returncode == 0 else "stopped")
     print(flush=True)
     return pip.returncode
 
@@ -120,14 +121,23 @@ def _progress(output: str) -> str:
     return f"downloading package {count}: {last[1]}{f' ({size[1]})' if size else ''}"
 
 
-def _show(text: str, started: float, shown: str) -> str:
-    """Shows `text` with the elapsed time: on a terminal in one line, elsewhere one line a phase. Returns `text`."""
-    minutes, seconds = divmod(round(time.monotonic() - started), 60)
-    if sys.stdout.isatty():
-        print(f"\r\033[K{minutes}:{seconds:02d} {text}"[: shutil.get_terminal_size().columns + 3], end="", flush=True)
-    elif text.partition(" ")[0] != shown.partition(" ")[0]:
-        print(f"{minutes}:{seconds:02d} {text}", flush=True)
-    return text
+class _Display:
+    """Shows what is being done, with the elapsed time: on a terminal in one line, elsewhere in a line now and then."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._phase, self._due = "", 0.0
+
+    def show(self, text: str) -> None:
+        """Shows `text`, whose first word is the phase; without a terminal once a phase and every LINE_SECONDS."""
+        now, phase = time.monotonic(), text.partition(" ")[0]
+        minutes, seconds = divmod(round(now - self._started), 60)
+        line = f"{minutes}:{seconds:02d} {text}"
+        if sys.stdout.isatty():
+            print(f"\r\033[K{line}"[: shutil.get_terminal_size().columns + 3], end="", flush=True)
+        elif phase != self._phase or now >= self._due:
+            self._phase, self._due = phase, now + LINE_SECONDS
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

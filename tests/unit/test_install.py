@@ -105,6 +105,21 @@ def test_a_failed_set_up_is_tried_again(asked: list[str], monkeypatch: pytest.Mo
     assert asked == ["report,submit"]
 
 
+def test_a_log_gets_lines_while_pip_downloads_one_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(install, "LINE_SECONDS", 0.4)  # polled every half second
+    python = Path(".venv/bin/python")
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\necho Collecting torch==2.0\necho '  Downloading torch.whl (800 MB)'\nsleep 2\n")
+    python.chmod(0o755)
+    assert install._pip("dev") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "downloading" in line]
+    assert len(lines) >= 3 and len(set(lines)) >= 2  # with the elapsed time
+    assert all(line[4:] == " downloading package 1: torch (800 MB)" for line in lines)
+
+
 def test_the_first_set_up_links_the_interpreter_instead_of_copying_it(asked: list[str]) -> None:
     """A copied interpreter does not find a shared libpython that lies beside the original."""
     assert install.main("submit") == 0
