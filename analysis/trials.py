@@ -23,7 +23,7 @@ FIELDS: Final = {
     "lr": N_("Learning rate"),
     "weight_decay": N_("Weight decay"),
     "jitter": N_("Jitter"),
-    "head": N_("First head"),
+    "head": N_("Initial head"),
 }
 
 
@@ -59,7 +59,7 @@ def table(made: Section, study: Study) -> None:
         _(
             "Every trial of the search: accuracy in percent and log loss in nats on the holdout split of train, mean "
             "over the seeds in which it did not diverge. Each star marks the choice of one seed: the highest accuracy; "
-            "ties go to the smallest log loss; as the highest of several it is an overestimate. First head: the "
+            "ties go to the smallest log loss; as the highest of several it is an overestimate. Initial head: the "
             "last layer starts from a linear probe on the frozen encoder (LP-FT, Kumar et al., 2022) or from random "
             "weights."
         ),
@@ -69,7 +69,7 @@ def table(made: Section, study: Study) -> None:
 
 
 def _named(values: Sequence[Any]) -> str:
-    """A candidate in words: `learning rate 0.001, weight decay 0.05, jitter off, first head probe`."""
+    """A candidate in words: `learning rate 0.001, weight decay 0.05, jitter off, initial head probe`."""
     return names.separated(
         [f"{_(title).lower()} {setting_text(value)}" for title, value in zip(FIELDS.values(), values, strict=True)]
     )

@@ -27,7 +27,7 @@ _OF_EACH = N_(
     "study have the same number of steps, so a small subset is trained for as many steps as a large one."
 )
 _CHOSEN = N_(
-    "The penalty of the probe, and learning rate and first head of the fine-tuning where there are several, are "
+    "The penalty of the probe, and learning rate and initial head of the fine-tuning where there are several, are "
     "chosen on a holdout split of the subset. Intervals are over seeds, subsets and test images. All three are "
     "crossed samples: every seed has the same subsets, so seeds times subsets are not independent repetitions."
 )

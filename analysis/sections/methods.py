@@ -99,7 +99,7 @@ def _labelled(study: Study) -> str:
     trial = "" if selection is None else _(", for {epochs} epochs", epochs=selection)
     return _(
         "As run: {epochs} epochs with AdamW in batches of {batch_size}. Each of {number} for learning rate, weight "
-        "decay, jitter and first head was first trained without the holdout split{trial}; the one with the highest "
+        "decay, jitter and initial head was first trained without the holdout split{trial}; the one with the highest "
         "accuracy on the holdout split was then trained on all of train (table of trials in the section “Learning "
         "curves”).",
         epochs=settings["epochs"],

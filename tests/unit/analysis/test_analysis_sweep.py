@@ -92,7 +92,8 @@ def test_many_models_are_the_rows_of_the_table_of_trials(study: Study) -> None:
     made = Section("")
     trials.table(made, study)
     (table,) = made.blocks
-    candidates = [f"learning rate {lr}, weight decay 0.05, jitter off, first head probe" for lr in ("0.0003", "0.001")]
+    rest = "weight decay 0.05, jitter off, initial head probe"
+    candidates = [f"learning rate {lr}, {rest}" for lr in ("0.0003", "0.001")]
     assert table["headings"] == ["Model", *candidates]
     assert table["rows"][0] == ["SimCLR (temperature=0.05) fine-tuned", "70.0 / 0.900 *", "65.0 / 1.000"]
     assert len(table["rows"]) == len(VALUES)
