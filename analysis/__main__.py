@@ -141,7 +141,7 @@ def _today() -> datetime.date:
         return datetime.datetime.fromtimestamp(int(epoch), datetime.UTC).date()
     except (OverflowError, OSError, ValueError):
         raise BadInput(
-            f"SOURCE_DATE_EPOCH={epoch[:30]} is no date: give the seconds since 1970, or unset the variable"
+            f"SOURCE_DATE_EPOCH={epoch[:30]} is not a date: give the seconds since 1970, or unset the variable"
         ) from None
 
 

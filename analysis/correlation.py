@@ -66,6 +66,11 @@ def points(study: Study, measure: Measurement, target: str, kind: str = "all") -
     return found
 
 
+def enough_models(study: Study, measure: Measurement) -> bool:
+    """Whether enough models have the measure and an accuracy; then only equal values prevent a correlation."""
+    return max(len(points(study, measure, target)) for target in ("test", "ood")) >= LEAST
+
+
 def targets(study: Study) -> list[str]:
     """Those of TARGETS that some model has."""
     return [target for target in TARGETS if any(_target(study, model, target) is not None for model in study.models)]

@@ -117,7 +117,7 @@ def _seed(config: Mapping[str, Any], notes: list[str], name: str) -> int:
     seed = config.get("seed") or 0
     if isinstance(seed, int):
         return seed
-    notes.append(_("{run}: the seed in config.yaml, {seed!r}, is no whole number.", run=name, seed=seed))
+    notes.append(_("{run}: the seed in config.yaml, {seed!r}, is not a whole number.", run=name, seed=seed))
     return 0
 
 

@@ -17,6 +17,7 @@ from analysis.correlation import (
     Correlation,
     comparable,
     correlations,
+    enough_models,
     points,
     targets,
 )
@@ -44,16 +45,20 @@ def add(made: Section, study: Study, figures: Path) -> None:
         return
     found, measure = correlations(study), chosen(widths_of(study))
     if not found or measure is None:
-        made.text(
-            _(
-                "No correlation is computed, because fewer than {least} models have both a width and an accuracy.",
-                least=LEAST,
-            )
+        text = (
+            N_("No correlation is computed, because all models have the same width or the same accuracy.")
+            if measure is not None and enough_models(study, measure)
+            else N_("No correlation is computed, because fewer than {least} models have both a width and an accuracy.")
         )
+        made.text(_(text, least=LEAST))
         return
     _explain(made)
-    sentences = verdicts(study)
-    made.note(" ".join(sentences) if sentences else _("Too few models have the chosen measure for a correlation."))
+    text = (
+        N_("All models have the same value of the chosen measure, or the same accuracy.")
+        if enough_models(study, measure)
+        else N_("Too few models have the chosen measure for a correlation.")
+    )
+    made.note(" ".join(verdicts(study)) or _(text))
     _of_chosen(made, study, measure, figures)
     _others(made, study, [entry for entry in found if entry.measure != measure], figures)
 

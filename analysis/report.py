@@ -68,13 +68,13 @@ def build(study: Study, out: Path, date: datetime.date, *, thumbnails: bool = Fa
     if thumbnails:  # first, because images that can't be read must leave an earlier report as it is
         write_page()
     with nullcontext() if thumbnails else in_a_fork(write_page):
-        found = content(study, out, date)
+        found = content(study, out, date, thumbnails=thumbnails)
     path = out / REPORT_FILE
     write_atomic(path, compile_pdf(found))
     return path
 
 
-def content(study: Study, out: Path, date: datetime.date) -> dict[str, Any]:
+def content(study: Study, out: Path, date: datetime.date, *, thumbnails: bool = False) -> dict[str, Any]:
     """The content of the report in the form that report.typ reads. Writes its figures and tables in `out`."""
     figures = out / "figures"
     (out / "tables").mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def content(study: Study, out: Path, date: datetime.date) -> dict[str, Any]:
         *(partial(build_section, study, figures) for build_section in _stage_sections()),
         lambda: cost.section(study),
         lambda: provenance.section(study),
-        lambda: repeating.section(study, date),
+        lambda: repeating.section(study, date, thumbnails=thumbnails),
         lambda: sources.section(study),
     )
     with style.styled():

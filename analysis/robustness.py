@@ -61,7 +61,7 @@ def by_draw(networks: Networks, draws: Sequence[int]) -> Networks:
     """The mean over the networks of each draw, one row a draw, in the order of the draws.
 
     draws: for each network, the number of the draw of training images. Networks that are trained on the same images
-    are off the line in the same direction, so they are no independent points of it.
+    are off the line in the same direction, so they are not independent points of it.
     """
     rows = [[place for place, own in enumerate(draws) if own == draw] for draw in sorted(set(draws))]
     return Networks(*(np.stack([hits[own].mean(axis=0) for own in rows]) for hits in (networks.test, networks.ood)))

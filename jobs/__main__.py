@@ -87,10 +87,11 @@ def _naming_closed_folders(command: str) -> Iterator[None]:
 def _existing_studies(command: str, runs: Path) -> str:
     """The message for a command without a study: which ones exist, and an example."""
     from jobs.ledger import console_command
+    from ssl_pkg.run.study_plan import PLAN
 
     names = []
     with suppress(FileNotFoundError, NotADirectoryError):
-        names = sorted(entry.name for entry in runs.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        names = sorted(entry.name for entry in runs.iterdir() if (entry / PLAN).is_file())
     place = [] if runs == Path("runs") else ["--runs", str(runs)]
     example = f"like `{shlex.join([console_command(), command, *(names[:1] or ['demo']), *place])}`"
     return f"give the study, {example}" + (f": {runs} has {', '.join(names)}" if names else f"; {runs} has none yet")

@@ -78,7 +78,8 @@ def console_command() -> str:
     if not installed.exists() or shutil.which(PROGRAM) == str(installed):
         return PROGRAM
     with suppress(OSError, ValueError):  # the working folder was removed, or is elsewhere
-        return str(installed.relative_to(Path.cwd()))
+        relative = str(installed.relative_to(Path.cwd()))
+        return relative if "/" in relative else f"./{relative}"
     return str(installed)
 
 

@@ -92,7 +92,7 @@ def _labels() -> dict[str, str]:
             "Every number of every complete run, as in tables/results.csv; accuracies are fractions. Point at a number "
             "to see all its digits."
         ),
-        "made_by": _("Command that makes this page and the PDF beside it again:"),
+        "made_by": _("To make this page and the PDF beside it again:"),
     }
     return {name: escape(text) for name, text in found.items()}
 

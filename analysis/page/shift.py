@@ -163,14 +163,14 @@ def against_ood(study: Study) -> list[Plot]:
 def _caption(has_line: bool) -> str:
     grey = (
         _(
-            "Grey dots: supervised networks trained on different numbers of labels, each the mean over the seeds that "
-            "share its training images; grey line: fitted to them; dotted: equal accuracies. Effective robustness is "
+            "Grey dots: supervised networks trained on different numbers of labels, one for each set of training "
+            "images (mean over seeds); grey line: fitted to them; dotted: equal accuracies. Effective robustness is "
             "the vertical distance from the grey line, in points of accuracy."
         )
         if has_line
         else _(
-            "Grey dots, if any: supervised networks trained on different numbers of labels, each the mean over the "
-            "seeds that share its training images; dotted: equal accuracies."
+            "Grey dots, if any: supervised networks trained on different numbers of labels, one for each set of "
+            "training images (mean over seeds); dotted: equal accuracies."
         )
     )
     return _(
@@ -232,7 +232,7 @@ def _rules(networks: Sequence[Networks], limits: Sequence[float]) -> list[Any]:
         places = [probit(own, hits.shape[1]) for own, hits in zip(accuracies, (group.test, group.ood), strict=True)]
         shown = [
             hover(
-                _("supervised, mean over seeds"),
+                _("supervised, one set of training images"),
                 _("test {value:.1f} %", value=100 * one),
                 _("OOD {value:.1f} %", value=100 * two),
             )

@@ -109,7 +109,7 @@ def _by_corruption(made: Section, study: Study, models: list[Model], kinds: list
             "Mean accuracy over severities, in percent; ±: the longer half of the 95 % interval over seeds and test "
             "images."
         )
-        if study.seeds_tested > 1
+        if any(len(found.by_seed) > 1 for model in models if (found := number(study, model, "mean_accuracy")))
         else _(
             "Mean accuracy over severities, in percent; ±: the longer half of the 95 % interval over the test images, "
             "of one seed."

@@ -120,7 +120,9 @@ def _pays(study: Study) -> str:
 
 
 def _adaptations_missing(study: Study) -> bool:
-    """Whether a planned probe or fine-tuning is missing, other than the probe on the random initialisation."""
+    """Whether a planned probe or fine-tuning may be missing, other than the probe on the random initialisation."""
+    if not all(part.planned for part in study.parts or (study,)):  # without plan.json it is not known
+        return True
     return any(stage in ADAPTATIONS and model.method != RANDOM for stage, model, _seed in study.missing)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from analysis import few_labels, names, tables
 from analysis.blocks import Section
 from analysis.comparisons import OOD_PAIRS, PLANNED, TEST, TEST_PAIRS, Family, compared, comparisons
-from analysis.correlation import LEAST, comparable, correlations, points
+from analysis.correlation import comparable, correlations, enough_models
 from analysis.data import data_list, data_names, data_warning
 from analysis.measures import chosen
 from analysis.names import Model
@@ -189,13 +189,12 @@ def _width(study: Study) -> Iterator[str]:
         )
         return
     count = max((entry.n for entry in found), default=0)
-    most = max(len(points(study, measure, target)) for target in accuracies)
     if count:
         text = N_(
-            "Whether models with a wide optimum are more accurate: over {count} models no correlation is significant "
-            "({measure})."
+            "Whether models with a wide optimum are more accurate: over {count} models no correlation with test or OOD "
+            "accuracy is significant ({measure})."
         )
-    elif most >= LEAST:
+    elif enough_models(study, measure):
         text = N_(
             "Whether models with a wide optimum are more accurate: all models have the same width or the same accuracy "
             "({measure})."

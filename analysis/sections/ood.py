@@ -107,8 +107,8 @@ def _meaning(measured: bool) -> str:
     else:
         more = _(
             "No line is drawn and no effective robustness is given: that takes predictions on both sets from "
-            "supervised networks with {sizes} different label counts and {networks} different sets of training images, "
-            "and not all the same accuracy.",
+            "supervised networks that are trained on at least {networks} sets of images with at least {sizes} label "
+            "counts and that differ in accuracy.",
             networks=LEAST,
             sizes=STRENGTHS,
         )
@@ -122,13 +122,13 @@ def _scatter(made: Section, study: Study, figures: Path, *, line: bool) -> None:
         figures_of_shift.scatter(study),
         _(
             "Test accuracy against OOD accuracy on the shared classes, on probit axes, with 95 % intervals. Grey dots: "
-            "supervised networks, each the mean over the seeds that share its training images; grey line: fitted to "
-            "them; dotted: equal accuracies."
+            "supervised networks, one for each set of training images (mean over seeds); grey line: fitted to them; "
+            "dotted: equal accuracies."
         )
         if line
         else _(
             "Test accuracy against OOD accuracy on the shared classes, on probit axes, with 95 % intervals. Grey dots, "
-            "if any: supervised networks, each the mean over the seeds that share its training images; dotted: equal "
+            "if any: supervised networks, one for each set of training images (mean over seeds); dotted: equal "
             "accuracies."
         ),
         _("a model above the grey line loses less under the shift than a supervised model of the same test accuracy.")

@@ -10,11 +10,11 @@ from analysis.words import _
 from ssl_pkg.catalogue import STAGES
 
 
-def section(study: Study, date: datetime.date) -> Section:
+def section(study: Study, date: datetime.date, *, thumbnails: bool = False) -> Section:
     """The command of one run of each stage, and that of the report."""
     made = Section(_("Commands"))
     found = commands.table(study).drop_duplicates("stage")
-    report = commands.of_report(study, date)
+    report = commands.of_report(study, date, thumbnails=thumbnails)
     made.text(
         _(
             "Below each table and figure are the CSV file with its numbers, in the folder of this report, and the "

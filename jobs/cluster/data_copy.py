@@ -27,7 +27,7 @@ def copy_data(source: Path, target: Path) -> Path:
     copied = target / hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:12]  # a subfolder for each data set
     copied.mkdir(parents=True, exist_ok=True)
     with locked(copied / ".copying", timeout=math.inf):
-        if (source / STL10).is_dir():  # otherwise the source is out of reach, and the earlier copy is of use
+        if (source / STL10).is_dir():  # otherwise the source is out of reach, and the earlier copy stays
             _remove_files_without_source(copied, source)
         for file in _files(source):
             copy = copied / file.relative_to(source)

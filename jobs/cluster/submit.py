@@ -155,7 +155,7 @@ class Submission:
         missing: list[Job] = []
         useless: dict[str, SubmittedJob] = {}
         for job in self._jobs:
-            # a report of the results until now lacks those of missing and queued runs
+            # the existing report lacks the results of missing and queued runs
             outdated = job.stage == REPORT and (missing or summary.queued)
             if job.complete and not outdated:
                 summary.complete.append(job.name)

@@ -29,7 +29,7 @@ from jobs.status.table import format_progress
 from ssl_pkg.catalogue import ADAPTATIONS, RANDOM
 from ssl_pkg.distributed.launch import launch_variables
 from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED
-from ssl_pkg.run.directory import RESULT
+from ssl_pkg.run.directory import RESULT, RunDirectory
 from ssl_pkg.run.signals import SIGNALS, signals_to_handle
 from ssl_pkg.run.study_plan import REPORT_FILE
 
@@ -42,8 +42,7 @@ class _Running:
     job: Job
     slot: Slot
     supervisor: Supervisor
-    # whether this is the report of the runs that are complete before the study ends; it has no entry in the ledger
-    first_report: bool = False
+    first_report: bool = False  # the report of the runs that are complete by then; it has no entry in the ledger
 
 
 class Runner:
@@ -159,7 +158,7 @@ class Runner:
         return ended and not any(running.first_report for running in self._running)
 
     def _start(self, job: Job, *, first_report: bool = False) -> None:
-        slot = self._free.pop()
+        slot, resumed = self._free.pop(), "" if first_report else self._resumed(job)
         try:
             supervisor = Supervisor(self._process(job, slot))
         except OSError as error:
@@ -169,15 +168,16 @@ class Runner:
                 self._set(job, State.FAILED, exit_status=FAULT)
             return
         self._running.append(_Running(job, slot, supervisor, first_report))
+        if resumed:
+            self._display.say(resumed)
         if not first_report:
-            self._say_resumed(job)
             self._set(job, State.RUNNING)
 
-    def _say_resumed(self, job: Job) -> None:
-        """Prints where a run with a checkpoint was interrupted."""
+    def _resumed(self, job: Job) -> str:
+        """The sentence that says where a run with a checkpoint was interrupted; empty for other runs."""
         row = make_row(self._folder, job.name, Entry(State.INTERRUPTED), time.time())
-        if any((job.run_dir / "checkpoints").glob("*.ckpt")) and (place := format_progress(row)):
-            self._display.say(f"{row.title} resumes from its checkpoint; it was interrupted at {place}")
+        place = format_progress(row) if RunDirectory(job.run_dir).has_checkpoint else ""
+        return place and f"{row.title} resumes from its checkpoint; it was interrupted at {place}"
 
     def _process(self, job: Job, slot: Slot) -> StageProcess:
         fork = None
@@ -198,8 +198,8 @@ class Runner:
             self._free.append(running.slot)
             status = self._exit_status(running)
             if running.first_report:
-                if status == COMPLETE:
-                    self._display.say(f"a first report, of the complete runs: {running.job.run_dir / REPORT_FILE}")
+                if status == COMPLETE and (made := running.job.run_dir / REPORT_FILE).exists():
+                    self._display.say(f"a first report, of the complete runs: {made}")
                 continue
             finished = running.job.complete and (status == COMPLETE or running.job.stage != REPORT)
             if finished:  # also if the process was killed after it had written its result
@@ -213,7 +213,8 @@ class Runner:
         """The stage's exit status. If the supervisor ended without one: None, and the reason in the run's log."""
         status = running.supervisor.status()
         # a first report may be older than the result of a run that has ended meanwhile
-        if status is not None and (status != COMPLETE or running.first_report or running.job.complete):
+        made = running.job.complete or (running.first_report and (running.job.run_dir / REPORT_FILE).exists())
+        if status is not None and (status != COMPLETE or made):
             return status
         reason = f"exit status 0, but no {REPORT_FILE if running.job.stage == REPORT else RESULT}"
         if status is None:

@@ -54,7 +54,7 @@ class Finetune(ConfigSection):
     flip: Probability
     jitter: Jitter
     snapshots: Annotated[int, Field(ge=2)]
-    snapshot_images: Annotated[int, Field(ge=10)]
+    snapshot_images: PositiveInt
 
 
 class FewLabels(ConfigSection):

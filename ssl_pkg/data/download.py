@@ -15,7 +15,6 @@ import hashlib
 import http.client
 import sys
 import tarfile
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +47,7 @@ class Archive:
 
 
 class _NetworkError(Exception):
-    """The server can't be reached, or the connection was lost. Errors of the disk are OSErrors too, so it is none."""
+    """The server can't be reached, or the connection was lost. Not an OSError, because errors of the disk are."""
 
 
 ARCHIVES: Final = (

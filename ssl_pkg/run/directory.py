@@ -142,6 +142,16 @@ class RunDirectory:
         return self.path.name
 
     @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints, which may not exist."""
+        return self.path / "checkpoints"
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a checkpoint, intact or not."""
+        return any(self.checkpoints.glob("*.ckpt"))
+
+    @property
     def complete(self) -> bool:
         """Whether the run is complete."""
         return self.result() is not None

@@ -56,7 +56,7 @@ class Resume:
             lines = [line for line in run.metrics() if line["step"] <= step]
             return metrics_sha256(lines) == content.get("metrics_sha256")
 
-        return cls(run, load_checkpoint(run.path / "checkpoints", matches_metrics))
+        return cls(run, load_checkpoint(run.checkpoints, matches_metrics))
 
     def read(self, kind: type[CheckpointT]) -> CheckpointT | None:
         """The checkpoint's fields that `kind` declares. None if there is no checkpoint, or if it was taken.
@@ -91,6 +91,6 @@ class Resume:
     def mismatch(self, reason: object) -> BadInput:
         """The exception to raise if the checkpoint is intact, but not a checkpoint of this run."""
         return BadInput(
-            f"{self._run.path / 'checkpoints'} holds a checkpoint of another run ({reason}): "
+            f"{self._run.checkpoints} holds a checkpoint of another run ({reason}): "
             "remove it to start again, or give another run_dir"
         )

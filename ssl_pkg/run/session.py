@@ -112,7 +112,7 @@ class Session:
         metadata = self.resume.metadata
         self._metrics_log = MetricsLog(self.run, metadata.metrics_step, metadata.metrics_sha256, verify)
         self.reporter = Reporter(self.run, self._lock, self.run.name, metadata.seconds)
-        self._writer = CheckpointWriter(self.run.path / "checkpoints", verify, self.reporter.message)
+        self._writer = CheckpointWriter(self.run.checkpoints, verify, self.reporter.message)
         self.reporter.start()
         self._announce(earlier_size, earlier_starts, self.made_with)
 
@@ -128,7 +128,7 @@ class Session:
                     "the kernels that torch.compile made for this run are no longer in this user's cache "
                     "(XDG_CACHE_HOME): compiled again, the result may not be the same to the bit"
                 )
-        elif any((self.run.path / "checkpoints").glob("*.ckpt")):
+        elif self.run.has_checkpoint:
             message("none of the run's checkpoints is intact: the run starts again from the beginning")
         if earlier_size != world_size():
             message(
@@ -200,7 +200,7 @@ class Session:
     def last_good_checkpoint(self) -> str:
         """The newest intact checkpoint, as a part of a message."""
         self._writer.wait()
-        path, _ = newest_intact(self.run.path / "checkpoints")
+        path, _ = newest_intact(self.run.checkpoints)
         return f"the last good checkpoint is {path}" if path else "there is no checkpoint yet"
 
     def finish(

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import cast
+from typing import Final, cast
 
 import torch
 from hydra.utils import get_class
@@ -43,6 +43,9 @@ from ssl_pkg.training.ddp import distributed_loss
 from ssl_pkg.training.loop import fit
 from ssl_pkg.training.optimizers import build_optimizer, warmup_cosine
 from ssl_pkg.training.step import Task
+
+# torch has no class for these errors
+_NO_MEMORY: Final = ("can't allocate memory", "Storage size calculation overflowed")
 
 
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
@@ -142,7 +145,7 @@ def build_method(config: MethodConfig, seed: int) -> Method:
     except ValidationError as error:
         raise BadInput(f"method.model: {describe_error(error)}") from error
     except RuntimeError as error:
-        if "can't allocate memory" not in str(error):  # torch has no class of its own for the CPU's memory
+        if not any(reason in str(error) for reason in _NO_MEMORY):
             raise
         reason = "method.model is too large for this machine's memory: give smaller layers or a shorter queue"
         raise BadInput(reason) from error
@@ -159,7 +162,7 @@ def _method_class(name: str) -> type[nn.Module]:
     finally:
         logger.disabled = enabled
     if not issubclass(target, nn.Module) or not hasattr(target, "after_step") or issubclass(target, Supervised):
-        raise BadInput(f"method.model._target_={name} is not a method: give a class of ssl_pkg.methods")
+        raise BadInput(f"method.model._target_={name} is not a method: give one like ssl_pkg.methods.simclr.SimCLR")
     return target
 
 

@@ -122,9 +122,8 @@ class _Pool:
         rows: list[int] = []
         self.places: dict[tuple[str, int], int] = {}  # the row's number in the pool, by file and number in the file
         self.texts: list[set[str]] = []
-        self.quoted: set[int] = (
-            set()
-        )  # rows of which a text gives a single number; other figures have nearly any number
+        # rows that a text may quote without a model; other figures have so many numbers that nearly any one is found
+        self.quoted: set[int] = set()
         for number, (place, cells) in enumerate(_rows(out)):
             found = [float(cell) for cell in cells if _is_number(cell)]
             if Path(place[0]).stem in FACTS:

@@ -12,7 +12,7 @@ def split(count: int) -> Split:
     return Split("x", pixels, np.zeros(count, dtype=np.int64))
 
 
-def test_predict_changes_neither_batch_statistics_nor_the_mode() -> None:
+def test_outputs_change_neither_batch_statistics_nor_the_mode() -> None:
     torch.manual_seed(0)
     encoder = build_encoder().train()
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}

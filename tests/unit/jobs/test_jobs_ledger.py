@@ -23,6 +23,8 @@ def test_messages_name_the_command_as_it_can_be_typed_here(installed: Path, monk
     assert console_command() == ".venv/bin/ssl-study"
     monkeypatch.chdir(installed.parents[3])
     assert console_command() == "project/.venv/bin/ssl-study"
+    monkeypatch.chdir(installed.parent)
+    assert console_command() == "./ssl-study"
     gone = installed.parents[2] / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)

@@ -106,7 +106,8 @@ def test_without_a_study_those_that_exist_are_named(
 
     example = f"{console_command()} {command} demo"
     assert said() == f"give the study, like `{example}`: runs has demo\n"
-    (folder / "runs" / "stl10").mkdir()
-    (folder / "runs" / ".DS_Store").mkdir()
+    for name in ("stl10", "no-study"):
+        (folder / "runs" / name).mkdir()
+    (folder / "runs" / "stl10" / "plan.json").touch()
     assert said() == f"give the study, like `{example}`: runs has demo, stl10\n"
     assert said("--runs", "else") == f"give the study, like `{example} --runs else`; else has none yet\n"

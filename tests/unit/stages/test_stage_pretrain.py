@@ -28,10 +28,14 @@ def test_the_validation_counts_the_images_that_it_classifies(value: float) -> No
     [
         ("temperature=-1", "temperature=-1 is not possible"),
         ("_target_=collections.OrderedDict", "_target_=collections.OrderedDict is not a method"),
-        ("_target_=ssl_pkg.methods.supervised.Supervised", "is not a method: give a class of ssl_pkg.methods"),
+        (
+            "_target_=ssl_pkg.methods.supervised.Supervised",
+            "is not a method: give one like ssl_pkg.methods.simclr.SimCLR",
+        ),
         ("_target_=ssl_pkg.methods.simsiam.SimSiam", "_target_ names no class"),
         ("_target_=SimCLR", "_target_ names no class"),
         ("queue_size=4398046511104", "too large for this machine's memory"),
+        ("queue_size=36028797018963968", "too large for this machine's memory"),
     ],
 )
 def test_a_model_that_can_not_be_built_is_bad_input_and_nothing_is_logged(
