@@ -166,6 +166,7 @@ def test_the_first_set_up_line_that_fails_ends_the_job_and_is_named(
     assert main(["logs", FIRST, "small", "--runs", str(small.root)]) == 0
     logs = capsys.readouterr().out
     assert "setting up" in logs and "set-up line 2 failed" in logs and "not reached" not in logs
+    assert "not found" in logs  # the shell's own message, on stderr
     assert "JobState=FAILED" in (shown := slurm("scontrol", "show", "job", job_of(small.rows()[FIRST])))
     assert "Restarts=0" in shown
 

@@ -17,6 +17,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the runs of the study `demo`, the working folder."""
     (tmp_path / "runs" / "demo" / "logs").mkdir(parents=True)
     (tmp_path / "runs" / "demo" / "logs" / "probe-random-s0.log").write_text("the probe's log\n")
+    (tmp_path / "runs" / "demo" / "plan.json").touch()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -49,15 +49,17 @@ def test_the_log_names_the_file_that_a_job_did_not_write(
     jobs = plan(study, runs=tmp_path, reports=tmp_path / "reports", data_root="synthetic", overrides=())
     (job,) = (job for job in jobs if job.name == name)
     unstarted = Runner(jobs, tmp_path / "small", [], make_display(), Programs())
-    supervisor = Supervisor(StageProcess(("true",), tmp_path / "log"))
-    running = _Running(job, Slot(1), supervisor, first_report)
-    assert unstarted._exit_status(running) == 0
+
+    def ended() -> _Running:
+        return _Running(job, Slot(1), Supervisor(StageProcess(("true",), tmp_path / "log")), first_report)
+
+    assert unstarted._exit_status(ended()) == 0
     log = log_path(tmp_path / "small", name)
     assert log.read_text() == reason
     if first_report:  # it need not have the result of a run that has ended meanwhile
         job.run_dir.mkdir(parents=True)
         (job.run_dir / "report.pdf").touch()
-        assert unstarted._exit_status(running) == 0
+        assert unstarted._exit_status(ended()) == 0
         assert log.read_text() == reason
 
 
