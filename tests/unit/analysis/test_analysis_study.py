@@ -183,7 +183,7 @@ def test_a_seed_that_is_no_number_is_named(fake: FakeStudy) -> None:
     config = fake.pretrain("byol", complete=False) / "config.yaml"
     config.write_text(config.read_text().replace("\nseed: 0\n", "\nseed: first\n"))
     study = read_study(fake.path)
-    assert "pretrain-byol-s0: the seed in config.yaml, 'first', is no whole number." in study.notes
+    assert "pretrain-byol-s0: the seed in config.yaml, 'first', is not a whole number." in study.notes
     assert [run.seed for run in study.of("pretrain")] == [0]
 
 
