@@ -50,8 +50,11 @@ def unexpected(word: str, options: Iterable[str], program: str) -> BadInput:
     """The error for a word of the command line that is neither an option nor an argument of the program."""
     if not word.startswith("-"):
         return BadInput(f"{program} does not take {word!r}: see `{program} --help`")
-    known = [f"--{name.replace('_', '-')}" for name in options]
-    return BadInput(f"there is no option {word}{hint(word.partition('=')[0], known)}: see `{program} --help`")
+    name = word.partition("=")[0].lstrip("-")  # compared without dashes, which would make short names alike
+    known = {option.replace("_", "-") for option in options} - {
+        name
+    }  # a parser may set an option that it doesn't offer
+    return BadInput(f"there is no option {word}{hint(name, sorted(known), prefix='--')}: see `{program} --help`")
 
 
 def progress_bar() -> Progress:

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
-def hint(name: str, valid: Iterable[str]) -> str:
-    """` (did you mean simclr?)`, or an empty string if no valid name is similar."""
-    return _question(get_close_matches(name, list(valid), n=1))
+def hint(name: str, valid: Iterable[str], prefix: str = "") -> str:
+    """` (did you mean simclr?)`, with `prefix` before the name, or an empty string if no valid name is similar."""
+    return _question([f"{prefix}{near}" for near in get_close_matches(name, list(valid), n=1)])
 
 
 def field_hint(name: str, valid: Sequence[str]) -> str:

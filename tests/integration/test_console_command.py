@@ -87,6 +87,8 @@ def test_the_help_lists_every_study_with_the_sentence_in_its_file(command: str) 
         (["statsu", "demo"], "there is no command 'statsu' (did you mean status?): choose one of demo, study, submit"),
         (["study"], "the following arguments are required: STUDY: see `ssl-study study --help`"),
         (["demo", "--frobnicate"], "there is no option --frobnicate: see `ssl-study demo --help`"),
+        (["demo", "--data", "x"], "there is no option --data: see `ssl-study demo --help`"),
+        (["demo", "--bogus"], "there is no option --bogus: see `ssl-study demo --help`"),
         (["report", "demo", "--runs", "nowhere"], "nowhere/demo"),
         (["report", "demo", "--rums", "a"], "there is no option --rums (did you mean --runs?): see `ssl-study report"),
         (
