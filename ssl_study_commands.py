@@ -33,7 +33,7 @@ Runs a self-supervised-learning study, on this machine or on a SLURM cluster, an
 
 {_LISTED}
 
-`ssl-study COMMAND --help` explains a command and has an example. To start:
+`ssl-study COMMAND --help` explains a command and has an example, `ssl-study --version` prints the version. To start:
 
   ssl-study doctor
   ssl-study demo
@@ -54,6 +54,11 @@ def _main(arguments: list[str]) -> int:
     if command in ("-h", "--help", "help"):
         print(_HELP, end="")
         return 0 if arguments else 2
+    if command == "--version":
+        from importlib.metadata import version
+
+        print(f"ssl-study {version('ssl-study')}")
+        return 0
     others = {"report": _report, "pack": _pack, "predict": _predict, "data": _data}
     if command in _COMMANDS.keys() - others.keys():
         from jobs.__main__ import main as jobs

@@ -54,6 +54,12 @@ def test_the_help_lists_every_command() -> None:
     assert ssl_study().returncode == 2
 
 
+def test_the_version_is_that_of_the_project() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    done = ssl_study("--version")
+    assert (done.returncode, done.stdout) == (0, f"{project['name']} {project['version']}\n")
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_each_command_has_an_example_that_is_valid(command: str) -> None:
     wide = "import os; os.environ['COLUMNS'] = '500'"  # because argparse also breaks lines at hyphens
