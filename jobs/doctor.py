@@ -34,6 +34,7 @@ DISK_GB: Final = 2  # of the runs of a demo: 0.9 at its end, and checkpoints whi
 CACHE_GB: Final = 0.3  # of the synthetic set, which takes 0.2, and compiled code
 # GiB of memory of a pretraining on the CPU, by study, as measured; stl10's includes its images.
 MEMORY_GB: Final = {"demo": 1.5, "photos-quick": 2, "photos-cpu": 2, "photos": 3, "stl10": 6}
+UNCONFIGURED: Final = "Could not establish a configuration source"  # SLURM's commands, if there is no slurm.conf
 
 
 class Level(StrEnum):
@@ -206,7 +207,9 @@ def _slurm() -> Finding:
     try:
         config = cluster_config()
     except SchedulerUnavailable as error:
-        return Finding(Level.NOTE, "SLURM", f"`ssl-study submit` can't work: {error}")
+        if UNCONFIGURED in str(error):
+            return Finding(Level.OK, "SLURM", "installed without a cluster; only `ssl-study submit` needs one")
+        return Finding(Level.NOTE, "SLURM", f"no cluster responds ({error}); only `ssl-study submit` needs one")
     return Finding(Level.OK, "SLURM", f"{config.get('SLURM_VERSION', '')} on cluster {config.get('ClusterName', '?')}")
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from jobs import doctor
 from jobs.__main__ import main
+from jobs.cluster.profile_check import COMMANDS
 from jobs.doctor import Level
 from jobs.local.slots import slots
 from ssl_pkg.config.presets import studies
@@ -207,6 +208,32 @@ def test_a_machine_without_gpu_and_compiler_can_run_a_study(
     assert "note   compiler    a C compiler (gcc or clang) is missing; only GPUs need it\n" in printed
     assert "ok     SLURM       not installed; only `ssl-study submit` needs it\n" in printed
     assert re.match(r"ok     a study     .*stl10: \d+ stages? at a time, each with ", printed.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    ("said", "level", "text"),
+    [
+        (
+            "scontrol: fatal: Could not establish a configuration source",
+            Level.OK,
+            "installed without a cluster; only `ssl-study submit` needs one",
+        ),
+        (
+            "Unable to contact slurm controller",
+            Level.NOTE,
+            "no cluster responds (Unable to contact slurm controller); only `ssl-study submit` needs one",
+        ),
+    ],
+)
+def test_slurm_without_a_cluster_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, level: Level, text: str
+) -> None:
+    for name in COMMANDS:
+        program(tmp_path / "bin", name)
+    (tmp_path / "bin" / "scontrol").write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.delenv("SLURM_CONF", raising=False)
+    assert doctor._slurm() == (level, "SLURM", text)
 
 
 @pytest.mark.parametrize(
