@@ -139,7 +139,8 @@ def cancel_requested(folder: Path) -> bool:
 def cancel_submitted(folder: Path) -> int:
     """Cancels the queued jobs of the study in `folder`, on every cluster it was submitted to. Returns their number.
 
-    Waits for a `submit` that is running. Raises BadInput if that takes too long, and SchedulerUnavailable.
+    Waits for a `submit` that is running. Raises BadInput if that takes too long, or if this machine reaches none of the
+    clusters, and SchedulerUnavailable.
     """
     if not batches_folder(folder).is_dir():
         return 0
@@ -151,11 +152,13 @@ def cancel_submitted(folder: Path) -> int:
         missing = [job for name, job in newest_jobs(batches).items() if not RunDirectory(folder / name).complete]
         without_id = [batch for batch in batches if batch.number is None]
         confs = dict.fromkeys(batch.conf for batch in (batches[-1], *without_id, *(job.batch for job in missing)))
-        return sum(
-            _cancel_at(conf, [batch for batch in batches if batch.conf == conf], folder)
-            for conf in confs
-            if not unreachable_reason(conf) or "SLURM_CONF" in os.environ
-        )
+        reached = [conf for conf in confs if not unreachable_reason(conf) or "SLURM_CONF" in os.environ]
+        if not reached and (missing or without_id):
+            raise BadInput(
+                f"study {folder.name} was submitted to {batches[-1].cluster}, {unreachable_reason(batches[-1].conf)}: "
+                "cancel it on a machine that reaches that cluster"
+            )
+        return sum(_cancel_at(conf, [batch for batch in batches if batch.conf == conf], folder) for conf in reached)
 
 
 def _cancel_at(conf: str, batches: Sequence[Batch], folder: Path) -> int:

@@ -47,6 +47,14 @@ def test_status_and_cancel_ask_the_cluster_to_which_the_study_was_submitted(
     assert jobs.read_text() == ""
 
 
+def test_a_cancel_that_slurm_refuses_fails(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    submitted(folder, "aaa", "7", "a")
+    (tmp_path / "one.conf").write_text("7 aaa\n")
+    (tmp_path / "bin" / "scancel").write_text("#!/bin/sh\necho Access denied >&2\nexit 1\n")
+    assert main(["cancel", "small", "--runs", str(folder.parent)]) == 2
+    assert "Access denied" in capsys.readouterr().err
+
+
 def test_a_second_job_of_a_batch_is_cancelled(folder: Path, tmp_path: Path) -> None:
     """A site's wrapper calls sbatch twice."""
     submitted(folder, "aaa", "7", "a")
@@ -162,6 +170,13 @@ def test_the_error_names_a_cluster_that_does_not_respond_and_the_remedy(
         _refuse_queued(study)
 
 
-def test_cancel_finds_no_job_on_an_unreachable_cluster(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cancel_refuses_an_unreachable_cluster_on_which_jobs_may_be_queued(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cancel", "small", "--runs", str(study.parent)]) == 2
+    said = "study small was submitted to oldcluster, whose slurm.conf (/etc/oldcluster/slurm.conf) does not exist: "
+    assert capsys.readouterr() == ("", f"{said}cancel it on a machine that reaches that cluster\n")
+    (study / "a").mkdir()
+    write_json(study / "a" / "result.json", {})
     assert main(["cancel", "small", "--runs", str(study.parent)]) == 0
     assert "no job of study small is in the cluster's queue" in capsys.readouterr().out
