@@ -73,13 +73,16 @@ def make_row(folder: Path, name: str, entry: Entry, now: float) -> Row:
     if entry.state in (State.PENDING, State.BLOCKED):
         return Row(name, entry.state)
     status = run.status() or {}
-    if entry.state is State.RUNNING and (_number(status.get("heartbeat")) or 0.0) < (entry.started or 0.0):
+    running, heartbeat = entry.state is State.RUNNING, _number(status.get("heartbeat"))
+    outdated = running and (heartbeat or 0.0) < (entry.started or 0.0)
+    if outdated:
         status = {}  # was written by an earlier start
     step, steps, rate, part, parts = (_number(status.get(key)) for key in ("step", "steps", "rate", "part", "parts"))
     if parts is not None and parts <= 1:
         part = parts = None  # the phases of a single part show the progress
-    running = entry.state is State.RUNNING
-    elapsed, earlier = _elapsed(entry, now), _number(status.get("earlier_seconds")) or 0.0
+    # the time of earlier starts is unknown until the run has loaded its checkpoint and writes its status
+    elapsed = None if outdated and heartbeat else _elapsed(entry, now)
+    earlier = _number(status.get("earlier_seconds")) or 0.0
     return Row(
         name,
         entry.state,
