@@ -132,7 +132,7 @@ class _Columns:
 def format_progress(row: Row) -> str:
     """The progress of a running run in one line."""
     step, rate, left, elapsed = _cells(row)
-    percent = "" if row.fraction is None else f"{row.fraction:.0%}"
+    percent = "" if row.fraction is None or row.part else f"{row.fraction:.0%}"  # the step may be that of a part
     words = (step, percent, rate, elapsed and f"{elapsed} elapsed", left and f"{left} left")
     return " ".join(word for word in words if word)
 

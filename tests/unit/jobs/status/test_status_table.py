@@ -2,6 +2,7 @@
 
 import io
 import time
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -9,7 +10,7 @@ from rich.console import Console
 from jobs.ledger import State
 from jobs.status.display import LineDisplay, LiveTable
 from jobs.status.states import Row
-from jobs.status.table import format_duration, format_left, plain_lines, render_table
+from jobs.status.table import format_duration, format_left, format_progress, plain_lines, render_table
 
 ROWS = [
     *(Row(f"done-{number}", State.COMPLETE, elapsed=61.0) for number in range(30)),
@@ -223,6 +224,12 @@ def test_plain_lines() -> None:
     assert plain_lines([])[-1] == "no runs"
     assert plain_lines([Row("a", State.PENDING)])[-1] == "0 of 1 complete, 1 pending"
     assert [format_duration(seconds) for seconds in (None, 0, 75.4, 3723)] == ["", "0:00", "1:15", "1:02:03"]
+
+
+def test_no_percentage_stands_beside_the_step_of_a_part() -> None:
+    part = Row("few_labels-simclr-s0", State.RUNNING, "finetune 10 labels", 30, 40, elapsed=99.0, part=3, parts=5)
+    assert format_progress(part) == "part 3 of 5: finetune 10 labels 30/40 1:39 elapsed"
+    assert format_progress(replace(part, part=None, parts=None)) == "finetune 10 labels 30/40 75% 1:39 elapsed"
 
 
 def test_a_log_gets_a_line_for_each_change_and_regular_ones(
