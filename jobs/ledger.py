@@ -17,12 +17,14 @@ A run is complete if its run directory says so; the ledger only adds states that
 import shlex
 import shutil
 import sys
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from ssl_pkg.messages.counted import counted
 from ssl_pkg.run.directory import read_json, write_json
 
 HEARTBEAT_TIMEOUT: Final = 60.0  # seconds since a run's last heartbeat within which it counts as alive
@@ -70,6 +72,14 @@ def log_path(folder: Path, name: str) -> Path:
 def run_name(word: str) -> str:
     """The run's name for a word that a user typed: `supervised-s0`, as the report calls it, is `finetune-random-s0`."""
     return f"{BASELINE}{word.removeprefix(SUPERVISED)}" if word.startswith(f"{SUPERVISED}-s") else word
+
+
+def counted_runs(names: Collection[str]) -> str:
+    """The number of these jobs in words, like `47 runs and the report`, because the report is no run."""
+    runs = counted(len(names) - (REPORT in names), "run")
+    if REPORT not in names:
+        return runs
+    return f"{runs} and the report" if len(names) > 1 else "the report"
 
 
 def console_command() -> str:

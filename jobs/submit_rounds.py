@@ -1,13 +1,13 @@
 """`submit`, with --wait as often as needed, because SLURM may limit the number of jobs of a user."""
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Final
 
 from jobs.cluster.job_arrays import dependents
 from jobs.cluster.submit import Submission, SubmissionSummary
-from jobs.ledger import State, jobs_command
+from jobs.ledger import State, counted_runs, jobs_command
 from jobs.local.study import print_summary
 from jobs.plan.graph import Job
 from jobs.status.states import read_rows
@@ -59,8 +59,8 @@ def _others_fill_limit(summary: SubmissionSummary) -> bool:
 
 def _print_submission(summary: SubmissionSummary, cluster: str, *, wait: bool) -> None:
     print(
-        f"{counted(len(summary.submitted), 'run')} submitted to {cluster}, {len(summary.queued)} already in its queue, "
-        f"{len(summary.complete)} complete"
+        f"{counted_runs(summary.submitted)} submitted to {cluster}, {counted_runs(summary.queued)} already in its "
+        f"queue, {counted_runs(summary.complete)} complete"
     )
     if summary.unsubmitted:
         wanted = len(summary.submitted) + len(summary.unsubmitted)
@@ -72,11 +72,11 @@ def _print_submission(summary: SubmissionSummary, cluster: str, *, wait: bool) -
             then = f"; other jobs have taken the places: trying again every {RETRY_SECONDS:.0f} s"
         else:
             then = "; the rest is submitted when these have ended"
-        print(f"submitted {len(summary.submitted)} of {wanted}; {summary.limit}{then}", flush=True)
+        print(f"submitted {len(summary.submitted)} of {wanted} jobs; {summary.limit}{then}", flush=True)
 
 
 def _print_unsubmitted(
-    jobs: Sequence[Job], unsubmitted: Collection[str], unsuccessful: Mapping[str, State], reason: str
+    jobs: Sequence[Job], unsubmitted: Set[str], unsuccessful: Mapping[str, State], reason: str
 ) -> None:
     """Prints how many runs were not submitted, and why."""
     if blocked := dependents(jobs, unsuccessful).intersection(unsubmitted):
@@ -85,7 +85,11 @@ def _print_unsubmitted(
         first, *others = [job.name for job in jobs if job.name in unsuccessful.keys() - caused]
         more = f" or {'one of ' * (len(others) > 1)}{counted(len(others), 'more run')}" if others else ""
         verb = "failed" if unsuccessful[first] is State.FAILED else f"was {unsuccessful[first]}"
-        were, need = ("run was", "it needs") if len(blocked) == 1 else ("runs were", "they need")
-        print(f"\n{len(blocked)} {were} not submitted, because {need} {first}{more}, which {verb}")
-    if rest := len(unsubmitted) - len(blocked):
-        print(f"\n{counted(rest, 'run was', 'runs were')} not submitted, because {reason}")
+        need = "it needs" if len(blocked) == 1 else "they need"
+        print(f"\n{_were(blocked)} not submitted, because {need} {first}{more}, which {verb}")
+    if rest := unsubmitted - blocked:
+        print(f"\n{_were(rest)} not submitted, because {reason}")
+
+
+def _were(names: Collection[str]) -> str:
+    return f"{counted_runs(names)} {'was' if len(names) == 1 else 'were'}"

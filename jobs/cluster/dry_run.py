@@ -14,7 +14,7 @@ from jobs.cluster.job_arrays import awaited_runs, group_into_arrays, submission_
 from jobs.cluster.limits import max_array_tasks
 from jobs.cluster.profile import LOCAL, Profile, load_profile, profiles
 from jobs.cluster.sbatch import job_parameters
-from jobs.ledger import REPORT, batches_folder
+from jobs.ledger import REPORT, batches_folder, counted_runs
 from jobs.plan.estimate import (
     GPU,
     MEASURED_RESOLUTION,
@@ -48,7 +48,7 @@ def print_dry_run(
     estimates = {job.name: estimate(job, images) for job in missing}
     complete = len(jobs) - len(missing)
     print(
-        f"{folder.name}: {counted(len(missing) - 1, 'run')} and the report in {counted(len(batches), 'job')} "
+        f"{folder.name}: {counted_runs({job.name for job in missing})} in {counted(len(batches), 'job')} "
         "(an array counts as one)"
         f"{f'; {complete} complete' if complete else ''}. Nothing is submitted.\n"
     )

@@ -176,7 +176,7 @@ def _calls_for_studies(profile: Profile, config: dict[str, str]) -> list[str]:
     large = {study: calls_needed(limits[0], runs) for study, runs in sizes.items() if runs > limits[0].jobs}
     if not large:
         return []
-    needed = ", ".join(f"{study} ({sizes[study]} runs) needs {calls} calls" for study, calls in large.items())
+    needed = ", ".join(f"{study} ({sizes[study]} jobs) needs {calls} calls" for study, calls in large.items())
     return [
         f"{limits[0]}: {needed} of `submit`, each after the jobs of the last call have ended. "
         "`ssl-study submit --wait` (make: WAIT=1) makes all calls"

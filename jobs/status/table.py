@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from jobs.ledger import State
+from jobs.ledger import REPORT, State
 from jobs.status.states import Row, count_states
 from ssl_pkg.messages.counted import counted
 
@@ -42,7 +42,7 @@ _UNITS: Final = ((90, 60, "min"), (48, 3600, "h"), (float("inf"), 86400, "days")
 
 
 def render_table(rows: Sequence[Row], height: int | None, width: int = 80, left: Left = None) -> RenderableType:
-    """The table, the number of runs in each state and the time left.
+    """The table, the number of runs in each state, the report's state and the time left.
 
     height: maximum number of lines; then the most important rows are shown, in the order of `rows`: of complete runs
     those with a number first, the latest first of all; pending runs, which say nothing, only if there is room. None
@@ -60,8 +60,8 @@ def render_table(rows: Sequence[Row], height: int | None, width: int = 80, left:
             if room < 0 and shown:
                 break
         shown.add(row.name)
-    if len(shown) < len(rows):
-        counts.append((f"({counted(len(rows) - len(shown), 'run')} not shown)", "dim"))
+    if hidden := sum(row.name not in shown and row.name != REPORT for row in rows):
+        counts.append((f"({counted(hidden, 'run')} not shown)", "dim"))
     table = columns.table([row for row in rows if row.name in shown])
     return Group(table, Text(""), Text("  ").join(Text(text, style) for text, style in counts))
 
@@ -138,7 +138,7 @@ def format_progress(row: Row) -> str:
 
 
 def format_counts(rows: Sequence[Row], left: Left = None) -> str:
-    """The number of runs in each state, and the time left, in one line."""
+    """The number of runs in each state, the report's state and the time left, in one line."""
     return ", ".join(text for text, _ in _counts(rows, left))
 
 
@@ -163,12 +163,14 @@ def format_left(low: float, high: float) -> str:
 
 
 def _counts(rows: Sequence[Row], left: Left) -> list[tuple[str, str]]:
-    """Texts and their styles."""
+    """Texts and their styles. The report is not counted, because it is no run."""
     if not rows:
         return [("no runs", "")]
-    counts = count_states(rows)
-    texts = [(f"{counts.pop(State.COMPLETE, 0)} of {len(rows)} complete", STYLES[State.COMPLETE])]
+    runs = [row for row in rows if row.name != REPORT]
+    counts = count_states(runs)
+    texts = [(f"{counts.pop(State.COMPLETE, 0)} of {counted(len(runs), 'run')} complete", STYLES[State.COMPLETE])]
     texts += [(f"{count} {state}", STYLES[state]) for state, count in counts.items()]
+    texts += [(f"report {row.state}", STYLES[row.state]) for row in rows if row.name == REPORT]
     return texts if left is None else [*texts, (format_left(*left), "bold")]
 
 

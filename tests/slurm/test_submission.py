@@ -156,12 +156,14 @@ def test_a_submit_that_reaches_a_limit_says_so_and_ends_with_75(
     places = ["--runs", str(tmp_path / "runs"), "--reports", str(tmp_path / "reports")]
     assert main(["submit", "demo", "--cluster", asked(tmp_path), *places]) == 75
     printed = capsys.readouterr().out
-    assert re.search(r"^submitted 3 of \d\d; QOS normal allows 3 at once; run the same command again", printed, re.M)
+    assert re.search(
+        r"^submitted 3 of \d\d jobs; QOS normal allows 3 at once; run the same command again", printed, re.M
+    )
     assert main(["profile", asked(tmp_path), "--check"]) == 0
     printed = capsys.readouterr().out
-    (runs, calls), *_ = re.findall(r"QOS normal allows 3 at once: .*demo \((\d+) runs\) needs (\d+)", printed)
+    (size, calls), *_ = re.findall(r"QOS normal allows 3 at once: .*demo \((\d+) jobs\) needs (\d+)", printed)
     assert (
-        int(calls) == -(-int(runs) // 3)
+        int(calls) == -(-int(size) // 3)
         and "- you have reached your job limit (QOSMaxSubmitJobPerUserLimit)" in printed
     )
 

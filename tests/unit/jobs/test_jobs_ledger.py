@@ -5,7 +5,7 @@ import pytest
 
 import ssl_study_commands
 from jobs import __main__
-from jobs.ledger import console_command
+from jobs.ledger import console_command, counted_runs
 
 
 @pytest.fixture
@@ -44,3 +44,17 @@ def test_the_command_that_resumes_a_study_has_the_same_form_as_others(
         monkeypatch.setenv("PATH", path)
         assert ssl_study_commands.main(["demo", "budget=tiny"]) == 0
         assert given.pop() == f"{form} demo budget=tiny"
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ([], "0 runs"),
+        (["a"], "1 run"),
+        (["a", "b", "report"], "2 runs and the report"),
+        (["a", "report"], "1 run and the report"),
+        (["report"], "the report"),
+    ],
+)
+def test_the_report_is_not_counted_as_a_run(names: list[str], words: str) -> None:
+    assert counted_runs(names) == words

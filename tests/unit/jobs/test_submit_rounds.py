@@ -73,7 +73,7 @@ def test_a_limit_of_no_jobs_ends_the_wait(monkeypatch: pytest.MonkeyPatch, capsy
     status, calls = rounds(monkeypatch, [none], [{"a": State.PENDING, "b": State.PENDING}])
     assert (status, len(calls)) == (75, 1)
     printed = capsys.readouterr().out
-    assert "submitted 0 of 2; QOS normal allows 0 at once\n" in printed
+    assert "submitted 0 of 2 jobs; QOS normal allows 0 at once\n" in printed
     assert "2 runs were not submitted, because QOS normal allows 0 at once" in printed
 
 

@@ -32,6 +32,7 @@ def test_a_short_table_shows_the_most_important_rows() -> None:
         "30",
         "of",
         "62",
+        "runs",
         "complete",
         "1",
         "running",
@@ -220,9 +221,11 @@ def test_plain_lines() -> None:
     lines = plain_lines(ROWS)
     assert len(lines) == len(ROWS) + 2
     assert lines[31].split() == ["now", "running", "train", "30/120", "2.00/s", "0:45", "0:15"]
-    assert lines[-1] == "30 of 62 complete, 1 running, 30 pending, 1 failed"
+    assert lines[-1] == "30 of 62 runs complete, 1 running, 30 pending, 1 failed"
     assert plain_lines([])[-1] == "no runs"
-    assert plain_lines([Row("a", State.PENDING)])[-1] == "0 of 1 complete, 1 pending"
+    assert plain_lines([Row("a", State.PENDING)])[-1] == "0 of 1 run complete, 1 pending"
+    with_report = [*ROWS, Row("report", State.PENDING)]
+    assert plain_lines(with_report)[-1] == "30 of 62 runs complete, 1 running, 30 pending, 1 failed, report pending"
     assert [format_duration(seconds) for seconds in (None, 0, 75.4, 3723)] == ["", "0:00", "1:15", "1:02:03"]
 
 
@@ -244,7 +247,9 @@ def test_a_log_gets_a_line_for_each_change_and_regular_ones(
         clock[0] = float(second)
         lines.tick(lambda: ROWS)
     printed = [line.partition("] ")[2] for line in capsys.readouterr().out.splitlines()]
-    beat = "now train 30/120 25% 2.00/s 0:15 elapsed 0:45 left | 30 of 62 complete, 1 running, 30 pending, 1 failed"
+    beat = (
+        "now train 30/120 25% 2.00/s 0:15 elapsed 0:45 left | 30 of 62 runs complete, 1 running, 30 pending, 1 failed"
+    )
     beat += ", about 62 min left"
     assert printed == ["a: running", "a: failed (0:03, exit status 1)", beat, beat]
 
@@ -269,7 +274,7 @@ def test_a_table_on_a_terminal_is_updated_once_a_second(monkeypatch: pytest.Monk
     table.close(rows)
     assert updates == [0.0, 1.0, 1.6, 2.6, 3.0]
     first, _, last = screen.getvalue().rpartition("a sentence")
-    assert "30 of 62 complete" in first and "about 1.9 h left" in first
+    assert "30 of 62 runs complete" in first and "about 1.9 h left" in first
     assert all(row.name in last for row in ROWS)
-    end = [line for line in last.splitlines() if "30 of 62 complete" in line][-1]
+    end = [line for line in last.splitlines() if "30 of 62 runs complete" in line][-1]
     assert "left" not in end  # nothing runs any more
