@@ -31,7 +31,7 @@ UNSUCCESSFUL: Final = (State.FAILED, State.BLOCKED, State.CANCELLED, State.INTER
 ACTIVE: Final = (State.PENDING, State.RUNNING)
 DEPENDENCY: Final = "Dependency"
 NO_OUTPUT: Final = "ended without output"
-LEFT_QUEUE: Final = "no longer in the queue"
+LEFT_QUEUE: Final = "not in the queue: submit again"
 ENDED_IN_SETUP: Final = "its batch script ended during the set-up lines: does one of them call exec, or kill the shell?"
 NOT_REQUEUED: Final = "not requeued"
 

@@ -127,7 +127,7 @@ def test_the_note_of_a_job_that_left_the_queue_says_so(tmp_path: Path) -> None:
     log.parent.mkdir()
     log.write_text("<<< job 1, start 1, on a\n>>> now\nsaid\n")
     outcome = _OutcomeResolver(tmp_path, {}).resolve("child", SubmittedJob("1", batch("1", "child")), None)
-    assert outcome == JobOutcome(State.INTERRUPTED, "1", "no longer in the queue")
+    assert outcome == JobOutcome(State.INTERRUPTED, "1", "not in the queue: submit again")
 
 
 def test_a_run_whose_result_was_removed_is_not_complete(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_run_whose_result_was_removed_is_not_complete(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("printed", "word", "state", "note"),
     [
-        ([], "", State.INTERRUPTED, "no longer in the queue"),
+        ([], "", State.INTERRUPTED, "not in the queue: submit again"),
         ([], "FAILED", State.FAILED, "ended without output"),
         (["python: not found", "srun: error: a: task 0: Exited"], "", State.FAILED, "python: not found"),
         (["no python", "srun: the stage has not begun (status 127): retrying in 5 s"], "", State.FAILED, "no python"),
@@ -211,7 +211,9 @@ def test_the_log_of_an_earlier_job_does_not_count_for_a_later_one(tmp_path: Path
     log.write_text("<<< job 1, start 1, on a\n" + LOG.format(output="the cause", status=1, words=""))
     resolver = _OutcomeResolver(tmp_path, {})
     assert resolver.resolve("child", SubmittedJob("1", batch("1", "child")), None).state is State.FAILED
-    assert resolver.resolve("child", SubmittedJob("2", batch("2", "child")), None).note == "no longer in the queue"
+    assert (
+        resolver.resolve("child", SubmittedJob("2", batch("2", "child")), None).note == "not in the queue: submit again"
+    )
 
 
 def test_a_missing_slurm_conf_is_an_error_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
