@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 from ssl_pkg import layout
-from ssl_pkg.catalogue import FINAL_MODEL_FILE
+from ssl_pkg.catalogue import ADAPTATIONS, FINAL_MODEL_FILE
 from ssl_pkg.config.overrides import expand_path
 from ssl_pkg.console import Parser, progress_bar, run_command
 from ssl_pkg.data.image_files import Unusable, files_below, is_padded, printable, read_images
@@ -37,7 +37,7 @@ from ssl_pkg.messages.counted import counted
 from ssl_pkg.messages.nearest import hint
 from ssl_pkg.models.encoder import to_device
 from ssl_pkg.predictions import COLUMNS, Predictions, csv_of, report
-from ssl_pkg.run.directory import RunDirectory, write_atomic
+from ssl_pkg.run.directory import RESULT, RunDirectory, write_atomic
 from ssl_pkg.run.manifest import read_packed
 from ssl_pkg.run.weights import load_facts, load_into, load_weights
 
@@ -59,23 +59,36 @@ class FinalModel:
 
 def load_final_model(run: Path) -> FinalModel:
     """The final model of a complete run. Raises BadInput if there is none."""
-    result, file = RunDirectory(run).result() or {}, run / FINAL_MODEL_FILE
-    classes, resolution = result.get("classes"), result.get("resolution")
+    file = run / FINAL_MODEL_FILE
     with reading(file):
         exists = file.is_file()
-    if not run.exists():
-        trained = [str(file.parent) for file in run.parent.glob(f"*/{FINAL_MODEL_FILE}")]
-        raise BadInput(f"there is no run {run}{hint(str(run), trained)}: give the run directory of a final model")
-    if not exists or not isinstance(classes, list) or not isinstance(resolution, int):
-        raise BadInput(
-            f"{run} is not a complete run with a final model: give the run directory of a probe or fine-tuning"
-        )
+    result = RunDirectory(run).result()
+    if result is None or not exists:
+        raise BadInput(_why_no_final_model(run, result))
+    classes, resolution = result.get("classes"), result.get("resolution")
+    if not isinstance(classes, list) or not isinstance(resolution, int):
+        raise BadInput(f"{run / RESULT} lacks the classes or the resolution of the model: restore the file")
     network: nn.Module = resnet18(weights=None, num_classes=len(classes))
     load_into(network, load_weights(file), file)
     padded = is_padded(load_facts(file).get("photograph"), SIDE)
     if padded is None:
         raise BadInput(f"{file} does not say how its images were prepared: run its stage again")
     return FinalModel(network.eval(), tuple(classes), resolution, padded)
+
+
+def _why_no_final_model(run: Path, result: dict[str, Any] | None) -> str:
+    """The message about a run without a final model. result: None if the run is not complete."""
+    trained = [str(file.parent) for file in run.parent.glob(f"*/{FINAL_MODEL_FILE}")]
+    near = hint(str(run), trained)
+    if not run.exists():
+        return f"there is no run {run}{near}: give the run directory of a probe or fine-tuning"
+    if result is None and not any((run / name).exists() for name in ("config.yaml", FINAL_MODEL_FILE)):
+        return f"{run} is not a run directory: give that of a probe or fine-tuning, like runs/STUDY/probe-simclr-s0"
+    if result is None:
+        return f"the run {run} is not complete: run its study again, which resumes it"
+    if (stage := result.get("stage")) not in ADAPTATIONS:
+        return f"{run} is a run of the stage {stage}, without a final model{near}: give that of a probe or fine-tuning"
+    return f"the run {run} lacks its {FINAL_MODEL_FILE}: restore the file, or remove the run and run its study again"
 
 
 def predict_packed(model: FinalModel, root: Path, device: torch.device) -> Predictions:
@@ -158,10 +171,10 @@ def main(arguments: Sequence[str]) -> int:
 def _predict(options: argparse.Namespace) -> None:
     run, folder = Path(expand_path("RUN", options.run)), Path(expand_path("FOLDER", options.folder))
     out = Path(expand_path("--out", options.out, "file"))
-    _refuse_unwritable(out)
-    packed = _is_packed(folder)
     with reading(run):
         model = load_final_model(run)
+    packed = _is_packed(folder)
+    _refuse_unwritable(out)
     if packed:
         _note_other_preparation(model, folder)
     device, _ = choose_device(options.device)

@@ -89,6 +89,11 @@ def report(found: Predictions, classes: Sequence[str], folder: Path, out: Path) 
         names = listed(sorted(set(strange)))
         have = counted(len(strange), "image has", "images have")
         lines.append(f"{have} a class that the model does not know: {names}")
+    outside = [name.rpartition("/")[0] for name, label in zip(found.names, found.labels, strict=True) if not label]
+    if measured is not None and any(outside):
+        names = listed(sorted({folder for folder in outside if folder}))
+        are = counted(sum(map(bool, outside)), "image is", "images are")
+        lines.append(f"{are} in folders without the name of one of the model's classes: {names}")
     without = len(found.unusable) + int((~finite).sum())
     if without:
         lines.append(f"files without a prediction: {without:,}; {out} has the reasons")

@@ -78,6 +78,7 @@ def test_labels_are_the_names_of_folders_and_unreadable_files_are_listed(
             assert values[row["predicted"]] == float(row["confidence"]) == max(values.values())
             hits += row["predicted"] == row["label"]
     assert f"accuracy: {100 * hits / 3:.1f} % of 3 images with a label" in printed
+    assert "\n1 image is in folders without the name of one of the model's classes: horse\n" in printed
 
 
 def test_a_run_that_does_not_exist_is_named_with_the_nearest(tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ def test_a_run_that_does_not_exist_is_named_with_the_nearest(tmp_path: Path) -> 
         (lambda folder: (folder / "images").rename(folder / "away"), "there is no folder"),
         (lambda folder: (folder / "out.csv").touch(), "exists: move it away"),
         (lambda folder: (folder / "out.csv").symlink_to("nowhere"), "exists: move it away"),
-        (lambda folder: (folder / "run" / "result.json").unlink(), "is not a complete run with a final model"),
+        (lambda folder: (folder / "run" / "result.json").unlink(), "is not complete: run its study again"),
         (lambda folder: (folder / "run" / "model.safetensors").write_bytes(b"x" * 99), "can't be read as safetensors"),
     ],
 )
@@ -122,12 +123,50 @@ def test_images_without_labels_have_no_accuracy(run: Path, tmp_path: Path, capsy
     assert "no accuracy: no image is in a folder with the name" in capsys.readouterr().out
 
 
-def test_a_file_that_can_not_be_written_is_refused_before_anything_is_read(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_mistakes_are_named_in_the_order_of_the_command_line_and_before_images_are_read(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "empty").mkdir()
     out = tmp_path / "new" / "out.csv"
-    assert main([str(tmp_path / "no run"), str(tmp_path / "no images"), "--out", str(out)]) == 2
-    assert capsys.readouterr().err == f"there is no folder {out.parent}: create it, or give another file with --out\n"
+    for model, images, sentence in (
+        (tmp_path / "none", tmp_path / "no images", f"there is no run {tmp_path / 'none'}: "),
+        (run, tmp_path / "no images", f"there is no folder {tmp_path / 'no images'}: give a folder of images"),
+        (run, tmp_path / "empty", f"there is no folder {out.parent}: create it, or give another file with --out"),
+    ):
+        assert main([str(model), str(images), "--out", str(out)]) == 2
+        assert capsys.readouterr().err.startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({}, "RUN is not a run directory: give that of a probe or fine-tuning, like runs/STUDY/probe-simclr-s0"),
+        ({"config.yaml": ""}, "the run RUN is not complete: run its study again, which resumes it"),
+        ({"model.safetensors": ""}, "the run RUN is not complete: run its study again, which resumes it"),
+        (
+            {"config.yaml": "", "result.json": '{"stage": "pretrain"}'},
+            "RUN is a run of the stage pretrain, without a final model: give that of a probe or fine-tuning",
+        ),
+        (
+            {"config.yaml": "", "result.json": '{"stage": "probe"}'},
+            "the run RUN lacks its model.safetensors: restore the file, or remove the run and run its study again",
+        ),
+        (
+            {"model.safetensors": "", "result.json": '{"stage": "probe", "classes": ["cat"]}'},
+            "RUN/result.json lacks the classes or the resolution of the model: restore the file",
+        ),
+    ],
+)
+def test_each_reason_for_a_run_without_a_final_model_has_its_own_sentence(
+    tmp_path: Path, files: dict[str, str], sentence: str
+) -> None:
+    folder = tmp_path / "pretrain-simclr-s0"
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_text(content)
+    with pytest.raises(BadInput) as caught:
+        load_final_model(folder)
+    assert str(caught.value) == sentence.replace("RUN", str(folder))
 
 
 def test_files_whose_names_resemble_each_other_all_have_a_line_of_their_own(run: Path, tmp_path: Path) -> None:
