@@ -36,7 +36,7 @@ def main(arguments: list[str], resume_command: str | None = None) -> int:
     options = argparse.Namespace(command=None)
     try:
         overrides = parse(arguments, options)
-        from jobs.ledger import console_command
+        from ssl_pkg.messages.program import console_command
 
         resume_command = resume_command or shlex.join([console_command(), *arguments])
         with _naming_closed_folders(options.command):
@@ -86,7 +86,7 @@ def _naming_closed_folders(command: str) -> Iterator[None]:
 
 def _existing_studies(command: str, runs: Path) -> str:
     """The message for a command without a study: which ones exist, and an example."""
-    from jobs.ledger import console_command
+    from ssl_pkg.messages.program import console_command
     from ssl_pkg.run.study_plan import PLAN
 
     names = []
@@ -193,7 +193,7 @@ def _list_logs(options: argparse.Namespace) -> int:
 
 def _logs_line(options: argparse.Namespace, log: Path) -> str:
     """The command that shows the file `log`, RUNS/STUDY/logs/RUN.log."""
-    from jobs.ledger import console_command
+    from ssl_pkg.messages.program import console_command
 
     place = [] if options.runs == Path("runs") else ["--runs", str(options.runs)]
     return shlex.join([console_command(), "logs", log.stem, log.parent.parent.name, *place])

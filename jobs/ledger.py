@@ -15,8 +15,6 @@ A run is complete if its run directory says so; the ledger only adds states that
 """
 
 import shlex
-import shutil
-import sys
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -25,10 +23,10 @@ from pathlib import Path
 from typing import Final
 
 from ssl_pkg.messages.counted import counted
+from ssl_pkg.messages.program import console_command
 from ssl_pkg.run.directory import read_json, write_json
 
 HEARTBEAT_TIMEOUT: Final = 60.0  # seconds since a run's last heartbeat within which it counts as alive
-PROGRAM: Final = "ssl-study"  # the console command
 REPORT: Final = "report"  # name and stage of the job that builds the report; it has no run directory
 
 # What runs and the report call the supervised baseline. The stage catalogue has these names too, but imports pydantic,
@@ -82,21 +80,10 @@ def counted_runs(names: Collection[str]) -> str:
     return f"{runs} and the report" if len(names) > 1 else "the report"
 
 
-def console_command() -> str:
-    """`ssl-study` as it can be typed here: with its path, which may be relative, if the shell finds none or another."""
-    installed = Path(sys.executable).with_name(PROGRAM)
-    if not installed.exists() or shutil.which(PROGRAM) == str(installed):
-        return PROGRAM
-    with suppress(OSError, ValueError):  # the working folder was removed, or is elsewhere
-        relative = str(installed.relative_to(Path.cwd()))
-        return relative if "/" in relative else f"./{relative}"
-    return str(installed)
-
-
 def jobs_command(verb: str, folder: Path) -> str:
     """The command line of `ssl-study VERB` for the study in `folder`, and that of make, for messages."""
     line = shlex.join([console_command(), verb, folder.name, "--runs", str(folder.parent)])
-    return f"`{line}` (make: {shlex.join([verb, f'STUDY={folder.name}', f'RUNS={folder.parent}'])})"
+    return f"`{line}` (or `{shlex.join(['make', verb, f'STUDY={folder.name}', f'RUNS={folder.parent}'])}`)"
 
 
 def write_ledger(folder: Path, entries: dict[str, Entry]) -> None:

@@ -1,6 +1,7 @@
 """The optional parts of an installation, which `pip install '.[train]'` and `make setup EXTRAS=submit` choose."""
 
 import importlib.util
+import shlex
 import sys
 from typing import Final
 
@@ -51,5 +52,5 @@ def _missing(extra: str) -> list[str]:
 def _install(*extras: str) -> str:
     """What to do to install the project with these extras."""
     project = f"'.[{','.join(extras)}]'" if extras else "."
-    line = f"{sys.executable} -m pip install --constraint requirements.lock --editable {project}"
+    line = f"{shlex.quote(sys.executable)} -m pip install --constraint requirements.lock --editable {project}"
     return f"in the project's folder, run `{line}`"

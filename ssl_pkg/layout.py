@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from ssl_pkg.errors import BadInput, reading
+from ssl_pkg.messages.program import console_command
 
 STL10: Final = "stl10_binary"
 CLASS_NAMES: Final = "class_names.txt"  # in a folder STL10, a line for each class
@@ -38,14 +39,14 @@ def refuse_no_data_set(root: Path) -> None:
         if _has_photographs(root):
             packed = f"data/{root.resolve().name}"
             packed += "-packed" if Path(packed).exists() else ""
-            line = shlex.join(["ssl-study", "pack", str(root), packed])
+            line = shlex.join([console_command(), "pack", str(root), packed])
             raise BadInput(f"{root} has photographs and no {STL10}/: pack them by `{line}`, then give {packed}")
         if (root / "train_X.bin").is_file():
             place = root.resolve()
             rename = "" if place.name == STL10 else f"rename it to {STL10}, then "
             raise BadInput(f"{root} has the files themselves: {rename}give the folder that holds it, {place.parent}")
         raise BadInput(
-            f"{root} has no {STL10}/: give the folder that holds it, or pack your photographs by `ssl-study pack`"
+            f"{root} has no {STL10}/: give the folder that holds it, or pack photographs: see `ssl-study pack --help`"
         )
 
 

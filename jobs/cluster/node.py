@@ -174,7 +174,7 @@ class NodeStage:
         log_event(f"killed by signal {number}" + (f", {count} times at the same step" if count > 1 else ""))
         if count > MAX_KILLS:
             log_event(
-                "not requeued again: is `memory` in the profile too small? `ssl-study submit` submits the run again"
+                "not requeued again: is `memory` in the profile too small? Submitting the study again starts it again"
             )
             file.unlink(missing_ok=True)
         return count <= MAX_KILLS
@@ -251,9 +251,7 @@ def _requeue(job: str, log_event: Callable[[str], None], *, script_killed: bool)
         log_event(CANCELLED)
         return False
     if requeued is None:
-        log_event(
-            "the job could not be requeued: `ssl-study submit` submits it again, and it resumes from its checkpoint"
-        )
+        log_event("the job could not be requeued: submit the study again, and the run resumes from its checkpoint")
     else:
         log_event("requeued")
     return True

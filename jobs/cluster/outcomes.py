@@ -66,7 +66,7 @@ def job_outcomes(
         known = _report_outcome(folder, open_jobs)
         if known.keys() == open_jobs.keys():  # SLURM is not needed
             return known, None
-        warning = error.explain("when it does, `ssl-study submit` submits the missing runs")
+        warning = error.explain("when it does, submit the study again, which submits only the missing runs")
         unknown = {name: JobOutcome(State.PENDING, job.id, "state unknown") for name, job in open_jobs.items()}
         return unknown | known, f"{warning}. The states come from the run directories only"
     resolver = _OutcomeResolver(folder, {job.id: name for name, job in submitted.items()})

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -102,8 +103,8 @@ def check_python(profile: Profile) -> Findings:
         return Findings()
     more = f" and {len(missing) - SHOWN} more" if missing[SHOWN:] else ""
     text = f"python: {python} lacks packages that the stages need ({', '.join(missing[:SHOWN])}{more}): "
-    text += f"run `{python} -m pip install --constraint requirements.lock --editable '.[train,report]'`, or name the "
-    text += "Python of another environment"
+    install = f"{shlex.quote(python)} -m pip install --constraint requirements.lock --editable '.[train,report]'"
+    text += f"run `{install}`, or name the Python of another environment"
     if profile.setup:
         return Findings(notes=[f"{text}, unless the `setup` lines add them"])
     return Findings([text])

@@ -4,11 +4,11 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from jobs.ledger import console_command
 from jobs.plan.graph import Job
 from ssl_pkg.cache import synthetic_set
 from ssl_pkg.catalogue import ADAPTATIONS, RANDOM
 from ssl_pkg.config.schema import SYNTHETIC
+from ssl_pkg.messages.program import console_command
 from ssl_pkg.run.directory import RunDirectory
 
 

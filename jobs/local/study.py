@@ -11,7 +11,7 @@ from typing import Final
 
 from jobs.cluster.queue import find_queued_runs, submitted_clusters
 from jobs.cluster.slurm_cli import SchedulerUnavailable
-from jobs.ledger import PROGRAM, REPORT, State, batches_folder, jobs_command, log_path
+from jobs.ledger import REPORT, State, batches_folder, jobs_command, log_path
 from jobs.local.best_model import prediction_advice
 from jobs.local.runner import GRACE_SECONDS, Runner
 from jobs.local.slots import Slot
@@ -21,6 +21,7 @@ from jobs.programs import Programs
 from jobs.status.display import Estimate, make_display, no_estimate
 from jobs.study_lock import read_lock_holder, study_lock
 from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED, BadInput
+from ssl_pkg.messages.program import PROGRAM
 from ssl_pkg.messages.wrapping import wrapped
 from ssl_pkg.run.run_log import last_output
 from ssl_pkg.run.study_plan import REPORT_FILE

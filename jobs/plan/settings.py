@@ -166,11 +166,11 @@ def _refuse_outdated(jobs: Sequence[Job]) -> None:
         if known is not None and known != now:
             outdated.append(job)
     if outdated:
-        folders = " ".join(str(job.run_dir) for job in outdated)
+        line = shlex.join(["rm", "-r", *(str(job.run_dir) for job in outdated)])
         were, them = ("run was", "it") if len(outdated) == 1 else ("runs were", "them")
         raise BadInput(
             f"{len(outdated)} complete {were} made from an earlier {outdated[0].parents[0]}: remove {them} by "
-            f"`rm -r {folders}` to run {them} again, or give another folder with --runs (make: RUNS=)"
+            f"`{line}` to run {them} again, or give another folder with --runs (make: RUNS=)"
         )
 
 

@@ -1,5 +1,6 @@
 """Class names: read from a text file with one name per line, and listed in messages."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -20,8 +21,10 @@ def read_names(file: Path) -> tuple[str, ...]:
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()  # Windows programs write a byte order mark
     except UnicodeDecodeError as error:
+        old, new = shlex.quote(str(file)), shlex.quote(f"{file}.utf8")
         raise BadInput(
-            f"{file} is not UTF-8: save it as UTF-8 (from Latin-1: `iconv -f latin1 -t utf8`), one class name per line"
+            f"{file} is not UTF-8: save it as UTF-8, one class name per line (from Latin-1: "
+            f"`iconv -f latin1 -t utf8 {old} >{new} && mv {new} {old}`)"
         ) from error
     except OSError as error:
         raise BadInput(f"can't read {file}: {error.strerror}") from error

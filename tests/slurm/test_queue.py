@@ -164,7 +164,7 @@ def test_status_works_when_the_controller_does_not_respond(
     try:
         assert main(["status", "small", "--runs", str(small.root)]) == 0
         printed = capsys.readouterr().out
-        assert "SLURM does not respond" in printed and "`ssl-study submit` submits" in printed
+        assert "SLURM does not respond" in printed and "submit the study again" in printed
         assert re.search(r"^pretrain-simclr-s0 +running ", printed, re.MULTILINE)
     finally:
         bed.start_controller()

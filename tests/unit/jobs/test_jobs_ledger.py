@@ -5,7 +5,8 @@ import pytest
 
 import ssl_study_commands
 from jobs import __main__
-from jobs.ledger import console_command, counted_runs
+from jobs.ledger import counted_runs
+from ssl_pkg.messages.program import console_command
 
 
 @pytest.fixture

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from jobs.__main__ import main
-from jobs.ledger import State, console_command
+from jobs.ledger import State
 from jobs.status.states import Row
 from jobs.status.table import plain_lines
 from ssl_pkg import catalogue
+from ssl_pkg.messages.program import console_command
 
 
 @pytest.fixture

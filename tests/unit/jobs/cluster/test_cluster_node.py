@@ -220,7 +220,7 @@ def test_a_job_that_another_process_has_requeued_counts_as_requeued(node: Node) 
 
 def test_a_refused_requeue_says_what_to_do(node: Node) -> None:
     node.start("raise SystemExit(75)", refusal="Requested operation is presently disabled")
-    node.until(lambda: "`ssl-study submit`" in node.log_text)
+    node.until(lambda: "submit the study again" in node.log_text)
     assert "presently disabled" in node.log_text
     assert "<<< requeued" not in node.log_text
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.ledger import console_command
 from jobs.local.best_model import prediction_advice
 from jobs.local.study import print_summary
 from jobs.plan.graph import Job, plan
 from ssl_pkg.cache import synthetic_set
 from ssl_pkg.config.schema import StudyConfig
+from ssl_pkg.messages.program import console_command
 
 HOLDOUT = {"probe-random-s0": 0.9, "finetune-random-s0": 0.4, "probe-simclr-s0": 0.6, "finetune-simclr-s0": 0.7}
 

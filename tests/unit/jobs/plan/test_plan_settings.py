@@ -185,7 +185,7 @@ def test_advised_commands_have_the_users_folder_and_can_be_typed(tmp_path: Path)
         program, *rest = shlex.split(line)
         assert Path(shutil.which(program) or "").samefile(Path(sys.executable).with_name("ssl-study"))
         assert rest == [verb, "demo", "--runs", str(folder.parent)]
-        assert f"(make: {verb} STUDY=demo 'RUNS={tmp_path}/it'\"'\"'s mine')" in str(caught.value)
+        assert f"(or `make {verb} STUDY=demo 'RUNS={tmp_path}/it'\"'\"'s mine'`)" in str(caught.value)
 
 
 def test_a_home_folder_is_expanded(
@@ -251,8 +251,8 @@ def test_synthetic_images_of_other_sizes_are_other_images(tmp_path: Path, monkey
 
 
 def test_runs_made_from_earlier_weights_are_refused(tmp_path: Path) -> None:
-    config = configure("demo", data=None, seeds=None, overrides=[])
-    (tmp_path / "demo").mkdir()
+    tmp_path, config = tmp_path / "my runs", configure("demo", data=None, seeds=None, overrides=[])
+    (tmp_path / "demo").mkdir(parents=True)
     record_plan(tmp_path / "demo", plan_study(config, runs=tmp_path, reports=tmp_path))
     parent, child = (tmp_path / "demo" / name for name in ("pretrain-byol-s0", "probe-byol-s0"))
     for moment, run in enumerate((child, parent)):
@@ -261,7 +261,7 @@ def test_runs_made_from_earlier_weights_are_refused(tmp_path: Path) -> None:
         os.utime(run / "result.json", (moment, moment))
     for weights, outdated in (("new", False), ("old", True)):
         (child / "config.yaml").write_text(f"inputs: {{source: {weights}}}\n")
-        with pytest.raises(BadInput, match=r"rm -r .*probe-byol-s0") if outdated else nullcontext():
+        with pytest.raises(BadInput, match=f"`rm -r '{child}'` to run it again") if outdated else nullcontext():
             plan_study(config, runs=tmp_path, reports=tmp_path)
 
 
