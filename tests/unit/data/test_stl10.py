@@ -106,7 +106,7 @@ def one_class(folder: Path) -> None:
         (no_file, "can't read .*test_X.bin: No such file"),
         (nine_names, r"train_y.bin has 2 labels outside 1..9 .such as 10., the classes in class_names.txt"),
         (a_name_twice, "should name 2 to 1000 different classes, one per line, but names bird twice"),
-        (names_in_latin_1, "class_names.txt is not UTF-8: save it as UTF-8 "),
+        (names_in_latin_1, "class_names.txt is not UTF-8: save it as UTF-8, one class name per line "),
         (an_invisible_character, r"has an invisible character in the name 'tr\\u200buck': remove it"),
         (folds_outside_train, "indices outside train's 20 images"),
         (folds_with_an_image_twice, "has an index twice in fold 2"),
