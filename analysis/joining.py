@@ -70,6 +70,7 @@ def _joined(studies: Sequence[Study], others: Sequence[Study]) -> Study:
         planned=tuple(in_order(planned, methods)),
         notes=(*(f"{study.name}/{note}" for study in studies for note in study.notes), *notes),
         failed={f"{study.name}/{name}": why for study in studies for name, why in study.failed.items()},
+        newest=max(study.newest for study in studies),
         parts=tuple(studies),
     )
 

@@ -18,7 +18,7 @@ from ssl_pkg.catalogue import ADAPTATIONS, SUPERVISED, adapted
 from ssl_pkg.messages.nearest import hint
 from ssl_pkg.rows import ROWS
 from ssl_pkg.run.directory import RESULT, RunDirectory, runs_of
-from ssl_pkg.run.study_plan import PLAN, PlannedRun, read_plan
+from ssl_pkg.run.study_plan import PLAN, PlannedRun, newest_result, read_plan
 
 
 class NoStudy(Exception):
@@ -35,6 +35,7 @@ def read_study(path: Path) -> Study:
             f"there is no folder {path}{hint(path.name, _studies(path.parent))}: give the folder that holds a study's "
             "run directories (make: RUNS= and STUDY=)"
         )
+    newest = newest_result(path)  # before the first result is read
     notes: list[str] = []
     plan = read_plan(path)
     if plan is None and (path / PLAN).exists():
@@ -63,6 +64,7 @@ def read_study(path: Path) -> Study:
         planned=tuple(in_order([_key(run) for run in planned], methods)),
         notes=tuple(notes),
         failed={name: why for name, why in failures(path).items() if name in known - done},
+        newest=newest,
     )
 
 

@@ -58,7 +58,7 @@ def build(study: Study, out: Path, date: datetime.date, *, thumbnails: bool = Fa
     thumbnails: whether report.html has small pictures of the images on the t-SNE maps; BadInput if they can't be read.
 
     The same study and date give the same bytes. report.pdf is last, because its presence tells `jobs` that the report
-    is complete.
+    is complete. Its modification time tells which results it contains (`ssl_pkg/run/study_plan.py`).
     """
     writing.write(study, out / "tables")
 
@@ -70,7 +70,7 @@ def build(study: Study, out: Path, date: datetime.date, *, thumbnails: bool = Fa
     with nullcontext() if thumbnails else in_a_fork(write_page):
         found = content(study, out, date, thumbnails=thumbnails)
     path = out / REPORT_FILE
-    write_atomic(path, compile_pdf(found))
+    write_atomic(path, compile_pdf(found), modified=study.newest)
     return path
 
 

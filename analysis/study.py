@@ -38,6 +38,7 @@ class Study:
     planned: tuple[RunKey, ...]  # the runs of plan.json; empty without the file
     notes: tuple[str, ...]  # a sentence for each excluded run, and for each file that can't be used
     failed: dict[str, str]  # the last printed line of each run that failed and has no result, by the run's name
+    newest: int  # when the newest result.json was written that existed before the reading, in nanoseconds since 1970
     parts: tuple["Study", ...] = ()  # the studies that were joined to this one (`analysis/joining.py`)
 
     @cached_property

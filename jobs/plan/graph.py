@@ -14,8 +14,8 @@ from ssl_pkg.catalogue import ADAPTATIONS, EVALUATIONS, OOD, RANDOM, STAGES, SUP
 from ssl_pkg.config.overrides import key_of
 from ssl_pkg.config.schema import StudyConfig
 from ssl_pkg.run.compatibility import RUN_FORMAT
-from ssl_pkg.run.directory import RESULT, RunDirectory, model_name
-from ssl_pkg.run.study_plan import REPORT_FILE, PlannedRun
+from ssl_pkg.run.directory import RunDirectory, model_name
+from ssl_pkg.run.study_plan import REPORT_FILE, PlannedRun, newest_result
 
 IDENTITY_KEYS: Final = ("study", "stage", "method", "seed", "variant")  # plan.json has a field for each of these
 # Overrides that change where or how a run executes, and not its result.
@@ -59,13 +59,11 @@ class Job:
 
     @property
     def complete(self) -> bool:
-        """Whether the job has a result. A report must be newer than every result of its study."""
+        """Whether the job has a result. A report must contain every result of its study, so none may be newer."""
         if self.stage != REPORT:
             return RunDirectory(self.run_dir).complete
         try:
-            made = (self.run_dir / REPORT_FILE).stat().st_mtime
-            results = [result.stat().st_mtime for result in Path(self.overrides[0]).glob(f"*/{RESULT}")]
-            return bool(results) and made >= max(results)
+            return 0 < newest_result(Path(self.overrides[0])) <= (self.run_dir / REPORT_FILE).stat().st_mtime_ns
         except OSError:
             return False
 

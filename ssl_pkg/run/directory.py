@@ -73,9 +73,15 @@ CONTACT_SHEET: Final = "contact_sheet.png"
 CLOCK_FIELDS: Final = ("seconds",)  # fields of a metric line that measure time, and so differ between equal runs
 
 
-def write_atomic(path: Path, *parts: bytes | memoryview, verify: Callable[[], None] = lambda: None) -> None:
+def write_atomic(
+    path: Path,
+    *parts: bytes | memoryview,
+    modified: int | None = None,
+    verify: Callable[[], None] = lambda: None,
+) -> None:
     """Replaces the file by the concatenated `parts`. A reader sees the old content or the new content, never a mixture.
 
+    modified: the file's modification time, in nanoseconds since 1970; without it, now.
     verify: called just before the replacement, which its exception prevents.
     Raises OSError if the disk is full or a permission is missing. Then the old file remains, and no temporary file.
     """
@@ -87,6 +93,8 @@ def write_atomic(path: Path, *parts: bytes | memoryview, verify: Callable[[], No
             os.fsync(out.fileno())
         with suppress(OSError):  # FAT, SMB and some FUSE file systems refuse chmod
             Path(temporary).chmod(0o666 & ~_umask())
+        if modified is not None:
+            _set_modified(Path(temporary), modified)
         verify()
         Path(temporary).replace(path)
     except BaseException:
@@ -94,6 +102,18 @@ def write_atomic(path: Path, *parts: bytes | memoryview, verify: Callable[[], No
         raise
     with suppress(OSError):  # some file systems can't sync a folder; the file's content is synced already
         _sync_folder(path.parent)
+
+
+def _set_modified(file: Path, modified: int) -> None:
+    """Sets the modification time, or one at most two seconds later where the file system rounds times down.
+
+    FAT rounds to two seconds, other file systems to one or to less. Where times can't be set, the file keeps its own.
+    """
+    with suppress(OSError):
+        os.utime(file, ns=(modified, modified))
+        if file.stat().st_mtime_ns < modified:
+            later = modified + 2 * 10**9
+            os.utime(file, ns=(later, later))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -21,9 +21,11 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError, computed_field
 
-from ssl_pkg.run.directory import model_name, write_atomic
+from ssl_pkg.run.directory import RESULT, model_name, write_atomic
 
-REPORT_FILE: Final = "report.pdf"  # in REPORTS/STUDY; written last, so that it stands for the whole report
+# In REPORTS/STUDY; written last, so that it stands for the whole report. Its modification time is that of the newest
+# result that existed when the study was read, because a run can complete while the report is made.
+REPORT_FILE: Final = "report.pdf"
 PLAN: Final = "plan.json"
 
 
@@ -68,6 +70,14 @@ def read_plan(folder: Path) -> StudyPlan | None:
         return StudyPlan.model_validate_json((folder / PLAN).read_bytes())
     except (OSError, ValidationError):
         return None
+
+
+def newest_result(folder: Path) -> int:
+    """When the newest result.json of the study was written, in nanoseconds since 1970; 0 without a result.
+
+    Raises OSError if a result is removed meanwhile.
+    """
+    return max((result.stat().st_mtime_ns for result in folder.glob(f"*/{RESULT}")), default=0)
 
 
 def write_plan(folder: Path, plan: StudyPlan) -> None:

@@ -17,6 +17,7 @@ from analysis.estimates import difference
 from analysis.figures import style
 from analysis.reading import read_study
 from analysis.sections import accuracy, findings, front, methods, provenance
+from jobs.plan.graph import Job
 
 FIGURES = {
     "accuracy", "curves-pretraining", "curves-details", "curves-health", "curves-probe", "curves-finetuning",
@@ -165,6 +166,18 @@ def test_the_same_study_and_date_give_the_same_bytes(fake: FakeStudy, tmp_path: 
     for path in sorted(first.rglob("*.*")):
         other = second / path.relative_to(first)
         assert path.read_bytes() == other.read_bytes(), path.name
+
+
+def test_a_report_lacks_a_run_that_completes_while_it_is_made(fake: FakeStudy, tmp_path: Path) -> None:
+    fake.probe("random")
+    out = tmp_path / "out"
+    job = Job("report", "report", (str(fake.path), "--out", str(out)), (), out)
+    study = read_study(fake.path)
+    late = fake.probe("byol")
+    report.build(study, out, DATE)
+    assert not job.complete
+    shutil.rmtree(late)
+    assert job.complete
 
 
 def test_figures_do_not_change_matplotlibs_settings(built: Built) -> None:

@@ -31,6 +31,21 @@ def test_the_umask_determines_the_permissions_of_files(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
 
 
+@pytest.mark.parametrize("unit", [1, 10**9, 2 * 10**9])  # in which a file system stores times, in nanoseconds
+def test_a_given_modification_time_is_never_stored_as_an_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: int
+) -> None:
+    utime, wanted = os.utime, 1_700_000_001_999_999_999
+
+    def stored(file: Path, ns: tuple[int, int]) -> None:
+        utime(file, ns=(ns[0] // unit * unit, ns[1] // unit * unit))
+
+    monkeypatch.setattr(os, "utime", stored)
+    write_atomic(tmp_path / "file", b"x", modified=wanted)
+    found = (tmp_path / "file").stat().st_mtime_ns
+    assert found == wanted if unit == 1 else wanted < found <= wanted + 2 * 10**9
+
+
 def test_a_run_is_complete_if_result_json_exists(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     assert not run.complete
