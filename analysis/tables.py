@@ -54,8 +54,8 @@ def main_columns(study: Study) -> list[Column]:
         Column("test", _("Test accuracy"), "test", "accuracy"),
         Column("ood10", _classes(classes), "ood", "accuracy"),
         *([Column("ood9", _classes(classes - lacking), "ood", "accuracy_shared")] if lacking else []),
-        Column("knn", _("kNN"), "knn", "accuracy"),
-        Column("knn_validation", _("kNN, validation"), "knn_validation", "accuracy"),
+        Column("knn", _("kNN on test"), "knn", "accuracy"),
+        Column("knn_validation", _("kNN on holdout"), "knn_validation", "accuracy"),
     ]
     shown = [
         column

@@ -26,8 +26,8 @@ def pretraining(study: Study) -> list[Plot]:
     """Loss, accuracies and learning rate of every pretraining run, complete or not; a view for each metric."""
     caption = _(
         "Every run, complete or not. Each value is the mean since the previous line of metrics.jsonl. The losses "
-        "of different methods are not comparable. kNN: accuracy on the holdout split of labelled train. Pretext "
-        "task: share of views for which the other view of the same image is the most similar."
+        "of different methods are not comparable. kNN on holdout: accuracy on the holdout split of labelled train. "
+        "Pretext task: share of views for which the other view of the same image is the most similar."
     )
     return _pretraining(study, "pretraining", _("Pretraining"), caption, _METRICS)
 

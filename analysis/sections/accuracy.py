@@ -22,10 +22,11 @@ _MEANING = {
         "for it (for CIFAR-10: “monkey” for a frog); with the shared classes, its images are excluded."
     ),
     "knn": N_(
-        "kNN: weighted nearest neighbours of the test images among the labelled train images, by their embeddings."
+        "kNN on test: weighted nearest neighbours of the test images among the labelled train images, by their "
+        "embeddings."
     ),
     "knn_validation": N_(
-        "kNN: weighted nearest neighbours on the holdout split of labelled train after the last epoch of "
+        "kNN on holdout: weighted nearest neighbours on the holdout split of labelled train after the last epoch of "
         "pretraining, shown in the row of the encoder's probe."
     ),
 }

@@ -45,9 +45,9 @@ def _pretraining(made: Section, study: Study, figures: Path) -> None:
         curves.pretraining(study),
         _(
             "Training from random weights. Each value is the mean since the previous line of metrics.jsonl. The losses "
-            "of different methods are not comparable. kNN: accuracy on the holdout split of labelled train. Pretext "
-            "task: share of views for which the other view of the same image is the most similar. Thin lines: further "
-            "seeds."
+            "of different methods are not comparable. kNN on holdout: accuracy on the holdout split of labelled train. "
+            "Pretext task: share of views for which the other view of the same image is the most similar. Thin lines: "
+            "further seeds."
         ),
         _("a falling loss with a rising kNN accuracy means learning."),
     )

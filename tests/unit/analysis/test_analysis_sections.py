@@ -249,7 +249,7 @@ def test_the_advantage_of_knn_is_explained_if_a_head_was_trained_on_crops(
     fake.embed(model_name(*adapted(method, stage)))
     with style.styled():
         text = accuracy.section(read_study(fake.path)).blocks[0]["text"]
-    assert "kNN: weighted nearest neighbours of the test images" in text
+    assert "kNN on test: weighted nearest neighbours of the test images" in text
     assert ("trained on random crops" in text) is explained
 
 

@@ -86,7 +86,7 @@ def test_knn_of_pretraining_is_shown_if_there_is_none_on_test(fake: FakeStudy) -
     fake.probe("simclr")
     study = read_study(fake.path)
     column = tables.main_columns(study)[-1]
-    assert column.heading == "kNN, validation"
+    assert column.heading == "kNN on holdout"
     found = tables.main_value(study, model_of("simclr-probe"), column)
     assert found is not None
     assert found.value == pytest.approx(0.62)
