@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import tables
+from analysis import planned, tables
 from analysis.blocks import Section
 from analysis.data import data_note
 from analysis.page.plots import Plot
@@ -33,8 +33,10 @@ def short(study: Study) -> str:
     rows = [(name, value) for name, value in provenance.facts(study) if value]
     facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in rows)
     answers = "".join(f"<li>{escape(answer)}</li>" for answer in front.answers(study) if answer)
+    missing = planned.incomplete(study)
+    note = f'<p class="warning">{escape(missing)}</p>\n' if missing else ""
     return (
-        f"<p>{escape(front.question(study))}</p>\n<ul>{answers}</ul>\n<p>{escape(front.runs(study))}</p>\n"
+        f"{note}<p>{escape(front.question(study))}</p>\n<ul>{answers}</ul>\n<p>{escape(planned.runs(study))}</p>\n"
         f"<details><summary>{escape(heading)}</summary><dl>{facts}</dl></details>\n"
     )
 

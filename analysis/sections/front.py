@@ -1,12 +1,11 @@
 """The report's first page: what was asked, the answers, the main figure, the data, and what is missing."""
 
 import datetime
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from analysis import few_labels, names, tables, words
+from analysis import few_labels, names, planned, tables, words
 from analysis.blocks import Section
 from analysis.comparisons import OOD_PAIRS, STUDIES, TEST, TEST_PAIRS, comparisons
 from analysis.data import data_label, data_list, data_names, data_note, data_warning
@@ -16,12 +15,10 @@ from analysis.names import Model
 from analysis.records import split_sizes
 from analysis.sections import findings
 from analysis.selection import ROWS, left_out
-from analysis.study import RunKey, Study
+from analysis.study import Study
 from analysis.words import N_, _, ngettext, pgettext
 from ssl_pkg.catalogue import ADAPTATIONS, RANDOM, SUPERVISED
 from ssl_pkg.intervals import long_interval
-
-_NAMED: Final = 12  # runs that the first page names; of more it has only numbers
 
 
 def title(study: Study, date: datetime.date) -> dict[str, Any]:
@@ -43,6 +40,8 @@ def _warning(study: Study) -> str:
 def section(study: Study, figures: Path) -> Section:
     """The study in short."""
     made = Section(_("In short"), ("pretrain", "probe", "finetune", "ood", "embed"))
+    if missing := planned.incomplete(study):
+        made.note(missing)
     made.text(question(study))
     made.items([sentence for sentence in answers(study) if sentence])
     made.figure(
@@ -56,7 +55,7 @@ def section(study: Study, figures: Path) -> Section:
             "images, so their difference has an interval of its own (section “Comparisons”)."
         ),
     )
-    made.text(runs(study))
+    made.text(planned.runs(study))
     return made
 
 
@@ -235,66 +234,3 @@ def _dotted(study: Study) -> str:
     if count == 1:
         return _("The dotted line is the probe on the random initialisation.")
     return _("The dotted lines are the probes on the random initialisation.")
-
-
-def runs(study: Study) -> str:
-    """How many of the planned runs are complete, which are missing, and what is not used."""
-    parts = []
-    if study.planned:
-        total = len(study.planned)
-        done = total - len(study.missing)
-        parts.append(
-            ngettext(
-                "{n} of the {total} planned runs is complete.",
-                "{n} of the {total} planned runs are complete.",
-                done,
-                total=total,
-            )
-        )
-    parts += [_unplanned(study, part) for part in study.parts or (study,) if not part.planned]
-    parts += [_("Missing: {runs}.", runs=grouped(study.missing))] if study.missing else []
-    parts += [_("Notes: {notes}", notes=" ".join(study.notes))] if study.notes else []
-    return " ".join(parts)
-
-
-def _unplanned(study: Study, part: Study) -> str:
-    """How many runs are complete of a study, or of a part of a joined one, whose planned runs are unknown."""
-    text = (
-        N_(
-            "{done} of the {total} runs of {study} that were started are complete. Missing runs are not known, because "
-            "{study} has no usable plan.json."
-        )
-        if study.parts
-        else N_(
-            "{done} of the {total} runs that were started are complete. Missing runs are not known, because the study "
-            "has no usable plan.json."
-        )
-    )
-    return _(text, done=len(part.complete()), total=len(part.runs), study=part.name)
-
-
-def grouped(keys: Iterable[RunKey]) -> str:
-    """Runs grouped by stage: `ood of byol-probe (seeds 0, 1); width of …`; of many, the number of each stage."""
-    keys = list(keys)
-    if len(keys) > _NAMED:
-        counts = Counter(stage for stage, *_rest in keys)
-        return names.listed(_("{stage} ({count})", stage=stage, count=count) for stage, count in counts.items())
-    stages: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for stage, model, seed in keys:
-        stages[stage][model.full_name].append(seed)
-    parts = []
-    for stage, models in stages.items():
-        seeds = {tuple(found) for found in models.values()}
-        if len(seeds) == 1:
-            shown = _("{models} ({seeds})", models=names.listed(models), seeds=_seeds(next(iter(seeds))))
-        else:
-            shown = names.listed(
-                _("{models} ({seeds})", models=model, seeds=_seeds(found)) for model, found in models.items()
-            )
-        parts.append(_("{stage} of {models}", stage=stage, models=shown))
-    return "; ".join(parts)
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    text = N_("seeds {seeds}") if len(seeds) > 1 else N_("seed {seeds}")
-    return _(text, seeds=", ".join(map(str, seeds)))

@@ -12,7 +12,7 @@ from fake_reports import Built
 from fake_study import AWKWARD, DATE, FakeStudy
 from scipy.stats import binomtest
 
-from analysis import data, few_labels, report, words
+from analysis import data, few_labels, planned, report, words
 from analysis.estimates import difference
 from analysis.figures import style
 from analysis.reading import read_study
@@ -70,9 +70,14 @@ def test_a_report_of_one_run_names_the_missing_runs(fake: FakeStudy, tmp_path: P
     study = read_study(fake.path)
     pdf = report.build(study, tmp_path / "out", DATE)
     assert pdf.read_bytes().startswith(b"%PDF")
-    complete, _, missing = front.runs(study).partition(" Missing: ")
-    assert complete.startswith("1 of the 47")
-    assert missing.startswith("pretrain (3), probe (4), finetune (3), ")
+    with style.styled():
+        note = front.section(study, tmp_path).blocks[0]
+    assert note == {
+        "kind": "note",
+        "text": "This report is incomplete: 1 of the 47 planned runs is complete. The command of the study runs the "
+        "missing ones and then makes the report again.",
+    }
+    assert planned.runs(study).startswith("Missing: pretrain (3), probe (4), finetune (3), ")
 
 
 @pytest.mark.parametrize("damaged", [[], 1, ["x"]])
@@ -135,7 +140,8 @@ def test_the_first_page_answers_the_question_with_numbers_and_a_figure(fake: Fak
     fake.few_labels("simclr", skills={(10, "probe"): 0.8, (10, "finetune"): 0.3, (50, "finetune"): 0.9})
     study = read_study(fake.path)
     with style.styled():
-        question, answers, figure, complete = front.section(study, tmp_path).blocks
+        incomplete, question, answers, figure, missing = front.section(study, tmp_path).blocks
+    assert incomplete["text"].startswith("This report is incomplete: 5 of the 23 planned runs are complete. ")
     assert "does pretraining without labels (SimCLR) help" in question["text"]
     assert "the same network trained on the labels alone and a random one" in question["text"]
     helps, best, finetuned, few, seeds = answers["items"]
@@ -157,7 +163,7 @@ def test_the_first_page_answers_the_question_with_numbers_and_a_figure(fake: Fak
     )
     assert seeds.startswith("Each model has one seed")
     assert figure["path"] == str(tmp_path / "accuracy.svg")
-    assert complete["text"].startswith("5 of the 23 planned runs are complete. Missing: ")
+    assert missing["text"].startswith("Missing: ")
 
 
 def test_the_same_study_and_date_give_the_same_bytes(fake: FakeStudy, tmp_path: Path) -> None:

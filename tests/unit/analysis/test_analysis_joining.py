@@ -12,7 +12,7 @@ import yaml
 from fake_contents import model_of
 from fake_study import FakeStudy
 
-from analysis import comparisons, few_labels, statistics, tables
+from analysis import comparisons, few_labels, planned, statistics, tables
 from analysis.__main__ import main
 from analysis.comparisons import OOD_STUDIES, STUDIES
 from analysis.differences import changes, compared
@@ -119,11 +119,13 @@ def test_the_first_page_of_a_joined_report_counts_each_study(tmp_path: Path) -> 
         fake.probe("random")
     (fakes[1].path / "plan.json").unlink()
     (study,) = by_data([read_study(fake.path) for fake in fakes])
-    assert front.runs(study).startswith(f"1 of the {len(study.planned)} planned runs is complete. ")
+    assert planned.incomplete(study) == (
+        f"This report is incomplete: 1 of the {len(study.planned)} planned runs is complete."
+    )
     assert (
         "1 of the 1 runs of two that were started are complete. Missing runs are not known, because two has no usable "
         "plan.json."
-    ) in front.runs(study)
+    ) in planned.runs(study)
     assert "The dotted lines are the probes on the random initialisation." in json.dumps(
         front.section(study, tmp_path).blocks
     )
@@ -212,7 +214,7 @@ def test_studies_of_other_images_are_not_joined_and_each_report_says_so(
         "other: not in this report, because the study read other images than one. No number here can be compared with "
         "those of its own report.",
     )
-    assert "one: not in this report" in front.runs(found[1])
+    assert "one: not in this report" in planned.runs(found[1])
     assert STUDIES not in comparisons.comparisons(found[1])
 
 

@@ -144,7 +144,7 @@ def test_a_study_with_missing_parts_gives_a_page_without_them(fake: FakeStudy) -
     assert [plot.name for plot in figures(study)] == ["pretraining", "health"]
     page = render(study, DATE).decode()
     assert "No model has a test accuracy yet" in page
-    assert "1 of the 47 planned runs is complete. Missing: " in page
+    assert '<p class="warning">This report is incomplete: 1 of the 47 planned runs is complete. ' in page
     (fake.path / "plan.json").unlink()
     assert "1 of the 2 runs that were started are complete" in render(read_study(fake.path), DATE).decode()
     fake.probe("random")

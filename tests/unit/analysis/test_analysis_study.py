@@ -7,10 +7,10 @@ from fake_contents import model_of, models_of
 from fake_reports import Whole
 from fake_study import DATE, FakeStudy
 
-from analysis import report, tables
+from analysis import planned, report, tables
 from analysis.figures import style
 from analysis.reading import NoStudy, read_study
-from analysis.sections import front, provenance
+from analysis.sections import provenance
 from analysis.widths import setting
 from analysis.words import language
 from ssl_pkg.run.study_plan import PLAN
@@ -41,7 +41,8 @@ def test_a_study_of_one_method_is_complete_and_mentions_no_other(
     monkeypatch.setattr(style, "save", lambda figure, folder, name: folder / name)
     with style.styled():
         content = report.content(study, tmp_path, DATE)
-    assert front.runs(study) == f"{len(study.runs)} of the {len(study.runs)} planned runs are complete."
+    assert planned.incomplete(study) == ""
+    assert planned.runs(study) == f"All {len(study.runs)} planned runs are complete."
     assert dict(provenance.facts(study))["Methods"] == "SimCLR"
     sections = [section for section in content["sections"] if section["title"] != "Sources"]
     text = json.dumps([content["title"], content["subtitle"], sections]).lower()
@@ -74,8 +75,8 @@ def test_an_unfinished_run_is_identified_and_named_as_missing(fake: FakeStudy) -
     frame = tables.runs(study).set_index(["stage", "model"])
     assert frame.loc[("pretrain", "simclr"), "state"] == "unfinished, step 12 of 36 of pretrain"
     assert frame.loc[("width", "moco-finetune"), "state"] == "not started"
-    assert "pretrain (3), probe (4)" in front.grouped(study.missing)
-    assert front.grouped(study.missing[:2]) == "pretrain of simclr and byol (seed 0)"
+    assert "pretrain (3), probe (4)" in planned.grouped(study.missing)
+    assert planned.grouped(study.missing[:2]) == "pretrain of simclr and byol (seed 0)"
 
 
 def test_a_folder_without_a_plan_reports_its_runs_and_says_so(fake: FakeStudy) -> None:
@@ -93,7 +94,7 @@ def test_a_folder_without_a_plan_reports_its_runs_and_says_so(fake: FakeStudy) -
     ]
     assert study.methods == ("supervised", "simclr")
     assert study.missing == []
-    assert front.runs(study) == (
+    assert planned.runs(study) == (
         "2 of the 4 runs that were started are complete. Missing runs are not known, because the study has no usable "
         "plan.json."
     )
