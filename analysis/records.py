@@ -43,6 +43,17 @@ def batch_size(run: Run) -> int | None:
     return size if isinstance(size, int) else None
 
 
+def ood_count(study: Study) -> int:
+    """The number of out-of-distribution images; 0 without a complete run of the stage `ood`."""
+    counts = study.results.loc[study.results["evaluation"] == "ood", "n"].dropna()
+    return int(counts.max()) if len(counts) else 0
+
+
+def class_count(study: Study) -> int:
+    """The number of the models' classes; 0 if no complete run recorded them."""
+    return max((len(run.classes) for run in study.complete()), default=0)
+
+
 def split_sizes(study: Study) -> dict[str, int]:
     """The number of images in each split, as far as a complete run recorded it."""
     found = {split: next(filter(None, (images_of(run, split) for run in study.complete())), None) for split in _SPLITS}

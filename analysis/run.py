@@ -41,6 +41,12 @@ class Run:
         return [str(name) for name in (self.result or {}).get("classes") or []]
 
     @property
+    def resolution(self) -> int | None:
+        """The side of the images that the network got, in pixels; None if it is not recorded."""
+        side = (self.result or {}).get("resolution")
+        return side if isinstance(side, int) else None
+
+    @property
     def tried(self) -> list[Any]:
         """The candidates of the run's selection on the holdout split, each with its accuracy."""
         tried = (self.result or {}).get("tried")

@@ -6,7 +6,7 @@ from typing import Final
 from analysis import tables
 from analysis.blocks import Section
 from analysis.data import data_list, data_note, titled
-from analysis.records import mapping, split_sizes
+from analysis.records import class_count, mapping, ood_count, split_sizes
 from analysis.sections import images
 from analysis.study import Study
 from analysis.words import N_, _
@@ -35,11 +35,10 @@ def section(study: Study, figures: Path) -> Section:
 def _numbers(study: Study) -> str:
     sizes = split_sizes(study)
     parts = [_(_USES[split], n=count) for split, count in sizes.items()]
-    counts = study.results.loc[study.results["evaluation"] == "ood", "n"].dropna()
-    if len(counts):
+    if count := ood_count(study):
         data = data_list(study, ood=True)
-        parts.append(_("{n:,} out-of-distribution images, from {data}", n=int(counts.max()), data=data))
-    classes = max((len(run.classes) for run in study.complete()), default=0)
+        parts.append(_("{n:,} out-of-distribution images, from {data}", n=count, data=data))
+    classes = class_count(study)
     if not parts:
         return ""
     images = _("There are {images}.", images="; ".join(parts))

@@ -1,7 +1,7 @@
 """The report's first page: what was asked, the answers, the main figure, the data, and what is missing."""
 
 import datetime
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from analysis.data import data_label, data_list, data_names, data_note, data_war
 from analysis.few_labels import Gain
 from analysis.figures import accuracy
 from analysis.names import Model
-from analysis.records import split_sizes
+from analysis.records import class_count, ood_count, split_sizes
 from analysis.sections import findings
 from analysis.selection import ROWS, left_out
 from analysis.study import Study
@@ -60,12 +60,52 @@ def section(study: Study, figures: Path) -> Section:
 
 
 def question(study: Study) -> str:
-    """What was asked, on which images."""
+    """What was trained on which images, and what was asked."""
+    note = "" if _warning(study) else data_note(study)
+    return " ".join(filter(None, (_trained(study), _asked(study), note)))
+
+
+def _trained(study: Study) -> str:
+    """The kind of images, their classes, size and numbers, as far as the complete runs recorded these."""
+    images = data_list(study, ood=False)
+    if not images:
+        return ""
+    facts = [images]
+    if classes := class_count(study):
+        facts.append(ngettext("{n} class", "{n} classes", classes))
+    sides = sorted({side for run in study.complete() if (side := run.resolution)})
+    facts += [_("{sides} px", sides=names.listed(map(str, sides)))] if sides else []
+    if counts := names.listed(_numbers(study)):
+        text = N_("ResNet-18 networks were trained and tested on these images ({facts}): {counts}.")
+    else:
+        text = N_("ResNet-18 networks were trained and tested on these images ({facts}).")
+    return _(text, facts=names.separated(facts), counts=counts)
+
+
+def _numbers(study: Study) -> Iterator[str]:
+    """The number of images for each use."""
+    sizes, splits = split_sizes(study), {run.training.get("split") for run in study.complete("pretrain")}
+    if "unlabeled" in sizes and "unlabeled" in splits:
+        yield _("{n:,} without labels for pretraining", n=sizes["unlabeled"])
+    if "train" in sizes:
+        text = (
+            N_("{n:,} with labels for probes, fine-tuning and supervised training, and without them for pretraining")
+            if "train" in splits
+            else N_("{n:,} with labels for probes, fine-tuning and supervised training")
+        )
+        yield _(text, n=sizes["train"])
+    if "test" in sizes:
+        yield _("{n:,} for test", n=sizes["test"])
+    if count := ood_count(study):
+        yield _("{n:,} out of distribution", n=count)
+
+
+def _asked(study: Study) -> str:
+    """The question of the study; empty without a pretraining."""
     pretrained = [method for method in study.methods if method != SUPERVISED]
     methods = names.listed(map(study.method_label, pretrained))
-    images = _("The study used {data}.", data=data_list(study)) if _warning(study) else data_note(study)
     if not pretrained:
-        return images
+        return ""
     references = (
         _("the same network trained on the labels alone and a random one")
         if SUPERVISED in study.methods
@@ -74,10 +114,9 @@ def question(study: Study) -> str:
     return _(
         "What was asked: does pretraining without labels ({methods}) help a ResNet-18 to classify images, compared "
         "with {references}? A pretrained encoder is used in two ways: frozen, with a linear probe, and fine-tuned, "
-        "with all weights trained on the labels. {images}",
+        "with all weights trained on the labels.",
         methods=methods,
         references=references,
-        images=images,
     )
 
 

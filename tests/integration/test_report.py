@@ -142,7 +142,10 @@ def test_the_first_page_answers_the_question_with_numbers_and_a_figure(fake: Fak
     with style.styled():
         incomplete, question, answers, figure, missing = front.section(study, tmp_path).blocks
     assert incomplete["text"].startswith("This report is incomplete: 5 of the 23 planned runs are complete. ")
-    assert "does pretraining without labels (SimCLR) help" in question["text"]
+    assert question["text"].startswith(
+        "ResNet-18 networks were trained and tested on these images (synthetic images, 10 classes, 48 px). What was "
+        "asked: does pretraining without labels (SimCLR) help"
+    )
     assert "the same network trained on the labels alone and a random one" in question["text"]
     helps, best, finetuned, few, seeds = answers["items"]
     assert helps == (
@@ -204,6 +207,33 @@ def test_a_report_on_own_images_says_so_on_its_first_page_and_in_its_main_table(
     assert "The images are own images (birds), packed photographs." in data.data_note(study)
     captions = [block.get("caption", "") for block in accuracy.section(study).blocks]
     assert any("in percent on own images (birds)." in caption for caption in captions)
+
+
+@pytest.mark.parametrize("split", ["unlabeled", "train"])
+def test_the_first_sentence_says_what_was_trained_on_which_images(fake: FakeStudy, split: str) -> None:
+    fake.data = "stand-in"
+    run = fake.pretrain("simclr")
+    fake.ood("simclr-probe")
+    for file, key, change in (
+        ("result.json", "training", {"split": split}),
+        ("provenance.json", "data", {"files": files(train=4748, test=3262, unlabeled=20_000)}),
+    ):
+        content = json.loads((run / file).read_text())
+        (run / file).write_text(json.dumps(content | {key: content[key] | change}))
+    counts = {
+        "unlabeled": "20,000 without labels for pretraining, 4,748 with labels for probes, fine-tuning and supervised "
+        "training, 3,262 for test and 100 out of distribution.",
+        "train": "4,748 with labels for probes, fine-tuning and supervised training, and without them for pretraining, "
+        "3,262 for test and 100 out of distribution.",
+    }
+    assert front.question(read_study(fake.path)).startswith(
+        "ResNet-18 networks were trained and tested on these images (stand-in images, 10 classes, 48 px): "
+        + counts[split]
+    )
+
+
+def files(**sizes: int) -> dict[str, dict[str, int]]:
+    return {f"stl10_binary/{split}_X.bin": {"bytes": 3 * 96 * 96 * size} for split, size in sizes.items()}
 
 
 def test_findings_call_a_difference_clear_only_if_it_is(fake: FakeStudy) -> None:
