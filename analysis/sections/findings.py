@@ -53,7 +53,7 @@ def section(study: Study) -> Section:
 
 def _sentences(study: Study) -> list[str]:
     return [
-        one_seed(study),
+        seeds(study),
         _tuned(study),
         lengths(study),
         best(study, TEST_PAIRS, _("Test accuracy in percent")),
@@ -259,8 +259,8 @@ def _width(study: Study) -> str:
     return " ".join(verdicts(study, kinds=("all",)))
 
 
-def one_seed(study: Study) -> str:
-    """How many seeds the models have, and what that means."""
+def seeds(study: Study) -> str:
+    """That the models have one seed, or some fewer than planned, and what that means; empty otherwise."""
     if study.seeds_tested != 1:
         return study.seeds_text
     return _(

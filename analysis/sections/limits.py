@@ -36,7 +36,7 @@ def _items(study: Study) -> Iterator[str]:
     if study.models:
         yield from _data(study)
     yield from _budgets(study)
-    if study.models and (seeds := findings.one_seed(study)):
+    if study.models and (seeds := findings.seeds(study)):
         yield _("How much other seeds would change the numbers. {seeds}", seeds=seeds)
     if tuned := by_study(study, findings.tuned_fields):
         yield _(

@@ -147,9 +147,10 @@ def test_the_first_page_answers_the_question_with_numbers_and_a_figure(fake: Fak
         "asked: does pretraining without labels (SimCLR) help"
     )
     assert "the same network trained on the labels alone and a random one" in question["text"]
-    helps, best, finetuned, few, seeds = answers["items"]
-    assert helps == (
-        "With all labels, pretraining helps here. Clearly better than the supervised baseline: SimCLR fine-tuned."
+    helps, best, finetuned, few = answers["items"]
+    assert helps.startswith(
+        "With all labels, pretraining helps here. Clearly better than the supervised baseline: SimCLR fine-tuned. Each "
+        "model has one seed, so every comparison is one of these trained networks and not of the methods: "
     )
     assert best.startswith("Test accuracy in percent: SimCLR fine-tuned is highest with 7")
     assert (
@@ -164,7 +165,6 @@ def test_the_first_page_answers_the_question_with_numbers_and_a_figure(fake: Fak
         f"class, SimCLR probe +{100 * gain.difference.value:.1f} points; with all labels, SimCLR fine-tuned "
         f"+{100 * finetuned_gain.value:.1f} points."
     )
-    assert seeds.startswith("Each model has one seed")
     assert figure["path"] == str(tmp_path / "accuracy.svg")
     assert missing["text"].startswith("Missing: ")
 
