@@ -160,13 +160,21 @@ def _number(entry: Correlation) -> str:
 
 
 def verdicts(study: Study, kinds: Sequence[str] = tuple(KINDS)) -> list[str]:
-    """A sentence for each correlation of the chosen measure: what its n and its corrected p-value allow to say."""
+    """Sentences on the correlations of the chosen measure: what their n and corrected p-values allow to say."""
     measure = chosen(widths_of(study))
     found = [entry for entry in correlations(study) if entry.measure == measure and entry.kind in kinds]
     if not found or measure is None:
         return []
     relations = "; ".join(_verdict(entry) for entry in found)
-    return [_("Width of the optimum and accuracy. {measure}: {relations}.", measure=measure.label, relations=relations)]
+    made = [_("Width of the optimum and accuracy. {measure}: {relations}.", measure=measure.label, relations=relations)]
+    if any(_not_shown(entry) for entry in found):
+        made.append(_("That no relation is shown is no evidence that there is none."))
+    return made
+
+
+def _not_shown(entry: Correlation) -> bool:
+    """Whether there are enough models to show a relation, and none is shown."""
+    return entry.least_corrected < ALPHA <= entry.corrected
 
 
 def _verdict(entry: Correlation) -> str:
@@ -178,10 +186,10 @@ def _verdict(entry: Correlation) -> str:
     if entry.corrected < ALPHA:
         rises = (entry.rho > 0) == entry.measure.is_large_if_wide
         meaning = _(_RISING if rises else _FALLING, target=_(TARGETS[entry.target]))
-    elif entry.least_corrected >= ALPHA:
-        meaning = _("so few models can't show a relation, whatever their order")
+    elif _not_shown(entry):
+        meaning = _("no relation is shown")
     else:
-        meaning = _("no relation is shown, which is no evidence that there is none")
+        meaning = _("so few models can't show a relation, whatever their order")
     return _(
         "with {target} over {models} ρ = {rho}, {p}, corrected {corrected}: {meaning}",
         target=_(TARGETS[entry.target]),

@@ -1,4 +1,7 @@
-"""Every finding that the numbers support, as sentences with intervals and corrected p-values."""
+"""The findings that the numbers support, as sentences with intervals and corrected p-values.
+
+Those that the first page has are not repeated in the section.
+"""
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -9,11 +12,10 @@ from analysis.blocks import Section
 from analysis.comparisons import (
     BETWEEN,
     OOD,
-    OOD_PAIRS,
+    OOD_STUDIES,
     OVER_PROBE,
     OVER_RANDOM,
     TEST,
-    TEST_PAIRS,
     Comparison,
     Family,
     compared,
@@ -37,33 +39,29 @@ _GROUPS: Final = {
 
 
 def section(study: Study) -> Section:
-    """Sentences generated from the numbers, each with its uncertainty."""
-    made = Section(_("Findings"))
-    made.text(
-        _(
-            "These sentences are generated from the tables of this report. Brackets are 95 % intervals, not corrected "
-            "for other comparisons. Each p is corrected for the other comparisons of its family. Together with an "
-            "equivalence test, p decides whether a difference is called clear, equivalent (within one point) or "
-            "undecided, as the section “Comparisons” explains."
+    """The findings that the first page lacks, each with its uncertainty; no blocks without one."""
+    made = Section(_("Further findings"))
+    items = [sentence for sentence in _sentences(study) if sentence]
+    if items:
+        made.text(
+            _(
+                "These sentences, like the answers above, are generated from the tables of this report. Brackets are "
+                "95 % intervals, not corrected for other comparisons. Each p is corrected for the other comparisons of "
+                "its family. Together with an equivalence test, p decides whether a difference is called clear, "
+                "equivalent (within one point) or undecided, as the section “Comparisons” explains."
+            )
         )
-    )
-    made.items([sentence for sentence in _sentences(study) if sentence])
+        made.items(items)
     return made
 
 
 def _sentences(study: Study) -> list[str]:
     return [
-        seeds(study),
-        _tuned(study),
-        lengths(study),
-        best(study, TEST_PAIRS, _("Test accuracy in percent")),
-        *between(study),
-        against(study, TEST, _("Fine-tuning against the supervised baseline, test accuracy"), "finetune"),
+        against(study, OOD_STUDIES, _(OOD_STUDIES.label)),
         by_study(study, trials.below_probe),
         against(study, TEST, _("A linear probe on frozen features against the supervised baseline"), "probe"),
         against(study, OVER_RANDOM, _("A linear probe against the same probe on the random initialisation")),
         against(study, OVER_PROBE, _("Fine-tuning against the probe on the same encoder, test accuracy")),
-        best(study, OOD_PAIRS, _("OOD accuracy, all classes, in percent")),
         against(study, OOD, _("OOD accuracy against the supervised baseline")),
         drop(study),
         _spread(study),
@@ -71,7 +69,7 @@ def _sentences(study: Study) -> list[str]:
     ]
 
 
-def _tuned(study: Study) -> str:
+def tuned(study: Study) -> str:
     """Which fields of each pretraining were tuned for this budget; empty if none was."""
     fields = by_study(study, tuned_fields)
     return fields and _(
@@ -221,11 +219,6 @@ def _labels(study: Study, entries: Sequence[Comparison]) -> list[str]:
     models = [entry.first for entry in entries]
     short = len({model.adaptation for model in models}) == 1
     return [study.model_label(model.encoder if short else model) for model in models]
-
-
-def between(study: Study) -> list[str]:
-    """The differences between the same models of two studies, of each family; empty for a single study."""
-    return [against(study, family, _(family.label)) for family in BETWEEN]
 
 
 def _spread(study: Study) -> str:

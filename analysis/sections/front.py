@@ -124,6 +124,8 @@ def answers(study: Study) -> list[str]:
     """The answer in plain words, then the sentences with its numbers, some of them empty."""
     return [
         " ".join(filter(None, (_pays(study), findings.seeds(study)))),
+        findings.tuned(study),
+        findings.lengths(study),
         _best(study),
         findings.against(study, STUDIES, _(STUDIES.label)),
         findings.against(
@@ -134,7 +136,6 @@ def answers(study: Study) -> list[str]:
         ),
         _with_few_labels(study),
         findings.best(study, OOD_PAIRS, _("Out of distribution, accuracy on all classes in percent")),
-        findings.lengths(study),
         _few_images(study),
         *_few_tested(study),
     ]

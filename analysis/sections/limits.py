@@ -25,9 +25,17 @@ from ssl_pkg.config.presets import is_reduced
 def section(study: Study) -> Section:
     """A sentence for each question that the numbers leave open; no blocks if none is known."""
     made = Section(_("What can't be concluded"))
-    items = list(_items(study))
+    undecided = [*_undecided(study), *_few_labels(study)]
+    if undecided:
+        text = N_(
+            "The numbers of this report do not answer the following questions. An undecided comparison is no evidence "
+            "that the models are equal."
+        )
+    else:
+        text = N_("The numbers of this report do not answer the following questions.")
+    items = [*_items(study), *undecided, *_width(study)]
     if items:
-        made.text(_("The numbers of this report do not answer the following questions."))
+        made.text(_(text))
         made.items(items)
     return made
 
@@ -36,21 +44,16 @@ def _items(study: Study) -> Iterator[str]:
     if study.models:
         yield from _data(study)
     yield from _budgets(study)
-    if study.models and (seeds := findings.seeds(study)):
-        yield _("How much other seeds would change the numbers. {seeds}", seeds=seeds)
-    if tuned := by_study(study, findings.tuned_fields):
-        yield _(
-            "Whether the order of the pretraining methods would be the same with equal tuning effort. Fields that "
-            "were tuned for this budget on a holdout split of labelled train: {fields}.",
-            fields=tuned,
-        )
+    if study.seeds_tested == 1:
+        yield _("How much other seeds would change the numbers: each model has one seed.")
+    elif study.models and study.seeds_text:
+        yield _("How much other seeds would change the numbers: some models have fewer seeds than planned.")
+    if findings.tuned(study):
+        yield _("Whether the order of the pretraining methods would be the same with equal tuning effort.")
     if baseline := by_study(study, _labelled):
         yield baseline
     yield from _best(study, TEST_PAIRS, _("Which model has the highest test accuracy."))
     yield from _best(study, OOD_PAIRS, _("Which model has the highest OOD accuracy."))
-    yield from _undecided(study)
-    yield from _few_labels(study)
-    yield from _width(study)
 
 
 def _data(study: Study) -> Iterator[str]:
@@ -148,8 +151,7 @@ def _undecided(study: Study) -> Iterator[str]:
         found = [study.model_label(entry.first) for entry in entries if entry.verdict in (None, "undecided")]
         if found:
             yield _(
-                "{family}: undecided for {models} ({count} of {total} comparisons). This is no evidence that they are "
-                "equal.",
+                "{family}: undecided for {models} ({count} of {total} comparisons).",
                 family=_(family.label),
                 models=names.listed(found),
                 count=len(found),

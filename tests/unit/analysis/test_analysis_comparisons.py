@@ -27,7 +27,7 @@ from analysis.comparisons import (
 from analysis.estimates import NONE, Difference, difference, estimate
 from analysis.reading import read_study
 from analysis.sections import comparisons as section
-from analysis.sections import findings
+from analysis.sections import findings, front
 from analysis.statistics import holm
 
 
@@ -166,6 +166,6 @@ def test_equal_models_are_equivalent_if_there_are_enough_images(fake: FakeStudy)
     study = read_study(fake.path)
     (entry,) = comparisons.comparisons(study)[TEST]
     assert (entry.difference.value, entry.verdict) == (0, "equivalent")
-    best = next(text for text in findings.section(study).blocks[1]["items"] if text.startswith("Test accuracy"))
+    best = next(text for text in front.answers(study) if text.startswith("Test accuracy"))
     assert best.endswith("equivalent.")
     assert "Supervised and SimCLR fine-tuned are equal and highest with 66.0 [" in best

@@ -17,7 +17,7 @@ from analysis.estimates import Estimate
 from analysis.figures import curves, style
 from analysis.measures import Measurement
 from analysis.reading import read_study
-from analysis.sections import accuracy, findings, sources, training, width
+from analysis.sections import accuracy, findings, front, sources, training, width
 from analysis.shift import change
 from analysis.tables import fixed
 from analysis.trials import below_probe
@@ -104,8 +104,9 @@ def test_the_health_of_all_methods_shares_four_panels(fake: FakeStudy) -> None:
 
 
 def sentences(fake: FakeStudy) -> list[str]:
-    (listed,) = (block for block in findings.section(read_study(fake.path)).blocks if block["kind"] == "items")
-    return list(listed["items"])
+    study = read_study(fake.path)
+    found = [item for block in findings.section(study).blocks for item in block.get("items", [])]
+    return [*filter(None, front.answers(study)), *found]
 
 
 def test_tuned_hyperparameters_are_named_before_methods_are_ranked(fake: FakeStudy) -> None:

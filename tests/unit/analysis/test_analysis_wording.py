@@ -1,11 +1,13 @@
 """Sentences and tables say no more than the numbers show, and stay short enough to be read."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import fake_study
 import numpy as np
 import pytest
+import yaml
 from fake_study import FakeStudy
 
 from analysis import columns, few_labels, names, words
@@ -14,7 +16,7 @@ from analysis.comparisons import OOD, OOD_MASKED, OOD_SHARED, TEST, TEST_PAIRS, 
 from analysis.figures import style, tsne
 from analysis.names import Model
 from analysis.reading import read_study
-from analysis.sections import accuracy, limits, ood, probe
+from analysis.sections import accuracy, findings, front, limits, ood, probe
 from analysis.sections import comparisons as compared_section
 from analysis.sections import few_labels as few_labels_section
 
@@ -98,6 +100,28 @@ def test_a_model_that_a_planned_comparison_decides_is_not_called_undecided(
     open_questions = texts(limits.section(study)).split("Which model")
     sentence = next((text for text in open_questions if "highest test" in text), "")
     assert not [model for model in decided if f"{study.model_label(model)} (" in sentence]
+
+
+def test_the_first_sections_say_each_sentence_once(fake: FakeStudy) -> None:
+    fake.finetune("random")
+    for method in ("simclr", "byol"):
+        run = fake.pretrain(method)
+        fake.probe(method)
+        fake.finetune(method)
+        fake.ood(f"{method}-probe")
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        config["method"]["tuned"] = ["optimizer.base_lr"]
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
+    fake.ood("supervised")
+    study = read_study(fake.path)
+    answers = [front.question(study), *filter(None, front.answers(study))]
+    found = texts(findings.section(study)), texts(limits.section(study))
+    sentences = [sentence.rstrip(".") for text in (*answers, *found) for sentence in text.split(". ")]
+    assert len(sentences) > 20
+    assert [sentence for sentence, count in Counter(sentences).items() if count > 1] == []
+    numbers = [answer.partition(": ")[2] for answer in answers if "[" in answer]  # without the subject of the sentence
+    assert len(numbers) > 2
+    assert not [text for text in numbers if any(text in others for others in found)]
 
 
 @pytest.mark.parametrize(("supervised", "said"), [(0.5, True), (0.97, False)])
