@@ -8,6 +8,7 @@ from fake_reports import Whole
 from fake_study import AWKWARD, FakeStudy
 
 from analysis import tables, words
+from analysis.figures.curves import RATES
 from analysis.reading import read_study
 from analysis.statistics import Mean
 from ssl_pkg.rows import DIMENSIONS
@@ -86,7 +87,9 @@ def test_knn_of_pretraining_is_shown_if_there_is_none_on_test(fake: FakeStudy) -
     fake.probe("simclr")
     study = read_study(fake.path)
     column = tables.main_columns(study)[-1]
-    assert column.heading == "kNN on holdout"
+    assert column.heading == RATES["knn"] == "kNN on holdout"
+    fake.embed("simclr-probe")
+    assert tables.main_columns(read_study(fake.path))[-1].heading == "kNN on test"
     found = tables.main_value(study, model_of("simclr-probe"), column)
     assert found is not None
     assert found.value == pytest.approx(0.62)
