@@ -78,7 +78,7 @@ def test_a_resumed_study_says_where_its_runs_were_interrupted(
     printed = [line.partition("] ")[2] for line in capsys.readouterr().out.splitlines() if "resumes from" in line]
     said = "resumes from its checkpoint; it was interrupted at"
     assert sorted(printed) == [
-        f"finetune-random-s0 (supervised) {said} part 3 of 5: train 300/600 40%",
+        f"finetune-random-s0 (supervised) {said} part 3 of 5: train 300/600",
         f"pretrain-simclr-s0 {said} train 300/600 50%",
     ]
 
