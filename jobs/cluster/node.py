@@ -113,12 +113,15 @@ class NodeStage:
         return found is not None and not (self.renewed and found == earlier)
 
     def _result_identity(self) -> tuple[int, int] | None:
-        """The inode of the result's file and its modification time in nanoseconds; None if there is no file."""
+        """The inode of the result's file and the time of its last change in nanoseconds; None if there is no file.
+
+        Not its modification time, which is the same for two reports of the same results.
+        """
         try:
             found = (self.run_dir / self.result).stat()
         except OSError:
             return None
-        return found.st_ino, found.st_mtime_ns
+        return found.st_ino, found.st_ctime_ns
 
     def _final_status(
         self,
