@@ -1,5 +1,6 @@
 """What a job does when its stage has ended. Scripts give SLURM's answers; tests/slurm has a real SLURM."""
 
+import os
 import signal
 import subprocess
 import time
@@ -44,9 +45,11 @@ def test_exit_status_0_without_a_result_is_a_failure(node: Node) -> None:
 def test_exit_status_0_with_an_earlier_report_only_is_a_failure(node: Node) -> None:
     node.result, node.renewed = "report.pdf", True
     report = node.run_dir / "report.pdf"
-    write = f"from pathlib import Path; Path({str(report)!r}).write_bytes(b'%PDF')"
+    # a report of the same results has the same modification time
+    write = f"import os; open({str(report)!r}, 'wb').write(b'%PDF'); os.utime({str(report)!r}, (7, 7))"
     report.parent.mkdir(parents=True)
     report.write_bytes(b"%PDF")
+    os.utime(report, (7, 7))
     assert node.start("raise SystemExit(0)").wait(30) == FAULT
     assert last_events(node.log)[-1] == "exit status 1 instead of 0, because there is no new report.pdf"
     assert node.start(write).wait(30) == 0
