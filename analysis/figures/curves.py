@@ -28,10 +28,8 @@ Floats = npt.NDArray[np.float64]
 _FILLINGS, _LINES = 5, 15  # the queue is shown while it is filled so often, or for so many lines of the log
 _POINTS = 300  # of a line: longer series are averaged in bins
 RATES = {
-    "accuracy": N_("training accuracy"),
-    "knn": N_("kNN on holdout"),
-    "contrast_accuracy": N_("pretext task (dotted)"),
-}
+    "accuracy": N_("training accuracy"), "knn": N_("kNN on holdout"), "contrast_accuracy": N_("pretext task (dotted)"),
+}  # fmt: skip
 
 HEALTH = {
     "z_std": N_("s.d. of z per dimension"),

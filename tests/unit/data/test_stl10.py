@@ -1,4 +1,6 @@
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -161,5 +163,7 @@ def test_photographs_are_to_be_packed_first(tmp_path: Path, file: str) -> None:
     with pytest.raises(BadInput) as caught:
         open_stl10(folder)
     command, _, then = str(caught.value).partition("pack them by `")[2].partition("`")
-    assert shlex.split(command) == ["ssl-study", "pack", str(folder), "data/my photos"]
+    program, *rest = shlex.split(command)
+    assert Path(shutil.which(program) or "").samefile(Path(sys.executable).with_name("ssl-study"))
+    assert rest == ["pack", str(folder), "data/my photos"]
     assert then == ", then give data/my photos"
