@@ -108,7 +108,7 @@ class StageProcess:
             stderr=subprocess.STDOUT,
             env=environment,
             start_new_session=True,
-            preexec_fn=partial(_end_with, os.getpid()) if self.runner else None,  # noqa: PLW1509
+            preexec_fn=partial(_end_with, os.getpid()) if self.runner else None,  # noqa: PLW1509 - one thread
         ) as child:
             return self._wait(child, relay)
 

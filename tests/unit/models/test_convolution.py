@@ -85,7 +85,11 @@ def test_gradients_equal_finite_differences(im2col: Im2col, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("resolution", [32, 64, 96])
-def test_the_first_gradient_of_a_resnet_under_bfloat16_equals_torchs(resolution: int) -> None:
+def test_the_first_gradient_of_a_resnet_under_bfloat16_equals_torchs(
+    resolution: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With AMX the forward pass uses im2col, too, and rounds in another order than oneDNN: the test of accuracy has it.
+    monkeypatch.setattr(convolution, "_has_amx", lambda: False)
     torch.manual_seed(0)
     ours = build_encoder().to(memory_format=torch.channels_last)
     plain = copy.deepcopy(ours)
@@ -106,9 +110,8 @@ def test_the_first_gradient_of_a_resnet_under_bfloat16_equals_torchs(resolution:
     ):
         if "fc" not in name:
             assert weight.grad is not None and other.grad is not None and true.grad is not None
-            # 2 %, or 30 % of bfloat16's own error, which at 32 px is most of the gradient. With AMX, oneDNN rounds in
-            # another order than im2col: up to 21 % of that error, and another value with another number of threads.
-            limit = max(0.02 * other.grad.norm(), 0.3 * (other.grad - true.grad).norm())
+            # 2 %, or 5 % of bfloat16's own error, which at 32 px is most of the gradient and depends on the processor
+            limit = max(0.02 * other.grad.norm(), 0.05 * (other.grad - true.grad).norm())
             assert (weight.grad - other.grad).norm() < limit, name
 
 
