@@ -173,17 +173,21 @@ class FileLock:
         """
         name = hashlib.sha256(repr(dead).encode(errors="replace")).hexdigest()[:16]
         claim = self.path.with_name(f"{self.draft_prefix}{name}.claim")
-        try:
-            os.close(os.open(claim, os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
+        claims = [claim]
+        while not _created(claims[-1]):
             time.sleep(0.05)
-            with contextlib.suppress(FileNotFoundError):
-                if self._server_time() - claim.stat().st_mtime > STALE_SECONDS:  # its creator died before removing it
-                    claim.unlink()
-            return
+            try:
+                age = self._server_time() - claims[-1].stat().st_mtime
+            except FileNotFoundError:
+                return
+            if age <= STALE_SECONDS:
+                return
+            # Its creator died. It is not removed, because another process may remove and create it at this moment.
+            claims.append(claim.with_name(f"{claims[-1].name}+"))
         if _read(self.path) == dead:
             self.path.unlink(missing_ok=True)
-        claim.unlink(missing_ok=True)
+        for each in claims:
+            each.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -206,7 +210,8 @@ def locked(file: Path, timeout: float = 0.0) -> Iterator[None]:
 
     def send_heartbeats() -> None:
         while not stopped.wait(HEARTBEAT_SECONDS):
-            lock.heartbeat()
+            if lock.is_held():  # otherwise the heartbeats would keep the lock of a later, dead holder alive
+                lock.heartbeat()
 
     thread = threading.Thread(target=send_heartbeats, daemon=True)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # the main thread handles signals
@@ -218,6 +223,14 @@ def locked(file: Path, timeout: float = 0.0) -> Iterator[None]:
         stopped.set()
         thread.join()
         lock.release()
+
+
+def _created(file: Path) -> bool:
+    try:
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
 
 
 def describe(holder: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from lock_race import acquire_at_once
 
 from ssl_pkg.errors import BadInput, Busy
-from ssl_pkg.run.file_lock import _pid_namespace
+from ssl_pkg.run.file_lock import _pid_namespace, locked
 from ssl_pkg.run.lock import RunLock
 
 HERE = _pid_namespace()
@@ -84,6 +85,16 @@ def test_a_process_that_lost_the_lock_is_stopped_before_it_writes(tmp_path: Path
     assert (tmp_path / "lock").exists()
 
 
+def test_a_process_that_lost_the_lock_sends_no_more_heartbeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssl_pkg.run.file_lock.HEARTBEAT_SECONDS", 0.05)
+    with locked(tmp_path / "lock"):
+        write_lock(tmp_path, {"host": "elsewhere", "pid": 7, "start_time": "1", "token": "new"})
+        time.sleep(0.1)  # a heartbeat may have begun before the lock was lost
+        os.utime(tmp_path / "lock", (0, 0))
+        time.sleep(0.3)
+        assert (tmp_path / "lock").stat().st_mtime == 0
+
+
 @pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO])
 def test_a_lock_that_can_not_be_read_does_not_count_as_taken_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
@@ -109,6 +120,55 @@ def test_exactly_one_of_many_processes_that_start_at_once_gets_the_lock(tmp_path
     if dead_holder:
         write_lock(tmp_path, HERE | {"pid": 2**22 + 1, "start_time": "1", "token": "dead"})
     assert acquire_at_once(tmp_path) == 1
+
+
+def test_only_one_of_two_processes_that_find_the_claim_of_a_dead_process_removes_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one judges the age of the claim, then is slow. Meanwhile the first one is about to remove the lock."""
+    write_lock(tmp_path, HERE | {"pid": 2**22 + 1, "start_time": "1", "token": "dead"})
+    first, second = RunLock(tmp_path), RunLock(tmp_path)
+    stat, unlink, busy = Path.stat, Path.unlink, []
+    about_to_remove, second_is_done = threading.Event(), threading.Event()
+
+    def acquire(lock: RunLock) -> None:
+        try:
+            lock.acquire()
+        except Busy as error:
+            busy.append(error)
+
+    def die(path: Path, missing_ok: bool = False) -> None:
+        if path == first.path:
+            raise KeyboardInterrupt
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as changed, pytest.raises(KeyboardInterrupt):
+        changed.setattr(Path, "unlink", die)
+        RunLock(tmp_path).acquire()
+    (claim,) = tmp_path.glob("*.claim")
+    os.utime(claim, (0, 0))
+    thread = threading.Thread(target=acquire, args=(first,))
+
+    def slow_stat(path: Path, **options: bool) -> os.stat_result:
+        found = stat(path, **options)
+        if path == claim and threading.current_thread() is not thread and not thread.ident:
+            thread.start()
+            assert about_to_remove.wait(30)
+        return found
+
+    def slow_unlink(path: Path, missing_ok: bool = False) -> None:
+        if path == first.path and threading.current_thread() is thread:
+            about_to_remove.set()
+            second_is_done.wait(0.5)  # it must not be, so this waits in vain
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "stat", slow_stat)
+    monkeypatch.setattr(Path, "unlink", slow_unlink)
+    acquire(second)
+    second_is_done.set()
+    thread.join()
+    assert (first.is_held(), second.is_held(), len(busy)) == (True, False, 1)
+    assert [file.name for file in tmp_path.iterdir()] == ["lock"]
 
 
 @pytest.mark.parametrize(("start", "takes_over"), [("0", True), ("1", True), ("2", False), ("3", False)])
