@@ -100,9 +100,12 @@ def _numbers(root: Path, split: str, labels: Numbers, run: Run) -> Numbers:
     )
     file, count = root / STL10 / f"{split}_y.bin", images_in(root, split)
     try:
-        every = np.fromfile(file, f"<u{file.stat().st_size // count}").astype(np.int64) - 1
-    except (OSError, ZeroDivisionError, TypeError):
+        content = file.read_bytes()  # not np.fromfile, as in ssl_pkg/data/stl10.py
+        every = np.frombuffer(content, f"<u{len(content) // count}").astype(np.int64) - 1
+    except (FileNotFoundError, NotADirectoryError, ZeroDivisionError, TypeError, ValueError):
         raise missing from None
+    except OSError as error:
+        raise BadInput(f"can't read {file}: {error.strerror}") from error
     found = np.empty(len(labels), np.int64)
     for label in np.unique(labels):
         members, images = np.flatnonzero(labels == label), np.flatnonzero(every == label)

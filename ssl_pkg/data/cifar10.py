@@ -11,7 +11,7 @@ import numpy as np
 
 from ssl_pkg.data.images import Indices, Split
 from ssl_pkg.data.names import listed, read_names
-from ssl_pkg.errors import BadInput, reading
+from ssl_pkg.errors import BadInput, read_error, reading
 from ssl_pkg.layout import CIFAR10_BINARY as BINARY
 from ssl_pkg.layout import CIFAR10_PYTHON as PYTHON
 from ssl_pkg.messages.nearest import hint
@@ -52,20 +52,19 @@ def open_cifar10(root: Path, classes: tuple[str, ...]) -> OutOfDistribution:
     Raises BadInput if the test set is missing or damaged, or if one of its classes has no counterpart in `classes`.
     """
     with reading(root):
-        if (root / PYTHON / "test_batch").is_file():
-            folder, (pixels, labels, names) = PYTHON, _read_python(root / PYTHON)
-            files = [f"{PYTHON}/test_batch", f"{PYTHON}/batches.meta"]
-        elif (root / BINARY / "test_batch.bin").is_file():
-            folder, (pixels, labels, names) = BINARY, _read_binary(root / BINARY)
-            files = [
-                f"{BINARY}/{name}"
-                for name in ("test_batch.bin", "batches.meta.txt")
-                if (root / BINARY / name).is_file()
-            ]
-        else:
-            raise BadInput(
-                f"{root} has neither {PYTHON}/test_batch nor {BINARY}/test_batch.bin: put CIFAR-10's test set there"
-            )
+        pickled = (root / PYTHON / "test_batch").is_file()
+        binary = not pickled and (root / BINARY / "test_batch.bin").is_file()
+        named = binary and (root / BINARY / "batches.meta.txt").exists()
+    if pickled:
+        folder, (pixels, labels, names) = PYTHON, _read_python(root / PYTHON)
+        files = [f"{PYTHON}/test_batch", f"{PYTHON}/batches.meta"]
+    elif binary:
+        folder, (pixels, labels, names) = BINARY, _read_binary(root / BINARY, named)
+        files = [f"{BINARY}/test_batch.bin", *([f"{BINARY}/batches.meta.txt"] if named else [])]
+    else:
+        raise BadInput(
+            f"{root} has neither {PYTHON}/test_batch nor {BINARY}/test_batch.bin: put CIFAR-10's test set there"
+        )
     if len(set(names)) != len(names):
         raise BadInput(f"{root / folder} names a class twice: it is not CIFAR-10")
     if len(labels) == 0 or labels.min() < 0 or labels.max() >= len(names):
@@ -107,19 +106,21 @@ def _read_python(folder: Path) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], Ind
     return pixels.reshape(-1, 3, SIDE, SIDE), np.array(labels, dtype=np.int64), names
 
 
-def _read_binary(folder: Path) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], Indices, list[str]]:
+def _read_binary(folder: Path, named: bool) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], Indices, list[str]]:
+    """named: whether the folder has a file of class names, which is used instead of the official names."""
     file, meta = folder / "test_batch.bin", folder / "batches.meta.txt"
     try:
-        content = np.fromfile(file, dtype=np.uint8)
+        # not np.fromfile, as in stl10.py; a bytearray, because an array of bytes can't be written to
+        content = np.frombuffer(bytearray(file.read_bytes()), np.uint8)
     except OSError as error:
-        raise BadInput(f"can't read {file}: {error.strerror}") from error
+        raise read_error(file, error) from error
     if content.size == 0 or content.size % (1 + IMAGE_BYTES):
         raise BadInput(
             f"{file} has {content.size:,} bytes, not a multiple of {1 + IMAGE_BYTES:,} (a label and an image): "
             "it is truncated, download it again"
         )
     records = content.reshape(-1, 1 + IMAGE_BYTES)
-    names = list(read_names(meta)) if meta.exists() else list(OFFICIAL_CLASSES[CIFAR10_NAME])
+    names = list(read_names(meta)) if named else list(OFFICIAL_CLASSES[CIFAR10_NAME])
     return records[:, 1:].reshape(-1, 3, SIDE, SIDE), records[:, 0].astype(np.int64), names
 
 
@@ -151,7 +152,7 @@ def _unpickle(file: Path) -> dict[str, Any]:
         _refuse_large_memo(pickled)
         content = _ArraysOnly(io.BytesIO(pickled), encoding="latin1").load()
     except OSError as error:
-        raise BadInput(f"can't read {file}: {error.strerror}") from error
+        raise read_error(file, error) from error
     except Exception as error:  # a damaged pickle can raise almost anything
         raise BadInput(f"{file} is not a CIFAR-10 pickle ({error}): download it again") from error
     if not isinstance(content, dict):

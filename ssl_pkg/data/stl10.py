@@ -14,7 +14,7 @@ import numpy as np
 
 from ssl_pkg.data.images import UNLABELED, Indices, Split, StoredImages
 from ssl_pkg.data.names import read_names
-from ssl_pkg.errors import BadInput
+from ssl_pkg.errors import BadInput, read_error
 from ssl_pkg.layout import CLASS_NAMES, IMAGE_BYTES, SIDE, refuse_no_data_set
 from ssl_pkg.layout import STL10 as FOLDER
 from ssl_pkg.messages.counted import counted
@@ -85,7 +85,11 @@ def read_labelled(folder: Path, name: str, classes: tuple[str, ...]) -> Split:
             f"{file} has {counted(size // kind.itemsize, 'label')} for {counted(len(pixels), 'image')}: "
             "the two files don't belong together"
         )
-    labels = np.fromfile(file, kind).astype(np.int64)
+    try:
+        # not np.fromfile, which returns values that were never read after an error of the disk
+        labels = np.frombuffer(file.read_bytes(), kind).astype(np.int64)
+    except OSError as error:
+        raise read_error(file, error) from error
     if labels.min() < 1 or labels.max() > len(classes):
         wrong = labels[(labels < 1) | (labels > len(classes))]
         raise BadInput(
@@ -115,7 +119,9 @@ def _folds(file: Path, count: int) -> tuple[Indices, ...]:
             for line in file.read_text(encoding="utf-8").splitlines()
             if line.strip()
         )
-    except (ValueError, OverflowError, OSError):
+    except OSError as error:
+        raise read_error(file, error) from error
+    except (ValueError, OverflowError):
         raise BadInput(f"{file} should have one fold per line, as indices into train") from None
     if any(fold.min() < 0 or fold.max() >= count for fold in folds):
         raise BadInput(f"{file} has indices outside train's {count:,} images: it belongs to another set")

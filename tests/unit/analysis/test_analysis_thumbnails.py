@@ -95,3 +95,14 @@ def test_missing_or_other_data_is_refused_in_one_sentence(
     (line,) = capsys.readouterr().err.splitlines()
     assert f"{folder} does not have the" in line
     assert "leave out --thumbnails" in line
+
+
+def test_labels_that_can_not_be_read_are_named(
+    mapped: FakeStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "data" / "stl10_binary" / "test_y.bin"
+    file.unlink()
+    file.symlink_to("/proc/self/mem")  # whose first bytes can't be read
+    assert main([str(mapped.path), "--out", str(tmp_path / "out"), "--thumbnails"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"can't read {file}: Input/output error" in line

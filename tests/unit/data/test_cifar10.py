@@ -63,6 +63,14 @@ def test_a_truncated_binary_file_is_an_error(tmp_path: Path) -> None:
         open_cifar10(tmp_path, tuple(STL))
 
 
+@pytest.mark.parametrize("name", ["cifar-10-batches-py/test_batch", "cifar-10-batches-bin/test_batch.bin"])
+def test_an_error_of_the_disk_is_a_fault_of_the_machine(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).symlink_to("/proc/self/mem")  # whose first bytes can't be read
+    with pytest.raises(OSError, match=f"Input/output error: .*{name}"):
+        open_cifar10(tmp_path, tuple(STL))
+
+
 def test_a_pickle_cannot_run_code(tmp_path: Path) -> None:
     write_cifar10(tmp_path)
     marker = tmp_path / "ran"

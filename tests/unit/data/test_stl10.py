@@ -9,6 +9,7 @@ import torch
 from conftest import STL, write_stl10
 from torchvision.datasets import STL10 as Reference  # noqa: N811 - a class named like ours
 
+from ssl_pkg.data import stl10
 from ssl_pkg.data.dataset import main
 from ssl_pkg.data.images import StoredImages
 from ssl_pkg.data.stl10 import open_stl10
@@ -113,7 +114,7 @@ def one_class(folder: Path) -> None:
         (folds_outside_train, "indices outside train's 20 images"),
         (folds_with_an_image_twice, "has an index twice in fold 2"),
         (folds_without_numbers, "should have one fold per line"),
-        (folds_are_a_folder, "should have one fold per line"),
+        (folds_are_a_folder, "can't read .*fold_indices.txt: Is a directory"),
         (one_class, "train_y.bin has 0 images of class 2 "),
     ],
 )
@@ -121,6 +122,20 @@ def test_damage_is_reported_in_one_sentence_that_names_the_file(tmp_path: Path, 
     root = write_stl10(tmp_path)
     damage(root / "stl10_binary")
     with pytest.raises(BadInput, match=sentence):
+        open_stl10(root)
+
+
+@pytest.mark.parametrize("name", ["test_y.bin", "fold_indices.txt"])
+def test_an_error_of_the_disk_is_a_fault_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    root = write_stl10(tmp_path)
+    file = root / "stl10_binary" / name
+    file.unlink()
+    file.symlink_to("/proc/self/mem")  # whose first bytes can't be read
+    size = stl10._size
+    monkeypatch.setattr(stl10, "_size", lambda path: 10 if path == file else size(path))
+    with pytest.raises(OSError, match=f"Input/output error: .*{name}"):
         open_stl10(root)
 
 
