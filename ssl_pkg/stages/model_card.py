@@ -92,7 +92,8 @@ model.eval()
 
 
 def prepare(file):  # a photograph -> (1, 3, {resolution}, {resolution})
-    image = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
+    image = ImageOps.exif_transpose(Image.open(file)).convert("RGBA")
+    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     image = ImageOps.{function}(image, ({side}, {side}), Image.Resampling.BICUBIC)
     x = resize(pil_to_tensor(image)[None] / 255, [{resolution}, {resolution}], antialias=True)
     return normalize(x, {list(facts["mean"])}, {list(facts["std"])})

@@ -53,9 +53,11 @@ def exported(folder: Path, stage: str, pad: bool = False) -> tuple[nn.Module, st
     return network.eval(), (folder / MODEL_CARD).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("stage", "pad"), [("pretrain", True), ("probe", False)])
+@pytest.mark.parametrize(
+    ("stage", "pad", "channels"), [("pretrain", True, 3), ("probe", False, 3), ("probe", False, 4), ("probe", True, 2)]
+)
 def test_the_cards_code_loads_the_weights_and_prepares_photographs(
-    stage: str, pad: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: str, pad: bool, channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network, card = exported(tmp_path, stage, pad)
     monkeypatch.chdir(tmp_path)
@@ -64,7 +66,7 @@ def test_the_cards_code_loads_the_weights_and_prepares_photographs(
     images = torch.randn(2, 3, 96, 96)
     with torch.inference_mode():
         assert torch.equal(found["model"](images), network(images))
-    noise = np.random.default_rng(0).integers(0, 256, (150, 400, 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (150, 400, channels), dtype=np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 8
     Image.fromarray(noise).save("photograph.png", exif=exif)
