@@ -58,15 +58,17 @@ def test_gradient_reaches_the_online_network_and_stops_at_the_target() -> None:
 
 def test_target_starts_equal_and_is_an_ema_of_the_weights_only() -> None:
     method = build()
-    weights = [p.detach().clone() for p in method.target_encoder.parameters()]
-    assert all(torch.equal(a, b) for a, b in zip(weights, method.encoder.parameters(), strict=True))
+    online = [*method.encoder.parameters(), *method.projector.parameters()]
+    target = [*method.target_encoder.parameters(), *method.target_projector.parameters()]
+    weights = [p.detach().clone() for p in target]
+    assert all(torch.equal(a, b) for a, b in zip(weights, online, strict=True))
     with torch.no_grad():
-        for parameter in method.encoder.parameters():
+        for parameter in online:
             parameter.add_(1.0)
         method.encoder.bn1.running_mean.fill_(7.0)
     method.after_step(step=3, steps=10)
     decay = target_decay(0.9, 3, 10)
-    for before, after in zip(weights, method.target_encoder.parameters(), strict=True):
+    for before, after in zip(weights, target, strict=True):
         torch.testing.assert_close(after, decay * before + (1 - decay) * (before + 1))
     assert not (method.target_encoder.bn1.running_mean == 7.0).any()
 

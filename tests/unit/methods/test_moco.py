@@ -177,13 +177,15 @@ def test_key_network_is_an_ema_without_gradient() -> None:
     method = build(momentum=0.9)
     loss, _ = method.loss(views(), torch.zeros(4))
     loss.backward()
-    assert all(p.grad is None for p in method.key_encoder.parameters())
-    before = [p.detach().clone() for p in method.key_encoder.parameters()]
+    query = [*method.encoder.parameters(), *method.projector.parameters()]
+    key = [*method.key_encoder.parameters(), *method.key_projector.parameters()]
+    assert all(p.grad is None for p in key)
+    before = [p.detach().clone() for p in key]
     with torch.no_grad():
-        for parameter in method.encoder.parameters():
-            parameter.mul_(2.0)
+        for parameter in query:
+            parameter.add_(1.0)
     method.after_step(0, 1)
-    for old, new, online in zip(before, method.key_encoder.parameters(), method.encoder.parameters(), strict=True):
+    for old, new, online in zip(before, key, query, strict=True):
         torch.testing.assert_close(new, 0.9 * old + 0.1 * online)
 
 
