@@ -121,7 +121,7 @@ def share_cropped(files: Sequence[Path]) -> float:
     lost = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of damaged EXIF data
-        for file in files[:: max(1, len(files) // SAMPLE)]:
+        for file in files[:: max(1, -(-len(files) // SAMPLE))]:
             with suppress(Exception), Image.open(file, formats=FORMATS) as image:  # the file may have changed since
                 lost.append(1 - min(image.size) / max(image.size))
     return median(lost) if lost else 0.0

@@ -10,7 +10,8 @@ import pytest
 from hostile_photographs import picture, write_hostile
 from PIL import Image, PngImagePlugin
 
-from ssl_pkg.data.image_files import Unusable, read_images
+from ssl_pkg.data import image_files
+from ssl_pkg.data.image_files import Unusable, read_images, share_cropped
 
 
 def ramp(bits: int) -> np.ndarray:
@@ -152,3 +153,12 @@ def test_an_image_that_would_be_a_line_on_a_black_square_is_refused(tmp_path: Pa
     assert not isinstance(long, Unusable)
     assert str(longer) == "has 1000 x 50 pixels: padded to a square, it would show nothing"
     assert not any(isinstance(image, Unusable) for image in read_images([tmp_path / "longer.png"], 96))
+
+
+def test_the_shapes_of_at_most_the_sample_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [tmp_path / f"{number}.png" for number in range(5)]
+    for number, file in enumerate(files):
+        Image.new("RGB", (100, 50) if number in {2, 4} else (50, 50)).save(file)
+    assert share_cropped(files) == 0
+    monkeypatch.setattr(image_files, "SAMPLE", 4)
+    assert share_cropped(files) == 0.5  # the median of the files 0, 2 and 4
