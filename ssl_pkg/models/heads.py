@@ -4,7 +4,10 @@ from torch import nn
 
 
 def simclr_projector(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """SimCLR's g (2002.05709 section 2.1, appendix B): a BN layer after each linear layer, the last without bias."""
+    """SimCLR's g (2002.05709 section 2.1): linear, ReLU, linear.
+
+    The batch normalisation after each linear layer, the last without bias, is from the authors' code.
+    """
     last = nn.BatchNorm1d(outputs)
     last.register_parameter("bias", None)
     return nn.Sequential(

@@ -20,7 +20,7 @@ class LARS(torch.optim.Optimizer):
     The paper has ‖g‖ + β‖w‖ in the denominator of λ. SimCLR's and BYOL's own code uses the norm of the sum, and so does
     this class. γ is inside the velocity, as in the paper; BYOL's code multiplies the velocity by γ instead, which
     differs only while γ changes. Biases and batch normalisation's parameters, which have one dimension, are neither
-    scaled nor decayed: λ = 1, β = 0 (2002.05709 section 2.2, 2006.07733 section 3.3).
+    scaled nor decayed: λ = 1, β = 0 (SimCLR's code; 2006.07733 section 3.3).
 
     lr: γ, momentum: m, weight_decay: β, TRUST: η.
     """
@@ -108,7 +108,7 @@ def build_optimizer(
 
 
 def warmup_cosine(step: int, steps: int, warmup_steps: int) -> float:
-    """The factor on the peak learning rate at `step`, from 0: linear warm-up, then a cosine to 0 (2002.05709, 2.2)."""
+    """The factor on the peak learning rate at `step`, from 0: linear warm-up, then a cosine to 0 (2002.05709, 2.3)."""
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))
