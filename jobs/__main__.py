@@ -126,7 +126,6 @@ def _status(options: argparse.Namespace) -> int:
 def _cancel(options: argparse.Namespace) -> int:
     from jobs.cluster.batches import read_batches
     from jobs.cluster.queue import cancel_submitted
-    from jobs.cluster.slurm_cli import SchedulerUnavailable
     from jobs.local.study import cancel
     from jobs.study_lock import read_lock_holder
 
@@ -135,11 +134,7 @@ def _cancel(options: argparse.Namespace) -> int:
     if holder and (holder.alive or not holder.on_this_host):
         print(cancel(folder))
         return COMPLETE
-    try:
-        cancelled = cancel_submitted(folder)
-    except SchedulerUnavailable as error:
-        raise BadInput(error.explain("cancel when it does")) from error
-    if cancelled:
+    if cancelled := cancel_submitted(folder):
         jobs, are = ("job", "is") if cancelled == 1 else ("jobs", "are")
         print(f"{cancelled} {jobs} of study {folder.name} {are} cancelled; submitting again resumes from checkpoints")
     elif read_batches(folder):

@@ -45,7 +45,7 @@ class Batch:
         """Writes the batch's file for the study in `folder`."""
         batches_folder(folder).mkdir(parents=True, exist_ok=True)
         complete = replace(self, folder=self.folder or str(folder.absolute()))
-        write_json(batches_folder(folder) / f"{self.token}.json", asdict(complete))
+        write_json(self.file(folder), asdict(complete))
 
     def with_number(self, number: str) -> Self:
         """The batch with its job id."""
@@ -65,7 +65,11 @@ class Batch:
 
     def remove(self, folder: Path) -> None:
         """Removes the batch's file, because the batch was not submitted."""
-        (batches_folder(folder) / f"{self.token}.json").unlink(missing_ok=True)
+        self.file(folder).unlink(missing_ok=True)
+
+    def file(self, folder: Path) -> Path:
+        """The batch's file for the study in `folder`."""
+        return batches_folder(folder) / f"{self.token}.json"
 
 
 @dataclass(frozen=True)

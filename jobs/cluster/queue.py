@@ -1,6 +1,7 @@
 """A study's jobs in SLURM's queue: which are there, waiting for those that are completing, and cancelling."""
 
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -22,9 +23,11 @@ from jobs.cluster.batches import (
     with_job_ids,
 )
 from jobs.cluster.job_queries import COMPLETING, SlurmJobInfo, cancel_jobs, find_queued_jobs, query_jobs
+from jobs.cluster.slurm_cli import SchedulerUnavailable
 from jobs.ledger import HEARTBEAT_TIMEOUT, Entry, State, batches_folder, read_ledger, write_ledger
 from jobs.study_lock import LOCK_SECONDS, study_lock
 from ssl_pkg.errors import BadInput
+from ssl_pkg.messages.counted import counted
 from ssl_pkg.run.directory import RunDirectory
 
 SBATCH_SECONDS: Final = 600.0  # time after which the sbatch of a killed `submit` counts as ended
@@ -42,16 +45,29 @@ def find_queued_runs(folder: Path, conf: str) -> dict[str, SubmittedJob]:
     A cluster is unreachable if its slurm.conf, or SLURM itself, is not on this machine: the cluster no longer exists,
     or the study was copied from another site. Its queue counts as empty, and a line on stderr says so.
 
-    Raises BadInput if a run of an unreachable cluster still has a heartbeat, and SchedulerUnavailable.
+    Raises BadInput if a run of an unreachable cluster still has a heartbeat, or if a cluster does not respond.
     """
     batches = [batch for batch in read_batches(folder) if batch.conf == conf]
     if reason := unreachable_reason(conf):
         _treat_as_ended(folder, batches, reason)
         return {}
-    with slurm_conf(conf):
-        jobs = newest_jobs(with_job_ids(batches))
-        infos = query_jobs(tokens_by_id(jobs.values()))
+    try:
+        with slurm_conf(conf):
+            jobs = newest_jobs(with_job_ids(batches))
+            infos = query_jobs(tokens_by_id(jobs.values()))
+    except SchedulerUnavailable as error:
+        remedy = f"try again when it does, or, {_if_cluster_gone(folder, batches)}"
+        raise BadInput(
+            f"the queue of {batches[-1].cluster}, to which study {folder.name} was submitted, can't be read. "
+            f"{error.explain(remedy)}"
+        ) from error
     return {name: job for name, job in jobs.items() if job.id in infos and infos[job.id].in_queue}
+
+
+def _if_cluster_gone(folder: Path, batches: Sequence[Batch]) -> str:
+    """What to do about the batches of a cluster that no longer exists, for messages."""
+    line = shlex.join(["rm", *(str(batch.file(folder)) for batch in batches)])
+    return f"if that cluster no longer exists, remove its batches by `{line}`"
 
 
 def _treat_as_ended(folder: Path, batches: Sequence[Batch], reason: str) -> None:
@@ -139,8 +155,8 @@ def cancel_requested(folder: Path) -> bool:
 def cancel_submitted(folder: Path) -> int:
     """Cancels the queued jobs of the study in `folder`, on every cluster it was submitted to. Returns their number.
 
-    Waits for a `submit` that is running. Raises BadInput if that takes too long, or if this machine reaches none of the
-    clusters, and SchedulerUnavailable.
+    Waits for a `submit` that is running. Raises BadInput if that takes too long, if this machine reaches none of the
+    clusters, or, after the jobs of the others are cancelled, if a cluster does not respond.
     """
     if not batches_folder(folder).is_dir():
         return 0
@@ -151,14 +167,40 @@ def cancel_submitted(folder: Path) -> int:
             return 0
         missing = [job for name, job in newest_jobs(batches).items() if not RunDirectory(folder / name).complete]
         without_id = [batch for batch in batches if batch.number is None]
-        confs = dict.fromkeys(batch.conf for batch in (batches[-1], *without_id, *(job.batch for job in missing)))
+        clusters = {batch.conf: batch.cluster for batch in (*without_id, *(job.batch for job in missing))}
+        confs = dict.fromkeys([batches[-1].conf, *clusters])
         reached = [conf for conf in confs if not unreachable_reason(conf) or "SLURM_CONF" in os.environ]
         if not reached and (missing or without_id):
             raise BadInput(
                 f"study {folder.name} was submitted to {batches[-1].cluster}, {unreachable_reason(batches[-1].conf)}: "
-                "cancel it on a machine that reaches that cluster"
+                "cancel it on a machine that reaches that cluster; if that cluster no longer exists, no job is left"
             )
-        return sum(_cancel_at(conf, [batch for batch in batches if batch.conf == conf], folder) for conf in reached)
+        for conf, cluster in clusters.items():
+            if conf not in reached:
+                print(
+                    f"study {folder.name} was also submitted to {cluster}, {unreachable_reason(conf)}: its jobs there "
+                    "are not cancelled",
+                    file=sys.stderr,
+                )
+        return _cancel_at_clusters(reached, batches, folder)
+
+
+def _cancel_at_clusters(confs: Sequence[str], batches: Sequence[Batch], folder: Path) -> int:
+    cancelled, errors = 0, []
+    for conf in confs:
+        at_cluster = [batch for batch in batches if batch.conf == conf]
+        try:
+            cancelled += _cancel_at(conf, at_cluster, folder)
+        except SchedulerUnavailable as error:
+            remedy = f"cancel again when it does, or, {_if_cluster_gone(folder, at_cluster)}"
+            errors.append(
+                f"jobs of study {folder.name} on {at_cluster[-1].cluster} may still be in the queue. "
+                f"{error.explain(remedy)}"
+            )
+    if errors:
+        done = [f"{counted(cancelled, 'job is', 'jobs are')} cancelled"] if cancelled else []
+        raise BadInput("; ".join([*done, *errors]))
+    return cancelled
 
 
 def _cancel_at(conf: str, batches: Sequence[Batch], folder: Path) -> int:

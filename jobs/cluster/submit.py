@@ -138,6 +138,7 @@ class Submission:
 
     def _read_queue(self) -> None:
         """Cancels orphans, and reads the jobs of the incomplete runs from SLURM."""
+        self._refuse_queued_elsewhere()
         batches = self._batches_of_cluster()
         wait_for_completing(cancel_orphans(self._folder, batches))
         self._submitted = newest_jobs(batches)
@@ -174,15 +175,19 @@ class Submission:
         return missing
 
     def _batches_of_cluster(self) -> list[Batch]:
-        """The batches of this SLURM_CONF. Raises BadInput if another cluster still has runs of the study."""
+        """The batches of this SLURM_CONF."""
         current = os.environ.get("SLURM_CONF", "")
+        return [batch for batch in read_batches(self._folder) if batch.conf == current]
+
+    def _refuse_queued_elsewhere(self) -> None:
+        """Raises BadInput if another cluster still has runs of the study."""
         for conf, cluster in submitted_clusters(self._folder).items():
-            if conf != current and find_queued_runs(self._folder, conf):
+            if conf != os.environ.get("SLURM_CONF", "") and find_queued_runs(self._folder, conf):
+                reach = f", with SLURM_CONF={conf}," if conf else ""
                 raise BadInput(
                     f"study {self._folder.name} is in the queue of another cluster, {cluster}: wait for its end, or "
-                    f"cancel it there, with SLURM_CONF={conf}, by {jobs_command('cancel', self._folder)}"
+                    f"cancel it there{reach} by {jobs_command('cancel', self._folder)}"
                 )
-        return [batch for batch in read_batches(self._folder) if batch.conf == current]
 
     def _check_queued_job(self, job: Job, earlier: PlannedRun | None) -> None:
         """Raises BadInput if the run's queued job was submitted with other settings, or for another folder."""

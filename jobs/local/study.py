@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from jobs.cluster.queue import find_queued_runs, submitted_clusters
-from jobs.cluster.slurm_cli import SchedulerUnavailable
-from jobs.ledger import REPORT, State, batches_folder, jobs_command, log_path
+from jobs.ledger import REPORT, State, jobs_command, log_path
 from jobs.local.best_model import prediction_advice
 from jobs.local.runner import GRACE_SECONDS, Runner
 from jobs.local.slots import Slot
@@ -61,14 +60,7 @@ def run_study(
 def _refuse_queued(folder: Path) -> None:
     """Raises BadInput if a cluster's queue holds runs of the study, because they would run twice."""
     for conf, cluster in submitted_clusters(folder).items():
-        try:
-            queued = list(find_queued_runs(folder, conf))
-        except SchedulerUnavailable as error:
-            raise BadInput(
-                f"study {folder.name} was submitted to {cluster}, which does not respond ({error}): try again when it "
-                f"does, or, if that cluster no longer exists, remove {batches_folder(folder)}"
-            ) from error
-        if queued:
+        if queued := list(find_queued_runs(folder, conf)):
             more = f" and {len(queued) - 1} more of its runs" if queued[1:] else ""
             reach = f", with SLURM_CONF={conf}," if conf else ""
             raise BadInput(

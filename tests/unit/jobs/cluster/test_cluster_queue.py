@@ -25,8 +25,10 @@ from ssl_pkg.errors import BadInput
 from ssl_pkg.run.directory import write_json
 
 
-def submitted(folder: Path, token: str, number: str | None, *names: str, age: float = 5.0) -> Batch:
-    batch = replace(Batch.new("test", names, ()), token=token, number=number, made=time.time() - age)
+def submitted(
+    folder: Path, token: str, number: str | None, *names: str, age: float = 5.0, cluster: str = "test"
+) -> Batch:
+    batch = replace(Batch.new(cluster, names, ()), token=token, number=number, made=time.time() - age)
     batch.write(folder)
     (folder / ".jobs" / "slurm" / token).mkdir()
     return batch
@@ -89,6 +91,55 @@ def test_cancel_in_a_copy_reaches_the_jobs_of_an_original_that_was_deleted(
     assert main(["cancel", "small", "--runs", str(folder.parent)]) == 0
     assert (tmp_path / "one.conf").read_text() == ""
     assert "3 jobs of study small are cancelled" in capsys.readouterr().out
+
+
+@pytest.fixture
+def two_clusters(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A study with a job on `old`, whose controller does not answer, and one on `new`, the environment's cluster."""
+    squeue = tmp_path / "bin" / "squeue"
+    dead = 'case "$SLURM_CONF" in *old.conf) echo "Unable to contact slurm controller" >&2; exit 1 ;; esac'
+    squeue.write_text(squeue.read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n{dead}\n"))
+    for cluster, token, job_id, name in (("old", "aaa", "3", "a"), ("new", "bbb", "7", "b")):
+        conf = tmp_path / f"{cluster}.conf"
+        conf.write_text(f"{job_id} {token}\n")
+        monkeypatch.setenv("SLURM_CONF", str(conf))
+        submitted(folder, token, job_id, name, cluster=cluster)
+    return folder
+
+
+def advice(folder: Path, again: str) -> str:
+    return (
+        f"SLURM does not respond (Unable to contact slurm controller): {again} again when it does, or, if that cluster "
+        f"no longer exists, remove its batches by `rm {folder}/.jobs/slurm/aaa.json`"
+    )
+
+
+def test_submit_names_another_cluster_that_does_not_respond_and_how_to_forget_it(two_clusters: Path) -> None:
+    job, profile = Job("b", "probe", (), (), two_clusters / "b", seed=0), Profile(name="new", cpus=1, minutes=10)
+    submission = Submission([job], two_clusters, profile, data_root="synthetic", programs=Programs())
+    with pytest.raises(BadInput) as raised:
+        submission.submit()
+    beginning = "the queue of old, to which study small was submitted, can't be read. "
+    assert str(raised.value) == f"{beginning}{advice(two_clusters, 'try')}"
+    (two_clusters / ".jobs" / "slurm" / "aaa.json").unlink()
+    assert submission.submit().queued == ["b"]
+
+
+def test_cancel_also_reaches_the_other_clusters_if_one_does_not_respond(
+    two_clusters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SLURM_CONF")
+    assert main(["cancel", "small", "--runs", str(two_clusters.parent)]) == 2
+    rest = f"jobs of study small on old may still be in the queue. {advice(two_clusters, 'cancel')}"
+    assert capsys.readouterr().err == f"1 job is cancelled; {rest}\n"
+    assert (tmp_path / "new.conf").read_text() == ""
+    (tmp_path / "new.conf").write_text("7 bbb\n")
+    (tmp_path / "old.conf").unlink()
+    assert main(["cancel", "small", "--runs", str(two_clusters.parent)]) == 0
+    out, err = capsys.readouterr()
+    assert "1 job of study small is cancelled" in out
+    why = f"whose slurm.conf ({tmp_path}/old.conf) does not exist"
+    assert err == f"study small was also submitted to old, {why}: its jobs there are not cancelled\n"
 
 
 SUBMITTED = Batch("0123456789ab", "oldcluster", ("a",), (), number="7", made=time.time() - 900)
@@ -165,7 +216,7 @@ def test_the_error_names_a_cluster_that_does_not_respond_and_the_remedy(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.defpath}")
     replace(SUBMITTED, conf="").write(study)
     with pytest.raises(
-        BadInput, match=r"submitted to oldcluster, which does not respond .*no longer exists, remove .*/.jobs/slurm"
+        BadInput, match=r"queue of oldcluster.* SLURM does not respond .*no longer exists, remove .*/.jobs/slurm/0123"
     ):
         _refuse_queued(study)
 
@@ -175,7 +226,8 @@ def test_cancel_refuses_an_unreachable_cluster_on_which_jobs_may_be_queued(
 ) -> None:
     assert main(["cancel", "small", "--runs", str(study.parent)]) == 2
     said = "study small was submitted to oldcluster, whose slurm.conf (/etc/oldcluster/slurm.conf) does not exist: "
-    assert capsys.readouterr() == ("", f"{said}cancel it on a machine that reaches that cluster\n")
+    remedy = "cancel it on a machine that reaches that cluster; if that cluster no longer exists, no job is left"
+    assert capsys.readouterr() == ("", f"{said}{remedy}\n")
     (study / "a").mkdir()
     write_json(study / "a" / "result.json", {})
     assert main(["cancel", "small", "--runs", str(study.parent)]) == 0
