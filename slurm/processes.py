@@ -22,14 +22,20 @@ def read_pid(file: Path) -> int | None:
 
 
 def is_alive(file: Path) -> bool:
-    """Whether the process of a pid file is running. A zombie is not."""
-    pid = read_pid(file)
-    return pid is not None and start_time_of(pid) is not None
+    """Whether the daemon that a pid file is named after is running. A zombie is not.
+
+    Compares names, because another process may have the number after a reboot.
+    """
+    pid, daemon = read_pid(file), file.stem.partition("-")[0]
+    with suppress(OSError):
+        name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace")
+        return pid is not None and name.startswith(daemon) and start_time_of(pid) is not None
+    return False
 
 
 def terminate(files: Sequence[Path]) -> None:
-    """Ends the processes of these pid files: by SIGTERM, after 10 s by SIGKILL."""
-    pids = {file: pid for file in files if (pid := read_pid(file))}  # os.kill(0) would reach this process's group
+    """Ends the daemons of these pid files: by SIGTERM, after 10 s by SIGKILL."""
+    pids = {file: pid for file in files if is_alive(file) and (pid := read_pid(file))}
     for pid in pids.values():
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
@@ -38,7 +44,8 @@ def terminate(files: Sequence[Path]) -> None:
         while is_alive(file) and time.monotonic() < deadline:
             time.sleep(0.05)
         if is_alive(file):
-            os.kill(pids[file], signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pids[file], signal.SIGKILL)
         file.unlink(missing_ok=True)
 
 

@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -253,7 +254,7 @@ def main(arguments: list[str]) -> int:
         if options.command == "up":
             bed.up()
             print(f"{counted(bed.nodes, 'node')} with {counted(bed.cpus, 'CPU')} each. To use SLURM's commands:")
-            print(f"  export SLURM_CONF={bed.conf}")
+            print(f"  export SLURM_CONF={shlex.quote(str(bed.conf))}")
         else:
             bed.down(purge=options.purge)
     except ClusterStartError as error:
