@@ -1,11 +1,13 @@
 """`submit`, with --wait as often as needed, because SLURM may limit the number of jobs of a user."""
 
+import sys
 import time
 from collections.abc import Collection, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Final
 
 from jobs.cluster.job_arrays import dependents
+from jobs.cluster.slurm_cli import SchedulerUnavailable
 from jobs.cluster.submit import Submission, SubmissionSummary
 from jobs.ledger import State, counted_runs, jobs_command
 from jobs.local.study import print_summary
@@ -28,8 +30,18 @@ def submit_rounds(
     """
     unsuccessful: dict[str, State] = {}
     before: SubmissionSummary | None = None
+    outage = ""
     while True:
-        summary = submission.submit(skip=dependents(jobs, unsuccessful), first=before is None)
+        try:
+            summary = submission.submit(skip=dependents(jobs, unsuccessful), first=before is None)
+        except SchedulerUnavailable as error:
+            text = error.explain(f"trying again every {RETRY_SECONDS:.0f} s")
+            if text != outage:
+                print(text, file=sys.stderr, flush=True)
+            outage = text
+            time.sleep(RETRY_SECONDS)
+            continue
+        outage = ""
         if summary != before and not summary.cancelled:
             _print_submission(summary, cluster, wait=wait)
         before = summary

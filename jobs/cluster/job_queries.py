@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from jobs.cluster.slurm_cli import SchedulerUnavailable, run_slurm
+from jobs.cluster.slurm_cli import SchedulerUnavailable, SlurmError, is_communication_error, run_slurm
 
 COMPLETING: Final = "COMPLETING"
 RUNNING_STATES: Final = ("RUNNING", COMPLETING, "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
@@ -102,12 +102,14 @@ def find_queued_jobs(tokens: Iterable[str]) -> dict[str, str]:
 
 
 def cancel_jobs(ids: Iterable[str]) -> None:
-    """Cancels these jobs. Raises SchedulerUnavailable."""
+    """Cancels these jobs. Raises SchedulerUnavailable, also if SLURM refuses one."""
     ids = sorted(ids)
     if ids:
         done = run_slurm("scancel", *ids)
-        if done.returncode and "Invalid job id" not in done.stderr:
-            raise SchedulerUnavailable(done.stderr.strip())
+        errors = [line for line in done.stderr.splitlines() if "error" in line and "Invalid job id" not in line]
+        if done.returncode and (errors or "Invalid job id" not in done.stderr):
+            text = errors[-1] if errors else done.stderr.strip() or f"scancel ended with status {done.returncode}"
+            raise (SchedulerUnavailable if is_communication_error(text) else SlurmError)(text)
 
 
 def find_jobs(tokens: Iterable[str], printed: str = "") -> dict[str, str]:

@@ -22,7 +22,7 @@ from jobs.cluster.batches import Batch
 from jobs.cluster.job_queries import find_jobs, parse_time, possible_job_ids, show_job
 from jobs.cluster.node import NodeStage
 from jobs.cluster.profile import Profile
-from jobs.cluster.slurm_cli import SchedulerUnavailable, SlurmMissing, is_communication_error, run_slurm
+from jobs.cluster.slurm_cli import SchedulerUnavailable, SlurmError, SlurmMissing, is_communication_error, run_slurm
 from jobs.ledger import REPORT
 from jobs.plan.graph import Job
 
@@ -131,7 +131,7 @@ def _find_job_id(done: "CompletedProcess[str]", token: str, began: float) -> str
     if done.returncode == 0:
         printed = possible_job_ids(f"{done.stdout}\n{done.stderr}")
         if number := next((number for number in printed if _is_new_job(number, began)), None):
-            raise SchedulerUnavailable(
+            raise SlurmError(
                 f"sbatch printed {number}, but neither the comment nor the script nor the output of that job has the "
                 f"batch's token {token}: a wrapper around sbatch removes it. If job {number} is this batch, cancel it"
             )

@@ -50,6 +50,14 @@ class SlurmMissing(SchedulerUnavailable):
         return f"SLURM is not available on this machine ({self}): use a login node, or load the cluster's SLURM module"
 
 
+class SlurmError(SchedulerUnavailable):
+    """SLURM has answered with an error. The text is that of its command."""
+
+    def explain(self, remedy: str = "") -> str:
+        """A sentence for the user. There is no general remedy."""
+        return f"SLURM answers with an error: {self}"
+
+
 def run_slurm(*line: str) -> "subprocess.CompletedProcess[str]":
     """Runs one of SLURM's commands and returns its output, whatever its exit status. All commands run through here.
 

@@ -32,8 +32,18 @@ from jobs.cluster.queue import (
     wait_for_completing,
 )
 from jobs.cluster.sbatch import SubmissionRefused, job_parameters, submit_batch
-from jobs.cluster.slurm_cli import SchedulerUnavailable
-from jobs.ledger import REPORT, Entry, State, batches_folder, jobs_command, log_path, read_ledger, write_ledger
+from jobs.cluster.slurm_cli import SchedulerUnavailable, SlurmError
+from jobs.ledger import (
+    REPORT,
+    Entry,
+    State,
+    batches_folder,
+    counted_runs,
+    jobs_command,
+    log_path,
+    read_ledger,
+    write_ledger,
+)
 from jobs.plan.graph import Job
 from jobs.plan.record import record_plan
 from jobs.programs import Programs
@@ -74,7 +84,8 @@ class Submission:
 
         first: whether an earlier `ssl-study cancel` no longer holds. Otherwise it prevents the submission.
 
-        Raises BadInput if SLURM refuses a job or does not respond, or if the study's folder is not usable.
+        Raises BadInput if SLURM refuses a job or does not respond, or if the study's folder is not usable; if not
+        `first`, SchedulerUnavailable if SLURM does not respond, because a later call may succeed.
         """
         if special := re.search(r"[%\\]", str(self._folder)):
             raise BadInput(
@@ -95,6 +106,8 @@ class Submission:
             try:
                 return self._submit_missing(skip)
             except SchedulerUnavailable as error:
+                if not first and not isinstance(error, SlurmError):
+                    raise
                 raise BadInput(error.explain("run the same command again when it does")) from error
 
     def _submit_missing(self, skip: Collection[str]) -> SubmissionSummary:
@@ -126,7 +139,12 @@ class Submission:
             if reached is None or not (reached or summary.submitted or summary.queued):
                 known = {*summary.submitted, *summary.queued, *summary.complete}
                 write_ledger(self._folder, {name: planned[name] for name in planned if name in known} | others)
-                raise
+                if not summary.submitted:
+                    raise
+                raise BadInput(
+                    f"{error}. {counted_runs(summary.submitted)}, submitted before, will run all the same: "
+                    f"{jobs_command('cancel', self._folder)} removes them from the queue"
+                ) from error
             summary.unsubmitted = [job.name for job in missing if job.name not in summary.submitted]
             limits = submit_limits(self._profile, config)
             summary.limit = describe_limit(limits, reached)

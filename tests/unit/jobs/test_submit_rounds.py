@@ -1,11 +1,13 @@
 """The rounds of `submit --wait`, with a stub for the submission."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import jobs.submit_rounds
+from jobs.cluster.slurm_cli import SchedulerUnavailable
 from jobs.cluster.submit import SubmissionSummary
 from jobs.ledger import State
 from jobs.plan.graph import Job
@@ -18,7 +20,7 @@ LIMIT = "QOS normal allows 1 at once"
 
 def rounds(
     monkeypatch: pytest.MonkeyPatch,
-    summaries: list[SubmissionSummary],
+    summaries: Sequence[SubmissionSummary | SchedulerUnavailable],
     states: list[dict[str, State]],
     plan: list[Job] = JOBS,
 ) -> tuple[int, list[dict[str, Any]]]:
@@ -28,7 +30,10 @@ def rounds(
     class Stub:
         def submit(self, **arguments: Any) -> SubmissionSummary:
             calls.append(arguments)
-            return summaries[len(calls) - 1]
+            answer = summaries[len(calls) - 1]
+            if isinstance(answer, SchedulerUnavailable):
+                raise answer
+            return answer
 
     def rows(folder: Path) -> list[Row]:
         return [Row(name, state) for name, state in states[len(calls) - 1].items()]
@@ -66,6 +71,19 @@ def test_the_cause_is_the_cancel_and_not_the_limit(
     printed = capsys.readouterr().out
     assert "\n1 run was not submitted, because the study was cancelled\n" in printed
     assert "0 runs submitted" not in printed
+
+
+def test_an_outage_between_two_rounds_does_not_end_the_wait(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outage = SchedulerUnavailable("Unable to contact slurm controller")
+    first = SubmissionSummary(submitted=["a"], unsubmitted=["b"], limit=LIMIT)
+    last = SubmissionSummary(submitted=["b"], complete=["a"])
+    states = [{"a": State.COMPLETE, "b": State.COMPLETE}] * 4
+    status, calls = rounds(monkeypatch, [first, outage, outage, last], states)
+    assert (status, [call["first"] for call in calls]) == (0, [True, False, False, False])
+    said = "SLURM does not respond (Unable to contact slurm controller): trying again every 0 s\n"
+    assert capsys.readouterr().err == said
 
 
 def test_a_limit_of_no_jobs_ends_the_wait(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,8 +13,10 @@ import pytest
 
 from jobs.__main__ import main
 from jobs.cluster.batches import Batch, read_batches
+from jobs.cluster.job_queries import cancel_jobs
 from jobs.cluster.profile import Profile
 from jobs.cluster.queue import cancel_orphans
+from jobs.cluster.slurm_cli import SlurmError
 from jobs.cluster.submit import Submission
 from jobs.ledger import Entry, State, write_ledger
 from jobs.local.study import _refuse_queued
@@ -54,7 +56,20 @@ def test_a_cancel_that_slurm_refuses_fails(folder: Path, tmp_path: Path, capsys:
     (tmp_path / "one.conf").write_text("7 aaa\n")
     (tmp_path / "bin" / "scancel").write_text("#!/bin/sh\necho Access denied >&2\nexit 1\n")
     assert main(["cancel", "small", "--runs", str(folder.parent)]) == 2
-    assert "Access denied" in capsys.readouterr().err
+    assert "SLURM answers with an error: Access denied" in capsys.readouterr().err
+
+
+def test_an_unknown_job_does_not_hide_that_slurm_refuses_another(folder: Path, tmp_path: Path) -> None:
+    scancel, line = tmp_path / "bin" / "scancel", "scancel: error: Kill job error on job id"
+    unknown, denied = f"{line} 7: Invalid job id specified", f"{line} 8: Access/permission denied"
+    scancel.write_text(f"#!/bin/sh\nprintf '%s\\n' '{unknown}' >&2\nexit 1\n")
+    cancel_jobs(["7", "8"])
+    scancel.write_text(f"#!/bin/sh\nprintf '%s\\n' '{denied}' '{unknown}' >&2\nexit 1\n")
+    with pytest.raises(SlurmError, match=denied):
+        cancel_jobs(["7", "8"])
+    scancel.write_text("#!/bin/sh\nexit 3\n")
+    with pytest.raises(SlurmError, match="scancel ended with status 3"):
+        cancel_jobs(["7", "8"])
 
 
 def test_a_second_job_of_a_batch_is_cancelled(folder: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import jobs.cluster.sbatch
-from jobs.cluster.slurm_cli import SchedulerUnavailable
+from jobs.cluster.slurm_cli import SlurmError
 
 
 def test_a_new_job_that_sbatch_printed_counts_even_without_the_token(
@@ -20,7 +20,7 @@ def test_a_new_job_that_sbatch_printed_counts_even_without_the_token(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(jobs.cluster.sbatch, "LISTING_SECONDS", 0.0)
     for when, error in (
-        ("%FT%T", SchedulerUnavailable),
+        ("%FT%T", SlurmError),
         ("2020-01-01T00:00:00", jobs.cluster.sbatch.SubmissionRefused),
     ):
         shows = f'echo "JobId=18 UserId=me($(id -u)) JobState=PENDING SubmitTime=$(date +{when})"'

@@ -8,6 +8,7 @@ import pytest
 from jobs.cluster.batches import Batch, read_batches
 from jobs.cluster.profile import Memory, Profile
 from jobs.cluster.sbatch import job_parameters
+from jobs.cluster.slurm_cli import SchedulerUnavailable
 from jobs.cluster.submit import Submission
 from jobs.ledger import State, read_ledger
 from jobs.plan.graph import Job, plan
@@ -94,6 +95,30 @@ def test_a_report_that_lacks_queued_runs_is_made_again(folder: Path, tmp_path: P
     assert read_ledger(folder)["report"].state is State.PENDING
     summary = submission(done, queued, report).submit()
     assert (summary.queued, summary.submitted) == (["queued", "report"], [])
+
+
+def test_a_refusal_says_which_jobs_are_in_the_queue_already(folder: Path, tmp_path: Path) -> None:
+    """SLURM accepts the parent and refuses the child."""
+    sbatch = tmp_path / "bin" / "sbatch"
+    refusal = '[ ! -s "$SLURM_CONF" ] || { echo "sbatch: error: no such node configuration" >&2; exit 1; }'
+    sbatch.write_text(sbatch.read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n{refusal}\n"))
+    parent = Job("a", "probe", (), (), folder / "a", seed=0)
+    child = Job("b", "ood", (), ("a",), folder / "b", seed=0)
+    profile = Profile(name="test", cpus=1, minutes=10)
+    submission = Submission([parent, child], folder, profile, data_root="synthetic", programs=Programs())
+    for end in (r"\. 1 run, submitted before, will run all the same: .*cancel small", r"$"):
+        with pytest.raises(BadInput, match=rf"SLURM refuses b: .* no such node configuration{end}"):
+            submission.submit()
+
+
+def test_only_the_first_call_treats_an_outage_as_an_error(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\necho Unable to contact slurm controller >&2\nexit 1\n")
+    job, profile = Job("a", "probe", (), (), folder / "a", seed=0), Profile(name="test", cpus=1, minutes=10)
+    submission = Submission([job], folder, profile, data_root="synthetic", programs=Programs())
+    with pytest.raises(BadInput, match="run the same command again"):
+        submission.submit()
+    with pytest.raises(SchedulerUnavailable):
+        submission.submit(first=False)
 
 
 @pytest.mark.parametrize("name", ["100%j", "back\\slash"])
