@@ -1,5 +1,7 @@
 """Intervals and tests against scipy, statsmodels, slow loops and simulations of studies."""
 
+from dataclasses import astuple
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -260,3 +262,13 @@ def test_a_difference_of_intervals_is_significant_if_the_interval_excludes_zero(
     for correct in range(20, 60):
         found = difference_of_intervals(*(mean(np.arange(80)[None] < count) for count in (correct, 40)))
         assert (found.p < 0.05) == (found.low > 0 or found.high < 0)
+
+
+def test_with_one_seed_trainings_on_the_same_draws_are_compared_as_pairs() -> None:
+    # What both models have in common on an image after the same draw is no noise of their difference.
+    generator = np.random.default_rng(4)
+    common = 2 * generator.standard_normal((3, 200))
+    one, two = (common + generator.standard_normal((3, 200)) > level for level in (0.3, 0.5))
+    draws = difference(one[None], two[None], same_images=True, same_draws=True)
+    pairs = difference(one, two, same_images=True, same_seeds=True)
+    assert astuple(draws) == pytest.approx(astuple(pairs), rel=1e-9)
