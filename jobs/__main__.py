@@ -12,6 +12,8 @@ if __name__ == "__main__":
     safe_path.protect()
 
 import argparse
+import errno
+import glob
 import json
 import shlex
 from collections.abc import Iterator
@@ -39,7 +41,7 @@ def main(arguments: list[str], resume_command: str | None = None) -> int:
         from ssl_pkg.messages.program import console_command
 
         resume_command = resume_command or shlex.join([console_command(), *arguments])
-        with _naming_closed_folders(options.command):
+        with _naming_unusable_paths(options.command):
             if getattr(options, "study", "demo") is None:
                 raise BadInput(_existing_studies(options.command, options.runs))
             start = _STARTING.get(options.command)
@@ -71,12 +73,17 @@ def main(arguments: list[str], resume_command: str | None = None) -> int:
 
 
 @contextmanager
-def _naming_closed_folders(command: str) -> Iterator[None]:
-    """Context manager in which the commands that look at an existing study turn PermissionError into BadInput."""
+def _naming_unusable_paths(command: str) -> Iterator[None]:
+    """Context manager in which the commands that look at an existing study raise BadInput for a path that can't be
+    read: without permission, too long, or a link to itself."""
     try:
         yield
-    except PermissionError as error:
+    except OSError as error:
         if command not in ("status", "cancel", "logs") or error.filename is None:
+            raise
+        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+            raise BadInput(f"{error.filename} can't be read: {error.strerror}") from error
+        if not isinstance(error, PermissionError):
             raise
         raise BadInput(
             f"user {os.geteuid()} has no permission for {error.filename}: ask its owner, or give another folder with "
@@ -156,13 +163,13 @@ def _logs(options: argparse.Namespace) -> int:
     log = log_path(folder, options.job)
     jobs = submitted_jobs(folder)
     printed = batch_output(folder, jobs[options.job]) if options.job in jobs else []
-    if not log.exists() and not printed:
-        known = sorted(file.stem for file in log.parent.glob("*.log"))
+    if not log.is_file() and not printed:
+        known = sorted(file.stem for file in log.parent.glob("*.log") if file.is_file())
         raise BadInput(
             f"there is no log of {options.job!r} yet{hint(options.job, known)}; there are logs of: "
             f"{', '.join(known) or 'no run'}"
         )
-    if log.exists():
+    if log.is_file():
         print("\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-options.lines :]))
     if printed:
         print(f"\nOutput of SLURM and the set-up lines in job {jobs[options.job].id}:")
@@ -175,10 +182,11 @@ def _list_logs(options: argparse.Namespace) -> int:
     from jobs.ledger import run_name
 
     if not (options.runs / options.study).is_dir():
-        own = sorted(options.runs.glob(f"*/logs/{run_name(options.study)}.log"))
+        own = sorted(options.runs.glob(f"*/logs/{glob.escape(run_name(options.study))}.log"))
         if own:
             raise BadInput(f"{options.study} is a run, and `logs` takes its study too: `{_logs_line(options, own[0])}`")
-    logs = sorted((_existing(options) / "logs").glob("*.log"), key=lambda log: log.stat().st_mtime)
+    found = (log for log in (_existing(options) / "logs").glob("*.log") if log.is_file())
+    logs = sorted(found, key=lambda log: log.stat().st_mtime)
     if not logs:
         raise BadInput(f"no run of study {options.study} has a log yet")
     print("\n".join(log.stem for log in logs))

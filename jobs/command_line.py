@@ -52,10 +52,11 @@ def parse(arguments: list[str], options: argparse.Namespace) -> list[str]:
     if getattr(options, "study", "demo") is None:
         return rest
     study = Path(getattr(options, "study", "demo"))
-    if study.name != str(study):
+    if study.name != str(study) or study.name == "..":
+        name = study.name if study.name not in ("", "..") else "demo"
         raise BadInput(
-            f"STUDY={str(study)!r} is a path, not the name of a study: give {study.name or 'demo'!r}, and its parent "
-            f"folder with --runs {shlex.quote(str(study.parent))}"
+            f"STUDY={str(study)!r} is a path, not the name of a study: give {name!r}, and its parent folder with "
+            f"--runs {shlex.quote(str(study.parent))}"
         )
     return rest
 

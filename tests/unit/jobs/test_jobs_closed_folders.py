@@ -1,4 +1,4 @@
-"""Folders and files for which the user has no permission."""
+"""Folders and files for which the user has no permission, and paths that can't be read."""
 
 import errno
 import os
@@ -49,6 +49,25 @@ def test_a_closed_log_and_a_folder_that_can_not_be_listed_are_named(
     for closed, line in ((log, ["logs", "a", "demo"]), (study, ["status", "demo"])):
         assert main([*line, "--runs", str(user_folder)]) == 2
         assert capsys.readouterr().err.startswith(f"user {os.geteuid()} has no permission for {closed}: ")
+
+
+@pytest.mark.parametrize("line", [["status"], ["cancel"], ["logs"], ["logs", "a"]], ids=" ".join)
+@pytest.mark.parametrize("which", ["runs", "study"])
+@pytest.mark.parametrize(("name", "why"), [("loop", "symbolic links"), ("a" * 300, "name too long")])
+def test_a_path_that_can_not_be_read_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, line: list[str], which: str, name: str, why: str
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    runs, study = (tmp_path / name, "demo") if which == "runs" else (tmp_path, name)
+    assert main([*line, study, "--runs", str(runs)]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert why in said or "too long for a path" in said
+
+
+def test_the_parent_folder_is_no_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "..", "--runs", str(tmp_path)]) == 2
+    assert "STUDY='..' is a path, not the name of a study: give 'demo'" in capsys.readouterr().err
 
 
 def test_images_below_a_folder_without_permission_are_refused(

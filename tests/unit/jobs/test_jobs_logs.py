@@ -51,11 +51,22 @@ def test_a_study_alone_lists_its_logs_and_the_command_for_the_latest(
     assert capsys.readouterr().out == "the probe's log\n"
 
 
+def test_a_folder_is_no_log(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "runs" / "demo" / "logs" / "a.log").mkdir()
+    assert main(["logs", "a", "demo"]) == 2
+    assert capsys.readouterr().err.endswith("there are logs of: probe-random-s0\n")
+    assert main(["logs", "demo"]) == 0
+    assert capsys.readouterr().out.startswith("probe-random-s0\n\n")
+
+
 def test_a_run_alone_is_answered_with_the_command_that_works(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["logs", "probe-random-s0"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("probe-random-s0 is a run, and `logs` takes its study too: `")
     assert main(shlex.split(said.partition(": `")[2].rstrip("`\n"))[1:]) == 0
+    for nothing in ("**", "*"):
+        assert main(["logs", nothing]) == 2
+        assert f"there are no runs in runs/{nothing}" in capsys.readouterr().err
     assert main(["logs", "nothing"]) == 2
     assert "there are no runs in runs/nothing" in capsys.readouterr().err
 
