@@ -23,6 +23,18 @@ LOG_LINES = 15  # shown after a failure
 LINE_SECONDS = 25.0  # between two lines about the same phase, without a terminal
 
 
+def entry(arguments: "list[str]") -> int:
+    """Runs `main`, and reports an interruption or a file that can't be used in one sentence."""
+    try:
+        return main(*arguments)
+    except KeyboardInterrupt:
+        print("\nmake setup: interrupted; running make again resumes", file=sys.stderr)
+        return 75
+    except OSError as error:
+        print(f"make setup: can't use {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+
+
 def main(extras: str = "") -> int:
     """Installs the project with `extras`, such as `dev` or `train,submit`, beside those that are installed already.
 
@@ -99,8 +111,8 @@ def _pip(extras: str) -> int:
                 display.show(_progress(LOG.read_text(encoding="utf-8", errors="replace")))
                 time.sleep(0.5)
         except KeyboardInterrupt:
-            pip.wait()
-            return 1
+            pip.wait()  # the terminal sends the signal to pip, too
+            raise
     display.show("installed" if pip.returncode == 0 else "stopped")
     print(flush=True)
     return pip.returncode
@@ -141,4 +153,4 @@ class _Display:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(entry(sys.argv[1:]))

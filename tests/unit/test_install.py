@@ -3,6 +3,7 @@
 import ast
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import install
 
 PROJECT = Path(install.__file__).parent
 DAY = 86_400
+REAL_PIP = install._pip
 
 
 @pytest.fixture
@@ -71,6 +73,24 @@ def test_a_set_up_without_anything_to_do_says_how_to_force_it(
         ".venv has report, submit already. To install again, remove .venv/installed first.\n"
     )
     assert not asked
+
+
+def test_an_interruption_is_no_failure_of_pip(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(install, "_pip", REAL_PIP)
+    installed("dev", age=DAY)
+    Path(".venv/bin/python").write_text("#!/bin/sh\nexit 130\n")
+    Path(".venv/bin/python").chmod(0o755)
+    monkeypatch.setattr(install, "_progress", lambda output: signal.raise_signal(signal.SIGINT))
+    assert install.entry(["dev"]) == 75
+    assert capsys.readouterr().err == "\nmake setup: interrupted; running make again resumes\n"
+
+
+def test_a_file_in_the_place_of_the_environment_is_named(asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path(".venv").touch()
+    assert install.entry(["dev"]) == 2
+    assert capsys.readouterr().err == "make setup: can't use .venv/installed: Not a directory\n"
 
 
 def test_an_extra_that_does_not_exist_is_refused(asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
