@@ -21,6 +21,7 @@ from pydantic import (
 
 import slurm
 from jobs.cluster.batch_script import syntax_error
+from ssl_pkg.config.overrides import expand_path
 from ssl_pkg.errors import BadInput
 from ssl_pkg.messages.faults import fault_text
 from ssl_pkg.messages.nearest import hint
@@ -159,7 +160,7 @@ class Profile(_Fields):
     processes: PositiveInt = 1  # of a pretraining, per node
     at_once: PositiveInt | None = None  # maximum number of running tasks of an array
     signal_seconds: PositiveInt = Field(120, validate_default=True)  # from the signal to the time limit
-    python: str | None = None  # of the stages, on the nodes; None: the Python that submits
+    python: str | None = None  # of the stages, on the nodes, relative to the folder that submits; None: submit's own
     container: Annotated[Container | None, BeforeValidator(_none)] = None
     setup: Lines = ()  # shell commands that run first on the node
     copy_data_to: str | None = None  # a folder on the node's own disk, like $TMPDIR/data
@@ -230,7 +231,7 @@ def load_profile(name: str) -> Profile:
     Fields that the profile leaves out are taken from the user's SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_QOS and
     SBATCH_RESERVATION.
     """
-    file = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
+    file = Path(expand_path("NAME", name, "file")) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
     try:
         content = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError as error:

@@ -30,6 +30,7 @@ CONFIGURATION_UNAVAILABLE: Final = "Requested node configuration is not availabl
 # Prints those of its arguments that are not installed; it imports none of them.
 FIND_MISSING: Final = "import sys, importlib.util as u; print(*[m for m in sys.argv[1:] if u.find_spec(m) is None])"
 SHOWN: Final = 3  # missing packages
+_NODE: Final = re.compile(r"[^|]*\|[^|]*\|\d+\|\d+\|[^|]*\|[^|]*\|")  # a row of sinfo begins with this
 
 
 @dataclass
@@ -123,7 +124,8 @@ def _environment(profile: Profile, errors: list[str], notes: list[str]) -> None:
 
 
 def _nodes() -> list[_Node]:
-    rows = [line.split("|", 6) for line in slurm_output("sinfo", "-h", "-N", "-o", "%P|%l|%c|%m|%a|%T|%E").splitlines()]
+    lines = slurm_output("sinfo", "-h", "-N", "-o", "%P|%l|%c|%m|%a|%T|%E").splitlines()
+    rows = [line.split("|", 6) for line in lines if _NODE.match(line)]  # any other line is a site's own message
     return [
         _Node(
             name.rstrip("*"),

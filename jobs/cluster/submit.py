@@ -277,7 +277,10 @@ class Submission:
         """The beginning of a command line for the node. inside: the first words in the container, if there is one."""
         if self._profile.container:
             return (*self._profile.container.client(), *inside)
-        return (self._profile.python or program[0], *program[1:])
+        python = self._profile.python or program[0]
+        if "/" in python:
+            python = str(Path(python).absolute())  # a job may start in another folder
+        return (python, *program[1:])
 
 
 class _RefusedJob(BadInput):

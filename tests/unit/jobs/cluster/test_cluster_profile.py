@@ -135,6 +135,12 @@ def test_a_profile_may_ask_for_no_memory(tmp_path: Path, line: str) -> None:
     assert load_profile(str(file)).memory is None
 
 
+def test_a_file_in_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.yaml").write_text("cpus: 1\nminutes: 9\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_profile("~/mine.yaml").name == "mine"
+
+
 def test_the_error_about_a_missing_file_has_its_path(tmp_path: Path) -> None:
     with pytest.raises(BadInput) as refusal:
         load_profile(str(tmp_path / "tesbed.yaml"))

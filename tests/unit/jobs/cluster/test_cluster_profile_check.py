@@ -8,7 +8,7 @@ import pytest
 
 from jobs.cluster.limits import SubmitLimit
 from jobs.cluster.profile import PROFILES, Profile, load_profile
-from jobs.cluster.profile_check import Findings, _calls_for_studies, _environment, check_python
+from jobs.cluster.profile_check import Findings, _calls_for_studies, _environment, _nodes, check_python
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,14 @@ def test_a_python_that_this_machine_can_not_start_is_a_note(content: str | None,
     found = check_python(profile(python))
     assert not found.errors
     assert found.notes[0].startswith(f"python: {python} {sentence}")
+
+
+def test_a_sites_message_is_no_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = "low*|120|8|8000|up|idle|none | or not"
+    (tmp_path / "sinfo").write_text(f"#!/bin/sh\nprintf '%s\\n' 'Welcome | to | this | cluster' '' '{row}'\n")
+    (tmp_path / "sinfo").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert [(node.partition, node.cpus, node.memory_mb) for node in _nodes()] == [("low", 8, 8000)]
 
 
 def test_the_packages_are_looked_for_without_importing_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

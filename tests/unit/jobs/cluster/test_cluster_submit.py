@@ -111,6 +111,17 @@ def test_a_refusal_says_which_jobs_are_in_the_queue_already(folder: Path, tmp_pa
             submission.submit()
 
 
+@pytest.mark.parametrize(("given", "used"), [(".venv/bin/python", "FOLDER/.venv/bin/python"), ("python3", "python3")])
+def test_a_relative_python_does_not_depend_on_the_folder_of_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, used: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    profile = Profile(name="test", cpus=1, minutes=10, python=given)
+    submission = Submission([], tmp_path, profile, data_root="synthetic", programs=Programs())
+    stage = submission._node_stage(Job("a", "probe", (), (), tmp_path / "a", seed=0))
+    assert stage.command[0] == used.replace("FOLDER", str(tmp_path))
+
+
 def test_only_the_first_call_treats_an_outage_as_an_error(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\necho Unable to contact slurm controller >&2\nexit 1\n")
     job, profile = Job("a", "probe", (), (), folder / "a", seed=0), Profile(name="test", cpus=1, minutes=10)
