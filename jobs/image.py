@@ -151,8 +151,12 @@ def _study(line: list[str], typed: Sequence[str]) -> int:
     status = jobs(["study", *line], resume_command=f"docker run … IMAGE {shlex.join(typed)}")
     report = OUT / "reports" / line[0] / REPORT_FILE
     if status == COMPLETE and report.is_file():
-        shutil.copyfile(report, OUT / report.name)
-        print(f"{report.name} is in the folder that is mounted at {OUT}.")
+        try:
+            shutil.copyfile(report, OUT / report.name)
+        except OSError as error:
+            print(f"{OUT / report.name} can't be written: {error.strerror}; the report is {report}", file=sys.stderr)
+        else:
+            print(f"{report.name} is in the folder that is mounted at {OUT}.")
     return status
 
 

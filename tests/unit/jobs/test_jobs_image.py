@@ -31,6 +31,21 @@ def test_the_command_that_resumes_a_study_can_be_typed(tmp_path: Path, monkeypat
     assert commands == ["docker run … IMAGE demo --seeds '0 1'"]
 
 
+def test_a_report_that_can_not_be_copied_does_not_fail_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(image, "_check_writable", lambda folder, name: None)
+    monkeypatch.setattr(image, "OUT", tmp_path)
+    monkeypatch.setattr(image, "jobs", lambda line, resume_command: 0)
+    report = tmp_path / "reports" / "demo" / "report.pdf"
+    report.parent.mkdir(parents=True)
+    report.touch()
+    (tmp_path / "report.pdf").mkdir()
+    assert image._study(["demo"], ["demo"]) == 0
+    said = f"{tmp_path}/report.pdf can't be written: Is a directory; the report is {report}\n"
+    assert capsys.readouterr() == ("", said)
+
+
 @pytest.mark.parametrize(
     ("words", "studies", "out"),
     [
