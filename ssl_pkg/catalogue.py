@@ -110,7 +110,7 @@ _STAGES: Final = (
         starts_from=Weights.NONE,
         leaves=Weights.ENCODER,
         cost=80.0,
-        headline=Headline("knn_validation", "accuracy", "kNN"),
+        headline=Headline("knn_validation", "accuracy", "kNN on holdout"),
         papers=(
             "Z. Wu, Y. Xiong, S. X. Yu, D. Lin: Unsupervised Feature Learning via Non-Parametric Instance "
             "Discrimination (weighted kNN), 2018. arXiv 1805.01978",
@@ -198,7 +198,7 @@ _STAGES: Final = (
         cost=4.0,
         also_reads=("pretrain.knn_neighbours", "pretrain.knn_temperature"),
         artifact=TSNE,
-        headline=Headline("knn", "accuracy", "kNN"),
+        headline=Headline("knn", "accuracy", "kNN on test"),
         papers=(
             "L. van der Maaten, G. Hinton: Visualizing Data using t-SNE. Journal of Machine Learning Research 9, 2008",
             "P. G. Poličar, M. Stražar, B. Zupan: openTSNE: A Modular Python Library for t-SNE Dimensionality "

@@ -150,8 +150,8 @@ def status_json(folder: Path) -> dict[str, Any]:
 
 
 def count_states(rows: Sequence[Row]) -> dict[State, int]:
-    """The number of runs in each state, without states that no run is in."""
-    counts = Counter(entry.state for entry in rows)
+    """The number of runs in each state, without states that no run is in. The report is no run."""
+    counts = Counter(entry.state for entry in rows if entry.name != REPORT)
     return {state: counts[state] for state in State if counts[state]}
 
 

@@ -166,9 +166,9 @@ def _counts(rows: Sequence[Row], left: Left) -> list[tuple[str, str]]:
     """Texts and their styles. The report is not counted, because it is no run."""
     if not rows:
         return [("no runs", "")]
-    runs = [row for row in rows if row.name != REPORT]
-    counts = count_states(runs)
-    texts = [(f"{counts.pop(State.COMPLETE, 0)} of {counted(len(runs), 'run')} complete", STYLES[State.COMPLETE])]
+    counts = count_states(rows)
+    runs = counted(sum(counts.values()), "run")
+    texts = [(f"{counts.pop(State.COMPLETE, 0)} of {runs} complete", STYLES[State.COMPLETE])]
     texts += [(f"{count} {state}", STYLES[state]) for state, count in counts.items()]
     texts += [(f"report {row.state}", STYLES[row.state]) for row in rows if row.name == REPORT]
     return texts if left is None else [*texts, (format_left(*left), "bold")]

@@ -9,7 +9,7 @@ import pytest
 
 from jobs.__main__ import main
 from jobs.cluster.batches import Batch
-from jobs.ledger import Entry, State, read_ledger, write_ledger
+from jobs.ledger import REPORT, Entry, State, read_ledger, write_ledger
 from jobs.status.states import Row, make_row, read_rows, status_json
 from jobs.status.table import plain_lines
 from jobs.study_lock import LockHolder, read_lock_holder, write_lock_holder
@@ -214,6 +214,7 @@ def test_the_elapsed_time_of_a_killed_runners_run_does_not_grow(tmp_path: Path) 
 
 def test_status_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_json(begun(tmp_path / "demo", "a") / "result.json", {"seconds": 12.0})
+    write_ledger(tmp_path / "demo", {"a": Entry(), REPORT: Entry(State.COMPLETE)})
     assert main(["status", "demo", "--runs", str(tmp_path), "--json"]) == 0
     status = json.loads(capsys.readouterr().out)
     assert status["totals"] == {"complete": 1}

@@ -50,7 +50,7 @@ def test_a_short_table_shows_the_most_important_rows() -> None:
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (80, 25), (120, 40), (200, 60)])
 def test_numbers_are_shown_before_runs_that_have_not_begun(width: int, height: int) -> None:
     rows = [
-        Row("pretrain-simclr-s0", State.COMPLETE, elapsed=36.0, result="60.0 % kNN", ended=40.0),
+        Row("pretrain-simclr-s0", State.COMPLETE, elapsed=36.0, result="60.0 % kNN on holdout", ended=40.0),
         Row("width-random-probe-s0", State.COMPLETE, elapsed=9.0, ended=50.0),
         Row("pretrain-byol-s0", State.RUNNING, "train", 30, 120, 2.0, 45.0, 15.0),
         *(Row(f"later-{number}", State.PENDING) for number in range(60)),
