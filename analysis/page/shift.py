@@ -11,7 +11,7 @@ from analysis import corruptions, shift, tables
 from analysis.corruptions import CORRUPTED, label, number
 from analysis.estimates import Estimate
 from analysis.figures.shift import TICKS
-from analysis.names import Model
+from analysis.names import Model, separated
 from analysis.page.plots import (
     Plot,
     View,
@@ -30,6 +30,7 @@ from analysis.page.plots import (
 )
 from analysis.robustness import Networks, fit, probit
 from analysis.run import Run
+from analysis.sections.ood import off_the_line
 from analysis.shift import Point
 from analysis.study import Study
 from analysis.words import _, localized
@@ -156,7 +157,8 @@ def against_ood(study: Study) -> list[Plot]:
         _("Test against OOD"), traces(drawn, **layout), list(dict.fromkeys(r for own in runs.values() for r in own))
     )
     legend = model_entries(study, points, lines=False)
-    title, caption = _("Test against out-of-distribution accuracy"), _caption(any(map(fit, networks.values())))
+    title = _("Test against out-of-distribution accuracy")
+    caption = " ".join(filter(None, (_caption(any(map(fit, networks.values()))), off_the_line(study))))
     return [Plot("test-against-ood", title, caption, [view], height=520, legend=legend)]
 
 
@@ -190,7 +192,7 @@ def _dot(study: Study, model: Model, point: Point, runs: Sequence[Run]) -> Any:
         study.model_label(model),
         _("test {value} %", value=tables.percent(point.test)),
         _("OOD {value} %", value=tables.percent(point.ood)),
-        _robustness(point),
+        _robustness(model, point),
         sources(runs),
     )
     x, y = (float(_probit(mean.value)) for mean in (point.test, point.ood))
@@ -207,13 +209,13 @@ def _dot(study: Study, model: Model, point: Point, runs: Sequence[Run]) -> Any:
     )  # fmt: skip
 
 
-def _robustness(point: Point) -> str:
+def _robustness(model: Model, point: Point) -> str:
     if point.robustness is None:
         return ""
-    value = tables.gain_text(point.robustness)
-    if point.extrapolated:
-        return _("effective robustness {value} points, extrapolated", value=value)
-    return _("effective robustness {value} points", value=value)
+    parts = [_("effective robustness {value} points", value=tables.gain_text(point.robustness))]
+    parts += [_("from a line that is fitted without this model")] if shift.is_baseline(model) else []
+    parts += [_("extrapolated")] if point.extrapolated else []
+    return separated(parts)
 
 
 def _equal(limits: Sequence[float]) -> Any:

@@ -85,19 +85,21 @@ def _relation(made: Section, study: Study, figures: Path) -> None:
         return
     made.subheading(_("Accuracy in and out of distribution"))
     measured = {model: point for model, point in points.items() if point.robustness is not None}
-    made.text(_meaning(bool(measured)))
+    tested = any(map(shift.is_baseline, measured))
+    made.text(_meaning(measured=bool(measured), tested=tested))
     _scatter(made, study, figures, line=bool(measured))
     if measured:
-        _robustness(made, study, measured)
+        made.text(off_the_line(study))
+        _robustness(made, study, measured, tested=tested)
 
 
-def _meaning(measured: bool) -> str:
-    """What effective robustness is, and its interval, or why there is none."""
+def _meaning(*, measured: bool, tested: bool) -> str:
+    """What effective robustness is, its interval and what tests its line, or why there is none."""
     meaning = _(
-        "Models of different strength that are trained in the same way lie close to a line on a probit scale (Taori et "
-        "al., 2020; Miller et al., 2021). Effective robustness is the vertical distance from the line of the "
+        "Models of different strength that are trained in the same way often lie close to a line on a probit scale "
+        "(Taori et al., 2020; Miller et al., 2021). Effective robustness is the vertical distance from the line of the "
         "supervised models, which are trained from scratch with different numbers of labels: OOD accuracy beyond what "
-        "the test accuracy predicts. Both accuracies are on images of the shared classes."
+        "the line predicts from the test accuracy. Both accuracies are on images of the shared classes."
     )
     if measured:
         more = _(
@@ -112,7 +114,26 @@ def _meaning(measured: bool) -> str:
             networks=LEAST,
             sizes=STRENGTHS,
         )
-    return f"{meaning} {more}"
+    test = _(
+        "The row of the supervised baseline tests the line, which is fitted without the baseline there. An interval "
+        "that excludes 0 shows that the line does not describe the baseline, nor models with a similar test accuracy."
+    )
+    return " ".join([meaning, more, *([test] if tested else [])])
+
+
+def off_the_line(study: Study) -> str:
+    """That the line does not describe a supervised baseline, and what to read instead; empty if none is off it."""
+    return " ".join(
+        _(
+            "The line does not describe the model “{model}”, which is {gap} points away from it. A reason can be that "
+            "the networks with few labels are trained with other settings and another number of steps. Near the test "
+            "accuracy of this model, effective robustness therefore says nothing about pretraining. The differences "
+            "from the supervised baseline in OOD accuracy need no line.",
+            model=study.model_label(model),
+            gap=tables.gain_text(gap),
+        )
+        for model, gap in shift.missed(study).items()
+    )
 
 
 def _scatter(made: Section, study: Study, figures: Path, *, line: bool) -> None:
@@ -131,13 +152,18 @@ def _scatter(made: Section, study: Study, figures: Path, *, line: bool) -> None:
             "if any: supervised networks, one for each set of training images (mean over seeds); dotted: equal "
             "accuracies."
         ),
-        _("a model above the grey line loses less under the shift than a supervised model of the same test accuracy.")
+        _("a model above the grey line has a higher OOD accuracy than the line predicts from its test accuracy.")
         if line
         else _("the further a model is below the dotted line, the more accuracy it loses under the shift."),
     )
 
 
-def _robustness(made: Section, study: Study, measured: Mapping[Model, shift.Point]) -> None:
+def _robustness(made: Section, study: Study, measured: Mapping[Model, shift.Point], *, tested: bool) -> None:
+    caption = _(
+        "Accuracies on the shared classes in percent and effective robustness in points, with 95 % intervals. "
+        "*: the test accuracy is outside those of the supervised networks of the line, so the line is extrapolated."
+    )
+    without = _("In the row of the supervised baseline, the line is fitted without it.")
     made.table(
         "effective-robustness",
         [_("Model"), _("Test"), _("OOD"), _("Effective robustness")],
@@ -151,10 +177,7 @@ def _robustness(made: Section, study: Study, measured: Mapping[Model, shift.Poin
             for model, point in measured.items()
             if point.robustness is not None
         ],
-        _(
-            "Accuracies on the shared classes in percent and effective robustness in points, with 95 % intervals. "
-            "*: the test accuracy is outside those of the supervised networks, so the line is extrapolated."
-        ),
+        f"{caption} {without}" if tested else caption,
     )
 
 

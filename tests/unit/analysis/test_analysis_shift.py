@@ -11,6 +11,7 @@ from analysis import shift
 from analysis.figures import style
 from analysis.figures.plotted_data import figure_csv
 from analysis.figures.shift import scatter
+from analysis.page.shift import against_ood
 from analysis.reading import read_study
 from analysis.robustness import Networks, effective_robustness
 from analysis.sections import ood
@@ -84,11 +85,11 @@ def test_robustness_is_measured_against_the_supervised_line(
     shift.points.cache_clear()
     found = shift.points(study)
     shift.points.cache_clear()
-    assert found[model_of("supervised")].robustness is None
+    assert found[model_of("supervised")].robustness == effective_robustness(whole, weaker)  # a line without itself
+    assert found[model_of("supervised")].extrapolated
     point = found[model_of("byol-probe")]
     assert point.robustness is not None
     assert point.extrapolated  # the probe is better than the best supervised network
-    assert not found[model_of("supervised")].extrapolated
     own = shift.of_model(study, model_of("byol-probe"))
     assert own is not None
     assert point.robustness == effective_robustness(own, [*weaker, whole])
@@ -96,8 +97,37 @@ def test_robustness_is_measured_against_the_supervised_line(
         blocks = ood.section(study, tmp_path).blocks
     shift.points.cache_clear()
     table = blocks[-1]
-    assert [row[0] for row in table["rows"]] == ["BYOL probe *"]
+    assert [row[0] for row in table["rows"]] == ["Supervised *", "BYOL probe *"]
+    assert "the line is fitted without it" in table["caption"]
+    assert any("tests the line" in block["text"] for block in blocks if block["kind"] == "text")
     assert table["headings"][-1] == "Effective robustness"
+
+
+@pytest.mark.parametrize(("share", "off"), [(1.0, False), (0.3, True)])
+def test_a_line_that_does_not_describe_the_baseline_is_not_used_near_it(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, off: bool
+) -> None:
+    """Networks that keep this share of the baseline's OOD hits, beside another share of all its hits."""
+    whole = shift.of_model(study, model_of("supervised"))
+    assert whole is not None
+    generator = np.random.default_rng(0)
+    weaker = [
+        Networks(
+            whole.test & (generator.random(whole.test.shape) < kept),
+            whole.ood & (generator.random(whole.ood.shape) < kept * share),
+        )
+        for kept in (0.6, 0.7, 0.8, 0.9)
+    ]
+    monkeypatch.setattr(shift, "baselines", lambda study: {"": [*weaker, whole]})
+    shift.points.cache_clear()
+    with style.styled():
+        blocks = ood.section(study, tmp_path).blocks
+    (plot,) = against_ood(study)
+    shift.points.cache_clear()
+    said = [block["text"] for block in blocks if "The line does not describe" in block.get("text", "")]
+    assert bool(said) is off
+    assert ("The line does not describe the model “Supervised”" in plot.caption) is off
+    assert "from a line that is fitted without this model, extrapolated" in str(plot.views)
 
 
 def test_the_baselines_are_the_networks_trained_from_scratch_with_few_labels_and_with_all(
