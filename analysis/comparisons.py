@@ -65,6 +65,11 @@ class Comparison:
     p_equivalent_holm: float | None = None
     verdict: str | None = None
 
+    @property
+    def is_clear_gain(self) -> bool:
+        """Whether the first model is clearly better."""
+        return self.verdict == "clear" and self.difference.value > 0
+
 
 @lru_cache(maxsize=1)
 def comparisons(study: Study) -> dict[Family, list[Comparison]]:

@@ -5,14 +5,19 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from analysis import names
+from analysis.names import Model
 from analysis.study import RunKey, Study
 from analysis.words import N_, _, ngettext
+from ssl_pkg.catalogue import ADAPTATIONS, RANDOM
 
 _NAMED: Final = 12  # runs that the first page names; of more it has only numbers
 
 
 def incomplete(study: Study) -> str:
-    """That planned runs are missing, and when the report will contain them; empty if none is missing."""
+    """That planned runs are missing, which methods have no result, and when the report will contain them.
+
+    Empty if none is missing.
+    """
     if not study.missing:
         return ""
     total = len(study.planned)
@@ -22,9 +27,21 @@ def incomplete(study: Study) -> str:
         total - len(study.missing),
         total=total,
     )
-    if study.parts:  # no command runs several studies
-        return count
-    return f"{count} " + _("The command of the study runs the missing ones and then makes the report again.")
+    again = _("The command of the study runs the missing ones and then makes the report again.")
+    untested = names.listed(map(study.model_label, _untested(study)))
+    parts = [
+        count,
+        *([_("No test accuracy yet: {methods}.", methods=untested)] if untested else []),
+        *([] if study.parts else [again]),  # no command runs several studies
+    ]
+    return " ".join(parts)
+
+
+def _untested(study: Study) -> list[Model]:
+    """The encoders that are planned to be tested, and of which no final model has a test accuracy."""
+    tested = {model.encoder for model in study.models}
+    planned = {model.encoder for stage, model, _seed in study.planned if stage in ADAPTATIONS}
+    return [model for model in names.in_order(planned - tested, study.methods) if model.method != RANDOM]
 
 
 def runs(study: Study) -> str:

@@ -70,12 +70,14 @@ def _sentences(study: Study) -> list[str]:
 
 
 def tuned(study: Study) -> str:
-    """Which fields of each pretraining were tuned for this budget; empty if none was."""
+    """Which values of each pretraining a search changed for this budget; empty if it changed none.
+
+    The configuration records these values only: how many others were tried is unknown.
+    """
     fields = by_study(study, tuned_fields)
     return fields and _(
-        "Hyperparameters of the pretraining that were tuned for this reduced budget on a holdout split of labelled "
-        "train, before this study: {fields}. A ranking of the methods also reflects this difference in "
-        "tuning effort.",
+        "Hyperparameters of the pretraining whose values were changed for this reduced budget by a search on a holdout "
+        "split of labelled train, before this study: {fields}.",
         fields=fields,
     )
 

@@ -15,6 +15,7 @@ from analysis.names import Model
 from analysis.records import class_count, ood_count, split_sizes
 from analysis.sections import findings
 from analysis.selection import ROWS, left_out
+from analysis.statistics import Difference
 from analysis.study import Study
 from analysis.words import N_, _, ngettext, pgettext
 from ssl_pkg.catalogue import ADAPTATIONS, RANDOM, SUPERVISED
@@ -147,7 +148,7 @@ def _pays(study: Study) -> str:
     if not entries:
         return ""
     clear = [entry for entry in entries if entry.verdict == "clear"]
-    above = [study.model_label(entry.first) for entry in clear if entry.difference.value > 0]
+    above = [study.model_label(entry.first) for entry in entries if entry.is_clear_gain]
     if above:
         text = N_("With all labels, pretraining helps here. Clearly better than the supervised baseline: {models}.")
     elif len(clear) == len(entries) and not _adaptations_missing(study):
@@ -226,7 +227,8 @@ def _with_few_labels(study: Study) -> str:
     parts = [_at_size(study, size, [gain for gain in pretrained if gain.labels_per_class == size]) for size in sizes]
     groups = pgettext("between groups of models", "; ").join([*parts, *_with_all_labels(study)])
     return _(
-        "Gains over supervised training from scratch, by number of labels (clear differences only): {groups}.",
+        "Gains over supervised training from scratch in points, by number of labels (clear differences only): "
+        "{groups}.",
         groups=groups,
     )
 
@@ -236,27 +238,27 @@ def _with_all_labels(study: Study) -> list[str]:
     entries = comparisons(study).get(TEST, [])
     if not entries:
         return []
-    above = [entry for entry in entries if entry.verdict == "clear" and entry.difference.value > 0]
+    above = [(entry.first, entry.difference, entry.p_holm) for entry in entries if entry.is_clear_gain]
     train = split_sizes(study).get("train")
     labels = _("all labels ({images:,} images)", images=train) if train else _("all labels")
-    return [_gained(study, labels, [(entry.difference.value, entry.first) for entry in above])]
+    return [_gained(study, labels, above)]
 
 
 def _at_size(study: Study, size: int, family: Sequence[Gain]) -> str:
     above = [gain for gain in family if gain.verdict == "clear" and gain.difference.value > 0]
     labels = _("{size} per class", size=size)
-    return _gained(study, labels, [(gain.difference.value, gain.model) for gain in above])
+    return _gained(study, labels, [(gain.model, gain.difference, gain.p_holm) for gain in above])
 
 
-def _gained(study: Study, labels: str, above: Iterable[tuple[float, Model]]) -> str:
-    """The models that gain with these labels, and by how much, the largest gain first."""
+def _gained(study: Study, labels: str, above: Iterable[tuple[Model, Difference, float | None]]) -> str:
+    """The models that gain with these labels: each gain with its interval and corrected p, the largest first."""
     found = [
-        f"{study.model_label(model)} {tables.signed(100 * gain)}"
-        for gain, model in sorted(above, key=lambda entry: -entry[0])
+        f"{study.model_label(model)} {tables.gain_text(gain)}" + ("" if p is None else f" ({tables.p_text(p)})")
+        for model, gain, p in sorted(above, key=lambda entry: -entry[1].value)
     ]
     if not found:
         return _("with {labels}, none", labels=labels)
-    return _("with {labels}, {models} points", labels=labels, models=names.listed(found))
+    return _("with {labels}, {models}", labels=labels, models=names.separated(found))
 
 
 def _bars(study: Study) -> str:

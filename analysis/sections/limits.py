@@ -49,7 +49,7 @@ def _items(study: Study) -> Iterator[str]:
     elif study.models and study.seeds_text:
         yield _("How much other seeds would change the numbers: some models have fewer seeds than planned.")
     if findings.tuned(study):
-        yield _("Whether the order of the pretraining methods would be the same with equal tuning effort.")
+        yield _("Whether another search of the pretraining's hyperparameters would give another order of the methods.")
     if baseline := by_study(study, _labelled):
         yield baseline
     yield from _best(study, TEST_PAIRS, _("Which model has the highest test accuracy."))
@@ -100,7 +100,7 @@ def _labelled(study: Study) -> str:
     lengths = {mapping(run.config.get("finetune")).get("epochs") for run in study.of("finetune")}
     epochs = lengths.pop() if len(lengths) == 1 else None
     finetuned = [entry for entry in comparisons(study).get(TEST, []) if entry.first.adaptation == "finetune"]
-    if not isinstance(epochs, int) or all(entry.difference.value <= 0 for entry in finetuned):
+    if not isinstance(epochs, int) or not any(entry.is_clear_gain for entry in finetuned):
         return ""
     return ngettext(
         "Whether the supervised baseline would reach the pretrained models with a longer training: both had {n} "

@@ -45,9 +45,7 @@ def _incomplete(made: Section, study: Study) -> None:
         if not run.complete:
             seeds[run.stage, run.model.full_name, run.state].append(str(run.seed))
     rows = [[stage, model, ", ".join(own), state] for (stage, model, state), own in seeds.items()]
-    caption = _(
-        "Runs that were started and are not complete. Planned runs that were not started are on the first page."
-    )
+    caption = _("Runs that were started and are not complete. tables/runs.csv lists every planned run and its state.")
     made.table("incomplete", [_("Stage"), _("Model"), _("Seeds"), _("State")], rows, caption, left=4)
 
 

@@ -12,7 +12,8 @@ from fake_reports import Built
 from fake_study import AWKWARD, DATE, FakeStudy
 from scipy.stats import binomtest
 
-from analysis import data, few_labels, planned, report, words
+from analysis import data, few_labels, planned, report, tables, words
+from analysis.comparisons import TEST, comparisons
 from analysis.estimates import difference
 from analysis.figures import style
 from analysis.reading import read_study
@@ -74,8 +75,8 @@ def test_a_report_of_one_run_names_the_missing_runs(fake: FakeStudy, tmp_path: P
         note = front.section(study, tmp_path).blocks[0]
     assert note == {
         "kind": "note",
-        "text": "This report is incomplete: 1 of the 47 planned runs is complete. The command of the study runs the "
-        "missing ones and then makes the report again.",
+        "text": "This report is incomplete: 1 of the 47 planned runs is complete. No test accuracy yet: SimCLR, BYOL "
+        "and MoCo v2. The command of the study runs the missing ones and then makes the report again.",
     }
     assert planned.runs(study).startswith("Missing: pretrain (3), probe (4), finetune (3), ")
 
@@ -160,10 +161,12 @@ def test_the_first_page_answers_the_question_with_numbers_and_a_figure(fake: Fak
     gain = next(gain for gain in few_labels.gains(few_labels.points(study)) if gain.model.name == "simclr-probe")
     finetuned_gain = difference(study, *models_of("simclr-finetune", "supervised"), "test")
     assert finetuned_gain is not None
+    compared = comparisons(study)[TEST][0]
+    assert compared.p_holm is not None
     assert few == (
-        "Gains over supervised training from scratch, by number of labels (clear differences only): with 10 per "
-        f"class, SimCLR probe +{100 * gain.difference.value:.1f} points; with all labels, SimCLR fine-tuned "
-        f"+{100 * finetuned_gain.value:.1f} points."
+        "Gains over supervised training from scratch in points, by number of labels (clear differences only): with 10 "
+        f"per class, SimCLR probe {tables.gain_text(gain.difference)} ({tables.p_text(gain.p_holm)}); with all labels, "
+        f"SimCLR fine-tuned {tables.gain_text(finetuned_gain)} ({tables.p_text(compared.p_holm)})."
     )
     assert figure["path"] == str(tmp_path / "accuracy.svg")
     assert missing["text"].startswith("Missing: ")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from fake_study import FakeStudy
 
-from analysis import statistics
+from analysis import statistics, tables
 from analysis.few_labels import SCRATCH, gains, points
 from analysis.figures import style
 from analysis.names import Model
@@ -150,6 +150,15 @@ def test_a_random_network_is_no_pretraining_that_pays(study: FakeStudy) -> None:
     (sentence,) = (text for text in front.answers(found) if text.startswith("Gains over supervised"))
     assert "SimCLR probe" in sentence
     assert "Random" not in sentence
+
+
+def test_the_first_page_has_the_interval_and_the_corrected_p_of_a_gain(study: FakeStudy) -> None:
+    found = read_study(study.path)
+    (sentence,) = (text for text in front.answers(found) if text.startswith("Gains over supervised"))
+    clear = [gain for gain in gains(points(found)) if gain.model == PROBE and gain.verdict == "clear"]
+    assert clear
+    for gain in clear:
+        assert f"SimCLR probe {tables.gain_text(gain.difference)} ({tables.p_text(gain.p_holm)})" in sentence
 
 
 def test_a_model_without_a_result_is_left_out(study: FakeStudy) -> None:

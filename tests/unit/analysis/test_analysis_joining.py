@@ -120,7 +120,8 @@ def test_the_first_page_of_a_joined_report_counts_each_study(tmp_path: Path) -> 
     (fakes[1].path / "plan.json").unlink()
     (study,) = by_data([read_study(fake.path) for fake in fakes])
     assert planned.incomplete(study) == (
-        f"This report is incomplete: 1 of the {len(study.planned)} planned runs is complete."
+        f"This report is incomplete: 1 of the {len(study.planned)} planned runs is complete. No test accuracy yet: "
+        "BYOL (one)."
     )
     assert (
         "1 of the 1 runs of two that were started are complete. Missing runs are not known, because two has no usable "

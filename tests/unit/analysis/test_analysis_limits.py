@@ -93,7 +93,10 @@ def test_what_the_numbers_leave_open_is_said(fake: FakeStudy) -> None:
     assert found[0].startswith("How the models compare on STL-10 or other images: this study used synthetic images.")
     assert "SimCLR and BYOL had the reduced budget “fake” (4 epochs in batches of 256, at 48 px)." in found[1]
     assert found[2] == "How much other seeds would change the numbers: each model has one seed."
-    assert found[3] == "Whether the order of the pretraining methods would be the same with equal tuning effort."
+    assert (
+        found[3]
+        == "Whether another search of the pretraining's hyperparameters would give another order of the methods."
+    )
     assert any(item.startswith("Which model has the highest test accuracy. ") for item in found)
 
     change(run, "config.yaml", method=config["method"] | {"epochs": 8})

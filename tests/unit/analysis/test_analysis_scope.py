@@ -133,12 +133,27 @@ def test_a_replaced_class_is_explained_only_if_there_is_one(fake: FakeStudy) -> 
 
 
 def test_the_length_of_the_labelled_training_is_named_only_for_models_that_have_one(fake: FakeStudy) -> None:
+    fake.images = 2000
     fake.finetune("random")
     fake.probe("byol")  # .74 against .66
     study = read_study(fake.path)
     assert limits._labelled(study) == ""
     fake.finetune("byol")
     assert "both had 5 epochs" in limits._labelled(read_study(fake.path))
+
+
+def test_a_longer_training_of_the_baseline_matters_only_if_a_fine_tuned_model_is_clearly_better(
+    fake: FakeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.finetune("random")
+    fake.finetune("byol")
+    study = read_study(fake.path)
+    (entry,) = comparisons(study)[TEST]
+    assert entry.difference.value > 0
+    for verdict, said in (("clear", True), ("undecided", False)):
+        found = {TEST: [replace(entry, verdict=verdict)]}
+        monkeypatch.setattr(limits, "comparisons", lambda study, found=found: found)
+        assert bool(limits._labelled(study)) is said
 
 
 def test_the_trial_is_called_shorter_only_if_it_is(fake: FakeStudy, tmp_path: Path) -> None:
@@ -176,6 +191,7 @@ def test_a_text_that_only_some_joined_studies_have_names_them(fake: FakeStudy, t
         return read_study(part.path)
 
     parts = (study("long", [], 100), study("quick", ["optimizer.base_lr"], 4))
+    assert "effort" not in findings.tuned(parts[1])  # the configuration has the changed values, not those tried
     joined = replace(parts[0], parts=parts)
     assert by_study(joined, findings.tuned_fields) == "quick: BYOL 1 (base lr)"
     assert by_study(joined, lambda part: "same") == "same"
