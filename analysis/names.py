@@ -105,9 +105,12 @@ def _swept(model: Model) -> int:
 
 
 def _natural(text: str) -> list[tuple[float, str]]:
-    """A sort key that compares the numbers in texts by value: 0.1 before 0.15, 2 before 10."""
-    parts = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", text)
-    return [(float(part), "") if place % 2 else (-1.0, part) for place, part in enumerate(parts)]
+    """A sort key that compares the numbers in texts by value: 0.1 before 0.15, 2 before 10, 1e_5 before 3e_4.
+
+    Variants are parts of folder names, in which an exponent's sign is an underscore.
+    """
+    parts = re.split(r"(\d+(?:\.\d+)?(?:e[+_-]?\d+)?)", text)
+    return [(float(part.replace("_", "-")), "") if place % 2 else (-1.0, part) for place, part in enumerate(parts)]
 
 
 def listed(parts: Iterable[str]) -> str:

@@ -86,6 +86,12 @@ def test_a_model_has_a_name_and_a_label(name: str, method: str, label: str) -> N
     assert model_of(name, "temperature=0.1").encoder.label(titles).endswith(" (temperature=0.1)")
 
 
+def test_variants_are_in_the_order_of_their_numbers_although_the_sign_of_an_exponent_is_an_underscore() -> None:
+    values = ["0.01", "1e_3", "1e_5", "3e_4", "10", "2e+1"]
+    found = names.in_order((model_of("simclr", f"lr={value}") for value in values), ["simclr"])
+    assert [model.variant.removeprefix("lr=") for model in found] == ["1e_5", "3e_4", "1e_3", "0.01", "10", "2e+1"]
+
+
 def test_a_russian_label_keeps_the_swept_values_as_they_are_typed() -> None:
     with language("ru"):
         assert model_of("moco-finetune", "temperature=0.1").label({}) == "moco (temperature=0.1), дообучение"
