@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis import names
+from analysis import names, statistics
 from analysis.comparisons import random_probe
 from analysis.correlation import correlations
 from analysis.estimates import Difference, Estimate, difference, estimate
@@ -22,6 +22,7 @@ from analysis.words import _, language, localized, ngettext
 from ssl_pkg.rows import dimensions_of
 
 ABSENT: Final = "–"
+Gap = Difference | statistics.Difference | Mean  # with the ends of its interval
 WIDTH_DIMENSIONS: Final = ("measure", "radius", "scope", "normalized", "penalty", "eigenvalue")
 
 
@@ -144,7 +145,7 @@ def whole_percent(share: float | None) -> NumberText:
     return fixed(None if share is None else 100 * share, 0)
 
 
-def gain_text(gap: Difference | Mean | None) -> NumberText:
+def gain_text(gap: Gap | None) -> NumberText:
     """A difference of accuracies in percentage points, with its interval."""
     if gap is None:
         return NumberText(ABSENT)

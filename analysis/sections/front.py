@@ -15,7 +15,6 @@ from analysis.names import Model
 from analysis.records import class_count, ood_count, split_sizes
 from analysis.sections import findings
 from analysis.selection import ROWS, left_out
-from analysis.statistics import Difference
 from analysis.study import Study
 from analysis.words import N_, _, ngettext, pgettext
 from ssl_pkg.catalogue import ADAPTATIONS, RANDOM, SUPERVISED
@@ -250,7 +249,7 @@ def _at_size(study: Study, size: int, family: Sequence[Gain]) -> str:
     return _gained(study, labels, [(gain.model, gain.difference, gain.p_holm) for gain in above])
 
 
-def _gained(study: Study, labels: str, above: Iterable[tuple[Model, Difference, float | None]]) -> str:
+def _gained(study: Study, labels: str, above: Iterable[tuple[Model, tables.Gap, float | None]]) -> str:
     """The models that gain with these labels: each gain with its interval and corrected p, the largest first."""
     found = [
         f"{study.model_label(model)} {tables.gain_text(gain)}" + ("" if p is None else f" ({tables.p_text(p)})")

@@ -125,8 +125,8 @@ def off_the_line(study: Study) -> str:
     """That the line does not describe a supervised baseline, and what to read instead; empty if none is off it."""
     return " ".join(
         _(
-            "The line does not describe the model “{model}”, which is {gap} points away from it. A reason can be that "
-            "the networks with few labels are trained with other settings and another number of steps. Near the test "
+            "The line does not describe the model “{model}”, which is {gap} points from it. A reason can be that the "
+            "networks with few labels are trained with other settings and another number of steps. Near the test "
             "accuracy of this model, effective robustness therefore says nothing about pretraining. The differences "
             "from the supervised baseline in OOD accuracy need no line.",
             model=study.model_label(model),
