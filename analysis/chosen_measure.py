@@ -41,9 +41,9 @@ def add(made: Section, study: Study) -> None:
     made.subheading(_("The chosen measure"))
     made.text(
         _(
-            "The conclusion is drawn from one measure, fixed before any accuracy was known: {measure}. It is the "
-            "largest rise of the loss when each weight changes by at most a fraction {r} of itself. A small rise means "
-            "a wide optimum:",
+            "The conclusion is drawn from one measure, fixed in the code, the same for every study and not chosen from "
+            "these results: {measure}. It is the largest rise of the loss when each weight changes by at most a "
+            "fraction {r} of itself. A small rise means a wide optimum:",
             measure=measure.label,
             r=radius,
         )

@@ -174,8 +174,8 @@ def in_order(found: Iterable[Measurement]) -> list[Measurement]:
 def chosen(measures: Iterable[Measurement]) -> Measurement | None:
     """The measure that the report draws its conclusion from: the one argued for in its text, at the smallest radius.
 
-    It is fixed before any accuracy is known: adaptive worst-case sharpness of the network on normalised logits. The
-    smallest radius is the one that is most likely to be local. None if it was not measured.
+    It is the same for every study, whatever the results: adaptive worst-case sharpness of the network on normalised
+    logits. The smallest radius is the one that is most likely to be local. None if it was not measured.
     """
     for entry in in_order(measures):
         if entry.of_width and entry.name == "adaptive_worst" and entry.normalized and not entry.of_head:

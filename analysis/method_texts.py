@@ -15,12 +15,13 @@ from analysis.words import N_
 class Explanation:
     """The idea of a method, its equations, and their symbols; {field} stands for a field of `method.model` as run.
 
-    Idea and symbols are translated where they are used.
+    The texts are translated where they are used.
     """
 
     idea: str
     equations: tuple[str, ...]
     symbols: str
+    exchanged: str = ""  # follows the symbols if `symmetric` is true
 
 
 SELF_SUPERVISED: Final = {
@@ -76,8 +77,9 @@ SELF_SUPERVISED: Final = {
             "and D = {projector_out} values; g: a head of two layers with {projector_hidden} hidden values; θ, θ′: the "
             "weights of the two networks; c: the queue of K = {queue_size} keys; N: the batch size; τ = {temperature}: "
             "the temperature; m = {key_momentum}. Batch normalisation has separate statistics for each of {bn_splits} "
-            "groups of a batch, and keys are shuffled between the groups. Loss with exchanged views added: {symmetric}."
+            "groups of a batch, and keys are shuffled between the groups."
         ),
+        exchanged=N_(" The loss with exchanged views is added."),
     ),
 }  # fmt: skip
 BASELINE: Final = N_(

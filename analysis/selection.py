@@ -12,7 +12,7 @@ from analysis.words import N_, _, ngettext
 from ssl_pkg.catalogue import RANDOM, SUPERVISED
 
 ROWS: Final = 40  # models that have a row each in a figure no higher than a page
-LINES: Final = 16  # models whose lines in one panel can be told apart
+LINES: Final = 16  # models whose lines in one panel can be distinguished
 _REFERENCES: Final = (RANDOM, SUPERVISED)
 _LEFT_OUT: Final = {  # by the references that are shown
     (): N_("those with the highest test accuracy"),

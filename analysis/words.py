@@ -53,7 +53,7 @@ def ngettext(one: str, many: str, n: int, /, **values: Any) -> str:
 
 
 def pgettext(context: str, text: str, /, **values: Any) -> str:
-    """A text that has several meanings, told apart by the context."""
+    """A text that has several meanings, distinguished by the context."""
     return _filled(_translations(current()).pgettext(context, text), values)
 
 

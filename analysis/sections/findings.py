@@ -25,7 +25,7 @@ from analysis.estimates import Estimate, estimate
 from analysis.names import Model
 from analysis.records import batch_size
 from analysis.relation import verdicts
-from analysis.sections.methods import by_study
+from analysis.sections.methods import by_study, tuned_fields
 from analysis.sections.ood import drop
 from analysis.study import Study
 from analysis.words import N_, _, pgettext
@@ -80,27 +80,6 @@ def tuned(study: Study) -> str:
         "split of labelled train, before this study: {fields}.",
         fields=fields,
     )
-
-
-def tuned_fields(study: Study) -> str:
-    """The tuned fields of each pretraining: `SimCLR none, BYOL 1 (base lr)`; empty if none was tuned."""
-    fields = {
-        run.model.method: run.config["method"].get("tuned") or []
-        for run in reversed(study.of("pretrain"))
-        if isinstance(run.config.get("method"), dict)
-    }
-    if not any(fields.values()):
-        return ""
-    parts = []
-    for method in (method for method in study.methods if method in fields):
-        named = names.listed(str(name).rpartition(".")[2].replace("_", " ") for name in fields[method])
-        label = study.method_label(method)
-        parts.append(
-            _("{method} {count} ({fields})", method=label, count=len(fields[method]), fields=named)
-            if named
-            else _("{method} none", method=label)
-        )
-    return names.separated(parts)
 
 
 def lengths(study: Study) -> str:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from analysis import tables
+from analysis import names, tables
 from analysis.blocks import Section
 from analysis.method_texts import BASELINE, LABELLED, SELF_SUPERVISED, Explanation
 from analysis.records import mapping, shown
@@ -33,13 +33,17 @@ _PROBABILITIES: Final = {  # by the field of a view with the probability
 def section(study: Study) -> Section:
     """A part for each pretraining method, one for the labelled trainings, and the table of the settings."""
     made = Section(_("Methods"), ("pretrain",))
+    searched = ""
+    if by_study(study, tuned_fields):
+        searched = _(", and to choose the values of the pretraining that are named on the first page")
     made.text(
         _(
             "Every model is torchvision's ResNet-18 with its 7×7 stem and max-pool; the embedding f(x) of an image is "
             "its average pool, 512 values. Self-supervised methods are trained without labels, on random views of "
             "images. Their projection head g is discarded after pretraining. Labels are used to train probes and whole "
-            "networks, and for the kNN accuracy, which influences no training. All choices are made on a holdout split "
-            "of train, none on the test split or the OOD images."
+            "networks, and for the kNN accuracy, which influences no training{searched}. All choices are made on a "
+            "holdout split of train, none on the test split or the OOD images.",
+            searched=searched,
         )
     )
     recipes = _recipes(study)
@@ -66,7 +70,8 @@ def explain(made: Section, found: Explanation, recipe: Mapping[str, str], *, mor
     made.text(_(found.idea) + more)
     for equation in found.equations:
         made.equation(equation)
-    made.text(_(found.symbols).format_map(values))
+    exchanged = found.exchanged if values["symmetric"] == shown(True) else ""
+    made.text(_(found.symbols).format_map(values) + _(exchanged))
 
 
 def by_study(study: Study, describe: Callable[[Study], str]) -> str:
@@ -75,6 +80,27 @@ def by_study(study: Study, describe: Callable[[Study], str]) -> str:
     if len(set(texts.values())) == 1:
         return next(iter(texts.values()))
     return " ".join(f"{name}: {text}" for name, text in texts.items() if text)
+
+
+def tuned_fields(study: Study) -> str:
+    """The fields of each pretraining that a search changed: `SimCLR none, BYOL 1 (base lr)`; empty if none."""
+    fields = {
+        run.model.method: run.config["method"].get("tuned") or []
+        for run in reversed(study.of("pretrain"))
+        if isinstance(run.config.get("method"), dict)
+    }
+    if not any(fields.values()):
+        return ""
+    parts = []
+    for method in (method for method in study.methods if method in fields):
+        named = names.listed(str(name).rpartition(".")[2].replace("_", " ") for name in fields[method])
+        label = study.method_label(method)
+        parts.append(
+            _("{method} {count} ({fields})", method=label, count=len(fields[method]), fields=named)
+            if named
+            else _("{method} none", method=label)
+        )
+    return names.separated(parts)
 
 
 def _papers(made: Section, study: Study, method: str) -> None:

@@ -4,8 +4,8 @@
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Final
 
@@ -179,9 +179,7 @@ def _values(made: Section, study: Study) -> None:
         "With one seed: the distance to the farther end of the row's interval, at 95 % over the subset's parts for a "
         "worst case and over the draws for noise; for an eigenvalue, the Lanczos residual, within which the Hessian "
         "has an eigenvalue (the k-th value never exceeds the k-th eigenvalue, and after few iterations is far below "
-        "it). ≥ and ≤: the search ended at a limit; such a bound enters no correlation. {lost}: no "
-        "value for some seed; the section “What is missing, and why” has the reasons.",
-        lost=_LOST,
+        "it)."
     )
     measures = [measure for measure in measures_of(study) if measure.metric != FIRST_ORDER]
     groups = (
@@ -206,7 +204,22 @@ def _values(made: Section, study: Study) -> None:
         def rows(part: Sequence[Model], shown: Sequence[Measurement] = shown) -> list[list[str]]:
             return [_row(measure, [measured(study, model, measure) for model in part]) for measure in shown]
 
-        _by_model(made, study, _models(study, shown), rows, name=name, first=_("Measure"), caption=caption)
+        models = _models(study, shown)
+        cells = product(selected(study, models, LINES), shown)
+        found = [entry for model, measure in cells if (entry := measured(study, model, measure))]
+        whole = " ".join([caption, *_marks(found)])
+        _by_model(made, study, models, rows, name=name, first=_("Measure"), caption=whole)
+
+
+def _marks(found: Sequence[Measured]) -> Iterator[str]:
+    """What the marks mean that the cells of these numbers have."""
+    if any(entry.at_least is not None or entry.at_most is not None for entry in found):
+        yield _("≥ and ≤: the search ended at a limit; such a bound enters no correlation.")
+    if any(entry.lost for entry in found):
+        yield _(
+            "{lost}: no value for some seed; the section “What is missing, and why” has the reasons.",
+            lost=_LOST,
+        )
 
 
 def _row(measure: Measurement, found: Sequence[Measured | None]) -> list[str]:
@@ -268,7 +281,8 @@ def _landscapes(made: Section, study: Study, figures: Path) -> None:
         width.planes(study),
         _(
             "Loss on the plane of two filter-normalised random directions, with the same directions and levels for "
-            "every model; first seed. α increases to the right, β upwards; the cross is the trained model."
+            "every model; first seed. Losses above the scale have its last colour. α increases to the right, β "
+            "upwards; the cross is the trained model."
         )
         + left_out(width.planes_of(study), width.PLANES),
         _("a large dark basin is an optimum that is wide in these two directions, out of millions."),

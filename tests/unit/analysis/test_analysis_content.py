@@ -62,6 +62,20 @@ def test_the_methods_of_the_study_are_explained_with_their_settings_and_no_other
     assert "2 candidates for learning rate" in texts(made)
 
 
+def test_the_exchanged_views_and_the_search_are_named_only_where_they_took_part(fake: FakeStudy) -> None:
+    run = fake.pretrain("moco")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    for took_part in (False, True):
+        model = config["method"]["model"] | {"symmetric": took_part}
+        tuned = ["model.temperature"] if took_part else []
+        method = config["method"] | {"model": model, "tuned": tuned}
+        (run / "config.yaml").write_text(yaml.safe_dump(config | {"method": method}))
+        found = texts(methods.section(read_study(fake.path)))
+        assert ("The loss with exchanged views is added." in found) is took_part
+        assert ("to choose the values of the pretraining that are named on the first page" in found) is took_part
+        assert "False" not in found
+
+
 def test_a_russian_explanation_has_the_settings_with_a_decimal_comma(fake: FakeStudy) -> None:
     fake.pretrain("moco")
     with words.language("ru"):

@@ -167,6 +167,12 @@ def replace_sigma(run: Path, row: dict[str, Any]) -> None:
     (run / "result.json").write_text(json.dumps(result))
 
 
+def marked(blocks: list[dict[str, Any]]) -> set[str]:
+    """The marks that the captions of the tables of values explain."""
+    text = " ".join(block["caption"] for block in blocks if block.get("name", "").startswith("width-network"))
+    return {mark for mark in ("≥ and ≤", "†") if mark in text}
+
+
 def test_a_bound_is_shown_as_a_bound_and_is_no_point(fake: FakeStudy, tmp_path: Path) -> None:
     for method, name in itertools.product(("simclr", "byol", "moco"), ("probe", "finetune")):
         getattr(fake, name)(method)
@@ -182,7 +188,9 @@ def test_a_bound_is_shown_as_a_bound_and_is_no_point(fake: FakeStudy, tmp_path: 
     assert (narrow.value, narrow.at_least, narrow.at_most) == (None, None, 0.004)
     assert len(points(study, KESKAR, "test")) == 6
     assert len(points(study, SIGMA, "test")) == 4
-    rows = [row for block in width.section(study, tmp_path).blocks for row in block.get("rows", [])]
+    blocks = width.section(study, tmp_path).blocks
+    rows = [row for block in blocks for row in block.get("rows", [])]
+    assert marked(blocks) == {"≥ and ≤"}
     (cells,) = [row[1:] for row in rows if row[0].startswith("PAC-Bayes") and len(row) == 7]
     assert sum(cell.startswith("≥ 15.9") for cell in cells) == 1
     assert sum(cell.startswith("≤ 0.00") for cell in cells) == 1
@@ -218,7 +226,9 @@ def test_a_seed_without_a_value_is_marked_and_its_model_is_no_point(fake: FakeSt
     assert found.estimate is not None
     assert (found.value, found.lost) == (None, 1)
     assert set(points(study, SIGMA, "test")) == {model_of("byol-probe")}
-    rows = [row for block in width.section(study, tmp_path).blocks for row in block.get("rows", [])]
+    blocks = width.section(study, tmp_path).blocks
+    rows = [row for block in blocks for row in block.get("rows", [])]
+    assert marked(blocks) == {"†"}
     assert next(row for row in rows if row[0].startswith("PAC-Bayes") and len(row) == 3)[1].endswith("†")
 
 

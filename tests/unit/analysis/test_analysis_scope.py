@@ -18,7 +18,7 @@ from analysis.figures import accuracy
 from analysis.names import Model
 from analysis.page import shift
 from analysis.reading import read_study
-from analysis.sections import cost, findings, front, limits, ood, training
+from analysis.sections import cost, findings, front, limits, methods, ood, training
 from analysis.sections.methods import by_study
 from analysis.study import Study
 
@@ -193,6 +193,6 @@ def test_a_text_that_only_some_joined_studies_have_names_them(fake: FakeStudy, t
     parts = (study("long", [], 100), study("quick", ["optimizer.base_lr"], 4))
     assert "effort" not in findings.tuned(parts[1])  # the configuration has the changed values, not those tried
     joined = replace(parts[0], parts=parts)
-    assert by_study(joined, findings.tuned_fields) == "quick: BYOL 1 (base lr)"
+    assert by_study(joined, methods.tuned_fields) == "quick: BYOL 1 (base lr)"
     assert by_study(joined, lambda part: "same") == "same"
-    assert by_study(parts[1], findings.tuned_fields) == "BYOL 1 (base lr)"
+    assert by_study(parts[1], methods.tuned_fields) == "BYOL 1 (base lr)"
