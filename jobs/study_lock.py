@@ -21,10 +21,14 @@ LOCK_SECONDS: Final = 120.0  # how long `submit` and `cancel` wait for another `
 def study_lock(folder: Path, timeout: float = 0, *, named: bool = False) -> Iterator[None]:
     """Context manager that holds the lock of the study in `folder`.
 
-    timeout: seconds to wait for another holder. named: record this process as the holder, for `status` and `cancel`.
+    timeout: seconds to wait for another holder, but not for a `study`, which may run for hours. named: record this
+    process as the holder, for `status` and `cancel`.
 
     Raises BadInput if another process still holds the lock after `timeout` seconds, or if `folder` is not writable.
     """
+    holder = read_lock_holder(folder)
+    if holder and holder.alive:  # a `submit` leaves no record
+        timeout = 0
     with ExitStack() as held:
         try:
             folder.mkdir(parents=True, exist_ok=True)
