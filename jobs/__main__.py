@@ -99,8 +99,7 @@ def _existing_studies(command: str, runs: Path) -> str:
     names = []
     with suppress(FileNotFoundError, NotADirectoryError):
         names = sorted(entry.name for entry in runs.iterdir() if (entry / PLAN).is_file())
-    place = [] if runs == Path("runs") else ["--runs", str(runs)]
-    example = f"like `{shlex.join([console_command(), command, *(names[:1] or ['demo']), *place])}`"
+    example = f"like `{shlex.join([console_command(), command, *(names[:1] or ['demo']), *_runs_option(runs)])}`"
     return f"give the study, {example}" + (f": {runs} has {', '.join(names)}" if names else f"; {runs} has none yet")
 
 
@@ -198,8 +197,12 @@ def _logs_line(options: argparse.Namespace, log: Path) -> str:
     """The command that shows the file `log`, RUNS/STUDY/logs/RUN.log."""
     from ssl_pkg.messages.program import console_command
 
-    place = [] if options.runs == Path("runs") else ["--runs", str(options.runs)]
-    return shlex.join([console_command(), "logs", log.stem, log.parent.parent.name, *place])
+    return shlex.join([console_command(), "logs", log.stem, log.parent.parent.name, *_runs_option(options.runs)])
+
+
+def _runs_option(runs: Path) -> list[str]:
+    """--runs, for a command in a message."""
+    return [] if runs == Path("runs") else ["--runs", str(runs)]
 
 
 def _refuse_swapped(options: argparse.Namespace) -> None:

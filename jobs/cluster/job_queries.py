@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from jobs.cluster.slurm_cli import SchedulerUnavailable, SlurmError, is_communication_error, run_slurm
+from jobs.cluster.slurm_cli import SchedulerUnavailable, SlurmError, is_communication_error, job_fields, run_slurm
 
 COMPLETING: Final = "COMPLETING"
 RUNNING_STATES: Final = ("RUNNING", COMPLETING, "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
@@ -66,7 +66,7 @@ def _scontrol(wanted: Mapping[str, str]) -> dict[str, SlurmJobInfo]:
         array_id = name.partition("_")[0]
         output = show_job(name) if arrays[array_id] and name != array_id else arrays[array_id]
         if token in output:
-            cells = dict(reversed(re.findall(r"\b(\w+)=(\S*)", output)))  # the first occurrence of a field counts
+            cells = job_fields(output)
             reason, restarts = cells.get("Reason", ""), cells.get("Restarts", "")
             found[name] = SlurmJobInfo(
                 cells["JobState"],

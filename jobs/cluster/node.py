@@ -6,7 +6,6 @@ signal. A cancelled job stays cancelled; every other job is requeued, without a 
 """
 
 import os
-import re
 import signal
 import sys
 import time
@@ -18,7 +17,7 @@ from typing import Final
 
 from jobs.cluster.batch_script import CANCEL_FILE, CONTROLLER_SECONDS, FOLDER_MISSING, REQUEUE_SECONDS, START_FILE
 from jobs.cluster.data_copy import copy_data
-from jobs.cluster.slurm_cli import ALREADY_REQUEUED, SchedulerUnavailable, is_refusal, run_slurm
+from jobs.cluster.slurm_cli import ALREADY_REQUEUED, SchedulerUnavailable, is_refusal, job_fields, run_slurm
 from jobs.stage_process import CANCELLED, StageProcess
 from ssl_pkg.distributed.launch import step_mark
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED
@@ -230,7 +229,7 @@ def was_cancelled(fields: Mapping[str, str]) -> bool:
 def _job_fields(job: str, log_event: Callable[[str], None]) -> dict[str, str]:
     """The fields of `scontrol show job`. Retries for CONTROLLER_SECONDS; then empty."""
     output = _retry_until_answered(("scontrol", "-o", "show", "job", job), log_event)
-    return dict(re.findall(r"(\w+)=(\S+)", output or ""))
+    return job_fields(output or "")
 
 
 def _requeue(job: str, log_event: Callable[[str], None], *, script_killed: bool) -> bool:

@@ -5,7 +5,6 @@ around sbatch at some sites print other text, other numbers, or nothing.
 """
 
 import os
-import re
 import shlex
 import sys
 import time
@@ -22,7 +21,14 @@ from jobs.cluster.batches import Batch
 from jobs.cluster.job_queries import find_jobs, parse_time, possible_job_ids, show_job
 from jobs.cluster.node import NodeStage
 from jobs.cluster.profile import Profile
-from jobs.cluster.slurm_cli import SchedulerUnavailable, SlurmError, SlurmMissing, is_communication_error, run_slurm
+from jobs.cluster.slurm_cli import (
+    SchedulerUnavailable,
+    SlurmError,
+    SlurmMissing,
+    is_communication_error,
+    job_fields,
+    run_slurm,
+)
 from jobs.ledger import REPORT
 from jobs.plan.graph import Job
 
@@ -145,6 +151,6 @@ def _find_job_id(done: "CompletedProcess[str]", token: str, began: float) -> str
 
 def _is_new_job(job_id: str, began: float) -> bool:
     """Whether this user has submitted the job since `began`."""
-    fields = dict(re.findall(r"\b(\w+)=(\S+)", show_job(job_id)))
+    fields = job_fields(show_job(job_id))
     submitted = parse_time(fields.get("SubmitTime", ""))
     return f"({os.getuid()})" in fields.get("UserId", "") and submitted is not None and submitted >= began

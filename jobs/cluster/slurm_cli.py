@@ -1,6 +1,7 @@
 """Runs SLURM's commands."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -104,6 +105,11 @@ def slurm_output(*line: str) -> str:
         errors = [text for text in done.stderr.splitlines() if text.strip()]
         raise SchedulerUnavailable(errors[-1].strip() if errors else f"{line[0]} ended with status {done.returncode}")
     return done.stdout
+
+
+def job_fields(output: str) -> dict[str, str]:
+    """The fields of `scontrol show job`. The first occurrence of a field counts, because a comment can repeat it."""
+    return dict(reversed(re.findall(r"\b(\w+)=(\S*)", output)))
 
 
 def command_environment() -> dict[str, str]:

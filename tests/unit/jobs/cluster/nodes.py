@@ -1,4 +1,4 @@
-"""A process of a SLURM job without SLURM."""
+"""A process of a SLURM job, and SLURM's commands, without SLURM."""
 
 import os
 import subprocess
@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 SCONTROL = """\
-#!/bin/sh
 echo "$@" >> {folder}/calls
 if [ "$(wc -l < {folder}/calls)" -le {failures} ]; then
   echo "Unable to contact slurm controller (connect failure)" >&2; exit 1
@@ -27,6 +26,11 @@ STOPS_AT_SIGTERM = (
     "print('ready', flush=True); time.sleep(30)"
 )
 DIES = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+
+
+def write_command(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
 
 
 class Node:
@@ -51,12 +55,8 @@ class Node:
         before the controller answers. refusal: the error of `scontrol requeue`. meanwhile: a command that it runs."""
         fields = {"folder": self.folder, "failures": failures, "refusal": refusal, "shown": shown}
         scontrol = SCONTROL.format(**fields, status=1 if refusal else 0, meanwhile=meanwhile)
-        for name, content in (
-            ("scontrol", scontrol),
-            ("scancel", f'#!/bin/sh\necho scancel "$@" >> {self.folder}/calls\n'),
-        ):
-            (self.folder / name).write_text(content)
-            (self.folder / name).chmod(0o755)
+        write_command(self.folder, "scontrol", scontrol)
+        write_command(self.folder, "scancel", f'echo scancel "$@" >> {self.folder}/calls')
         job = (
             "from pathlib import Path; from jobs.cluster.node import NodeStage; "
             f"NodeStage(({sys.executable!r}, '-c', {code!r}), Path({str(self.run_dir)!r}), "

@@ -4,16 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+from nodes import write_command
 
 from jobs.cluster.job_queries import SlurmJobInfo, find_jobs, query_jobs
 from jobs.cluster.slurm_cli import SchedulerUnavailable
 
 WIDTHS = (30, 20, 40, 10, 30, 200, 1024, 1024)
-
-
-def write_command(folder: Path, name: str, text: str) -> None:
-    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
-    (folder / name).chmod(0o755)
 
 
 def row(job: str, state: str, token: str) -> str:

@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+from nodes import write_command
 
 from jobs.cluster import slurm_cli
-from jobs.cluster.slurm_cli import SchedulerUnavailable, SlurmMissing, run_slurm
+from jobs.cluster.slurm_cli import SchedulerUnavailable, SlurmMissing, job_fields, run_slurm
 
 OPTIONS = (
     "SACCT_FEDERATION", "SACCT_LOCAL", "SALLOC_PARTITION", "SBATCH_ARRAY_INX", "SBATCH_CLUSTERS", "SBATCH_EXPORT",
@@ -33,9 +34,11 @@ def test_environment_variables_do_not_change_the_options_of_slurms_commands(monk
     assert set(KEPT) <= environment.keys()
 
 
-def write_command(folder: Path, name: str, text: str) -> None:
-    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
-    (folder / name).chmod(0o755)
+def test_a_comment_that_repeats_a_field_does_not_change_it() -> None:
+    text = "JobId=7 JobState=RUNNING Reason=None StdErr= Comment=note JobState=FAILED Reason=TimeLimit"
+    assert job_fields(text) == {
+        "JobId": "7", "JobState": "RUNNING", "Reason": "None", "StdErr": "", "Comment": "note"
+    }  # fmt: skip
 
 
 def test_a_command_that_hangs_is_reported_and_killed_with_its_children(
