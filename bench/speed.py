@@ -129,7 +129,7 @@ def _views(options: argparse.Namespace) -> dict[str, Any]:
     transform, threads = torchvision_transform(96), torch.get_num_threads()
 
     def ours() -> None:
-        make_view(pixels, sample_parameters(view, 0, 0, chosen, 0), 96)
+        make_view(pixels, sample_parameters(view, 0, 0, chosen, 0, *pixels.shape[-2:]), 96)
 
     def theirs() -> None:
         for picture in pictures:

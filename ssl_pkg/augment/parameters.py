@@ -77,7 +77,7 @@ def permutation(seed: int, epoch: int, n: int) -> Integers:
 
 
 def sample_parameters(  # noqa: PLR0917 - seed, epoch, index, view: the same order as in `uniform`
-    view: View, seed: int, epoch: int, indices: Integers, view_number: int, height: int = 96, width: int = 96
+    view: View, seed: int, epoch: int, indices: Integers, view_number: int, height: int, width: int
 ) -> Parameters:
     """Samples the parameters of one view of each sample in `indices` (B,), for images of height x width pixels.
 

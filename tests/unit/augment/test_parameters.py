@@ -32,7 +32,7 @@ def same(a: Parameters, b: Parameters) -> bool:
 
 @pytest.fixture(scope="module")
 def sampled() -> Parameters:
-    return sample_parameters(VIEW, 3, 1, MANY, 0)
+    return sample_parameters(VIEW, 3, 1, MANY, 0, 96, 96)
 
 
 class TestUniform:
@@ -105,20 +105,20 @@ class TestPermutation:
 
 class TestSampleParameters:
     def test_pure(self, sampled: Parameters) -> None:
-        assert same(sampled, sample_parameters(VIEW, 3, 1, MANY, 0))
+        assert same(sampled, sample_parameters(VIEW, 3, 1, MANY, 0, 96, 96))
         rows = np.array([17, 3, 400])
-        assert same(subset(sampled, rows), sample_parameters(VIEW, 3, 1, rows, 0))
+        assert same(subset(sampled, rows), sample_parameters(VIEW, 3, 1, rows, 0, 96, 96))
         assert len(subset(sampled, rows)) == 3
         for other in (
-            sample_parameters(VIEW, 4, 1, MANY, 0),
-            sample_parameters(VIEW, 3, 2, MANY, 0),
-            sample_parameters(VIEW, 3, 1, MANY, 1),
+            sample_parameters(VIEW, 4, 1, MANY, 0, 96, 96),
+            sample_parameters(VIEW, 3, 2, MANY, 0, 96, 96),
+            sample_parameters(VIEW, 3, 1, MANY, 1, 96, 96),
         ):
             for field in ("top", "flip", "brightness", "sigma"):
                 assert not np.array_equal(getattr(sampled, field), getattr(other, field))
 
     def test_changing_one_operation_keeps_the_parameters_of_the_others(self, sampled: Parameters) -> None:
-        plain = sample_parameters(View(crop_area=VIEW.crop_area, flip=VIEW.flip, grey=VIEW.grey), 3, 1, MANY, 0)
+        plain = sample_parameters(View(crop_area=VIEW.crop_area, flip=VIEW.flip, grey=VIEW.grey), 3, 1, MANY, 0, 96, 96)
         for field in ("top", "left", "height", "width", "flip", "grey"):
             assert np.array_equal(getattr(plain, field), getattr(sampled, field))
         assert np.all(plain.brightness == 1) and np.all(plain.contrast == 1) and np.all(plain.saturation == 1)
@@ -138,7 +138,7 @@ class TestSampleParameters:
     def test_probabilities_of_0_and_1(self, certain: float) -> None:
         jitter = Jitter(probability=certain, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
         view = View(crop_area=(0.2, 1.0), flip=certain, jitter=jitter, grey=certain, blur=certain, solarize=certain)
-        p = sample_parameters(view, 0, 0, MANY, 0)
+        p = sample_parameters(view, 0, 0, MANY, 0, 96, 96)
         for what in (p.flip, p.brightness != 1, p.hue != 0, p.grey, p.sigma > 0, p.solarize):
             assert np.all(what == bool(certain))
 

@@ -73,7 +73,7 @@ class TestMakeView:
     @pytest.mark.parametrize("view", [BUSY, PLAIN], ids=["busy", "plain"])
     def test_equals_torchvision_with_the_same_parameters(self, resolution: int, view: View) -> None:
         images = photographs(64)
-        parameters = sample_parameters(view, 0, 0, np.arange(64), 0)
+        parameters = sample_parameters(view, 0, 0, np.arange(64), 0, 96, 96)
         expected = torchvision_views(images, parameters, resolution)
         for stored in (images, columns_first(images)):
             ours = make_view(stored, parameters, resolution)
@@ -90,7 +90,7 @@ class TestMakeView:
 
     def test_pure(self) -> None:
         images = photographs(40)
-        parameters = sample_parameters(BUSY, 0, 0, np.arange(40), 0)
+        parameters = sample_parameters(BUSY, 0, 0, np.arange(40), 0, 96, 96)
         before = images.clone()
         first, again = make_view(images, parameters, 48), make_view(images, parameters, 48)
         assert first.numpy().tobytes() == again.numpy().tobytes()
@@ -99,7 +99,7 @@ class TestMakeView:
     @pytest.mark.parametrize("resolution", [96, 48])
     def test_does_not_depend_on_the_batch(self, resolution: int) -> None:
         images = columns_first(photographs(40))
-        parameters = sample_parameters(BUSY, 0, 0, np.arange(40), 0)
+        parameters = sample_parameters(BUSY, 0, 0, np.arange(40), 0, 96, 96)
         together = make_view(images, parameters, resolution)
         for rows in (np.array([7]), np.arange(39, -1, -1), np.array([5, 3, 5, 30, 11])):
             alone = make_view(images.mT[rows].mT, subset(parameters, rows), resolution)
@@ -107,7 +107,7 @@ class TestMakeView:
 
     def test_does_not_depend_on_the_threads(self, monkeypatch: pytest.MonkeyPatch) -> None:
         images = photographs(40)
-        parameters = sample_parameters(BUSY, 0, 0, np.arange(40), 0)
+        parameters = sample_parameters(BUSY, 0, 0, np.arange(40), 0, 96, 96)
         made = []
         for threads in (1, 2, 3):
             monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
@@ -116,14 +116,14 @@ class TestMakeView:
 
     def test_does_not_depend_on_autocast(self) -> None:
         images = photographs(10)
-        parameters = sample_parameters(BUSY, 0, 0, np.arange(10), 0)
+        parameters = sample_parameters(BUSY, 0, 0, np.arange(10), 0, 96, 96)
         usual = make_view(images, parameters, 96)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             inside = make_view(images, parameters, 96)
         assert torch.equal(inside, usual)
 
     def test_gradients_are_finite(self) -> None:
-        views = make_view(photographs(4), sample_parameters(BUSY, 0, 0, np.arange(4), 0), 32)
+        views = make_view(photographs(4), sample_parameters(BUSY, 0, 0, np.arange(4), 0, 96, 96), 32)
         convolution = torch.nn.Conv2d(3, 4, 3)
         convolution(views).sum().backward()
         assert convolution.weight.grad is not None and convolution.weight.grad.isfinite().all()
@@ -137,7 +137,7 @@ class TestMakeView:
         monkeypatch.setattr(operations, "resized_crops", crops)  # ours may differ by one byte and is tested separately
         images = columns_first(photographs(64))
         for seed in range(3):
-            p = sample_parameters(BUSY, seed, 0, np.arange(64), 0)
+            p = sample_parameters(BUSY, seed, 0, np.arange(64), 0, 96, 96)
             values = {name: torch.from_numpy(value).float() for name, value in vars(p).items() if name != "order"}
             values |= {f"order_{position}": torch.from_numpy(p.order[:, position]).float() for position in range(4)}
             ours = views.batched_views(images, values, resolution)
@@ -155,7 +155,7 @@ class TestMakeView:
 
     def test_fewer_images_than_threads(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-        images, parameters = photographs(1), sample_parameters(BUSY, 0, 0, np.arange(1), 0)
+        images, parameters = photographs(1), sample_parameters(BUSY, 0, 0, np.arange(1), 0, 96, 96)
         torch.testing.assert_close(
             make_view(images, parameters, 33), torchvision_views(images, parameters, 33), atol=TOLERANCE, rtol=0
         )
@@ -167,7 +167,7 @@ class TestMakeView:
     @pytest.mark.parametrize("resolution", [96, 48])
     def test_gpu_equals_cpu_and_does_not_synchronise(self, resolution: int, compiled: bool) -> None:
         images = columns_first(photographs(64))
-        parameters = sample_parameters(BUSY, 0, 0, np.arange(64), 0)
+        parameters = sample_parameters(BUSY, 0, 0, np.arange(64), 0, 96, 96)
         on_device = images.cuda()
         make_view(on_device, parameters, resolution, compiled=compiled)  # the first call may synchronise
         try:
@@ -199,7 +199,7 @@ class TestResize:
 
     def test_equals_a_view_of_the_whole_image(self) -> None:
         images = photographs(5)
-        sampled = sample_parameters(View(crop_area=(1.0, 1.0), flip=0.0), 0, 0, np.arange(5), 0)
+        sampled = sample_parameters(View(crop_area=(1.0, 1.0), flip=0.0), 0, 0, np.arange(5), 0, 96, 96)
         corner, side = np.zeros(5, dtype=np.int64), np.full(5, 96)
         whole = dataclasses.replace(sampled, top=corner, left=corner, height=side, width=side)
         for resolution, max_difference in ((96, 0), (48, 1)):  # a crop is rounded to bytes
