@@ -3,7 +3,6 @@
 import os
 import stat
 import tempfile
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -43,9 +42,9 @@ def temporary_cache() -> Path:
     return folder
 
 
-def synthetic_set(sizes: Sequence[int] = ()) -> Path:
-    """The folder of the synthetic set, which may not exist yet. sizes: the numbers of images, if not the default."""
-    name = "-".join((f"synthetic-v{SYNTHETIC_VERSION}", *map(str, sizes)))
+def synthetic_set() -> Path:
+    """The folder of the synthetic set, which may not exist yet."""
+    name = f"synthetic-v{SYNTHETIC_VERSION}"
     cache = configured_cache() or temporary_cache()
     folder = cache / name
     if not is_synthetic_set(folder) and (os.path.lexists(folder) or not _writable(cache)):

@@ -64,19 +64,14 @@ class Sizes:
 DEFAULT: Final = Sizes()
 
 
-def generate_cached(sizes: Sizes = DEFAULT) -> Path:
+def generate_cached() -> Path:
     """Returns the set's folder in the user's cache. Generates the set on first use, which takes some seconds."""
-    folder = cache_folder(sizes)
+    folder = synthetic_set()
     if is_synthetic_set(folder):
         return folder
     print(f"Generating the synthetic data set into {folder} (once).", file=sys.stderr)
-    generate(folder, sizes)
+    generate(folder, DEFAULT)
     return folder
-
-
-def cache_folder(sizes: Sizes = DEFAULT) -> Path:
-    """The set's folder in the user's cache, whether it exists or not."""
-    return synthetic_set(() if sizes == DEFAULT else tuple(asdict(sizes).values()))
 
 
 def generate(root: Path, sizes: Sizes = DEFAULT) -> None:

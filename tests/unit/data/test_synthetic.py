@@ -203,21 +203,22 @@ def test_the_cached_set_is_generated_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    folder = generate_cached(SMALL)
+    monkeypatch.setattr(synthetic, "DEFAULT", SMALL)
+    folder = generate_cached()
     assert folder.parent == tmp_path / "ssl-study"
     assert str(folder) in capsys.readouterr().err
     stamp = (folder / "synthetic.json").stat().st_mtime_ns
-    assert generate_cached(SMALL) == folder
+    assert generate_cached() == folder
     assert capsys.readouterr().err == ""
     assert (folder / "synthetic.json").stat().st_mtime_ns == stamp
-    assert generate_cached(Sizes(5, 2, 31, 2)) != folder
 
 
 def test_the_cache_falls_back_to_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder can be made below a file")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    folder = generate_cached(SMALL)
+    monkeypatch.setattr(synthetic, "DEFAULT", SMALL)
+    folder = generate_cached()
     assert folder.is_relative_to(tmp_path)
     assert (folder / "synthetic.json").is_file()
 
@@ -230,7 +231,7 @@ def test_a_temporary_cache_writable_by_others_is_refused(tmp_path: Path, monkeyp
     planted.mkdir()
     planted.chmod(0o777)
     with pytest.raises(BadInput, match="is another user's, or others can write to it"):
-        generate_cached(SMALL)
+        generate_cached()
 
 
 def test_command_line_writes_the_set_and_refuses_an_existing_folder(

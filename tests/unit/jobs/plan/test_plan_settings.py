@@ -6,7 +6,6 @@ import shlex
 import shutil
 import sys
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,9 @@ from jobs.__main__ import main
 from jobs.plan.record import record_plan
 from jobs.plan.settings import check_data, configure, plan_study
 from jobs.study_lock import study_lock
+from ssl_pkg.cache import synthetic_set
 from ssl_pkg.data.stl10 import open_stl10
-from ssl_pkg.data.synthetic import Sizes, cache_folder, generate
+from ssl_pkg.data.synthetic import Sizes, generate
 from ssl_pkg.errors import BadInput
 from ssl_pkg.run.compatibility import other_data
 from ssl_pkg.run.directory import RunDirectory
@@ -239,9 +239,8 @@ def test_a_study_has_one_data_set(tmp_path: Path) -> None:
 
 def test_synthetic_images_of_other_sizes_are_other_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    small = Sizes(train_per_class=2, test_per_class=1, unlabeled=4, ood_per_class=1)
-    generate(tmp_path / "mine", small)
-    generate(cache_folder(), replace(small, unlabeled=5))  # in the place of the default set
+    for folder, count in ((tmp_path / "mine", 4), (synthetic_set(), 5)):  # the latter in the place of the default set
+        generate(folder, Sizes(train_per_class=2, test_per_class=1, unlabeled=count, ood_per_class=1))
     run = RunDirectory(tmp_path)
     manifest = open_stl10(tmp_path / "mine").manifest
     assert manifest["name"] == "synthetic"
