@@ -9,7 +9,7 @@ LARGEST: Final = 3e38  # the largest number that float32 holds
 Probability = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # the range that scikit-learn accepts
-BatchSize = Annotated[int, Field(ge=2)]  # batch normalization needs two samples
+BatchSize = Annotated[int, Field(ge=2)]  # batch normalisation needs two samples
 
 
 def _ordered_fractions(crop_area: tuple[float, float]) -> tuple[float, float]:
@@ -19,6 +19,13 @@ def _ordered_fractions(crop_area: tuple[float, float]) -> tuple[float, float]:
     return crop_area
 
 
+def _increasing(values: tuple[int, ...]) -> tuple[int, ...]:
+    if list(values) != sorted(set(values)):
+        raise ValueError("the values must be increasing")
+    return values
+
+
+INCREASING: Final = AfterValidator(_increasing)
 CropArea = Annotated[tuple[NonNegativeFloat, NonNegativeFloat], AfterValidator(_ordered_fractions)]
 
 

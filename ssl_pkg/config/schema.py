@@ -44,7 +44,7 @@ class OptimizerConfig(ConfigSection):
     base_lr: PositiveFloat
     lr_scaling: Literal["linear", "sqrt", "none"]
     weight_decay: NonNegativeFloat
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # LARS and SGD only
+    momentum: Annotated[float, Field(ge=0, lt=1)]  # LARS and SGD only
 
 
 class MethodConfig(ConfigSection):
@@ -131,7 +131,7 @@ class Config(StageSettings):
         if trains and self.method is None:
             raise ValueError(f"stage={self.stage} needs a method: give method= one of {', '.join(methods())}")
         if trains and self.source is not None:
-            raise ValueError(f"stage={self.stage} starts from a random initialization: leave source out")
+            raise ValueError(f"stage={self.stage} starts from a random initialisation: leave source out")
         if not trains and self.source is None:
             raise ValueError(f"stage={self.stage} needs a model: give source= its run directory, or source={RANDOM}")
         return self

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from ssl_pkg.config.fields import BatchSize, ConfigSection, CropArea, Fraction, Jitter, Probability
+from ssl_pkg.config.fields import INCREASING, BatchSize, ConfigSection, CropArea, Fraction, Jitter, Probability
 
 InitialHead = Literal["probe", "random"]  # the last layer that a labelled training starts from
 
@@ -60,12 +60,12 @@ class Finetune(ConfigSection):
 class FewLabels(ConfigSection):
     """Probes and fine-tunings on few labelled images: the sizes and the number of the subsets, and the fine-tuning.
 
-    steps: of each training, for any number of images; more than an epoch's (EPOCH_STEPS in `stages/few_labels.py`) are
-    rounded up to whole epochs. folds: whether the encoder is also fine-tuned on each predefined fold of train.
+    steps: of each training, whatever the number of images; rounded up to whole epochs if it exceeds EPOCH_STEPS
+    (`stages/few_labels.py`). folds: whether the encoder is also fine-tuned on each predefined fold of train.
     base_lrs, heads: if there are several combinations, they are tried on a holdout split of each subset.
     """
 
-    labels_per_class: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)]
+    labels_per_class: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1), INCREASING]
     draws: PositiveInt
     steps: PositiveInt
     folds: bool
@@ -74,24 +74,12 @@ class FewLabels(ConfigSection):
     jitter: bool
     heads: Annotated[tuple[InitialHead, ...], Field(min_length=1)]
 
-    @model_validator(mode="after")
-    def _increasing(self) -> "FewLabels":
-        if list(self.labels_per_class) != sorted(set(self.labels_per_class)):
-            raise ValueError(f"labels_per_class={list(self.labels_per_class)} must be increasing")
-        return self
-
 
 class Corruptions(ConfigSection):
     """Accuracy on corrupted test images."""
 
     images: PositiveInt
-    severities: Annotated[tuple[Annotated[int, Field(ge=1, le=5)], ...], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _sorted(self) -> "Corruptions":
-        if list(self.severities) != sorted(set(self.severities)):
-            raise ValueError(f"severities={list(self.severities)} must be increasing")
-        return self
+    severities: Annotated[tuple[Annotated[int, Field(ge=1, le=5)], ...], Field(min_length=1), INCREASING]
 
 
 class Embed(ConfigSection):
