@@ -16,6 +16,7 @@ from ssl_pkg.errors import BadInput, read_error
 Indices = npt.NDArray[np.int64]
 Loader = Callable[[Indices], tuple[Tensor, Tensor]]  # (B,) to images (B, 3, H, W) uint8 and labels (B,) on a device
 UNLABELED = -1  # the label of an image without one
+FEWEST = 2  # labelled images of a class: one to train on, one to hold out
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,11 @@ class StoredImages:
         return math.prod(self.shape)
 
     def __getitem__(self, indices: Indices) -> npt.NDArray[np.uint8]:
-        """The images with these indices (B,), in this order. Raises `read_error`, or BadInput if it is shorter."""
+        """The images with these indices (B,), in this order.
+
+        Raises BadInput if the file is missing, can't be opened or has become shorter, and OSError for a fault of the
+        machine (errors.read_error).
+        """
         images = np.empty((len(indices), *self.shape[1:]), np.uint8)
         size = math.prod(self.shape[1:])
         try:
@@ -133,6 +138,11 @@ def holdout(labels: Indices, fraction: float) -> tuple[Indices, Indices]:
         held.append(members[: max(1, min(round(fraction * len(members)), len(members) - 1))])
     chosen = np.sort(np.concatenate(held))
     return np.setdiff1d(np.arange(len(labels)), chosen), chosen
+
+
+def can_hold_out(labels: Indices, classes: int) -> bool:
+    """Whether each of the classes 0 to `classes` - 1 has the FEWEST samples that `holdout` needs."""
+    return int(np.bincount(labels, minlength=classes).min()) >= FEWEST
 
 
 def random_per_class(labels: Indices, per_class: int, draw: int) -> Indices:

@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from ssl_pkg.data import images
 from ssl_pkg.data.duplicates import Hashes, first_near, groups_of_copies
 from ssl_pkg.data.image_files import files_below, is_system, printable
 from ssl_pkg.data.stl10 import MAX_CLASSES
@@ -27,7 +28,7 @@ LIKE_SPLITS: Final = {
 }
 # Of copies in two splits, the one in the earlier of these splits is kept.
 PRECEDENCE: Final = (TEST, TRAIN, OOD, UNLABELED)
-FEWEST: Final = {TRAIN: 2, TEST: 1}  # images of a class; one of train is held out to choose hyperparameters
+FEWEST: Final = {TRAIN: images.FEWEST, TEST: 1}  # images of a class
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ssl_pkg.data.images import UNLABELED, Indices, Split, StoredImages
+from ssl_pkg.data.images import FEWEST, UNLABELED, Indices, Split, StoredImages
 from ssl_pkg.data.names import read_names
 from ssl_pkg.errors import BadInput, read_error
 from ssl_pkg.layout import CLASS_NAMES, IMAGE_BYTES, SIDE, refuse_no_data_set
@@ -51,10 +51,10 @@ def open_stl10(root: Path) -> STL10:
     train = read_labelled(folder, "train", classes)
     test = read_labelled(folder, "test", classes)
     for label, name in enumerate(classes):
-        if (count := int((train.labels == label).sum())) < 2:  # one to train on, one to hold out
+        if (count := int((train.labels == label).sum())) < FEWEST:
             raise BadInput(
                 f"{folder / 'train_y.bin'} has {counted(count, 'image')} of class {label + 1} ({name}): "
-                "at least two are needed"
+                f"at least {FEWEST} are needed"
             )
     pixels = _pixels(folder / "unlabeled_X.bin")
     unlabeled = Split("unlabeled", pixels, np.full(len(pixels), UNLABELED, dtype=np.int64), columns_first=True)
