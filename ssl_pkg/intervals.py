@@ -3,11 +3,12 @@
 from math import sqrt
 from typing import Final
 
+Z_95: Final = 1.96  # half the length of a 95 % interval of a normal distribution, in standard deviations
 LONG: Final = 0.1  # an accuracy has few images if its interval is longer than ± LONG
 
 
-def wilson(correct: float, count: float, z: float = 1.96) -> tuple[float, float]:
-    """Wilson score interval of the proportion correct / count (Wilson 1927); 95 % for z = 1.96.
+def wilson(correct: float, count: float, z: float = Z_95) -> tuple[float, float]:
+    """Wilson score interval of the proportion correct / count (Wilson 1927); 95 % by default.
 
     The interval lies in [0, 1] for every count, unlike the normal approximation.
     """

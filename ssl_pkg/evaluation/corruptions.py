@@ -23,7 +23,7 @@ from ssl_pkg.catalogue import UNKNOWN
 from ssl_pkg.data.images import Indices, Split
 from ssl_pkg.evaluation.accuracy import Hits, hits_of, not_finite_sentence, proportion
 from ssl_pkg.evaluation.forward import BATCH, outputs
-from ssl_pkg.intervals import wilson
+from ssl_pkg.intervals import Z_95, wilson
 from ssl_pkg.rows import Dimensions, Row, row, unmeasured
 
 EVALUATION: Final = "corruptions"
@@ -217,7 +217,7 @@ def relative_to_clean(corrupted: Hits, clean: Hits) -> Row:
     shares, base = corrupted.mean(axis=0), float(clean.mean())
     ratio = float(shares.mean()) / base
     error = float(np.std(shares - ratio * clean, ddof=1)) / base / count**0.5 if count > 1 else float("nan")
-    return row(EVALUATION, metric, ratio, count, (max(0.0, ratio - 1.96 * error), ratio + 1.96 * error))
+    return row(EVALUATION, metric, ratio, count, (max(0.0, ratio - Z_95 * error), ratio + Z_95 * error))
 
 
 def _reason(hits: Hits) -> str | None:
