@@ -2,12 +2,16 @@
 
 from typing import Final
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_pkg.config.stage_settings import Pretrain
 from ssl_pkg.data.images import Indices
+from ssl_pkg.evaluation.accuracy import not_finite, proportion
 from ssl_pkg.evaluation.forward import Array
+from ssl_pkg.rows import Row, unmeasured
 
 LARGE: Final = 1e15  # below the square root of float32's maximum, 1.8e19, with room for the sum of squares
 
@@ -30,6 +34,16 @@ def knn_predict(bank: Array, bank_labels: Indices, queries: Array, neighbours: i
         predictions.append(votes.argmax(dim=1))
     result: Indices = torch.cat(predictions).numpy()
     return result
+
+
+def knn_row(
+    evaluation: str, bank: Array, bank_labels: Indices, queries: Array, labels: Indices, *, config: Pretrain
+) -> Row:
+    """The accuracy of `knn_predict` on the queries with these labels (m,); unmeasured if a value is not finite."""
+    if reason := not_finite("embeddings", np.concatenate([bank, queries])):
+        return unmeasured(evaluation, "accuracy", len(labels), reason)
+    predicted = knn_predict(bank, bank_labels, queries, config.knn_neighbours, config.knn_temperature)
+    return proportion(evaluation, "accuracy", predicted == labels)
 
 
 def _unit(vectors: Tensor) -> Tensor:

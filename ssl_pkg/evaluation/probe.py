@@ -53,6 +53,11 @@ class LinearProbe:
         """The weights as the state dict of a linear layer."""
         return {"weight": torch.from_numpy(self.weight), "bias": torch.from_numpy(self.bias)}
 
+    def logits(self, features: Array) -> Array:
+        """The logits (n, C) of features (n, D); nan if no probe could be fitted."""
+        logits: Array = features @ self.weight.T + self.bias
+        return logits
+
     def notes(self, part: str) -> list[str]:
         """A sentence for people if the fit on `part` of the images did not converge."""
         if self.converged:
@@ -70,7 +75,7 @@ def fit_probe(features: Array, labels: Indices, config: Probe, on_fit: Callable[
     penalty to the smallest, and each fit starts from the weights of the previous one. on_fit(done, total) is called
     before each fit.
     """
-    if reason := not_finite("embeddings", features) or _too_large(features):
+    if reason := _unusable(features):
         return no_probe(features, labels, reason)
     kept, held = holdout(labels, config.validation_fraction)
     mean, scale = _statistics(features[kept])
@@ -95,7 +100,7 @@ def fit_probe(features: Array, labels: Indices, config: Probe, on_fit: Callable[
 
 def fit_head(features: Array, labels: Indices, l2: float) -> LinearProbe:
     """The classifier that `fit_probe` fits with the penalty `l2` on all samples; it has tried no other penalty."""
-    if reason := not_finite("embeddings", features) or _too_large(features):
+    if reason := _unusable(features):
         return no_probe(features, labels, reason, l2)
     weight, bias, converged = _fit(features, labels, l2)
     return LinearProbe(weight, bias, l2, [], converged=converged)
@@ -123,8 +128,10 @@ def _statistics(features: Array) -> tuple[Array, Array]:
     return features.mean(axis=0), features.std(axis=0) + np.float32(1e-6)
 
 
-def _too_large(features: Array) -> str | None:
+def _unusable(features: Array) -> str | None:
     """The reason why the features can't be standardised in float32; None if they can."""
+    if reason := not_finite("embeddings", features):
+        return reason
     with np.errstate(over="ignore"):
         fits = all(np.isfinite(part).all() for part in _statistics(features))
     return None if fits else "the embeddings are too large to be standardised"

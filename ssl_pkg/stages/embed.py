@@ -13,9 +13,8 @@ from ssl_pkg.config.schema import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Indices, Split, balanced
 from ssl_pkg.errors import BadInput
-from ssl_pkg.evaluation.accuracy import not_finite, proportion
 from ssl_pkg.evaluation.forward import Array, outputs
-from ssl_pkg.evaluation.knn import knn_predict
+from ssl_pkg.evaluation.knn import knn_row
 from ssl_pkg.evaluation.tsne import aligned_frames, map_accuracy, perplexity_for, trustworthiness, tsne, unmappable
 from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.models.encoder import to_device, without_classifier
@@ -64,7 +63,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             )  # fmt: skip
             write_atomic(session.file("embeddings.npz"), content)
             maps, more = _map(session, train, test)
-            rows = [_knn(config, train, test), *more]
+            rows = [knn_row("knn", *train, *test, config=config.pretrain), *more]
             session.save(1, {"maps": {name: torch.from_numpy(array) for name, array in maps.items()}, "rows": rows})
         if snapshots is not None:
             frames, missing = _map_frames(session, snapshots)
@@ -84,15 +83,6 @@ class _Embedded(NamedTuple):
 
     embeddings: Array
     labels: Indices
-
-
-def _knn(config: Config, train: _Embedded, test: _Embedded) -> Row:
-    """The kNN accuracy on test, with train as the bank."""
-    if reason := not_finite("embeddings", np.concatenate([train.embeddings, test.embeddings])):
-        return unmeasured("knn", "accuracy", len(test.labels), reason)
-    neighbours, temperature = config.pretrain.knn_neighbours, config.pretrain.knn_temperature
-    predicted = knn_predict(train.embeddings, train.labels, test.embeddings, neighbours, temperature)
-    return proportion("knn", "accuracy", predicted == test.labels)
 
 
 def _map(session: Session, train: _Embedded, test: _Embedded) -> tuple[dict[str, Any], list[Row]]:

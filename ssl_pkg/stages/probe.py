@@ -9,7 +9,7 @@ import numpy as np
 from ssl_pkg.catalogue import FOLDS
 from ssl_pkg.config.schema import Config
 from ssl_pkg.data.dataset import open_dataset
-from ssl_pkg.data.images import Indices, holdout
+from ssl_pkg.data.images import Indices, can_hold_out, holdout
 from ssl_pkg.data.stl10 import STL10
 from ssl_pkg.evaluation.accuracy import accuracy, hits_of, over_folds
 from ssl_pkg.evaluation.forward import Array, outputs
@@ -75,7 +75,7 @@ def _probes(session: Session, features: Array, dataset: STL10) -> list[LinearPro
     parts = {"fit": np.arange(len(labels))} | {f"fit fold {number}": fold for number, fold in enumerate(dataset.folds)}
     for name, part in list(parts.items())[len(found) :]:
         session.begin_part(len(found) + 1, len(parts))
-        if np.bincount(labels[part], minlength=len(dataset.classes)).min() < 2:  # one to fit on, one to hold out
+        if not can_hold_out(labels[part], len(dataset.classes)):
             found.append(no_probe(features, labels, "the fold has fewer than two images of a class"))
         else:
             report = partial(session.report_or_stop, name)
@@ -89,7 +89,7 @@ def _on_test(probes: list[LinearProbe], features: Array, labels: Indices) -> tup
     rows, hits = [], []
     for fold, probe in enumerate(probes):
         dimensions: Dimensions = {"fold": fold}
-        logits = features @ probe.weight.T + probe.bias  # nan without a probe
+        logits = probe.logits(features)
         hits.append(hits_of(logits, labels))
         if probe.reason:
             rows.append(unmeasured("folds", "accuracy", len(labels), probe.reason, dimensions))
