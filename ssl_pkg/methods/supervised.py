@@ -24,9 +24,14 @@ class Supervised(nn.Module):
         """All weights, with one learning rate."""
         return [{"params": list(self.parameters())}]
 
+    def forward(self, images: Tensor) -> Tensor:
+        """The logits (B, C) of images (B, 3, H, W)."""
+        logits: Tensor = self.head(self.encoder(images))
+        return logits
+
     def loss(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy of the single view, and the accuracy on the batch."""
-        logits = self.head(self.encoder(views[0])).float()
+        logits = self.forward(views[0]).float()
         accuracy = (logits.detach().argmax(dim=1) == labels).float().mean()
         return F.cross_entropy(logits, labels), {"accuracy": accuracy}
 

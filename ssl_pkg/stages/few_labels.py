@@ -19,7 +19,7 @@ from ssl_pkg.catalogue import FEW_LABELS, FOLDS
 from ssl_pkg.config.schema import Config
 from ssl_pkg.data.cifar10 import OutOfDistribution
 from ssl_pkg.data.dataset import data_root, open_dataset
-from ssl_pkg.data.images import Indices, Split, holdout, random_per_class
+from ssl_pkg.data.images import Indices, Split, can_hold_out, holdout, random_per_class
 from ssl_pkg.data.ood import open_ood
 from ssl_pkg.data.stl10 import STL10
 from ssl_pkg.errors import BadInput, Diverged
@@ -143,7 +143,7 @@ class _Stage:
         labels = self.dataset.train.labels[subset.indices]
         report = partial(self.session.report_or_stop, f"probe {subset}")
         probe = fit_probe(train[subset.indices], labels, self.session.config.probe, report)
-        logits = [part @ probe.weight.T + probe.bias for part in tested]
+        logits = [probe.logits(part) for part in tested]
         return {
             "model": self._measured(subset, "probe", logits),
             "head": None if probe.reason else probe.head,
@@ -182,8 +182,7 @@ class _Stage:
         except Diverged as error:
             self.session.reporter.message(f"fine-tuning on {subset} has no result: {error}")
             return self._missing(subset)
-        network = nn.Sequential(model.encoder, model.head)
-        return self._measured(subset, "finetune", [self.outputs(network, split) for split in self.tested])
+        return self._measured(subset, "finetune", [self.outputs(model, split) for split in self.tested])
 
     def _start(self, indices: Indices, head: Head | None) -> Labelled:
         """What a training starts from. A small subset is repeated, so that it fills the batches of an epoch."""
@@ -254,7 +253,7 @@ def _folds(dataset: STL10) -> list[_Subset]:
     if not dataset.folds:
         raise BadInput("few_labels.folds=true needs a file fold_indices.txt beside the images of train")
     for number, fold in enumerate(dataset.folds):
-        if np.bincount(labels[fold], minlength=classes).min() < 2:  # one to fit on, one to hold out
+        if not can_hold_out(labels[fold], classes):
             raise BadInput(
                 f"few_labels.folds=true needs two images of each class in each fold; fold {number} has fewer"
             )

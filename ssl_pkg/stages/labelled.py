@@ -28,7 +28,7 @@ from ssl_pkg.run.resume import PhaseCheckpoint
 from ssl_pkg.run.session import Session
 from ssl_pkg.training.batches import ViewBatches
 from ssl_pkg.training.loop import fit
-from ssl_pkg.training.optimizers import build_optimizer, warmup_cosine
+from ssl_pkg.training.optimizers import build_optimizer, lr_schedule
 from ssl_pkg.training.step import Task
 
 Head = dict[str, Tensor]  # the state dict of a linear layer: weight (C, 512) and bias (C,)
@@ -138,8 +138,8 @@ class LabelledTrainings:
     ) -> Supervised:
         """Trains a copy of the encoder with a last layer on `start.split`, with the settings `finetune`.
 
-        name: of the phase. epoch_steps: of an epoch, by which warm-up, checkpoints and the length are counted; by
-        default as many as pass over the split `start.passes` times. after_epoch: gets the model and the number of
+        name: of the phase. epoch_steps: the number of steps in an epoch; by default, `start.passes` passes over the
+        split. Warm-up, checkpoints and the length are counted in epochs. after_epoch: gets the model and the number of
         finished epochs, and returns metrics to log. on_start: called with the model before the first step. Raises
         Diverged as `fit` does.
         """
@@ -148,13 +148,12 @@ class LabelledTrainings:
         model = _classifier(session, start, candidate)
         steps_per_epoch = epoch_steps or batches.steps_per_epoch
         steps = epochs * steps_per_epoch
-        warmup = min(round(settings.warmup_epochs * steps_per_epoch), steps)
         task = Task(
             phase=name,
             model=model,
             loss=model.loss,
             optimizer=build_optimizer("adamw", model.parameter_groups(), weight_decay=candidate.weight_decay),
-            lr=lambda step: candidate.lr * warmup_cosine(step, steps, warmup),
+            lr=lr_schedule(candidate.lr, settings.warmup_epochs, steps, steps_per_epoch),
             batch=batches,
             indices=batches.indices,
             steps=steps,
@@ -199,7 +198,7 @@ class LabelledTrainings:
 
         def measured(model: Supervised) -> Trial:
             logits = outputs(
-                nn.Sequential(model.encoder, model.head), held, start.resolution, self.session.hardware.device,
+                model, held, start.resolution, self.session.hardware.device,
                 partial(self.session.report_or_stop, "validate"),
             )  # fmt: skip
             if reason := not_finite("logits", logits):

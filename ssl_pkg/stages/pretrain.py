@@ -1,7 +1,6 @@
 """Pretraining of an encoder by a method that needs no labels."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Final, cast
@@ -24,16 +23,15 @@ from ssl_pkg.distributed.collectives import rank, world_size
 from ssl_pkg.distributed.process_group import process_group
 from ssl_pkg.distributed.process_info import process_info
 from ssl_pkg.errors import BadInput
-from ssl_pkg.evaluation.accuracy import not_finite, proportion
 from ssl_pkg.evaluation.effective_rank import effective_rank
 from ssl_pkg.evaluation.forward import Array, outputs
-from ssl_pkg.evaluation.knn import knn_predict
+from ssl_pkg.evaluation.knn import knn_row
 from ssl_pkg.hardware.prepare import Hardware, prepare
 from ssl_pkg.methods.base import Method
 from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.models.encoder import build_encoder, to_device
 from ssl_pkg.models.sync_batch_norm import synchronise_batch_norm
-from ssl_pkg.rows import Row, unmeasured
+from ssl_pkg.rows import Row
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.run.worker_session import WorkerSession
@@ -41,7 +39,7 @@ from ssl_pkg.stages.artifacts import export_weights, weights_facts, write_contac
 from ssl_pkg.training.batches import ViewBatches
 from ssl_pkg.training.ddp import distributed_loss
 from ssl_pkg.training.loop import fit
-from ssl_pkg.training.optimizers import build_optimizer, warmup_cosine
+from ssl_pkg.training.optimizers import build_optimizer, lr_schedule
 from ssl_pkg.training.step import Task
 
 # torch has no class for these errors
@@ -107,6 +105,7 @@ def training(config: Config, dataset: STL10, hardware: Hardware) -> Task:
     if hardware.compiles:
         for network in (part for part in module.modules() if isinstance(part, ResNet)):
             network.compile(dynamic=False)  # in place, so that the names in the state dict stay
+    peak = peak_lr(optimizer.base_lr, optimizer.lr_scaling, config.method.batch_size)
     return Task(
         phase="train",
         model=model,
@@ -117,7 +116,7 @@ def training(config: Config, dataset: STL10, hardware: Hardware) -> Task:
             weight_decay=optimizer.weight_decay,
             momentum=optimizer.momentum,
         ),
-        lr=lr_schedule(config.method, length.steps, batches.steps_per_epoch),
+        lr=lr_schedule(peak, config.method.warmup_epochs, length.steps, batches.steps_per_epoch),
         batch=batches,
         indices=batches.indices,
         steps=length.steps,
@@ -166,13 +165,6 @@ def _method_class(name: str) -> type[nn.Module]:
     return target
 
 
-def lr_schedule(config: MethodConfig, steps: int, steps_per_epoch: int) -> Callable[[int], float]:
-    """The learning rate as a function of the step: linear warm-up, then a cosine, 0 after the last step."""
-    peak = peak_lr(config.optimizer.base_lr, config.optimizer.lr_scaling, config.batch_size)
-    warmup = min(round(config.warmup_epochs * steps_per_epoch), steps)
-    return lambda step: peak * warmup_cosine(step, steps, warmup)
-
-
 def _validate(session: Session, model: Method, dataset: STL10, epoch: int) -> dict[str, float]:
     if epoch % session.config.pretrain.knn_every:
         return {}
@@ -193,9 +185,6 @@ def _knn(config: Config, features: Array, dataset: STL10) -> Row:
     """kNN accuracy on the holdout split of labelled train, because test is for the final evaluation only."""
     labels = dataset.train.labels
     bank, queries = holdout(labels, config.probe.validation_fraction)
-    if reason := not_finite("embeddings", features):
-        return unmeasured("knn_validation", "accuracy", len(queries), reason)
-    predicted = knn_predict(
-        features[bank], labels[bank], features[queries], config.pretrain.knn_neighbours, config.pretrain.knn_temperature
+    return knn_row(
+        "knn_validation", features[bank], labels[bank], features[queries], labels[queries], config=config.pretrain
     )
-    return proportion("knn_validation", "accuracy", predicted == labels[queries])

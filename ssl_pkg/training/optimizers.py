@@ -29,7 +29,7 @@ class LARS(torch.optim.Optimizer):
         self,
         parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
         lr: float,
-        momentum: float = 0.9,
+        momentum: float,
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
@@ -112,3 +112,9 @@ def warmup_cosine(step: int, steps: int, warmup_steps: int) -> float:
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))
+
+
+def lr_schedule(peak: float, warmup_epochs: float, steps: int, steps_per_epoch: int) -> Callable[[int], float]:
+    """The learning rate as a function of the step: linear warm-up to `peak`, then a cosine, 0 after the last step."""
+    warmup = min(round(warmup_epochs * steps_per_epoch), steps)
+    return lambda step: peak * warmup_cosine(step, steps, warmup)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ssl_pkg.config.schema import OptimizerName
-from ssl_pkg.training.optimizers import LARS, build_optimizer, warmup_cosine
+from ssl_pkg.training.optimizers import LARS, build_optimizer, lr_schedule, warmup_cosine
 
 
 def test_lars_takes_the_step_computed_by_hand() -> None:
@@ -37,7 +37,7 @@ def test_lars_neither_scales_nor_decays_biases_and_batch_norm() -> None:
 def test_lars_moves_a_weight_of_zeros_by_its_plain_gradient() -> None:
     weight = torch.nn.Parameter(torch.zeros(1, 2, dtype=torch.float64))
     weight.grad = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
-    LARS([weight], lr=0.1).step()
+    LARS([weight], lr=0.1, momentum=0.9).step()
     assert weight.tolist()[0] == pytest.approx([-0.1, -0.2])
 
 
@@ -45,7 +45,7 @@ def test_lars_step_does_not_depend_on_the_scale_of_the_gradient() -> None:
     def step(scale: float) -> torch.Tensor:
         weight = torch.nn.Parameter(torch.tensor([[3.0, 4.0]]))
         weight.grad = scale * torch.tensor([[0.6, 0.8]])
-        LARS([weight], lr=1.0).step()
+        LARS([weight], lr=1.0, momentum=0.9).step()
         return weight.detach()
 
     torch.testing.assert_close(step(1.0), step(1000.0))
@@ -142,3 +142,11 @@ def test_the_schedule_is_a_linear_warmup_and_half_a_cosine() -> None:
     assert factors[60] == pytest.approx(0.5)
     assert factors[109] < 0.001
     assert factors[10:] == sorted(factors[10:], reverse=True)
+
+
+@pytest.mark.parametrize(("warmup_epochs", "warmup"), [(0.5, 5), (3, 20)])
+def test_the_learning_rate_rises_for_the_epochs_of_the_warmup_but_no_longer_than_the_training(
+    warmup_epochs: float, warmup: int
+) -> None:
+    lr = lr_schedule(0.3, warmup_epochs, steps=20, steps_per_epoch=10)
+    assert [lr(step) for step in range(21)] == [0.3 * warmup_cosine(step, 20, warmup) for step in range(21)]
