@@ -10,9 +10,9 @@ from typing import Any, Final, NamedTuple
 
 from ssl_pkg.rows import Row, dimensions_of
 
-RANDOM: Final = "random"  # the `source` that stands for the random initialization, and the method of its models
+RANDOM: Final = "random"  # the `source` that stands for the random initialisation, and the method of its models
 OOD: Final = "ood"  # the stage that needs an out-of-distribution set, which a data set may lack
-SUPERVISED: Final = "supervised"  # the method of the baseline, which `finetune` trains from the random initialization
+SUPERVISED: Final = "supervised"  # the method of the baseline, which `finetune` trains from the random initialisation
 
 _PROBE_GRID: Final = tuple(f"probe.{name}" for name in ("l2_low", "l2_high", "l2_count", "validation_fraction"))
 
@@ -243,7 +243,7 @@ EVALUATIONS: Final = tuple(stage.name for stage in _STAGES if stage.is_evaluatio
 def adapted(method: str, stage: str) -> tuple[str, str | None]:
     """The method and the adaptation of the final model that `stage` makes of the encoder of `method`.
 
-    The training of all weights from the random initialization is the supervised baseline, which has no adaptation.
+    The training of all weights from the random initialisation is the supervised baseline, which has no adaptation.
     """
     return (SUPERVISED, None) if (method, stage) == (RANDOM, "finetune") else (method, stage)
 

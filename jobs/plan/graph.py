@@ -181,7 +181,7 @@ class _Planner:
     def job(
         self, stage: str, seed: int, choice: tuple[str, ...], *, method: str = "", source: Job | None = None
     ) -> Job:
-        """One run. It starts from the model of `source`, or, without `source`, from the random initialization."""
+        """One run. It starts from the model of `source`, or, without `source`, from the random initialisation."""
         own = tuple(override for override in choice if reads(stage, override))
         inherited = source.choice if source else ()
         made_with = tuple(override for override in choice if override in own or override in inherited)

@@ -23,7 +23,7 @@ class LogisticRegression:
     """min over W, b of the mean cross-entropy of softmax(X Wᵀ + b) plus l2/2·‖W‖², for one X and several penalties.
 
     X = U S Vᵀ is the thin singular value decomposition. The minimum lies in the span of the rows of X, so W = A Vᵀ with
-    A (C, r), r = min(n, D). The optimiser's variable is A times the root of the loss's second derivatives, so that all
+    A (C, r), r = min(n, D). The optimizer's variable is A times the root of the loss's second derivatives, so that all
     directions have a similar curvature.
 
     A fit has converged when gᵀD⁻¹g ≤ TOLERANCE²·l2·‖W‖², g the gradient and D the second derivatives. The left side

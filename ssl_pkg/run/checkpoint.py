@@ -98,7 +98,10 @@ def load_checkpoint(
 def newest_intact(
     folder: Path, accept: Callable[[dict[str, Any]], bool] = lambda state: True
 ) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
-    """The file that `load_checkpoint` takes, and its state. Raises `read_error`: such a file isn't damaged."""
+    """The file that `load_checkpoint` takes, and its state.
+
+    Raises BadInput or OSError (errors.read_error) if a file can't be read, because such a file isn't damaged.
+    """
     other = None
     for path in _newest_first(folder):
         try:

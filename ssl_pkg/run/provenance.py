@@ -82,9 +82,9 @@ def commit_at_start() -> str:
 
 
 def commit(package: Path = Path(__file__).parents[1]) -> str:
-    """The checkout's commit, with "+changes" appended if the code differs; "unknown" outside a checkout.
+    """The checkout's commit, with "+changes" appended if a tracked file differs, or if the package has a new file.
 
-    package: the folder of the package. A new file in it counts as a change, because it can be a new method.
+    package: the folder of the package. A new file in it can be a new method. Outside a checkout: "unknown".
     """
 
     def git(*arguments: str) -> str:

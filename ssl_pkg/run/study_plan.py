@@ -5,7 +5,7 @@
       name         name of the run and of its run directory, e.g. `probe-byol-s0`
       stage        name in the stage catalogue
       model        name of the model that the run makes or evaluates, as in result.json, e.g. `byol-probe`
-      method       name of the model's method; `random` for the random initialization
+      method       name of the model's method; `random` for the random initialisation
       adaptation   `probe`, `finetune`, or null for a model that was not adapted
       seed         from 0
       variant      in a sweep, the values that the run was made with, e.g. `temperature=0.1`; otherwise empty

@@ -142,8 +142,9 @@ def write_contact_sheet(
 def preprocessing(manifest: Mapping[str, Any], resolution: int) -> dict[str, Any]:
     """The preprocessing that the encoder expects, in words and numbers.
 
-    manifest: of the data set. photograph: how a photograph becomes an image of the data set, first. For a set that is
-    not packed, this is how `predict` does it. resize: what `ssl_pkg.augment.views.resize` does, second.
+    manifest: of the data set. The preprocessing has two steps. photograph: how a photograph becomes an image of the
+    data set; for a set that is not packed, as `predict` does it. resize: how that image gets the network's resolution
+    (`ssl_pkg.augment.views.resize`).
     """
     return {
         "photograph": preparation(SIDE, pad=is_padded(manifest.get("preparation"), SIDE) or False),

@@ -52,28 +52,28 @@ def model_card(file: str, facts: Mapping[str, Any], made_with: Mapping[str, Any]
 
     facts: of the file's metadata. made_with: content of provenance.json. rows: of result.json.
     """
-    classes, adaptation = facts["classes"], facts["adaptation"]
+    classes, is_encoder = facts["classes"], facts["stage"] == "pretrain"
     measured = [row for row in rows if row["value"] is not None and not dimensions_of(row)]
     header = {
         **licence(facts)[0],
         "library_name": "pytorch",
-        "pipeline_tag": "image-feature-extraction" if facts["stage"] == "pretrain" else "image-classification",
+        "pipeline_tag": "image-feature-extraction" if is_encoder else "image-classification",
         "tags": ["resnet18", "self-supervised-learning", facts["method"]],
         "model-index": [{"name": facts["model"], "results": _results(facts, measured)}],
     }
-    kind = f"a classifier of {len(classes)} classes" if adaptation or facts["stage"] != "pretrain" else "an encoder"
+    kind = "an encoder" if is_encoder else f"a classifier of {len(classes)} classes"
     versions = ", ".join(f"{name} {version}" for name, version in made_with["versions"].items())
     photograph, resolution = facts["photograph"], facts["resolution"]
     (fit, function), side = _FIT[photograph["fit"]], photograph["side"]
     build, outputs = f"resnet18(num_classes={len(classes)})", "one logit for each class, in the order below"
-    if kind == "an encoder":
+    if is_encoder:
         build, outputs = "resnet18()\nmodel.fc = Identity()", "embeddings (n, 512)"
     names = "\n".join(f"{number} {name}" for number, name in enumerate(classes))
     return f"""---
 {yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---
 # {facts["model"]}: ResNet-18
 
-`{file}` holds {kind}: torchvision's ResNet-18{" without its last layer" if kind == "an encoder" else ""}, made by the
+`{file}` holds {kind}: torchvision's ResNet-18{" without its last layer" if is_encoder else ""}, made by the
 stage `{facts["stage"]}` with the method `{facts["method"]}` and seed {facts["seed"]}.
 
 ## Use

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from math import isfinite, nan
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from ssl_pkg.evaluation.width.sharpness import adaptive_average, adaptive_worst,
 from ssl_pkg.rows import Dimensions, Penalty, Row, bounded, row
 
 MeasureFunction = Callable[[Objective], Interval | Bound | tuple[Interval, ...]]
+EVALUATION: Final = "width"
 WIDTH, FIRST_ORDER = "width", "first_order"  # metrics: the measure, and its first-order prediction
 
 
@@ -166,7 +167,7 @@ def _row(metric: str, dimensions: Dimensions, found: Interval | Bound, objective
     if isinstance(found, Bound):
         at_least, at_most, reason = found
         return bounded(
-            WIDTH, metric, objective.count, reason, at_least=at_least, at_most=at_most, dimensions=dimensions
+            EVALUATION, metric, objective.count, reason, at_least=at_least, at_most=at_most, dimensions=dimensions
         )
     reason = (
         "the loss or a derivative of it is not finite at the weights that the measure looks at"
@@ -174,7 +175,9 @@ def _row(metric: str, dimensions: Dimensions, found: Interval | Bound, objective
         else "the loss of the model itself is not finite"
     )
     value, low, high, own_reason = found
-    return row(WIDTH, metric, value, objective.count, (low, high), dimensions=dimensions, reason=own_reason or reason)
+    return row(
+        EVALUATION, metric, value, objective.count, (low, high), dimensions=dimensions, reason=own_reason or reason
+    )
 
 
 def _landscape(objective: Objective, config: Width, seed: int) -> list[Unit]:
