@@ -274,6 +274,10 @@ def test_the_package_itself_imports_nothing() -> None:
         (("stage=probe", "source=x", "probe.l2_low=2e9"), "^probe: l2_low=2000000000.0 must not be above l2_high=1"),
         (("stage=width", "source=x", "width.batch_size=99999999999999999999"), "batch_size is too large"),
         (("stage=probe", "source=x", "probe.l2_count=20000"), "probe.l2_count=20000 is not possible"),
+        (
+            ("stage=few_labels", "source=x", "few_labels.labels_per_class=[25,10]"),
+            r"^few_labels.labels_per_class=.*25, 10. is not possible: the values must be increasing",
+        ),
         (("stage=probe,ood", "source=x"), "runs one stage of one study"),
         (("stage=probe", f"source={'x' * 300}"), "is too long for a path"),
     ],
