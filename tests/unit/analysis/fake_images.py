@@ -1,4 +1,4 @@
-"""Images in STL-10's layout that can be told apart by their brightness, and a FakeStudy whose maps show them."""
+"""Images in STL-10's layout that can be distinguished by their brightness, and a FakeStudy whose maps show them."""
 
 import json
 from pathlib import Path
