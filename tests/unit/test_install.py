@@ -80,9 +80,15 @@ def test_an_interruption_is_no_failure_of_pip(
 ) -> None:
     monkeypatch.setattr(install, "_pip", REAL_PIP)
     installed("dev", age=DAY)
-    Path(".venv/bin/python").write_text("#!/bin/sh\nexit 130\n")
+    Path(".venv/bin/python").write_text("#!/bin/sh\nuntil [ -e interrupted ]; do sleep .01; done\nexit 130\n")
     Path(".venv/bin/python").chmod(0o755)
-    monkeypatch.setattr(install, "_progress", lambda output: signal.raise_signal(signal.SIGINT))
+
+    def interrupt(_output: str) -> str:
+        Path("interrupted").touch()
+        signal.raise_signal(signal.SIGINT)
+        return ""
+
+    monkeypatch.setattr(install, "_progress", interrupt)
     assert install.entry(["dev"]) == 75
     assert capsys.readouterr().err == "\nmake setup: interrupted; running make again resumes\n"
 

@@ -24,7 +24,7 @@ def test_the_interval_of_the_calibration_error_covers_the_truth(seeds: int, imag
     found = [error(*sample(seeds, images)) for _ in range(400)]
     covered = np.mean([entry.low <= truth <= entry.high for entry in found])
     assert covered >= 0.93
-    assert covered <= 0.98 or gap < 0.1  # where the bias is large, the interval is rather too long
+    assert covered <= 0.99 or gap < 0.1  # where the bias is large, the interval is rather too long
 
 
 def test_the_calibration_error_is_that_of_the_evaluation() -> None:
