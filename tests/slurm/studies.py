@@ -27,7 +27,8 @@ METHODS = ("supervised", "simclr")
 SAME = ("weights_sha256", "metrics_sha256", "rows")
 FILES = ("*.npz", "*.safetensors")
 TINY = ("budget=tiny", "threads=1")
-LONG_ONLY = pytest.mark.skipif(os.environ.get("SLURM_TESTS") != "long", reason="minutes each: make test-slurm-long")
+LONG = os.environ.get("SLURM_TESTS") == "long"
+LONG_ONLY = pytest.mark.skipif(not LONG, reason="minutes each: make test-slurm-long")
 
 
 def until(condition: Callable[[], object], seconds: float = 60, what: Callable[[], str] = str) -> None:

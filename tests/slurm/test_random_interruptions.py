@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from studies import LONG_ONLY, Real, job_of, until
+from studies import LONG, LONG_ONLY, Real, job_of, until
 
 from jobs.cluster.outcomes import ACTIVE
 from jobs.ledger import State
@@ -18,7 +18,7 @@ from jobs.status.states import Row
 from slurm.testbed import LocalCluster
 from ssl_pkg.run.directory import runs_of
 
-INTERRUPTIONS = 20  # at least
+INTERRUPTIONS = 20 if LONG else 8  # at least; each takes some 10 to 25 s
 
 
 @dataclass(frozen=True)
