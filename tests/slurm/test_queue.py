@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from studies import OnCluster, job_of, slurm, until
+from studies import LONG_ONLY, OnCluster, job_of, slurm, until
 
 from jobs.__main__ import main
 from jobs.cluster.batches import read_batches
@@ -17,7 +17,9 @@ from jobs.ledger import State
 from slurm.testbed import LocalCluster
 from ssl_pkg.errors import BadInput
 
-pytestmark = pytest.mark.parametrize("bed", [{}, {"accounting": True}], indirect=True, ids=["", "accounting"])
+# In the short form the tests of submission and of --wait run with accounting, these without.
+BEDS = [pytest.param({}, id=""), pytest.param({"accounting": True}, id="accounting", marks=LONG_ONLY)]
+pytestmark = pytest.mark.parametrize("bed", BEDS, indirect=True)
 Make = Callable[..., OnCluster]
 
 
