@@ -159,7 +159,7 @@ def test_only_one_of_two_processes_that_find_the_claim_of_a_dead_process_removes
     def slow_unlink(path: Path, missing_ok: bool = False) -> None:
         if path == first.path and threading.current_thread() is thread:
             about_to_remove.set()
-            second_is_done.wait(0.5)  # it must not be, so this waits in vain
+            second_is_done.wait(0.5)  # times out, because it must not be done
         unlink(path, missing_ok=missing_ok)
 
     monkeypatch.setattr(Path, "stat", slow_stat)
