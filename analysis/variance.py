@@ -167,8 +167,8 @@ def larger(estimate: Part, least: Part) -> Part:
     An estimate below the least value is small by chance and tells little about the true variance. With the least
     value's own degrees of freedom, p-values of .001 would be up to 28 times too frequent with three seeds; with the
     estimate's, intervals would be longer than needed. One more is between: p-values of .05 and .005 are at most 1.0
-    and 1.3 times too frequent with three seeds or draws, and 1.3 and 2.8 times with two
-    (tests/unit/analysis/test_analysis_coverage.py).
+    and 1.3 times too frequent with three seeds or draws, and 1.3 and 2.8 times with two. These are the worst cases, in
+    which the images add no variance (tests/unit/analysis/test_analysis_coverage.py).
     """
     if estimate.variance >= least.variance:
         return estimate
