@@ -68,11 +68,12 @@ data: data-given .venv/installed  ## download STL-10 and CIFAR-10 to DATA (STUDY
 	*) echo 'make data: there is nothing to download for STUDY=$(STUDY): give STUDY=stl10, or STUDY=demo for the synthetic set' >&2; exit 2 ;; \
 	esac
 
-test: test-unit  ## run the unit, integration and (short) fault tests
+test: .venv/installed  ## run all unit and integration tests and the (short) fault tests
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/unit --numprocesses 2 --dist loadfile
 	$(PYTHON) -m pytest tests/integration tests/faults --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-test-unit: .venv/installed  ## run the unit tests (three minutes)
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/unit --numprocesses 2 --dist loadfile
+test-unit: .venv/installed  ## run the fast unit tests (two minutes)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/unit -m 'not slow' --numprocesses 2 --dist loadfile
 
 test-slurm: .venv/installed  ## run studies with failures and interruptions on a SLURM that is started here (Debian: slurm-wlm, munge)
 	$(PYTHON) -m pytest tests/slurm

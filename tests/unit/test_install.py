@@ -131,6 +131,7 @@ def test_a_failed_set_up_is_tried_again(asked: list[str], monkeypatch: pytest.Mo
     assert asked == ["report,submit"]
 
 
+@pytest.mark.slow
 def test_a_log_gets_lines_while_pip_downloads_one_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,6 +147,7 @@ def test_a_log_gets_lines_while_pip_downloads_one_package(
     assert all(line[4:] == " downloading package 1: torch (800 MB)" for line in lines)
 
 
+@pytest.mark.slow
 def test_the_first_set_up_links_the_interpreter_instead_of_copying_it(asked: list[str]) -> None:
     """A copied interpreter does not find a shared libpython that lies beside the original."""
     assert install.main("submit") == 0

@@ -91,6 +91,7 @@ def test_a_run_that_does_not_exist_is_named_with_the_nearest(tmp_path: Path) -> 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -255,6 +256,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fit", ["crop", "pad"])
 def test_photographs_are_prepared_as_those_of_the_training(packed: Path, tmp_path: Path, fit: str) -> None:
     model = trained_on(fit, tmp_path)
@@ -267,6 +269,7 @@ def test_photographs_are_prepared_as_those_of_the_training(packed: Path, tmp_pat
         assert float(photos[name]["confidence"]) == pytest.approx(float(row["confidence"]), abs=2e-6)
 
 
+@pytest.mark.slow
 def test_another_preparation_of_packed_images_is_noted(
     run: Path, packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,6 +29,7 @@ def write(file: Path, seed: int) -> None:
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (50, 70, 3), dtype=np.uint8)).save(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [0o000, 0o444])
 def test_a_folder_that_can_not_be_read_has_a_line_and_is_no_failure_of_writing(
     run: Path, user_folder: Path, capsys: pytest.CaptureFixture[str], mode: int

@@ -23,6 +23,7 @@ def test_the_report_says_that_there_is_no_out_of_distribution_set(fake: FakeStud
     assert "the data has no out-of-distribution set" in block["text"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 12, 150])
 def test_figures_of_few_and_of_many_classes_name_as_many_as_are_readable(tmp_path: Path, count: int) -> None:
     fake = FakeStudy(

@@ -82,6 +82,7 @@ PLANE = {"grid": np.arange(3.0), "plane": np.zeros((3, 3))}
 LOGITS = np.zeros((100, 10))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "arrays"),
     [
@@ -165,6 +166,7 @@ def test_models_of_other_classes_do_not_share_a_confusion(fake: FakeStudy) -> No
     assert [axes.get_title() for axes in figure.axes if axes.get_title()] == ["SimCLR probe"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "value",
     ["abc", None, [1.0], {"a": 1}, True, float("nan"), float("inf"), 10**400],
@@ -199,6 +201,7 @@ def test_a_penalty_that_is_not_a_number_is_ignored(fake: FakeStudy) -> None:
         assert _drawn(curves.probing(read_study(fake.path)))
 
 
+@pytest.mark.slow
 def test_a_report_is_built_without_damaged_files(fake: FakeStudy, tmp_path: Path) -> None:
     fake.finetune("random")
     for file, run in (

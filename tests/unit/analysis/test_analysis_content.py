@@ -219,6 +219,7 @@ def test_interruptions_that_no_run_recorded_are_not_called_none(fake: FakeStudy)
     assert table(cost.section(study), "cost")["rows"][0][-1] == "–"
 
 
+@pytest.mark.slow
 def test_the_queue_is_drawn_until_it_is_full_and_longer(fake: FakeStudy, tmp_path: Path) -> None:
     fake.pretrain("simclr")
     assert curves.details(read_study(fake.path)) is None

@@ -108,6 +108,7 @@ def test_four_models_have_no_interval() -> None:
     assert LEAST_INTERVAL == 5
 
 
+@pytest.mark.slow
 def test_each_model_but_the_random_initialisation_is_a_point(whole: Whole) -> None:
     shown = points(whole.study, KESKAR, "test")
     assert set(shown) == set(whole.study.models) - {Model("random", "probe")}
@@ -173,6 +174,7 @@ def marked(blocks: list[dict[str, Any]]) -> set[str]:
     return {mark for mark in ("≥ and ≤", "†") if mark in text}
 
 
+@pytest.mark.slow
 def test_a_bound_is_shown_as_a_bound_and_is_no_point(fake: FakeStudy, tmp_path: Path) -> None:
     for method, name in itertools.product(("simclr", "byol", "moco"), ("probe", "finetune")):
         getattr(fake, name)(method)

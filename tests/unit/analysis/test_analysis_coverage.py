@@ -64,6 +64,7 @@ def _check(found: Sequence[Mean | Difference], truths: Sequence[float]) -> None:
     assert np.mean(high - low) <= 2 * 2 * stats.norm.ppf(0.975) * np.std(values - truths)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "images"), [(1, 500), (1, 8000), (2, 500), (3, 500), (3, 8000), (5, 2000)])
 def test_the_interval_of_a_mean_covers_the_truth(seeds: int, images: int) -> None:
     found, truths = [], []
@@ -74,6 +75,7 @@ def test_the_interval_of_a_mean_covers_the_truth(seeds: int, images: int) -> Non
     _check(found, truths)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seeds", "images"),
     [((1, 1), 500), ((2, 2), 500), ((3, 3), 500), ((3, 3), 8000), ((5, 3), 2000), ((1, 3), 500)],
@@ -87,6 +89,7 @@ def test_the_interval_of_a_difference_covers_the_truth(seeds: tuple[int, int], i
     _check(found, truths)
 
 
+@pytest.mark.slow
 def test_the_interval_over_different_images_covers_the_truth() -> None:
     found, truths = [], []
     for study in _studies(500, 800):
@@ -98,6 +101,7 @@ def test_the_interval_over_different_images_covers_the_truth() -> None:
     _check(found, truths)
 
 
+@pytest.mark.slow
 def test_a_difference_of_two_uses_of_the_same_encoders_covers_the_truth_and_is_shorter() -> None:
     draws, found, truths, lengths = np.random.default_rng(0), [], [], []
     for _ in range(800):
@@ -115,6 +119,7 @@ def test_a_difference_of_two_uses_of_the_same_encoders_covers_the_truth_and_is_s
     assert np.mean(lengths, axis=0)[0] < 0.5 * np.mean(lengths, axis=0)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "draws"), [(3, 3), (3, 5), (1, 3), (1, 5), (3, 1)])
 def test_the_interval_with_few_labels_covers_the_truth(seeds: int, draws: int) -> None:
     """Every seed is trained on the same draws, which are a common cause of its accuracy and of the other model's.
@@ -143,6 +148,7 @@ def test_the_interval_with_few_labels_covers_the_truth(seeds: int, draws: int) -
     _check(gaps, [truth[0] - truth[1] for truth in truths])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "draw", "together"), [(1, 0.12, 0.0), (1, 0.1, 0.7), (3, 0.1, 0.7)])
 def test_a_small_p_value_with_few_labels_is_as_rare_as_it_says(seeds: int, draw: float, together: float) -> None:
     """Verdicts compare p-values of a family, corrected by Holm's method, so those near .005 count.

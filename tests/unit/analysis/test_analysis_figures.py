@@ -28,6 +28,7 @@ def other_widths(study: Study) -> Figure | None:
     return width.forest([entry for entry in correlations(study) if entry.kind == "all"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "draw",
     [

@@ -66,6 +66,7 @@ def test_an_error_in_the_context_ends_the_fork_which_cleans_up(tmp_path: Path) -
     assert (tmp_path / "cleaned").exists()
 
 
+@pytest.mark.slow
 def test_the_fork_of_a_killed_process_ends(tmp_path: Path) -> None:
     lines = f"""
 import os, signal, time

@@ -31,6 +31,7 @@ from analysis.study import Study
 from ssl_pkg.errors import BadInput
 
 SEEDS = (0, 1)
+pytestmark = pytest.mark.slow
 
 
 def written(path: Path) -> FakeStudy:

@@ -50,6 +50,7 @@ def text(blocks: list[dict[str, Any]]) -> str:
     return json.dumps(blocks, ensure_ascii=False)
 
 
+@pytest.mark.slow
 def test_a_report_of_models_without_numbers_says_why(
     fake: FakeStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -242,6 +243,7 @@ def test_failed_runs_are_named_with_their_last_line(fake: FakeStudy, tmp_path: P
     assert "embed-supervised-s0 failed; its last printed line: boom" in text(missing.section(study).blocks)
 
 
+@pytest.mark.slow
 def test_contact_sheets_are_shown_legibly_if_they_are_pictures(fake: FakeStudy, tmp_path: Path) -> None:
     split = Split("train", np.zeros((6, 3, 96, 96), np.uint8), np.arange(6) % 3)
     sheet = contact_sheet([split], None, ["a", "b", "c"])

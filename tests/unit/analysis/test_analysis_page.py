@@ -29,6 +29,7 @@ STATIC = Path(analysis.page.__file__).parent / "static"
 INJECTION = '</script><script>alert("1")</script><img src=x onerror=alert(2)>&amp;'
 
 
+@pytest.mark.slow
 def test_the_table_of_all_results_is_results_csv(whole: Whole, page: str) -> None:
     with (whole.out / "tables" / "results.csv").open(newline="") as file:
         header, *lines = csv.reader(file)
@@ -70,6 +71,7 @@ def test_a_whole_study_has_every_figure_with_its_runs_and_commands(whole: Whole,
                 assert f"run_dir=again/{name}" in content["runs"][name]["command"]
 
 
+@pytest.mark.slow
 def test_texts_of_users_are_shown_and_never_interpreted(tmp_path: Path) -> None:
     fake = FakeStudy(tmp_path / "<b>\"x\" & 'y'", images=60, points=20, classes=(INJECTION, "b"))
     fake.pretrain("simclr")
@@ -120,10 +122,12 @@ def test_the_command_of_a_report_has_its_date(whole: Whole, page: str) -> None:
     assert command in str(repeating.section(whole.study, DATE).blocks)
 
 
+@pytest.mark.slow
 def test_the_same_study_and_date_give_the_same_page(whole: Whole, page: str) -> None:
     assert render(read_study(whole.fake.path), DATE).decode() == page
 
 
+@pytest.mark.slow
 def test_a_study_of_the_size_of_stl10_gives_a_small_page(tmp_path: Path) -> None:
     fake = FakeStudy(tmp_path / "stl10", images=8000, points=6500, steps=4000)
     for method in ("random", "simclr", "byol", "moco"):
@@ -137,6 +141,7 @@ def test_a_study_of_the_size_of_stl10_gives_a_small_page(tmp_path: Path) -> None
     assert len(render(read_study(fake.path), DATE)) < 8 * MEBIBYTE
 
 
+@pytest.mark.slow
 def test_a_study_with_missing_parts_gives_a_page_without_them(fake: FakeStudy) -> None:
     fake.pretrain("simclr")
     fake.pretrain("byol", complete=False)
@@ -251,6 +256,7 @@ def test_a_page_without_recorded_times_has_no_cost(fake: FakeStudy) -> None:
     assert '<section id="cost">\n</section>' in page
 
 
+@pytest.mark.slow
 def test_a_page_in_another_language_carries_the_texts_of_its_script(whole: Whole, page: str) -> None:
     with words.language("ru"):
         russian = render(whole.study, DATE).decode()

@@ -59,6 +59,7 @@ def test_a_map_has_every_image_in_its_class(whole: Whole, page: str) -> None:
         np.testing.assert_allclose(np.stack([x, y], 1), arrays[split] * scale, atol=0.5)
 
 
+@pytest.mark.slow
 def test_a_sweep_has_an_entry_for_each_variant(tmp_path: Path) -> None:
     fake = FakeStudy(tmp_path / "sweep", methods=("simclr",), images=60, points=20)
     swept(fake, [0.1, 0.5])

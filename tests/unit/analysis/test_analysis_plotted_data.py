@@ -29,6 +29,7 @@ def drawn(axes: Axes) -> list[tuple[str, ...]]:
     return [tuple(row[1:]) for row in rows]
 
 
+@pytest.mark.slow
 def test_every_line_of_a_report_has_a_name(built: Built) -> None:
     files = sorted((built.out / "figures").glob("*.csv"))
     assert {"curves-pretraining", "curves-health", "curves-finetuning", "curves-probe"} <= {file.stem for file in files}

@@ -79,6 +79,7 @@ def test_the_interval_is_within_one_however_short_the_line_is() -> None:
     assert found.high - found.low > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "shift", "spread"), [(1, 0.0, 1.0), (3, 0.3, 1.0), (1, 0.0, 0.2)])
 def test_the_interval_contains_the_truth_in_95_of_100_studies(seeds: int, shift: float, spread: float) -> None:
     """The images are drawn anew in each study; a model with one seed is a given network without scatter.

@@ -52,6 +52,7 @@ def test_the_references_the_best_and_the_lowest_are_selected(study: Study) -> No
     assert selected(study, study.models, COUNT + 2) == study.models
 
 
+@pytest.mark.slow
 def test_a_figure_without_room_for_all_models_says_how_many_it_shows(study: Study, tmp_path: Path) -> None:
     with style.styled():
         blocks = accuracy.by_class(study, tmp_path).blocks
@@ -74,6 +75,7 @@ def test_models_without_a_test_accuracy_come_last(study: Study) -> None:
     assert unknown not in selected(study, [unknown, *study.models[2:]], 1)
 
 
+@pytest.mark.slow
 def test_the_figure_of_accuracies_is_not_higher_than_a_page(study: Study, tmp_path: Path) -> None:
     probes = [model for model in study.models if model.adaptation == "probe" and model.method != "random"]
     variants = [replace(model, variant=f"x={number}") for number in (1, 2) for model in probes]

@@ -18,6 +18,7 @@ from analysis.sections import accuracy, few_labels, training
 ONE_SIZE = {(10, "probe"): 0.5, (10, "finetune"): 0.6}
 
 
+@pytest.mark.slow
 def test_reliability_is_drawn_only_from_bins_with_ten_images(fake: FakeStudy, tmp_path: Path) -> None:
     run = fake.finetune("random")
     labels = np.arange(24) % 3

@@ -30,6 +30,7 @@ def test_a_missing_folder_and_a_folder_without_complete_runs_are_refused(tmp_pat
         read_study(fake.path)
 
 
+@pytest.mark.slow
 def test_a_study_of_one_method_is_complete_and_mentions_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

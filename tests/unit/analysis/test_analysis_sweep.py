@@ -34,6 +34,7 @@ def drawn(figure: Figure | None) -> Figure:
     return figure
 
 
+@pytest.mark.slow
 def test_every_variants_pretraining_is_drawn_in_a_colour_of_its_own(study: Study) -> None:
     with style.styled():
         figure = drawn(curves.pretraining(study))
@@ -44,6 +45,7 @@ def test_every_variants_pretraining_is_drawn_in_a_colour_of_its_own(study: Study
     assert [text.get_text() for text in legend.get_texts()] == [f"SimCLR (temperature={value})" for value in VALUES]
 
 
+@pytest.mark.slow
 def test_one_model_has_one_colour_in_every_figure(study: Study) -> None:
     probes = [model for model in study.models if model.adaptation == "probe"]
     with style.styled():
@@ -60,6 +62,7 @@ def test_more_variants_than_the_palette_has_get_different_colours() -> None:
     assert len({style.encoder_color(variant, variants) for variant in variants}) == 25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", words.LANGUAGES)
 @pytest.mark.parametrize(
     "draw",

@@ -64,6 +64,7 @@ def test_images_are_left_out_where_there_is_no_room_and_the_page_says_so(mapped:
     np.testing.assert_array_equal(tiles["test"], tiles["frames"])
 
 
+@pytest.mark.slow
 def test_a_page_with_thumbnails_stays_below_its_bound(mapped: FakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
     study = read_study(mapped.path)
     plain, full = render(study, DATE), render(study, DATE, thumbnails=True)

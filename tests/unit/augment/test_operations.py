@@ -76,6 +76,7 @@ def crops(images: Tensor, boxes: list[list[int]], resolution: int, flip: bool = 
 class TestCrop:
     BOXES = ([0, 0, 96, 96], [10, 20, 50, 61], [95, 95, 1, 1], [3, 0, 40, 90], [0, 60, 96, 7], [31, 7, 33, 48])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("resolution", [96, 64, 48, 33, 32])
     def test_equals_torchvision_on_bytes(self, resolution: int) -> None:
         x = as_bytes(photographs(6))
@@ -85,6 +86,7 @@ class TestCrop:
             assert torch.equal(made, expected)
             assert torch.equal(flipped, reference.horizontal_flip(expected))
 
+    @pytest.mark.slow
     @settings(derandomize=True, deadline=None, max_examples=80)
     @given(data=st.data(), height=st.integers(1, 100), width=st.integers(1, 100), resolution=st.integers(1, 100))
     def test_any_box_of_any_image(self, data: st.DataObject, height: int, width: int, resolution: int) -> None:
@@ -119,6 +121,7 @@ class TestCrop:
 
 
 class TestColour:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("ours", "theirs", "strengths"),
         [
@@ -156,6 +159,7 @@ class TestColour:
         operation(x, torch.tensor([turns]))
         assert_as_reference(x, [expected])
 
+    @pytest.mark.slow
     @settings(derandomize=True, deadline=None, max_examples=60)
     @given(factor=st.floats(0, 3), turns=st.floats(-0.5, 0.5), seed=st.integers(0, 99))
     def test_values_stay_between_0_and_1(self, factor: float, turns: float, seed: int) -> None:

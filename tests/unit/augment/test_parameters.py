@@ -158,6 +158,7 @@ class TestSampleParameters:
 
 
 class TestCrop:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("area", "height", "width"),
         [((0.2, 1.0), 96, 96), ((0.08, 1.0), 96, 96), ((0.9, 1.0), 96, 96), ((0.3, 1.0), 96, 60), ((0.5, 1.0), 20, 96)],

@@ -69,6 +69,7 @@ def torchvision_views(images: Tensor, p: Parameters, resolution: int) -> Tensor:
 
 
 class TestMakeView:
+    @pytest.mark.slow
     @pytest.mark.parametrize("resolution", [96, 48, 33])
     @pytest.mark.parametrize("view", [BUSY, PLAIN], ids=["busy", "plain"])
     def test_equals_torchvision_with_the_same_parameters(self, resolution: int, view: View) -> None:
@@ -128,6 +129,7 @@ class TestMakeView:
         convolution(views).sum().backward()
         assert convolution.weight.grad is not None and convolution.weight.grad.isfinite().all()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("resolution", [96, 48])
     def test_batched_views_equal_the_loops(self, resolution: int, monkeypatch: pytest.MonkeyPatch) -> None:
         def crops(images: Tensor, boxes: Tensor, resolution: int) -> Tensor:

@@ -114,12 +114,14 @@ def test_the_end_of_the_archive_has_logs_and_what_incomplete_runs_have(tmp_path:
     assert "small/probe-random-s0/result.json" not in found
 
 
+@pytest.mark.slow
 def test_a_study_that_cannot_start_has_its_exit_status(tmp_path: Path) -> None:
     words = ["290", str(tmp_path / "out"), "photos", "--runs", str(tmp_path / "runs"), "--data", str(tmp_path / "none")]
     assert main(words) == 2
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.slow
 def test_a_sigterm_stops_the_study_and_waits_for_its_end(tmp_path: Path) -> None:
     study = (
         "import os, signal, sys, time; signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(75)); "
@@ -128,6 +130,7 @@ def test_a_sigterm_stops_the_study_and_waits_for_its_end(tmp_path: Path) -> None
     assert _run([sys.executable, "-c", study], 1000, Archive(tmp_path / "small", tmp_path, 10**6, [])) == 75
 
 
+@pytest.mark.slow
 def test_a_study_whose_results_cannot_be_copied_is_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     planned(tmp_path)
     (tmp_path / "small").rename(tmp_path / "demo")

@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.slow
 def test_ctrl_c_at_any_moment_of_the_composition_is_no_wrong_input() -> None:
     code = """
 import signal, time

@@ -21,6 +21,7 @@ from ssl_pkg.errors import BadInput
 PRETRAIN = ["stage=pretrain", "run_dir=x"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", methods())
 @pytest.mark.parametrize("budget", budgets())
 def test_every_method_and_budget_composes(method: str, budget: str) -> None:
@@ -42,6 +43,7 @@ def flat(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 TUNING = Path(str(ssl_pkg.__file__)).parent / "conf" / "tuning"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", sorted(TUNING.glob("*.yaml")), ids=lambda file: file.stem)
 def test_a_tuning_file_gives_its_values_to_its_method_and_budget(file: Path) -> None:
     """Hydra ignores a file whose name is no METHOD-BUDGET, so the composed values are compared with the file's."""
@@ -148,6 +150,7 @@ def test_every_study_composes_with_a_data_root(study: str) -> None:
     assert set(config.study.methods) <= {SUPERVISED, *methods()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
@@ -233,6 +236,7 @@ def test_an_error_is_one_sentence(overrides: list[str], sentence: str) -> None:
 TEXT = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=150)
 @given(
     key=st.sampled_from(["seed", "method.epochs", "data.root", "log_every", "checkpoint", "method", "budget.x", ""]),

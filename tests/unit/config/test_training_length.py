@@ -14,6 +14,7 @@ def config(*words: str) -> Config:
     return load_config([*words, "data.root=-", "run_dir=-"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "images", "passes", "steps"),
     [
@@ -54,6 +55,7 @@ def test_the_demos_own_images_are_passed_over_once_in_an_epoch() -> None:
         assert training_length(config(*words, "budget=demo"), images).passes == 1
 
 
+@pytest.mark.slow
 def test_a_preset_says_how_long_it_trains_on_the_users_images() -> None:
     assert study_length("photos-quick", {"train": 96, "unlabeled": 96}) == (
         "photos-quick pretrains each method for 200 steps in batches of 64 (4 epochs, 50 passes in an epoch), and "

@@ -35,6 +35,7 @@ def image_of(data: Path, row: dict[str, str]) -> np.ndarray:
     return split.load(np.array([int(row["index"])]), torch.device("cpu"))[0][0].permute(1, 2, 0).numpy()
 
 
+@pytest.mark.slow
 def test_class_folders_become_stratified_splits_that_a_seed_decides(tmp_path: Path) -> None:
     source = write_photographs(tmp_path / "photos", classes=3, count=20, unlabeled=7)
     pack(source, tmp_path / "data")
@@ -70,6 +71,7 @@ def test_an_image_is_its_centre_scaled_with_antialiasing(tmp_path: Path) -> None
     assert padded[20:76].std() > 10
 
 
+@pytest.mark.slow
 def test_every_hostile_file_is_packed_or_listed_with_its_reason(tmp_path: Path) -> None:
     source = write_photographs(tmp_path / "photos", classes=2, count=10, unlabeled=5)
     packable, unusable = write_hostile(source / "class01")
@@ -91,6 +93,7 @@ def test_every_hostile_file_is_packed_or_listed_with_its_reason(tmp_path: Path) 
         Image.open(tmp_path / "data" / f"contact_sheet_{name}.png").verify()
 
 
+@pytest.mark.slow
 def test_copies_of_a_photograph_never_are_in_two_splits(tmp_path: Path) -> None:
     source = write_photographs(tmp_path / "photos", classes=2, count=10, unlabeled=5)
     for number in range(5):  # five copies of each of five images of a class
@@ -128,6 +131,7 @@ def test_given_splits_are_kept_and_copies_of_test_images_are_refused(tmp_path: P
     assert np.array_equal(data.unlabeled.pixels.read(), data.train.pixels.read())
 
 
+@pytest.mark.slow
 def test_more_than_255_classes_have_wide_labels(tmp_path: Path) -> None:
     for label in range(300):
         folder = tmp_path / "photos" / f"c{label:03d}"
@@ -142,6 +146,7 @@ def test_more_than_255_classes_have_wide_labels(tmp_path: Path) -> None:
     assert image_of(tmp_path / "data", next(row for row in rows.values() if row["class"] == "c299")) is not None
 
 
+@pytest.mark.slow
 def test_the_division_does_not_depend_on_other_files(tmp_path: Path) -> None:
     source = write_photographs(tmp_path / "photos", classes=3, count=20)
     shifted = write_photographs(tmp_path / "shifted", classes=4, count=2, start=500)
@@ -181,6 +186,7 @@ def test_the_preparation_of_the_photographs_is_recorded(tmp_path: Path) -> None:
         assert open_stl10(tmp_path / fit).manifest["preparation"] == recorded
 
 
+@pytest.mark.slow
 def test_the_summary_groups_files_by_their_reason(tmp_path: Path) -> None:
     source = write_photographs(tmp_path / "photos", classes=2, count=4)
     for number in range(12):
@@ -192,6 +198,7 @@ def test_the_summary_groups_files_by_their_reason(tmp_path: Path) -> None:
     assert "\n  class01/z.jpg is empty\n" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [46, 47])
 def test_the_summary_says_what_few_test_images_mean(count: int, tmp_path: Path) -> None:
     entries = [
@@ -231,6 +238,7 @@ def test_a_signal_stops_packing_and_nothing_is_left(tmp_path: Path, capsys: pyte
     assert sorted(file.name for file in tmp_path.iterdir()) == ["large.png", "photos"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "height", "words"), [(160, 90, "Half of the photographs lost 44 % of"), (90, 160, "44 %"), (150, 100, "")]
 )

@@ -17,6 +17,7 @@ def rows_of(data: Path) -> dict[str, dict[str, str]]:
         return {row["file"]: row for row in csv.DictReader(file)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "found", "wanted"),
     [
@@ -57,6 +58,7 @@ def test_classes_whose_names_only_resemble_those_of_splits_are_packed(tmp_path: 
     assert open_stl10(tmp_path / "data").classes == classes
 
 
+@pytest.mark.slow
 def test_a_class_called_train_is_refused_with_the_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number, label in enumerate(("bus", "car", "train")):
         write_photographs(tmp_path / "photos" / label, classes=1, count=4, start=100 * number)
@@ -131,6 +133,7 @@ def test_a_class_folder_that_can_not_be_read_is_refused_with_the_cause(
     assert "class01 can't be read (Permission denied)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_tree_that_is_deeper_than_a_path_can_be_is_listed_once_and_shortened_in_messages(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

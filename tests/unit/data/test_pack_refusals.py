@@ -96,6 +96,7 @@ def test_a_failed_command_leaves_no_new_folders(tmp_path: Path) -> None:
     assert not list((tmp_path / "kept").iterdir())
 
 
+@pytest.mark.slow
 def test_the_remedy_for_too_large_a_test_fraction_is_a_smaller_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -178,6 +178,7 @@ def test_what_a_killed_process_has_left_is_removed_by_the_next(root: Path, tmp_p
     assert content(tmp_path / "set") == content(root)
 
 
+@pytest.mark.slow
 def test_a_process_waits_while_another_one_generates_the_set(root: Path, tmp_path: Path) -> None:
     with half_generated(tmp_path / "set") as process, ThreadPoolExecutor(1) as second:
         waiting = second.submit(generate, tmp_path / "set", SMALL)
@@ -253,6 +254,7 @@ def test_empty_splits_are_refused(size: dict[str, int]) -> None:
         Sizes(**size)
 
 
+@pytest.mark.slow
 def test_a_linear_classifier_on_pixels_fails() -> None:
     """The accuracy of a linear classifier on 16×16 mean pixels stays far below a network's."""
 

@@ -20,6 +20,7 @@ def data(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     return (x - x.mean(axis=0)) / x.std(axis=0), labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("l2", L2)
 @pytest.mark.parametrize(("count", "size"), [(400, 32), (60, 100)])
 def test_equal_to_scikit_learn(count: int, size: int, l2: float) -> None:

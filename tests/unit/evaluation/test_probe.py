@@ -33,6 +33,7 @@ def test_folded_weights_predict_as_the_standardised_classifier_does() -> None:
     np.testing.assert_allclose(x @ probe.weight.T + probe.bias, expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_penalty_has_the_smallest_log_loss_on_held_out_train() -> None:
     x, labels = features()
     probe = fit(x, labels)
@@ -68,6 +69,7 @@ def test_the_holdout_split_is_not_used_for_the_fit() -> None:
     assert all(trial.accuracy < 0.5 for trial in fit(x, labels).tried)
 
 
+@pytest.mark.slow
 def test_a_final_fit_that_does_not_converge_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """The final fit has no weights to start from, unlike those of the grid, and so needs more iterations."""
     x, labels = features()

@@ -49,6 +49,7 @@ def test_too_few_samples_for_a_map_are_not_called_collapsed() -> None:
     assert unmappable(x[:1]) == "a map needs at least 4 images"
 
 
+@pytest.mark.slow
 def test_map_is_as_trustworthy_as_scikit_learns() -> None:
     rolled = np.random.default_rng(0).uniform(size=(300, 2)) * [12, 8]
     x = np.stack([rolled[:, 0] * np.cos(rolled[:, 0]), rolled[:, 0] * np.sin(rolled[:, 0]), rolled[:, 1]], axis=1)

@@ -87,6 +87,7 @@ def test_a_gpu_without_a_driver_is_refused_unless_the_cpu_is_wanted(monkeypatch:
     assert choose_device("auto")[0] == torch.device("cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("out_of_reach")
 def test_a_study_does_not_use_the_cpu_of_a_machine_with_a_gpu_by_mistake(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

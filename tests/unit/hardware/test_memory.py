@@ -69,6 +69,7 @@ for step in range(6):
 """
 
 
+@pytest.mark.slow
 def test_glibc_keeps_freed_memory_for_the_next_step() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     done = subprocess.run([sys.executable, "-c", FAULTS], env=environment, capture_output=True, text=True, check=True)

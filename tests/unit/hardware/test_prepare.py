@@ -20,6 +20,7 @@ print(cache_dir())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chosen", [None, "mine"])
 def test_kernels_are_cached_by_run_or_in_the_folder_that_the_user_has_set(tmp_path: Path, chosen: str | None) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TORCHINDUCTOR")}
@@ -32,6 +33,7 @@ def test_kernels_are_cached_by_run_or_in_the_folder_that_the_user_has_set(tmp_pa
     assert done.stdout.strip() == str(tmp_path / (chosen or f"ssl-study/compiled/{run}/0"))
 
 
+@pytest.mark.slow
 def test_a_missing_compiler_is_reported_before_the_first_step(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "CC"} | {"PATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=False)
@@ -55,6 +57,7 @@ def test_a_cpu_computes_in_bfloat16_if_it_has_instructions_for_it(
     assert prepare(config).dtype == dtype
 
 
+@pytest.mark.slow
 def test_the_maps_of_a_network_on_its_device_are_channels_last() -> None:
     encoder = build_encoder()
     to_device(encoder, torch.device("cpu"))

@@ -183,6 +183,7 @@ def program(folder: Path, name: str, output: str = "") -> None:
     (folder / name).chmod(0o755)
 
 
+@pytest.mark.slow
 def test_a_listed_gpu_that_pytorch_can_not_use_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -195,6 +196,7 @@ def test_a_listed_gpu_that_pytorch_can_not_use_is_wrong(
     assert any("GPU 99 is listed, but PyTorch for CUDA" in line and line.endswith("device=cpu") for line in lines)
 
 
+@pytest.mark.slow
 def test_a_machine_without_gpu_and_compiler_can_run_a_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -236,6 +238,7 @@ def test_slurm_without_a_cluster_is_no_fault(
     assert doctor._slurm() == (level, "SLURM", text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cuda", "reason", "remedy"),
     [

@@ -64,6 +64,7 @@ def test_the_exit_status_is_returned_and_the_log_has_each_start(tmp_path: Path, 
     assert sorted(last_output(log)) == ["error", "out"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number",
     [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM],
@@ -76,6 +77,7 @@ def test_a_child_that_was_not_ready_for_the_signal_counts_as_interrupted(tmp_pat
     assert signalled(process(tmp_path / "log", DEFENCELESS), signal.SIGUSR2) == 75
 
 
+@pytest.mark.slow
 def test_a_child_that_ignores_signals_is_killed_after_the_grace_period(tmp_path: Path) -> None:
     assert signalled(process(tmp_path / "log", DEAF, grace=0.2), signal.SIGTERM, signal.SIGTERM) == 75
     assert "<<< exit status -9 after" in (tmp_path / "log").read_text()

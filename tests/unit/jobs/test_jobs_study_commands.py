@@ -9,6 +9,7 @@ from jobs.__main__ import main
 from ssl_pkg.data.synthetic import Sizes, generate
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("given", [["--data", "it's"], ["data.root=it's"], ["data.root=~/it's"]])
 def test_jobs_get_the_absolute_path_of_the_images(
@@ -27,6 +28,7 @@ def test_jobs_get_the_absolute_path_of_the_images(
     assert words == {f"data.root={tmp_path}/it's"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("folder")
 def test_the_synthetic_set_has_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -33,6 +33,7 @@ def test_regression_loss_of_an_angle_has_its_closed_form(angle: float, loss: flo
     assert float(regression_loss(q, z)) == pytest.approx(loss, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_loss_is_the_sum_of_both_directions_through_predictor_and_target() -> None:
     method, (first, second) = build(), views()
     loss, _ = method.loss([first, second], torch.zeros(4))

@@ -63,6 +63,7 @@ def test_queue_is_a_ring_buffer_of_the_latest_keys() -> None:
     torch.testing.assert_close(method.queue.norm(dim=1), torch.ones(12))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_the_share_of_the_queue_that_holds_keys_is_that_of_the_replaced_rows(symmetric: bool) -> None:
     method = build(queue_size=24, symmetric=symmetric)
@@ -98,6 +99,7 @@ def test_loss_equals_infonce_written_out() -> None:
     assert loss.item() == pytest.approx(total / 4, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_symmetric_loss_is_the_sum_of_both_directions() -> None:
     first, second = views()
     forward, backward = build(), build()
@@ -117,6 +119,7 @@ def test_symmetric_loss_is_the_sum_of_both_directions() -> None:
         torch.testing.assert_close(parameter.grad, one + two, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_symmetric_loss_puts_the_keys_of_both_views_into_the_queue() -> None:
     method = build(queue_size=16, momentum=1.0, symmetric=True)
     for step in range(2):
@@ -133,6 +136,7 @@ def test_keys_are_unshuffled_to_the_order_of_their_queries() -> None:
     torch.testing.assert_close(method.latest_keys, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_keys_are_normalised_in_other_groups_than_their_queries() -> None:
     """The group of a key has the samples whose index is the same modulo bn_splits, that of a query neighbours."""
     method, images = build(batch_size=16, queue_size=16, bn_splits=4), [view.double() for view in views(count=16)]
@@ -163,6 +167,7 @@ def test_groups_of_queries_and_keys_share_as_few_samples_as_possible() -> None:
             assert len(set(queries.tolist()) & set(keys.tolist())) == 1
 
 
+@pytest.mark.slow
 def test_each_group_has_separate_statistics() -> None:
     method, images = build(bn_splits=2), views()[0].double()
     for network in (method.encoder, method.key_encoder):

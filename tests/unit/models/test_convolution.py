@@ -23,6 +23,7 @@ def plain_and_ours(inputs: int, outputs: int, kernel: int, stride: int) -> tuple
     return plain, ours
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(
     side=st.integers(1, 12),
@@ -52,6 +53,7 @@ def test_output_and_gradients_equal_torchs_convolution(
     torch.testing.assert_close(ours.weight.grad, plain.weight.grad, atol=1e-4, rtol=1e-5, check_dtype=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resolution", [32, 96])
 def test_every_convolution_of_the_network_has_correct_gradients(resolution: int) -> None:
     """Guards against wrong gradients of a library kernel on this machine, because the loss may fall nevertheless."""
@@ -109,6 +111,7 @@ def first_gradients(resolution: int) -> Iterator[tuple[str, torch.Tensor, torch.
         yield name, weight.grad, other.grad, true.grad
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resolution", [32, 64, 96])
 def test_the_first_gradient_of_a_resnet_under_bfloat16_equals_torchs(
     resolution: int, monkeypatch: pytest.MonkeyPatch
@@ -121,6 +124,7 @@ def test_the_first_gradient_of_a_resnet_under_bfloat16_equals_torchs(
         assert (ours - plain).norm() < limit, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("amx", [False, True])
 @pytest.mark.parametrize("resolution", [32, 64, 96])
 def test_the_first_gradient_under_bfloat16_is_as_accurate_as_torchs(
@@ -136,6 +140,7 @@ TO_6X6 = ["layer3.0.conv1", "layer3.0.downsample.0"]
 ON_6X6 = ["layer3.0.conv2", "layer3.1.conv1", "layer3.1.conv2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("amx", "dtype", "weight_gradient_only", "all_parts"),
     [

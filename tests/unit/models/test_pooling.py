@@ -73,6 +73,7 @@ def test_the_input_is_not_saved_for_the_backward_pass() -> None:
     y.sum().backward()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("training", [True, False])
 def test_a_resnet_gives_the_same_output_and_gradients(training: bool, order: torch.memory_format) -> None:

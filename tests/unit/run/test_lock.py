@@ -55,6 +55,7 @@ def test_a_reused_process_number_does_not_count_as_the_dead_holder(tmp_path: Pat
     acquired(tmp_path).release()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [{"host": "elsewhere"}, HERE | {"container": "other"}, HERE | {"boot": "namesake's"}])
 def test_a_holder_elsewhere_counts_as_alive_while_it_sends_heartbeats(tmp_path: Path, where: dict[str, str]) -> None:
     write_lock(tmp_path, where | {"pid": os.getpid(), "start_time": "1", "token": "t"})
@@ -65,6 +66,7 @@ def test_a_holder_elsewhere_counts_as_alive_while_it_sends_heartbeats(tmp_path: 
     beat.join()
 
 
+@pytest.mark.slow
 def test_a_holder_without_heartbeats_loses_the_lock_even_if_the_clocks_differ(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,7 @@ def test_a_resume_with_other_code_or_another_cpu_is_reported_and_recorded(
     assert "commit aaaa instead of bbbb" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_resumes_of_a_run_are_counted_over_all_its_starts(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     resumes = [make_step(folder, step, save=step > 1)["resumes"] for step in (1, 1, 2, 3)]

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -34,6 +35,7 @@ def small_encoder() -> nn.Module:
     return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 512))
 
 
+@pytest.mark.slow
 def test_a_trial_starts_with_a_probe_that_was_fitted_without_the_held_out_images(tmp_path: Path) -> None:
     encoder, (kept, _) = small_encoder(), holdout(LABELS, 0.2)
     with session(tmp_path / "run") as opened:

@@ -146,6 +146,7 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in line.items() if name not in CLOCK_FIELDS} for line in lines]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stop",
     [("trial 1", 0), ("trial 1", 9), ("validate", 0), ("trial 2", 0), ("trial 2", 3), ("final", 0), ("final", 9)],
@@ -172,6 +173,7 @@ def test_the_rate_rises_linearly_in_the_warm_up_and_then_falls_as_a_cosine(start
     assert rates == pytest.approx([1e-3 * factor for factor in [0.2, 0.4, 0.6, 0.8, 1.0, *falling]])
 
 
+@pytest.mark.slow
 def test_epochs_of_given_steps_have_the_same_rates_for_any_number_of_images(start: Labelled, tmp_path: Path) -> None:
     def rates(count: int) -> list[float]:
         options = ("finetune.warmup_epochs=1", "log_every=1")

@@ -53,6 +53,7 @@ def exported(folder: Path, stage: str, pad: bool = False) -> tuple[nn.Module, st
     return network.eval(), (folder / MODEL_CARD).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "pad", "channels"), [("pretrain", True, 3), ("probe", False, 3), ("probe", False, 4), ("probe", True, 2)]
 )
@@ -78,6 +79,7 @@ def test_the_cards_code_loads_the_weights_and_prepares_photographs(
     torch.testing.assert_close(prepared, expected.contiguous(), atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_readmes_lines_load_a_final_model_into_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "runs/mine/probe").mkdir(parents=True)
     network, _ = exported(tmp_path / "runs/mine/probe", "probe")

@@ -23,6 +23,7 @@ def test_the_validation_counts_the_images_that_it_classifies(value: float) -> No
     assert row.get("reason") == (None if value == 0 else "the embeddings of 1 of 60 images are not finite")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [

@@ -98,6 +98,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]
     return left(folder)
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     stops=st.lists(
@@ -203,6 +204,7 @@ def test_an_interruption_without_space_for_its_checkpoint_raises_the_disk_error(
     assert before == (checkpoint["step"] if checkpoint else None)
 
 
+@pytest.mark.slow
 def test_the_reported_wait_for_a_checkpoint_is_complete(
     punctual: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,7 @@ def with_spectrum(spectrum: Tensor) -> Tensor:
     return basis @ torch.diag(spectrum) @ basis.T
 
 
+@pytest.mark.slow
 def test_eigenvalues_and_trace_equal_those_of_the_dense_hessian() -> None:
     network, inputs, target = mlp(nn.Tanh()), draw(20, 3), labels(20, 3)
     found = objective(network, inputs, target, batch_size=8)

@@ -106,6 +106,7 @@ def test_interrupted_units_give_the_same_result_when_repeated(whole: dict[str, U
     assert again == whole
 
 
+@pytest.mark.slow
 def test_the_measures_of_the_head_are_those_of_softmax_regression_on_the_features(config: Width) -> None:
     model = convolutional()
     rows, arrays = collect(unit.measure() for unit in of_head(model, config))
@@ -159,6 +160,7 @@ def test_a_radius_at_which_the_loss_is_not_finite_has_rows_with_a_reason(config:
     assert all("is not finite" in row["reason"] for row in lost)
 
 
+@pytest.mark.slow
 def test_a_resnet18_is_measured_and_not_changed(config: Width) -> None:
     torch.manual_seed(0)
     model = with_statistics(resnet18(num_classes=4))

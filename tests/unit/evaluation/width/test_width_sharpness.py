@@ -108,6 +108,7 @@ def test_worst_case_with_normalised_logits_equals_a_dense_grid() -> None:
     assert worst(found, 0.2, 20, normalized=True) == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_average_sharpness_equals_quadrature() -> None:
     target = labels(15, 2)
     inputs, network = 3.0 * target[:, None] - 1.5 + 0.5 * draw(15, 1), nn.Linear(1, 2, bias=False)
@@ -125,6 +126,7 @@ def test_average_sharpness_equals_quadrature() -> None:
     assert normalized.value > 0
 
 
+@pytest.mark.slow
 def test_pac_bayes_width_equals_a_dense_scan_with_other_noise() -> None:
     inputs, target = learnable(120, 3, 4)
     network = nn.Linear(3, 4)
@@ -205,6 +207,7 @@ def measured(found: Objective) -> list[float]:
     ]
 
 
+@pytest.mark.slow
 def test_scaling_a_convolution_before_its_batch_norm_changes_nothing() -> None:
     model, inputs, target = convolutional(), draw(12, 3, 9, 9), labels(12, 4)
     model.get_submodule("fc").bias.data -= model(inputs).mean(0)  # otherwise it predicts one class
@@ -242,6 +245,7 @@ def test_rescaled_nodes_change_the_hessian_but_not_the_adaptive_measures() -> No
     assert keskar(after, 1e-2, 4).value > 2 * keskar(before, 1e-2, 4).value
 
 
+@pytest.mark.slow
 def test_a_rescaled_convolution_changes_the_other_measures_by_the_predicted_factors() -> None:
     """conv (c W) -> ReLU -> conv (V / c) is the same function, with w' = t w and t known for each weight.
 

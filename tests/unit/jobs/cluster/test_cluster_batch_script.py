@@ -129,6 +129,7 @@ def test_the_arguments_of_srun_do_not_depend_on_ifs_and_pythonpath_has_no_relati
     assert errors == f"{START_LINE}1\n"
 
 
+@pytest.mark.slow
 def test_a_signal_reaches_only_the_step_of_this_start_and_is_not_repeated_after_its_end(tmp_path: Path) -> None:
     code = (
         "import signal, sys; signal.signal(signal.SIGUSR2, lambda *_: sys.exit(75)); "

@@ -21,6 +21,7 @@ def table(text: str) -> dict[str, tuple[str, int, str]]:
     return {name: (number, int(tasks), after.strip()) for number, name, tasks, after, _ in rows}
 
 
+@pytest.mark.slow
 def test_the_table_has_every_run_and_its_dependencies(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     rows = table(shown(capsys, "stl10", "--runs", str(tmp_path)))
     jobs = plan_published("stl10", seeds=None, overrides=[], runs=tmp_path, reports=tmp_path)
@@ -34,6 +35,7 @@ def test_the_table_has_every_run_and_its_dependencies(capsys: pytest.CaptureFixt
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_single_seed_waits_for_a_job_and_complete_runs_are_left_out(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -49,6 +51,7 @@ def test_a_single_seed_waits_for_a_job_and_complete_runs_are_left_out(
     assert "pretrain-moco-s4" not in table(second) and table(second)["probe-moco-s4"][2] == ""
 
 
+@pytest.mark.slow
 def test_the_gpu_hours_of_pretraining_are_measured(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """One seed: 200 epochs of 390 batches at the documented rates, and 40 s for compiling."""
     seconds = sum(40 + 200 * 390 * 256 / rate for rate in (27_000, 17_700, 28_200))
@@ -57,6 +60,7 @@ def test_the_gpu_hours_of_pretraining_are_measured(capsys: pytest.CaptureFixture
     assert f"{40 / 3600 + 200 * 390 * 256 / 17_700 / 3600:.2f}" in text
 
 
+@pytest.mark.slow
 def test_every_profile_is_shown_or_the_given_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     everything = shown(capsys, "stl10", "--runs", str(tmp_path))
     assert re.findall(r"^(\S+?):? (?:sends|the runs)", everything, re.MULTILINE) == profiles()
@@ -77,6 +81,7 @@ def test_without_a_cluster_only_a_dry_run_starts(capsys: pytest.CaptureFixture[s
     assert "give the cluster with --cluster, or --dry-run" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_profile_that_cannot_be_used_has_its_error_in_its_place(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +110,7 @@ def test_the_report_is_missing_only_if_a_run_is_or_it_is_old(
     assert "1 run and the report in 2 jobs" in shown(capsys, *words, *overrides)
 
 
+@pytest.mark.slow
 def test_batches_are_divided_among_the_processes_of_the_profile(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -115,6 +121,7 @@ def test_batches_are_divided_among_the_processes_of_the_profile(
     assert "=100 must be a multiple of the world size 8" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_hours_that_are_not_measured_are_called_a_guess(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     text = shown(capsys, "stl10", "--runs", str(tmp_path))
     assert re.search(r"about [\d.]+ hours for the other runs, which are guessed", text)

@@ -97,6 +97,7 @@ def test_a_job_that_is_cancelled_while_it_is_requeued_cancels_itself(node: Node,
     assert node.calls[3:] == ["-o show job 7", "scancel 7"]
 
 
+@pytest.mark.slow
 def test_a_job_that_is_cancelled_while_the_controller_does_not_respond_is_not_requeued(node: Node) -> None:
     job = node.start(
         "raise SystemExit(75)",
@@ -108,6 +109,7 @@ def test_a_job_that_is_cancelled_while_the_controller_does_not_respond_is_not_re
     assert last_events(node.log)[-1] == "cancelled"
 
 
+@pytest.mark.slow
 def test_a_job_whose_batch_script_was_killed_does_not_count_as_cancelled(node: Node, tmp_path: Path) -> None:
     """SLURM shows such a job as COMPLETING, like a cancelled one."""
     script = subprocess.Popen(["sleep", "60"])
@@ -204,6 +206,7 @@ def test_an_earlier_start_ends_with_status_0_so_that_slurm_does_not_end_the_late
     assert node.calls == ["-o show job 7"]
 
 
+@pytest.mark.slow
 def test_a_command_is_retried_while_the_controller_does_not_respond(node: Node) -> None:
     node.start("raise SystemExit(75)", failures=1)
     node.until(lambda: "requeued" in last_events(node.log))
@@ -211,6 +214,7 @@ def test_a_command_is_retried_while_the_controller_does_not_respond(node: Node) 
     assert "Unable to contact slurm controller" in node.log_text
 
 
+@pytest.mark.slow
 def test_a_command_whose_answer_was_lost_is_retried(node: Node) -> None:
     node.start("raise SystemExit(75)", refusal="Unexpected message received for job 7")
     node.until(lambda: node.calls.count("requeue 7") == 2)
@@ -245,6 +249,7 @@ def test_which_jobs_count_as_cancelled(known: dict[str, str], cancelled: bool) -
     assert was_cancelled(known) is cancelled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", ["0", "1"])
 def test_a_stage_stops_when_the_batch_script_on_its_node_is_gone(node: Node, tmp_path: Path, rank: str) -> None:
     script = subprocess.Popen(["sleep", "60"])

@@ -41,6 +41,7 @@ def test_a_comment_that_repeats_a_field_does_not_change_it() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_command_that_hangs_is_reported_and_killed_with_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,6 +61,7 @@ def test_a_command_that_hangs_is_reported_and_killed_with_its_children(
     assert state.stdout.strip() in ("", "Z")
 
 
+@pytest.mark.slow
 def test_the_output_of_a_slow_command_is_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

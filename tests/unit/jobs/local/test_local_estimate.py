@@ -125,6 +125,7 @@ DEMO = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "seconds"), [("photos-quick", QUICK), ("demo", DEMO)])
 def test_the_estimate_holds_for_measured_studies(name: str, seconds: dict[str, float], tmp_path: Path) -> None:
     """At each moment of their course, as the starting order gives it, once a pretraining is measured."""

@@ -63,6 +63,7 @@ def test_the_log_names_the_file_that_a_job_did_not_write(
         assert log.read_text() == reason
 
 
+@pytest.mark.slow
 def test_a_resumed_study_says_where_its_runs_were_interrupted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,6 +50,7 @@ def test_a_signal_reaches_the_stage_and_not_the_handlers_of_the_runner(tmp_path:
     assert not (tmp_path / "handled").exists()
 
 
+@pytest.mark.slow
 def test_the_stage_of_a_killed_supervisor_stops(tmp_path: Path) -> None:
     obedient = "import os, time; print(os.getpid(), flush=True); print('started', flush=True); time.sleep(60)"
     supervisor = supervised(tmp_path, obedient)

@@ -29,6 +29,7 @@ def check(root: Path, study: str, *overrides: str, processes: int = 1) -> None:
     check_batch_sizes(jobs, str(root), processes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("study", "count", "overrides", "sentence"),
     [
@@ -68,6 +69,7 @@ def test_impossible_batches_get_one_sentence_with_a_size_that_fits(
     assert sentence in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("study", "count"), [("photos", 16), ("photos", 255), ("photos-quick", 17)])
 def test_the_size_in_the_message_fits(study: str, count: int, tmp_path: Path) -> None:
     root = images(tmp_path, train=count, unlabeled=count)
@@ -77,6 +79,7 @@ def test_the_size_in_the_message_fits(study: str, count: int, tmp_path: Path) ->
     check(root, study, advice)
 
 
+@pytest.mark.slow
 def test_a_batch_is_divided_among_the_processes_of_a_cluster(tmp_path: Path) -> None:
     root = images(tmp_path, train=2000, unlabeled=2000)
     check(root, "photos", processes=8)
@@ -88,6 +91,7 @@ def test_images_that_this_machine_does_not_see_are_not_compared(tmp_path: Path) 
     check(tmp_path, "photos")
 
 
+@pytest.mark.slow
 def test_a_study_says_how_often_it_passes_over_few_images(tmp_path: Path) -> None:
     def sentences(count: int, *overrides: str) -> list[str]:
         root = images(tmp_path, train=96, unlabeled=count)
@@ -105,6 +109,7 @@ def test_a_study_says_how_often_it_passes_over_few_images(tmp_path: Path) -> Non
     assert sentences(96, "budget.min_epoch_steps=1") == []
 
 
+@pytest.mark.slow
 def test_the_sizes_of_the_synthetic_set_are_known_before_it_is_generated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +123,7 @@ def test_the_sizes_of_the_synthetic_set_are_known_before_it_is_generated(
         check_batch_sizes([replace(jobs[0], overrides=(*jobs[0].overrides, "method.batch_size=1001"))], "synthetic")
 
 
+@pytest.mark.slow
 def test_a_study_that_can_not_pretrain_does_not_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, runs = tmp_path / "data", tmp_path / "runs"
     generate(data, Sizes(train_per_class=3, test_per_class=1, unlabeled=40, ood_per_class=1))

@@ -62,6 +62,7 @@ def test_the_trials_of_a_fine_tuning_have_long_epochs_too() -> None:
     assert long.gpu_seconds - once.gpu_seconds == pytest.approx(trials * 50 * 256 / 27_000)
 
 
+@pytest.mark.slow
 def test_trainings_on_labels_have_as_many_steps_as_the_stages_make() -> None:
     """Compared with the grid, the holdout split and the subsets of the stages, for the 5,000 labelled images."""
     config = load_config(["study=stl10", "stage=finetune", "source=random", "run_dir=-", "data.root=-"])
@@ -105,6 +106,7 @@ def test_the_weights_and_two_checkpoints_fit_the_disk_space_of_each_stage() -> N
     assert DISK_MB["probe"] > 4 * encoder / 1e6
 
 
+@pytest.mark.slow
 def test_the_work_of_trainings_is_the_images_that_they_process(tmp_path: Path) -> None:
     """32 images of each of three classes, in photos-quick: its 50 labels a class are left out, as the stage does."""
     config = load_config(["study=photos-quick", "stage=probe", "source=random", "run_dir=-", "data.root=-"])

@@ -85,6 +85,7 @@ def test_methods_and_seeds_that_are_given_twice_count_once() -> None:
     assert planned(methods=("byol", "byol"), seeds=(1, 1)) == planned(methods=("byol",), seeds=(1,))
 
 
+@pytest.mark.slow
 def test_every_job_has_a_valid_configuration() -> None:
     for job in planned(overrides=("budget=tiny", "finetune.epochs=2")).values():
         if job.stage != "report":
@@ -130,6 +131,7 @@ HOSTILE = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_path_is_everything_after_the_first_equals_sign(name: str) -> None:
     """Neither Hydra nor a shell parses the paths of a plan."""

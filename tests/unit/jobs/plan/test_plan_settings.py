@@ -272,6 +272,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["stl10_binary", "cifar-10-batches-bin/test_batch.bin"])
 def test_unusable_images_are_refused_before_a_run_starts(
     tmp_path: Path, generated: Path, missing: str, capsys: pytest.CaptureFixture[str]
@@ -284,11 +285,11 @@ def test_unusable_images_are_refused_before_a_run_starts(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_data_without_an_out_of_distribution_set_have_no_ood_runs(
     tmp_path: Path, generated: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = tmp_path / "synthetic"
-    shutil.copytree(generated, data)
+    data = shutil.copytree(generated, tmp_path / "synthetic")
     stages = []
     for _ in range(2):
         config = configure("demo", data=str(data), seeds=None, overrides=[])

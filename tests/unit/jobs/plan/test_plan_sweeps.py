@@ -44,6 +44,7 @@ def test_two_sweeps_are_combined() -> None:
     assert "probe-random-s0-ssl_epochs=1" in jobs, "the budget is read by every stage"
 
 
+@pytest.mark.slow
 def test_every_run_of_a_sweep_has_a_command_line_that_composes() -> None:
     for job in planned("method.model.temperature=0.1,0.5", methods=("simclr",)).values():
         if job.stage != "report":
