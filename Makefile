@@ -64,7 +64,7 @@ tensorboard: is-set-up  ## show the metrics of all runs of STUDY in the browser,
 data: data-given .venv/installed  ## download STL-10 and CIFAR-10 to DATA (STUDY=stl10), or generate the synthetic set there (STUDY=demo)
 	@case "$(STUDY)" in \
 	stl10) $(PYTHON) -P -m ssl_pkg.data.download "$(DATA)" ;; \
-	demo) $(PYTHON) -P -m ssl_pkg.data.synthetic "$(DATA)" && echo 'the synthetic set is in $(DATA)' ;; \
+	demo) $(PYTHON) -P -m ssl_pkg.data.download --synthetic "$(DATA)" && echo 'the synthetic set is in $(DATA)' ;; \
 	*) echo 'make data: there is nothing to download for STUDY=$(STUDY): give STUDY=stl10, or STUDY=demo for the synthetic set' >&2; exit 2 ;; \
 	esac
 

@@ -11,27 +11,12 @@ module, whose name is unlikely to be used elsewhere, and which imports only modu
 import os
 import sys
 
-_COMMANDS = {
-    "demo": "run the whole study on synthetic images, and make its report",
-    "study": "run the missing runs of a study on this machine, and make its report",
-    "submit": "submit the missing runs of a study to a SLURM cluster",
-    "status": "show the state of each run",
-    "cancel": "stop a study; its runs write checkpoints",
-    "logs": "show the end of a run's log",
-    "report": "make the report from the runs that exist, of one study or of several",
-    "pack": "make a data set of folders of your own photographs",
-    "predict": "predict the classes of images with a trained model",
-    "data": "download STL-10 and CIFAR-10, or generate the synthetic set",
-    "doctor": "show what this machine has, and what a run will use",
-    "profile": "show a cluster's profile, and check it",
-}
-_LISTED = "\n".join(f"  {name:<9} {summary}" for name, summary in _COMMANDS.items())
-_HELP = f"""\
+_HELP = """\
 usage: ssl-study COMMAND ...
 
 Runs a self-supervised-learning study, on this machine or on a SLURM cluster, and makes its report.
 
-{_LISTED}
+{commands}
 
 `ssl-study COMMAND --help` explains a command and has an example, `ssl-study --version` prints the version. To start:
 
@@ -50,9 +35,12 @@ def main(arguments: list[str]) -> int:
 
 
 def _main(arguments: list[str]) -> int:
+    from ssl_pkg.messages.program import COMMANDS
+
     command, *rest = arguments or ["--help"]
     if command in ("-h", "--help", "help"):
-        print(_HELP, end="")
+        listed = "\n".join(f"  {name:<9} {summary}" for name, summary in COMMANDS.items())
+        print(_HELP.format(commands=listed), end="")
         return 0 if arguments else 2
     if command == "--version":
         from importlib.metadata import version
@@ -60,7 +48,7 @@ def _main(arguments: list[str]) -> int:
         print(f"ssl-study {version('ssl-study')}")
         return 0
     others = {"report": _report, "pack": _pack, "predict": _predict, "data": _data}
-    if command in _COMMANDS.keys() - others.keys():
+    if command in COMMANDS.keys() - others.keys():
         from jobs.__main__ import main as jobs
 
         return jobs(arguments)
@@ -69,8 +57,8 @@ def _main(arguments: list[str]) -> int:
 
     try:
         if command not in others:
-            near = hint(command, _COMMANDS)
-            raise BadInput(f"there is no command {command!r}{near}: choose one of {', '.join(_COMMANDS)}")
+            near = hint(command, COMMANDS)
+            raise BadInput(f"there is no command {command!r}{near}: choose one of {', '.join(COMMANDS)}")
         return others[command](rest)
     except BadInput as error:
         print(f"ssl-study: {error}", file=sys.stderr)
@@ -85,38 +73,12 @@ def _main(arguments: list[str]) -> int:
 
 
 def _report(arguments: list[str]) -> int:
-    from pathlib import Path
-
-    from ssl_pkg.console import Parser
-
-    parser = Parser(
-        prog="ssl-study report",
-        description="Makes report.pdf, report.html, figures/ and tables/ from the runs of a study that exist. Several "
-        "studies are compared in one report, REPORTS/A+B; if their images differ, each has its own in REPORTS/A+B/A.",
-        epilog="example: ssl-study report stl10 --runs runs --reports reports",
-    )
-    parser.add_argument("study", nargs="+", metavar="STUDY", help="the name of the folder in the runs, like demo")
-    parser.add_argument("--runs", metavar="DIR", default="runs", help="folder of the runs (default: runs)")
-    parser.add_argument("--reports", metavar="DIR", default="reports", help="folder of the reports (default: reports)")
-    parser.add_argument("--date", metavar="YYYY-MM-DD", help="date on the report (default: today)")
-    parser.add_argument(
-        "--thumbnails", action="store_true", help="put small copies of the mapped images into report.html"
-    )
-    parser.add_argument(
-        "--language", default="en", help="en or ru; the Russian report is written in REPORTS/STUDY/ru (default: en)"
-    )
-    options = parser.read(arguments)
     from ssl_pkg.extras import require
 
     require("report")
-    from analysis.__main__ import main as analysis
+    from analysis.__main__ import command as report
 
-    out = Path(options.reports, "+".join(options.study))
-    more = ["--language", options.language]
-    more += ["--date", options.date] if options.date else []
-    more += ["--thumbnails"] if options.thumbnails else []
-    studies = [str(Path(options.runs, study)) for study in options.study]
-    return analysis([*studies, "--out", str(out), *more], "ssl-study report")
+    return report(arguments)
 
 
 def _pack(arguments: list[str]) -> int:
@@ -138,24 +100,9 @@ def _predict(arguments: list[str]) -> int:
 
 
 def _data(arguments: list[str]) -> int:
-    from ssl_pkg.console import Parser
+    from ssl_pkg.data.download import main as data
 
-    parser = Parser(
-        prog="ssl-study data",
-        description="Downloads STL-10 and CIFAR-10 from their authors' servers (3 GB), and checks their md5. Running "
-        "it again resumes an interrupted download.",
-        epilog="example: ssl-study data ~/images",
-    )
-    parser.add_argument("folder", metavar="DIR", help="folder for stl10_binary/ and cifar-10-batches-py/")
-    parser.add_argument("--synthetic", action="store_true", help="generate the synthetic set there instead")
-    options = parser.read(arguments)
-    if options.synthetic:
-        from ssl_pkg.data import synthetic
-
-        return synthetic.main([options.folder])
-    from ssl_pkg.data import download
-
-    return download.main([options.folder])
+    return data(arguments)
 
 
 def study() -> None:

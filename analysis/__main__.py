@@ -39,21 +39,34 @@ from ssl_pkg.errors import BAD_INPUT, COMPLETE, FAULT, INTERRUPTED, NO_ROOM, Bad
 from ssl_pkg.messages.streams import prepare_streams
 
 
-def main(arguments: list[str] | None = None, program: str = "python -m analysis") -> int:
-    """Builds the report and prints the main table, for each set of images; returns the exit status.
-
-    A report that fails does not prevent those of other images; the status is that of the first that failed.
+def main(arguments: list[str] | None = None) -> int:
+    """Runs `python -m analysis`; returns the exit status.
 
     2: there is no complete run, or the output folder can't be created. 1: writing fails, for example on a full disk.
-    75: interrupted by Ctrl-C. program: what the user has typed before the arguments, for messages.
+    75: interrupted by Ctrl-C. Of reports of different images, the status is that of the first that failed.
     """
-    parser = _parser(program)
+    return _main(_parser(), sys.argv[1:] if arguments is None else arguments)
+
+
+def command(arguments: list[str]) -> int:
+    """Runs `ssl-study report`, which takes the names of studies; returns the exit status, as `main` does."""
+    return _main(_command_parser(), arguments)
+
+
+def _main(parser: Parser, arguments: list[str]) -> int:
+    """Builds the report and prints the main table, for each set of images.
+
+    A report that fails does not prevent those of other images.
+    """
     try:
-        options = parser.read(sys.argv[1:] if arguments is None else arguments)
+        options = parser.read(arguments)
         options.date = options.date or _today()
     except BadInput as error:
-        return _refused(program, f"{error}", BAD_INPUT)
-    options.program = program
+        return _refused(parser.prog, f"{error}", BAD_INPUT)
+    options.program = parser.prog
+    if "runs" in options:  # of `ssl-study report`
+        options.out = f"{Path(options.reports, '+'.join(options.study))}"
+        options.study = [f"{Path(options.runs, study)}" for study in options.study]
     with words.language(options.language):
         return _reports(options)
 
@@ -99,15 +112,28 @@ def _refused(program: str, why: str, status: int) -> int:
     return status
 
 
-def _parser(program: str) -> Parser:
-    parser = Parser(prog=program, description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m analysis", description=__doc__)
     parser.add_argument("study", nargs="+", metavar="RUNS/STUDY", help="folder with the run directories of a study")
     parser.add_argument("--out", help="output folder (default: reports/STUDY, or reports/A+B for several studies)")
-    parser.add_argument(
-        "--date",
-        type=_date,
-        help="date on the report, YYYY-MM-DD (default: today)",
+    return _with_shared_options(parser)
+
+
+def _command_parser() -> Parser:
+    parser = Parser(
+        prog="ssl-study report",
+        description="Makes report.pdf, report.html, figures/ and tables/ from the runs of a study that exist. Several "
+        "studies are compared in one report, REPORTS/A+B; if their images differ, each has its own in REPORTS/A+B/A.",
+        epilog="example: ssl-study report stl10 --runs runs --reports reports",
     )
+    parser.add_argument("study", nargs="+", metavar="STUDY", help="the name of the folder in the runs, like demo")
+    parser.add_argument("--runs", metavar="DIR", default="runs", help="folder of the runs (default: runs)")
+    parser.add_argument("--reports", metavar="DIR", default="reports", help="folder of the reports (default: reports)")
+    return _with_shared_options(parser)
+
+
+def _with_shared_options(parser: Parser) -> Parser:
+    parser.add_argument("--date", metavar="YYYY-MM-DD", type=_date, help="date on the report (default: today)")
     parser.add_argument(
         "--thumbnails",
         action="store_true",
@@ -117,7 +143,7 @@ def _parser(program: str) -> Parser:
         "--language",
         choices=words.LANGUAGES,
         default=words.LANGUAGES[0],
-        help="language of the report; one in another language than English is written in OUT/LANGUAGE (default: en)",
+        help="language of the report; a Russian report is written in the subfolder ru (default: en)",
     )
     return parser
 

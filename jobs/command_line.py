@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from ssl_pkg.config.presets import studies
 from ssl_pkg.console import Parser, unexpected, usage
 from ssl_pkg.errors import BadInput
 from ssl_pkg.messages.nearest import hint
+from ssl_pkg.messages.program import COMMANDS
 
 _EXAMPLES: Final = {
     "demo": 'demo --seeds "0 1"',
@@ -26,7 +28,6 @@ _EXAMPLES: Final = {
     "profile": "profile mycluster --check",
 }
 _SHORTER: Final = "study photos-quick --data data/photos 'study.methods=[simclr]' few_labels.draws=2"
-_TAKES_OVERRIDES: Final = ("demo", "study", "submit")
 
 
 def parse(arguments: list[str], options: argparse.Namespace) -> list[str]:
@@ -39,7 +40,7 @@ def parse(arguments: list[str], options: argparse.Namespace) -> list[str]:
         raise BadInput(f"there is no command {word!r}{hint(word, _EXAMPLES)}: choose one of {', '.join(_EXAMPLES)}")
     _, rest = _parser().parse_known_args(arguments, options)
     for word in rest:
-        if word.startswith("-") or options.command not in _TAKES_OVERRIDES:
+        if word.startswith("-") or "seeds" not in options:  # the commands with --seeds take overrides
             raise unexpected(word, vars(options), f"ssl-study {options.command}")
     if options.command == "submit" and not (options.cluster or options.dry_run):
         raise BadInput("give the cluster with --cluster, or --dry-run: see `ssl-study submit --help`")
@@ -64,62 +65,49 @@ def parse(arguments: list[str], options: argparse.Namespace) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="ssl-study", description="Runs a study, and shows its state.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    planned, data, run, existing, reports, runs = (Parser(add_help=False) for _ in range(6))
+    planned.add_argument("study", metavar="STUDY", help=f"one of {', '.join(studies())}")
+    data.add_argument("--data", metavar="DIR", help="folder that `pack` or `data` has made, or `synthetic`")
+    run.add_argument("job", metavar="RUN", nargs="?", help="a run's name, as status shows it")
+    # without it, the message names the studies that exist
+    existing.add_argument("study", metavar="STUDY", nargs="?", help="the name of a folder in the runs, like demo")
+    runs.add_argument("--runs", metavar="DIR", default="runs", help="folder of the runs (default: runs)")
+    reports.add_argument("--reports", metavar="DIR", default="reports", help="folder of the reports (default: reports)")
+    reports.add_argument("--seeds", help='like "0 1 2" (default: those of the study)')
 
-    def add(name: str, summary: str) -> argparse.ArgumentParser:
-        description, example = f"{summary[0].upper()}{summary[1:]}.", f"example: ssl-study {_EXAMPLES[name]}"
-        return commands.add_parser(name, help=summary, description=description, epilog=example)
+    def add(name: str, words: Sequence[str], *parents: Parser) -> argparse.ArgumentParser:
+        """Adds a command with the options of `parents`. words: of its usage line; none for argparse's own line."""
+        summary, example = COMMANDS[name], f"example: ssl-study {_EXAMPLES[name]}"
+        description = f"{summary[0].upper()}{summary[1:]}."
+        added = commands.add_parser(name, parents=parents, help=summary, description=description, epilog=example)
+        added.usage = usage(added.prog, words) if words else None
+        return added
 
-    demo = add("demo", "run the whole study on synthetic images, and build its report")
-    demo.set_defaults(study="demo", data=None)
-    study = add("study", "run the missing runs of a study on this machine, and build its report")
+    shared = ("[--runs DIR]", "[--reports DIR]", "[--seeds SEEDS]", "[key=value ...]")
+    add("demo", shared, runs, reports).set_defaults(study="demo", data=None)
+    study = add("study", ("STUDY", "[--data DIR]", *shared), planned, data, runs, reports)
     study.epilog = f"{study.epilog}\nshorter example: ssl-study {_SHORTER}"
-    submit = add("submit", "submit the missing runs of a study to a SLURM cluster")
+    words = ("STUDY", "--cluster NAME", "[--wait]", "[--dry-run]", "[--data DIR]", *shared)
+    submit = add("submit", words, planned, data, runs, reports)
     submit.add_argument("--cluster", metavar="NAME", help="a profile in slurm/profiles, or a YAML file")
+    submit.add_argument("--wait", action="store_true", help="show the table, and return when all runs have ended")
     submit.add_argument(
         "--dry-run", action="store_true", help="print the jobs, their GPU hours and disk space, and submit nothing"
     )
-    submit.add_argument("--wait", action="store_true", help="show the table, and return when all runs have ended")
-    for command, own in (
-        (demo, ()),
-        (study, ("STUDY", "[--data DIR]")),
-        (submit, ("STUDY", "--cluster NAME", "[--wait]", "[--dry-run]", "[--data DIR]")),
-    ):
-        shared = ("[--runs DIR]", "[--reports DIR]", "[--seeds SEEDS]", "[key=value ...]")
-        command.usage = usage(command.prog, (*own, *shared))
-        command.add_argument(
-            "--reports", metavar="DIR", default="reports", help="folder of the reports (default: reports)"
-        )
-        command.add_argument("--seeds", help='like "0 1 2" (default: those of the study)')
     for command in (study, submit):
         command.formatter_class = argparse.RawDescriptionHelpFormatter  # keeps the lines of the epilog
         command.epilog = f"{_listed_studies()}\n\n{command.epilog}"
-        command.add_argument("--data", metavar="DIR", help="folder that `pack` or `data` has made, or `synthetic`")
-    status = add("status", "show the state of each run")
+    status = add("status", ("STUDY", "[--json]", "[--watch]", "[--runs DIR]"), existing, runs)
     status.add_argument("--json", action="store_true", help="print JSON, for programs")
     status.add_argument("--watch", action="store_true", help="update the table until all runs have ended")
-    cancel = add("cancel", "stop the study, here or on the cluster; its runs write checkpoints")
-    logs = add("logs", "show the end of a run's log; without a run, list the logs")
-    logs.add_argument("job", metavar="RUN", nargs="?", help="a run's name, as status shows it")
+    add("cancel", ("STUDY", "[--runs DIR]"), existing, runs)
+    logs = add("logs", ("[RUN]", "STUDY", "[--lines N]", "[--runs DIR]"), run, existing, runs)
     logs.add_argument("--lines", metavar="N", type=_count, default=50, help="number of lines (default: 50)")
-    doctor = add(
-        "doctor", "show what this machine has and what a run will use; exit status 1 if a run would fail or be slow"
-    )
-    profile = add("profile", "show a cluster's profile, and check it")
+    doctor = add("doctor", (), runs)
+    doctor.description = f"{doctor.description} The exit status is 1 if a run would fail or be slow."
+    profile = add("profile", ())
     profile.add_argument("name", metavar="NAME", help="a profile in slurm/profiles, or a YAML file")
     profile.add_argument("--check", action="store_true", help="check the profile against the cluster")
-    for command in (study, submit):
-        command.add_argument("study", metavar="STUDY", help=f"one of {', '.join(studies())}")
-    looking: tuple[tuple[argparse.ArgumentParser, tuple[str, ...]], ...] = (
-        (status, ("STUDY", "[--json]", "[--watch]")),
-        (cancel, ("STUDY",)),
-        (logs, ("[RUN]", "STUDY", "[--lines N]")),
-    )
-    for command, words in looking:
-        command.usage = usage(command.prog, (*words, "[--runs DIR]"))
-        # without it, the message names the studies that exist
-        command.add_argument("study", metavar="STUDY", nargs="?", help="the name of a folder in the runs, like demo")
-    for command in (demo, study, submit, status, cancel, logs, doctor):
-        command.add_argument("--runs", metavar="DIR", default="runs", help="folder of the runs (default: runs)")
     return parser
 
 

@@ -23,7 +23,7 @@ def generate(say: Callable[[str], None], wait: Callable[[], bool]) -> None:
     if is_synthetic_set(folder):
         return
     say(f"generating the synthetic images in {folder} (once)")
-    command = (sys.executable, "-P", "-m", "ssl_pkg.data.synthetic", str(folder))
+    command = (sys.executable, "-P", "-m", "ssl_pkg.data.download", "--synthetic", str(folder))
     with suppress(OSError), subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None:
             if not wait():

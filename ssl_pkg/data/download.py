@@ -1,4 +1,4 @@
-"""Downloads STL-10 and CIFAR-10 from their authors' servers: `python -m ssl_pkg.data.download DIR`.
+"""`ssl-study data`: downloads STL-10 and CIFAR-10 from their authors' servers, or generates the synthetic set.
 
 An archive is unpacked only if its md5 is the published one (torchvision lists the same values). Running the command
 again resumes an interrupted download. A set's folder appears only when it is complete. torchvision and pooch check md5
@@ -13,6 +13,7 @@ if __name__ == "__main__":
 import argparse
 import hashlib
 import http.client
+import os
 import sys
 import tarfile
 import urllib.request
@@ -158,12 +159,27 @@ def _unpack(file: BinaryIO, archive: Archive, root: Path) -> None:
 
 
 def main(arguments: Sequence[str], archives: Sequence[Archive] = ARCHIVES) -> int:
-    """Downloads and unpacks all archives; returns the exit status."""
-    parser = Parser(prog="ssl-study data", description="Downloads STL-10 and CIFAR-10.")
-    parser.add_argument("root", help="folder for stl10_binary/ and cifar-10-batches-py/ (3.3 GB)")
+    """Downloads and unpacks all archives, or generates the synthetic set; returns the exit status."""
+    parser = Parser(
+        prog="ssl-study data",
+        description="Downloads STL-10 and CIFAR-10 from their authors' servers (3 GB), and checks their md5. Running "
+        "it again resumes an interrupted download.",
+        epilog="example: ssl-study data ~/images",
+    )
+    parser.add_argument("folder", metavar="DIR", help="folder for stl10_binary/ and cifar-10-batches-py/")
+    parser.add_argument(
+        "--synthetic", action="store_true", help="instead, generate the synthetic set in DIR, which must not exist yet"
+    )
 
-    def fetch_all(options: argparse.Namespace) -> None:
-        root = Path(expand_path("DIR", options.root))
+    def make(options: argparse.Namespace) -> None:
+        root = Path(expand_path("DIR", options.folder))
+        if options.synthetic:
+            from ssl_pkg.data import synthetic  # noqa: PLC0415 # a download needs no package of `train`
+
+            if os.path.lexists(root):
+                raise BadInput(f"{root} exists: give a folder that does not exist yet")
+            synthetic.generate(root, synthetic.DEFAULT)
+            return
         try:
             for archive in archives:
                 fetch(archive, root)
@@ -172,7 +188,8 @@ def main(arguments: Sequence[str], archives: Sequence[Archive] = ARCHIVES) -> in
                 raise
             raise BadInput(f"can't write {root} ({error.strerror or error}): give another folder") from error
 
-    return run_command(parser, arguments, fetch_all, target="root", left="run the same command again to resume")
+    left = "nothing was generated" if "--synthetic" in arguments else "run the same command again to resume"
+    return run_command(parser, arguments, make, target="folder", left=left)
 
 
 if __name__ == "__main__":

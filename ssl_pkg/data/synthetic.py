@@ -5,17 +5,11 @@
     ROOT/synthetic.json           generator version, sizes and md5 of each file, by which a reader recognises the set
 
 An image shows copies of one of ten motifs (`shapes.py`) on a smooth background (`scenes.py`). The same numpy version on
-the same machine generates the same bytes. `python -m ssl_pkg.data.synthetic OUT` writes the set to a new folder.
+the same machine generates the same bytes.
 """
-
-from ssl_pkg import safe_path
-
-if __name__ == "__main__":
-    safe_path.protect()
 
 import hashlib
 import json
-import os
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -29,15 +23,12 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from ssl_pkg.cache import SYNTHETIC_MANIFEST, SYNTHETIC_VERSION, is_synthetic_set, synthetic_set
-from ssl_pkg.config.overrides import expand_path
-from ssl_pkg.console import Parser, run_command
 from ssl_pkg.data import scenes
 from ssl_pkg.data.scratch import new_parents, scratch_folder
 from ssl_pkg.data.shapes import CLASSES
 from ssl_pkg.errors import BadInput, Busy
 from ssl_pkg.hardware.machine import cores
 from ssl_pkg.layout import CIFAR10_BINARY, CLASS_NAMES, STL10, SYNTHETIC_IMAGES
-from ssl_pkg.messages.streams import prepare_streams
 from ssl_pkg.run.file_lock import locked
 
 CHUNK: Final = 50  # images rendered by one thread at a time
@@ -168,25 +159,3 @@ def _write(path: Path, parts: Iterator[bytes]) -> str:
             digest.update(part)
             out.write(part)
     return digest.hexdigest()
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Runs `python -m ssl_pkg.data.synthetic OUT`; returns the exit status."""
-    parser = Parser(prog="ssl-study data --synthetic", description="Generates the synthetic data set.")
-    parser.add_argument("out", help="folder to create")
-    given = sys.argv[1:] if arguments is None else arguments
-    return run_command(
-        parser, given, lambda options: _generate(**vars(options)), target="out", left="nothing was generated"
-    )
-
-
-def _generate(out: str) -> None:
-    root = Path(expand_path("OUT", out))
-    if os.path.lexists(root):
-        raise BadInput(f"{root} exists: give a folder that does not exist yet")
-    generate(root, DEFAULT)
-
-
-if __name__ == "__main__":
-    prepare_streams()
-    sys.exit(main())

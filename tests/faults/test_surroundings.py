@@ -44,7 +44,7 @@ def test_a_stage_runs_without_home_and_user_name_in_an_ascii_locale(data: Path, 
 
 @pytest.mark.parametrize("command", [
     ("ssl_pkg", "stage=Größe"), ("jobs", "study", "Größe"), ("analysis", "Größe", "--out", "x"),
-    ("ssl_pkg.data.synthetic", "/dev/null/Größe"),
+    ("ssl_pkg.data.download", "--synthetic", "/dev/null/Größe"),
 ])  # fmt: skip
 def test_characters_that_the_locale_lacks_are_printed_as_escapes(command: tuple[str, ...], tmp_path: Path) -> None:
     done = subprocess.run(

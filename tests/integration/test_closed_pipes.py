@@ -18,8 +18,7 @@ COMMANDS = {
     "profile": ("jobs", "profile", "testbed"),
     "submit": ("jobs", "submit", "--help"),
     "analysis": ("analysis", "--help"),
-    "download": ("ssl_pkg.data.download", "--help"),
-    "synthetic": ("ssl_pkg.data.synthetic", "--help"),
+    "data": ("ssl_pkg.data.download", "--help"),
     "testbed": ("slurm.testbed", "--help"),
     "image": ("jobs.image",),
 }

@@ -16,7 +16,8 @@ from sklearn.linear_model import LogisticRegression
 
 from ssl_pkg.cache import SYNTHETIC_VERSION
 from ssl_pkg.data import scenes, synthetic
-from ssl_pkg.data.synthetic import Sizes, generate, generate_cached, main
+from ssl_pkg.data.download import main
+from ssl_pkg.data.synthetic import Sizes, generate, generate_cached
 from ssl_pkg.errors import BadInput
 
 SMALL = Sizes(train_per_class=5, test_per_class=2, unlabeled=30, ood_per_class=2)
@@ -240,9 +241,9 @@ def test_command_line_writes_the_set_and_refuses_an_existing_folder(
 ) -> None:
     monkeypatch.setattr(synthetic, "DEFAULT", SMALL)
     out = str(tmp_path / "set")
-    assert main([out]) == 0
+    assert main(["--synthetic", out]) == 0
     assert content(tmp_path / "set") == content(root)
-    assert main([out]) == 2
+    assert main(["--synthetic", out]) == 2
     error = capsys.readouterr().err
     assert out in error
     assert error.count("\n") == 1

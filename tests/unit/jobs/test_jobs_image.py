@@ -67,7 +67,7 @@ def test_report_finds_the_studies_of_the_image_whatever_options_follow(
         (tmp_path / "runs" / study).mkdir(parents=True)
     assert image.main(["report", *words.split()]) == 0
     ((module, *line),) = started
-    options = _parser("report").read(line)
+    options = _parser().read(line)
     assert module == "analysis"
     assert options.study == [study.replace("OUT", str(tmp_path)) for study in studies]
     assert options.out == (out and out.replace("OUT", str(tmp_path)))
