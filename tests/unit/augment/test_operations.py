@@ -192,7 +192,8 @@ class TestColour:
 
     def test_normalize(self) -> None:
         x = photographs(3)
-        expected = reference.normalize(x, list(operations.MEAN), list(operations.STD))
+        # the statistics of STL-10; models that were trained with them need them
+        expected = reference.normalize(x, [0.4467, 0.4398, 0.4066], [0.2603, 0.2566, 0.2713])
         operations.normalize_(x)
         assert_as_reference(x, list(expected))
 

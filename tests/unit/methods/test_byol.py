@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ssl_pkg.methods.byol import BYOL, regression_loss, target_decay
+from ssl_pkg.methods.health import representation_health
 from ssl_pkg.models.encoder import build_encoder
 
 
@@ -106,3 +107,35 @@ def test_only_the_predictor_has_its_own_lr_and_the_target_is_not_optimised() -> 
     assert [id(p) for p in predictor["params"]] == [id(p) for p in method.predictor.parameters()]
     online = {id(p) for part in (method.encoder, method.projector) for p in part.parameters()}
     assert {id(p) for p in rest["params"]} == online
+
+
+def test_regression_loss_gives_its_target_no_gradient() -> None:
+    q, z = (torch.randn(5, 7, generator=torch.Generator().manual_seed(k)).requires_grad_() for k in (0, 1))
+    regression_loss(q, z).backward()
+    assert q.grad is not None and q.grad.abs().sum() > 0
+    assert z.grad is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_predictions_are_compared_in_float32_with_a_target_that_differs_from_the_online_network(
+    dtype: torch.dtype,
+) -> None:
+    torch.manual_seed(0)
+    encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 512))
+    method = BYOL(encoder, 8, hidden=16, out=8, target_decay=0.9, predictor_rate=1.0)
+    with torch.no_grad():
+        for part in (method.target_encoder, method.target_projector):
+            for parameter in part.parameters():
+                parameter.add_(0.1 * torch.randn(parameter.shape))
+    views = [torch.randn(8, 3, 2, 2) for _ in range(2)]
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        loss, metrics = method.loss(views, torch.zeros(8))
+        online = [method.projector(method.encoder(view)) for view in views]
+        predictions = [method.predictor(z) for z in online]
+        targets = [method.target_projector(method.target_encoder(view)) for view in views]
+    assert predictions[0].dtype == targets[0].dtype == dtype
+    units = [z.double() / z.double().norm(dim=1, keepdim=True) for z in (*predictions, *targets)]
+    expected = sum((units[a] - units[b]).square().sum(dim=1).mean().item() for a, b in ((0, 3), (1, 2)))
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    for name, value in representation_health(*online).items():
+        assert float(metrics[name]) == pytest.approx(float(value), rel=1e-5)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from ssl_pkg.config.batch_sizes import queue_share
 from ssl_pkg.errors import BadInput
+from ssl_pkg.methods.health import representation_health
 from ssl_pkg.methods.moco import MoCo, queue_logits
 from ssl_pkg.models.encoder import build_encoder
 
@@ -176,6 +177,51 @@ def test_each_group_has_separate_statistics() -> None:
         plain.load_state_dict(network.state_dict())
         expected = torch.cat([plain(group) for group in images.chunk(2)])
         torch.testing.assert_close(network(images), expected)
+
+
+def build_small() -> MoCo:
+    """With an encoder of one linear layer, for images of 2x2 pixels."""
+    torch.manual_seed(0)
+    return MoCo(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 512)), 8,
+        projector_hidden=16, projector_out=8, temperature=0.2, queue_size=8, key_momentum=0.9, bn_splits=2,
+        symmetric=False,
+    )  # fmt: skip
+
+
+def test_the_queue_starts_with_random_directions_and_is_a_part_of_the_state() -> None:
+    method = build_small()
+    torch.testing.assert_close(method.queue.norm(dim=1), torch.ones(8))
+    assert len({tuple(row) for row in method.queue.tolist()}) == 8
+    assert torch.equal(method.state_dict()["queue"], method.queue)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_keys_come_from_a_key_network_that_differs_from_the_query_network(dtype: torch.dtype) -> None:
+    method = build_small()
+    with torch.no_grad():
+        for part in (method.key_encoder, method.key_projector):
+            for parameter in part.parameters():
+                parameter.add_(0.05 * torch.randn(parameter.shape))
+    images = [torch.randn(8, 3, 2, 2) for _ in range(2)]
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        loss, metrics = method.loss(images, torch.zeros(8))
+        outputs = [
+            method.projector(method.encoder(images[0])), method.key_projector(method.key_encoder(images[1]))
+        ]  # fmt: skip
+    assert outputs[0].dtype == outputs[1].dtype == dtype
+    query, key = (F.normalize(output.detach().double(), dim=1) for output in outputs)
+    torch.testing.assert_close(method.latest_keys, key.float())
+    total, hits = 0.0, 0
+    for i in range(8):
+        products = [float(query[i] @ k) for k in (key[i], *method.queue.double())]
+        total -= products[0] / 0.2 - math.log(sum(math.exp(product / 0.2) for product in products))
+        hits += products[0] == max(products)
+    assert 0 < hits < 8
+    assert loss.item() == pytest.approx(total / 8, rel=1e-5)
+    assert float(metrics["contrast_accuracy"]) == hits / 8
+    for name, value in representation_health(query, key).items():
+        assert float(metrics[name]) == pytest.approx(float(value), rel=1e-4)
 
 
 def test_key_network_is_an_ema_without_gradient() -> None:

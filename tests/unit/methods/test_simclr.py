@@ -2,9 +2,11 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssl_pkg.methods.health import representation_health
 from ssl_pkg.methods.simclr import SimCLR, nt_xent
 from ssl_pkg.models.encoder import build_encoder
 
@@ -92,3 +94,24 @@ def test_last_layer_of_the_projector_has_no_bias() -> None:
     assert [name for name, _ in method.projector.named_parameters()] == [
         "0.weight", "1.weight", "1.bias", "3.weight", "4.weight"
     ]  # fmt: skip
+
+
+def test_loss_and_metrics_are_float32_of_bfloat16_projections() -> None:
+    torch.manual_seed(0)
+    method = SimCLR(torch.nn.Flatten(), 8, projector_hidden=16, projector_out=6, temperature=0.1)
+    first = torch.randn(8, 512, 1, 1)
+    views = [first, first + torch.randn(8, 512, 1, 1)]
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, metrics = method.loss(views, torch.zeros(8))
+        projections = method.projector(torch.cat(views).flatten(1))
+    assert projections.dtype == torch.bfloat16
+    z = projections.double().detach()
+    assert loss.item() == pytest.approx(slow_nt_xent(z[:8], z[8:], 0.1), rel=1e-5)
+    unit, hits = F.normalize(z, dim=1), 0
+    for i in range(16):
+        cosines = {k: float(unit[i] @ unit[k]) for k in range(16) if k != i}
+        hits += cosines[(i + 8) % 16] == max(cosines.values())
+    assert 0 < hits < 16
+    assert float(metrics["contrast_accuracy"]) == hits / 16
+    for name, value in representation_health(z[:8], z[8:]).items():
+        assert float(metrics[name]) == pytest.approx(float(value), rel=1e-5)

@@ -9,6 +9,7 @@ from ssl_pkg.training.batches import ViewBatches
 
 PLAIN = View(crop_area=(1.0, 1.0), flip=0.0)
 RANDOM = View(crop_area=(0.2, 1.0), flip=0.5)
+MIRRORED = View(crop_area=(1.0, 1.0), flip=1.0)
 
 
 def batches(views: list[View], seed: int = 0, count: int = 20, batch_size: int = 6, passes: int = 1) -> ViewBatches:
@@ -57,6 +58,24 @@ def test_views_differ_within_a_batch_between_seeds_and_between_epochs() -> None:
     ]
     assert len(by_label[0]) == len(by_label[1]) == 12
     assert not any(torch.equal(view, by_label[1][name]) for name, view in by_label[0].items())
+
+
+def test_the_order_and_each_images_views_depend_on_the_seed() -> None:
+    sources = [batches([RANDOM], seed=seed, count=12) for seed in (0, 1)]
+    orders, by_label = [], []
+    for source in sources:
+        made = [source(step) for step in (0, 1)]
+        orders.append(torch.cat([labels for _, labels in made]).tolist())
+        assert orders[-1] == [*source.indices(0).tolist(), *source.indices(1).tolist()]
+        by_label.append(dict(zip(orders[-1], torch.cat([views[0] for views, _ in made]), strict=True)))
+    assert orders[0] != orders[1]
+    assert not any(torch.equal(view, by_label[1][label]) for label, view in by_label[0].items())
+
+
+def test_each_view_has_its_own_distribution() -> None:
+    first, second = batches([PLAIN, MIRRORED])(0)[0]
+    assert not torch.equal(second, first)
+    assert torch.equal(second, first.flip(3))
 
 
 def test_labels_belong_to_their_images() -> None:

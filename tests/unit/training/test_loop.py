@@ -5,10 +5,12 @@ import re
 import time
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import small_training
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,8 +19,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssl_pkg.errors import BadInput, Interrupted
+from ssl_pkg.hardware.prepare import Hardware
 from ssl_pkg.run import resume
 from ssl_pkg.run.checkpoint import CheckpointWriter, load_checkpoint, save_checkpoint
+from ssl_pkg.run.session import Session
+from ssl_pkg.training import loop
 
 
 def test_a_loaded_checkpoint_is_not_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +103,43 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]
     return left(folder)
 
 
+def test_a_line_has_the_mean_loss_since_the_line_before(
+    whole: tuple[list[dict[str, Any]], dict[str, Any]],
+) -> None:
+    """Compared with the same training without the loop."""
+    model, losses = Line(None), list[float]()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
+    for step in range(STEPS):
+        optimizer.param_groups[0]["lr"] = 0.1 / (1 + step)
+        x = torch.randn(5, 3, generator=torch.Generator().manual_seed(step))
+        loss, _ = model.loss([x], torch.zeros(5))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        model.after_step(step, STEPS)
+        losses.append(loss.item())
+    before = 0
+    for line in whole[0]:
+        done = line["step"]
+        assert line["loss"] == pytest.approx(sum(losses[before:done]) / (done - before), rel=1e-6)
+        assert (line["epoch"], line["lr"], line["phase"]) == (done / EPOCH, 0.1 / done, "train")
+        assert ("validation" in line) == (done % EPOCH == 0)
+        before = done
+    assert before == STEPS
+    assert_equal(whole[1]["model"], dict(model.state_dict()))
+
+
+def test_the_scale_of_float16_gradients_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    half = Hardware(torch.device("cpu"), torch.float16, threads=1, compiles=False)
+    monkeypatch.setattr(small_training, "CPU", half)
+    train(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(tmp_path / "broken", Stop(after=5))
+    assert left(tmp_path / "broken")[1]["scaler"]["scale"] < half.scaler().get_scale()  # after infinite gradients
+    train(tmp_path / "broken")
+    assert_equal(left(tmp_path / "broken"), left(tmp_path / "whole"))
+
+
 @pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
@@ -147,6 +189,41 @@ def test_the_line_after_the_checkpoint_of_an_interrupted_validation_is_written_o
 def punctual(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each checkpoint is saved when it is due, although an earlier one is still being written."""
     monkeypatch.setattr(CheckpointWriter, "busy", False)
+
+
+@pytest.fixture
+def saved(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The steps after which a checkpoint is saved, when a step takes four minutes."""
+    clock, steps, save, average = SimpleNamespace(minutes=0.0), list[int](), Session.save, Line.after_step
+
+    def after_step(self: Line, step: int, steps: int) -> None:
+        average(self, step, steps)
+        clock.minutes += 4
+
+    def recorded(self: Session, metrics_step: int, state: dict[str, Any]) -> None:
+        steps.append(state["step"])
+        save(self, metrics_step, state)
+
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 60 * clock.minutes))
+    monkeypatch.setattr(Line, "after_step", after_step)
+    monkeypatch.setattr(Session, "save", recorded)
+    return steps
+
+
+@pytest.mark.usefixtures("punctual")
+def test_a_checkpoint_is_due_after_its_minutes(tmp_path: Path, saved: list[int]) -> None:
+    train(tmp_path, epochs=10)
+    assert saved == [3, 6, 9, 12]  # the limit is ten minutes
+
+
+def test_a_checkpoint_that_is_due_waits_for_the_one_being_written(
+    tmp_path: Path, saved: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([True, True] + [False] * STEPS)  # asked only when a checkpoint is due
+    monkeypatch.setattr(CheckpointWriter, "busy", property(lambda writer: next(answers)))
+    monkeypatch.setattr(loop, "time", time)
+    train(tmp_path, epochs=1)
+    assert saved == [6, 8, 12]  # due after each epoch of four steps
 
 
 @pytest.mark.parametrize("bad", [0, 4, 5, 11])

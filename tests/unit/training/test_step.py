@@ -45,8 +45,8 @@ def test_views_have_the_dtype_of_the_step_and_labels_are_unchanged(dtype: torch.
 
 def test_each_group_has_its_rate_and_the_method_gets_the_number_of_all_steps() -> None:
     slow, fast = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
-    network, calls = nn.Module(), list[tuple[int, int]]()
-    cast(Any, network).after_step = lambda step, steps: calls.append((step, steps))
+    network, calls = nn.Module(), list[tuple[int, int, float]]()
+    cast(Any, network).after_step = lambda step, steps: calls.append((step, steps, slow.item()))
     groups: list[dict[str, Any]] = [{"params": [slow]}, {"params": [fast], "lr_multiplier": 10.0}]
     task = Task(
         phase="train",
@@ -63,4 +63,4 @@ def test_each_group_has_its_rate_and_the_method_gets_the_number_of_all_steps() -
     for number in (0, 1):
         step(number)
     assert [slow.item(), fast.item()] == [-0.375, -3.75]  # -(1/4 + 1/8), and ten times as much
-    assert calls == [(0, 12), (1, 12)]
+    assert calls == [(0, 12, -0.25), (1, 12, -0.375)]  # after the optimizer's step, so that an EMA has the new weights
