@@ -2,7 +2,7 @@
 # that a change of the code rebuilds only the last layers, in seconds.
 FROM python:3.11-slim-bookworm
 
-# torch.compile needs a C++ compiler and Python's headers, which the base image has. jemalloc reduces the memory of a run
+# torch.compile needs a C++ compiler on a CPU, and Python's headers, which the base image has. jemalloc reduces the memory of a run
 # (ssl_pkg/hardware/memory.py).
 RUN apt-get update \
     && apt-get install -y --no-install-recommends "g++=4:12.2.*" "libjemalloc2=5.3.*" \

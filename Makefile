@@ -54,7 +54,7 @@ cancel: is-set-up  ## stop the study STUDY; each run leaves a checkpoint
 	@.venv/bin/ssl-study cancel $(STUDY) --runs "$(RUNS)"
 
 .PHONY: is-set-up
-is-set-up:  # for targets that only read, because without an installation there is nothing to read
+is-set-up:  # for targets that need what an earlier command left, so that they don't install anything
 	@test -e .venv/installed || { echo 'make $(MAKECMDGOALS): run `make setup` first; it takes two to ten minutes, once' >&2; exit 2; }
 
 tensorboard: is-set-up  ## show the metrics of all runs of STUDY in the browser, also while they train
@@ -75,10 +75,10 @@ test: .venv/installed  ## run all unit and integration tests and the (short) fau
 test-unit: .venv/installed  ## run the fast unit tests (two minutes)
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/unit -m 'not slow' --numprocesses 2 --dist loadfile
 
-test-slurm: .venv/installed  ## run studies with failures and interruptions on a SLURM that is started here (Debian: slurm-wlm, munge)
+test-slurm: .venv/installed  ## run studies with failures and interruptions on a SLURM that is started here (Debian: slurm-wlm, munge, slurmdbd, mariadb-server)
 	$(PYTHON) -m pytest tests/slurm
 
-test-slurm-long: .venv/installed  ## the same, also with time limits, dead nodes and ranks, and a controller that is down
+test-slurm-long: .venv/installed  ## the same, also with time limits, dead nodes and ranks, a controller that is down, the queue with accounting, and more interruptions
 	SLURM_TESTS=long $(PYTHON) -m pytest tests/slurm
 
 test-faults: .venv/installed  ## run the long fault tests: hundreds of kills, signals, full disks and damaged files
@@ -101,7 +101,7 @@ submit-all: $(if $(DRY),,cluster-given) is-set-up  ## submit the missing runs of
 logs: is-set-up  ## show the end of the log of the run JOB of STUDY, with all its starts; without JOB, list the logs
 	@.venv/bin/ssl-study logs $(if $(JOB),"$(JOB)") $(STUDY) --runs "$(RUNS)"
 
-slurm-up: .venv/installed  ## start SLURM on this machine as CLUSTER=testbed (Debian: slurm-wlm, munge); TESTBED="--accounting"
+slurm-up: .venv/installed  ## start SLURM on this machine as CLUSTER=testbed (Debian: slurm-wlm, munge); TESTBED="--accounting" (slurmdbd, mariadb-server)
 	@$(PYTHON) -P -m slurm.testbed up $(TESTBED)
 
 slurm-down: is-set-up  ## stop that SLURM and its jobs

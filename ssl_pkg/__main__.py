@@ -23,7 +23,8 @@ Runs one stage of the study in its run directory. Running the same command again
 
   stage      {stages}
   method     for stage=pretrain: {methods}
-  source     for the other stages: the run directory of the model to start from, or `random` (probe, finetune)
+  source     for the other stages: the run directory of the model to start from, or `random`
+             (probe, finetune, few_labels)
   data.root  folder with stl10_binary/ and, for stage=ood, CIFAR-10 or ood/; by default a synthetic set is generated
   study      a preset: {studies} (default: demo)
   budget     its size: {budgets} (default: that of the study)

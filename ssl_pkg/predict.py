@@ -158,7 +158,8 @@ def main(arguments: Sequence[str]) -> int:
         prog="ssl-study predict",
         description="Predicts the classes of images with the final model of a run. FOLDER is a folder of images, "
         "whose labels are known if they are in folders with the names of classes, or a packed folder, whose test "
-        f"images are predicted. FILE is CSV in UTF-8, with a line for each file of FOLDER: {COLUMNS}.",
+        "images are predicted. FILE is CSV in UTF-8, with a line for each file of FOLDER, or for each test image of a "
+        f"packed folder: {COLUMNS}.",
         epilog="example: ssl-study predict runs/photos-quick/finetune-simclr-s0 photos-new --out new.csv",
     )
     parser.add_argument("run", metavar="RUN", help="run directory of a probe or a fine-tuning")
