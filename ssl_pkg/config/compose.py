@@ -1,5 +1,6 @@
 """The configuration of a run: composed by Hydra from `ssl_pkg/conf` and the command line, then checked. No torch."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,7 +48,6 @@ def load_config(words: Sequence[str]) -> Config:
             _refuse_sweep(word, parse_override(word))
         with initialize_config_module("ssl_pkg.conf", version_base="1.3"):
             composed = compose("config", overrides=[*overrides, *(f"{key}=-" for key in literal)])
-        # pydantic's strict mode refuses a list for a tuple, and YAML has no tuples: `_tuples` converts the lists
         plain = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))
     except MissingMandatoryValue as error:
         key = str(error.full_key or error).removeprefix("Missing mandatory value: ")
@@ -61,7 +61,7 @@ def load_config(words: Sequence[str]) -> Config:
         section, _, name = key.rpartition(".")
         (plain[section] if section else plain)[name] = value
     try:
-        return Config.model_validate(_tuples(plain))
+        return Config.model_validate_json(json.dumps(plain))  # strict mode takes a list for a tuple only from JSON
     except ValidationError as error:
         raise BadInput(describe_error(error, list(_fields()))) from error
 
@@ -148,14 +148,6 @@ def _no_assignment(word: str) -> str:
         if word in names:
             return f"{word!r} is not of the form KEY=VALUE: give {key}={word}"
     return f"{word!r} is not of the form KEY=VALUE, like stage=pretrain"
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _tuples(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return tuple(_tuples(entry) for entry in value)
-    return value
 
 
 @cache

@@ -82,13 +82,13 @@ class Budget(ConfigSection):
 
 
 class StudyConfig(ConfigSection):
-    """The runs of a study. Only `jobs` reads this section."""
+    """The runs of a study. Stages do not read this section."""
 
     name: str
     methods: tuple[str, ...]
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     cpus: PositiveInt  # cores of each run
-    runs_per_gpu: PositiveInt = 1  # on this machine, at a time; on a cluster each job has a GPU of its own
+    runs_per_gpu: PositiveInt  # on this machine, at a time; on a cluster each job has a GPU of its own
 
 
 class DataConfig(ConfigSection):
