@@ -22,7 +22,7 @@ from jobs.forked_stage import Fork, ForkedStage, ServerLost
 from ssl_pkg.errors import FAULT, INTERRUPTED
 from ssl_pkg.processes import end_with_parent, start_time_of
 from ssl_pkg.run.run_log import EVENT_PREFIX, START_PREFIX, exit_event, tail
-from ssl_pkg.run.signals import SIGNALS, signals_to_handle
+from ssl_pkg.run.signals import SIGNALS, handled
 
 _UNCHANGED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)  # the others are forwarded as SIGTERM
 CANCELLED: Final = "cancelled"  # the last event in the log of a run that was removed from a cluster's queue
@@ -171,14 +171,12 @@ class _SignalRelay:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Context manager that handles the signals. The runner blocks those of the terminal until here."""
-        before = {number: signal.signal(number, self) for number in signals_to_handle(SIGNALS)}
-        mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        with handled(self):
+            mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            try:
+                yield
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def last_slurm_job(log: Path) -> str | None:

@@ -30,7 +30,7 @@ from ssl_pkg.catalogue import ADAPTATIONS, RANDOM
 from ssl_pkg.distributed.launch import launch_variables
 from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED
 from ssl_pkg.run.directory import RESULT, RunDirectory
-from ssl_pkg.run.signals import SIGNALS, signals_to_handle
+from ssl_pkg.run.signals import SIGNALS, handled
 from ssl_pkg.run.study_plan import REPORT_FILE
 
 POLL_SECONDS: Final = 0.1  # at most, between two ticks of the display, and until a signal is noticed
@@ -282,14 +282,9 @@ class Runner:
         def stop(number: int, frame: FrameType | None) -> None:
             self._stopping = True
 
-        numbers = signals_to_handle(SIGNALS)
-        before = {number: signal.signal(number, stop) for number in numbers}
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)  # delivers those that were pending
-        try:
+        with handled(stop):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # delivers those that were pending
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _modified(file: Path) -> float:

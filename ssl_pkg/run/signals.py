@@ -1,7 +1,7 @@
 """Turns a signal into a flag that a run checks between two steps. Imports no torch."""
 
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
@@ -24,24 +24,30 @@ def signals_to_handle(numbers: Iterable[signal.Signals]) -> tuple[signal.Signals
 
 
 @contextmanager
+def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Context manager in which `handler` gets SIGNALS, except those of `signals_to_handle` that stay ignored."""
+    before = {number: signal.signal(number, handler) for number in signals_to_handle(SIGNALS)}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+@contextmanager
 def interrupting() -> Iterator[None]:
     """Context manager in which the first of SIGNALS raises KeyboardInterrupt in the main thread.
 
     Later signals are ignored, because they would interrupt the removal of temporary files.
     """
-    numbers = signals_to_handle(SIGNALS)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        for ignored in numbers:
+        for ignored in SIGNALS:
             signal.signal(ignored, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
+    with handled(interrupt):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class InterruptFlag:
