@@ -26,7 +26,6 @@ from ssl_pkg.messages.counted import counted
 from ssl_pkg.messages.program import console_command
 from ssl_pkg.run.directory import read_json, write_json
 
-HEARTBEAT_TIMEOUT: Final = 60.0  # seconds since a run's last heartbeat within which it counts as alive
 REPORT: Final = "report"  # name and stage of the job that builds the report; it has no run directory
 
 # What runs and the report call the supervised baseline. The stage catalogue has these names too, but imports pydantic,

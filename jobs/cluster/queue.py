@@ -24,11 +24,12 @@ from jobs.cluster.batches import (
 )
 from jobs.cluster.job_queries import COMPLETING, SlurmJobInfo, cancel_jobs, find_queued_jobs, query_jobs
 from jobs.cluster.slurm_cli import SchedulerUnavailable
-from jobs.ledger import HEARTBEAT_TIMEOUT, Entry, State, batches_folder, read_ledger, write_ledger
+from jobs.ledger import Entry, State, batches_folder, read_ledger, write_ledger
 from jobs.study_lock import LOCK_SECONDS, study_lock
 from ssl_pkg.errors import BadInput
 from ssl_pkg.messages.counted import counted
 from ssl_pkg.run.directory import RunDirectory
+from ssl_pkg.run.file_lock import STALE_SECONDS
 
 SBATCH_SECONDS: Final = 600.0  # time after which the sbatch of a killed `submit` counts as ended
 COMPLETING_SECONDS: Final = 120.0  # time within which a job writes its checkpoint and leaves the queue
@@ -80,10 +81,10 @@ def _treat_as_ended(folder: Path, batches: Sequence[Batch], reason: str) -> None
             if run.complete or (entry and (entry.started or 0.0) > batch.made):  # since started on this machine
                 continue
             heartbeat = (run.status() or {}).get("heartbeat")
-            if isinstance(heartbeat, int | float) and time.time() - heartbeat < HEARTBEAT_TIMEOUT:
+            if isinstance(heartbeat, int | float) and time.time() - heartbeat < STALE_SECONDS:
                 raise BadInput(
                     f"{name} was submitted to {batch.cluster}, {reason}, and is still running: its last heartbeat is "
-                    f"less than {HEARTBEAT_TIMEOUT:.0f} s old. Wait for its end, or cancel it on that cluster"
+                    f"less than {STALE_SECONDS:.0f} s old. Wait for its end, or cancel it on that cluster"
                 )
             ended += 1
     if ended:

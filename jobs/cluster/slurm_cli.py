@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from ssl_pkg.distributed.launch import launch_variables
+
 _TIMEOUT_SECONDS: Final = 60.0  # after which a command is killed
 _NOTICE_SECONDS: Final = 5.0  # time after which a notice says that a command has not answered
 # Environment variables can set options of SLURM's commands. Such options override a batch script's, filter lists and
@@ -19,7 +21,6 @@ _OPTION_PREFIXES: Final = (
     "SACCT_", "SALLOC_", "SBATCH_", "SCANCEL_", "SCONTROL_", "SINFO_", "SLURM_", "SLURMD_", "SQUEUE_", "SRUN_",
     "SUBMITIT_",
 )  # fmt: skip
-_RANK_VARIABLES: Final = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _CLUSTER_VARIABLES: Final = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")  # the cluster and the user
 ALREADY_REQUEUED: Final = "pending execution"  # scontrol's error for a job that has already been requeued
 REQUEUE_REFUSALS: Final = ("Invalid job id", "disabled", "denied", "not permitted")
@@ -114,10 +115,11 @@ def job_fields(output: str) -> dict[str, str]:
 
 def command_environment() -> dict[str, str]:
     """This process's environment, without variables that change the options or the output of SLURM's commands."""
+    launched = launch_variables(os.environ)
     return {
         name: value
         for name, value in os.environ.items()
-        if name in _CLUSTER_VARIABLES or not (name.startswith(_OPTION_PREFIXES) or name in _RANK_VARIABLES)
+        if name in _CLUSTER_VARIABLES or not (name.startswith(_OPTION_PREFIXES) or name in launched)
     }
 
 

@@ -8,19 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from jobs.cluster.outcomes import JobOutcome, job_outcomes
-from jobs.ledger import (
-    BASELINE,
-    HEARTBEAT_TIMEOUT,
-    REPORT,
-    SUPERVISED,
-    Entry,
-    State,
-    batches_folder,
-    log_path,
-    read_ledger,
-)  # fmt: skip
+from jobs.ledger import BASELINE, REPORT, SUPERVISED, Entry, State, batches_folder, log_path, read_ledger
 from jobs.study_lock import read_lock_holder
 from ssl_pkg.run.directory import RESULT, RunDirectory, runs_of
+from ssl_pkg.run.file_lock import STALE_SECONDS
 
 NOT_SUBMITTED: Final = "not submitted"  # the note of a run that a limit has left for another call of `submit`
 
@@ -162,7 +153,7 @@ def _state(run: RunDirectory, recorded: State, *, managed: bool, now: float) -> 
     if run.complete:
         return State.COMPLETE
     heartbeat = _number((run.status() or {}).get("heartbeat"))
-    alive = heartbeat is not None and now - heartbeat < HEARTBEAT_TIMEOUT
+    alive = heartbeat is not None and now - heartbeat < STALE_SECONDS
     if recorded is State.COMPLETE:
         return State.RUNNING if alive else State.PENDING  # its result was removed
     if recorded is State.RUNNING and not managed and not alive:

@@ -22,7 +22,7 @@ from ssl_pkg.errors import Busy
 from ssl_pkg.processes import start_time_of
 
 HEARTBEAT_SECONDS: Final = 2.0
-STALE_SECONDS: Final = 60.0  # without a heartbeat, after which a holder on another host counts as dead
+STALE_SECONDS: Final = 60.0  # without a heartbeat, after which a run or a holder on another host counts as dead
 _POLL_SECONDS: Final = 0.5
 
 
