@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     from ssl_pkg import command  # after the signal handlers, because this import takes a second
 
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(HELP.format(**command.CHOICES), end="")
+        print(HELP.format(**command.choices()), end="")
         return COMPLETE if arguments else BAD_INPUT
     try:
         run_dir = command.run(arguments, interrupt_flag)

@@ -3,7 +3,6 @@
 import importlib
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 from ssl_pkg.catalogue import STAGES
 from ssl_pkg.config.compose import load_config, refuse_unread
@@ -22,12 +21,11 @@ from ssl_pkg.run.directory import RunDirectory
 from ssl_pkg.run.signals import InterruptFlag
 from ssl_pkg.run.source import inherit
 
-CHOICES: Final = {
-    "stages": " | ".join(STAGES),
-    "methods": " | ".join(methods()),
-    "studies": " | ".join(studies()),
-    "budgets": " | ".join(budgets()),
-}
+
+def choices() -> dict[str, str]:
+    """The names that the help lists."""
+    names = {"stages": STAGES, "methods": methods(), "studies": studies(), "budgets": budgets()}
+    return {kind: " | ".join(found) for kind, found in names.items()}
 
 
 def run(arguments: list[str], interrupt_flag: InterruptFlag) -> str:

@@ -173,13 +173,14 @@ def import_stages() -> None:
     Raises RuntimeError if an import has initialized CUDA, because a fork could not use it.
     """
     prepare_imports()
-    modules = [importlib.import_module(f"ssl_pkg.{name}") for name in ("command", "run.provenance", "augment.cpu")]
-    for stage in STAGES:
-        importlib.import_module(f"ssl_pkg.stages.{stage}")
+    for name in ("command", *(f"stages.{stage}" for stage in STAGES)):
+        importlib.import_module(f"ssl_pkg.{name}")
+    provenance = importlib.import_module("ssl_pkg.run.provenance")
+    cpu_views = importlib.import_module("ssl_pkg.augment.cpu")
     # Cached, because the files may be edited while the server runs, and its forks don't have the new code.
-    modules[1].commit_at_start()
-    modules[1].versions_at_start()
-    modules[2].version()
+    provenance.commit_at_start()
+    provenance.versions_at_start()
+    cpu_views.version()
     _refuse_initialized_cuda()
     gc.collect()
     gc.freeze()  # the garbage collector of a fork would write to, and so copy, the pages of all objects
