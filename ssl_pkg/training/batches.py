@@ -46,7 +46,7 @@ class ViewBatches:
         self._compiles = compiles
         self._count, self._views, self._resolution = len(split), views, resolution
         self._batch_size, self._seed = batch_size, seed
-        self._pass, self._order = -1, torch.empty(0).long().numpy()
+        self._pass, self._order = -1, np.empty(0, np.int64)
         self._steps_per_pass = len(split) // batch_size
         self.steps_per_epoch = passes * self._steps_per_pass
 

@@ -52,8 +52,7 @@ def fit(session: TrainingSession, task: Task, extra_state: Any) -> None:
     Raises Interrupted if a signal arrived, when a checkpoint is on disk; OSError if that checkpoint can't be written;
     Diverged if the metrics or the weights are no longer finite.
     """
-    module = cast(nn.Module, task.model)
-    module.train()
+    cast(nn.Module, task.model).train()
     run_step = Step(task, session.hardware)
     first_step, averager, log_pending = _restore(session, task, run_step)
     config = session.config.checkpoint
@@ -78,22 +77,26 @@ def fit(session: TrainingSession, task: Task, extra_state: Any) -> None:
         if save or stop or done == task.steps:
             _raise_if_metrics_diverged(session, task, averager)
             _raise_if_weights_diverged(session, task, step)
-            state = {
-                "phase": task.phase,
-                "step": done,
-                "model": module.state_dict(),
-                # No step will read it after the last one. AdamW's state is twice as large as the weights.
-                "optimizer": task.optimizer.state_dict() if done < task.steps else {},
-                "scaler": run_step.scaler.state_dict(),
-                "averager": averager.state(),
-                "log_pending": log_pending,
-                "extra_state": extra_state,
-            }
-            session.save(task.step_offset + done - log_pending, state)
+            state = _state(task, run_step, done, averager, log_pending)
+            session.save(task.step_offset + done - log_pending, {**state, "extra_state": extra_state})
             saved_at, due = time.monotonic(), False
         if stop:
             session.stop(f"stopped after step {done} of {task.steps}")
     session.report(task.phase, task.steps, task.steps)
+
+
+def _state(task: Task, run_step: Step, done: int, averager: MetricAverager, log_pending: bool) -> dict[str, Any]:
+    """The fields of TrainingCheckpoint after `done` steps, from which `_restore` continues."""
+    return {
+        "phase": task.phase,
+        "step": done,
+        "model": cast(nn.Module, task.model).state_dict(),
+        # No step will read it after the last one. AdamW's state is twice as large as the weights.
+        "optimizer": task.optimizer.state_dict() if done < task.steps else {},
+        "scaler": run_step.scaler.state_dict(),
+        "averager": averager.state(),
+        "log_pending": log_pending,
+    }
 
 
 def _restore(session: TrainingSession, task: Task, run_step: Step) -> tuple[int, MetricAverager, bool]:
