@@ -249,12 +249,6 @@ def test_command_line_writes_the_set_and_refuses_an_existing_folder(
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("size", [{"unlabeled": 0}, {"train_per_class": -1}])
-def test_empty_splits_are_refused(size: dict[str, int]) -> None:
-    with pytest.raises(BadInput, match="at least 1"):
-        Sizes(**size)
-
-
 @pytest.mark.slow
 def test_a_linear_classifier_on_pixels_fails() -> None:
     """The accuracy of a linear classifier on 16×16 mean pixels stays far below a network's."""
