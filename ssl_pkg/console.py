@@ -51,9 +51,7 @@ def unexpected(word: str, options: Iterable[str], program: str) -> BadInput:
     if not word.startswith("-"):
         return BadInput(f"{program} does not take {word!r}: see `{program} --help`")
     name = word.partition("=")[0].lstrip("-")  # compared without dashes, which would make short names alike
-    known = {option.replace("_", "-") for option in options} - {
-        name
-    }  # a parser may set an option that it doesn't offer
+    known = {option.replace("_", "-") for option in options} - {name}  # a parser may set an option that it lacks
     return BadInput(f"there is no option {word}{hint(name, sorted(known), prefix='--')}: see `{program} --help`")
 
 

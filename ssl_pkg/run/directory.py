@@ -1,4 +1,4 @@
-"""The run directory: the only interface between `ssl_pkg`, `jobs` and `analysis`. Imports no torch.
+"""The run directory, in which a stage leaves its results for other stages, `jobs` and `analysis`. Imports no torch.
 
     runs/STUDY/JOB/
       config.yaml        the resolved configuration, digests of the inputs, and `run_format`: the version of this layout

@@ -24,9 +24,7 @@ class MetricsLog:
     lines: all lines of the log, in order.
     """
 
-    def __init__(
-        self, run: RunDirectory, step: int, digest: str, verify: Callable[[], None] = lambda: None
-    ) -> None:  # fmt: skip
+    def __init__(self, run: RunDirectory, step: int, digest: str, verify: Callable[[], None] = lambda: None) -> None:
         """digest: metrics_sha256 of the lines up to `step`. verify: called before the first write.
 
         Raises BadInput if the lines have another digest, and what `verify` raises. Then nothing is written.

@@ -11,7 +11,10 @@ from torch import Tensor
 
 
 class Interval(NamedTuple):
-    """A value, nan if it can't be computed, and its 95 % interval; None for a value without randomness."""
+    """A value, nan if it can't be computed, and the ends of its interval, None without one.
+
+    The interval is 95 % over draws or subsets. For an eigenvalue it is the residual bounds.
+    """
 
     value: float
     low: float | None = None
