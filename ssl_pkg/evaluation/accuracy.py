@@ -44,6 +44,12 @@ def accuracy(
     return proportion(evaluation, metric, logits.argmax(axis=1) == labels, dimensions=dimensions)
 
 
+def validation_rows(accuracy: float, log_loss: float, count: int) -> list[Row]:
+    """The accuracy with its interval, and the log loss, of a chosen candidate on `count` held-out images."""
+    interval = wilson(round(accuracy * count), count)
+    return [row("validation", "accuracy", accuracy, count, interval), row("validation", "nll", log_loss, count)]
+
+
 def over_folds(by_fold: Sequence[Row], count: int, reason: str) -> list[Row]:
     """Mean and standard deviation of the accuracies on `count` test images after training on each fold.
 

@@ -114,9 +114,9 @@ class Session:
         self.reporter = Reporter(self.run, self._lock, self.run.name, metadata.seconds)
         self._writer = CheckpointWriter(self.run.checkpoints, verify, self.reporter.message)
         self.reporter.start()
-        self._announce(earlier_size, earlier_starts, self.made_with)
+        self._announce(earlier_size, earlier_starts)
 
-    def _announce(self, earlier_size: int | None, earlier_starts: list[Start], made_with: dict[str, Any]) -> None:
+    def _announce(self, earlier_size: int | None, earlier_starts: list[Start]) -> None:
         """Prints what the run computes on, what it resumes from, and what may change its bits."""
         message = self.reporter.message
         message(f"runs on {self.hardware}")
@@ -135,25 +135,25 @@ class Session:
                 f"the world size is {world_size()} instead of {earlier_size}: images, views and batches are the same, "
                 "but sums are taken in another order, so the result is not the same to the bit"
             )
-        if earlier_starts and (changes := differences(earlier_starts[-1], made_with)):
+        if earlier_starts and (changes := differences(earlier_starts[-1], self.made_with)):
             message(f"resumes with {changes}: the result may not be the same to the bit")
 
     def seconds(self) -> float:
         """Time spent on this run in seconds, over all its starts."""
         return self.resume.metadata.seconds + time.monotonic() - self._started
 
-    def file(self, name: str) -> Path:
-        """The path of the run's file `name`, to be written now. Raises Busy if another process has taken over."""
+    def verify(self) -> None:
+        """Raises Busy if another process has taken the run over."""
         self._lock.verify()
+
+    def file(self, name: str) -> Path:
+        """The path of the run's file `name`, to be written now. Raises Busy as `verify` does."""
+        self.verify()
         return self.run.path / name
 
     def report(self, phase: str, step: int, steps: int) -> None:
         """Reports that `step` of `steps` are done in `phase`."""
         self.reporter.update(phase, step, steps)
-
-    def begin_part(self, part: int, parts: int) -> None:
-        """Reports that part `part` of `parts` of the run's work begins, counted from 1."""
-        self.reporter.begin_part(part, parts)
 
     def report_or_stop(self, phase: str, step: int, steps: int) -> None:
         """Reports, and raises Interrupted if a signal has arrived. For work that no checkpoint covers."""
@@ -172,8 +172,8 @@ class Session:
         return self._interrupt_flag.received is not None
 
     def log(self, line: dict[str, Any]) -> None:
-        """Appends a line to metrics.jsonl. Raises Busy as `file` does, OSError if the disk is full."""
-        self._lock.verify()
+        """Appends a line to metrics.jsonl. Raises Busy as `verify` does, OSError if the disk is full."""
+        self.verify()
         self._lock.removable = False
         self._metrics_log.write(line)
         self.reporter.note(f"loss {line['loss']:.3f}")

@@ -16,6 +16,7 @@ from ssl_pkg.augment.operations import MEAN, STD
 from ssl_pkg.catalogue import ENCODER_FILE, FINAL_MODEL_FILE, PREDICTIONS, RANDOM
 from ssl_pkg.config.schema import Config
 from ssl_pkg.data.contact_sheet import contact_sheet
+from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.image_files import is_padded, preparation
 from ssl_pkg.data.images import Split
 from ssl_pkg.data.names import listed
@@ -23,6 +24,7 @@ from ssl_pkg.data.stl10 import STL10
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.accuracy import classification
 from ssl_pkg.evaluation.forward import Array, outputs
+from ssl_pkg.hardware.prepare import Hardware, prepare
 from ssl_pkg.layout import SIDE
 from ssl_pkg.models.encoder import build_encoder, to_device
 from ssl_pkg.rows import Row
@@ -72,6 +74,23 @@ def refuse_other_classes(config: Config, dataset: STL10, source: dict[str, Any])
             f"data.root={config.data.root} has other classes than source={config.source} was trained on "
             f"({' and '.join(parts) or 'the same names in another order'}): give the data.root of the source"
         )
+
+
+def open_evaluation(config: Config) -> tuple[STL10, Hardware, nn.Module, dict[str, Any]]:
+    """The data set, the hardware, the final model to evaluate, and the result of the model's run.
+
+    Raises BadInput as `source_classifier` and `refuse_other_classes` do.
+    """
+    dataset, hardware = open_dataset(config.data), prepare(config)
+    classifier, source = source_classifier(config)
+    refuse_other_classes(config, dataset, source)
+    return dataset, hardware, classifier, source
+
+
+def finish_evaluation(session: Session, source: dict[str, Any], rows: Sequence[Row], **more: Any) -> None:
+    """Writes the result of the evaluation of a final model. source: the result of the model's run."""
+    model = {name: source[name] for name in ("method", "adaptation", "classes", "resolution")}
+    session.finish(**model, rows=rows, **more)
 
 
 def _artifact(config: Config, name: str, made_by: str) -> Path:

@@ -7,16 +7,14 @@ from torch import Tensor, from_numpy
 
 from ssl_pkg.catalogue import CORRUPTIONS
 from ssl_pkg.config.schema import Config
-from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import balanced
 from ssl_pkg.evaluation.corruptions import CLEAN, PUBLISHED, Condition, conditions, corruption_rows, hits_under
-from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.models.encoder import to_device
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.resume import CheckpointMetadata
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
-from ssl_pkg.stages.artifacts import npz, refuse_other_classes, source_classifier
+from ssl_pkg.stages.artifacts import finish_evaluation, npz, open_evaluation
 
 
 class CorruptionsCheckpoint(CheckpointMetadata):
@@ -27,9 +25,7 @@ class CorruptionsCheckpoint(CheckpointMetadata):
 
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     """Predicts a fixed subset of test under each condition. A checkpoint is saved after each condition."""
-    dataset, hardware = open_dataset(config.data), prepare(config)
-    classifier, source = source_classifier(config)
-    refuse_other_classes(config, dataset, source)
+    dataset, hardware, classifier, source = open_evaluation(config)
     to_device(classifier, hardware.device)
     settings = config.corruptions
     chosen = balanced(dataset.test.labels, settings.images)
@@ -42,19 +38,12 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
         found = dict(checkpoint.hits) if checkpoint else {}
         for number, condition in enumerate(planned, start=1):
             if str(condition) not in found:
-                session.begin_part(number, len(planned))
+                session.reporter.begin_part(number, len(planned))
                 progress = partial(session.report_or_stop, str(condition))
                 found[str(condition)] = from_numpy(measure(condition, on_batch=progress))
                 session.save(len(found), {"hits": found})
         hits = {condition: found[str(condition)].numpy() for condition in planned}
         corrupted = [[hits[Condition(kind, severity)] for severity in settings.severities] for kind in PUBLISHED]
         write_atomic(session.file(CORRUPTIONS.file), npz(clean=hits[CLEAN], hits=np.array(corrupted)))
-        session.finish(
-            method=source["method"],
-            adaptation=source["adaptation"],
-            classes=source["classes"],
-            resolution=source["resolution"],
-            rows=corruption_rows(hits),
-            corruptions=list(PUBLISHED),
-            severities=list(settings.severities),
-        )
+        kinds, severities = list(PUBLISHED), list(settings.severities)
+        finish_evaluation(session, source, corruption_rows(hits), corruptions=kinds, severities=severities)

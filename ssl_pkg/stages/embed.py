@@ -10,20 +10,18 @@ from torch import Tensor
 
 from ssl_pkg.catalogue import TSNE
 from ssl_pkg.config.schema import Config
-from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Indices, Split, balanced
 from ssl_pkg.errors import BadInput
 from ssl_pkg.evaluation.forward import Array, outputs
 from ssl_pkg.evaluation.knn import knn_row
 from ssl_pkg.evaluation.tsne import aligned_frames, map_accuracy, perplexity_for, trustworthiness, tsne, unmappable
-from ssl_pkg.hardware.prepare import prepare
 from ssl_pkg.models.encoder import to_device, without_classifier
 from ssl_pkg.rows import Row, row, unmeasured
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.resume import CheckpointMetadata
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
-from ssl_pkg.stages.artifacts import compact, npz, refuse_other_classes, source_classifier
+from ssl_pkg.stages.artifacts import compact, finish_evaluation, npz, open_evaluation
 
 
 class EmbedCheckpoint(CheckpointMetadata):
@@ -39,9 +37,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
     For a fine-tuned model, also the maps of its snapshots during fine-tuning. A checkpoint is saved after the joint
     map, so that a resumed run continues with the snapshots.
     """
-    dataset, hardware = open_dataset(config.data), prepare(config)
-    classifier, source = source_classifier(config)
-    refuse_other_classes(config, dataset, source)
+    dataset, hardware, classifier, source = open_evaluation(config)
     resolution = source["resolution"]
     encoder = without_classifier(classifier)
     to_device(encoder, hardware.device)
@@ -69,13 +65,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             frames, missing = _map_frames(session, snapshots)
             maps, rows = maps | frames, rows + missing
         write_atomic(session.file(TSNE.file), npz(**maps))
-        session.finish(
-            method=source["method"],
-            adaptation=source["adaptation"],
-            classes=source["classes"],
-            resolution=resolution,
-            rows=rows,
-        )
+        finish_evaluation(session, source, rows)
 
 
 class _Embedded(NamedTuple):

@@ -98,7 +98,7 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
         features = [stage.outputs(encoder, split) for split in (dataset.train, *stage.tested)]
         found: list[tuple[_Subset, Adaptation, _Model]] = []
         for number, subset in enumerate(subsets, start=1):
-            session.begin_part(number, len(subsets))
+            session.reporter.begin_part(number, len(subsets))
             probe = stage.trainings.once(f"probe {subset}", partial(stage.probe, subset, features))
             if not subset.is_fold:  # the stage `probe` measures those of the folds
                 found.append((subset, "probe", probe["model"]))

@@ -18,13 +18,13 @@ from ssl_pkg.config.stage_settings import Finetune
 from ssl_pkg.config.training_length import labelled_batch_size, training_length
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Indices, Split, balanced, holdout
+from ssl_pkg.evaluation.accuracy import validation_rows
 from ssl_pkg.evaluation.forward import outputs
 from ssl_pkg.evaluation.probe import fit_head, fit_probe
 from ssl_pkg.hardware.prepare import prepare
-from ssl_pkg.intervals import wilson
 from ssl_pkg.methods.supervised import Supervised
 from ssl_pkg.models.encoder import to_device
-from ssl_pkg.rows import Row, row
+from ssl_pkg.rows import Row
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
@@ -54,9 +54,9 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
             dataset.train.subset(held),
             grid,
             epochs=settings.selection_epochs,
-            on_trial=lambda number: session.begin_part(number, parts),
+            on_trial=lambda number: session.reporter.begin_part(number, parts),
         )
-        session.begin_part(parts, parts)
+        session.reporter.begin_part(parts, parts)
         candidate, chosen = best(trials)
         snapshots = _Snapshots(session, dataset.test if adaptation else None, resolution)
         model = trainings.train(
@@ -124,8 +124,7 @@ def _rows(chosen: Trial) -> list[Row]:
     """The rows of the chosen trial."""
     accuracy, loss, count = chosen["accuracy"], chosen["log_loss"], chosen["n"]
     assert accuracy is not None and loss is not None  # `best` chooses among the trials with a result
-    interval = wilson(round(accuracy * count), count)
-    return [row("validation", "accuracy", accuracy, count, interval), row("validation", "nll", loss, count)]
+    return validation_rows(accuracy, loss, count)
 
 
 class _Snapshots:
@@ -150,7 +149,7 @@ class _Snapshots:
                 model.encoder, self._images, self._resolution, self._session.hardware.device,
                 partial(self._session.report_or_stop, "snapshot"),
             )  # fmt: skip
-            self._session.file(self._folder.name)  # raises Busy if another process has taken the run over
+            self._session.verify()
             write_atomic(self._file(epoch), npz(frame=compact(frame)))
         return {}
 

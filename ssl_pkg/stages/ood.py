@@ -15,7 +15,7 @@ from ssl_pkg.models.encoder import to_device
 from ssl_pkg.run.directory import write_atomic
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
-from ssl_pkg.stages.artifacts import npz, source_classifier, write_contact_sheet
+from ssl_pkg.stages.artifacts import finish_evaluation, npz, source_classifier, write_contact_sheet
 
 
 def run(config: Config, interrupt_flag: InterruptFlag) -> None:
@@ -41,14 +41,8 @@ def run(config: Config, interrupt_flag: InterruptFlag) -> None:
         )
         labels = ood.test.labels
         write_atomic(session.file(PREDICTIONS.file), npz(logits=logits, labels=labels))
-        session.finish(
-            method=source["method"],
-            adaptation=source["adaptation"],
-            classes=classes,
-            resolution=source["resolution"],
-            rows=[
-                *classification("ood", logits, labels, classes),
-                *shared_classes("ood", logits, labels, ood.shared),
-            ],
-            substituted=[classes[label] for label in ood.substituted],
-        )
+        rows = [
+            *classification("ood", logits, labels, classes),
+            *shared_classes("ood", logits, labels, ood.shared),
+        ]
+        finish_evaluation(session, source, rows, substituted=[classes[label] for label in ood.substituted])

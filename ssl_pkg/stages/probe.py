@@ -11,11 +11,10 @@ from ssl_pkg.config.schema import Config
 from ssl_pkg.data.dataset import open_dataset
 from ssl_pkg.data.images import Indices, can_hold_out, holdout
 from ssl_pkg.data.stl10 import STL10
-from ssl_pkg.evaluation.accuracy import accuracy, hits_of, over_folds
+from ssl_pkg.evaluation.accuracy import accuracy, hits_of, over_folds, validation_rows
 from ssl_pkg.evaluation.forward import Array, outputs
 from ssl_pkg.evaluation.probe import LinearProbe, PenaltyTrial, fit_probe, no_probe
 from ssl_pkg.hardware.prepare import prepare
-from ssl_pkg.intervals import wilson
 from ssl_pkg.models.encoder import to_device
 from ssl_pkg.rows import Dimensions, Row, row, unmeasured
 from ssl_pkg.run.resume import CheckpointMetadata
@@ -74,7 +73,7 @@ def _probes(session: Session, features: Array, dataset: STL10) -> list[LinearPro
     found = [_from_state(state) for state in checkpoint.probes] if checkpoint else []
     parts = {"fit": np.arange(len(labels))} | {f"fit fold {number}": fold for number, fold in enumerate(dataset.folds)}
     for name, part in list(parts.items())[len(found) :]:
-        session.begin_part(len(found) + 1, len(parts))
+        session.reporter.begin_part(len(found) + 1, len(parts))
         if not can_hold_out(labels[part], len(dataset.classes)):
             found.append(no_probe(features, labels, "the fold has fewer than two images of a class"))
         else:
@@ -109,12 +108,7 @@ def _choice(probe: LinearProbe, count: int) -> list[Row]:
     chosen = probe.chosen
     if chosen is None:
         return [unmeasured("validation", metric, count, probe.reason or "") for metric in ("accuracy", "nll", "l2")]
-    interval = wilson(round(chosen.accuracy * count), count)
-    return [
-        row("validation", "accuracy", chosen.accuracy, count, interval),
-        row("validation", "nll", chosen.log_loss, count),
-        row("validation", "l2", chosen.l2, count),
-    ]
+    return [*validation_rows(chosen.accuracy, chosen.log_loss, count), row("validation", "l2", chosen.l2, count)]
 
 
 def _state(probe: LinearProbe) -> dict[str, Any]:
