@@ -3,7 +3,7 @@ import numpy.typing as npt
 import pytest
 from scipy import special
 
-from analysis.calibration import error, values
+from analysis.calibration import curve, error, values
 from ssl_pkg.evaluation.accuracy import calibration_error
 
 
@@ -35,3 +35,17 @@ def test_the_calibration_error_is_that_of_the_evaluation() -> None:
     found = error(confidence, hits)
     assert found.value == pytest.approx(np.mean(expected))
     assert found.low < found.value <= found.high
+
+
+def test_the_curve_has_the_bins_with_enough_images() -> None:
+    """Two classes, of which the first is predicted: nine images with .55, ten with .75 and 30 with .95."""
+    confidence = np.repeat([0.55, 0.75, 0.95], [9, 10, 30])
+    labels = np.zeros(49, np.int64)
+    labels[[0, 9, 10, 19]] = 1
+    found = curve(np.log(np.stack([confidence, 1 - confidence], axis=1)), labels)
+    assert found is not None
+    assert found.confidence == pytest.approx([0.75, 0.95])
+    assert found.accuracy == pytest.approx([8 / 10, 29 / 30])
+    assert found.counts.tolist() == [10, 30]
+    assert found.shares[[8, 11, 14]] == pytest.approx(np.array([9, 10, 30]) / 49)
+    assert curve(np.log([[0.6, 0.4]] * 20), np.zeros(20, np.int64)) is None

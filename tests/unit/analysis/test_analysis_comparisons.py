@@ -7,6 +7,7 @@ import pytest
 from fake_contents import model_of, models_of
 from fake_reports import Whole
 from fake_study import FakeStudy
+from statsmodels.stats.multitest import multipletests
 
 from analysis import comparisons
 from analysis.comparisons import (
@@ -169,3 +170,14 @@ def test_equal_models_are_equivalent_if_there_are_enough_images(fake: FakeStudy)
     best = next(text for text in front.answers(study) if text.startswith("Test accuracy"))
     assert best.endswith("equivalent.")
     assert "Supervised and SimCLR fine-tuned are equal and highest with 66.0 [" in best
+
+
+def test_the_p_values_of_comparisons_csv_are_those_of_the_differences_and_of_holms_method(whole: Whole) -> None:
+    frame = pd.read_csv(whole.out / "tables" / "comparisons.csv")
+    for family, entries in comparisons.comparisons(whole.study).items():
+        own = frame[frame["family"] == family.label]
+        p_values = [[entry.difference.p, entry.difference.p_equivalent] for entry in entries]
+        p, p_equivalent = zip(*p_values, strict=True)
+        assert own["p"].tolist() == pytest.approx(p)
+        assert own["p_holm"].tolist() == pytest.approx(multipletests(p, method="holm")[1])
+        assert own["p_equivalent_holm"].tolist() == pytest.approx(multipletests(p_equivalent, method="holm")[1])

@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_study import FakeStudy
+from scipy import stats
 
-from analysis import statistics, tables
+from analysis import differences, statistics, tables
 from analysis.few_labels import SCRATCH, gains, points
 from analysis.figures import style
 from analysis.names import Model
@@ -202,3 +203,59 @@ def test_the_points_of_different_models_are_side_by_side_in_the_same_order_at_ea
     assert (np.diff(places, axis=0) > 0).all()
     assert places[:, 0].max() < 25 < places[:, 1].min()
     assert np.prod(places, axis=0) == pytest.approx([10**4, 50**4])
+
+
+def single(*turned: int) -> few_labels.Point:
+    """The hits of one training on 100 images, of which it gets 50 right, except for those that are turned."""
+    hits = np.arange(100) < 50
+    hits[list(turned)] ^= True
+    return few_labels.Point((0,), (0,), hits[None, None])
+
+
+@pytest.mark.parametrize(("sizes", "verdict"), [((10,), "clear"), ((10, 25, 50), "undecided")])
+def test_the_verdict_of_a_gain_is_that_of_its_corrected_p(sizes: tuple[int, ...], verdict: str) -> None:
+    better, scratch = single(0, *range(50, 59)), single()  # one image lost, nine gained
+    p = stats.binomtest(9, 10).pvalue
+    family = gains({PROBE: dict.fromkeys(sizes, better), SCRATCH: dict.fromkeys(sizes, scratch)})
+    assert [(gain.difference.p, gain.p_holm) for gain in family] == [
+        (pytest.approx(p), pytest.approx(len(sizes) * p))
+    ] * len(sizes)
+    assert {gain.verdict for gain in family} == {verdict}
+
+
+def test_models_on_other_test_images_are_not_compared() -> None:
+    fewer = few_labels.Point((0,), (0,), single().hits[..., :40])
+    found = gains({PROBE: {10: fewer, 50: single(70)}, SCRATCH: {10: single(), 50: single()}})
+    assert [gain.labels_per_class for gain in found] == [50]
+
+
+def test_seeds_on_other_test_images_are_no_point(study: FakeStudy) -> None:
+    file = study.few_labels("simclr", 1, skills={(10, "probe"): 0.8}) / "few_labels.npz"
+    with np.load(file) as arrays:
+        content = dict(arrays)
+    np.savez_compressed(file, **(content | {"hits": content["hits"][:, :400]}))
+    assert 10 not in points(read_study(study.path))[PROBE]
+
+
+def test_a_single_draw_that_both_models_have_is_compared_without_the_others() -> None:
+    hits = np.random.default_rng(1).random((2, 1, 2, 300)) < 0.6
+    first, second = few_labels.Point((0,), (0, 1), hits[0]), few_labels.Point((0,), (1, 2), hits[1])
+    (gain,) = gains({PROBE: {10: first}, SCRATCH: {10: second}})
+    assert gain.difference.value == pytest.approx(hits[0, 0, 1].mean() - hits[1, 0, 0].mean())
+    apart = few_labels.Point((0,), (2, 3), hits[1])
+    (gain,) = gains({PROBE: {10: first}, SCRATCH: {10: apart}})
+    assert gain.difference.value == pytest.approx(hits[0].mean() - hits[1].mean())
+
+
+def test_the_csv_has_every_point_and_its_gain_with_the_corrected_p(study: FakeStudy) -> None:
+    read = read_study(study.path)
+    found = points(read)
+    frame = differences.few_labels(read).set_index(["model", "labels_per_class"])
+    assert len(frame) == sum(map(len, found.values()))
+    for gain in gains(found):
+        row, gap = frame.loc[(gain.model.name, gain.labels_per_class)], gain.difference
+        own, scratch = (found[model][gain.labels_per_class].hits.mean() for model in (gain.model, SCRATCH))
+        assert row[["value", "gain"]].tolist() == pytest.approx([own, own - scratch])
+        assert row[["gain_low", "gain_high", "p_holm"]].tolist() == pytest.approx([gap.low, gap.high, gain.p_holm])
+        assert row["verdict"] == gain.verdict
+    assert frame.loc[SCRATCH.name, ["gain", "p_holm"]].isna().all(axis=None)

@@ -2,12 +2,13 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from fake_contents import model_of, models_of
 from fake_study import CLASSES, FakeStudy
 from scipy import stats
 
-from analysis import shift
+from analysis import differences, shift, statistics
 from analysis.figures import style
 from analysis.figures.plotted_data import figure_csv
 from analysis.figures.shift import scatter
@@ -29,11 +30,16 @@ def study(fake: FakeStudy) -> Study:
     return read_study(fake.path)
 
 
-def accuracy(run: Path) -> float:
-    """The accuracy on all images but monkeys."""
+def hits_on_shared(run: Path) -> npt.NDArray[np.bool_]:
+    """The hits on all images but monkeys."""
     with np.load(run / "predictions.npz") as arrays:
         shared = arrays["labels"] != CLASSES.index("monkey")
-        return float((arrays["logits"].argmax(1) == arrays["labels"])[shared].mean())
+        hits: npt.NDArray[np.bool_] = (arrays["logits"].argmax(1) == arrays["labels"])[shared]
+        return hits
+
+
+def accuracy(run: Path) -> float:
+    return float(hits_on_shared(run).mean())
 
 
 def test_both_accuracies_are_those_of_the_shared_classes(study: Study, fake: FakeStudy) -> None:
@@ -151,3 +157,15 @@ def test_the_baselines_are_the_networks_trained_from_scratch_with_few_labels_and
     assert np.array_equal(few.ood, ood_hits[:, [1, 2]][..., shared].mean(axis=0))
     assert np.array_equal(more.ood, [ood_hits[:, 0, shared].mean(axis=0), ood_hits[0, 5, shared]])
     assert whole.test.shape == (1, 90)
+
+
+def test_the_change_to_ood_is_over_the_seeds_of_a_model_as_pairs(fake: FakeStudy) -> None:
+    runs = [(fake.finetune("random", seed), fake.ood("supervised", seed)) for seed in range(3)]
+    study = read_study(fake.path)
+    test, ood_hits = (np.stack([hits_on_shared(pair[place]) for pair in runs]) for place in (0, 1))
+    found = shift.change(study, model_of("supervised"))
+    assert found == statistics.difference(ood_hits, test, same_images=False, same_seeds=True)
+    assert found != statistics.difference(ood_hits, test, same_images=False)
+    (row,) = differences.changes(study).to_dict("records")
+    expected = float(np.mean([accuracy(two) - accuracy(one) for one, two in runs]))
+    assert [row["value"], row["low"], row["high"]] == pytest.approx([expected, found.low, found.high])

@@ -20,7 +20,7 @@ from analysis.statistics import (
     over_seeds,
     verdict,
 )
-from analysis.variance import Part, Spread, of_seeds
+from analysis.variance import Part, Spread, larger, of_seeds
 
 Hits = npt.NDArray[np.bool_]
 SAME_IMAGES = {"same_images": True, "same_seeds": False}
@@ -272,3 +272,16 @@ def test_with_one_seed_trainings_on_the_same_draws_are_compared_as_pairs() -> No
     draws = difference(one[None], two[None], same_images=True, same_draws=True)
     pairs = difference(one, two, same_images=True, same_seeds=True)
     assert astuple(draws) == pytest.approx(astuple(pairs), rel=1e-9)
+
+
+def test_a_large_interaction_of_seeds_and_draws_leaves_the_larger_of_the_two_parts() -> None:
+    means = np.array([[0.9, 0.1, 0.5], [0.1, 0.9, 0.5], [0.5, 0.5, 0.6], [0.4, 0.6, 0.5]])
+    parts = means.mean(axis=1).var(ddof=1) / 4, means.mean(axis=0).var(ddof=1) / 3
+    found = of_seeds(means)
+    assert (found.variance, found.df) == (pytest.approx(max(parts)), 2)
+
+
+def test_a_variance_below_its_least_value_has_that_value_with_one_degree_of_freedom_more() -> None:
+    assert larger(Part(0.5, 2), Part(1.0, 400)) == Part(1.0, 3)
+    assert larger(Part(0.5, 2), Part(1.0, 2.5)) == Part(1.0, 2.5)
+    assert larger(Part(1.5, 2), Part(1.0, 400)) == Part(1.5, 2)

@@ -113,7 +113,8 @@ def test_the_run_that_failed_is_named_and_not_those_that_slurm_cancelled_because
         SubmissionSummary(unsubmitted=["width"], limit=LIMIT, none_allowed=True),
     ]
     states = [{"finetune": state, "corruptions": State.CANCELLED, "width": State.PENDING}] * 2
-    status, _ = rounds(monkeypatch, summaries, states, plan)
+    status, calls = rounds(monkeypatch, summaries, states, plan)
+    assert [call["skip"] for call in calls] == [set(), {job.name for job in plan}]
     assert status == (1 if state is State.FAILED else 75)
     printed = capsys.readouterr().out
     assert f"\n1 run was not submitted, because it needs finetune, {words}\n" in printed

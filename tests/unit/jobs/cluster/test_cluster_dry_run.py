@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 
 from jobs.__main__ import main
-from jobs.cluster.profile import PROFILES, profiles
+from jobs.cluster.dry_run import _batches, _sent, _table, _totals
+from jobs.cluster.profile import PROFILES, load_profile, profiles
+from jobs.plan.estimate import Estimate
+from jobs.plan.graph import plan
 from jobs.plan.settings import plan_published
+from ssl_pkg.config.schema import StudyConfig
 
 
 def shown(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -125,3 +129,28 @@ def test_batches_are_divided_among_the_processes_of_the_profile(
 def test_hours_that_are_not_measured_are_called_a_guess(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     text = shown(capsys, "stl10", "--runs", str(tmp_path))
     assert re.search(r"about [\d.]+ hours for the other runs, which are guessed", text)
+
+
+def test_the_totals_count_every_run_and_the_duration_is_that_of_the_longest_chain() -> None:
+    """Hours and MB of each stage, of two seeds of one method and of the baseline."""
+    hours = {"pretrain": 3.0, "finetune": 2.0, "probe": 0.5, "report": 0.0}
+    study = StudyConfig(name="small", methods=("byol", "supervised"), seeds=(0, 1), cpus=1)
+    jobs = plan(study, runs=Path("-"), reports=Path("-"), data_root="-")
+    estimates = {job.name: Estimate(3600 * hours.get(job.stage, 0.25), 1500.0, job.stage == "pretrain") for job in jobs}
+    total = sum(each.gpu_seconds for each in estimates.values()) / 3600
+    _, gpu, duration, disk = _totals(jobs, estimates)
+    assert gpu.startswith("GPU time: 6.0 hours of an H100 for pretraining")
+    assert f"about {total - 6:.1f} hours for the other runs" in gpu
+    assert duration.startswith("Duration: about 5.2 hours")  # pretraining, fine-tuning and an evaluation
+    assert disk == f"Disk: {1.5 * len(jobs):.1f} GB, and up to {0.2 * 6:.1f} GB more while all trainings run."
+    columns = _table(list(_batches(jobs)), estimates).columns
+    shown = dict(zip(columns[1].cells, columns[4].cells, strict=True))
+    assert (shown["pretrain-byol"], shown["finetune-byol"], shown["report"]) == ("6.00", "4.00", "")
+
+
+@pytest.mark.parametrize(("name", "without"), [("testbed", True), ("example-gpu", False)])
+def test_a_profile_without_a_gpu_is_no_reason_for_the_gpu_time(name: str, without: bool, tmp_path: Path) -> None:
+    study = StudyConfig(name="small", methods=("supervised",), seeds=(0,), cpus=1)
+    jobs = plan(study, runs=tmp_path, reports=tmp_path, data_root="-")
+    lines = _sent(load_profile(name), list(_batches(jobs)), tmp_path / "small")
+    assert ("  The profile has no GPU, so the GPU time above does not apply to it." in lines) is without

@@ -60,3 +60,27 @@ def test_a_job_is_found_by_the_id_that_sbatch_printed_if_squeue_shows_nothing(
     )
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert find_jobs(["aaa"], "job 17 of 20\n18") == {"aaa": "18"}
+
+
+def test_a_job_with_the_right_id_and_another_token_belongs_to_somebody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Job ids restart when SLURM's state is lost, and the accounting still has the earlier jobs."""
+    (tmp_path / "rows").write_text(f"{row('7', 'RUNNING', 'others')}\n{row('8', 'RUNNING', 'aaa')}\n")
+    write_command(tmp_path, "squeue", f"cat {tmp_path}/rows")
+    write_command(tmp_path, "scontrol", "echo JobId=$4 JobState=RUNNING Reason=None Comment=others")
+    write_command(tmp_path, "sacct", "echo '7|COMPLETED|None'")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert query_jobs({"7": "aaa", "8": "aaa"}) == {"8": SlurmJobInfo("RUNNING", "", 0)}
+
+
+def test_only_jobs_that_have_ended_are_taken_from_the_accounting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that the controller has lost stays running there for ever."""
+    write_command(tmp_path, "squeue", "true")
+    write_command(tmp_path, "scontrol", "echo slurm_load_jobs error: Invalid job id specified >&2; exit 1")
+    write_command(tmp_path, "sacct", "echo '7|RUNNING|None'; echo '8|CANCELLED by 0|None'; echo '9|TIMEOUT|TimeLimit'")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    ended = {"8": SlurmJobInfo("CANCELLED"), "9": SlurmJobInfo("TIMEOUT", "TimeLimit")}
+    assert query_jobs(dict.fromkeys(("7", "8", "9"), "aaa")) == ended

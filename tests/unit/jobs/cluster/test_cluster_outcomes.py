@@ -95,7 +95,9 @@ def test_without_accounting_the_log_shows_how_a_job_ended(
     log = tmp_path / "log"
     log.write_text(LOG.format(output="progress\nthe cause", status=status, words=words))
     outcome = _from_log(log, "1")
+    assert outcome is not None
     assert (outcome.state, outcome.note) == (state, note)
+    assert outcome.exit_status == (status if state is State.FAILED else None)
 
 
 def test_the_log_is_enough_to_recognize_a_cancelled_run(tmp_path: Path) -> None:
@@ -258,3 +260,9 @@ def test_the_status_of_a_complete_study_does_not_need_its_cluster(
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
     rows, warning = read_status(tmp_path)
     assert ([row.state for row in rows], warning) == ([State.COMPLETE], None)
+
+
+@pytest.mark.parametrize("word", ["RUNNING", "COMPLETING"])
+def test_a_running_run_has_the_start_and_the_restarts_of_its_job(tmp_path: Path, word: str) -> None:
+    outcome = resolved(tmp_path, SlurmJobInfo(word, "", 3, 1000.0))
+    assert outcome == JobOutcome(State.RUNNING, "2_0", None, 3, 1000.0)

@@ -18,7 +18,7 @@ from jobs.cluster.profile import Profile
 from jobs.cluster.queue import cancel_orphans
 from jobs.cluster.slurm_cli import SlurmError
 from jobs.cluster.submit import Submission
-from jobs.ledger import Entry, State, write_ledger
+from jobs.ledger import Entry, State, read_ledger, write_ledger
 from jobs.local.study import _refuse_queued
 from jobs.plan.graph import Job
 from jobs.programs import Programs
@@ -247,3 +247,14 @@ def test_cancel_refuses_an_unreachable_cluster_on_which_jobs_may_be_queued(
     write_json(study / "a" / "result.json", {})
     assert main(["cancel", "small", "--runs", str(study.parent)]) == 0
     assert "no job of study small is in the cluster's queue" in capsys.readouterr().out
+
+
+def test_cancel_changes_the_states_of_queued_runs_only(folder: Path, tmp_path: Path) -> None:
+    """Job 9 has ended."""
+    submitted(folder, "aaa", "7", "a")
+    submitted(folder, "bbb", "9", "b")
+    failed = Entry(State.FAILED, started=1.0, ended=2.0, exit_status=1)
+    write_ledger(folder, {"a": Entry(started=3.0), "b": failed, "report": Entry()})
+    (tmp_path / "one.conf").write_text("7 aaa\n")
+    assert main(["cancel", "small", "--runs", str(folder.parent)]) == 0
+    assert read_ledger(folder) == {"a": Entry(State.CANCELLED, started=3.0), "b": failed, "report": Entry()}

@@ -139,3 +139,48 @@ def test_a_path_that_slurm_would_change_is_refused(tmp_path: Path, name: str) ->
     with pytest.raises(BadInput, match=r"SLURM replaces the [%\\] in .*: give another folder with --runs"):
         Submission([], folder, profile, data_root="synthetic", programs=Programs()).submit()
     assert not folder.parent.exists()
+
+
+def test_a_job_that_has_a_gpu_must_use_it(tmp_path: Path) -> None:
+    job = Job("a", "probe", ("stage=probe",), (), tmp_path / "a", seed=0)
+    for gpus, device in ((1, ("device=cuda",)), (0, ())):
+        profile = Profile(name="test", cpus=3, minutes=10, gpus=gpus)
+        submission = Submission([job], tmp_path, profile, data_root="synthetic", programs=Programs())
+        stage = submission._node_stage(job)
+        assert stage.command[-2 - len(device) :] == ("stage=probe", *device, "threads=3")
+        assert (stage.result, stage.renewed, stage.copy_data_to) == ("result.json", False, None)
+
+
+def test_an_earlier_report_is_no_proof_of_a_new_one(tmp_path: Path) -> None:
+    report = Job("report", "report", (str(tmp_path), "--out", "out"), (), tmp_path / "out")
+    profile = Profile(name="test", cpus=1, minutes=10)
+    stage = Submission([report], tmp_path, profile, data_root="synthetic", programs=Programs())._node_stage(report)
+    assert (stage.command[-3:], stage.result, stage.renewed) == (report.overrides, "report.pdf", True)
+
+
+def test_a_queued_run_whose_parent_is_submitted_again_gets_a_new_job(folder: Path, tmp_path: Path) -> None:
+    """Its queued job would wait for ever for the parent's earlier job, which has left the queue."""
+    parent = Job("a", "probe", (), (), folder / "a", seed=0)
+    child = Job("b", "ood", (), ("a",), folder / "b", seed=0)
+    profile = Profile(name="test", cpus=1, minutes=10)
+    submission = Submission([parent, child], folder, profile, data_root="synthetic", programs=Programs())
+    assert submission.submit().submitted == ["a", "b"]
+    queue = tmp_path / "one.conf"
+    first = queue.read_text().splitlines()
+    queue.write_text(f"{first[1]}\n")
+    assert submission.submit().submitted == ["a", "b"]
+    assert first[1] not in queue.read_text().splitlines()
+    assert len(queue.read_text().splitlines()) == 2
+
+
+def test_a_queued_run_with_other_settings_is_refused(folder: Path) -> None:
+    profile = Profile(name="test", cpus=1, minutes=10)
+
+    def submit(*overrides: str) -> list[str]:
+        job = Job("a", "probe", overrides, (), folder / "a", seed=0)
+        return Submission([job], folder, profile, data_root="synthetic", programs=Programs()).submit().queued
+
+    assert submit("probe.l2=1") == []
+    assert submit("probe.l2=1", "threads=2") == ["a"]
+    with pytest.raises(BadInput, match=r"a is in the queue with other settings \(there: probe.l2=1; now: probe.l2=2\)"):
+        submit("probe.l2=2")

@@ -15,7 +15,7 @@ from jobs.programs import Programs
 from jobs.stage_process import StageProcess
 from jobs.status.display import make_display
 from ssl_pkg.config.schema import StudyConfig
-from ssl_pkg.run.directory import RunDirectory
+from ssl_pkg.run.directory import RunDirectory, write_json
 
 
 class _Killed(StageProcess):
@@ -94,3 +94,22 @@ def test_the_end_of_a_job_is_noticed_at_once(tmp_path: Path, monkeypatch: pytest
     started.run()
     assert {entry.state for entry in started.entries.values()} == {State.FAILED, State.BLOCKED}
     assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize(("complete", "state"), [(True, State.COMPLETE), (False, State.FAILED)])
+def test_a_run_that_was_killed_after_it_had_written_its_result_is_complete(
+    complete: bool, state: State, tmp_path: Path
+) -> None:
+    study = StudyConfig(name="small", methods=("supervised",), seeds=(0,), cpus=1)
+    jobs = plan(study, runs=tmp_path, reports=tmp_path / "reports", data_root="synthetic", overrides=())
+    started = Runner(jobs, tmp_path / "small", [Slot(1)], make_display(), Programs())
+    slot = started._free.pop()
+    started._running.append(_Running(jobs[0], slot, Supervisor(_Killed(("true",), tmp_path / "log"))))
+    while not started._running[0].supervisor.ended:
+        time.sleep(0.01)
+    if complete:
+        jobs[0].run_dir.mkdir(parents=True)
+        write_json(jobs[0].run_dir / "result.json", {})
+    started._collect()
+    assert started.entries[jobs[0].name].state is state
+    assert (started._free, started._running) == ([slot], [])

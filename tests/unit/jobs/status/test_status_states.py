@@ -122,8 +122,9 @@ def test_a_cancelled_run_stays_cancelled_when_slurm_has_forgotten_it(
     monkeypatch.setattr("jobs.cluster.outcomes.query_jobs", lambda wanted: {})
     for name, number in (("a", "7"), ("b", "8")):
         Batch(f"token{number}", "test", (name,), (), number=number, made=100.0).write(tmp_path)
-    write_ledger(tmp_path, {"a": Entry(State.CANCELLED), "b": Entry()})
-    assert states(tmp_path) == {"a": State.CANCELLED, "b": State.INTERRUPTED}
+    Batch("token9", "test", ("c",), ("afterok:7",), number="9", made=100.0).write(tmp_path)
+    write_ledger(tmp_path, {"a": Entry(State.CANCELLED), "b": Entry(), "c": Entry(State.CANCELLED)})
+    assert states(tmp_path) == {"a": State.CANCELLED, "b": State.INTERRUPTED, "c": State.CANCELLED}
 
 
 def test_run_directories_override_the_ledger_of_a_dead_runner(tmp_path: Path) -> None:
@@ -236,3 +237,16 @@ def test_status_is_fast_and_plain_without_a_terminal(tmp_path: Path) -> None:
     assert "\x1b" not in output
     assert heavy == "[]"
     assert float(cpu) < 1.0
+
+
+def test_a_run_whose_cluster_does_not_answer_is_running_as_long_as_it_has_a_heartbeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = str(tmp_path / "slurm.conf")
+    monkeypatch.setenv("SLURM_CONF", conf)  # does not exist
+    for number, name in (("7", "a"), ("8", "b")):
+        Batch(f"token{number}", "test", (name,), (), conf, number, made=100.0).write(tmp_path)
+    begun(tmp_path, "a", heartbeat=time.time())
+    begun(tmp_path, "b", heartbeat=time.time() - 300)
+    write_ledger(tmp_path, {"a": Entry(), "b": Entry()})
+    assert states(tmp_path) == {"a": State.RUNNING, "b": State.PENDING}
