@@ -21,11 +21,14 @@ from ssl_pkg.data.images import Split
 from ssl_pkg.distributed.collectives import all_reduce_mean, any_rank, broadcast, local_shard, world_size
 from ssl_pkg.distributed.process_group import process_group
 from ssl_pkg.distributed.process_info import ProcessInfo, first_host, process_info
+from ssl_pkg.hardware.prepare import Hardware
 from ssl_pkg.methods.base import Method
 from ssl_pkg.models.sync_batch_norm import synchronise_batch_norm
 from ssl_pkg.stages.pretrain import build_method
 from ssl_pkg.training.batches import ViewBatches
 from ssl_pkg.training.ddp import distributed_loss
+from ssl_pkg.training.optimizers import build_optimizer
+from ssl_pkg.training.step import Step, Task
 
 METHODS = ("simclr", "byol", "moco")
 BATCH, STEPS = 16, 8
@@ -91,12 +94,33 @@ def views_of_a_step() -> tuple[list[Tensor], Tensor]:
     return source(3)
 
 
+def metrics_of_a_step() -> dict[str, float]:
+    """The metrics of a training step whose loss is the mean of this rank's share of 0, 1, … 15."""
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(network.weight)
+    cast(Any, network).after_step = lambda step, steps: None
+    task = Task(
+        phase="train",
+        model=cast(Method, network),
+        loss=lambda views, labels: (network(views[0]).mean(), {"largest": views[0].max()}),
+        optimizer=build_optimizer("sgd", [{"params": [network.weight]}], weight_decay=0.0),
+        lr=lambda step: 0.1,
+        batch=lambda step: ([local_shard(torch.arange(16.0).unsqueeze(1))], torch.zeros(1)),
+        indices=lambda step: np.arange(16),
+        steps=1,
+        steps_per_epoch=1,
+    )
+    metrics = Step(task, Hardware(torch.device("cpu"), torch.float32, 1, compiles=False))(0)
+    return {name: float(value) for name, value in metrics.items()}
+
+
 def one_rank(rank: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
     with process_group(ProcessInfo(rank, 2, rank, 2, "127.0.0.1", port, agent_store=False)):
         results = {name: computed(name) for name in METHODS}
         results["broadcast"] = broadcast("from rank 0" if rank == 0 else None)
         results["views"] = views_of_a_step()
+        results["metrics"] = metrics_of_a_step()
         results["any_rank"] = any_rank(rank == 1, False)
         torch.save(results, folder / f"{rank}.pt")
 
@@ -158,6 +182,11 @@ def test_the_shards_in_rank_order_are_the_batch_of_one_process(ranks: list[dict[
     assert torch.equal(torch.cat([part[1] for part in parts]), labels)
     for number, view in enumerate(views):
         assert torch.equal(torch.cat([part[0][number] for part in parts]), view)
+
+
+def test_every_rank_has_the_mean_of_the_ranks_metrics(ranks: list[dict[str, Any]]) -> None:
+    assert [rank["metrics"] for rank in ranks] == [{"loss": 7.5, "largest": (7 + 15) / 2}] * 2
+    assert metrics_of_a_step() == {"loss": 7.5, "largest": 15}
 
 
 def test_broadcast_and_any_rank_return_the_same_on_every_rank(ranks: list[dict[str, Any]]) -> None:
