@@ -55,13 +55,13 @@ def test_labels_are_the_names_of_folders_and_unreadable_files_are_listed(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = tmp_path / "images"
-    for number, name in enumerate(["cat/1.png", "dog/deep/2.jpg", "horse/3.png", "4.png", "cat/5.png"]):
+    for number, name in enumerate(["cat/1.png", "dog/deep/cat/2.jpg", "horse/3.png", "4.png", "cat/5.png"]):
         write(images / name, number)
     (images / "cat" / "notes.txt").write_text("no image")
     assert main([str(run), str(images), "--out", str(tmp_path / "out.csv"), "--device", "cpu"]) == 0
     rows = rows_of(tmp_path / "out.csv")
     assert {name: row["label"] for name, row in rows.items() if row["predicted"]} == {
-        "cat/1.png": "cat", "cat/5.png": "cat", "dog/deep/2.jpg": "dog", "horse/3.png": "", "4.png": "",
+        "cat/1.png": "cat", "cat/5.png": "cat", "dog/deep/cat/2.jpg": "dog", "horse/3.png": "", "4.png": "",
     }  # fmt: skip
     assert rows["cat/notes.txt"]["reason"].startswith("is not an image")
     assert len(rows) == 6

@@ -35,6 +35,10 @@ def test_balanced_spreads_the_samples_evenly_over_the_classes(labels: np.ndarray
     assert all(taken[label] >= min(size, largest - 1) for label, size in sizes.items())
 
 
+def test_balanced_takes_the_first_samples_of_each_class() -> None:
+    assert balanced(np.array([1, 1, 0, 2, 1, 0, 0]), 5).tolist() == [0, 1, 2, 3, 5]
+
+
 def test_draws_of_few_labels_are_balanced_nested_and_different() -> None:
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(4), 30))
     draws = [random_per_class(labels, 10, draw) for draw in range(3)]

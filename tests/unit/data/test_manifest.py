@@ -97,6 +97,17 @@ def test_a_cached_md5_is_not_used_for_a_changed_file(tmp_path: Path) -> None:
     assert md5(file) == hashlib.md5(b"two").hexdigest()
 
 
+def test_a_cached_md5_is_not_used_for_a_file_of_equal_size_and_time_that_replaced_it(tmp_path: Path) -> None:
+    """As `cp -p` and rsync make it."""
+    file, other = tmp_path / "file", tmp_path / "other"
+    for path, content in ((file, b"one"), (other, b"two")):
+        path.write_bytes(content)
+        os.utime(path, ns=(1, 1))
+    assert md5(file) == hashlib.md5(b"one").hexdigest()
+    other.replace(file)
+    assert md5(file) == hashlib.md5(b"two").hexdigest()
+
+
 def test_a_file_larger_than_any_official_one_is_not_read(tmp_path: Path) -> None:
     file = tmp_path / "file"
     with file.open("wb") as out:

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from ssl_pkg.evaluation.accuracy import calibration_error, classification, shared_classes
+from ssl_pkg.catalogue import UNKNOWN
+from ssl_pkg.evaluation.accuracy import calibration_error, classification, hits_of, over_folds, shared_classes
 from ssl_pkg.intervals import wilson
-from ssl_pkg.rows import dimensions_of
+from ssl_pkg.rows import dimensions_of, row, unmeasured
 
 
 def test_rows_of_a_small_case_computed_by_hand() -> None:
@@ -33,6 +34,12 @@ def test_calibration_error_equals_a_loop_over_bins() -> None:
         if chosen:
             slow += abs(sum(hits[i] - confidence[i] for i in chosen)) / 500
     assert calibration_error(confidence, hits) == pytest.approx(slow)
+
+
+def test_a_confidence_of_one_is_in_the_last_bin() -> None:
+    """Two images, 100 and 97 % confident, of which one is right: their bin has a confidence of .985."""
+    found = calibration_error(np.array([1.0, 0.97]), np.array([False, True]))
+    assert found == pytest.approx(0.985 - 0.5)
 
 
 def test_no_number_is_computed_from_logits_that_are_not_finite() -> None:
@@ -67,3 +74,17 @@ def test_shared_classes_are_not_evaluated_on_logits_that_are_not_finite() -> Non
     logits = np.array([[0, np.nan], [0, 1]], np.float32)
     rows = shared_classes("ood", logits, np.array([0, 1]), (0, 1))
     assert [row["reason"] for row in rows] == ["the logits of 1 of 2 images are not finite"] * 2
+
+
+def test_an_image_with_one_logit_that_is_not_finite_is_no_hit_and_no_miss() -> None:
+    logits = np.array([[2, 1], [1, 2], [9, np.nan], [-np.inf, 9]], np.float32)
+    assert hits_of(logits, np.array([0, 0, 0, 1])).tolist() == [1, 0, UNKNOWN, UNKNOWN]
+
+
+def test_folds_are_summarised_only_if_each_has_an_accuracy() -> None:
+    folds = [row("folds", "accuracy", value, 50) for value in (0.5, 0.6, 0.7)]
+    mean, deviation = over_folds(folds, 50, "a fold is missing")
+    assert (mean["value"], mean["n"]) == (pytest.approx(0.6), 50)
+    assert (deviation["value"], deviation["n"]) == (pytest.approx(0.1), 3)  # of a sample of folds
+    lost = over_folds([*folds, unmeasured("folds", "accuracy", 50, "")], 50, "a fold is missing")
+    assert [(entry["value"], entry["reason"]) for entry in lost] == [(None, "a fold is missing")] * 2

@@ -177,6 +177,29 @@ def test_hits_are_those_of_the_corrupted_images() -> None:
     assert hits(Condition("contrast", 5)) == [1, 1, 0]
 
 
+class Recording(nn.Module):
+    """Keeps the images that it gets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[torch.Tensor] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen.append(x)
+        return torch.zeros(len(x), 2)
+
+
+def test_the_noise_of_an_image_does_not_depend_on_which_others_are_chosen() -> None:
+    test = Split("test", np.full((4, 3, 96, 96), 128, np.uint8), np.zeros(4, np.int64))
+    recording = Recording()
+    for chosen in ([0, 1, 2, 3], [3]):
+        condition, numbers = Condition("gaussian_noise", 1), np.array(chosen)
+        hits_under(recording, test, numbers, condition, resolution=96, device=torch.device("cpu"))
+    every, last = recording.seen
+    assert torch.equal(last[0], every[3])
+    assert not torch.equal(every[0], every[3])
+
+
 def test_rows_by_hand() -> None:
     kinds, severities = list(PUBLISHED), (2, 4)
     hits = {condition: np.array([1, 0, 1, 0], np.int8) for condition in conditions(severities)}
@@ -232,6 +255,14 @@ def test_the_interval_of_a_mean_is_wilsons_if_the_conditions_are_one_and_the_sam
     assert (row["low"], row["high"]) == pytest.approx(wilson(0.75 * count, count))
     equal = mean_of_shares("corruptions", "mean_accuracy", np.ones((5, 8), np.int8))
     assert (equal["low"], equal["high"]) == pytest.approx(wilson(8, 8))
+
+
+def test_equally_difficult_images_count_as_one_prediction_for_each_condition_and_no_more() -> None:
+    """Each image is right under half of the conditions, so that the variance over images is 0."""
+    hits = np.array([[1, 0, 1, 0, 1], [0, 1, 0, 1, 0]], np.int8)
+    row = mean_of_shares("corruptions", "mean_accuracy", hits)
+    assert (row["value"], row["n"]) == (0.5, 5)
+    assert (row["low"], row["high"]) == pytest.approx(wilson(5, 10))
 
 
 @pytest.mark.parametrize("count", [100, 800])

@@ -29,3 +29,11 @@ def test_outputs_are_in_the_order_of_the_images_for_any_batch_size() -> None:
     cpu = torch.device("cpu")
     single = np.concatenate([outputs(network, images.subset(np.array([i])), 32, cpu) for i in (0, 255, 299)])
     np.testing.assert_allclose(whole[[0, 255, 299]], single, rtol=1e-5)
+
+
+def test_outputs_are_computed_in_float32_within_autocast() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 7))
+    plain = outputs(network, split(5), 32, torch.device("cpu"))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert np.array_equal(outputs(network, split(5), 32, torch.device("cpu")), plain)

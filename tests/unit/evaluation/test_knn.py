@@ -35,3 +35,9 @@ def test_embeddings_whose_squares_overflow_have_the_same_neighbours() -> None:
     labels = np.arange(40) % 4
     expected = knn_predict(bank, labels, queries, 5, 0.07)
     assert np.array_equal(knn_predict(bank * np.float32(1e25), labels, queries * np.float32(1e30), 5, 0.07), expected)
+
+
+def test_queries_of_many_blocks_are_classified_in_their_order() -> None:
+    bank = np.eye(5, dtype=np.float32)
+    labels = np.random.default_rng(0).integers(0, 5, 2100)
+    assert np.array_equal(knn_predict(bank, np.arange(5), bank[labels], neighbours=1, temperature=0.07), labels)

@@ -78,6 +78,15 @@ def test_frames_of_unchanged_embeddings_stay_where_they_are() -> None:
     assert nearest_shares_label(maps[1], labels) > 0.95
 
 
+def test_each_frame_starts_from_the_one_before_it() -> None:
+    """With other embeddings in the second frame, the third frame has another start, and so becomes another map."""
+    x, _ = clusters()
+    other = np.random.default_rng(1).permutation(x)
+    thirds = [aligned_frames(np.stack([x, second, x]), 0, 1, lambda done, total: None)[2] for second in (x, other)]
+    spread = np.linalg.norm(thirds[0] - thirds[0].mean(axis=0), axis=1).mean()
+    assert np.linalg.norm(thirds[1] - thirds[0], axis=1).mean() > 0.01 * spread
+
+
 def test_perplexity_grows_with_the_number_of_samples_and_fits_it() -> None:
     assert [perplexity_for(count) for count in (12, 91, 1000, 3000, 13_000)] == [11 / 3, 30, 30, 30, 130]
     assert tsne(clusters(12)[0], seed=0, threads=1).shape == (12, 2)

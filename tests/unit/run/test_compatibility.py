@@ -1,3 +1,4 @@
+import hashlib
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import yaml
 from ssl_pkg.__main__ import main
 from ssl_pkg.config.compose import load_config
 from ssl_pkg.errors import BadInput
-from ssl_pkg.run.compatibility import recorded_config, refuse_other_data
+from ssl_pkg.run.compatibility import other_data, recorded_config, refuse_other_data
 from ssl_pkg.run.directory import RunDirectory
 
 DATA: dict[str, Any] = {"files": {}}
@@ -120,6 +121,24 @@ def test_images_without_permission_are_bad_input_and_not_other_images(user_folde
             refuse_other_data(run, config)
     finally:
         folder.chmod(0o755)
+
+
+def test_images_of_equal_size_and_other_content_are_other_images(tmp_path: Path) -> None:
+    run, file = RunDirectory(tmp_path / "run"), tmp_path / "data/file"
+    for folder in (run.path, file.parent):
+        folder.mkdir()
+    entry = {"bytes": 3, "md5": hashlib.md5(b"one").hexdigest()}
+    used = {"name": "stand-in", "root": "/elsewhere", "files": {"file": entry}}
+    (run.path / "provenance.json").write_text(json.dumps({"data": used}))
+    for content, other in ((b"one", None), (b"two", "/elsewhere"), (b"three", "/elsewhere")):
+        file.write_bytes(content)
+        assert other_data(run, str(file.parent)) == other
+
+
+def test_a_run_records_the_digest_of_each_file_or_the_size_of_one_too_large_for_it(line: list[str]) -> None:
+    files = {"small": {"bytes": 3, "md5": "cccc"}, "large": {"bytes": 5 * 10**9, "md5": None}}
+    recorded = recorded_config(load_config(line), {"files": files})
+    assert recorded["inputs"] == {"small": "cccc", "large": 5 * 10**9, "source": "aaaa"}
 
 
 def test_a_command_on_a_complete_run_imports_no_torch(line: list[str]) -> None:

@@ -11,8 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from ssl_pkg.config.compose import load_config
 from ssl_pkg.errors import BadInput, Busy, Done
 from ssl_pkg.hardware.prepare import Hardware
-from ssl_pkg.run.checkpoint import load_checkpoint
-from ssl_pkg.run.directory import RunDirectory, write_json
+from ssl_pkg.run.checkpoint import load_checkpoint, save_checkpoint
+from ssl_pkg.run.directory import RunDirectory, metrics_sha256, write_json
 from ssl_pkg.run.session import Session
 from ssl_pkg.run.signals import InterruptFlag
 
@@ -119,6 +119,20 @@ def test_a_damaged_provenance_is_written_again(tmp_path: Path, damage: str) -> N
     assert make_step(tmp_path / "run", 2) == first | {"resumes": 1}
 
 
+def test_the_time_of_earlier_starts_counts_in_the_checkpoint_and_the_result(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    make_step(folder, 1)
+    digest = metrics_sha256(RunDirectory(folder).metrics())
+    save_checkpoint(folder / "checkpoints", 1, {"metrics_step": 1, "metrics_sha256": digest, "seconds": 5000.0})
+    make_step(folder, 2)
+    content = load_checkpoint(folder / "checkpoints")
+    assert content is not None
+    assert 5000 < content["seconds"] < 6000
+    with session(folder) as started:
+        started.finish(method="simclr", adaptation=None, classes=["cat"], resolution=32, rows=[])
+    assert content["seconds"] < (RunDirectory(folder).result() or {})["seconds"] < 6000
+
+
 def test_a_run_that_another_process_has_just_completed_is_not_changed(tmp_path: Path) -> None:
     make_step(tmp_path / "run", 1)
     (tmp_path / "run/result.json").write_text("{}")
@@ -150,6 +164,24 @@ def test_all_metrics_are_in_their_files_before_the_run_is_complete(
     assert found == [[1, 2], [1, 2]]
 
 
+def test_the_result_names_the_images_of_its_source_only_if_they_are_others(tmp_path: Path) -> None:
+    source, file = tmp_path / "source", tmp_path / "data/file"
+    for folder in (source, file.parent):
+        folder.mkdir()
+    file.write_bytes(b"12345")
+    write_json(source / "result.json", {"weights_sha256": "aaaa"})
+    for size, other in ((5, None), (6, "/elsewhere")):
+        used = {"name": "stand-in", "root": "/elsewhere", "files": {"file": {"bytes": size, "md5": None}}}
+        write_json(source / "provenance.json", {"data": used})
+        folder = tmp_path / f"run-{size}"
+        config = load_config(["stage=probe", f"source={source}", f"run_dir={folder}", f"data.root={file.parent}"])
+        with Session(config, CPU, InterruptFlag(), DATA) as started:
+            started.finish(method="simclr", adaptation="probe", classes=["cat"], resolution=32, rows=[])
+        result = RunDirectory(folder).result()
+        assert result is not None
+        assert result.get("source_data") == other
+
+
 def test_the_temporary_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     make_step(tmp_path / "run", 1)
     unfinished = [tmp_path / "run" / name for name in (".status.abc.tmp", "checkpoints/.step-000000002.ckpt.abc.tmp")]
@@ -159,22 +191,39 @@ def test_the_temporary_files_of_a_killed_process_are_removed(tmp_path: Path) -> 
     assert not [file for file in unfinished if file.exists()]
 
 
-def test_metrics_reach_the_disk_before_the_checkpoint_that_has_their_digest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After a power failure, a checkpoint with a digest of lost lines would be useless."""
-    flushed = []
+def flushed_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A list to which the name of each file is added that is flushed to the disk from now on."""
+    flushed: list[str] = []
     fsync = os.fsync
 
     def record(descriptor: int) -> None:
         flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
         fsync(descriptor)
 
+    monkeypatch.setattr(os, "fsync", record)
+    return flushed
+
+
+def test_metrics_reach_the_disk_before_the_checkpoint_that_has_their_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power failure, a checkpoint with a digest of lost lines would be useless."""
     with session(tmp_path / "run") as started:
         started.log(LINE | {"step": 1})
-        monkeypatch.setattr(os, "fsync", record)
+        flushed = flushed_files(monkeypatch)
         started.save(1, {"step": 1})
     files = [name for name in flushed if name == "metrics.jsonl" or name.startswith(".step-")]
+    assert len(files) == 2 and files[0] == "metrics.jsonl"
+
+
+def test_metrics_reach_the_disk_before_the_result_after_which_nothing_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with session(tmp_path / "run") as started:
+        started.log(LINE | {"step": 1})
+        flushed = flushed_files(monkeypatch)
+        started.finish(method="simclr", adaptation=None, classes=["cat"], resolution=32, rows=[])
+    files = [name for name in flushed if name == "metrics.jsonl" or name.startswith(".result.json")]
     assert len(files) == 2 and files[0] == "metrics.jsonl"
 
 
@@ -200,6 +249,22 @@ def test_a_process_that_loses_the_lock_while_it_reads_the_checkpoint_changes_not
     with pytest.raises(Busy, match="taken over by process 7 on elsewhere"), session(tmp_path / "run"):
         pass
     assert files_of(tmp_path / "run") == before
+
+
+def test_a_process_that_lost_the_lock_writes_no_metrics_no_artifact_and_no_result(tmp_path: Path) -> None:
+    with session(tmp_path / "run") as started:
+        started.log(LINE | {"step": 1})
+        write_json(tmp_path / "run/lock", {"host": "elsewhere", "pid": 7, "token": "new"})
+        before = files_of(tmp_path / "run")
+        with pytest.raises(Busy):
+            started.log(LINE | {"step": 2})
+        with pytest.raises(Busy):
+            started.file("predictions.npz")
+        with pytest.raises(Busy):
+            started.finish(method="simclr", adaptation=None, classes=["cat"], resolution=32, rows=[])
+    after = files_of(tmp_path / "run")
+    assert after.keys() == before.keys()
+    assert [name for name in after if after[name] != before[name] and name != "status"] == []
 
 
 @pytest.mark.parametrize("worked", [False, True])

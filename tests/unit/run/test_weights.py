@@ -61,3 +61,10 @@ def test_missing_damaged_or_other_weights_are_errors(tmp_path: Path) -> None:
         load_weights(tmp_path / "bad.safetensors")
     with pytest.raises(BadInput, match="does not hold torchvision's ResNet-18"):
         load_into(build_encoder(), {"x": torch.zeros(1)}, tmp_path / "x")
+
+
+def test_the_digest_depends_on_the_names_of_the_tensors_and_not_on_their_order() -> None:
+    one, two = torch.zeros(2), torch.ones(2)
+    digest = weights_sha256({"a": one, "b": two})
+    assert weights_sha256({"b": two, "a": one}) == digest
+    assert weights_sha256({"a": one, "c": two}) != digest

@@ -1,4 +1,5 @@
 import copy
+import itertools
 import json
 from typing import Any
 
@@ -13,7 +14,12 @@ from ssl_pkg.config.compose import load_config
 from ssl_pkg.config.presets import budgets
 from ssl_pkg.config.stage_settings import Width
 from ssl_pkg.errors import BadInput
+from ssl_pkg.evaluation.width.folding import fold_batch_norm
+from ssl_pkg.evaluation.width.hessian import top_eigenvalues, trace
 from ssl_pkg.evaluation.width.measures import Unit, UnitResult, collect, head_inputs, head_units, network_units
+from ssl_pkg.evaluation.width.noise import Interval
+from ssl_pkg.evaluation.width.perturb import Objective
+from ssl_pkg.evaluation.width.sharpness import adaptive_average, adaptive_worst, keskar, pac_bayes_width
 from ssl_pkg.rows import Penalty, Row
 
 IMAGES, LABELS = draw(12, 3, 9, 9), labels(12, 4)
@@ -148,6 +154,42 @@ def test_a_refitted_head_has_its_own_loss_and_is_fitted_only_when_it_is_measured
     assert value(rows, metric="loss") == pytest.approx(F.cross_entropy(logits, LABELS).item(), rel=1e-5)
     assert value(rows, metric="accuracy") == pytest.approx((logits.argmax(1) == LABELS).float().mean().item())
     assert {unit.name for unit in found}.isdisjoint(unit.name for unit in of_head(model, config))
+
+
+@pytest.mark.slow
+def test_each_row_has_the_value_of_its_measure_at_its_radius_and_of_its_logits(config: Width) -> None:
+    radii = {"worst_rho": (0.001, 0.03), "average_rho": (0.1, 0.3)}
+    numbers = {"ascent_images": 5, "ascent_steps": 2, "noise_draws": 3, "hutchinson_draws": 3, "pac_bayes_steps": 9}
+    own = config.model_copy(update=radii | numbers)
+    model = convolutional()
+    model.get_submodule("fc").bias.data -= model(IMAGES).mean(0)  # otherwise it predicts one class
+    target = model(IMAGES).argmax(1)
+    found = Objective(fold_batch_norm(model), IMAGES, target, 5, silent)
+    expected: dict[tuple[str, str, float | None, bool], Interval] = {}
+    for flag, rho in itertools.product((False, True), own.worst_rho):
+        both = adaptive_worst(found, rho, 2, 5, 3, normalized=flag)
+        for metric, value_of in zip(("width", "first_order"), both, strict=True):
+            expected[metric, "adaptive_worst", rho, flag] = value_of
+    for rho in own.average_rho:
+        for flag, value_of in zip((False, True), adaptive_average(found, rho, 3, 3), strict=True):
+            expected["width", "adaptive_average", rho, flag] = value_of
+    sigma = pac_bayes_width(found, own.pac_bayes_drop, 9, 3, 3)
+    assert isinstance(sigma, Interval)
+    expected["width", "pac_bayes_sigma", None, False] = sigma
+    expected["width", "keskar", None, False] = keskar(found, own.keskar_epsilon, 2)
+    expected["width", "hessian_trace", None, False] = trace(found, 3, 3)
+    tops = top_eigenvalues(found, own.lanczos_steps, 3)
+    rows, _ = collect(
+        unit.measure()
+        for unit in network_units(model, IMAGES, target, own, seed=3, tick=silent)
+        if not unit.name.startswith(("line", "plane", "loss"))
+    )
+    kinds = {(row["metric"], row["measure"], row.get("radius"), row["normalized"]): row for row in rows}
+    assert [row["value"] for row in rows if "eigenvalue" in row] == [top.value for top in tops]
+    assert kinds.keys() - expected.keys() == {("width", "hessian_eigenvalue", None, False)}
+    for key, interval in expected.items():
+        assert (kinds[key]["value"], kinds[key]["low"], kinds[key]["high"]) == interval[:3], key
+    assert len({interval.value for interval in expected.values()}) == len(expected)
 
 
 def test_a_radius_at_which_the_loss_is_not_finite_has_rows_with_a_reason(config: Width) -> None:

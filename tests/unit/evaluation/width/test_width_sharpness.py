@@ -98,6 +98,18 @@ def test_the_sharpness_of_a_quadratic_equals_its_closed_form() -> None:
     assert average.value == pytest.approx(square * rho**2 / 2, rel=0.02)
 
 
+def test_one_step_of_the_ascent_reaches_a_corner_of_the_box() -> None:
+    found: Any = Quadratic(torch.ones(5), draw(5))
+    assert worst(found, 0.3, 1) == pytest.approx(found.unperturbed.loss * (1.3**2 - 1), rel=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_an_ascent_that_ends_lower_than_it_began_has_found_no_rise(steps: int) -> None:
+    """L(w) = -sum_i w_i^2 / 2 is lower in all corners of a box that reaches beyond the maximum at 0."""
+    found: Any = Quadratic(-torch.ones(5), draw(5))
+    assert worst(found, 3.0, steps) == 0
+
+
 def test_worst_case_with_normalised_logits_equals_a_dense_grid() -> None:
     inputs, target = draw(9, 1), labels(9, 3)
     found = objective(fill(nn.Linear(1, 3, bias=False)), inputs, target)
