@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
+from ssl_pkg.hardware.machine import cores
 from ssl_pkg.processes import end_with_parent
 
 PATIENCE: Final = 5.0  # seconds for a fork to remove its temporary files
@@ -21,7 +22,7 @@ def in_a_fork(task: Callable[[], None]) -> Iterator[None]:
     At the end of the context it waits for the fork. If that failed, or if there is only one core or no fork can be
     made, the task is run in this process, so that an error is raised here. The fork ends when this process does.
     """
-    if sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2:
+    if cores() < 2:
         yield
         task()
         return

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from analysis.forked import in_a_fork
+from ssl_pkg.hardware.machine import cores
 
-pytestmark = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="on one core nothing is forked")
+pytestmark = pytest.mark.skipif(cores() < 2, reason="on one core nothing is forked")
 
 
 def test_the_task_runs_in_another_process_at_the_same_time(tmp_path: Path) -> None:
