@@ -98,7 +98,6 @@ def difference(
     same_seeds: bool = False,
     same_draws: bool = False,
     share: bool = False,
-    margin: float = MARGIN,
 ) -> Difference:
     """The mean of `first` minus that of `second`, each (S, n) or (S, D, n). Raises ValueError with fewer than 2 images.
 
@@ -131,10 +130,10 @@ def difference(
     p = spread.two_sided()
     if hits and same_images and first.size == second.size == first.shape[-1]:
         p = mcnemar_p(first.ravel().astype(bool), second.ravel().astype(bool))
-    return Difference(value, low, high, p, max(spread.above(-margin), 1 - spread.above(margin)))
+    return Difference(value, low, high, p, max(spread.above(-MARGIN), 1 - spread.above(MARGIN)))
 
 
-def difference_of_intervals(first: Mean, second: Mean, margin: float = MARGIN) -> Difference:
+def difference_of_intervals(first: Mean, second: Mean) -> Difference:
     """The difference of two independent means, from their intervals alone (Newcombe 1998, method 10, of proportions).
 
     The p-values are those of a normal distribution whose interval has this end on the side of the hypothesis.
@@ -145,7 +144,7 @@ def difference_of_intervals(first: Mean, second: Mean, margin: float = MARGIN) -
     scale = -float(special.ndtri((1 - LEVEL) / 2))
     down, up = (Spread(value, NOTHING, Part((length / scale) ** 2, np.inf)) for length in (below, above))
     p = (down if value > 0 else up).two_sided()
-    return Difference(value, value - below, value + above, p, max(down.above(-margin), 1 - up.above(margin)))
+    return Difference(value, value - below, value + above, p, max(down.above(-MARGIN), 1 - up.above(MARGIN)))
 
 
 def mcnemar_p(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:

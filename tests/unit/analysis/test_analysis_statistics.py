@@ -12,6 +12,8 @@ from statsmodels.stats.proportion import confint_proportions_2indep
 from statsmodels.stats.weightstats import ttost_paired
 
 from analysis.statistics import (
+    MARGIN,
+    Mean,
     difference,
     difference_of_intervals,
     holm,
@@ -165,10 +167,10 @@ def test_mcnemars_p_is_that_of_statsmodels() -> None:
 
 def test_values_of_one_seed_have_the_p_values_of_paired_t_tests() -> None:
     draws = np.random.default_rng(3)
-    first, second = draws.normal(size=(2, 50))
-    found = difference(first[None], second[None], margin=0.3, **SAME_IMAGES)
+    first, second = draws.normal(scale=MARGIN / 0.3, size=(2, 50))
+    found = difference(first[None], second[None], **SAME_IMAGES)
     assert found.p == pytest.approx(stats.ttest_rel(first, second).pvalue)
-    assert found.p_equivalent == pytest.approx(ttost_paired(first, second, -0.3, 0.3)[0])
+    assert found.p_equivalent == pytest.approx(ttost_paired(first, second, -MARGIN, MARGIN)[0])
 
 
 def test_means_over_many_seeds_have_the_p_value_of_welchs_test() -> None:
@@ -245,7 +247,8 @@ def test_a_difference_of_intervals_is_equivalent_if_both_ends_are_within_the_mar
     ends = np.array([found.low - found.value, found.high - found.value]) * stats.norm.ppf(0.95) / stats.norm.ppf(0.975)
     low, high = found.value + ends  # the interval whose ends are one-sided 95 % bounds
     for margin in np.linspace(0.01, 0.5, 50):
-        p_equivalent = difference_of_intervals(one, two, margin).p_equivalent
+        scaled = [Mean(*(MARGIN / margin * end for end in astuple(entry))) for entry in (one, two)]
+        p_equivalent = difference_of_intervals(*scaled).p_equivalent
         assert (p_equivalent < 0.05) == (-margin < low and high < margin)
 
 
