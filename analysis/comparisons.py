@@ -9,6 +9,7 @@ from typing import Final
 from analysis import names
 from analysis.estimates import NONE, Difference, Dimensions, difference
 from analysis.names import Model
+from analysis.outcomes import CORRUPTED_IMAGES
 from analysis.statistics import holm, verdict
 from analysis.study import Study
 from analysis.words import N_
@@ -39,8 +40,8 @@ OOD_SHARED: Final = Family(
 OOD_MASKED: Final = Family(
     "ood-masked", N_("Against the supervised baseline, OOD, logits of shared classes"), "ood", "accuracy_masked"
 )
-CORRUPTED: Final = Family(
-    "corrupted", N_("Against the supervised baseline, mean over corruptions"), "corruptions", "mean_accuracy"
+MEAN_CORRUPTED: Final = Family(
+    "corrupted", N_("Against the supervised baseline, mean over corruptions"), CORRUPTED_IMAGES, "mean_accuracy"
 )
 TEST_CLASSES: Final = Family("test-classes", N_("Each class against the supervised baseline, test"), "test", "accuracy")
 OOD_CLASSES: Final = Family("ood-classes", N_("Each class against the supervised baseline, OOD"), "ood", "accuracy")
@@ -97,7 +98,7 @@ def _pairs(study: Study) -> dict[Family, list[tuple[Model, Model, Dimensions]]]:
         OOD: against_base,
         OOD_SHARED: against_base,
         OOD_MASKED: against_base,
-        CORRUPTED: against_base,
+        MEAN_CORRUPTED: against_base,
         TEST_CLASSES: list(_by_class(study, "test", [*probes, *finetuned])),
         OOD_CLASSES: list(_by_class(study, "ood", [*probes, *finetuned])),
         TEST_PAIRS: pairs,

@@ -20,6 +20,7 @@ from analysis.variance import Floats, Values
 from ssl_pkg.catalogue import CORRUPTIONS, UNKNOWN
 
 Labels = npt.NDArray[np.int64]
+CORRUPTED_IMAGES: Final = "corruptions"  # the evaluation, and its stage
 _FEWEST: Final = 2  # images: one has no spread
 
 
@@ -74,7 +75,6 @@ _VALUES: Final[dict[str, Callable[[Predicted], Values]]] = {
     "nll": lambda found: found.loss,
     "ece": lambda found: calibration.values(found.confidence, found.hits),
 }
-_CORRUPTIONS: Final = "corruptions"
 _SHARED: Final = ("accuracy_shared", "accuracy_masked")  # of a part of the images
 _cache: WeakKeyDictionary[Study, dict[tuple[Model, str], Predicted | None]] = WeakKeyDictionary()
 _corrupted_cache: WeakKeyDictionary[Study, dict[Model, Corrupted | None]] = WeakKeyDictionary()
@@ -84,7 +84,7 @@ def outcomes(
     study: Study, model: Model, evaluation: str, metric: str, dimensions: frozenset[tuple[str, Any]] = frozenset()
 ) -> Outcomes | None:
     """The contributions to a number; None if predictions are missing, or if they don't contain this number."""
-    if evaluation == _CORRUPTIONS:
+    if evaluation == CORRUPTED_IMAGES:
         return _under_corruption(study, model, metric, dict(dimensions))
     found = predicted(study, model, evaluation)
     if found is None or metric not in _VALUES:
@@ -182,7 +182,7 @@ def _of_conditions(
 
 
 def _read_corrupted(study: Study, model: Model) -> Corrupted | None:
-    runs = sorted(study.complete(_CORRUPTIONS, model), key=lambda run: run.seed)
+    runs = sorted(study.complete(CORRUPTED_IMAGES, model), key=lambda run: run.seed)
     found = {run: run.arrays(CORRUPTIONS.file, *CORRUPTIONS.arrays) for run in runs}
     usable = {run: arrays for run, arrays in found.items() if arrays is not None and (arrays["hits"] != UNKNOWN).all()}
     if not usable:

@@ -6,12 +6,13 @@ from matplotlib.figure import Figure
 
 from analysis import corruptions, tables
 from analysis.blocks import Section
-from analysis.comparisons import CORRUPTED, Comparison, baseline, compared
+from analysis.comparisons import MEAN_CORRUPTED, Comparison, baseline, compared
 from analysis.corruptions import label, number
 from analysis.estimates import Estimate
 from analysis.figures import style
 from analysis.names import Model
 from analysis.number_text import NumberText
+from analysis.outcomes import CORRUPTED_IMAGES
 from analysis.selection import LINES, left_out, selected
 from analysis.study import Study
 from analysis.words import _, localized, ngettext
@@ -53,17 +54,17 @@ def section(study: Study, figures: Path) -> Section:
 
 def _count(study: Study) -> str:
     """On how many images the accuracies are; empty if the runs differ."""
-    counts = study.results.loc[study.results["evaluation"] == "corruptions", "n"].dropna().unique()
+    counts = study.results.loc[study.results["evaluation"] == CORRUPTED_IMAGES, "n"].dropna().unique()
     return (
         " " + ngettext("All are measured on {n:,} image.", "All are measured on {n:,} images.", int(counts[0]))
-        if (len(counts) == 1)
+        if len(counts) == 1
         else ""
     )
 
 
 def _means(made: Section, study: Study, models: list[Model]) -> None:
     """Clean, mean and relative accuracy, and the difference of the mean to the supervised baseline's."""
-    gaps = {model: compared(study, CORRUPTED, model, baseline(study, model)) for model in models}
+    gaps = {model: compared(study, MEAN_CORRUPTED, model, baseline(study, model)) for model in models}
     compares = any(gaps.values())
     rows = []
     for model, gap in gaps.items():

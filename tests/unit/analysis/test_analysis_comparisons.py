@@ -11,7 +11,7 @@ from statsmodels.stats.multitest import multipletests
 
 from analysis import comparisons
 from analysis.comparisons import (
-    CORRUPTED,
+    MEAN_CORRUPTED,
     OOD,
     OOD_CLASSES,
     OOD_MASKED,
@@ -56,7 +56,7 @@ def test_every_family_compares_what_its_label_says(whole: Whole) -> None:
     pairs = {family: [(entry.first, entry.second) for entry in entries] for family, entries in found.items()}
     assert pairs[OVER_RANDOM] == [(model, random) for model in probes]
     assert pairs[OVER_PROBE] == list(zip(finetuned, probes, strict=True))
-    for family in (TEST, OOD, OOD_SHARED, OOD_MASKED, CORRUPTED):
+    for family in (TEST, OOD, OOD_SHARED, OOD_MASKED, MEAN_CORRUPTED):
         assert pairs[family] == [(model, supervised) for model in [*probes, *finetuned]]
     for family, entries in found.items():
         for entry in entries:
@@ -73,7 +73,7 @@ def test_every_family_compares_what_its_label_says(whole: Whole) -> None:
         **dict.fromkeys((OOD, OOD_PAIRS, OOD_CLASSES), ("ood", "accuracy")),
         OOD_SHARED: ("ood", "accuracy_shared"),
         OOD_MASKED: ("ood", "accuracy_masked"),
-        CORRUPTED: ("corruptions", "mean_accuracy"),
+        MEAN_CORRUPTED: ("corruptions", "mean_accuracy"),
     }
 
 

@@ -6,7 +6,7 @@ from fake_contents import model_of, models_of
 from fake_study import FakeStudy
 
 from analysis import corruptions, statistics
-from analysis.comparisons import CORRUPTED, compared
+from analysis.comparisons import MEAN_CORRUPTED, compared
 from analysis.estimates import Estimate
 from analysis.figures import style
 from analysis.reading import read_study
@@ -43,7 +43,7 @@ def test_the_tables_show_the_means_of_the_hits(study: Study, fake: FakeStudy, tm
 
 
 def test_a_difference_to_the_baseline_is_paired_by_image(study: Study, fake: FakeStudy, tmp_path: Path) -> None:
-    found = compared(study, CORRUPTED, *models_of("byol-probe", "supervised"))
+    found = compared(study, MEAN_CORRUPTED, *models_of("byol-probe", "supervised"))
     assert found is not None
     assert found.difference.paired_by == "images"
     gaps = hits(fake, "byol-probe").mean(axis=(0, 1)) - hits(fake, "supervised").mean(axis=(0, 1))
