@@ -126,11 +126,13 @@ def by_class(study: Study, figures: Path) -> Section:
     """Calibration, accuracy by class, confusion, reliability."""
     made = Section(_("Classes and confidence"), ("probe", "finetune", "ood"))
     _confidence(made, study)
-    rule = ""
-    if tables.substituted(study):
-        rule = " " + _(
-            "*: includes the OOD images of a class that the models lack (for CIFAR-10: frogs count as monkeys)."
-        )
+    _accuracies(made, study, figures)
+    _confusion(made, study, figures)
+    _reliability(made, study, figures)
+    return made
+
+
+def _accuracies(made: Section, study: Study, figures: Path) -> None:
     made.figure(
         figures,
         "per-class",
@@ -140,13 +142,23 @@ def by_class(study: Study, figures: Path) -> Section:
             "the model has no accuracy.",
             absent=tables.ABSENT,
         )
-        + rule
+        + _star(study)
         + left_out(classes.by_class(study), classes.ROWS),
         _("a dark column is a class that is hard for every model; a dark row is a weak model."),
     )
+
+
+def _star(study: Study) -> str:
+    """What a star after a class means, after a space; empty without one."""
+    if not tables.substituted(study):
+        return ""
+    return " " + _("*: includes the OOD images of a class that the models lack (for CIFAR-10: frogs count as monkeys).")
+
+
+def _confusion(made: Section, study: Study, figures: Path) -> None:
     captions = {
         "test": _("Confusion on the test images, all seeds together; each row sums to one."),
-        "ood": _("Confusion on the OOD images, all seeds together; each row sums to one.") + rule,
+        "ood": _("Confusion on the OOD images, all seeds together; each row sums to one.") + _star(study),
     }
     for evaluation, caption in captions.items():
         some = left_out(classes.predicting(study, evaluation), classes.PANELS)
@@ -157,6 +169,9 @@ def by_class(study: Study, figures: Path) -> Section:
             caption + some,
             _("dark squares off the diagonal are systematic errors; rows are true, columns are predicted classes."),
         )
+
+
+def _reliability(made: Section, study: Study, figures: Path) -> None:
     reliability = classes.reliability(study)
     if reliability is None and study.models:
         made.text(
@@ -173,4 +188,3 @@ def by_class(study: Study, figures: Path) -> Section:
         + left_out(classes.reliable(study), classes.PANELS),
         _("below the diagonal a model is overconfident: its predictions are correct less often than their confidence."),
     )
-    return made
