@@ -20,11 +20,11 @@ from analysis.measures import Measurement, chosen
 from analysis.names import Model
 from analysis.statistics import holm
 from analysis.study import Study
+from analysis.variance import Floats
 from analysis.widths import measured, widths_of
 from analysis.words import N_
 from ssl_pkg.catalogue import RANDOM
 
-Floats = npt.NDArray[np.float64]
 TARGETS: Final = {"test": N_("test accuracy"), "ood": N_("OOD accuracy"), "gap": N_("generalisation gap")}
 KINDS: Final = {"all": N_("all models"), "probe": N_("probes"), "finetune": N_("fine-tuned models")}
 LEAST: Final = 4  # models: with three, no order has a p-value below 1/3

@@ -53,6 +53,12 @@ class Run:
         return tried if isinstance(tried, list) else []
 
     @property
+    def chosen(self) -> str | None:
+        """The phase of the trial that was chosen; None for a run without trials."""
+        chosen = (self.result or {}).get("chosen")
+        return chosen if isinstance(chosen, str) else None
+
+    @property
     def notes(self) -> list[str]:
         """What the run says about its numbers, for example that a fit did not converge; without a full stop."""
         notes = (self.result or {}).get("notes")

@@ -130,6 +130,10 @@ class Study:
         """A model's name for people."""
         return model.label(self.titles)
 
+    def run_label(self, run: Run) -> str:
+        """The model and the seed of a run for people."""
+        return _("{model}, seed {seed}", model=self.model_label(run.model), seed=run.seed)
+
     @property
     def missing(self) -> list[RunKey]:
         """Planned runs that are not complete."""
@@ -144,18 +148,21 @@ class Study:
         return names.in_order(rows.loc[tested, "model"], self.methods)
 
     @cached_property
+    def seed_counts(self) -> dict[Model, int]:
+        """The number of seeds with a test accuracy, of each final model that has one."""
+        found = {model: self.numbers.get((model, "test", "accuracy", frozenset())) for model in self.models}
+        return {model: len(rows) for model, rows in found.items() if rows is not None}
+
+    @property
     def seeds_tested(self) -> int:
         """The largest number of seeds with a test accuracy over the final models. A spread over seeds needs two."""
-        tested = (rows for (_, *kind), rows in self.numbers.items() if kind == ["test", "accuracy", frozenset()])
-        return max(map(len, tested), default=0)
+        return max(self.seed_counts.values(), default=0)
 
     @property
     def seeds_text(self) -> str:
         """Which final models have a test accuracy for fewer seeds than the study has; empty if none."""
-        every = self.numbers.items()
-        counts = {model: len(rows) for (model, *kind), rows in every if kind == ["test", "accuracy", frozenset()]}
         planned = {part.name if self.parts else "": len(part.seeds) for part in self.parts or (self,)}
-        fewer = [model for model in self.models if 0 < counts.get(model, 0) < planned[model.study]]
+        fewer = {model: count for model, count in self.seed_counts.items() if count < planned[model.study]}
         if not fewer:
             return ""
         if self.parts:
@@ -163,10 +170,10 @@ class Study:
                 _(
                     "{model} {seeds} of {planned}",
                     model=self.model_label(model),
-                    seeds=counts[model],
+                    seeds=count,
                     planned=planned[model.study],
                 )
-                for model in fewer
+                for model, count in fewer.items()
             ]
             return _(
                 "Models with a test accuracy for fewer seeds than their study has: {models}. Their means are over "
@@ -174,7 +181,7 @@ class Study:
                 models=names.listed(of_planned),
             )
         models = names.listed(
-            _("{model} {seeds}", model=self.model_label(model), seeds=counts[model]) for model in fewer
+            _("{model} {seeds}", model=self.model_label(model), seeds=count) for model, count in fewer.items()
         )
         return _(
             "Models with a test accuracy for fewer seeds than the study's {seeds}: {models}. Their means are over "

@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass, replace
 
+from analysis.estimates import Estimate, estimate
 from analysis.names import Model
 from analysis.study import Study
 from ssl_pkg.config.overrides import key_of
@@ -35,6 +36,18 @@ def curves(study: Study) -> list[Curve]:
     return [
         Curve(name, model, dict(sorted(models.items()))) for (name, model), models in found.items() if len(models) > 1
     ]
+
+
+def means(study: Study, curve: Curve, evaluation: str) -> dict[float, Estimate]:
+    """The accuracy at each value of the curve's parameter that has one."""
+    found = {value: estimate(study, model, evaluation, "accuracy") for value, model in curve.models.items()}
+    return {value: mean for value, mean in found.items() if mean is not None}
+
+
+def unchanged(study: Study, evaluation: str) -> dict[Model, Estimate]:
+    """The accuracies of the models that the sweep does not change, such as the supervised baseline."""
+    found = {model: estimate(study, model, evaluation, "accuracy") for model in study.models if not model.variant}
+    return {model: mean for model, mean in found.items() if mean is not None}
 
 
 def _numbers(study: Study) -> dict[str, float]:

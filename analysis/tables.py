@@ -8,16 +8,16 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis import names, statistics
+from analysis import statistics
 from analysis.comparisons import random_probe
 from analysis.correlation import correlations
 from analysis.estimates import Difference, Estimate, difference, estimate
-from analysis.measures import WIDTH, Measurement
+from analysis.measures import Measurement
 from analysis.names import Model
 from analysis.number_text import NumberText
 from analysis.statistics import ALPHA, Mean
 from analysis.study import RESULT_COLUMNS, Study
-from analysis.widths import measured, measures_of
+from analysis.widths import measured, measures_of, models_of
 from analysis.words import _, language, localized, ngettext
 from ssl_pkg.rows import dimensions_of
 
@@ -198,11 +198,9 @@ def width(study: Study) -> pd.DataFrame:
     The columns are metric, WIDTH_DIMENSIONS, model, variant, study, value, sd, seeds, at_least, at_most. A number that
     could not be computed has a row without a value. `seeds` counts those with a value.
     """
-    rows_of = study.results[study.results["evaluation"] == WIDTH]
     rows = []
     for measure in measures_of(study):
-        own = (rows_of["metric"] == measure.metric) & rows_of["dimensions"].map(measure.dimensions.__eq__)
-        for model in names.in_order(rows_of.loc[own, "model"], study.methods):
+        for model in models_of(study, [measure]):
             found = measured(study, model, measure)
             value = found.estimate if found else None
             values = (value.value, value.sd, len(value.by_seed)) if value else (None, None, 0)

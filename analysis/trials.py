@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from analysis import names, tables
+from analysis.artifacts import numbers
 from analysis.blocks import Section
 from analysis.comparisons import own_probe
 from analysis.estimates import estimate
@@ -30,8 +32,19 @@ FIELDS: Final = {
 def chosen_curve(run: Run) -> pd.DataFrame:
     """The metric lines of the trial that was chosen, which are without the held-out images; empty if there is none."""
     frame = run.metrics
-    chosen = (run.result or {}).get("chosen")
-    return frame[frame["phase"] == chosen] if "phase" in frame and chosen is not None else frame.iloc[:0]
+    return frame[frame["phase"] == run.chosen] if "phase" in frame and run.chosen else frame.iloc[:0]
+
+
+def penalties(run: Run) -> pd.DataFrame:
+    """The l2 penalties in the result of a probe, with log loss and accuracy of each on the holdout split."""
+    rows = [numbers(row) for row in run.tried if isinstance(row, dict)]
+    return pd.DataFrame(rows, columns=["l2", "log_loss", "accuracy"]).astype(float).dropna().sort_values("l2")
+
+
+def chosen_l2(study: Study, run: Run) -> float:
+    """The l2 penalty that a probe chose; nan if it is not recorded."""
+    found = estimate(study, run.model, "validation", "l2")
+    return found.by_seed.get(run.seed, np.nan) if found else np.nan
 
 
 def table(made: Section, study: Study) -> None:
@@ -40,8 +53,7 @@ def table(made: Section, study: Study) -> None:
     for run in study.complete("finetune"):
         for trial in run.tried:
             if isinstance(trial, dict) and FIELDS.keys() <= trial.keys():
-                chosen = trial.get("phase") == (run.result or {}).get("chosen")
-                cells[candidate(trial)][run.model].append({**trial, "chosen": chosen})
+                cells[candidate(trial)][run.model].append({**trial, "chosen": trial.get("phase") == run.chosen})
     models = names.in_order((model for found in cells.values() for model in found), study.methods)
     labels = [study.model_label(model) for model in models]
     headings = [*map(_, FIELDS.values()), *labels]

@@ -1,12 +1,13 @@
 """The measurements of the width of an optimum for each model: values over seeds, bounds, and seeds without a value."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
 import pandas as pd
 
+from analysis import names
 from analysis.estimates import Dimensions, Estimate, estimate
 from analysis.measures import WIDTH, Measurement, in_order
 from analysis.names import Model
@@ -69,6 +70,13 @@ def measures_of(study: Study) -> list[Measurement]:
     """What the evaluation `width` measured, in the report's order: widths, predictions, and loss and accuracy."""
     rows = study.results[study.results["evaluation"] == WIDTH]
     return in_order(Measurement(*pair) for pair in zip(rows["metric"], rows["dimensions"], strict=True))
+
+
+def models_of(study: Study, measures: Collection[Measurement]) -> list[Model]:
+    """The models of which a run has one of the measurements, also without a value, in the report's order."""
+    every = _every(study)
+    found = (model for model, metric, dimensions in every if Measurement(metric, dimensions) in measures)
+    return names.in_order(found, study.methods)
 
 
 def widths_of(study: Study) -> list[Measurement]:

@@ -17,10 +17,10 @@ from analysis.names import Model
 from analysis.selection import selected
 from analysis.study import Study
 from analysis.tables import class_names, substituted, whole_percent
+from analysis.variance import Floats
 from analysis.words import N_, _
 from ssl_pkg.rows import dimensions_of
 
-Floats = npt.NDArray[np.float64]
 ROWS: Final = 20  # models in the heat maps of a page
 PANELS: Final = 16  # models in a page of panels
 _CONFUSED = 13  # classes whose names fit beside a confusion matrix
@@ -113,8 +113,7 @@ def confusion(study: Study, evaluation: str) -> Figure | None:
     places = style.named(count, _CONFUSED)
     image: Any = None
     for axes, (model, (logits, labels)) in zip(panels, shown.items(), strict=True):
-        matrix = np.zeros((count, count))
-        np.add.at(matrix, (labels, logits.argmax(1)), 1)
+        matrix = counted(logits, labels)
         image = axes.imshow(matrix / np.maximum(matrix.sum(1, keepdims=True), 1), vmin=0, vmax=1, cmap="Blues")
         style.title(axes, study.model_label(model), 17)
         axes.set_xticks(places, [predicted[place] for place in places], rotation=90)
@@ -157,6 +156,13 @@ def joined(study: Study, model: Model, evaluation: str) -> tuple[Floats, npt.NDA
         return None
     logits = np.concatenate([part["logits"] for part in parts]).astype(float)
     return logits, np.concatenate([part["labels"] for part in parts]).astype(np.int64)
+
+
+def counted(logits: Floats, labels: npt.NDArray[np.int64]) -> Floats:
+    """The confusion matrix (C, C) from logits (n, C) and labels (n,): the images of a class, by predicted class."""
+    matrix = np.zeros((logits.shape[1], logits.shape[1]))
+    np.add.at(matrix, (labels, logits.argmax(axis=1)), 1)
+    return matrix
 
 
 def _width(part: dict[str, npt.NDArray[Any]]) -> int:

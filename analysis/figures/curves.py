@@ -6,31 +6,29 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import names
-from analysis.artifacts import numbers
-from analysis.estimates import estimate
 from analysis.figures import style
 from analysis.names import Model
 from analysis.records import mapping
 from analysis.run import Run
 from analysis.study import Study
-from analysis.trials import chosen_curve
+from analysis.trials import chosen_curve, chosen_l2, penalties
+from analysis.variance import Floats
 from analysis.words import N_, _
 from ssl_pkg.config.batch_sizes import queue_share
 
-Floats = npt.NDArray[np.float64]
 _FILLINGS, _LINES = 5, 15  # the queue is shown while it is filled so often, or for so many lines of the log
 _POINTS = 300  # of a line: longer series are averaged in bins
 RATES = {
-    "accuracy": N_("training accuracy"), "knn": N_("kNN on holdout"), "contrast_accuracy": N_("pretext task (dotted)"),
-}  # fmt: skip
-
+    "accuracy": N_("training accuracy"),
+    "knn": N_("kNN on holdout"),
+    "contrast_accuracy": N_("pretext task (dotted)"),
+}
 HEALTH = {
     "z_std": N_("s.d. of z per dimension"),
     "effective_rank": N_("effective rank of the embeddings"),
@@ -53,7 +51,7 @@ def pretraining(study: Study) -> Figure | None:
         runs = [run for run in every if run.model.method == method]
         for run, order in _counted(runs):
             color = style.encoder_color(run.model, study.encoders)
-            options: dict[str, Any] = {"color": color, "linewidth": _thin(order), "label": _series(study, run)}
+            options: dict[str, Any] = {"color": color, "linewidth": _thin(order), "label": study.run_label(run)}
             _line(row[0], run.metrics, "loss", **options)
             for column in RATES:
                 line = ":" if column == "contrast_accuracy" else "-"
@@ -84,7 +82,7 @@ def health(study: Study) -> Figure | None:
     for axes, (column, heading) in zip(panels, HEALTH.items(), strict=True):
         seeds: Counter[Model] = Counter()
         for run in runs:
-            options: dict[str, Any] = {"linewidth": _thin(seeds[run.model]), "label": _series(study, run)}
+            options: dict[str, Any] = {"linewidth": _thin(seeds[run.model]), "label": study.run_label(run)}
             color = style.encoder_color(run.model, study.encoders)
             seeds[run.model] += _line(axes, run.metrics, column, color=color, **options)
         drawn |= (+seeds).keys()
@@ -99,22 +97,30 @@ def health(study: Study) -> Figure | None:
 def details(study: Study) -> Figure | None:
     """Loss and s.d. of z of the methods without negatives, then the loss of those with a queue while it fills."""
     runs = _with(study.of("pretrain"), "loss")
-    collapsible = [run for run in _with(runs, "z_std") if "contrast_accuracy" not in run.metrics]  # no negatives
-    queued = [run for run in runs if queue_of(run)]
-    shown = [(draw, name) for group, draw in ((collapsible, _collapse), (queued, _filling))
-             for name in dict.fromkeys(run.model.method for run in group)]  # fmt: skip
+    groups = ((_collapse, without_negatives(study)), (_filling, with_queue(study)))
+    shown = [(draw, method) for draw, group in groups for method in dict.fromkeys(run.model.method for run in group)]
     if not shown:
         return None
     figure, panels = style.grid(len(shown), min(2, len(shown)), 1.8)
     for axes, (draw, method) in zip(panels, shown, strict=True):
         draw(axes, study, [run for run in runs if run.model.method == method])
-    _variants(figure, [*collapsible, *queued], study)
+    _variants(figure, [run for _draw, group in groups for run in group], study)
     return figure
+
+
+def without_negatives(study: Study) -> list[Run]:
+    """The pretraining runs of methods that can collapse."""
+    return [run for run in _with(study.of("pretrain"), "loss", "z_std") if "contrast_accuracy" not in run.metrics]
+
+
+def with_queue(study: Study) -> list[Run]:
+    """The pretraining runs of methods with a queue of keys."""
+    return [run for run in _with(study.of("pretrain"), "loss") if queue_of(run)]
 
 
 def _collapse(axes: Axes, study: Study, runs: Sequence[Run]) -> None:
     for run, order in _counted(runs):
-        color, label = style.encoder_color(run.model, study.encoders), _series(study, run)
+        color, label = style.encoder_color(run.model, study.encoders), study.run_label(run)
         _line(axes, run.metrics, "loss", color=color, linewidth=_thin(order), label=label)
     _spread(axes, runs, study)
     axes.set_xlabel(_("epoch"))
@@ -130,7 +136,7 @@ def _filling(axes: Axes, study: Study, runs: Sequence[Run]) -> None:
         frame = run.metrics.dropna(subset=["loss"])
         frame = frame[frame["step"] <= max(_FILLINGS * size / batch, frame["step"].iloc[:_LINES].max())]
         color = style.encoder_color(run.model, study.encoders)
-        label = _series(study, run)
+        label = study.run_label(run)
         axes.plot(frame["step"], frame["loss"], color=color, marker=".", markersize=3, label=f"{label}, loss")
         guess = (1 + symmetric) * math.log(1 + size)
         axes.axhline(guess, color=color, linewidth=0.7, linestyle=":", label=_("{run}, loss of a guess", run=label))
@@ -144,11 +150,6 @@ def _filling(axes: Axes, study: Study, runs: Sequence[Run]) -> None:
     axes.set_xlabel(_("step"))
     method = study.method_label(runs[0].model.method)
     style.title(axes, _("{method}: loss (left), queue filled (dashed, %)", method=method), 48)
-
-
-def _series(study: Study, run: Run) -> str:
-    """The name of a run's lines in the CSV of a figure."""
-    return _("{model}, seed {seed}", model=study.model_label(run.model), seed=run.seed)
 
 
 def _counted(runs: Sequence[Run]) -> Iterator[tuple[Run, int]]:
@@ -191,7 +192,7 @@ def finetuning(study: Study) -> Figure | None:
         color = style.look(model, study.encoders).color
         for order, run in enumerate(_with(study.of("finetune", model), "phase")):
             final = run.metrics[run.metrics["phase"] == "final"]
-            options: dict[str, Any] = {"color": color, "linewidth": _thin(order), "label": _series(study, run)}
+            options: dict[str, Any] = {"color": color, "linewidth": _thin(order), "label": study.run_label(run)}
             _line(panels[0], final, "loss", **options)
             _line(panels[1], final, "accuracy", **options)
             _line(panels[2], chosen_curve(run), "val_loss", **options)
@@ -214,14 +215,14 @@ def finetuning(study: Study) -> Figure | None:
 
 def probing(study: Study) -> Figure | None:
     """Log loss and accuracy on the holdout split of every linear probe over its penalty, with the chosen one marked."""
-    grids = {run.model: (run, tried(run)) for run in reversed(study.complete("probe"))}
+    grids = {run.model: (run, penalties(run)) for run in reversed(study.complete("probe"))}
     grids = {model: (run, grid) for model, (run, grid) in grids.items() if not grid.empty}
     if not grids:
         return None
     figure, panels = style.grid(2, 2, 1.6)
     for model in names.in_order(grids, study.methods):
         run, frame = grids[model]
-        color, label = style.look(model, study.encoders).color, _series(study, run)
+        color, label = style.look(model, study.encoders).color, study.run_label(run)
         best = frame[np.isclose(frame["l2"], chosen_l2(study, run), rtol=1e-6)]
         for axes, column in zip(panels, ("log_loss", "accuracy"), strict=True):
             axes.plot(frame["l2"], frame[column], color=color, label=f"{label}, {column}")
@@ -235,14 +236,8 @@ def probing(study: Study) -> Figure | None:
     return figure
 
 
-def tried(run: Run) -> pd.DataFrame:
-    """The l2 penalties in the result of a probe, with log loss and accuracy of each on the holdout split."""
-    rows = [numbers(row) for row in run.tried if isinstance(row, dict)]
-    return pd.DataFrame(rows, columns=["l2", "log_loss", "accuracy"]).astype(float).dropna().sort_values("l2")
-
-
-def _with(runs: Sequence[Run], column: str) -> list[Run]:
-    return [run for run in runs if column in run.metrics]
+def _with(runs: Sequence[Run], *columns: str) -> list[Run]:
+    return [run for run in runs if all(column in run.metrics for column in columns)]
 
 
 def _thin(order: int) -> float:
@@ -279,7 +274,7 @@ def _spread(axes: Axes, runs: Sequence[Run], study: Study) -> None:
     for order, run in enumerate(runs):
         color = style.encoder_color(run.model, study.encoders) if several else "#555555"
         options = {"color": color, "linestyle": "--", "linewidth": 0.8 if several else _thin(order)}
-        _line(twin, run.metrics, "z_std", label=_series(study, run), **options)
+        _line(twin, run.metrics, "z_std", label=study.run_label(run), **options)
     _right(twin)
     twin.set_ylim(0, None)
     if axes.dataLim.y0 >= 0:  # some losses, such as a negative cosine similarity, are below 0
@@ -291,9 +286,3 @@ def _right(twin: Any) -> None:
     twin.grid(False)
     twin.spines["right"].set_visible(True)
     twin.tick_params(axis="y", colors="#555555")
-
-
-def chosen_l2(study: Study, run: Run) -> float:
-    """The l2 penalty that a probe chose; nan if it is not recorded."""
-    found = estimate(study, run.model, "validation", "l2")
-    return found.by_seed.get(run.seed, np.nan) if found else np.nan

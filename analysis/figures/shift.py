@@ -14,6 +14,7 @@ from analysis.study import Study
 from analysis.words import _
 
 TICKS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+_LEAST: Final = 1e-3  # the smallest accuracy that is drawn; the largest is 1 - _LEAST
 
 
 def scatter(study: Study) -> Figure | None:
@@ -35,8 +36,8 @@ def scatter(study: Study) -> Figure | None:
     lines = {}
     for model, point in points.items():
         look, label = style.look(model, study.encoders), study.model_label(model)
-        x, y = (float(np.clip(mean.value, 1e-3, 1 - 1e-3)) for mean in (point.test, point.ood))
-        bounds = [np.clip([mean.low, mean.high], 1e-3, 1 - 1e-3) for mean in (point.test, point.ood)]
+        x, y = (float(clipped(mean.value)) for mean in (point.test, point.ood))
+        bounds = [clipped([mean.low, mean.high]) for mean in (point.test, point.ood)]
         options: Any = {"color": look.color, "linewidth": 0.7}
         axes.plot(bounds[0], [y, y], label=_("{model}, interval on test", model=label), **options)
         axes.plot([x, x], bounds[1], label=_("{model}, interval on OOD", model=label), **options)
@@ -57,6 +58,11 @@ def scatter(study: Study) -> Figure | None:
         axis.set_major_formatter(FuncFormatter(lambda value, place: words.localized(f"{100 * value:.3g}")))
     style.legend(figure, list(lines.values()), [study.model_label(model) for model in lines])
     return figure
+
+
+def clipped(accuracy: Any) -> Any:
+    """Accuracies that can be drawn on a probit axis, on which 0 and 1 are infinitely far away."""
+    return np.clip(accuracy, _LEAST, 1 - _LEAST)
 
 
 def _of(name: str, label: str) -> str:

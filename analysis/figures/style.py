@@ -6,7 +6,7 @@ Figures are matplotlib objects without pyplot, so that no global state remains. 
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,6 +240,12 @@ def shortened(names: Sequence[str]) -> list[str]:
         return cut
     end = LONGEST_NAME // 2
     return [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1 - end]}…{name[-end:]}" for name in names]
+
+
+def is_wide(values: Iterable[float], ratio: float) -> bool:
+    """Whether values need a logarithmic axis: all are positive, the largest more than `ratio` times the smallest."""
+    values = list(values)
+    return min(values) > 0 and max(values) > ratio * min(values)
 
 
 def log_axis(axis: Any, ticks: Sequence[float] = ()) -> None:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from analysis.estimates import estimate
 from analysis.figures import style
 from analysis.study import Study
-from analysis.sweeps import Curve, curves
+from analysis.sweeps import Curve, curves, means, unchanged
 from analysis.words import N_, _
 
 PANELS: Final = {"test": N_("test"), "ood": N_("OOD, all classes")}
@@ -62,8 +62,7 @@ def evaluations(study: Study) -> list[str]:
 
 def logarithmic(found: Sequence[Curve]) -> bool:
     """Whether the values of a parameter are so far apart that their axis is logarithmic."""
-    values = [value for curve in found for value in curve.models]
-    return min(values) > 0 and max(values) > _DECADE * min(values)
+    return style.is_wide([value for curve in found for value in curve.models], _DECADE)
 
 
 def color_of(study: Study, curve: Curve, others: Sequence[Curve]) -> str:
@@ -78,26 +77,23 @@ def color_of(study: Study, curve: Curve, others: Sequence[Curve]) -> str:
 
 
 def _curve(axes: Axes, study: Study, curve: Curve, evaluation: str, color: str) -> None:
-    found = {value: estimate(study, model, evaluation, "accuracy") for value, model in curve.models.items()}
-    means = {value: entry for value, entry in found.items() if entry is not None}
-    ends = [entry.bounds or (entry.value, entry.value) for entry in means.values()]
-    heights = [entry.value for entry in means.values()]
+    found = means(study, curve, evaluation)
+    ends = [mean.bounds or (mean.value, mean.value) for mean in found.values()]
+    heights = [mean.value for mean in found.values()]
     look = style.look(curve.model, study.encoders)
     lengths = (
         [height - low for height, (low, _) in zip(heights, ends, strict=True)],
         [high - height for height, (_, high) in zip(heights, ends, strict=True)],
     )
     axes.errorbar(
-        list(means), heights, yerr=lengths, color=color, linestyle=look.line, linewidth=0.9, elinewidth=0.9,
+        list(found), heights, yerr=lengths, color=color, linestyle=look.line, linewidth=0.9, elinewidth=0.9,
         marker=look.marker, markersize=4, markerfacecolor="white" if look.face == "white" else color, capsize=1.5,
         label=study.model_label(curve.model),
     )  # fmt: skip
 
 
 def _references(axes: Axes, study: Study, evaluation: str) -> None:
-    """Draws the models that the sweep does not change, such as the supervised baseline."""
-    for model in (model for model in study.models if not model.variant):
-        found = estimate(study, model, evaluation, "accuracy")
-        if found is not None:
-            color = style.look(model, study.encoders).color
-            axes.axhline(found.value, color=color, linewidth=0.8, linestyle=":", label=study.model_label(model))
+    """Draws the models that the sweep does not change."""
+    for model, mean in unchanged(study, evaluation).items():
+        color = style.look(model, study.encoders).color
+        axes.axhline(mean.value, color=color, linewidth=0.8, linestyle=":", label=study.model_label(model))

@@ -42,8 +42,7 @@ def slices(study: Study) -> Figure | None:
             label = study.model_label(model)
             axes.plot(arrays["alphas"], arrays[name], look.line, color=look.color, label=label)
         axes.set(xlabel=_("α along the direction"), title=_("loss") if name == "loss" else _("accuracy (%)"))
-    values = np.concatenate([arrays["loss"] for arrays in shown.values()])
-    if values.min() > 0 and values.max() > WIDE_LOSS * values.min():
+    if style.is_wide((loss for arrays in shown.values() for loss in arrays["loss"]), WIDE_LOSS):
         style.log_axis(panels[0].yaxis)
         panels[0].set_title(_("loss (logarithmic)"))
     style.percent_axis(panels[1].yaxis)
@@ -169,8 +168,7 @@ def _points(axes: Axes, study: Study, shown: dict[Model, tuple[float, float]]) -
         label = study.model_label(model)
         axes.plot(width, accuracy, look.marker, color=look.color, markerfacecolor=look.face, markersize=4, label=label)
     style.percent_axis(axes.yaxis)
-    widths = [width for width, _ in shown.values()]
-    if min(widths) > 0 and max(widths) > WIDE * min(widths):
+    if style.is_wide((width for width, _ in shown.values()), WIDE):
         style.log_axis(axes.xaxis)
     else:
         axes.locator_params(axis="x", nbins=4)

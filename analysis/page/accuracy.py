@@ -13,7 +13,7 @@ from analysis.names import Model
 from analysis.page.plots import (
     Plot,
     View,
-    bar,
+    bars,
     hover,
     images,
     line,
@@ -99,10 +99,9 @@ def _dot(study: Study, model: Model, column: Column, value: Estimate, *, place: 
         images(value.n),
         sources(_runs(study, model, column)),
     )
-    bounds = None if value.bounds is None else (100 * value.bounds[0], 100 * value.bounds[1])
     return go.Scatter(
         x=[100 * value.value], y=[place], mode="markers", marker=looks, hovertext=[shown], hoverinfo="text",
-        error_x=bar(100 * value.value, bounds, looks["color"]),
+        error_x=bars([value], looks["color"], thickness=2),
     )  # fmt: skip
 
 
@@ -195,14 +194,10 @@ def _curve(study: Study, model: Model, sizes: Mapping[int, Point], shift: float,
         for (size, point), mean in zip(sizes.items(), means, strict=True)
     ]
     looks = marker(study, model, 8)
-    lengths = {
-        "array": [100 * (mean.high - mean.value) for mean in means],
-        "arrayminus": [100 * (mean.value - mean.low) for mean in means],
-    }
     return go.Scatter(
         x=[size * shift for size in sizes], y=[100 * mean.value for mean in means], mode="lines+markers",
         line=line(study, model) | {"width": 1.5}, marker=looks, hovertext=shown, hoverinfo="text",
-        error_y={"type": "data", "symmetric": False, "color": looks["color"], "thickness": 1.5, **lengths},
+        error_y=bars(means, looks["color"], thickness=1.5),
         legendgroup=model.full_name, name=text(study.model_label(model)),
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from analysis import tables
 from analysis.calibration import BINS, LEAST, Curve
 from analysis.estimates import estimate
 from analysis.figures import style
-from analysis.figures.classes import joined, marked, reliability_curve
+from analysis.figures.classes import counted, joined, marked, reliability_curve
 from analysis.names import Model
 from analysis.page.plots import (
     Plot,
@@ -135,11 +135,8 @@ def _confusion(study: Study, model: Model, kind: str) -> View | None:
     found = joined(study, model, kind)
     if found is None:
         return None
-    logits, labels = found
-    count = logits.shape[1]
-    matrix = np.zeros((count, count))
-    np.add.at(matrix, (labels, logits.argmax(axis=1)), 1)
-    totals = matrix.sum(axis=1)
+    matrix = counted(*found)
+    count, totals = len(matrix), matrix.sum(axis=1)
     runs = runs_of(study, model, kind, "accuracy")
     classes = next((run.classes for run in runs if len(run.classes) == count), _numbered(count))
     true = marked(study, classes) if kind == "ood" else classes

@@ -10,11 +10,11 @@ import plotly.graph_objects as go
 
 from analysis import names
 from analysis.figures import style
-from analysis.figures.curves import HEALTH, RATES, chosen_l2, series, tried
-from analysis.page.plots import Entry, Plot, View, floats, line, model_entries, one_seed, text, traces
+from analysis.figures.curves import HEALTH, RATES, series
+from analysis.page.plots import Entry, Plot, View, floats, line, model_entries, text, traces
 from analysis.run import Run
 from analysis.study import Study
-from analysis.trials import chosen_curve
+from analysis.trials import chosen_curve, chosen_l2, penalties
 from analysis.words import N_, _
 
 _SHARES: Final = (*RATES, "val_accuracy")
@@ -123,7 +123,7 @@ def _metric(
         x, y = series(part(run), metric)
         if not len(x):
             continue
-        who = one_seed(study, run)
+        who = study.run_label(run)
         value = _("epoch %{x:.3g}: %{y:.1%}") if share else _("epoch %{x:.3g}: %{y:.4g}")
         hover_text = f"{text(who)}<br>{value}<br>{text(run.name)}<extra></extra>"
         first = run.seed == min(other.seed for other in runs if other.model == run.model)
@@ -147,7 +147,7 @@ def _metric(
 
 def probing(study: Study) -> list[Plot]:
     """Accuracy and log loss on the holdout split over the penalty of every linear probe."""
-    grids = {run: tried(run) for run in study.complete("probe")}
+    grids = {run: penalties(run) for run in study.complete("probe")}
     grids = {run: grid for run, grid in grids.items() if not grid.empty}
     if not grids:
         return []
@@ -176,7 +176,7 @@ def _grid(study: Study, grids: dict[Run, pd.DataFrame], column: str) -> dict[str
         best = chosen_l2(study, run)
         sizes = [10 if abs(l2 - best) <= 1e-6 * abs(best) else 0 for l2 in frame["l2"]]
         value = "%{y:.1%}" if column == "accuracy" else "%{y:.4g}"
-        who = one_seed(study, run)
+        who = study.run_label(run)
         hover_text = f"{text(who)}<br>l2 %{{x:.3g}}: {value}<br>{text(run.name)}<extra></extra>"
         looks = line(study, run.model)
         drawn.append(

@@ -3,7 +3,7 @@
 import base64
 import html
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final
@@ -16,6 +16,7 @@ from analysis.estimates import NONE, Dimensions, Estimate
 from analysis.figures import style
 from analysis.names import Model
 from analysis.run import Run
+from analysis.statistics import Mean
 from analysis.study import Study
 from analysis.words import _, ngettext
 
@@ -185,27 +186,21 @@ def model_entries(study: Study, models: Iterable[Model], *, lines: bool) -> list
     ]
 
 
-def bar(value: float, bounds: tuple[float, float] | None, color: str) -> dict[str, Any]:
-    """An error bar from an interval; a hidden one without."""
-    low, high = bounds or (value, value)
-    lengths = {"array": [max(0.0, high - value)], "arrayminus": [max(0.0, value - low)]}
-    return {
-        "type": "data",
-        "symmetric": False,
-        "color": color,
-        "thickness": 2,
-        "visible": bounds is not None,
-        **lengths,
-    }
+def bars(
+    values: Sequence[Estimate | Mean],
+    color: str,
+    scale: Callable[[float], Any] = lambda share: 100 * share,
+    **looks: float,
+) -> dict[str, Any]:
+    """The error bars of intervals on an axis with a scale, by default in percent; of no length without an interval."""
 
+    def length(low: float | None, high: float | None) -> float:
+        return 0.0 if low is None or high is None else max(0.0, float(scale(high) - scale(low)))
 
-def bars(values: Sequence[Estimate], color: str) -> dict[str, Any]:
-    """The error bars of several accuracies, in percent; those without an interval have no length."""
-    ends = [value.bounds or (value.value, value.value) for value in values]
     return {
-        "type": "data", "symmetric": False, "color": color, "thickness": 1, "width": 2,
-        "array": [100 * (high - value.value) for (_low, high), value in zip(ends, values, strict=True)],
-        "arrayminus": [100 * (value.value - low) for (low, _high), value in zip(ends, values, strict=True)],
+        "type": "data", "symmetric": False, "color": color, "visible": any(value.low is not None for value in values),
+        "array": [length(value.value, value.high) for value in values],
+        "arrayminus": [length(value.low, value.value) for value in values], **looks,
     }  # fmt: skip
 
 
@@ -221,11 +216,6 @@ def runs_of(study: Study, model: Model, evaluation: str, metric: str, dimensions
 def _contains(run: Run, model: Model) -> bool:
     """Whether the run can have rows of the model: it is the run's model, or one that an adaptation makes of it."""
     return run.model == model or (run.model.adaptation is None and run.model == model.encoder)
-
-
-def one_seed(study: Study, run: Run) -> str:
-    """The model and the seed of a run for hovering."""
-    return _("{model}, seed {seed}", model=study.model_label(run.model), seed=run.seed)
 
 
 def sources(runs: Sequence[Run]) -> str:

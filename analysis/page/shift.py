@@ -8,10 +8,11 @@ import plotly.graph_objects as go
 from scipy.special import ndtr, ndtri
 
 from analysis import corruptions, shift, tables
-from analysis.corruptions import CORRUPTED, label, number
+from analysis.corruptions import label, number
 from analysis.estimates import Estimate
-from analysis.figures.shift import TICKS
+from analysis.figures.shift import TICKS, clipped
 from analysis.names import Model, separated
+from analysis.outcomes import CORRUPTED_IMAGES
 from analysis.page.plots import (
     Plot,
     View,
@@ -38,7 +39,6 @@ from analysis.words import _, localized
 _REACH: Final = 0.2  # of the distance of two places, to both sides: where the models are
 _GREY: Final = {"color": "#8a8a8a", "width": 1}
 _BARE: Final = {"hoverinfo": "skip", "legendgroup": "networks", "mode": "lines"}
-_LEAST: Final = 1e-3  # accuracies are drawn from here to 1 - _LEAST, because the probit of 0 and 1 is infinite
 
 
 def corrupted(study: Study) -> list[Plot]:
@@ -88,7 +88,7 @@ def _view(
     axis: dict[str, Any],
 ) -> View:
     """The numbers of each model at the places `names`, which have names for hovering."""
-    runs = {model: runs_of(study, model, CORRUPTED, "clean_accuracy") for model in found}
+    runs = {model: runs_of(study, model, CORRUPTED_IMAGES, "clean_accuracy") for model in found}
     drawn = [
         _series(
             study, model, values, names, mode=mode, shift=dodged(place, len(found), _REACH), origin=sources(runs[model])
@@ -118,8 +118,8 @@ def _series(
     looks = marker(study, model, 7)
     return go.Scatter(
         x=[at + shift for at, *_name in kept], y=[100 * mean.value for mean in means], mode=mode,
-        line=line(study, model) | {"width": 1.5}, marker=looks, error_y=bars(means, looks["color"]),
-        hovertext=shown, hoverinfo="text", legendgroup=model.full_name, name=text(who),
+        line=line(study, model) | {"width": 1.5}, marker=looks, hovertext=shown, hoverinfo="text",
+        error_y=bars(means, looks["color"], thickness=1, width=2), legendgroup=model.full_name, name=text(who),
     )  # fmt: skip
 
 
@@ -183,7 +183,7 @@ def _caption(has_line: bool) -> str:
 
 
 def _probit(accuracy: Any) -> Any:
-    return ndtri(np.clip(accuracy, _LEAST, 1 - _LEAST))
+    return ndtri(clipped(accuracy))
 
 
 def _dot(study: Study, model: Model, point: Point, runs: Sequence[Run]) -> Any:
@@ -195,17 +195,13 @@ def _dot(study: Study, model: Model, point: Point, runs: Sequence[Run]) -> Any:
         _robustness(model, point),
         sources(runs),
     )
-    x, y = (float(_probit(mean.value)) for mean in (point.test, point.ood))
-    lengths = {
-        name: {
-            "type": "data", "symmetric": False, "color": looks["color"], "thickness": 1.5, "width": 2,
-            "array": [float(_probit(mean.high)) - centre], "arrayminus": [centre - float(_probit(mean.low))],
-        }
-        for name, mean, centre in (("error_x", point.test, x), ("error_y", point.ood, y))
-    }  # fmt: skip
+    x, y = ([float(_probit(mean.value))] for mean in (point.test, point.ood))
+    x_bars, y_bars = (
+        bars([mean], looks["color"], scale=_probit, thickness=1.5, width=2) for mean in (point.test, point.ood)
+    )
     return go.Scatter(
-        x=[x], y=[y], mode="markers", marker=looks, hovertext=[shown], hoverinfo="text",
-        legendgroup=model.full_name, name=text(study.model_label(model)), **lengths,
+        x=x, y=y, error_x=x_bars, error_y=y_bars, mode="markers", marker=looks, hovertext=[shown], hoverinfo="text",
+        legendgroup=model.full_name, name=text(study.model_label(model)),
     )  # fmt: skip
 
 

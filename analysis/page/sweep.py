@@ -6,12 +6,12 @@ from typing import Any, Final
 import plotly.graph_objects as go
 
 from analysis import tables
-from analysis.estimates import Estimate, estimate
+from analysis.estimates import Estimate
 from analysis.figures.sweep import PANELS, color_of, evaluations, logarithmic
 from analysis.names import Model
 from analysis.page.plots import Entry, Plot, View, bars, hover, line, marker, runs_of, sources, text, traces
 from analysis.study import Study
-from analysis.sweeps import Curve, curves
+from analysis.sweeps import Curve, curves, means, unchanged
 from analysis.words import _, localized
 
 _BESIDE: Final = 30  # characters of values that fit side by side in a narrow window
@@ -19,32 +19,26 @@ _BESIDE: Final = 30  # characters of values that fit side by side in a narrow wi
 
 def over_values(study: Study) -> list[Plot]:
     """A view for each parameter and each of test and OOD. Models that the sweep does not change are dotted lines."""
-    found, unchanged = curves(study), {kind: _unchanged(study, kind) for kind in evaluations(study)}
+    found, dotted = curves(study), {kind: unchanged(study, kind) for kind in evaluations(study)}
     views, legend = [], []
     for parameter in dict.fromkeys(curve.parameter for curve in found):
         own = [curve for curve in found if curve.parameter == parameter]
-        views += [_view(study, kind, own, references) for kind, references in unchanged.items()]
+        views += [_view(study, kind, own, references) for kind, references in dotted.items()]
         legend += [
             _entry(study, curve.model, color_of(study, curve, own), line(study, curve.model)["dash"]) for curve in own
         ]
     if not views:
         return []
-    for model in dict.fromkeys(model for references in unchanged.values() for model in references):
+    for model in dict.fromkeys(model for references in dotted.values() for model in references):
         legend.append(_entry(study, model, line(study, model)["color"], "dot"))
     caption = [
         _("Accuracy over the values of a swept parameter, with 95 % intervals."),
         _("Dashed and open: probes.") if any(curve.model.adaptation == "probe" for curve in found) else "",
-        _("Dotted: models that the sweep does not change.") if any(unchanged.values()) else "",
+        _("Dotted: models that the sweep does not change.") if any(dotted.values()) else "",
         _("The highest of several points is an overestimate."),
     ]
     title = _("Swept parameters")
     return [Plot("sweep", title, " ".join(filter(None, caption)), views, legend=list(dict.fromkeys(legend)))]
-
-
-def _unchanged(study: Study, evaluation: str) -> dict[Model, Estimate]:
-    """The accuracies of the models that the sweep does not change, such as the supervised baseline."""
-    found = {model: estimate(study, model, evaluation, "accuracy") for model in study.models if not model.variant}
-    return {model: value for model, value in found.items() if value is not None}
 
 
 def _entry(study: Study, model: Model, color: str, dash: str) -> Entry:
@@ -77,21 +71,20 @@ def _number(value: float) -> str:
 
 def _curve(study: Study, evaluation: str, curve: Curve, color: str) -> Any:
     """The accuracy at each value of the parameter that has one."""
-    found = {value: estimate(study, model, evaluation, "accuracy") for value, model in curve.models.items()}
-    means = {value: mean for value, mean in found.items() if mean is not None}
+    found = means(study, curve, evaluation)
     shown = [
         hover(
             study.model_label(curve.model),
             f"{curve.parameter} = {_number(value)}: {_percent(mean)}",
             sources(runs_of(study, curve.models[value], evaluation, "accuracy")),
         )
-        for value, mean in means.items()
+        for value, mean in found.items()
     ]
     looks = marker(study, curve.model, 8) | {"color": color, "line": {"width": 1.5, "color": color}}
     return go.Scatter(
-        x=list(means), y=[100 * mean.value for mean in means.values()], mode="lines+markers",
+        x=list(found), y=[100 * mean.value for mean in found.values()], mode="lines+markers",
         line=line(study, curve.model) | {"width": 1.5, "color": color}, marker=looks, hovertext=shown,
-        hoverinfo="text", error_y=bars(list(means.values()), color),
+        hoverinfo="text", error_y=bars(list(found.values()), color, thickness=1, width=2),
         legendgroup=curve.model.full_name, name=text(study.model_label(curve.model)),
     )  # fmt: skip
 

@@ -15,7 +15,6 @@ from analysis.page.plots import (
     hover,
     marker,
     model_entries,
-    one_seed,
     rows_axis,
     rows_height,
     text,
@@ -80,11 +79,11 @@ def _marks(
     models: Sequence[Model],
 ) -> Any:
     """The trials of a run. The models of one candidate are side by side in its row."""
-    chosen = [trial.get("phase") == (run.result or {}).get("chosen") for trial in found]
+    chosen = [trial.get("phase") == run.chosen for trial in found]
     shift = dodged(models.index(run.model), len(models), _REACH)
     shown = [
         hover(
-            _("{run}, chosen", run=one_seed(study, run)) if best else one_seed(study, run),
+            _("{run}, chosen", run=study.run_label(run)) if best else study.run_label(run),
             *(
                 f"{_(name).lower()} {setting_text(value)}"
                 for name, value in zip(FIELDS.values(), candidate(trial), strict=True)

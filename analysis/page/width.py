@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from analysis import names, tables
+from analysis import tables
+from analysis.figures import style
 from analysis.figures.width import WIDE, WIDE_LOSS, levels_of, lines_of, planes_of
 from analysis.measures import FIRST_ORDER, WIDTH, Measurement, chosen
 from analysis.names import Model
 from analysis.page.plots import (
     Plot,
     View,
-    bar,
+    bars,
     floats,
     hover,
     line,
@@ -32,7 +33,7 @@ from analysis.page.plots import (
     wrapped,
 )
 from analysis.study import Study
-from analysis.widths import Measured, measured, measures_of
+from analysis.widths import Measured, measured, measures_of, models_of
 from analysis.words import _, localized
 
 
@@ -78,8 +79,7 @@ def slices(study: Study) -> list[Plot]:
     found = lines_of(study)
     if not found:
         return []
-    losses = np.concatenate([arrays["loss"] for arrays in found.values()])
-    wide = bool(losses.min() > 0 and losses.max() > WIDE_LOSS * losses.min())
+    wide = style.is_wide((loss for arrays in found.values() for loss in arrays["loss"]), WIDE_LOSS)
     views = []
     for metric, label, axis in (
         ("loss", _("Loss"), {"type": "log", "nticks": 5} if wide else {}),
@@ -138,9 +138,7 @@ def widths(study: Study) -> list[Plot]:
 
 
 def _measure(study: Study, measure: Measurement, first: bool) -> View | None:
-    rows = study.results[study.results["evaluation"] == WIDTH]
-    own = rows.loc[rows["dimensions"].map(measure.dimensions.__eq__) & (rows["metric"] == measure.metric), "model"]
-    found = {model: measured(study, model, measure) for model in names.in_order(own, study.methods)}
+    found = {model: measured(study, model, measure) for model in models_of(study, [measure])}
     shown = {model: entry for model, entry in found.items() if entry is not None and _place(entry) is not None}
     if not shown:
         return None
@@ -148,9 +146,8 @@ def _measure(study: Study, measure: Measurement, first: bool) -> View | None:
     for row, (model, entry) in enumerate(shown.items()):
         drawn.append(_dot(study, measure, model, entry, row))
         runs += runs_of(study, model, WIDTH, measure.metric, measure.dimensions)
-    places = [abs(place) for entry in shown.values() if (place := _place(entry)) is not None]
-    lowest = min(_place(entry) or 0.0 for entry in shown.values())
-    kind = {"type": "log"} if lowest > 0 and max(places) > WIDE * min(places) else {}
+    places = (place for entry in shown.values() if (place := _place(entry)) is not None)
+    kind = {"type": "log"} if style.is_wide(places, WIDE) else {}
     axis = {"title": {"text": wrapped(measure.label, 22), "font": {"size": 13}}, "tickfont": {"size": 11}, **kind}
     axis |= rows_side(len(shown))
     label = _("{measure} (the chosen measure)", measure=measure.label) if first else measure.label
@@ -183,5 +180,5 @@ def _dot(study: Study, measure: Measurement, model: Model, entry: Measured, row:
     )
     return go.Scatter(
         x=[place], y=[row], mode="markers", marker=looks, hovertext=[shown], hoverinfo="text",
-        error_x=bar(place or 0.0, bounds, looks["color"]),
+        error_x=bars([entry.estimate] if entry.estimate else [], looks["color"], scale=float, thickness=2),
     )  # fmt: skip

@@ -47,11 +47,9 @@ def section(study: Study) -> Section:
     found = {family: entries for family, entries in comparisons(study).items() if family in (*BETWEEN, *PLANNED)}
     if not found:
         return made
-    single = any(
-        len(rows) == 1 for (_model, *kind), rows in study.numbers.items() if kind == ["test", "accuracy", frozenset()]
-    )
+    one_seed = [_(_ONE_SEED)] if 1 in study.seed_counts.values() else []
     families = _(_FAMILIES, alpha=ALPHA, margin=100 * MARGIN)
-    made.text(" ".join([_(_INTERVALS), *_fewer(study), *([_(_ONE_SEED)] if single else []), families]))
+    made.text(" ".join([_(_INTERVALS), *_fewer(study), *one_seed, families]))
     for family, entries in found.items():
         made.table(
             f"comparisons-{family.key}",

@@ -8,12 +8,12 @@ from analysis import names, tables
 from analysis.blocks import Section
 from analysis.comparisons import TEST, comparisons
 from analysis.estimates import estimate
-from analysis.figures.curves import chosen_l2, tried
 from analysis.method_texts import PROBE
 from analysis.records import mapping
 from analysis.sections.methods import by_study, explain
 from analysis.sections.training import choice
 from analysis.study import Study
+from analysis.trials import chosen_l2, penalties
 from analysis.words import _
 from ssl_pkg.catalogue import SUPERVISED
 
@@ -52,7 +52,7 @@ def _at_the_edge(study: Study) -> str:
     """The probes whose penalty is the smallest or largest of the grid, beyond which a better one may be."""
     found = []
     for run in study.complete("probe"):
-        grid, penalty = tried(run)["l2"], chosen_l2(study, run)
+        grid, penalty = penalties(run)["l2"], chosen_l2(study, run)
         if len(grid) > 1 and (np.isclose(penalty, grid.min()) or np.isclose(penalty, grid.max())):
             found.append(study.model_label(run.model))
     if not found:

@@ -58,7 +58,10 @@ def _details(made: Section, study: Study, figures: Path) -> None:
         figures,
         "curves-details",
         curves.details(study),
-        _("Loss of {methods} in detail.", methods=_labels(study, [*_without_negatives(study), *_with_queue(study)]))
+        _(
+            "Loss of {methods} in detail.",
+            methods=_labels(study, [*curves.without_negatives(study), *curves.with_queue(study)]),
+        )
         + _no_negatives(study)
         + _queue(study),
         _(
@@ -123,21 +126,13 @@ def _probes(made: Section, study: Study, figures: Path) -> None:
     )
 
 
-def _without_negatives(study: Study) -> list[Run]:
-    return [run for run in study.of("pretrain") if "z_std" in run.metrics and "contrast_accuracy" not in run.metrics]
-
-
-def _with_queue(study: Study) -> list[Run]:
-    return [run for run in study.of("pretrain") if curves.queue_of(run)]
-
-
 def _labels(study: Study, runs: Sequence[Run]) -> str:
     return names.listed(study.method_label(run.model.method) for run in runs)
 
 
 def _no_negatives(study: Study) -> str:
     """What the panels of methods without negatives show; empty without such a method."""
-    runs = _without_negatives(study)
+    runs = curves.without_negatives(study)
     if not runs:
         return ""
     return _(
@@ -150,7 +145,7 @@ def _no_negatives(study: Study) -> str:
 
 def _queue(study: Study) -> str:
     """What the panels of methods with a queue show; empty without such a method."""
-    runs = _with_queue(study)
+    runs = curves.with_queue(study)
     if not runs:
         return ""
     symmetric = any(found[-1] for run in runs if (found := curves.queue_of(run)))

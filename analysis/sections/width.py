@@ -14,12 +14,12 @@ from analysis.blocks import Block, Section, formula
 from analysis.columns import fitting
 from analysis.correlation import comparable
 from analysis.figures import width
-from analysis.measures import FIRST_ORDER, WIDTH, Measurement
+from analysis.measures import FIRST_ORDER, Measurement
 from analysis.names import Model
 from analysis.number_text import VALUE, NumberText
 from analysis.selection import LINES, left_out, selected
 from analysis.study import Study
-from analysis.widths import Measured, measured, measures_of, predictions_of, setting
+from analysis.widths import Measured, measured, measures_of, models_of, predictions_of, setting
 from analysis.words import N_, _, localized, pgettext
 from ssl_pkg.catalogue import RANDOM
 
@@ -85,7 +85,7 @@ def _formulas(made: Section, measures: Sequence[Measurement]) -> None:
 def _locality(made: Section, study: Study) -> None:
     """The rise that was found relative to its first-order prediction, and up to which radius the measure is local."""
     shown = [measure for measure in predictions_of(study) if not measure.of_head]
-    models = [model for model in _models(study, shown) if model.method != RANDOM]
+    models = [model for model in models_of(study, shown) if model.method != RANDOM]
     ratios = {measure: {model: _ratio(study, model, measure) for model in models} for measure in shown}
     _by_model(
         made,
@@ -165,13 +165,6 @@ def _by_model(
         made.table(name, headings, rows(part), caption + left_out(models, LINES), size=_SIZE)
 
 
-def _models(study: Study, measures: Sequence[Measurement]) -> list[Model]:
-    """The models that have one of the measures, in the report's order."""
-    rows = study.results[study.results["evaluation"] == WIDTH]
-    own = rows["dimensions"].isin([measure.dimensions for measure in measures])
-    return names.in_order(rows.loc[own, "model"], study.methods)
-
-
 def _values(made: Section, study: Study) -> None:
     """A table of the measures of the whole network for every model, and tables of those of the head for the probes."""
     spread = _(
@@ -204,7 +197,7 @@ def _values(made: Section, study: Study) -> None:
         def rows(part: Sequence[Model], shown: Sequence[Measurement] = shown) -> list[list[str]]:
             return [_row(measure, [measured(study, model, measure) for model in part]) for measure in shown]
 
-        models = _models(study, shown)
+        models = models_of(study, shown)
         cells = product(selected(study, models, LINES), shown)
         found = [entry for model, measure in cells if (entry := measured(study, model, measure))]
         whole = " ".join([caption, *_marks(found)])
