@@ -46,7 +46,7 @@ def data_label(study: Study) -> str:
 
 def data_note(study: Study) -> str:
     """The sentence that accompanies a table outside the report."""
-    if warning := data_warning(data_names(study, ood=False), data_names(study, ood=True)):
+    if warning := study_warning(study):
         return warning
     if any(map(_own, data_names(study))):
         return _(
@@ -59,6 +59,11 @@ def data_note(study: Study) -> str:
 def _own(name: str) -> bool:
     """Whether the data is a packed folder of photographs, which nobody takes for STL-10."""
     return name.startswith(f"{OWN} (")
+
+
+def study_warning(study: Study) -> str:
+    """A warning if some data of the study is in the place of the published files; empty otherwise."""
+    return data_warning(data_names(study, ood=False), data_names(study, ood=True))
 
 
 def data_warning(seen: Sequence[str], seen_ood: Sequence[str] = ()) -> str:

@@ -43,9 +43,9 @@ def batch_size(run: Run) -> int | None:
     return size if isinstance(size, int) else None
 
 
-def ood_count(study: Study) -> int:
-    """The number of out-of-distribution images; 0 without a complete run of the stage `ood`."""
-    counts = study.results.loc[study.results["evaluation"] == "ood", "n"].dropna()
+def image_count(study: Study, evaluation: str) -> int:
+    """The number of images of an evaluation, like `test`; 0 without a number of it."""
+    counts = study.results.loc[study.results["evaluation"] == evaluation, "n"].dropna()
     return int(counts.max()) if len(counts) else 0
 
 

@@ -6,7 +6,7 @@ from typing import Final
 from analysis import tables
 from analysis.blocks import Section
 from analysis.data import data_list, data_note, titled
-from analysis.records import class_count, mapping, ood_count, split_sizes
+from analysis.records import class_count, image_count, mapping, split_sizes
 from analysis.sections import images
 from analysis.study import Study
 from analysis.words import N_, _
@@ -35,7 +35,7 @@ def section(study: Study, figures: Path) -> Section:
 def _numbers(study: Study) -> str:
     sizes = split_sizes(study)
     parts = [_(_USES[split], n=count) for split, count in sizes.items()]
-    if count := ood_count(study):
+    if count := image_count(study, "ood"):
         data = data_list(study, ood=True)
         parts.append(_("{n:,} out-of-distribution images, from {data}", n=count, data=data))
     classes = class_count(study)

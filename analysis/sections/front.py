@@ -8,11 +8,11 @@ from typing import Any, Final
 from analysis import few_labels, names, planned, tables, words
 from analysis.blocks import Section
 from analysis.comparisons import OOD_PAIRS, STUDIES, TEST, TEST_PAIRS, comparisons
-from analysis.data import data_label, data_list, data_names, data_note, data_warning
+from analysis.data import data_label, data_list, data_note, study_warning
 from analysis.few_labels import Gain
 from analysis.figures import accuracy
 from analysis.names import Model
-from analysis.records import class_count, ood_count, split_sizes
+from analysis.records import class_count, image_count, split_sizes
 from analysis.sections import findings
 from analysis.selection import ROWS, left_out
 from analysis.study import Study
@@ -29,12 +29,8 @@ def title(study: Study, date: datetime.date) -> dict[str, Any]:
         "subtitle": _("{methods}: from learning curves to width; {date}", methods=methods, date=words.dated(date)),
         "keywords": [_("self-supervised learning"), "ResNet-18", *map(study.method_label, study.methods), study.name],
         "data": _("data: {data}", data=data_label(study)),
-        "note": _warning(study),
+        "note": study_warning(study),
     }
-
-
-def _warning(study: Study) -> str:
-    return data_warning(data_names(study, ood=False), data_names(study, ood=True))
 
 
 def section(study: Study, figures: Path) -> Section:
@@ -61,7 +57,7 @@ def section(study: Study, figures: Path) -> Section:
 
 def question(study: Study) -> str:
     """What was trained on which images, and what was asked."""
-    note = "" if _warning(study) else data_note(study)
+    note = "" if study_warning(study) else data_note(study)
     return " ".join(filter(None, (_trained(study), _asked(study), note)))
 
 
@@ -96,7 +92,7 @@ def _numbers(study: Study) -> Iterator[str]:
         yield _(text, n=sizes["train"])
     if "test" in sizes:
         yield _("{n:,} for test", n=sizes["test"])
-    if count := ood_count(study):
+    if count := image_count(study, "ood"):
         yield _("{n:,} out of distribution", n=count)
 
 
@@ -208,8 +204,7 @@ def _few_tested(study: Study) -> list[str]:
     """A sentence for each set of test images that is so small that no accuracy on it is known well."""
     made = []
     for evaluation, text in _FEW.items():
-        counts = study.results.loc[study.results["evaluation"] == evaluation, "n"].dropna()
-        count = int(counts.max()) if len(counts) else 0
+        count = image_count(study, evaluation)
         interval = long_interval(count) if count else None
         if interval:
             made.append(_(text, n=count, low=100 * interval[0], high=100 * interval[1]))
