@@ -126,10 +126,16 @@ def _stage_sections() -> list[Callable[[Study, Path], Section]]:
 def compile_pdf(report: dict[str, Any]) -> bytes:
     """The bytes of the PDF, which is PDF/UA-1. Raises typst.TypstError if the template is broken.
 
-    Figures stand where they are mentioned. If that leaves a page less than two thirds full, they float.
+    Figures stand where they are mentioned. If that leaves a page less than two thirds full, they float, apart from
+    those right below a section's heading, which would stand above it. If that leaves a page less than half full, all
+    float.
     """
-    pages = _compiled(report | {"floats": False}, format="png", ppi=_PPI)
-    floats = isinstance(pages, list) and not all(map(_is_full, pages[:-1]))
+    for floats, least in (("none", 2 / 3), ("others", 1 / 2)):
+        pages = _compiled(report | {"floats": floats}, format="png", ppi=_PPI)
+        if not isinstance(pages, list) or min(map(_filled, pages[:-1])) > least:
+            break
+    else:
+        floats = "all"
     pdf: bytes = _compiled(report | {"floats": floats}, pdf_standards=["ua-1"])
     return pdf
 
@@ -142,9 +148,9 @@ def _compiled(report: dict[str, Any], **options: Any) -> Any:
     return typst.compile(str(_TEMPLATE), **settings, **options)
 
 
-def _is_full(png: bytes) -> bool:
-    """Whether the lowest ink of a page's text area is below two thirds of its height."""
+def _filled(png: bytes) -> float:
+    """How far down the text area of a page has ink, as share of its height."""
     with Image.open(io.BytesIO(png)) as page:
         top, bottom = (round(share * page.height) for share in _TEXT_AREA)
         ink = page.convert("L").crop((0, top, page.width, bottom)).point(lambda grey: 255 * (grey < _INK)).getbbox()
-    return ink is not None and ink[3] > 2 / 3 * (bottom - top)
+    return ink[3] / (bottom - top) if ink else 0.0

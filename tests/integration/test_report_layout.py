@@ -57,6 +57,24 @@ def test_every_page_but_the_last_is_at_least_two_thirds_full(built: Built) -> No
     assert min(found[:-1]) > 2 / 3, found
 
 
+def test_a_figure_right_below_a_heading_stands_there_also_where_others_float(tmp_path: Path) -> None:
+    content = of_rows(0, 20)
+    figures = []
+    for name, height in (("high", 85), ("low", 25)):
+        path = tmp_path / f"{name}.svg"
+        path.write_text(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 {height}"/>')
+        figures.append({"kind": "figure", "path": str(path), "caption": name, "reading": "", "origin": ""})
+    (section,) = content["sections"]
+    lines = section["blocks"][:-1]
+    content["sections"] = [
+        {"title": "before", "blocks": [*lines, figures[0], *lines, *lines]},
+        {"title": "after", "blocks": [figures[1], *lines]},
+    ]
+    first, *_, last = pages_of(report.compile_pdf(content))
+    assert first.count("line") > len(lines)  # text fills the place of the first figure, which floats
+    assert last.index("after") < last.index("Figure 2")
+
+
 def test_no_word_overlaps_another_or_leaves_the_text_area(built: Built) -> None:
     pdf = built.pdf.read_bytes()
     assert misplaced(pdf) == []
