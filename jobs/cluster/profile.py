@@ -115,13 +115,7 @@ class Memory(_Fields):
         return {option: f"{round(gb * 1024)}M" for option, gb in kinds.items() if gb}
 
 
-def _none(given: Any) -> Any:
-    return None if given == "none" else given
-
-
 def _memory(given: Any) -> Any:
-    if given in (False, "none"):
-        return None
     if isinstance(given, int | float | str):
         raise ValueError(f"give the unit, like {{per_node: {given}}} (or per_cpu, per_gpu), in GB")
     return given
@@ -161,7 +155,7 @@ class Profile(_Fields):
     at_once: PositiveInt | None = None  # maximum number of running tasks of an array
     signal_seconds: PositiveInt = Field(120, validate_default=True)  # from the signal to the time limit
     python: str | None = None  # of the stages, on the nodes, relative to the folder that submits; None: submit's own
-    container: Annotated[Container | None, BeforeValidator(_none)] = None
+    container: Container | None = None
     setup: Lines = ()  # shell commands that run first on the node
     copy_data_to: str | None = None  # a folder on the node's own disk, like $TMPDIR/data
     # sbatch's options; None removes one of this project's

@@ -104,7 +104,7 @@ def test_a_profile_can_have_a_container(tmp_path: Path) -> None:
         "-P", "-m", "jobs.cluster.container", "--backend=apptainer", "--image=/images/study.sandbox",
         "--bind=/scratch", "--",
     )  # fmt: skip
-    file.write_text(f"{rest}container: none\n")
+    file.write_text(f"{rest}container: null\n")
     assert load_profile(str(file)).container is None
 
 
@@ -128,7 +128,7 @@ def test_a_set_up_entry_can_have_several_lines(tmp_path: Path) -> None:
     assert load_profile(str(tmp_path / "mine.yaml")).setup == (entry, "# don't", "")
 
 
-@pytest.mark.parametrize("line", ["", "memory: none\n", "memory: null\n", "memory: false\n"])
+@pytest.mark.parametrize("line", ["", "memory: null\n"])
 def test_a_profile_may_ask_for_no_memory(tmp_path: Path, line: str) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(f"cpus: 1\nminutes: 9\n{line}")
