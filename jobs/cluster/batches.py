@@ -29,14 +29,14 @@ class Batch:
     token: str  # the name of its file and folder, and the comment of its jobs
     cluster: str
     names: tuple[str, ...]  # the runs, in the order of the array's tasks
-    after: tuple[str, ...]  # sbatch's --dependency, like `afterok:12`
+    after: str = ""  # sbatch's --dependency, like `afterok:12`
     conf: str = ""  # the cluster's SLURM_CONF, if its commands need one
     number: str | None = None  # the job id, for an array that of the whole; None until it is known
     folder: str = ""  # the study's folder at the time of submission
     made: float = 0.0  # seconds since the epoch; job ids give no order, because they can restart
 
     @classmethod
-    def new(cls, cluster: str, names: tuple[str, ...], after: tuple[str, ...]) -> Self:
+    def new(cls, cluster: str, names: tuple[str, ...], after: str = "") -> Self:
         """A batch that is about to be submitted."""
         conf = os.environ.get("SLURM_CONF", "")
         return cls(secrets.token_hex(6), cluster, names, after, conf, made=time.time())
@@ -57,7 +57,7 @@ class Batch:
 
     def mark_cancelled(self, folder: Path, cancelled: bool) -> None:
         """Creates or removes the file by which a job that is just being requeued sees that it was cancelled."""
-        file = batches_folder(folder) / self.token / CANCEL_FILE
+        file = self.files(folder) / CANCEL_FILE
         if cancelled and file.parent.is_dir():
             file.touch()
         elif not cancelled:
@@ -70,6 +70,10 @@ class Batch:
     def file(self, folder: Path) -> Path:
         """The batch's file for the study in `folder`."""
         return batches_folder(folder) / f"{self.token}.json"
+
+    def files(self, folder: Path) -> Path:
+        """The folder of the batch's script, pickle files and output, for the study in `folder`."""
+        return batches_folder(folder) / self.token
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def ended_in_setup(folder: Path, job: SubmittedJob) -> bool:
 
 def _last_start(folder: Path, job: SubmittedJob, end: str) -> list[str]:
     """The lines of the job's `out` or `err` file since its last start. SLURM appends all starts to one file."""
-    file = batches_folder(folder) / job.batch.token / f"{job.id}_0_log.{end}"
+    file = job.batch.files(folder) / f"{job.id}_0_log.{end}"
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
     starts = [number for number, line in enumerate(lines) if line.startswith(START_LINE)]
     return lines[starts[-1] if starts else 0 :]
@@ -109,7 +113,8 @@ def read_batches(folder: Path) -> list[Batch]:
     for file in batches_folder(folder).glob("*.json"):
         with suppress(OSError, ValueError, TypeError, KeyError):
             content = json.loads(file.read_text(encoding="utf-8"))
-            batch = Batch(**{**content, "names": tuple(content["names"]), "after": tuple(content["after"])})
+            # earlier versions wrote `after` as a list
+            batch = Batch(**{**content, "names": tuple(content["names"]), "after": "".join(content["after"])})
             before = batch.moved_from(folder)
             if before is None or not (batches_folder(Path(before)) / file.name).exists():
                 found.append(batch)
@@ -121,11 +126,6 @@ def with_job_ids(batches: Sequence[Batch]) -> list[Batch]:
     unknown = [batch.token for batch in batches if batch.number is None]
     numbers = find_jobs(unknown) if unknown else {}
     return [batch.with_number(numbers[batch.token]) if batch.token in numbers else batch for batch in batches]
-
-
-def submitted_jobs(folder: Path) -> dict[str, SubmittedJob]:
-    """The newest job of each submitted run of the study in `folder`."""
-    return newest_jobs(read_batches(folder))
 
 
 def unreachable_reason(conf: str) -> str | None:

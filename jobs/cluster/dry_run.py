@@ -14,7 +14,7 @@ from jobs.cluster.job_arrays import awaited_runs, group_into_arrays, submission_
 from jobs.cluster.limits import max_array_tasks
 from jobs.cluster.profile import LOCAL, Profile, load_profile, profiles
 from jobs.cluster.sbatch import job_parameters
-from jobs.ledger import REPORT, batches_folder, counted_runs
+from jobs.ledger import REPORT, counted_runs
 from jobs.plan.estimate import (
     GPU,
     MEASURED_RESOLUTION,
@@ -97,7 +97,7 @@ def _table(batches: Sequence[tuple[Batch, list[Job]]], estimates: Mapping[str, E
 
 def _waits_for(batch: Batch) -> str:
     """sbatch's --dependency in words."""
-    kind, _, ids = ",".join(batch.after).partition(":")
+    kind, _, ids = batch.after.partition(":")
     numbers = ids.replace(":", ", ")
     words = {"": "", "aftercorr": f"its task of {numbers}", "afterok": numbers, "afterany": "all, also failed ones"}
     return words[kind]
@@ -142,7 +142,7 @@ def _sent(profile: Profile, batches: Sequence[tuple[Batch, list[Job]]], folder: 
 
 def _options(profile: Profile, batch: Batch, group: Sequence[Job], folder: Path) -> list[str]:
     """The options in the #SBATCH lines of the batch's script."""
-    files = batches_folder(folder.absolute()) / batch.token
+    files = batch.files(folder.absolute())
     tasks = len(group) if len(group) > 1 else None
     script = _make_sbatch_string("", files, map_count=tasks, **job_parameters(profile, group[0], batch, files))
     options = [line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH ")]

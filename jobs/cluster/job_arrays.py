@@ -56,7 +56,7 @@ def awaited_runs(level: Iterable[Job], jobs: Iterable[Job], queued: Collection[s
 
 def group_into_arrays(
     jobs: Sequence[Job], awaited: Mapping[str, Sequence[str]], submitted: Mapping[str, SubmittedJob], largest: int
-) -> Iterator[tuple[list[Job], tuple[str, ...]]]:
+) -> Iterator[tuple[list[Job], str]]:
     """Yields groups of similar jobs, each with the value of sbatch's --dependency: one array for each group.
 
     awaited: the name of a job -> the names of the queued runs that it waits for. submitted: the job of each run.
@@ -76,11 +76,11 @@ def group_into_arrays(
     for array, children in children_of.items():
         tasks = [(f"{array.number}_{index}",) for index in range(len(array.names))]
         if len(children) > 1 and [parent_ids[job.name] for job in children] == tasks:
-            yield children, (f"aftercorr:{array.number}",)
+            yield children, f"aftercorr:{array.number}"
             paired.update(job.name for job in children)
     for ids, group in groups.items():
         kind = "afterany" if group[0].stage == REPORT else "afterok"  # the report also reports failures
-        after = (f"{kind}:{':'.join(_shorten_ids(ids, submitted.values()))}",) if ids else ()
+        after = f"{kind}:{':'.join(_shorten_ids(ids, submitted.values()))}" if ids else ""
         rest = [job for job in group if job.name not in paired]
         for start in range(0, len(rest), largest):
             yield rest[start : start + largest], after

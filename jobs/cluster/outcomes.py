@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from jobs.cluster.batch_script import SETUP_FAILED
@@ -21,7 +20,7 @@ from jobs.cluster.batches import (
 )  # fmt: skip
 from jobs.cluster.job_queries import DEPENDENCY_NEVER_SATISFIED, RUNNING_STATES, SlurmJobInfo, query_jobs
 from jobs.cluster.slurm_cli import SchedulerUnavailable
-from jobs.ledger import REPORT, State, log_path
+from jobs.ledger import REPORT, State, log_path, read_ledger
 from jobs.stage_process import CANCELLED, last_slurm_job
 from ssl_pkg.errors import COMPLETE, INTERRUPTED
 from ssl_pkg.run.directory import RunDirectory
@@ -48,14 +47,13 @@ class JobOutcome:
     exit_status: int | None = None
 
 
-def job_outcomes(
-    folder: Path, complete: Sequence[str], here: Mapping[str, float] = MappingProxyType({})
-) -> tuple[dict[str, JobOutcome], str | None]:
+def job_outcomes(folder: Path, complete: Sequence[str]) -> tuple[dict[str, JobOutcome], str | None]:
     """Returns the outcome of each submitted run of the study in `folder`, by name, and a warning or None.
 
-    The warning says that SLURM does not respond. complete: the names of the complete runs. here: the runs that were
-    started on this machine -> when, in seconds since the epoch. Jobs submitted before that are left out.
+    The warning says that SLURM does not respond. complete: the names of the complete runs. Jobs are left out if their
+    run has been started on this machine since they were submitted.
     """
+    here = {name: entry.started for name, entry in read_ledger(folder).items() if entry.started}
     batches = read_batches(folder)
     submitted, open_jobs = _jobs(batches, complete, here)
     try:
@@ -193,12 +191,12 @@ def _abbreviate(names: Sequence[str]) -> str:
 
 def _dependency_type(job: SubmittedJob) -> str:
     """The type of the job's dependency, e.g. `afterok`."""
-    return ":".join(job.batch.after).partition(":")[0]
+    return job.batch.after.partition(":")[0]
 
 
 def _parent_ids(job: SubmittedJob) -> list[str]:
     """The ids of the jobs that this job depends on."""
-    kind, _, ids = ":".join(job.batch.after).partition(":")
+    kind, _, ids = job.batch.after.partition(":")
     if kind == "aftercorr":
         return [f"{ids}_{job.id.partition('_')[2]}"]
     return ids.split(":") if ids else []

@@ -224,10 +224,7 @@ def _test_submission(profile: Profile, *, unavailable: bool) -> tuple[list[str],
     unavailable: no node accepts jobs now. Then --test-only may refuse a job that sbatch accepts.
     """
     words = {"signal": f"USR2@{profile.signal_seconds}"} | sbatch_options(profile, "pretrain")
-    line = [
-        f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
-        for name, value in words.items()
-    ]  # fmt: skip
+    line = [f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}") for name, value in words.items()]
     done = run_slurm("sbatch", "--test-only", *line, "--wrap=true")
     errors = [text.strip() for text in done.stderr.splitlines() if text.strip() and not text.startswith("Try ")]
     if done.returncode == 0 or (unavailable and errors and CONFIGURATION_UNAVAILABLE in errors[-1]):

@@ -5,7 +5,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -13,7 +13,6 @@ from typing import Final
 from jobs.cluster.batch_script import CANCEL_FILE
 from jobs.cluster.batches import (
     Batch,
-    SubmittedJob,
     batch_cluster,
     newest_jobs,
     read_batches,
@@ -24,7 +23,7 @@ from jobs.cluster.batches import (
 )
 from jobs.cluster.job_queries import COMPLETING, SlurmJobInfo, cancel_jobs, find_queued_jobs, query_jobs
 from jobs.cluster.slurm_cli import SchedulerUnavailable
-from jobs.ledger import Entry, State, batches_folder, read_ledger, write_ledger
+from jobs.ledger import Entry, State, batches_folder, jobs_command, read_ledger, write_ledger
 from jobs.study_lock import LOCK_SECONDS, study_lock
 from ssl_pkg.errors import BadInput
 from ssl_pkg.messages.counted import counted
@@ -35,12 +34,18 @@ SBATCH_SECONDS: Final = 600.0  # time after which the sbatch of a killed `submit
 COMPLETING_SECONDS: Final = 120.0  # time within which a job writes its checkpoint and leaves the queue
 
 
-def submitted_clusters(folder: Path) -> dict[str, str]:
-    """The clusters that the study in `folder` was submitted to: SLURM_CONF -> the profile's name."""
-    return {batch.conf: batch.cluster for batch in read_batches(folder)}
+def clusters_with_runs(folder: Path, apart_from: str | None = None) -> Iterator[tuple[str, list[str], str]]:
+    """The clusters whose queues hold runs of the study in `folder`: the profile's name, the runs, how to cancel them.
+
+    apart_from: the SLURM_CONF of a cluster that is left out. Raises BadInput as `_find_queued_runs` does.
+    """
+    for conf, cluster in {batch.conf: batch.cluster for batch in read_batches(folder)}.items():
+        if conf != apart_from and (queued := _find_queued_runs(folder, conf)):
+            reach = f", with SLURM_CONF={conf}," if conf else ""
+            yield cluster, queued, f"{reach} by {jobs_command('cancel', folder)}"
 
 
-def find_queued_runs(folder: Path, conf: str) -> dict[str, SubmittedJob]:
+def _find_queued_runs(folder: Path, conf: str) -> list[str]:
     """Returns the runs of the study in `folder` that are in the queue of the cluster with this slurm.conf.
 
     A cluster is unreachable if its slurm.conf, or SLURM itself, is not on this machine: the cluster no longer exists,
@@ -51,7 +56,7 @@ def find_queued_runs(folder: Path, conf: str) -> dict[str, SubmittedJob]:
     batches = [batch for batch in read_batches(folder) if batch.conf == conf]
     if reason := unreachable_reason(conf):
         _treat_as_ended(folder, batches, reason)
-        return {}
+        return []
     try:
         with slurm_conf(conf):
             jobs = newest_jobs(with_job_ids(batches))
@@ -62,7 +67,7 @@ def find_queued_runs(folder: Path, conf: str) -> dict[str, SubmittedJob]:
             f"the queue of {batches[-1].cluster}, to which study {folder.name} was submitted, can't be read. "
             f"{error.explain(remedy)}"
         ) from error
-    return {name: job for name, job in jobs.items() if job.id in infos and infos[job.id].in_queue}
+    return [name for name, job in jobs.items() if job.id in infos and infos[job.id].in_queue]
 
 
 def _if_cluster_gone(folder: Path, batches: Sequence[Batch]) -> str:
@@ -130,7 +135,7 @@ def cancel_orphans(folder: Path, batches: Sequence[Batch]) -> dict[str, str]:
     for batch in batches:
         if batch.number is None:
             if batch.token not in orphans.values():
-                shutil.rmtree(batches_folder(folder) / batch.token, ignore_errors=True)
+                shutil.rmtree(batch.files(folder), ignore_errors=True)
             if time.time() - batch.made > SBATCH_SECONDS:
                 batch.remove(folder)
     return orphans

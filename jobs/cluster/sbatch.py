@@ -83,16 +83,14 @@ def job_parameters(profile: Profile, job: Job, batch: Batch, folder: Path) -> di
         "additional_parameters": {
             **({} if "comment" in profile.sbatch else {"comment": batch.token}),
             **sbatch_options(profile, job.stage),
-            **({"dependency": ",".join(batch.after)} if batch.after else {}),
+            **({"dependency": batch.after} if batch.after else {}),
             # the report would wait forever for a job that can never start
             **({"kill-on-invalid-dep": "yes"} if batch.after and job.stage != REPORT else {}),
         },
     }
 
 
-def submit_batch(
-    folder: Path, token: str, stages: Sequence[NodeStage], parameters: dict[str, Any]
-) -> str:  # fmt: skip
+def submit_batch(folder: Path, token: str, stages: Sequence[NodeStage], parameters: dict[str, Any]) -> str:
     """Submits a job, or an array if there are several stages. Returns the job id, for an array that of the whole.
 
     folder: gets the batch's files; its name is the token.

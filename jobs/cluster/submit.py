@@ -26,9 +26,8 @@ from jobs.cluster.profile import Profile, select_cluster
 from jobs.cluster.queue import (
     cancel_orphans,
     cancel_requested,
-    find_queued_runs,
+    clusters_with_runs,
     request_cancel,
-    submitted_clusters,
     wait_for_completing,
 )
 from jobs.cluster.sbatch import SubmissionRefused, job_parameters, submit_batch
@@ -37,7 +36,6 @@ from jobs.ledger import (
     REPORT,
     Entry,
     State,
-    batches_folder,
     counted_runs,
     jobs_command,
     log_path,
@@ -72,7 +70,7 @@ class Submission:
 
     def __init__(
         self, jobs: Sequence[Job], folder: Path, profile: Profile, *, data_root: str, programs: Programs
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._jobs, self._folder, self._profile, self._data_root = jobs, folder.absolute(), profile, data_root
         self._programs = programs
         self._submitted: dict[str, SubmittedJob] = {}  # the newest job of each run
@@ -123,10 +121,9 @@ class Submission:
             for name, entry in recorded.items()
             if name not in planned and (name in self._submitted or entry.state is not State.PENDING)
         }
+        outcomes, _ = job_outcomes(self._folder, summary.complete)  # reads the ledger, which then loses earlier starts
         record_plan(self._folder, self._jobs, queued=self._queued)
         write_ledger(self._folder, planned | others)
-        began = {name: entry.started for name, entry in recorded.items() if entry.started}
-        outcomes, _ = job_outcomes(self._folder, summary.complete, began)
         failed = {name for name, outcome in outcomes.items() if outcome.state is State.FAILED}
         config: dict[str, str] = {}
         with suppress(SchedulerUnavailable):  # then sbatch fails with its own message
@@ -166,9 +163,7 @@ class Submission:
         open_jobs = [job for name, job in self._submitted.items() if name not in complete]
         self._infos = wait_for_completing(tokens_by_id(open_jobs))
 
-    def _find_missing(
-        self, skip: Collection[str], summary: SubmissionSummary
-    ) -> list[Job]:  # fmt: skip
+    def _find_missing(self, skip: Collection[str], summary: SubmissionSummary) -> list[Job]:
         """Returns the runs to submit, and cancels queued jobs of theirs, which can't start. Fills in the summary."""
         earlier = read_plan(self._folder)
         missing: list[Job] = []
@@ -199,13 +194,11 @@ class Submission:
 
     def _refuse_queued_elsewhere(self) -> None:
         """Raises BadInput if another cluster still has runs of the study."""
-        for conf, cluster in submitted_clusters(self._folder).items():
-            if conf != os.environ.get("SLURM_CONF", "") and find_queued_runs(self._folder, conf):
-                reach = f", with SLURM_CONF={conf}," if conf else ""
-                raise BadInput(
-                    f"study {self._folder.name} is in the queue of another cluster, {cluster}: wait for its end, or "
-                    f"cancel it there{reach} by {jobs_command('cancel', self._folder)}"
-                )
+        for cluster, _, how in clusters_with_runs(self._folder, apart_from=os.environ.get("SLURM_CONF", "")):
+            raise BadInput(
+                f"study {self._folder.name} is in the queue of another cluster, {cluster}: wait for its end, or cancel "
+                f"it there{how}"
+            )
 
     def _check_queued_job(self, job: Job, earlier: PlannedRun | None) -> None:
         """Raises BadInput if the run's queued job was submitted with other settings, or for another folder."""
@@ -244,10 +237,10 @@ class Submission:
             else:
                 summary.submitted += [job.name for job in group]
 
-    def _submit_group(self, group: list[Job], after: tuple[str, ...]) -> None:
+    def _submit_group(self, group: list[Job], after: str) -> None:
         batch = Batch.new(self._profile.name, tuple(job.name for job in group), after)
         batch.write(self._folder)
-        stages, files = [self._node_stage(job) for job in group], self._batch_folder(batch)
+        stages, files = [self._node_stage(job) for job in group], batch.files(self._folder)
         try:
             number = submit_batch(files, batch.token, stages, job_parameters(self._profile, group[0], batch, files))
         except (SubmissionRefused, OSError) as error:
@@ -258,9 +251,6 @@ class Submission:
         batch.write(self._folder)
         self._submitted |= newest_jobs([batch])
         self._queued.update(batch.names)
-
-    def _batch_folder(self, batch: Batch) -> Path:
-        return batches_folder(self._folder) / batch.token
 
     def _node_stage(self, job: Job) -> NodeStage:
         threads: dict[str, str | None] = {"OMP_NUM_THREADS": str(self._profile.cpus)}

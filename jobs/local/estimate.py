@@ -9,7 +9,7 @@ from jobs.ledger import REPORT, State
 from jobs.plan.estimate import TRAININGS
 from jobs.plan.graph import Job, remaining_cost
 from jobs.status.states import Row
-from jobs.status.table import Left
+from jobs.status.table import SecondsLeft
 
 MIN_MEASURED_SECONDS: Final = 30.0  # of a pretraining before its rate counts: first steps are slow, other runs start
 # Bounds of the duration of a stage without a measured run, as factors on the duration that follows from the trainings'
@@ -32,7 +32,7 @@ class TimeLeft:
         # of running pretrainings: steps of the phase, and the seconds of all starts and of a run without interruption
         self._predicted: dict[str, tuple[int, float, float]] = {}
 
-    def __call__(self, rows: Sequence[Row]) -> Left:
+    def __call__(self, rows: Sequence[Row]) -> SecondsLeft:
         """Seconds until all jobs have ended: at least and at most, roughly.
 
         None if no job is missing, or as long as no training has been measured.

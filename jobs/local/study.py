@@ -9,15 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from jobs.cluster.queue import find_queued_runs, submitted_clusters
-from jobs.ledger import REPORT, State, jobs_command, log_path
+from jobs.cluster.queue import clusters_with_runs
+from jobs.ledger import REPORT, State, log_path
 from jobs.local.best_model import prediction_advice
 from jobs.local.runner import GRACE_SECONDS, Runner
 from jobs.local.slots import Slot
 from jobs.plan.graph import Job
 from jobs.plan.record import record_plan
 from jobs.programs import Programs
-from jobs.status.display import Estimate, make_display, no_estimate
+from jobs.status.display import Estimate, make_display
 from jobs.study_lock import read_lock_holder, study_lock
 from ssl_pkg.errors import COMPLETE, FAULT, INTERRUPTED, BadInput
 from ssl_pkg.messages.program import PROGRAM
@@ -35,8 +35,8 @@ def run_study(
     slots: Sequence[Slot],
     *,
     resume_command: str,
+    estimate: Estimate,
     synthetic: bool = False,
-    estimate: Estimate = no_estimate,
 ) -> int:
     """Runs the missing jobs of a plan. Returns the exit status: 0 complete, 1 a run failed, 75 interrupted.
 
@@ -59,14 +59,12 @@ def run_study(
 
 def _refuse_queued(folder: Path) -> None:
     """Raises BadInput if a cluster's queue holds runs of the study, because they would run twice."""
-    for conf, cluster in submitted_clusters(folder).items():
-        if queued := list(find_queued_runs(folder, conf)):
-            more = f" and {len(queued) - 1} more of its runs" if queued[1:] else ""
-            reach = f", with SLURM_CONF={conf}," if conf else ""
-            raise BadInput(
-                f"study {folder.name} is in a cluster's queue ({queued[0]}{more}, submitted to {cluster}): wait for "
-                f"its end, or cancel it{reach} by {jobs_command('cancel', folder)}"
-            )
+    for cluster, queued, how in clusters_with_runs(folder):
+        more = f" and {len(queued) - 1} more of its runs" if queued[1:] else ""
+        raise BadInput(
+            f"study {folder.name} is in a cluster's queue ({queued[0]}{more}, submitted to {cluster}): wait for its "
+            f"end, or cancel it{how}"
+        )
 
 
 def cancel(folder: Path) -> str:

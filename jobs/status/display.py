@@ -9,12 +9,12 @@ from rich.live import Live
 
 from jobs.ledger import State
 from jobs.status.states import Row
-from jobs.status.table import Left, format_counts, format_duration, format_progress, render_table
+from jobs.status.table import SecondsLeft, format_counts, format_duration, format_progress, render_table
 
 REFRESH_SECONDS: Final = 1.0  # between two updates of the table
 LINE_SECONDS: Final = 25.0  # between two lines about the running runs, without a terminal
 Rows = Callable[[], list[Row]]
-Estimate = Callable[[list[Row]], Left]
+Estimate = Callable[[list[Row]], SecondsLeft]
 
 
 def no_estimate(rows: list[Row]) -> None:
@@ -40,7 +40,7 @@ class Display(Protocol):
 class LiveTable:
     """A table that is updated in place."""
 
-    def __init__(self, console: Console, estimate: Estimate = no_estimate) -> None:
+    def __init__(self, console: Console, estimate: Estimate) -> None:
         self._estimate = estimate
         self._live = Live(console=console, auto_refresh=False)
         self._live.start()
@@ -66,14 +66,14 @@ class LiveTable:
         self._live.update(self._table(rows(), None, None), refresh=True)
         self._live.stop()
 
-    def _table(self, rows: list[Row], height: int | None, left: Left) -> RenderableType:
+    def _table(self, rows: list[Row], height: int | None, left: SecondsLeft) -> RenderableType:
         return render_table(rows, height, self._live.console.width, left)
 
 
 class LineDisplay:
     """For logs: one line for each change of a state, and regularly one about the running runs."""
 
-    def __init__(self, estimate: Estimate = no_estimate) -> None:
+    def __init__(self, estimate: Estimate) -> None:
         self._estimate = estimate
         self._due = time.monotonic() + LINE_SECONDS
 

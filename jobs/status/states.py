@@ -106,8 +106,7 @@ def read_status(folder: Path) -> tuple[list[Row], str | None]:
     warning = None
     if not managed:
         complete = [name for name in names if RunDirectory(folder / name).complete]
-        began = {name: entry.started for name, entry in entries.items() if entry.started}
-        outcomes, warning = job_outcomes(folder, complete, began)
+        outcomes, warning = job_outcomes(folder, complete)
     rows = []
     for name in names:
         entry, outcome = entries.get(name, Entry(State.INTERRUPTED)), outcomes.get(name)

@@ -36,12 +36,12 @@ DETAILED: Final = 100  # columns of a terminal that has room for the phase of a 
 # Columns for the progress: at least; before the table gets more columns; likewise with the phases of runs with parts.
 PROGRESS: Final = (12, 24, 48)
 BAR: Final = 8  # columns
-Left = tuple[float, float] | None  # the seconds that a study still needs: at least and at most; None if unknown
+SecondsLeft = tuple[float, float] | None  # the seconds that a study still needs: at least and at most; None if unknown
 CLOSE: Final = 1.15  # ratio of the bounds of the time left below which one number stands for both
 _UNITS: Final = ((90, 60, "min"), (48, 3600, "h"), (float("inf"), 86400, "days"))  # used below so many of them
 
 
-def render_table(rows: Sequence[Row], height: int | None, width: int = 80, left: Left = None) -> RenderableType:
+def render_table(rows: Sequence[Row], height: int | None, width: int = 80, left: SecondsLeft = None) -> RenderableType:
     """The table, the number of runs in each state, the report's state and the time left.
 
     height: maximum number of lines; then the most important rows are shown, in the order of `rows`: of complete runs
@@ -137,7 +137,7 @@ def format_progress(row: Row) -> str:
     return " ".join(word for word in words if word)
 
 
-def format_counts(rows: Sequence[Row], left: Left = None) -> str:
+def format_counts(rows: Sequence[Row], left: SecondsLeft = None) -> str:
     """The number of runs in each state, the report's state and the time left, in one line."""
     return ", ".join(text for text, _ in _counts(rows, left))
 
@@ -162,7 +162,7 @@ def format_left(low: float, high: float) -> str:
     return f"about {most} {name} left" if high < CLOSE * low or least == most else f"{least} to {most} {name} left"
 
 
-def _counts(rows: Sequence[Row], left: Left) -> list[tuple[str, str]]:
+def _counts(rows: Sequence[Row], left: SecondsLeft) -> list[tuple[str, str]]:
     """Texts and their styles. The report is not counted, because it is no run."""
     if not rows:
         return [("no runs", "")]

@@ -9,6 +9,7 @@ from jobs.local.slots import Slot
 from jobs.local.study import run_study
 from jobs.plan.graph import Job
 from jobs.programs import Programs
+from jobs.status.display import no_estimate
 
 STUB = (sys.executable, str(Path(__file__).with_name("stub_stage.py")))
 PROGRAMS = Programs(stage=STUB, report=STUB)
@@ -33,7 +34,7 @@ def run(root: Path, slots: int = 2, wait: float = 0.1) -> int:
     """Runs the study; returns the exit status."""
     jobs = small_study(root, wait)
     with patch("jobs.local.study.Programs", return_value=PROGRAMS):
-        return run_study(jobs, root / "small", [Slot(1)] * slots, resume_command="the same again")
+        return run_study(jobs, root / "small", [Slot(1)] * slots, resume_command="the same again", estimate=no_estimate)
 
 
 if __name__ == "__main__":

@@ -58,9 +58,9 @@ def test_a_sweep_is_submitted_as_arrays_and_its_runs_wait_for_their_own_parents(
         name = parent.replace("pretrain", "probe")
         (probes,) = (names for names in batches if f"{name},l2=1" in names)
         assert probes == (f"{name},l2=1", f"{name},l2=2")
-        assert batches[probes].after == (f"afterok:{number}_{task}",)
+        assert batches[probes].after == f"afterok:{number}_{task}"
     (finetuned,) = (names for names in batches if "finetune-simclr-s0-temperature=0.5" in names)
-    assert batches[finetuned].after == (f"aftercorr:{number}",)
+    assert batches[finetuned].after == f"aftercorr:{number}"
     assert [name.replace("finetune", "pretrain") for name in finetuned] == list(pretrained)
 
 

@@ -17,6 +17,7 @@ from jobs.cluster.profile_check import check_profile
 from jobs.ledger import State
 from jobs.local.slots import Slot
 from jobs.local.study import run_study
+from jobs.status.display import no_estimate
 from slurm.testbed import LocalCluster
 from ssl_pkg.errors import BadInput
 
@@ -209,7 +210,7 @@ def test_a_queued_study_is_not_run_on_this_machine(study: Make) -> None:
         BadInput,
         match=r"study small is in a cluster's queue \(finetune-random-.* more of its runs, submitted to test\)",
     ):
-        run_study(small.jobs, small.folder, [Slot(1)], resume_command="")
+        run_study(small.jobs, small.folder, [Slot(1)], resume_command="", estimate=no_estimate)
     assert not (small.folder / ".runner").exists()
 
 

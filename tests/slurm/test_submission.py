@@ -16,6 +16,7 @@ from jobs.cluster.profile_check import check_profile
 from jobs.ledger import State
 from jobs.local.slots import Slot
 from jobs.local.study import run_study
+from jobs.status.display import no_estimate
 from ssl_pkg.errors import BadInput
 
 BED = {"accounting": True, "limits": True, "largest_array": 4}
@@ -96,7 +97,7 @@ def test_arrays_have_at_most_the_clusters_size_and_children_wait_for_their_own_p
     parents = {job.name: set(job.parents) for job in small.jobs}
     pairs = 0
     for batch in batches:
-        kind, _, ids = ":".join(batch.after).partition(":")
+        kind, _, ids = batch.after.partition(":")
         for index, name in enumerate(batch.names):
             if kind == "aftercorr":
                 pairs += 1
@@ -226,7 +227,7 @@ def test_a_study_on_this_machine_asks_the_cluster_to_which_it_was_submitted(stud
     with pytest.MonkeyPatch.context() as changed:
         changed.setenv("SLURM_CONF", str(tmp_path / "elsewhere.conf"))
         with pytest.raises(BadInput, match=r"in a cluster's queue .*submitted to test"):
-            run_study(small.jobs, small.folder, [Slot(1)], resume_command="")
+            run_study(small.jobs, small.folder, [Slot(1)], resume_command="", estimate=no_estimate)
 
 
 @pytest.mark.usefixtures("waiting")

@@ -16,14 +16,14 @@ from jobs.status.states import read_status
 LOG = ">>> 2026-01-01 10:00:00 python -m ssl_pkg\n{output}\n<<< exit status {status} after 3 s\n{words}"
 
 
-def batch(number: str, *names: str, after: tuple[str, ...] = ()) -> Batch:
+def batch(number: str, *names: str, after: str = "") -> Batch:
     return Batch("token" + number, "test", names, after, number=number)
 
 
 def test_a_batch_of_one_run_is_a_job_and_of_several_an_array(tmp_path: Path) -> None:
     batch("7", "a").write(tmp_path)
     batch("12", "b-s0", "b-s1").write(tmp_path)
-    Batch.new("test", ("never-submitted",), ()).write(tmp_path)
+    Batch.new("test", ("never-submitted",)).write(tmp_path)
     (tmp_path / ".jobs/slurm/torn.json").write_text('{"token": ')
     (tmp_path / ".jobs/slurm/other.json").write_text(json.dumps({"number": 1}))
     jobs = newest_jobs(read_batches(tmp_path))
@@ -41,7 +41,7 @@ def resolved(
 ) -> JobOutcome:
     resolver = _OutcomeResolver(tmp_path, {"1": "parent", "3_0": "parent"})
     resolver.found["parent"] = JobOutcome(parent, "1")
-    return resolver.resolve("child", SubmittedJob("2_0", batch("2", "child", "other", after=(after,))), info)
+    return resolver.resolve("child", SubmittedJob("2_0", batch("2", "child", "other", after=after)), info)
 
 
 @pytest.mark.parametrize("after", ["afterok:1", "aftercorr:3", "afterok:3"])

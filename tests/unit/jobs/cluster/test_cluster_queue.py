@@ -6,7 +6,7 @@ Some tests have scripts in place of SLURM's commands (conftest.py). Others have 
 import json
 import os
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -30,10 +30,17 @@ from ssl_pkg.run.directory import write_json
 def submitted(
     folder: Path, token: str, number: str | None, *names: str, age: float = 5.0, cluster: str = "test"
 ) -> Batch:
-    batch = replace(Batch.new(cluster, names, ()), token=token, number=number, made=time.time() - age)
+    batch = replace(Batch.new(cluster, names), token=token, number=number, made=time.time() - age)
     batch.write(folder)
     (folder / ".jobs" / "slurm" / token).mkdir()
     return batch
+
+
+def test_a_dependency_that_an_earlier_version_wrote_as_a_list_is_read(folder: Path) -> None:
+    batch = replace(submitted(folder, "aaa", "7", "a"), after="afterok:6")
+    for written in ("afterok:6", ["afterok:6"]):
+        write_json(batch.file(folder), asdict(batch) | {"after": written, "folder": str(folder)})
+        assert read_batches(folder) == [replace(batch, folder=str(folder))]
 
 
 def test_status_and_cancel_ask_the_cluster_to_which_the_study_was_submitted(
@@ -157,7 +164,7 @@ def test_cancel_also_reaches_the_other_clusters_if_one_does_not_respond(
     assert err == f"study small was also submitted to old, {why}: its jobs there are not cancelled\n"
 
 
-SUBMITTED = Batch("0123456789ab", "oldcluster", ("a",), (), number="7", made=time.time() - 900)
+SUBMITTED = Batch("0123456789ab", "oldcluster", ("a",), number="7", made=time.time() - 900)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ def asked(tmp_path: Path, **sizes: Any) -> dict[str, dict[str, Any]]:
     profile = Profile(**{"name": "test", "cpus": 2, "memory": Memory(per_node=1), "minutes": 10, **sizes})
     study = StudyConfig(name="demo", methods=("byol",), seeds=(0,), cpus=2)
     jobs = plan(study, runs=tmp_path, reports=tmp_path, data_root="synthetic")
-    batches = {job: Batch.new("test", (job.name,), ()) for job in jobs}
+    batches = {job: Batch.new("test", (job.name,)) for job in jobs}
     files = tmp_path / "demo" / ".jobs" / "slurm" / "token"
     words = {job.stage: job_parameters(profile, job, batch, files) for job, batch in batches.items()}
     return {stage: each | each["additional_parameters"] for stage, each in words.items()}
@@ -91,7 +91,7 @@ def test_a_report_that_lacks_queued_runs_is_made_again(folder: Path, tmp_path: P
     assert report.complete
     summary = submission(done, queued, report).submit()
     assert (summary.complete, summary.queued, summary.submitted) == (["done"], ["queued"], ["report"])
-    assert read_batches(folder)[-1].after == (f"afterany:{read_batches(folder)[0].number}",)
+    assert read_batches(folder)[-1].after == f"afterany:{read_batches(folder)[0].number}"
     assert read_ledger(folder)["report"].state is State.PENDING
     summary = submission(done, queued, report).submit()
     assert (summary.queued, summary.submitted) == (["queued", "report"], [])

@@ -11,7 +11,7 @@ from jobs.local.estimate import ERROR_FACTORS, REPORT_SECONDS, TimeLeft
 from jobs.plan.estimate import workloads
 from jobs.plan.graph import Job, plan, starting_order
 from jobs.status.states import Row
-from jobs.status.table import Left
+from jobs.status.table import SecondsLeft
 from ssl_pkg.config.compose import load_config
 
 PARENTS = {"probe-a": "pretrain-a", "finetune-a": "pretrain-a", "probe-b": "pretrain-b", "finetune-b": "pretrain-b"}
@@ -29,7 +29,7 @@ def complete(name: str, seconds: float) -> Row:
     return Row(name, State.COMPLETE, elapsed=seconds)
 
 
-def left(*rows: Row, slots: int = 1) -> Left:
+def left(*rows: Row, slots: int = 1) -> SecondsLeft:
     """The estimate where all runs but these are pending."""
     return TimeLeft(JOBS, slots, WORK)([*(PENDING | {row.name: row for row in rows}).values()])
 

@@ -78,7 +78,7 @@ def test_the_elapsed_time_is_that_of_all_starts_also_before_the_run_is_complete(
 
 def test_the_ledger_counts_for_runs_that_were_started_here_after_they_were_submitted(tmp_path: Path) -> None:
     begun(tmp_path, "a")
-    Batch("token", "test", ("a",), (), number="7", made=100.0).write(tmp_path)
+    Batch("token", "test", ("a",), number="7", made=100.0).write(tmp_path)
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "a.log").write_text(
         "<<< job 7, start 1, on x\n>>> now\n<<< exit status 75 after 3 s\n<<< cancelled\n"
@@ -105,7 +105,7 @@ def test_a_complete_run_ended_when_it_wrote_its_result(
     entries = {"a": Entry(State.FAILED, started=50.0, ended=60.0), "report": Entry()}
     if submitted:
         for number, name in (("7", "a"), ("8", "report")):
-            Batch(f"token{number}", "test", (name,), (), number=number, made=100.0).write(tmp_path)
+            Batch(f"token{number}", "test", (name,), number=number, made=100.0).write(tmp_path)
     else:
         entries["report"] = Entry(State.COMPLETE)
     write_ledger(tmp_path, entries)
@@ -121,8 +121,8 @@ def test_a_cancelled_run_stays_cancelled_when_slurm_has_forgotten_it(
 ) -> None:
     monkeypatch.setattr("jobs.cluster.outcomes.query_jobs", lambda wanted: {})
     for name, number in (("a", "7"), ("b", "8")):
-        Batch(f"token{number}", "test", (name,), (), number=number, made=100.0).write(tmp_path)
-    Batch("token9", "test", ("c",), ("afterok:7",), number="9", made=100.0).write(tmp_path)
+        Batch(f"token{number}", "test", (name,), number=number, made=100.0).write(tmp_path)
+    Batch("token9", "test", ("c",), "afterok:7", number="9", made=100.0).write(tmp_path)
     write_ledger(tmp_path, {"a": Entry(State.CANCELLED), "b": Entry(), "c": Entry(State.CANCELLED)})
     assert states(tmp_path) == {"a": State.CANCELLED, "b": State.INTERRUPTED, "c": State.CANCELLED}
 
