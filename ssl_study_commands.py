@@ -66,9 +66,9 @@ def _main(arguments: list[str]) -> int:
     except ModuleNotFoundError as error:
         if not error.name or error.name.partition(".")[0] in ("analysis", "ssl_pkg"):
             raise
-        from ssl_pkg.extras import lacks
+        from ssl_pkg.extras import lacking_text
 
-        print(f"ssl-study: {lacks(error.name)}", file=sys.stderr)
+        print(f"ssl-study: {lacking_text(error.name)}", file=sys.stderr)
         return BAD_INPUT
 
 

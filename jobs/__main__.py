@@ -1,4 +1,7 @@
-"""`python -m jobs`, or `ssl-study`: runs and watches a whole study, on this machine or on a SLURM cluster."""
+"""`python -m jobs`, or `ssl-study`: runs and watches a whole study, on this machine or on a SLURM cluster.
+
+Each command imports what it needs, so that `status` starts fast.
+"""
 
 import os
 import sys
@@ -24,7 +27,7 @@ from typing import Final
 from jobs.command_line import parse
 from jobs.study_commands import study, submit
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, INTERRUPTED, BadInput
-from ssl_pkg.extras import lacks
+from ssl_pkg.extras import lacking_text
 from ssl_pkg.messages.nearest import hint
 from ssl_pkg.messages.streams import prepare_command_streams
 
@@ -32,8 +35,7 @@ from ssl_pkg.messages.streams import prepare_command_streams
 def main(arguments: list[str], resume_command: str | None = None) -> int:
     """Runs a command line and returns the exit status.
 
-    resume_command: the command that resumes an interrupted study, if it is not `ssl-study ARGUMENTS`. Each command
-    imports what it needs, so that `status` starts fast.
+    resume_command: the command that resumes an interrupted study, if it is not `ssl-study ARGUMENTS`.
     """
     options = argparse.Namespace(command=None)
     try:
@@ -52,7 +54,7 @@ def main(arguments: list[str], resume_command: str | None = None) -> int:
     except ModuleNotFoundError as error:
         if not error.name or error.name.partition(".")[0] in _OUR_PACKAGES:
             raise
-        print(lacks(error.name), file=sys.stderr)
+        print(lacking_text(error.name), file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         if getattr(options, "watch", False):
@@ -151,7 +153,7 @@ def _cancel(options: argparse.Namespace) -> int:
 
 
 def _logs(options: argparse.Namespace) -> int:
-    from jobs.cluster.batches import batch_output, submitted_jobs
+    from jobs.cluster.batches import batch_output, newest_jobs, read_batches
     from jobs.ledger import log_path, run_name
 
     _refuse_swapped(options)
@@ -160,7 +162,7 @@ def _logs(options: argparse.Namespace) -> int:
     folder = _existing(options)
     options.job = run_name(options.job)
     log = log_path(folder, options.job)
-    jobs = submitted_jobs(folder)
+    jobs = newest_jobs(read_batches(folder))
     printed = batch_output(folder, jobs[options.job]) if options.job in jobs else []
     if not log.is_file() and not printed:
         known = sorted(file.stem for file in log.parent.glob("*.log") if file.is_file())

@@ -29,6 +29,7 @@ from ssl_pkg.config.schema import SYNTHETIC
 from ssl_pkg.errors import COMPLETE, FAULT
 from ssl_pkg.hardware.machine import affinity, cores, gpus, memory, quota
 from ssl_pkg.hardware.memory import find_jemalloc
+from ssl_pkg.messages.counted import counted
 
 DISK_GB: Final = 2  # of the runs of a demo: 0.9 at its end, and checkpoints while they are written
 CACHE_GB: Final = 0.3  # of the synthetic set, which takes 0.2, and compiled code
@@ -142,8 +143,8 @@ def _use(on_gpu: bool, precision: str) -> Iterator[Finding]:
         settings = configure(study, data=SYNTHETIC, seeds=None, overrides=[]).study
         places = slots(settings.cpus, use_gpus=True, runs_per_gpu=settings.runs_per_gpu)
         count, threads, fitting = len(places), places[0].threads, int(size // each)
-        text = f"{count} stage{'s' * (count > 1)} at a time, each with {'one GPU' if on_gpu else 'the CPU'} in "
-        text += f"{precision} and {threads} thread{'s' * (threads > 1)}"
+        text = f"{counted(count, 'stage')} at a time, each with {'one GPU' if on_gpu else 'the CPU'} in "
+        text += f"{precision} and {counted(threads, 'thread')}"
         level, trainings = Level.OK, min(count, len(settings.methods) * len(settings.seeds))
         if trainings > fitting and not on_gpu:
             remedy = f"give study.cpus={cores() // (fitting + 1) + 1}" if fitting else "this machine has too little"

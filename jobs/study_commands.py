@@ -5,13 +5,12 @@ Each command imports what it needs, so that a cluster's login node needs no more
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_pkg.errors import COMPLETE
 from ssl_pkg.extras import require
-from ssl_pkg.messages.wrapping import wrapped
+from ssl_pkg.messages.wrapping import say
 
 if TYPE_CHECKING:
     from jobs.plan.graph import Job
@@ -36,7 +35,7 @@ def study(options: argparse.Namespace, overrides: list[str], resume_command: str
     if any(slot.gpu for slot in available):
         check_gpus()
     elif config.device == "auto" and config.budget.name == "demo" and (reason := gpu_out_of_reach()):
-        _say(f"{reason}. The demo uses the CPU, because that takes only minutes.")
+        say(f"{reason}. The demo uses the CPU, because that takes only minutes.")
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for the stages, which would refuse the CPU
     elif config.device == "auto":
         refuse_gpu_out_of_reach()
@@ -71,11 +70,7 @@ def _say_passes(config: "Config", jobs: "list[Job]") -> None:
     from jobs.plan.batch_sizes import repeated_passes
 
     for sentence in repeated_passes(jobs, config.data.root):
-        _say(sentence)
-
-
-def _say(sentence: str) -> None:
-    print(wrapped(sentence, sys.stderr), file=sys.stderr)
+        say(sentence)
 
 
 def submit(options: argparse.Namespace, overrides: list[str], resume_command: str) -> int:
@@ -118,7 +113,7 @@ def _dry_run(options: argparse.Namespace, overrides: list[str]) -> int:
         )
         check_batch_sizes(jobs, None, processes)
         images = images_of(None)
-        _say("Without --data, the sizes of STL-10 as published are assumed.")
+        say("Without --data, the sizes of STL-10 as published are assumed.")
     else:
         config, jobs = _planned(options, overrides, processes)
         _say_passes(config, jobs)

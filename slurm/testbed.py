@@ -225,7 +225,7 @@ class LocalCluster:
     def _output(self, *line: str) -> str:
         done = subprocess.run(
             line, env=self.environment, capture_output=True, encoding="utf-8", check=False, timeout=60
-        )  # fmt: skip
+        )
         return done.stdout
 
     def _succeeds(self, *line: str) -> bool:

@@ -26,7 +26,7 @@ def require(*extras: str) -> None:
         raise BadInput(f"{sys.prefix} lacks the packages of this command ({', '.join(modules)}): {_install(*lacking)}")
 
 
-def lacks(module: str) -> str:
+def lacking_text(module: str) -> str:
     """The sentence about a package that can't be imported, with the remedy."""
     if sys.prefix == sys.base_prefix:  # not a virtual environment, so that packages should not be installed here
         remedy = "in the project's folder, run `make setup`, then use .venv/bin/ssl-study"

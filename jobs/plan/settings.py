@@ -20,7 +20,7 @@ from ssl_pkg.config.schema import SYNTHETIC, Config
 from ssl_pkg.errors import BAD_INPUT, COMPLETE, BadInput, reading
 from ssl_pkg.layout import has_ood, refuse_no_data_set
 from ssl_pkg.messages.nearest import hint
-from ssl_pkg.messages.wrapping import wrapped
+from ssl_pkg.messages.wrapping import say
 from ssl_pkg.run.compatibility import RUN_FORMAT, free_when_complete, other_data, refuse_difference
 from ssl_pkg.run.directory import RESULT, RunDirectory
 from ssl_pkg.run.source import inherit
@@ -106,7 +106,7 @@ def plan_study(config: Config, *, runs: Path, reports: Path, overrides: Sequence
     ood = root == SYNTHETIC or has_ood(Path(root))
     if not ood:
         sentence = f"{root} has no out-of-distribution set (a folder ood, or CIFAR-10), so the study has no ood runs."
-        print(wrapped(sentence, sys.stderr), file=sys.stderr)
+        say(sentence)
     jobs = plan(config.study, runs=runs, reports=reports, data_root=root, ood=ood, overrides=passed)
     earlier = read_plan(runs / config.study.name)
     _refuse_outdated(jobs)
@@ -117,9 +117,7 @@ def plan_study(config: Config, *, runs: Path, reports: Path, overrides: Sequence
     return jobs
 
 
-def plan_published(
-    study: str, *, seeds: str | None, overrides: Sequence[str], runs: Path, reports: Path
-) -> list[Job]:  # fmt: skip
+def plan_published(study: str, *, seeds: str | None, overrides: Sequence[str], runs: Path, reports: Path) -> list[Job]:
     """The plan of a study on STL-10 as published, which need not be on this machine. Raises BadInput."""
     config = configure(study, data=".", seeds=seeds, overrides=overrides, runs=runs)
     return plan(config.study, runs=runs, reports=reports, data_root=".", ood=True, overrides=overrides)

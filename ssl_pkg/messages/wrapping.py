@@ -1,6 +1,7 @@
 """Breaks long sentences at words, because a terminal breaks them anywhere."""
 
 import shutil
+import sys
 import textwrap
 from typing import TextIO
 
@@ -11,3 +12,8 @@ def wrapped(text: str, stream: TextIO) -> str:
         return text
     width = max(20, shutil.get_terminal_size().columns)
     return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+def say(sentence: str) -> None:
+    """Prints the sentence on stderr, `wrapped`."""
+    print(wrapped(sentence, sys.stderr), file=sys.stderr)
