@@ -43,14 +43,14 @@ def test_without_a_failed_run_the_order_is_that_of_the_plan() -> None:
 
 
 def batch(number: str, *names: str) -> dict[str, SubmittedJob]:
-    return newest_jobs([Batch(number, "test", names, (), number=number)])
+    return newest_jobs([Batch(number, "test", names, number=number)])
 
 
 def grouped(jobs: list[Job], submitted: dict[str, SubmittedJob], largest: int = 9) -> list[tuple[list[str], str]]:
     """The names and the dependency of each array, where jobs wait for those of their parents that are submitted."""
     awaited = {job.name: [parent for parent in job.parents if parent in submitted] for job in jobs}
     found = group_into_arrays(jobs, awaited, submitted, largest)
-    return [([job.name for job in group], ":".join(after)) for group, after in found]
+    return [([job.name for job in group], after) for group, after in found]
 
 
 def job(name: str, *parents: str, stage: str = "probe") -> Job:
