@@ -13,6 +13,7 @@ from ssl_pkg.errors import BadInput
 
 PATHS: Final = ("run_dir", "source", "data.root")
 LITERAL: Final = (*PATHS, "variant")
+_UNDECODED: Final = re.compile(r"[\ud800-\udfff]")  # bytes of a command line that are no text in the locale
 EXAMPLES: Final = {"run_dir": "runs/try/a", "source": "runs/try/a", "--runs": "runs", "--reports": "reports"}
 
 
@@ -24,7 +25,8 @@ def key_of(override: str) -> str:
 def split_literals(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """Returns the values of the LITERAL fields, with `~` expanded, and the other overrides.
 
-    Raises BadInput for a path that is empty, too long, or has characters that can't be printed.
+    Raises BadInput for a path that is empty, too long, or has characters that can't be printed, and for a word that
+    can't be decoded.
     """
     literal: dict[str, str] = {}
     others = []
@@ -35,6 +37,8 @@ def split_literals(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
             literal[key] = expand_path(key, value) if key in PATHS else value
         else:
             others.append(word)
+        if _UNDECODED.search(word):
+            raise BadInput(f"{word!r} can't be decoded in this locale: give it in UTF-8")
     return literal, others
 
 
@@ -49,7 +53,7 @@ def expand_path(key: str, value: str, kind: str = "folder") -> str:
     expanded = os.path.expanduser(value)  # noqa: PTH111, because Path turns ./random into random
     if re.search(r"[\0-\x1f\x7f]", expanded):
         raise BadInput(f"{key}={value!r} has a control character, such as a line break: rename the folder")
-    if re.search(r"[\ud800-\udfff]", expanded):
+    if _UNDECODED.search(expanded):
         raise BadInput(
             f"{key}={value!r} can't be decoded in this locale: rename the folder, or set another locale, "
             "like LC_ALL=C.UTF-8"

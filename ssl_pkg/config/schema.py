@@ -88,7 +88,7 @@ class StudyConfig(ConfigSection):
     methods: tuple[str, ...]
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     cpus: PositiveInt  # cores of each run
-    runs_per_gpu: PositiveInt  # on this machine, at a time; on a cluster each job has a GPU of its own
+    runs_per_gpu: PositiveInt = 1  # on this machine, at a time; on a cluster each job has a GPU of its own
 
 
 class DataConfig(ConfigSection):

@@ -206,6 +206,8 @@ def test_every_study_composes_with_a_data_root(study: str) -> None:
         (["stage=probe", "method.epochs=1"], "stage=probe does not read method.epochs, a field of stage=pretrain"),
         ([*PRETRAIN, "method=byol", "seed=é"], "'seed=é' can't be read, because 'é' is neither a word, a number nor"),
         ([*PRETRAIN, "method=byol", "seed=1=2"], "'seed=1=2' can't be read"),
+        ([*PRETRAIN, "method=byol", "variant=\udce9"], "variant=.*can't be decoded in this locale"),
+        ([*PRETRAIN, "method=byol", "device='\udce9'"], "device=.*can't be decoded in this locale"),
         ([*PRETRAIN, "method=byol", "+seed=1"], r"seed already has a value: write seed= without the \+"),
         ([*PRETRAIN, "method=byol", "+budget=tiny"], "budget already has a value: write budget=NAME once"),
         *(
