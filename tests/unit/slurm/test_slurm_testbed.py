@@ -1,6 +1,7 @@
 import shlex
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,9 @@ def test_another_process_that_has_the_number_of_an_ended_daemon_is_not_killed(tm
     try:
         for file, process in zip((other, own), started, strict=True):
             file.write_text(str(process.pid))
+        deadline = time.monotonic() + 10
+        while not is_alive(own) and time.monotonic() < deadline:  # the kernel sets the name after Popen has returned
+            time.sleep(0.01)
         assert (is_alive(other), is_alive(own)) == (False, True)
         LocalCluster(tmp_path).down()
         terminate([other])
