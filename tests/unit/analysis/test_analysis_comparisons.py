@@ -172,6 +172,7 @@ def test_equal_models_are_equivalent_if_there_are_enough_images(fake: FakeStudy)
     assert "Supervised and SimCLR fine-tuned are equal and highest with 66.0 [" in best
 
 
+@pytest.mark.slow
 def test_the_p_values_of_comparisons_csv_are_those_of_the_differences_and_of_holms_method(whole: Whole) -> None:
     frame = pd.read_csv(whole.out / "tables" / "comparisons.csv")
     for family, entries in comparisons.comparisons(whole.study).items():
