@@ -87,9 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     add("demo", shared, runs, reports).set_defaults(study="demo", data=None)
     study = add("study", ("STUDY", "[--data DIR]", *shared), planned, data, runs, reports)
     study.epilog = f"{study.epilog}\nshorter example: ssl-study {_SHORTER}"
-    words = ("STUDY", "--cluster NAME", "[--wait]", "[--dry-run]", "[--data DIR]", *shared)
+    words = ("STUDY", "[--cluster NAME]", "[--wait]", "[--dry-run]", "[--data DIR]", *shared)
     submit = add("submit", words, planned, data, runs, reports)
-    submit.add_argument("--cluster", metavar="NAME", help="a profile in slurm/profiles, or a YAML file")
+    submit.add_argument(
+        "--cluster", metavar="NAME", help="a profile in slurm/profiles, or a YAML file; needed without --dry-run"
+    )
     submit.add_argument("--wait", action="store_true", help="show the table, and return when all runs have ended")
     submit.add_argument(
         "--dry-run", action="store_true", help="print the jobs, their GPU hours and disk space, and submit nothing"
@@ -118,7 +120,7 @@ def _count(text: str) -> int:
 
 
 def _listed_studies() -> str:
-    """The studies, each with a sentence, wrapped as argparse wraps its text."""
+    """The studies, each with a sentence, and what key=value is, wrapped as argparse wraps its text."""
     width = shutil.get_terminal_size().columns - 2
     indented = [
         textwrap.fill(
@@ -126,4 +128,5 @@ def _listed_studies() -> str:
         )
         for name, sentence in studies().items()
     ]
-    return "\n".join(["studies (key=value overrides any setting of ssl_pkg/conf/config.yaml):", *indented])
+    fields = "key=value sets a field of ssl_pkg/conf, but none that the plan sets for each run, like seed."
+    return "\n".join(["studies:", *indented, "", textwrap.fill(fields, width)])

@@ -118,7 +118,7 @@ def _totals(missing: Sequence[Job], estimates: Mapping[str, Estimate]) -> list[s
         f"{MEASURED_RESOLUTION} px), and about {total - measured:.1f} hours for the other runs, which are guessed, "
         "because their rates have not been measured.",
         f"Duration: about {chain:.1f} hours if every job starts at once, on a GPU of its own.",
-        f"Disk: {disk:.1f} GB, and up to {peak:.1f} GB more while all trainings run.",
+        f"Disk: at most {disk:.1f} GB, and up to {peak:.1f} GB more while all trainings run.",
     ]
 
 

@@ -142,7 +142,7 @@ def test_the_totals_count_every_run_and_the_duration_is_that_of_the_longest_chai
     assert gpu.startswith("GPU time: 6.0 hours of an H100 for pretraining")
     assert f"about {total - 6:.1f} hours for the other runs" in gpu
     assert duration.startswith("Duration: about 5.2 hours")  # pretraining, fine-tuning and an evaluation
-    assert disk == f"Disk: {1.5 * len(jobs):.1f} GB, and up to {0.2 * 6:.1f} GB more while all trainings run."
+    assert disk == f"Disk: at most {1.5 * len(jobs):.1f} GB, and up to {0.2 * 6:.1f} GB more while all trainings run."
     columns = _table(list(_batches(jobs)), estimates).columns
     shown = dict(zip(columns[1].cells, columns[4].cells, strict=True))
     assert (shown["pretrain-byol"], shown["finetune-byol"], shown["report"]) == ("6.00", "4.00", "")
