@@ -76,11 +76,12 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], verify: Call
     payload = buffer.getbuffer()
     path = folder / f"step-{step:09d}.ckpt"
     header = MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n"
+    # Listed before `verify`: files that appear later are those of a process that has taken the run over.
+    files = _newest_first(folder)
     # verified after the slow part, because another process takes the run over if this one is suspended meanwhile
     write_atomic(path, header, payload, verify=verify)
-    files = _newest_first(folder)
     # Files of later steps are damaged: otherwise the run would have resumed from them.
-    for file in [*(f for f in files if f > path), *[f for f in files if f <= path][KEPT:]]:
+    for file in [*(f for f in files if f > path), *[f for f in files if f < path][KEPT - 1 :]]:
         file.unlink(missing_ok=True)
     return path
 

@@ -34,6 +34,20 @@ def test_the_last_two_are_kept(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["step-000000003.ckpt", "step-000000004.ckpt"]
 
 
+def test_checkpoints_of_a_process_that_takes_the_run_over_are_not_deleted(tmp_path: Path) -> None:
+    """A process that is suspended right after it has written its checkpoint still has to delete old ones."""
+    successors = [tmp_path / f"step-{step:09d}.ckpt" for step in (7, 8)]
+
+    def taken_over_afterwards() -> None:
+        for file in successors:
+            file.write_bytes(b"of another process")
+
+    for step in (2, 3):
+        save_checkpoint(tmp_path, step, state(step))
+    save_checkpoint(tmp_path, 4, state(4), verify=taken_over_afterwards)
+    assert [int(file.stem.partition("-")[2]) for file in sorted(tmp_path.iterdir())] == [3, 4, 7, 8]
+
+
 def test_an_empty_or_missing_folder_has_no_checkpoint(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path) is None
     assert load_checkpoint(tmp_path / "missing") is None
