@@ -36,7 +36,7 @@ setup:  ## install the locked packages into .venv (once; 7 GB); EXTRAS=submit on
 doctor: is-set-up  ## show what this machine has and what a run will use
 	@.venv/bin/ssl-study doctor --runs "$(RUNS)"
 
-demo: .venv/installed  ## run the whole study on synthetic images and make its report (three to seven minutes on two cores)
+demo: .venv/installed  ## run the whole study on synthetic images and make its report (three to ten minutes on two cores)
 	@.venv/bin/ssl-study demo --runs "$(RUNS)" --reports "$(REPORTS)" $(if $(SEEDS),--seeds "$(SEEDS)")
 
 study: .venv/installed  ## run the study STUDY on this machine, on the images in DATA; run it again to resume

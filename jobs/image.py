@@ -33,7 +33,7 @@ HELP: Final = """\
 Runs a self-supervised-learning study (SimCLR, BYOL, MoCo v2, a supervised ResNet-18) and writes its report. DATA, OUT,
 RUNS and CACHE are absolute paths of your folders. Create them first, because the engine would create them as root.
 
-The whole study on the synthetic set takes three to seven minutes on two cores, and writes report.pdf to the folder out:
+The whole study on the synthetic set takes three to ten minutes on two cores, and writes report.pdf to the folder out:
 
   me="--user=$(id -u):$(id -g)"                 # the default is user 1000
   mkdir -p out && docker run --rm $me -v "$PWD/out:/out" IMAGE demo

@@ -140,6 +140,35 @@ def test_the_first_gradient_under_bfloat16_is_as_accurate_as_torchs(
     assert errors.log().mean().exp() < 1.03 and errors.max() < (1.2 if amx else 1.03)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("resolution", [32, 64, 96])
+def test_each_convolution_under_bfloat16_is_as_accurate_as_torchs_with_amx(
+    resolution: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On equal inputs, where no difference of an earlier layer matters."""
+    monkeypatch.setattr(convolution, "_has_amx", lambda: True)
+    torch.manual_seed(0)
+    network = build_encoder().to(memory_format=torch.channels_last)
+    seen: list[tuple[nn.Module, torch.Tensor]] = []
+    for module in network.modules():
+        if isinstance(module, SmallMapConv2d):
+            module.register_forward_hook(lambda layer, inputs, _: seen.append((layer, inputs[0].detach())))
+    network(torch.randn(4, 3, resolution, resolution).contiguous(memory_format=torch.channels_last))
+    for ours, x in list(seen):
+        plain = copy.deepcopy(ours)
+        plain.__class__ = nn.Conv2d
+        slope = torch.randn_like(plain(x))
+        computed = []
+        for layer, enabled in ((ours, True), (plain, True), (plain, False)):
+            same = x.clone().requires_grad_()
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+                value = layer(same)
+            computed.append((value, *torch.autograd.grad(value, (layer.weight, same), slope.to(value.dtype))))
+        # The input gradient is the sum of as many products as the kernel has taps, each rounded to bfloat16.
+        for limit, own, other, exact in zip((1.03, 1.03, 1.6), *computed, strict=True):
+            assert (own.float() - exact).norm() < limit * (other.float() - exact).norm()
+
+
 LAYER4 = ["layer4.0.conv1", "layer4.0.conv2", "layer4.0.downsample.0", "layer4.1.conv1", "layer4.1.conv2"]
 TO_6X6 = ["layer3.0.conv1", "layer3.0.downsample.0"]
 ON_6X6 = ["layer3.0.conv2", "layer3.1.conv1", "layer3.1.conv2"]
